@@ -1,0 +1,93 @@
+"""Every error raised on purpose, by both programs: what could not be done, a hint, and the exit code.
+
+KnownError
+├── InputError          2  usage or bad input; trying again changes nothing
+├── JobFailedError      3  the job ran and failed
+├── RemoteError         4  the cluster or the bucket refused or can't be reached
+├── TryAgainError      75  preempted, or a peer was lost
+├── TimeLimitError    124
+└── InterruptedByUser 130
+
+Exit code 0 is done, 1 is a bug: whatever is not a `KnownError`.
+"""
+
+from collections.abc import Iterable
+
+EXIT_CODES = {
+    0: "done",
+    1: "a bug in this program (run again with --debug for the traceback)",
+    2: "usage or bad input",
+    3: "the job failed",
+    4: "the cluster or the bucket refused, or can't be reached",
+    75: "try again: preempted, or a peer was lost",
+    124: "time-out",
+    130: "interrupted by Ctrl-C",
+}
+"""The one table of exit codes; `--help` of both programs and the guide show it."""
+
+EXIT_CODE_HELP = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
+
+SHOWN_PROBLEMS = 12
+"""How many problems of one file a message lists before it counts the rest: a screenful."""
+
+
+class KnownError(Exception):
+    """What could not be done, with a hint and an exit code.
+
+    Text: `<what could not be done>: <reason>, got <value> (<where it came from>)`, lower case, no full stop.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return f"error: {message}" if self.hint is None else f"error: {message}\n\nhint: {self.hint}"
+
+
+class InputError(KnownError):
+    """Usage or bad input."""
+
+    exit_code = 2
+
+
+class JobFailedError(KnownError):
+    """The job ran and failed."""
+
+    exit_code = 3
+
+
+class RemoteError(KnownError):
+    """The cluster or the bucket refused, or can't be reached."""
+
+    exit_code = 4
+
+
+class TryAgainError(KnownError):
+    """Preempted, or a peer was lost: the same command goes on from the newest checkpoint."""
+
+    exit_code = 75
+
+
+class TimeLimitError(KnownError):
+    """A time limit the user gave has passed."""
+
+    exit_code = 124
+
+
+class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the program
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+def listing(problems: Iterable[str]) -> str:
+    """All problems of one thing as one indented block, long lists cut with a count."""
+    lines = list(problems)
+    shown = [f"\n  {line}" for line in lines[:SHOWN_PROBLEMS]]
+    if len(lines) > SHOWN_PROBLEMS:
+        shown.append(f"\n  … and {len(lines) - SHOWN_PROBLEMS} more")
+    return "".join(shown)

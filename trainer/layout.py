@@ -1,0 +1,65 @@
+"""Names of things in a run's prefix: build and parse; pure strings.
+
+    <output>/<run>/run.json
+    <output>/<run>/checkpoints/step-00000500/state.pt
+    <output>/<run>/checkpoints/step-00000500/manifest.json
+    <output>/<run>/split.csv.gz  metrics.jsonl  results.json
+    <output>/<run>/predictions/{val,test}.csv
+"""
+
+import re
+from typing import Final
+
+from trainer.errors import InputError
+
+RUN: Final = "run.json"
+SPLIT: Final = "split.csv.gz"
+METRICS: Final = "metrics.jsonl"
+RESULTS: Final = "results.json"
+CHECKPOINTS: Final = "checkpoints/"
+
+MAX_NAME: Final = 53
+"""Characters of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_CHECKPOINT = re.compile(r"checkpoints/step-(\d{8,})/(state\.pt|manifest\.json)")
+
+
+def check_name(name: str) -> str:
+    """The name itself, when it can name a run and the Kubernetes objects of its job.
+
+    Raises: InputError.
+    """
+    if len(name) > MAX_NAME:
+        raise InputError(
+            f"cannot use `{name}` as a name: at most {MAX_NAME} characters leave room for the names of its pods, "
+            f"got {len(name)} (from `--name`)",
+            hint=f"--name {name[:MAX_NAME].rstrip('-').lower()}",
+        )
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"cannot use `{name}` as a name: it must start with a lower-case letter and hold only a-z, 0-9 and `-` (from `--name`)",
+            hint="names become Kubernetes object names; for example --name chexnet-1",
+        )
+    return name
+
+
+def state_key(step: int) -> str:
+    """Where the training state of `step` lies."""
+    return f"{CHECKPOINTS}step-{step:08d}/state.pt"
+
+
+def manifest_key(step: int) -> str:
+    """Where the manifest that commits `step` lies; it is written last."""
+    return f"{CHECKPOINTS}step-{step:08d}/manifest.json"
+
+
+def committed_step(key: str) -> int | None:
+    """The step that `key` commits, None when it is no checkpoint's manifest."""
+    match = _CHECKPOINT.fullmatch(key)
+    return int(match[1]) if match and match[2] == "manifest.json" else None
+
+
+def predictions_key(split: str) -> str:
+    """Where the predicted probabilities of one split lie."""
+    return f"predictions/{split}.csv"
