@@ -264,7 +264,9 @@ def from_argv(argv: Sequence[str]) -> TrainConfig:
 
     Raises: InputError for unknown flags, values that don't convert and values that no run could use.
     """
-    app = App(name="trainer train", config=[apply_preset], help_flags=[], version_flags=[], result_action="return_value")
+    app = App(
+        name="trainer train", config=[apply_preset], help_flags=[], version_flags=[], result_action="return_value"
+    )
     app.default(_as_given)
     try:
         _, bound, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)

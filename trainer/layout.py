@@ -1,10 +1,10 @@
 """Names of things in a run's prefix: build and parse; pure strings.
 
-    <output>/<run>/run.json
-    <output>/<run>/checkpoints/step-00000500/state.pt
-    <output>/<run>/checkpoints/step-00000500/manifest.json
-    <output>/<run>/split.csv.gz  metrics.jsonl  results.json
-    <output>/<run>/predictions/{val,test}.csv
+<output>/<run>/run.json
+<output>/<run>/checkpoints/step-00000500/state.pt
+<output>/<run>/checkpoints/step-00000500/manifest.json
+<output>/<run>/split.csv.gz  metrics.jsonl  results.json
+<output>/<run>/predictions/{val,test}.csv
 """
 
 import re

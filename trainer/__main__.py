@@ -1,0 +1,140 @@
+"""The trainer's commands; the one place of this package that prints results and maps errors to exit codes."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from trainer import __version__
+from trainer.config import Layout, TrainConfig, apply_preset, usage_problem
+from trainer.errors import EXIT_CODE_HELP, InputError, KnownError
+from trainer.gang import earlier_verdict, give_verdict
+
+app = App(
+    name="trainer",
+    help="Train chest X-ray classifiers. --debug shows the traceback of an error.",
+    help_epilogue=EXIT_CODE_HELP,
+    version=__version__,
+    config=[apply_preset],
+    result_action="return_value",
+)
+
+
+@app.command
+def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
+    """Train a classifier; under torchrun as one of its workers.
+
+    A run that is started again on the same OUTPUT/NAME goes on from its newest checkpoint.
+    """
+    from trainer.console import Reporter
+    from trainer.distributed import read_world
+    from trainer.evaluate import as_table
+    from trainer.train import train as train_run
+
+    world = read_world()
+    results = train_run(config, world, Reporter(world.rank))
+    if world.is_primary:
+        if results.scores:
+            sys.stdout.write(as_table(results.scores) + "\n\n")
+        sys.stdout.write(f"best checkpoint  {results.checkpoint}\nresults          {results.results}\n")
+
+
+@app.command
+def stats(
+    *,
+    data: Path,
+    layout: Layout = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the flag's name
+) -> None:
+    """Print the prevalence of each finding in each split, and how many images and patients there are; needs no images.
+
+    Parameters
+    ----------
+    data
+        Directory of the data set.
+    layout
+        How the data set is laid out; `auto` looks.
+    split
+        `given` by the data set, or `patients:A/B/C[@SEED]`.
+    val_list
+        File with the names of the validation images (NIH layout).
+    format
+        How to print it.
+    """
+    from trainer.findings import as_csv, as_json, as_table, prevalence
+    from trainer.sources import read_labels
+
+    source = read_labels(data, layout=layout, split=split, val_list=val_list)
+    form = {"table": as_table, "csv": as_csv, "json": as_json}[format]
+    sys.stdout.write(form(prevalence(source.table)).rstrip("\n") + "\n")
+
+
+@app.command
+def synth(*, out: Path, images: int = 600, seed: int = 0, side: int = 256) -> None:
+    """Draw a small data set of chest-like phantoms in the NIH layout, for trying things out without patient data.
+
+    Parameters
+    ----------
+    out
+        Directory to make; must not exist or be empty.
+    images
+        How many images, at least 30.
+    seed
+        The same seed draws the same images.
+    side
+        Width and height in pixels.
+    """
+    from trainer.console import Reporter
+    from trainer.data.synthetic import write_phantoms
+
+    with Reporter(0).progress("drawing", images) as advance:
+        write_phantoms(out, images=images, seed=seed, side=side, progress=lambda done: advance(done, ""))
+    sys.stdout.write(f"{out}\n")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    verdict = earlier_verdict()
+    if verdict is not None:
+        return verdict
+    debug = "--debug" in argv
+    code = 0
+    try:
+        _dispatch([argument for argument in argv if argument != "--debug"])
+    except KnownError as problem:
+        code = problem.exit_code
+        _tell(problem, debug=debug)
+    except KeyboardInterrupt:
+        code = 130
+        sys.stderr.write("interrupted\n")
+    except Exception as bug:
+        code = 1
+        if debug:
+            raise
+        sys.stderr.write(f"error: bug: {type(bug).__name__}: {bug}\n\nhint: run again with --debug for the traceback\n")
+    give_verdict(code)
+    return code
+
+
+def _dispatch(argv: list[str]) -> None:
+    try:
+        app(argv, exit_on_error=False, print_error=False)
+    except CycloptsError as problem:
+        raise InputError(usage_problem(problem), hint="--help lists commands and flags") from problem
+
+
+def _tell(problem: KnownError, *, debug: bool) -> None:
+    from trainer.distributed import PeerError
+
+    if debug:
+        raise problem
+    if not isinstance(problem, PeerError):
+        sys.stderr.write(f"{problem}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""What a run says while it works: lines that start with the rank, and progress, all on stderr.
+
+On a terminal progress is a bar; in a log it is one line a minute. Only the primary shows progress; every rank may speak.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_S: Final = 60.0
+
+_STYLES: Final = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta")
+
+Advance = Callable[[int, str], None]
+"""How many more are done, and a few words on how it goes."""
+
+
+class Reporter:
+    """One rank's voice."""
+
+    def __init__(
+        self, rank: int, *, clock: Callable[[], float] = time.monotonic, console: Console | None = None
+    ) -> None:
+        self._rank = rank
+        self._clock = clock
+        self._console = console or Console(stderr=True, highlight=False)
+
+    def line(self, text: str) -> None:
+        """Say one thing, in one line that starts with the rank."""
+        prefix = f"[rank {self._rank}] "
+        style = _STYLES[self._rank % len(_STYLES)]
+        self._console.print(f"{prefix}{text}", style=style, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Advance]:
+        """Show how far `what` has come; the yielded function moves it."""
+        if self._rank != 0:
+            yield lambda _done, _words: None
+        elif self._console.is_terminal:
+            yield from self._bar(what, total)
+        else:
+            yield self._lines(what, total)
+
+    def _bar(self, what: str, total: int) -> Iterator[Advance]:
+        columns = (
+            TextColumn(f"{what:<16}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            task = bars.add_task(what, total=total, words="")
+            yield lambda done, words: bars.update(task, advance=done, words=words)
+
+    def _lines(self, what: str, total: int) -> Advance:
+        done_so_far = 0
+        told_at = self._clock() - LINE_EVERY_S  # the first report is told at once
+
+        def advance(done: int, words: str) -> None:
+            nonlocal done_so_far, told_at
+            done_so_far += done
+            if self._clock() - told_at >= LINE_EVERY_S:
+                told_at = self._clock()
+                self.line(f"{what} {done_so_far}/{total} {words}".rstrip())
+
+        return advance

@@ -1,0 +1,1 @@
+"""Images: decoded once, loaded in order, augmented on the device."""

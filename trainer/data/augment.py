@@ -1,0 +1,160 @@
+"""What the model sees of a packed image: crop, mirror, three channels, normalised; on the device.
+
+Every draw is a function of (seed, epoch, sample), so a resumed run and another number of workers see the same pictures.
+All shapes are fixed and all work is gathers, matrix products and elementwise, which suits graph compilers.
+Shapes: N images, S pack side, P crop side, C channels.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+"""Source: torchvision's ImageNet weights were trained with these."""
+
+AREA: Final = (0.08, 1.0)
+RATIO: Final = (3 / 4, 4 / 3)
+"""Share and shape of a random resized crop. Source: torchvision's RandomResizedCrop."""
+
+_TOP, _LEFT, _MIRROR, _AREA, _RATIO = range(5)
+"""Numbers of the draws of one sample."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The part of each image that the model sees, in pixels, and whether it is mirrored."""
+
+    top_N: Floats
+    left_N: Floats
+    height_N: Floats
+    width_N: Floats
+    mirror_N: NDArray[np.bool_]
+
+
+def uniform(seed: int, epoch: int, samples_N: NDArray[np.int64], draw: int) -> Floats:
+    """Numbers in [0, 1), each a function of (seed, epoch, sample, draw) alone, shape N.
+
+    Source: SplitMix64's mixing function (Steele, Lea, Flood 2014), applied once for each of the four.
+    """
+    state = np.zeros(len(samples_N), np.uint64)
+    with np.errstate(over="ignore"):
+        for part in (np.uint64(seed), np.uint64(epoch), samples_N.astype(np.uint64), np.uint64(draw)):
+            state = (state ^ part) + np.uint64(0x9E3779B97F4A7C15)
+            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            state ^= state >> np.uint64(31)
+    return np.asarray((state >> np.uint64(11)) / 2**53, np.float64)
+
+
+def training_view(
+    x_N1SS: Tensor,
+    samples_N: NDArray[np.int64],
+    *,
+    seed: int,
+    epoch: int,
+    crop: Literal["resized", "random", "center"],
+    crop_px: int,
+    flip: bool,
+) -> Tensor:
+    """What the model trains on in this epoch, normalised float32 [N, 3, P, P]."""
+    side = x_N1SS.shape[-1]
+    if crop == "resized":
+        boxes = resized_boxes(seed, epoch, samples_N, side)
+    elif crop == "random":
+        boxes = random_boxes(seed, epoch, samples_N, side, crop_px)
+    else:
+        boxes = center_boxes(len(samples_N), side, crop_px)
+    if flip:
+        boxes = replace(boxes, mirror_N=uniform(seed, epoch, samples_N, _MIRROR) < 0.5)
+    return normalise(cut_resized(x_N1SS, boxes, crop_px) if crop == "resized" else cut(x_N1SS, boxes, crop_px))
+
+
+def evaluation_view(x_N1SS: Tensor, crop_px: int) -> Tensor:
+    """The centre, normalised float32 [N, 3, P, P]."""
+    return normalise(cut(x_N1SS, center_boxes(len(x_N1SS), x_N1SS.shape[-1], crop_px), crop_px))
+
+
+def center_boxes(count: int, side: int, crop_px: int) -> Boxes:
+    """The centre of every image, as torchvision's CenterCrop takes it."""
+    start_N = np.full(count, float(round((side - crop_px) / 2)))
+    size_N = np.full(count, float(crop_px))
+    return Boxes(start_N, start_N, size_N, size_N, np.zeros(count, np.bool_))
+
+
+def random_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int, crop_px: int) -> Boxes:
+    """A place drawn for each sample, all places alike."""
+    places = side - crop_px + 1
+    top_N = np.floor(uniform(seed, epoch, samples_N, _TOP) * places)
+    left_N = np.floor(uniform(seed, epoch, samples_N, _LEFT) * places)
+    size_N = np.full(len(samples_N), float(crop_px))
+    return Boxes(top_N, left_N, size_N, size_N, np.zeros(len(samples_N), np.bool_))
+
+
+def resized_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int) -> Boxes:
+    """A part drawn for each sample, by area and shape.
+
+    Differs: where torchvision draws again up to ten times until a part fits, the drawn part is cut to fit the image.
+    """
+    area_N = (AREA[0] + uniform(seed, epoch, samples_N, _AREA) * (AREA[1] - AREA[0])) * side**2
+    low, high = np.log(RATIO[0]), np.log(RATIO[1])
+    ratio_N = np.exp(low + uniform(seed, epoch, samples_N, _RATIO) * (high - low))
+    width_N = np.clip(np.round(np.sqrt(area_N * ratio_N)), 1, side)
+    height_N = np.clip(np.round(np.sqrt(area_N / ratio_N)), 1, side)
+    top_N = np.floor(uniform(seed, epoch, samples_N, _TOP) * (side - height_N + 1))
+    left_N = np.floor(uniform(seed, epoch, samples_N, _LEFT) * (side - width_N + 1))
+    return Boxes(top_N, left_N, height_N, width_N, np.zeros(len(samples_N), np.bool_))
+
+
+def cut(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
+    """Parts of crop_px pixels cut out exactly, uint8 [N, 1, P, P]; the boxes have that size already."""
+    offsets = torch.arange(crop_px)
+    rows_NP = torch.from_numpy(boxes.top_N).long()[:, None] + offsets
+    columns_NP = torch.from_numpy(boxes.left_N).long()[:, None] + offsets
+    mirror_N1 = torch.from_numpy(boxes.mirror_N)[:, None]
+    columns_NP = torch.where(mirror_N1, columns_NP.flip(1), columns_NP)
+    images_N = torch.arange(len(x_N1SS))[:, None, None].to(x_N1SS.device)
+    rows_NP1 = rows_NP[:, :, None].to(x_N1SS.device)
+    columns_N1P = columns_NP[:, None, :].to(x_N1SS.device)
+    return x_N1SS[:, 0][images_N, rows_NP1, columns_N1P][:, None]
+
+
+def cut_resized(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
+    """Parts resized to crop_px pixels with an antialiased triangle filter, float32 [N, 1, P, P] in 0..255.
+
+    Two batched matrix products, one per axis; as torch's antialiased bilinear interpolation of each part.
+    """
+    side = x_N1SS.shape[-1]
+    rows_NPS = _resize_weights(boxes.top_N, boxes.height_N, side, crop_px)
+    columns_NPS = _resize_weights(boxes.left_N, boxes.width_N, side, crop_px)
+    columns_NPS[boxes.mirror_N] = columns_NPS[boxes.mirror_N, ::-1]
+    rows = torch.from_numpy(rows_NPS).to(x_N1SS.device)
+    columns = torch.from_numpy(columns_NPS).to(x_N1SS.device)
+    return torch.bmm(torch.bmm(rows, x_N1SS[:, 0].float()), columns.transpose(1, 2))[:, None]
+
+
+def normalise(x_N1PP: Tensor) -> Tensor:
+    """0..255 gray to float32 [N, 3, P, P] as ImageNet weights expect it."""
+    mean = torch.tensor(IMAGENET_MEAN, device=x_N1PP.device)[:, None, None] * 255
+    std = torch.tensor(IMAGENET_STD, device=x_N1PP.device)[:, None, None] * 255
+    return (x_N1PP.float() - mean) / std
+
+
+def _resize_weights(start_N: Floats, size_N: Floats, side: int, crop_px: int) -> NDArray[np.float32]:
+    """How much each source pixel gives to each pixel of the result, float32 [N, P, S]; rows sum to 1.
+
+    Source: the triangle filter of Pillow and torch: its half-width is the scale, at least one pixel, cut at the part's edge.
+    """
+    scale_N11 = (size_N / crop_px)[:, None, None]
+    centre_NP1 = start_N[:, None, None] + (np.arange(crop_px)[None, :, None] + 0.5) * scale_N11
+    pixel_11S = np.arange(side)[None, None, :] + 0.5
+    weights = np.maximum(0.0, 1.0 - np.abs(pixel_11S - centre_NP1) / np.maximum(scale_N11, 1.0))
+    inside = (pixel_11S > start_N[:, None, None]) & (pixel_11S < (start_N + size_N)[:, None, None])
+    weights = weights * inside
+    return np.asarray(weights / weights.sum(axis=2, keepdims=True), np.float32)

@@ -1,0 +1,119 @@
+"""Batches from a pack: which samples, in which order, and one background thread that gathers them.
+
+Order is a function of (seed, epoch): step s of an epoch takes positions [s·G, (s+1)·G) of one permutation, G the global
+batch, and each rank every world-th of them. So a run that goes on with other workers repeats and skips nothing.
+Shapes: N images of this rank's batch, S pack side, K findings.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.data.pack import Pack
+from trainer.devices import Device
+
+Rows = NDArray[np.int64]
+
+BUFFERS: Final = 4
+"""Host buffers in turn: one in use, one being copied, two ahead."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of a step, on the device."""
+
+    samples_N: Rows
+    """Rows of the data set; -1 pads the last batch of an evaluation."""
+    x_N1SS: Tensor
+    """uint8."""
+
+
+def steps_per_epoch(images: int, global_batch: int) -> int:
+    """Optimiser steps per epoch; the rest of the permutation that fills no batch is left out, other images each epoch."""
+    return max(1, images // global_batch)
+
+
+def training_order(rows: Rows, *, seed: int, epoch: int, global_batch: int) -> Rows:
+    """The samples of one epoch, shape steps x global batch; a data set smaller than one batch is repeated to fill it."""
+    shuffled = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
+    steps = steps_per_epoch(len(rows), global_batch)
+    return np.resize(shuffled, steps * global_batch).reshape(steps, global_batch)
+
+
+def training_batches(order: Rows, *, rank: int, world: int, first_step: int) -> list[Rows]:
+    """This rank's samples for each step from `first_step` on."""
+    return [step[rank::world] for step in order[first_step:]]
+
+
+def evaluation_batches(rows: Rows, *, rank: int, world: int, batch: int) -> list[Rows]:
+    """This rank's samples, each sample on one rank once; the last batch is padded with -1 so that all have one shape."""
+    mine = rows[rank::world]
+    padded = np.full(-(-len(mine) // batch) * batch, -1, np.int64)
+    padded[: len(mine)] = mine
+    return list(padded.reshape(-1, batch))
+
+
+class Loader:
+    """Gathers batches ahead of their use, into buffers that are used again."""
+
+    def __init__(self, pack: Pack, device: Device, batch: int) -> None:
+        side = pack.manifest.geometry.side
+        self._pack = pack
+        self._device = device
+        self._buffers = [device.host_buffer((batch, 1, side, side)) for _ in range(BUFFERS)]
+        self.waited_s = 0.0
+        """Seconds that consumers have waited for data so far."""
+
+    def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
+        """The batches with these samples, in order. One iteration at a time."""
+        filled: queue.Queue[tuple[Rows, Tensor] | BaseException | None] = queue.Queue()
+        free: queue.Queue[tuple[Tensor, Callable[[], None]] | None] = queue.Queue()
+        for buffer in self._buffers:
+            free.put((buffer, lambda: None))
+        thread = threading.Thread(target=self._fill, args=(samples, free, filled), name="loader", daemon=True)
+        thread.start()
+        try:
+            while (item := self._next(filled)) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                samples_N, buffer = item
+                x_N1SS, copied = self._device.upload(buffer)
+                free.put((buffer, copied))
+                yield Batch(samples_N, x_N1SS)
+        finally:
+            free.put(None)
+            thread.join()
+
+    def _next(
+        self, filled: "queue.Queue[tuple[Rows, Tensor] | BaseException | None]"
+    ) -> tuple[Rows, Tensor] | BaseException | None:
+        start = time.perf_counter()
+        item = filled.get()
+        self.waited_s += time.perf_counter() - start
+        return item
+
+    def _fill(
+        self,
+        samples: Sequence[Rows],
+        free: "queue.Queue[tuple[Tensor, Callable[[], None]] | None]",
+        filled: "queue.Queue[tuple[Rows, Tensor] | BaseException | None]",
+    ) -> None:
+        try:
+            for samples_N in samples:
+                slot = free.get()
+                if slot is None:  # the consumer has left
+                    return
+                buffer, copied = slot
+                copied()
+                self._pack.gather(np.maximum(samples_N, 0), buffer.numpy()[:, 0])
+                filled.put((samples_N, buffer))
+            filled.put(None)
+        except BaseException as problem:  # noqa: BLE001 - it is raised where the batch is awaited
+            filled.put(problem)

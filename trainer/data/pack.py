@@ -1,0 +1,262 @@
+"""A data set decoded once into uint8 arrays: build, verify, open.
+
+    <pack>/shard-00000.bin   raw 8-bit gray records of side x side bytes, no header, about 64 MiB a file
+    <pack>/names.txt         one image name a record
+    <pack>/manifest.json     written last: side, filter, fit, counts, bytes and sha256 of every file, images that could not be read
+
+Made with the recipe's own resize, so that what is cropped from a pack is what would be cropped from the image. Labels and
+splits stay with the source: another split needs no other pack. Knows nothing of torch: its worker processes start fast.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer.config import PackFit
+from trainer.errors import InputError, TryAgainError, listing
+
+Gray = NDArray[np.uint8]
+
+SHARD_BYTES: Final = 64 * 2**20
+FORMAT: Final = 1
+_TASK_IMAGES: Final = 32
+"""Images a worker process decodes between two reports: about half a second's work."""
+
+
+class Progress(Protocol):
+    """Told how many more images are done."""
+
+    def __call__(self, done: int) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How images become records."""
+
+    side: int
+    fit: PackFit
+    filter: str = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a pack holds."""
+
+    format: int
+    geometry: Geometry
+    count: int
+    pillow: str
+    files: dict[str, tuple[int, str]]
+    """Bytes and sha256 by file name."""
+    unreadable: dict[str, str]
+    """Reason by image name; the record of such an image is black."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An open pack: a memory map, shared by all processes of a node."""
+
+    folder: Path
+    manifest: Manifest
+    shards: list[Gray]
+
+    def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
+        """Copy these records into the first rows of `out_NHW`."""
+        per_shard = _records_per_shard(self.manifest.geometry.side)
+        for position, row in enumerate(rows_N.tolist()):
+            out_NHW[position] = self.shards[row // per_shard][row % per_shard]
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all files."""
+        return hashlib.sha256(json.dumps(sorted(self.manifest.files.items())).encode()).hexdigest()
+
+
+def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) -> str:
+    """A folder name that changes when an image, its name or the geometry does.
+
+    Raises: InputError for images that can't be found or reached.
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, asdict(geometry)]).encode())
+    problems = []
+    for name, path in zip(names, paths, strict=True):
+        try:
+            stat = path.stat()
+        except OSError as problem:
+            problems.append(f"{path}: {problem.strerror}")
+        else:
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    if problems:
+        raise InputError(f"cannot read {len(problems)} images:{listing(problems)}", hint="check --data")
+    return digest.hexdigest()[:24]
+
+
+def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress) -> None:
+    """Decode all images into a new pack at `folder`, on all cores; images that can't be read are noted in the manifest.
+
+    The folder appears whole or not at all.
+
+    Raises: TryAgainError when the disk is full; InputError when the cache can't be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
+        try:
+            _write(partial, names, paths, geometry, progress)
+            partial.replace(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    except OSError as problem:
+        raise TryAgainError(
+            f"cannot write the decoded images to `{folder.parent}`: {problem.strerror} (from `--cache-dir`)",
+            hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; --cache-dir names another place",
+        ) from problem
+
+
+def open_pack(folder: Path) -> Pack | None:
+    """The pack at `folder`, None when there is none or it is not whole."""
+    try:
+        content = json.loads((folder / "manifest.json").read_bytes())
+        if content["format"] != FORMAT:
+            return None
+        geometry = Geometry(**content.pop("geometry"))
+        manifest = Manifest(geometry=geometry, **content)
+        if any((folder / name).stat().st_size != size for name, (size, _) in manifest.files.items()):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    shape = (-1, geometry.side, geometry.side)
+    shards = [
+        np.memmap(folder / name, np.uint8, "r").reshape(shape)
+        for name in sorted(manifest.files)
+        if name.startswith("shard-")
+    ]
+    return Pack(folder, manifest, shards)
+
+
+def to_gray_square(path: Path, geometry: Geometry) -> Gray:
+    """The image as side x side 8-bit gray.
+
+    Raises: whatever Pillow raises for files it can't read.
+    """
+    with Image.open(path) as image:
+        gray = _to_gray(image)
+    return np.asarray(_to_square(gray, geometry))
+
+
+def _to_gray(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray opens as I;16 or I; its full range becomes 8 bits
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((np.clip(wide, 0, 65535) + 128) // 257).astype(np.uint8))
+    return image.convert("L")
+
+
+def _to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
+    side = geometry.side
+    width, height = gray.size
+    if width == height or geometry.fit == "squash":
+        return gray.resize((side, side), Image.Resampling.BILINEAR)
+    if geometry.fit == "pad":
+        scale = side / max(width, height)
+        small = gray.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
+        square = Image.new("L", (side, side))
+        square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+        return square
+    # Short side to `side`, then the centre: torchvision's Resize and CenterCrop, to the pixel.
+    if width < height:
+        gray = gray.resize((side, int(side * height / width)), Image.Resampling.BILINEAR)
+    else:
+        gray = gray.resize((int(side * width / height), side), Image.Resampling.BILINEAR)
+    left, top = round((gray.width - side) / 2), round((gray.height - side) / 2)
+    return gray.crop((left, top, left + side, top + side))
+
+
+def _records_per_shard(side: int) -> int:
+    return max(1, SHARD_BYTES // side**2)
+
+
+def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, progress: Progress) -> None:
+    per_shard = _records_per_shard(geometry.side)
+    shards = [folder / f"shard-{number:05d}.bin" for number in range(-(-len(paths) // per_shard))]
+    for number, shard in enumerate(shards):
+        with shard.open("wb") as file:
+            file.truncate(min(per_shard, len(paths) - number * per_shard) * geometry.side**2)
+    (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    # spawn: the parent has threads, and forking a process that holds an accelerator is not safe
+    workers = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        tasks = [
+            pool.submit(_decode, shard, offset, part, geometry)
+            for shard, offset, part in _tasks(shards, paths, per_shard)
+        ]
+        unreadable: dict[Path, str] = {}
+        for task in as_completed(tasks):
+            done, bad = task.result()
+            unreadable |= bad
+            progress(done)
+        written = [*shards, folder / "names.txt"]
+        files = dict(zip((path.name for path in written), pool.map(_size_and_hash, written), strict=True))
+    manifest = Manifest(
+        format=FORMAT,
+        geometry=geometry,
+        count=len(paths),
+        pillow=PIL.__version__,
+        files=files,
+        unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
+    )
+    (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+
+
+def _tasks(shards: Sequence[Path], paths: Sequence[Path], per_shard: int) -> Iterator[tuple[Path, int, list[Path]]]:
+    for number, shard in enumerate(shards):
+        in_shard = list(paths[number * per_shard : (number + 1) * per_shard])
+        for offset in range(0, len(in_shard), _TASK_IMAGES):
+            yield shard, offset, in_shard[offset : offset + _TASK_IMAGES]
+
+
+def _decode(shard: Path, offset: int, paths: list[Path], geometry: Geometry) -> tuple[int, dict[Path, str]]:
+    """Write these images' records from record `offset` of the shard on; how many, and which could not be read."""
+    unreadable = {}
+    records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
+    for position, path in enumerate(paths):
+        try:
+            records[position] = to_gray_square(path, geometry)
+        except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
+            unreadable[path] = str(problem) or type(problem).__name__
+    with shard.open("r+b") as file:
+        file.seek(offset * geometry.side**2)
+        file.write(records.data)
+    return len(paths), unreadable
+
+
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, _sha256(file.read)
+
+
+def _sha256(read: Callable[[int], bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what an interrupted build of the same pack left."""
+    for left in folder.parent.glob(f".{folder.name}-*.partial"):
+        shutil.rmtree(left, ignore_errors=True)

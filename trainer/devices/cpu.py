@@ -1,0 +1,61 @@
+"""The processor, for laptops and tests."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.devices import Arithmetic
+
+name = "cpu"
+backend = "gloo"
+native_precision: Arithmetic = "fp32"
+memory_format = torch.contiguous_format
+
+
+def missing() -> str | None:
+    """None: there is always a processor."""
+    return None
+
+
+def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - the protocol's word and parameters
+    """Share the cores among this node's workers: torchrun leaves each worker one thread."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_size))
+    return torch.device("cpu")
+
+
+def autocast(precision: Arithmetic) -> AbstractContextManager[Any]:
+    """bf16 where asked for; slow on most processors."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def flush() -> None:
+    """Nothing is queued."""
+
+
+def host_buffer(shape: tuple[int, ...]) -> Tensor:
+    """Plain memory."""
+    return torch.empty(shape, dtype=torch.uint8)
+
+
+def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
+    """A copy: the buffer is written again while the batch is in use."""
+    return host.clone(), lambda: None
+
+
+def ddp_options() -> dict[str, Any]:
+    """Buffers are averaged by us when it matters, not broadcast every step."""
+    return {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+
+
+def optimizer_options() -> dict[str, Any]:
+    """The reference implementation."""
+    return {}
+
+
+def peak_memory_bytes() -> int:
+    """Not told."""
+    return 0

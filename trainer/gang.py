@@ -1,0 +1,70 @@
+"""`python -m trainer.gang`: torchrun for our jobs, with a readable end.
+
+Takes torchrun's flags and environment and runs it in this process, so that signals reach it. When a worker fails it
+leaves with that worker's own exit code, which torchrun turns into 1, and one line in place of torchrun's traceback.
+
+torchrun starts all workers again after any failure. A worker that fails for good (bad input, a job that can't go on)
+leaves its exit code in the file that TRAINER_VERDICT names; workers that are started again see it and leave at once, so
+that a permanent error is met once.
+"""
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+VERDICT: Final = "TRAINER_VERDICT"
+
+PERMANENT: Final = frozenset({2, 3})
+"""Exit codes that no repetition changes. Source: the table in `trainer.errors`."""
+
+
+def give_verdict(exit_code: int) -> None:
+    """Tell workers that are started after this one not to try again, where the error is permanent."""
+    path = os.environ.get(VERDICT)
+    if path and exit_code in PERMANENT:
+        Path(path).write_text(str(exit_code), encoding="ascii")
+
+
+def earlier_verdict() -> int | None:
+    """The exit code with which this gang has failed for good before, None when it has not."""
+    path = os.environ.get(VERDICT)
+    if not path or not Path(path).exists():
+        return None
+    text = Path(path).read_text(encoding="ascii")
+    return int(text) if text else None
+
+
+def main(argv: list[str]) -> int:
+    """Run torchrun; the exit code of the first worker that failed, 0 when none did."""
+    # torch takes seconds to load; workers need only the verdict from this module
+    from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+    from torch.distributed.run import parse_args, run  # noqa: PLC0415
+
+    logging.getLogger("torch.distributed.elastic").setLevel(
+        logging.CRITICAL
+    )  # it repeats at length what we say in a line
+    with tempfile.TemporaryDirectory(prefix="gang-") as folder:
+        os.environ[VERDICT] = str(Path(folder) / "verdict")
+        try:
+            run(parse_args(argv))
+        except ChildFailedError as failure:
+            rank, first = failure.get_first_failure()
+            code = earlier_verdict() or first.exitcode
+            sys.stderr.write(f"worker {rank} failed with {_named(code)}\n")
+            return code if code > 0 else 128 - code
+        except SignalException as signal:
+            sys.stderr.write(f"stopped by {signal.sigval.name}\n")
+            return 128 + signal.sigval.value
+    return 0
+
+
+def _named(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,45 @@
+"""How good predictions are; numpy only.
+
+Shapes: N images, K findings.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def auroc(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> float:
+    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent.
+
+    Source: Hanley & McNeil 1982, by the sum of the positives' midranks.
+    """
+    positive_N = labels_N > 0
+    positives = int(positive_N.sum())
+    negatives = len(labels_N) - positives
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    _, rank_of, count = np.unique(scores_N, return_inverse=True, return_counts=True)
+    midrank = np.cumsum(count) - (count - 1) / 2
+    rank_sum = midrank[rank_of][positive_N].sum()
+    return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def auroc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Floats:
+    """AUROC of each finding, shape K; nan where it is undefined."""
+    columns = zip(scores_NK.T, labels_NK.T, strict=True)
+    return np.array([auroc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
+
+
+def mean_defined(values_K: Floats) -> float:
+    """Mean of those that are defined; nan when none is."""
+    defined = values_K[~np.isnan(values_K)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def binary_cross_entropy(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> float:
+    """Mean over images and findings, in nats; nan without images."""
+    if logits_NK.size == 0:
+        return float("nan")
+    logits = logits_NK.astype(np.float64)
+    return float(np.mean(np.logaddexp(0.0, logits) - logits * labels_NK))

@@ -1,0 +1,108 @@
+"""run.json: what a run was told, what it ran on, and whether a later start may go on with it."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torchvision
+
+import trainer
+from trainer.config import TrainConfig
+from trainer.errors import InputError, listing
+from trainer.findings import LabelTable
+from trainer.layout import RUN
+from trainer.storage import AbsentError, Storage
+
+FREE_TO_CHANGE: Final = frozenset(
+    {
+        *(
+            "name",
+            "data",
+            "output",
+            "cache_dir",
+            "resume",
+            "max_steps",
+            "log_every_steps",
+            "preset",
+            "device",
+            "on_bad_image",
+        ),
+        *("layout", "split", "val_list"),  # what they lead to is compared: names and labels of each split
+        *("batch_size", "global_batch_size"),  # the global batch that results is compared
+    }
+)
+"""Settings that a later start of the same run may give differently; all others decide the numbers."""
+
+
+def describe(config: TrainConfig, table: LabelTable, *, precision: str, global_batch: int) -> dict[str, Any]:
+    """What decides the numbers of a run, flat; two starts with equal descriptions are the same run."""
+    settings = {key: value for key, value in asdict(config).items() if key not in FREE_TO_CHANGE}
+    return settings | {
+        "precision": precision,
+        "global_batch": global_batch,
+        "findings": list(table.findings),
+        "labels_sha256": table.labels_sha256(),
+        "split_sha256": table.split_sha256(),
+    }
+
+
+def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run of other settings; a prefix without a run is fine.
+
+    Raises: InputError with every difference.
+    """
+    try:
+        before = json.loads(storage.read(RUN))["identity"]
+    except AbsentError:
+        return
+    except (ValueError, KeyError, TypeError) as problem:
+        raise InputError(
+            f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="give another --name"
+        ) from problem
+    differences = [
+        f"{key}: {before.get(key)} there, {description.get(key)} now"
+        for key in sorted(before.keys() | description.keys())
+        if before.get(key) != description.get(key)
+    ]
+    if differences:
+        raise InputError(
+            f"cannot go on with the run at `{storage.url}`: it was started with other settings:{listing(differences)}",
+            hint="give another --name for another run, or the same settings to go on",
+        )
+
+
+def write(storage: Storage, config: TrainConfig, description: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Write run.json: settings, what decides the numbers, versions, and facts about this start."""
+    record = {
+        "name": config.name,
+        "config": asdict(config),
+        "identity": dict(description),
+        "versions": {
+            "trainer": trainer.__version__,
+            "git_commit": git_commit(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+        **facts,
+    }
+    storage.write(RUN, json.dumps(record, indent=1).encode())
+
+
+def git_commit() -> str | None:
+    """The commit of this program's own checkout, None where it is installed without one."""
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

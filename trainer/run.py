@@ -1,0 +1,199 @@
+"""From flags to everything a run needs: data, device and peers, checked in order of what it costs to find out.
+
+Labels, settings and weights come before images are decoded, and images before the first step.
+"""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer import devices, record
+from trainer.config import TrainConfig
+from trainer.console import Reporter
+from trainer.data.loader import Loader, steps_per_epoch
+from trainer.data.pack import Geometry, Pack, build, open_pack, pack_key
+from trainer.devices import Arithmetic, Device
+from trainer.distributed import Gang, World, join
+from trainer.errors import InputError, listing
+from trainer.evaluate import Evaluator
+from trainer.findings import SPLITS, LabelTable
+from trainer.layout import SPLIT
+from trainer.model import StateDict, first_weights
+from trainer.sources import Source, locate_images, read_labels
+from trainer.storage import Storage, open_storage
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run needs that does not change while it trains."""
+
+    config: TrainConfig
+    gang: Gang
+    device: Device
+    on: torch.device
+    precision: Arithmetic
+    storage: Storage
+    say: Reporter
+    table: LabelTable
+    rows: Mapping[str, NDArray[np.int64]]
+    """Samples of each split, without images that can't be read."""
+    loader: Loader
+    evaluator: Evaluator
+    labels_NK: Tensor
+    """float32, on the device."""
+    first_weights: StateDict | None
+    """What to start from; on the primary only."""
+
+    @property
+    def global_batch(self) -> int:
+        """Images per optimiser step over all workers."""
+        return self.config.batch_per_worker(self.gang.world.size) * self.gang.world.size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one pass over the training images."""
+        return steps_per_epoch(len(self.rows["train"]), self.global_batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps until the end, as the schedule sees it."""
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def last_step(self) -> int:
+        """Where this start of the run stops."""
+        return min(self.total_steps, self.config.max_steps or self.total_steps)
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this worker writes and reports."""
+        return self.gang.world.is_primary
+
+
+@contextmanager
+def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
+    """The run, ready for its first step; all workers enter it together.
+
+    Raises: KnownError on the worker that met it, PeerError on the others.
+    """
+    device = devices.find(config.device)
+    on = device.open(world.local_rank, world.local_size)
+    precision = device.native_precision if config.precision == "auto" else config.precision
+    with join(world, device.backend) as gang:
+        batch = gang.together(lambda: config.batch_per_worker(world.size))
+        source = gang.together(lambda: _labels(config))
+        storage = gang.together(lambda: open_storage(f"{config.output.rstrip('/')}/{config.name}"))
+        identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
+        gang.on_primary(lambda: record.check_same(storage, identity))
+        weights = gang.together(lambda: _first_weights(config) if world.is_primary else None)
+        gang.on_primary(lambda: record.write(storage, config, identity, {}))
+        pack = _decoded(config, source, gang, say)
+        skipped = gang.together(lambda: _skipped(config, pack))
+        facts = {
+            "world_size": world.size,
+            "device": device.name,
+            "data": {
+                "layout": source.layout,
+                "images": len(source.table),
+                "skipped": skipped,
+                "pack_sha256": pack.sha256,
+            },
+        }
+        gang.on_primary(lambda: record.write(storage, config, identity, facts))
+        gang.on_primary(lambda: storage.write(SPLIT, _split_csv(source.table)))
+        loader = Loader(pack, device, batch)
+        yield Run(
+            config=config,
+            gang=gang,
+            device=device,
+            on=on,
+            precision=precision,
+            storage=storage,
+            say=say,
+            table=source.table,
+            rows=gang.together(lambda: _usable_rows(source.table, skipped)),
+            loader=loader,
+            evaluator=Evaluator(loader, device, gang, precision, config.crop_px, batch, len(source.table.findings)),
+            labels_NK=torch.from_numpy(source.table.labels_NK.astype(np.float32)).to(on),
+            first_weights=weights,
+        )
+
+
+def _labels(config: TrainConfig) -> Source:
+    return read_labels(Path(config.data), layout=config.layout, split=config.split, val_list=config.val_list)
+
+
+def _cache(config: TrainConfig) -> Path:
+    return Path(config.cache_dir or Path(config.output) / "cache")
+
+
+def _first_weights(config: TrainConfig) -> StateDict | None:
+    return first_weights(config.weights, config.model, _cache(config))
+
+
+def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter) -> Pack:
+    """The decoded images, from this node's cache or made by one worker while the node's others wait."""
+    geometry = Geometry(side=config.pack_side, fit=config.pack_fit)
+    names = source.table.images
+    key = ""
+
+    def decode() -> None:
+        nonlocal key
+        paths = locate_images(source)
+        key = pack_key(names, paths, geometry)
+        folder = _cache(config) / "packs" / key
+        if open_pack(folder) is None:
+            say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
+            with say.progress("decoding", len(names)) as advance:
+                build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
+
+    gang.first_on_node(decode)
+    keys = [content.decode() for content in gang.all_gather(key.encode())]
+    mine = keys[gang.world.rank - gang.world.local_rank]
+    pack = open_pack(_cache(config) / "packs" / mine)
+    assert pack is not None, mine
+    return pack
+
+
+def _skipped(config: TrainConfig, pack: Pack) -> list[str]:
+    """Names of the images that can't be read, once `--on-bad-image skip` allows it. Raises: InputError."""
+    unreadable = pack.manifest.unreadable
+    if unreadable and config.on_bad_image == "fail":
+        problems = listing(f"{config.data}: {name}: {reason}" for name, reason in unreadable.items())
+        raise InputError(
+            f"cannot read {len(unreadable)} of {pack.manifest.count:,} images:{problems}",
+            hint="replace them, or --on-bad-image skip leaves them out and lists them in run.json",
+        )
+    return list(unreadable)
+
+
+def _usable_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
+    dropped = set(skipped)
+    rows = {
+        split: np.array([row for row in table.rows(split).tolist() if table.images[row] not in dropped], np.int64)
+        for split in SPLITS
+    }
+    if len(rows["train"]) == 0:
+        raise InputError(
+            f"cannot train: none of the {len(table.rows('train')):,} training images can be read", hint="check --data"
+        )
+    return rows
+
+
+def _split_csv(table: LabelTable) -> bytes:
+    """Names of the images of each split: what later scoring must know of training."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["Image Index", "split"])
+    for split in SPLITS:
+        writer.writerows((table.images[row], split) for row in table.rows(split).tolist())
+    return gzip.compress(text.getvalue().encode(), mtime=0)
