@@ -1,6 +1,7 @@
 """The trainer's commands; the one place of this package that prints results and maps errors to exit codes."""
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,8 +10,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from trainer import __version__
 from trainer.config import Layout, TrainConfig, apply_preset, usage_problem
-from trainer.errors import EXIT_CODE_HELP, InputError, KnownError
+from trainer.errors import EXIT_CODE_HELP, InputError, KnownError, PeerError
 from trainer.gang import earlier_verdict, give_verdict
+from trainer.world import read_world
 
 app = App(
     name="trainer",
@@ -29,7 +31,6 @@ def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     A run that is started again on the same OUTPUT/NAME goes on from its newest checkpoint.
     """
     from trainer.console import Reporter
-    from trainer.distributed import read_world
     from trainer.evaluate import as_table
     from trainer.train import train as train_run
 
@@ -104,36 +105,36 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     code = 0
     try:
-        _dispatch([argument for argument in argv if argument != "--debug"])
+        _run([argument for argument in argv if argument != "--debug"])
     except KnownError as problem:
         code = problem.exit_code
-        _tell(problem, debug=debug)
+        if debug:
+            traceback.print_exc()
+        elif not isinstance(problem, PeerError):
+            sys.stderr.write(f"{problem}\n")
     except KeyboardInterrupt:
         code = 130
         sys.stderr.write("interrupted\n")
-    except Exception as bug:
+    except Exception as bug:  # noqa: BLE001 - whatever it is, the user gets one line
         code = 1
         if debug:
-            raise
+            traceback.print_exc()
         sys.stderr.write(f"error: bug: {type(bug).__name__}: {bug}\n\nhint: run again with --debug for the traceback\n")
     give_verdict(code)
     return code
 
 
-def _dispatch(argv: list[str]) -> None:
+def _run(argv: list[str]) -> None:
+    """Parse, then act; flags are the same for all workers, so only the first says what is wrong with them."""
     try:
-        app(argv, exit_on_error=False, print_error=False)
-    except CycloptsError as problem:
+        command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
+    except (CycloptsError, InputError) as problem:
+        if not read_world().is_primary:
+            raise PeerError(InputError.exit_code) from problem
+        if isinstance(problem, InputError):
+            raise
         raise InputError(usage_problem(problem), hint="--help lists commands and flags") from problem
-
-
-def _tell(problem: KnownError, *, debug: bool) -> None:
-    from trainer.distributed import PeerError
-
-    if debug:
-        raise problem
-    if not isinstance(problem, PeerError):
-        sys.stderr.write(f"{problem}\n")
+    command(*bound.args, **bound.kwargs)
 
 
 if __name__ == "__main__":

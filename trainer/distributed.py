@@ -1,72 +1,25 @@
-"""The workers of a run: who this process is among them, and how they agree.
+"""How the workers of a run agree.
 
-The only reader of RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE. Gradients go over the device's own backend (DDP);
-everything here goes over a second group on the processors, because accelerator back ends lack timeouts and some lack
-object collectives.
+Gradients go over the device's own backend (DDP); everything here goes over a second group on the processors, because
+accelerator back ends lack timeouts and some lack object collectives.
 """
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from trainer.errors import InputError, KnownError
+from trainer.errors import KnownError, PeerError
+from trainer.world import World
 
 T = TypeVar("T")
 
 AGREEMENT_TIMEOUT: Final = timedelta(hours=2)
 """Longest wait for a peer: it may be decoding the whole data set (17 core-minutes) from a slow mount."""
-
-
-@dataclass(frozen=True)
-class World:
-    """This process among the workers."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-    @property
-    def is_primary(self) -> bool:
-        """Whether this is rank 0, which writes and reports."""
-        return self.rank == 0
-
-    @property
-    def is_first_on_node(self) -> bool:
-        """Whether this worker prepares what its node's workers share."""
-        return self.local_rank == 0
-
-
-def read_world(environment: Mapping[str, str] = os.environ) -> World:
-    """The world that torchrun describes; a single worker where it did not start us.
-
-    Raises: InputError when the description is incomplete, as in a pod whose operator set RANK for the node.
-    """
-    if "LOCAL_RANK" not in environment:
-        return World()
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    try:
-        return World(*(int(environment[name]) for name in names))
-    except (KeyError, ValueError) as problem:
-        raise InputError(
-            f"cannot tell the workers apart: {problem} of {', '.join(names)} (from the environment)",
-            hint="start workers with torchrun, or plain `python -m trainer train` for one",
-        ) from problem
-
-
-class PeerError(KnownError):
-    """Another worker failed and has said why; this one leaves with the same exit code, silently."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__("a peer failed")
-        self.exit_code = exit_code
 
 
 class Gang:
@@ -101,7 +54,8 @@ class Gang:
     def together(self, act: Callable[[], T]) -> T:
         """What `act` returns on this rank, once it has succeeded on all.
 
-        Raises: the known error of this rank; PeerError on the others. So nobody waits for a rank that has left.
+        Raises: the known error on the first rank that met one; PeerError on all others. So nobody waits for a rank that
+        has left, and an error that all ranks meet is told once.
         """
         result, problem = None, None
         try:
@@ -109,11 +63,12 @@ class Gang:
         except KnownError as known:
             problem = known
         codes = [int(code) for code in self.all_gather(str(problem.exit_code if problem else 0).encode())]
-        if problem is not None:
+        first = next((rank for rank, code in enumerate(codes) if code), None)
+        if first is None:
+            return result  # type: ignore[return-value]  # act() has returned where no rank had a problem
+        if problem is not None and first == self.world.rank:
             raise problem
-        if any(codes):
-            raise PeerError(next(code for code in codes if code))
-        return result  # type: ignore[return-value]  # act() has returned where no rank had a problem
+        raise PeerError(codes[first])
 
     def on_primary(self, act: Callable[[], T]) -> T:
         """What `act` returned on rank 0, as JSON, on all ranks.

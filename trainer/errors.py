@@ -6,7 +6,8 @@ KnownError
 ├── RemoteError         4  the cluster or the bucket refused or can't be reached
 ├── TryAgainError      75  preempted, or a peer was lost
 ├── TimeLimitError    124
-└── InterruptedByUser 130
+├── InterruptedByUser 130
+└── PeerError           what the peer's error says
 
 Exit code 0 is done, 1 is a bug: whatever is not a `KnownError`.
 """
@@ -76,6 +77,14 @@ class TimeLimitError(KnownError):
     """A time limit the user gave has passed."""
 
     exit_code = 124
+
+
+class PeerError(KnownError):
+    """Another worker failed and says why; this one leaves with the same exit code, silently."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("a peer failed")
+        self.exit_code = exit_code
 
 
 class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the program

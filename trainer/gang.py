@@ -47,6 +47,9 @@ def main(argv: list[str]) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(
         logging.CRITICAL
     )  # it repeats at length what we say in a line
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # what torchrun sets itself, with a warning; devices share out the cores
     with tempfile.TemporaryDirectory(prefix="gang-") as folder:
         os.environ[VERDICT] = str(Path(folder) / "verdict")
         try:

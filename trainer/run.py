@@ -22,7 +22,7 @@ from trainer.console import Reporter
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Geometry, Pack, build, open_pack, pack_key
 from trainer.devices import Arithmetic, Device
-from trainer.distributed import Gang, World, join
+from trainer.distributed import Gang, join
 from trainer.errors import InputError, listing
 from trainer.evaluate import Evaluator
 from trainer.findings import SPLITS, LabelTable
@@ -30,6 +30,7 @@ from trainer.layout import SPLIT
 from trainer.model import StateDict, first_weights
 from trainer.sources import Source, locate_images, read_labels
 from trainer.storage import Storage, open_storage
+from trainer.world import World
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from trainer.config import TrainConfig
 from trainer.console import Advance, Reporter
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, training_batches, training_order
-from trainer.distributed import World
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluate import Scores, null_if_nan, predictions_csv, score
 from trainer.layout import METRICS, RESULTS, predictions_key, state_key
@@ -30,6 +29,7 @@ from trainer.model import StateDict, finding_loss
 from trainer.run import Run, opened
 from trainer.schedule import Plateau, rate_factor
 from trainer.storage import AbsentError, Storage
+from trainer.world import World
 
 WARMING_UP_STEPS: Final = 3
 """First steps of an epoch left out of images/s: they compile, allocate and start threads."""

@@ -3,6 +3,7 @@
 `cpu.py`, `cuda.py` and `hpu.py` are the only files that name a vendor's API.
 """
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from trainer.errors import InputError
 
@@ -62,6 +64,15 @@ class Device(Protocol):
     def peak_memory_bytes(self) -> int:
         """Most memory that tensors took so far; 0 where the device does not say."""
         ...
+
+
+def rank_local_buffers() -> dict[str, bool]:
+    """DistributedDataParallel's option for buffers that each rank keeps to itself: they are averaged by us when it matters.
+
+    Its name changed between torch 2.6 and 2.14, which warns of the old one.
+    """
+    known = inspect.signature(DistributedDataParallel).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
 _BY_PREFERENCE: Final = ("hpu", "cuda", "cpu")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.devices import Arithmetic
+from trainer.devices import Arithmetic, rank_local_buffers
 
 name = "cpu"
 backend = "gloo"
@@ -47,8 +47,8 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
 
 
 def ddp_options() -> dict[str, Any]:
-    """Buffers are averaged by us when it matters, not broadcast every step."""
-    return {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    """Gradients live in the buckets that are reduced."""
+    return {**rank_local_buffers(), "gradient_as_bucket_view": True}
 
 
 def optimizer_options() -> dict[str, Any]:

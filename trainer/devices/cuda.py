@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.devices import Arithmetic
+from trainer.devices import Arithmetic, rank_local_buffers
 from trainer.errors import InputError
 
 name = "cuda"
@@ -63,10 +63,10 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
 
 
 def ddp_options() -> dict[str, Any]:
-    """One device per process; buffers are averaged by us when it matters."""
+    """One device per process."""
     return {
         "device_ids": [torch.cuda.current_device()],
-        "broadcast_buffers": False,
+        **rank_local_buffers(),
         "gradient_as_bucket_view": True,
     }
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.devices import Arithmetic
+from trainer.devices import Arithmetic, rank_local_buffers
 
 name = "hpu"
 backend = "hccl"
@@ -67,7 +67,7 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
 
 def ddp_options() -> dict[str, Any]:
     """No `device_ids`; a bucket that holds all 26.6 MiB of gradients."""
-    return {"broadcast_buffers": False, "gradient_as_bucket_view": True, "bucket_cap_mb": 100}
+    return {**rank_local_buffers(), "gradient_as_bucket_view": True, "bucket_cap_mb": 100}
 
 
 def optimizer_options() -> dict[str, Any]:

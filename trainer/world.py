@@ -1,0 +1,44 @@
+"""Who this process is among the workers; the only reader of RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainer.errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the workers."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this is rank 0, which writes and reports."""
+        return self.rank == 0
+
+    @property
+    def is_first_on_node(self) -> bool:
+        """Whether this worker prepares what its node's workers share."""
+        return self.local_rank == 0
+
+
+def read_world(environment: Mapping[str, str] = os.environ) -> World:
+    """The world that torchrun describes; a single worker where it did not start us.
+
+    Raises: InputError when the description is incomplete, as in a pod whose operator set RANK for the node.
+    """
+    if "LOCAL_RANK" not in environment:
+        return World()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    try:
+        return World(*(int(environment[name]) for name in names))
+    except (KeyError, ValueError) as problem:
+        raise InputError(
+            f"cannot tell the workers apart: {problem} of {', '.join(names)} (from the environment)",
+            hint="start workers with torchrun, or plain `python -m trainer train` for one",
+        ) from problem
