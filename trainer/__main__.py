@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from trainer import __version__
 from trainer.config import Layout, TrainConfig, apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, KnownError, PeerError
-from trainer.gang import earlier_verdict, give_verdict
+from trainer.gang import Verdict, earlier_verdict, give_verdict
 from trainer.world import read_world
 
 app = App(
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code."""
     verdict = earlier_verdict()
     if verdict is not None:
-        return verdict
+        return verdict.exit_code
     debug = "--debug" in argv
     code = 0
     try:
@@ -120,7 +120,7 @@ def main(argv: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         sys.stderr.write(f"error: bug: {type(bug).__name__}: {bug}\n\nhint: run again with --debug for the traceback\n")
-    give_verdict(code)
+    give_verdict(Verdict(read_world().rank, code))
     return code
 
 

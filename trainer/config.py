@@ -29,6 +29,9 @@ MIN_CROP_PX: Final = 32
 """The smallest crop a DenseNet-121 takes: it halves the picture five times."""
 
 
+_RANGE_HINT: Final = "leave the flag out to take the preset's value"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run, complete and checked.
@@ -151,7 +154,8 @@ class TrainConfig:
             _check_least(flag, getattr(self, flag), 0)
         for flag in ["lr", "clip_norm"]:
             if not getattr(self, flag) > 0:
-                raise InputError(f"cannot use {flag_of(flag)} {getattr(self, flag)}: it must be above 0")
+                value = getattr(self, flag)
+                raise InputError(f"cannot use {flag_of(flag)} {value}: it must be above 0", hint=_RANGE_HINT)
         _check_least("crop_px", self.crop_px, MIN_CROP_PX)
         if self.pack_side < self.crop_px:
             raise InputError(
@@ -177,7 +181,7 @@ class TrainConfig:
 
 def _check_least(field: str, value: float | None, least: int) -> None:
     if value is not None and value < least:
-        raise InputError(f"cannot use {flag_of(field)} {value}: it must be at least {least}")
+        raise InputError(f"cannot use {flag_of(field)} {value}: it must be at least {least}", hint=_RANGE_HINT)
 
 
 def chexnet() -> dict[str, Value]:

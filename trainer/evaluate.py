@@ -3,8 +3,6 @@
 Shapes: N images, C channels, H x W pixels, K findings.
 """
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,13 +93,13 @@ class Evaluator:
 
 def predictions_csv(images: Sequence[str], logits_NK: Logits, findings: Sequence[str]) -> bytes:
     """Probabilities, one row an image: `Image Index`, then `prob_<finding>`."""
+    import pandas as pd  # noqa: PLC0415 - takes a second to load and is needed at the end only
+
     probabilities_NK = 1 / (1 + np.exp(-logits_NK.astype(np.float64)))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["Image Index", *(f"prob_{finding}" for finding in findings)])
-    for image, row_K in zip(images, probabilities_NK.tolist(), strict=True):
-        writer.writerow([image, *(f"{value:.6f}" for value in row_K)])
-    return text.getvalue().encode()
+    table = pd.DataFrame(probabilities_NK, columns=[f"prob_{finding}" for finding in findings])
+    table.insert(0, "Image Index", list(images))
+    text: str = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    return text.encode()
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:

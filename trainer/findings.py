@@ -73,6 +73,17 @@ class LabelTable:
         """Positions of one split's images, in the order of the table."""
         return np.flatnonzero(self.split_N == SPLITS.index(split)).astype(np.int64)
 
+    def used(self) -> "LabelTable":
+        """The table without the rows that are in no split."""
+        used = np.flatnonzero(self.split_N >= 0)
+        return LabelTable(
+            findings=self.findings,
+            images=tuple(self.images[row] for row in used.tolist()),
+            patients_N=self.patients_N[used],
+            labels_NK=self.labels_NK[used],
+            split_N=self.split_N[used],
+        )
+
     def split_sha256(self) -> str:
         """Hash of which image is in which split, the same whatever the order of the rows."""
         lines = (

@@ -4,14 +4,15 @@ Takes torchrun's flags and environment and runs it in this process, so that sign
 leaves with that worker's own exit code, which torchrun turns into 1, and one line in place of torchrun's traceback.
 
 torchrun starts all workers again after any failure. A worker that fails for good (bad input, a job that can't go on)
-leaves its exit code in the file that TRAINER_VERDICT names; workers that are started again see it and leave at once, so
-that a permanent error is met once.
+leaves its rank and exit code in the file that TRAINER_VERDICT names; workers that are started again see it and leave at
+once, so that a permanent error is met once.
 """
 
 import logging
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,20 +22,28 @@ PERMANENT: Final = frozenset({2, 3})
 """Exit codes that no repetition changes. Source: the table in `trainer.errors`."""
 
 
-def give_verdict(exit_code: int) -> None:
+@dataclass(frozen=True)
+class Verdict:
+    """Which worker has failed for good, and how."""
+
+    rank: int
+    exit_code: int
+
+
+def give_verdict(verdict: Verdict) -> None:
     """Tell workers that are started after this one not to try again, where the error is permanent."""
     path = os.environ.get(VERDICT)
-    if path and exit_code in PERMANENT:
-        Path(path).write_text(str(exit_code), encoding="ascii")
+    if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
+        Path(path).write_text(f"{verdict.rank} {verdict.exit_code}", encoding="ascii")
 
 
-def earlier_verdict() -> int | None:
-    """The exit code with which this gang has failed for good before, None when it has not."""
+def earlier_verdict() -> Verdict | None:
+    """What this gang has failed of for good before, None when it has not."""
     path = os.environ.get(VERDICT)
     if not path or not Path(path).exists():
         return None
-    text = Path(path).read_text(encoding="ascii")
-    return int(text) if text else None
+    words = Path(path).read_text(encoding="ascii").split()
+    return Verdict(int(words[0]), int(words[1])) if len(words) == 2 else None
 
 
 def main(argv: list[str]) -> int:
@@ -47,22 +56,27 @@ def main(argv: list[str]) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(
         logging.CRITICAL
     )  # it repeats at length what we say in a line
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # what torchrun sets itself, with a warning; devices share out the cores
+    arguments = parse_args(argv)
+    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="gang-") as folder:
         os.environ[VERDICT] = str(Path(folder) / "verdict")
         try:
-            run(parse_args(argv))
+            run(arguments)
         except ChildFailedError as failure:
             rank, first = failure.get_first_failure()
-            code = earlier_verdict() or first.exitcode
-            sys.stderr.write(f"worker {rank} failed with {_named(code)}\n")
+            verdict = earlier_verdict() or Verdict(rank, first.exitcode)
+            code = verdict.exit_code
+            sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
             return code if code > 0 else 128 - code
         except SignalException as signal:
             sys.stderr.write(f"stopped by {signal.sigval.name}\n")
             return 128 + signal.sigval.value
     return 0
+
+
+def _threads(workers: str) -> int:
+    """This node's cores shared among its workers; torchrun would give each one thread, and a warning."""
+    return max(1, len(os.sched_getaffinity(0)) // int(workers)) if workers.isdigit() else 1
 
 
 def _named(code: int) -> str:

@@ -8,7 +8,7 @@ import gzip
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +130,8 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
 
 
 def _labels(config: TrainConfig) -> Source:
-    return read_labels(Path(config.data), layout=config.layout, split=config.split, val_list=config.val_list)
+    source = read_labels(Path(config.data), layout=config.layout, split=config.split, val_list=config.val_list)
+    return replace(source, table=source.table.used())
 
 
 def _cache(config: TrainConfig) -> Path:

@@ -148,7 +148,9 @@ def _entries(data: Path) -> list[str]:
             return sorted(entry.name + "/" * entry.is_dir() for entry in found)
     except OSError as problem:
         reason = "no such directory" if isinstance(problem, FileNotFoundError) else str(problem.strerror).lower()
-        raise InputError(f"cannot read data set: {reason}, got `{data}` (from `--data`)") from problem
+        raise InputError(
+            f"cannot read data set: {reason}, got `{data}` (from `--data`)", hint="--data names a directory"
+        ) from problem
 
 
 def _present(entries: Sequence[str], part: str) -> list[str]:
@@ -213,7 +215,10 @@ class _Rows:
     def table(self, data: Path, findings: tuple[str, ...]) -> LabelTable:
         """The table, when nothing is wrong."""
         if self.problems:
-            raise InputError(f"cannot read the labels of `{data}`: {_counted(self.problems)}{listing(self.problems)}")
+            raise InputError(
+                f"cannot read the labels of `{data}`: {_counted(self.problems)}{listing(self.problems)}",
+                hint="correct the files named; nothing is left out or guessed",
+            )
         numbers: dict[str, int] = {}
         return LabelTable(
             findings=findings,
@@ -250,7 +255,7 @@ def _read_text(path: Path) -> str:
         packed = path.read_bytes()
         return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
-        raise InputError(f"cannot read `{path}`: {problem}") from problem
+        raise InputError(f"cannot read `{path}`: {problem}", hint="is the file complete, and is it text?") from problem
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -261,7 +266,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if row:
                 yield reader.line_num, [cell.strip() for cell in row]
     except csv.Error as problem:
-        raise InputError(f"cannot read `{path}`: line {reader.line_num}: {problem}") from problem
+        raise InputError(f"cannot read `{path}`: line {reader.line_num}: {problem}", hint="is it a table?") from problem
 
 
 def _check_columns(path: Path, header: Sequence[str], wanted: Sequence[str], known: Collection[str] | None) -> None:
@@ -341,7 +346,8 @@ def _val_file(data: Path, val_list: str) -> Path:
         if path.is_file():
             return path
     raise InputError(
-        f"cannot read the validation list: no such file in `{data}` or here, got `{val_list}` (from `--val-list`)"
+        f"cannot read the validation list: no such file in `{data}` or here, got `{val_list}` (from `--val-list`)",
+        hint="a relative path is looked up in the data set first, then here",
     )
 
 
@@ -443,7 +449,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _unreadable(problem: OSError) -> None:
-    raise InputError(f"cannot read directory `{problem.filename}`: {str(problem.strerror).lower()}") from problem
+    reason = str(problem.strerror).lower()
+    raise InputError(f"cannot read directory `{problem.filename}`: {reason}", hint="check who may read it") from problem
 
 
 def locate_images(source: Source) -> list[Path]:

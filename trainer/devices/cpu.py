@@ -1,6 +1,5 @@
 """The processor, for laptops and tests."""
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -22,8 +21,7 @@ def missing() -> str | None:
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - the protocol's word and parameters
-    """Share the cores among this node's workers: torchrun leaves each worker one thread."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_size))
+    """The processor; OMP_NUM_THREADS says how much of it, which `trainer.gang` sets to this worker's share."""
     return torch.device("cpu")
 
 

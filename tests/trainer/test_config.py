@@ -1,0 +1,123 @@
+"""Flags and presets: what a run is told, and what is refused before anything starts."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.config import PRESETS, TrainConfig, from_argv, to_argv
+from trainer.errors import InputError
+
+REQUIRED = ["--data", "d", "--output", "o", "--name", "n"]
+
+FLAGS = """data output name preset layout split val_list on_bad_image pack_fit device precision cache_dir resume seed max_steps
+log_every_steps model weights pack_side crop_px crop flip epochs batch_size global_batch_size optimizer lr weight_decay
+schedule warmup_epochs clip_norm""".split()
+
+
+def test_flags_are_these_and_no_others():
+    """Flags are an interface: manifests and scripts of users hold them."""
+    assert [field.name for field in dataclasses.fields(TrainConfig)] == FLAGS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_preset_is_a_complete_recipe(preset):
+    """A preset decides every field that has no default of its own, so that nothing is left to chance."""
+    config = from_argv([*REQUIRED, "--preset", preset])
+    for field, value in PRESETS[preset]().items():
+        assert getattr(config, field) == value
+
+
+def test_flag_wins_over_preset():
+    """What the user types is what happens."""
+    config = from_argv([*REQUIRED, "--preset", "smoke", "--lr", "0.5", "--flip", "--crop-px", "40"])
+    assert (config.lr, config.flip, config.crop_px, config.pack_side) == (0.5, True, 40, 72)
+
+
+def test_global_batch_replaces_the_presets_own_batch():
+    """A preset's batch is no second batch size that the user gave."""
+    config = from_argv([*REQUIRED, "--global-batch-size", "96"])
+    assert config.batch_size is None
+    assert config.batch_per_worker(8) == 12
+
+
+def test_global_batch_that_cannot_be_shared_evenly_is_refused():
+    """Unequal parts would give samples unequal weight."""
+    with pytest.raises(InputError, match="100 .* among 8 workers") as refusal:
+        from_argv([*REQUIRED, "--global-batch-size", "100"]).batch_per_worker(8)
+    assert refusal.value.hint == "--global-batch-size 104"
+
+
+@given(
+    st.builds(
+        TrainConfig,
+        data=st.text(min_size=1),
+        output=st.text(min_size=1),
+        name=st.from_regex(r"\A[a-z]([-a-z0-9]{0,20}[a-z0-9])?\Z"),
+        preset=st.sampled_from(sorted(PRESETS)),
+        val_list=st.none() | st.text(min_size=1),
+        seed=st.integers(0, 2**31),
+        max_steps=st.none() | st.integers(1, 10**6),
+        model=st.sampled_from(["densenet121", "densenet_tiny"]),
+        weights=st.text(min_size=1),
+        pack_side=st.integers(320, 512),
+        crop_px=st.integers(32, 320),
+        crop=st.sampled_from(["resized", "random", "center"]),
+        flip=st.booleans(),
+        epochs=st.integers(1, 100),
+        batch_size=st.none(),
+        global_batch_size=st.integers(1, 4096),
+        optimizer=st.sampled_from(["adam", "adamw"]),
+        lr=st.floats(1e-12, 1e3),
+        weight_decay=st.floats(0, 1),
+        schedule=st.sampled_from(["constant", "plateau", "cosine"]),
+        warmup_epochs=st.floats(0, 10),
+        clip_norm=st.floats(1e-6, 1e6),
+    )
+)
+def test_written_flags_mean_the_same_configuration(config):
+    """The launcher writes flags into manifests; the pod must read what the user meant, whatever the values are."""
+    assert from_argv(to_argv(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        pytest.param(
+            [*REQUIRED, "--batch-size", "8", "--global-batch-size", "64"], "two batch sizes", id="two batch sizes"
+        ),
+        pytest.param([*REQUIRED, "--batchsize", "8"], "unknown option: --batchsize", id="unknown flag"),
+        pytest.param([*REQUIRED, "stray"], "stray", id="stray word"),
+        pytest.param([*REQUIRED, "--lr", "fast"], '"fast"', id="no number"),
+        pytest.param([*REQUIRED, "--lr", "0"], "--lr 0", id="learning rate 0"),
+        pytest.param([*REQUIRED, "--lr", "nan"], "--lr nan", id="learning rate nan"),
+        pytest.param([*REQUIRED, "--epochs", "0"], "--epochs 0", id="no epochs"),
+        pytest.param([*REQUIRED, "--preset", "best"], '"best"', id="unknown preset"),
+        pytest.param([*REQUIRED, "--crop-px", "300"], "crop 300 pixels", id="crop larger than pack"),
+        pytest.param([*REQUIRED, "--crop-px", "16"], "--crop-px 16", id="crop too small for the network"),
+        pytest.param(["--data", "d", "--output", "o"], "--name", id="no name"),
+        pytest.param(["--data", "d", "--output", "o", "--name", "Big"], "lower-case", id="capitals"),
+        pytest.param(["--data", "d", "--output", "o", "--name", "n" * 60], "53 characters", id="long name"),
+    ],
+)
+def test_unusable_flags_are_refused_in_one_line_with_a_hint(argv, complaint):
+    """Bad input never costs an accelerator minute."""
+    with pytest.raises(InputError) as refusal:
+        from_argv(argv)
+    message = str(refusal.value).partition("\n\nhint: ")[0]
+    assert complaint in message
+    assert "\n" not in message
+    assert refusal.value.hint
+
+
+def test_configuration_loads_neither_torch_nor_pandas():
+    """The launcher uses it on laptops without torch, and `--help` must be quick."""
+    code = "import sys, json, trainer.config, trainer.layout, trainer.errors, trainer.storage; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    )
+    assert not {"torch", "pandas", "boto3", "numpy"} & set(modules)

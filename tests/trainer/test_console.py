@@ -1,0 +1,51 @@
+"""What a run says: lines with the rank, progress once a minute, a bar on a terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from trainer.console import Reporter
+
+
+def voice(rank=0, *, terminal=False, clock=lambda: 0.0):
+    out = io.StringIO()
+    return Reporter(
+        rank, clock=clock, console=Console(file=out, force_terminal=terminal, width=80, highlight=False)
+    ), out
+
+
+def test_line_starts_with_the_rank_and_is_not_wrapped_or_interpreted():
+    """`launcher logs --ranks` filters by it, and messages hold brackets and long paths."""
+    say, out = voice(3)
+    say.line("cannot read [red]" + "x" * 200)
+    assert out.getvalue() == "[rank 3] cannot read [red]" + "x" * 200 + "\n"
+
+
+def test_log_gets_one_line_a_minute():
+    """A log of thousands of bars is no log."""
+    now = [0.0]
+    say, out = voice(clock=lambda: now[0])
+    with say.progress("training", 100) as advance:
+        for second in range(100):
+            now[0] = second * 2.0
+            advance(1, f"loss {second}")
+    assert out.getvalue().splitlines() == [f"[rank 0] training {done}/100 loss {done - 1}" for done in (1, 31, 61, 91)]
+
+
+def test_terminal_gets_a_bar_with_the_words():
+    """Long work shows progress."""
+    say, out = voice(terminal=True)
+    with say.progress("training", 2) as advance:
+        advance(2, "loss 0.5")
+    assert "2/2" in out.getvalue()
+    assert "loss 0.5" in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_other_ranks_show_no_progress(terminal):
+    """Eight bars on one terminal are unreadable."""
+    say, out = voice(1, terminal=terminal)
+    with say.progress("training", 2) as advance:
+        advance(2, "")
+    assert out.getvalue() == ""

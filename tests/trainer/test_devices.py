@@ -1,0 +1,129 @@
+"""Devices are alike, and nobody else knows which one there is."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer import devices
+from trainer.devices import cpu, cuda, hpu
+from trainer.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+MODULES = [cpu, cuda, hpu]
+
+
+@pytest.fixture
+def habana(monkeypatch):
+    """The stand-in for the vendor's package, gone again afterwards."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "stubs"))
+    for name in ("PT_HPU_LAZY_MODE", "HLS_MODULE_ID", "ID"):
+        monkeypatch.setenv(name, "x")  # so that what the stub sets is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(dist, "_DEFAULT_FIRST_BUCKET_BYTES", 1, raising=False)
+    yield
+    for name in [name for name in sys.modules if name.startswith("habana_frameworks")]:
+        del sys.modules[name]
+    if hasattr(torch, "hpu"):
+        del torch.hpu
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_module_offers_what_the_protocol_names(module):
+    """The loop calls these on whatever device it is given."""
+    members = [name for name in dir(devices.Device) if not name.startswith("_")] + list(devices.Device.__annotations__)
+    assert [name for name in members if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_buffers_stay_with_their_rank(module, monkeypatch):
+    """Broadcasting them each step costs time and hides that averaging is done on purpose."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    options = module.ddp_options()
+    assert False in (options.get("broadcast_buffers"), options.get("forward_sync_buffers"))
+
+
+def test_named_device_that_is_not_there_is_refused():
+    """Training for a day on the processor without noticing is the expensive failure."""
+    for name in ("cuda", "hpu"):
+        if devices._load(name).missing() is None:
+            pytest.skip("an accelerator is here")
+        with pytest.raises(InputError, match=f"cannot train on {name}: "):
+            devices.find(name)
+
+
+def test_auto_takes_the_processor_where_nothing_else_is():
+    """Laptops."""
+    if cuda.missing() is None or hpu.missing() is None:
+        pytest.skip("an accelerator is here")
+    assert devices.find("auto") is cpu
+
+
+@pytest.mark.usefixtures("habana")
+def test_gaudi_is_preferred_and_found_without_taking_a_card(monkeypatch):
+    """A card is locked until its process ends, so looking must not take one."""
+    assert devices.find("auto") is hpu
+    assert sys.modules["habana_frameworks.torch"].acquired == []
+    monkeypatch.setenv("STUB_CARDS", "0")
+    with pytest.raises(InputError, match="no Gaudi card is visible"):
+        devices.find("hpu")
+
+
+@pytest.mark.usefixtures("habana")
+def test_gaudi_worker_gets_its_card_from_torchruns_environment(monkeypatch):
+    """The bridge chooses by LOCAL_RANK when its collectives are imported; no index is ever passed."""
+    for name, value in {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "HABANA_VISIBLE_MODULES": "7,5,3,1"}.items():
+        monkeypatch.setenv(name, value)
+    assert hpu.open(2, 4) == torch.device("hpu")
+    import os
+
+    assert os.environ["HLS_MODULE_ID"] == "3"
+    assert dist._DEFAULT_FIRST_BUCKET_BYTES > 27 * 2**20
+
+
+@pytest.mark.usefixtures("habana")
+@pytest.mark.parametrize(("lazy", "marks"), [("1", 1), ("0", 0)])
+def test_gaudi_marks_steps_in_lazy_mode_only(monkeypatch, lazy, marks):
+    """Without a marker lazy mode gathers a graph without end; in eager mode the marker only warns."""
+    monkeypatch.setenv("PT_HPU_LAZY_MODE", lazy)
+    hpu.flush()
+    assert len(sys.modules["habana_frameworks.torch.core"].marks) == marks
+
+
+@pytest.mark.usefixtures("habana")
+def test_gaudi_has_one_bucket_for_all_gradients_and_no_device_ids():
+    """26.6 MiB of gradients; `device_ids` is an error on this device."""
+    options = hpu.ddp_options()
+    assert options["bucket_cap_mb"] >= 32
+    assert "device_ids" not in options
+    hpu.missing()
+    assert hpu.peak_memory_bytes() == 123
+
+
+def test_options_are_known_to_this_torch(tmp_path):
+    """Keywords come and go between torch 2.6 and 2.15; a deprecated one warns, which is an error here."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        DistributedDataParallel(nn.Linear(1, 1), **cpu.ddp_options())
+    finally:
+        dist.destroy_process_group()
+
+
+def test_no_other_file_asks_which_device_it_is():
+    """A device interface is finished when nobody asks."""
+    forbidden = re.compile(r"torch\.cuda|torch\.hpu|habana_frameworks|[=!]= *[\"'](hpu|cuda|cpu|gaudi)[\"']")
+    allowed = {ROOT / "launcher/accelerators.py"}
+    files = [path for package in ("trainer", "launcher") for path in (ROOT / package).rglob("*.py")]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files
+        if path.parent.name != "devices" and path not in allowed
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if forbidden.search(line)
+    ]
+    assert found == []

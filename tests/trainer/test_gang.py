@@ -1,0 +1,100 @@
+"""torchrun with a readable end: exit codes, one message, permanent errors met once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from trainer.gang import VERDICT, Verdict, earlier_verdict, give_verdict
+
+WORKER = """
+import os, sys, pathlib
+attempts = pathlib.Path(sys.argv[1]) / f"{os.environ['LOCAL_RANK']}-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
+attempts.touch()
+from trainer.gang import Verdict, earlier_verdict, give_verdict
+if earlier_verdict() is not None:
+    sys.exit(earlier_verdict().exit_code)
+(attempts.parent / ("worked-" + attempts.name)).touch()
+code = int(sys.argv[2]) if os.environ["LOCAL_RANK"] == "1" else 0
+give_verdict(Verdict(int(os.environ['RANK']), code))
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+def run_gang(tmp_path, code, *, restarts=1):
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER)
+    command = [
+        sys.executable,
+        "-m",
+        "trainer.gang",
+        "--nproc-per-node=2",
+        f"--max-restarts={restarts}",
+        "--monitor-interval=0.1",
+    ]
+    done = subprocess.run(
+        [*command, str(worker), str(tmp_path), str(code)], capture_output=True, text=True, timeout=120
+    )
+    worked = sorted(path.name for path in tmp_path.glob("worked-1-*"))
+    return done, worked
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("code", "attempts"), [(0, 1), (2, 1), (75, 2)], ids=["success", "permanent", "try again"])
+def test_exit_code_of_the_failed_worker_comes_out_and_permanent_errors_are_met_once(tmp_path, code, attempts):
+    """torchrun makes every code 1 and repeats bad input as often as a lost peer."""
+    done, worked = run_gang(tmp_path, code)
+    assert done.returncode == code
+    assert len(worked) == attempts
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ("" if code == 0 else f"worker 1 failed with exit code {code}\n")
+
+
+@pytest.mark.e2e
+def test_killed_worker_is_named_with_its_signal(tmp_path):
+    """137 alone says little to whom it happens first."""
+    done, _ = run_gang(tmp_path, -9, restarts=0)
+    assert done.returncode == 137
+    assert done.stderr == "worker 1 failed with signal 9\n"
+
+
+@pytest.mark.e2e
+def test_signal_reaches_the_workers_and_ends_the_gang(tmp_path):
+    """Kubernetes signals the first process of a pod and waits."""
+    worker = tmp_path / "worker.py"
+    worker.write_text("import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)\n")
+    gang = subprocess.Popen(
+        [sys.executable, "-m", "trainer.gang", "--nproc-per-node=1", str(worker), str(tmp_path / "started")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "started").exists():
+        assert gang.poll() is None
+        time.sleep(0.05)
+    gang.send_signal(signal.SIGTERM)
+    _, said = gang.communicate(timeout=60)
+    assert gang.returncode == 128 + signal.SIGTERM
+    assert "Traceback" not in said
+
+
+def test_verdict_is_given_for_permanent_errors_only(tmp_path, monkeypatch):
+    """A lost peer must be tried again."""
+    monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
+    give_verdict(Verdict(0, 75))
+    assert earlier_verdict() is None
+    give_verdict(Verdict(1, 2))
+    give_verdict(Verdict(0, 3))
+    assert earlier_verdict() == Verdict(1, 2)  # the first that failed is what is told
+
+
+def test_there_is_no_verdict_outside_a_gang(monkeypatch):
+    """Plain `python -m trainer` has no file to write."""
+    monkeypatch.delenv(VERDICT, raising=False)
+    give_verdict(Verdict(0, 2))
+    assert earlier_verdict() is None
+    assert VERDICT not in os.environ

@@ -1,0 +1,157 @@
+"""Decoding once: exact pixels, noted damage, whole or absent."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import CenterCrop, Resize
+
+from trainer.data import pack
+from trainer.data.pack import Geometry, build, open_pack, pack_key, to_gray_square
+from trainer.errors import InputError
+
+
+def quiet(done):
+    """Tell nobody."""
+
+
+def write_images(folder, count, side=40):
+    """Random gray images."""
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (side, side), np.uint8)).save(path)
+    return [path.name for path in paths], paths
+
+
+@pytest.mark.parametrize("side", [224, 256, 320])
+def test_records_of_real_x_rays_equal_pillows_resize_of_the_original(shared, side):
+    """What is cropped from a pack must be what the recipe crops from the image, to the bit; one of the files is RGBA."""
+    paths = sorted((shared / "data/nih-sample/full").iterdir())
+    assert len(paths) == 24
+    for path in paths:
+        with Image.open(path) as image:
+            expected = np.asarray(image.convert("L").resize((side, side), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(to_gray_square(path, Geometry(side=side, fit="crop")), expected)
+
+
+def test_oblong_x_rays_are_cut_as_torchvision_cuts_them(shared):
+    """Short side resized, centre kept: the usual preprocessing, to the pixel."""
+    for path in sorted((shared / "data/pneumonia-sample/test").rglob("*.jpeg"))[::10]:
+        with Image.open(path) as image:
+            expected = np.asarray(CenterCrop(128)(Resize(128)(image.convert("L"))))
+        np.testing.assert_array_equal(to_gray_square(path, Geometry(side=128, fit="crop")), expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])
+def test_every_mode_becomes_the_same_gray(tmp_path, mode):
+    """Releases mix modes; equal channels must give the gray image itself."""
+    gray = Image.fromarray(np.where(np.arange(64).reshape(8, 8) % 3, 255, 0).astype(np.uint8))
+    gray.convert(mode).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(to_gray_square(tmp_path / "x.png", Geometry(side=8, fit="crop")), np.asarray(gray))
+
+
+def test_sixteen_bit_gray_keeps_its_full_range(tmp_path):
+    """Pillow's own conversion clips at 255, which turns an X-ray white."""
+    wide = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    Image.fromarray(wide).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(
+        to_gray_square(tmp_path / "x.png", Geometry(side=16, fit="crop")).ravel(), np.arange(256, dtype=np.uint8)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fit", "middle_row", "top_row"),
+    [
+        ("crop", [20, 20, 30, 30], [20, 20, 30, 30]),  # the outer quarters are cut off
+        ("pad", [10, 20, 30, 40], [0, 0, 0, 0]),  # black above and below
+        ("squash", [10, 20, 30, 40], [10, 20, 30, 40]),
+    ],
+)
+def test_fit_decides_what_happens_to_oblong_images(tmp_path, fit, middle_row, top_row):
+    """Aspect ratio is a shortcut on some data sets; the choice must do what it says."""
+    stripes = np.repeat(np.array([[10, 20, 30, 40]], np.uint8), 64, axis=1)  # 256 wide
+    Image.fromarray(np.repeat(stripes, 128, axis=0)).save(tmp_path / "x.png")
+    square = to_gray_square(tmp_path / "x.png", Geometry(side=64, fit=fit))
+    assert square[32, 8::16].tolist() == middle_row
+    assert square[4, 8::16].tolist() == top_row
+
+
+def test_pack_gives_back_every_image_across_shards(tmp_path, monkeypatch):
+    """Records are found by arithmetic; an error of one would swap patients."""
+    monkeypatch.setattr(pack, "SHARD_BYTES", 8 * 8 * 5)
+    names, paths = write_images(tmp_path, 12, side=8)
+    done = []
+    build(tmp_path / "packs/p", names, paths, Geometry(side=8, fit="crop"), progress=done.append)
+    opened = open_pack(tmp_path / "packs/p")
+    assert sum(done) == 12
+    assert len(opened.shards) == 3
+    rows = np.array([11, 0, 5, 4, 5])
+    out = np.empty((5, 8, 8), np.uint8)
+    opened.gather(rows, out)
+    for record, row in zip(out, rows, strict=True):
+        np.testing.assert_array_equal(record, np.asarray(Image.open(paths[row])))
+
+
+def test_truncated_image_is_noted_by_name_and_the_rest_is_packed(tmp_path):
+    """Whether to stop or to skip is the run's choice; the work on the others is kept."""
+    names, paths = write_images(tmp_path, 4)
+    paths[2].write_bytes(paths[2].read_bytes()[:200])
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    manifest = open_pack(tmp_path / "p").manifest
+    assert list(manifest.unreadable) == ["2.png"]
+    assert manifest.unreadable["2.png"]
+
+
+def test_interrupted_build_leaves_no_pack(tmp_path):
+    """A pack is used only when it is whole."""
+    names, paths = write_images(tmp_path, 4)
+
+    def break_off(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "packs/p", names, paths, Geometry(side=16, fit="crop"), progress=break_off)
+    assert list((tmp_path / "packs").iterdir()) == []
+    assert open_pack(tmp_path / "packs/p") is None
+
+
+@pytest.mark.parametrize("damage", ["shard", "manifest", "names"])
+def test_pack_that_is_not_whole_is_not_opened(tmp_path, damage):
+    """A cache may lose files."""
+    names, paths = write_images(tmp_path, 2)
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    if damage == "manifest":
+        (tmp_path / "p/manifest.json").write_text("{")
+    else:
+        (tmp_path / "p" / {"shard": "shard-00000.bin", "names": "names.txt"}[damage]).write_bytes(b"")
+    assert open_pack(tmp_path / "p") is None
+
+
+def test_manifest_hashes_every_file(tmp_path):
+    """Staged copies are verified against it."""
+    names, paths = write_images(tmp_path, 2)
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    files = json.loads((tmp_path / "p/manifest.json").read_text())["files"]
+    assert files.keys() == {"shard-00000.bin", "names.txt"}
+    assert files["shard-00000.bin"][0] == 2 * 16 * 16
+
+
+def test_key_changes_with_image_name_and_geometry(tmp_path):
+    """An old pack must not stand in for changed images."""
+    names, paths = write_images(tmp_path, 2)
+    geometry = Geometry(side=16, fit="crop")
+    keys = {
+        pack_key(names, paths, geometry),
+        pack_key(names, paths, Geometry(side=16, fit="pad")),
+        pack_key(["0.png", "x.png"], paths, geometry),
+    }
+    paths[0].write_bytes(paths[0].read_bytes() + b" ")
+    assert len(keys | {pack_key(names, paths, geometry)}) == 4
+
+
+def test_missing_images_are_all_named(tmp_path):
+    """One message for all, not one start for each."""
+    with pytest.raises(InputError, match=r"2 images.*\n.*a\.png.*\n.*b\.png"):
+        pack_key(["a", "b"], [tmp_path / "a.png", tmp_path / "b.png"], Geometry(side=16, fit="crop"))

@@ -1,0 +1,82 @@
+"""Objects in a directory: whole or absent, and errors that say which."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import InputError, TryAgainError
+from trainer.storage import AbsentError, LocalStorage, open_storage
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(str(tmp_path / "run"))
+
+
+def test_written_object_is_read_back(storage):
+    """The base of all else."""
+    storage.write("a/b.json", b"1")
+    storage.write("a/b.json", b"22")
+    assert storage.read("a/b.json") == b"22"
+
+
+def test_keys_are_sorted_and_start_with_the_prefix(storage):
+    """Checkpoints are found by listing."""
+    for key in ("checkpoints/step-2/x", "checkpoints/step-1/x", "run.json"):
+        storage.write(key, b"")
+    assert storage.keys("checkpoints/") == ["checkpoints/step-1/x", "checkpoints/step-2/x"]
+    assert storage.keys("nothing/") == []
+
+
+def test_absent_object_is_its_own_error(storage):
+    """Starting afresh is right only where nothing is there, not where it can't be read."""
+    with pytest.raises(AbsentError):
+        storage.read("run.json")
+
+
+def test_interrupted_write_leaves_the_old_object_and_no_other(storage, monkeypatch):
+    """A checkpoint half written must never be taken for one."""
+    storage.write("a", b"old")
+
+    def break_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        storage.write("a", b"new")
+    assert storage.read("a") == b"old"
+    assert storage.keys("") == ["a"]
+
+
+def test_full_disk_asks_to_try_again(storage, monkeypatch):
+    """Room can be made, and the run goes on: not an error for good."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TryAgainError, match="No space left"):
+        storage.write("a", b"new")
+
+
+def test_output_that_is_a_file_is_refused_by_name(tmp_path):
+    """Permission can't be tested as root; a file in the way is refused the same way."""
+    (tmp_path / "run").write_text("")
+    with pytest.raises(InputError, match=str(tmp_path / "run")):
+        LocalStorage(str(tmp_path / "run")).write("a", b"")
+
+
+def test_deleting_removes_the_folder_that_becomes_empty(storage, tmp_path):
+    """Pruned checkpoints leave no empty folders behind."""
+    storage.write("checkpoints/step-1/state.pt", b"")
+    storage.delete("checkpoints/step-1/state.pt")
+    storage.delete("checkpoints/step-1/state.pt")
+    assert not Path(tmp_path / "run/checkpoints/step-1").exists()
+
+
+def test_storage_that_is_not_supported_is_refused():
+    """An unknown scheme must not become a directory of that name."""
+    with pytest.raises(InputError, match="s3://"):
+        open_storage("s3://bucket/runs")

@@ -1,0 +1,297 @@
+"""Whole runs, small: what is written, what is equal to what, what is refused and when."""
+
+import csv
+import gzip
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from trainer import checkpoint
+from trainer.checkpoint import committed
+from trainer.config import from_argv
+from trainer.console import Reporter
+from trainer.data.loader import Batch
+from trainer.data.synthetic import write_phantoms
+from trainer.errors import InputError, JobFailedError, KnownError
+from trainer.findings import FINDINGS
+from trainer.layout import manifest_key, state_key
+from trainer.storage import LocalStorage
+from trainer.train import Training, train, train_step
+from trainer.world import World
+
+RECIPE = [
+    "--preset",
+    "smoke",
+    "--model",
+    "densenet_tiny",
+    "--pack-side",
+    "36",
+    "--crop-px",
+    "32",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "8",
+    "--device",
+    "cpu",
+]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Sixty small phantoms."""
+    root = tmp_path_factory.mktemp("data")
+    write_phantoms(root, images=60, side=48)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for all, so that images are decoded once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(phantoms, cache, tmp_path):
+    """Start or go on with a run: name and flags to results."""
+
+    def start(name, *flags, data=phantoms):
+        argv = [
+            *RECIPE,
+            "--data",
+            str(data),
+            "--output",
+            str(tmp_path),
+            "--cache-dir",
+            str(cache),
+            "--name",
+            name,
+            *flags,
+        ]
+        merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
+        return train(from_argv([word for pair in merged.items() for word in pair]), World(), Reporter(0))
+
+    return start
+
+
+def newest(tmp_path, name):
+    storage = LocalStorage(str(tmp_path / name))
+    return checkpoint.restore(storage, committed(storage)[-1])
+
+
+def assert_same_weights(one, other):
+    assert one.step == other.step
+    assert one.model.keys() == other.model.keys()
+    for name, tensor in one.model.items():
+        assert torch.equal(tensor, other.model[name]), name
+
+
+def test_run_leaves_everything_that_is_promised(run, tmp_path, phantoms):
+    """The prefix is what users, `pull` and `report` work with."""
+    results = run("r", "--split", "patients:60/20/20")
+    root = tmp_path / "r"
+    record = json.loads((root / "run.json").read_text())
+    assert record["config"]["lr"] == 1e-3
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["data"]["images"] == 60
+    document = json.loads((root / "results.json").read_text())
+    assert document["checkpoint"]["step"] == results.step
+    assert document["test"]["auroc"].keys() == set(FINDINGS)
+    assert document["test"]["mean_auroc"] == pytest.approx(results.scores["test"].mean_auroc)
+    epochs = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in epochs] == [1, 2]
+    assert epochs[0]["images_per_s"] is None or epochs[0]["images_per_s"] > 0
+    split = list(csv.DictReader(gzip.decompress((root / "split.csv.gz").read_bytes()).decode().splitlines()))
+    assert len(split) == 60
+    for name in ("val", "test"):
+        rows = list(csv.DictReader((root / f"predictions/{name}.csv").read_text().splitlines()))
+        assert {row["Image Index"] for row in rows} == {row["Image Index"] for row in split if row["split"] == name}
+        assert all(0 <= float(row[f"prob_{finding}"]) <= 1 for row in rows for finding in FINDINGS)
+
+
+def test_no_patient_identifier_enters_the_run(phantoms, run, tmp_path):
+    """Beyond the image names that the user gave."""
+    labelled = tmp_path / "labelled"
+    labelled.mkdir()
+    (labelled / "images").symlink_to(phantoms / "images")
+    names = sorted(path.name for path in (phantoms / "images").iterdir())
+    rows = [
+        f"{name},{','.join('01'[number % 2] for _ in FINDINGS)},train,MRN-{number}" for number, name in enumerate(names)
+    ]
+    (labelled / "labels.csv").write_text("\n".join([f"Image Index,{','.join(FINDINGS)},split,Patient ID", *rows]))
+    run("r", "--epochs", "1", "--split", "patients:60/20/20", data=labelled)
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and labelled not in path.parents]
+    assert written
+    for path in written:
+        assert b"MRN-" not in path.read_bytes(), path
+
+
+def test_two_runs_with_one_seed_are_equal_and_another_seed_is_not(run, tmp_path):
+    """A result that can't be repeated can't be examined."""
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        run(name, "--epochs", "1", "--seed", seed)
+    assert_same_weights(newest(tmp_path, "a"), newest(tmp_path, "b"))
+    assert not torch.equal(
+        newest(tmp_path, "a").model["classifier.weight"], newest(tmp_path, "c").model["classifier.weight"]
+    )
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("stop", [5, 8], ids=["at the end of an epoch", "within an epoch"])
+def test_stopped_and_resumed_run_ends_with_the_same_weights(run, tmp_path, schedule, stop):
+    """Accelerators are preempted; the numbers must not show it, bit for bit."""
+    flags = ["--schedule", schedule, "--epochs", "3", "--crop", "resized"]
+    run("whole", *flags)
+    run("parts", *flags, "--max-steps", str(stop))
+    assert newest(tmp_path, "parts").step == stop
+    run("parts", *flags)
+    assert_same_weights(newest(tmp_path, "whole"), newest(tmp_path, "parts"))
+    entries = {
+        name: [json.loads(line)["val"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("whole", "parts")
+    }
+    assert entries["whole"] == [entry for entry in entries["parts"] if entry is not None]
+
+
+def test_finished_run_started_again_scores_the_same_and_trains_nothing(run, tmp_path):
+    """A restarted pod after the last step must not spoil the results."""
+    first = run("r")
+    before = (tmp_path / "r/results.json").read_bytes()
+    assert run("r").step == first.step
+    assert (tmp_path / "r/results.json").read_bytes() == before
+
+
+def test_training_lowers_the_loss(run, tmp_path):
+    """The plainest sign that labels, images and gradients belong together."""
+    run("r", "--epochs", "8", "--lr", "0.003")
+    losses = [json.loads(line)["train_loss"] for line in (tmp_path / "r/metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_run_without_validation_images_takes_the_last_checkpoint(run, tmp_path):
+    """`patients:80/0/20` is a valid split."""
+    results = run("r", "--split", "patients:80/0/20")
+    assert list(results.scores) == ["test"]
+    assert results.step == newest(tmp_path, "r").step
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "complaint"),
+    [
+        pytest.param([], ["--lr", "0.5"], r"lr: 0.001 there, 0.5 now", id="other learning rate"),
+        pytest.param([], ["--split", "patients:50/25/25"], "split_sha256", id="other split"),
+        pytest.param([], ["--batch-size", "4"], "global_batch: 8 there, 4 now", id="other batch"),
+        pytest.param([], ["--resume", "never"], "`--resume never`", id="resume never"),
+    ],
+)
+def test_other_settings_on_the_same_prefix_are_refused_with_the_difference(run, first, then, complaint):
+    """Two recipes in one run would be reported as one."""
+    run("r", "--max-steps", "1", *first)
+    with pytest.raises(InputError, match=complaint):
+        run("r", *then)
+
+
+def test_settings_that_decide_nothing_may_change(run):
+    """Longer, elsewhere, quieter: the same run."""
+    run("r", "--max-steps", "1")
+    run("r", "--max-steps", "2", "--log-every-steps", "1", "--on-bad-image", "skip")
+
+
+def test_resume_must_refuses_to_start_afresh(run, tmp_path):
+    """Who expects a checkpoint wants to know that it is not there."""
+    with pytest.raises(InputError, match="has no checkpoint"):
+        run("r", "--resume", "must")
+
+
+def test_damaged_checkpoint_is_refused_before_the_first_step(run, tmp_path):
+    """By name, with the way out."""
+    run("r", "--max-steps", "1")
+    storage = LocalStorage(str(tmp_path / "r"))
+    storage.write(state_key(1), b"damaged")
+    with pytest.raises(InputError, match="step-00000001/state.pt` is damaged"):
+        run("r")
+    assert storage.keys("checkpoints/") == [manifest_key(1), state_key(1)]
+
+
+@pytest.fixture
+def with_bad_image(tmp_path):
+    """A data set of folders whose first training image is cut off."""
+    for split in ("train", "test"):
+        for number, name in enumerate(("NORMAL", "PNEUMONIA")):
+            for image in range(12):
+                path = tmp_path / "folders" / split / name / f"{split}{image}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.effect_noise((48, 48), 40 + 80 * number).save(path)
+    bad = tmp_path / "folders/train/NORMAL/train0.png"
+    bad.write_bytes(bad.read_bytes()[:500])
+    return tmp_path / "folders"
+
+
+def test_truncated_image_is_named_before_the_first_step(run, with_bad_image, tmp_path):
+    """Not after an hour, in the middle of an epoch."""
+    with pytest.raises(InputError, match="train/NORMAL/train0.png") as refusal:
+        run("r", data=with_bad_image)
+    assert "--on-bad-image skip" in refusal.value.hint
+    assert not (tmp_path / "r/checkpoints").exists()
+
+
+def test_skipped_image_is_left_out_and_listed(run, with_bad_image, tmp_path):
+    """A number without its omissions is no number."""
+    results = run("r", "--on-bad-image", "skip", data=with_bad_image)
+    assert json.loads((tmp_path / "r/run.json").read_text())["data"]["skipped"] == ["train/NORMAL/train0.png"]
+    assert results.scores["test"].findings == ("NORMAL", "PNEUMONIA")
+
+
+def test_gradient_that_is_not_finite_stops_the_run_and_keeps_what_was_good(run, tmp_path):
+    """nan weights look like a finished run."""
+    run("r", "--max-steps", "5")
+    broken = newest(tmp_path, "r")
+    broken.model["features.norm5.weight"][:] = float("inf")
+    storage = LocalStorage(str(tmp_path / "r"))
+    checkpoint.publish(storage, replace(broken, step=6), epoch=1.2, val_auroc=float("nan"), val_loss=float("nan"))
+    with pytest.raises(JobFailedError, match="gradient is (nan|inf) at step") as failure:
+        run("r")
+    assert failure.value.hint
+    assert [manifest.step for manifest in committed(storage)][-1] == 6
+
+
+def test_output_that_cannot_be_written_is_refused_before_images_are_decoded(run, tmp_path, phantoms):
+    """17 core-minutes of decoding for nothing."""
+    (tmp_path / "r").write_text("a file")
+    with pytest.raises(KnownError, match=str(tmp_path / "r")):
+        run("r", "--cache-dir", str(tmp_path / "new-cache"))
+    assert not (tmp_path / "new-cache").exists()
+
+
+def test_step_reads_nothing_from_the_device(monkeypatch):
+    """Each read makes the accelerator wait for the host; the loop reads on logging steps only."""
+    config = from_argv(["--data", "d", "--output", "o", "--name", "n", "--preset", "smoke"])
+    reads = []
+    for name in ("item", "tolist", "__bool__", "__float__", "numpy"):
+        original = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor,
+            name,
+            lambda self, *args, original=original, name=name: (reads.append(name), original(self, *args))[1],
+        )
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    training = Training(network, network, network, torch.optim.SGD(network.parameters(), lr=0.1), None, 0)
+    flushed = []
+    device = SimpleNamespace(
+        memory_format=torch.contiguous_format,
+        autocast=lambda _: torch.autocast("cpu", enabled=False),
+        flush=lambda: flushed.append(1),
+    )
+    some_run = SimpleNamespace(
+        config=config, on=torch.device("cpu"), device=device, precision="fp32", labels_NK=torch.ones(9, 2)
+    )
+    import numpy as np
+
+    result = train_step(some_run, training, Batch(np.array([3, 4]), torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), 0)
+    assert reads == []
+    assert len(flushed) == 2  # after backward and after the optimiser, as lazy accelerators need
+    assert result.loss.shape == ()
