@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from trainer.errors import InputError, JobFailedError, TryAgainError
+
 VERDICT: Final = "TRAINER_VERDICT"
 
-PERMANENT: Final = frozenset({2, 3})
-"""Exit codes that no repetition changes. Source: the table in `trainer.errors`."""
+PERMANENT: Final = frozenset({InputError.exit_code, JobFailedError.exit_code})
+"""Exit codes that no repetition changes."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,7 @@ def main(argv: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
     from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
-    logging.getLogger("torch.distributed.elastic").setLevel(
-        logging.CRITICAL
-    )  # it repeats at length what we say in a line
+    logging.disable(logging.ERROR)  # torchrun says at length what we say in a line
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="gang-") as folder:
@@ -68,9 +68,9 @@ def main(argv: list[str]) -> int:
             code = verdict.exit_code
             sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
             return code if code > 0 else 128 - code
-        except SignalException as signal:
-            sys.stderr.write(f"stopped by {signal.sigval.name}\n")
-            return 128 + signal.sigval.value
+        except SignalException as stop:  # whoever stops a pod from outside wants it back later
+            sys.stderr.write(f"stopped by {stop.sigval.name}\n")
+            return TryAgainError.exit_code
     return 0
 
 

@@ -20,7 +20,7 @@ from trainer import devices, record
 from trainer.config import TrainConfig
 from trainer.console import Reporter
 from trainer.data.loader import Loader, steps_per_epoch
-from trainer.data.pack import Geometry, Pack, build, open_pack, pack_key
+from trainer.data.pack import Geometry, Pack, build, locked, open_pack, pack_key
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang, join
 from trainer.errors import InputError, listing
@@ -153,10 +153,11 @@ def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter) -> 
         paths = locate_images(source)
         key = pack_key(names, paths, geometry)
         folder = _cache(config) / "packs" / key
-        if open_pack(folder) is None:
-            say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-            with say.progress("decoding", len(names)) as advance:
-                build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
+        with locked(folder):
+            if open_pack(folder) is None:
+                say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
+                with say.progress("decoding", len(names)) as advance:
+                    build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
 
     gang.first_on_node(decode)
     keys = [content.decode() for content in gang.all_gather(key.encode())]

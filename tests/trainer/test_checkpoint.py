@@ -68,7 +68,7 @@ def test_damaged_state_is_named_and_not_loaded(storage, damage):
     """Going on from damaged weights wastes every minute after it."""
     manifest = put(storage, 10)
     storage.write(state_key(10), damage(storage.read(state_key(10))))
-    with pytest.raises(InputError, match="step-00000010/state.pt` is damaged") as refusal:
+    with pytest.raises(InputError, match=r"step-00000010/state.pt` is damaged") as refusal:
         restore(storage, manifest)
     assert "step-00000010" in refusal.value.hint
 
@@ -85,7 +85,7 @@ def test_missing_state_is_named(storage):
 def test_manifest_that_cannot_be_understood_is_refused(storage, content):
     """Not taken for absent, which would start the run afresh."""
     storage.write(manifest_key(10), content)
-    with pytest.raises(InputError, match="manifest.json"):
+    with pytest.raises(InputError, match=r"manifest.json"):
         committed(storage)
 
 

@@ -14,9 +14,39 @@ from trainer.errors import InputError
 
 REQUIRED = ["--data", "d", "--output", "o", "--name", "n"]
 
-FLAGS = """data output name preset layout split val_list on_bad_image pack_fit device precision cache_dir resume seed max_steps
-log_every_steps model weights pack_side crop_px crop flip epochs batch_size global_batch_size optimizer lr weight_decay
-schedule warmup_epochs clip_norm""".split()
+FLAGS = [
+    "data",
+    "output",
+    "name",
+    "preset",
+    "layout",
+    "split",
+    "val_list",
+    "on_bad_image",
+    "pack_fit",
+    "device",
+    "precision",
+    "cache_dir",
+    "resume",
+    "seed",
+    "max_steps",
+    "log_every_steps",
+    "model",
+    "weights",
+    "pack_side",
+    "crop_px",
+    "crop",
+    "flip",
+    "epochs",
+    "batch_size",
+    "global_batch_size",
+    "optimizer",
+    "lr",
+    "weight_decay",
+    "schedule",
+    "warmup_epochs",
+    "clip_norm",
+]
 
 
 def test_flags_are_these_and_no_others():
@@ -47,7 +77,7 @@ def test_global_batch_replaces_the_presets_own_batch():
 
 def test_global_batch_that_cannot_be_shared_evenly_is_refused():
     """Unequal parts would give samples unequal weight."""
-    with pytest.raises(InputError, match="100 .* among 8 workers") as refusal:
+    with pytest.raises(InputError, match=r"100 .* among 8 workers") as refusal:
         from_argv([*REQUIRED, "--global-batch-size", "100"]).batch_per_worker(8)
     assert refusal.value.hint == "--global-batch-size 104"
 

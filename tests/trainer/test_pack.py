@@ -1,6 +1,7 @@
 """Decoding once: exact pixels, noted damage, whole or absent."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -8,12 +9,18 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Resize
 
 from trainer.data import pack
-from trainer.data.pack import Geometry, build, open_pack, pack_key, to_gray_square
+from trainer.data.pack import Geometry, locked, open_pack, pack_key, to_gray_square
 from trainer.errors import InputError
 
 
 def quiet(done):
     """Tell nobody."""
+
+
+def build(folder, *args, **options):
+    """Build as a run does."""
+    with locked(folder):
+        pack.build(folder, *args, **options)
 
 
 def write_images(folder, count, side=40):
@@ -113,8 +120,25 @@ def test_interrupted_build_leaves_no_pack(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "packs/p", names, paths, Geometry(side=16, fit="crop"), progress=break_off)
-    assert list((tmp_path / "packs").iterdir()) == []
+    assert [path for path in (tmp_path / "packs").iterdir() if path.suffix != ".lock"] == []
     assert open_pack(tmp_path / "packs/p") is None
+
+
+def test_two_runs_that_share_a_cache_build_in_turn(tmp_path):
+    """One would remove the other's unfinished work as a leftover."""
+    order = []
+
+    def second():
+        with locked(tmp_path / "packs/p"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(tmp_path / "packs/p"):
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 @pytest.mark.parametrize("damage", ["shard", "manifest", "names"])

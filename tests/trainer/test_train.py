@@ -212,7 +212,7 @@ def test_damaged_checkpoint_is_refused_before_the_first_step(run, tmp_path):
     run("r", "--max-steps", "1")
     storage = LocalStorage(str(tmp_path / "r"))
     storage.write(state_key(1), b"damaged")
-    with pytest.raises(InputError, match="step-00000001/state.pt` is damaged"):
+    with pytest.raises(InputError, match=r"step-00000001/state.pt` is damaged"):
         run("r")
     assert storage.keys("checkpoints/") == [manifest_key(1), state_key(1)]
 
@@ -233,7 +233,7 @@ def with_bad_image(tmp_path):
 
 def test_truncated_image_is_named_before_the_first_step(run, with_bad_image, tmp_path):
     """Not after an hour, in the middle of an epoch."""
-    with pytest.raises(InputError, match="train/NORMAL/train0.png") as refusal:
+    with pytest.raises(InputError, match=r"train/NORMAL/train0.png") as refusal:
         run("r", data=with_bad_image)
     assert "--on-bad-image skip" in refusal.value.hint
     assert not (tmp_path / "r/checkpoints").exists()
@@ -253,7 +253,7 @@ def test_gradient_that_is_not_finite_stops_the_run_and_keeps_what_was_good(run, 
     broken.model["features.norm5.weight"][:] = float("inf")
     storage = LocalStorage(str(tmp_path / "r"))
     checkpoint.publish(storage, replace(broken, step=6), epoch=1.2, val_auroc=float("nan"), val_loss=float("nan"))
-    with pytest.raises(JobFailedError, match="gradient is (nan|inf) at step") as failure:
+    with pytest.raises(JobFailedError, match=r"gradient is (nan|inf) at step") as failure:
         run("r")
     assert failure.value.hint
     assert [manifest.step for manifest in committed(storage)][-1] == 6

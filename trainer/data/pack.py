@@ -8,6 +8,7 @@ Made with the recipe's own resize, so that what is cropped from a pack is what w
 splits stay with the source: another split needs no other pack. Knows nothing of torch: its worker processes start fast.
 """
 
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -16,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -104,15 +106,31 @@ def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) ->
     return digest.hexdigest()[:24]
 
 
-def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress) -> None:
-    """Decode all images into a new pack at `folder`, on all cores; images that can't be read are noted in the manifest.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else builds the pack at `folder` within the block: two runs may share a cache.
 
-    The folder appears whole or not at all.
-
-    Raises: TryAgainError when the disk is full; InputError when the cache can't be written.
+    Raises: InputError when the cache can't be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = (folder.parent / f".{folder.name}.lock").open("w")
+    except OSError as problem:
+        hint = "--cache-dir names another place"
+        raise InputError(f"cannot write to `{folder.parent}`: {problem.strerror}", hint=hint) from problem
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress) -> None:
+    """Decode all images into a new pack at `folder`, on all cores; images that can't be read are noted in the manifest.
+
+    The folder appears whole or not at all. The caller holds `locked`.
+
+    Raises: TryAgainError when the cache can't be written, or is full.
+    """
+    try:
         _sweep(folder)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
         try:

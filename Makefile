@@ -1,0 +1,57 @@
+# `make` alone lists the targets. Everything lives in .venv; uv is installed beside it where the machine has none.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
+
+.PHONY: setup
+setup: .venv/ready  ## make the environment
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+# Compiling once saves every later process a second or two of its start.
+.venv/ready: pyproject.toml constraints.txt | $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[cpu,launcher]' --group dev
+	touch $@
+
+.PHONY: demo
+demo: .venv/ready  ## draw a data set and train on it with two workers, through the launcher
+	test -f $(DEMO)/cxr/test_list.txt || $(BIN)/python -m trainer synth --out $(DEMO)/cxr --images 480 --side 192
+	$(BIN)/python -m trainer stats --data $(DEMO)/cxr
+	$(BIN)/python -m launcher submit --local --accelerator cpu --workers 2 --data $(DEMO)/cxr --output $(DEMO)/runs \
+		--name demo -- --preset smoke
+
+.PHONY: test
+test: .venv/ready  ## run all tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: .venv/ready  ## check style, formatting and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck .ci/run
+
+.PHONY: types
+types: .venv/ready  ## check types
+	$(BIN)/mypy
+
+.PHONY: check
+check: lint types test  ## what CI runs
+
+.PHONY: golden
+golden: .venv/ready  ## rewrite the golden manifests; review them as a diff
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py
+
+.PHONY: constraints
+constraints:  ## renew the pins of constraints.txt within the bounds of pyproject.toml
+	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 \
+		--extra cpu --extra launcher --group dev --no-header --no-annotate --no-emit-index-url -c - -o constraints.txt pyproject.toml

@@ -1,0 +1,307 @@
+"""Run the rendered objects on this machine: one process for each pod, with the environment that the operator would inject.
+
+What differs from a cluster: host names are 127.0.0.1 and the port a free one, paths below a mount are those of the
+machine, `python` is this interpreter, and the rest of the environment is the user's.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from launcher.manifest import CONTAINER, PORT, PORT_NAME, Object
+from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
+from trainer.config import flag_of
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
+
+TRY_AGAIN: Final = TryAgainError.exit_code
+
+SETTLE_S: Final = 5.0
+"""How long the other pods have to notice by themselves that one has failed."""
+
+POLL_S: Final = 0.1
+
+END_S: Final = 10.0
+"""How long to wait for what was killed to be gone."""
+
+MARK: Final = "CHEXNET_LOCAL_RUN"
+"""Variable by which the processes of a run are found: torchrun gives its workers sessions of their own."""
+
+_GO_ON: Final = "the same command, with this --name, goes on from the newest checkpoint"
+
+_TORCHRUN_PREFIXES: Final = ("MASTER_", "PET_", "TORCHELASTIC_")
+_TORCHRUN_NAMES: Final = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+        *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    }
+)
+"""Variables that torchrun takes for its own, should the user's shell have them."""
+
+
+@dataclass(frozen=True)
+class _Pod:
+    name: str
+    process: subprocess.Popen[bytes]
+    grace_s: float
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP reached the launcher."""
+
+
+def check(spec: JobSpec) -> None:
+    """Refuse what could not run here, before any process starts; makes the output directory.
+
+    Raises: InputError.
+    """
+    from trainer.sources import read_labels  # noqa: PLC0415 - loads pandas
+
+    for field in ("data", "output"):
+        place = getattr(spec, field)
+        if is_s3(place):
+            raise InputError(
+                f"cannot use `{place}` with --local: it is no directory of this machine (from `{flag_of(field)}`)",
+                hint=f"{flag_of(field)} DIRECTORY",
+            )
+    val_list = spec.train.val_list
+    paths = {DATA_MOUNT: spec.data, OUTPUT_MOUNT: spec.output}
+    read_labels(
+        Path(spec.data),
+        layout=spec.train.layout,
+        split=spec.train.split,
+        val_list=None if val_list is None else on_this_machine(val_list, paths),
+    )
+    _check_writable(Path(spec.output))
+
+
+def run(
+    objects: Sequence[Object],
+    *,
+    scratch: Path,
+    tell: Callable[[str], None],
+    python: str,
+    settle_s: float = SETTLE_S,
+) -> None:
+    """Run the job and wait for its end; nothing is left running, whatever happens.
+
+    `scratch` is the first pod's cache, the others' are folders in it; `python` the interpreter that takes the image's place.
+
+    Raises: JobFailedError, TryAgainError, InterruptedByUser.
+    """
+    job = objects[-1]
+    mark = uuid.uuid4().hex
+    pods: list[_Pod] = []
+    with _termination_raised():
+        try:
+            port = _free_port()
+            for role, index in _replicas(job):
+                pods.append(_start(job, role, index, scratch=scratch, port=port, python=python, mark=mark))
+            codes = _follow(pods, settle_s)
+            _stop(pods)
+        except _Terminated:
+            _stop(pods)
+            raise TryAgainError("stopped by a signal", hint=_GO_ON) from None
+        except KeyboardInterrupt:
+            tell("stopping; Ctrl-C again ends it at once")
+            _stop(pods)
+            raise InterruptedByUser("interrupted by Ctrl-C", hint=_GO_ON) from None
+        finally:
+            _end(pods, mark)
+    _check_outcome(codes)
+
+
+def operator_environment(job: Object, role: str, index: int) -> dict[str, str]:
+    """The environment of one pod's container: the manifest's own, and over it what the operator injects.
+
+    For jobs without elasticPolicy, the only ones that we render.
+    Source: kubeflow/trainer v1.9.4, pkg/controller.v1/pytorch/{envvar,master}.go.
+    """
+    replicas = job["spec"]["pytorchReplicaSpecs"]
+    container = _container(job, role)
+    pods = sum(replica["replicas"] for replica in replicas.values())
+    per_node = job["spec"]["nprocPerNode"]
+    environment = {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
+    environment["PYTHONUNBUFFERED"] = "1"
+    if "Master" in replicas:
+        ports = _container(job, "Master").get("ports", [])
+        port = next((entry["containerPort"] for entry in ports if entry["name"] == PORT_NAME), PORT)
+        node_rank = str(index if role == "Master" else index + 1)
+        world = pods * int(per_node) if per_node.isdigit() else pods
+        environment |= dict.fromkeys(("MASTER_ADDR", "PET_MASTER_ADDR"), _pod_name(job, "Master", 0))
+        environment |= dict.fromkeys(("MASTER_PORT", "PET_MASTER_PORT"), str(port))
+        environment |= {"WORLD_SIZE": str(world), "RANK": node_rank, "PET_NODE_RANK": node_rank}
+    return environment | {"PET_NPROC_PER_NODE": per_node, "PET_NNODES": str(pods)}
+
+
+def on_this_machine(value: str, paths: Mapping[str, str]) -> str:
+    """A path in the container, alone or after `--flag=`, as the path here; anything else as it is."""
+    flag, equals, path = value.partition("=") if value.startswith("--") else ("", "", value)
+    for mount, directory in paths.items():
+        if path == mount or path.startswith(f"{mount}/"):
+            return f"{flag}{equals}{directory}{path[len(mount) :]}"
+    return value
+
+
+def _start(job: Object, role: str, index: int, *, scratch: Path, port: int, python: str, mark: str) -> _Pod:
+    container = _container(job, role)
+    paths = _paths(job, role, scratch if index == 0 else scratch / f"pod-{index}")  # pods share no cache
+    command = [on_this_machine(word, paths) for word in [*container["command"], *container["args"]]]
+    if command[0] == "python":
+        command[0] = python
+    injected = {
+        name: _reachable(job, name, on_this_machine(value, paths), port)
+        for name, value in operator_environment(job, role, index).items()
+    }
+    inherited = {name: value for name, value in os.environ.items() if not _is_torchruns(name)}
+    return _Pod(
+        _pod_name(job, role, index),
+        # A session of its own: Ctrl-C reaches the launcher only, which tells every pod.
+        subprocess.Popen(command, env=inherited | injected | {MARK: mark}, start_new_session=True),
+        _pod_spec(job, role)["terminationGracePeriodSeconds"],
+    )
+
+
+def _is_torchruns(name: str) -> bool:
+    return name in _TORCHRUN_NAMES or name.startswith(_TORCHRUN_PREFIXES)
+
+
+def _reachable(job: Object, name: str, value: str, port: int) -> str:
+    """An address of the rendezvous as it is here; the value of any other variable as it is."""
+    if name in {"MASTER_PORT", "PET_MASTER_PORT"}:
+        return str(port)
+    hosts = [_pod_name(job, role, 0) for role in job["spec"]["pytorchReplicaSpecs"]]
+    host, colon, _ = value.partition(":")
+    return f"127.0.0.1{colon}{port if colon else ''}" if host in hosts else value
+
+
+def _paths(job: Object, role: str, scratch: Path) -> dict[str, str]:
+    """Mount paths of the container and the directories that they are here."""
+    volumes = {volume["name"]: volume for volume in _pod_spec(job, role).get("volumes", [])}
+    paths = {}
+    for mount in _container(job, role).get("volumeMounts", []):
+        volume = volumes[mount["name"]]
+        if "hostPath" in volume:
+            paths[mount["mountPath"]] = volume["hostPath"]["path"]
+        elif mount["mountPath"] == CACHE_MOUNT:
+            paths[mount["mountPath"]] = str(scratch)
+    return paths
+
+
+def _replicas(job: Object) -> Iterator[tuple[str, int]]:
+    for role, replica in job["spec"]["pytorchReplicaSpecs"].items():
+        for index in range(replica["replicas"]):
+            yield role, index
+
+
+def _pod_spec(job: Object, role: str) -> Object:
+    spec: Object = job["spec"]["pytorchReplicaSpecs"][role]["template"]["spec"]
+    return spec
+
+
+def _container(job: Object, role: str) -> Object:
+    containers: list[Object] = _pod_spec(job, role)["containers"]
+    return next(container for container in containers if container["name"] == CONTAINER)
+
+
+def _pod_name(job: Object, role: str, index: int) -> str:
+    return f"{job['metadata']['name']}-{role.lower()}-{index}"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _follow(pods: Sequence[_Pod], settle_s: float) -> dict[str, int]:
+    """Wait until all have ended, or one has failed and the others had their time; exit codes by pod so far."""
+    processes = [pod.process for pod in pods]
+    _wait_until(lambda: any(p.poll() for p in processes) or all(p.poll() == 0 for p in processes))
+    _wait_until(lambda: all(p.poll() is not None for p in processes), settle_s)
+    return {pod.name: pod.process.returncode for pod in pods if pod.process.returncode is not None}
+
+
+def _stop(pods: Sequence[_Pod]) -> None:
+    """SIGTERM to every pod's first process, as kubelet does, and the pods' grace period."""
+    running = [pod for pod in pods if pod.process.poll() is None]
+    for pod in running:
+        pod.process.terminate()
+    _wait_until(lambda: all(pod.process.poll() is not None for pod in running), max([0, *(p.grace_s for p in running)]))
+
+
+def _end(pods: Sequence[_Pod], mark: str) -> None:
+    """SIGKILL to whatever is left of the run."""
+    for pod in pods:
+        with suppress(ProcessLookupError):
+            os.killpg(pod.process.pid, signal.SIGKILL)
+    _wait_until(lambda: not _kill_marked(mark), END_S)
+    for pod in pods:
+        pod.process.wait()
+
+
+def _kill_marked(mark: str) -> bool:
+    """SIGKILL to all processes with this mark; whether there were any. Only Linux shows them: elsewhere none are found."""
+    found = False
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"{MARK}={mark}".encode() in environment.read_bytes():
+                found = True
+                os.kill(int(environment.parent.name), signal.SIGKILL)
+    return found
+
+
+def _wait_until(claim: Callable[[], bool], limit_s: float = float("inf")) -> None:
+    end = time.monotonic() + limit_s
+    while not claim() and time.monotonic() < end:
+        time.sleep(POLL_S)
+
+
+def _check_outcome(codes: Mapping[str, int]) -> None:
+    """The job's end by its pods' exit codes; of several failures one that would come again counts."""
+    failed = sorted(((name, code) for name, code in codes.items() if code), key=lambda pod: pod[1] == TRY_AGAIN)
+    if not failed:
+        return
+    name, code = failed[0]
+    if code == TRY_AGAIN:
+        raise TryAgainError(
+            f"the job was stopped: pod `{name}` left with exit code {code}",
+            hint=_GO_ON,
+        )
+    ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+    raise JobFailedError(f"the job failed: pod `{name}` {ending}", hint="the reason is in the lines above")
+
+
+@contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM and SIGHUP as an exception, so that the pods are stopped then too."""
+
+    def terminated(*_: object) -> None:
+        raise _Terminated
+
+    before = {number: signal.signal(number, terminated) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as problem:
+        raise InputError(
+            f"cannot write to `{directory}`: {problem.strerror} (from `--output`)", hint="--output DIRECTORY of yours"
+        ) from problem

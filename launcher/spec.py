@@ -1,0 +1,233 @@
+"""What a job is: the user's flags, complete and checked; no Kubernetes types."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from launcher.accelerators import ACCELERATORS, Accelerator, AcceleratorName
+from trainer.config import TrainConfig, flag_of, from_argv
+from trainer.errors import InputError
+from trainer.layout import check_name
+
+DATA_MOUNT: Final = "/data"
+OUTPUT_MOUNT: Final = "/output"
+CACHE_MOUNT: Final = "/cache"
+
+OWNED_FLAGS: Final = frozenset(flag_of(field) for field in ("data", "output", "name", "device", "cache_dir"))
+"""Trainer flags that the launcher sets itself."""
+
+USUAL_NODE: Final = 8
+"""Most accelerators of a usual node."""
+
+MAX_SERVICE_NAME: Final = 63
+"""Characters of a Service's name; the operator makes one for each pod, named like it."""
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_S3 = re.compile(r"s3://([a-z0-9][-.a-z0-9]*)(?:/(\S*))?")
+_ELASTIC = re.compile(r"([1-9]\d*):([1-9]\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """One job, complete and checked.
+
+    Raises: InputError, on construction, for what no cluster could run.
+    """
+
+    accelerator: AcceleratorName
+    """What to train on."""
+
+    workers: int = 1
+    """Training processes, each with one accelerator."""
+
+    workers_per_node: int | None = None
+    """Workers in one pod; the largest divisor of WORKERS up to 8 unless given. Gaudi takes 1, 2, 4 or 8."""
+
+    elastic: str | None = None
+    """MIN:MAX nodes: go on with fewer, down to MIN. MAX is what WORKERS make. Needs `--global-batch-size` after `--`."""
+
+    image: str
+    """Container image with the trainer; there is no default."""
+
+    data: str
+    """Data set: `s3://BUCKET/PREFIX`, or a directory that every node has."""
+
+    output: str
+    """Where runs are kept: `s3://BUCKET/PREFIX`, or a directory that every node has."""
+
+    name: Annotated[str, Parameter(required=False)]
+    """Name of job and run: a-z, 0-9 and `-`, at most 53 characters; made up unless given."""
+
+    namespace: Annotated[str, Parameter(name=("--namespace", "-n"))] = "default"
+    """Namespace of the job."""
+
+    train_flags: Annotated[tuple[str, ...], Parameter(negative=(), show=False)] = ()
+    """Flags of `python -m trainer train`; on the command line what follows `--`."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        self._check_words()
+        self._check_workers()
+        self._check_pod_names()
+        self._check_flags()
+        self._check_batch()
+
+    @property
+    def hardware(self) -> Accelerator:
+        """The accelerator's row in the table."""
+        return ACCELERATORS[self.accelerator]
+
+    @property
+    def per_node(self) -> int:
+        """Workers in one pod."""
+        return self.workers_per_node or max(_divisors(self.workers, self._node_sizes()))
+
+    @property
+    def nodes(self) -> int:
+        """Pods; the most of them where the job is elastic."""
+        return self.workers // self.per_node
+
+    @property
+    def fewest_nodes(self) -> int:
+        """Pods with which the job still trains."""
+        return int(self.elastic.split(":")[0]) if self.elastic else self.nodes
+
+    @property
+    def run(self) -> str:
+        """Where this run's files go."""
+        return f"{self.output.rstrip('/')}/{self.name}"
+
+    @cached_property
+    def train(self) -> TrainConfig:
+        """What each worker is told, with the paths that its container sees.
+
+        Raises: InputError for flags that the trainer does not take.
+        """
+        owned = {
+            "data": DATA_MOUNT,
+            "output": self.output if is_s3(self.output) else OUTPUT_MOUNT,
+            "name": self.name,
+            "device": self.hardware.device,
+            "cache_dir": CACHE_MOUNT,
+        }
+        return from_argv([*(f"{flag_of(field)}={value}" for field, value in owned.items()), *self.train_flags])
+
+    def _node_sizes(self) -> Sequence[int]:
+        return self.hardware.node_sizes or range(1, USUAL_NODE + 1)
+
+    def _check_words(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise InputError(
+                f"cannot use `{self.namespace}` as a namespace: it holds at most 63 of a-z, 0-9 and `-` (from `--namespace`)",
+                hint="--namespace default",
+            )
+        if not re.fullmatch(r"\S+", self.image):
+            raise InputError(
+                f"cannot use `{self.image}` as an image (from `--image`)", hint="--image REGISTRY/NAME:TAG"
+            )
+        for field in ("data", "output"):
+            _check_place(field, getattr(self, field))
+
+    def _check_workers(self) -> None:
+        if self.workers < 1:
+            raise InputError(f"cannot use --workers {self.workers}: it must be at least 1", hint="--workers 1")
+        given = self.workers_per_node
+        if given is None:
+            return
+        sizes = self.hardware.node_sizes or range(1, max(given, 1) + 1)
+        hint = f"--workers-per-node {max(_divisors(self.workers, [size for size in sizes if size <= max(given, 1)]))}"
+        if given not in sizes:
+            allowed = ", ".join(map(str, sizes)) if self.hardware.node_sizes else "1 or more"
+            raise InputError(
+                f"cannot use --workers-per-node {given} on {self.accelerator}: it must be {allowed}", hint=hint
+            )
+        if self.workers % given:
+            raise InputError(
+                f"cannot share {self.workers} workers (`--workers`) among nodes of {given} (`--workers-per-node`) evenly",
+                hint=hint,
+            )
+
+    def _check_pod_names(self) -> None:
+        last = f"{self.name}-worker-{self.nodes - 1}"
+        if len(last) > MAX_SERVICE_NAME:
+            raise InputError(
+                f"cannot use `{self.name}` as a name: its last pod would be `{last}`, {len(last)} characters of at most "
+                f"{MAX_SERVICE_NAME}",
+                hint=f"--name {self.name[: len(self.name) + MAX_SERVICE_NAME - len(last)].rstrip('-')}",
+            )
+
+    def _check_flags(self) -> None:
+        given = [flag.partition("=")[0].replace("_", "-") for flag in self.train_flags]
+        owned = [flag for flag in dict.fromkeys(given) if flag in OWNED_FLAGS]
+        if owned:
+            raise InputError(
+                f"cannot take {', '.join(f'`{flag}`' for flag in owned)} after `--`: "
+                f"the launcher sets {'this' if len(owned) == 1 else 'these'} for the container",
+                hint="--accelerator, --data, --output and --name before `--` decide these",
+            )
+
+    def _check_batch(self) -> None:
+        if self.elastic is None:
+            self.train.batch_per_worker(self.workers)
+            return
+        self._check_elastic(self.elastic)
+        if self.train.global_batch_size is None:
+            raise InputError(
+                f"cannot use --elastic {self.elastic} without a global batch: with fewer nodes each worker takes more of it",
+                hint="-- --global-batch-size N",
+            )
+        worlds = [nodes * self.per_node for nodes in range(self.fewest_nodes, self.nodes + 1)]
+        if any(self.train.global_batch_size % world for world in worlds):
+            common = math.lcm(*worlds)
+            raise InputError(
+                f"cannot share a global batch of {self.train.global_batch_size} (`--global-batch-size`) evenly among "
+                f"{', '.join(map(str, worlds))} workers (`--elastic {self.elastic}`)",
+                hint=f"-- --global-batch-size {-(-self.train.global_batch_size // common) * common}",
+            )
+
+    def _check_elastic(self, elastic: str) -> None:
+        match = _ELASTIC.fullmatch(elastic)
+        if not match or int(match[1]) > int(match[2]):
+            raise InputError(
+                f"cannot use --elastic {elastic}: it is MIN:MAX nodes, MIN at most MAX",
+                hint=f"--elastic 1:{self.nodes}",
+            )
+        if int(match[2]) != self.nodes or self.nodes == 1:
+            raise InputError(
+                f"cannot use --elastic {elastic}: {self.workers} workers, {self.per_node} to a node, make {self.nodes} "
+                f"node{'s' if self.nodes > 1 else ''}",
+                hint=f"--workers {max(int(match[2]), 2) * self.per_node} --workers-per-node {self.per_node}",
+            )
+
+
+def is_s3(place: str) -> bool:
+    """Whether a data set or an output lies in a bucket."""
+    return place.startswith("s3://")
+
+
+def bucket_and_prefix(place: str) -> tuple[str, str]:
+    """Bucket and prefix of an `s3://` place; the prefix is empty or ends in a slash."""
+    match = _S3.fullmatch(place)
+    assert match
+    prefix = (match[2] or "").strip("/")
+    return match[1], f"{prefix}/" if prefix else ""
+
+
+def _divisors(number: int, candidates: Sequence[int]) -> list[int]:
+    return [candidate for candidate in candidates if number % candidate == 0]
+
+
+def _check_place(field: str, place: str) -> None:
+    if _S3.fullmatch(place):
+        return
+    if is_s3(place) or not PurePosixPath(place).is_absolute():
+        raise InputError(
+            f"cannot use `{place}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
+            hint=f"{flag_of(field)} s3://BUCKET/PREFIX",
+        )

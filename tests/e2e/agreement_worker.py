@@ -1,0 +1,45 @@
+"""One of three ranks that agree, fail together and average; writes what it saw. Started by torchrun."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from trainer.devices import cpu
+from trainer.distributed import join
+from trainer.errors import InputError, KnownError
+from trainer.world import read_world
+
+
+def main(folder: Path) -> None:
+    """Each rank writes its file."""
+    me = read_world()
+    seen = {}
+
+    def fail_on(ranks):
+        def act():
+            if me.rank in ranks:
+                raise InputError(f"rank {me.rank} says no")
+            return me.rank
+
+        return act
+
+    with join(me, cpu.backend) as gang:
+        seen["gathered"] = [payload.decode() for payload in gang.all_gather(b"x" * me.rank)]
+        seen["mean"] = gang.mean(torch.tensor([float(me.rank), 1.0])).tolist()
+        seen["together"] = gang.together(lambda: me.rank)
+        seen["on_primary"] = gang.on_primary(lambda: {"from": me.rank})
+        prepared = []
+        gang.first_on_node(lambda: prepared.append(1))
+        seen["prepared"] = len(prepared)
+        for name, ranks in (("one", {1}), ("all", {0, 1, 2})):
+            try:
+                gang.together(fail_on(ranks))
+            except KnownError as problem:
+                seen[name] = [type(problem).__name__, problem.exit_code]
+    (folder / f"{me.rank}.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,175 @@
+"""Several real processes over gloo: gradients, agreement, whole runs, faults."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from gradient_worker import gradient
+
+from trainer.checkpoint import committed, restore
+from trainer.data.synthetic import write_phantoms
+from trainer.storage import LocalStorage
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+pytestmark = pytest.mark.e2e
+
+RECIPE = [
+    "--preset",
+    "smoke",
+    "--model",
+    "densenet_tiny",
+    "--pack-side",
+    "36",
+    "--crop-px",
+    "32",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "8",
+    "--device",
+    "cpu",
+]
+
+
+def torchrun(workers, *command, check=True):
+    """Run workers as a pod does."""
+    gang = [sys.executable, "-m", "trainer.gang", f"--nproc-per-node={workers}", *map(str, command)]
+    done = subprocess.run(gang, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Ninety small phantoms."""
+    root = tmp_path_factory.mktemp("data")
+    write_phantoms(root, images=90, side=48)
+    return root
+
+
+def weights(folder):
+    storage = LocalStorage(str(folder))
+    return restore(storage, committed(storage)[-1])
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_ranks_together_have_the_gradient_of_one_on_the_joint_batch(tmp_path, workers):
+    """What data parallelism promises; BatchNorm is frozen because its statistics are each rank's own."""
+    torchrun(workers, HERE / "gradient_worker.py", tmp_path / "gradients.pt")
+    reduced = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    joint = gradient(0, 1)
+    assert reduced.keys() == joint.keys()
+    for name, expected in joint.items():
+        torch.testing.assert_close(reduced[name], expected, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_ranks_agree_and_fail_together(tmp_path):
+    """A rank that leaves alone lets the others wait; an error that all meet is told once."""
+    torchrun(3, HERE / "agreement_worker.py", tmp_path)
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
+    for rank, mine in enumerate(seen):
+        assert mine["gathered"] == ["", "x", "xx"]
+        assert mine["mean"] == [1.0, 1.0]
+        assert mine["together"] == rank
+        assert mine["on_primary"] == {"from": 0}
+        assert mine["prepared"] == (1 if rank == 0 else 0)
+        assert mine["one"] == ["InputError" if rank == 1 else "PeerError", 2]
+        assert mine["all"] == ["InputError" if rank == 0 else "PeerError", 2]
+
+
+def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, phantoms):
+    """Each rank has BatchNorm statistics of its own, which must come back to it."""
+
+    def train(name, *flags):
+        common = ["--data", phantoms, "--output", tmp_path, "--name", name, *RECIPE]
+        return torchrun(2, "-m", "trainer", "train", *common, *flags)
+
+    train("whole")
+    train("parts", "--max-steps", 5)
+    assert weights(tmp_path / "parts").step == 5
+    done = train("parts")
+    assert "going on from step 5" in done.stderr
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.step == parts.step
+    for name, tensor in whole.model.items():
+        assert torch.equal(tensor, parts.model[name]), name
+    per_rank = whole.buffers_by_rank
+    assert not torch.equal(per_rank[0]["features.norm5.running_mean"], per_rank[1]["features.norm5.running_mean"])
+
+
+def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(tmp_path, phantoms):
+    """Padding that counts twice, or samples in another order, would show here."""
+    recipe = [word for word in RECIPE if word not in {"--batch-size", "8"}] + [
+        "--global-batch-size",
+        12,
+        "--max-steps",
+        1,
+    ]
+    predictions = []
+    for workers in (1, 2, 3):  # started again, the run trains nothing and scores its checkpoint
+        torchrun(workers, "-m", "trainer", "train", "--data", phantoms, "--output", tmp_path, "--name", "one", *recipe)
+        lines = (tmp_path / "one/predictions/test.csv").read_text().splitlines()
+        predictions.append({line.split(",")[0]: [float(cell) for cell in line.split(",")[1:]] for line in lines[1:]})
+    assert len(predictions[0]) > 10
+    for other in predictions[1:]:
+        assert list(other) == list(predictions[0])
+        for image, row in other.items():
+            assert row == pytest.approx(predictions[0][image], abs=2e-5)
+
+
+def launcher(*words):
+    """Submit as a user does."""
+    command = [sys.executable, "-m", "launcher", "submit", "--local", "--accelerator", "cpu", "--workers", "2"]
+    return subprocess.run(
+        [*command, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.mark.parametrize("per_node", [2, 1], ids=["one pod", "two pods"])
+def test_job_submitted_locally_trains_and_leaves_results(tmp_path, phantoms, per_node):
+    """The main job, end to end: the rendered objects, run on this machine."""
+    done = launcher(
+        "--data",
+        phantoms,
+        "--output",
+        tmp_path / "runs",
+        "--name",
+        "main",
+        "--workers-per-node",
+        per_node,
+        "--",
+        *RECIPE[:-2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mean AUROC" in done.stdout
+    results = json.loads((tmp_path / "runs/main/results.json").read_text())
+    assert results["world_size"] == 2
+    assert 0 <= results["test"]["mean_auroc"] <= 1
+    assert any(line.startswith("[rank 0] ") for line in done.stderr.splitlines())
+    manifest = committed(LocalStorage(str(tmp_path / "runs/main")))[-1]
+    assert manifest.step == results["last_step"]
+
+
+def test_truncated_image_fails_the_job_once_with_its_name(tmp_path, phantoms):
+    """Before the first step, in one message, whatever the number of workers and restarts."""
+    broken = tmp_path / "data"
+    (broken / "images").mkdir(parents=True)
+    for path in (phantoms / "images").iterdir():
+        (broken / "images" / path.name).symlink_to(path)
+    for name in ("Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt"):
+        (broken / name).symlink_to(phantoms / name)
+    victim = sorted((broken / "images").iterdir())[3]
+    content = victim.read_bytes()[:700]
+    victim.unlink()
+    victim.write_bytes(content)
+    done = launcher("--data", broken, "--output", tmp_path / "runs", "--name", "bad", "--", *RECIPE[:-2])
+    assert done.returncode == 3
+    assert done.stderr.count(victim.name) == 1
+    assert "hint: replace them, or --on-bad-image skip" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs/bad/checkpoints").exists()

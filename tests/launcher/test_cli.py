@@ -1,0 +1,303 @@
+"""The commands as a user types them: what is printed where, exit codes, which setting wins, and what is not loaded."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from launcher.__main__ import main
+from launcher.settings import EXAMPLES
+from trainer.errors import EXIT_CODES
+
+ISSUE = "--accelerator gaudi --workers 8 --image r/c:1 --data s3://b/cxr --output s3://b/runs --name t1"
+HEAVY = ("torch", "kubernetes", "boto3", "pandas")
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch):
+    """Help is wrapped to the terminal, which is not under test."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def launcher(capsys, monkeypatch, tmp_path):
+    """Run a command in an empty directory: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def launch(line):
+        code = main(line.split())
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return launch
+
+
+def rendered(launcher, line):
+    """The PyTorchJob that a command line renders."""
+    code, out, err = launcher(f"render -o json {line}")
+    assert code == 0, err
+    objects = json.loads(out)
+    return objects["items"][-1] if objects["kind"] == "List" else objects
+
+
+def pod(job):
+    """Replicas, pod spec and container of a job."""
+    [replica] = job["spec"]["pytorchReplicaSpecs"].values()
+    return replica["replicas"], replica["template"]["spec"], replica["template"]["spec"]["containers"][0]
+
+
+def test_the_main_line_renders_one_pod_with_eight_cards(launcher):
+    """The mission's line, as text and as an object."""
+    code, out, err = launcher(f"render {ISSUE}")
+    assert (code, err) == (0, "")
+    assert 'nprocPerNode: "8"\n' in out
+    job = list(yaml.safe_load_all(out))[-1]
+    resources = pod(job)[2]["resources"]
+    assert resources["requests"]["habana.ai/gaudi"] == resources["limits"]["habana.ai/gaudi"] == 8
+    assert job == rendered(launcher, ISSUE)
+    assert launcher(f"render -o name {ISSUE}") == (0, "pytorchjob.kubeflow.org/t1\n", "")
+
+
+@pytest.mark.parametrize("line", ["--help", "--version", "render --help", f"render {ISSUE}"])
+def test_printing_loads_no_heavy_package(line):
+    """A laptop has none of them, and a prompt should answer at once."""
+    code = (
+        "import sys; from launcher.__main__ import main; code = main(sys.argv[1:]);"
+        f"sys.stderr.write(' '.join(name for name in {HEAVY} if name in sys.modules)); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_shows_every_exit_code(launcher):
+    """Scripts branch on them."""
+    code, out, _ = launcher("--help")
+    assert code == 0
+    assert all(f"{number} {meaning}" in " ".join(out.split()) for number, meaning in EXIT_CODES.items())
+
+
+@pytest.mark.parametrize("command", ["render", "submit"])
+def test_help_shows_flags_and_not_the_fields_behind_them(launcher, command):
+    """Trainer flags are written after `--`, not in a flag of their own."""
+    _, out, _ = launcher(f"{command} --help")
+    assert "[-- TRAINER FLAGS]" in out
+    assert "--workers-per-node" in out
+    assert "--train-flags" not in out
+
+
+def test_the_version_is_printed(launcher):
+    """On stdout, alone."""
+    code, out, _ = launcher("--version")
+    assert code == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", out)
+
+
+def test_names_are_made_up_at_random(launcher):
+    """The same line twice is two runs."""
+    line = "render -o name --accelerator cpu --image r/c:1 --data s3://b/cxr --output s3://b/runs"
+    names = {launcher(line)[1] for _ in range(3)}
+    assert all(re.fullmatch(r"pytorchjob\.kubeflow\.org/chexnet-[0-9a-f]{4}\n", name) for name in names)
+    assert len(names) > 1
+
+
+def test_trainer_flags_follow_two_dashes(launcher):
+    """All of them, whatever they look like."""
+    args = pod(rendered(launcher, f"{ISSUE} -- --preset smoke --split patients:70/10/20 --no-flip"))[2]["args"]
+    assert {"--preset=smoke", "--split=patients:70/10/20", "--no-flip", "--data=/data", "--cache-dir=/cache"} <= {*args}
+
+
+def test_directories_are_made_absolute(launcher, tmp_path):
+    """A manifest knows no current directory."""
+    spec = pod(rendered(launcher, "--accelerator cpu --image r/c:1 --data cxr --output runs --name t1"))[1]
+    paths = [volume["hostPath"]["path"] for volume in spec["volumes"] if "hostPath" in volume]
+    assert paths == [str(tmp_path / "cxr"), str(tmp_path / "runs")]
+
+
+FILE = """
+accelerator: cuda
+workers: 12
+workers_per_node: 6
+image: r/c:1.10
+data: s3://b/cxr
+output: s3://b/runs
+name: 1e3x
+namespace: null
+train_flags: [--epochs, 3, --global-batch-size, 24]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "expected"),
+    [
+        (
+            FILE.replace("1e3x", "from-file"),
+            "",
+            {"name": "from-file", "replicas": 2, "epochs": "3", "image": "r/c:1.10"},
+        ),
+        (FILE.replace("1e3x", "from-file"), "--set workers=24", {"replicas": 4}),
+        (FILE.replace("1e3x", "from-file"), "--workers 6 --set workers=24", {"replicas": 1}),
+        (FILE.replace("1e3x", "a"), "--set name=b", {"name": "b"}),
+        (FILE.replace("1e3x", "a"), "--set name=b --set name=c", {"name": "c"}),
+        (FILE.replace("1e3x", "a"), "--name d --set name=b", {"name": "d"}),
+        (FILE.replace("1e3x", "a"), "--set train_flags=[--epochs,4]", {"epochs": "4"}),
+        (FILE.replace("1e3x", "a"), "--set train_flags=[--epochs,4] -- --epochs 5", {"epochs": "5"}),
+        (FILE.replace("1e3x", "a"), "--set elastic=1:2", {"nnodes": "1:2"}),
+        (FILE.replace("1e3x", "a") + "elastic: 1:2\n", "", {"nnodes": "1:2"}),
+        (FILE.replace("1e3x", "a"), "-n team", {"namespace": "team"}),
+        (FILE.replace("1e3x", "a"), "", {"namespace": "default"}),
+    ],
+)
+def test_a_flag_beats_set_beats_the_file_beats_the_default(launcher, tmp_path, text, line, expected):
+    """And each source says what it says as text: no number of base 60, no lost zero."""
+    (tmp_path / "job.yaml").write_text(text, encoding="utf-8")
+    job = rendered(launcher, f"-f job.yaml {line}")
+    replicas, _, container = pod(job)
+    flags = dict(arg[2:].split("=", 1) for arg in container["args"] if "=" in arg)
+    seen = {**job["metadata"], **flags, "replicas": replicas, "image": container["image"]}
+    assert {key: seen[key] if key != "name" else job["metadata"]["name"] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("rendr", 'did you mean "render"'),
+        (f"render {ISSUE} more", "more"),
+        (f"render {ISSUE} --worker 3", "--worker"),
+        (f"render {ISSUE} --workers many", "--workers"),
+        (f"render {ISSUE} -o xml", "xml"),
+        ("render", "`--accelerator`, `--image`, `--data`, `--output` not given"),
+        (f"render {ISSUE.replace('--image r/c:1', '')}", "--image REGISTRY/NAME:TAG"),
+        (f"render {ISSUE.replace('8', '12')} --workers-per-node 8", "--workers-per-node 4"),
+        (f"render {ISSUE.replace('t1', 'Capitals')}", "`Capitals`"),
+        (f"render {ISSUE.replace('t1', 'x' * 60)}", "got 60"),
+        (f"render {ISSUE} -- --epoch 3", "--epoch"),
+        (f"render {ISSUE} -- --epochs many", "--epochs"),
+        (f"render {ISSUE} -- --batch-size 8 --global-batch-size 8", "two batch sizes"),
+        (f"render {ISSUE} -- --output /x --device=cpu", "`--output`, `--device`"),
+        (f"render {ISSUE} --set workers", "has no `=`"),
+        (f"render {ISSUE} --set workers=[1]", "one text or number"),
+        (f"render {ISSUE} --set train_flags=x", "a list of texts"),
+        (f"render {ISSUE} --set wrkers=3 --set x.y=1", "`wrkers`, `x.y`"),
+        (f"render {ISSUE} --set data={{", "cannot read settings from `--set data={`"),
+        (f"render {ISSUE} -f nowhere.yaml", "`nowhere.yaml`: No such file"),
+        (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is no mapping"),
+        (f"render {ISSUE} -f unknown.yaml", "`imgae`, `namespce`: no such setting (from `unknown.yaml`)"),
+        (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is no UTF-8 text"),
+        (f"submit {ISSUE}", "kubectl create -f -"),
+        (f"submit --local {ISSUE}", "cannot use `s3://b/cxr` with --local"),
+        ("submit --local --accelerator cpu --data nowhere --output runs", "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(launcher, tmp_path, line, words):
+    """Nothing on stdout, no traceback, and what is wrong by name."""
+    (tmp_path / "list.yaml").write_text("[1, 2]", encoding="utf-8")
+    (tmp_path / "unknown.yaml").write_text("imgae: r/c:1\nnamespce: x\nname: y", encoding="utf-8")
+    (tmp_path / "png.yaml").write_bytes(b"\x89PNG")
+    code, out, err = launcher(line)
+    assert (code, out) == (2, "")
+    error, _, hint = err.strip().partition("\n\n")
+    assert error.startswith("error: ")
+    assert words.lower() in err.lower()
+    assert "\n" not in error
+    assert hint.startswith("hint: ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_examples_are_given_for_exactly_the_required_flags(launcher):
+    """A required flag without an example would be missed by the list of what is missing."""
+    _, out, _ = launcher("render --help")
+    assert {flag.replace("-", "_") for flag in re.findall(r"\* +--([-a-z]+)", out)} == set(EXAMPLES)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set of folders without images in it."""
+    for part in ("train/normal", "train/pneumonia", "test/normal", "test/pneumonia"):
+        folder = tmp_path / "cxr" / part
+        folder.mkdir(parents=True)
+        for patient in range(10):
+            (folder / f"person{patient}_{part.replace('/', '_')}.png").touch()
+    return tmp_path / "cxr"
+
+
+@pytest.fixture
+def interpreter(tmp_path, data, monkeypatch):
+    """Put a program in Python's place, which takes the arguments of `python -m trainer.gang …`."""
+
+    def stand_in(script):
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+
+    return stand_in
+
+
+LOCAL = "submit --local --accelerator cpu --workers 2 --data cxr --output runs --name t1"
+
+
+def test_submit_local_runs_the_rendered_command_and_prints_the_run(launcher, tmp_path, data, interpreter):
+    """No image is asked for; the paths are this machine's."""
+    interpreter(f'echo "$PET_NPROC_PER_NODE $@" > {tmp_path}/seen')
+    code, out, err = launcher(f"{LOCAL} -- --preset smoke")
+    assert (code, out, err) == (0, f"{tmp_path}/runs/t1\n", "")
+    seen = (tmp_path / "seen").read_text(encoding="utf-8")
+    assert seen.startswith("2 -m trainer.gang --max-restarts=3 -m trainer train ")
+    assert f"--data={data} --output={tmp_path}/runs --name=t1 --preset=smoke" in seen
+    assert f"--cache-dir={tmp_path}/runs/cache" in seen
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ("exit 0", 0, ""),
+        ("exit 1", 3, "error: the job failed: pod `t1-master-0` left with exit code 1"),
+        ("exit 75", 75, "error: the job was stopped"),
+        ("kill -INT $PPID; sleep 5", 130, "error: interrupted by Ctrl-C"),
+    ],
+)
+def test_submit_local_leaves_with_the_jobs_outcome(launcher, interpreter, script, code, words):
+    """The documented exit codes, and one line that says why."""
+    interpreter(script)
+    seen, out, err = launcher(LOCAL)
+    assert seen == code
+    assert words in err
+    assert bool(out) == (code == 0)
+
+
+def test_a_bug_is_one_line_and_a_traceback_only_with_debug(launcher, data, monkeypatch):
+    """Exit code 1 and a way to learn more."""
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    code, _, err = launcher(LOCAL)
+    assert code == 1
+    assert err.startswith("error: bug: FileNotFoundError")
+    assert err.endswith("hint: run again with --debug for the traceback\n")
+    with pytest.raises(FileNotFoundError):
+        launcher(f"{LOCAL} --debug")
+
+
+def test_debug_shows_where_an_error_was_found(launcher):
+    """The exit code stays what it is."""
+    code, _, err = launcher(f"render --debug {ISSUE.replace('8', '0')}")
+    assert code == 2
+    assert "Traceback" in err
+    assert "--workers 0" in err
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """`render … | head -1` shows no traceback."""
+    command = f"{sys.executable} -m launcher render {ISSUE} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,158 @@
+"""What a job may be: how workers share nodes, and what is refused on construction."""
+
+import pytest
+
+from launcher.spec import JobSpec, bucket_and_prefix
+from trainer.errors import InputError
+
+
+def job(**changes):
+    """A job that is complete and fits, with these fields changed."""
+    fields = {
+        "accelerator": "cpu",
+        "image": "registry.example/chexnet:1",
+        "data": "s3://cxr/images",
+        "output": "s3://cxr/runs",
+        "name": "t1",
+    }
+    return JobSpec(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "workers", "given", "per_node", "nodes"),
+    [
+        ("gaudi", 8, None, 8, 1),
+        ("gaudi", 32, None, 8, 4),
+        ("gaudi", 12, None, 4, 3),
+        ("gaudi", 6, None, 2, 3),
+        ("gaudi", 7, None, 1, 7),
+        ("gaudi", 8, 2, 2, 4),
+        ("cuda", 12, None, 6, 2),
+        ("cuda", 7, None, 7, 1),
+        ("cuda", 16, 16, 16, 1),
+        ("cpu", 1, None, 1, 1),
+        ("cpu", 11, None, 1, 11),
+    ],
+)
+def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes):
+    """The user counts workers; pods follow from them, and on Gaudi only groups of cards that can talk."""
+    spec = job(accelerator=accelerator, workers=workers, workers_per_node=given)
+    assert (spec.per_node, spec.nodes) == (per_node, nodes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        pytest.param({"workers": 0}, "--workers 0", None, id="no workers"),
+        pytest.param(
+            {"workers": 12, "workers_per_node": 8}, "12 workers", "--workers-per-node 6", id="workers do not fill nodes"
+        ),
+        pytest.param(
+            {"accelerator": "gaudi", "workers": 12, "workers_per_node": 8},
+            "12 workers",
+            "--workers-per-node 4",
+            id="nor on gaudi",
+        ),
+        pytest.param(
+            {"accelerator": "gaudi", "workers": 12, "workers_per_node": 6},
+            "must be 1, 2, 4, 8",
+            "--workers-per-node 4",
+            id="cards that cannot talk",
+        ),
+        pytest.param(
+            {"workers_per_node": 0}, "--workers-per-node 0 on cpu: it must be 1 or more", None, id="empty nodes"
+        ),
+        pytest.param({"name": "Capital"}, "`Capital` as a name", None, id="name with capitals"),
+        pytest.param({"name": "x" * 60}, "got 60", None, id="name of 60 characters"),
+        pytest.param(
+            {"name": "x" * 53, "workers": 101},
+            "64 characters of at most 63",
+            f"--name {'x' * 52}",
+            id="name without room for 101 pods",
+        ),
+        pytest.param({"namespace": "Team A"}, "namespace", None, id="namespace"),
+        pytest.param({"image": ""}, "as an image", "--image REGISTRY/NAME:TAG", id="empty image"),
+        pytest.param({"data": "cxr"}, "from `--data`", "--data s3://BUCKET/PREFIX", id="relative data"),
+        pytest.param({"data": "s3://"}, "from `--data`", None, id="no bucket"),
+        pytest.param({"output": "gs://cxr/runs"}, "from `--output`", None, id="another cloud"),
+        pytest.param(
+            {"train_flags": ("--data", "/x")}, "cannot take `--data`", "--accelerator", id="the launcher's flag"
+        ),
+        pytest.param(
+            {"train_flags": ("--cache_dir=/x", "--name=y")},
+            "`--cache-dir`, `--name`",
+            None,
+            id="two of them, spelled oddly",
+        ),
+        pytest.param({"train_flags": ("--epoch", "3")}, "unknown option", "--help", id="unknown trainer flag"),
+        pytest.param(
+            {"train_flags": ("--batch-size", "8", "--global-batch-size", "8")},
+            "two batch sizes",
+            None,
+            id="two batch sizes",
+        ),
+        pytest.param(
+            {"workers": 3, "train_flags": ("--global-batch-size", "8")},
+            "8",
+            "--global-batch-size 9",
+            id="batch not shared",
+        ),
+        pytest.param({"elastic": "2"}, "MIN:MAX", None, id="elastic is no range"),
+        pytest.param({"elastic": "3:2"}, "MIN at most MAX", None, id="elastic range upside down"),
+        pytest.param({"workers": 8, "elastic": "1:4"}, "make 1 node", "--workers 32", id="elastic with other nodes"),
+        pytest.param({"elastic": "1:1"}, "make 1 node", "--workers 2", id="elastic with one node"),
+        pytest.param(
+            {"workers": 16, "elastic": "1:2"},
+            "without a global batch",
+            "-- --global-batch-size N",
+            id="elastic, batch per worker",
+        ),
+        pytest.param(
+            {"workers": 24, "elastic": "1:3", "train_flags": ("--global-batch-size", "24")},
+            "among 8, 16, 24 workers",
+            "-- --global-batch-size 48",
+            id="elastic, batch not shared by each size",
+        ),
+    ],
+)
+def test_jobs_that_could_not_run_are_refused(changes, message, hint):
+    """Bad input is named before anything is spent on it, with something that works."""
+    with pytest.raises(InputError) as refusal:
+        job(**changes)
+    assert message in str(refusal.value.args[0])
+    assert refusal.value.hint
+    assert (hint or "") in refusal.value.hint
+
+
+def test_an_elastic_job_knows_its_nodes():
+    """MIN:MAX counts nodes, and MAX is what the workers make."""
+    spec = job(accelerator="cuda", workers=16, elastic="1:2", train_flags=("--global-batch-size", "128"))
+    assert (spec.fewest_nodes, spec.nodes, spec.per_node) == (1, 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("data", "output", "seen_output", "run"),
+    [
+        ("s3://b/cxr", "s3://b/runs/", "s3://b/runs/", "s3://b/runs/t1"),
+        ("/srv/cxr", "/srv/runs", "/output", "/srv/runs/t1"),
+    ],
+)
+def test_the_trainer_is_told_what_its_container_sees(data, output, seen_output, run):
+    """Mounted places go by their mount paths, buckets by their own names."""
+    spec = job(data=data, output=output)
+    assert (spec.train.data, spec.train.output, spec.train.cache_dir) == ("/data", seen_output, "/cache")
+    assert (spec.train.name, spec.train.device, spec.run) == ("t1", "cpu", run)
+
+
+@pytest.mark.parametrize(
+    ("place", "parts"),
+    [
+        ("s3://b", ("b", "")),
+        ("s3://b/", ("b", "")),
+        ("s3://b/cxr", ("b", "cxr/")),
+        ("s3://my.bucket/a/b/", ("my.bucket", "a/b/")),
+    ],
+)
+def test_prefixes_of_a_bucket_end_in_a_slash(place, parts):
+    """The mount driver takes no other."""
+    assert bucket_and_prefix(place) == parts
