@@ -48,8 +48,8 @@ types: .venv/ready  ## check types
 check: lint types test  ## what CI runs
 
 .PHONY: golden
-golden: .venv/ready  ## rewrite the golden manifests; review them as a diff
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py
+golden: .venv/ready  ## rewrite golden manifests and docs/reference.md; review them as a diff
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py tests/test_docs.py
 
 .PHONY: constraints
 constraints:  ## renew the pins of constraints.txt within the bounds of pyproject.toml

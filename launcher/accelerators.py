@@ -60,7 +60,7 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
             hugepages_mib=3626,
             capabilities=("SYS_NICE",),
             # Lazy (1), though eager is the vendor's default: on chest X-rays with 1.24 and Gaudi2, eager lost 9 AUC points
-            # without an error where lazy met the reference (gaudi.md §3). Written out because the default changed at 1.21.
+            # without an error where lazy met the reference (docs/decisions/0008). Written out because the default changed at 1.21.
             env=_env(PT_HPU_LAZY_MODE="1"),
             multi_node_env=_env(HCCL_SOCKET_IFNAME="eth0"),
         ),

@@ -1,7 +1,7 @@
 """From a job to the Kubernetes objects that run it; pure, and what `render` prints is what `submit` runs.
 
 One node is a PyTorchJob with a Master. Several nodes are Workers without an elasticPolicy, given their rendezvous by
-PET_* variables: with that every pod ends by itself and keeps its log (measured, kubeflow.md §9).
+PET_* variables: with that every pod ends by itself and keeps its log (measured: docs/decisions/0006).
 """
 
 import hashlib
@@ -119,7 +119,7 @@ def _container(spec: JobSpec) -> Object:
 
 
 def _args(spec: JobSpec) -> list[str]:
-    # The operator sets PET_NNODES after ours, to the number of pods; only a flag is stronger (kubeflow.md §3.1).
+    # The operator sets PET_NNODES after ours, to the number of pods; only a flag is stronger (docs/decisions/0006).
     nodes = [f"--nnodes={spec.elastic}"] if spec.elastic else []
     return [f"--max-restarts={RESTARTS}", *nodes, "-m", "trainer", "train", *to_argv(spec.train)]
 
@@ -140,7 +140,7 @@ def _rendezvous(spec: JobSpec) -> dict[str, str]:
         "PET_RDZV_ENDPOINT": f"{spec.name}-worker-0:{PORT}",
         "PET_RDZV_ID": spec.name,
         "PET_RDZV_CONF": ",".join(f"{key}={value}" for key, value in RENDEZVOUS.items()),
-        # Every round tells its store's address anew; else a node that comes back waits `read_timeout` for it (kubeflow.md §9.2).
+        # Every round tells its store's address anew; else a node that comes back waits `read_timeout` for it (docs/decisions/0006).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
 

@@ -59,7 +59,7 @@ ONE_NODE = {
 
 
 def test_one_node_gets_the_operators_environment():
-    """Exactly the variables of kubeflow.md §3.1 for a Master without Workers."""
+    """Exactly the variables of the operator for a Master without Workers."""
     assert operator_environment(job()[-1], "Master", 0) == ONE_NODE
 
 

@@ -177,7 +177,7 @@ def test_pods_and_workers_add_up_in_any_job(spec):
 
 
 def test_several_nodes_meet_without_an_elastic_policy():
-    """The shape in which every pod keeps its log and none is left (kubeflow.md §9)."""
+    """The shape in which every pod keeps its log and none is left (docs/decisions/0006)."""
     job = render(JOBS["gaudi-4-nodes"])[-1]
     container = pod_of(job)[1]["containers"][0]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}

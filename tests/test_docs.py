@@ -1,0 +1,118 @@
+"""Documentation and programs agree.
+
+`make golden` rewrites docs/reference.md from the programs' own help.
+"""
+
+import io
+import os
+import re
+import shlex
+from pathlib import Path
+
+import cyclopts
+import pytest
+from rich.console import Console
+
+import launcher.__main__
+import trainer.__main__
+from launcher.spec import JobSpec
+from trainer.config import from_argv
+from trainer.errors import EXIT_CODES
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs/reference.md"
+PROGRAMS = {"trainer": trainer.__main__.app, "launcher": launcher.__main__.app}
+
+HEAD = """# Reference
+
+Every command and flag, as `--help` shows them. Written by `make golden`.
+"""
+
+
+def commands():
+    for program, app in PROGRAMS.items():
+        for name in app:
+            if not name.startswith("-"):
+                yield program, name, app[name]
+
+
+def help_text(app, *argv):
+    out = io.StringIO()
+    app(
+        [*argv, "--help"],
+        console=Console(file=out, width=110, force_terminal=False, no_color=True),
+        exit_on_error=False,
+    )
+    return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
+
+
+def test_reference_can_be_rewritten():
+    """Only when asked: `make golden`."""
+    if "UPDATE_GOLDEN" not in os.environ:
+        pytest.skip("UPDATE_GOLDEN is not set")
+    parts = [HEAD]
+    for program, app in PROGRAMS.items():
+        parts.append(f"## python -m {program}\n\n```text\n{help_text(app)}\n```\n")
+        parts += [
+            f"### python -m {program} {name}\n\n```text\n{help_text(app, name)}\n```\n"
+            for owner, name, _ in commands()
+            if owner == program
+        ]
+    REFERENCE.write_text("\n".join(parts), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("program", "name", "app"), [pytest.param(*one, id=f"{one[0]} {one[1]}") for one in commands()]
+)
+def test_every_command_and_flag_is_in_the_reference(program, name, app):
+    """A flag that is not documented is found by accident only."""
+    section = (
+        REFERENCE.read_text(encoding="utf-8").partition(f"### python -m {program} {name}\n")[2].partition("\n### ")[0]
+    )
+    assert section, f"no section for `{program} {name}`"
+    flags = {flag for argument in app.assemble_argument_collection() if argument.show for flag in argument.names}
+    assert flags
+    missing = sorted(flag for flag in flags if not re.search(rf"(?<![-\w]){re.escape(flag)}(?![-\w])", section))
+    assert missing == []
+
+
+def test_exit_codes_are_in_the_guide():
+    """Scripts depend on them."""
+    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {code} | {meaning} |" in guide
+
+
+def shell_lines(text):
+    """Commands in indented blocks, continuation lines joined, comments removed."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    for line in joined.splitlines():
+        if line.startswith("    python -m "):
+            yield shlex.split(line.strip(), comments=True)[2:]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
+def test_commands_in_the_documents_are_understood(document):
+    """What is shown must work when it is pasted: each line goes through the program's own parser."""
+    lines = list(shell_lines((ROOT / document).read_text(encoding="utf-8")))
+    assert len(lines) >= 2
+    for program, *argv in lines:
+        assert program in PROGRAMS, program
+        if program == "launcher":
+            end = argv.index("--") if "--" in argv else len(argv)
+            flags = [*argv[:end], *(f"--train-flags={flag}" for flag in argv[end + 1 :])]
+            _, bound, _ = PROGRAMS[program].parse_args(flags, exit_on_error=False, print_error=False)
+            assert isinstance(bound.arguments["job"], JobSpec)
+        elif argv[0] == "train":
+            from_argv(argv[1:])
+        else:
+            PROGRAMS[program].parse_args(argv, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize("app", PROGRAMS.values(), ids=PROGRAMS)
+def test_help_names_the_exit_codes(app):
+    """Who writes a script looks there."""
+    assert isinstance(app, cyclopts.App)
+    shown = " ".join(help_text(app).split())
+    for meaning in EXIT_CODES.values():
+        assert meaning in shown
