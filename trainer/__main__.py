@@ -138,4 +138,9 @@ def _run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if "torch" in sys.modules:
+        from trainer.distributed import leave_process
+
+        leave_process(code)
+    sys.exit(code)

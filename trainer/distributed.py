@@ -5,10 +5,12 @@ accelerator back ends lack timeouts and some lack object collectives.
 """
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,7 +27,7 @@ AGREEMENT_TIMEOUT: Final = timedelta(hours=2)
 class Gang:
     """All workers of a run, able to agree over the processors' own group."""
 
-    def __init__(self, world: World, group: dist.ProcessGroup | None) -> None:
+    def __init__(self, world: World, group: Any) -> None:  # noqa: ANN401 - torch's type differs between releases
         self.world = world
         self._group = group
 
@@ -85,19 +87,22 @@ class Gang:
 
 @contextmanager
 def join(world: World, backend: str) -> Iterator[Gang]:
-    """The gang, joined for the block and left in order after it.
+    """The gang, joined for the block; who leaves it in order waits for the others, so that none aborts a peer's last exchange.
 
-    The barrier before leaving keeps a rank from aborting its peers' last collective.
+    The groups are not taken down: torch 2.6 can hang in it (a thread that the destructor joins waits for the GIL that the
+    destructor's caller holds), and after a failure it can wait for peers for ever. `leave_process` ends without it.
     """
     if world.size == 1:
         yield Gang(world, None)
         return
     dist.init_process_group(backend)
-    group = dist.new_group(backend="gloo", timeout=AGREEMENT_TIMEOUT)
-    assert isinstance(group, dist.ProcessGroup)
-    gang = Gang(world, group)
-    try:
-        yield gang
-        gang.all_gather(b"")
-    finally:
-        dist.destroy_process_group()
+    gang = Gang(world, dist.new_group(backend="gloo", timeout=AGREEMENT_TIMEOUT))
+    yield gang
+    gang.all_gather(b"")
+
+
+def leave_process(exit_code: int) -> NoReturn:
+    """End this worker at once, without running what torch would do at exit."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

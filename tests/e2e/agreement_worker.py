@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from trainer.devices import cpu
-from trainer.distributed import join
+from trainer.distributed import join, leave_process
 from trainer.errors import InputError, KnownError
 from trainer.world import read_world
 
@@ -43,3 +43,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_process(0)

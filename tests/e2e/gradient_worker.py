@@ -6,7 +6,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer.devices import cpu
-from trainer.distributed import join
+from trainer.distributed import join, leave_process
 from trainer.model import build, finding_loss
 from trainer.world import read_world
 
@@ -29,3 +29,4 @@ if __name__ == "__main__":
         gradients = gradient(me.rank, me.size)
         if me.is_primary:
             torch.save(gradients, sys.argv[1])
+    leave_process(0)
