@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
@@ -75,7 +74,7 @@ def submit(
             hint="python -m launcher render … | kubectl create -f -",
         )
     here.check(job)
-    here.run(manifest.render(job), scratch=Path(job.output) / "cache", tell=_tell, python=sys.executable)
+    here.run(manifest.render(job), scratch=here.cache_of(job), tell=_tell, python=sys.executable)
     sys.stdout.write(f"{job.run}\n")
 
 

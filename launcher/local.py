@@ -63,7 +63,7 @@ def check(spec: JobSpec) -> None:
 
     Raises: InputError.
     """
-    from trainer.sources import read_labels  # noqa: PLC0415 - loads pandas
+    from trainer.sources import read_labels  # noqa: PLC0415 - loads NumPy
 
     for field in ("data", "output"):
         place = getattr(spec, field)
@@ -73,7 +73,8 @@ def check(spec: JobSpec) -> None:
                 hint=f"{flag_of(field)} DIRECTORY",
             )
     val_list = spec.train.val_list
-    paths = {DATA_MOUNT: spec.data, OUTPUT_MOUNT: spec.output}
+    paths = {DATA_MOUNT: spec.data, OUTPUT_MOUNT: spec.output, CACHE_MOUNT: str(cache_of(spec))}
+    _check_weights(on_this_machine(spec.train.weights, paths))
     read_labels(
         Path(spec.data),
         layout=spec.train.layout,
@@ -81,6 +82,11 @@ def check(spec: JobSpec) -> None:
         val_list=None if val_list is None else on_this_machine(val_list, paths),
     )
     _check_writable(Path(spec.output))
+
+
+def cache_of(spec: JobSpec) -> Path:
+    """The directory that takes the cache's place."""
+    return Path(spec.output) / "cache"
 
 
 def run(
@@ -143,7 +149,11 @@ def operator_environment(job: Object, role: str, index: int) -> dict[str, str]:
 
 
 def on_this_machine(value: str, paths: Mapping[str, str]) -> str:
-    """A path in the container, alone or after `--flag=`, as the path here; anything else as it is."""
+    """A path in the container, alone or after `--flag=`, as the path here; anything else as it is.
+
+    That goes for the user's own flags too: `--weights /data/w.pt` is in the data set here as it is on a cluster, so a
+    directory of this machine that is itself called /data, /output or /cache can't be named.
+    """
     flag, equals, path = value.partition("=") if value.startswith("--") else ("", "", value)
     for mount, directory in paths.items():
         if path == mount or path.startswith(f"{mount}/"):
@@ -294,6 +304,15 @@ def _termination_raised() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _check_weights(weights: str) -> None:
+    """Whether a file of weights is there; whether ImageNet's can be had is known to the trainer, which has torch."""
+    if weights not in {"imagenet", "none"} and not Path(weights).is_file():
+        raise InputError(
+            f"cannot read weights: no such file, got `{weights}` (from `--weights`)",
+            hint="--weights takes imagenet, none, or a file with a state dict",
+        )
 
 
 def _check_writable(directory: Path) -> None:

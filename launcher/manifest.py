@@ -1,7 +1,7 @@
 """From a job to the Kubernetes objects that run it; pure, and what `render` prints is what `submit` runs.
 
-One node is a PyTorchJob with a Master. Several nodes are Workers without an elasticPolicy, given their rendezvous by
-PET_* variables: with that every pod ends by itself and keeps its log (measured: docs/decisions/0006).
+One node is a PyTorchJob with a Master. Several nodes are Workers without an elasticPolicy: with that every pod ends by
+itself and keeps its log. Both get their rendezvous by PET_* variables (measured: docs/decisions/0006).
 """
 
 import hashlib
@@ -34,6 +34,9 @@ RENDEZVOUS: Final = {
     "join_timeout": 1800,  # nodes come one by one, each may pull the image first
     "read_timeout": 900,  # likewise for worker-0, which keeps the store; at torchrun's 60 s the others would use up the backoff limit
 }
+
+OWN_ENDPOINT: Final = "127.0.0.1:0"
+"""A rendezvous that a node holds with itself, on a port that is free."""
 
 VOLUME_NAME_LENGTH: Final = 63
 """Mountpoint's driver makes the volume's name a label."""
@@ -128,18 +131,21 @@ def _environment(spec: JobSpec) -> dict[str, str]:
     environment = dict(spec.hardware.env)
     if spec.nodes > 1:
         environment |= spec.hardware.multi_node_env
-        environment |= _rendezvous(spec)
-    return environment
+        environment |= {"PET_NNODES": spec.elastic or str(spec.nodes), "PET_NPROC_PER_NODE": str(spec.per_node)}
+    return environment | _rendezvous(spec)
 
 
 def _rendezvous(spec: JobSpec) -> dict[str, str]:
-    return {
-        "PET_NNODES": spec.elastic or str(spec.nodes),
-        "PET_NPROC_PER_NODE": str(spec.per_node),
+    # For one node too: else torchrun's is static, its store outlives the workers, and those that start again may read the
+    # addresses of those that are gone (docs/decisions/0006).
+    environment = {
         "PET_RDZV_BACKEND": "c10d",
-        "PET_RDZV_ENDPOINT": f"{spec.name}-worker-0:{PORT}",
+        "PET_RDZV_ENDPOINT": f"{spec.name}-worker-0:{PORT}" if spec.nodes > 1 else OWN_ENDPOINT,
         "PET_RDZV_ID": spec.name,
-        "PET_RDZV_CONF": ",".join(f"{key}={value}" for key, value in RENDEZVOUS.items()),
+    }
+    if spec.nodes > 1:
+        environment["PET_RDZV_CONF"] = ",".join(f"{key}={value}" for key, value in RENDEZVOUS.items())
+    return environment | {
         # Every round tells its store's address anew; else a node that comes back waits `read_timeout` for it (docs/decisions/0006).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }

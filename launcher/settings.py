@@ -21,6 +21,9 @@ from trainer.errors import InputError
 LOCAL_IMAGE: Final = "local"
 """Stands for the image where no container is started."""
 
+NAME_BYTES: Final = 4
+"""Random bytes of a made-up name: with fewer two runs might get the same one, and the second would go on from the first."""
+
 EXAMPLES: Final = {
     "accelerator": "gaudi|cuda|cpu",
     "image": "REGISTRY/NAME:TAG",
@@ -64,7 +67,7 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
         return
     for settings in _sources(flags):
         _fill(flags, settings)
-    _fill(flags, Settings("a made-up name", {"name": (f"chexnet-{secrets.token_hex(2)}",)}))
+    _fill(flags, Settings("a made-up name", {"name": (f"chexnet-{secrets.token_hex(NAME_BYTES)}",)}))
     if "local" in flags and flags["local"].tokens:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
@@ -148,7 +151,8 @@ def _fill(flags: Mapping[str, Argument], settings: Settings) -> None:
 
 
 def _absolute(place: str) -> str:
-    return place if "://" in place else str(Path(place).expanduser().resolve())
+    """The place whatever the current directory is; an empty one stays empty, for `JobSpec` to refuse."""
+    return place if not place or "://" in place else str(Path(place).resolve())
 
 
 def _check_required(flags: Mapping[str, Argument]) -> None:

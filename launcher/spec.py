@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from launcher.accelerators import ACCELERATORS, Accelerator, AcceleratorName
 from trainer.config import TrainConfig, flag_of, from_argv
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 
 DATA_MOUNT: Final = "/data"
@@ -25,12 +25,16 @@ OWNED_FLAGS: Final = frozenset(flag_of(field) for field in ("data", "output", "n
 USUAL_NODE: Final = 8
 """Most accelerators of a usual node."""
 
+MAX_WORKERS: Final = 4096
+"""More are a typing error: 512 usual nodes."""
+
 MAX_SERVICE_NAME: Final = 63
 """Characters of a Service's name; the operator makes one for each pod, named like it."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _S3 = re.compile(r"s3://([a-z0-9][-.a-z0-9]*)(?:/(\S*))?")
-_ELASTIC = re.compile(r"([1-9]\d*):([1-9]\d*)")
+_IMAGE = re.compile(r"[!-~]+")
+_ELASTIC = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,32 +128,36 @@ class JobSpec:
     def _check_words(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
             raise InputError(
-                f"cannot use `{self.namespace}` as a namespace: it holds at most 63 of a-z, 0-9 and `-` (from `--namespace`)",
+                f"cannot use `{on_one_line(self.namespace)}` as a namespace: it holds at most 63 of a-z, 0-9 and `-` (from `--namespace`)",
                 hint="--namespace default",
             )
-        if not re.fullmatch(r"\S+", self.image):
+        if not _IMAGE.fullmatch(self.image):
             raise InputError(
-                f"cannot use `{self.image}` as an image (from `--image`)", hint="--image REGISTRY/NAME:TAG"
+                f"cannot use `{on_one_line(self.image)}` as an image: it must be ASCII without spaces (from `--image`)",
+                hint="--image REGISTRY/NAME:TAG",
             )
         for field in ("data", "output"):
             _check_place(field, getattr(self, field))
 
     def _check_workers(self) -> None:
-        if self.workers < 1:
-            raise InputError(f"cannot use --workers {self.workers}: it must be at least 1", hint="--workers 1")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise InputError(
+                f"cannot use --workers {self.workers}: it must be 1 to {MAX_WORKERS}",
+                hint=f"--workers {min(max(self.workers, 1), MAX_WORKERS)}",
+            )
         given = self.workers_per_node
         if given is None:
             return
-        sizes = self.hardware.node_sizes or range(1, max(given, 1) + 1)
+        sizes = self.hardware.node_sizes or range(1, MAX_WORKERS + 1)
         hint = f"--workers-per-node {max(_divisors(self.workers, [size for size in sizes if size <= max(given, 1)]))}"
         if given not in sizes:
-            allowed = ", ".join(map(str, sizes)) if self.hardware.node_sizes else "1 or more"
+            allowed = ", ".join(map(str, sizes)) if self.hardware.node_sizes else f"1 to {MAX_WORKERS}"
             raise InputError(
                 f"cannot use --workers-per-node {given} on {self.accelerator}: it must be {allowed}", hint=hint
             )
         if self.workers % given:
             raise InputError(
-                f"cannot share {self.workers} workers (`--workers`) among nodes of {given} (`--workers-per-node`) evenly",
+                f"cannot share {_workers(self.workers)} (`--workers`) among nodes of {given} (`--workers-per-node`) evenly",
                 hint=hint,
             )
 
@@ -195,12 +203,12 @@ class JobSpec:
         match = _ELASTIC.fullmatch(elastic)
         if not match or int(match[1]) > int(match[2]):
             raise InputError(
-                f"cannot use --elastic {elastic}: it is MIN:MAX nodes, MIN at most MAX",
+                f"cannot use --elastic {on_one_line(elastic)}: it is MIN:MAX nodes, MIN at most MAX",
                 hint=f"--elastic 1:{self.nodes}",
             )
         if int(match[2]) != self.nodes or self.nodes == 1:
             raise InputError(
-                f"cannot use --elastic {elastic}: {self.workers} workers, {self.per_node} to a node, make {self.nodes} "
+                f"cannot use --elastic {elastic}: {_workers(self.workers)}, {self.per_node} to a node, make {self.nodes} "
                 f"node{'s' if self.nodes > 1 else ''}",
                 hint=f"--workers {max(int(match[2]), 2) * self.per_node} --workers-per-node {self.per_node}",
             )
@@ -219,6 +227,10 @@ def bucket_and_prefix(place: str) -> tuple[str, str]:
     return match[1], f"{prefix}/" if prefix else ""
 
 
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
 def _divisors(number: int, candidates: Sequence[int]) -> list[int]:
     return [candidate for candidate in candidates if number % candidate == 0]
 
@@ -228,6 +240,6 @@ def _check_place(field: str, place: str) -> None:
         return
     if is_s3(place) or not PurePosixPath(place).is_absolute():
         raise InputError(
-            f"cannot use `{place}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
+            f"cannot use `{on_one_line(place)}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
             hint=f"{flag_of(field)} s3://BUCKET/PREFIX",
         )

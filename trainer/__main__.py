@@ -10,9 +10,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from trainer import __version__
 from trainer.config import Layout, TrainConfig, apply_preset, usage_problem
-from trainer.errors import EXIT_CODE_HELP, InputError, KnownError, PeerError
+from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError
 from trainer.gang import Verdict, earlier_verdict, give_verdict
-from trainer.world import read_world
+from trainer.world import World, read_world
 
 app = App(
     name="trainer",
@@ -103,25 +103,14 @@ def main(argv: Sequence[str]) -> int:
     if verdict is not None:
         return verdict.exit_code
     debug = "--debug" in argv
-    code = 0
     try:
         _run([argument for argument in argv if argument != "--debug"])
-    except KnownError as problem:
-        code = problem.exit_code
+    except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - whatever it is, the user gets one line
         if debug:
             traceback.print_exc()
-        elif not isinstance(problem, PeerError):
-            sys.stderr.write(f"{problem}\n")
-    except KeyboardInterrupt:
-        code = 130
-        sys.stderr.write("interrupted\n")
-    except Exception as bug:  # noqa: BLE001 - whatever it is, the user gets one line
-        code = 1
-        if debug:
-            traceback.print_exc()
-        sys.stderr.write(f"error: bug: {type(bug).__name__}: {bug}\n\nhint: run again with --debug for the traceback\n")
-    give_verdict(Verdict(read_world().rank, code))
-    return code
+        _tell(problem)
+        return _exit_code(problem)
+    return 0
 
 
 def _run(argv: list[str]) -> None:
@@ -135,6 +124,37 @@ def _run(argv: list[str]) -> None:
             raise
         raise InputError(usage_problem(problem), hint="--help lists commands and flags") from problem
     command(*bound.args, **bound.kwargs)
+
+
+def _exit_code(problem: BaseException) -> int:
+    if isinstance(problem, PeerError):
+        return problem.exit_code
+    code = InterruptedByUser.exit_code if isinstance(problem, KeyboardInterrupt) else 1
+    if isinstance(problem, KnownError):
+        code = problem.exit_code
+    give_verdict(Verdict(_worker().rank, code))
+    return code
+
+
+def _tell(problem: BaseException) -> None:
+    """Say what went wrong, as a worker with its rank before each line; what a peer says is not said again."""
+    if isinstance(problem, PeerError):
+        return
+    text = str(problem)
+    if isinstance(problem, KeyboardInterrupt):
+        text = "interrupted"
+    elif not isinstance(problem, KnownError):
+        text = f"error: bug: {type(problem).__name__}: {problem}\n\nhint: run again with --debug for the traceback"
+    world = _worker()
+    prefix = f"[rank {world.rank}] " if world.size > 1 else ""
+    sys.stderr.write("".join(f"{prefix}{line}\n" for line in text.splitlines() if line or not prefix))
+
+
+def _worker() -> World:
+    try:
+        return read_world()
+    except InputError:
+        return World()
 
 
 if __name__ == "__main__":

@@ -142,6 +142,19 @@ def from_bytes(content: bytes) -> TrainState:
     return TrainState(**loaded | {"plateau": Plateau(**loaded["plateau"])})
 
 
+def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as torch saves them."""
+    buffer = io.BytesIO()
+    torch.save(on_cpu(tensors), buffer)
+    return buffer.getvalue()
+
+
+def tensors_from_bytes(content: bytes) -> StateDict:
+    """The tensors that `tensors_to_bytes` wrote; loaded as data."""
+    loaded: StateDict = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return loaded
+
+
 def on_cpu(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and leaves
     """The same nesting with every tensor detached and on the processor."""
     if isinstance(tree, Tensor):

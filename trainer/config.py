@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 
 Layout = Literal["auto", "nih", "lists", "csv", "folders"]
@@ -29,7 +29,17 @@ MIN_CROP_PX: Final = 32
 """The smallest crop a DenseNet-121 takes: it halves the picture five times."""
 
 
-_RANGE_HINT: Final = "leave the flag out to take the preset's value"
+_RANGE_HINT: Final = "leave the flag out to take its default, or the preset's value"
+
+MOST: Final = {
+    "seed": 2**63 - 1,
+    "lr": 1e3,
+    "clip_norm": 1e9,
+    "weight_decay": 1e3,
+    "warmup_epochs": 1e6,
+    "pack_side": 4096,
+}
+"""Largest values that mean anything; larger ones are slips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +144,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        self._check_places()
         self._check_batch()
         self._check_sizes()
+
+    def _check_places(self) -> None:
+        for flag in ("data", "output", "cache_dir", "weights", "split", "val_list"):
+            text = getattr(self, flag)
+            if text is not None and not (text and text.isprintable()):
+                raise InputError(
+                    f"cannot use `{on_one_line(text)}`: it is empty, or holds what can't be printed (from `{flag_of(flag)}`)",
+                    hint=f"{flag_of(flag)} TEXT",
+                )
+        if self.cache_dir and "://" in self.cache_dir:
+            raise InputError(
+                f"cannot keep decoded images in `{self.cache_dir}`: it is no directory (from `--cache-dir`)",
+                hint="--cache-dir DIRECTORY",
+            )
 
     def _check_batch(self) -> None:
         if self.batch_size is not None and self.global_batch_size is not None:
@@ -152,6 +177,11 @@ class TrainConfig:
             _check_least(flag, getattr(self, flag), 1)
         for flag in ["warmup_epochs", "weight_decay", "seed"]:
             _check_least(flag, getattr(self, flag), 0)
+        for flag, most in MOST.items():
+            if not getattr(self, flag) <= most:
+                raise InputError(
+                    f"cannot use {flag_of(flag)} {getattr(self, flag)}: it must be at most {most:g}", hint=_RANGE_HINT
+                )
         for flag in ["lr", "clip_norm"]:
             if not getattr(self, flag) > 0:
                 value = getattr(self, flag)
@@ -180,7 +210,7 @@ class TrainConfig:
 
 
 def _check_least(field: str, value: float | None, least: int) -> None:
-    if value is not None and value < least:
+    if value is not None and not value >= least:
         raise InputError(f"cannot use {flag_of(field)} {value}: it must be at least {least}", hint=_RANGE_HINT)
 
 

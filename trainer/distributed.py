@@ -45,6 +45,20 @@ class Gang:
         dist.all_gather(padded, mine, group=self._group)
         return [bytes(row[: int(size)].numpy()) for row, size in zip(padded, sizes, strict=True)]
 
+    def broadcast(self, payload: bytes) -> bytes:
+        """Rank 0's payload, on every rank; what the others give is ignored. All ranks call it."""
+        if self._group is None:
+            return payload
+        size = torch.tensor([len(payload)])
+        dist.broadcast(size, src=0, group=self._group)
+        content = (
+            torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+            if self.world.is_primary
+            else torch.empty(int(size), dtype=torch.uint8)
+        )
+        dist.broadcast(content, src=0, group=self._group)
+        return bytes(content.numpy())
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Elementwise mean over the ranks of a tensor on the processor, on every rank. All ranks call it."""
         if self._group is None:
@@ -78,7 +92,7 @@ class Gang:
         Raises: its known error on rank 0; PeerError on the others.
         """
         result = self.together(lambda: act() if self.world.is_primary else None)
-        return json.loads(self.all_gather(json.dumps(result).encode())[0])  # type: ignore[no-any-return]
+        return json.loads(self.broadcast(json.dumps(result).encode()))  # type: ignore[no-any-return]
 
     def first_on_node(self, act: Callable[[], None]) -> None:
         """Run `act` on one worker of each node while the others wait."""

@@ -93,6 +93,11 @@ class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the progr
     exit_code = 130
 
 
+def on_one_line(text: str) -> str:
+    """The text with what can't be seen in a message, such as a line break, written as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def listing(problems: Iterable[str]) -> str:
     """All problems of one thing as one indented block, long lists cut with a count."""
     lines = list(problems)

@@ -17,6 +17,7 @@ from trainer.data.augment import evaluation_view
 from trainer.data.loader import Loader, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang
+from trainer.errors import JobFailedError
 from trainer.metrics import auroc_per_finding, binary_cross_entropy, mean_defined
 
 Logits = NDArray[np.float32]
@@ -57,7 +58,7 @@ def score(logits_NK: Logits, labels_NK: NDArray[np.uint8], findings: Sequence[st
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """What it takes to predict: data, device and peers."""
 
@@ -70,7 +71,10 @@ class Evaluator:
     findings: int
 
     def predict(self, network: nn.Module, rows_N: Rows) -> Logits:
-        """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice."""
+        """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice.
+
+        Raises: JobFailedError when one is no number: such a network must be neither saved nor scored.
+        """
         world = self.gang.world
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
         mine = [np.empty((0, self.findings), np.float32)]
@@ -88,7 +92,17 @@ class Evaluator:
         world = self.gang.world.size
         for rank, payload in enumerate(self.gang.all_gather(mine_NK.tobytes())):
             logits_NK[rank::world] = np.frombuffer(payload, np.float32).reshape(-1, self.findings)
+        self.gang.together(lambda: _check_finite(logits_NK))
         return logits_NK
+
+
+def _check_finite(logits_NK: Logits) -> None:
+    bad = int((~np.isfinite(logits_NK)).any(axis=1).sum())
+    if bad:
+        raise JobFailedError(
+            f"cannot score: the network's answer to {bad} of {len(logits_NK)} images is not finite",
+            hint="the checkpoint before is good; start another run with a lower --lr",
+        )
 
 
 def predictions_csv(images: Sequence[str], logits_NK: Logits, findings: Sequence[str]) -> bytes:

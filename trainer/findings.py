@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, listing, on_one_line
 
 FINDINGS: Final[tuple[str, ...]] = (
     "Atelectasis",
@@ -40,8 +40,8 @@ SPLITS: Final = ("train", "val", "test")
 
 RESPLIT_HINT: Final = "--split patients:70/10/20 makes a new split of all images that keeps patients apart"
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_PATIENTS = re.compile(rf"patients:{_NUMBER}/{_NUMBER}/{_NUMBER}(?:@(\d+))?", re.ASCII)
+_NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
+_PATIENTS = re.compile(rf"patients:{_NUMBER}/{_NUMBER}/{_NUMBER}(?:@(\d{{1,18}}))?", re.ASCII)
 
 _REPAIR_DEPTH = 3
 _REPAIR_WIDTH = 16
@@ -116,7 +116,8 @@ def patient_split(text: str) -> PatientSplit | None:
         return None
     match = _PATIENTS.fullmatch(text)
     if not match:
-        raise _bad_split("it is neither `given` nor `patients:A/B/C[@SEED]` with three numbers", text)
+        reason = "it is neither `given` nor `patients:A/B/C[@SEED]` with numbers of at most 6 digits and a seed of at most 18"
+        raise _bad_split(reason, text)
     train, val, test = Fraction(match[1]), Fraction(match[2]), Fraction(match[3])
     if not (train and test):
         raise _bad_split("train (A) and test (C) must be above 0", text)
@@ -125,7 +126,7 @@ def patient_split(text: str) -> PatientSplit | None:
 
 def _bad_split(reason: str, text: str) -> InputError:
     hint = "--split patients:70/10/20, or patients:70/10/20@1 for another draw; patients:80/0/20 has no validation part"
-    return InputError(f"cannot split the data set: {reason}, got `{text}` (from `--split`)", hint=hint)
+    return InputError(f"cannot split the data set: {reason}, got `{on_one_line(text)}` (from `--split`)", hint=hint)
 
 
 def apply_split(table: LabelTable, split: PatientSplit) -> LabelTable:
@@ -149,9 +150,8 @@ def carve_val(table: LabelTable, share: Fraction, *, seed: int = 0) -> LabelTabl
 def _deal_rows(table: LabelTable, rows: NDArray[np.int64], shares: Sequence[Fraction], seed: int) -> NDArray[np.int64]:
     """Part of each of these rows: patients in an order drawn by the seed, dealt so that findings spread evenly."""
     members, patient_N = np.unique(table.patients_N[rows], return_inverse=True)
-    token_P = [""] * len(
-        members
-    )  # a patient is known by his first name in the alphabet: group numbers follow row order
+    # A patient is known by his first name in the alphabet: group numbers follow the order of the rows.
+    token_P = [""] * len(members)
     for row, patient in zip(rows.tolist(), patient_N.tolist(), strict=True):
         name = table.images[row]
         token_P[patient] = min(token_P[patient] or name, name)
@@ -287,7 +287,7 @@ def check_patients(table: LabelTable, origin: str) -> None:
     if shared:
         raise InputError(
             "cannot use the split: a patient must not be in two parts, "
-            f"got {len(shared)} who are (from {origin}){listing(shared)}",
+            f"got {len(shared)} who {'is' if len(shared) == 1 else 'are'} (from {origin}){listing(shared)}",
             hint=RESPLIT_HINT,
         )
 

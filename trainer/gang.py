@@ -10,13 +10,15 @@ once, so that a permanent error is met once.
 
 import logging
 import os
+import signal
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trainer.errors import InputError, JobFailedError, TryAgainError
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 
 VERDICT: Final = "TRAINER_VERDICT"
 
@@ -36,23 +38,26 @@ def give_verdict(verdict: Verdict) -> None:
     """Tell workers that are started after this one not to try again, where the error is permanent."""
     path = os.environ.get(VERDICT)
     if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
-        Path(path).write_text(f"{verdict.rank} {verdict.exit_code}", encoding="ascii")
+        with suppress(OSError):  # then the error is met again
+            Path(path).write_text(f"{verdict.rank} {verdict.exit_code}", encoding="ascii")
 
 
 def earlier_verdict() -> Verdict | None:
     """What this gang has failed of for good before, None when it has not."""
-    path = os.environ.get(VERDICT)
-    if not path or not Path(path).exists():
+    try:
+        rank, exit_code = Path(os.environ[VERDICT]).read_text(encoding="ascii").split()
+        return Verdict(int(rank), int(exit_code))
+    except (KeyError, OSError, ValueError):
         return None
-    words = Path(path).read_text(encoding="ascii").split()
-    return Verdict(int(words[0]), int(words[1])) if len(words) == 2 else None
 
 
 def main(argv: list[str]) -> int:
     """Run torchrun; the exit code of the first worker that failed, 0 when none did."""
     # torch takes seconds to load; workers need only the verdict from this module
+    from torch.distributed import DistError  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+    from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
     from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
     logging.disable(logging.ERROR)  # torchrun says at length what we say in a line
@@ -64,19 +69,25 @@ def main(argv: list[str]) -> int:
             run(arguments)
         except ChildFailedError as failure:
             rank, first = failure.get_first_failure()
-            verdict = earlier_verdict() or Verdict(rank, first.exitcode)
-            code = verdict.exit_code
-            sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
-            return code if code > 0 else 128 - code
+            return _failed(earlier_verdict() or Verdict(rank, first.exitcode))
         except SignalException as stop:  # whoever stops a pod from outside wants it back later
             sys.stderr.write(f"stopped by {stop.sigval.name}\n")
+            return InterruptedByUser.exit_code if stop.sigval == signal.SIGINT else TryAgainError.exit_code
+        except (DistError, RendezvousError) as problem:
+            sys.stderr.write(f"error: cannot bring the workers together: {' '.join(str(problem).split())}\n")
             return TryAgainError.exit_code
     return 0
 
 
+def _failed(verdict: Verdict) -> int:
+    code = verdict.exit_code
+    sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
+    return code if code > 0 else 128 - code
+
+
 def _threads(workers: str) -> int:
     """This node's cores shared among its workers; torchrun would give each one thread, and a warning."""
-    return max(1, len(os.sched_getaffinity(0)) // int(workers)) if workers.isdigit() else 1
+    return max(1, len(os.sched_getaffinity(0)) // max(1, int(workers))) if workers.isdigit() else 1
 
 
 def _named(code: int) -> str:

@@ -10,7 +10,7 @@
 import re
 from typing import Final
 
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 
 RUN: Final = "run.json"
 SPLIT: Final = "split.csv.gz"
@@ -32,13 +32,13 @@ def check_name(name: str) -> str:
     """
     if len(name) > MAX_NAME:
         raise InputError(
-            f"cannot use `{name}` as a name: at most {MAX_NAME} characters leave room for the names of its pods, "
+            f"cannot use `{on_one_line(name)}` as a name: at most {MAX_NAME} characters leave room for the names of its pods, "
             f"got {len(name)} (from `--name`)",
             hint=f"--name {name[:MAX_NAME].rstrip('-').lower()}",
         )
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"cannot use `{name}` as a name: it must start with a lower-case letter and hold only a-z, 0-9 and `-` (from `--name`)",
+            f"cannot use `{on_one_line(name)}` as a name: it must start with a lower-case letter and hold only a-z, 0-9 and `-` (from `--name`)",
             hint="names become Kubernetes object names; for example --name chexnet-1",
         )
     return name

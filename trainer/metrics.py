@@ -10,10 +10,12 @@ Floats = NDArray[np.float64]
 
 
 def auroc(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> float:
-    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent.
+    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is nan.
 
     Source: Hanley & McNeil 1982, by the sum of the positives' midranks.
     """
+    if np.isnan(scores_N).any():
+        return float("nan")
     positive_N = labels_N > 0
     positives = int(positive_N.sum())
     negatives = len(labels_N) - positives

@@ -82,7 +82,7 @@ def _imagenet(model: str, cache: Path) -> StateDict:
     folder = cached.parent if cached.is_file() else cache / "weights"
     try:
         return dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
-    except (URLError, OSError) as problem:
+    except (URLError, OSError, RuntimeError) as problem:  # the last: a file whose hash differs
         raise InputError(
             f"cannot get ImageNet weights: `{source.url}` can't be reached ({problem}) and `{cached}` is not there",
             hint="put the file there, or give --weights PATH, or --weights none to start from nothing",

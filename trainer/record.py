@@ -52,7 +52,7 @@ def describe(config: TrainConfig, table: LabelTable, *, precision: str, global_b
 
 
 def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run of other settings; a prefix without a run is fine.
+    """Refuse to go on with a run whose record says otherwise of any of these; a prefix without a record is fine.
 
     Raises: InputError with every difference.
     """
@@ -66,7 +66,7 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
         ) from problem
     differences = [
         f"{key}: {before.get(key)} there, {description.get(key)} now"
-        for key in sorted(before.keys() | description.keys())
+        for key in sorted(description)
         if before.get(key) != description.get(key)
     ]
     if differences:
@@ -76,12 +76,12 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
         )
 
 
-def write(storage: Storage, config: TrainConfig, description: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+def write(storage: Storage, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Write run.json: settings, what decides the numbers, versions, and facts about this start."""
     record = {
         "name": config.name,
         "config": asdict(config),
-        "identity": dict(description),
+        "identity": dict(identity),
         "versions": {
             "trainer": trainer.__version__,
             "git_commit": git_commit(),

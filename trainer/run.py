@@ -6,10 +6,12 @@ Labels, settings and weights come before images are decoded, and images before t
 import csv
 import gzip
 import io
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer import devices, record
+from trainer.checkpoint import Manifest, committed
 from trainer.config import TrainConfig
 from trainer.console import Reporter
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Geometry, Pack, build, locked, open_pack, pack_key
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang, join
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, KnownError, PeerError, listing
 from trainer.evaluate import Evaluator
 from trainer.findings import SPLITS, LabelTable
 from trainer.layout import SPLIT
@@ -53,6 +56,8 @@ class Run:
     """float32, on the device."""
     first_weights: StateDict | None
     """What to start from; on the primary only."""
+    newest: Manifest | None
+    """The checkpoint to go on from."""
 
     @property
     def global_batch(self) -> int:
@@ -86,31 +91,26 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
 
     Raises: KnownError on the worker that met it, PeerError on the others.
     """
-    device = devices.find(config.device)
+    device = _device(config, world)
     on = device.open(world.local_rank, world.local_size)
     precision = device.native_precision if config.precision == "auto" else config.precision
-    with join(world, device.backend) as gang:
+    with join(world, device.backend) as gang, ExitStack() as held:
         batch = gang.together(lambda: config.batch_per_worker(world.size))
         source = gang.together(lambda: _labels(config))
         storage = gang.together(lambda: open_storage(f"{config.output.rstrip('/')}/{config.name}"))
+        gang.on_primary(lambda: held.enter_context(storage.claim()))
         identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
-        gang.on_primary(lambda: record.check_same(storage, identity))
-        weights = gang.together(lambda: _first_weights(config) if world.is_primary else None)
-        gang.on_primary(lambda: record.write(storage, config, identity, {}))
+        newest = gang.on_primary(lambda: _newest(storage, config, identity))
+        weights = gang.together(lambda: None if newest or not world.is_primary else _first_weights(config))
         pack = _decoded(config, source, gang, say)
         skipped = gang.together(lambda: _skipped(config, pack))
-        facts = {
-            "world_size": world.size,
-            "device": device.name,
-            "data": {
-                "layout": source.layout,
-                "images": len(source.table),
-                "skipped": skipped,
-                "pack_sha256": pack.sha256,
-            },
-        }
-        gang.on_primary(lambda: record.write(storage, config, identity, facts))
-        gang.on_primary(lambda: storage.write(SPLIT, _split_csv(source.table)))
+        identity |= {"pack_sha256": pack.sha256, "skipped": skipped}
+        gang.together(lambda: _check_alike(gang, identity))
+        rows = gang.together(lambda: _usable_rows(source.table, skipped))
+        facts = {"world_size": world.size, "device": device.name, "layout": source.layout, "images": len(source.table)}
+        gang.on_primary(
+            lambda: _start_record(storage, config, identity, facts, source.table, resumed=newest is not None)
+        )
         loader = Loader(pack, device, batch)
         yield Run(
             config=config,
@@ -121,12 +121,79 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
             storage=storage,
             say=say,
             table=source.table,
-            rows=gang.together(lambda: _usable_rows(source.table, skipped)),
+            rows=rows,
             loader=loader,
-            evaluator=Evaluator(loader, device, gang, precision, config.crop_px, batch, len(source.table.findings)),
+            evaluator=Evaluator(
+                loader=loader,
+                device=device,
+                gang=gang,
+                precision=precision,
+                crop_px=config.crop_px,
+                batch=batch,
+                findings=len(source.table.findings),
+            ),
             labels_NK=torch.from_numpy(source.table.labels_NK.astype(np.float32)).to(on),
             first_weights=weights,
+            newest=Manifest(**newest) if newest else None,
         )
+
+
+def _device(config: TrainConfig, world: World) -> Device:
+    """The device, before there is a gang to agree in: it is missing on all workers alike, so the first tells."""
+    try:
+        return devices.find(config.device)
+    except KnownError as problem:
+        if world.is_primary:
+            raise
+        raise PeerError(problem.exit_code) from problem
+
+
+def _newest(storage: Storage, config: TrainConfig, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The checkpoint to go on from. Raises: InputError when `--resume` or the run's settings say otherwise."""
+    manifests = committed(storage)
+    if not manifests:
+        if config.resume == "must":
+            raise InputError(
+                f"cannot go on at `{storage.url}`: it has no checkpoint (`--resume must`)",
+                hint="--resume auto starts a new run",
+            )
+        return None
+    if config.resume == "never":
+        raise InputError(
+            f"cannot start a new run at `{storage.url}`: it has checkpoints up to step {manifests[-1].step} (`--resume never`)",
+            hint="give another --name, or --resume auto to go on",
+        )
+    record.check_same(storage, identity)
+    return asdict(manifests[-1])
+
+
+def _check_alike(gang: Gang, identity: Mapping[str, Any]) -> None:
+    """Refuse nodes that see different data: their workers would take different numbers of steps, and wait for ever."""
+    seen = gang.all_gather(json.dumps(identity, sort_keys=True).encode())
+    odd = [rank for rank, mine in enumerate(seen) if mine != seen[0]]
+    if odd:
+        theirs, ours = json.loads(seen[odd[0]]), json.loads(seen[0])
+        keys = ", ".join(key for key in ours if ours[key] != theirs.get(key))
+        raise InputError(
+            f"cannot train: rank {odd[0]} sees another data set than rank 0, different are {keys}",
+            hint="all nodes must read the same labels and images",
+        )
+
+
+def _start_record(
+    storage: Storage,
+    config: TrainConfig,
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    table: LabelTable,
+    *,
+    resumed: bool,
+) -> None:
+    """Write what the run is, once nothing but training can fail any more; first check that the images are the same."""
+    if resumed:
+        record.check_same(storage, identity)
+    record.write(storage, config, identity, facts)
+    storage.write(SPLIT, _split_csv(table))
 
 
 def _labels(config: TrainConfig) -> Source:

@@ -98,6 +98,7 @@ def read_labels(data: Path, *, layout: Layout = "auto", split: str = "given", va
     Raises: InputError with everything that is wrong with the labels, for patients in two parts and for empty parts.
     """
     wanted = patient_split(split)
+    _refuse_bucket(data)
     entries = _entries(data)
     chosen = _choose(data, entries, layout)
     if val_list is not None and (chosen != "nih" or wanted):
@@ -139,6 +140,16 @@ def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: 
     if layout == "folders" and "val/" not in entries:
         return carve_val(table, FOLDERS_VAL_SHARE)
     return table
+
+
+def _refuse_bucket(data: Path) -> None:
+    """Say that a bucket is none of what can be read; a Path has lost one of its slashes."""
+    if data.as_posix().startswith("s3:/"):
+        place = f"s3://{data.as_posix().removeprefix('s3:/')}"
+        raise InputError(
+            f"cannot read data set: the trainer does not support s3:// data yet, got `{place}` (from `--data`)",
+            hint="mount the bucket and give that directory; a job that `python -m launcher render` makes does so",
+        )
 
 
 def _entries(data: Path) -> list[str]:
@@ -234,13 +245,17 @@ class _Rows:
         if unknown:
             raise InputError(
                 f"cannot tell the patients of `{data}` apart: not named like 00000001_000.png are "
-                f"{len(unknown)} of {len(self.where)} images{listing(unknown)}",
+                f"{len(unknown)} of {_images(len(self.where))}{listing(unknown)}",
                 hint=hint,
             )
 
 
 def _counted(problems: Sequence[str]) -> str:
     return "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -404,7 +419,7 @@ def _part(split: str) -> int:
 
 def _read_folders(data: Path, splits: Sequence[str]) -> LabelTable:
     rows = _Rows()
-    classes_of = {split: _classes(data / split) for split in splits}
+    classes_of = {split: _readable(rows, f"{split}/", _classes(data / split)) for split in splits}
     classes = classes_of["train"]
     if len(classes) < 2:
         rows.problems.append(f"train/: one directory for each of two classes or more is needed, got {len(classes)}")
@@ -422,6 +437,25 @@ def _classes(folder: Path) -> list[str]:
     return [name.rstrip("/") for name in _entries(folder) if name.endswith("/") and not name.startswith(".")]
 
 
+def _readable(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:
+    """The names that are text; the others, which no label file could hold, are problems."""
+    bad = [name for name in names if not _is_utf8(name)]
+    rows.problems += [f"{where}{_escaped(name)}: its name is not UTF-8" for name in bad]
+    return [name for name in names if name not in bad]
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _escaped(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _add_class(rows: _Rows, data: Path, split: str, name: str, labels: bytes) -> None:
     before = len(rows.labels)
     for path in _walk(data / split / name):
@@ -429,7 +463,7 @@ def _add_class(rows: _Rows, data: Path, split: str, name: str, labels: bytes) ->
         suffix = path.suffix.lower()
         if suffix in _OTHER_IMAGES:
             rows.problems.append(f"{image}: images must be {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}")
-        elif suffix in IMAGE_SUFFIXES:
+        elif suffix in IMAGE_SUFFIXES and _readable(rows, "", [image]):
             rows.add(f"{split}/", image, _folder_patient(path.name) or image, labels, SPLITS.index(split))
     if split == "train" and len(rows.labels) == before:
         rows.problems.append(f"{split}/{name}/: no image")

@@ -4,8 +4,11 @@ A write is all or nothing, whatever ends the process; keys are relative, `/`-sep
 """
 
 import errno
+import fcntl
 import os
-import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -40,6 +43,10 @@ class Storage(Protocol):
         """Remove the object; absent is fine."""
         ...
 
+    def claim(self) -> AbstractContextManager[None]:
+        """Be the only writer here for the block. Raises: InputError when another is, or nobody may write."""
+        ...
+
 
 class LocalStorage:
     """Storage in a directory; objects are files."""
@@ -60,24 +67,25 @@ class LocalStorage:
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`: a file beside the target, flushed to disk, then renamed over it."""
         path = self._path(key)
+        partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".partial", delete=False) as partial:
-                try:
-                    partial.write(content)
-                    partial.flush()
-                    os.fsync(partial.fileno())
-                    Path(partial.name).replace(path)
-                except BaseException:
-                    Path(partial.name).unlink(missing_ok=True)
-                    raise
+            try:
+                with partial.open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
         except OSError as problem:
             raise self._refused("write", key, problem) from problem
 
     def keys(self, prefix: str) -> list[str]:
         """See `Storage.keys`."""
         folder = self._root / prefix if prefix.endswith("/") else (self._root / prefix).parent
-        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".partial"))
+        found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         names = (path.relative_to(self._root).as_posix() for path in found)
         return sorted(name for name in names if name.startswith(prefix))
 
@@ -91,6 +99,24 @@ class LocalStorage:
         except OSError as problem:
             raise self._refused("delete", key, problem) from problem
 
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """See `Storage.claim`: a lock that the system gives back when its holder ends, however it ends."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            lock = (self._root / ".lock").open("w")
+        except OSError as problem:
+            raise self._refused("write", ".lock", problem) from problem
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as problem:
+                raise InputError(
+                    f"cannot write to the run at `{self.url}`: another process is training it",
+                    hint="wait for it, or give another --name",
+                ) from problem
+            yield
+
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key)
         assert not parts.is_absolute(), key
@@ -98,7 +124,7 @@ class LocalStorage:
         return self._root / parts
 
     def _refused(self, verb: str, key: str, problem: OSError) -> KnownError:
-        text = f"cannot {verb} `{self._path(key)}`: {problem.strerror}"
+        text = f"cannot {verb} `{self._path(key)}`: {str(problem.strerror).lower()}"
         if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
             return TryAgainError(text, hint="make room; the same command goes on from the newest checkpoint")
         return InputError(text, hint="check the directory given with --output, and who may write to it")

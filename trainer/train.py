@@ -4,8 +4,8 @@ Shapes: N images, C channels, H x W pixels, K findings.
 """
 
 import copy
-import io
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,8 +22,9 @@ from trainer.config import TrainConfig
 from trainer.console import Advance, Reporter
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, training_batches, training_order
-from trainer.errors import InputError, JobFailedError
+from trainer.errors import JobFailedError
 from trainer.evaluate import Scores, null_if_nan, predictions_csv, score
+from trainer.failures import failures_named
 from trainer.layout import METRICS, RESULTS, predictions_key, state_key
 from trainer.model import StateDict, finding_loss
 from trainer.run import Run, opened
@@ -33,6 +34,9 @@ from trainer.world import World
 
 WARMING_UP_STEPS: Final = 3
 """First steps of an epoch left out of images/s: they compile, allocate and start threads."""
+
+
+_LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
 
 
 @dataclass
@@ -128,7 +132,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         training.step += 1
         meter.count(number)
         if training.step % config.log_every_steps == 0 or number == len(batches):
-            _check_finite(training.step, result)
+            run.gang.together(lambda: _check_finite(training.step, result))  # noqa: B023 - called at once
             words = (
                 f"epoch {epoch + 1}/{config.epochs} loss {result.loss.item():.4f} {meter.images_per_s():.1f} images/s"
             )
@@ -151,12 +155,11 @@ def _set_rate(run: Run, training: Training) -> None:
 
 
 def _check_finite(step: int, result: StepResult) -> None:
-    """The gradient is the same on all ranks once it is reduced, so they all stop here or none does."""
     norm = result.grad_norm.item()
-    if norm != norm or norm == float("inf"):  # noqa: PLR0124 - nan is what differs from itself
+    if not math.isfinite(norm):
         raise JobFailedError(
             f"cannot go on training: the gradient is {norm} at step {step}",
-            hint="the last checkpoint is good; start another run with a lower --lr",
+            hint=_LOWER_RATE,
         )
 
 
@@ -221,20 +224,29 @@ def _average_buffers(run: Run, training: Training) -> None:
     mean = run.gang.mean(torch.cat([state[name].flatten() for name in names]))
     parts = mean.split([state[name].numel() for name in names])
     state |= {name: part.reshape(state[name].shape) for name, part in zip(names, parts, strict=True)}
+    run.gang.together(lambda: _check_weights(training.step, state))
     training.averaged.load_state_dict(state)
+
+
+def _check_weights(step: int, state: StateDict) -> None:
+    """Weights that are no numbers are never saved, nor taken for the best. Raises: JobFailedError."""
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if bad:
+        raise JobFailedError(
+            f"cannot go on training: after step {step} {len(bad)} tensors are not finite, the first is `{bad[0]}`",
+            hint=_LOWER_RATE,
+        )
 
 
 def save(run: Run, training: Training, scores: Scores | None) -> None:
     """Commit a checkpoint of all ranks; the primary writes it."""
-    own = io.BytesIO()
-    torch.save(on_cpu(dict(training.network.named_buffers())), own)
-    payloads = run.gang.all_gather(own.getvalue())
+    payloads = run.gang.all_gather(checkpoint.tensors_to_bytes(dict(training.network.named_buffers())))
 
     def publish() -> None:
         state = TrainState(
             step=training.step,
             model=on_cpu(training.averaged.state_dict()),
-            buffers_by_rank=[torch.load(io.BytesIO(payload), weights_only=True) for payload in payloads],
+            buffers_by_rank=[checkpoint.tensors_from_bytes(payload) for payload in payloads],
             optimizer=training.optimizer.state_dict(),
             plateau=training.plateau,
         )
@@ -277,22 +289,20 @@ def _append_metrics(storage: Storage, entry: Mapping[str, Any]) -> None:
 
 
 def begin(run: Run) -> Training:
-    """The run's training state: its newest checkpoint where there is one, else the first weights.
+    """The run's training state: its newest checkpoint where there is one, else the first weights; the same on all ranks.
 
-    Raises: InputError when `--resume` forbids what is there, or the checkpoint is damaged.
+    Raises: InputError when the checkpoint is damaged, or the weights are another network's.
     """
-    found = run.gang.on_primary(lambda: _newest(run.storage, run.config))
-    state = run.gang.together(lambda: checkpoint.restore(run.storage, checkpoint.Manifest(**found)) if found else None)
+    newest = run.newest
+    state = run.gang.together(lambda: checkpoint.restore(run.storage, newest)) if newest else None
     torch.manual_seed(run.config.seed)
     network = model.build(run.config.model, len(run.table.findings))
-    if state is not None:
-        network.load_state_dict(state.model)
-    elif run.first_weights is not None:
-        run.gang.together(lambda: _load_first(run, network))
+    # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
+    network.load_state_dict(state.model if state else _first_state(run, network))
     network.to(run.on, memory_format=run.device.memory_format)
     optimizer = _optimizer(run, network)
     parallel: nn.Module = network
-    if run.gang.world.size > 1:  # from here on all ranks have rank 0's weights
+    if run.gang.world.size > 1:
         parallel = DistributedDataParallel(network, **run.device.ddp_options())
     training = Training(network, parallel, copy.deepcopy(network), optimizer, Plateau(), 0)
     if state is not None:
@@ -300,25 +310,15 @@ def begin(run: Run) -> Training:
     return training
 
 
-def _newest(storage: Storage, config: TrainConfig) -> dict[str, Any] | None:
-    """What to go on from. Raises: InputError when `--resume` says otherwise."""
-    manifests = checkpoint.committed(storage)
-    if manifests and config.resume == "never":
-        raise InputError(
-            f"cannot start a new run at `{storage.url}`: it has checkpoints up to step {manifests[-1].step} (`--resume never`)",
-            hint="give another --name, or --resume auto to go on",
-        )
-    if not manifests and config.resume == "must":
-        raise InputError(
-            f"cannot go on at `{storage.url}`: it has no checkpoint (`--resume must`)",
-            hint="--resume auto starts a new run",
-        )
-    return asdict(manifests[-1]) if manifests else None
+def _first_state(run: Run, network: nn.Module) -> StateDict:
+    """Rank 0's state of a network that has not been trained here, on all ranks."""
 
+    def first() -> bytes:
+        if run.first_weights is not None:
+            model.load_first_weights(network, run.first_weights, run.config.weights)
+        return checkpoint.tensors_to_bytes(network.state_dict()) if run.is_primary else b""
 
-def _load_first(run: Run, network: nn.Module) -> None:
-    assert run.first_weights is not None
-    model.load_first_weights(network, run.first_weights, run.config.weights)
+    return checkpoint.tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
 
 
 def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
@@ -332,7 +332,9 @@ def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def _go_on(run: Run, training: Training, state: TrainState) -> None:
-    """Put everything but the parameters back; after DistributedDataParallel, which gives all ranks rank 0's buffers."""
+    """Put everything but the parameters back; after DistributedDataParallel, which may give all ranks rank 0's buffers."""
+    for group in state.optimizer["param_groups"]:
+        group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
     training.plateau, training.step = state.plateau, state.step
     if len(state.buffers_by_rank) == run.gang.world.size:
@@ -380,12 +382,10 @@ def train(config: TrainConfig, world: World, say: Reporter) -> Results:
 
     Raises: KnownError.
     """
-    with opened(config, world, say) as run:
-        run_words = (
-            f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps an epoch, global batch {run.global_batch}"
-        )
+    with failures_named(), opened(config, world, say) as run:
         if run.is_primary:
-            say.line(f"training on {world.size} x {run.device.name} in {run.precision}: {run_words}")
+            images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps an epoch, global batch {run.global_batch}"
+            say.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
         training = begin(run)
         fit(run, training)
         return finish(run, training)

@@ -1,8 +1,11 @@
 """Several real processes over gloo: gradients, agreement, whole runs, faults."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ from gradient_worker import gradient
 
 from trainer.checkpoint import committed, restore
 from trainer.data.synthetic import write_phantoms
+from trainer.devices import cuda
+from trainer.model import build
 from trainer.storage import LocalStorage
 
 HERE = Path(__file__).parent
@@ -120,6 +125,87 @@ def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(t
         assert list(other) == list(predictions[0])
         for image, row in other.items():
             assert row == pytest.approx(predictions[0][image], abs=2e-5)
+
+
+def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phantoms):
+    """Parameters and BatchNorm statistics; what torch copies by itself differs between releases."""
+    network = build("densenet_tiny", 14)
+    network.features.norm5.running_mean.fill_(3.0)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    flags = ["--weights", tmp_path / "weights.pt", "--max-steps", 1, "--lr", 1e-9]
+    torchrun(2, "-m", "trainer", "train", "--data", phantoms, "--output", tmp_path, "--name", "w", *RECIPE, *flags)
+    state = weights(tmp_path / "w")
+    torch.testing.assert_close(state.model["classifier.weight"], network.classifier.weight.detach(), atol=1e-6, rtol=0)
+    means = [buffers["features.norm5.running_mean"] for buffers in state.buffers_by_rank]
+    assert len(means) == 2
+    for mean in means:  # one step moves them by a tenth
+        assert bool((mean > 2.5).all())
+
+
+def test_device_that_is_missing_is_told_once(tmp_path, phantoms):
+    """All workers miss it alike."""
+    if cuda.missing() is None:
+        pytest.skip("a GPU is here")
+    recipe = [word for word in RECIPE if word not in {"--device", "cpu"}]
+    done = torchrun(
+        2,
+        "-m",
+        "trainer",
+        "train",
+        "--data",
+        phantoms,
+        "--output",
+        tmp_path,
+        "--name",
+        "d",
+        *recipe,
+        "--device",
+        "cuda",
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("cannot train on cuda") == 1
+
+
+def test_killed_worker_comes_back_and_the_job_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):
+    """torchrun starts all workers again; they must find each other, and the newest checkpoint."""
+    places = ["--data", phantoms, "--output", tmp_path / "runs"]
+    recipe = ["40" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in
+    assert launcher(*places, "--name", "whole", "--", *recipe).returncode == 0
+    job = launcher_process(*places, "--name", "killed", "--", *recipe)
+    storage = LocalStorage(str(tmp_path / "runs/killed"))
+    while not committed(storage):
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.02)
+    os.kill(worker_pid("killed", rank=1), signal.SIGKILL)
+    _, said = job.communicate(timeout=200)
+    assert job.returncode == 0, said
+    assert "going on from step" in said
+    whole, killed = weights(tmp_path / "runs/whole"), weights(tmp_path / "runs/killed")
+    assert whole.step == killed.step
+    for name, tensor in whole.model.items():
+        assert torch.equal(tensor, killed.model[name]), name
+
+
+def worker_pid(name, rank):
+    """The process of one worker of this job; torchrun's variables tell."""
+    mark = f"\0--name={name}\0"
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (folder / "cmdline").read_text(), (folder / "environ").read_text()
+        except OSError:
+            continue
+        if mark in command and f"\0RANK={rank}\0" in environment and "LOCAL_RANK=" in environment:
+            return int(folder.name)
+    raise AssertionError("no such worker")
+
+
+def launcher_process(*words):
+    """Submit, and go on while it runs."""
+    command = [sys.executable, "-m", "launcher", "submit", "--local", "--accelerator", "cpu", "--workers", "2"]
+    return subprocess.Popen(
+        [*command, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def launcher(*words):

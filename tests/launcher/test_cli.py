@@ -101,7 +101,7 @@ def test_names_are_made_up_at_random(launcher):
     """The same line twice is two runs."""
     line = "render -o name --accelerator cpu --image r/c:1 --data s3://b/cxr --output s3://b/runs"
     names = {launcher(line)[1] for _ in range(3)}
-    assert all(re.fullmatch(r"pytorchjob\.kubeflow\.org/chexnet-[0-9a-f]{4}\n", name) for name in names)
+    assert all(re.fullmatch(r"pytorchjob\.kubeflow\.org/chexnet-[0-9a-f]{8}\n", name) for name in names)
     assert len(names) > 1
 
 
@@ -206,6 +206,20 @@ def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(launcher, tmp_path, l
     assert "\n" not in error
     assert hint.startswith("hint: ")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flag", ["--data", "--output"])
+def test_an_empty_place_is_not_the_current_directory(tmp_path, monkeypatch, capsys, flag):
+    """A shell variable that is not set must not put a run, or look for a data set, wherever one stands."""
+    monkeypatch.chdir(tmp_path)
+    words = f"render {ISSUE}".split()
+    words[words.index(flag) + 1] = ""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[0]) == (
+        "",
+        f"error: cannot use ``: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag}`)",
+    )
 
 
 def test_examples_are_given_for_exactly_the_required_flags(launcher):

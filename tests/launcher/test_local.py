@@ -55,11 +55,15 @@ ONE_NODE = {
     "PET_NODE_RANK": "0",
     "PET_NPROC_PER_NODE": "2",
     "PET_NNODES": "1",
+    "PET_RDZV_BACKEND": "c10d",
+    "PET_RDZV_ENDPOINT": "127.0.0.1:0",
+    "PET_RDZV_ID": "t1",
+    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
 }
 
 
 def test_one_node_gets_the_operators_environment():
-    """Exactly the variables of the operator for a Master without Workers."""
+    """Exactly the variables of the operator for a Master without Workers, and our rendezvous."""
     assert operator_environment(job()[-1], "Master", 0) == ONE_NODE
 
 
@@ -144,13 +148,12 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         assert environment["PET_NNODES"] == str(pods)
     caches = [f"--cache-dir={tmp_path}/cache", f"--cache-dir={tmp_path}/cache/pod-1"]
     assert sorted(arguments[1] for arguments, _ in seen) == caches[:pods]
-    addresses = {
-        environment.get("PET_RDZV_ENDPOINT") or f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
-        for _, environment in seen
-    }
-    [address] = addresses
-    assert address.startswith("127.0.0.1:")
-    assert not address.endswith(":23456")
+    [endpoint] = {environment["PET_RDZV_ENDPOINT"] for _, environment in seen}
+    master = f"{seen[0][1].get('MASTER_ADDR')}:{seen[0][1].get('MASTER_PORT')}"
+    for address in {endpoint, master} - {"None:None"}:
+        assert address.startswith("127.0.0.1:")
+        assert not address.endswith(":23456")
+    assert (endpoint == "127.0.0.1:0") == (pods == 1)  # torchrun finds its own port where it meets nobody else
     assert {environment.get("RANK") for _, environment in seen} == ({"0"} if pods == 1 else {None})
 
 
@@ -285,6 +288,8 @@ def test_a_job_that_can_run_here_passes_the_check(tmp_path):
         ({"train_flags": ("--layout", "nih")}, "nih"),
         ({"train_flags": ("--split", "patients:0/0/100")}, "patients:0/0/100"),
         ({"output": "/proc/runs"}, "cannot write to `/proc/runs`"),
+        ({"train_flags": ("--weights", "/nowhere/w.pt")}, "no such file, got `/nowhere/w.pt` (from `--weights`)"),
+        ({"train_flags": ("--weights", "/data/w.pt")}, "cxr/w.pt` (from `--weights`)"),
     ],
 )
 def test_what_cannot_run_here_is_refused_before_any_process_starts(tmp_path, changes, words):
@@ -293,6 +298,12 @@ def test_what_cannot_run_here_is_refused_before_any_process_starts(tmp_path, cha
         check(spec_here(tmp_path, **changes))
     assert words in str(refusal.value)
     assert refusal.value.hint
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "none", "/data/train/normal/person0_train_normal.png"])
+def test_weights_that_may_be_had_pass_the_check(tmp_path, weights):
+    """A file below a mount is looked for where it is here, and ImageNet's weights are left to the trainer."""
+    check(spec_here(tmp_path, train_flags=("--weights", weights)))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

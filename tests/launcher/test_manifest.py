@@ -193,6 +193,19 @@ def test_several_nodes_meet_without_an_elastic_policy():
     assert container["ports"] == [{"name": "pytorchjob-port", "containerPort": 23456}]
 
 
+def test_one_node_meets_anew_after_a_crash():
+    """With torchrun's static rendezvous, which the operator's variables alone mean, the gang never comes back (docs/decisions/0006)."""
+    container = pod_of(render(JOBS["gaudi-1-node"])[-1])[1]["containers"][0]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment == {
+        "PT_HPU_LAZY_MODE": "1",
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ENDPOINT": "127.0.0.1:0",
+        "PET_RDZV_ID": "gaudi-1-node",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+
+
 def test_elastic_nodes_are_given_to_torchrun_as_a_flag():
     """The operator overwrites PET_NNODES with the number of pods; a flag it can't overwrite."""
     container = pod_of(render(JOBS["cuda-elastic"])[-1])[1]["containers"][0]

@@ -43,7 +43,14 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
 @pytest.mark.parametrize(
     ("changes", "message", "hint"),
     [
-        pytest.param({"workers": 0}, "--workers 0", None, id="no workers"),
+        pytest.param({"workers": 0}, "--workers 0: it must be 1 to 4096", "--workers 1", id="no workers"),
+        pytest.param({"workers": 10**9}, "must be 1 to 4096", "--workers 4096", id="workers beyond any cluster"),
+        pytest.param(
+            {"workers_per_node": 10**9}, "must be 1 to 4096", "--workers-per-node 1", id="a node beyond any cluster"
+        ),
+        pytest.param(
+            {"workers_per_node": 2}, "cannot share 1 worker (", "--workers-per-node 1", id="one worker for nodes of two"
+        ),
         pytest.param(
             {"workers": 12, "workers_per_node": 8}, "12 workers", "--workers-per-node 6", id="workers do not fill nodes"
         ),
@@ -60,7 +67,7 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             id="cards that cannot talk",
         ),
         pytest.param(
-            {"workers_per_node": 0}, "--workers-per-node 0 on cpu: it must be 1 or more", None, id="empty nodes"
+            {"workers_per_node": 0}, "--workers-per-node 0 on cpu: it must be 1 to 4096", None, id="empty nodes"
         ),
         pytest.param({"name": "Capital"}, "`Capital` as a name", None, id="name with capitals"),
         pytest.param({"name": "x" * 60}, "got 60", None, id="name of 60 characters"),
@@ -71,6 +78,9 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             id="name without room for 101 pods",
         ),
         pytest.param({"namespace": "Team A"}, "namespace", None, id="namespace"),
+        pytest.param({"data": ""}, "cannot use ``", "--data s3://BUCKET/PREFIX", id="empty data"),
+        pytest.param({"output": ""}, "cannot use ``", "--output s3://BUCKET/PREFIX", id="empty output"),
+        pytest.param({"elastic": f"1:{'9' * 5000}"}, "MIN:MAX", None, id="elastic beyond any number"),
         pytest.param({"image": ""}, "as an image", "--image REGISTRY/NAME:TAG", id="empty image"),
         pytest.param({"data": "cxr"}, "from `--data`", "--data s3://BUCKET/PREFIX", id="relative data"),
         pytest.param({"data": "s3://"}, "from `--data`", None, id="no bucket"),
@@ -122,6 +132,15 @@ def test_jobs_that_could_not_run_are_refused(changes, message, hint):
     assert message in str(refusal.value.args[0])
     assert refusal.value.hint
     assert (hint or "") in refusal.value.hint
+
+
+@pytest.mark.parametrize("field", ["name", "namespace", "image", "data", "elastic"])
+def test_a_refusal_is_one_line_whatever_was_given(field):
+    """Line breaks and colours of the terminal are shown as what was typed, not acted on."""
+    with pytest.raises(InputError) as refusal:
+        job(**{field: "a\nb\x1b[31mé"})
+    assert "a\\nb\\x1b[31mé" in str(refusal.value.args[0])
+    assert "\n" not in refusal.value.hint
 
 
 def test_an_elastic_job_knows_its_nodes():

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from trainer.config import PRESETS, TrainConfig, from_argv, to_argv
 from trainer.errors import InputError
 
+PRINTABLE = st.text(min_size=1).filter(str.isprintable)
+
 REQUIRED = ["--data", "d", "--output", "o", "--name", "n"]
 
 FLAGS = [
@@ -85,15 +87,15 @@ def test_global_batch_that_cannot_be_shared_evenly_is_refused():
 @given(
     st.builds(
         TrainConfig,
-        data=st.text(min_size=1),
-        output=st.text(min_size=1),
+        data=PRINTABLE,
+        output=PRINTABLE,
         name=st.from_regex(r"\A[a-z]([-a-z0-9]{0,20}[a-z0-9])?\Z"),
         preset=st.sampled_from(sorted(PRESETS)),
-        val_list=st.none() | st.text(min_size=1),
+        val_list=st.none() | PRINTABLE,
         seed=st.integers(0, 2**31),
         max_steps=st.none() | st.integers(1, 10**6),
         model=st.sampled_from(["densenet121", "densenet_tiny"]),
-        weights=st.text(min_size=1),
+        weights=PRINTABLE,
         pack_side=st.integers(320, 512),
         crop_px=st.integers(32, 320),
         crop=st.sampled_from(["resized", "random", "center"]),
@@ -125,6 +127,13 @@ def test_written_flags_mean_the_same_configuration(config):
         pytest.param([*REQUIRED, "--lr", "fast"], '"fast"', id="no number"),
         pytest.param([*REQUIRED, "--lr", "0"], "--lr 0", id="learning rate 0"),
         pytest.param([*REQUIRED, "--lr", "nan"], "--lr nan", id="learning rate nan"),
+        pytest.param([*REQUIRED, "--lr", "inf"], "--lr inf", id="learning rate infinite"),
+        pytest.param([*REQUIRED, "--weight-decay", "nan"], "--weight-decay nan", id="weight decay nan"),
+        pytest.param([*REQUIRED, "--warmup-epochs", "inf"], "--warmup-epochs inf", id="endless warm-up"),
+        pytest.param([*REQUIRED, "--seed", str(10**30)], "--seed 1000000000000000000000000000000", id="seed too large"),
+        pytest.param([*REQUIRED, "--pack-side", "999999999"], "--pack-side 999999999", id="giant images"),
+        pytest.param(["--data", "d", "--output", "", "--name", "n"], "it is empty", id="empty output"),
+        pytest.param([*REQUIRED, "--cache-dir", "s3://b/c"], "s3://b/c", id="cache in a bucket"),
         pytest.param([*REQUIRED, "--epochs", "0"], "--epochs 0", id="no epochs"),
         pytest.param([*REQUIRED, "--preset", "best"], '"best"', id="unknown preset"),
         pytest.param([*REQUIRED, "--crop-px", "300"], "crop 300 pixels", id="crop larger than pack"),

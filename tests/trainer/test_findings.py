@@ -110,6 +110,9 @@ def test_split_text_means_proportions_and_seed(text, expected):
         "patients:0/10/90",
         "patients:1/1/0",
         "patients:.7/.1/.2",
+        pytest.param(f"patients:{'9' * 5000}/1/1", id="a number of 5000 digits"),
+        pytest.param("patients:0.1234567/1/1", id="7 digits after the point"),
+        pytest.param(f"patients:1/1/1@{'9' * 5000}", id="a seed of 5000 digits"),
     ],
 )
 def test_bad_split_text_is_refused_with_an_example(text):
@@ -117,6 +120,13 @@ def test_bad_split_text_is_refused_with_an_example(text):
     with pytest.raises(InputError, match="--split patients:70/10/20") as refused:
         patient_split(text)
     assert f"got `{text}` (from `--split`)" in str(refused.value)
+
+
+def test_bad_split_text_is_shown_on_one_line():
+    """A line break in a flag must not look like two errors."""
+    with pytest.raises(InputError) as refused:
+        patient_split("patients:\n\x1b[31m")
+    assert "got `patients:\\n\\x1b[31m` (from `--split`)" in str(refused.value)
 
 
 @given(tables(), st.integers(0, 3))
@@ -197,6 +207,12 @@ def test_patients_in_two_parts_are_named_by_image():
     assert "got 2 who are (from `labels.csv`)" in str(refused.value)
     assert "image 0 (train) and image 2 (test)" in str(refused.value)
     assert "image 1 (train) and image 4 (val)" in str(refused.value)
+
+
+def test_one_patient_in_two_parts_is_one():
+    """Most who make this mistake make it once."""
+    with pytest.raises(InputError, match="got 1 who is "):
+        check_patients(table([0, 0], [[1]] * 2, split=[0, 2]), "here")
 
 
 def test_empty_parts_are_named_with_what_there_is():

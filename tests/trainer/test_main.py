@@ -122,6 +122,21 @@ def test_worker_started_again_after_a_permanent_error_leaves_at_once(tmp_path, m
     assert capsys.readouterr().err == ""
 
 
+def test_worker_starts_each_line_of_an_error_with_its_rank(monkeypatch, capsys):
+    """As all its lines, so that they can be filtered."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert program.main(["train", "--nonsense"]) == 2
+    assert all(line.startswith("[rank 0] ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_incomplete_environment_is_an_error_not_a_traceback(monkeypatch, capsys):
+    """Half of torchrun's variables, copied from somewhere."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert program.main(["train", "--data", "d", "--output", "o", "--name", "n"]) == 2
+    assert "cannot tell the workers apart" in capsys.readouterr().err
+
+
 def test_operators_node_variables_are_not_taken_for_a_worker(monkeypatch):
     """In a pod RANK and WORLD_SIZE describe the node; only torchrun sets LOCAL_RANK."""
     from trainer.errors import InputError

@@ -28,6 +28,11 @@ def test_auroc_is_undefined_when_a_class_is_absent(label):
     assert math.isnan(auroc(np.array([0.1, 0.9]), np.array([label, label])))
 
 
+def test_auroc_of_scores_that_are_no_numbers_is_undefined():
+    """Equal, as nan may be taken, they would score 0.5 and could be the best."""
+    assert math.isnan(auroc(np.array([np.nan, np.nan]), np.array([0, 1])))
+
+
 def test_mean_leaves_out_undefined_findings():
     """A rare finding absent from validation must not make the mean undefined."""
     scores = np.array([[0.9, 0.5], [0.1, 0.5]])

@@ -10,7 +10,7 @@ from torchvision.transforms import CenterCrop, Resize
 
 from trainer.data import pack
 from trainer.data.pack import Geometry, locked, open_pack, pack_key, to_gray_square
-from trainer.errors import InputError
+from trainer.errors import InputError, TryAgainError
 
 
 def quiet(done):
@@ -151,6 +151,17 @@ def test_pack_that_is_not_whole_is_not_opened(tmp_path, damage):
     else:
         (tmp_path / "p" / {"shard": "shard-00000.bin", "names": "names.txt"}[damage]).write_bytes(b"")
     assert open_pack(tmp_path / "p") is None
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    assert open_pack(tmp_path / "p") is not None
+
+
+def test_image_that_the_disk_does_not_give_fails_the_build(tmp_path):
+    """It is not the image that is bad; noted in the pack, it would be left out for ever."""
+    names, paths = write_images(tmp_path, 2)
+    paths[1].unlink()
+    paths[1].mkdir()
+    with pytest.raises(TryAgainError, match=r"1\.png.*directory"):
+        build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
 
 
 def test_manifest_hashes_every_file(tmp_path):

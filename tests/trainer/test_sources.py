@@ -1,7 +1,9 @@
 """Data sets on disk: the four layouts, what is refused and how, and where images lie."""
 
 import gzip
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -288,6 +290,43 @@ def test_folders_with_other_classes_are_refused(tmp_path):
     assert "train/b/: no image" in text
     assert "test/: no class `b`, which train/ has" in text
     assert "test/: class `c`, which train/ has not" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        pytest.param(b"train/a/x\xff.png", "train/a/x\\xff.png: its name is not UTF-8", id="image"),
+        pytest.param(b"train/a/\xff/x.png", "train/a/\\xff/x.png: its name is not UTF-8", id="folder of images"),
+        pytest.param(b"train/c\xe9/x.png", "train/c\\xe9: its name is not UTF-8", id="class"),
+    ],
+)
+def test_names_that_are_no_text_are_refused(tmp_path, name, problem):
+    """Split, hashes and results are UTF-8: a name from an old archive would fail there, after the training."""
+    write_folders(tmp_path, [f"{part}/{label}/{part}{n}.png" for part in SPLITS for label in "ab" for n in range(3)])
+    try:
+        write_folders(tmp_path, [os.fsdecode(name)])
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    text = refusal(tmp_path)
+    assert f": 1 problem\n  {problem}" in text
+    text.encode()
+
+
+def test_other_files_may_be_called_anything(tmp_path):
+    """Only what is read is checked."""
+    files = [f"{split}/{name}/{split}.png" for split in SPLITS for name in "ab"]
+    try:
+        write_folders(tmp_path, [*files, os.fsdecode(b"train/a/x\xff.txt")])
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert len(read_labels(tmp_path).table) == len(files)
+
+
+def test_a_bucket_is_called_a_bucket():
+    """Not a missing directory with a slash too few."""
+    text = refusal(Path("s3://b/x"))
+    assert "does not support s3:// data yet, got `s3://b/x` (from `--data`)" in text
+    assert "hint: mount the bucket" in text
 
 
 def test_missing_directory_is_named(tmp_path):

@@ -57,7 +57,7 @@ def test_full_disk_asks_to_try_again(storage, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TryAgainError, match="No space left"):
+    with pytest.raises(TryAgainError, match="no space left"):
         storage.write("a", b"new")
 
 
@@ -66,6 +66,25 @@ def test_output_that_is_a_file_is_refused_by_name(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(InputError, match=str(tmp_path / "run")):
         LocalStorage(str(tmp_path / "run")).write("a", b"")
+
+
+def test_second_writer_is_refused_while_the_first_is_there(storage, tmp_path):
+    """Two runs on one prefix would prune each other's checkpoints."""
+    other = LocalStorage(str(tmp_path / "run"))
+    with storage.claim():
+        with pytest.raises(InputError, match="another process is training it"), other.claim():
+            pass
+        assert storage.keys("") == []  # the lock is no object
+    with other.claim():
+        pass
+
+
+def test_written_files_can_be_read_by_others(storage, tmp_path):
+    """A cache and an output are shared; the user's umask decides, not a temporary file's mode."""
+    storage.write("a", b"")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "run/a").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_deleting_removes_the_folder_that_becomes_empty(storage, tmp_path):

@@ -101,6 +101,75 @@ def test_directory_that_holds_something_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "empty"])
+@pytest.mark.parametrize(
+    "stop", [KeyboardInterrupt, OSError(28, "No space left on device")], ids=["Ctrl-C", "full disk"]
+)
+def test_an_interrupted_drawing_leaves_nothing(tmp_path, exists, stop):
+    """The same command must work again, and nobody may take a part of a data set for the whole."""
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+
+    def progress(_):
+        raise stop
+
+    with pytest.raises((KeyboardInterrupt, InputError)):
+        write_phantoms(out, images=30, side=32, progress=progress)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"] * exists
+    write_phantoms(out, images=30, side=32)
+    assert len(read_labels(out).table) == 30
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_is_there_until_all_is_written(tmp_path):
+    """Whoever looks while it is drawn sees no data set."""
+    seen = []
+    write_phantoms(tmp_path / "out", images=30, side=32, progress=lambda _: seen.append((tmp_path / "out").exists()))
+    assert not any(seen)
+
+
+def test_an_empty_directory_stays_the_same_directory(tmp_path):
+    """It may be a mount, or where the user's shell stands."""
+    before = tmp_path.stat().st_ino
+    write_phantoms(tmp_path, images=30, side=32)
+    assert tmp_path.stat().st_ino == before
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "Data_Entry_2017.csv",
+        "images",
+        "test_list.txt",
+        "train_val_list.txt",
+    }
+
+
+def test_a_place_that_cannot_be_written_is_named_with_a_hint(tmp_path):
+    """A file where the directory should be is the user's to move."""
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"cannot write to `.*`: Not a directory \(from `--out`\)") as refused:
+            write_phantoms(out, images=30, side=32)
+        assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        pytest.param({"side": 31}, "32 to 4096 pixels, got 31 (from `--side`)", id="small"),
+        pytest.param({"side": 4097}, "32 to 4096 pixels, got 4097 (from `--side`)", id="large"),
+        pytest.param({"side": -1}, "got -1 (from `--side`)", id="negative side"),
+        pytest.param({"seed": -1}, "below 2**63, got -1 (from `--seed`)", id="negative seed"),
+        pytest.param({"seed": 2**63}, f"got {2**63} (from `--seed`)", id="seed of 64 bits"),
+    ],
+)
+def test_numbers_that_nothing_can_be_drawn_with_are_refused(tmp_path, numbers, words):
+    """By name, and before anything is written."""
+    with pytest.raises(InputError) as refused:
+        write_phantoms(tmp_path / "out", images=30, **numbers)
+    assert words in str(refused.value)
+    assert refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_too_few_images_are_refused(tmp_path):
     """They could not fill three parts, which would be noticed only later."""
     with pytest.raises(InputError, match=r"at least 30 images are needed, got 29 \(from `--images`\)"):

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -97,7 +96,7 @@ def test_run_leaves_everything_that_is_promised(run, tmp_path, phantoms):
     record = json.loads((root / "run.json").read_text())
     assert record["config"]["lr"] == 1e-3
     assert record["versions"]["torch"] == torch.__version__
-    assert record["data"]["images"] == 60
+    assert record["images"] == 60
     document = json.loads((root / "results.json").read_text())
     assert document["checkpoint"]["step"] == results.step
     assert document["test"]["auroc"].keys() == set(FINDINGS)
@@ -201,12 +200,6 @@ def test_settings_that_decide_nothing_may_change(run):
     run("r", "--max-steps", "2", "--log-every-steps", "1", "--on-bad-image", "skip")
 
 
-def test_resume_must_refuses_to_start_afresh(run, tmp_path):
-    """Who expects a checkpoint wants to know that it is not there."""
-    with pytest.raises(InputError, match="has no checkpoint"):
-        run("r", "--resume", "must")
-
-
 def test_damaged_checkpoint_is_refused_before_the_first_step(run, tmp_path):
     """By name, with the way out."""
     run("r", "--max-steps", "1")
@@ -242,21 +235,49 @@ def test_truncated_image_is_named_before_the_first_step(run, with_bad_image, tmp
 def test_skipped_image_is_left_out_and_listed(run, with_bad_image, tmp_path):
     """A number without its omissions is no number."""
     results = run("r", "--on-bad-image", "skip", data=with_bad_image)
-    assert json.loads((tmp_path / "r/run.json").read_text())["data"]["skipped"] == ["train/NORMAL/train0.png"]
+    assert json.loads((tmp_path / "r/run.json").read_text())["identity"]["skipped"] == ["train/NORMAL/train0.png"]
     assert results.scores["test"].findings == ("NORMAL", "PNEUMONIA")
 
 
-def test_gradient_that_is_not_finite_stops_the_run_and_keeps_what_was_good(run, tmp_path):
-    """nan weights look like a finished run."""
-    run("r", "--max-steps", "5")
-    broken = newest(tmp_path, "r")
-    broken.model["features.norm5.weight"][:] = float("inf")
-    storage = LocalStorage(str(tmp_path / "r"))
-    checkpoint.publish(storage, replace(broken, step=6), epoch=1.2, val_auroc=float("nan"), val_loss=float("nan"))
-    with pytest.raises(JobFailedError, match=r"gradient is (nan|inf) at step") as failure:
-        run("r")
+def test_weights_that_are_no_numbers_are_neither_saved_nor_scored(run, tmp_path):
+    """nan predictions would all be equal, score 0.5, and could be the best."""
+    with pytest.raises(JobFailedError, match=r"not finite|gradient is") as failure:
+        run(
+            "r",
+            "--lr",
+            "1000",
+            "--optimizer",
+            "adamw",
+            "--weight-decay",
+            "1000",
+            "--schedule",
+            "constant",
+            "--warmup-epochs",
+            "0",
+            "--epochs",
+            "20",
+            "--max-steps",
+            "60",
+        )
     assert failure.value.hint
-    assert [manifest.step for manifest in committed(storage)][-1] == 6
+    storage = LocalStorage(str(tmp_path / "r"))
+    for manifest in committed(storage):
+        assert all(tensor.isfinite().all() for tensor in checkpoint.restore(storage, manifest).model.values())
+
+
+def test_start_that_failed_does_not_bind_the_next(run, tmp_path):
+    """Only a checkpoint makes a run; a slip corrected under the same name must start."""
+    with pytest.raises(InputError):
+        run("r", "--weights", str(tmp_path / "nowhere.pt"), "--lr", "0.5")
+    run("r", "--max-steps", "1")
+    assert json.loads((tmp_path / "r/run.json").read_text())["config"]["lr"] == 1e-3
+
+
+def test_resume_must_leaves_nothing_behind(run, tmp_path):
+    """A refused start is no run."""
+    with pytest.raises(InputError, match="has no checkpoint"):
+        run("r", "--resume", "must")
+    assert LocalStorage(str(tmp_path / "r")).keys("") == []
 
 
 def test_output_that_cannot_be_written_is_refused_before_images_are_decoded(run, tmp_path, phantoms):

@@ -6,6 +6,7 @@ Shapes: N images, S pack side, P crop side, C channels.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final, Literal
 
 import numpy as np
@@ -114,15 +115,13 @@ def resized_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int
 
 def cut(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
     """Parts of crop_px pixels cut out exactly, uint8 [N, 1, P, P]; the boxes have that size already."""
-    offsets = torch.arange(crop_px)
-    rows_NP = torch.from_numpy(boxes.top_N).long()[:, None] + offsets
-    columns_NP = torch.from_numpy(boxes.left_N).long()[:, None] + offsets
-    mirror_N1 = torch.from_numpy(boxes.mirror_N)[:, None]
-    columns_NP = torch.where(mirror_N1, columns_NP.flip(1), columns_NP)
-    images_N = torch.arange(len(x_N1SS))[:, None, None].to(x_N1SS.device)
-    rows_NP1 = rows_NP[:, :, None].to(x_N1SS.device)
-    columns_N1P = columns_NP[:, None, :].to(x_N1SS.device)
-    return x_N1SS[:, 0][images_N, rows_NP1, columns_N1P][:, None]
+    boxes_5N = _on_device(boxes, x_N1SS.device)
+    offsets_P = torch.arange(crop_px, device=x_N1SS.device)
+    rows_NP = boxes_5N[0].long()[:, None] + offsets_P
+    columns_NP = boxes_5N[1].long()[:, None] + offsets_P
+    columns_NP = torch.where(boxes_5N[4].bool()[:, None], columns_NP.flip(1), columns_NP)
+    images_N = torch.arange(len(x_N1SS), device=x_N1SS.device)[:, None, None]
+    return x_N1SS[:, 0][images_N, rows_NP[:, :, None], columns_NP[:, None, :]][:, None]
 
 
 def cut_resized(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
@@ -131,30 +130,42 @@ def cut_resized(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
     Two batched matrix products, one per axis; as torch's antialiased bilinear interpolation of each part.
     """
     side = x_N1SS.shape[-1]
-    rows_NPS = _resize_weights(boxes.top_N, boxes.height_N, side, crop_px)
-    columns_NPS = _resize_weights(boxes.left_N, boxes.width_N, side, crop_px)
-    columns_NPS[boxes.mirror_N] = columns_NPS[boxes.mirror_N, ::-1]
-    rows = torch.from_numpy(rows_NPS).to(x_N1SS.device)
-    columns = torch.from_numpy(columns_NPS).to(x_N1SS.device)
-    return torch.bmm(torch.bmm(rows, x_N1SS[:, 0].float()), columns.transpose(1, 2))[:, None]
+    top_N, left_N, height_N, width_N, mirror_N = _on_device(boxes, x_N1SS.device)
+    rows_NPS = _resize_weights(top_N, height_N, side, crop_px)
+    columns_NPS = _resize_weights(left_N, width_N, side, crop_px)
+    columns_NPS = torch.where(mirror_N.bool()[:, None, None], columns_NPS.flip(1), columns_NPS)
+    return torch.bmm(torch.bmm(rows_NPS, x_N1SS[:, 0].float()), columns_NPS.transpose(1, 2))[:, None]
 
 
 def normalise(x_N1PP: Tensor) -> Tensor:
     """0..255 gray to float32 [N, 3, P, P] as ImageNet weights expect it."""
-    mean = torch.tensor(IMAGENET_MEAN, device=x_N1PP.device)[:, None, None] * 255
-    std = torch.tensor(IMAGENET_STD, device=x_N1PP.device)[:, None, None] * 255
-    return (x_N1PP.float() - mean) / std
+    mean_311, std_311 = _imagenet_scale(x_N1PP.device)
+    return (x_N1PP.float() - mean_311) / std_311
 
 
-def _resize_weights(start_N: Floats, size_N: Floats, side: int, crop_px: int) -> NDArray[np.float32]:
+@cache
+def _imagenet_scale(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of 0..255 values, made once: a copy to an accelerator can make it wait."""
+    mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None] * 255
+    return mean, torch.tensor(IMAGENET_STD, device=device)[:, None, None] * 255
+
+
+def _on_device(boxes: Boxes, device: torch.device) -> Tensor:
+    """All numbers of the boxes in one small copy, float32 [5, N]: top, left, height, width, mirror."""
+    rows = [boxes.top_N, boxes.left_N, boxes.height_N, boxes.width_N, boxes.mirror_N.astype(np.float64)]
+    return torch.from_numpy(np.stack(rows).astype(np.float32)).to(device, non_blocking=True)
+
+
+def _resize_weights(start_N: Tensor, size_N: Tensor, side: int, crop_px: int) -> Tensor:
     """How much each source pixel gives to each pixel of the result, float32 [N, P, S]; rows sum to 1.
 
     Source: the triangle filter of Pillow and torch: its half-width is the scale, at least one pixel, cut at the part's edge.
     """
-    scale_N11 = (size_N / crop_px)[:, None, None]
-    centre_NP1 = start_N[:, None, None] + (np.arange(crop_px)[None, :, None] + 0.5) * scale_N11
-    pixel_11S = np.arange(side)[None, None, :] + 0.5
-    weights = np.maximum(0.0, 1.0 - np.abs(pixel_11S - centre_NP1) / np.maximum(scale_N11, 1.0))
-    inside = (pixel_11S > start_N[:, None, None]) & (pixel_11S < (start_N + size_N)[:, None, None])
-    weights = weights * inside
-    return np.asarray(weights / weights.sum(axis=2, keepdims=True), np.float32)
+    start_N11, size_N11 = start_N[:, None, None], size_N[:, None, None]
+    scale_N11 = size_N11 / crop_px
+    centre_NP1 = start_N11 + (torch.arange(crop_px, device=start_N.device)[None, :, None] + 0.5) * scale_N11
+    pixel_11S = torch.arange(side, device=start_N.device)[None, None, :] + 0.5
+    weights_NPS = (1.0 - (pixel_11S - centre_NP1).abs() / scale_N11.clamp(min=1.0)).clamp(min=0.0)
+    inside_N1S = (pixel_11S > start_N11) & (pixel_11S < start_N11 + size_N11)
+    weights_NPS = weights_NPS * inside_N1S
+    return weights_NPS / weights_NPS.sum(dim=2, keepdim=True)

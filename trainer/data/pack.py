@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -130,9 +130,10 @@ def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: G
 
     Raises: TryAgainError when the cache can't be written, or is full.
     """
+    partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.partial")
     try:
         _sweep(folder)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-", suffix=".partial"))
+        partial.mkdir()
         try:
             _write(partial, names, paths, geometry, progress)
             partial.replace(folder)
@@ -141,7 +142,7 @@ def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: G
             raise
     except OSError as problem:
         raise TryAgainError(
-            f"cannot write the decoded images to `{folder.parent}`: {problem.strerror} (from `--cache-dir`)",
+            f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
             hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; --cache-dir names another place",
         ) from problem
 
@@ -255,6 +256,10 @@ def _decode(shard: Path, offset: int, paths: list[Path], geometry: Geometry) -> 
         try:
             records[position] = to_gray_square(path, geometry)
         except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
+            if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
+                raise TryAgainError(
+                    f"cannot read `{path}`: {problem.strerror}", hint="check --data and who may read it"
+                ) from None
             unreadable[path] = str(problem) or type(problem).__name__
     with shard.open("r+b") as file:
         file.seek(offset * geometry.side**2)
@@ -275,6 +280,8 @@ def _sha256(read: Callable[[int], bytes]) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what an interrupted build of the same pack left."""
+    """Remove what an interrupted build of the same pack left, and the pack itself where it is not whole."""
+    if folder.exists():
+        shutil.rmtree(folder)
     for left in folder.parent.glob(f".{folder.name}-*.partial"):
         shutil.rmtree(left, ignore_errors=True)

@@ -7,7 +7,10 @@ Shapes: H x W pixels, N images.
 """
 
 import csv
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +25,11 @@ from trainer.findings import FINDINGS
 
 MIN_IMAGES: Final = 30
 """Fewer cannot fill three parts that keep patients apart."""
+
+SIDES: Final = range(32, 4096 + 1)
+"""Pixels of a side: with fewer no finding can be seen, and no X-ray has more."""
+
+SEEDS: Final = range(2**63)
 
 RGBA_EVERY: Final = 23
 """One image in so many is saved as RGBA. Source: some of the release are, 6 in one sample of 621."""
@@ -147,39 +155,88 @@ def write_phantoms(
     """Write a data set of drawn images to a new or empty directory, in the `nih` layout; about a fifth is for testing.
 
     The same seed gives the same files; an image depends on seed and position only, so a larger set begins like a
-    smaller one. `progress` is told after each image that one more is done.
+    smaller one. `progress` is told after each image that one more is done. Until all is written, nothing is there.
 
-    Raises: InputError for fewer than 30 images, and for a directory that holds anything.
+    Raises: InputError for fewer than 30 images, a side or seed out of range, and a directory that holds anything or
+    can't be written.
     """
+    _check_numbers(images, seed, side)
+    exams = [exam for exam, _ in zip(_exams(seed), range(images), strict=False)]
+    with _complete_or_nothing(out) as draft:
+        (draft / "images").mkdir()
+        for exam in exams:
+            rgba = exam.index % RGBA_EVERY == RGBA_EVERY - 1
+            _save(_draw(exam, seed, side), draft / "images" / exam.name, rgba=rgba)
+            if progress is not None:
+                progress(1)
+        for file, in_test in (("train_val_list.txt", False), ("test_list.txt", True)):
+            names = [exam.name for exam in exams if exam.in_test == in_test]
+            (draft / file).write_text(
+                "\n".join(names), encoding="utf-8"
+            )  # no newline at the end, as in NIH's own lists
+        _write_entries(draft / "Data_Entry_2017.csv", exams, seed, side)
+
+
+def _check_numbers(images: int, seed: int, side: int) -> None:
     if images < MIN_IMAGES:
         raise InputError(
             f"cannot draw a data set: at least {MIN_IMAGES} images are needed, got {images} (from `--images`)",
             hint="--images 600 is enough to see a model learn",
         )
-    _make_empty(out)
-    exams = [exam for exam, _ in zip(_exams(seed), range(images), strict=False)]
-    (out / "images").mkdir()
-    for exam in exams:
-        _save(_draw(exam, seed, side), out / "images" / exam.name, rgba=exam.index % RGBA_EVERY == RGBA_EVERY - 1)
-        if progress is not None:
-            progress(1)
-    for file, in_test in (("train_val_list.txt", False), ("test_list.txt", True)):
-        names = [exam.name for exam in exams if exam.in_test == in_test]
-        (out / file).write_text("\n".join(names), encoding="utf-8")  # no newline at the end, as in NIH's own lists
-    _write_entries(out / "Data_Entry_2017.csv", exams, seed, side)
+    if side not in SIDES:
+        raise InputError(
+            f"cannot draw a data set: a side must have {SIDES[0]} to {SIDES[-1]} pixels, got {side} (from `--side`)",
+            hint="--side 256",
+        )
+    if seed not in SEEDS:
+        raise InputError(
+            f"cannot draw a data set: the seed must be at least 0 and below 2**63, got {seed} (from `--seed`)",
+            hint="--seed 0",
+        )
 
 
-def _make_empty(out: Path) -> None:
+@contextmanager
+def _complete_or_nothing(out: Path) -> Iterator[Path]:
+    """A directory to write to, whose content becomes that of `out` at the end, and is removed if the end is not reached."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        taken = next(out.iterdir(), None)
+        exists = _is_empty(out)
+        draft = (out if exists else out.parent) / f".{out.name}-{secrets.token_hex(4)}.partial"
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            _publish(draft, out, into=exists)
+        except BaseException:  # Ctrl-C too
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     except OSError as problem:
-        raise InputError(f"cannot write to `{out}`: {problem.strerror} (from `--out`)") from problem
+        raise InputError(
+            f"cannot write to `{out}`: {problem.strerror or problem} (from `--out`)",
+            hint="--out DIRECTORY of yours, on a disk with room",
+        ) from problem
+
+
+def _is_empty(out: Path) -> bool:
+    """Whether `out` is there; what is there must be an empty directory."""
+    try:
+        taken = next(out.iterdir(), None)
+    except FileNotFoundError:
+        return False
     if taken is not None:
         raise InputError(
             f"cannot write a data set: the directory must be new or empty, got `{out}` with `{taken.name}` (from `--out`)",
             hint="name another directory; nothing is overwritten",
         )
+    return True
+
+
+def _publish(draft: Path, out: Path, *, into: bool) -> None:
+    """Rename the draft; into a directory that was there, which may be a mount or somebody's current one, its entries."""
+    if not into:
+        draft.rename(out)
+        return
+    for entry in sorted(draft.iterdir()):
+        entry.rename(out / entry.name)
+    draft.rmdir()
 
 
 def _exams(seed: int) -> Iterator[_Exam]:

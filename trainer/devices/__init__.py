@@ -58,7 +58,7 @@ class Device(Protocol):
         ...
 
     def optimizer_options(self) -> dict[str, Any]:
-        """Keyword arguments of torch's optimisers."""
+        """Keyword arguments of torch's optimisers, the same keys on every device."""
         ...
 
     def peak_memory_bytes(self) -> int:

@@ -51,7 +51,7 @@ def ddp_options() -> dict[str, Any]:
 
 def optimizer_options() -> dict[str, Any]:
     """The reference implementation."""
-    return {}
+    return {"fused": False}
 
 
 def peak_memory_bytes() -> int:

@@ -72,7 +72,7 @@ def ddp_options() -> dict[str, Any]:
 
 def optimizer_options() -> dict[str, Any]:
     """The optimisers of torch itself, so that a state can be resumed on another device."""
-    return {}
+    return {"fused": False}
 
 
 def peak_memory_bytes() -> int:

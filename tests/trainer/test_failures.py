@@ -1,0 +1,37 @@
+"""What torch raises when memory or a peer is gone."""
+
+import pytest
+import torch
+
+from trainer.errors import InputError, TryAgainError
+from trainer.failures import failures_named
+
+
+@pytest.mark.parametrize(
+    ("problem", "known"),
+    [
+        pytest.param(
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), InputError, id="device memory"
+        ),
+        pytest.param(
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), InputError, id="host memory"
+        ),
+        pytest.param(
+            RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), TryAgainError, id="gloo"
+        ),
+        pytest.param(
+            torch.distributed.DistBackendError("NCCL error: unhandled system error"), TryAgainError, id="nccl"
+        ),
+    ],
+)
+def test_failure_with_a_name_becomes_an_error_of_ours(problem, known):
+    """`bug` would send the user looking in the wrong place, and a lost peer is worth another try."""
+    with pytest.raises(known) as failure, failures_named():
+        raise problem
+    assert failure.value.hint
+
+
+def test_other_failures_stay_what_they_are():
+    """A shape error is a bug."""
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), failures_named():
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

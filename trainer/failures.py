@@ -1,0 +1,41 @@
+"""What torch raises when memory or a peer is gone, as errors of ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.distributed import DistBackendError, DistError
+
+from trainer.errors import InputError, KnownError, TryAgainError
+
+_NO_MEMORY = ("DefaultCPUAllocator", "not enough memory")
+_PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout")
+"""Words in the texts of plain RuntimeErrors; torch has no classes for these."""
+
+
+@contextmanager
+def failures_named() -> Iterator[None]:
+    """Turn what torch raises in the block into a known error, where it has a name.
+
+    Raises: InputError for lack of memory, TryAgainError for a lost peer.
+    """
+    try:
+        yield
+    except RuntimeError as problem:
+        known = _known(problem)
+        if known is None:
+            raise
+        raise known from problem
+
+
+def _known(problem: RuntimeError) -> KnownError | None:
+    text = " ".join(str(problem).split())
+    if isinstance(problem, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
+        return InputError(
+            f"cannot train: out of memory ({text[:200]})", hint="give a smaller --batch-size or --crop-px"
+        )
+    if isinstance(problem, (DistBackendError, DistError)) or any(words in text for words in _PEER_LOST):
+        return TryAgainError(
+            f"cannot go on: a peer was lost ({text[:200]})", hint="the same command goes on from the newest checkpoint"
+        )
+    return None
