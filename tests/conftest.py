@@ -1,8 +1,11 @@
 """Fixtures that tests of both programs share."""
 
+import urllib.request
 from pathlib import Path
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -13,3 +16,34 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("no shared data")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A server with S3's semantics, in this process."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """That server, empty, as this process's S3."""
+    requests = urllib.request.Request(f"{s3_server}/moto-api/reset", method="POST")
+    with urllib.request.urlopen(requests):
+        pass
+    settings = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+    }
+    for name, value in {
+        **settings,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="cxr")
+    return s3_server

@@ -53,7 +53,7 @@ class TrainConfig:
     """Directory of the data set: NIH, label lists, `labels.csv` or one folder per class."""
 
     output: str
-    """Where runs are kept; this run's files go to OUTPUT/NAME."""
+    """Where runs are kept, a directory or s3://BUCKET/PREFIX; this run's files go to OUTPUT/NAME."""
 
     name: str
     """Name of the run: a-z, 0-9 and `-`, at most 53 characters."""
@@ -159,6 +159,12 @@ class TrainConfig:
         if self.cache_dir and "://" in self.cache_dir:
             raise InputError(
                 f"cannot keep decoded images in `{self.cache_dir}`: it is no directory (from `--cache-dir`)",
+                hint="--cache-dir DIRECTORY",
+            )
+
+        if "://" in self.output and self.cache_dir is None:
+            raise InputError(
+                f"cannot keep decoded images in `{self.output}`: they need a directory (from `--output`)",
                 hint="--cache-dir DIRECTORY",
             )
 

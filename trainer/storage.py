@@ -1,4 +1,4 @@
-"""Where a run keeps its files: whole objects under keys, behind one small interface.
+"""Where a run keeps its files: whole objects under keys of a directory or a bucket, behind one small interface.
 
 A write is all or nothing, whatever ends the process; keys are relative, `/`-separated names from `trainer.layout`.
 """
@@ -10,9 +10,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Final, Protocol
 
-from trainer.errors import InputError, KnownError, TryAgainError
+from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
+
+BODY_ATTEMPTS: Final = 3
+"""How often an object is asked for whose body breaks off."""
 
 
 class AbsentError(KnownError):
@@ -130,15 +133,131 @@ class LocalStorage:
         return InputError(text, hint="check the directory given with --output, and who may write to it")
 
 
-def open_storage(url: str) -> Storage:
-    """The storage at `url`, a directory.
+class S3Storage:
+    """Storage under a prefix of a bucket. A put is whole or not there, so no object is ever half-written.
 
-    Raises: InputError for what this version cannot keep runs in.
+    Endpoint, region and credentials come from where boto3 looks: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and so
+    on, a profile, the service account or the instance.
     """
-    scheme, separator, _ = url.partition("://")
-    if separator:
-        raise InputError(
-            f"cannot keep runs in `{url}`: `{scheme}://` is not supported yet (from `--output`)",
-            hint="give a directory",
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        with _remote_errors(f"cannot use `{url}`"):
+            self._client = _s3_client()
+
+    def read(self, key: str) -> bytes:
+        """See `Storage.read`. The client repeats requests but not bodies that break off, so this does."""
+        for attempts_left in reversed(range(BODY_ATTEMPTS)):
+            with _remote_errors(f"cannot read `{self._name(key)}`"):
+                try:
+                    content: bytes = self._client.get_object(**self._object(key))["Body"].read()
+                except _broken_bodies():
+                    if not attempts_left:
+                        raise
+                else:
+                    return content
+        raise AssertionError
+
+    def write(self, key: str, content: bytes) -> None:
+        """See `Storage.write`."""
+        with _remote_errors(f"cannot write `{self._name(key)}`"):
+            self._client.put_object(**self._object(key), Body=content)
+
+    def keys(self, prefix: str) -> list[str]:
+        """See `Storage.keys`."""
+        with _remote_errors(f"cannot list `{self._name(prefix)}`"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            )
+            found = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        return sorted(key.removeprefix(self._prefix) for key in found)
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        with _remote_errors(f"cannot delete `{self._name(key)}`"):
+            self._client.delete_object(**self._object(key))
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """See `Storage.claim`; finds out whether one may write and delete, but does not keep a second writer away."""
+        self.write(".claim", b"")
+        self.delete(".claim")
+        yield
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _name(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+
+def _s3_client() -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
+    """A client of this process: clients must not be shared with forked ones."""
+    import boto3  # noqa: PLC0415 - a quarter of a second that only runs in a bucket need
+    from botocore.config import Config  # noqa: PLC0415
+
+    return boto3.session.Session().client(
+        "s3",
+        config=Config(
+            retries={"mode": "standard", "max_attempts": 8},
+            connect_timeout=10,
+            read_timeout=60,
+            # Servers other than AWS's may not know the newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def _broken_bodies() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError  # noqa: PLC0415
+
+    return IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+
+@contextmanager
+def _remote_errors(what: str) -> Iterator[None]:
+    """Turn what boto3 raises in the block into errors of ours; absent, refused and unreachable stay apart."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        yield
+    except ClientError as problem:
+        code = str(problem.response.get("Error", {}).get("Code", "unknown"))
+        if code in {"NoSuchKey", "404"}:
+            raise AbsentError(f"{what}: no such object") from problem
+        if code == "NoSuchBucket":
+            raise RemoteError(
+                f"{what}: no such bucket", hint="check the bucket's name and the endpoint (AWS_ENDPOINT_URL)"
+            ) from problem
+        status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        hint = (
+            "these credentials need GetObject, PutObject, DeleteObject and ListBucket on this prefix"
+            if status == 403
+            else None
         )
-    return LocalStorage(url)
+        raise RemoteError(f"{what}: the bucket refused it with {code}", hint=hint) from problem
+    except BotoCoreError as problem:
+        text = " ".join(str(problem).split()).rstrip(".")
+        raise RemoteError(
+            f"{what}: {text[:1].lower()}{text[1:]}",
+            hint="AWS_ENDPOINT_URL, AWS_REGION and credentials say where and as whom",
+        ) from problem
+
+
+def open_storage(url: str) -> Storage:
+    """The storage at `url`: a directory, or `s3://BUCKET/PREFIX`.
+
+    Raises: InputError for another scheme or no bucket; RemoteError when S3 can't be used.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStorage(url)
+    if scheme != "s3" or not rest.partition("/")[0]:
+        raise InputError(
+            f"cannot keep runs in `{url}`: it is neither a directory nor `s3://BUCKET/PREFIX` (from `--output`)",
+            hint="--output s3://BUCKET/PREFIX",
+        )
+    return S3Storage(url)

@@ -16,7 +16,7 @@ from trainer.checkpoint import committed, restore
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cuda
 from trainer.model import build
-from trainer.storage import LocalStorage
+from trainer.storage import LocalStorage, open_storage
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -60,6 +60,27 @@ def phantoms(tmp_path_factory):
 def weights(folder):
     storage = LocalStorage(str(folder))
     return restore(storage, committed(storage)[-1])
+
+
+def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phantoms, s3):
+    """The prefix is the same wherever it lies; no secret enters it."""
+
+    def train(output, *flags):
+        places = ["--data", phantoms, "--output", output, "--cache-dir", tmp_path / "cache", "--name", "r"]
+        return torchrun(2, "-m", "trainer", "train", *places, *RECIPE, *flags)
+
+    train("s3://cxr/runs", "--max-steps", 4)
+    assert "going on from step 4" in train("s3://cxr/runs").stderr
+    train(tmp_path / "runs")
+    bucket, directory = open_storage("s3://cxr/runs/r"), LocalStorage(str(tmp_path / "runs/r"))
+    there, here = restore(bucket, committed(bucket)[-1]), weights(tmp_path / "runs/r")
+    for name, tensor in here.model.items():
+        assert torch.equal(tensor, there.model[name]), name
+    assert [key for key in bucket.keys("") if "checkpoints/" not in key] == [
+        key for key in directory.keys("") if "checkpoints/" not in key
+    ]
+    for key in bucket.keys(""):
+        assert b"secret-of-the-test" not in bucket.read(key), key
 
 
 @pytest.mark.parametrize("workers", [2, 4])
