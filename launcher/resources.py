@@ -1,0 +1,58 @@
+"""The Kubernetes resources that the launcher reads and writes: their API paths; no client."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+Object = dict[str, Any]
+"""A Kubernetes object as the API server speaks it: plain JSON."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object, and where the API server keeps it."""
+
+    group_version: str
+    """`v1`, or `GROUP/VERSION`."""
+
+    plural: str
+    """Its name in paths and in access rules."""
+
+    kind: str
+
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        """The API group, empty for the core one."""
+        return self.group_version.rpartition("/")[0]
+
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        """The path of one object, of a namespace's collection, or, without a namespace, of the whole cluster's."""
+        root = f"/apis/{self.group_version}" if self.group else f"/api/{self.group_version}"
+        place = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
+        return f"{root}{place}/{self.plural}" + (f"/{name}" if name is not None else "")
+
+
+JOBS: Final = Resource("kubeflow.org/v1", "pytorchjobs", "PyTorchJob")
+PODS: Final = Resource("v1", "pods", "Pod")
+SERVICES: Final = Resource("v1", "services", "Service")
+EVENTS: Final = Resource("v1", "events", "Event")
+CLAIMS: Final = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+VOLUMES: Final = Resource("v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+NODES: Final = Resource("v1", "nodes", "Node", namespaced=False)
+NAMESPACES: Final = Resource("v1", "namespaces", "Namespace", namespaced=False)
+SECRETS: Final = Resource("v1", "secrets", "Secret")
+SERVICE_ACCOUNTS: Final = Resource("v1", "serviceaccounts", "ServiceAccount")
+QUOTAS: Final = Resource("v1", "resourcequotas", "ResourceQuota")
+DEPLOYMENTS: Final = Resource("apps/v1", "deployments", "Deployment")
+CSI_DRIVERS: Final = Resource("storage.k8s.io/v1", "csidrivers", "CSIDriver", namespaced=False)
+CSI_NODES: Final = Resource("storage.k8s.io/v1", "csinodes", "CSINode", namespaced=False)
+CRDS: Final = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False)
+LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta1", "localqueues", "LocalQueue")
+WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
+
+JOB_LABEL: Final = "training.kubeflow.org/job-name"
+"""On pods and Services of a job. Source: kubeflow/trainer v1.9.4, pkg/apis/kubeflow.org/v1/common_types.go."""
+
+ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
+INDEX_LABEL: Final = "training.kubeflow.org/replica-index"
