@@ -33,12 +33,24 @@ demo: .venv/ready  ## draw a data set and train on it with two workers, through 
 test: .venv/ready  ## run all tests
 	$(BIN)/python -m pytest
 
+# Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/guide.md). Without one, the cluster tool's.
+E2E = $(BIN)/python -m pytest -m cluster -rA --durations=0 tests/e2e
+
+.PHONY: e2e
+e2e: .venv/ready  ## run the tests on a cluster: that of KUBECONFIG, else one of the cluster tool
+	.ci/e2e $(E2E)
+
+.PHONY: e2e-full
+e2e-full: .venv/ready  ## the same, longer: 20 runs whose logs must stay, a thousand pods
+	E2E_LOG_RUNS=20 .ci/e2e $(E2E)
+	.ci/e2e $(BIN)/python benchmarks/launcher.py --pods 1000
+
 .PHONY: lint
 lint: .venv/ready  ## check style, formatting and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/shellcheck .ci/run .ci/e2e
 
 .PHONY: types
 types: .venv/ready  ## check types

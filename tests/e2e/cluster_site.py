@@ -1,0 +1,107 @@
+"""A cluster as a user of the launcher meets it: kubectl, the launcher's command line, a namespace, a bucket."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+PATIENCE_S = 240
+"""How long to wait for what takes seconds on a quiet machine; tests assert what happens, not how fast."""
+
+TINY = ["--preset", "smoke", "--model", "densenet_tiny", "--pack-side", "36", "--crop-px", "32", "--batch-size", "8"]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A real S3 server that pods and this machine reach, and its key."""
+
+    endpoint: str
+    folder: Path
+    """Where the server keeps its buckets, each a directory."""
+
+    key: str
+    secret: str
+    name: str = "cxr"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+        }
+
+
+@dataclass(frozen=True)
+class Site:
+    """One namespace of the cluster."""
+
+    kubeconfig: str
+    namespace: str
+    image: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def kubectl(self, *argv: object, check: bool = True, stdin: str | None = None) -> str:
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", self.namespace, *map(str, argv)]
+        done = subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=PATIENCE_S, check=False)
+        assert not check or done.returncode == 0, f"{command}\n{done.stderr}"
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    def start_launcher(self, *argv: object, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *map(str, argv)],
+            cwd=ROOT,
+            env=self._launcher_environment(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def launcher(self, *argv: object, code: int | None = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run one command; its exit code must be `code`, None is any."""
+        done = subprocess.run(
+            [sys.executable, "-m", "launcher", *map(str, argv)],
+            cwd=ROOT,
+            env=self._launcher_environment(environment),
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE_S,
+            check=False,
+        )
+        print(f"$ launcher {' '.join(map(str, argv))}\n{done.stdout}{done.stderr}")
+        assert "Traceback" not in done.stderr
+        assert code is None or done.returncode == code, f"exit code {done.returncode}"
+        return done
+
+    def _launcher_environment(self, extra: dict[str, str]) -> dict[str, str]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("LAUNCHER_", "AWS_"))}
+        settings = {"KUBECONFIG": self.kubeconfig, "LAUNCHER_NAMESPACE": self.namespace, "LAUNCHER_IMAGE": self.image}
+        return ours | settings | self.environment | extra
+
+    def objects(self, kind: str, *argv: object) -> list[dict]:
+        return json.loads(self.kubectl("get", kind, "-o", "json", *argv))["items"]
+
+    def pods(self, job: str) -> list[dict]:
+        return self.objects("pods", "-l", f"training.kubeflow.org/job-name={job}")
+
+    def conditions(self, job: str) -> set[str]:
+        status = json.loads(self.kubectl("get", "pytorchjob", job, "-o", "json")).get("status", {})
+        return {entry["type"] for entry in status.get("conditions", []) if entry["status"] == "True"}
+
+    def over(self, job: str) -> bool:
+        return bool(self.conditions(job) & {"Succeeded", "Failed"})
+
+
+def wait_until(what: str, holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+    """Wait for something that another program does."""
+    end = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {patience_s} s: {what}"
+        time.sleep(0.5)

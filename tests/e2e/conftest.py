@@ -1,0 +1,128 @@
+"""The cluster that KUBECONFIG names, and a real S3 server on this machine that its pods reach.
+
+E2E_IMAGE is the trainer's image as the cluster knows it. E2E_HOST is the address at which pods reach this machine; without
+it the tests that need a bucket are skipped. CLUSTER_TOOL is the program that mounts buckets and adds simulated nodes;
+tests that need it are skipped without.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cluster_site import Bucket, Site, wait_until
+
+from trainer.data.synthetic import write_phantoms
+
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> str:
+    path = os.environ.get("KUBECONFIG")
+    if not path:
+        pytest.skip("no KUBECONFIG")
+    return path
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    return os.environ.get("E2E_IMAGE", "localhost/trainer:dev")
+
+
+@pytest.fixture(scope="module")
+def site(kubeconfig, image):
+    """A namespace of its own under Pod Security `restricted`, gone afterwards."""
+    site = Site(kubeconfig, f"e2e-{secrets.token_hex(3)}", image)
+    site.kubectl("create", "namespace", site.namespace)
+    site.kubectl("label", "namespace", site.namespace, RESTRICTED)
+    yield site
+    site.kubectl("delete", "namespace", site.namespace, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def tool():
+    """Runs the cluster tool."""
+    program = os.environ.get("CLUSTER_TOOL")
+    if not program:
+        pytest.skip("no CLUSTER_TOOL")
+
+    def run(*argv: str) -> str:
+        return subprocess.run([program, *argv], capture_output=True, text=True, check=True, timeout=300).stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory):
+    """rclone's S3 server, which checks signatures and keeps its objects on disk."""
+    host = os.environ.get("E2E_HOST")
+    if not host:
+        pytest.skip("no E2E_HOST: pods would not reach a bucket of this machine")
+    folder = tmp_path_factory.mktemp("buckets")
+    (folder / "cxr").mkdir()
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    key, secret = "e2e-access-key", secrets.token_hex(20)
+    address = f"{host}:{port}"
+    log = (folder.parent / "rclone.log").open("w")
+    rclone = Path(sys.executable).with_name("rclone")
+    server = subprocess.Popen(
+        [rclone, "serve", "s3", "--addr", address, "--auth-key", f"{key},{secret}", "--vfs-cache-mode=off", folder],
+        stdout=log,
+        stderr=log,
+    )
+    wait_until("the S3 server listens", lambda: _listens(host, port), 30)
+    yield Bucket(f"http://{address}", folder, key, secret)
+    server.terminate()
+    server.wait(30)
+    log.close()
+
+
+@pytest.fixture(scope="session")
+def phantoms(bucket):
+    """Ninety small phantoms in the bucket; where they lie in it."""
+    write_phantoms(bucket.folder / bucket.name / "phantoms", images=90, side=48)
+    return f"s3://{bucket.name}/phantoms"
+
+
+@pytest.fixture(scope="session")
+def x_rays(bucket):
+    """Real X-rays in the bucket; where they lie in it."""
+    sample = Path(__file__).parents[3] / "shared/data/nih-sample"
+    if not sample.is_dir():
+        pytest.skip("no shared data")
+    shutil.copytree(sample, bucket.folder / bucket.name / "nih-sample", ignore=shutil.ignore_patterns("full", "*.md"))
+    return f"s3://{bucket.name}/nih-sample"
+
+
+@pytest.fixture(scope="module")
+def stored(site, bucket):
+    """The namespace with the Secret for the bucket; returns it with the launcher's settings for the bucket."""
+    literals = {
+        "AWS_ACCESS_KEY_ID": bucket.key,
+        "AWS_SECRET_ACCESS_KEY": bucket.secret,
+        "key_id": bucket.key,
+        "access_key": bucket.secret,
+    }
+    site.kubectl(
+        "create", "secret", "generic", "s3", *(f"--from-literal={key}={value}" for key, value in literals.items())
+    )
+    settings = {
+        "LAUNCHER_S3_ENDPOINT": bucket.endpoint,
+        "LAUNCHER_S3_REGION": "us-east-1",
+        "LAUNCHER_S3_SECRET": "s3",
+        "LAUNCHER_OUTPUT": f"s3://{bucket.name}/runs",
+    }
+    return Site(site.kubeconfig, site.namespace, site.image, settings | bucket.environment)
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0

@@ -1,0 +1,72 @@
+"""The mission's line on a real cluster, from doctor to delete, on real X-rays in a mounted bucket."""
+
+import json
+
+import pytest
+from cluster_site import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("driver", ["s3.csi.aws.com", "s3.csi.scality.com"])
+def test_the_whole_way_from_doctor_to_delete(tool, stored, bucket, x_rays, driver, tmp_path):
+    """What an engineer types, in this order; nothing may be left at the end."""
+    tool("s3-mounts", bucket.endpoint, bucket.key, bucket.secret, driver)
+    name = f"mission-{driver.split('.')[2]}"
+    job = [
+        *("--accelerator", "cpu", "--workers", "2", "--workers-per-node", "1", "--name", name),
+        *("--data", x_rays, "--csi-driver", driver),
+    ]
+    recipe = ["--", "--preset", "smoke", "--model", "densenet_tiny", "--split", "patients:70/10/20", "--epochs", "2"]
+
+    rows = json.loads(stored.launcher("doctor", *job, "-o", "json", *recipe).stdout)["checks"]
+    assert {row["status"] for row in rows} <= {"OK", "WARN", "skipped"}
+
+    submitted = stored.launcher("submit", *job, *recipe)
+    assert submitted.stdout == f"pytorchjob.kubeflow.org/{name}\n"
+    assert "kubectl logs" in submitted.stderr
+    assert "unchanged" in stored.launcher("submit", *job, *recipe).stderr
+
+    followed = stored.launcher("logs", name, "-f")
+    assert "[rank 0] training on 2 x cpu" in followed.stdout
+    assert "results " in followed.stdout
+
+    stored.launcher("wait", name)
+    status = json.loads(stored.launcher("status", name, "-o", "json").stdout)
+    assert status["state"] == "Succeeded"
+    assert name in stored.launcher("list").stdout
+
+    selector = f"training.kubeflow.org/job-name={name}"
+    plain = stored.kubectl("logs", "-l", selector, "-c", "pytorch", "--tail=-1", "--prefix")
+    assert "mean AUROC" in plain
+    assert "Succeeded" in stored.kubectl("describe", "pytorchjob", name)
+
+    results = json.loads((bucket.folder / bucket.name / "runs" / name / "results.json").read_text())
+    assert set(results["scores"]) == {"val", "test"}
+    manifest = stored.kubectl("get", "pytorchjob,pods,pv,pvc", "-o", "yaml")
+    assert bucket.secret not in manifest
+
+    stored.launcher("delete", name, "-y")
+    for kind in ("pytorchjob", "pods", "services", "pvc"):
+        assert not [each for each in stored.objects(kind) if each["metadata"]["name"].startswith(name)], kind
+    volumes = stored.objects("pv", "-l", f"app.kubernetes.io/instance={name}")
+    assert volumes == []
+
+
+def test_data_can_be_read_without_a_mount(stored, bucket, phantoms):
+    """`--data-access api` needs no driver and no right to make volumes; a job of ours runs under Pod Security `restricted`."""
+    from cluster_site import TINY
+
+    stored.launcher(
+        "submit",
+        *("--accelerator", "cpu", "--workers", "2", "--name", "by-api", "--data", phantoms, "--data-access", "api"),
+        *("--wait", "--", *TINY, "--epochs", "1"),
+    )
+    assert (bucket.folder / bucket.name / "runs/by-api/results.json").is_file()
+    assert stored.objects("pvc") == []
+    wait_until("no pod of the job runs", lambda: not running(stored, "by-api"), 60)
+    stored.launcher("delete", "by-api", "-y")
+
+
+def running(site, job):
+    return [pod for pod in site.pods(job) if pod["status"].get("phase") in {"Running", "Pending"}]

@@ -1,0 +1,139 @@
+"""What a job does when something of it is lost, and when it can't go on, on a real cluster."""
+
+import os
+import re
+import time
+from datetime import datetime
+
+import pytest
+from cluster_site import TINY, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+LOG_RUNS = int(os.environ.get("E2E_LOG_RUNS", "2"))
+"""How many jobs must keep their last lines; `make e2e-full` asks for 20."""
+
+TWO_NODES = ["--accelerator", "cpu", "--workers", "2", "--workers-per-node", "1", "--data-access", "api"]
+
+
+def submit(site, data, name, *flags):
+    site.launcher("submit", *TWO_NODES, "--data", data, "--name", name, "--", *TINY, *flags)
+
+
+def log(site, pod):
+    return site.kubectl("logs", pod, "-c", "pytorch", check=False)
+
+
+def epochs_in(text):
+    return [int(epoch) for epoch in re.findall(r"epoch=(\d+) step", text)]
+
+
+def trained(site, name):
+    """Epochs that any pod's log tells of now."""
+    return max([0, *(epoch for pod in site.pods(name) for epoch in epochs_in(log(site, pod["metadata"]["name"])))])
+
+
+def uid(site, pod):
+    return next((each["metadata"]["uid"] for each in site.objects("pods") if each["metadata"]["name"] == pod), None)
+
+
+def nothing_runs(site, name):
+    return all(pod["status"]["phase"] in {"Succeeded", "Failed"} for pod in site.pods(name))
+
+
+@pytest.mark.parametrize("lost", ["worker-0", "worker-1"])
+def test_deleted_pod_comes_back_and_training_goes_on(stored, phantoms, lost):
+    """A node is taken away; what was trained before is not lost and nobody has to do anything."""
+    name = f"lose-{lost}"
+    pod = f"{name}-{lost}"
+    submit(stored, phantoms, name, "--epochs", "60")
+    wait_until("two epochs", lambda: trained(stored, name) >= 2)
+    before, first = trained(stored, name), uid(stored, pod)
+    stored.kubectl("delete", "pod", pod, "--wait=false")
+    wait_until("the pod is made anew", lambda: uid(stored, pod) not in {None, first})
+    wait_until("it runs", lambda: _started(stored, pod))
+    started = _started(stored, pod)
+    wait_until("training goes on", lambda: "going on from step" in everything(stored, name))
+    wait_until("both train", lambda: trained(stored, name) > before)
+    print(
+        f"{lost}: trains again {(datetime.now(started.tzinfo) - started).total_seconds():.0f} s after the new pod's start"
+    )
+    stored.launcher("delete", name, "-y")
+
+
+def everything(site, name):
+    return "".join(log(site, pod["metadata"]["name"]) for pod in site.pods(name))
+
+
+def _started(site, name):
+    for pod in site.objects("pods"):
+        for status in pod["status"].get("containerStatuses", []):
+            if pod["metadata"]["name"] == name and "running" in status["state"]:
+                return datetime.fromisoformat(status["state"]["running"]["startedAt"].replace("Z", "+00:00"))
+    return None
+
+
+def test_killed_process_comes_back_and_training_goes_on(stored, phantoms):
+    """A worker dies of SIGKILL inside its pod: the pod stays, the gang starts again from the newest checkpoint."""
+    name = "lose-process"
+    submit(stored, phantoms, name, "--epochs", "60")
+    wait_until("two epochs", lambda: trained(stored, name) >= 2)
+    before = trained(stored, name)
+    kill = (
+        "import os, pathlib, signal\n"
+        "for p in pathlib.Path('/proc').glob('[0-9]*/environ'):\n"
+        "    try: mine = b'LOCAL_RANK=' in p.read_bytes()\n"
+        "    except OSError: continue\n"
+        "    if mine: os.kill(int(p.parent.name), signal.SIGKILL)\n"
+    )
+    stored.kubectl("exec", f"{name}-worker-1", "-c", "pytorch", "--", "python", "-c", kill)
+    wait_until("training goes on", lambda: "going on from step" in everything(stored, name))
+    wait_until("it trains", lambda: trained(stored, name) > before)
+    stored.launcher("delete", name, "-y")
+
+
+@pytest.mark.parametrize("run", range(LOG_RUNS))
+def test_last_lines_are_there_after_the_end(stored, phantoms, run):
+    """With the obvious manifest the operator deletes a pod with its log nearly every time."""
+    name = f"keeps-log-{run}"
+    submit(stored, phantoms, name, "--epochs", "1")
+    stored.launcher("wait", name)
+    wait_until("no pod runs", lambda: nothing_runs(stored, name), 60)
+    logs = [log(stored, pod["metadata"]["name"]) for pod in stored.pods(name)]
+    assert len(logs) == 2
+    assert sum("results " in text.splitlines()[-1] for text in logs) == 1
+    stored.launcher("delete", name, "-y")
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "flags", "message"),
+    [
+        pytest.param("bad-labels", "not a list\n", (), "test_list.txt", id="label file"),
+        pytest.param("bad-rate", None, ("--lr", "1e30", "--optimizer", "sgd"), "loss", id="nan loss"),
+    ],
+)
+def test_permanent_error_fails_the_job_at_once(stored, bucket, phantoms, name, labels, flags, message):
+    """Bad input costs no second try: each would hold the accelerators again."""
+    data = phantoms
+    if labels is not None:
+        folder = bucket.folder / bucket.name / name
+        folder.mkdir()
+        source = bucket.folder / bucket.name / "phantoms"
+        for path in source.iterdir():
+            if path.is_file():
+                (folder / path.name).write_bytes(path.read_bytes())
+        (folder / "test_list.txt").write_text(labels)
+        data = f"s3://{bucket.name}/{name}"
+    submit(stored, data, name, *flags)
+    wait_until(
+        "a pod has started",
+        lambda: any(_started(stored, p["metadata"]["name"]) for p in stored.pods(name)) or stored.over(name),
+    )
+    began = time.monotonic()
+    failed = stored.launcher("wait", name, code=3)
+    print(f"{name}: Failed {time.monotonic() - began:.0f} s after a pod's start")
+    assert message in everything(stored, name)
+    assert sum(s["restartCount"] for pod in stored.pods(name) for s in pod["status"].get("containerStatuses", [])) == 0
+    assert failed.stderr
+    wait_until("no pod runs", lambda: nothing_runs(stored, name), 60)
+    stored.launcher("delete", name, "-y")
