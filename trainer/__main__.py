@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from trainer import __version__
 from trainer.config import Layout, TrainConfig, apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError
-from trainer.gang import Verdict, earlier_verdict, give_verdict
+from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
 from trainer.world import World, read_world
 
 app = App(
@@ -128,6 +128,7 @@ def _run(argv: list[str]) -> None:
 
 def _exit_code(problem: BaseException) -> int:
     if isinstance(problem, PeerError):
+        await_verdict(problem.exit_code)
         return problem.exit_code
     code = InterruptedByUser.exit_code if isinstance(problem, KeyboardInterrupt) else 1
     if isinstance(problem, KnownError):

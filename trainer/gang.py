@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ VERDICT: Final = "TRAINER_VERDICT"
 
 PERMANENT: Final = frozenset({InputError.exit_code, JobFailedError.exit_code})
 """Exit codes that no repetition changes."""
+
+TELLING_S: Final = 20.0
+"""How long silent workers wait for the one that tells: starting an interpreter and importing torch on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,17 @@ def give_verdict(verdict: Verdict) -> None:
     if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
         with suppress(OSError):  # then the error is met again
             Path(path).write_text(f"{verdict.rank} {verdict.exit_code}", encoding="ascii")
+
+
+def await_verdict(exit_code: int) -> None:
+    """Wait until the worker that tells a permanent error has told it; then this one, which is silent, may leave.
+
+    torchrun ends all workers of a node when the first has left. On a node whose workers are all silent nobody gives a
+    verdict, so the wait is bounded.
+    """
+    until = time.monotonic() + TELLING_S
+    while VERDICT in os.environ and exit_code in PERMANENT and earlier_verdict() is None and time.monotonic() < until:
+        time.sleep(0.05)
 
 
 def earlier_verdict() -> Verdict | None:
