@@ -63,6 +63,18 @@ class UnreachableError(RemoteError):
 
 
 @dataclass(frozen=True)
+class Request:
+    """What is asked, and what for: `what` completes the sentence `cannot …`."""
+
+    method: str
+    path: str
+    what: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Object | None = None
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
 class Answer:
     """What came back."""
 
@@ -89,7 +101,9 @@ class Cluster:
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
         """One object. Raises: NotFoundError, ForbiddenError and other RemoteErrors, like all methods."""
-        return self._json("GET", resource.path(namespace or self.namespace, name), f"get {resource.kind} `{name}`")
+        return self._json(
+            Request("GET", resource.path(namespace or self.namespace, name), f"get {resource.kind} `{name}`")
+        )
 
     def list(
         self,
@@ -118,7 +132,7 @@ class Cluster:
         items: Objects = []
         position = ""
         while True:
-            page = self._json("GET", path, f"list {resource.plural}", query | {"continue": position})
+            page = self._json(Request("GET", path, f"list {resource.plural}", query | {"continue": position}))
             items += page.get("items") or []
             position = page["metadata"].get("continue", "")
             if not position:
@@ -131,12 +145,14 @@ class Cluster:
         """Create an object; fields that the server does not know are refused. A dry run only asks whether it could be."""
         query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
         what = f"create {resource.kind} `{body['metadata']['name']}`"
-        return self._json("POST", resource.path(namespace or self.namespace), what, query, body)
+        return self._json(Request("POST", resource.path(namespace or self.namespace), what, query, body))
 
     def patch(self, resource: Resource, name: str, body: Object, *, namespace: str | None = None) -> Object:
         """Merge `body` into an object."""
         path = resource.path(namespace or self.namespace, name)
-        return self._json("PATCH", path, f"change {resource.kind} `{name}`", {}, body, "application/merge-patch+json")
+        return self._json(
+            Request("PATCH", path, f"change {resource.kind} `{name}`", {}, body, "application/merge-patch+json")
+        )
 
     def delete(
         self, resource: Resource, name: str, *, namespace: str | None = None, propagation: str = "Foreground"
@@ -144,7 +160,7 @@ class Cluster:
         """Ask for an object's end; it is gone once `get` does not find it. Raises: NotFoundError when it is gone already."""
         path = resource.path(namespace or self.namespace, name)
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        self._json("DELETE", path, f"delete {resource.kind} `{name}`", {}, body)
+        self._json(Request("DELETE", path, f"delete {resource.kind} `{name}`", {}, body))
 
     def watch(
         self,
@@ -225,95 +241,78 @@ class Cluster:
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool(self._json("POST", path, "ask what you may do", {}, review)["status"]["allowed"])
+        return bool(self._json(Request("POST", path, "ask what you may do", {}, review))["status"]["allowed"])
 
     def version(self) -> str:
         """The server's version, such as `v1.34.1`."""
-        return str(self._json("GET", "/version", "ask for the server's version")["gitVersion"])
+        return str(self._json(Request("GET", "/version", "ask for the server's version"))["gitVersion"])
 
     def serves(self, resource: Resource) -> bool:
         """Whether the server knows this kind of object."""
         root = f"/apis/{resource.group_version}" if resource.group else f"/api/{resource.group_version}"
         try:
-            known = self._json("GET", root, f"ask for the kinds of {resource.group_version}").get("resources") or []
+            known = (
+                self._json(Request("GET", root, f"ask for the kinds of {resource.group_version}")).get("resources")
+                or []
+            )
         except NotFoundError:
             return False
         return any(each["name"] == resource.plural for each in known)
 
     def server_time(self) -> datetime:
         """The server's clock."""
-        answer = self._request("GET", "/version", "ask for the server's time")
+        answer = self._ask(Request("GET", "/version", "ask for the server's time"))
         return parsedate_to_datetime(answer.headers["Date"])
 
-    def _json(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = "application/json",
-    ) -> Object:
-        answer = self._request(method, path, what, query, body, content_type)
+    def _json(self, request: Request) -> Object:
+        answer = self._ask(request)
         try:
             content = json.loads(answer.body)
         except ValueError as problem:
             raise RemoteError(
-                f"cannot {what}: `{self.server}` did not answer as a Kubernetes API server does",
+                f"cannot {request.what}: `{self.server}` did not answer as a Kubernetes API server does",
                 hint="check the server of the kubeconfig, and proxies on the way",
             ) from problem
         return content  # type: ignore[no-any-return]  # every answer of the API is an object
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        query: Mapping[str, str] | None = None,
-        body: Object | None = None,
-        content_type: str = "application/json",
-    ) -> Answer:
-        """Ask, again where that is safe; the answer when it is a good one."""
-        for attempts_left in reversed(range(ATTEMPTS)):
-            wait_s = 0.5 * 2.0 ** (ATTEMPTS - 1 - attempts_left)
+    def _ask(self, request: Request) -> Answer:
+        """The answer, when it is a good one; asks again where that is safe."""
+        reads = request.method == "GET"
+        for attempt in range(1, ATTEMPTS + 1):
+            wait_s = 0.25 * 2.0**attempt
             try:
-                answer = self._once(method, path, what, query, body, content_type)
+                answer = self._once(request)
             except UnreachableError:
-                if not attempts_left or method != "GET":
+                if attempt == ATTEMPTS or not reads:
                     raise
             else:
                 if answer.status < 300:
                     return answer
                 asked_s = _retry_after(answer)
-                again = answer.status == 429 or (method == "GET" and answer.status in BUSY)
-                if not again or not attempts_left or asked_s > LONGEST_WAIT_S:
-                    raise self._refusal(answer.status, answer.body, what)
+                again = answer.status == 429 or (reads and answer.status in BUSY)
+                if not again or attempt == ATTEMPTS or asked_s > LONGEST_WAIT_S:
+                    raise self._refusal(answer.status, answer.body, request.what)
                 wait_s = max(wait_s, asked_s)
             self.sleep(wait_s)
         raise AssertionError
 
-    def _once(
-        self,
-        method: str,
-        path: str,
-        what: str,
-        query: Mapping[str, str] | None,
-        body: Object | None,
-        content_type: str,
-    ) -> Answer:
+    def _once(self, request: Request) -> Answer:
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that talk to a cluster load it
 
+        headers, body = self._headers(), None
+        if request.body is not None:
+            headers, body = headers | {"Content-Type": request.content_type}, json.dumps(request.body).encode()
         try:
             response = self.http.request(
-                method,
-                self._url(path, query or {}),
-                body=None if body is None else json.dumps(body).encode(),
-                headers=self._headers() | ({} if body is None else {"Content-Type": content_type}),
+                request.method,
+                self._url(request.path, request.query),
+                body=body,
+                headers=headers,
                 timeout=_timeout(READ_S),
                 retries=False,
             )
         except HTTPError as problem:
-            raise self._unreachable(what, problem) from problem
+            raise self._unreachable(request.what, problem) from problem
         return Answer(response.status, response.headers, response.data)
 
     def _lines(self, path: str, what: str, query: Mapping[str, str], *, read_s: float) -> Iterator[bytes]:
