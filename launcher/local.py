@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher.manifest import CONTAINER, PORT, PORT_NAME, Object
+from launcher.manifest import CONTAINER, PORT, PORT_NAME
+from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
@@ -28,6 +29,9 @@ SETTLE_S: Final = 5.0
 """How long the other pods have to notice by themselves that one has failed."""
 
 POLL_S: Final = 0.1
+
+KEPT: Final = frozenset({"HOME"})
+"""Variables of the container that here stay the user's."""
 
 END_S: Final = 10.0
 """How long to wait for what was killed to be gone."""
@@ -170,6 +174,7 @@ def _start(job: Object, role: str, index: int, *, scratch: Path, port: int, pyth
     injected = {
         name: _reachable(job, name, on_this_machine(value, paths), port)
         for name, value in operator_environment(job, role, index).items()
+        if name not in KEPT
     }
     inherited = {name: value for name, value in os.environ.items() if not _is_torchruns(name)}
     return _Pod(

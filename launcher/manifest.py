@@ -1,29 +1,29 @@
 """From a job to the Kubernetes objects that run it; pure, and what `render` prints is what `submit` runs.
 
 One node is a PyTorchJob with a Master. Several nodes are Workers without an elasticPolicy: with that every pod ends by
-itself and keeps its log. Both get their rendezvous by PET_* variables (measured: docs/decisions/0006).
+itself and keeps its log. Both get their rendezvous by PET_* variables (measured: docs/decisions/0006). A pod's exit code
+decides whether it is made anew or the job has failed (docs/decisions/0009).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
-from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, bucket_and_prefix, is_s3
-from trainer.config import to_argv
-
-Object = dict[str, Any]
+from launcher import bucket
+from launcher.accelerators import EFA_RESOURCE
+from launcher.options import pair, toleration_parts
+from launcher.overlay import merged
+from launcher.resources import Object
+from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
+from trainer.config import parse_duration, to_argv
 
 CONTAINER: Final = "pytorch"
 """The container's name. Source: the operator's webhook refuses any other."""
 
 PORT_NAME: Final = "pytorchjob-port"
 PORT: Final = 23456
-
-RESTARTS: Final = 3
-"""How often torchrun starts its workers again, and how many incidents a job survives."""
 
 GRACE_PERIOD_S: Final = 120
 """From SIGTERM to SIGKILL: longer than torchrun's own 30 s, within which the last checkpoint is written."""
@@ -38,13 +38,10 @@ RENDEZVOUS: Final = {
 OWN_ENDPOINT: Final = "127.0.0.1:0"
 """A rendezvous that a node holds with itself, on a port that is free."""
 
-VOLUME_NAME_LENGTH: Final = 63
-"""Mountpoint's driver makes the volume's name a label."""
-
 
 def render(spec: JobSpec) -> list[Object]:
     """The objects of a job in the order to create them, the PyTorchJob last."""
-    return [*_bucket_volume(spec), _job(spec)]
+    return [*bucket.volume(spec), _job(spec)]
 
 
 def to_yaml(objects: Sequence[Object]) -> str:
@@ -67,32 +64,43 @@ def to_name(objects: Sequence[Object]) -> str:
 
 def _job(spec: JobSpec) -> Object:
     role = "Worker" if spec.nodes > 1 else "Master"
+    queue = {"kueue.x-k8s.io/queue-name": spec.policy.queue} if spec.policy.queue else {}
     return {
         "apiVersion": "kubeflow.org/v1",
         "kind": "PyTorchJob",
-        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec)},
+        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec) | queue},
         "spec": {
             "nprocPerNode": str(spec.per_node),
-            "runPolicy": {
-                "cleanPodPolicy": "Running",
-                # The operator adds up container restarts, and one incident restarts the container of every node.
-                "backoffLimit": RESTARTS * spec.nodes + 1,
-            },
+            "runPolicy": _run_policy(spec),
             "pytorchReplicaSpecs": {
-                role: {"replicas": spec.nodes, "restartPolicy": "OnFailure", "template": _pod_template(spec)}
+                role: {"replicas": spec.nodes, "restartPolicy": "ExitCode", "template": _pod_template(spec)}
             },
         },
     }
 
 
+def _run_policy(spec: JobSpec) -> Object:
+    policy: Object = {
+        "cleanPodPolicy": "Running",
+        # Not reached with ExitCode, unless a container of an overlay restarts: one for each node and incident.
+        "backoffLimit": spec.policy.backoff * spec.nodes + 1,
+    }
+    if spec.policy.ttl:
+        policy["ttlSecondsAfterFinished"] = parse_duration(spec.policy.ttl, "--ttl")
+    if spec.policy.volcano_queue:
+        policy["schedulingPolicy"] = {"queue": spec.policy.volcano_queue, "minAvailable": spec.fewest_nodes}
+    return policy
+
+
 def _pod_template(spec: JobSpec) -> Object:
     no_sidecar = {"sidecar.istio.io/inject": "false"}  # a sidecar never ends, nor would the job
-    return {
+    template: Object = {
         "metadata": {"labels": _labels(spec) | no_sidecar, "annotations": dict(no_sidecar)},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,  # a Service called `master` would set MASTER_PORT
             "terminationGracePeriodSeconds": GRACE_PERIOD_S,
+            **_placement(spec),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": USER_ID,
@@ -104,19 +112,44 @@ def _pod_template(spec: JobSpec) -> Object:
             "volumes": [volume for volume, _ in _volumes(spec)],
         },
     }
+    return merged(template, spec.pod.overlay.patch) if spec.pod.overlay else template
+
+
+def _placement(spec: JobSpec) -> Object:
+    """Who the pods are, and where they may run; only what was asked for."""
+    pod = spec.pod
+    fields: Object = {
+        "serviceAccountName": pod.service_account,
+        "imagePullSecrets": [{"name": name} for name in pod.image_pull_secret],
+        "nodeSelector": dict(pair(entry) for entry in pod.node_selector),
+        "tolerations": [_toleration(entry) for entry in pod.toleration],
+        "priorityClassName": spec.policy.priority_class,
+    }
+    return {key: value for key, value in fields.items() if value}
+
+
+def _toleration(entry: str) -> Object:
+    key, value, effect = toleration_parts(entry)
+    toleration = {"key": key} | ({"operator": "Exists"} if value is None else {"operator": "Equal", "value": value})
+    return toleration | ({"effect": effect} if effect else {})
 
 
 def _container(spec: JobSpec) -> Object:
+    sources = [{"secretRef": {"name": entry}} for entry in spec.pod.env_from_secret if "=" not in entry]
     return {
         "name": CONTAINER,
         "image": spec.image,
         "command": ["python", "-m", "trainer.gang"],
         "args": _args(spec),
-        "env": [{"name": name, "value": value} for name, value in _environment(spec).items()],
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
+        "env": list(_environment(spec)),
+        **({"envFrom": sources} if sources else {}),
         "resources": _resources(spec),
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": _capabilities(spec)},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": spec.hardware.read_only_root,
+            "capabilities": _capabilities(spec),
+        },
         "volumeMounts": [mount for _, mount in _volumes(spec)],
     }
 
@@ -124,15 +157,26 @@ def _container(spec: JobSpec) -> Object:
 def _args(spec: JobSpec) -> list[str]:
     # The operator sets PET_NNODES after ours, to the number of pods; only a flag is stronger (docs/decisions/0006).
     nodes = [f"--nnodes={spec.elastic}"] if spec.elastic else []
-    return [f"--max-restarts={RESTARTS}", *nodes, "-m", "trainer", "train", *to_argv(spec.train)]
+    return [f"--max-restarts={spec.policy.backoff}", *nodes, "-m", "trainer", "train", *to_argv(spec.train)]
 
 
-def _environment(spec: JobSpec) -> dict[str, str]:
-    environment = dict(spec.hardware.env)
+def _environment(spec: JobSpec) -> Iterator[Object]:
+    """Ours, then the buckets', then the user's."""
+    variables = {"HOME": "/tmp"} | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
     if spec.nodes > 1:
-        environment |= spec.hardware.multi_node_env
-        environment |= {"PET_NNODES": spec.elastic or str(spec.nodes), "PET_NPROC_PER_NODE": str(spec.per_node)}
-    return environment | _rendezvous(spec)
+        variables |= spec.hardware.multi_node_env
+        variables |= {"PET_NNODES": spec.elastic or str(spec.nodes), "PET_NPROC_PER_NODE": str(spec.per_node)}
+    if spec.adapters:
+        variables |= spec.adapters.env
+    variables |= _rendezvous(spec)
+    user = dict(pair(entry) for entry in spec.pod.env)
+    yield from ({"name": name, "value": value} for name, value in (variables | user).items())
+    yield from bucket.environment(spec)
+    for entry in spec.pod.env_from_secret:
+        name, source = pair(entry)
+        if source:
+            secret, _, key = source.partition(":")
+            yield {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
 def _rendezvous(spec: JobSpec) -> dict[str, str]:
@@ -155,10 +199,13 @@ def _resources(spec: JobSpec) -> Object:
     """Requests and limits; extended resources and huge pages must be equal in both."""
     row = spec.hardware
     both: Object = {"memory": _mebibytes(row.memory_mib * spec.per_node)}
-    if row.hugepages_mib:
-        both["hugepages-2Mi"] = _mebibytes(row.hugepages_mib * spec.per_node)
+    pages_mib = (row.hugepages_mib or 0) * spec.per_node + (spec.adapters.hugepages_mib if spec.adapters else 0)
+    if pages_mib:
+        both["hugepages-2Mi"] = _mebibytes(pages_mib)
     if row.resource:
         both[row.resource] = spec.per_node
+    if spec.adapters:
+        both[EFA_RESOURCE] = spec.efa
     return {"requests": {"cpu": _cores(row.cpu_milli * spec.per_node)} | both, "limits": both}
 
 
@@ -171,17 +218,20 @@ def _mebibytes(mib: int) -> str:
 
 
 def _capabilities(spec: JobSpec) -> Object:
-    added = spec.hardware.capabilities
-    return {"drop": ["ALL"]} | ({"add": list(added)} if added else {})
+    added = [*spec.hardware.capabilities, *(spec.adapters.capabilities if spec.adapters else ())]
+    return {"drop": ["ALL"]} | ({"add": added} if added else {})
 
 
 def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:
     """Each volume of the pod with its mount."""
     shm: Object = {"medium": "Memory", "sizeLimit": _mebibytes(spec.hardware.shm_mib * spec.per_node)}
     yield {"name": "shm", "emptyDir": shm}, {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108 - the pod's own
-    yield {"name": "cache", "emptyDir": {}}, {"name": "cache", "mountPath": CACHE_MOUNT}
-    data = _claim(spec) if is_s3(spec.data) else _directory(spec.data)
-    yield {"name": "data"} | data, {"name": "data", "mountPath": DATA_MOUNT, "readOnly": True}
+    for name, path in (("cache", CACHE_MOUNT), ("tmp", "/tmp")):  # noqa: S108 - as above
+        yield {"name": name, "emptyDir": {}}, {"name": name, "mountPath": path}
+    if not spec.reads_bucket:
+        on_claim = spec.mounts_bucket or spec.s3.claim is not None
+        data = _claim(spec) if on_claim else _directory(spec.data)
+        yield {"name": "data"} | data, {"name": "data", "mountPath": DATA_MOUNT, "readOnly": True}
     if not is_s3(spec.output):
         yield {"name": "output"} | _directory(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
 
@@ -191,62 +241,11 @@ def _directory(path: str) -> Object:
 
 
 def _claim(spec: JobSpec) -> Object:
-    return {"persistentVolumeClaim": {"claimName": _claim_name(spec), "readOnly": True}}
-
-
-def _bucket_volume(spec: JobSpec) -> list[Object]:
-    """The bucket as a volume, and the claim that only this job makes on it; nothing for a directory."""
-    if not is_s3(spec.data):
-        return []
-    bucket, prefix = bucket_and_prefix(spec.data)
-    name = _volume_name(spec)
-    access = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    size = {"storage": "1Gi"}  # must be there, means nothing
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name, "labels": _labels(spec)},
-        "spec": {
-            "capacity": size,
-            **access,
-            "persistentVolumeReclaimPolicy": "Retain",
-            "claimRef": {"namespace": spec.namespace, "name": _claim_name(spec)},
-            # Without allow-other only root may read.
-            "mountOptions": ["allow-other", "read-only", *([f"prefix {prefix}"] if prefix else [])],
-            "csi": {
-                "driver": "s3.csi.aws.com",
-                "volumeHandle": name,
-                "volumeAttributes": {"bucketName": bucket},
-            },
-        },
-    }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": _claim_name(spec), "namespace": spec.namespace, "labels": _labels(spec)},
-        "spec": {**access, "volumeName": name, "resources": {"requests": size}},
-    }
-    return [volume, claim]
-
-
-def _claim_name(spec: JobSpec) -> str:
-    return f"{spec.name}-data"
-
-
-def _volume_name(spec: JobSpec) -> str:
-    """Unique in the cluster; the dot, which neither part can hold, keeps `a-b`/`c` and `a`/`b-c` apart."""
-    name = f"{spec.namespace}.{spec.name}"
-    if len(name) <= VOLUME_NAME_LENGTH:
-        return name
-    return f"{name[: VOLUME_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return {"persistentVolumeClaim": {"claimName": bucket.claim_name(spec), "readOnly": True}}
 
 
 def _labels(spec: JobSpec) -> dict[str, str]:
-    return {
-        "app.kubernetes.io/name": "chexnet",
-        "app.kubernetes.io/instance": spec.name,
-        "app.kubernetes.io/managed-by": "chexnet-launcher",
-    }
+    return labels(spec) | dict(pair(entry) for entry in spec.pod.label)
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # chosen by what PyYAML was built with

@@ -3,14 +3,15 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from launcher.accelerators import ACCELERATORS, Accelerator, AcceleratorName
+from launcher.accelerators import ACCELERATORS, GAUDI, Accelerator, AcceleratorName, Efa, Generation
+from launcher.options import PodOptions, PolicyOptions, S3Options
 from trainer.config import TrainConfig, flag_of, from_argv
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
@@ -19,7 +20,12 @@ DATA_MOUNT: Final = "/data"
 OUTPUT_MOUNT: Final = "/output"
 CACHE_MOUNT: Final = "/cache"
 
-OWNED_FLAGS: Final = frozenset(flag_of(field) for field in ("data", "output", "name", "device", "cache_dir"))
+LABELS: Final = {"app.kubernetes.io/name": "chexnet", "app.kubernetes.io/managed-by": "chexnet-launcher"}
+"""On every object that the launcher makes."""
+
+OWNED_FLAGS: Final = frozenset(
+    flag_of(field) for field in ("data", "output", "name", "device", "cache_dir", "deadline")
+)
 """Trainer flags that the launcher sets itself."""
 
 USUAL_NODE: Final = 8
@@ -47,6 +53,9 @@ class JobSpec:
     accelerator: AcceleratorName
     """What to train on."""
 
+    gaudi_generation: Generation = "2"
+    """Generation of Gaudi: 1 is DL1."""
+
     workers: int = 1
     """Training processes, each with one accelerator."""
 
@@ -56,11 +65,14 @@ class JobSpec:
     elastic: str | None = None
     """MIN:MAX nodes: go on with fewer, down to MIN. MAX is what WORKERS make. Needs `--global-batch-size` after `--`."""
 
+    efa: int | None = None
+    """Elastic Fabric Adapters of each node, for several nodes with Gaudi 1 (DL1) or NVIDIA (p4, p5)."""
+
     image: str
     """Container image with the trainer; there is no default."""
 
-    data: str
-    """Data set: `s3://BUCKET/PREFIX`, or a directory that every node has."""
+    data: Annotated[str, Parameter(required=False)] = ""
+    """Data set: `s3://BUCKET/PREFIX`, or a directory that every node has. Not needed with `--data-pvc`."""
 
     output: str
     """Where runs are kept: `s3://BUCKET/PREFIX`, or a directory that every node has."""
@@ -71,13 +83,21 @@ class JobSpec:
     namespace: Annotated[str, Parameter(name=("--namespace", "-n"))] = "default"
     """Namespace of the job."""
 
+    s3: Annotated[S3Options, Parameter(name="*", group="Buckets")] = field(default_factory=S3Options)
+    pod: Annotated[PodOptions, Parameter(name="*", group="Pods")] = field(default_factory=PodOptions)
+    policy: Annotated[PolicyOptions, Parameter(name="*", group="Queues and limits")] = field(
+        default_factory=PolicyOptions
+    )
+
     train_flags: Annotated[tuple[str, ...], Parameter(negative=(), show=False)] = ()
     """Flags of `python -m trainer train`; on the command line what follows `--`."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         self._check_words()
+        self._check_places()
         self._check_workers()
+        self._check_efa()
         self._check_pod_names()
         self._check_flags()
         self._check_batch()
@@ -85,7 +105,22 @@ class JobSpec:
     @property
     def hardware(self) -> Accelerator:
         """The accelerator's row in the table."""
-        return ACCELERATORS[self.accelerator]
+        return GAUDI[self.gaudi_generation] if self.accelerator == "gaudi" else ACCELERATORS[self.accelerator]
+
+    @property
+    def adapters(self) -> Efa | None:
+        """What its Elastic Fabric Adapters need, None without them."""
+        return self.hardware.efa if self.efa else None
+
+    @property
+    def mounts_bucket(self) -> bool:
+        """Whether the job gets a volume of its own on the data set's bucket."""
+        return is_s3(self.data) and self.s3.claim is None and self.s3.access == "mount"
+
+    @property
+    def reads_bucket(self) -> bool:
+        """Whether the trainer itself downloads the data set."""
+        return is_s3(self.data) and self.s3.claim is None and self.s3.access == "api"
 
     @property
     def per_node(self) -> int:
@@ -114,13 +149,15 @@ class JobSpec:
         Raises: InputError for flags that the trainer does not take.
         """
         owned = {
-            "data": DATA_MOUNT,
+            "data": self.data if self.reads_bucket else DATA_MOUNT,
             "output": self.output if is_s3(self.output) else OUTPUT_MOUNT,
             "name": self.name,
             "device": self.hardware.device,
             "cache_dir": CACHE_MOUNT,
+            "deadline": self.policy.deadline,
         }
-        return from_argv([*(f"{flag_of(field)}={value}" for field, value in owned.items()), *self.train_flags])
+        given = (f"{flag_of(field)}={value}" for field, value in owned.items() if value is not None)
+        return from_argv([*given, *self.train_flags])
 
     def _node_sizes(self) -> Sequence[int]:
         return self.hardware.node_sizes or range(1, USUAL_NODE + 1)
@@ -136,8 +173,35 @@ class JobSpec:
                 f"cannot use `{on_one_line(self.image)}` as an image: it must be ASCII without spaces (from `--image`)",
                 hint="--image REGISTRY/NAME:TAG",
             )
-        for field in ("data", "output"):
-            _check_place(field, getattr(self, field))
+
+    def _check_places(self) -> None:
+        if self.data or self.s3.claim is None:
+            _check_place("data", self.data)
+        _check_place("output", self.output)
+        if self.s3.claim is not None and self.s3.access == "api":
+            raise InputError(
+                "cannot take data from two places: got --data-pvc and --data-access api", hint="leave one of them out"
+            )
+        if self.s3.access == "api" and not is_s3(self.data):
+            raise InputError(
+                f"cannot download `{self.data}`: it is in no bucket (`--data-access api`)",
+                hint="--data s3://BUCKET/PREFIX",
+            )
+
+    def _check_efa(self) -> None:
+        if self.efa is None:
+            return
+        if self.hardware.efa is None or self.nodes == 1:
+            reason = "the job has one node" if self.hardware.efa else f"{self.accelerator} does not use them"
+            raise InputError(
+                f"cannot use --efa {self.efa}: {reason}",
+                hint="leave --efa out; it is for several nodes with Gaudi 1 (--gaudi-generation 1) or NVIDIA",
+            )
+        if not 1 <= self.efa <= self.hardware.efa.most:
+            raise InputError(
+                f"cannot use --efa {self.efa}: it must be 1 to {self.hardware.efa.most}",
+                hint=f"--efa {self.hardware.efa.most}",
+            )
 
     def _check_workers(self) -> None:
         if not 1 <= self.workers <= MAX_WORKERS:
@@ -177,7 +241,7 @@ class JobSpec:
             raise InputError(
                 f"cannot take {', '.join(f'`{flag}`' for flag in owned)} after `--`: "
                 f"the launcher sets {'this' if len(owned) == 1 else 'these'} for the container",
-                hint="--accelerator, --data, --output and --name before `--` decide these",
+                hint="--accelerator, --data, --output, --name and --deadline before `--` decide these",
             )
 
     def _check_batch(self) -> None:
@@ -212,6 +276,11 @@ class JobSpec:
                 f"node{'s' if self.nodes > 1 else ''}",
                 hint=f"--workers {max(int(match[2]), 2) * self.per_node} --workers-per-node {self.per_node}",
             )
+
+
+def labels(spec: JobSpec) -> dict[str, str]:
+    """Labels of every object of the job."""
+    return LABELS | {"app.kubernetes.io/instance": spec.name}
 
 
 def is_s3(place: str) -> bool:

@@ -5,6 +5,7 @@ Where a flag is not given, the preset decides; a preset is a complete recipe.
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, TypeVar
@@ -29,6 +30,8 @@ MIN_CROP_PX: Final = 32
 """The smallest crop a DenseNet-121 takes: it halves the picture five times."""
 
 
+_DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
+
 _RANGE_HINT: Final = "leave the flag out to take its default, or the preset's value"
 
 MOST: Final = {
@@ -50,7 +53,7 @@ class TrainConfig:
     """
 
     data: str
-    """Directory of the data set: NIH, label lists, `labels.csv` or one folder per class."""
+    """Data set, NIH, label lists, `labels.csv` or one folder per class: a directory, or s3://BUCKET/PREFIX, which each node downloads."""
 
     output: str
     """Where runs are kept, a directory or s3://BUCKET/PREFIX; this run's files go to OUTPUT/NAME."""
@@ -93,6 +96,9 @@ class TrainConfig:
 
     max_steps: int | None = None
     """Stop after this many optimiser steps, whatever `--epochs` says; a later start without it goes on."""
+
+    deadline: str | None = None
+    """End so long after the run first started, `90m` or `8h`; a checkpoint is kept, and a longer deadline goes on from it."""
 
     log_every_steps: int = 20
     """Read the loss from the device, and log, every so many steps."""
@@ -144,6 +150,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.deadline is not None:
+            parse_duration(self.deadline, "--deadline")
         self._check_places()
         self._check_batch()
         self._check_sizes()
@@ -162,11 +170,12 @@ class TrainConfig:
                 hint="--cache-dir DIRECTORY",
             )
 
-        if "://" in self.output and self.cache_dir is None:
-            raise InputError(
-                f"cannot keep decoded images in `{self.output}`: they need a directory (from `--output`)",
-                hint="--cache-dir DIRECTORY",
-            )
+        for flag in ("data", "output"):
+            if "://" in getattr(self, flag) and self.cache_dir is None:
+                raise InputError(
+                    f"cannot keep images in `{getattr(self, flag)}`: they need a directory (from `{flag_of(flag)}`)",
+                    hint="--cache-dir DIRECTORY",
+                )
 
     def _check_batch(self) -> None:
         if self.batch_size is not None and self.global_batch_size is not None:
@@ -292,6 +301,20 @@ def apply_preset(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
         argument = by_field[field]
         if not argument.tokens:
             argument.append(Token(keyword=flag_of(field), value=str(value), source=f"preset {name}"))
+
+
+def parse_duration(text: str, flag: str) -> int:
+    """Seconds of a duration such as `90s`, `90m`, `8h` or `2d`.
+
+    Raises: InputError.
+    """
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise InputError(
+            f"cannot use `{on_one_line(text)}` as a duration: it is a number and s, m, h or d (from `{flag}`)",
+            hint=f"{flag} 8h",
+        )
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 def flag_of(field: str) -> str:

@@ -1,0 +1,226 @@
+"""Groups of a job's options, each checked by itself; no Kubernetes types."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from cyclopts import Parameter
+
+from launcher.overlay import Overlay, read_overlay
+from trainer.config import parse_duration
+from trainer.errors import InputError, on_one_line
+
+Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+"""A flag that can be given several times."""
+
+OWN_PREFIXES: Final = ("training.kubeflow.org/", "app.kubernetes.io/", "sidecar.istio.io/", "kueue.x-k8s.io/")
+"""Labels that the launcher, or those who read its jobs, rely on."""
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_SECRETIVE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVATE|API_?KEY", re.IGNORECASE)
+_OURS = re.compile(r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$")
+_URL = re.compile(r"https?://[^\s/@]+(:\d+)?/?", re.ASCII)
+_EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Options:
+    """How pods reach buckets."""
+
+    endpoint: Annotated[str | None, Parameter(name="--s3-endpoint")] = None
+    """URL of the S3 server; AWS unless given."""
+
+    region: Annotated[str | None, Parameter(name="--s3-region")] = None
+    """Region of the buckets."""
+
+    secret: Annotated[str | None, Parameter(name="--s3-secret")] = None
+    """Secret of the namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; without one, the service account's role is used."""
+
+    access: Annotated[Literal["mount", "api"], Parameter(name="--data-access")] = "mount"
+    """`mount` the bucket read-only by a CSI driver, or download it through the S3 `api` into each node's cache."""
+
+    claim: Annotated[str | None, Parameter(name="--data-pvc")] = None
+    """Claim that exists and holds the data set; then no volume is made."""
+
+    csi_driver: Annotated[Literal["s3.csi.aws.com", "s3.csi.scality.com"], Parameter(name="--csi-driver")] = (
+        "s3.csi.aws.com"
+    )
+    """The Mountpoint S3 driver of the cluster."""
+
+    csi_secret: Annotated[str | None, Parameter(name="--csi-secret")] = None
+    """Secret with `key_id` and `access_key` for the Scality driver; that of `--s3-secret` unless given."""
+
+    def __post_init__(self) -> None:
+        _check_names({"--s3-secret": self.secret, "--data-pvc": self.claim, "--csi-secret": self.csi_secret})
+        if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
+            raise InputError(
+                f"cannot use `{on_one_line(self.endpoint)}` as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
+                hint="--s3-endpoint https://s3.example.org",
+            )
+        if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
+            raise InputError(
+                f"cannot use `{on_one_line(self.region)}` as a region: it holds a-z, 0-9 and `-` (from `--s3-region`)",
+                hint="--s3-region us-east-1",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodOptions:
+    """What the pods of a job get besides what every job has."""
+
+    service_account: str | None = None
+    """Service account of the pods."""
+
+    image_pull_secret: Names = ()
+    """Secret for the image's registry; as often as needed."""
+
+    env: Names = ()
+    """NAME=VALUE for the container; as often as needed. Not for secrets."""
+
+    env_from_secret: Names = ()
+    """NAME=SECRET:KEY, a variable from a Secret, or SECRET for all its keys; as often as needed."""
+
+    node_selector: Names = ()
+    """KEY=VALUE that a node must have as a label; as often as needed."""
+
+    toleration: Names = ()
+    """KEY[=VALUE][:EFFECT], a taint that the pods tolerate; as often as needed."""
+
+    label: Names = ()
+    """KEY=VALUE for the job and its pods; as often as needed."""
+
+    overlay: Annotated[Overlay | None, Parameter(converter=read_overlay, n_tokens=1, accepts_keys=False)] = None
+    """YAML file with a patch of the pod template, merged last as `kubectl patch` does; for what has no flag."""
+
+    def __post_init__(self) -> None:
+        _check_names({"--service-account": self.service_account})
+        for secret in self.image_pull_secret:
+            _check_names({"--image-pull-secret": secret})
+        for entry in self.env:
+            _check_variable(entry)
+        for entry in self.env_from_secret:
+            _check_from_secret(entry)
+        for entry in self.node_selector:
+            _check_label(entry, "--node-selector", reserved=())
+        for entry in self.label:
+            _check_label(entry, "--label", reserved=OWN_PREFIXES)
+        for entry in self.toleration:
+            toleration_parts(entry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyOptions:
+    """When a job may start, and how long it may last."""
+
+    queue: str | None = None
+    """Kueue's LocalQueue that admits the job."""
+
+    volcano_queue: str | None = None
+    """Volcano's queue; the operator must run with `--gang-scheduler-name=volcano`."""
+
+    priority_class: str | None = None
+    """PriorityClass of the pods."""
+
+    ttl: str | None = None
+    """Remove the job so long after it has succeeded: `1h`, `2d`. The operator never removes one that has failed."""
+
+    backoff: Annotated[int, Parameter(show_default=True)] = 3
+    """How often workers that crashed are started again before the job has failed."""
+
+    deadline: str | None = None
+    """End the run so long after its first start: `90m`, `8h`. It keeps its checkpoints; waiting counts."""
+
+    def __post_init__(self) -> None:
+        _check_names(
+            {"--queue": self.queue, "--volcano-queue": self.volcano_queue, "--priority-class": self.priority_class}
+        )
+        for flag, text in {"--ttl": self.ttl, "--deadline": self.deadline}.items():
+            if text is not None:
+                parse_duration(text, flag)
+        if not 0 <= self.backoff <= 100:
+            raise InputError(f"cannot use --backoff {self.backoff}: it must be 0 to 100", hint="--backoff 3")
+        if self.queue and self.volcano_queue:
+            raise InputError(
+                "cannot queue a job twice: both --queue and --volcano-queue are given", hint="leave one out"
+            )
+
+
+def pair(entry: str) -> tuple[str, str]:
+    """KEY and VALUE of `KEY=VALUE`."""
+    key, _, value = entry.partition("=")
+    return key, value
+
+
+def toleration_parts(entry: str) -> tuple[str, str | None, str | None]:
+    """Key, value and effect of a toleration; None where it is any. Raises: InputError."""
+    rest, colon, effect = entry.partition(":")
+    key, equals, value = rest.partition("=")
+    if not _LABEL_KEY.fullmatch(key) or (colon and effect not in _EFFECTS) or not _LABEL_VALUE.fullmatch(value):
+        raise InputError(
+            f"cannot use `{on_one_line(entry)}` as a toleration: it is KEY[=VALUE][:EFFECT], EFFECT one of "
+            f"{', '.join(_EFFECTS)} (from `--toleration`)",
+            hint="--toleration nvidia.com/gpu:NoSchedule",
+        )
+    return key, value if equals else None, effect or None
+
+
+def _check_names(given: dict[str, str | None]) -> None:
+    for flag, name in given.items():
+        if name is not None and not _OBJECT_NAME.fullmatch(name):
+            raise InputError(
+                f"cannot use `{on_one_line(name)}` as a name: it holds a-z, 0-9, `-` and `.` (from `{flag}`)",
+                hint=f"{flag} NAME",
+            )
+
+
+def _check_variable(entry: str) -> None:
+    name, equals, _ = entry.partition("=")
+    if not equals or not _VARIABLE.fullmatch(name):
+        raise InputError(
+            f"cannot use `{on_one_line(name)}` as a variable: it is no NAME=VALUE (from `--env`)",
+            hint="--env NAME=VALUE",
+        )
+    if _SECRETIVE.search(name):
+        raise InputError(
+            f"cannot put `{name}` into a manifest, where everybody reads it: its name says that it is a secret (from `--env`)",
+            hint=f"--env-from-secret {name}=SECRET:KEY",
+        )
+    _check_not_ours(name, "--env")
+
+
+def _check_from_secret(entry: str) -> None:
+    name, equals, source = entry.partition("=")
+    secret, colon, key = (source if equals else name).partition(":")
+    good = _VARIABLE.fullmatch(name) and colon and key if equals else not colon
+    if not good or not _OBJECT_NAME.fullmatch(secret) or not re.fullmatch(r"[-._A-Za-z0-9]*", key):
+        raise InputError(
+            f"cannot use `{on_one_line(entry)}`: it is neither NAME=SECRET:KEY nor SECRET (from `--env-from-secret`)",
+            hint="--env-from-secret NAME=SECRET:KEY",
+        )
+    if equals:
+        _check_not_ours(name, "--env-from-secret")
+
+
+def _check_not_ours(name: str, flag: str) -> None:
+    if _OURS.match(name):
+        raise InputError(
+            f"cannot set `{name}`: the launcher, the operator or torchrun sets it (from `{flag}`)",
+            hint="--s3-endpoint and --s3-region say where buckets are",
+        )
+
+
+def _check_label(entry: str, flag: str, *, reserved: Sequence[str]) -> None:
+    key, equals, value = entry.partition("=")
+    if not equals or not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+        raise InputError(
+            f"cannot use `{on_one_line(entry)}` as a label: it is no KEY=VALUE (from `{flag}`)",
+            hint=f"{flag} team=radiology",
+        )
+    if key.startswith(tuple(reserved)):
+        raise InputError(
+            f"cannot set the label `{key}`: it is not yours (from `{flag}`)", hint=f"{flag} team=radiology"
+        )
