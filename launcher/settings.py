@@ -1,19 +1,20 @@
-"""Where a job's settings come from: flag > `--set` > `-f` > default.
+"""Where settings come from: flag > `--set` > `-f` > `LAUNCHER_*` > the project's file > the user's file > default.
 
-Keys are the flags' names in snake_case, which are the fields of `JobSpec`. The parser calls `apply_settings` between
-reading flags and converting them; what a file says is then converted and checked like a flag.
+Keys are the flags' names in snake_case. The parser calls `apply_settings` between reading flags and converting them; what a
+file says is then converted and checked like a flag.
 """
 
 import dataclasses
 import difflib
-import secrets
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_type_hints
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
+from launcher.accelerators import ACCELERATORS, GAUDI
 from launcher.spec import JobSpec
 from trainer.config import flag_of
 from trainer.errors import InputError
@@ -31,8 +32,41 @@ EXAMPLES: Final = {
     "output": "s3://BUCKET/PREFIX",
 }
 
-_KEYS: Final = tuple(field.name for field in dataclasses.fields(JobSpec))
-_LISTS: Final = frozenset(field.name for field in dataclasses.fields(JobSpec) if field.default == ())
+PROJECT_FILE: Final = "launcher.yaml"
+"""In the current directory."""
+
+USER_FILE: Final = "chexnet-launcher/settings.yaml"
+"""Below XDG_CONFIG_HOME, or ~/.config."""
+
+VARIABLE_PREFIX: Final = "LAUNCHER_"
+
+
+def _group(field: "dataclasses.Field[object]") -> type | None:
+    """The class of a group of options, None for an option."""
+    factory: object = field.default_factory
+    return factory if isinstance(factory, type) else None
+
+
+def _settings_of(owner: type) -> Iterator[tuple[str, bool]]:
+    """Each key that sets a field of `owner`, and whether it takes a list; groups of options are looked into."""
+    hints = get_type_hints(owner, include_extras=True)
+    for field in dataclasses.fields(owner):
+        parameter = next(
+            (each for each in getattr(hints[field.name], "__metadata__", ()) if isinstance(each, Parameter)), None
+        )
+        group = _group(field)
+        if group:
+            yield from _settings_of(group)
+        else:
+            name = next(iter(parameter.name), "") if parameter and parameter.name else flag_of(field.name)
+            yield name.removeprefix("--").replace("-", "_"), field.default == ()
+
+
+IS_LIST: Final = dict(_settings_of(JobSpec))
+"""All settings; whether each takes a list."""
+
+_KEYS: Final = tuple(IS_LIST)
+_LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
 _HOW: Final = "settings are YAML, `workers: 8` or `train_flags: [--epochs, 3]`"
 
 _ABSENT: Final = frozenset({"", "~", "null"})
@@ -56,23 +90,77 @@ class Settings:
     origin: str
     values: Mapping[str, tuple[str, ...]]
 
+    def origin_of(self, key: str) -> str:
+        """Where the value of one key comes from."""
+        return f"{VARIABLE_PREFIX}{key.upper()}" if self.origin == f"{VARIABLE_PREFIX}*" else self.origin
+
 
 def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
     """Fill the flags that were not given; cyclopts calls this for every command.
 
     Raises: InputError for settings that can't be read, unknown keys and required flags that nothing gives.
     """
-    flags = {argument.field_info.name: argument for argument in arguments}
-    if "accelerator" not in flags:
+    flags = {_key(argument): argument for argument in arguments}
+    if not flags.keys() & {"accelerator", "namespace"}:
         return
     for settings in _sources(flags):
         _fill(flags, settings)
-    _fill(flags, Settings("a made-up name", {"name": (f"chexnet-{secrets.token_hex(NAME_BYTES)}",)}))
+    if "accelerator" not in flags:
+        return
+    _fill(flags, Settings("a made-up name", {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)}))
     if "local" in flags and flags["local"].tokens:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
         flags[field].tokens[:] = [token.evolve(value=_absolute(token.value)) for token in flags[field].tokens]
     _check_required(flags)
+
+
+def standing() -> list[Settings]:
+    """What does not stand on the command line, the strongest first: the environment, the project's file, the user's.
+
+    Raises: InputError.
+    """
+    files = [path for path in (Path(PROJECT_FILE), user_file()) if path.is_file()]
+    return [read_environment(os.environ), *(read_file(path) for path in files)]
+
+
+def user_file() -> Path:
+    """Where the user's settings lie."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / USER_FILE
+
+
+def effective() -> list[tuple[str, str, str]]:
+    """Each setting that has a value without flags: key, value, and where it comes from.
+
+    Raises: InputError.
+    """
+    rows: dict[str, tuple[str, str, str]] = {}
+    for settings in reversed(standing()):
+        rows |= {key: (key, ", ".join(texts), settings.origin_of(key)) for key, texts in settings.values.items()}
+    defaults = {
+        key: (key, str(value), "default")
+        for key, value in _defaults(JobSpec)
+        if value not in {None, (), "", dataclasses.MISSING}
+    }
+    return [(defaults | rows)[key] for key in _KEYS if key in defaults | rows]
+
+
+def _defaults(owner: type) -> Iterator[tuple[str, object]]:
+    values: list[object] = []
+    for field in dataclasses.fields(owner):
+        group = _group(field)
+        values += [value for _, value in _defaults(group)] if group else [field.default]
+    yield from zip((key for key, _ in _settings_of(owner)), values, strict=True)
+
+
+def read_environment(environment: Mapping[str, str]) -> Settings:
+    """The settings in `LAUNCHER_*` variables; values are YAML as in `--set`.
+
+    Raises: InputError.
+    """
+    texts = {name: text for name, text in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    values = {name.removeprefix(VARIABLE_PREFIX).lower(): _parse(text, f"`{name}`") for name, text in texts.items()}
+    return _settings(f"{VARIABLE_PREFIX}*", values)
 
 
 def read_file(path: Path) -> Settings:
@@ -107,8 +195,17 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
 
 def _sources(flags: Mapping[str, Argument]) -> list[Settings]:
     """What the user gave besides flags, the strongest first."""
-    assigned = read_assignments(token.value for token in flags["assignments"].tokens)
-    return [assigned, *(read_file(Path(token.value)) for token in flags["file"].tokens)]
+    given = []
+    if "set" in flags:
+        given.append(read_assignments(token.value for token in flags["set"].tokens))
+        given += [read_file(Path(token.value)) for token in flags["file"].tokens]
+    return [*given, *standing()]
+
+
+def _key(argument: Argument) -> str:
+    """The setting's key: the flag's long name in snake_case."""
+    name = next((name for name in argument.names if name.startswith("--")), argument.names[0])
+    return name.removeprefix("--").replace("-", "_")
 
 
 def _parse(text: str, origin: str) -> object:
@@ -144,10 +241,10 @@ def _texts(key: str, value: object, origin: str) -> tuple[str, ...]:
 
 def _fill(flags: Mapping[str, Argument], settings: Settings) -> None:
     for key, texts in settings.values.items():
-        argument = flags[key]
-        if not argument.tokens:
+        argument = flags.get(key)
+        if argument is not None and not argument.tokens:
             for index, text in enumerate(texts):
-                argument.append(Token(keyword=flag_of(key), value=text, source=settings.origin, index=index))
+                argument.append(Token(keyword=flag_of(key), value=text, source=settings.origin_of(key), index=index))
 
 
 def _absolute(place: str) -> str:
@@ -156,9 +253,19 @@ def _absolute(place: str) -> str:
 
 
 def _check_required(flags: Mapping[str, Argument]) -> None:
-    missing = [key for key in EXAMPLES if not flags[key].tokens]
+    instead = {"data": "data_pvc"}
+    missing = [key for key in EXAMPLES if not flags[key].tokens and not (key in instead and flags[instead[key]].tokens)]
     if missing:
         raise InputError(
             f"cannot make a job: {', '.join(f'`{flag_of(key)}`' for key in missing)} not given",
-            hint=f"{' '.join(f'{flag_of(key)} {EXAMPLES[key]}' for key in missing)}, or `key: value` in a file and `-f FILE`",
+            hint=f"{' '.join(f'{flag_of(key)} {EXAMPLES[key]}' for key in missing)}, or lines `key: value` in {PROJECT_FILE} "
+            f"(`launcher init` writes it){_image_hint(flags) if 'image' in missing else ''}",
         )
+
+
+def _image_hint(flags: Mapping[str, Argument]) -> str:
+    """How to come by an image for the accelerator, where one is known."""
+    chosen = {key: flags[key].tokens[-1].value for key in ("accelerator", "gaudi_generation") if flags[key].tokens}
+    name, generation = chosen.get("accelerator"), chosen.get("gaudi_generation", "2")
+    row = GAUDI.get(generation) if name == "gaudi" else ACCELERATORS.get(name)  # type: ignore[call-overload]  # any text is asked for
+    return f"; for an image {row.image}" if row else ""
