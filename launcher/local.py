@@ -23,7 +23,8 @@ from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 
-TRY_AGAIN: Final = TryAgainError.exit_code
+TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
+"""Exit codes of pods that a later start may carry on."""
 
 SETTLE_S: Final = 5.0
 """How long the other pods have to notice by themselves that one has failed."""
@@ -283,11 +284,11 @@ def _wait_until(claim: Callable[[], bool], limit_s: float = float("inf")) -> Non
 
 def _check_outcome(codes: Mapping[str, int]) -> None:
     """The job's end by its pods' exit codes; of several failures one that would come again counts."""
-    failed = sorted(((name, code) for name, code in codes.items() if code), key=lambda pod: pod[1] == TRY_AGAIN)
+    failed = sorted(((name, code) for name, code in codes.items() if code), key=lambda pod: pod[1] in TRY_AGAIN)
     if not failed:
         return
     name, code = failed[0]
-    if code == TRY_AGAIN:
+    if code in TRY_AGAIN:
         raise TryAgainError(
             f"the job was stopped: pod `{name}` left with exit code {code}",
             hint=_GO_ON,

@@ -114,11 +114,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    """Parse, then act; flags are the same for all workers, so only the first says what is wrong with them."""
+    """Parse, then act; flags are the same for all workers, so the first of each node says what is wrong with them."""
     try:
         command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
     except (CycloptsError, InputError) as problem:
-        if not read_world().is_primary:
+        if not read_world().is_first_on_node:
             raise PeerError(InputError.exit_code) from problem
         if isinstance(problem, InputError):
             raise
@@ -128,7 +128,10 @@ def _run(argv: list[str]) -> None:
 
 def _exit_code(problem: BaseException) -> int:
     if isinstance(problem, PeerError):
-        await_verdict(problem.exit_code)
+        if problem.on_this_node:
+            await_verdict(problem.exit_code)
+        else:
+            give_verdict(Verdict(_worker().rank, problem.exit_code, told=False))
         return problem.exit_code
     code = InterruptedByUser.exit_code if isinstance(problem, KeyboardInterrupt) else 1
     if isinstance(problem, KnownError):

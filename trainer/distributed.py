@@ -84,7 +84,7 @@ class Gang:
             return result  # type: ignore[return-value]  # act() has returned where no rank had a problem
         if problem is not None and first == self.world.rank:
             raise problem
-        raise PeerError(codes[first])
+        raise PeerError(codes[first], on_this_node=first in self.world.node_ranks)
 
     def on_primary(self, act: Callable[[], T]) -> T:
         """What `act` returned on rank 0, as JSON, on all ranks.

@@ -80,11 +80,15 @@ class TimeLimitError(KnownError):
 
 
 class PeerError(KnownError):
-    """Another worker failed and says why; this one leaves with the same exit code, silently."""
+    """Another worker failed and says why; this one leaves with the same exit code, silently.
 
-    def __init__(self, exit_code: int) -> None:
+    `on_this_node` says whether that worker's first process is this one's too.
+    """
+
+    def __init__(self, exit_code: int, *, on_this_node: bool = True) -> None:
         super().__init__("a peer failed")
         self.exit_code = exit_code
+        self.on_this_node = on_this_node
 
 
 class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the program

@@ -1,11 +1,13 @@
-"""`python -m trainer.gang`: torchrun for our jobs, with a readable end.
+"""`python -m trainer.gang`: torchrun for our jobs, the first process of a pod, whose exit code says what is to become of the job.
 
-Takes torchrun's flags and environment and runs it in this process, so that signals reach it. When a worker fails it
-leaves with that worker's own exit code, which torchrun turns into 1, and one line in place of torchrun's traceback.
+Takes torchrun's flags and environment and runs it in this process, so that signals reach it. It leaves with the failed
+worker's own exit code, which torchrun turns into 1, and one line in place of torchrun's traceback.
 
 torchrun starts all workers again after any failure. A worker that fails for good (bad input, a job that can't go on)
-leaves its rank and exit code in the file that TRAINER_VERDICT names; workers that are started again see it and leave at
-once, so that a permanent error is met once.
+leaves its rank and exit code in the file that TRAINER_VERDICT names, and the gang ends at once: a permanent error is met
+once. When torchrun itself gives up for a reason that passes (the node that kept the rendezvous is gone), it is started again
+in this same process. The training operator takes codes below 128 for the end of the job, and makes a pod anew that left with
+another (docs/decisions/0009).
 """
 
 import logging
@@ -13,29 +15,50 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
-from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, TimeLimitError, TryAgainError
 
 VERDICT: Final = "TRAINER_VERDICT"
 
-PERMANENT: Final = frozenset({InputError.exit_code, JobFailedError.exit_code})
+PERMANENT: Final = frozenset({InputError.exit_code, JobFailedError.exit_code, TimeLimitError.exit_code})
 """Exit codes that no repetition changes."""
 
 TELLING_S: Final = 20.0
 """How long silent workers wait for the one that tells: starting an interpreter and importing torch on a busy machine."""
 
 
+COMES_BACK: Final = 128 + signal.SIGTERM
+"""Exit code of a gang that was told to stop: whoever stops a pod from outside wants it back later."""
+
+WATCH_S: Final = 0.2
+END_S: Final = 1.0
+"""From a verdict to the end of the gang: silent peers have noticed then."""
+
+LINGER_S: Final = 5.0
+"""So much later than the teller's node leave the others: the operator ends all pods with the first, and their logs are lost."""
+
+STARTS: Final = "TRAINER_GANG_STARTS"
+MOST_STARTS: Final = 4
+"""How often torchrun is started in one container for reasons that pass."""
+
+LONG_S: Final = 600.0
+"""A torchrun that ran so long had got somewhere, and the count begins anew."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Which worker has failed for good, and how."""
+    """Which worker has failed for good, and how; `told` says whether on this node somebody has said why."""
 
     rank: int
     exit_code: int
+    told: bool = True
 
 
 def give_verdict(verdict: Verdict) -> None:
@@ -43,7 +66,9 @@ def give_verdict(verdict: Verdict) -> None:
     path = os.environ.get(VERDICT)
     if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
         with suppress(OSError):  # then the error is met again
-            Path(path).write_text(f"{verdict.rank} {verdict.exit_code}", encoding="ascii")
+            partial = Path(f"{path}.{os.getpid()}")
+            partial.write_text(f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}", encoding="ascii")
+            partial.replace(path)
 
 
 def await_verdict(exit_code: int) -> None:
@@ -60,14 +85,26 @@ def await_verdict(exit_code: int) -> None:
 def earlier_verdict() -> Verdict | None:
     """What this gang has failed of for good before, None when it has not."""
     try:
-        rank, exit_code = Path(os.environ[VERDICT]).read_text(encoding="ascii").split()
-        return Verdict(int(rank), int(exit_code))
+        rank, exit_code, told = map(int, Path(os.environ[VERDICT]).read_text(encoding="ascii").split())
+        return Verdict(rank, exit_code, bool(told))
     except (KeyError, OSError, ValueError):
         return None
 
 
 def main(argv: list[str]) -> int:
-    """Run torchrun; the exit code of the first worker that failed, 0 when none did."""
+    """Run torchrun, again where that may help; the exit code of the first worker that failed, 0 when none did."""
+    started_s = time.monotonic()
+    code = _run(argv)
+    if code != TryAgainError.exit_code:
+        return code
+    starts = 1 if time.monotonic() - started_s > LONG_S else int(os.environ.get(STARTS, "1"))
+    if starts >= MOST_STARTS:
+        return code
+    sys.stderr.write(f"starting the workers again ({starts} of {MOST_STARTS - 1})\n")
+    return _start_again(argv, starts + 1)
+
+
+def _run(argv: list[str]) -> int:
     # torch takes seconds to load; workers need only the verdict from this module
     from torch.distributed import DistError  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
@@ -78,26 +115,65 @@ def main(argv: list[str]) -> int:
     logging.disable(logging.ERROR)  # torchrun says at length what we say in a line
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
-    with tempfile.TemporaryDirectory(prefix="gang-") as folder:
-        os.environ[VERDICT] = str(Path(folder) / "verdict")
+    with tempfile.TemporaryDirectory(prefix="gang-") as folder, _verdict_watched(Path(folder) / "verdict"):
         try:
             run(arguments)
         except ChildFailedError as failure:
             rank, first = failure.get_first_failure()
             return _failed(earlier_verdict() or Verdict(rank, first.exitcode))
-        except SignalException as stop:  # whoever stops a pod from outside wants it back later
-            sys.stderr.write(f"stopped by {stop.sigval.name}\n")
-            return InterruptedByUser.exit_code if stop.sigval == signal.SIGINT else TryAgainError.exit_code
+        except SignalException as stop:
+            verdict = earlier_verdict()
+            return _failed(verdict) if verdict else _stopped(stop.sigval)
         except (DistError, RendezvousError) as problem:
             sys.stderr.write(f"error: cannot bring the workers together: {' '.join(str(problem).split())}\n")
             return TryAgainError.exit_code
     return 0
 
 
+@contextmanager
+def _verdict_watched(path: Path) -> Iterator[None]:
+    """End the gang soon after a verdict: torchrun would start its workers again, to meet the same error."""
+    os.environ[VERDICT] = str(path)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_S):
+            if earlier_verdict() is not None:
+                if not over.wait(END_S):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _start_again(argv: list[str], starts: int) -> NoReturn:
+    """Become a new gang in this process; nothing of the old one may hold the rendezvous' port."""
+    time.sleep(1.0)
+    os.environ[STARTS] = str(starts)
+    sys.stderr.flush()
+    os.closerange(3, min(65536, os.sysconf("SC_OPEN_MAX")))
+    os.execv(sys.executable, [sys.executable, "-m", "trainer.gang", *argv])  # noqa: S606 - ourselves
+
+
+def _stopped(sigval: signal.Signals) -> int:
+    sys.stderr.write(f"stopped by {sigval.name}\n")
+    return InterruptedByUser.exit_code if sigval == signal.SIGINT else COMES_BACK
+
+
 def _failed(verdict: Verdict) -> int:
+    """Say which worker failed, and how; the code to leave with, which a repetition would not change unless it is 75."""
+    if not verdict.told:
+        time.sleep(LINGER_S)
+        return verdict.exit_code
     code = verdict.exit_code
     sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
-    return code if code > 0 else 128 - code
+    return code if 0 < code < 128 else JobFailedError.exit_code
 
 
 def _threads(workers: str) -> int:
@@ -106,7 +182,12 @@ def _threads(workers: str) -> int:
 
 
 def _named(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code}" + {
+        signal.SIGKILL: " (killed, as for want of memory)",
+        signal.SIGBUS: " (bus error, as when /dev/shm is full)",
+    }.get(signal.Signals(-code), "")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Names of things in a run's prefix: build and parse; pure strings.
 
-<output>/<run>/run.json
+<output>/<run>/run.json  starts.json
 <output>/<run>/checkpoints/step-00000500/state.pt
 <output>/<run>/checkpoints/step-00000500/manifest.json
 <output>/<run>/split.csv.gz  metrics.jsonl  results.json
@@ -13,6 +13,7 @@ from typing import Final
 from trainer.errors import InputError, on_one_line
 
 RUN: Final = "run.json"
+STARTS: Final = "starts.json"
 SPLIT: Final = "split.csv.gz"
 METRICS: Final = "metrics.jsonl"
 RESULTS: Final = "results.json"

@@ -27,6 +27,7 @@ FREE_TO_CHANGE: Final = frozenset(
             "cache_dir",
             "resume",
             "max_steps",
+            "deadline",
             "log_every_steps",
             "preset",
             "device",

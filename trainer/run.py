@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import devices, record
+from trainer import devices, record, starts
 from trainer.checkpoint import Manifest, committed
 from trainer.config import TrainConfig
 from trainer.console import Reporter
@@ -58,6 +58,8 @@ class Run:
     """What to start from; on the primary only."""
     newest: Manifest | None
     """The checkpoint to go on from."""
+    ends_at_s: float
+    """When the deadline is, in seconds of Unix time; infinite without one."""
 
     @property
     def global_batch(self) -> int:
@@ -101,6 +103,9 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
         gang.on_primary(lambda: held.enter_context(storage.claim()))
         identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
         newest = gang.on_primary(lambda: _newest(storage, config, identity))
+        begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, world))
+        if world.is_primary:
+            held.enter_context(starts.noted(storage, begun))
         weights = gang.together(lambda: None if newest or not world.is_primary else _first_weights(config))
         pack = _decoded(config, source, gang, say)
         skipped = gang.together(lambda: _skipped(config, pack))
@@ -135,15 +140,16 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
             labels_NK=torch.from_numpy(source.table.labels_NK.astype(np.float32)).to(on),
             first_weights=weights,
             newest=Manifest(**newest) if newest else None,
+            ends_at_s=starts.ends_at_s(config, begun),
         )
 
 
 def _device(config: TrainConfig, world: World) -> Device:
-    """The device, before there is a gang to agree in: it is missing on all workers alike, so the first tells."""
+    """The device, before there is a gang to agree in: it is missing on all workers alike, so the first of a node tells."""
     try:
         return devices.find(config.device)
     except KnownError as problem:
-        if world.is_primary:
+        if world.is_first_on_node:
             raise
         raise PeerError(problem.exit_code) from problem
 

@@ -29,6 +29,7 @@ from trainer.layout import METRICS, RESULTS, predictions_key, state_key
 from trainer.model import StateDict, finding_loss
 from trainer.run import Run, opened
 from trainer.schedule import Plateau, rate_factor
+from trainer.starts import deadline_over
 from trainer.storage import AbsentError, Storage
 from trainer.world import World
 
@@ -123,7 +124,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     batches = batches[: run.last_step - training.step]
     meter = _Meter(run)
     loss_sum = torch.zeros((), device=run.on)
-    words = ""
+    words, number = "", 0
     training.network.train()
     for number, batch in enumerate(run.loader.batches(batches), start=1):
         _set_rate(run, training)
@@ -136,8 +137,10 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
             words = (
                 f"epoch {epoch + 1}/{config.epochs} loss {result.loss.item():.4f} {meter.images_per_s():.1f} images/s"
             )
+            if run.gang.on_primary(lambda: time.time() >= run.ends_at_s):
+                break
         advance(1, words)
-    mean_loss = run.gang.mean(loss_sum.cpu()[None] / len(batches))
+    mean_loss = run.gang.mean(loss_sum.cpu()[None] / number)
     return EpochResult(float(mean_loss), meter.images_per_s(), meter.data_wait_share())
 
 
@@ -215,6 +218,12 @@ def fit(run: Run, training: Training) -> None:
                 training.plateau = training.plateau.after_epoch(scores.loss)
             save(run, training, scores)
             run.gang.on_primary(lambda: _log_epoch(run, training.step, result, scores))  # noqa: B023 - called at once
+            run.gang.on_primary(lambda: _check_deadline(run, training.step))
+
+
+def _check_deadline(run: Run, step: int) -> None:
+    if step < run.last_step and time.time() >= run.ends_at_s:
+        raise deadline_over(run.config, step)
 
 
 def _average_buffers(run: Run, training: Training) -> None:

@@ -15,6 +15,8 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    in_pod: bool = False
+    """Whether Kubernetes started this, which starts again what ends."""
 
     @property
     def is_primary(self) -> bool:
@@ -26,6 +28,12 @@ class World:
         """Whether this worker prepares what its node's workers share."""
         return self.local_rank == 0
 
+    @property
+    def node_ranks(self) -> range:
+        """Ranks of this node's workers. Source: torchrun numbers a node's workers one after the other."""
+        first = self.rank - self.local_rank
+        return range(first, first + self.local_size)
+
 
 def read_world(environment: Mapping[str, str] = os.environ) -> World:
     """The world that torchrun describes; a single worker where it did not start us.
@@ -36,9 +44,10 @@ def read_world(environment: Mapping[str, str] = os.environ) -> World:
         return World()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
-        return World(*(int(environment[name]) for name in names))
+        rank, size, local_rank, local_size = (int(environment[name]) for name in names)
     except (KeyError, ValueError) as problem:
         raise InputError(
             f"cannot tell the workers apart: {problem} of {', '.join(names)} (from the environment)",
             hint="start workers with torchrun, or plain `python -m trainer train` for one",
         ) from problem
+    return World(rank, size, local_rank, local_size, in_pod="KUBERNETES_SERVICE_HOST" in environment)
