@@ -13,6 +13,7 @@ import yaml
 
 from launcher import bucket
 from launcher.accelerators import EFA_RESOURCE
+from launcher.keys import settings_of
 from launcher.options import pair, toleration_parts
 from launcher.overlay import merged
 from launcher.resources import Object
@@ -21,6 +22,9 @@ from trainer.config import parse_duration, to_argv
 
 CONTAINER: Final = "pytorch"
 """The container's name. Source: the operator's webhook refuses any other."""
+
+SETTINGS: Final = "chexnet-launcher/settings"
+"""Annotation of the job with the settings that it was made from, as JSON; `clone` reads it."""
 
 PORT_NAME: Final = "pytorchjob-port"
 PORT: Final = 23456
@@ -68,7 +72,12 @@ def _job(spec: JobSpec) -> Object:
     return {
         "apiVersion": "kubeflow.org/v1",
         "kind": "PyTorchJob",
-        "metadata": {"name": spec.name, "namespace": spec.namespace, "labels": _labels(spec) | queue},
+        "metadata": {
+            "name": spec.name,
+            "namespace": spec.namespace,
+            "labels": _labels(spec) | queue,
+            "annotations": {SETTINGS: json.dumps(settings_of(spec), sort_keys=True)},
+        },
         "spec": {
             "nprocPerNode": str(spec.per_node),
             "runPolicy": _run_policy(spec),

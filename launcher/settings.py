@@ -4,18 +4,17 @@ Keys are the flags' names in snake_case. The parser calls `apply_settings` betwe
 file says is then converted and checked like a flag.
 """
 
-import dataclasses
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, Final
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
 from launcher.accelerators import ACCELERATORS, GAUDI
-from launcher.spec import JobSpec
+from launcher.keys import DEFAULTS, IS_LIST
 from trainer.config import flag_of
 from trainer.errors import InputError
 
@@ -40,30 +39,6 @@ USER_FILE: Final = "chexnet-launcher/settings.yaml"
 
 VARIABLE_PREFIX: Final = "LAUNCHER_"
 
-
-def _group(field: "dataclasses.Field[object]") -> type | None:
-    """The class of a group of options, None for an option."""
-    factory: object = field.default_factory
-    return factory if isinstance(factory, type) else None
-
-
-def _settings_of(owner: type) -> Iterator[tuple[str, bool]]:
-    """Each key that sets a field of `owner`, and whether it takes a list; groups of options are looked into."""
-    hints = get_type_hints(owner, include_extras=True)
-    for field in dataclasses.fields(owner):
-        parameter = next(
-            (each for each in getattr(hints[field.name], "__metadata__", ()) if isinstance(each, Parameter)), None
-        )
-        group = _group(field)
-        if group:
-            yield from _settings_of(group)
-        else:
-            name = next(iter(parameter.name), "") if parameter and parameter.name else flag_of(field.name)
-            yield name.removeprefix("--").replace("-", "_"), field.default == ()
-
-
-IS_LIST: Final = dict(_settings_of(JobSpec))
-"""All settings; whether each takes a list."""
 
 _KEYS: Final = tuple(IS_LIST)
 _LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
@@ -137,20 +112,8 @@ def effective() -> list[tuple[str, str, str]]:
     rows: dict[str, tuple[str, str, str]] = {}
     for settings in reversed(standing()):
         rows |= {key: (key, ", ".join(texts), settings.origin_of(key)) for key, texts in settings.values.items()}
-    defaults = {
-        key: (key, str(value), "default")
-        for key, value in _defaults(JobSpec)
-        if value not in {None, (), "", dataclasses.MISSING}
-    }
+    defaults = {key: (key, text, "default") for key, text in DEFAULTS.items()}
     return [(defaults | rows)[key] for key in _KEYS if key in defaults | rows]
-
-
-def _defaults(owner: type) -> Iterator[tuple[str, object]]:
-    values: list[object] = []
-    for field in dataclasses.fields(owner):
-        group = _group(field)
-        values += [value for _, value in _defaults(group)] if group else [field.default]
-    yield from zip((key for key, _ in _settings_of(owner)), values, strict=True)
 
 
 def read_environment(environment: Mapping[str, str]) -> Settings:

@@ -22,6 +22,7 @@ from trainer import devices, record, starts
 from trainer.checkpoint import Manifest, committed
 from trainer.config import TrainConfig
 from trainer.console import Reporter
+from trainer.data.fetch import fetch, folder_of
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Geometry, Pack, build, locked, open_pack, pack_key
 from trainer.devices import Arithmetic, Device
@@ -98,6 +99,7 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
     precision = device.native_precision if config.precision == "auto" else config.precision
     with join(world, device.backend) as gang, ExitStack() as held:
         batch = gang.together(lambda: config.batch_per_worker(world.size))
+        gang.first_on_node(lambda: _fetched(config, say))
         source = gang.together(lambda: _labels(config))
         storage = gang.together(lambda: open_storage(f"{config.output.rstrip('/')}/{config.name}"))
         gang.on_primary(lambda: held.enter_context(storage.claim()))
@@ -202,8 +204,20 @@ def _start_record(
     storage.write(SPLIT, _split_csv(table))
 
 
+def _fetched(config: TrainConfig, say: Reporter) -> None:
+    """Bring a data set that lies in a bucket to this node."""
+    if "://" not in config.data:
+        return
+    fetch(config.data, _cache(config), lambda files: say.progress("downloading", files))
+
+
+def _data(config: TrainConfig) -> Path:
+    """The data set's directory on this node."""
+    return folder_of(config.data, _cache(config)) if "://" in config.data else Path(config.data)
+
+
 def _labels(config: TrainConfig) -> Source:
-    source = read_labels(Path(config.data), layout=config.layout, split=config.split, val_list=config.val_list)
+    source = read_labels(_data(config), layout=config.layout, split=config.split, val_list=config.val_list)
     return replace(source, table=source.table.used())
 
 

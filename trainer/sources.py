@@ -147,8 +147,8 @@ def _refuse_bucket(data: Path) -> None:
     if data.as_posix().startswith("s3:/"):
         place = f"s3://{data.as_posix().removeprefix('s3:/')}"
         raise InputError(
-            f"cannot read data set: the trainer does not support s3:// data yet, got `{place}` (from `--data`)",
-            hint="mount the bucket and give that directory; a job that `python -m launcher render` makes does so",
+            f"cannot read data set: it must be a directory here, got `{place}` (from `--data`)",
+            hint="download or mount it and give that directory; only `train` downloads by itself",
         )
 
 

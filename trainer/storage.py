@@ -6,6 +6,7 @@ A write is all or nothing, whatever ends the process; keys are relative, `/`-sep
 import errno
 import fcntl
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,9 @@ from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 
 BODY_ATTEMPTS: Final = 3
 """How often an object is asked for whose body breaks off."""
+
+
+CHUNK_BYTES: Final = 1 << 20
 
 
 class AbsentError(KnownError):
@@ -42,6 +46,14 @@ class Storage(Protocol):
         """Names that start with `prefix`, sorted; nothing half-written is among them."""
         ...
 
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """For each name that `keys` lists, a text that changes with the object."""
+        ...
+
+    def copy_to(self, key: str, path: Path) -> None:
+        """Write the object to a file, in bounded memory; the file is whole or not there. Raises: as `read`."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove the object; absent is fine."""
         ...
@@ -49,6 +61,18 @@ class Storage(Protocol):
     def claim(self) -> AbstractContextManager[None]:
         """Be the only writer here for the block. Raises: InputError when another is, or nobody may write."""
         ...
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, renamed to it when the block ends well and removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class LocalStorage:
@@ -69,19 +93,11 @@ class LocalStorage:
 
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`: a file beside the target, flushed to disk, then renamed over it."""
-        path = self._path(key)
-        partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with partial.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+            with _replacing(self._path(key)) as partial, partial.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as problem:
             raise self._refused("write", key, problem) from problem
 
@@ -91,6 +107,21 @@ class LocalStorage:
         found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         names = (path.relative_to(self._root).as_posix() for path in found)
         return sorted(name for name in names if name.startswith(prefix))
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """See `Storage.stamps`."""
+        found = {key: self._path(key).stat() for key in self.keys(prefix)}
+        return {key: f"{stat.st_size}-{stat.st_mtime_ns}" for key, stat in found.items()}
+
+    def copy_to(self, key: str, path: Path) -> None:
+        """See `Storage.copy_to`."""
+        try:
+            with _replacing(path) as partial:
+                shutil.copyfile(self._path(key), partial)
+        except FileNotFoundError as problem:
+            raise AbsentError(f"cannot read `{self._path(key)}`: no such file") from problem
+        except OSError as problem:
+            raise self._refused("read", key, problem) from problem
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`; a folder that becomes empty goes too."""
@@ -167,12 +198,31 @@ class S3Storage:
 
     def keys(self, prefix: str) -> list[str]:
         """See `Storage.keys`."""
+        return sorted(self.stamps(prefix))
+
+    def stamps(self, prefix: str) -> dict[str, str]:
+        """See `Storage.stamps`: sizes, and the hashes that the server gives."""
         with _remote_errors(f"cannot list `{self._name(prefix)}`"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
-            found = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-        return sorted(key.removeprefix(self._prefix) for key in found)
+            found = [entry for page in pages for entry in page.get("Contents", ())]
+        return {entry["Key"].removeprefix(self._prefix): f"{entry['Size']}-{entry.get('ETag', '')}" for entry in found}
+
+    def copy_to(self, key: str, path: Path) -> None:
+        """See `Storage.copy_to`."""
+        for attempts_left in reversed(range(BODY_ATTEMPTS)):
+            with _remote_errors(f"cannot read `{self._name(key)}`"), _replacing(path) as partial:
+                try:
+                    body = self._client.get_object(**self._object(key))["Body"]
+                    with partial.open("wb") as file:
+                        for chunk in body.iter_chunks(CHUNK_BYTES):
+                            file.write(chunk)
+                except _broken_bodies():
+                    if not attempts_left:
+                        raise
+                else:
+                    return
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`."""

@@ -45,6 +45,7 @@ def is_running(pid):
 
 
 ONE_NODE = {
+    "HOME": "/tmp",
     "PYTHONUNBUFFERED": "1",
     "MASTER_ADDR": "t1-master-0",
     "PET_MASTER_ADDR": "t1-master-0",
@@ -72,6 +73,7 @@ def test_workers_without_a_master_get_no_rank(index):
     """No MASTER_*, no RANK: the rendezvous is what the manifest says."""
     environment = operator_environment(job(workers_per_node=1)[-1], "Worker", index)
     assert environment == {
+        "HOME": "/tmp",
         "PET_NNODES": "2",
         "PET_NPROC_PER_NODE": "1",
         "PET_RDZV_BACKEND": "c10d",

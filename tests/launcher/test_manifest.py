@@ -198,7 +198,9 @@ def test_one_node_meets_anew_after_a_crash():
     container = pod_of(render(JOBS["gaudi-1-node"])[-1])[1]["containers"][0]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert environment == {
+        "HOME": "/tmp",
         "PT_HPU_LAZY_MODE": "1",
+        "HABANA_LOGS": "/tmp/habana_logs",
         "PET_RDZV_BACKEND": "c10d",
         "PET_RDZV_ENDPOINT": "127.0.0.1:0",
         "PET_RDZV_ID": "gaudi-1-node",

@@ -32,6 +32,7 @@ FLAGS = [
     "resume",
     "seed",
     "max_steps",
+    "deadline",
     "log_every_steps",
     "model",
     "weights",

@@ -325,8 +325,8 @@ def test_other_files_may_be_called_anything(tmp_path):
 def test_a_bucket_is_called_a_bucket():
     """Not a missing directory with a slash too few."""
     text = refusal(Path("s3://b/x"))
-    assert "does not support s3:// data yet, got `s3://b/x` (from `--data`)" in text
-    assert "hint: mount the bucket" in text
+    assert "it must be a directory here, got `s3://b/x` (from `--data`)" in text
+    assert "hint: download or mount it" in text
 
 
 def test_missing_directory_is_named(tmp_path):

@@ -1,0 +1,59 @@
+"""A job's settings by key, the flag's name in snake_case: which there are, and which a job was made from."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Final, get_type_hints
+
+from cyclopts import Parameter
+
+from launcher.overlay import Overlay
+from launcher.spec import JobSpec
+from trainer.config import flag_of
+
+
+def _group(field: "dataclasses.Field[object]") -> type | None:
+    """The class of a group of options, None for an option."""
+    factory: object = field.default_factory
+    return factory if isinstance(factory, type) else None
+
+
+def _fields(owner: type) -> Iterator[tuple[str, "dataclasses.Field[object]", tuple[str, ...]]]:
+    """Each key that sets a field of `owner`, the field, and the groups of options that lead to it."""
+    hints = get_type_hints(owner, include_extras=True)
+    for field in dataclasses.fields(owner):
+        parameter = next(
+            (each for each in getattr(hints[field.name], "__metadata__", ()) if isinstance(each, Parameter)), None
+        )
+        group = _group(field)
+        if group:
+            yield from ((key, leaf, (field.name, *path)) for key, leaf, path in _fields(group))
+        else:
+            name = next(iter(parameter.name), "") if parameter and parameter.name else flag_of(field.name)
+            yield name.removeprefix("--").replace("-", "_"), field, ()
+
+
+_FIELDS: Final = tuple(_fields(JobSpec))
+
+IS_LIST: Final = {key: field.default == () for key, field, _ in _FIELDS}
+"""All settings; whether each takes a list."""
+
+DEFAULTS: Final = {
+    key: str(field.default) for key, field, _ in _FIELDS if field.default not in {None, (), "", dataclasses.MISSING}
+}
+"""What the settings are that nobody gives, of those that have a default."""
+
+
+def settings_of(spec: JobSpec) -> dict[str, str | list[str]]:
+    """The settings that make this job again, without name and namespace; none of them is a secret."""
+    settings: dict[str, str | list[str]] = {}
+    for key, field, path in _FIELDS:
+        owner: object = spec
+        for group in path:
+            owner = getattr(owner, group)
+        value = getattr(owner, field.name)
+        if key in {"name", "namespace"} or value == field.default:
+            continue
+        settings[key] = (
+            list(value) if isinstance(value, tuple) else value.path if isinstance(value, Overlay) else str(value)
+        )
+    return settings

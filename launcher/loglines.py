@@ -1,0 +1,202 @@
+"""Lines of container logs: what the API server sends, which of them are new, whose they are and how they are shown; pure."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final, Literal
+
+from trainer.errors import InputError, on_one_line
+
+Form = Literal["text", "raw", "json"]
+
+SECOND: Final = 1_000_000_000
+"""In nanoseconds."""
+
+KEEP_S: Final = 30
+"""How far back a new stream starts before the last line that was seen.
+
+Streams start at whole seconds, lines of stdout and stderr may be out of order by moments, and whether a container was
+restarted is known only seconds later: see `launcher.podlog`.
+"""
+
+_STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
+"""RFC 3339 with up to nanoseconds. Source: Kubernetes' kubelet writes nine digits and the node's own offset."""
+
+_COLOUR: Final = r"(?:\x1b\[[0-9;]*m)*"
+
+_RANK: Final = re.compile(rf"{_COLOUR}\[rank (\d+)\]{_COLOUR} ?")
+"""What the trainer puts before its lines. Source: trainer/console.py."""
+
+_RANGE: Final = re.compile(r"(\d+)(?:-(\d+))?")
+
+_CODES: Final = (36, 35, 32, 33, 34, 31, 96, 95)
+"""Colours of ranks and pods, in turn: cyan, magenta, green, … Source: ECMA-48, SGR."""
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """One line as the server sends it; `time_ns` since 1970 is None for what kubelet itself says in a log's place."""
+
+    time_ns: int | None
+    stamp: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a job's log."""
+
+    time_ns: int
+    stamp: str
+    """The node's time, RFC 3339 with nanoseconds."""
+
+    pod: str
+    """Its short name, such as `worker-1`."""
+
+    text: str
+    """As it was written, the trainer's `[rank N] ` included."""
+
+    @property
+    def rank(self) -> int | None:
+        """Whose line it is; None for what is not a worker's own, such as torchrun's words or a traceback."""
+        match = _RANK.match(self.text.lstrip("\r"))
+        return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Some ranks, such as `0,3-5`."""
+
+    parts: tuple[range, ...]
+
+    def __contains__(self, rank: int | None) -> bool:
+        return any(rank in part for part in self.parts)
+
+    @classmethod
+    def parse(cls, text: str) -> "Ranks":
+        """Numbers and ranges, separated by commas. Raises: InputError."""
+        parts = []
+        for word in text.split(","):
+            match = _RANGE.fullmatch(word.strip())
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if first > last:
+                raise InputError(
+                    f"cannot use `{on_one_line(text)}` as ranks: these are numbers and ranges (from `--ranks`)",
+                    hint="--ranks 0,3-5",
+                )
+            parts.append(range(first, last + 1))
+        return cls(tuple(parts))
+
+
+def stamped(raw: bytes) -> Stamped:
+    """A line of a log that was asked for with timestamps; bytes that are no UTF-8 are replaced."""
+    text = raw.decode(errors="replace").removesuffix("\n").removesuffix("\r")
+    match = _STAMP.match(text)
+    if not match:
+        return Stamped(None, "", text)
+    offset = "+00:00" if match[3] == "Z" else match[3]
+    seconds = int(datetime.fromisoformat(match[1] + offset).timestamp())
+    return Stamped(seconds * SECOND + int((match[2] or "0").ljust(9, "0")), match[0].rstrip(), text[match.end() :])
+
+
+def whole_second(time_ns: int) -> str:
+    """The second that a time lies in, as `sinceTime` wants it."""
+    return datetime.fromtimestamp(time_ns // SECOND, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Memory:
+    """Which lines of one pod were seen lately: what a new stream that starts at `since_ns` may send again."""
+
+    def __init__(self, floor_ns: int | None = None) -> None:
+        self._lines: list[tuple[int, str]] = []
+        self._floor_ns = floor_ns
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no line was seen."""
+        return not self._lines
+
+    @property
+    def since_ns(self) -> int | None:
+        """Where a new stream must start for nothing to be lost; None is the log's beginning."""
+        if not self._lines:
+            return self._floor_ns
+        return max(self._lines[-1][0] - KEEP_S * SECOND, self._floor_ns or 0)
+
+    def begin_here(self) -> None:
+        """Lines before those that were seen are not wanted."""
+        self._floor_ns = min((time_ns for time_ns, _ in self._lines), default=self._floor_ns)
+
+    def unseen(self, stream: Iterable[Stamped]) -> Iterator[Stamped]:
+        """The lines of a new stream that are no repetition; from then on they have been seen.
+
+        Two lines are the same when time and text are, and as often as they were seen: a program may write one text twice.
+        """
+        repeated = Counter(self._lines)
+        for line in stream:
+            if line.time_ns is None:
+                yield line
+                continue
+            key = (line.time_ns, line.text)
+            if repeated[key]:
+                repeated[key] -= 1
+            elif self._floor_ns is None or line.time_ns >= self._floor_ns:
+                self._add(*key)
+                yield line
+
+    def _add(self, time_ns: int, text: str) -> None:
+        self._lines.append((time_ns, text))
+        # Twice what a stream sends again, for clocks that are set back; in steps, so that it costs nothing.
+        if self._lines[0][0] < time_ns - 3 * KEEP_S * SECOND:
+            self._lines = [line for line in self._lines if line[0] >= time_ns - 2 * KEEP_S * SECOND]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How lines are shown."""
+
+    form: Form = "text"
+    name_pods: bool = False
+    """Put `[worker-1] ` before lines that carry no rank."""
+
+    timestamps: bool = False
+    colour: bool = False
+
+
+def shown(line: Line, style: Style) -> str:
+    """The line as it is printed, with its end."""
+    if style.form == "json":
+        return json.dumps({"time": line.stamp, "pod": line.pod, "rank": line.rank, "text": line.text}) + "\n"
+    stamp = f"{line.stamp} " if style.timestamps else ""
+    if style.form == "raw":
+        return f"{stamp}{line.text}\n"
+    prefix = _prefix(line, style)
+    # A progress bar goes back to the line's start by itself, and would write over the prefix.
+    parts = (_without_rank(part) for part in line.text.lstrip("\r").split("\r"))
+    return stamp + "\r".join(f"{prefix}{part}" for part in parts) + "\n"
+
+
+def _prefix(line: Line, style: Style) -> str:
+    if line.rank is not None:
+        prefix = f"[rank {line.rank}] "
+    else:
+        prefix = f"[{line.pod}] " if style.name_pods else ""
+    if style.colour and prefix:
+        return f"\x1b[{_CODES[_hue(line) % len(_CODES)]}m{prefix}\x1b[0m"
+    return prefix
+
+
+def _without_rank(part: str) -> str:
+    match = _RANK.match(part)
+    return part[match.end() :] if match else part
+
+
+def _hue(line: Line) -> int:
+    """A number that tells ranks apart, and pods."""
+    if line.rank is not None:
+        return line.rank
+    index = line.pod.rpartition("-")[2]
+    return int(index) if index.isdigit() else 0
