@@ -1,22 +1,38 @@
 """The launcher's commands; the one place of this package that prints and maps errors to exit codes."""
 
+import dataclasses
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from launcher.settings import Sources, apply_settings
 from launcher.spec import JobSpec
+from launcher.target import Access, Target
 from trainer import __version__
-from trainer.config import usage_problem
+from trainer.config import parse_duration, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+    from launcher.snapshot import State
 
 USAGE: Final = "Usage: launcher {} --accelerator gaudi|cuda|cpu [OPTIONS] [-- TRAINER FLAGS]"
 
+WATCH_EVERY_S: Final = 2.0
+
 Job = Annotated[JobSpec, Parameter(name="*")]
 From = Annotated[Sources, Parameter(name="*")]
+Through = Annotated[Access, Parameter(name="*")]
+On = Annotated[Target, Parameter(name="*")]
+Name = Annotated[str, Parameter(help="Name of the job.")]
+Form = Annotated[Literal["table", "wide", "json", "yaml", "name"], Parameter(name="-o", help="How to print it.")]
+Timeout = Annotated[str | None, Parameter(help="How long to wait at most: `90s`, `30m`, `8h`.", show_default=False)]
+Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 
 app = App(
     name="launcher",
@@ -25,10 +41,32 @@ app = App(
         "--debug shows the traceback of an error."
     ),
     help_epilogue=EXIT_CODE_HELP,
+    help_format="plaintext",
     version=__version__,
     config=[apply_settings],
     result_action="return_value",
 )
+app.register_install_completion_command(
+    name="install-completion", help="Install completion of commands and flags for your shell."
+)
+
+
+@app.command
+def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="-o")] = "table") -> None:
+    """Print each setting that has a value without flags, and where it comes from.
+
+    Parameters
+    ----------
+    form
+        How to print them.
+    """
+    from launcher import show
+    from launcher.settings import effective
+
+    rows = [{"setting": key, "value": value, "from": origin} for key, value, origin in effective()]
+    sys.stdout.write(
+        show.table(rows, empty="no settings") if form == "table" else show.document({"settings": rows}, form)
+    )
 
 
 @app.command(usage=USAGE.format("render"))
@@ -56,26 +94,292 @@ def submit(
     *,
     job: Job,
     sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
-    local: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    access: Through = Access(),  # noqa: B008 - frozen
+    local: Switch = False,
+    dry_run: Literal["none", "client", "server"] = "none",
+    wait: Switch = False,
+    follow: Switch = False,
+    timeout: Timeout = None,
 ) -> None:
-    """Run a job, and print where its run lies.
+    """Create a job, and print its name; with `--local`, run it here and print where its run lies.
+
+    Submitting a job that is there already, with the same spec, changes nothing and is no error.
 
     Parameters
     ----------
     local
         Run it on this machine, without a cluster: a process for each pod. Needs no image.
+    dry_run
+        `client` prints the objects; `server` asks the cluster whether it would take them.
+    wait
+        Wait until the job is over; its outcome is the exit code.
+    follow
+        Follow the log until the job is over; its outcome is the exit code.
     """
-    from launcher import local as here
     from launcher import manifest
 
-    if not local:
-        raise InputError(
-            "cannot submit to a cluster: this version can't talk to one",
-            hint="python -m launcher render … | kubectl create -f -",
-        )
-    here.check(job)
-    here.run(manifest.render(job), scratch=here.cache_of(job), tell=_tell, python=sys.executable)
+    if local:
+        _run_here(job)
+    elif dry_run == "client":
+        sys.stdout.write(manifest.to_yaml(manifest.render(job)))
+    else:
+        cluster = _open(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
+        _create(cluster, job, access, dry_run=dry_run == "server")
+        if dry_run == "none" and follow:
+            _follow(cluster, job.name)
+        elif dry_run == "none" and wait:
+            _wait(cluster, job.name, timeout)
+
+
+def _run_here(job: JobSpec) -> None:
+    from launcher import local, manifest
+
+    local.check(job)
+    local.run(manifest.render(job), scratch=local.cache_of(job), tell=_tell, python=sys.executable)
     sys.stdout.write(f"{job.run}\n")
+
+
+def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
+    from launcher import jobs, manifest, show
+
+    claim = jobs.claim_for(cluster, job.data) if job.mounts_bucket else None
+    if claim:
+        _tell(f"reading {job.data} through the claim {claim}")
+        job = dataclasses.replace(job, s3=dataclasses.replace(job.s3, claim=claim))
+    for name in [] if dry_run else jobs.sweep(cluster):
+        _tell(f"removed the volume {name}, whose job is gone")
+    objects = manifest.render(job)
+    submitted = jobs.submit(cluster, objects, dry_run=dry_run)
+    sys.stdout.write(manifest.to_name(objects))
+    sys.stdout.flush()
+    _tell(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")
+    if not dry_run:
+        place = f" -n {cluster.namespace}"
+        _tell(
+            "next:\n"
+            f"  python -m launcher status {job.name}{place}\n"
+            f"  {show.kubectl_logs(objects[-1], access.context or '')}\n"
+            f"  python -m launcher delete {job.name}{place}"
+        )
+
+
+@app.command(name="list")
+def list_(
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    everywhere: Annotated[bool, Parameter(name=("--all-namespaces", "-A"), negative=(), show_default=False)] = False,
+    selector: Annotated[str, Parameter(name=("--selector", "-l"), show_default=False)] = "",
+    watch: Annotated[bool, Parameter(name=("--watch", "-w"), negative=(), show_default=False)] = False,
+    form: Form = "table",
+) -> None:
+    """Print the jobs of a namespace, the newest first.
+
+    Parameters
+    ----------
+    everywhere
+        Of all namespaces.
+    selector
+        Only jobs with these labels: `team=radiology,stage!=test`.
+    watch
+        Print them again whenever they have changed.
+    """
+    from launcher import jobs, show
+
+    cluster = _open(on)
+
+    def look() -> str:
+        found, pods = jobs.all_jobs(cluster, everywhere=everywhere, labels=selector)
+        return show.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
+
+    _print(look, watch=watch)
+
+
+@app.command
+def status(
+    name: Name,
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    watch: Annotated[bool, Parameter(name=("--watch", "-w"), negative=(), show_default=False)] = False,
+    form: Form = "table",
+) -> None:
+    """Print how a job is: conditions, pods, last events, progress, and why it does not run.
+
+    Parameters
+    ----------
+    watch
+        Print it again whenever it has changed.
+    """
+    from launcher import jobs, show
+    from launcher.diagnose import diagnose
+
+    cluster = _open(on)
+
+    def look() -> str:
+        snapshot = jobs.observe(cluster, name)
+        return show.job_status(snapshot, diagnose(snapshot), jobs.progress(cluster, snapshot), form)
+
+    _print(look, watch=watch)
+
+
+@app.command
+def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen
+    """Print what the cluster noted about a job, its pods and its claim, the oldest first."""
+    from launcher import jobs, show
+
+    sys.stdout.write(show.events(jobs.observe(_open(on), name), form))
+
+
+@app.command
+def wait(
+    name: Name,
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    until: Annotated[Literal["Succeeded", "Failed", "Running", "Suspended"] | None, Parameter(name="--for")] = None,
+    timeout: Timeout = None,
+) -> None:
+    """Wait until a job is over, and print its state; its outcome is the exit code.
+
+    Parameters
+    ----------
+    until
+        Wait for this state instead; it is an error when the job ends in another.
+    """
+    _wait(_open(on), name, timeout, until)
+
+
+@app.command
+def delete(
+    *names: Name,
+    on: On = Target(),  # noqa: B008 - frozen
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=(), show_default=False)] = False,
+    timeout: Timeout = "5m",
+) -> None:
+    """End jobs and remove them, with their pods, Services, claims and volumes; the runs in the output stay.
+
+    Parameters
+    ----------
+    yes
+        Do not ask; without a terminal nobody is asked.
+    """
+    from launcher import jobs
+
+    if not names:
+        raise InputError("cannot delete: no job is named", hint="launcher delete NAME; launcher list shows them")
+    cluster = _open(on)
+    if not yes and sys.stdin.isatty() and not _agreed(f"delete {', '.join(names)} in {cluster.namespace}? [y/N] "):
+        raise InterruptedByUser("nothing deleted")
+    for name in names:
+        for removed in jobs.delete(cluster, name, timeout_s=_seconds(timeout) or 300):
+            sys.stdout.write(f"{removed}\n")
+            sys.stdout.flush()
+
+
+@app.command
+def clone(
+    source: Annotated[str, Parameter(help="Name of the job to clone.")],
+    *assignments: Annotated[str, Parameter(help="KEY=YAML, a setting to change; as often as needed.")],
+    name: str | None = None,
+    on: On = Target(),  # noqa: B008 - frozen
+    dry_run: Literal["none", "client", "server"] = "none",
+) -> None:
+    """Submit a new job, and so a new run, with the settings of another.
+
+    Parameters
+    ----------
+    name
+        Name of the new job; made up unless given.
+    dry_run
+        `client` prints the objects; `server` asks the cluster whether it would take them.
+    """
+    import tempfile
+
+    import yaml
+
+    from launcher import jobs
+
+    cluster = _open(on)
+    settings = jobs.settings_of(jobs.get(cluster, source))
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(settings, file)
+        file.flush()
+        flags = ["--file", file.name, "--namespace", cluster.namespace, "--dry-run", dry_run]
+        flags += [f"--name={name}"] if name else []
+        flags += [f"--context={on.context}"] if on.context else []
+        flags += [f"--kubeconfig={on.kubeconfig}"] if on.kubeconfig else []
+        _dispatch(["submit", *flags, *(f"--set={assignment}" for assignment in assignments)])
+
+
+@app.command
+def logs(
+    name: Name,
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative=(), show_default=False)] = False,
+    ranks: str | None = None,
+    tail: int | None = None,
+    since: str | None = None,
+    previous: Annotated[bool, Parameter(name=("--previous", "-p"), negative=(), show_default=False)] = False,
+    timestamps: Switch = False,
+    form: Annotated[Literal["text", "json"], Parameter(name="-o")] = "text",
+) -> None:
+    """Print the log of a job: all its pods, each line with its rank, else with its pod.
+
+    Parameters
+    ----------
+    follow
+        Go on until the job is over, across restarts; its outcome is the exit code. Ctrl-C detaches, the job goes on.
+    ranks
+        Only lines of these ranks: `0`, `0,3-5`.
+    tail
+        Only the last lines of each pod.
+    since
+        Only lines of the last `10m`, `2h`.
+    previous
+        What the containers said before they were last started again.
+    timestamps
+        Start each line with its time.
+    form
+        How to print them.
+    """
+
+
+def _open(on: Target) -> "Cluster":
+    from launcher.cluster import open_cluster
+
+    return open_cluster(on)
+
+
+def _wait(cluster: "Cluster", name: str, timeout: str | None, until: "State | None" = None) -> None:
+    from launcher import jobs
+
+    state = jobs.wait(cluster, name, until=until, timeout_s=_seconds(timeout))
+    sys.stdout.write(f"{state}\n")
+
+
+def _follow(cluster: "Cluster", name: str) -> None:
+    raise NotImplementedError
+
+
+def _seconds(timeout: str | None) -> float | None:
+    return None if timeout is None else parse_duration(timeout, "--timeout")
+
+
+def _agreed(question: str) -> bool:
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _print(look: Callable[[], str], *, watch: bool) -> None:
+    """Print what `look` sees, with `watch` again whenever it is another."""
+    seen = look()
+    sys.stdout.write(seen)
+    while watch:
+        sys.stdout.flush()
+        time.sleep(WATCH_EVERY_S)
+        before, seen = seen, look()
+        if seen != before:
+            sys.stdout.write(f"\n{seen}")
 
 
 def main(argv: Sequence[str]) -> int:

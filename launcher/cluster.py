@@ -206,7 +206,7 @@ class Cluster:
         tail: int | None = None,
         read_timeout_s: float = READ_S,
     ) -> Iterator[bytes]:
-        """Lines of a container's log without their line ends, each after its time and a space.
+        """Lines of a container's log, each after its time and a space, with their ends; one without an end was cut off.
 
         Raises: UnreachableError when the stream breaks or is silent for `read_timeout_s`; an orderly end says nothing about
         the container.
@@ -316,7 +316,7 @@ class Cluster:
         return Answer(response.status, response.headers, response.data)
 
     def _lines(self, path: str, what: str, query: Mapping[str, str], *, read_s: float) -> Iterator[bytes]:
-        """Lines of an answer as they arrive; one that is cut off in the middle is left out."""
+        """Lines of an answer as they arrive, with their ends."""
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that talk to a cluster load it
 
         try:
@@ -334,7 +334,7 @@ class Cluster:
                 rest = b""
                 for chunk in response.stream(amt=None):
                     *lines, rest = (rest + chunk).split(b"\n")
-                    yield from lines
+                    yield from (line + b"\n" for line in lines)
                 if rest:
                     yield rest
             finally:

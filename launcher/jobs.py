@@ -235,6 +235,11 @@ def sweep(cluster: Cluster) -> list[str]:
     return left
 
 
+def get(cluster: Cluster, name: str) -> Object:
+    """The job. Raises: NotFoundError."""
+    return cluster.get(JOBS, name)
+
+
 def all_jobs(cluster: Cluster, *, everywhere: bool, labels: str = "") -> tuple[list[Object], list[Object]]:
     """Jobs, those that the launcher did not make too, and their pods: two requests however many there are."""
     jobs = cluster.list(JOBS, everywhere=everywhere, labels=labels)
@@ -355,7 +360,7 @@ def _tails(cluster: Cluster, pods: Sequence[Object]) -> dict[str, str]:
 def _tail(cluster: Cluster, pod: str, *, previous: bool) -> str:
     try:
         lines = [
-            line.partition(b" ")[2].decode(errors="replace")
+            line.partition(b" ")[2].decode(errors="replace").rstrip("\n")
             for line in cluster.log(pod, tail=TAIL_LINES, previous=previous)
         ]
     except RemoteError:

@@ -8,14 +8,13 @@ new comes.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from launcher.cluster import InvalidError, NotFoundError
-from launcher.loglines import Line, Memory, Stamped, stamped, whole_second
+from launcher.loglines import SECOND, Line, Memory, Stamped, stamped, whole_second
+from launcher.manifest import CONTAINER
 from launcher.resources import Object
 from launcher.snapshot import short_name
-
-CONTAINER: Final = "pytorch"
 
 
 class Fetch(Protocol):
@@ -44,6 +43,13 @@ class Sighting:
     running: bool
     """Whether the log may still grow by itself."""
 
+    started_ns: int
+    """When that container was started, to the second; 0 while none was."""
+
+    def is_of(self, line: Line) -> bool:
+        """Whether the container may have written the line."""
+        return bool(self.instance) and line.time_ns >= self.started_ns + SECOND
+
 
 def sighting(pod: Object) -> Sighting:
     """What an object of the API says of the pod's log.
@@ -52,17 +58,29 @@ def sighting(pod: Object) -> Sighting:
     """
     status = pod.get("status") or {}
     container = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), {})
-    state, last = container.get("state") or {}, _ended(container.get("lastState"))
-    running = "running" in state
-    instance = str(container.get("containerID") or "") if running else _ended(state) or last
+    alive, last = _running(container), _ended(container.get("lastState"))
+    now = alive or _ended(container.get("state")) or last
     metadata = pod["metadata"]
-    earlier = "" if last == instance else last
-    return Sighting(metadata["name"], short_name(pod), metadata["uid"], instance, earlier, running)
+    return Sighting(
+        metadata["name"],
+        short_name(pod),
+        metadata["uid"],
+        instance=now.get("containerID", ""),
+        earlier="" if last is now else last.get("containerID", ""),
+        running=bool(alive),
+        started_ns=stamped(now.get("startedAt", "").encode()).time_ns or 0,
+    )
 
 
-def _ended(state: dict[str, Any] | None) -> str:
-    """The container's ID, when the state is that of one that has ended."""
-    return str(((state or {}).get("terminated") or {}).get("containerID") or "")
+def _running(container: Object) -> Object:
+    running = (container.get("state") or {}).get("running")
+    return {} if running is None else {"containerID": container.get("containerID", "")} | running
+
+
+def _ended(state: Object | None) -> Object:
+    """What is said of a container that has ended; nothing where it never was."""
+    ended: Object = (state or {}).get("terminated") or {}
+    return ended if ended.get("containerID") else {}
 
 
 class PodLog:
@@ -74,18 +92,17 @@ class PodLog:
         self._stall_s = stall_s
         self._memory = Memory()
         self._tail: int | None = None
-        self._uid = ""
+        self._uid = self._instance = ""
         self._is_new_pod = True
         self._complete: set[str] = set()
         self._cut = ""
 
     def begin_late(self, pod: Sighting, *, tail: int | None, since_ns: int | None) -> None:
         """The log is wanted from here on: not what containers before this one wrote, and no more than the limits say."""
-        self._uid = pod.uid
+        self._uid, self._is_new_pod = pod.uid, False
         self._complete.add(pod.earlier)
         self._memory = Memory(since_ns)
         self._tail = tail
-        self._is_new_pod = False
 
     def is_complete(self, pod: Sighting) -> bool:
         """Whether nothing more can come from the container that the pod's log is of."""
@@ -96,37 +113,39 @@ class PodLog:
         if not pod.running:
             self._complete.add(pod.instance)
 
-    def lines(self, pod: Sighting, is_current: Callable[[], bool]) -> Iterator[Line]:
-        """New lines, until the stream ends or is found to be of another container.
+    def lines(self, pod: Sighting, is_anothers: Callable[[Line], bool]) -> Iterator[Line]:
+        """New lines, until the stream ends or a line is found to be of a container that came after this one.
 
         Raises: UnreachableError when a stream breaks or stalls, and what else `fetch` raises; call again to go on.
         """
-        if pod.uid != self._uid:
-            self._uid, self._is_new_pod, self._tail = pod.uid, True, None
+        self._turn_to(pod)
         if pod.earlier and pod.earlier not in self._complete:
             yield from self._missed(pod)
         if self._tail is not None:
             yield from self._newest(pod, self._tail)
         if not pod.running:
-            yield from self._all(pod, pod.instance, previous=False)
+            yield from self._all(pod, pod.instance)
             return
         for line in self._once(pod, follow=True):
             yield line
-            if not is_current():
+            if is_anothers(line):
                 return
 
     def so_far(self, pod: Sighting, *, previous: bool) -> Iterator[Line]:
         """New lines up to now. Raises: like `lines`."""
-        if previous and self._tail is None:
-            yield from self._all(pod, pod.earlier, previous=True)
-        elif previous:
-            yield from self._newest(pod, self._tail or 0, previous=True)
-        elif not pod.running:
-            yield from self.lines(pod, lambda: True)
-        elif self._tail is not None:
-            yield from self._newest(pod, self._tail)
+        if self._tail is not None:
+            yield from self._newest(pod, self._tail, previous=previous)
+        elif previous or not pod.running:
+            yield from self._all(pod, pod.earlier if previous else pod.instance, previous=previous)
         else:
             yield from self._once(pod)
+
+    def _turn_to(self, pod: Sighting) -> None:
+        if pod.uid != self._uid:
+            self._uid, self._is_new_pod, self._tail = pod.uid, True, None
+        if self._instance not in {"", pod.instance}:
+            self._tell(f"{pod.short} was started again")
+        self._instance = pod.instance
 
     def _missed(self, pod: Sighting) -> Iterator[Line]:
         """What the container before this one wrote since it was last read; usually nothing."""
@@ -136,15 +155,15 @@ class PodLog:
             self._tell(f"{pod.short}: last lines of its container before this one may be missing: {problem.args[0]}")
             self._complete.add(pod.earlier)
 
-    def _all(self, pod: Sighting, instance: str, *, previous: bool) -> Iterator[Line]:
+    def _all(self, pod: Sighting, instance: str, *, previous: bool = False) -> Iterator[Line]:
         """The log of a container that has ended: read until nothing new comes, for a proxy's end looks like a log's."""
-        while True:
+        is_new = True
+        while is_new:
             cut, is_new = self._cut, False
             for line in self._once(pod, previous=previous):
                 is_new = True
                 yield line
-            if not is_new and self._cut == cut:
-                break
+            is_new = is_new or self._cut != cut
         rest = stamped(self._cut.encode())
         if rest.time_ns is not None:  # the program's last words had no line end
             yield from self._as_lines(pod, self._memory.unseen([rest]))
@@ -157,11 +176,11 @@ class PodLog:
             for line in self._once(pod, tail=max(count, 1), previous=previous):
                 if count:
                     yield line
+            self._tail = None
         finally:
-            self._memory.begin_here()
             if not self._memory.is_empty:
+                self._memory.begin_here()
                 self._tail = None
-        self._tail = None
 
     def _once(
         self, pod: Sighting, *, follow: bool = False, previous: bool = False, tail: int | None = None

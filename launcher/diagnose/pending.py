@@ -1,0 +1,210 @@
+"""Why no node takes a pod: counted on the nodes where the user may see them, else in the scheduler's words."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final
+
+from launcher.diagnose import volumes
+from launcher.diagnose.facts import Cause, Facts, Pod, at
+from launcher.diagnose.wording import counted, quoted, resubmit
+from launcher.resources import Object
+from launcher.scheduling import FOREIGN, Amounts, Room, accelerator, requests, rooms, shown
+from launcher.snapshot import wanted_pods
+
+SETTLING_S: Final = 30.0
+"""How long a pod for which there is room may wait for the scheduler."""
+
+
+def cause(pod: Pod, facts: Facts) -> Cause | None:
+    """Why a pod is on no node, None when it is on one."""
+    scheduled = pod.conditions.get("PodScheduled")
+    if pod.node or pod.phase not in {"Pending", ""}:
+        return None
+    if scheduled is None or scheduled.status != "False":
+        return _unseen(pod, facts)
+    if scheduled.reason == "SchedulingGated":
+        gates = ", ".join(str(at(gate, "name")) for gate in at(pod.object, "spec", "schedulingGates") or ())
+        return Cause(
+            code="scheduling-gated",
+            why=f"held back by the scheduling gate {quoted(gates) or '?'}",
+            next_step=f"kubectl describe pod {pod.name} -n {facts.namespace}",
+        )
+    message = scheduled.message
+    return volumes.claim_cause(pod, facts, message) or _counted(pod, facts) or _in_the_schedulers_words(pod, facts, message)
+
+
+def _unseen(pod: Pod, facts: Facts) -> Cause | None:
+    if not facts.aged(pod.created, SETTLING_S):
+        return None
+    scheduler = at(pod.object, "spec", "schedulerName") or "default-scheduler"
+    return Cause(
+        code="no-scheduler",
+        why=f"the scheduler `{quoted(scheduler)}` has not looked at it: does it run?",
+        next_step="kubectl get pods -A | grep -i -e scheduler -e volcano",
+    )
+
+
+def _counted(pod: Pod, facts: Facts) -> Cause | None:
+    """What the nodes say; None where they may not be read."""
+    spec = at(pod.object, "spec") or {}
+    wanted = requests(spec)
+    found = rooms(spec, facts.snapshot.nodes, facts.snapshot.node_pods)
+    if not found:
+        return None
+    name = accelerator(wanted)
+    relevant = [room for room in found if name is None or room.total.get(name, 0) > 0]
+    if not relevant:
+        return _no_accelerators(name, wanted, len(found))
+    able = [room for room in relevant if not room.lacks(wanted)]
+    open_ = [room for room in able if room.barrier is None]
+    if open_:
+        return _taken(facts, open_, wanted, name)
+    return _barred(able, wanted, name) if able else _too_small(relevant, wanted, name)
+
+
+def _no_accelerators(name: str | None, wanted: Amounts, nodes: int) -> Cause:
+    assert name
+    return Cause(
+        code="no-accelerators",
+        why=f"wants {shown(name, wanted[name])} {name}, which none of {counted(nodes, 'node')} offers: is its device plugin running?",
+        next_step="kubectl get pods -A | grep -i device-plugin; without one, ask an administrator to install it (k8s/operator)",
+    )
+
+
+def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
+    """Nodes are large enough, and the pod may go to none of them."""
+    kinds = Counter((room.barrier.kind, room.barrier.what) for room in able if room.barrier)
+    (kind, what), number = kinds.most_common(1)[0]
+    nodes = f"{counted(number, 'node')} that {'has' if number == 1 else 'have'} {_amount(name, wanted)}"
+    node = next(room.node for room in able if room.barrier and room.barrier.what == what)
+    if kind == "taint":
+        why, code = f"the {nodes} {_be(number)} closed by the taint {what} (such as {node})", "taint"
+        next_step = resubmit(f"--toleration {what}, if it may run there")
+    elif kind == "label":
+        why, code = f"the {nodes} {'lacks' if number == 1 else 'lack'} the label {what} (such as {node})", "node-selector"
+        next_step = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
+    else:
+        why, code = f"the {nodes} {_be(number)} {'cordoned' if kind == 'cordon' else 'not ready'} (such as {node})", "nodes-closed"
+        next_step = f"kubectl uncordon {node}" if kind == "cordon" else f"kubectl describe node {node}"
+    return Cause(code=code, why=why, next_step=next_step)
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _too_small(relevant: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
+    """Not even an empty node holds the pod; the one that comes nearest tells why."""
+    nearest = min(relevant, key=lambda room: (_is_short_of(room, wanted, name), len(room.lacks(wanted))))
+    lacking = nearest.lacks(wanted)
+    if name in lacking:
+        nearest = max(relevant, key=lambda room: room.total[str(name)])
+        most = shown(str(name), nearest.total[str(name)])
+        return Cause(
+            code="node-too-small",
+            why=f"wants {_amount(name, wanted)} on one node, and the largest, {nearest.node}, has {most}",
+            next_step=resubmit(f"--workers-per-node {most} or less"),
+        )
+    has = f", which has {_amount(name, nearest.total)}," if name else ""
+    short = ", ".join(f"{_amount(each, wanted)} (it has {shown(each, nearest.total.get(each, Fraction(0)))})" for each in lacking)
+    return Cause(
+        code=_code(lacking[0]),
+        why=f"no node can hold it even when empty: {nearest.node}{has} is short of {short}",
+        next_step=_smaller(lacking[0], nearest.node),
+    )
+
+
+def _is_short_of(room: Room, wanted: Amounts, name: str | None) -> bool:
+    return name is not None and room.total.get(name, 0) < wanted[name]
+
+
+def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause | None:
+    """Empty nodes would hold the pod; others, or this job, are on them."""
+    if "pods" in facts.snapshot.denied:
+        return None
+    if any(not room.lacks_now(wanted) for room in able):
+        return None  # the scheduler's own words
+    resource = next(iter(_shortest(able, wanted, name)))
+    best = max(able, key=lambda room: room.free.get(resource, 0))
+    free = shown(resource, best.free.get(resource, Fraction(0)))
+    total = shown(resource, best.total.get(resource, Fraction(0)))
+    why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total})"
+    slots, pods = sum(room.holds(wanted) for room in able), wanted_pods(facts.snapshot.job)
+    code = _code(resource)
+    if slots < pods:
+        why += f"; the job needs {counted(pods, 'such node')} and the cluster has {slots}, whatever ends"
+        next_step = f"{resubmit('fewer --workers')}, or add nodes"
+    else:
+        why += f"; it fits when others end ({counted(len(able), 'node')} could hold it)"
+        next_step = f"wait, or see who is there: kubectl get pods -A -o wide --field-selector spec.nodeName={best.node}"
+    return Cause(code=code, why=why + _held(facts, resource), next_step=next_step)
+
+
+def _shortest(able: Sequence[Room], wanted: Amounts, name: str | None) -> list[str]:
+    """What is short on the node that comes nearest: one that has the accelerators where there is one."""
+    nearest = min(able, key=lambda room: (name in room.lacks_now(wanted), len(room.lacks_now(wanted))))
+    return nearest.lacks_now(wanted)
+
+
+def _held(facts: Facts, resource: str) -> str:
+    """What the job's other pods hold meanwhile."""
+    holders = [pod for pod in facts.pods if pod.node and pod.phase in {"Pending", "Running"}]
+    held = sum((requests(at(pod.object, "spec") or {}).get(resource, Fraction(0)) for pod in holders), Fraction(0))
+    if not held or not FOREIGN.fullmatch(resource):
+        return ""
+    return f"; meanwhile {counted(len(holders), 'pod')} of it hold{'s' if len(holders) == 1 else ''} {shown(resource, held)}"
+
+
+def _amount(name: str | None, amounts: Amounts) -> str:
+    return f"{shown(name, amounts.get(name, Fraction(0)))} {name}" if name else "room"
+
+
+def _code(resource: str) -> str:
+    if FOREIGN.fullmatch(resource):
+        return "unschedulable-accelerators"
+    if resource.startswith("hugepages-"):
+        return "hugepages"
+    return f"unschedulable-{resource}"
+
+
+def _smaller(resource: str, node: str) -> str:
+    if resource.startswith("hugepages-"):
+        return f"preallocate huge pages on the nodes (vm.nr_hugepages; kubectl describe node {node}), or lower the amount with --overlay FILE"
+    return f"{resubmit('fewer --workers-per-node')}, or lower the request with --overlay FILE"
+
+
+_INSUFFICIENT: Final = re.compile(r"\d+ Insufficient ([^\s,]*[^\s,.])")
+
+
+def _in_the_schedulers_words(pod: Pod, facts: Facts, message: str) -> Cause:
+    said = quoted(re.sub(r"\s*(no new claims to deallocate,\s*)?preemption:.*", "", message).rstrip("., "))
+    short = sorted(_INSUFFICIENT.findall(said), key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("huge")))
+    if short:
+        wanted = requests(at(pod.object, "spec") or {})
+        return Cause(
+            code=_code(short[0]),
+            why=f"wants {_amount(short[0], wanted)}: {said}",
+            next_step=f"{_seen_by_others(facts)}kubectl describe pod {pod.name} -n {facts.namespace}",
+        )
+    code = next((code for words, code in _WORDS.items() if words in said), "unschedulable")
+    next_step = _STEPS.get(code, f"kubectl describe pod {pod.name} -n {facts.namespace}")
+    return Cause(code=code, why=said or "no node takes it", next_step=next_step)
+
+
+def _seen_by_others(facts: Facts) -> str:
+    return "ask who may read nodes how many are free; " if {"nodes", "pods"} & facts.snapshot.denied else ""
+
+
+_WORDS: Final = {"untolerated taint": "taint", "affinity/selector": "node-selector", "unschedulable": "nodes-closed"}
+_STEPS: Final = {
+    "taint": resubmit("--toleration KEY; the keys: kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints"),
+    "node-selector": f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}",
+}
+
+
+def toleration(taint: Object) -> str:
+    """A taint as `--toleration` takes it."""
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint.get('key', '')}{value}:{taint.get('effect', '')}"

@@ -1,0 +1,216 @@
+"""What nodes have for a pod, counted as the scheduler counts; pure.
+
+Counted: labels and required affinity, taints, cordons, readiness, and every resource. Not counted: spread and affinity
+between pods, ports, and where volumes can be reached.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, Literal
+
+from launcher.resources import Object
+
+Amounts = Mapping[str, Fraction]
+"""By resource: cores, bytes, or pieces."""
+
+FOREIGN: Final = re.compile(r"(?!hugepages-|attachable-volumes-)[^/]+/.+")
+"""An extended resource, which a device plugin brings."""
+
+_SIZES: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60} | {
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
+    "m": Fraction(1, 1000),
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "E": 10**18,
+}
+_QUANTITY: Final = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)([KMGTPE]i|[numkMGTPE]?)")
+
+Obstacle = Literal["cordon", "not ready", "label", "taint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Barrier:
+    """Why a pod may not go to a node, whatever is free there."""
+
+    kind: Obstacle
+    what: str
+    """The taint as `KEY=VALUE:EFFECT`, or the label that the node lacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What one node has for one pod."""
+
+    node: str
+    barrier: Barrier | None
+    total: Amounts
+    """What the node has, less what pods of DaemonSets hold, who are on every node for ever."""
+
+    free: Amounts
+
+    def lacks(self, wanted: Amounts) -> list[str]:
+        """Resources of which the node has too little even when it is empty."""
+        return _short(self.total, wanted)
+
+    def lacks_now(self, wanted: Amounts) -> list[str]:
+        """Resources of which too little is free."""
+        return _short(self.free, wanted)
+
+    def holds(self, wanted: Amounts) -> int:
+        """How many such pods the node holds when it is empty."""
+        return int(min((self.total.get(name, 0) // amount for name, amount in wanted.items() if amount), default=0))
+
+
+def rooms(pod_spec: Object, nodes: Iterable[Object], pods: Sequence[Object]) -> list[Room]:
+    """What each node has for a pod; `pods` are those of the whole cluster."""
+    by_node: dict[str, list[Object]] = {}
+    for pod in pods:
+        by_node.setdefault(pod.get("spec", {}).get("nodeName", ""), []).append(pod)
+    return [_room(pod_spec, node, by_node.get(node["metadata"]["name"], [])) for node in nodes]
+
+
+def requests(pod_spec: Object) -> Amounts:
+    """What the scheduler sets aside for a pod. Source: init containers run one by one before the others, sidecars beside them."""
+    running = Counter[str]()
+    for container in pod_spec.get("containers") or ():
+        _add(running, _amounts(container))
+    highest: dict[str, Fraction] = {}
+    sidecars = Counter[str]()
+    for container in pod_spec.get("initContainers") or ():
+        own = _amounts(container)
+        if container.get("restartPolicy") == "Always":
+            _add(sidecars, own)
+            own = {}
+        for name in {*own, *sidecars}:
+            highest[name] = max(highest.get(name, Fraction(0)), sidecars[name] + own.get(name, 0))
+    _add(running, sidecars)
+    total = {name: max(Fraction(running[name]), highest.get(name, Fraction(0))) for name in {*running, *highest}}
+    for name, amount in (pod_spec.get("overhead") or {}).items():
+        total[name] = total.get(name, Fraction(0)) + quantity(amount)
+    return {name: amount for name, amount in total.items() if amount} | {"pods": Fraction(1)}
+
+
+def accelerator(wanted: Amounts) -> str | None:
+    """The extended resource that a pod asks for, the adapters of its network aside."""
+    found = sorted(name for name in wanted if FOREIGN.fullmatch(name))
+    return next((name for name in found if not name.endswith("/efa")), found[0] if found else None)
+
+
+def quantity(text: object) -> Fraction:
+    """An amount as Kubernetes writes it, `500m`, `29008Mi`, `8`. Raises: ValueError."""
+    match = _QUANTITY.fullmatch(str(text))
+    if not match:
+        raise ValueError(f"no quantity: {text!r}")
+    return Fraction(match[1]) * Fraction(_SIZES[match[2]])
+
+
+def shown(name: str, amount: Fraction) -> str:
+    """An amount as people write it: sizes in binary units, parts of cores in `m`."""
+    if name in {"memory", "ephemeral-storage"} or name.startswith("hugepages-"):
+        for unit in ("Gi", "Mi", "Ki"):
+            if amount >= _SIZES[unit] and (amount % _SIZES[unit] == 0 or unit != "Gi"):
+                return f"{int(amount / _SIZES[unit])}{unit}"
+        return f"{int(amount)}"
+    return f"{int(amount)}" if amount == int(amount) else f"{int(amount * 1000)}m"
+
+
+def tolerates(pod_spec: Object, taint: Object) -> bool:
+    """Whether a pod may go to a node with this taint."""
+    return any(_tolerates(toleration, taint) for toleration in pod_spec.get("tolerations") or ())
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint.get("key"):
+        return False
+    if toleration.get("operator") == "Exists":
+        return True
+    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def _room(pod_spec: Object, node: Object, pods: Sequence[Object]) -> Room:
+    standing, held = Counter[str](), Counter[str]()
+    for pod in pods:
+        amounts = requests(pod.get("spec", {}))
+        _add(held, amounts)
+        if any(owner.get("kind") in {"DaemonSet", "Node"} for owner in pod["metadata"].get("ownerReferences") or ()):
+            _add(standing, amounts)
+    allocatable = {
+        name: quantity(amount) for name, amount in (node.get("status", {}).get("allocatable") or {}).items()
+    }
+    return Room(
+        node=node["metadata"]["name"],
+        barrier=_barrier(pod_spec, node),
+        total={name: amount - standing[name] for name, amount in allocatable.items()},
+        free={name: amount - held[name] for name, amount in allocatable.items()},
+    )
+
+
+def _barrier(pod_spec: Object, node: Object) -> Barrier | None:
+    spec = node.get("spec", {})
+    if spec.get("unschedulable"):
+        return Barrier(kind="cordon", what="")
+    ready = {entry.get("type"): entry.get("status") for entry in node.get("status", {}).get("conditions") or ()}
+    if ready.get("Ready", "True") != "True":
+        return Barrier(kind="not ready", what="")
+    lacking = _lacking_label(pod_spec, node["metadata"].get("labels") or {})
+    if lacking:
+        return Barrier(kind="label", what=lacking)
+    for taint in spec.get("taints") or ():
+        if taint.get("effect") in {"NoSchedule", "NoExecute"} and not tolerates(pod_spec, taint):
+            value = f"={taint['value']}" if taint.get("value") else ""
+            return Barrier(kind="taint", what=f"{taint.get('key', '')}{value}:{taint['effect']}")
+    return None
+
+
+def _lacking_label(pod_spec: Object, labels: Mapping[str, str]) -> str:
+    """What a node selector or a required affinity asks for and the node has not; empty when it has all."""
+    for key, value in (pod_spec.get("nodeSelector") or {}).items():
+        if labels.get(key) != value:
+            return f"{key}={value}"
+    affinity = (pod_spec.get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    wants = [term.get("matchExpressions") or () for term in terms]
+    if not wants or any(all(_matches(rule, labels) for rule in rules) for rules in wants):
+        return ""
+    rule = next(rule for rules in wants for rule in rules if not _matches(rule, labels))
+    return " ".join([str(rule.get("key")), str(rule.get("operator")), ",".join(rule.get("values") or ())]).rstrip()
+
+
+def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(str(rule.get("key"))), rule.get("values") or ()
+    operator = rule.get("operator")
+    if operator == "In":
+        return value in values
+    if operator == "NotIn":
+        return value not in values
+    if operator == "DoesNotExist":
+        return value is None
+    if value is None or operator == "Exists":
+        return value is not None
+    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+
+
+def _amounts(container: Object) -> dict[str, Fraction]:
+    asked = (container.get("resources") or {}).get("requests") or {}
+    return {name: quantity(amount) for name, amount in asked.items()}
+
+
+def _add(total: "Counter[str]", amounts: Mapping[str, Any]) -> None:
+    for name, amount in amounts.items():
+        total[name] += amount
+
+
+def _short(has: Amounts, wanted: Amounts) -> list[str]:
+    """Accelerators first, then huge pages, then the rest by name."""
+    order = sorted(wanted, key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("hugepages-"), name))
+    return [name for name in order if has.get(name, 0) < wanted[name]]
