@@ -29,7 +29,7 @@ _UNSCHEDULABLE: Final = {"key": "node.kubernetes.io/unschedulable", "effect": "N
 
 
 @cache
-def quantity(text: str | int | float) -> Fraction:
+def quantity(text: str | float) -> Fraction:
     """What a quantity such as `500m`, `4Gi` or `29008Mi` stands for: cores, bytes or devices. Raises: ValueError."""
     match = _QUANTITY.fullmatch(str(text).strip())
     if not match:

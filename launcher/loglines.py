@@ -180,10 +180,8 @@ def shown(line: Line, style: Style) -> str:
 
 
 def _prefix(line: Line, style: Style) -> str:
-    if line.rank is not None:
-        prefix = f"[rank {line.rank}] "
-    else:
-        prefix = f"[{line.pod}] " if style.name_pods else ""
+    pod = f"[{line.pod}] " if style.name_pods else ""
+    prefix = pod if line.rank is None else f"[rank {line.rank}] "
     if style.colour and prefix:
         return f"\x1b[{_CODES[_hue(line) % len(_CODES)]}m{prefix}\x1b[0m"
     return prefix

@@ -8,7 +8,7 @@ new comes.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from launcher.cluster import InvalidError, NotFoundError
 from launcher.loglines import SECOND, Line, Memory, Stamped, stamped, whole_second
@@ -46,8 +46,8 @@ class Sighting:
     started_ns: int
     """When that container was started, to the second; 0 while none was."""
 
-    def is_of(self, line: Line) -> bool:
-        """Whether the container may have written the line."""
+    def may_have_written(self, line: Line) -> bool:
+        """Whether the line is no older than the container; a second is allowed for `started_ns`."""
         return bool(self.instance) and line.time_ns >= self.started_ns + SECOND
 
 
@@ -57,7 +57,7 @@ def sighting(pod: Object) -> Sighting:
     Source: which container a log is of: Kubernetes 1.34, pkg/kubelet/kubelet_pods.go, validateContainerLogStatus.
     """
     status = pod.get("status") or {}
-    container = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), {})
+    container: Object = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), {})
     alive, last = _running(container), _ended(container.get("lastState"))
     now = alive or _ended(container.get("state")) or last
     metadata = pod["metadata"]

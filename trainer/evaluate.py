@@ -109,7 +109,7 @@ def predictions_csv(images: Sequence[str], logits_NK: Logits, findings: Sequence
     """Probabilities, one row an image: `Image Index`, then `prob_<finding>`."""
     import pandas as pd  # noqa: PLC0415 - takes a second to load and is needed at the end only
 
-    probabilities_NK = 1 / (1 + np.exp(-logits_NK.astype(np.float64)))
+    probabilities_NK = np.exp(-np.logaddexp(0, -logits_NK.astype(np.float64)))  # exp of a large number would overflow
     table = pd.DataFrame(probabilities_NK, columns=[f"prob_{finding}" for finding in findings])
     table.insert(0, "Image Index", list(images))
     text: str = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")

@@ -105,6 +105,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # torch takes seconds to load; workers need only the verdict from this module
     from torch.distributed import DistError  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
@@ -112,7 +113,9 @@ def _run(argv: list[str]) -> int:
     from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
     from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
-    logging.disable(logging.ERROR)  # torchrun says at length what we say in a line
+    logging.disable(
+        logging.ERROR
+    )  # torchrun says at length what we say in a line, and torch's C++ with its whole stack
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="gang-") as folder, _verdict_watched(Path(folder) / "verdict"):
@@ -168,10 +171,11 @@ def _stopped(sigval: signal.Signals) -> int:
 
 def _failed(verdict: Verdict) -> int:
     """Say which worker failed, and how; the code to leave with, which a repetition would not change unless it is 75."""
-    if not verdict.told:
-        time.sleep(LINGER_S)
-        return verdict.exit_code
     code = verdict.exit_code
+    if not verdict.told:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+        time.sleep(LINGER_S)
+        return code
     sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
     return code if 0 < code < 128 else JobFailedError.exit_code
 

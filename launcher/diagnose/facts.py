@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from launcher.diagnose.wording import lasting
-from launcher.resources import Object
+from launcher.resources import JOB_LABEL, Object
 from launcher.snapshot import Snapshot, short_name
 
 RECENT_S: Final = 600.0
@@ -31,6 +31,8 @@ class Event:
     reason: str
     message: str
     last: datetime | None
+    count: int
+    """How often, as far as the server has told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,11 @@ class Pod:
 
     conditions: Mapping[str, Condition]
 
+    @property
+    def containers_ended(self) -> bool:
+        """Whether nothing of it runs any more."""
+        return bool(self.containers) and all(container.ended for container in self.containers)
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -124,7 +131,7 @@ class Facts:
 
     @cached_property
     def pods(self) -> tuple[Pod, ...]:
-        return tuple(_pod(each) for each in self.snapshot.pods)
+        return tuple(read_pod(each) for each in self.snapshot.pods)
 
     @cached_property
     def events(self) -> tuple[Event, ...]:
@@ -139,6 +146,11 @@ class Facts:
     def logs(self) -> str:
         """The command that shows what the job printed."""
         return f"python -m launcher logs {self.job} -n {self.namespace}"
+
+    @property
+    def described(self) -> str:
+        """The command that shows everything about the job's pods."""
+        return f"kubectl describe pods -n {self.namespace} -l {JOB_LABEL}={self.job}"
 
     def told(self, about: str, *reasons: str) -> Iterator[Event]:
         """Events of these reasons about an object, the newest first; without reasons all of them."""
@@ -197,11 +209,12 @@ def _event(event: Object) -> Event:
         about=_words(event, "involvedObject", "name"),
         reason=_words(event, "reason"),
         message=_words(event, "message"),
+        count=int(at(event, "series", "count") or at(event, "count") or 1),
         last=next((found for found in map(moment, times) if found), moment(at(event, "metadata", "creationTimestamp"))),
     )
 
 
-def _pod(pod: Object) -> Pod:
+def read_pod(pod: Object) -> Pod:
     status = {"init": at(pod, "status", "initContainerStatuses"), "main": at(pod, "status", "containerStatuses")}
     return Pod(
         object=pod,

@@ -9,7 +9,6 @@ from typing import Final
 from launcher.diagnose import volumes
 from launcher.diagnose.facts import Cause, Facts, Pod, at
 from launcher.diagnose.wording import counted, quoted, resubmit
-from launcher.resources import Object
 from launcher.scheduling import FOREIGN, Amounts, Room, accelerator, requests, rooms, shown
 from launcher.snapshot import wanted_pods
 
@@ -202,9 +201,3 @@ _STEPS: Final = {
     "taint": resubmit("--toleration KEY; the keys: kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints"),
     "node-selector": f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}",
 }
-
-
-def toleration(taint: Object) -> str:
-    """A taint as `--toleration` takes it."""
-    value = f"={taint['value']}" if taint.get("value") else ""
-    return f"{taint.get('key', '')}{value}:{taint.get('effect', '')}"

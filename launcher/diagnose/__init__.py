@@ -1,0 +1,111 @@
+"""Why a job does not run, in one sentence with what to do; pure.
+
+Each module knows one group of causes and looks at a pod (or the job) alone; this one decides which of them is told:
+what keeps pods from being made, then what does not pass by itself, then what has ended, then what waits.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from launcher.diagnose import admission, endings, pending, queueing, starting
+from launcher.diagnose.facts import Cause, Facts, Pod
+from launcher.diagnose.status import reason
+from launcher.diagnose.wording import quoted
+from launcher.snapshot import Snapshot, state
+
+__all__ = ["Diagnosis", "diagnose", "reason"]
+
+CHECKS: Final[tuple[Callable[[Pod, Facts], Cause | None], ...]] = (starting.cause, endings.cause, pending.cause)
+"""Of a pod, in the order in which they are told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """Why a job does not run, or has failed."""
+
+    sentence: str
+    """Which pod, since when, why, with the numbers; one line."""
+
+    next_step: str
+    """What to type or to change."""
+
+    code: str
+    """A short name of the cause, which stays the same between releases."""
+
+
+def diagnose(snapshot: Snapshot) -> Diagnosis | None:
+    """What is wrong with a job, the most telling first; None when it runs, has succeeded, or is only just beginning."""
+    facts = Facts(snapshot)
+    now = state(snapshot.job)
+    if now == "Succeeded":
+        return None
+    if now == "Failed":
+        return _failed(facts)
+    held = queueing.cause(facts)
+    if held:
+        return _of_job(facts, held)
+    return _unmade(facts) or _ill(facts) or _remade(facts)
+
+
+def _unmade(facts: Facts) -> Diagnosis | None:
+    found = admission.cause(facts)
+    return _of_job(facts, found) if found else None
+
+
+def _ill(facts: Facts) -> Diagnosis | None:
+    """The pod that is worst off, and how many share its cause."""
+    for check in CHECKS:
+        found = [(pod, cause) for pod in facts.pods if (cause := check(pod, facts))]
+        if check is endings.cause:
+            first = endings.first_to_fail(facts)
+            found = ([first] if first else []) + [entry for entry in found if first and entry[0] is not first[0]]
+        if found:
+            pod, cause = found[0]
+            alike = sum(other.code == cause.code for _, other in found)
+            return _of_pod(facts, pod, cause, alike)
+    return None
+
+
+def _remade(facts: Facts) -> Diagnosis | None:
+    """A pod that has ended and was made anew, of which only events tell."""
+    found = endings.remade_cause(facts)
+    if not found:
+        return None
+    name, event, cause = found
+    sentence = f"{quoted(name.removeprefix(f'{facts.job}-'))} ended {facts.ago(event.last)} ago and was started again: {cause.why}"
+    return Diagnosis(sentence=sentence, next_step=cause.next_step, code=cause.code)
+
+
+def _failed(facts: Facts) -> Diagnosis:
+    """Why a job has failed for good."""
+    first = endings.first_to_fail(facts)
+    if first:
+        return _of_pod(facts, *first, alike=1)
+    remade = _remade(facts)
+    if remade:
+        return remade
+    failed = facts.conditions.get("Failed")
+    said = quoted(failed.message) if failed and failed.message else "the operator does not say why"
+    sentence = f"the job failed {facts.ago(failed.since if failed else None)} ago: {said}"
+    return Diagnosis(sentence=sentence, next_step=facts.logs, code="failed")
+
+
+def _of_job(facts: Facts, cause: Cause) -> Diagnosis:
+    return Diagnosis(sentence=f"no training for {facts.ago(facts.created)}: {cause.why}", next_step=cause.next_step, code=cause.code)
+
+
+def _of_pod(facts: Facts, pod: Pod, cause: Cause, alike: int) -> Diagnosis:
+    who = f"{pod.short} and {alike - 1} more" if alike > 1 else pod.short
+    sentence = f"{quoted(who)} {' '.join(_how(facts, pod))}: {cause.why}"
+    return Diagnosis(sentence=sentence, next_step=cause.next_step, code=cause.code)
+
+
+def _how(facts: Facts, pod: Pod) -> Iterator[str]:
+    """Its state and since when."""
+    yield quoted(reason(pod.object))
+    ended = next((container.ended.at for container in pod.containers if container.ended), None)
+    yield f"{facts.ago(ended)} ago" if ended else facts.ago(pod.created)
+    restarts = sum(container.restarts for container in pod.containers)
+    if restarts:
+        yield f"(started again {restarts} times)" if restarts > 1 else "(started again once)"

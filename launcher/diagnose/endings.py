@@ -1,0 +1,210 @@
+"""Why a container or a pod has ended, or was ended."""
+
+import re
+import signal
+from typing import Final
+
+from launcher.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
+from launcher.diagnose.tails import Told, read_tail
+from launcher.diagnose.wording import quoted, resubmit
+from trainer.errors import EXIT_CODES
+
+CONTAINER: Final = "pytorch"
+"""The trainer's. Source: the operator's webhook refuses any other name."""
+
+OUT_OF_MEMORY: Final = "OOMKilled"
+KILLED: Final = 137
+"""128 + SIGKILL: how the kernel ends what reaches its memory limit."""
+
+GONE_S: Final = 60.0
+"""How long after its grace period a pod may still be there."""
+
+STEADY_S: Final = 120.0
+"""A pod that was made anew and has run so long is well."""
+
+AGAIN: Final = 3
+"""Ends of one pod that are no accident."""
+
+_EXITED: Final = re.compile(r"^Pod: \S+?\.(\S+) exited with code (\d+)")
+_ENDED: Final = re.compile(r"^Error pod (\S+) container (\S+) exitCode: (\d+) terminated message: ?(.*)", re.DOTALL)
+
+
+NOTHING_TOLD: Final = Told(rank="", line="", hint="", signature=None)
+
+
+def cause(pod: Pod, facts: Facts) -> Cause | None:
+    """Why a pod has ended or ends again and again, None when it does not."""
+    return _taken_away(pod, facts) or _lost(pod, facts) or _stuck(pod, facts) or _container_cause(pod, facts)
+
+
+def first_to_fail(facts: Facts) -> tuple[Pod, Cause] | None:
+    """The pod whose failure the others followed, and why it failed; None when no pod is left that failed."""
+    failed = [(pod, cause(pod, facts)) for pod in facts.pods]
+    ended = [(pod, found) for pod, found in failed if found is not None]
+    return min(ended, key=lambda entry: (_follows(entry[0], facts), _moment(entry[0])), default=None)
+
+
+def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
+    """Why a pod was made anew, which only events of the job tell: its name, the event, why; None when all is well since."""
+    for event in reversed(facts.events):
+        ended, exited = _ENDED.match(event.message), _EXITED.match(event.message)
+        if not (ended or exited) or not facts.recent(event.last):
+            continue
+        name, code = (ended[1], int(ended[3])) if ended else (exited[1], int(exited[2])) if exited else ("", 0)
+        if code and not _is_steady(name, event, facts):
+            reason = event.reason if ended else ""
+            return name, event, _exit(name, End(exit_code=code, reason=reason, message="", at=event.last), NOTHING_TOLD, facts)
+    return None
+
+
+def _is_steady(name: str, event: Event, facts: Facts) -> bool:
+    pod = next((pod for pod in facts.pods if pod.name == name), None)
+    since = next((container.started for container in pod.containers if container.started), None) if pod else None
+    return since is not None and facts.aged(since, STEADY_S) and event.count < AGAIN
+
+
+def _follows(pod: Pod, facts: Facts) -> bool:
+    return read_tail(facts.snapshot.tails.get(pod.name, "")).is_a_consequence
+
+
+def _moment(pod: Pod) -> float:
+    ends = [container.ended.at.timestamp() for container in pod.containers if container.ended and container.ended.at]
+    return min(ends, default=float("inf"))
+
+
+def _taken_away(pod: Pod, facts: Facts) -> Cause | None:
+    """Evicted or preempted."""
+    disruption = pod.conditions.get("DisruptionTarget")
+    told = next(facts.told(pod.name, "Preempted", "Preempting", "Evicted", "TaintManagerEviction"), None)
+    if disruption and disruption.status == "True":
+        reason, said = disruption.reason, disruption.message
+    elif pod.reason in {"Evicted", "Preempting", "Shutdown", "NodeShutdown", "Terminated"}:
+        reason, said = pod.reason, pod.message
+    elif told and pod.phase == "Pending" and facts.recent(told.last):
+        reason, said = told.reason, told.message
+    else:
+        return None
+    if reason in {"PreemptionByScheduler", "Preempted", "Preempting"}:
+        return Cause(
+            code="preempted",
+            why=f"a pod of higher priority took its place: {quoted(said) or reason}",
+            next_step="wait: it is made anew and goes on from the newest checkpoint; --priority-class NAME ranks a job higher",
+        )
+    next_step = f"kubectl describe node {pod.node}" if pod.node else facts.described
+    if "ephemeral-storage" in said or "emptyDir" in said:
+        next_step = f"{next_step}; the cache needs room on the node for the packed data set: a larger disk, or --pack-side smaller"
+    return Cause(code="evicted", why=f"its node sent it away: {quoted(pod.message or said) or reason}", next_step=next_step)
+
+
+def _lost(pod: Pod, facts: Facts) -> Cause | None:
+    """Its node is not there any more."""
+    ready = pod.conditions.get("Ready")
+    told = next(facts.told(pod.name, "NodeNotReady"), None)
+    silent = told and ready and ready.status != "True" and pod.phase == "Running" and not pod.containers_ended
+    if pod.phase != "Unknown" and pod.reason != "NodeLost" and not silent:
+        return None
+    return Cause(
+        code="node-lost",
+        why=f"its node {pod.node or '?'} does not answer",
+        next_step=f"kubectl describe node {pod.node}; kubectl delete pod {pod.name} -n {facts.namespace} --force makes it start elsewhere at once",
+    )
+
+
+def _stuck(pod: Pod, facts: Facts) -> Cause | None:
+    """To be deleted, and still there."""
+    if pod.deleted is None or not facts.aged(pod.deleted, GONE_S):
+        return None
+    finalizers = ", ".join(map(str, at(pod.object, "metadata", "finalizers") or ()))
+    held = f"held by the finalizer {quoted(finalizers)}" if finalizers else f"node {pod.node or '?'} does not say that it has ended"
+    return Cause(
+        code="stuck-terminating",
+        why=f"should have gone {facts.ago(pod.deleted)} ago; {held}",
+        next_step=f"kubectl describe node {pod.node}; kubectl delete pod {pod.name} -n {facts.namespace} --force once nothing of it runs there",
+    )
+
+
+def _container_cause(pod: Pod, facts: Facts) -> Cause | None:
+    for container in pod.containers:
+        end = container.ended or (container.earlier if _keeps_failing(container, facts) else None)
+        if container.is_init or end is None or not (end.exit_code or end.reason == OUT_OF_MEMORY):
+            continue
+        told = read_tail(facts.snapshot.tails.get(pod.name, "")) if container.name == CONTAINER else NOTHING_TOLD
+        return _exit(pod.name, end, told, facts)
+    return None
+
+
+def _keeps_failing(container: Container, facts: Facts) -> bool:
+    return container.waiting == "CrashLoopBackOff" or (
+        container.started is not None and container.earlier is not None and not facts.aged(container.started, STEADY_S)
+    )
+
+
+def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
+    """From a container's end and what it printed to the cause."""
+    code = end.exit_code or 0
+    if end.reason == OUT_OF_MEMORY or (code == KILLED and not told.signature and not _stopped(name, facts)):
+        return _memory(name, end, facts)
+    if told.signature:
+        return Cause(
+            code=told.signature.code,
+            why=f"{_rank(told)}{told.signature.meaning}: {quoted(told.line)}",
+            next_step=told.signature.next_step,
+        )
+    if code == 128 + signal.SIGBUS:
+        return Cause(
+            code="shared-memory",
+            why=f"{_named(code)}, a bus error: /dev/shm is mostly full then",
+            next_step="an --overlay must not take the `shm` volume away; give it more by the volume's sizeLimit in one",
+        )
+    if told.line:
+        return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}: {_rank(told)}{quoted(told.line)}", next_step=quoted(told.hint) or facts.logs)
+    said = f": {quoted(end.message)}" if end.message else ""
+    return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}{said}", next_step=facts.logs)
+
+
+_CODES: Final = {2: "bad-input", 124: "deadline"}
+
+
+def _memory(name: str, end: End, facts: Facts) -> Cause:
+    limit = _limit(name, facts)
+    sure = end.reason == OUT_OF_MEMORY
+    why = f"the container was killed at its memory limit of {limit}" if limit else "the node ran out of memory and killed the container"
+    if not sure:
+        why = f"the container was killed ({_named(end.exit_code or 0)}), most likely at its memory limit{f' of {limit}' if limit else ''}"
+    return Cause(
+        code="out-of-memory",
+        why=why,
+        next_step=f"{resubmit('more memory (--overlay FILE), fewer --workers-per-node, or a smaller --batch-size')}; /dev/shm counts too",
+    )
+
+
+def _limit(name: str, facts: Facts) -> str:
+    """The container's memory limit: of the pod, or, when that is gone, of the job."""
+    pod = next((pod for pod in facts.pods if pod.name == name), None)
+    specs = [at(pod.object, "spec")] if pod else []
+    replicas = at(facts.snapshot.job, "spec", "pytorchReplicaSpecs") or {}
+    specs += [at(replica, "template", "spec") for replica in replicas.values()]
+    containers = (each for spec in specs for each in at(spec, "containers") or () if at(each, "name") == CONTAINER)
+    return next((quoted(str(limit)) for each in containers if (limit := at(each, "resources", "limits", "memory"))), "")
+
+
+def _stopped(name: str, facts: Facts) -> bool:
+    """Whether somebody had it ended."""
+    pod = next((pod for pod in facts.pods if pod.name == name), None)
+    return bool(pod and pod.deleted) or any(True for _ in facts.told(name, "Killing", "Preempted", "Evicted", "TaintManagerEviction"))
+
+
+def _rank(told: Told) -> str:
+    return f"rank {told.rank}: " if told.rank else ""
+
+
+def _named(code: int) -> str:
+    """An exit code with what it means in our table, or the signal behind it."""
+    if code > 128:
+        try:
+            return f"exit code {code} ({signal.Signals(code - 128).name})"
+        except ValueError:
+            return f"exit code {code}"
+    meaning = EXIT_CODES.get(code) if code not in {0, 1} else None
+    return f"exit code {code} ({meaning})" if meaning else f"exit code {code}"
+

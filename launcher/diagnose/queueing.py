@@ -1,0 +1,102 @@
+"""Why a job is held back before it may have pods: Kueue, or suspended by hand."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from launcher.diagnose.facts import Cause, Condition, Facts, at, conditions
+from launcher.diagnose.wording import quoted, resubmit
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+NOTICE_S: Final = 30.0
+"""Kueue makes the Workload of a job within seconds."""
+
+_ABSENT: Final = re.compile(r"LocalQueue (\S+) (?:doesn't exist|not found)")
+_NEVER: Final = re.compile(r"maximum capacity|exceeds? max", re.IGNORECASE)
+
+
+def cause(facts: Facts) -> Cause | None:
+    """Why a suspended job is suspended, None when it is not."""
+    if not at(facts.snapshot.job, "spec", "runPolicy", "suspend"):
+        return None
+    queue = at(facts.snapshot.job, "metadata", "labels", QUEUE_LABEL)
+    if not queue:
+        return Cause(
+            code="suspended",
+            why="it is suspended, and no queue will start it",
+            next_step=f"kubectl patch pytorchjob {facts.job} -n {facts.namespace} --type=merge -p '{{\"spec\":{{\"runPolicy\":{{\"suspend\":false}}}}}}'",
+        )
+    workload = facts.snapshot.workload
+    if workload is None:
+        return _unnoticed(facts, str(queue))
+    return _queued(facts, quoted(str(queue)), conditions(workload), active=at(workload, "spec", "active") is not False)
+
+
+def _unnoticed(facts: Facts, queue: str) -> Cause:
+    if "workloads" in facts.snapshot.denied:
+        why = f"it waits in the queue {quoted(queue)}; your rights do not show why, or Kueue is not there"
+    elif facts.aged(facts.created, NOTICE_S):
+        why = f"it names the queue {quoted(queue)}, and Kueue has made no Workload for it: does it run, and manage PyTorchJobs?"
+    else:
+        why = f"it waits until Kueue sees it in the queue {quoted(queue)}"
+    return Cause(code="queue-unseen", why=why, next_step=f"kubectl get localqueues,workloads -n {facts.namespace}; python -m launcher doctor")
+
+
+def _queued(facts: Facts, queue: str, told: Mapping[str, Condition], *, active: bool) -> Cause:
+    reserved, evicted = told.get("QuotaReserved"), told.get("Evicted")
+    said = reserved.message if reserved else ""
+    describe = f"kubectl describe workload -n {facts.namespace} -l kueue.x-k8s.io/job-uid={at(facts.snapshot.job, 'metadata', 'uid') or ''}"
+    if not active:
+        deactivated = quoted(evicted.message) if evicted else ""
+        return Cause(
+            code="queue-deactivated",
+            why=f"Kueue has given it up{f': {deactivated}' if deactivated else ''}",
+            next_step=f"{describe}, then {resubmit('what it asks for')}",
+        )
+    absent = _ABSENT.search(said)
+    if absent:
+        return Cause(
+            code="queue-missing",
+            why=f"there is no LocalQueue `{quoted(absent[1])}` in namespace {facts.namespace}",
+            next_step=f"kubectl get localqueues -n {facts.namespace}, then {resubmit('--queue NAME')}",
+        )
+    if "inactive" in said or "ClusterQueue" in said and "exist" in said:
+        return Cause(
+            code="queue-inactive",
+            why=f"the queue {queue} admits nobody: {quoted(said)}",
+            next_step=f"kubectl describe localqueue {queue} -n {facts.namespace}; tell its administrator",
+        )
+    if reserved and reserved.status == "True":
+        return _checked(facts, queue, describe)
+    if evicted and evicted.status == "True":
+        return Cause(
+            code="queue-evicted",
+            why=f"Kueue took its place away {facts.ago(evicted.since)} ago ({quoted(evicted.reason)}: {quoted(evicted.message)}); "
+            f"it waits in the queue {queue}{f': {quoted(said)}' if said else ''}",
+            next_step="wait: it goes on from its newest checkpoint when it is admitted again",
+        )
+    if _NEVER.search(said):
+        return Cause(
+            code="queue-too-small",
+            why=f"the queue {queue} can never admit it: {quoted(said)}",
+            next_step=resubmit("fewer --workers, or another --queue"),
+        )
+    return Cause(
+        code="queued",
+        why=f"it waits in the queue {queue}{f': {quoted(said)}' if said else ''}",
+        next_step=f"wait; kubectl get workloads -n {facts.namespace} shows who is there",
+    )
+
+
+def _checked(facts: Facts, queue: str, describe: str) -> Cause:
+    """Quota is reserved; what else has to agree."""
+    checks = at(facts.snapshot.workload, "status", "admissionChecks") or ()
+    waiting = [check for check in checks if at(check, "state") != "Ready"]
+    if waiting:
+        name, said = quoted(str(at(waiting[0], "name"))), quoted(str(at(waiting[0], "message") or ""))
+        return Cause(
+            code="queue-check",
+            why=f"it has its quota in the queue {queue} and waits for the admission check `{name}`{f': {said}' if said else ''}",
+            next_step=describe,
+        )
+    return Cause(code="queue-admitted", why=f"the queue {queue} has admitted it: it is about to start", next_step=describe)

@@ -1,0 +1,136 @@
+"""What known lines of a log mean, and what prevents them."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """One kind of failure that a line gives away."""
+
+    code: str
+    pattern: "re.Pattern[str]"
+    meaning: str
+    next_step: str
+
+
+def signature_of(lines: list[str]) -> tuple[Signature, str] | None:
+    """The first known failure of a log and the line that tells it: what comes later mostly follows from it."""
+    for line in lines:
+        for signature in SIGNATURES:
+            if signature.pattern.search(line):
+                return signature, line
+    return None
+
+
+def _signature(code: str, pattern: str, meaning: str, next_step: str) -> Signature:
+    return Signature(code=code, pattern=re.compile(pattern, re.IGNORECASE), meaning=meaning, next_step=next_step)
+
+
+SIGNATURES: Final = (
+    # Source: the vendor's issue trackers (optimum-habana 1611, vllm-fork 344, tgi-gaudi 93) and its bridge's texts.
+    _signature(
+        "gaudi-no-devices",
+        r"Device acquire failed\.? *No devices found|No devices found",
+        "the container sees no Gaudi card",
+        "ls /dev/accel on the node; its driver and the device plugin must run, and the pod ask for habana.ai/gaudi",
+    ),
+    _signature(
+        "gaudi-acquire-failed",
+        r"synStatus ?= ?26\b|Device acquire failed",
+        "the Gaudi card can't be acquired: another process holds it, huge pages lack, or driver and image do not match",
+        "on the node: hl-smi shows processes and driver; /proc/meminfo the huge pages; take the image of the driver's release",
+    ),
+    _signature(
+        "gaudi-already-acquired",
+        r"synStatus ?= ?20\b|Device already acquired",
+        "two processes want the same Gaudi card",
+        "run nothing else in the container that touches the card; on the node hl-smi shows who does",
+    ),
+    _signature(
+        "gaudi-device-not-found",
+        r"synStatus ?= ?8\b|\[Device not found\]",
+        "the Gaudi card is not there, mostly because a killed run left processes on it",
+        "on the node: hl-smi shows the processes; end them, or drain the node",
+    ),
+    _signature(
+        "gaudi-too-few-devices",
+        r"not enough devices available for training",
+        "there are more workers in the pod than Gaudi cards",
+        "--workers-per-node must be the number of cards; an --overlay must not change habana.ai/gaudi",
+    ),
+    _signature(
+        "gaudi-memory",
+        r"PT_DEVMEM.*Allocation failed",
+        "the Gaudi card's memory is full",
+        "submit again with a smaller --batch-size or --crop-px",
+    ),
+    _signature(
+        "gaudi-torch-mismatch",
+        r"Compile-time (?:major|minor)\S* PyTorch version",
+        "the image's torch is not the one that its Gaudi software was built for",
+        "build the image anew with Dockerfile.hpu, which never installs torch",
+    ),
+    _signature(
+        "hccl-init",
+        r"Comm Init Rank Error|Get HCCL UniqueId Error|hcclCommInitRank",
+        "the Gaudi cards can't reach each other: ports down, the wrong interface, or a network policy",
+        "submit again with --env HCCL_SOCKET_IFNAME=<the pods' interface>; hl-smi -n link on the nodes shows ports",
+    ),
+    _signature(
+        "hccl-error",
+        r"HCCL.*(?:timed? ?out|error|failed)|(?:timed? ?out|error|failed).*\bHCCL\b",
+        "an exchange between Gaudi cards failed, mostly because a peer was lost",
+        "see which rank failed first in the logs; the job goes on from its newest checkpoint",
+    ),
+    _signature(
+        "collective-timeout",
+        r"Watchdog caught collective operation timeout|collective operation timeout|Timed out waiting \d+ms for (?:recv|send)",
+        "a worker waited in vain for its peers",
+        "see which rank stopped first in the logs; the job goes on from its newest checkpoint",
+    ),
+    _signature(
+        "nccl-init",
+        r"Bootstrap ?: no socket interface found|ncclCommInitRank|no usable (?:socket )?interface",
+        "NCCL finds no interface to the other nodes",
+        "submit again with --env NCCL_SOCKET_IFNAME=<the pods' interface>",
+    ),
+    _signature(
+        "nccl-error",
+        r"NCCL (?:error|WARN.*(?:failed|error))|ncclSystemError|ncclRemoteError|ncclInternalError|unhandled system error",
+        "an exchange between GPUs failed",
+        "the lines with NCCL in the logs tell where; --env NCCL_DEBUG=INFO tells more",
+    ),
+    _signature(
+        "shared-memory",
+        r"Bus error|insufficient shared memory|unable to (?:open|mmap|write|allocate) .*shared memory|shm_open|No space left on device.*/dev/shm|signal 7\b",
+        "/dev/shm is full",
+        "an --overlay must not take the `shm` volume away; give it more by the volume's sizeLimit in one, and the container's memory with it",
+    ),
+    _signature(
+        "gpu-memory",
+        r"CUDA out of memory|torch\.OutOfMemoryError|CUDA error: out of memory",
+        "the GPU's memory is full",
+        "submit again with a smaller --batch-size or --crop-px",
+    ),
+    _signature(
+        "gpu-driver",
+        r"driver version is insufficient|Found no NVIDIA driver|no kernel image is available",
+        "the node's NVIDIA driver does not fit the image",
+        "build Dockerfile.cuda on a base for the nodes' driver (nvidia-smi shows it)",
+    ),
+    _signature(
+        "deadline",
+        r"the deadline is over",
+        "the run's deadline is over",
+        "submit again with the same --name and a longer --deadline: it goes on from the newest checkpoint",
+    ),
+    _signature(
+        "exec-format",
+        r"exec format error",
+        "the image is not for this node's processor",
+        "build it for the nodes: --platform linux/amd64",
+    ),
+)
+"""The most telling first."""

@@ -1,0 +1,75 @@
+"""What the last lines of a failed container tell: whose error it was, and which."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from launcher.diagnose.signatures import Signature, signature_of
+
+_TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[-+]\d\d:\d\d) ")
+_RANKED: Final = re.compile(r"^\[rank (\d+)\] ")
+_VERDICT: Final = re.compile(r"^worker (\d+) failed with (?:exit code|signal) \d+$")
+_ERROR: Final = re.compile(r"^error: (?!a peer failed)")
+_EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Iteration)\b")
+_PEER_LOST: Final = re.compile(r"a peer was lost|cannot bring the workers together|[Cc]onnection (?:closed|reset) by peer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a log tells of a failure."""
+
+    rank: str
+    """Of the worker that failed first, empty when nobody says."""
+
+    line: str
+    """The error, or a traceback's last line; empty when there is none."""
+
+    hint: str
+    """What the trainer itself advises, empty without."""
+
+    signature: Signature | None
+
+    @property
+    def is_a_consequence(self) -> bool:
+        """Whether this worker failed because another one had."""
+        return not self.line or bool(_PEER_LOST.search(self.line))
+
+
+def read_tail(tail: str) -> Told:
+    """Who failed in a pod and of what, from its last lines."""
+    lines = [_TIME.sub("", line) for line in tail.splitlines()]
+    rank = next((match[1] for match in map(_VERDICT.match, reversed(lines)) if match), "")
+    known = signature_of(lines)
+    if known:
+        signature, line = known
+        return Told(rank=_rank_of(line) or rank, line=_RANKED.sub("", line), hint="", signature=signature)
+    found = _error(lines, rank) or _error(lines, "") or _exception(lines) or ("", "", "")
+    return Told(rank=found[0] or rank, line=found[1], hint=found[2], signature=None)
+
+
+def _error(lines: list[str], rank: str) -> tuple[str, str, str] | None:
+    """Rank, text and hint of the first error in our trainer's words, of one rank or of any."""
+    for number, line in enumerate(lines):
+        mine, text = _rank_of(line), _RANKED.sub("", line)
+        if _ERROR.match(text) and rank in {"", mine}:
+            rest = (_RANKED.sub("", later) for later in lines[number + 1 :] if _rank_of(later) == mine)
+            hint = next((later.removeprefix("hint: ") for later in rest if later.startswith("hint: ")), "")
+            return mine, text.removeprefix("error: "), hint
+    return None
+
+
+def _exception(lines: list[str]) -> tuple[str, str, str] | None:
+    """Rank and last line of the first traceback."""
+    inside = False
+    for line in lines:
+        text = _RANKED.sub("", line)
+        if text.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif inside and _EXCEPTION.match(text):
+            return _rank_of(line), text, ""
+    return None
+
+
+def _rank_of(line: str) -> str:
+    match = _RANKED.match(line)
+    return match[1] if match else ""

@@ -1,0 +1,208 @@
+"""A job's log: the lines of all its pods as one, printed once or followed until the job is over."""
+
+import heapq
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, TextIO
+
+from cyclopts import Parameter
+
+from launcher.cluster import Cluster, UnreachableError
+from launcher.follower import Ending, Follower, Pace, Tell, View, first_view
+from launcher.loglines import SECOND, Form, Line, Ranks, Style, shown
+from launcher.manifest import CONTAINER
+from launcher.podlog import PodLog, Sighting
+from launcher.resources import JOB_LABEL, Object
+from launcher.snapshot import wanted_pods
+from trainer.config import parse_duration
+from trainer.errors import InputError, RemoteError
+
+PACE: Final = Pace()
+
+ATTEMPTS: Final = 3
+"""How often a log is asked for again whose stream broke."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """Which lines, and how they are printed."""
+
+    follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative=(), show_default=False)] = False
+    """Wait for pods and lines until the job is over; Ctrl-C leaves, the job goes on."""
+
+    ranks: Annotated[str | None, Parameter(show_default=False)] = None
+    """Only lines of these ranks, such as 0,3-5; lines without a rank are then left out."""
+
+    tail: Annotated[int | None, Parameter(show_default=False)] = None
+    """Begin with the last lines, so many of each pod; pods that start later are shown whole."""
+
+    since: Annotated[str | None, Parameter(show_default=False)] = None
+    """Begin with lines no older than this, such as 10m, by the API server's clock."""
+
+    previous: Annotated[bool, Parameter(name=("--previous", "-p"), negative=(), show_default=False)] = False
+    """Show what each pod's container wrote that was there before its present one."""
+
+    timestamps: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Print the time of each line."""
+
+    form: Annotated[Form, Parameter(name="-o")] = "text"
+    """`raw` leaves out the names of pods; `json` is an object a line: time, pod, rank, text."""
+
+    def __post_init__(self) -> None:
+        if self.tail is not None and self.tail < 0:
+            raise InputError(
+                f"cannot show the last lines of a log: their number is below 0, got {self.tail} (from `--tail`)"
+            )
+        if self.previous and self.follow:
+            raise InputError(
+                "cannot follow a container that is gone (from `--previous` and `--follow`)",
+                hint="leave out one of them",
+            )
+        _ = self.wanted_ranks, self.since_s
+
+    @property
+    def wanted_ranks(self) -> Ranks | None:
+        """None is all lines."""
+        return None if self.ranks is None else Ranks.parse(self.ranks)
+
+    @property
+    def since_s(self) -> int | None:
+        """Seconds of `since`."""
+        return None if self.since is None else parse_duration(self.since, "--since")
+
+
+def follow(
+    cluster: Cluster,
+    name: str,
+    options: LogOptions,
+    *,
+    out: TextIO,
+    tell: Tell,
+    waiting: Tell,
+    colour: bool = False,
+    pace: Pace = PACE,
+) -> Ending:
+    """Print the log of a job, from pods that are not there yet too, until the job is over and all is printed.
+
+    `tell` gets words for the user; `waiting` gets what is waited for, once whenever pods have to start.
+    KeyboardInterrupt leaves at any time; threads that read end by themselves.
+
+    Raises: NotFoundError when there is no such job; ForbiddenError; UnreachableError when the server is gone for long.
+    """
+    view = first_view(cluster, name)
+    printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
+    return Follower(
+        cluster,
+        view,
+        open_log=_opener(cluster, options, pace),
+        show=printing.show,
+        tell=tell,
+        waiting=waiting,
+        pace=pace,
+    ).run()
+
+
+def write(
+    cluster: Cluster,
+    name: str,
+    options: LogOptions,
+    *,
+    out: TextIO,
+    tell: Tell,
+    colour: bool = False,
+    pace: Pace = PACE,
+) -> None:
+    """Print the log of a job as it is now, the lines of all pods in the order of their times.
+
+    Raises: NotFoundError when there is no such job; after all else, why a pod's log could not be read.
+    """
+    view = first_view(cluster, name)
+    printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
+    printing.show(_lines(cluster, view, options, tell, pace))
+
+
+def kubectl_logs_command(
+    job: Object, namespace: str, *, context: str | None = None, kubeconfig: str | None = None
+) -> str:
+    """The line by which kubectl alone follows the job.
+
+    By itself kubectl refuses more than five streams, and begins ten lines before the end.
+    """
+    where = [*(("--kubeconfig", kubeconfig) if kubeconfig else ()), *(("--context", context) if context else ())]
+    which = ["-l", f"{JOB_LABEL}={job['metadata']['name']}", "-c", CONTAINER]
+    limits = ["--prefix", "--tail=-1", f"--max-log-requests={wanted_pods(job)}"]
+    return shlex.join(["kubectl", *where, "logs", "-n", namespace, "-f", *which, *limits])
+
+
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether to print in colour. Source: no-color.org."""
+    return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+@dataclass(frozen=True)
+class _Printing:
+    """Where lines go, and which of them."""
+
+    out: TextIO
+    style: Style
+    ranks: Ranks | None
+
+    def show(self, lines: Iterable[Line]) -> None:
+        """Print what is wanted of the lines, now."""
+        for line in lines:
+            if self.ranks is None or line.rank in self.ranks:
+                self.out.write(shown(line, self.style))
+        self.out.flush()
+
+
+def _style(view: View, options: LogOptions, *, colour: bool) -> Style:
+    return Style(options.form, name_pods=wanted_pods(view.job) > 1, timestamps=options.timestamps, colour=colour)
+
+
+def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[Sighting | None, Tell], PodLog]:
+    """What makes the log of a pod; of those that have started already it begins where the user wants."""
+    since_ns = None
+    if options.since_s is not None:
+        since_ns = (int(cluster.server_time().timestamp()) - options.since_s) * SECOND
+
+    def open_log(pod: Sighting | None, tell: Tell) -> PodLog:
+        log = PodLog(cluster.log, tell=tell, stall_s=pace.stall_s)
+        if pod is not None:
+            log.begin_late(pod, tail=options.tail, since_ns=since_ns)
+        return log
+
+    return open_log
+
+
+def _lines(cluster: Cluster, view: View, options: LogOptions, tell: Tell, pace: Pace) -> Iterator[Line]:
+    """All pods' lines in the order of their times; raises at the end what kept one from being read."""
+    open_log = _opener(cluster, options, pace)
+    problems: list[RemoteError] = []
+    streams = []
+    for pod in view.pods.values():
+        if not (pod.earlier if options.previous else pod.instance):
+            tell(f"{pod.short}: {'no container was there before' if options.previous else 'not started yet'}")
+        else:
+            log = open_log(pod, tell)
+            streams.append(_patiently(log, pod, problems, previous=options.previous))
+    if not view.pods:
+        tell("the job has no pods")
+    yield from heapq.merge(*streams, key=lambda line: line.time_ns)
+    if problems:
+        raise problems[0]
+
+
+def _patiently(log: PodLog, pod: Sighting, problems: list[RemoteError], *, previous: bool) -> Iterator[Line]:
+    """A pod's lines; streams that break are asked for again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            yield from log.so_far(pod, previous=previous)
+        except UnreachableError as problem:
+            if attempt == ATTEMPTS:
+                problems.append(problem)
+        except RemoteError as problem:
+            problems.append(problem)
+            return
+        else:
+            return
