@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from launcher.logs import LogOptions
 from launcher.settings import Sources, apply_settings
 from launcher.spec import JobSpec
 from launcher.target import Access, Target
 from trainer import __version__
 from trainer.config import parse_duration, usage_problem
-from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError
+from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, JobFailedError, KnownError
 
 if TYPE_CHECKING:
     from launcher.cluster import Cluster
@@ -126,7 +127,7 @@ def submit(
         cluster = _open(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
         _create(cluster, job, access, dry_run=dry_run == "server")
         if dry_run == "none" and follow:
-            _follow(cluster, job.name)
+            _follow(cluster, job.name, LogOptions(follow=True))
         elif dry_run == "none" and wait:
             _wait(cluster, job.name, timeout)
 
@@ -140,7 +141,8 @@ def _run_here(job: JobSpec) -> None:
 
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
-    from launcher import jobs, manifest, show
+    from launcher import jobs, manifest
+    from launcher.logs import kubectl_logs_command
 
     claim = jobs.claim_for(cluster, job.data) if job.mounts_bucket else None
     if claim:
@@ -155,10 +157,13 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
     _tell(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")
     if not dry_run:
         place = f" -n {cluster.namespace}"
+        kubectl = kubectl_logs_command(
+            objects[-1], cluster.namespace, context=access.context, kubeconfig=access.kubeconfig
+        )
         _tell(
             "next:\n"
             f"  python -m launcher status {job.name}{place}\n"
-            f"  {show.kubectl_logs(objects[-1], access.context or '')}\n"
+            f"  {kubectl}\n"
             f"  python -m launcher delete {job.name}{place}"
         )
 
@@ -314,33 +319,20 @@ def logs(
     name: Name,
     *,
     on: On = Target(),  # noqa: B008 - frozen
-    follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative=(), show_default=False)] = False,
-    ranks: str | None = None,
-    tail: int | None = None,
-    since: str | None = None,
-    previous: Annotated[bool, Parameter(name=("--previous", "-p"), negative=(), show_default=False)] = False,
-    timestamps: Switch = False,
-    form: Annotated[Literal["text", "json"], Parameter(name="-o")] = "text",
+    options: Annotated[LogOptions, Parameter(name="*")] = LogOptions(),  # noqa: B008 - frozen
 ) -> None:
     """Print the log of a job: all its pods, each line with its rank, else with its pod.
 
-    Parameters
-    ----------
-    follow
-        Go on until the job is over, across restarts; its outcome is the exit code. Ctrl-C detaches, the job goes on.
-    ranks
-        Only lines of these ranks: `0`, `0,3-5`.
-    tail
-        Only the last lines of each pod.
-    since
-        Only lines of the last `10m`, `2h`.
-    previous
-        What the containers said before they were last started again.
-    timestamps
-        Start each line with its time.
-    form
-        How to print them.
+    With `-f` go on until the job is over, across restarts; its outcome is the exit code.
     """
+    from launcher import logs as joblog
+
+    cluster = _open(on)
+    if options.follow:
+        _follow(cluster, name, options)
+    else:
+        colour = joblog.wants_colour(sys.stdout, os.environ)
+        joblog.write(cluster, name, options, out=sys.stdout, tell=_tell, colour=colour)
 
 
 def _open(on: Target) -> "Cluster":
@@ -356,8 +348,28 @@ def _wait(cluster: "Cluster", name: str, timeout: str | None, until: "State | No
     sys.stdout.write(f"{state}\n")
 
 
-def _follow(cluster: "Cluster", name: str) -> None:
-    raise NotImplementedError
+def _follow(cluster: "Cluster", name: str, options: LogOptions) -> None:
+    """Follow the log; how the job ended is how this ends."""
+    from launcher import jobs
+    from launcher import logs as joblog
+    from launcher.cluster import NotFoundError
+    from launcher.diagnose import diagnose
+
+    def waiting(what: str) -> None:
+        found = diagnose(jobs.observe(cluster, name))
+        _tell(f"waiting for {what}" + (f": {found.sentence}" if found else ""))
+
+    colour = joblog.wants_colour(sys.stdout, os.environ)
+    try:
+        ending = joblog.follow(cluster, name, options, out=sys.stdout, tell=_tell, waiting=waiting, colour=colour)
+    except KeyboardInterrupt:
+        raise InterruptedByUser(
+            f"no longer following `{name}`; the job goes on", hint=f"launcher logs {name} -f follows it again"
+        ) from None
+    if ending.state == "Deleted":
+        raise NotFoundError(f"the job `{name}` was deleted while its log was followed", hint="launcher list")
+    if ending.state == "Failed":
+        raise JobFailedError(f"the job `{name}` failed", hint=f"launcher status {name}")
 
 
 def _seconds(timeout: str | None) -> float | None:

@@ -144,9 +144,7 @@ def _room(pod_spec: Object, node: Object, pods: Sequence[Object]) -> Room:
         _add(held, amounts)
         if any(owner.get("kind") in {"DaemonSet", "Node"} for owner in pod["metadata"].get("ownerReferences") or ()):
             _add(standing, amounts)
-    allocatable = {
-        name: quantity(amount) for name, amount in (node.get("status", {}).get("allocatable") or {}).items()
-    }
+    allocatable = {name: quantity(amount) for name, amount in (node.get("status", {}).get("allocatable") or {}).items()}
     return Room(
         node=node["metadata"]["name"],
         barrier=_barrier(pod_spec, node),

@@ -127,16 +127,6 @@ def _pod_row(pod: Object, now: datetime, *, wide: bool) -> dict[str, str]:
     return row | ({"name": pod["metadata"]["name"], "ip": pod.get("status", {}).get("podIP", "")} if wide else {})
 
 
-def kubectl_logs(job: Object, context: str = "") -> str:
-    """The plain kubectl line that follows a job's log: without the limit it refuses more than five pods, and it begins ten lines back."""
-    place = job["metadata"]
-    chosen = f" --context {context}" if context else ""
-    return (
-        f"kubectl{chosen} -n {place['namespace']} logs -f -l {JOB_LABEL}={place['name']} -c pytorch --prefix --tail=-1 "
-        f"--max-log-requests={wanted_pods(job)}"
-    )
-
-
 def events(snapshot: Snapshot, form: Form) -> str:
     """What the cluster noted about the job, the oldest first."""
     rows = [_event_row(event, snapshot.now) for event in snapshot.events]

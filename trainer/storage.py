@@ -10,6 +10,9 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
@@ -21,11 +24,33 @@ BODY_ATTEMPTS: Final = 3
 
 CHUNK_BYTES: Final = 1 << 20
 
+_BAD_CREDENTIALS: Final = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken"}
+)
+"""Source: Amazon S3 API reference, Error responses."""
+
 
 class AbsentError(KnownError):
     """There is no such object."""
 
     exit_code = 2
+
+
+class NotPermittedError(RemoteError):
+    """The bucket knows these credentials and refuses what they ask."""
+
+
+class CredentialsError(RemoteError):
+    """There are no credentials, or the server does not accept them."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """An S3 server that answered."""
+
+    url: str
+    time: datetime
+    """Its clock; aware."""
 
 
 class Storage(Protocol):
@@ -270,7 +295,12 @@ def _broken_bodies() -> tuple[type[Exception], ...]:
 @contextmanager
 def _remote_errors(what: str) -> Iterator[None]:
     """Turn what boto3 raises in the block into errors of ours; absent, refused and unreachable stay apart."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.exceptions import (  # noqa: PLC0415
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        PartialCredentialsError,
+    )
 
     try:
         yield
@@ -283,18 +313,24 @@ def _remote_errors(what: str) -> Iterator[None]:
                 f"{what}: no such bucket", hint="check the bucket's name and the endpoint (AWS_ENDPOINT_URL)"
             ) from problem
         status = problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        hint = (
-            "these credentials need GetObject, PutObject, DeleteObject and ListBucket on this prefix"
-            if status == 403
-            else None
-        )
-        raise RemoteError(f"{what}: the bucket refused it with {code}", hint=hint) from problem
+        raise _refusal(f"{what}: the bucket refused it with {code}", code, status) from problem
     except BotoCoreError as problem:
         text = " ".join(str(problem).split()).rstrip(".")
-        raise RemoteError(
+        kind = CredentialsError if isinstance(problem, (NoCredentialsError, PartialCredentialsError)) else RemoteError
+        raise kind(
             f"{what}: {text[:1].lower()}{text[1:]}",
             hint="AWS_ENDPOINT_URL, AWS_REGION and credentials say where and as whom",
         ) from problem
+
+
+def _refusal(text: str, code: str, status: int | None) -> RemoteError:
+    if code in _BAD_CREDENTIALS:
+        return CredentialsError(text, hint="are the keys right, and is this clock?")
+    if status == 403:
+        return NotPermittedError(
+            text, hint="these credentials need GetObject, PutObject, DeleteObject and ListBucket on this prefix"
+        )
+    return RemoteError(text)
 
 
 def open_storage(url: str) -> Storage:
@@ -311,3 +347,29 @@ def open_storage(url: str) -> Storage:
             hint="--output s3://BUCKET/PREFIX",
         )
     return S3Storage(url)
+
+
+def greet(url: str, *, timeout_s: float = 5.0) -> Server:
+    """The S3 server behind an `s3://` URL: asked once, unsigned, so its answer needs no credentials and says nothing of rights.
+
+    Raises: RemoteError when it does not answer.
+    """
+    import boto3  # noqa: PLC0415 - as above
+    from botocore import UNSIGNED  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    with _remote_errors(f"cannot reach the server of `{url}`"):
+        config = Config(
+            signature_version=UNSIGNED,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=timeout_s,
+            read_timeout=timeout_s,
+        )
+        client = boto3.session.Session().client("s3", config=config)
+        try:
+            answer = client.head_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
+        except ClientError as refusal:  # an answer too
+            answer = refusal.response
+    date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+    return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else datetime.now(timezone.utc))

@@ -92,7 +92,9 @@ def _failed(facts: Facts) -> Diagnosis:
 
 
 def _of_job(facts: Facts, cause: Cause) -> Diagnosis:
-    return Diagnosis(sentence=f"no training for {facts.ago(facts.created)}: {cause.why}", next_step=cause.next_step, code=cause.code)
+    return Diagnosis(
+        sentence=f"waiting {facts.ago(facts.created)}: {cause.why}", next_step=cause.next_step, code=cause.code
+    )
 
 
 def _of_pod(facts: Facts, pod: Pod, cause: Cause, alike: int) -> Diagnosis:
@@ -108,4 +110,4 @@ def _how(facts: Facts, pod: Pod) -> Iterator[str]:
     yield f"{facts.ago(ended)} ago" if ended else facts.ago(pod.created)
     restarts = sum(container.restarts for container in pod.containers)
     if restarts:
-        yield f"(started again {restarts} times)" if restarts > 1 else "(started again once)"
+        yield f"(restarted {restarts} times)" if restarts > 1 else "(restarted once)"

@@ -24,9 +24,10 @@ def cause(facts: Facts) -> Cause | None:
     missing = wanted_pods(facts.snapshot.job) - len(facts.pods)
     if missing <= 0:
         return None
-    refused = next(facts.told(facts.job, "FailedCreatePod"), None)
-    if refused and facts.recent(refused.last):
-        return _refused(refused, facts)
+    there = {pod.name for pod in facts.pods}
+    for refused in facts.told(facts.job, "FailedCreatePod"):
+        if _refused_pod(refused) not in there:
+            return _refused(refused, facts)
     invalid = next(facts.told(facts.job, "PyTorchJobFailedValidation"), None)
     if invalid:
         return Cause(
@@ -43,8 +44,7 @@ def _refused(event: Event, facts: Facts) -> Cause:
     """The API server does not let a pod be made."""
     said = event.message.removeprefix("Error creating: ")
     quota, security, account = _QUOTA.search(said), _SECURITY.search(said), _ACCOUNT.search(said)
-    named = _POD.search(said)
-    pod = quoted(named[1].removeprefix(f"{facts.job}-")) if named else "a pod"
+    pod = quoted(_refused_pod(event).removeprefix(f"{facts.job}-")) or "a pod"
     if quota:
         return Cause(
             code="quota-exceeded",
@@ -78,6 +78,12 @@ def _refused(event: Event, facts: Facts) -> Cause:
     )
 
 
+def _refused_pod(event: Event) -> str:
+    """The pod's name; the server tells it in quotes."""
+    named = _POD.search(event.message)
+    return named[1] if named else ""
+
+
 def _operator(facts: Facts) -> Cause:
     """Nobody has looked at the job."""
     manager = at(facts.snapshot.job, "spec", "runPolicy", "managedBy")
@@ -93,7 +99,11 @@ def _operator(facts: Facts) -> Cause:
             why = "no one has looked at the job, and your rights do not show whether the training operator runs"
         else:
             why = "no one has looked at the job: there is no training operator in this cluster"
-        return Cause(code="no-operator", why=why, next_step="ask an administrator to install it (k8s/operator); python -m launcher doctor")
+        return Cause(
+            code="no-operator",
+            why=why,
+            next_step="ask an administrator to install it (k8s/operator); python -m launcher doctor",
+        )
     namespace, name = at(deployment, "metadata", "namespace") or "kubeflow", at(deployment, "metadata", "name")
     where = f"deployment {name} -n {namespace}"
     if at(deployment, "spec", "replicas") == 0:

@@ -53,7 +53,11 @@ def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
         name, code = (ended[1], int(ended[3])) if ended else (exited[1], int(exited[2])) if exited else ("", 0)
         if code and not _is_steady(name, event, facts):
             reason = event.reason if ended else ""
-            return name, event, _exit(name, End(exit_code=code, reason=reason, message="", at=event.last), NOTHING_TOLD, facts)
+            return (
+                name,
+                event,
+                _exit(name, End(exit_code=code, reason=reason, message="", at=event.last), NOTHING_TOLD, facts),
+            )
     return None
 
 
@@ -93,7 +97,9 @@ def _taken_away(pod: Pod, facts: Facts) -> Cause | None:
     next_step = f"kubectl describe node {pod.node}" if pod.node else facts.described
     if "ephemeral-storage" in said or "emptyDir" in said:
         next_step = f"{next_step}; the cache needs room on the node for the packed data set: a larger disk, or --pack-side smaller"
-    return Cause(code="evicted", why=f"its node sent it away: {quoted(pod.message or said) or reason}", next_step=next_step)
+    return Cause(
+        code="evicted", why=f"its node sent it away: {quoted(pod.message or said) or reason}", next_step=next_step
+    )
 
 
 def _lost(pod: Pod, facts: Facts) -> Cause | None:
@@ -115,7 +121,11 @@ def _stuck(pod: Pod, facts: Facts) -> Cause | None:
     if pod.deleted is None or not facts.aged(pod.deleted, GONE_S):
         return None
     finalizers = ", ".join(map(str, at(pod.object, "metadata", "finalizers") or ()))
-    held = f"held by the finalizer {quoted(finalizers)}" if finalizers else f"node {pod.node or '?'} does not say that it has ended"
+    held = (
+        f"held by the finalizer {quoted(finalizers)}"
+        if finalizers
+        else f"node {pod.node or '?'} does not say that it has ended"
+    )
     return Cause(
         code="stuck-terminating",
         why=f"should have gone {facts.ago(pod.deleted)} ago; {held}",
@@ -157,7 +167,11 @@ def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
             next_step="an --overlay must not take the `shm` volume away; give it more by the volume's sizeLimit in one",
         )
     if told.line:
-        return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}: {_rank(told)}{quoted(told.line)}", next_step=quoted(told.hint) or facts.logs)
+        return Cause(
+            code=_CODES.get(code, "failed"),
+            why=f"{_named(code)}: {_rank(told)}{quoted(told.line)}",
+            next_step=quoted(told.hint) or facts.logs,
+        )
     said = f": {quoted(end.message)}" if end.message else ""
     return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}{said}", next_step=facts.logs)
 
@@ -168,7 +182,11 @@ _CODES: Final = {2: "bad-input", 124: "deadline"}
 def _memory(name: str, end: End, facts: Facts) -> Cause:
     limit = _limit(name, facts)
     sure = end.reason == OUT_OF_MEMORY
-    why = f"the container was killed at its memory limit of {limit}" if limit else "the node ran out of memory and killed the container"
+    why = (
+        f"the container was killed at its memory limit of {limit}"
+        if limit
+        else "the node ran out of memory and killed the container"
+    )
     if not sure:
         why = f"the container was killed ({_named(end.exit_code or 0)}), most likely at its memory limit{f' of {limit}' if limit else ''}"
     return Cause(
@@ -191,7 +209,9 @@ def _limit(name: str, facts: Facts) -> str:
 def _stopped(name: str, facts: Facts) -> bool:
     """Whether somebody had it ended."""
     pod = next((pod for pod in facts.pods if pod.name == name), None)
-    return bool(pod and pod.deleted) or any(True for _ in facts.told(name, "Killing", "Preempted", "Evicted", "TaintManagerEviction"))
+    return bool(pod and pod.deleted) or any(
+        True for _ in facts.told(name, "Killing", "Preempted", "Evicted", "TaintManagerEviction")
+    )
 
 
 def _rank(told: Told) -> str:
@@ -207,4 +227,3 @@ def _named(code: int) -> str:
             return f"exit code {code}"
     meaning = EXIT_CODES.get(code) if code not in {0, 1} else None
     return f"exit code {code} ({meaning})" if meaning else f"exit code {code}"
-

@@ -154,7 +154,11 @@ class Facts:
 
     def told(self, about: str, *reasons: str) -> Iterator[Event]:
         """Events of these reasons about an object, the newest first; without reasons all of them."""
-        return (event for event in reversed(self.events) if event.about == about and event.reason in (reasons or (event.reason,)))
+        return (
+            event
+            for event in reversed(self.events)
+            if event.about == about and event.reason in (reasons or (event.reason,))
+        )
 
     def recent(self, since: datetime | None) -> bool:
         """Whether something was lately."""

@@ -6,8 +6,12 @@ from typing import Final
 from launcher.diagnose.facts import Cause, Container, Facts, Pod
 from launcher.diagnose.wording import quoted, resubmit
 
-_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"})
-_PULLING: Final = re.compile(r'^(?:Back-off pulling image "[^"]*"(?:: )?)?(?:ErrImagePull: )?(?:rpc error: code = \w+ desc = )?')
+_REASONS: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}
+)
+_PULLING: Final = re.compile(
+    r'^(?:Back-off pulling image "[^"]*"(?:: )?)?(?:ErrImagePull: )?(?:rpc error: code = \w+ desc = )?'
+)
 
 _KINDS: Final = (
     (
@@ -17,19 +21,27 @@ _KINDS: Final = (
         "wait, log in with --image-pull-secret NAME, or use a copy of the image in a registry of yours",
     ),
     (
-        re.compile(r"\b401\b|\b403\b|unauthorized|authentication required|authorization failed|access denied|no basic auth|denied:", re.IGNORECASE),
+        re.compile(
+            r"\b401\b|\b403\b|unauthorized|authentication required|authorization failed|access denied|no basic auth|denied:",
+            re.IGNORECASE,
+        ),
         "image-auth",
         "the registry refuses: no rights, or no such repository",
         f"kubectl create secret docker-registry NAME --docker-server=… --docker-username=…, then {resubmit('--image-pull-secret NAME')}",
     ),
     (
-        re.compile(r"not found|manifest unknown|name unknown|does not exist|not present with pull policy", re.IGNORECASE),
+        re.compile(
+            r"not found|manifest unknown|name unknown|does not exist|not present with pull policy", re.IGNORECASE
+        ),
         "image-pull",
         "no such image or tag",
         resubmit("an --image that exists"),
     ),
     (
-        re.compile(r"no such host|no route to host|connection refused|i/o timeout|dial tcp|deadline exceeded|x509|certificate|HTTP response to HTTPS", re.IGNORECASE),
+        re.compile(
+            r"no such host|no route to host|connection refused|i/o timeout|dial tcp|deadline exceeded|x509|certificate|HTTP response to HTTPS",
+            re.IGNORECASE,
+        ),
         "image-pull",
         "the node can't reach the registry",
         "see the registry's name in --image, and the node's way to it (DNS, proxy, certificate)",
@@ -63,8 +75,12 @@ def cause(pod: Pod, container: Container, facts: Facts) -> Cause | None:
         return None
     said = _said(pod, container, facts)
     known = next((kind for kind in _KINDS if kind[0].search(said)), None)
-    code, meaning, next_step = known[1:] if known else ("image-pull", "", f"kubectl describe pod {pod.name} -n {facts.namespace}")
-    why = ": ".join(part for part in (f"image {quoted(container.image)} can't be pulled", meaning, _end_of(said)) if part)
+    code, meaning, next_step = (
+        known[1:] if known else ("image-pull", "", f"kubectl describe pod {pod.name} -n {facts.namespace}")
+    )
+    why = ": ".join(
+        part for part in (f"image {quoted(container.image)} can't be pulled", meaning, _end_of(said)) if part
+    )
     return Cause(code=code, why=why, next_step=next_step)
 
 
@@ -73,13 +89,20 @@ def _said(pod: Pod, container: Container, facts: Facts) -> str:
     said = _PULLING.sub("", container.message)
     if said:
         return said
-    failed = (event.message for event in facts.told(pod.name, "Failed") if event.message.startswith("Failed to pull image"))
+    failed = (
+        event.message for event in facts.told(pod.name, "Failed") if event.message.startswith("Failed to pull image")
+    )
     return next(failed, "").partition('": ')[2]
 
 
 def _end_of(said: str) -> str:
     """The last of the layers that the runtime wraps around the registry's answer."""
-    for mark in ("failed to do request: ", "failed to resolve reference ", "failed to copy: ", "failed to pull and unpack image "):
+    for mark in (
+        "failed to do request: ",
+        "failed to resolve reference ",
+        "failed to copy: ",
+        "failed to pull and unpack image ",
+    ):
         if mark in said:
             rest = said.rpartition(mark)[2]
             return quoted(rest.partition('": ')[2] if rest.startswith('"') else rest)

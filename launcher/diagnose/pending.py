@@ -31,7 +31,11 @@ def cause(pod: Pod, facts: Facts) -> Cause | None:
             next_step=f"kubectl describe pod {pod.name} -n {facts.namespace}",
         )
     message = scheduled.message
-    return volumes.claim_cause(pod, facts, message) or _counted(pod, facts) or _in_the_schedulers_words(pod, facts, message)
+    return (
+        volumes.claim_cause(pod, facts, message)
+        or _counted(pod, facts)
+        or _in_the_schedulers_words(pod, facts, message)
+    )
 
 
 def _unseen(pod: Pod, facts: Facts) -> Cause | None:
@@ -76,16 +80,26 @@ def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
     """Nodes are large enough, and the pod may go to none of them."""
     kinds = Counter((room.barrier.kind, room.barrier.what) for room in able if room.barrier)
     (kind, what), number = kinds.most_common(1)[0]
-    nodes = f"{counted(number, 'node')} that {'has' if number == 1 else 'have'} {_amount(name, wanted)}"
+    nodes = (
+        f"{number} nodes that have {_amount(name, wanted)}"
+        if number > 1
+        else f"only node that has {_amount(name, wanted)}"
+    )
     node = next(room.node for room in able if room.barrier and room.barrier.what == what)
     if kind == "taint":
         why, code = f"the {nodes} {_be(number)} closed by the taint {what} (such as {node})", "taint"
         next_step = resubmit(f"--toleration {what}, if it may run there")
     elif kind == "label":
-        why, code = f"the {nodes} {'lacks' if number == 1 else 'lack'} the label {what} (such as {node})", "node-selector"
+        why, code = (
+            f"the {nodes} {'lacks' if number == 1 else 'lack'} the label {what} (such as {node})",
+            "node-selector",
+        )
         next_step = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
     else:
-        why, code = f"the {nodes} {_be(number)} {'cordoned' if kind == 'cordon' else 'not ready'} (such as {node})", "nodes-closed"
+        why, code = (
+            f"the {nodes} {_be(number)} {'cordoned' if kind == 'cordon' else 'not ready'} (such as {node})",
+            "nodes-closed",
+        )
         next_step = f"kubectl uncordon {node}" if kind == "cordon" else f"kubectl describe node {node}"
     return Cause(code=code, why=why, next_step=next_step)
 
@@ -107,7 +121,9 @@ def _too_small(relevant: Sequence[Room], wanted: Amounts, name: str | None) -> C
             next_step=resubmit(f"--workers-per-node {most} or less"),
         )
     has = f", which has {_amount(name, nearest.total)}," if name else ""
-    short = ", ".join(f"{_amount(each, wanted)} (it has {shown(each, nearest.total.get(each, Fraction(0)))})" for each in lacking)
+    short = ", ".join(
+        f"{_amount(each, wanted)} (it has {shown(each, nearest.total.get(each, Fraction(0)))})" for each in lacking
+    )
     return Cause(
         code=_code(lacking[0]),
         why=f"no node can hold it even when empty: {nearest.node}{has} is short of {short}",
@@ -179,7 +195,9 @@ _INSUFFICIENT: Final = re.compile(r"\d+ Insufficient ([^\s,]*[^\s,.])")
 
 def _in_the_schedulers_words(pod: Pod, facts: Facts, message: str) -> Cause:
     said = quoted(re.sub(r"\s*(no new claims to deallocate,\s*)?preemption:.*", "", message).rstrip("., "))
-    short = sorted(_INSUFFICIENT.findall(said), key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("huge")))
+    short = sorted(
+        _INSUFFICIENT.findall(said), key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("huge"))
+    )
     if short:
         wanted = requests(at(pod.object, "spec") or {})
         return Cause(
@@ -198,6 +216,8 @@ def _seen_by_others(facts: Facts) -> str:
 
 _WORDS: Final = {"untolerated taint": "taint", "affinity/selector": "node-selector", "unschedulable": "nodes-closed"}
 _STEPS: Final = {
-    "taint": resubmit("--toleration KEY; the keys: kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints"),
+    "taint": resubmit(
+        "--toleration KEY; the keys: kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints"
+    ),
     "node-selector": f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}",
 }

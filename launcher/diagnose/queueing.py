@@ -24,7 +24,7 @@ def cause(facts: Facts) -> Cause | None:
         return Cause(
             code="suspended",
             why="it is suspended, and no queue will start it",
-            next_step=f"kubectl patch pytorchjob {facts.job} -n {facts.namespace} --type=merge -p '{{\"spec\":{{\"runPolicy\":{{\"suspend\":false}}}}}}'",
+            next_step=f'kubectl patch pytorchjob {facts.job} -n {facts.namespace} --type=merge -p \'{{"spec":{{"runPolicy":{{"suspend":false}}}}}}\'',
         )
     workload = facts.snapshot.workload
     if workload is None:
@@ -39,7 +39,11 @@ def _unnoticed(facts: Facts, queue: str) -> Cause:
         why = f"it names the queue {quoted(queue)}, and Kueue has made no Workload for it: does it run, and manage PyTorchJobs?"
     else:
         why = f"it waits until Kueue sees it in the queue {quoted(queue)}"
-    return Cause(code="queue-unseen", why=why, next_step=f"kubectl get localqueues,workloads -n {facts.namespace}; python -m launcher doctor")
+    return Cause(
+        code="queue-unseen",
+        why=why,
+        next_step=f"kubectl get localqueues,workloads -n {facts.namespace}; python -m launcher doctor",
+    )
 
 
 def _queued(facts: Facts, queue: str, told: Mapping[str, Condition], *, active: bool) -> Cause:
@@ -60,7 +64,7 @@ def _queued(facts: Facts, queue: str, told: Mapping[str, Condition], *, active: 
             why=f"there is no LocalQueue `{quoted(absent[1])}` in namespace {facts.namespace}",
             next_step=f"kubectl get localqueues -n {facts.namespace}, then {resubmit('--queue NAME')}",
         )
-    if "inactive" in said or "ClusterQueue" in said and "exist" in said:
+    if "inactive" in said or ("ClusterQueue" in said and "exist" in said):
         return Cause(
             code="queue-inactive",
             why=f"the queue {queue} admits nobody: {quoted(said)}",
@@ -99,4 +103,6 @@ def _checked(facts: Facts, queue: str, describe: str) -> Cause:
             why=f"it has its quota in the queue {queue} and waits for the admission check `{name}`{f': {said}' if said else ''}",
             next_step=describe,
         )
-    return Cause(code="queue-admitted", why=f"the queue {queue} has admitted it: it is about to start", next_step=describe)
+    return Cause(
+        code="queue-admitted", why=f"the queue {queue} has admitted it: it is about to start", next_step=describe
+    )

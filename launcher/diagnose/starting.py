@@ -78,7 +78,14 @@ def _start(container: Container, facts: Facts) -> Cause | None:
 
 
 _UNSTARTED: Final = frozenset(
-    {"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun", "PostStartHookError", "PreStartHookError"}
+    {
+        "CreateContainerError",
+        "RunContainerError",
+        "StartError",
+        "ContainerCannotRun",
+        "PostStartHookError",
+        "PreStartHookError",
+    }
 )
 
 

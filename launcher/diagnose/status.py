@@ -10,7 +10,9 @@ def reason(pod: Object) -> str:
     word = seen.reason or seen.phase or "Unknown"
     inits = [container for container in seen.containers if container.is_init]
     for number, container in enumerate(inits):
-        if _is_done(container) or at(pod, "status", "containerStatuses") and container.started and not _blocks(pod, container):
+        if _is_done(container) or (
+            at(pod, "status", "containerStatuses") and container.started and not _blocks(pod, container)
+        ):
             continue
         own = _word(container)
         return f"Init:{own}" if own and own != "PodInitializing" else f"Init:{number}/{len(inits)}"

@@ -11,7 +11,9 @@ _RANKED: Final = re.compile(r"^\[rank (\d+)\] ")
 _VERDICT: Final = re.compile(r"^worker (\d+) failed with (?:exit code|signal) \d+$")
 _ERROR: Final = re.compile(r"^error: (?!a peer failed)")
 _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Iteration)\b")
-_PEER_LOST: Final = re.compile(r"a peer was lost|cannot bring the workers together|[Cc]onnection (?:closed|reset) by peer")
+_PEER_LOST: Final = re.compile(
+    r"a peer was lost|cannot bring the workers together|[Cc]onnection (?:closed|reset) by peer"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

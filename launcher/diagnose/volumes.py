@@ -12,21 +12,29 @@ BINDING_S: Final = 30.0
 _ABSENT_CLAIM: Final = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _NO_DRIVER: Final = re.compile(r"driver name (\S+) not found in the list of registered CSI drivers")
 _NO_ATTACHER: Final = re.compile(r"timed out waiting for external-attacher of (\S+) CSI driver")
+_LEVEL: Final = re.compile(r"^\d{4}-\d\d-\d\dT\S+ (?:\[\w+\] )?")
 _VOLUME: Final = re.compile(r'for volume "([^"]+)"')
 
 _REASONS: Final = (
     (
-        re.compile(r"secrets? \S+ (?:in the namespace \S+ with error: .* )?not found|failed to find the secret", re.IGNORECASE),
+        re.compile(
+            r"secrets? \S+ (?:in the namespace \S+ with error: .* )?not found|failed to find the secret", re.IGNORECASE
+        ),
         "the Secret with its keys is not there",
         "create the Secret with key_id and access_key, or name another with --csi-secret",
     ),
     (
-        re.compile(r"unexpected argument|unknown (?:mount )?option|unrecognized option|invalid option|InvalidArgument", re.IGNORECASE),
+        re.compile(
+            r"unexpected argument|unknown (?:mount )?option|unrecognized option|invalid option|InvalidArgument",
+            re.IGNORECASE,
+        ),
         "the driver does not know a mount option",
         "see mountOptions of the volume: kubectl get pv -o yaml",
     ),
     (
-        re.compile(r"NoSuchBucket|bucket (?:or key )?(?:does not exist|not found)|no such bucket|404 Not Found", re.IGNORECASE),
+        re.compile(
+            r"NoSuchBucket|bucket (?:or key )?(?:does not exist|not found)|no such bucket|404 Not Found", re.IGNORECASE
+        ),
         "the bucket is not there",
         "see bucket and endpoint in --data and --s3-endpoint",
     ),
@@ -39,7 +47,10 @@ _REASONS: Final = (
         "see the Secret that --csi-secret or --s3-secret names: the driver reads key_id and access_key, which need s3:ListBucket and s3:GetObject",
     ),
     (
-        re.compile(r"connection refused|no such host|i/o timeout|could not resolve|Couldn't connect|Failed to connect to", re.IGNORECASE),
+        re.compile(
+            r"connection refused|no such host|i/o timeout|could not resolve|Couldn't connect|Failed to connect to",
+            re.IGNORECASE,
+        ),
         "the S3 server can't be reached from the node",
         "see --s3-endpoint; the driver must reach it from the node",
     ),
@@ -127,4 +138,4 @@ def _last_words(message: str) -> str:
     last = lines[-1] if lines else ""
     for mark in (" desc = ", " failed: ", '" : '):
         last = last.rpartition(mark)[2]
-    return quoted(last)
+    return quoted(_LEVEL.sub("", last))
