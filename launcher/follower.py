@@ -277,7 +277,7 @@ class Follower:
                     self._channel.put(problem)
 
         # A daemon: it may sit in a read of up to `stall_s` when the user leaves.
-        threading.Thread(target=guarded, daemon=True).start()
+        threading.Thread(target=guarded, name="log", daemon=True).start()
 
     def _watch(self) -> None:
         """Look at the job again and again; a server that is gone for a while is waited for."""

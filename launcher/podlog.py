@@ -156,14 +156,19 @@ class PodLog:
             self._complete.add(pod.earlier)
 
     def _all(self, pod: Sighting, instance: str, *, previous: bool = False) -> Iterator[Line]:
-        """The log of a container that has ended: read until nothing new comes, for a proxy's end looks like a log's."""
-        is_new = True
-        while is_new:
-            cut, is_new = self._cut, False
+        """The log of a container that has ended: read until nothing new comes, and at least twice.
+
+        The API server ends a stream in good order when kubelet breaks it off. Source: Kubernetes 1.34,
+        staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go, StreamObject.
+        """
+        streams, is_quiet = 0, False
+        while streams < 2 or not is_quiet:
+            cut, is_quiet = self._cut, True
             for line in self._once(pod, previous=previous):
-                is_new = True
+                is_quiet = False
                 yield line
-            is_new = is_new or self._cut != cut
+            is_quiet = is_quiet and self._cut == cut
+            streams += 1
         rest = stamped(self._cut.encode())
         if rest.time_ns is not None:  # the program's last words had no line end
             yield from self._as_lines(pod, self._memory.unseen([rest]))

@@ -5,11 +5,10 @@ between pods, ports, and where volumes can be reached.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from launcher.resources import Object
 
@@ -19,17 +18,12 @@ Amounts = Mapping[str, Fraction]
 FOREIGN: Final = re.compile(r"(?!hugepages-|attachable-volumes-)[^/]+/.+")
 """An extended resource, which a device plugin brings."""
 
-_SIZES: Final = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60} | {
-    "n": Fraction(1, 10**9),
-    "u": Fraction(1, 10**6),
-    "m": Fraction(1, 1000),
-    "": 1,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "P": 10**15,
-    "E": 10**18,
+_SIZES: Final[Mapping[str, Fraction]] = {
+    **{unit: Fraction(2) ** (10 * power) for power, unit in enumerate(("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))},
+    **{
+        unit: Fraction(10) ** (3 * power)
+        for power, unit in enumerate(("n", "u", "m", "", "k", "M", "G", "T", "P", "E"), -3)
+    },
 }
 _QUANTITY: Final = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)([KMGTPE]i|[numkMGTPE]?)")
 
@@ -78,24 +72,23 @@ def rooms(pod_spec: Object, nodes: Iterable[Object], pods: Sequence[Object]) -> 
 
 
 def requests(pod_spec: Object) -> Amounts:
-    """What the scheduler sets aside for a pod. Source: init containers run one by one before the others, sidecars beside them."""
-    running = Counter[str]()
-    for container in pod_spec.get("containers") or ():
-        _add(running, _amounts(container))
-    highest: dict[str, Fraction] = {}
-    sidecars = Counter[str]()
+    """What the scheduler sets aside for a pod, which is itself one of `pods`.
+
+    Init containers run one by one before the others, so the largest counts; sidecars among them stay.
+    """
+    sidecars: dict[str, Fraction] = {}
+    largest: dict[str, Fraction] = {}
     for container in pod_spec.get("initContainers") or ():
-        own = _amounts(container)
-        if container.get("restartPolicy") == "Always":
-            _add(sidecars, own)
-            own = {}
-        for name in {*own, *sidecars}:
-            highest[name] = max(highest.get(name, Fraction(0)), sidecars[name] + own.get(name, 0))
-    _add(running, sidecars)
-    total = {name: max(Fraction(running[name]), highest.get(name, Fraction(0))) for name in {*running, *highest}}
-    for name, amount in (pod_spec.get("overhead") or {}).items():
-        total[name] = total.get(name, Fraction(0)) + quantity(amount)
-    return {name: amount for name, amount in total.items() if amount} | {"pods": Fraction(1)}
+        stays = container.get("restartPolicy") == "Always"
+        beside = _sum(sidecars, _amounts(container))
+        sidecars = beside if stays else sidecars
+        largest = {
+            name: max(largest.get(name, Fraction(0)), beside.get(name, Fraction(0))) for name in {*largest, *beside}
+        }
+    running = _sum(sidecars, *map(_amounts, pod_spec.get("containers") or ()))
+    most = {name: max(running.get(name, Fraction(0)), largest.get(name, Fraction(0))) for name in {*running, *largest}}
+    overhead = {name: quantity(amount) for name, amount in (pod_spec.get("overhead") or {}).items()}
+    return {name: amount for name, amount in _sum(most, overhead).items() if amount} | {"pods": Fraction(1)}
 
 
 def accelerator(wanted: Amounts) -> str | None:
@@ -109,7 +102,7 @@ def quantity(text: object) -> Fraction:
     match = _QUANTITY.fullmatch(str(text))
     if not match:
         raise ValueError(f"no quantity: {text!r}")
-    return Fraction(match[1]) * Fraction(_SIZES[match[2]])
+    return Fraction(match[1]) * _SIZES[match[2]]
 
 
 def shown(name: str, amount: Fraction) -> str:
@@ -138,19 +131,20 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
 
 
 def _room(pod_spec: Object, node: Object, pods: Sequence[Object]) -> Room:
-    standing, held = Counter[str](), Counter[str]()
-    for pod in pods:
-        amounts = requests(pod.get("spec", {}))
-        _add(held, amounts)
-        if any(owner.get("kind") in {"DaemonSet", "Node"} for owner in pod["metadata"].get("ownerReferences") or ()):
-            _add(standing, amounts)
+    held = _sum({}, *(requests(pod.get("spec", {})) for pod in pods))
+    standing = _sum({}, *(requests(pod.get("spec", {})) for pod in pods if _is_standing(pod)))
     allocatable = {name: quantity(amount) for name, amount in (node.get("status", {}).get("allocatable") or {}).items()}
     return Room(
         node=node["metadata"]["name"],
         barrier=_barrier(pod_spec, node),
-        total={name: amount - standing[name] for name, amount in allocatable.items()},
-        free={name: amount - held[name] for name, amount in allocatable.items()},
+        total={name: amount - standing.get(name, 0) for name, amount in allocatable.items()},
+        free={name: amount - held.get(name, 0) for name, amount in allocatable.items()},
     )
+
+
+def _is_standing(pod: Object) -> bool:
+    """Whether it belongs to the node: of a DaemonSet, or the kubelet's own."""
+    return any(owner.get("kind") in {"DaemonSet", "Node"} for owner in pod["metadata"].get("ownerReferences") or ())
 
 
 def _barrier(pod_spec: Object, node: Object) -> Barrier | None:
@@ -185,7 +179,7 @@ def _lacking_label(pod_spec: Object, labels: Mapping[str, str]) -> str:
 
 
 def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(str(rule.get("key"))), rule.get("values") or ()
+    value, values = labels.get(str(rule.get("key"))), list(rule.get("values") or ())
     operator = rule.get("operator")
     if operator == "In":
         return value in values
@@ -203,9 +197,12 @@ def _amounts(container: Object) -> dict[str, Fraction]:
     return {name: quantity(amount) for name, amount in asked.items()}
 
 
-def _add(total: "Counter[str]", amounts: Mapping[str, Any]) -> None:
-    for name, amount in amounts.items():
-        total[name] += amount
+def _sum(*parts: Amounts) -> dict[str, Fraction]:
+    total: dict[str, Fraction] = {}
+    for amounts in parts:
+        for name, amount in amounts.items():
+            total[name] = total.get(name, Fraction(0)) + amount
+    return total
 
 
 def _short(has: Amounts, wanted: Amounts) -> list[str]:

@@ -11,7 +11,9 @@ another (docs/decisions/0009).
 """
 
 import logging
+import math
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -40,6 +42,12 @@ COMES_BACK: Final = 128 + signal.SIGTERM
 WATCH_S: Final = 0.2
 END_S: Final = 1.0
 """From a verdict to the end of the gang: silent peers have noticed then."""
+
+STOP_S: Final = 40.0
+"""From SIGTERM to the end of the gang at the latest: torchrun gives its workers 30 s."""
+
+STOP_AFTER_VERDICT_S: Final = 10.0
+"""The same after a verdict: then nobody has anything left to save."""
 
 LINGER_S: Final = 5.0
 """So much later than the teller's node leave the others: the operator ends all pods with the first, and their logs are lost."""
@@ -118,7 +126,7 @@ def _run(argv: list[str]) -> int:
     )  # torchrun says at length what we say in a line, and torch's C++ with its whole stack
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
-    with tempfile.TemporaryDirectory(prefix="gang-") as folder, _verdict_watched(Path(folder) / "verdict"):
+    with tempfile.TemporaryDirectory(prefix="gang-") as folder, _watched(Path(folder) / "verdict"):
         try:
             run(arguments)
         except ChildFailedError as failure:
@@ -134,25 +142,43 @@ def _run(argv: list[str]) -> int:
 
 
 @contextmanager
-def _verdict_watched(path: Path) -> Iterator[None]:
-    """End the gang soon after a verdict: torchrun would start its workers again, to meet the same error."""
-    os.environ[VERDICT] = str(path)
+def _watched(verdict: Path) -> Iterator[None]:
+    """For the block: end the gang soon after a verdict, and at all events some time after it was told to stop.
+
+    Without the first torchrun would start its workers again, to meet the same error. Without the second it may wait
+    in its shutdown for a rendezvous whose node is gone, and hold the accelerators until the pod's grace period is over.
+    """
+    os.environ[VERDICT] = str(verdict)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # tells of signals whoever handles them
     over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(WATCH_S):
-            if earlier_verdict() is not None:
-                if not over.wait(END_S):
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=_watch, args=(reader, over), daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
+
+
+def _watch(signals: int, over: threading.Event) -> None:
+    ends_at_s, code = math.inf, COMES_BACK
+    while not over.is_set() and time.monotonic() < ends_at_s:
+        told = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
+        verdict = earlier_verdict()
+        if ends_at_s < math.inf:
+            continue
+        if signal.SIGTERM in told:
+            ends_at_s = time.monotonic() + STOP_S
+        elif verdict is not None and not over.wait(END_S):
+            ends_at_s, code = time.monotonic() + STOP_AFTER_VERDICT_S, verdict.exit_code
+            os.kill(os.getpid(), signal.SIGTERM)
+    if not over.is_set():
+        os._exit(code)
 
 
 def _start_again(argv: list[str], starts: int) -> NoReturn:

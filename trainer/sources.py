@@ -57,6 +57,9 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """What makes a directory a data set of each layout."""
 
+LABEL_FILES: Final = tuple(part for parts in _PARTS.values() for part in parts if not part.endswith("/"))
+"""What of a data set its labels are read from, unless it is laid out in folders; patterns, and each may be packed (.gz)."""
+
 _IMAGE, _PATIENT, _LABELS, _SPLIT = "Image Index", "Patient ID", "Finding Labels", "split"
 
 _METADATA = frozenset(

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
@@ -49,8 +49,8 @@ class Server:
     """An S3 server that answered."""
 
     url: str
-    time: datetime
-    """Its clock; aware."""
+    time: datetime | None
+    """Its clock, aware; None when it does not tell."""
 
 
 class Storage(Protocol):
@@ -372,4 +372,4 @@ def greet(url: str, *, timeout_s: float = 5.0) -> Server:
         except ClientError as refusal:  # an answer too
             answer = refusal.response
     date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
-    return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else datetime.now(timezone.utc))
+    return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else None)

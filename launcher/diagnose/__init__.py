@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.diagnose import admission, endings, pending, queueing, starting
-from launcher.diagnose.facts import Cause, Facts, Pod
+from launcher.diagnose.facts import Cause, Facts, Pod, at
 from launcher.diagnose.status import reason
 from launcher.diagnose.wording import quoted
 from launcher.snapshot import Snapshot, state
 
 __all__ = ["Diagnosis", "diagnose", "reason"]
 
-CHECKS: Final[tuple[Callable[[Pod, Facts], Cause | None], ...]] = (starting.cause, endings.cause, pending.cause)
+Check = Callable[[Pod, Facts], Cause | None]
+
+CHECKS: Final[tuple[Check, ...]] = (starting.cause, endings.cause, pending.cause)
 """Of a pod, in the order in which they are told."""
 
 
@@ -42,6 +44,8 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
         return None
     if now == "Failed":
         return _failed(facts)
+    if at(snapshot.job, "metadata", "deletionTimestamp"):
+        return _told_of_pods(facts, endings.stuck_cause)
     held = queueing.cause(facts)
     if held:
         return _of_job(facts, held)
@@ -54,17 +58,18 @@ def _unmade(facts: Facts) -> Diagnosis | None:
 
 
 def _ill(facts: Facts) -> Diagnosis | None:
-    """The pod that is worst off, and how many share its cause."""
-    for check in CHECKS:
-        found = [(pod, cause) for pod in facts.pods if (cause := check(pod, facts))]
-        if check is endings.cause:
-            first = endings.first_to_fail(facts)
-            found = ([first] if first else []) + [entry for entry in found if first and entry[0] is not first[0]]
-        if found:
-            pod, cause = found[0]
-            alike = sum(other.code == cause.code for _, other in found)
-            return _of_pod(facts, pod, cause, alike)
-    return None
+    """The first check that any pod fails."""
+    return next(filter(None, (_told_of_pods(facts, check) for check in CHECKS)), None)
+
+
+def _told_of_pods(facts: Facts, check: Check) -> Diagnosis | None:
+    """The pod that fails a check, of several that ended the first one, and how many others share its cause."""
+    found = [(pod, cause) for pod in facts.pods if (cause := check(pod, facts))]
+    if not found:
+        return None
+    first = endings.first_to_fail(facts) if check is endings.cause else None
+    pod, cause = first or found[0]
+    return _of_pod(facts, pod, cause, alike=sum(other.code == cause.code for _, other in found))
 
 
 def _remade(facts: Facts) -> Diagnosis | None:
@@ -107,7 +112,10 @@ def _how(facts: Facts, pod: Pod) -> Iterator[str]:
     """Its state and since when."""
     yield quoted(reason(pod.object))
     ended = next((container.ended.at for container in pod.containers if container.ended), None)
-    yield f"{facts.ago(ended)} ago" if ended else facts.ago(pod.created)
+    if pod.deleted and pod.deleted < facts.now:
+        yield f"{facts.ago(pod.deleted)} past its grace period"
+    else:
+        yield f"{facts.ago(ended)} ago" if ended else facts.ago(pod.created)
     restarts = sum(container.restarts for container in pod.containers)
     if restarts:
         yield f"(restarted {restarts} times)" if restarts > 1 else "(restarted once)"

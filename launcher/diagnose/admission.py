@@ -127,11 +127,11 @@ def _missing(facts: Facts, missing: int) -> Cause | None:
     if at(facts.snapshot.job, "spec", "runPolicy", "schedulingPolicy"):
         return Cause(
             code="pod-group-waiting",
-            why=f"{counted(missing, 'pod')} of it not made yet: its PodGroup waits until the whole gang fits",
+            why=f"{counted(missing, 'pod')} of it {'is' if missing == 1 else 'are'} not made yet: its PodGroup waits until the whole gang fits",
             next_step=f"kubectl describe podgroup {facts.job} -n {facts.namespace}",
         )
     return Cause(
         code="pods-missing",
-        why=f"{counted(missing, 'pod')} of it not made, and no event says why: the operator may be broken",
+        why=f"{counted(missing, 'pod')} of it {'is' if missing == 1 else 'are'} not made, and no event says why: the operator may be broken",
         next_step="kubectl logs -n kubeflow deployment/training-operator --tail=20",
     )

@@ -2,8 +2,10 @@
 
 import re
 import signal
+from dataclasses import replace
 from typing import Final
 
+from launcher.diagnose import pending, starting
 from launcher.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
 from launcher.diagnose.tails import Told, read_tail
 from launcher.diagnose.wording import quoted, resubmit
@@ -26,7 +28,7 @@ AGAIN: Final = 3
 """Ends of one pod that are no accident."""
 
 _EXITED: Final = re.compile(r"^Pod: \S+?\.(\S+) exited with code (\d+)")
-_ENDED: Final = re.compile(r"^Error pod (\S+) container (\S+) exitCode: (\d+) terminated message: ?(.*)", re.DOTALL)
+_ENDED: Final = re.compile(r"^Error pod (\S+) container \S+ exitCode: (\d+) terminated message: ?(.*)", re.DOTALL)
 
 
 NOTHING_TOLD: Final = Told(rank="", line="", hint="", signature=None)
@@ -34,7 +36,7 @@ NOTHING_TOLD: Final = Told(rank="", line="", hint="", signature=None)
 
 def cause(pod: Pod, facts: Facts) -> Cause | None:
     """Why a pod has ended or ends again and again, None when it does not."""
-    return _taken_away(pod, facts) or _lost(pod, facts) or _stuck(pod, facts) or _container_cause(pod, facts)
+    return _taken_away(pod, facts) or _lost(pod, facts) or stuck_cause(pod, facts) or _container_cause(pod, facts)
 
 
 def first_to_fail(facts: Facts) -> tuple[Pod, Cause] | None:
@@ -48,16 +50,13 @@ def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
     """Why a pod was made anew, which only events of the job tell: its name, the event, why; None when all is well since."""
     for event in reversed(facts.events):
         ended, exited = _ENDED.match(event.message), _EXITED.match(event.message)
-        if not (ended or exited) or not facts.recent(event.last):
+        told = ended or exited
+        if not told or not facts.recent(event.last) or not int(told[2]) or _is_steady(told[1], event, facts):
             continue
-        name, code = (ended[1], int(ended[3])) if ended else (exited[1], int(exited[2])) if exited else ("", 0)
-        if code and not _is_steady(name, event, facts):
-            reason = event.reason if ended else ""
-            return (
-                name,
-                event,
-                _exit(name, End(exit_code=code, reason=reason, message="", at=event.last), NOTHING_TOLD, facts),
-            )
+        if event.reason in starting.UNSTARTED:
+            return told[1], event, starting.unstarted_cause(ended[3] if ended else "", facts)
+        end = End(exit_code=int(told[2]), reason=event.reason, message=ended[3] if ended else "", at=event.last)
+        return told[1], event, _exit(told[1], end, NOTHING_TOLD, facts)
     return None
 
 
@@ -72,34 +71,38 @@ def _follows(pod: Pod, facts: Facts) -> bool:
 
 
 def _moment(pod: Pod) -> float:
-    ends = [container.ended.at.timestamp() for container in pod.containers if container.ended and container.ended.at]
-    return min(ends, default=float("inf"))
+    ends = [container.ended or container.earlier for container in pod.containers]
+    return min((end.at.timestamp() for end in ends if end and end.at), default=float("inf"))
 
 
 def _taken_away(pod: Pod, facts: Facts) -> Cause | None:
-    """Evicted or preempted."""
+    """Evicted or preempted, it or the one that it was made for."""
     disruption = pod.conditions.get("DisruptionTarget")
-    told = next(facts.told(pod.name, "Preempted", "Preempting", "Evicted", "TaintManagerEviction"), None)
     if disruption and disruption.status == "True":
-        reason, said = disruption.reason, disruption.message
-    elif pod.reason in {"Evicted", "Preempting", "Shutdown", "NodeShutdown", "Terminated"}:
-        reason, said = pod.reason, pod.message
-    elif told and pod.phase == "Pending" and facts.recent(told.last):
-        reason, said = told.reason, told.message
-    else:
+        return _displaced(pod, facts, disruption.reason, pod.message or disruption.message)
+    if pod.reason in {"Evicted", "Preempting", "Shutdown", "NodeShutdown", "Terminated"}:
+        return _displaced(pod, facts, pod.reason, pod.message)
+    told = next(facts.told(pod.name, "Preempted", "Preempting", "Evicted", "TaintManagerEviction"), None)
+    if not told or pod.phase != "Pending" or not facts.recent(told.last):
         return None
+    before = _displaced(pod, facts, told.reason, told.message)
+    now = pending.cause(pod, facts)
+    why = f"{before.why}, {facts.ago(told.last)} ago{f'; now it {now.why}' if now else ''}"
+    return Cause(code=before.code, why=why, next_step=before.next_step)
+
+
+def _displaced(pod: Pod, facts: Facts, reason: str, message: str) -> Cause:
+    said = quoted(message.strip().rstrip(".")) or reason
     if reason in {"PreemptionByScheduler", "Preempted", "Preempting"}:
         return Cause(
             code="preempted",
-            why=f"a pod of higher priority took its place: {quoted(said) or reason}",
+            why=f"a pod of higher priority took its place ({said})",
             next_step="wait: it is made anew and goes on from the newest checkpoint; --priority-class NAME ranks a job higher",
         )
     next_step = f"kubectl describe node {pod.node}" if pod.node else facts.described
-    if "ephemeral-storage" in said or "emptyDir" in said:
-        next_step = f"{next_step}; the cache needs room on the node for the packed data set: a larger disk, or --pack-side smaller"
-    return Cause(
-        code="evicted", why=f"its node sent it away: {quoted(pod.message or said) or reason}", next_step=next_step
-    )
+    if "ephemeral" in said or "emptyDir" in said:
+        next_step = f"{resubmit('a smaller --pack-side')}, or ask for nodes with a larger disk: the packed data set is kept there"
+    return Cause(code="evicted", why=f"its node sent it away ({said})", next_step=next_step)
 
 
 def _lost(pod: Pod, facts: Facts) -> Cause | None:
@@ -116,20 +119,21 @@ def _lost(pod: Pod, facts: Facts) -> Cause | None:
     )
 
 
-def _stuck(pod: Pod, facts: Facts) -> Cause | None:
-    """To be deleted, and still there."""
+def stuck_cause(pod: Pod, facts: Facts) -> Cause | None:
+    """Why a pod that is to be deleted is still there, None when it has time left."""
     if pod.deleted is None or not facts.aged(pod.deleted, GONE_S):
         return None
     finalizers = ", ".join(map(str, at(pod.object, "metadata", "finalizers") or ()))
-    held = (
-        f"held by the finalizer {quoted(finalizers)}"
-        if finalizers
-        else f"node {pod.node or '?'} does not say that it has ended"
-    )
+    if finalizers:
+        return Cause(
+            code="stuck-terminating",
+            why=f"the finalizer {quoted(finalizers)} keeps it",
+            next_step=f"ask whoever set it; kubectl get pod {pod.name} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
+        )
     return Cause(
         code="stuck-terminating",
-        why=f"should have gone {facts.ago(pod.deleted)} ago; {held}",
-        next_step=f"kubectl describe node {pod.node}; kubectl delete pod {pod.name} -n {facts.namespace} --force once nothing of it runs there",
+        why=f"node {pod.node or '?'} does not say that it has ended",
+        next_step=f"kubectl describe node {pod.node}; once nothing of it runs there: kubectl delete pod {pod.name} -n {facts.namespace} --force",
     )
 
 
@@ -139,7 +143,8 @@ def _container_cause(pod: Pod, facts: Facts) -> Cause | None:
         if container.is_init or end is None or not (end.exit_code or end.reason == OUT_OF_MEMORY):
             continue
         told = read_tail(facts.snapshot.tails.get(pod.name, "")) if container.name == CONTAINER else NOTHING_TOLD
-        return _exit(pod.name, end, told, facts)
+        found = _exit(pod.name, end, told, facts)
+        return replace(found, code="crash-loop") if container.waiting and found.code == "failed" else found
     return None
 
 
@@ -154,7 +159,7 @@ def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
     code = end.exit_code or 0
     if end.reason == OUT_OF_MEMORY or (code == KILLED and not told.signature and not _stopped(name, facts)):
         return _memory(name, end, facts)
-    if told.signature:
+    if told.signature and not told.hint:
         return Cause(
             code=told.signature.code,
             why=f"{_rank(told)}{told.signature.meaning}: {quoted(told.line)}",
@@ -168,7 +173,7 @@ def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
         )
     if told.line:
         return Cause(
-            code=_CODES.get(code, "failed"),
+            code=told.signature.code if told.signature else _CODES.get(code, "failed"),
             why=f"{_named(code)}: {_rank(told)}{quoted(told.line)}",
             next_step=quoted(told.hint) or facts.logs,
         )

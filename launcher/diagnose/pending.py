@@ -12,6 +12,8 @@ from launcher.diagnose.wording import counted, quoted, resubmit
 from launcher.scheduling import FOREIGN, Amounts, Room, accelerator, requests, rooms, shown
 from launcher.snapshot import wanted_pods
 
+_SELECTOR_STEP: Final = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
+
 SETTLING_S: Final = 30.0
 """How long a pod for which there is room may wait for the scheduler."""
 
@@ -78,29 +80,27 @@ def _no_accelerators(name: str | None, wanted: Amounts, nodes: int) -> Cause:
 
 def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
     """Nodes are large enough, and the pod may go to none of them."""
-    kinds = Counter((room.barrier.kind, room.barrier.what) for room in able if room.barrier)
-    (kind, what), number = kinds.most_common(1)[0]
+    barriers = Counter(room.barrier for room in able if room.barrier)
+    barrier, number = barriers.most_common(1)[0]
+    node = next(room.node for room in able if room.barrier == barrier)
+    has = _amount(name, wanted)
     nodes = (
-        f"{number} nodes that have {_amount(name, wanted)}"
+        f"the {number} nodes that have {has}, such as {node},"
         if number > 1
-        else f"only node that has {_amount(name, wanted)}"
+        else f"the only node that has {has}, {node},"
     )
-    node = next(room.node for room in able if room.barrier and room.barrier.what == what)
-    if kind == "taint":
-        why, code = f"the {nodes} {_be(number)} closed by the taint {what} (such as {node})", "taint"
-        next_step = resubmit(f"--toleration {what}, if it may run there")
-    elif kind == "label":
-        why, code = (
-            f"the {nodes} {'lacks' if number == 1 else 'lack'} the label {what} (such as {node})",
-            "node-selector",
-        )
-        next_step = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
+    if barrier.kind == "taint":
+        why, code = f"{nodes} {_be(number)} closed by the taint {barrier.what}", "taint"
+        next_step = resubmit(f"--toleration {barrier.what}, if it may run there")
+    elif barrier.kind == "label":
+        why, code = f"{nodes} {'lacks' if number == 1 else 'lack'} the label {barrier.what}", "node-selector"
+        next_step = _SELECTOR_STEP
+    elif barrier.kind == "cordon":
+        why, code = f"{nodes} {_be(number)} cordoned", "nodes-closed"
+        next_step = f"ask an administrator: kubectl uncordon {node}"
     else:
-        why, code = (
-            f"the {nodes} {_be(number)} {'cordoned' if kind == 'cordon' else 'not ready'} (such as {node})",
-            "nodes-closed",
-        )
-        next_step = f"kubectl uncordon {node}" if kind == "cordon" else f"kubectl describe node {node}"
+        why, code = f"{nodes} {_be(number)} not ready", "nodes-closed"
+        next_step = f"kubectl describe node {node}"
     return Cause(code=code, why=why, next_step=next_step)
 
 
@@ -137,30 +137,22 @@ def _is_short_of(room: Room, wanted: Amounts, name: str | None) -> bool:
 
 def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause | None:
     """Empty nodes would hold the pod; others, or this job, are on them."""
-    if "pods" in facts.snapshot.denied:
-        return None
-    if any(not room.lacks_now(wanted) for room in able):
-        return None  # the scheduler's own words
-    resource = next(iter(_shortest(able, wanted, name)))
-    best = max(able, key=lambda room: room.free.get(resource, 0))
-    free = shown(resource, best.free.get(resource, Fraction(0)))
-    total = shown(resource, best.total.get(resource, Fraction(0)))
-    why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total})"
+    if "pods" in facts.snapshot.denied or any(not room.lacks_now(wanted) for room in able):
+        return None  # the scheduler knows more
+    nearest = min(able, key=lambda room: (name in room.lacks_now(wanted), len(room.lacks_now(wanted))))
+    resource = nearest.lacks_now(wanted)[0]
+    best = max(able, key=lambda room: room.free.get(resource, 0)) if resource == name else nearest
+    free, total = (shown(resource, amounts.get(resource, Fraction(0))) for amounts in (best.free, best.total))
+    beside = f" beside {_amount(name, best.free)}" if name and resource != name else ""
+    why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total}{beside})"
     slots, pods = sum(room.holds(wanted) for room in able), wanted_pods(facts.snapshot.job)
-    code = _code(resource)
     if slots < pods:
         why += f"; the job needs {counted(pods, 'such node')} and the cluster has {slots}, whatever ends"
         next_step = f"{resubmit('fewer --workers')}, or add nodes"
     else:
         why += f"; it fits when others end ({counted(len(able), 'node')} could hold it)"
         next_step = f"wait, or see who is there: kubectl get pods -A -o wide --field-selector spec.nodeName={best.node}"
-    return Cause(code=code, why=why + _held(facts, resource), next_step=next_step)
-
-
-def _shortest(able: Sequence[Room], wanted: Amounts, name: str | None) -> list[str]:
-    """What is short on the node that comes nearest: one that has the accelerators where there is one."""
-    nearest = min(able, key=lambda room: (name in room.lacks_now(wanted), len(room.lacks_now(wanted))))
-    return nearest.lacks_now(wanted)
+    return Cause(code=_code(resource), why=why + _held(facts, resource), next_step=next_step)
 
 
 def _held(facts: Facts, resource: str) -> str:
@@ -219,5 +211,5 @@ _STEPS: Final = {
     "taint": resubmit(
         "--toleration KEY; the keys: kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints"
     ),
-    "node-selector": f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}",
+    "node-selector": _SELECTOR_STEP,
 }

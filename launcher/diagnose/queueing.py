@@ -47,16 +47,27 @@ def _unnoticed(facts: Facts, queue: str) -> Cause:
 
 
 def _queued(facts: Facts, queue: str, told: Mapping[str, Condition], *, active: bool) -> Cause:
-    reserved, evicted = told.get("QuotaReserved"), told.get("Evicted")
+    """What Kueue's Workload tells."""
+    reserved = told.get("QuotaReserved")
     said = reserved.message if reserved else ""
-    describe = f"kubectl describe workload -n {facts.namespace} -l kueue.x-k8s.io/job-uid={at(facts.snapshot.job, 'metadata', 'uid') or ''}"
     if not active:
-        deactivated = quoted(evicted.message) if evicted else ""
-        return Cause(
-            code="queue-deactivated",
-            why=f"Kueue has given it up{f': {deactivated}' if deactivated else ''}",
-            next_step=f"{describe}, then {resubmit('what it asks for')}",
-        )
+        return _given_up(facts, told.get("Evicted"))
+    if reserved and reserved.status == "True":
+        return _checked(facts, queue)
+    return _refused(facts, queue, said) or _waiting(facts, queue, said, told.get("Evicted"))
+
+
+def _given_up(facts: Facts, evicted: Condition | None) -> Cause:
+    said = quoted(evicted.message) if evicted else ""
+    return Cause(
+        code="queue-deactivated",
+        why=f"Kueue has given it up{f': {said}' if said else ''}",
+        next_step=f"{_described(facts)}, then {resubmit('what it asks for')}",
+    )
+
+
+def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
+    """A queue that will never admit the job as it is."""
     absent = _ABSENT.search(said)
     if absent:
         return Cause(
@@ -70,29 +81,32 @@ def _queued(facts: Facts, queue: str, told: Mapping[str, Condition], *, active: 
             why=f"the queue {queue} admits nobody: {quoted(said)}",
             next_step=f"kubectl describe localqueue {queue} -n {facts.namespace}; tell its administrator",
         )
-    if reserved and reserved.status == "True":
-        return _checked(facts, queue, describe)
-    if evicted and evicted.status == "True":
-        return Cause(
-            code="queue-evicted",
-            why=f"Kueue took its place away {facts.ago(evicted.since)} ago ({quoted(evicted.reason)}: {quoted(evicted.message)}); "
-            f"it waits in the queue {queue}{f': {quoted(said)}' if said else ''}",
-            next_step="wait: it goes on from its newest checkpoint when it is admitted again",
-        )
     if _NEVER.search(said):
         return Cause(
             code="queue-too-small",
             why=f"the queue {queue} can never admit it: {quoted(said)}",
             next_step=resubmit("fewer --workers, or another --queue"),
         )
+    return None
+
+
+def _waiting(facts: Facts, queue: str, said: str, evicted: Condition | None) -> Cause:
+    reason = f": {quoted(said)}" if said else ""
+    if evicted and evicted.status == "True":
+        return Cause(
+            code="queue-evicted",
+            why=f"Kueue took its place away {facts.ago(evicted.since)} ago ({quoted(evicted.reason)}: "
+            f"{quoted(evicted.message)}); it waits in the queue {queue}{reason}",
+            next_step="wait: it goes on from its newest checkpoint when it is admitted again",
+        )
     return Cause(
         code="queued",
-        why=f"it waits in the queue {queue}{f': {quoted(said)}' if said else ''}",
+        why=f"it waits in the queue {queue}{reason}",
         next_step=f"wait; kubectl get workloads -n {facts.namespace} shows who is there",
     )
 
 
-def _checked(facts: Facts, queue: str, describe: str) -> Cause:
+def _checked(facts: Facts, queue: str) -> Cause:
     """Quota is reserved; what else has to agree."""
     checks = at(facts.snapshot.workload, "status", "admissionChecks") or ()
     waiting = [check for check in checks if at(check, "state") != "Ready"]
@@ -101,8 +115,15 @@ def _checked(facts: Facts, queue: str, describe: str) -> Cause:
         return Cause(
             code="queue-check",
             why=f"it has its quota in the queue {queue} and waits for the admission check `{name}`{f': {said}' if said else ''}",
-            next_step=describe,
+            next_step=_described(facts),
         )
     return Cause(
-        code="queue-admitted", why=f"the queue {queue} has admitted it: it is about to start", next_step=describe
+        code="queue-admitted",
+        why=f"the queue {queue} has admitted it: it is about to start",
+        next_step=_described(facts),
     )
+
+
+def _described(facts: Facts) -> str:
+    uid = at(facts.snapshot.job, "metadata", "uid") or ""
+    return f"kubectl describe workload -n {facts.namespace} -l kueue.x-k8s.io/job-uid={uid}"

@@ -37,12 +37,6 @@ SIGNATURES: Final = (
         "ls /dev/accel on the node; its driver and the device plugin must run, and the pod ask for habana.ai/gaudi",
     ),
     _signature(
-        "gaudi-acquire-failed",
-        r"synStatus ?= ?26\b|Device acquire failed",
-        "the Gaudi card can't be acquired: another process holds it, huge pages lack, or driver and image do not match",
-        "on the node: hl-smi shows processes and driver; /proc/meminfo the huge pages; take the image of the driver's release",
-    ),
-    _signature(
         "gaudi-already-acquired",
         r"synStatus ?= ?20\b|Device already acquired",
         "two processes want the same Gaudi card",
@@ -53,6 +47,12 @@ SIGNATURES: Final = (
         r"synStatus ?= ?8\b|\[Device not found\]",
         "the Gaudi card is not there, mostly because a killed run left processes on it",
         "on the node: hl-smi shows the processes; end them, or drain the node",
+    ),
+    _signature(
+        "gaudi-acquire-failed",
+        r"synStatus ?= ?26\b|Device acquire failed",
+        "the Gaudi card can't be acquired: another process holds it, huge pages lack, or driver and image do not match",
+        "on the node: hl-smi shows processes and driver; /proc/meminfo the huge pages; take the image of the driver's release",
     ),
     _signature(
         "gaudi-too-few-devices",
@@ -105,7 +105,7 @@ SIGNATURES: Final = (
     _signature(
         "shared-memory",
         r"Bus error|insufficient shared memory|unable to (?:open|mmap|write|allocate) .*shared memory|shm_open|No space left on device.*/dev/shm|signal 7\b",
-        "/dev/shm is full",
+        "the shared memory in /dev/shm is full",
         "an --overlay must not take the `shm` volume away; give it more by the volume's sizeLimit in one, and the container's memory with it",
     ),
     _signature(

@@ -10,6 +10,18 @@ from launcher.diagnose.wording import quoted, resubmit
 SLOW_S: Final = 60.0
 """How long making a container may take, image aside, before it is worth a word."""
 
+UNSTARTED: Final = frozenset(
+    {
+        "CreateContainerError",
+        "RunContainerError",
+        "StartError",
+        "ContainerCannotRun",
+        "PostStartHookError",
+        "PreStartHookError",
+    }
+)
+"""Reasons of containers that have never run."""
+
 _SECRET: Final = re.compile(r'secret "([^"]+)" not found')
 _KEY: Final = re.compile(r"couldn't find key (\S+) in Secret (\S+)")
 _CONFIG_MAP: Final = re.compile(r'configmap "([^"]+)" not found')
@@ -63,30 +75,22 @@ def _configuration(container: Container, facts: Facts) -> Cause | None:
 
 
 def _start(container: Container, facts: Facts) -> Cause | None:
-    failed = container.ended if container.ended and container.ended.reason in _UNSTARTED else None
-    if container.waiting not in _UNSTARTED and failed is None:
+    failed = container.ended if container.ended and container.ended.reason in UNSTARTED else None
+    if container.waiting not in UNSTARTED and failed is None:
         return None
-    said = failed.message if failed else container.message
+    return unstarted_cause(failed.message if failed else container.message, facts)
+
+
+def unstarted_cause(said: str, facts: Facts) -> Cause:
+    """What the runtime says when it can't start a container."""
     command = _COMMAND.search(said)
     if command:
         return Cause(
             code="container-start",
-            why=f"the image {quoted(container.image)} can't run `{quoted(command[1])}`: {quoted(command[2])}",
+            why=f"its image can't run `{quoted(command[1])}`: {quoted(command[2])}",
             next_step=resubmit("an --image that holds the trainer (Dockerfile.cuda, Dockerfile.hpu)"),
         )
     return Cause(code="container-start", why=f"the container can't start: {quoted(said)}", next_step=facts.described)
-
-
-_UNSTARTED: Final = frozenset(
-    {
-        "CreateContainerError",
-        "RunContainerError",
-        "StartError",
-        "ContainerCannotRun",
-        "PostStartHookError",
-        "PreStartHookError",
-    }
-)
 
 
 def _init(pod: Pod, facts: Facts) -> Cause | None:

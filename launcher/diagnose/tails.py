@@ -44,7 +44,10 @@ def read_tail(tail: str) -> Told:
     known = signature_of(lines)
     if known:
         signature, line = known
-        return Told(rank=_rank_of(line) or rank, line=_RANKED.sub("", line), hint="", signature=signature)
+        own = _error([line, *lines], _rank_of(line))
+        hint = own[2] if own and own[1] in line else ""
+        text = _RANKED.sub("", line).removeprefix("error: ").removeprefix("bug: ")
+        return Told(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
     found = _error(lines, rank) or _error(lines, "") or _exception(lines) or ("", "", "")
     return Told(rank=found[0] or rank, line=found[1], hint=found[2], signature=None)
 

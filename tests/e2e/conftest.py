@@ -73,7 +73,7 @@ def bucket(tmp_path_factory):
     log = (folder.parent / "rclone.log").open("w")
     rclone = Path(sys.executable).with_name("rclone")
     server = subprocess.Popen(
-        [rclone, "serve", "s3", "--addr", address, "--auth-key", f"{key},{secret}", "--vfs-cache-mode=off", folder],
+        [rclone, "serve", "s3", "--addr", address, "--auth-key", f"{key},{secret}", "--dir-cache-time=1s", folder],
         stdout=log,
         stderr=log,
     )

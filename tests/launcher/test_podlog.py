@@ -1,5 +1,6 @@
 """One pod's log over cuts, restarts and successors: each line once, in order, whatever the streams do."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,11 +36,9 @@ class Kubelet:
         lines = [raw(*entry) for entry in log if since_time is None or entry[0] >= seconds(since_time)]
         body = b"".join(lines[-tail:] if tail else lines) + self.unfinished
         end, orderly = self.cuts.pop(0) if self.cuts else (len(body), True)
-        yield from (
-            body[:end].splitlines(keepends=True)
-            if orderly
-            else body[:end].split(b"\n")[:-1] and [piece + b"\n" for piece in body[:end].split(b"\n")[:-1]]
-        )
+        for line in body[:end].splitlines(keepends=True):
+            if orderly or line.endswith(b"\n"):  # what a broken connection cuts off is not passed on
+                yield line
         if not orderly:
             raise UnreachableError("cut")
 
@@ -66,10 +65,9 @@ def read(log, *pods, anothers=lambda line: False):
     """The texts that come while the pod is seen like this, each time until a stream ends, broken or not."""
     texts = []
     for each in pods:
-        try:
-            texts += [line.text for line in log.lines(each, anothers)]
-        except UnreachableError:
-            pass
+        with suppress(UnreachableError):
+            for line in log.lines(each, anothers):
+                texts.append(line.text)  # noqa: PERF401 - a broken stream's lines count
     return texts
 
 
@@ -102,7 +100,10 @@ logs = st.lists(st.tuples(st.integers(0, 1500), st.sampled_from("abc")), max_siz
         (sum(step for step, _ in steps[: number + 1]) / 1000, text) for number, (_, text) in enumerate(steps)
     ]
 )
-cuts = st.lists(st.tuples(st.integers(0, 1200), st.booleans()), max_size=8)
+cuts = st.lists(st.integers(0, 1200), max_size=8).flatmap(
+    # Streams that end early, in good order: two of them one after another can't be told from a log's end.
+    lambda ends: st.booleans().map(lambda first: [(end, (number + first) % 2 == 0) for number, end in enumerate(ends)])
+)
 
 
 @given(first=logs, second=logs, cuts=cuts, restart_after=st.integers(0, 6))
@@ -120,7 +121,7 @@ def test_no_line_is_lost_or_doubled_whatever_is_cut(first, second, cuts, restart
 
 def test_rest_of_a_container_is_read_before_its_successor():
     """Its last lines tell why it ended; a stream that broke had not brought them."""
-    kubelet = Kubelet([[(0, "a"), (1, "b"), (2, "Traceback")]], [(66, False)])
+    kubelet = Kubelet([[(0, "a"), (1, "b"), (2, "Traceback")]], [(50, False)])
     log = opened(kubelet, said := [])
     assert read(log, pod()) == ["a"]
     kubelet.containers.append([(3, "again")])

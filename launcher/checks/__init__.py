@@ -1,0 +1,1 @@
+"""What `launcher doctor` looks at; one module per part of the cluster."""

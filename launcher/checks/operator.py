@@ -1,0 +1,138 @@
+"""The API server and the training operator: there, of the right version, at work."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from launcher.checks.check import fail, ok, skipped, warn
+from launcher.cluster import Cluster, ConflictError, ForbiddenError
+from launcher.resources import JOBS, NAMESPACES, PODS, Object, Resource
+from trainer.errors import on_one_line
+from trainer.probe import Outcome, refused
+
+OLDEST: Final = 27
+NEWEST: Final = 36
+"""Minor versions of Kubernetes. Source: 1.27 has strict field validation for good; the operator 1.9.4 is built against 1.36."""
+
+OPERATOR: Final = (1, 9)
+"""Version of the training operator that the manifests were measured on."""
+
+TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
+WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
+
+INSTALL: Final = "install the training operator: k8s/operator says how"
+
+_VERSION = re.compile(r"v?(\d+)\.(\d+)")
+
+
+def api_server(version: str, server: str) -> Outcome:
+    """Whether the server's version is one that the launcher knows."""
+    found = f"Kubernetes {on_one_line(version)} at `{server}`"
+    match = _VERSION.match(version)
+    if match and (1, OLDEST) <= (int(match[1]), int(match[2])) <= (1, NEWEST):
+        return ok(found)
+    return warn(f"{found}; known to work are 1.{OLDEST} to 1.{NEWEST}")
+
+
+def namespace(cluster: Cluster, name: str) -> Outcome:
+    """Whether the job's namespace is there. Raises: RemoteError."""
+    there = cluster.get(NAMESPACES, name)
+    if there.get("status", {}).get("phase") == "Terminating":
+        return fail(f"the namespace `{name}` is being deleted", "-n names another")
+    level = (there["metadata"].get("labels") or {}).get("pod-security.kubernetes.io/enforce")
+    return ok(f"`{name}`" + (f", Pod Security `{on_one_line(level)}`" if level else ""))
+
+
+def job_api(cluster: Cluster) -> Outcome:
+    """Whether PyTorchJobs are served; says whether the next generation's TrainJobs are too. Raises: RemoteError."""
+    newer = "Trainer v2 is there too (not used)" if cluster.serves(TRAIN_JOBS) else "Trainer v2 is not there"
+    if cluster.serves(JOBS):
+        return ok(f"{JOBS.group_version} serves {JOBS.plural}; {newer}")
+    return fail(f"the cluster does not know {JOBS.plural} of {JOBS.group_version}; {newer}", INSTALL)
+
+
+def operator(deployments: Iterable[Object], volcano_queue: str | None) -> Outcome:
+    """Whether the training operator is at work, and of which version."""
+    found = [each for each in deployments if "training-operator" in each["metadata"]["name"]]
+    if not found:
+        return warn("no Deployment named training-operator in any namespace; does another run it?", INSTALL)
+    deployment = found[0]
+    place = f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    image = on_one_line(str(container.get("image", "")))
+    if not deployment.get("status", {}).get("readyReplicas"):
+        wanted = deployment["spec"].get("replicas", 1)
+        return fail(
+            f"`{place}` has no pod that is ready (of {wanted} wanted): jobs would stay without pods",
+            f"kubectl -n {deployment['metadata']['namespace']} "
+            + (
+                f"describe deployment {deployment['metadata']['name']}"
+                if wanted
+                else f"scale deployment {deployment['metadata']['name']} --replicas=1"
+            ),
+        )
+    if volcano_queue and not _schedules_gangs(container):
+        return fail(
+            f"`{place}` runs without --gang-scheduler-name=volcano, so --volcano-queue does nothing",
+            "leave --volcano-queue out, or ask an administrator",
+        )
+    version = _VERSION.match(image.rpartition(":")[2])
+    if not version:
+        return warn(f"`{place}` is ready; its image `{image}` does not tell a version", "v1.9.4 is known to work")
+    if (int(version[1]), int(version[2])) != OPERATOR:
+        return warn(f"`{place}` is ready, {image.rpartition(':')[2]}; v1.9 is known to work", INSTALL)
+    return ok(f"`{place}` is ready, {image.rpartition(':')[2]}")
+
+
+def _schedules_gangs(container: Object) -> bool:
+    arguments = " ".join([*(container.get("command") or ()), *(container.get("args") or ())])
+    return bool(re.search(r"--gang-scheduler-name[= ]volcano", arguments))
+
+
+def webhook(configurations: Iterable[Object]) -> Outcome:
+    """Whether something checks jobs when they are created."""
+    for each in configurations:
+        for hook in each.get("webhooks") or ():
+            if any(_is_about_jobs(rule) for rule in hook.get("rules") or ()):
+                return ok(f"`{each['metadata']['name']}` checks jobs when they are created")
+    return warn("no webhook checks PyTorchJobs: a wrong job is only found once it is there", INSTALL)
+
+
+def _is_about_jobs(rule: Object) -> bool:
+    groups, kinds = rule.get("apiGroups") or (), rule.get("resources") or ()
+    return JOBS.group in groups and bool({JOBS.plural, "*"} & set(kinds))
+
+
+def job_dry_run(cluster: Cluster, job: Object) -> Outcome:
+    """Whether the server and the operator's webhook would take the job. Raises: RemoteError."""
+    if not cluster.may("create", JOBS, namespace=job["metadata"]["namespace"]):
+        return skipped("not permitted to create jobs")
+    try:
+        cluster.create(JOBS, job, namespace=job["metadata"]["namespace"], dry_run=True)
+    except ConflictError:
+        return warn(f"a job named `{job['metadata']['name']}` is there already", "another --name, or launcher delete")
+    except ForbiddenError as problem:
+        return refused(problem)
+    return ok("the server would take the job")
+
+
+def pod_dry_run(cluster: Cluster, pod: Object) -> Outcome:
+    """Whether the namespace would take the job's pods: Pod Security, limits, priority class, account. Raises: RemoteError."""
+    space = pod["metadata"]["namespace"]
+    if not cluster.may("create", PODS, namespace=space):
+        return skipped("not permitted to create pods, which the operator does for you", "an administrator can tell")
+    try:
+        cluster.create(PODS, pod, namespace=space, dry_run=True)
+    except ConflictError:
+        return skipped("a pod of that name is there")
+    except ForbiddenError as problem:  # admission's word, since the user has the right
+        outcome = refused(problem)
+        if "exceeded quota" in outcome.found:
+            return warn(outcome.found, "see `quota`")
+        return fail(outcome.found, "change what is named, by flags or --overlay, or use another namespace")
+    return ok("the namespace would take the job's pods")

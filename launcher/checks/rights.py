@@ -1,0 +1,73 @@
+"""Whether the user has the rights that the launcher's commands use."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from launcher.checks.check import fail, ok, warn
+from launcher.cluster import Cluster
+from launcher.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
+from launcher.spec import JobSpec
+from trainer.probe import Outcome
+
+
+@dataclass(frozen=True)
+class Right:
+    """One verb on one kind of object, and the commands that use it."""
+
+    verb: str
+    resource: Resource
+    commands: str
+    subresource: str = ""
+    vital: bool = True
+    """Whether the commands fail without it; else they tell less."""
+
+    @property
+    def name(self) -> str:
+        """As administrators write it: `get pods/log`."""
+        return f"{self.verb} {self.resource.plural}{'/' * bool(self.subresource)}{self.subresource}"
+
+
+def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
+    """The rights that submitting, following and deleting this job take."""
+    rights = [
+        *_each(("create", "get", "list", "watch"), JOBS, "submit, status, list, wait"),
+        Right("delete", JOBS, "delete"),
+        *_each(("get", "list", "watch"), PODS, "status, logs"),
+        Right("get", PODS, "logs", "log"),
+        Right("list", SERVICES, "delete"),
+        Right("list", EVENTS, "status, events", vital=False),
+        Right("list", CLAIMS, "submit, status", vital=False),
+        Right("list", NODES, "status, doctor", vital=False),
+    ]
+    if spec.mounts_bucket:
+        rights += _each(("create", "get", "list", "delete"), VOLUMES, "submit, delete")
+        rights += _each(("create", "get", "delete"), CLAIMS, "submit, delete")
+    if in_cluster:
+        rights += _each(("create", "delete"), PODS, "doctor --in-cluster")
+    return rights
+
+
+def _each(verbs: Iterable[str], resource: Resource, commands: str) -> Iterator[Right]:
+    return (Right(verb, resource, commands) for verb in verbs)
+
+
+def rights(cluster: Cluster, spec: JobSpec, *, in_cluster: bool) -> Outcome:
+    """Which rights the user lacks. Raises: RemoteError."""
+    wanted = needed(spec, in_cluster=in_cluster)
+    missing = [
+        right
+        for right in wanted
+        if not cluster.may(right.verb, right.resource, namespace=spec.namespace, subresource=right.subresource)
+    ]
+    vital = [right for right in missing if right.vital]
+    if not vital and not missing:
+        return ok(f"all {len(wanted)} that submit, status, logs and delete use in `{spec.namespace}`")
+    found = f"you may not: {', '.join(f'{right.name} ({right.commands})' for right in vital or missing)}"
+    if not vital:
+        return warn(f"{found}; these commands then tell less", "an administrator can grant it: k8s/base has the roles")
+    if all(right.resource in {VOLUMES, CLAIMS} for right in vital):
+        return fail(
+            found,
+            "--data-pvc NAME, a claim that an administrator made (k8s/components/s3-data), or --data-access api",
+        )
+    return fail(found, "an administrator can grant it: k8s/base has the roles")

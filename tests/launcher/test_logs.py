@@ -1,0 +1,548 @@
+"""A job's log over real HTTP: streams that break, pods that come and go, jobs that end, refusals."""
+
+import dataclasses
+import io
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from launcher.cluster import ForbiddenError, NotFoundError, open_cluster
+from launcher.follower import Pace
+from launcher.logs import LogOptions, follow, kubectl_logs_command, wants_colour, write
+from launcher.resources import INDEX_LABEL, ROLE_LABEL
+from launcher.target import Target
+from trainer.errors import InputError, KnownError
+
+PACE = Pace(poll_s=0.01, stall_s=30, looks_after_end=20, failed_looks=5)
+
+RESET = "reset"
+"""A connection that breaks; anything else is the API server's end in good order."""
+
+
+def stamp(at):
+    """A time of so many seconds after noon, as kubelet writes it."""
+    return f"2030-01-01T12:{int(at) // 60:02}:{int(at) % 60:02}.{round(at % 1 * 1e9):09}Z"
+
+
+def raw(at, text):
+    return f"{stamp(at)} {text}\n".encode()
+
+
+@dataclass
+class Pod:
+    """One pod's container, or the ones that it had."""
+
+    name: str
+    logs: list = field(default_factory=lambda: [[]])
+    """Of each container, the present one last: (seconds after noon, text)."""
+
+    state: str = "running"
+    uid: str = "u1"
+    owner: str = "j1"
+
+    streams: list = field(default_factory=list)
+    """For each stream that follows: (bytes until it ends, RESET or None, what happens then)."""
+
+    refusal: int = 0
+
+    def start_again(self, *log):
+        """Its container is started again, in place."""
+        self.logs.append(list(log))
+
+    def end(self):
+        self.state = "terminated"
+
+    @property
+    def shown(self):
+        number = len(self.logs)
+        role, index = self.name.rsplit("-", 2)[1:]
+        started = {"startedAt": stamp(self.logs[-1][0][0] if self.logs[-1] else 0)[:19] + "Z"}
+        states = {
+            "waiting": {"waiting": {"reason": "ContainerCreating"}},
+            "running": {"running": started},
+            "terminated": {"terminated": {"exitCode": 0, "containerID": f"{self.uid}-c{number}"} | started},
+        }
+        last = {"terminated": {"exitCode": 1, "containerID": f"{self.uid}-c{number - 1}"}} if number > 1 else {}
+        container = {"name": "pytorch", "state": states[self.state], "lastState": last}
+        return {
+            "metadata": {
+                "name": self.name,
+                "uid": self.uid,
+                "labels": {ROLE_LABEL: role, INDEX_LABEL: index},
+                "ownerReferences": [{"kind": "PyTorchJob", "uid": self.owner}],
+            },
+            "status": {"containerStatuses": [container | {"containerID": f"{self.uid}-c{number}"}]},
+        }
+
+
+class Api:
+    """As much of an API server as a log needs; tests change what it holds while it is asked."""
+
+    def __init__(self, *pods, wanted=None):
+        self.uid = "j1"
+        self.condition = "Running"
+        self.wanted = len(pods) if wanted is None else wanted
+        self.pods = list(pods)
+        self.refusals = []
+        self.asked = []
+        self.released = threading.Event()
+        """Set at the test's end: streams that stall end then."""
+
+    @property
+    def job(self):
+        return {
+            "metadata": {"name": "j", "uid": self.uid},
+            "spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": self.wanted}}},
+            "status": {"conditions": [{"type": self.condition, "status": "True"}]},
+        }
+
+    def succeed(self):
+        """All pods end, and the job with them."""
+        for pod in self.pods:
+            pod.end()
+        self.condition = "Succeeded"
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        """Nothing on stderr."""
+
+    def do_GET(self):
+        api = self.server.api
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        parts = url.path.strip("/").split("/")
+        if parts[-1] == "log":
+            pod = next(pod for pod in api.pods if pod.name == parts[-2])
+            missing = query.get("previous") == "true" and len(pod.logs) < 2
+            refused = pod.refusal or (400 if missing else 0)
+            return self._refuse(refused) if refused else self._log(pod, query)
+        api.asked.append(parts[-1])
+        if api.refusals and api.refusals[0]:
+            return self._refuse(api.refusals.pop(0))
+        if api.refusals:
+            api.refusals.pop(0)
+        if "pytorchjobs" in parts:
+            return self._json(api.job) if api.uid else self._refuse(404)
+        if parts[-1] == "version":
+            return self._json({"gitVersion": "v1.34.0"})
+        return self._json({"metadata": {"resourceVersion": "1"}, "items": [pod.shown for pod in api.pods]})
+
+    def _json(self, content, status=200):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _refuse(self, status):
+        self._json({"kind": "Status", "message": f"no: {status}", "details": {}, "code": status}, status)
+
+    def date_time_string(self, timestamp=None):
+        return "Tue, 01 Jan 2030 12:01:00 GMT"
+
+    def _log(self, pod, query):
+        entries = pod.logs[-2 if query.get("previous") == "true" else -1]
+        since = query.get("sinceTime", "")
+        body = b"".join(
+            [raw(*entry) for entry in entries if stamp(entry[0]) >= since[:-1]][-int(query.get("tailLines", 0)) :]
+        )
+        end, how, then = len(body), None, None
+        if query.get("follow") == "true" and pod.streams:
+            end, how, then = pod.streams.pop(0)
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if body[:end]:
+            self.wfile.write(f"{len(body[:end]):x}\r\n".encode() + body[:end] + b"\r\n")
+            self.wfile.flush()
+        if then:
+            then()
+        if how == RESET:
+            self.close_connection = True
+        else:
+            self.wfile.write(b"0\r\n\r\n")
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+@pytest.fixture
+def connect(tmp_path):
+    """Serves an `Api`, and connects to it as a user's kubeconfig says."""
+    servers = []
+
+    def connected(api):
+        server = Server(("127.0.0.1", 0), Handler)
+        server.api = api
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(
+            yaml.safe_dump(
+                {
+                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+                    "users": [{"name": "u", "user": {}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
+                    "current-context": "x",
+                }
+            )
+        )
+        return dataclasses.replace(open_cluster(Target(kubeconfig=str(kubeconfig))), sleep=lambda seconds: None)
+
+    yield connected
+    for server in servers:
+        server.api.released.set()
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass
+class Seen:
+    """What a user sees."""
+
+    out: io.StringIO = field(default_factory=io.StringIO)
+    said: list = field(default_factory=list)
+    waits: list = field(default_factory=list)
+
+    @property
+    def lines(self):
+        return self.out.getvalue().splitlines()
+
+    def follow(self, cluster, pace=PACE, **options):
+        return follow(
+            cluster,
+            "j",
+            LogOptions(follow=True, **options),
+            out=self.out,
+            tell=self.said.append,
+            waiting=self.waits.append,
+            pace=pace,
+        )
+
+    def write(self, cluster, **options):
+        write(cluster, "j", LogOptions(**options), out=self.out, tell=self.said.append, pace=PACE)
+
+
+def numbered(*, rank, start=0, count=40):
+    """Lines, four a second and two of them at one time; each third is no worker's own."""
+    return [
+        (start + number // 2 / 2, f"[rank {rank}] {number}" if number % 3 else f"word {number}")
+        for number in range(count)
+    ]
+
+
+def printed(pod, log):
+    """As these lines are printed, where there are several pods."""
+    return [text if text.startswith("[rank") else f"[{pod}] {text}" for _, text in log]
+
+
+@pytest.mark.parametrize("how", [RESET, None], ids=["reset", "ended"])
+def test_streams_that_are_cut_three_times_give_each_line_once_with_the_right_name(connect, how):
+    """In the middle of a line, after one, and where two lines have one time; of each pod in its order."""
+    logs = {f"worker-{rank}": numbered(rank=rank) for rank in (0, 1)}
+    length = len(raw(*logs["worker-0"][0]))
+    pods = [Pod(f"j-{name}", [log]) for name, log in logs.items()]
+    api = Api(*pods)
+    for pod in pods:
+        pod.streams = [(length * 5 + 7, how, None), (length * 9, how, None), (length * 14 + 30, how, None)]
+        pod.streams.append((10_000, None, api.succeed))
+    seen = Seen()
+    assert seen.follow(connect(api)).state == "Succeeded"
+    for rank, (name, log) in enumerate(logs.items()):
+        assert [line for line in seen.lines if f"rank {rank}" in line or name in line] == printed(name, log)
+    assert len(seen.lines) == 80
+
+
+def test_stream_that_stalls_is_asked_for_again(connect):
+    """Followed streams of Kubernetes go silent for ever at times, a rotated log is one way."""
+    log = numbered(rank=0)
+    pod = Pod("j-worker-0", [log])
+    api = Api(pod)
+    pod.streams = [(100, None, api.released.wait), (10_000, None, api.succeed)]
+    seen = Seen()
+    ending = seen.follow(connect(api), pace=dataclasses.replace(PACE, stall_s=0.2))
+    assert ending.state == "Succeeded"
+    assert seen.lines == [text for _, text in log]
+    assert seen.said == []
+
+
+def test_container_that_starts_again_is_followed_and_its_rest_read_first(connect):
+    """The lines before a crash tell why, and they are what a broken stream lacks."""
+    first, second = numbered(rank=0), numbered(rank=0, start=30)
+    pod = Pod("j-worker-0", [first])
+    api = Api(pod)
+    pod.streams = [(300, RESET, lambda: pod.start_again(*second)), (10_000, None, api.succeed)]
+    seen = Seen()
+    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.lines == [text for _, text in first + second]
+    assert seen.said == ["worker-0 was started again"]
+
+
+def test_pods_that_are_not_there_yet_are_waited_for_and_read_from_their_first_line(connect):
+    """Even with --tail: nothing of them was written before the user looked."""
+    log = numbered(rank=0)
+    api = Api(wanted=1)
+
+    def waiting(text):
+        seen.waits.append(text)
+        api.pods = [Pod("j-worker-0", [log], streams=[(10_000, None, api.succeed)])]
+
+    seen = Seen()
+    cluster = connect(api)
+    options = LogOptions(follow=True, tail=1)
+    follow(cluster, "j", options, out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
+    assert seen.lines == [text for _, text in log]
+    assert seen.waits == ["waiting for 1 of 1 pods to start"]
+
+
+def test_wait_is_told_once_and_names_the_pods_that_lag(connect):
+    """Eight pods that start one by one are one wait; who lags is what the user wants to know."""
+    late = Pod("j-worker-1", [[(5, "late")]], state="waiting")
+    early = Pod("j-worker-0", [[(1, "early")]])
+    api = Api(early, late)
+
+    def start():
+        late.state = "running"
+        late.streams = [(10_000, None, api.succeed)]
+
+    early.streams = [(10_000, None, None), (10_000, None, None), (10_000, None, start)]
+    seen = Seen()
+    seen.follow(connect(api))
+    assert seen.lines == ["[worker-0] early", "[worker-1] late"]
+    assert seen.waits == ["waiting for 1 of 2 pods to start: worker-1"]
+
+
+def test_pod_that_is_made_anew_under_its_name_is_followed(connect):
+    """So the operator restarts pods of our jobs."""
+    pod = Pod("j-worker-0", [[(100, "a"), (101, "b")]])
+    api = Api(pod)
+    anew = Pod("j-worker-0", [[(3, "c"), (4, "d")]], uid="u2", streams=[(10_000, None, api.succeed)])
+    pod.streams = [(10_000, None, lambda: api.pods.__setitem__(0, anew))]
+    seen = Seen()
+    seen.follow(connect(api))
+    assert seen.lines == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("uid", ["", "j2"], ids=["gone", "another has its name"])
+def test_job_that_is_deleted_ends_the_following(connect, uid):
+    """By another hand; lines of another job that takes the name are not shown."""
+    pod = Pod("j-worker-0", [[(1, "a"), (2, "terminating")]])
+    api = Api(pod)
+
+    def delete():
+        api.uid = uid
+        api.pods = [Pod("j-worker-0", [[(3, "another's")]], uid="u2", owner="j2")] if uid else []
+
+    pod.streams = [(10_000, None, delete)]
+    seen = Seen()
+    ending = seen.follow(connect(api))
+    assert (ending.state, ending.job["metadata"]["uid"]) == ("Deleted", "j1")
+    assert seen.lines == ["a", "terminating"]
+
+
+def test_end_of_all_streams_does_not_end_the_following(connect):
+    """Only the job says that it is over; pods end, and others are made."""
+    pod = Pod("j-worker-0", [[(1, "a")]])
+    api = Api(pod)
+    pod.streams = [(10_000, None, None)] * 3 + [(10_000, None, lambda: pod.logs[0].append((2, "b")))]
+    pod.streams += [(10_000, None, api.succeed)]
+    seen = Seen()
+    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.lines == ["a", "b"]
+
+
+def test_outcome_is_the_first_one_even_when_the_job_is_removed_while_its_log_is_read(connect):
+    """A time to live may remove it at once; it has succeeded all the same."""
+    pod = Pod("j-worker-0", [[(1, "a")]])
+    api = Api(pod)
+
+    def vanish():
+        api.uid = ""
+        pod.end()
+
+    pod.streams = [(10_000, None, lambda: setattr(api, "condition", "Succeeded"))]
+    pod.streams += [(10_000, None, None)] * 3 + [(10_000, None, vanish)]
+    assert Seen().follow(connect(api)).state == "Succeeded"
+
+
+def test_log_that_goes_on_after_the_jobs_end_is_left(connect):
+    """A pod on a node that is gone would keep the follower for ever."""
+    api = Api(Pod("j-worker-0", [[(1, "a")]]))
+    api.condition = "Failed"
+    seen = Seen()
+    assert seen.follow(connect(api)).state == "Failed"
+    assert seen.lines == ["a"]
+    assert seen.said == ["the log of j-worker-0 has not ended with the job: what follows is not shown"]
+
+
+def test_server_that_is_gone_for_a_while_is_waited_for(connect):
+    """Control planes are restarted under running jobs."""
+    log = numbered(rank=0)
+    pod = Pod("j-worker-0", [log])
+    api = Api(pod)
+
+    def go_away():
+        api.refusals = [503] * 8
+
+    pod.streams = [(100, RESET, go_away)] + [(150, RESET, None)] * 3
+    seen = Seen()
+    threading.Thread(target=_succeed_when, args=(api, lambda: len(seen.said) == 2), daemon=True).start()
+    seen.follow(connect(api))
+    assert seen.lines == [text for _, text in log]
+    assert "trying again" in seen.said[0]
+    assert seen.said[1].endswith("answers again")
+
+
+def _succeed_when(api, holds):
+    while not holds():
+        api.released.wait(0.01)
+    api.succeed()
+
+
+def test_server_that_is_gone_for_good_ends_the_following(connect):
+    """After some minutes; the message is the server's."""
+    pod = Pod("j-worker-0", [[(1, "a")]])
+    api = Api(pod)
+    api.refusals = [0, 0] + [503] * 400
+    with pytest.raises(KnownError, match="503"):
+        Seen().follow(connect(api))
+
+
+@pytest.mark.parametrize("how", ["follow", "write"])
+def test_user_who_may_not_read_logs_is_told(connect, how):
+    """At once: that does not change while one waits."""
+    with pytest.raises(ForbiddenError, match="read the log of pod `j-worker-0`"):
+        getattr(Seen(), how)(connect(Api(Pod("j-worker-0", [[(1, "a")]], refusal=403))))
+
+
+@pytest.mark.parametrize("how", ["follow", "write"])
+def test_job_that_does_not_exist_is_told(connect, how):
+    """It is no job that was deleted."""
+    api = Api()
+    api.uid = ""
+    with pytest.raises(NotFoundError, match="PyTorchJob `j`"):
+        getattr(Seen(), how)(connect(api))
+
+
+def test_log_of_an_ended_pod_that_cannot_be_had_does_not_keep_the_others(connect):
+    """Its node may be gone; the user is told what is missing."""
+    api = Api(Pod("j-worker-0", [[(1, "a")]], refusal=500), Pod("j-worker-1", [[(1, "b")]]))
+    api.succeed()
+    seen = Seen()
+    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.lines == ["[worker-1] b"]
+    assert seen.said == ["cannot read the log of pod `j-worker-0`: no: 500"]
+
+
+def test_user_who_leaves_takes_all_threads_along(connect):
+    """Ctrl-C detaches; what still reads must not hold the program."""
+    pod = Pod("j-worker-0", [numbered(rank=0)])
+    api = Api(pod)
+    pod.streams = [(100, None, api.released.wait)]
+    seen = Seen()
+
+    def leave(text):
+        raise KeyboardInterrupt
+
+    seen.out.write = leave
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        seen.follow(connect(api))
+    api.released.set()
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("log"):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_log_as_it_is_now_is_in_the_order_of_its_times(connect):
+    """Whole, of all pods; a pod that has not started is named."""
+    first = Pod("j-worker-0", [[(1, "a"), (4, "d")]])
+    second = Pod("j-worker-1", [[(2, "b"), (3, "c")]], state="terminated")
+    seen = Seen()
+    seen.write(connect(Api(first, second, Pod("j-worker-2", state="waiting"))))
+    assert seen.lines == ["[worker-0] a", "[worker-1] b", "[worker-1] c", "[worker-0] d"]
+    assert seen.said == ["worker-2: not started yet"]
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ({"tail": 1}, ["[rank 0] c"]),
+        ({"tail": 0}, []),
+        ({"since": "57s"}, ["[rank 0] c"]),
+        ({"ranks": "1-2"}, ["[rank 1] b"]),
+        ({"ranks": "0"}, ["[rank 0] c"]),
+        ({"timestamps": True, "tail": 1}, [f"{stamp(3)} [rank 0] c"]),
+        ({"previous": True}, ["old", "older"]),
+        ({"previous": True, "tail": 1}, ["older"]),
+        (
+            {"form": "json", "tail": 1},
+            [json.dumps({"time": stamp(3), "pod": "worker-0", "rank": 0, "text": "[rank 0] c"})],
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_user_chooses_which_lines_and_how(connect, options, lines):
+    """The flags mean what kubectl's users expect; --ranks leaves out what no rank says."""
+    log = [(1, "a"), (2, "[rank 1] b"), (3, "[rank 0] c")]
+    seen = Seen()
+    seen.write(connect(Api(Pod("j-worker-0", [[(0, "old"), (0.5, "older")], log]))), **options)
+    assert seen.lines == lines
+
+
+def test_pod_whose_log_cannot_be_read_is_an_error_after_the_others(connect):
+    """Part of a log must not pass for the whole."""
+    api = Api(Pod("j-worker-0", [[(1, "a")]], refusal=500), Pod("j-worker-1", [[(1, "b")]]))
+    seen = Seen()
+    with pytest.raises(KnownError, match="500"):
+        seen.write(connect(api))
+    assert seen.lines == ["[worker-1] b"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tail": -1}, {"since": "soon"}, {"ranks": "all"}, {"previous": True, "follow": True}],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_that_mean_nothing_are_refused(options):
+    """Before anything is asked of a cluster."""
+    with pytest.raises(InputError):
+        LogOptions(**options)
+
+
+def test_kubectl_can_follow_too():
+    """With the defaults it stops at five streams and shows ten lines."""
+    job = Api(wanted=16).job
+    assert kubectl_logs_command(job, "team") == (
+        "kubectl logs -n team -f -l training.kubeflow.org/job-name=j -c pytorch --prefix --tail=-1 --max-log-requests=16"
+    )
+    elsewhere = kubectl_logs_command(job, "team", context="my cluster", kubeconfig="/k/config")
+    assert elsewhere.startswith("kubectl --kubeconfig /k/config --context 'my cluster' logs -n team -f")
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "environment", "expected"),
+    [
+        (True, {"TERM": "xterm"}, True),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+        (False, {}, False),
+    ],
+)
+def test_colour_is_for_terminals_whose_user_wants_it(is_terminal, environment, expected):
+    """A file full of escape codes helps nobody."""
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal
+    assert wants_colour(stream, environment) is expected
