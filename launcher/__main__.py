@@ -357,7 +357,7 @@ def _follow(cluster: "Cluster", name: str, options: LogOptions) -> None:
 
     def waiting(what: str) -> None:
         found = diagnose(jobs.observe(cluster, name))
-        _tell(f"waiting for {what}" + (f": {found.sentence}" if found else ""))
+        _tell(what + (f" ({found.sentence})" if found else ""))
 
     colour = joblog.wants_colour(sys.stdout, os.environ)
     try:

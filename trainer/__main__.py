@@ -43,6 +43,19 @@ def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
 
 
 @app.command
+def probe(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
+    """Look whether a run with these flags could work here: a line of JSON for each look; `launcher doctor --in-cluster` reads them.
+
+    OUTPUT gets an object that is removed again.
+    """
+    from trainer.probe import probe as lines
+
+    for line in lines(config):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+@app.command
 def stats(
     *,
     data: Path,

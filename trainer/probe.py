@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from trainer.config import TrainConfig
-from trainer.errors import KnownError, on_one_line
+from trainer.errors import InputError, KnownError, on_one_line
 from trainer.findings import SPLITS
 from trainer.sources import LABEL_FILES, Source, locate_images, read_labels
 from trainer.storage import Storage, greet, open_storage
@@ -271,7 +271,10 @@ def _here(config: TrainConfig) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="labels-") as copy:
         _copy_labels(open_storage(config.data), Path(copy), config.val_list)
-        yield Path(copy)
+        try:
+            yield Path(copy)
+        except InputError as problem:  # users know the bucket, not the copy
+            raise InputError(str(problem.args[0]).replace(copy, config.data), hint=problem.hint) from problem
 
 
 def _copy_labels(storage: Storage, root: Path, val_list: str | None) -> None:

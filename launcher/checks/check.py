@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, Queue
-from typing import Literal
+from typing import Final, Literal
 
 from launcher.cluster import ForbiddenError
 from trainer.errors import KnownError, on_one_line
@@ -14,6 +14,8 @@ from trainer.storage import CredentialsError, NotPermittedError
 
 Where = Literal["here", "cluster", "pod"]
 """From this machine, by asking the API server, both with the user's credentials; or in a pod, with the job's."""
+
+IN_CLUSTER: Final = "--in-cluster asks with the job's account and secret"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class Check:
     """What no answer in time means."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """An outcome, and whether checks that need this one are left out."""
+
+    outcome: Outcome
+    blocks: bool = False
+
+
 def ok(found: str) -> Outcome:
     """All is well."""
     return Outcome("OK", found)
@@ -69,28 +79,28 @@ def run(checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic)
 
     Threads that still hang are left behind: they end with the process.
     """
-    answers: Queue[tuple[str, Outcome]] = Queue()
-    outcomes: dict[str, Outcome] = {}
-    blocked: set[str] = set()
+    answers: Queue[tuple[str, Answer]] = Queue()
+    given: dict[str, Answer] = {}
     ends: dict[str, float] = {}
     waiting = {check.name: check for check in checks}
     running: dict[str, Check] = {}
     while waiting or running:
         for check in _ready(waiting, running):
             del waiting[check.name]
-            missing = next((need for need in check.needs if need in blocked), None)
+            missing = next((need for need in check.needs if need in given and given[need].blocks), None)
             if missing:
-                outcomes[check.name] = skipped(f"needs `{missing}`")
-                blocked.add(check.name)
-                continue
-            running[check.name], ends[check.name] = check, clock() + check.timeout_s
-            threading.Thread(target=_answer, args=(check, answers), daemon=True).start()
-        for name, outcome in _answered(answers, running, ends, clock):
+                given[check.name] = Answer(skipped(f"needs `{missing}`"), blocks=True)
+            else:
+                running[check.name], ends[check.name] = check, clock() + check.timeout_s
+                threading.Thread(target=_ask, args=(check, answers), daemon=True).start()
+        for name, answer in _answered(answers, running, ends, clock):
             del running[name]
-            outcomes[name] = outcome
-            if outcome.status == "FAIL":
-                blocked.add(name)
-    return [Row(check.name, *_fields(outcomes[check.name]), check.where) for check in checks]
+            given[name] = answer
+    return [_row(check, given[check.name].outcome) for check in checks]
+
+
+def _row(check: Check, outcome: Outcome) -> Row:
+    return Row(check.name, outcome.status, outcome.found, outcome.fix, check.where)
 
 
 def _ready(waiting: Mapping[str, Check], running: Mapping[str, Check]) -> list[Check]:
@@ -98,43 +108,42 @@ def _ready(waiting: Mapping[str, Check], running: Mapping[str, Check]) -> list[C
     return [check for check in waiting.values() if not any(need in waiting or need in running for need in check.needs)]
 
 
-def _answer(check: Check, answers: "Queue[tuple[str, Outcome]]") -> None:
-    answers.put((check.name, _outcome(check)))
+def _ask(check: Check, answers: "Queue[tuple[str, Answer]]") -> None:
+    answers.put((check.name, _answer(check)))
 
 
-def _outcome(check: Check) -> Outcome:
+def _answer(check: Check) -> Answer:
     """What the check finds; not being permitted to look says nothing about the job."""
     try:
-        return check.look()
+        outcome = check.look()
     except ForbiddenError as problem:
-        return skipped(f"not permitted to look: {refused(problem).found}", "an administrator can tell, or grant it")
+        found = f"not permitted to look: {refused(problem).found}"
+        return Answer(skipped(found, "an administrator can tell, or grant it: k8s/base has the roles"))
     except (NotPermittedError, CredentialsError) as problem:
-        return warn(f"not permitted with your credentials: {refused(problem).found}", IN_CLUSTER)
+        found = f"not permitted with your credentials: {refused(problem).found}"
+        return Answer(warn(found, IN_CLUSTER), blocks=True)
     except KnownError as problem:
-        return refused(problem)
+        outcome = refused(problem)
     except Exception as bug:  # noqa: BLE001 - one broken check must not take the others' rows away
-        return fail(f"bug in this check: {type(bug).__name__}: {on_one_line(str(bug))}", "please report it")
-
-
-IN_CLUSTER = "--in-cluster asks with the job's account and secret"
+        outcome = fail(f"bug in this check: {type(bug).__name__}: {on_one_line(str(bug))}", "please report it")
+    return Answer(outcome, blocks=outcome.status == "FAIL")
 
 
 def _answered(
-    answers: "Queue[tuple[str, Outcome]]",
+    answers: "Queue[tuple[str, Answer]]",
     running: Mapping[str, Check],
     ends: Mapping[str, float],
     clock: Callable[[], float],
-) -> list[tuple[str, Outcome]]:
+) -> list[tuple[str, Answer]]:
     """Wait for the next answer or the next end of a check's time."""
     if not running:
         return []
     try:
-        name, outcome = answers.get(timeout=max(0.0, min(ends[name] for name in running) - clock()))
+        name, answer = answers.get(timeout=max(0.0, min(ends[name] for name in running) - clock()))
     except Empty:
         late = [check for name, check in running.items() if ends[name] <= clock()]
-        return [(check.name, Outcome(check.late, f"no answer within {check.timeout_s:g} s")) for check in late]
-    return [(name, outcome)] if name in running else []
-
-
-def _fields(outcome: Outcome) -> tuple[Status, str, str]:
-    return outcome.status, outcome.found, outcome.fix
+        return [
+            (check.name, Answer(Outcome(check.late, f"no answer within {check.timeout_s:g} s"), blocks=True))
+            for check in late
+        ]
+    return [(name, answer)] if name in running else []

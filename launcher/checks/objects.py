@@ -55,25 +55,29 @@ def secret(cluster: Cluster, spec: JobSpec) -> Outcome:
     wanted = secrets_of(spec)
     if not wanted:
         return skipped("the job reads no Secret")
-    problems = []
-    for name, keys in wanted.items():
-        try:
-            there = cluster.get(SECRETS, name, namespace=spec.namespace).get("data") or {}
-        except NotFoundError:
-            problems.append(f"`{name}` is not in namespace `{spec.namespace}`")
-            continue
-        absent = sorted(keys - there.keys())
-        if absent:
-            problems.append(f"`{name}` has no {', '.join(absent)}")
+    problems = {
+        name: problem
+        for name, keys in wanted.items()
+        if (problem := _secret_problem(cluster, spec.namespace, name, keys))
+    }
     if problems:
-        first = next(iter(wanted))
-        literals = " ".join(f"--from-literal={key}=…" for key in sorted(wanted[first]))
+        first = next(iter(problems))
+        lines = ", ".join(sorted(wanted[first])) or "each variable"
         return fail(
-            "; ".join(problems), f"kubectl -n {spec.namespace} create secret generic {first} {literals}".rstrip()
+            "; ".join(problems.values()),
+            f"kubectl -n {spec.namespace} create secret generic {first} --from-env-file=FILE, with a line NAME=… for {lines}",
         )
-    return ok(
-        ", ".join(f"`{name}`" + (f" has {', '.join(sorted(keys))}" if keys else "") for name, keys in wanted.items())
-    )
+    return ok("; ".join(f"`{name}`{' has ' * bool(keys)}{', '.join(sorted(keys))}" for name, keys in wanted.items()))
+
+
+def _secret_problem(cluster: Cluster, namespace: str, name: str, keys: set[str]) -> str:
+    """What is wrong with a Secret, empty when nothing is."""
+    try:
+        there = cluster.get(SECRETS, name, namespace=namespace).get("data") or {}
+    except NotFoundError:
+        return f"`{name}` is not in namespace `{namespace}`"
+    absent = sorted(keys - there.keys())
+    return f"`{name}` has no {', '.join(absent)}" if absent else ""
 
 
 def service_account(cluster: Cluster, spec: JobSpec) -> Outcome:

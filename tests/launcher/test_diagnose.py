@@ -21,12 +21,16 @@ LONGEST = 700
 
 
 def read(name):
-    return yaml.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(
+        (FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
 
 
 def snapshot_of(case):
     """The snapshot that a file describes; every field of it but `expected`."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in case.items() if key != "expected"}
+    fields = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in case.items() if key != "expected"
+    }
     return Snapshot(**fields | {"now": moment(case["now"]), "denied": frozenset(case.get("denied", ()))})
 
 
@@ -36,3 +40,200 @@ def test_the_sentence_and_the_next_step(name):
     case = read(name)
     expected = Diagnosis(**case["expected"]) if case["expected"] else None
     assert diagnose(snapshot_of(case)) == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_one_printable_line(name):
+    """A terminal and a table show it as it is, whatever a log or an event holds."""
+    said = diagnose(snapshot_of(read(name)))
+    for text in (said.sentence, said.next_step) if said else ():
+        assert text.isprintable()
+        assert 0 < len(text) <= LONGEST
+
+
+def test_every_group_of_causes_has_a_case():
+    """A cause without a file of objects would be told untested."""
+    told = {said.code for name in CASES if (said := diagnose(snapshot_of(read(name))))}
+    in_source = set()
+    for path in (Path(__file__).parents[2] / "launcher/diagnose").glob("*.py"):
+        in_source |= set(re.findall(r'code="([a-z-]+)"', path.read_text(encoding="utf-8")))
+    assert in_source - told == UNSEEN
+
+
+UNSEEN = {"no-scheduler", "container-config"}
+"""Tried with changed objects below."""
+
+
+def a_pod(**changes):
+    """The first pod of a running job, with other fields of its status."""
+    pod = copy.deepcopy(read("running")["pods"][0])
+    pod["status"] |= changes
+    return pod
+
+
+def container(**state):
+    return {"name": "pytorch", "image": "i", "restartCount": 0, "state": state}
+
+
+@pytest.mark.parametrize(
+    ("pod", "word"),
+    [
+        pytest.param(a_pod(), "Running", id="runs"),
+        pytest.param(
+            a_pod(containerStatuses=[container(waiting={"reason": "ContainerCreating"})]),
+            "ContainerCreating",
+            id="waits",
+        ),
+        pytest.param(
+            a_pod(containerStatuses=[container(terminated={"exitCode": 137, "reason": "OOMKilled"})]),
+            "OOMKilled",
+            id="ended",
+        ),
+        pytest.param(
+            a_pod(containerStatuses=[container(terminated={"exitCode": 3})]), "ExitCode:3", id="ended without a word"
+        ),
+        pytest.param(a_pod(containerStatuses=[container(terminated={"exitCode": 139})]), "Signal:11", id="signal"),
+        pytest.param(a_pod(phase="Pending", containerStatuses=None), "Pending", id="pending"),
+        pytest.param(a_pod(phase="Failed", reason="Evicted", containerStatuses=None), "Evicted", id="evicted"),
+        pytest.param(
+            a_pod(initContainerStatuses=[{"name": "wait", "state": {"running": {}}}], containerStatuses=None),
+            "Init:0/1",
+            id="init",
+        ),
+        pytest.param(
+            a_pod(initContainerStatuses=[{"name": "wait", "state": {"waiting": {"reason": "ErrImagePull"}}}]),
+            "Init:ErrImagePull",
+            id="init fails",
+        ),
+        pytest.param(
+            a_pod(initContainerStatuses=[{"name": "wait", "state": {"terminated": {"exitCode": 0}}}]),
+            "Running",
+            id="init is done",
+        ),
+        pytest.param(
+            a_pod() | {"metadata": {"name": "p", "deletionTimestamp": "2026-11-23T15:25:32Z"}}, "Terminating", id="goes"
+        ),
+        pytest.param({"metadata": {"name": "p"}}, "Unknown", id="nothing known"),
+    ],
+)
+def test_a_pods_state_in_one_word(pod, word):
+    """As kubectl's STATUS column shows it, so that both tell the same."""
+    assert reason(pod) == word
+
+
+def changed(name, **minutes):
+    """A case some time later."""
+    case = read(name)
+    return case | {"now": (moment(case["now"]) + timedelta(**minutes)).isoformat()}
+
+
+def code_of(case):
+    said = diagnose(snapshot_of(case))
+    return said and said.code
+
+
+def test_a_job_without_conditions_is_given_thirty_seconds():
+    """A job that was submitted this moment is no reason for alarm."""
+    assert [code_of(changed("just-created", seconds=age)) for age in (0, 11, 12)] == [None, None, "no-operator"]
+
+
+def test_a_pod_that_nobody_schedules_names_the_scheduler():
+    """A wrong `schedulerName` leaves a pod pending without a word from anybody."""
+    case = changed("accelerators-busy", minutes=1)
+    pod = case["pods"][0]
+    pod["status"]["conditions"] = []
+    pod["spec"]["schedulerName"] = "volcano"
+    said = diagnose(snapshot_of(case))
+    assert said.code == "no-scheduler"
+    assert "`volcano`" in said.sentence
+
+
+def test_other_configuration_errors_are_quoted():
+    """What has no rule of its own is still told in the kubelet's words."""
+    case = read("secret-missing")
+    for pod in case["pods"]:
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = "stat /run/secrets: not a directory"
+    said = diagnose(snapshot_of(case))
+    assert said.code == "container-config"
+    assert "stat /run/secrets: not a directory" in said.sentence
+
+
+def test_a_job_that_is_being_deleted_is_not_missing_its_pods():
+    """Its pods go one after the other; only one that stays is worth a word."""
+    case = read("pods-missing")
+    case["job"]["metadata"]["deletionTimestamp"] = "2026-11-23T15:30:00Z"
+    assert diagnose(snapshot_of(case)) is None
+    stuck = read("finalizer")
+    stuck["job"]["metadata"]["deletionTimestamp"] = "2026-11-23T15:30:00Z"
+    assert code_of(stuck) == "stuck-terminating"
+
+
+def test_a_mount_that_failed_for_an_earlier_pod_is_not_told():
+    """Pods that are made anew have the names of those before them."""
+    case = read("mount-wrong-bucket")
+    case["pods"][0]["metadata"]["creationTimestamp"] = case["now"]
+    case["pods"][0]["status"]["conditions"] = []
+    assert diagnose(snapshot_of(case)) is None
+
+
+def test_a_pod_that_was_deleted_by_hand_is_not_out_of_memory():
+    """Its exit code is that of a kill, too."""
+    case = read("killed-and-started-again")
+    case["events"].append(
+        {
+            "involvedObject": {"kind": "Pod", "name": "running-worker-1"},
+            "reason": "Killing",
+            "message": "Stopping container pytorch",
+        }
+    )
+    assert code_of(case) == "failed"
+
+
+def test_no_shortage_is_counted_where_pods_may_not_be_read():
+    """Without the pods of others every node looks free."""
+    case = read("gang-incomplete") | {"node_pods": [], "denied": ["pods"]}
+    said = diagnose(snapshot_of(case))
+    assert said.code == "unschedulable-accelerators"
+    assert "largest free" not in said.sentence
+
+
+GIVEN = {"metadata", "name", "pytorchReplicaSpecs", "type"}
+"""What the API server guarantees."""
+
+
+def removable(found, path=()):
+    """Where a field may be missing."""
+    if isinstance(found, dict):
+        for key, value in found.items():
+            if key not in GIVEN and (*path, key) not in {("job",), ("now",), ("job", "spec"), ("expected",)}:
+                yield (*path, key)
+            yield from removable(value, (*path, key))
+    elif isinstance(found, list):
+        for number, value in enumerate(found):
+            yield from removable(value, (*path, number))
+
+
+def without(case, paths):
+    case = copy.deepcopy(case)
+    for path in sorted(paths, key=len, reverse=True):
+        found = case
+        for key in path[:-1]:
+            found = found[key]
+        if path[-1] == "status" and isinstance(found["status"], str):
+            found["status"] = "Unknown"
+        else:
+            del found[path[-1]]
+    return case
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(data=st.data())
+def test_objects_with_fields_missing_never_raise(data):
+    """Other versions of Kubernetes, and other controllers, leave fields out; `status` must work when all else fails."""
+    case = read(data.draw(st.sampled_from(CASES)))
+    paths = list(removable(case))
+    removed = data.draw(st.sets(st.sampled_from(paths), max_size=12))
+    snapshot = snapshot_of(without(case, removed))
+    said = diagnose(snapshot)
+    assert said is None or (said.sentence and said.next_step and said.code)
+    assert all(reason(pod) for pod in snapshot.pods)

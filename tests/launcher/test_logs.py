@@ -46,7 +46,7 @@ class Pod:
     owner: str = "j1"
 
     streams: list = field(default_factory=list)
-    """For each stream that follows: (bytes until it ends, RESET or None, what happens then)."""
+    """For each stream that follows: (bytes until it ends, RESET or None, what happens then); bytes that this returns are sent."""
 
     refusal: int = 0
 
@@ -100,6 +100,12 @@ class Api:
             "spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": self.wanted}}},
             "status": {"conditions": [{"type": self.condition, "status": "True"}]},
         }
+
+    def be_looked_at(self, times=5):
+        """Wait until the job has been asked for so often."""
+        so_far = self.asked.count("j")
+        while self.asked.count("j") < so_far + times:
+            self.released.wait(0.01)
 
     def succeed(self):
         """All pods end, and the job with them."""
@@ -155,21 +161,26 @@ class Handler(BaseHTTPRequestHandler):
         body = b"".join(
             [raw(*entry) for entry in entries if stamp(entry[0]) >= since[:-1]][-int(query.get("tailLines", 0)) :]
         )
-        end, how, then = len(body), None, None
+        end, how, then, late = len(body), None, None, b""
         if query.get("follow") == "true" and pod.streams:
             end, how, then = pod.streams.pop(0)
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if body[:end]:
-            self.wfile.write(f"{len(body[:end]):x}\r\n".encode() + body[:end] + b"\r\n")
-            self.wfile.flush()
+            self._chunk(body[:end])
         if then:
-            then()
+            late = then()
+        if isinstance(late, bytes):
+            self._chunk(late)
         if how == RESET:
             self.close_connection = True
         else:
             self.wfile.write(b"0\r\n\r\n")
+
+    def _chunk(self, content):
+        self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
+        self.wfile.flush()
 
 
 class Server(ThreadingHTTPServer):
@@ -264,13 +275,13 @@ def test_streams_that_are_cut_three_times_give_each_line_once_with_the_right_nam
 
 
 def test_stream_that_stalls_is_asked_for_again(connect):
-    """Followed streams of Kubernetes go silent for ever at times, a rotated log is one way."""
+    """Followed streams of Kubernetes go silent for ever at times; a program may too, and that is nothing to speak of."""
     log = numbered(rank=0)
     pod = Pod("j-worker-0", [log])
     api = Api(pod)
-    pod.streams = [(100, None, api.released.wait), (10_000, None, api.succeed)]
+    pod.streams = [(100 * number, None, api.released.wait) for number in range(6)] + [(10_000, None, api.succeed)]
     seen = Seen()
-    ending = seen.follow(connect(api), pace=dataclasses.replace(PACE, stall_s=0.2))
+    ending = seen.follow(connect(api), pace=dataclasses.replace(PACE, stall_s=0.1))
     assert ending.state == "Succeeded"
     assert seen.lines == [text for _, text in log]
     assert seen.said == []
@@ -303,6 +314,42 @@ def test_pods_that_are_not_there_yet_are_waited_for_and_read_from_their_first_li
     follow(cluster, "j", options, out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == [text for _, text in log]
     assert seen.waits == ["waiting for 1 of 1 pods to start"]
+
+
+def test_lines_that_come_after_the_jobs_end_are_waited_for(connect):
+    """What a pod says last takes its time; that the other threads have nothing to do says nothing about it."""
+    pod = Pod("j-worker-0", [[(1, "a")]], state="waiting")
+    api = Api(pod)
+
+    def end():
+        pod.logs[0].append((2, "last words"))
+        api.succeed()
+        api.be_looked_at()
+        return raw(2, "last words")
+
+    def waiting(text):
+        api.be_looked_at()
+        pod.state, pod.streams = "running", [(10_000, None, end)]
+
+    seen = Seen()
+    cluster = connect(api)
+    follow(cluster, "j", LogOptions(follow=True), out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
+    assert seen.lines == ["a", "last words"]
+
+
+@pytest.mark.parametrize(("options", "first"), [({"tail": 1}, "b"), ({"since": "55s"}, "c")])
+def test_following_begins_where_the_user_wants(connect, options, first):
+    """Of pods that run already; from there on nothing is left out."""
+    pod = Pod("j-worker-0", [[(1, "a"), (2, "b")]])
+    api = Api(pod)
+
+    def more():
+        pod.logs[0] += [(6, "c"), (7, "d")]
+
+    pod.streams = [(10_000, None, more), (10_000, None, api.succeed)]
+    seen = Seen()
+    seen.follow(connect(api), **options)
+    assert seen.lines == list("abcd")["abcd".index(first) :]
 
 
 def test_wait_is_told_once_and_names_the_pods_that_lag(connect):

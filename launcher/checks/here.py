@@ -1,0 +1,87 @@
+"""What can be looked at from this machine, with the user's credentials: buckets, label lists, weights, the clock."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from launcher.checks.check import IN_CLUSTER, Check, skipped, warn
+from launcher.spec import JobSpec, is_s3
+from trainer.config import TrainConfig
+from trainer.probe import IMAGENET, Outcome, Step, steps
+
+INSIDE: Final = re.compile(r"[^.]+|.+\.svc|.+\.cluster\.local")
+"""Names that only the cluster's DNS knows."""
+
+LISTING_S: Final = 60.0
+"""Labels and images take longer: 112,120 images are 113 listings."""
+
+
+def checks(spec: JobSpec) -> list[Check]:
+    """A check for each look that makes sense here, and a row that says why for each that does not."""
+    return [_check(step, _reason(step, spec)) for step in steps(_config(spec)) if step.check != "shared memory"]
+
+
+def _check(step: Step, reason: Outcome | None) -> Check:
+    slow = step.check in {"labels", "images"}
+    if reason is not None:
+        return Check(step.check, "here", lambda: reason)
+    return Check(
+        step.check,
+        "here",
+        step.look,
+        step.needs,
+        timeout_s=LISTING_S if slow else 20.0,
+        late="WARN" if step.check == "images" else "FAIL",
+    )
+
+
+def _config(spec: JobSpec) -> TrainConfig:
+    """The trainer's settings with places as they are called here, not in the container."""
+    data = spec.data if is_s3(spec.data) and not spec.s3.claim else spec.train.data
+    return replace(spec.train, data=data, output=spec.output)
+
+
+def _reason(step: Step, spec: JobSpec) -> Outcome | None:
+    """Why a step makes no sense here, None where it does."""
+    if step.check == "weights" and spec.train.weights == "imagenet":
+        return warn(
+            f"unless the image carries them, each node downloads ImageNet weights from `{IMAGENET}`: pods need the internet",
+            "--in-cluster finds out; --weights PATH, or --weights none",
+        )
+    places = {"output": spec.output, "weights": spec.train.weights}
+    place = places.get(step.check, _config(spec).data)
+    if step.check in {"data", "labels", "images"} and spec.s3.claim:
+        return skipped(f"only pods see the claim `{spec.s3.claim}`", IN_CLUSTER)
+    if step.check in {"output", "weights", "data", "labels", "images"} and not is_s3(place):
+        return (
+            None
+            if place == "none"
+            else skipped(f"only pods see `{spec.data if place == spec.train.data else place}`", IN_CLUSTER)
+        )
+    host = urlsplit(spec.s3.endpoint or "").hostname or ""
+    if INSIDE.fullmatch(host) and host != "localhost":
+        return skipped(f"only pods reach `{spec.s3.endpoint}`", IN_CLUSTER)
+    return None
+
+
+@contextmanager
+def buckets_of(spec: JobSpec) -> Iterator[None]:
+    """For the block, S3 is where the job's pods look for it; credentials stay the user's."""
+    wanted = {
+        "AWS_ENDPOINT_URL": spec.s3.endpoint,
+        "AWS_REGION": spec.s3.region,
+        "AWS_DEFAULT_REGION": spec.s3.region,
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,265 @@
+"""Looks from inside: a short pod with the job's image, account, secrets and volumes, but no accelerator, runs `trainer probe`."""
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, get_args
+
+from launcher import bucket
+from launcher.checks.check import Row
+from launcher.cluster import Cluster, NotFoundError
+from launcher.manifest import CONTAINER, render
+from launcher.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
+from launcher.spec import JobSpec, labels
+from trainer.config import to_argv
+from trainer.errors import KnownError, RemoteError, on_one_line
+from trainer.probe import Status
+
+POD: Final = "pod"
+"""The row about the pod itself."""
+
+SUFFIX: Final = "-doctor"
+
+LIMIT_S: Final = 180.0
+"""How long the pod may take, its image pulled and its volume bound included."""
+
+GONE_S: Final = 60.0
+
+PATIENCE_S: Final = 5.0
+"""How long a pod may be in trouble that goes away by itself now and then."""
+
+MOST_LINES: Final = 1000
+
+REQUESTS: Final = {"cpu": "100m", "memory": "256Mi"}
+LIMITS: Final = {"memory": "1Gi"}
+"""Label lists of 112,120 images take 150 MiB."""
+
+HOPELESS: Final = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    }
+)
+"""Reasons for which waiting longer does not help. Source: kubelet."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How the pod ended, and what it printed."""
+
+    trouble: str
+    """Why it did not end well, empty when it did."""
+
+    lines: Sequence[str]
+
+
+def objects(spec: JobSpec) -> list[Object]:
+    """The pod, after the volume and claim that it needs where the job makes such."""
+    own = replace(spec, name=_name(spec), policy=replace(spec.policy, ttl=None))
+    return [*bucket.volume(own), pod(spec)]
+
+
+def _name(spec: JobSpec) -> str:
+    return f"{spec.name[: 53 - len(SUFFIX)].rstrip('-')}{SUFFIX}"
+
+
+def job_pod(spec: JobSpec) -> Object:
+    """A pod as the operator would make it for the job; it is never created."""
+    replica = next(iter(render(spec)[-1]["spec"]["pytorchReplicaSpecs"].values()))
+    template = copy.deepcopy(replica["template"])
+    metadata = template["metadata"] | {"name": _name(spec), "namespace": spec.namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": template["spec"] | {"restartPolicy": "Never"},
+    }
+
+
+def pod(spec: JobSpec) -> Object:
+    """The job's pod, but with its one container only, small, without accelerators, and looking instead of training."""
+    body = job_pod(spec)
+    container = next(each for each in body["spec"]["containers"] if each["name"] == CONTAINER)
+    container |= {
+        "command": ["python", "-m", "trainer", "probe"],
+        "args": to_argv(spec.train),
+        "resources": {"requests": REQUESTS, "limits": LIMITS},
+    }
+    container.pop("ports", None)
+    body["metadata"]["labels"] = labels(spec) | {"app.kubernetes.io/component": "doctor"}
+    claim = {"claimName": bucket.claim_name(replace(spec, name=_name(spec))), "readOnly": True}
+    body["spec"] |= {
+        "containers": [container],
+        "activeDeadlineSeconds": int(LIMIT_S),  # it ends by itself should nobody be left to delete it
+        "terminationGracePeriodSeconds": 1,
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": claim} if each["name"] == "data" and spec.mounts_bucket else each
+            for each in body["spec"]["volumes"]
+        ],
+    }
+    body["spec"].pop("initContainers", None)
+    return body
+
+
+def look_inside(
+    spec: JobSpec, cluster: Cluster, *, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.monotonic
+) -> list[Row]:
+    """Rows about the pod and of what it saw; whatever happens, the pod and its volume are removed."""
+    made: list[tuple[Resource, str]] = []
+    try:
+        for each in objects(spec):
+            resource = {PODS.kind: PODS, CLAIMS.kind: CLAIMS, VOLUMES.kind: VOLUMES}[each["kind"]]
+            _make_room(cluster, resource, each, spec.namespace, clock)
+            cluster.create(resource, each, namespace=spec.namespace)
+            made.append((resource, each["metadata"]["name"]))
+        told = _watch(cluster, spec.namespace, made[-1][1], clock() + limit_s, clock)
+    except KnownError as problem:
+        return [Row(POD, "FAIL", on_one_line(str(problem.args[0])), problem.hint or "", "pod")]
+    finally:
+        _remove(cluster, made, spec.namespace)
+    return list(rows(told, _name(spec)))
+
+
+def rows(told: Told, name: str) -> Iterator[Row]:
+    """The row about the pod, and a row for each line of its log that is one of the probe's."""
+    seen = [row for line in told.lines if (row := _row(line))]
+    if told.trouble:
+        yield Row(POD, "FAIL", told.trouble, "the job's pods would fare the same: see to what it names", "pod")
+    elif not seen:
+        said = on_one_line(told.lines[-1]) if told.lines else "nothing"
+        yield Row(
+            POD,
+            "FAIL",
+            f"`{name}` ended without an answer; it said: {said[:300]}",
+            "is the image one of this version?",
+            "pod",
+        )
+    else:
+        yield Row(POD, "OK", f"`{name}` ran with the job's image, account and secrets; it is removed", "", "pod")
+    yield from seen
+
+
+def _row(line: str) -> Row | None:
+    """A row from the probe's JSON; whatever else is in the log, which anybody's code may write, is no row."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(content, dict) or set(content) != {"check", "status", "found", "fix"}:
+        return None
+    if content["status"] not in get_args(Status) or not all(isinstance(text, str) for text in content.values()):
+        return None
+    text = {key: on_one_line(value)[:1000] for key, value in content.items()}
+    return Row(text["check"], content["status"], text["found"], text["fix"], "pod")
+
+
+def _make_room(cluster: Cluster, resource: Resource, body: Object, namespace: str, clock: Callable[[], float]) -> None:
+    """Remove what an earlier look that was killed has left; what is not ours stays, and the create then says so."""
+    name = body["metadata"]["name"]
+    try:
+        there = cluster.get(resource, name, namespace=namespace)
+    except RemoteError:
+        return
+    if not (there["metadata"].get("labels") or {}).items() >= body["metadata"]["labels"].items():
+        return
+    _remove(cluster, [(resource, name)], namespace)
+    end_s = clock() + GONE_S
+    while clock() < end_s:
+        try:
+            cluster.get(resource, name, namespace=namespace)
+        except NotFoundError:
+            return
+        cluster.sleep(0.5)
+
+
+def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: str) -> None:
+    """The pod first: a claim that is in use is only marked."""
+    for resource, name in reversed(made):
+        try:
+            cluster.delete(resource, name, namespace=namespace, propagation="Background")
+        except RemoteError:
+            continue
+
+
+def _watch(cluster: Cluster, namespace: str, name: str, end_s: float, clock: Callable[[], float]) -> Told:
+    """Wait for the pod's end, or until it is clear that there will be none."""
+    stuck_s: float | None = None
+    while True:
+        there = cluster.get(PODS, name, namespace=namespace)
+        phase = there.get("status", {}).get("phase", "Pending")
+        hopeless = _waiting(there)
+        if hopeless.partition(":")[0] not in HOPELESS:
+            stuck_s = None
+        elif stuck_s is None:
+            stuck_s = clock()
+        stuck = stuck_s is not None and clock() >= stuck_s + PATIENCE_S
+        if phase in {"Succeeded", "Failed"} or clock() >= end_s or stuck:
+            break
+        cluster.sleep(1.0)
+    lines = _log(cluster, namespace, name) if phase != "Pending" else []
+    if phase == "Succeeded":
+        return Told("", lines)
+    if phase == "Failed":
+        return Told(_ending(there, name, lines), lines)
+    why = hopeless or _unscheduled(there) or _last_warning(cluster, namespace, name) or phase.lower()
+    return Told(f"`{name}` did not come to an end: {why}", lines)
+
+
+def _waiting(pod_: Object) -> str:
+    """Why its container waits: reason and message."""
+    for status in pod_.get("status", {}).get("containerStatuses") or ():
+        waiting = status.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
+            return on_one_line(f"{waiting['reason']}: {waiting.get('message', '')}")[:400].rstrip(": ")
+    return ""
+
+
+def _unscheduled(pod_: Object) -> str:
+    for condition in pod_.get("status", {}).get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] != "True":
+            return on_one_line(f"no node takes it: {condition.get('message', '')}")[:400]
+    return ""
+
+
+def _last_warning(cluster: Cluster, namespace: str, name: str) -> str:
+    """The newest warning about the pod, such as that of a volume that can't be mounted."""
+    try:
+        events = cluster.list(EVENTS, namespace=namespace, fields=f"involvedObject.name={name},type=Warning")
+    except RemoteError:
+        return ""
+    newest = max(
+        events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None
+    )
+    return on_one_line(f"{newest.get('reason')}: {newest.get('message')}")[:400] if newest else ""
+
+
+def _ending(pod_: Object, name: str, lines: Iterable[str]) -> str:
+    """How a container failed, and the last thing that it said."""
+    ended: Object = next(
+        (
+            status["state"]["terminated"]
+            for status in pod_.get("status", {}).get("containerStatuses") or ()
+            if status.get("state", {}).get("terminated")
+        ),
+        {},
+    )
+    reason = pod_.get("status", {}).get("reason") or ended.get("reason") or "Error"
+    said = [line for line in lines if line and _row(line) is None]
+    last = f"; it said: {on_one_line(said[-1])[:300]}" if said else ""
+    return f"`{name}` failed: {on_one_line(reason)}, exit code {ended.get('exitCode', 'unknown')}{last}"
+
+
+def _log(cluster: Cluster, namespace: str, name: str) -> list[str]:
+    """What the pod printed, without the server's times."""
+    try:
+        lines = list(cluster.log(name, namespace=namespace, tail=MOST_LINES))
+    except RemoteError:
+        return []
+    return [line.partition(b" ")[2].decode(errors="replace").strip() for line in lines]

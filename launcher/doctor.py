@@ -1,0 +1,173 @@
+"""Will a job run, before anything is spent: a row for each thing that has stopped one."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from threading import Lock
+from typing import Final
+
+from launcher.checks import fit, here, inside, objects, operator, quota, rights
+from launcher.checks.check import Check, Row, run
+from launcher.cluster import Cluster, ForbiddenError
+from launcher.manifest import render
+from launcher.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
+from launcher.scheduling import accelerator, requests
+from launcher.spec import JobSpec
+from trainer.errors import RemoteError
+from trainer.probe import Outcome, skew
+
+SCHEMA: Final = 1
+"""Version of the JSON; it changes when a key changes its meaning or goes."""
+
+API: Final = "API server"
+SPACE: Final = "namespace"
+JOB_API: Final = "PyTorchJob API"
+
+
+def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) -> list[Row]:
+    """A row for each check, in the order in which one would fix things.
+
+    Without a cluster only what can be seen from here. With `in_cluster` a short pod looks at buckets, labels and weights with
+    the job's own account; it is removed again. Raises nothing: what goes wrong is a row.
+    """
+    of_cluster = _cluster_checks(spec, cluster, in_cluster=in_cluster) if cluster else []
+    with here.buckets_of(spec):
+        rows = run([*of_cluster, *([] if in_cluster else here.checks(spec))])
+    if not (in_cluster and cluster):
+        return rows
+    failed = next((row.check for row in rows if row.check in {API, SPACE} and row.status == "FAIL"), None)
+    if failed:
+        return [*rows, Row(inside.POD, "skipped", f"needs `{failed}`", "", "pod")]
+    return [*rows, *inside.look_inside(spec, cluster)]
+
+
+def check_passed(rows: Sequence[Row]) -> None:
+    """Nothing, when no row is FAIL. Raises: RemoteError, exit code 4, whichever check it was."""
+    failed = [row.check for row in rows if row.status == "FAIL"]
+    if failed:
+        raise RemoteError(
+            f"cannot run the job as things are: {len(failed)} of {len(rows)} checks failed: {', '.join(failed)}",
+            hint="each of these rows says how to fix it",
+        )
+
+
+def as_table(rows: Sequence[Row]) -> str:
+    """A line for each row, and below it how to fix what is not well."""
+    widths = [
+        max(len(text) for text in column)
+        for column in zip(*((row.status, row.check, row.where) for row in rows), strict=True)
+    ]
+    lines = []
+    for row in rows:
+        cells = (f"{text:<{width}}" for text, width in zip((row.status, row.check, row.where), widths, strict=True))
+        lines.append("  ".join([*cells, row.found]))
+        if row.fix and row.status != "OK":
+            lines.append(f"{' ' * (sum(widths) + 6)}fix: {row.fix}")
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """The same for programs: `schema`, and `checks` with check, status, found, fix and where."""
+    checks = [
+        {"check": row.check, "status": row.status, "found": row.found, "fix": row.fix, "where": row.where}
+        for row in rows
+    ]
+    return json.dumps({"schema": SCHEMA, "checks": checks}, indent=2) + "\n"
+
+
+def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> list[Check]:
+    return [
+        Check(API, "cluster", lambda: operator.api_server(cluster.version(), cluster.server)),
+        Check("API server's clock", "cluster", lambda: _clock(cluster), (API,)),
+        Check(SPACE, "cluster", lambda: operator.namespace(cluster, spec.namespace), (API,)),
+        *_operator_checks(spec, cluster),
+        Check("rights", "cluster", lambda: rights.rights(cluster, spec, in_cluster=in_cluster), (API,)),
+        *_room_checks(spec, cluster),
+        *_object_checks(spec, cluster),
+        Check(
+            "pod admission",
+            "cluster",
+            lambda: operator.pod_dry_run(cluster, inside.job_pod(spec)),
+            (SPACE, "service account"),
+        ),
+        Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)[-1]), (SPACE, JOB_API)),
+    ]
+
+
+def _clock(cluster: Cluster) -> Outcome:
+    return skew(cluster.server_time(), datetime.now(timezone.utc), f"`{cluster.server}`")
+
+
+def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
+    def deployments() -> list[Object]:
+        return cluster.list(DEPLOYMENTS, everywhere=True)
+
+    return [
+        Check(JOB_API, "cluster", lambda: operator.job_api(cluster), (API,)),
+        Check(
+            "training operator",
+            "cluster",
+            lambda: operator.operator(deployments(), spec.policy.volcano_queue),
+            (API, JOB_API),
+        ),
+        Check(
+            "operator's webhook", "cluster", lambda: operator.webhook(cluster.list(operator.WEBHOOKS)), (API, JOB_API)
+        ),
+    ]
+
+
+def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
+    gang = fit.Gang(pod_spec=inside.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
+    resource = accelerator(requests(gang.pod_spec))
+    nodes = _once(lambda: cluster.list(NODES))
+
+    def room() -> Outcome:
+        return quota.quota(
+            gang,
+            cluster.list(QUOTAS, namespace=spec.namespace),
+            priority_class=spec.policy.priority_class,
+            claims=1 if spec.mounts_bucket else 0,
+        )
+
+    return [
+        Check("quota", "cluster", room, (SPACE,)),
+        Check("device plugin", "cluster", lambda: fit.device_plugin(resource, nodes()), (API,)),
+        Check("huge pages", "cluster", lambda: fit.huge_pages(gang.pod_spec, nodes()), ("device plugin",)),
+        Check("room on nodes", "cluster", lambda: fit.fit(gang, nodes(), _pods(cluster)), ("device plugin",)),
+    ]
+
+
+def _pods(cluster: Cluster) -> list[Object] | None:
+    """All pods that hold something of a node, None where the user may not see them."""
+    try:
+        return cluster.list(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed")
+    except ForbiddenError:
+        return None
+
+
+def _object_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
+    named: dict[str, Callable[[Cluster, JobSpec], Outcome]] = {
+        "service account": objects.service_account,
+        "secret": objects.secret,
+        "image pull secret": objects.pull_secret,
+        "claim": objects.claim,
+        "CSI driver": objects.csi_driver,
+        "Kueue queue": objects.local_queue,
+        "priority class": objects.priority_class,
+    }
+    return [Check(name, "cluster", partial(look, cluster, spec), (SPACE,)) for name, look in named.items()]
+
+
+def _once(read: Callable[[], list[Object]]) -> Callable[[], list[Object]]:
+    """`read`, asked by several checks at a time and done once."""
+    lock = Lock()
+    kept: list[list[Object]] = []
+
+    def reading() -> list[Object]:
+        with lock:
+            if not kept:
+                kept.append(read())
+            return kept[0]
+
+    return reading

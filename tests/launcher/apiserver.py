@@ -1,0 +1,271 @@
+"""An API server double over real HTTP: a store behind Kubernetes' URLs, and faults that a real server can't be made to show."""
+
+import itertools
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from launcher.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES
+
+SERVED = (JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES)
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests that match."""
+
+    method: str
+    path: str
+    """Part of the path."""
+
+    act: Callable[["Handler"], None]
+    times: int = 1
+    query: str = ""
+    """Part of the query."""
+
+
+@dataclass
+class State:
+    """Objects by path, what was asked, and faults to come."""
+
+    objects: dict[str, dict] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    faults: deque[Fault] = field(default_factory=deque)
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
+    """Verb and plural."""
+
+    versions: itertools.count = field(default_factory=lambda: itertools.count(1))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    served: set[str] = field(default_factory=lambda: {resource.group_version for resource in SERVED})
+    changes: list[tuple[int, str, str, dict]] = field(default_factory=list)
+    """Version, type, path and object of each change."""
+
+    def put(self, path: str, body: dict, kind: str = "MODIFIED") -> dict:
+        """Store an object as a controller would."""
+        metadata = body.setdefault("metadata", {})
+        version = next(self.versions)
+        metadata |= {"resourceVersion": str(version)}
+        metadata.setdefault("uid", f"uid-{version}")
+        metadata.setdefault("creationTimestamp", "2026-01-01T00:00:00Z")
+        self.objects[path] = body
+        self.changes.append((version, kind, path, json.loads(json.dumps(body))))
+        return body
+
+    def remove(self, path: str) -> None:
+        """As when the garbage collector has done its work."""
+        body = self.objects.pop(path)
+        self.changes.append((next(self.versions), "DELETED", path, body))
+
+    def fail(self, method: str, path: str, status: int, message: str = "", times: int = 1, **headers: str) -> None:
+        """Answer with an error of the API."""
+
+        def answer(handler: "Handler") -> None:
+            handler.refuse(status, message, headers=headers)
+
+        self.faults.append(Fault(method, path, answer, times))
+
+    def asked(self, method: str) -> list[str]:
+        """Paths that were asked for with this method."""
+        return [path for each, path, _ in self.requests if each == method]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    state: State
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_PATCH(self) -> None:
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        with self.state.lock:
+            self.state.requests.append((self.command, url.path, query))
+            fault = next(
+                (
+                    f
+                    for f in self.state.faults
+                    if f.method == self.command and f.path in url.path and f.query in url.query
+                ),
+                None,
+            )
+            if fault:
+                fault.times -= 1
+                if not fault.times:
+                    self.state.faults.remove(fault)
+        if fault:
+            fault.act(self)
+            return
+        self._route(url.path, query, body)
+
+    def _route(self, path: str, query: dict[str, str], body: dict | None) -> None:
+        if path == "/version":
+            self.answer({"gitVersion": "v1.34.0"})
+        elif path.endswith("/selfsubjectaccessreviews"):
+            asked = body["spec"]["resourceAttributes"]
+            allowed = (asked["verb"], asked["resource"]) not in self.state.forbidden
+            self.answer(body | {"status": {"allowed": allowed}}, 201)
+        elif group := next(
+            (each for each in SERVED if path in {f"/apis/{each.group_version}", f"/api/{each.group_version}"}), None
+        ):
+            if group.group_version in self.state.served:
+                names = [each.plural for each in SERVED if each.group_version == group.group_version]
+                self.answer({"resources": [{"name": name} for name in names]})
+            else:
+                self.refuse(404, "page not found", plain=True)
+        else:
+            self._resource(path, query, body)
+
+    def _resource(self, path: str, query: dict[str, str], body: dict | None) -> None:
+        resource = next((each for each in SERVED if f"/{each.plural}" in path), None)
+        if resource is None or resource.group_version not in self.state.served:
+            self.refuse(404, "404 page not found", plain=True)
+            return
+        collection = path.endswith(f"/{resource.plural}")
+        verb = {"POST": "create", "DELETE": "delete", "PATCH": "patch"}.get(
+            self.command, "list" if collection else "get"
+        )
+        if (verb, resource.plural) in self.state.forbidden:
+            self.refuse(403, f'{resource.plural} is forbidden: User "u" cannot {verb} resource "{resource.plural}"')
+        elif self.command == "POST":
+            self._create(path, query, body)
+        elif collection and query.get("watch"):
+            self._watch(path, query)
+        elif collection:
+            self._list(path, query)
+        elif path not in self.state.objects:
+            self.refuse(404, f'{resource.plural} "{path.rpartition("/")[2]}" not found')
+        elif self.command == "DELETE":
+            with self.state.lock:
+                self.state.remove(path)
+            self.answer({"kind": "Status", "status": "Success"})
+        else:
+            self.answer(self.state.objects[path])
+
+    def _create(self, path: str, query: dict[str, str], body: dict) -> None:
+        name = f"{path}/{body['metadata']['name']}"
+        with self.state.lock:
+            if name in self.state.objects:
+                self.refuse(409, f'"{body["metadata"]["name"]}" already exists')
+            elif query.get("dryRun"):
+                self.answer(body, 201)
+            else:
+                self.answer(self.state.put(name, body, "ADDED"), 201)
+
+    def _matching(self, path: str, query: dict[str, str]) -> list[dict]:
+        parent, _, plural = path.rpartition("/")
+        wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if "=" in pair)
+        found = []
+        for place, body in self.state.objects.items():
+            folder = place.rpartition("/")[0]
+            labels = body["metadata"].get("labels") or {}
+            if folder.endswith(f"/{plural}") and folder.startswith(parent) and wanted.items() <= labels.items():
+                found.append(body)
+        return found
+
+    def _list(self, path: str, query: dict[str, str]) -> None:
+        items = self._matching(path, query)
+        start, limit = int(query.get("continue", 0)), int(query.get("limit", 500))
+        left = str(start + limit) if start + limit < len(items) else ""
+        self.answer({"metadata": {"resourceVersion": "1", "continue": left}, "items": items[start : start + limit]})
+
+    def _watch(self, path: str, query: dict[str, str]) -> None:
+        since, end = int(query.get("resourceVersion") or 0), time.monotonic() + float(query["timeoutSeconds"])
+        name = query.get("fieldSelector", "").rpartition("=")[2]
+        self.begin_stream()
+        while time.monotonic() < end:
+            for version, kind, place, body in list(self.state.changes):
+                if version > since and place == f"{path}/{name}":
+                    self.chunk(json.dumps({"type": kind, "object": body}).encode() + b"\n")
+                    since = version
+            time.sleep(0.02)
+        self.chunk(b"")
+
+    def begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def chunk(self, data: bytes) -> None:
+        """One piece of a stream; an empty one ends it."""
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def answer(self, body: dict, status: int = 200) -> None:
+        self._send(status, json.dumps(body).encode(), {})
+
+    def refuse(self, status: int, message: str, *, plain: bool = False, headers: dict[str, str] | None = None) -> None:
+        body = {"kind": "Status", "code": status, "message": message, "details": {"name": "x"}}
+        content = message.encode() if plain else json.dumps(body).encode()
+        self._send(status, content, {name.replace("_", "-"): value for name, value in (headers or {}).items()})
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (
+            {"Content-Type": "application/json", "Content-Length": str(len(content))} | headers
+        ).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def reset(self) -> None:
+        """Break the connection."""
+        self.close_connection = True
+        self.connection.close()
+
+
+class ApiServer:
+    """The double, serving from a thread until it is stopped."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        handler = type("BoundHandler", (Handler,), {"state": self.state})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # a client that goes away in mid-stream is part of the test
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        host, port = self._server.server_address[:2]
+        return f"http://{host}:{port}"
+
+    def kubeconfig(self, path: Path, token: str = "token-of-the-test") -> Path:
+        """Write a kubeconfig that names it."""
+        context = {"cluster": "c", "user": "u", "namespace": "team-a"}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "here", "context": context}, {"name": "other", "context": context}],
+        }
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return path
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,39 @@
+"""Fixtures of the launcher's tests."""
+
+import dataclasses
+
+import pytest
+from apiserver import ApiServer
+
+from launcher.cluster import open_cluster
+from launcher.target import Target
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_machine(monkeypatch, tmp_path):
+    """Tests see neither the user's settings nor a project's."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+
+
+@pytest.fixture
+def api():
+    server = ApiServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def kubeconfig(api, tmp_path):
+    return str(api.kubeconfig(tmp_path / "kubeconfig"))
+
+
+@pytest.fixture
+def waits():
+    """Seconds that the program would have slept."""
+    return []
+
+
+@pytest.fixture
+def cluster(kubeconfig, waits):
+    return dataclasses.replace(open_cluster(Target(kubeconfig=kubeconfig)), sleep=waits.append)
