@@ -168,6 +168,33 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
         )
 
 
+@app.command(usage=USAGE.format("doctor"))
+def doctor(
+    *,
+    job: Job,
+    sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
+    access: Through = Access(),  # noqa: B008 - frozen
+    in_cluster: Switch = False,
+    form: Annotated[Literal["table", "json"], Parameter(name="-o")] = "table",
+) -> None:
+    """Check whether a job would run, before anything is spent: a row for each thing that has stopped one.
+
+    Parameters
+    ----------
+    in_cluster
+        Look at buckets, labels and weights from a short pod with the job's account, in place of from here.
+    form
+        How to print the rows.
+    """
+    from launcher import doctor as preflight
+
+    cluster = _open(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
+    rows = preflight.doctor(job, cluster, in_cluster=in_cluster)
+    sys.stdout.write(preflight.as_json(rows) if form == "json" else preflight.as_table(rows))
+    sys.stdout.flush()
+    preflight.check_passed(rows)
+
+
 @app.command(name="list")
 def list_(
     *,

@@ -289,7 +289,7 @@ def _age_s(thing: Object) -> float:
 
 
 def _waits(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase", "Pending") == "Pending"
+    return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
 
 
 def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> list[Object]:

@@ -22,13 +22,16 @@ POD: Final = "pod"
 
 SUFFIX: Final = "-doctor"
 
-LIMIT_S: Final = 180.0
-"""How long the pod may take, its image pulled and its volume bound included."""
+LIMIT_S: Final = 600.0
+"""How long the pod may take; an image of the accelerator's vendor takes minutes to pull."""
 
 GONE_S: Final = 60.0
 
 PATIENCE_S: Final = 5.0
-"""How long a pod may be in trouble that goes away by itself now and then."""
+"""How long a container may be in trouble that goes away by itself now and then."""
+
+PLACING_S: Final = 60.0
+"""How long it may take to find a node and mount volumes: binding a claim takes up to 15 s."""
 
 MOST_LINES: Final = 1000
 
@@ -119,7 +122,7 @@ def look_inside(
             _make_room(cluster, resource, each, spec.namespace, clock)
             cluster.create(resource, each, namespace=spec.namespace)
             made.append((resource, each["metadata"]["name"]))
-        told = _watch(cluster, spec.namespace, made[-1][1], clock() + limit_s, clock)
+        told = _watch(cluster, spec.namespace, made[-1][1], limit_s, clock)
     except KnownError as problem:
         return [Row(POD, "FAIL", on_one_line(str(problem.args[0])), problem.hint or "", "pod")]
     finally:
@@ -188,19 +191,23 @@ def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: s
             continue
 
 
-def _watch(cluster: Cluster, namespace: str, name: str, end_s: float, clock: Callable[[], float]) -> Told:
+def _watch(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Callable[[], float]) -> Told:
     """Wait for the pod's end, or until it is clear that there will be none."""
-    stuck_s: float | None = None
+    start_s = clock()
+    trouble, since_s = "", start_s
     while True:
         there = cluster.get(PODS, name, namespace=namespace)
         phase = there.get("status", {}).get("phase", "Pending")
-        hopeless = _waiting(there)
-        if hopeless.partition(":")[0] not in HOPELESS:
-            stuck_s = None
-        elif stuck_s is None:
-            stuck_s = clock()
-        stuck = stuck_s is not None and clock() >= stuck_s + PATIENCE_S
-        if phase in {"Succeeded", "Failed"} or clock() >= end_s or stuck:
+        before, trouble = trouble, _waiting(there)
+        since_s = since_s if trouble and before else clock()
+        if phase in {"Succeeded", "Failed"} or (trouble and clock() >= since_s + PATIENCE_S):
+            break
+        if phase == "Pending" and clock() >= start_s + PLACING_S:
+            trouble = _unscheduled(there) or _news(cluster, namespace, name, only="FailedMount")
+        if trouble and clock() >= start_s + PLACING_S:
+            break
+        if clock() >= start_s + limit_s:
+            trouble = trouble or _news(cluster, namespace, name) or phase.lower()
             break
         cluster.sleep(1.0)
     lines = _log(cluster, namespace, name) if phase != "Pending" else []
@@ -208,15 +215,14 @@ def _watch(cluster: Cluster, namespace: str, name: str, end_s: float, clock: Cal
         return Told("", lines)
     if phase == "Failed":
         return Told(_ending(there, name, lines), lines)
-    why = hopeless or _unscheduled(there) or _last_warning(cluster, namespace, name) or phase.lower()
-    return Told(f"`{name}` did not come to an end: {why}", lines)
+    return Told(f"`{name}` did not come to an end: {trouble}", lines)
 
 
 def _waiting(pod_: Object) -> str:
-    """Why its container waits: reason and message."""
+    """The trouble for which its container waits, empty when it only takes its time."""
     for status in pod_.get("status", {}).get("containerStatuses") or ():
         waiting = status.get("state", {}).get("waiting") or {}
-        if waiting.get("reason") not in {None, "ContainerCreating", "PodInitializing"}:
+        if waiting.get("reason") in HOPELESS:
             return on_one_line(f"{waiting['reason']}: {waiting.get('message', '')}")[:400].rstrip(": ")
     return ""
 
@@ -228,16 +234,20 @@ def _unscheduled(pod_: Object) -> str:
     return ""
 
 
-def _last_warning(cluster: Cluster, namespace: str, name: str) -> str:
-    """The newest warning about the pod, such as that of a volume that can't be mounted."""
+def _news(cluster: Cluster, namespace: str, name: str, *, only: str | None = None) -> str:
+    """The newest event about the pod, such as that of an image being pulled; with `only`, if it has this reason."""
     try:
-        events = cluster.list(EVENTS, namespace=namespace, fields=f"involvedObject.name={name},type=Warning")
+        events = cluster.list(EVENTS, namespace=namespace, fields=f"involvedObject.name={name}")
     except RemoteError:
         return ""
-    newest = max(
-        events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None
-    )
-    return on_one_line(f"{newest.get('reason')}: {newest.get('message')}")[:400] if newest else ""
+    newest = max(events, key=_event_time, default=None)
+    if newest is None or only not in {None, newest.get("reason")}:
+        return ""
+    return on_one_line(f"{newest.get('reason')}: {newest.get('message')}")[:400]
+
+
+def _event_time(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _ending(pod_: Object, name: str, lines: Iterable[str]) -> str:

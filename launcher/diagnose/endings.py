@@ -56,7 +56,8 @@ def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
         if event.reason in starting.UNSTARTED:
             return told[1], event, starting.unstarted_cause(ended[3] if ended else "", facts)
         end = End(exit_code=int(told[2]), reason=event.reason, message=ended[3] if ended else "", at=event.last)
-        return told[1], event, _exit(told[1], end, NOTHING_TOLD, facts)
+        found = _exit(told[1], end, NOTHING_TOLD, facts)
+        return told[1], event, replace(found, code="restarted") if found.code == "failed" else found
     return None
 
 
@@ -157,8 +158,9 @@ def _keeps_failing(container: Container, facts: Facts) -> bool:
 def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
     """From a container's end and what it printed to the cause."""
     code = end.exit_code or 0
-    if end.reason == OUT_OF_MEMORY or (code == KILLED and not told.signature and not _stopped(name, facts)):
-        return _memory(name, end, facts)
+    killed = code == KILLED or told.killed_by == signal.SIGKILL
+    if end.reason == OUT_OF_MEMORY or (killed and not told.signature and not _stopped(name, facts)):
+        return _memory(name, end, told, facts)
     if told.signature and not told.hint:
         return Cause(
             code=told.signature.code,
@@ -178,22 +180,24 @@ def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
             next_step=quoted(told.hint) or facts.logs,
         )
     said = f": {quoted(end.message)}" if end.message else ""
+    if told.killed_by:
+        said = f": {_rank(told)}the worker was ended by {_signal(told.killed_by)}"
     return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}{said}", next_step=facts.logs)
 
 
 _CODES: Final = {2: "bad-input", 124: "deadline"}
 
 
-def _memory(name: str, end: End, facts: Facts) -> Cause:
+def _memory(name: str, end: End, told: Told, facts: Facts) -> Cause:
+    """Killed by the kernel, or by somebody who leaves no trace."""
     limit = _limit(name, facts)
-    sure = end.reason == OUT_OF_MEMORY
-    why = (
-        f"the container was killed at its memory limit of {limit}"
-        if limit
-        else "the node ran out of memory and killed the container"
-    )
-    if not sure:
-        why = f"the container was killed ({_named(end.exit_code or 0)}), most likely at its memory limit{f' of {limit}' if limit else ''}"
+    at_limit = f"at its memory limit of {limit}" if limit else "because its node ran out of memory"
+    if end.reason == OUT_OF_MEMORY:
+        why = f"the container was killed {at_limit}"
+    elif told.killed_by:
+        why = f"{_rank(told)}the worker was killed (SIGKILL), most likely {at_limit}"
+    else:
+        why = f"the container was killed ({_named(end.exit_code or 0)}), most likely {at_limit}"
     return Cause(
         code="out-of-memory",
         why=why,
@@ -225,10 +229,9 @@ def _rank(told: Told) -> str:
 
 def _named(code: int) -> str:
     """An exit code with what it means in our table, or the signal behind it."""
-    if code > 128:
-        try:
-            return f"exit code {code} ({signal.Signals(code - 128).name})"
-        except ValueError:
-            return f"exit code {code}"
-    meaning = EXIT_CODES.get(code) if code not in {0, 1} else None
+    meaning = _signal(code - 128) if code > 128 else EXIT_CODES.get(code) if code not in {0, 1} else None
     return f"exit code {code} ({meaning})" if meaning else f"exit code {code}"
+
+
+def _signal(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

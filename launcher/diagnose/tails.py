@@ -8,7 +8,7 @@ from launcher.diagnose.signatures import Signature, signature_of
 
 _TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[-+]\d\d:\d\d) ")
 _RANKED: Final = re.compile(r"^\[rank (\d+)\] ")
-_VERDICT: Final = re.compile(r"^worker (\d+) failed with (?:exit code|signal) \d+$")
+_VERDICT: Final = re.compile(r"^worker (\d+) failed with (exit code|signal) (\d+)$")
 _ERROR: Final = re.compile(r"^error: (?!a peer failed)")
 _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Iteration)\b")
 _PEER_LOST: Final = re.compile(
@@ -31,16 +31,20 @@ class Told:
 
     signature: Signature | None
 
+    killed_by: int = 0
+    """The signal that ended the worker, 0 when it left by itself."""
+
     @property
     def is_a_consequence(self) -> bool:
         """Whether this worker failed because another one had."""
-        return not self.line or bool(_PEER_LOST.search(self.line))
+        return not (self.line or self.killed_by) or bool(_PEER_LOST.search(self.line))
 
 
 def read_tail(tail: str) -> Told:
     """Who failed in a pod and of what, from its last lines."""
     lines = [_TIME.sub("", line) for line in tail.splitlines()]
-    rank = next((match[1] for match in map(_VERDICT.match, reversed(lines)) if match), "")
+    verdict = next((match for match in map(_VERDICT.match, reversed(lines)) if match), None)
+    rank = verdict[1] if verdict else ""
     known = signature_of(lines)
     if known:
         signature, line = known
@@ -49,7 +53,8 @@ def read_tail(tail: str) -> Told:
         text = _RANKED.sub("", line).removeprefix("error: ").removeprefix("bug: ")
         return Told(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
     found = _error(lines, rank) or _error(lines, "") or _exception(lines) or ("", "", "")
-    return Told(rank=found[0] or rank, line=found[1], hint=found[2], signature=None)
+    killed_by = int(verdict[3]) if verdict and verdict[2] == "signal" else 0
+    return Told(rank=found[0] or rank, line=found[1], hint=found[2], signature=None, killed_by=killed_by)
 
 
 def _error(lines: list[str], rank: str) -> tuple[str, str, str] | None:

@@ -11,9 +11,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from launcher.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES
+from launcher.checks.objects import PRIORITY_CLASSES
+from launcher.checks.operator import WEBHOOKS
+from launcher.resources import (
+    CLAIMS,
+    CSI_DRIVERS,
+    CSI_NODES,
+    DEPLOYMENTS,
+    EVENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    QUOTAS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    VOLUMES,
+)
 
-SERVED = (JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES)
+SERVED = (
+    *(JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),
+    *(CSI_DRIVERS, CSI_NODES, PRIORITY_CLASSES, WEBHOOKS),
+    NAMESPACES,  # the last: its plural is in the paths of all others
+)
 
 
 @dataclass

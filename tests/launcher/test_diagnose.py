@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from launcher.diagnose import Diagnosis, diagnose, reason
 from launcher.diagnose.facts import moment
+from launcher.diagnose.signatures import SIGNATURES, signature_of
+from launcher.diagnose.tails import read_tail
+from launcher.diagnose.wording import lasting, quoted
 from launcher.snapshot import Snapshot
 
 FOLDER = Path(__file__).parent / "snapshots"
@@ -186,7 +189,7 @@ def test_a_pod_that_was_deleted_by_hand_is_not_out_of_memory():
             "message": "Stopping container pytorch",
         }
     )
-    assert code_of(case) == "failed"
+    assert code_of(case) == "restarted"
 
 
 def test_no_shortage_is_counted_where_pods_may_not_be_read():
@@ -195,6 +198,125 @@ def test_no_shortage_is_counted_where_pods_may_not_be_read():
     said = diagnose(snapshot_of(case))
     assert said.code == "unschedulable-accelerators"
     assert "largest free" not in said.sentence
+
+
+LINES = [
+    ("RuntimeError: synStatus=26 [Generic failure] Device acquire failed.", "gaudi-acquire-failed"),
+    ("RuntimeError: synStatus=20 [Device already acquired] Device acquire failed.", "gaudi-already-acquired"),
+    ("RuntimeError: synStatus=8 [Device not found] Device acquire failed.", "gaudi-device-not-found"),
+    ("Device acquire failed. No devices found.", "gaudi-no-devices"),
+    ("AssertionError: There is not enough devices available for training.", "gaudi-too-few-devices"),
+    ("FATAL ERROR :: MODULE:PT_DEVMEM Allocation failed for size::1073741824", "gaudi-memory"),
+    ("Compile-time minor PyTorch version 2.6 differs from run-time 2.7", "gaudi-torch-mismatch"),
+    ("RuntimeError: Get HCCL UniqueId Error", "hccl-init"),
+    ("RuntimeError: collective nonSFG is not supported during HCCL recipe; request failed", "hccl-error"),
+    ("Watchdog caught collective operation timeout: WorkNCCL(SeqNum=4)", "collective-timeout"),
+    (
+        "RuntimeError: [../third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv",
+        "collective-timeout",
+    ),
+    ("NCCL WARN Bootstrap : no socket interface found", "nccl-init"),
+    ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:3690", "nccl-error"),
+    (
+        "RuntimeError: DataLoader worker is killed by signal: Bus error. insufficient shared memory (shm)",
+        "shared-memory",
+    ),
+    ("worker 2 failed with signal 7", "shared-memory"),
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "gpu-memory"),
+    ("RuntimeError: The NVIDIA driver version is insufficient for CUDA runtime version", "gpu-driver"),
+    ("error: cannot go on training: the deadline is over at step 7, 8h after the run's first start", "deadline"),
+    ("exec /usr/bin/python: exec format error", "exec-format"),
+]
+"""A line of each kind. Source: the vendors' issue trackers and torch's own texts."""
+
+
+@pytest.mark.parametrize(("line", "code"), LINES)
+def test_lines_that_give_a_failure_away(line, code):
+    """The same error is told in one way, whichever program printed it."""
+    found = signature_of(["[rank 0] epoch=1 step=13 train_loss=0.4660 images_per_s=73.9", line])
+    assert found
+    assert (found[0].code, found[1]) == (code, line)
+
+
+def test_every_signature_has_a_line():
+    """One that matches nothing would be dead."""
+    assert {signature.code for signature in SIGNATURES} == {code for _, code in LINES}
+
+
+@pytest.mark.parametrize(
+    ("tail", "rank", "line", "is_a_consequence"),
+    [
+        pytest.param("", "", "", True, id="nothing"),
+        pytest.param("error: cannot read `x`\nhint: look", "", "cannot read `x`", False, id="one worker"),
+        pytest.param(
+            "[rank 2] error: cannot read `x`\nworker 2 failed with exit code 2",
+            "2",
+            "cannot read `x`",
+            False,
+            id="rank",
+        ),
+        pytest.param(
+            "[rank 0] error: cannot go on: a peer was lost (x)\n[rank 3] error: cannot read `x`\nworker 3 failed with exit code 2",
+            "3",
+            "cannot read `x`",
+            False,
+            id="the rank that the gang names",
+        ),
+        pytest.param("worker 1 failed with signal 9", "1", "", False, id="killed without a word"),
+        pytest.param(
+            "error: cannot bring the workers together: timed out",
+            "",
+            "cannot bring the workers together: timed out",
+            True,
+            id="rendezvous",
+        ),
+        pytest.param(
+            '2026-11-23T15:25:33.123456789Z [rank 1] Traceback (most recent call last):\n2026-11-23T15:25:33Z [rank 1]   File "x.py"\n'
+            "2026-11-23T15:25:33Z [rank 1] trainer.errors.PackError: bad shard\n",
+            "1",
+            "trainer.errors.PackError: bad shard",
+            False,
+            id="traceback with times",
+        ),
+        pytest.param(
+            "Traceback (most recent call last):\n  File 'x'\nAssertionError\nbye",
+            "",
+            "AssertionError",
+            False,
+            id="bare exception",
+        ),
+    ],
+)
+def test_who_failed_and_of_what(tail, rank, line, is_a_consequence):
+    """Of many workers that end, the first to fail is the one to look at."""
+    told = read_tail(tail)
+    assert (told.rank, told.line, told.is_a_consequence) == (rank, line, is_a_consequence)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (7199, "119m"),
+        (7200, "2h"),
+        (172_799, "47h"),
+        (172_800, "2d"),
+    ],
+)
+def test_how_long_is_told_shortly(seconds, text):
+    """As kubectl's AGE column, and a clock that is behind does no harm."""
+    now = moment("2026-11-23T15:25:33Z")
+    assert lasting(now - timedelta(seconds=seconds), now) == text
+
+
+def test_text_of_others_can_neither_break_the_line_nor_fill_the_screen():
+    """A log may hold terminal escapes and megabytes."""
+    assert quoted("a\x1b[31m\nb\u202e") == "a\\x1b[31m b\\u202e"
+    assert len(quoted("x" * 10_000)) == 240
+    assert len(quoted("\x00" * 10_000)) == 240
 
 
 GIVEN = {"metadata", "name", "pytorchReplicaSpecs", "type"}
@@ -226,7 +348,7 @@ def without(case, paths):
     return case
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_objects_with_fields_missing_never_raise(data):
     """Other versions of Kubernetes, and other controllers, leave fields out; `status` must work when all else fails."""
