@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from launcher.logs import LogOptions
+from launcher.loglines import LogOptions
 from launcher.settings import Sources, apply_settings
 from launcher.spec import JobSpec
 from launcher.target import Access, Target

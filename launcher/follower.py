@@ -251,7 +251,10 @@ class Follower:
             return
         wait = _awaited(view)
         if wait and not self._has_told_wait:
-            self._waiting(wait)
+            try:
+                self._waiting(wait)
+            except RemoteError:  # who explains it asks the server too
+                self._tell(wait)
         self._has_told_wait = wait is not None
 
     def _is_read_since(self, view: View) -> bool:

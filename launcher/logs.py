@@ -4,72 +4,21 @@ import heapq
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, TextIO
-
-from cyclopts import Parameter
+from typing import Final, TextIO
 
 from launcher.cluster import Cluster, UnreachableError
 from launcher.follower import Ending, Follower, Pace, Tell, View, first_view
-from launcher.loglines import SECOND, Form, Line, Ranks, Style, shown
+from launcher.loglines import SECOND, Line, LogOptions, Ranks, Style, shown
 from launcher.manifest import CONTAINER
 from launcher.podlog import PodLog, Sighting
 from launcher.resources import JOB_LABEL, Object
 from launcher.snapshot import wanted_pods
-from trainer.config import parse_duration
-from trainer.errors import InputError, RemoteError
+from trainer.errors import RemoteError
 
 PACE: Final = Pace()
 
 ATTEMPTS: Final = 3
 """How often a log is asked for again whose stream broke."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogOptions:
-    """Which lines, and how they are printed."""
-
-    follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative=(), show_default=False)] = False
-    """Wait for pods and lines until the job is over; Ctrl-C leaves, the job goes on."""
-
-    ranks: Annotated[str | None, Parameter(show_default=False)] = None
-    """Only lines of these ranks, such as 0,3-5; lines without a rank are then left out."""
-
-    tail: Annotated[int | None, Parameter(show_default=False)] = None
-    """Begin with the last lines, so many of each pod; pods that start later are shown whole."""
-
-    since: Annotated[str | None, Parameter(show_default=False)] = None
-    """Begin with lines no older than this, such as 10m, by the API server's clock."""
-
-    previous: Annotated[bool, Parameter(name=("--previous", "-p"), negative=(), show_default=False)] = False
-    """Show what each pod's container wrote that was there before its present one."""
-
-    timestamps: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Print the time of each line."""
-
-    form: Annotated[Form, Parameter(name="-o")] = "text"
-    """`raw` leaves out the names of pods; `json` is an object a line: time, pod, rank, text."""
-
-    def __post_init__(self) -> None:
-        if self.tail is not None and self.tail < 0:
-            raise InputError(
-                f"cannot show the last lines of a log: their number is below 0, got {self.tail} (from `--tail`)"
-            )
-        if self.previous and self.follow:
-            raise InputError(
-                "cannot follow a container that is gone (from `--previous` and `--follow`)",
-                hint="leave out one of them",
-            )
-        _ = self.wanted_ranks, self.since_s
-
-    @property
-    def wanted_ranks(self) -> Ranks | None:
-        """None is all lines."""
-        return None if self.ranks is None else Ranks.parse(self.ranks)
-
-    @property
-    def since_s(self) -> int | None:
-        """Seconds of `since`."""
-        return None if self.since is None else parse_duration(self.since, "--since")
 
 
 def follow(

@@ -11,9 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from launcher.cluster import ForbiddenError, NotFoundError, open_cluster
+from launcher.cluster import ForbiddenError, NotFoundError, UnreachableError, open_cluster
 from launcher.follower import Pace
-from launcher.logs import LogOptions, follow, kubectl_logs_command, wants_colour, write
+from launcher.loglines import LogOptions
+from launcher.logs import follow, kubectl_logs_command, wants_colour, write
 from launcher.resources import INDEX_LABEL, ROLE_LABEL
 from launcher.target import Target
 from trainer.errors import InputError, KnownError
@@ -50,6 +51,9 @@ class Pod:
 
     refusal: int = 0
 
+    behind: int = 0
+    """How many containers kubelet has started that the API server does not know of yet."""
+
     def start_again(self, *log):
         """Its container is started again, in place."""
         self.logs.append(list(log))
@@ -59,9 +63,9 @@ class Pod:
 
     @property
     def shown(self):
-        number = len(self.logs)
+        number = len(self.logs) - self.behind
         role, index = self.name.rsplit("-", 2)[1:]
-        started = {"startedAt": stamp(self.logs[-1][0][0] if self.logs[-1] else 0)[:19] + "Z"}
+        started = {"startedAt": stamp(self.logs[number - 1][0][0] if self.logs[number - 1] else 0)[:19] + "Z"}
         states = {
             "waiting": {"waiting": {"reason": "ContainerCreating"}},
             "running": {"running": started},
@@ -279,7 +283,7 @@ def test_stream_that_stalls_is_asked_for_again(connect):
     log = numbered(rank=0)
     pod = Pod("j-worker-0", [log])
     api = Api(pod)
-    pod.streams = [(100 * number, None, api.released.wait) for number in range(6)] + [(10_000, None, api.succeed)]
+    pod.streams = [(100, None, api.released.wait)] * 6 + [(10_000, None, api.succeed)]
     seen = Seen()
     ending = seen.follow(connect(api), pace=dataclasses.replace(PACE, stall_s=0.1))
     assert ending.state == "Succeeded"
@@ -297,6 +301,27 @@ def test_container_that_starts_again_is_followed_and_its_rest_read_first(connect
     assert seen.follow(connect(api)).state == "Succeeded"
     assert seen.lines == [text for _, text in first + second]
     assert seen.said == ["worker-0 was started again"]
+
+
+def test_stream_of_a_container_that_the_server_does_not_know_yet_is_left_for_what_was_missed(connect):
+    """Kubelet had started the next one when a broken stream was asked for again; the server told of it a moment later."""
+    pod = Pod("j-worker-0", [[(1, "a"), (1.5, "b")]])
+    api = Api(pod)
+
+    def next_one():
+        pod.start_again((2, "c"), (2.5, "d"))
+        pod.behind = 1
+
+    def told():
+        pod.behind = 0
+        pod.logs[-1] += [(4, "e"), (5, "f")]
+        api.be_looked_at()
+        return raw(4, "e") + raw(5, "f")
+
+    pod.streams = [(len(raw(1, "a")), RESET, next_one), (10_000, None, told), (10_000, None, api.succeed)]
+    seen = Seen()
+    seen.follow(connect(api))
+    assert seen.lines == ["a", "c", "d", "e", "b", "f"]
 
 
 def test_pods_that_are_not_there_yet_are_waited_for_and_read_from_their_first_line(connect):
@@ -350,6 +375,22 @@ def test_following_begins_where_the_user_wants(connect, options, first):
     seen = Seen()
     seen.follow(connect(api), **options)
     assert seen.lines == list("abcd")["abcd".index(first) :]
+
+
+def test_reason_that_cannot_be_had_does_not_end_the_following(connect):
+    """Whoever explains the wait asks the server too, which may be busy just then."""
+    pod = Pod("j-worker-0", [[(1, "a")]], state="waiting")
+    api = Api(pod)
+
+    def waiting(text):
+        pod.state, pod.streams = "running", [(10_000, None, api.succeed)]
+        raise UnreachableError("no answer")
+
+    seen = Seen()
+    cluster = connect(api)
+    follow(cluster, "j", LogOptions(follow=True), out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
+    assert seen.lines == ["a"]
+    assert seen.said == ["waiting for 1 of 1 pods to start: worker-0"]
 
 
 def test_wait_is_told_once_and_names_the_pods_that_lag(connect):

@@ -1,0 +1,201 @@
+"""What a process finds out about its surroundings before a run, on directories and on a server with S3's semantics."""
+
+import json
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import boto3
+import pytest
+
+from trainer import probe
+from trainer.config import from_argv
+from trainer.data.synthetic import write_phantoms
+from trainer.errors import InputError, RemoteError
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """A data set in the NIH layout."""
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, images=60, seed=0, side=32, progress=lambda _: None)
+    return folder
+
+
+@pytest.fixture
+def config(phantoms, tmp_path):
+    places = ["--data", str(phantoms), "--output", str(tmp_path / "runs"), "--cache-dir", str(tmp_path / "cache")]
+    return from_argv([*places, "--name", "t", "--preset", "smoke", "--split", "patients:70/10/20"])
+
+
+@pytest.fixture
+def in_bucket(config, phantoms, s3):
+    """The same data set under a prefix of a bucket."""
+    client = boto3.client("s3")
+    for path in phantoms.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "cxr", f"nih/{path.relative_to(phantoms)}")
+    return replace(config, data="s3://cxr/nih", output="s3://cxr/runs")
+
+
+def put(*keys):
+    for key in keys:
+        boto3.client("s3").put_object(Bucket="cxr", Key=key, Body=b"x")
+
+
+def rows(config):
+    return {row.pop("check"): row for row in map(json.loads, probe.probe(config))}
+
+
+@pytest.mark.parametrize("place", ["directory", "bucket"])
+def test_all_is_well_where_all_is_there(place, config, request):
+    """The same looks, whether data and output lie in directories or in a bucket."""
+    config = config if place == "directory" else request.getfixturevalue("in_bucket")
+    found = rows(config)
+    assert {row["status"] for row in found.values()} == {"OK"}
+    assert ("S3 server" in found) == (place == "bucket")
+    assert found["labels"]["found"].startswith("layout nih: ")
+    assert found["images"]["found"] == "all 60 images are there"
+
+
+def test_a_look_at_the_output_leaves_nothing_there(in_bucket):
+    """The object that finds out whether one may write would be taken for a run."""
+    assert probe.output("s3://cxr/runs").status == "OK"
+    assert boto3.client("s3").list_objects_v2(Bucket="cxr", Prefix="runs").get("KeyCount") == 0
+
+
+def test_what_needs_a_failed_look_is_not_looked_at(config, tmp_path):
+    """One wrong path is one failure, not four."""
+    found = rows(replace(config, data=str(tmp_path / "typo")))
+    assert {check: row["status"] for check, row in found.items() if row["status"] != "OK"} == {
+        "data": "FAIL",
+        "labels": "skipped",
+        "images": "skipped",
+    }
+    assert found["labels"]["found"] == "needs `data`"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [("s3://nobodys/nih", "no such bucket"), ("s3://cxr/typo", "no part of a data set lies in `s3://cxr/typo`")],
+)
+def test_a_wrong_bucket_or_prefix_is_named(in_bucket, data, words):
+    """The two most likely typing errors."""
+    found = rows(replace(in_bucket, data=data))
+    assert found["data"]["status"] == "FAIL"
+    assert words in found["data"]["found"]
+    assert found["output"]["status"] == "OK"
+
+
+def test_an_s3_server_that_does_not_answer_is_told_apart_and_soon(in_bucket, monkeypatch):
+    """With the client's usual retries each of the looks would take half a minute to say so."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    found = rows(in_bucket)
+    assert found["S3 server"]["status"] == "FAIL"
+    assert "127.0.0.1:9" in found["S3 server"]["found"]
+    assert {found[check]["status"] for check in ("clock", "output", "data", "labels", "images")} == {"skipped"}
+
+
+def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket):
+    """A half-finished upload has all its label lists."""
+    client = boto3.client("s3")
+    keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="cxr", Prefix="nih/images")["Contents"]]
+    for key in keys[:3]:
+        client.delete_object(Bucket="cxr", Key=key)
+    found = probe.images(in_bucket)
+    assert found.status == "FAIL"
+    assert "3 of 60 images" in found.found
+
+
+def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket):
+    """Nothing but names is needed of 5,856 pictures; a name that leads out of the data set makes no file."""
+    put(
+        *(
+            f"kermany/{part}/{kind}/person{n}_virus_{n}.jpeg"
+            for part in ("train", "test")
+            for kind in "AB"
+            for n in range(9)
+        )
+    )
+    put("kermany/train/../../escaped.png")
+    found = probe.labels(replace(in_bucket, data="s3://cxr/kermany", split="patients:70/10/20"))
+    assert found.status == "OK", found
+    assert found.found.startswith("layout folders: ")
+
+
+def test_label_problems_name_the_bucket_and_not_a_copy(in_bucket):
+    """A path of a temporary directory tells the user nothing."""
+    put("odd/labels.csv")
+    with pytest.raises(InputError) as refusal:
+        probe.labels(replace(in_bucket, data="s3://cxr/odd"))
+    assert "labels-" not in str(refusal.value)
+    assert "s3://cxr/odd" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("late_s", "status", "words"),
+    [
+        (0, "OK", "0 s"),
+        (-30, "OK", "30 s behind"),
+        (61, "WARN", "61 s ahead of"),
+        (-299, "WARN", "299 s behind"),
+        (301, "FAIL", "301 s ahead of"),
+        (-86400, "FAIL", "86400 s behind"),
+    ],
+)
+def test_clock_skew_fails_where_signatures_do(late_s, status, words):
+    """A wrong clock looks like wrong keys."""
+    found = probe.skew(NOON, NOON + timedelta(seconds=late_s), "it")
+    assert (found.status, words in found.found) == (status, True)
+
+
+def test_a_server_without_a_clock_says_nothing_about_ours():
+    assert probe.skew(None, NOON, "it").status == "skipped"
+
+
+@pytest.mark.parametrize(("wanted", "status"), [("none", "OK"), ("there.pt", "OK"), ("typo.pt", "FAIL")])
+def test_weights_are_looked_for(wanted, status, tmp_path):
+    """A pod should not find out after it holds eight cards."""
+    (tmp_path / "there.pt").touch()
+    assert probe.weights(wanted if wanted == "none" else str(tmp_path / wanted)).status == status
+
+
+def test_weights_in_a_bucket_are_looked_for(s3):
+    put("w/first.pt")
+    assert probe.weights("s3://cxr/w/first.pt").status == "OK"
+    assert probe.weights("s3://cxr/w/first.p").status == "FAIL"
+
+
+def test_imagenet_weights_that_the_image_carries_are_found(tmp_path, monkeypatch):
+    """Pods often have no internet."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    carried = tmp_path / "hub/checkpoints/densenet121-a639ec97.pth"
+    carried.parent.mkdir(parents=True)
+    carried.touch()
+    assert probe.weights("imagenet").status == "OK"
+
+
+def test_the_address_of_imagenet_weights_is_torchvisions():
+    """It is written out in the probe, which must not load torch."""
+    from torchvision.models import DenseNet121_Weights
+
+    assert DenseNet121_Weights.IMAGENET1K_V1.url == probe.IMAGENET
+
+
+def test_a_finding_is_one_line_whatever_the_error_holds():
+    """Rows are lines of JSON and of a table, and names in a bucket are anybody's."""
+    outcome = probe.refused(InputError("cannot:\n  one\n  two\x1b[2J" + "x" * 2000, hint="a\nb"))
+    assert outcome.found.isprintable()
+    assert outcome.fix.isprintable()
+    assert outcome.found.startswith("cannot:; one; two")
+    assert len(outcome.found) < 700
+
+
+def test_wrong_keys_are_no_missing_rights(in_bucket):
+    """Who has the wrong Secret must not go and ask for permissions."""
+    from trainer.storage import CredentialsError, NotPermittedError, _refusal
+
+    assert isinstance(_refusal("x", "SignatureDoesNotMatch", 403), CredentialsError)
+    assert isinstance(_refusal("x", "AccessDenied", 403), NotPermittedError)
+    assert type(_refusal("x", "SlowDown", 503)) is RemoteError
