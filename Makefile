@@ -45,12 +45,23 @@ e2e-full: .venv/ready  ## the same, longer: 20 runs whose logs must stay, a thou
 	E2E_LOG_RUNS=20 .ci/e2e $(E2E)
 	.ci/e2e $(BIN)/python benchmarks/launcher.py --pods 1000
 
+IMAGE_TOOL ?= $(or $(shell command -v docker),buildah)
+IMAGE_ARGS ?=
+
+.PHONY: images
+images:  ## build both images with docker or buildah; IMAGE_ARGS='--build-arg NAME=VALUE'
+	$(IMAGE_TOOL) build $(if $(findstring buildah,$(IMAGE_TOOL)),--format docker) --build-arg REVISION=$(shell git rev-parse HEAD) \
+		$(IMAGE_ARGS) -f Dockerfile.cuda -t chexnet-cuda:dev .
+	$(IMAGE_TOOL) build $(if $(findstring buildah,$(IMAGE_TOOL)),--format docker) --build-arg REVISION=$(shell git rev-parse HEAD) \
+		$(IMAGE_ARGS) -f Dockerfile.hpu -t chexnet-hpu:dev .
+
 .PHONY: lint
 lint: .venv/ready  ## check style, formatting and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck .ci/run .ci/e2e
+	$(BIN)/hadolint Dockerfile.cuda Dockerfile.hpu
 
 .PHONY: types
 types: .venv/ready  ## check types

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,23 @@ def bucket(tmp_path_factory):
     server.terminate()
     server.wait(30)
     log.close()
+
+
+@pytest.fixture(scope="session")
+def mounts(tool, bucket, kubeconfig):
+    """Makes a driver mount that server's buckets."""
+    ready = set()
+    site = Site(kubeconfig, "default", "")
+
+    def start(driver: str) -> None:
+        if driver in ready:
+            return
+        tool("s3-mounts", bucket.endpoint, bucket.key, bucket.secret, driver)
+        time.sleep(5)  # the driver of an earlier run stays registered for seconds after its end
+        wait_until(f"{driver} is registered", lambda: driver in site.kubectl("get", "csinode", "-o", "yaml"))
+        ready.add(driver)
+
+    return start
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("driver", ["s3.csi.aws.com", "s3.csi.scality.com"])
-def test_the_whole_way_from_doctor_to_delete(tool, stored, bucket, x_rays, driver, tmp_path):
+def test_the_whole_way_from_doctor_to_delete(mounts, stored, bucket, x_rays, driver):
     """What an engineer types, in this order; nothing may be left at the end."""
-    tool("s3-mounts", bucket.endpoint, bucket.key, bucket.secret, driver)
+    mounts(driver)
     name = f"mission-{driver.split('.')[2]}"
     job = [
         *("--accelerator", "cpu", "--workers", "2", "--workers-per-node", "1", "--name", name),
@@ -42,7 +42,7 @@ def test_the_whole_way_from_doctor_to_delete(tool, stored, bucket, x_rays, drive
     assert "Succeeded" in stored.kubectl("describe", "pytorchjob", name)
 
     results = json.loads((bucket.folder / bucket.name / "runs" / name / "results.json").read_text())
-    assert set(results["scores"]) == {"val", "test"}
+    assert {"val", "test"} <= set(results)
     manifest = stored.kubectl("get", "pytorchjob,pods,pv,pvc", "-o", "yaml")
     assert bucket.secret not in manifest
 

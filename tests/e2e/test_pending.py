@@ -63,9 +63,9 @@ def test_image_that_cannot_be_pulled(stored, phantoms):
         pytest.param("wrong-secret", None, {"key_id": "nobody-knows-me"}, id="secret"),
     ],
 )
-def test_bucket_that_cannot_be_mounted(tool, stored, bucket, phantoms, name, data, keys):
+def test_bucket_that_cannot_be_mounted(mounts, stored, bucket, phantoms, name, data, keys):
     """The pod stays in ContainerCreating, and only an event of the kubelet tells."""
-    tool("s3-mounts", bucket.endpoint, bucket.key, bucket.secret, "s3.csi.scality.com")
+    mounts("s3.csi.scality.com")
     literals = {"key_id": bucket.key, "access_key": bucket.secret} | keys
     stored.kubectl(
         "create", "secret", "generic", name, *(f"--from-literal={key}={value}" for key, value in literals.items())

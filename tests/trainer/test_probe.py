@@ -1,7 +1,6 @@
 """What a process finds out about its surroundings before a run, on directories and on a server with S3's semantics."""
 
 import json
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import boto3
@@ -10,7 +9,8 @@ import pytest
 from trainer import probe
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
-from trainer.errors import InputError, RemoteError
+from trainer.errors import InputError
+from trainer.storage import CredentialsError, NotPermittedError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -108,7 +108,7 @@ def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket
     assert "3 of 60 images" in found.found
 
 
-def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket):
+def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket, tmp_path, monkeypatch):
     """Nothing but names is needed of 5,856 pictures; a name that leads out of the data set makes no file."""
     put(
         *(
@@ -119,9 +119,13 @@ def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket):
         )
     )
     put("kermany/train/../../escaped.png")
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
     found = probe.labels(replace(in_bucket, data="s3://cxr/kermany", split="patients:70/10/20"))
     assert found.status == "OK", found
     assert found.found.startswith("layout folders: ")
+    assert list(copies.iterdir()) == []
 
 
 def test_label_problems_name_the_bucket_and_not_a_copy(in_bucket):
@@ -192,10 +196,36 @@ def test_a_finding_is_one_line_whatever_the_error_holds():
     assert len(outcome.found) < 700
 
 
-def test_wrong_keys_are_no_missing_rights(in_bucket):
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("SignatureDoesNotMatch", CredentialsError),
+        ("InvalidAccessKeyId", CredentialsError),
+        ("AccessDenied", NotPermittedError),
+    ],
+)
+def test_wrong_keys_are_no_missing_rights(code, kind, monkeypatch):
     """Who has the wrong Secret must not go and ask for permissions."""
-    from trainer.storage import CredentialsError, NotPermittedError, _refusal
 
-    assert isinstance(_refusal("x", "SignatureDoesNotMatch", 403), CredentialsError)
-    assert isinstance(_refusal("x", "AccessDenied", 403), NotPermittedError)
-    assert type(_refusal("x", "SlowDown", 503)) is RemoteError
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "wrong-key")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(kind):
+            probe.data("s3://cxr/nih")
+        server.shutdown()
+        thread.join()
