@@ -47,9 +47,18 @@ app = App(
     config=[apply_settings],
     result_action="return_value",
 )
-app.register_install_completion_command(
-    name="install-completion", help="Install completion of commands and flags for your shell."
-)
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """Print what completes commands and flags in a shell; `source <(launcher completion bash)` uses it.
+
+    Parameters
+    ----------
+    shell
+        Which shell.
+    """
+    sys.stdout.write(app.generate_completion(prog_name="launcher", shell=shell))
 
 
 @app.command
@@ -423,6 +432,9 @@ def _print(look: Callable[[], str], *, watch: bool) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code."""
+    if list(argv) == ["--version"]:  # not worth a parser's start
+        sys.stdout.write(f"{__version__}\n")
+        return 0
     flags, train_flags = _split(argv)
     debug = "--debug" in flags
     try:
@@ -465,5 +477,10 @@ def _tell(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """The command `launcher`."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    script()

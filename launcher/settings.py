@@ -15,6 +15,7 @@ from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
 from launcher.accelerators import ACCELERATORS, GAUDI
 from launcher.keys import DEFAULTS, IS_LIST
+from launcher.kubeconfig import namespace_of
 from trainer.config import flag_of
 from trainer.errors import InputError
 
@@ -43,6 +44,8 @@ VARIABLE_PREFIX: Final = "LAUNCHER_"
 _KEYS: Final = tuple(IS_LIST)
 _LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
 _HOW: Final = "settings are YAML, `workers: 8` or `train_flags: [--epochs, 3]`"
+
+_TO_A_CLUSTER: Final = ("context", "kubeconfig", "local", "dry_run")
 
 _ABSENT: Final = frozenset({"", "~", "null"})
 
@@ -82,12 +85,22 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
         _fill(flags, settings)
     if "accelerator" not in flags:
         return
+    _fill(flags, _context(flags))
     _fill(flags, Settings("a made-up name", {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)}))
     if "local" in flags and flags["local"].tokens:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
         flags[field].tokens[:] = [token.evolve(value=_absolute(token.value)) for token in flags[field].tokens]
     _check_required(flags)
+
+
+def _context(flags: Mapping[str, Argument]) -> Settings:
+    """The namespace of the context, for jobs that go to a cluster."""
+    chosen = {key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _TO_A_CLUSTER}
+    if "context" not in flags or chosen["local"] or chosen["dry_run"] == "client" or flags["namespace"].tokens:
+        return Settings("the context", {})
+    namespace = namespace_of(chosen["kubeconfig"], chosen["context"])
+    return Settings("the context", {"namespace": (namespace,)} if namespace else {})
 
 
 def standing() -> list[Settings]:

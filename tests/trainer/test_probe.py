@@ -1,7 +1,11 @@
 """What a process finds out about its surroundings before a run, on directories and on a server with S3's semantics."""
 
 import json
+import tempfile
+import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import boto3
 import pytest
