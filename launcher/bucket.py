@@ -85,7 +85,8 @@ def _source(spec: JobSpec) -> Object:
         reference = {"name": secret, "namespace": spec.namespace}
         return {"nodePublishSecretRef": reference, "volumeAttributes": attributes | {"authenticationSource": "secret"}}
     if spec.s3.csi_driver != SCALITY and spec.pod.service_account and not secret:
-        return {"volumeAttributes": attributes | {"authenticationSource": "pod"}}
+        region = {"stsRegion": spec.s3.region} if spec.s3.region else {}
+        return {"volumeAttributes": attributes | {"authenticationSource": "pod"} | region}
     return {"volumeAttributes": attributes}
 
 

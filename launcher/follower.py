@@ -317,8 +317,7 @@ class Follower:
         """Hand over lines until a stream ends; how often in a row reading has failed."""
 
         def is_anothers(line: Line) -> bool:
-            now = self._channel.view.pods.get(pod.name, pod)
-            return now.instance != pod.instance and now.may_have_written(line)
+            return self._channel.view.pods.get(pod.name, pod).wrote(line, instead_of=pod)
 
         try:
             for line in log.lines(pod, is_anothers):

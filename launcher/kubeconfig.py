@@ -1,9 +1,81 @@
-"""The namespace that kubectl would use, read from its configuration without a client."""
+"""kubectl's configuration files: which contexts they hold, and the namespace of one; read without a client."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from trainer.errors import InputError, on_one_line
+
+Document = Mapping[str, Any]
+
+
+def are_named(kubeconfig: str | None) -> bool:
+    """Whether the user says which files to read."""
+    return bool(kubeconfig or os.environ.get("KUBECONFIG"))
+
+
+def files(kubeconfig: str | None) -> list[Path]:
+    """The files that count, the first of them the most: what is named, else what KUBECONFIG names, else kubectl's own place."""
+    named = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return [Path(path).expanduser() for path in named.split(os.pathsep) if path]
+
+
+def documents(paths: Iterable[Path]) -> list[Document]:
+    """What the files hold, of those that exist. Raises: InputError when one can't be read."""
+    return [document(path) for path in paths if path.exists()]
+
+
+def document(path: Path) -> Document:
+    """What a file holds. Raises: InputError; its message quotes nothing, for there are keys in it."""
+    import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise InputError(f"cannot read the kubeconfig `{path}`: {problem.strerror}") from problem
+    except (UnicodeDecodeError, yaml.YAMLError) as problem:
+        mark = getattr(problem, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark else ""
+        raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML{place}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"cannot read the kubeconfig `{path}`: it is no mapping")
+    return content
+
+
+def contexts(found: Iterable[Document]) -> dict[str, str | None]:
+    """Each context's namespace, None where it says none; of two that have one name the first counts."""
+    namespaces: dict[str, str | None] = {}
+    for each in found:
+        for entry in each.get("contexts") or ():
+            namespace = (entry.get("context") or {}).get("namespace")
+            namespaces.setdefault(str(entry.get("name")), str(namespace) if namespace else None)
+    return namespaces
+
+
+def current(found: Iterable[Document]) -> str | None:
+    """The name of the current context."""
+    return next((str(each["current-context"]) for each in found if each.get("current-context")), None)
+
+
+def chosen(kubeconfig: str | None, context: str | None) -> tuple[str, str | None]:
+    """The context that commands mean, and its namespace.
+
+    Raises: InputError when a file can't be read, no context is chosen, or there is none of that name.
+    """
+    found = documents(files(kubeconfig))
+    known = contexts(found)
+    name = context or current(found)
+    hint = f"--context NAME, of {', '.join(sorted(known))}" if known else "--kubeconfig FILE, or KUBECONFIG=FILE"
+    if name is None:
+        raise InputError("cannot choose a cluster: the kubeconfig has no current context", hint=hint)
+    if name not in known:
+        origin = "`--context`" if context else "its `current-context`"
+        raise InputError(
+            f"cannot use the context `{on_one_line(name)}`: the kubeconfig has no such context (from {origin})", hint=hint
+        )
+    return name, known[name]
 
 
 def namespace_of(kubeconfig: str | None, context: str | None) -> str | None:
@@ -12,24 +84,11 @@ def namespace_of(kubeconfig: str | None, context: str | None) -> str | None:
     Several files in KUBECONFIG are looked through in their order, as kubectl does; what can't be read says nothing here, and
     is refused by name when the cluster is opened.
     """
-    documents = list(_documents(kubeconfig))
-    wanted = context or next((each["current-context"] for each in documents if each.get("current-context")), None)
-    for document in documents:
-        for entry in document.get("contexts") or ():
-            if entry.get("name") == wanted:
-                namespace = (entry.get("context") or {}).get("namespace")
-                return str(namespace) if namespace else None
-    return None
+    found = list(_readable(files(kubeconfig)))
+    return contexts(found).get(context or current(found) or "")
 
 
-def _documents(kubeconfig: str | None) -> Iterator[dict[str, Any]]:
-    import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
-
-    named = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
-    for path in named.split(os.pathsep):
-        try:
-            document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue
-        if isinstance(document, dict):
-            yield document
+def _readable(paths: Iterable[Path]) -> Iterator[Document]:
+    for path in paths:
+        with suppress(InputError):
+            yield document(path)

@@ -129,7 +129,7 @@ def _placement(spec: JobSpec) -> Object:
     pod = spec.pod
     fields: Object = {
         "serviceAccountName": pod.service_account,
-        "imagePullSecrets": [{"name": name} for name in pod.image_pull_secret],
+        "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pod.image_pull_secret)],
         "nodeSelector": dict(pair(entry) for entry in pod.node_selector),
         "tolerations": [_toleration(entry) for entry in pod.toleration],
         "priorityClassName": spec.policy.priority_class,
@@ -151,7 +151,8 @@ def _container(spec: JobSpec) -> Object:
         "command": ["python", "-m", "trainer.gang"],
         "args": _args(spec),
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
-        "env": list(_environment(spec)),
+        # A name only once: the API server takes no other. The user's word is the last.
+        "env": list({entry["name"]: entry for entry in _environment(spec)}.values()),
         **({"envFrom": sources} if sources else {}),
         "resources": _resources(spec),
         "securityContext": {
@@ -178,9 +179,9 @@ def _environment(spec: JobSpec) -> Iterator[Object]:
     if spec.adapters:
         variables |= spec.adapters.env
     variables |= _rendezvous(spec)
-    user = dict(pair(entry) for entry in spec.pod.env)
-    yield from ({"name": name, "value": value} for name, value in (variables | user).items())
+    yield from ({"name": name, "value": value} for name, value in variables.items())
     yield from bucket.environment(spec)
+    yield from ({"name": name, "value": value} for name, value in map(pair, spec.pod.env))
     for entry in spec.pod.env_from_secret:
         name, source = pair(entry)
         if source:

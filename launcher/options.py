@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from launcher.overlay import Overlay, read_overlay
+from launcher.overlay import Overlay, literal_variables, read_overlay
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
 
@@ -57,8 +57,9 @@ class S3Options:
     def __post_init__(self) -> None:
         _check_names({"--s3-secret": self.secret, "--data-pvc": self.claim, "--csi-secret": self.csi_secret})
         if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
+            shown = f"`{on_one_line(self.endpoint)}`" if "@" not in self.endpoint else "a URL with a password"
             raise InputError(
-                f"cannot use `{on_one_line(self.endpoint)}` as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
+                f"cannot use {shown} as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
                 hint="--s3-endpoint https://s3.example.org",
             )
         if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
@@ -108,6 +109,8 @@ class PodOptions:
             _check_label(entry, "--node-selector", reserved=())
         for entry in self.label:
             _check_label(entry, "--label", reserved=OWN_PREFIXES)
+        for name in literal_variables(self.overlay.patch) if self.overlay else ():
+            _check_no_secret(name, "--overlay")
         for entry in self.toleration:
             toleration_parts(entry)
 
@@ -138,6 +141,11 @@ class PolicyOptions:
         _check_names(
             {"--queue": self.queue, "--volcano-queue": self.volcano_queue, "--priority-class": self.priority_class}
         )
+        if self.queue and not _LABEL_VALUE.fullmatch(self.queue):
+            raise InputError(
+                f"cannot use `{self.queue}` as a queue: a label holds 63 characters (from `--queue`)",
+                hint="--queue NAME",
+            )
         for flag, text in {"--ttl": self.ttl, "--deadline": self.deadline}.items():
             if text is not None:
                 parse_duration(text, flag)
@@ -184,12 +192,16 @@ def _check_variable(entry: str) -> None:
             f"cannot use `{on_one_line(name)}` as a variable: it is no NAME=VALUE (from `--env`)",
             hint="--env NAME=VALUE",
         )
+    _check_no_secret(name, "--env")
+    _check_not_ours(name, "--env")
+
+
+def _check_no_secret(name: str, flag: str) -> None:
     if _SECRETIVE.search(name):
         raise InputError(
-            f"cannot put `{name}` into a manifest, where everybody reads it: its name says that it is a secret (from `--env`)",
-            hint=f"--env-from-secret {name}=SECRET:KEY",
+            f"cannot put `{on_one_line(name)}` into a manifest, where everybody reads it: its name says that it is a secret (from `{flag}`)",
+            hint=f"--env-from-secret {on_one_line(name)}=SECRET:KEY",
         )
-    _check_not_ours(name, "--env")
 
 
 def _check_from_secret(entry: str) -> None:
@@ -198,7 +210,8 @@ def _check_from_secret(entry: str) -> None:
     good = _VARIABLE.fullmatch(name) and colon and key if equals else not colon
     if not good or not _OBJECT_NAME.fullmatch(secret) or not re.fullmatch(r"[-._A-Za-z0-9]*", key):
         raise InputError(
-            f"cannot use `{on_one_line(entry)}`: it is neither NAME=SECRET:KEY nor SECRET (from `--env-from-secret`)",
+            # What follows the name may be the secret itself.
+            f"cannot use what is given for `{on_one_line(name)}`: it is neither NAME=SECRET:KEY nor SECRET (from `--env-from-secret`)",
             hint="--env-from-secret NAME=SECRET:KEY",
         )
     if equals:

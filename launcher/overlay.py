@@ -1,6 +1,7 @@
 """A patch of the pod template, for what has no flag: read as data, merged as `kubectl patch` merges."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,19 +55,32 @@ def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: AR
             f"cannot use the overlay `{path}`: it must be a pod template's `metadata` and `spec` (from `--overlay`)",
             hint=_EXAMPLE,
         )
+    problem_found = next(_problems(patch), None)
+    if problem_found:
+        raise InputError(f"cannot use the overlay `{path}`: {problem_found} (from `--overlay`)", hint=_EXAMPLE)
     return Overlay(str(path), patch)
 
 
+def literal_variables(patch: Object) -> Iterator[str]:
+    """Names of the variables whose values stand in the patch itself."""
+    for key, value in patch.items():
+        if key == "env" and isinstance(value, list):
+            yield from (str(entry["name"]) for entry in value if "value" in entry and "name" in entry)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, dict):
+                yield from literal_variables(each)
+
+
 def merged(base: Object, patch: Object) -> Object:
-    """`base` with the patch applied; neither is changed."""
+    """`base` with the patch applied; neither is changed. Null removes what it stands for."""
     result = deepcopy(base)
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merged(result[key], value)
-        elif isinstance(value, list) and isinstance(result.get(key), list) and key in KEYS:
-            result[key] = _merged_list(result[key], value, KEYS[key])
+        elif isinstance(value, dict):
+            result[key] = merged(_same_kind(result.get(key), {}), value)
+        elif isinstance(value, list) and key in KEYS:
+            result[key] = _merged_list(_same_kind(result.get(key), []), value, KEYS[key])
         else:
             result[key] = deepcopy(value)
     return result
@@ -74,15 +88,41 @@ def merged(base: Object, patch: Object) -> Object:
 
 def _merged_list(base: list[Any], patch: list[Any], key: str) -> list[Any]:
     """Elements of both; those with the same key merged, those that the patch marks `$patch: delete` left out."""
-    result = {element.get(key): element for element in deepcopy(base)}
+    result = {element.get(key): deepcopy(element) for element in base}
     for element in patch:
-        if not isinstance(element, dict) or key not in element:
-            raise InputError(
-                f"cannot apply the overlay: an element of a list has no `{key}`, by which it would be found (from `--overlay`)",
-                hint=_EXAMPLE,
-            )
         if element.get(DIRECTIVE) == "delete":
             result.pop(element[key], None)
         else:
             result[element[key]] = merged(result.get(element[key], {}), element)
     return list(result.values())
+
+
+def _same_kind(value: object, empty: Any) -> Any:  # noqa: ANN401 - whatever `empty` is
+    """The value where the patch changes it, nothing where the patch makes something else of it."""
+    return value if isinstance(value, type(empty)) else empty
+
+
+def _problems(value: object, key: str = "") -> Iterator[str]:
+    """What no manifest could hold, and what the merge would not understand."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if not isinstance(name, str) or name.startswith("$"):
+                yield f"it holds the key `{on_one_line(str(name))}`; of directives only `{DIRECTIVE}: delete` is known, in lists like containers"
+            else:
+                yield from _problems(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _element_problems(each, KEYS.get(key))
+    elif not isinstance(value, str | int | bool | None) and not (isinstance(value, float) and math.isfinite(value)):
+        yield f"`{key}` is neither text nor number, got `{on_one_line(str(value))}`"
+
+
+def _element_problems(element: object, key: str | None) -> Iterator[str]:
+    if key is None:
+        yield from _problems(element)
+    elif not isinstance(element, dict) or not isinstance(element.get(key), str | int):
+        yield f"an element of a list has no `{key}`, by which it would be found"
+    elif element.get(DIRECTIVE) == "delete":
+        yield from _problems({name: each for name, each in element.items() if name != DIRECTIVE})
+    else:
+        yield from _problems(element)

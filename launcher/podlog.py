@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.cluster import InvalidError, NotFoundError
-from launcher.loglines import SECOND, Line, Memory, Stamped, stamped, whole_second
+from launcher.loglines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
 from launcher.manifest import CONTAINER
 from launcher.resources import Object
 from launcher.snapshot import short_name
@@ -46,9 +46,15 @@ class Sighting:
     started_ns: int
     """When that container was started, to the second; 0 while none was."""
 
-    def may_have_written(self, line: Line) -> bool:
-        """Whether the line is no older than the container; a second is allowed for `started_ns`."""
-        return bool(self.instance) and line.time_ns >= self.started_ns + SECOND
+    def wrote(self, line: Line, instead_of: "Sighting") -> bool:
+        """Whether a line of a stream that was asked for as another container's is this one's.
+
+        In a pod they are told apart by time, to the second. A pod that was made anew may be on a node whose clock differs,
+        and what its forerunner wrote can be had nowhere else: only what is later by far is taken for the new one's.
+        """
+        margin_s = 1 if self.uid == instead_of.uid else KEEP_S
+        is_another = bool(self.instance) and self.instance != instead_of.instance
+        return is_another and line.time_ns >= self.started_ns + margin_s * SECOND
 
 
 def sighting(pod: Object) -> Sighting:

@@ -17,7 +17,7 @@ from launcher.accelerators import ACCELERATORS, GAUDI
 from launcher.keys import DEFAULTS, IS_LIST
 from launcher.kubeconfig import namespace_of
 from trainer.config import flag_of
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 
 LOCAL_IMAGE: Final = "local"
 """Stands for the image where no container is started."""
@@ -40,6 +40,7 @@ USER_FILE: Final = "chexnet-launcher/settings.yaml"
 
 VARIABLE_PREFIX: Final = "LAUNCHER_"
 
+CONTEXT: Final = "the kubeconfig's context"
 
 _KEYS: Final = tuple(IS_LIST)
 _LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
@@ -98,9 +99,13 @@ def _context(flags: Mapping[str, Argument]) -> Settings:
     """The namespace of the context, for jobs that go to a cluster."""
     chosen = {key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _TO_A_CLUSTER}
     if "context" not in flags or chosen["local"] or chosen["dry_run"] == "client" or flags["namespace"].tokens:
-        return Settings("the context", {})
-    namespace = namespace_of(chosen["kubeconfig"], chosen["context"])
-    return Settings("the context", {"namespace": (namespace,)} if namespace else {})
+        return Settings(CONTEXT, {})
+    return _namespace(chosen["kubeconfig"], chosen["context"])
+
+
+def _namespace(kubeconfig: str | None = None, context: str | None = None) -> Settings:
+    namespace = namespace_of(kubeconfig, context)
+    return Settings(CONTEXT, {"namespace": (namespace,)} if namespace else {})
 
 
 def standing() -> list[Settings]:
@@ -123,7 +128,7 @@ def effective() -> list[tuple[str, str, str]]:
     Raises: InputError.
     """
     rows: dict[str, tuple[str, str, str]] = {}
-    for settings in reversed(standing()):
+    for settings in reversed([*standing(), _namespace()]):
         rows |= {key: (key, ", ".join(texts), settings.origin_of(key)) for key, texts in settings.values.items()}
     defaults = {key: (key, text, "default") for key, text in DEFAULTS.items()}
     return [(defaults | rows)[key] for key in _KEYS if key in defaults | rows]
@@ -148,7 +153,7 @@ def read_file(path: Path) -> Settings:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
-        raise InputError(f"cannot read settings from `{path}`: {reason} (from `-f`)", hint=_HOW) from problem
+        raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_HOW) from problem
     values = _parse(text, f"`{path}`")
     if not isinstance(values, dict):
         raise InputError(f"cannot read settings from `{path}`: it is no mapping", hint=_HOW)
@@ -164,7 +169,7 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise InputError(f"cannot use --set {assignment}: it has no `=`", hint="--set workers=8")
+            raise InputError(f"cannot use --set {on_one_line(assignment)}: it has no `=`", hint="--set workers=8")
         values[key] = _parse(text, f"`--set {assignment}`")
     return _settings("--set", values)
 

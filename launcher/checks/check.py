@@ -117,7 +117,7 @@ def _answer(check: Check) -> Answer:
     try:
         outcome = check.look()
     except ForbiddenError as problem:
-        found = f"not permitted to look: {refused(problem).found}"
+        found = f"not permitted to look: {refused(problem).found.split(': ')[0]}"
         return Answer(skipped(found, "an administrator can tell, or grant it: k8s/base has the roles"))
     except (NotPermittedError, CredentialsError) as problem:
         found = f"not permitted with your credentials: {refused(problem).found}"

@@ -9,7 +9,8 @@ from typing import Final, get_args
 
 from launcher import bucket
 from launcher.checks.check import Row
-from launcher.cluster import Cluster, NotFoundError
+from launcher.checks.operator import ADMISSION
+from launcher.cluster import Cluster, ForbiddenError, NotFoundError
 from launcher.manifest import CONTAINER, render
 from launcher.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.spec import JobSpec, labels
@@ -119,12 +120,17 @@ def look_inside(
     try:
         for each in objects(spec):
             resource = {PODS.kind: PODS, CLAIMS.kind: CLAIMS, VOLUMES.kind: VOLUMES}[each["kind"]]
+            if not cluster.may("create", resource, namespace=spec.namespace):
+                return [
+                    Row(POD, "skipped", f"not permitted to create {resource.plural}", "leave --in-cluster out", "pod")
+                ]
             _make_room(cluster, resource, each, spec.namespace, clock)
             cluster.create(resource, each, namespace=spec.namespace)
             made.append((resource, each["metadata"]["name"]))
         told = _watch(cluster, spec.namespace, made[-1][1], limit_s, clock)
     except KnownError as problem:
-        return [Row(POD, "FAIL", on_one_line(str(problem.args[0])), problem.hint or "", "pod")]
+        fix = ADMISSION if isinstance(problem, ForbiddenError) else problem.hint or ""
+        return [Row(POD, "FAIL", on_one_line(str(problem.args[0])), fix, "pod")]
     finally:
         _remove(cluster, made, spec.namespace)
     return list(rows(told, _name(spec)))

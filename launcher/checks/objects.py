@@ -53,6 +53,8 @@ def secrets_of(spec: JobSpec) -> dict[str, set[str]]:
 def secret(cluster: Cluster, spec: JobSpec) -> Outcome:
     """Whether the Secrets that pods read are there, with their keys; never what is in them. Raises: RemoteError."""
     wanted = secrets_of(spec)
+    if not wanted and spec.s3.endpoint and is_s3(spec.output):
+        return warn(f"no Secret is given: pods have no keys for `{spec.s3.endpoint}`", "--s3-secret NAME")
     if not wanted:
         return skipped("the job reads no Secret")
     problems = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from launcher.checks.check import fail, ok, skipped, warn
-from launcher.cluster import Cluster, ConflictError, ForbiddenError
+from launcher.cluster import Cluster, ConflictError, ForbiddenError, NotFoundError
 from launcher.resources import JOBS, NAMESPACES, PODS, Object, Resource
 from trainer.errors import on_one_line
 from trainer.probe import Outcome, refused
@@ -27,6 +27,9 @@ WEBHOOKS: Final = Resource(
 
 INSTALL: Final = "install the training operator: k8s/operator says how"
 
+ADMISSION: Final = "change what it names, by flags or --overlay, or use another namespace"
+"""What helps when the API server refuses what the user has the right to create."""
+
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 
 
@@ -41,7 +44,10 @@ def api_server(version: str, server: str) -> Outcome:
 
 def namespace(cluster: Cluster, name: str) -> Outcome:
     """Whether the job's namespace is there. Raises: RemoteError."""
-    there = cluster.get(NAMESPACES, name)
+    try:
+        there = cluster.get(NAMESPACES, name)
+    except NotFoundError:
+        return fail(f"the cluster has no namespace `{name}`", f"-n NAME, or kubectl create namespace {name}")
     if there.get("status", {}).get("phase") == "Terminating":
         return fail(f"the namespace `{name}` is being deleted", "-n names another")
     level = (there["metadata"].get("labels") or {}).get("pod-security.kubernetes.io/enforce")
@@ -117,7 +123,7 @@ def job_dry_run(cluster: Cluster, job: Object) -> Outcome:
     except ConflictError:
         return warn(f"a job named `{job['metadata']['name']}` is there already", "another --name, or launcher delete")
     except ForbiddenError as problem:
-        return refused(problem)
+        return fail(refused(problem).found, ADMISSION)
     return ok("the server would take the job")
 
 
@@ -134,5 +140,5 @@ def pod_dry_run(cluster: Cluster, pod: Object) -> Outcome:
         outcome = refused(problem)
         if "exceeded quota" in outcome.found:
             return warn(outcome.found, "see `quota`")
-        return fail(outcome.found, "change what is named, by flags or --overlay, or use another namespace")
+        return fail(outcome.found, ADMISSION)
     return ok("the namespace would take the job's pods")

@@ -22,9 +22,9 @@ class Right:
     """Whether the commands fail without it; else they tell less."""
 
     @property
-    def name(self) -> str:
-        """As administrators write it: `get pods/log`."""
-        return f"{self.verb} {self.resource.plural}{'/' * bool(self.subresource)}{self.subresource}"
+    def what(self) -> str:
+        """As administrators write it: `pods/log`."""
+        return f"{self.resource.plural}{'/' * bool(self.subresource)}{self.subresource}"
 
 
 def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
@@ -43,7 +43,7 @@ def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
         rights += _each(("create", "get", "list", "delete"), VOLUMES, "submit, delete")
         rights += _each(("create", "get", "delete"), CLAIMS, "submit, delete")
     if in_cluster:
-        rights += _each(("create", "delete"), PODS, "doctor --in-cluster")
+        rights += [Right(verb, PODS, "doctor --in-cluster", vital=False) for verb in ("create", "delete")]
     return rights
 
 
@@ -62,7 +62,7 @@ def rights(cluster: Cluster, spec: JobSpec, *, in_cluster: bool) -> Outcome:
     vital = [right for right in missing if right.vital]
     if not vital and not missing:
         return ok(f"all {len(wanted)} that submit, status, logs and delete use in `{spec.namespace}`")
-    found = f"you may not: {', '.join(f'{right.name} ({right.commands})' for right in vital or missing)}"
+    found = f"you may not {_listed(vital or missing)}"
     if not vital:
         return warn(f"{found}; these commands then tell less", "an administrator can grant it: k8s/base has the roles")
     if all(right.resource in {VOLUMES, CLAIMS} for right in vital):
@@ -71,3 +71,11 @@ def rights(cluster: Cluster, spec: JobSpec, *, in_cluster: bool) -> Outcome:
             "--data-pvc NAME, a claim that an administrator made (k8s/components/s3-data), or --data-access api",
         )
     return fail(found, "an administrator can grant it: k8s/base has the roles")
+
+
+def _listed(missing: Iterable[Right]) -> str:
+    """`get, list pods (status, logs)`, and so on: verbs together that the same commands use."""
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for right in missing:
+        verbs.setdefault((right.what, right.commands), []).append(right.verb)
+    return "; ".join(f"{', '.join(each)} {what} ({commands})" for (what, commands), each in verbs.items())

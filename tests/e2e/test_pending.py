@@ -59,8 +59,8 @@ def test_image_that_cannot_be_pulled(stored, phantoms):
 @pytest.mark.parametrize(
     ("name", "data", "keys"),
     [
-        pytest.param("wrong-bucket", "s3://absent/cxr", {}, id="bucket"),
-        pytest.param("wrong-secret", None, {"key_id": "nobody-knows-me"}, id="secret"),
+        pytest.param("no-bucket", "s3://absent/cxr", {}, id="bucket"),
+        pytest.param("no-secret", None, {"key_id": "nobody-knows-me"}, id="secret"),
     ],
 )
 def test_bucket_that_cannot_be_mounted(mounts, stored, bucket, phantoms, name, data, keys):

@@ -619,7 +619,7 @@ def test_a_user_without_rights_sees_what_he_lacks_and_no_other_failure(cluster, 
     }
     rows = {row.check: row for row in doctor.doctor(job_on(s3), cluster) if row.where == "cluster"}
     assert [check for check, row in rows.items() if row.status == "FAIL"] == ["rights"]
-    assert "create pytorchjobs (submit, status, list, wait)" in rows["rights"].found
+    assert "you may not create pytorchjobs (submit, status, list, wait)" in rows["rights"].found
     for check in ("secret", "room on nodes", "device plugin", "training operator", "pod admission", "job dry run"):
         assert rows[check].status == "skipped", check
         assert "not permitted" in rows[check].found
@@ -632,6 +632,28 @@ def test_a_mounted_bucket_needs_volume_rights_or_another_way(cluster, ready, s3)
     assert rows["rights"].status == "FAIL"
     assert "--data-pvc" in rows["rights"].fix
     assert "--data-access api" in rows["rights"].fix
+
+
+def test_an_absent_namespace_is_named_and_nothing_in_it_is_asked_for(cluster, ready, s3):
+    """A typing error in `-n` must not read as fifteen missing objects."""
+    del ready.state.objects["/api/v1/namespaces/team-a"]
+    rows = {row.check: row for row in doctor.doctor(job_on(s3), cluster, in_cluster=True)}
+    assert rows["namespace"].found == "the cluster has no namespace `team-a`"
+    assert {rows[check].found for check in ("secret", "quota", "pod admission", "pod")} == {"needs `namespace`"}
+
+
+def test_who_may_not_create_pods_gets_no_failure_for_it(cluster, ready):
+    """Looking from inside is an extra; the operator makes the job's pods."""
+    ready.state.forbidden |= {("create", "pods")}
+    rows = {row.check: row for row in doctor.doctor(gaudi(8, data="/srv", output="/srv"), cluster, in_cluster=True)}
+    assert rows["pod"].status == "skipped"
+    assert rows["rights"].status == "WARN"
+    assert rows["rights"].found.startswith("you may not create pods (doctor --in-cluster)")
+
+
+def test_pods_without_keys_for_their_server_are_warned_of(cluster):
+    """AWS may give a role to an account; another server knows only keys."""
+    assert objects.secret(cluster, spec(s3=S3Options(endpoint="https://s3.example.org"))).status == "WARN"
 
 
 def test_a_server_that_is_away_is_one_failure(cluster, api, s3):

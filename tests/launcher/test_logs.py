@@ -412,7 +412,7 @@ def test_wait_is_told_once_and_names_the_pods_that_lag(connect):
 
 def test_pod_that_is_made_anew_under_its_name_is_followed(connect):
     """So the operator restarts pods of our jobs."""
-    pod = Pod("j-worker-0", [[(100, "a"), (101, "b")]])
+    pod = Pod("j-worker-0", [[(20, "a"), (21, "b")]])
     api = Api(pod)
     anew = Pod("j-worker-0", [[(3, "c"), (4, "d")]], uid="u2", streams=[(10_000, None, api.succeed)])
     pod.streams = [(10_000, None, lambda: api.pods.__setitem__(0, anew))]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.cluster import InvalidError, UnreachableError
-from launcher.loglines import SECOND, whole_second
+from launcher.loglines import SECOND, Line, whole_second
 from launcher.podlog import PodLog, Sighting, sighting
 
 NOON = 1_893_499_200 * SECOND
@@ -138,7 +138,7 @@ def test_stream_that_is_another_containers_is_left_for_what_was_missed():
     assert read(log, pod()) == ["a"]
     kubelet.containers = new
     now = pod("c2", earlier="c1", started=2)
-    assert read(log, pod(), anothers=now.may_have_written) == ["c", "d"]
+    assert read(log, pod(), anothers=lambda line: now.wrote(line, pod())) == ["c", "d"]
     assert read(log, now) == ["b", "e"]
 
 
@@ -207,6 +207,24 @@ def test_containers_before_the_one_that_is_attached_to_are_not_shown():
     log = opened(kubelet)
     log.begin_late(pod("c2", earlier="c1"), tail=None, since_ns=None)
     assert read(log, pod("c2", earlier="c1")) == ["now"]
+
+
+@pytest.mark.parametrize(
+    ("now", "at", "expected"),
+    [
+        (pod("c1", started=10), 60, False),
+        (pod("c2", started=10), 10.9, False),
+        (pod("c2", started=10), 11, True),
+        (pod("c2", uid="u2", started=10), 39, False),
+        (pod("c2", uid="u2", started=10), 40, True),
+        (pod("", uid="u2"), 60, False),
+    ],
+    ids=["same", "maybe", "later", "another node's clock", "much later", "not started"],
+)
+def test_line_is_anothers_when_it_can_be_no_others(now, at, expected):
+    """Wrongly taken for another's, the rest of a pod that is gone would be lost."""
+    line = Line(NOON + round(at * 10) * SECOND // 10, "", "worker-1", "text")
+    assert now.wrote(line, instead_of=pod("c1")) is expected
 
 
 STARTED = {"startedAt": "2030-01-01T12:00:05Z"}
