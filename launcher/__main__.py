@@ -153,10 +153,7 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
     from launcher import jobs, manifest
     from launcher.logs import kubectl_logs_command
 
-    claim = jobs.claim_for(cluster, job.data) if job.mounts_bucket else None
-    if claim:
-        _tell(f"reading {job.data} through the claim {claim}")
-        job = dataclasses.replace(job, s3=dataclasses.replace(job.s3, claim=claim))
+    job = _with_claim(cluster, job)
     for name in [] if dry_run else jobs.sweep(cluster):
         _tell(f"removed the volume {name}, whose job is gone")
     objects = manifest.render(job)
@@ -175,6 +172,17 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
             f"  {kubectl}\n"
             f"  python -m launcher delete {job.name}{place}"
         )
+
+
+def _with_claim(cluster: "Cluster", job: JobSpec) -> JobSpec:
+    """The job, on the claim that an administrator made for its data set, where there is one."""
+    from launcher import jobs
+
+    claim = jobs.claim_for(cluster, job.data) if job.mounts_bucket else None
+    if not claim:
+        return job
+    _tell(f"{job.data} is read through the claim {claim}")
+    return dataclasses.replace(job, s3=dataclasses.replace(job.s3, claim=claim))
 
 
 @app.command(usage=USAGE.format("doctor"))
@@ -198,7 +206,7 @@ def doctor(
     from launcher import doctor as preflight
 
     cluster = _open(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
-    rows = preflight.doctor(job, cluster, in_cluster=in_cluster)
+    rows = preflight.doctor(_with_claim(cluster, job), cluster, in_cluster=in_cluster)
     sys.stdout.write(preflight.as_json(rows) if form == "json" else preflight.as_table(rows))
     sys.stdout.flush()
     preflight.check_passed(rows)

@@ -1,30 +1,27 @@
-"""Talks to the API server, alone in this program: plain JSON over the official client's connection; its errors become ours.
-
-The client brings what is hard to get right (kubeconfig, credential plugins, TLS, in-cluster accounts); its generated
-classes are left out, because they take seconds to load and differ between its releases.
-"""
+"""Talks to the API server, alone in this program: plain JSON over the official client's connection; its errors become ours."""
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from launcher.resources import PODS, Object, Resource
+from launcher.login import Login, login
+from launcher.resources import JOBS, PODS, Object, Resource
 from launcher.target import Target
-from trainer.errors import InputError, RemoteError, on_one_line
+from trainer import __version__
+from trainer.errors import RemoteError, on_one_line
 
 Objects = list[Object]
 
 CONNECT_S: Final = 10.0
 READ_S: Final = 30.0
 """Each request has a time limit; a server that says nothing for so long is taken for gone."""
-
-STREAMS: Final = 64
-"""Connections that are kept open: following a log takes one a pod."""
 
 ATTEMPTS: Final = 4
 """How often a read is tried that met a busy server or a broken connection."""
@@ -58,8 +55,12 @@ class GoneError(RemoteError):
     """The server does not keep what has changed since; list again."""
 
 
+class ServerError(RemoteError):
+    """The server, or one that it asks, has failed: what was asked may have been done or not."""
+
+
 class UnreachableError(RemoteError):
-    """There was no answer."""
+    """There was no answer: what was asked may have been done or not."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class Request:
     body: Object | None = None
     content_type: str = "application/json"
 
+    def may_repeat(self, status: int) -> bool:
+        """Whether to ask again after this answer: nothing was done, or doing it twice is as good as once."""
+        return status == 429 or (status in BUSY and self.method in {"GET", "DELETE"})
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -84,18 +89,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """A connection to one API server, as one user, with the namespace that commands mean unless they say another."""
-
-    namespace: str
-    server: str
-    context: str
-
-    http: Any = field(repr=False)
-    """urllib3's pool, with the client's TLS settings."""
-
-    authorization: Callable[[], str | None] = field(repr=False)
-    """The header of that name, renewed when it has expired; never shown."""
+class Cluster(Login):
+    """A connection to one API server, as one user."""
 
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
@@ -115,37 +110,40 @@ class Cluster:
         fields: str = "",
     ) -> Objects:
         """All objects that match the selectors, read page by page."""
-        return self.list_at(resource, namespace=namespace, everywhere=everywhere, labels=labels, fields=fields)[0]
-
-    def list_at(
-        self,
-        resource: Resource,
-        *,
-        namespace: str | None = None,
-        everywhere: bool = False,
-        labels: str = "",
-        fields: str = "",
-    ) -> tuple[Objects, str]:
-        """All objects that match, and the version of the collection, from which a watch can go on."""
         path = resource.path(None if everywhere else namespace or self.namespace)
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
-        items: Objects = []
-        position = ""
-        while True:
-            page = self._json(Request("GET", path, f"list {resource.plural}", query | {"continue": position}))
-            items += page.get("items") or []
-            position = page["metadata"].get("continue", "")
-            if not position:
-                kind = {"apiVersion": resource.group_version, "kind": resource.kind}
-                return [kind | item for item in items], page["metadata"].get("resourceVersion", "")
+        request = Request("GET", path, f"list {resource.plural}", query)
+        try:
+            items = self._pages(request)
+        except GoneError:  # the server has forgotten the list that the next page belongs to
+            items = self._pages(replace(request, query=query | {"limit": ""}))
+        kind = {"apiVersion": resource.group_version, "kind": resource.kind}
+        return [kind | item for item in items]
 
     def create(
         self, resource: Resource, body: Object, *, namespace: str | None = None, dry_run: bool = False
     ) -> Object:
-        """Create an object; fields that the server does not know are refused. A dry run only asks whether it could be."""
-        query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
-        what = f"create {resource.kind} `{body['metadata']['name']}`"
-        return self._json(Request("POST", resource.path(namespace or self.namespace), what, query, body))
+        """Create an object, or leave nothing; fields that the server does not know are refused.
+
+        A dry run only asks whether it could be. When the answer is lost, what was made is found by the name under which
+        it was made, and returned, or else taken back.
+        """
+        manager = f"chexnet-launcher-{secrets.token_hex(4)}"
+        query = {"fieldValidation": "Strict", "fieldManager": manager, "dryRun": "All" if dry_run else ""}
+        name = body["metadata"]["name"]
+        place = resource.path(namespace or self.namespace)
+        try:
+            return self._json(Request("POST", place, f"create {resource.kind} `{name}`", query, body))
+        except ConflictError:
+            there = None if dry_run else self._made(resource, name, namespace, manager)
+            if there is None:
+                raise
+            return there
+        except (ServerError, UnreachableError, KeyboardInterrupt):
+            if not dry_run and self._made(resource, name, namespace, manager):
+                with suppress(RemoteError):
+                    self.delete(resource, name, namespace=namespace, propagation="Background")
+            raise
 
     def patch(self, resource: Resource, name: str, body: Object, *, namespace: str | None = None) -> Object:
         """Merge `body` into an object."""
@@ -185,11 +183,13 @@ class Cluster:
             "timeoutSeconds": str(max(1, int(timeout_s))),
         }
         path = resource.path(namespace or self.namespace)
-        what = f"watch {resource.plural}"
-        for line in self._lines(path, what, query, read_s=timeout_s + CONNECT_S):
+        request = Request("GET", path, f"watch {resource.plural}", query)
+        for line in self._lines(request, read_s=timeout_s + CONNECT_S):
+            if not line.endswith(b"\n"):
+                raise self._unreachable(request.what, ConnectionError("the answer ends in the middle of an event"))
             event = json.loads(line)
             if event["type"] == "ERROR":
-                raise self._refusal(int(event["object"].get("code", 0)), line, what)
+                raise _refusal(request, int(event["object"].get("code", 0)), line)
             if event["type"] != "BOOKMARK":
                 yield event["type"], event["object"]
 
@@ -221,7 +221,7 @@ class Cluster:
             "tailLines": "" if tail is None else str(tail),
         }
         path = f"{PODS.path(namespace or self.namespace, pod)}/log"
-        return self._lines(path, f"read the log of pod `{pod}`", query, read_s=read_timeout_s)
+        return self._lines(Request("GET", path, f"read the log of pod `{pod}`", query), read_s=read_timeout_s)
 
     def may(
         self, verb: str, resource: Resource, *, namespace: str | None = None, subresource: str = "", name: str = ""
@@ -264,6 +264,24 @@ class Cluster:
         answer = self._ask(Request("GET", "/version", "ask for the server's time"))
         return parsedate_to_datetime(answer.headers["Date"])
 
+    def _pages(self, request: Request) -> Objects:
+        items: Objects = []
+        position = ""
+        while True:
+            page = self._json(replace(request, query={**request.query, "continue": position}))
+            items += page.get("items") or []
+            position = page["metadata"].get("continue", "")
+            if not position:
+                return items
+
+    def _made(self, resource: Resource, name: str, namespace: str | None, manager: str) -> Object | None:
+        """The object, when this manager made it; what can't be looked at must not hide why one looks."""
+        with suppress(RemoteError):
+            there = self.get(resource, name, namespace=namespace)
+            if manager in {entry.get("manager") for entry in there["metadata"].get("managedFields") or ()}:
+                return there
+        return None
+
     def _json(self, request: Request) -> Object:
         answer = self._ask(request)
         try:
@@ -277,21 +295,19 @@ class Cluster:
 
     def _ask(self, request: Request) -> Answer:
         """The answer, when it is a good one; asks again where that is safe."""
-        reads = request.method == "GET"
         for attempt in range(1, ATTEMPTS + 1):
             wait_s = 0.25 * 2.0**attempt
             try:
                 answer = self._once(request)
-            except UnreachableError:
-                if attempt == ATTEMPTS or not reads:
+            except UnreachableError as problem:
+                if attempt == ATTEMPTS or _is_timeout(problem):
                     raise
             else:
-                if answer.status < 300:
-                    return answer
+                if answer.status < 300 or (request.method == "DELETE" and answer.status == 404 and attempt > 1):
+                    return answer  # who deletes again may find that the first time was enough
                 asked_s = _retry_after(answer)
-                again = answer.status == 429 or (reads and answer.status in BUSY)
-                if not again or attempt == ATTEMPTS or asked_s > LONGEST_WAIT_S:
-                    raise self._refusal(answer.status, answer.body, request.what)
+                if attempt == ATTEMPTS or asked_s > LONGEST_WAIT_S or not request.may_repeat(answer.status):
+                    raise _refusal(request, answer.status, answer.body)
                 wait_s = max(wait_s, asked_s)
             self.sleep(wait_s)
         raise AssertionError
@@ -305,7 +321,7 @@ class Cluster:
         try:
             response = self.http.request(
                 request.method,
-                self._url(request.path, request.query),
+                self._url(request),
                 body=body,
                 headers=headers,
                 timeout=_timeout(READ_S),
@@ -315,14 +331,14 @@ class Cluster:
             raise self._unreachable(request.what, problem) from problem
         return Answer(response.status, response.headers, response.data)
 
-    def _lines(self, path: str, what: str, query: Mapping[str, str], *, read_s: float) -> Iterator[bytes]:
+    def _lines(self, request: Request, *, read_s: float) -> Iterator[bytes]:
         """Lines of an answer as they arrive, with their ends."""
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that talk to a cluster load it
 
         try:
             response = self.http.request(
-                "GET",
-                self._url(path, query),
+                request.method,
+                self._url(request),
                 headers=self._headers(),
                 timeout=_timeout(read_s),
                 retries=False,
@@ -330,7 +346,7 @@ class Cluster:
             )
             try:
                 if response.status >= 300:
-                    raise self._refusal(response.status, response.read(), what)
+                    raise _refusal(request, response.status, response.read())
                 rest = b""
                 for chunk in response.stream(amt=None):
                     *lines, rest = (rest + chunk).split(b"\n")
@@ -340,15 +356,16 @@ class Cluster:
             finally:
                 response.close()
         except HTTPError as problem:
-            raise self._unreachable(what, problem) from problem
+            raise self._unreachable(request.what, problem) from problem
 
-    def _url(self, path: str, query: Mapping[str, str]) -> str:
-        given = urlencode({key: value for key, value in query.items() if value})
-        return f"{self.server}{path}" + (f"?{given}" if given else "")
+    def _url(self, request: Request) -> str:
+        given = urlencode({key: value for key, value in request.query.items() if value})
+        return f"{self.server}{request.path}" + (f"?{given}" if given else "")
 
     def _headers(self) -> dict[str, str]:
         authorization = self.authorization()
-        return {"Accept": "application/json"} | ({"authorization": authorization} if authorization else {})
+        ours = {"Accept": "application/json", "User-Agent": f"chexnet-launcher/{__version__}"}
+        return ours | ({"authorization": authorization} if authorization else {})
 
     def _unreachable(self, what: str, problem: Exception) -> UnreachableError:
         """The reason is the innermost one: the outer ones speak of pools and retries."""
@@ -360,109 +377,76 @@ class Cluster:
             hint=f"kubectl --context {self.context} get --raw /readyz" if self.context else "kubectl get --raw /readyz",
         )
 
-    def _refusal(self, status: int, body: bytes, what: str) -> RemoteError:
-        """What the server's answer means, in its own words."""
-        try:
-            document = json.loads(body)
-            document = document.get("object", document)
-            said = str(document.get("message", ""))
-            group_is_absent = "details" not in document
-        except (ValueError, AttributeError):
-            said, group_is_absent = body[:200].decode(errors="replace"), True
-        text = f"cannot {what}: {on_one_line(said.strip()) or f'the server answered with {status}'}"
-        if status == 404 and group_is_absent:
-            return NotFoundError(
-                f"cannot {what}: `{self.server}` does not serve this kind of object",
-                hint="the training operator is not installed: k8s/operator says how",
-            )
-        if "failed calling webhook" in said:
-            return RemoteError(
-                f"{text} (the training operator's webhook does not answer)",
-                hint="is the training operator running? kubectl get deployments -A | grep training-operator",
-            )
-        kind, hint = _KINDS.get(status, (RemoteError, None))
-        return kind(text, hint=hint)
-
-
-_KINDS: Final[Mapping[int, tuple[type[RemoteError], str | None]]] = {
-    400: (InvalidError, None),
-    401: (RemoteError, "your credentials are not accepted: log in again, or name another --context"),
-    403: (ForbiddenError, "an administrator can grant this: k8s/base has the roles"),
-    404: (NotFoundError, "launcher list -A"),
-    409: (ConflictError, None),
-    410: (GoneError, None),
-    422: (InvalidError, None),
-    429: (RemoteError, "the server is busy: try again later"),
-}
-
 
 def open_cluster(target: Target) -> Cluster:
     """The cluster that the flags or the kubeconfig name; inside a pod without a kubeconfig, the pod's own.
 
     Raises: InputError when there is none, or no such context; RemoteError when credentials can't be had.
     """
-    import kubernetes.client  # noqa: PLC0415 - half a second, for commands that talk to a cluster
-    from kubernetes.config import ConfigException, list_kube_config_contexts  # noqa: PLC0415
+    found = login(target)
+    return Cluster(found.namespace, found.server, found.context, found.http, found.authorization)
 
-    configuration = kubernetes.client.Configuration()
+
+def _is_timeout(problem: UnreachableError) -> bool:
+    """Whether the time limit has passed: who was silent for that long is not asked again."""
+    from urllib3 import exceptions  # noqa: PLC0415 - loaded by now
+
+    cause = problem.__cause__
+    return isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
+
+
+def _refusal(request: Request, status: int, body: bytes) -> RemoteError:
+    """What the server's answer means, in its own words."""
     try:
-        contexts, active = list_kube_config_contexts(config_file=target.kubeconfig)
-    except ConfigException as problem:
-        return _inside_pod(target, configuration, problem)
-    known = {each["name"]: each for each in contexts}
-    chosen = target.context or active["name"]
-    if chosen not in known:
-        raise InputError(
-            f"cannot use the context `{on_one_line(chosen)}`: the kubeconfig has no such context (from `--context`)",
-            hint=f"it has {', '.join(sorted(known))}",
-        )
-    _load(target, chosen, configuration)
-    namespace = target.namespace or known[chosen]["context"].get("namespace") or "default"
-    return _connected(configuration, namespace=namespace, context=chosen)
+        document = json.loads(body)
+        document = document.get("object", document)
+        said = str(document.get("message", "")).strip()
+        group_is_absent = "details" not in document
+    except (ValueError, AttributeError):
+        said, group_is_absent = body[:200].decode(errors="replace").strip(), True
+    if status == 404 and group_is_absent:
+        return _not_served(request)
+    kind = ServerError if status >= 500 else _KINDS.get(status, RemoteError)
+    reason = on_one_line(said) or f"the server answered with {status}"
+    return kind(f"cannot {request.what}: {reason}", hint=_hint(request, status, said))
 
 
-def _load(target: Target, context: str, configuration: Any) -> None:  # noqa: ANN401 - the client ships no types
-    from kubernetes.config import ConfigException, load_kube_config  # noqa: PLC0415
-
-    try:
-        load_kube_config(
-            config_file=target.kubeconfig, context=context, client_configuration=configuration, persist_config=False
-        )
-    except ConfigException as problem:
-        raise RemoteError(
-            f"cannot use the context `{context}`: {on_one_line(str(problem))}",
-            hint=f"does `kubectl --context {context} get pods` work?",
-        ) from problem
+def _not_served(request: Request) -> NotFoundError:
+    group = request.path.removeprefix("/apis/").partition("/namespaces")[0].rpartition("/")[0]
+    if JOBS.group_version in request.path:
+        hint: str | None = "the training operator is not installed: k8s/operator says how"
+        group = JOBS.group_version
+    else:
+        hint = None
+    return NotFoundError(f"cannot {request.what}: the cluster does not serve `{group}`", hint=hint)
 
 
-def _inside_pod(target: Target, configuration: Any, problem: Exception) -> Cluster:  # noqa: ANN401 - the client ships no types
-    from pathlib import Path  # noqa: PLC0415 - rare
-
-    from kubernetes.config import ConfigException, load_incluster_config  # noqa: PLC0415
-
-    try:
-        load_incluster_config(client_configuration=configuration)
-    except ConfigException:
-        raise InputError(
-            f"cannot find a cluster: {on_one_line(str(problem))}", hint="--kubeconfig FILE, or KUBECONFIG=FILE"
-        ) from problem
-    own = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-    return _connected(configuration, namespace=target.namespace or own.read_text(encoding="utf-8"), context="")
+_KINDS: Final[Mapping[int, type[RemoteError]]] = {
+    400: InvalidError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: InvalidError,
+}
 
 
-def _connected(configuration: Any, *, namespace: str, context: str) -> Cluster:  # noqa: ANN401 - the client ships no types
-    from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
-
-    configuration.connection_pool_maxsize = STREAMS
-
-    return Cluster(
-        namespace,
-        configuration.host.rstrip("/"),
-        context,
-        RESTClientObject(configuration).pool_manager,
-        # The client renews tokens in this call, and calls the key by either name.
-        lambda: configuration.get_api_key_with_prefix("BearerToken", alias="authorization"),
-    )
+def _hint(request: Request, status: int, said: str) -> str | None:
+    """What to do next, as far as the answer tells."""
+    of_jobs = JOBS.group_version in request.path
+    hints = {
+        "is the training operator running? kubectl get deployments -A | grep training-operator": "calling webhook"
+        in said
+        and of_jobs,
+        "is that webhook's server running?": "calling webhook" in said,
+        "your credentials are not accepted: log in again, or name another --context": status == 401,
+        "kubectl describe resourcequota shows what is used, launcher list what could end": "exceeded quota" in said,
+        "an administrator can grant this: the roles in k8s/base have it": status == 403 and " cannot " in said,
+        "-n NAMESPACE names another one; kubectl get namespaces": status == 404 and said.startswith("namespaces "),
+        "launcher list -A": status == 404 and of_jobs,
+        "the server is busy, or something behind it is away: try again later": status == 429 or status >= 500,
+    }
+    return next((hint for hint, holds in hints.items() if holds), None)
 
 
 def _timeout(read_s: float) -> Any:  # noqa: ANN401 - urllib3 is loaded late

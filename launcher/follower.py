@@ -263,7 +263,7 @@ class Follower:
             report.pod for report in self._reports.values() if report.number < view.number or not report.is_complete
         ]
         if unread and self._channel.view.number - view.number > self._pace.looks_after_end:
-            self._tell(f"the log of {', '.join(sorted(unread))} has not ended with the job: what follows is not shown")
+            self._tell(f"the log of {', '.join(sorted(unread))} has not ended with the job: more of it may come")
             return True
         return not unread
 
@@ -325,9 +325,9 @@ class Follower:
                 failed = 0
         except ForbiddenError:
             raise
+        except UnreachableError:
+            return 0  # nothing was written for long, or the server is gone, of which the watching thread tells
         except RemoteError as problem:
-            if pod.running and isinstance(problem, UnreachableError):
-                return 0  # nothing was written for long, or the server is gone, of which the watching thread tells
             if failed + 1 == ATTEMPTS:
                 self._channel.put(_Words(problem.args[0]))
                 log.give_up(pod)

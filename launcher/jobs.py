@@ -2,8 +2,10 @@
 
 import difflib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
@@ -15,9 +17,10 @@ from launcher.cluster import (
     GoneError,
     InvalidError,
     NotFoundError,
+    ServerError,
     UnreachableError,
 )
-from launcher.manifest import SETTINGS
+from launcher.manifest import CONTAINER, SETTINGS
 from launcher.resources import (
     CLAIMS,
     DEPLOYMENTS,
@@ -33,7 +36,7 @@ from launcher.resources import (
     Resource,
 )
 from launcher.snapshot import Snapshot, State, is_over, state
-from trainer.errors import InputError, JobFailedError, KnownError, RemoteError, TimeLimitError
+from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
@@ -44,11 +47,23 @@ DATA: Final = "chexnet-launcher/data"
 UNSEEN_S: Final = 30.0
 """After so long without a condition one asks for the operator."""
 
+UNCLAIMED_S: Final = 3600.0
+"""A volume of ours without a claim for so long was left by a submit that was killed."""
+
 TAIL_LINES: Final = 20
+TAILED: Final = 16
+"""Of so many pods that failed the last lines are read: those that failed first, for the others follow from them."""
+
+TAIL_S: Final = 5.0
+"""A node that is silent for so long must not hold up what is known without it."""
+
 LOOK_AGAIN_S: Final = 15.0
 """A watch may be silent while things happen, so whoever waits lists so often."""
 
 POLL_S: Final = 1.0
+
+AWAY_S: Final = 300.0
+"""A server that is upgraded is away for as long as this, and the jobs go on meanwhile."""
 
 KINDS: Final[Mapping[str, Resource]] = {each.kind: each for each in (JOBS, CLAIMS, VOLUMES)}
 
@@ -65,7 +80,7 @@ class Submitted:
 
 def settings_of(job: Object) -> dict[str, str | list[str]]:
     """The settings that a job was made from. Raises: InputError when the launcher did not make it."""
-    text = (job["metadata"].get("annotations") or {}).get(SETTINGS)
+    text = _settings(job)
     if text is None:
         raise InputError(
             f"cannot clone `{job['metadata']['name']}`: the launcher did not make it",
@@ -87,17 +102,30 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
         _check_unchanged(there, job)
         return Submitted(name, "unchanged")
     for each in objects:
-        try:
-            cluster.create(KINDS[each["kind"]], each, dry_run=True)
-        except ForbiddenError as problem:
-            raise _volume_forbidden(problem, each) from problem
-        except ConflictError:
-            if each is job:
-                raise
+        _check_accepted(cluster, each)
     if dry_run:
         return Submitted(name, "would be created")
     _create(cluster, others, job)
     return Submitted(name, "created")
+
+
+def _check_accepted(cluster: Cluster, each: Object) -> None:
+    """Ask the server whether it would take an object. Raises: RemoteError."""
+    try:
+        cluster.create(KINDS[each["kind"]], each, dry_run=True)
+    except ForbiddenError as problem:
+        if each["kind"] != VOLUMES.kind:
+            raise
+        raise ForbiddenError(
+            str(problem.args[0]),
+            hint=(
+                "ask for a claim on the bucket (k8s/components/s3-data) and name it with --data-pvc, "
+                "or use --data-access api"
+            ),
+        ) from problem
+    except ConflictError:
+        if each["kind"] == JOBS.kind:
+            raise  # a volume and a claim of that name may be left over, and go in a moment
 
 
 def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
@@ -113,8 +141,10 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             made.append((resource, each["metadata"]["name"]))
             if each is job:
                 uid = created["metadata"]["uid"]
-    except BaseException:
-        _remove(cluster, reversed(made))
+    except BaseException as problem:
+        left = _remove(cluster, reversed(made))
+        if left and isinstance(problem, RemoteError):
+            problem.hint = f"left behind: {', '.join(left)}; launcher delete {job['metadata']['name']} removes it"
         raise
 
 
@@ -141,13 +171,17 @@ def _replace_left_over(cluster: Cluster, resource: Resource, body: Object) -> No
         _until_gone(cluster, VOLUMES, name, cluster.namespace, time.monotonic() + LOOK_AGAIN_S)
 
 
-def _remove(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> None:
-    """Take back what was made; what can't be removed must not hide why."""
+def _remove(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]:
+    """Take back what was made; what could not be removed, for that must not hide why."""
+    left = []
     for resource, name in made:
         try:
             cluster.delete(resource, name, propagation="Background")
-        except RemoteError:
+        except NotFoundError:
             continue
+        except RemoteError:
+            left.append(f"{resource.kind.lower()}/{name}")
+    return left
 
 
 def _found(cluster: Cluster, name: str) -> Object | None:
@@ -162,12 +196,20 @@ def _found(cluster: Cluster, name: str) -> Object | None:
 def _check_unchanged(there: Object, job: Object) -> None:
     """Raises: InputError when the job of that name is over, or is another one."""
     name = job["metadata"]["name"]
+    if "deletionTimestamp" in there["metadata"]:
+        raise InputError(
+            f"cannot submit `{name}`: a job of that name is being deleted",
+            hint=f"launcher delete {name} waits until it is gone",
+        )
     if is_over(there):
         raise InputError(
             f"cannot submit `{name}`: a job of that name is there and has {state(there).lower()}",
-            hint=f"launcher delete {name} makes room, and the same --name goes on with its run; another --name is a new run",
+            hint=(
+                f"launcher clone {name} starts a new run with its settings; "
+                f"launcher delete {name} makes room, and the same --name goes on with its run"
+            ),
         )
-    difference = _difference(there["spec"], job["spec"])
+    difference = _difference(there, job)
     if difference:
         raise InputError(
             f"cannot submit `{name}`: a job of that name is there, with another spec:\n{difference}",
@@ -175,34 +217,43 @@ def _check_unchanged(there: Object, job: Object) -> None:
         )
 
 
+FILLED_IN: Final[Mapping[str, object]] = {"protocol": "TCP", "suspend": False}
+"""What the server adds to every job. Source: defaults of the operator's CRD, v1.9.4."""
+
+
 def _difference(there: Object, ours: Object) -> str:
-    """Lines that differ; what only the server has is its own default."""
+    """Lines that differ, in the labels and the spec.
+
+    A field that only the server's has is one that the server, Kueue or a webhook has added: the settings are the same. Where
+    they are not, it may be one that we have no more.
+    """
     import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
 
+    old, new = ({"labels": each["metadata"].get("labels") or {}, "spec": each["spec"]} for each in (there, ours))
+    same_settings = _settings(there) == _settings(ours)
     before, after = (
         yaml.safe_dump(each, sort_keys=True, default_flow_style=False).splitlines()
-        for each in (_common(there, ours), ours)
+        for each in (_common(old, new, FILLED_IN if not same_settings else None), new)
     )
     lines = list(difflib.unified_diff(before, after, "there", "now", lineterm="", n=2))
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _common(there: Any, ours: Any) -> Any:  # noqa: ANN401 - any part of an object
-    """`there` without the fields that `ours` does not name."""
+def _settings(job: Object) -> str | None:
+    return (job["metadata"].get("annotations") or {}).get(SETTINGS)
+
+
+def _common(there: Any, ours: Any, dropped: Mapping[str, object] | None) -> Any:  # noqa: ANN401 - any part of an object
+    """`there` without the fields that `ours` does not name: all of them, or the `dropped` ones with their values."""
     if isinstance(there, dict) and isinstance(ours, dict):
-        return {key: _common(value, ours[key]) for key, value in there.items() if key in ours}
+        return {
+            key: _common(value, ours.get(key), dropped)
+            for key, value in there.items()
+            if key in ours or not (dropped is None or dropped.get(key, ...) == value)
+        }
     if isinstance(there, list) and isinstance(ours, list) and len(there) == len(ours):
-        return [_common(one, other) for one, other in zip(there, ours, strict=True)]
+        return [_common(one, other, dropped) for one, other in zip(there, ours, strict=True)]
     return there
-
-
-def _volume_forbidden(problem: ForbiddenError, each: Object) -> KnownError:
-    if each["kind"] != VOLUMES.kind:
-        return problem
-    return ForbiddenError(
-        f"{problem.args[0]}",
-        hint="ask for a claim on the bucket (k8s/components/s3-data) and name it with --data-pvc, or use --data-access api",
-    )
 
 
 def claim_for(cluster: Cluster, place: str) -> str | None:
@@ -220,19 +271,26 @@ def claim_for(cluster: Cluster, place: str) -> str | None:
 
 
 def sweep(cluster: Cluster) -> list[str]:
-    """Remove volumes of the launcher in this namespace whose claim is gone; their names. Nobody else may, so forbidden is fine."""
+    """Remove volumes of the launcher in this namespace whose claim is gone; their names.
+
+    Of those that never had one only the old: theirs is made a moment after them. Few may remove volumes, so forbidden is fine.
+    """
     try:
         volumes = cluster.list(VOLUMES, labels=OURS)
     except ForbiddenError:
         return []
-    left = [
+    names = [
         each["metadata"]["name"]
         for each in volumes
-        if each.get("status", {}).get("phase") in {"Released", "Failed"}
-        and each["spec"].get("claimRef", {}).get("namespace") == cluster.namespace
+        if each["spec"].get("claimRef", {}).get("namespace") == cluster.namespace and _is_left_over(each)
     ]
-    _remove(cluster, ((VOLUMES, name) for name in left))
-    return left
+    left = _remove(cluster, ((VOLUMES, name) for name in names))
+    return [name for name in names if f"{VOLUMES.kind.lower()}/{name}" not in left]
+
+
+def _is_left_over(volume: Object) -> bool:
+    phase = volume.get("status", {}).get("phase")
+    return phase in {"Released", "Failed"} or (phase == "Available" and _age_s(volume) > UNCLAIMED_S)
 
 
 def get(cluster: Cluster, name: str) -> Object:
@@ -271,7 +329,7 @@ def observe(cluster: Cluster, name: str) -> Snapshot:
         now=datetime.now(timezone.utc),
         pods=pods,
         events=tuple(_events(read(EVENTS), job, pods)),
-        claims=tuple(_claims(read(CLAIMS), pods)) if any(_waits(pod) for pod in pods) else (),
+        claims=tuple(_named_claims(read(CLAIMS), pods)) if any(_waits(pod) for pod in pods) else (),
         nodes=tuple(read(NODES)) if unscheduled else (),
         node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
         if unscheduled
@@ -293,22 +351,20 @@ def _waits(pod: Object) -> bool:
 
 
 def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> list[Object]:
-    """Of the job, its pods (those that are gone too) and its claim, the oldest first."""
+    """Of the job, its pods (those that are gone too) and their claims, the oldest first."""
     name = job["metadata"]["name"]
-    uid = job["metadata"]["uid"]
-    roles = tuple(f"{name}-{role.lower()}-" for role in job["spec"]["pytorchReplicaSpecs"])
-    pod_uids = {pod["metadata"]["uid"] for pod in pods}
+    uids = {each["metadata"]["uid"] for each in (job, *pods)}
+    pod_names = tuple(f"{name}-{role.lower()}-" for role in job["spec"]["pytorchReplicaSpecs"])
+    claims = _claims(pods) | {f"{name}-data"}
+    born = job["metadata"]["creationTimestamp"].rstrip("Z")
 
-    def is_about(event: Object) -> bool:
-        about = event.get("involvedObject", {})
-        if about.get("uid") in {uid, *pod_uids}:
-            return True
-        return about.get("kind") in {"Pod", CLAIMS.kind} and str(about.get("name", "")).startswith(
-            (*roles, f"{name}-data")
-        )
+    def is_about(about: Object) -> bool:
+        of = str(about.get("name", ""))
+        of_pod = about.get("kind") == PODS.kind and of.startswith(pod_names)
+        of_claim = about.get("kind") == CLAIMS.kind and of in claims
+        return about.get("uid") in uids or of_pod or of_claim
 
-    born = job["metadata"]["creationTimestamp"]
-    mine = [event for event in events if is_about(event) and event_time(event) >= born]
+    mine = [each for each in events if is_about(each.get("involvedObject", {})) and event_time(each) >= born]
     return sorted(mine, key=event_time)
 
 
@@ -324,13 +380,18 @@ def event_time(event: Object) -> str:
     )
 
 
-def _claims(claims: Iterable[Object], pods: Sequence[Object]) -> list[Object]:
-    named = {
+def _claims(pods: Iterable[Object]) -> set[str]:
+    """Names of the claims that the pods mount."""
+    return {
         volume["persistentVolumeClaim"]["claimName"]
         for pod in pods
         for volume in pod["spec"].get("volumes") or ()
         if "persistentVolumeClaim" in volume
     }
+
+
+def _named_claims(claims: Iterable[Object], pods: Sequence[Object]) -> list[Object]:
+    named = _claims(pods)
     return [claim for claim in claims if claim["metadata"]["name"] in named]
 
 
@@ -344,43 +405,47 @@ def _operator(deployments: Iterable[Object]) -> Object | None:
     return next((each for each in deployments if "training-operator" in each["metadata"]["name"]), None)
 
 
-def _tails(cluster: Cluster, pods: Sequence[Object]) -> dict[str, str]:
+def _tails(cluster: Cluster, pods: Iterable[Object]) -> dict[str, str]:
     """The last lines of containers that failed, of those that were started again the lines before."""
-    tails = {}
-    for pod in pods:
-        name = pod["metadata"]["name"]
-        for status in pod.get("status", {}).get("containerStatuses") or ():
-            failed = (status.get("state", {}).get("terminated") or {}).get("exitCode")
-            restarted = not failed and (status.get("lastState") or {}).get("terminated")
-            if status["name"] == "pytorch" and (failed or restarted):
-                tails[name] = _tail(cluster, name, previous=bool(restarted))
-    return tails
+    failed = sorted(filter(None, map(_failure, pods)))
+    return {name: "\n".join(_tail(cluster, name, previous=restarted)) for _, name, restarted in failed[:TAILED]}
 
 
-def _tail(cluster: Cluster, pod: str, *, previous: bool) -> str:
-    try:
-        lines = [
-            line.partition(b" ")[2].decode(errors="replace").rstrip("\n")
-            for line in cluster.log(pod, tail=TAIL_LINES, previous=previous)
-        ]
-    except RemoteError:
-        return ""
-    return "\n".join(lines)
+def _failure(pod: Object) -> tuple[str, str, bool] | None:
+    """When the pod's container failed, the pod's name, and whether the container was started again; None when it did not."""
+    statuses = pod.get("status", {}).get("containerStatuses") or ()
+    status: Object = next((each for each in statuses if each["name"] == CONTAINER), {})
+    now = status.get("state", {}).get("terminated") or {}
+    before = status.get("lastState", {}).get("terminated")
+    ended = now if now.get("exitCode") else before if not now else None
+    return None if ended is None else (str(ended.get("finishedAt") or ""), pod["metadata"]["name"], ended is before)
+
+
+def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:
+    """The last lines of a pod's log; none when they can't be had."""
+    with suppress(RemoteError):
+        lines = list(cluster.log(pod, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S))
+        return [line.partition(b" ")[2].decode(errors="replace").rstrip("\n") for line in lines]
+    return []
 
 
 def progress(cluster: Cluster, snapshot: Snapshot) -> str:
     """The newest line in which the trainer tells how far it is, empty when none does."""
     for pod in snapshot.pods:
-        if pod.get("status", {}).get("phase") in {"Running", "Succeeded"}:
-            lines = _tail(cluster, pod["metadata"]["name"], previous=False).splitlines()
-            told = [
-                line
-                for line in lines
-                if "[rank 0] " in line and ("epoch" in line or "decoding" in line or "downloading" in line)
-            ]
-            if told:
-                return told[-1].partition("[rank 0] ")[2].strip()
+        if pod.get("status", {}).get("phase") not in {"Running", "Succeeded"}:
+            continue
+        lines = _tail(cluster, pod["metadata"]["name"])
+        told = [line.partition(RANK_0)[2].strip() for line in lines if RANK_0 in line and _tells_progress(line)]
+        if told or not lines:  # where one log can't be had, the others can't either
+            return told[-1] if told else ""
     return ""
+
+
+RANK_0: Final = "[rank 0] "
+
+
+def _tells_progress(line: str) -> bool:
+    return any(word in line for word in ("epoch", "decoding", "downloading"))
 
 
 def wait(
@@ -417,20 +482,45 @@ def changes(
 ) -> Iterator[Object]:
     """The job, and again whenever it may have changed, until `end_s` of the clock.
 
-    Raises: NotFoundError when it is gone; other RemoteErrors when the server stays away.
+    Raises: NotFoundError when it is gone, or another has taken its name; other RemoteErrors when the server stays away.
     """
-    while end_s is None or clock() < end_s:
-        job = cluster.get(JOBS, name)
+    job = first = cluster.get(JOBS, name)
+    while True:
         yield job
         left_s = LOOK_AGAIN_S if end_s is None else min(LOOK_AGAIN_S, end_s - clock())
         if left_s <= 0:
             return
-        version = job["metadata"]["resourceVersion"]
+        with suppress(ForbiddenError, GoneError, InvalidError, ServerError, UnreachableError):
+            yield from _watched(cluster, job, left_s)
+        cluster.sleep(POLL_S)
+        job = _looked_up(cluster, name, min(clock() + AWAY_S, end_s or math.inf), clock)
+        if job["metadata"]["uid"] != first["metadata"]["uid"]:
+            raise NotFoundError(
+                f"the job `{name}` was deleted, and another has its name", hint=f"launcher status {name}"
+            )
+
+
+def _watched(cluster: Cluster, job: Object, time_s: float) -> Iterator[Object]:
+    """The job at each change, until it is deleted, the stream ends or the time is over."""
+    metadata = job["metadata"]
+    since, fields = metadata["resourceVersion"], f"metadata.name={metadata['name']}"
+    for kind, changed in cluster.watch(JOBS, fields=fields, since=since, timeout_s=time_s):
+        if kind == "DELETED":
+            return
+        yield changed
+
+
+def _looked_up(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
+    """A job that was there, from a server that may be away for a while. Raises: NotFoundError, and UnreachableError at the end."""
+    while True:
         try:
-            for _, changed in cluster.watch(JOBS, fields=f"metadata.name={name}", since=version, timeout_s=left_s):
-                yield changed
-        except (GoneError, UnreachableError, InvalidError):
-            cluster.sleep(POLL_S)
+            return cluster.get(JOBS, name)
+        except NotFoundError as problem:
+            raise NotFoundError(f"the job `{name}` was deleted meanwhile", hint="launcher list") from problem
+        except (ServerError, UnreachableError):
+            if clock() >= end_s:
+                raise
+        cluster.sleep(POLL_S)
 
 
 def delete(cluster: Cluster, name: str, *, timeout_s: float) -> list[str]:
@@ -455,7 +545,8 @@ def delete(cluster: Cluster, name: str, *, timeout_s: float) -> list[str]:
     if volumes:
         _until_gone(cluster, CLAIMS, claim, cluster.namespace, end_s)
     for volume in volumes:
-        _remove(cluster, [(VOLUMES, volume)])
+        with suppress(NotFoundError):
+            cluster.delete(VOLUMES, volume)
         _until_gone(cluster, VOLUMES, volume, cluster.namespace, end_s)
         removed.append(f"persistentvolume/{volume}")
     return removed

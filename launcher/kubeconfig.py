@@ -73,7 +73,8 @@ def chosen(kubeconfig: str | None, context: str | None) -> tuple[str, str | None
     if name not in known:
         origin = "`--context`" if context else "its `current-context`"
         raise InputError(
-            f"cannot use the context `{on_one_line(name)}`: the kubeconfig has no such context (from {origin})", hint=hint
+            f"cannot use the context `{on_one_line(name)}`: the kubeconfig has no such context (from {origin})",
+            hint=hint,
         )
     return name, known[name]
 

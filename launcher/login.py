@@ -5,6 +5,7 @@ classes are left out, because they take seconds to load and differ between its r
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ def login(target: Target) -> Login:
     """
     there = [path for path in kubeconfig.files(target.kubeconfig) if path.exists()]
     if there:
-        return _by_kubeconfig(target, ":".join(map(str, there)))
+        return _by_kubeconfig(target, os.pathsep.join(map(str, there)))
     if OWN_NAMESPACE.exists() and not kubeconfig.are_named(target.kubeconfig):
         return _inside_pod(target)
     looked = ", ".join(f"`{path}`" for path in kubeconfig.files(target.kubeconfig))
@@ -73,9 +74,7 @@ def _load(files: str, context: str, configuration: Any) -> None:  # noqa: ANN401
     from kubernetes.config import ConfigException, load_kube_config  # noqa: PLC0415
 
     try:
-        load_kube_config(
-            config_file=files, context=context, client_configuration=configuration, persist_config=False
-        )
+        load_kube_config(config_file=files, context=context, client_configuration=configuration, persist_config=False)
     except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         reason = str(problem).partition("{")[0].strip() if isinstance(problem, ConfigException) else "an entry is wrong"
         raise InputError(
@@ -92,7 +91,8 @@ def _inside_pod(target: Target) -> Login:
         load_incluster_config(client_configuration=configuration)
     except ConfigException as problem:
         raise InputError(
-            f"cannot use the pod's own account: {on_one_line(str(problem))}", hint="--kubeconfig FILE, or KUBECONFIG=FILE"
+            f"cannot use the pod's own account: {on_one_line(str(problem))}",
+            hint="--kubeconfig FILE, or KUBECONFIG=FILE",
         ) from problem
     return _login(configuration, target.namespace or OWN_NAMESPACE.read_text(encoding="utf-8").strip(), "")
 
@@ -150,4 +150,5 @@ class _Listener(logging.Handler):
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        if "kubernetes" in record.pathname:
+            self.said.append(record.getMessage())

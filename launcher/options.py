@@ -55,11 +55,11 @@ class S3Options:
     """Secret with `key_id` and `access_key` for the Scality driver; that of `--s3-secret` unless given."""
 
     def __post_init__(self) -> None:
-        _check_names({"--s3-secret": self.secret, "--data-pvc": self.claim, "--csi-secret": self.csi_secret})
+        _check_names({"--data-pvc": self.claim})
+        _check_secret_names({"--s3-secret": self.secret, "--csi-secret": self.csi_secret})
         if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
-            shown = f"`{on_one_line(self.endpoint)}`" if "@" not in self.endpoint else "a URL with a password"
             raise InputError(
-                f"cannot use {shown} as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
+                f"cannot use `{without_login(self.endpoint)}` as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
                 hint="--s3-endpoint https://s3.example.org",
             )
         if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
@@ -100,7 +100,7 @@ class PodOptions:
     def __post_init__(self) -> None:
         _check_names({"--service-account": self.service_account})
         for secret in self.image_pull_secret:
-            _check_names({"--image-pull-secret": secret})
+            _check_secret_names({"--image-pull-secret": secret})
         for entry in self.env:
             _check_variable(entry)
         for entry in self.env_from_secret:
@@ -163,6 +163,11 @@ def pair(entry: str) -> tuple[str, str]:
     return key, value
 
 
+def without_login(url: str) -> str:
+    """A URL as a message may show it: on one line, and without a user and a password."""
+    return re.sub("//.*@", "//…@", on_one_line(url))
+
+
 def toleration_parts(entry: str) -> tuple[str, str | None, str | None]:
     """Key, value and effect of a toleration; None where it is any. Raises: InputError."""
     rest, colon, effect = entry.partition(":")
@@ -182,6 +187,15 @@ def _check_names(given: dict[str, str | None]) -> None:
             raise InputError(
                 f"cannot use `{on_one_line(name)}` as a name: it holds a-z, 0-9, `-` and `.` (from `{flag}`)",
                 hint=f"{flag} NAME",
+            )
+
+
+def _check_secret_names(given: dict[str, str | None]) -> None:
+    for flag, name in given.items():
+        if name is not None and not _OBJECT_NAME.fullmatch(name):
+            raise InputError(  # what is not a Secret's name may be the secret itself
+                f"cannot use what is given as the name of a Secret: it holds a-z, 0-9, `-` and `.` (from `{flag}`)",
+                hint=f"{flag} NAME; `kubectl create secret generic NAME --from-literal=…` makes one",
             )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from launcher.accelerators import ACCELERATORS, GAUDI, Accelerator, AcceleratorName, Efa, Generation
-from launcher.options import PodOptions, PolicyOptions, S3Options
+from launcher.options import PodOptions, PolicyOptions, S3Options, without_login
 from trainer.config import TrainConfig, flag_of, from_argv
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
@@ -309,6 +309,6 @@ def _check_place(field: str, place: str) -> None:
         return
     if is_s3(place) or not PurePosixPath(place).is_absolute():
         raise InputError(
-            f"cannot use `{on_one_line(place)}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
+            f"cannot use `{without_login(place)}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
             hint=f"{flag_of(field)} s3://BUCKET/PREFIX",
         )

@@ -107,7 +107,7 @@ class TrainConfig:
     """Backbone; `densenet_tiny` is for trying things out."""
 
     weights: Recipe[str]
-    """Start from `imagenet` weights, `none`, or a checkpoint file."""
+    """Start from `imagenet` weights, `none`, or a checkpoint: a file, or s3://BUCKET/KEY."""
 
     pack_side: Recipe[int]
     """Side, in pixels, to which images are resized once (bilinear)."""

@@ -226,7 +226,13 @@ def _cache(config: TrainConfig) -> Path:
 
 
 def _first_weights(config: TrainConfig) -> StateDict | None:
-    return first_weights(config.weights, config.model, _cache(config))
+    weights = config.weights
+    if "://" in weights:
+        folder, _, name = weights.rpartition("/")
+        path = folder_of(folder, _cache(config)) / name
+        open_storage(folder).copy_to(name, path)
+        weights = str(path)
+    return first_weights(weights, config.model, _cache(config))
 
 
 def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter) -> Pack:

@@ -41,31 +41,32 @@ def _check(step: Step, reason: Outcome | None) -> Check:
 
 def _config(spec: JobSpec) -> TrainConfig:
     """The trainer's settings with places as they are called here, not in the container."""
-    data = spec.data if is_s3(spec.data) and not spec.s3.claim else spec.train.data
+    data = spec.data if is_s3(spec.data) else spec.train.data  # a claim may hold the same bucket
     return replace(spec.train, data=data, output=spec.output)
 
 
 def _reason(step: Step, spec: JobSpec) -> Outcome | None:
     """Why a step makes no sense here, None where it does."""
-    if step.check == "weights" and spec.train.weights == "imagenet":
-        return warn(
-            f"unless the image carries them, each node downloads ImageNet weights from `{IMAGENET}`: pods need the internet",
-            "--in-cluster finds out; --weights PATH, or --weights none",
-        )
-    places = {"output": spec.output, "weights": spec.train.weights}
-    place = places.get(step.check, _config(spec).data)
-    if step.check in {"data", "labels", "images"} and spec.s3.claim:
-        return skipped(f"only pods see the claim `{spec.s3.claim}`", IN_CLUSTER)
-    if step.check in {"output", "weights", "data", "labels", "images"} and not is_s3(place):
-        return (
-            None
-            if place == "none"
-            else skipped(f"only pods see `{spec.data if place == spec.train.data else place}`", IN_CLUSTER)
-        )
+    if step.check == "weights" and not is_s3(spec.train.weights):
+        return _weights_reason(spec.train.weights)
+    if step.check == "output" and not is_s3(spec.output):
+        return skipped(f"only pods see `{spec.output}`", IN_CLUSTER)
+    if step.check in {"data", "labels", "images"} and not is_s3(spec.data):
+        what = f"the claim `{spec.s3.claim}`" if spec.s3.claim else f"`{spec.data}`"
+        return skipped(f"only pods see {what}", IN_CLUSTER)
     host = urlsplit(spec.s3.endpoint or "").hostname or ""
     if INSIDE.fullmatch(host) and host != "localhost":
         return skipped(f"only pods reach `{spec.s3.endpoint}`", IN_CLUSTER)
     return None
+
+
+def _weights_reason(weights: str) -> Outcome | None:
+    if weights == "imagenet":
+        return warn(
+            f"unless the image carries them, each node downloads ImageNet weights from `{IMAGENET}`: pods need the internet",
+            "--in-cluster finds out; --weights PATH, or --weights none",
+        )
+    return None if weights == "none" else skipped(f"only pods see `{weights}`", IN_CLUSTER)
 
 
 @contextmanager

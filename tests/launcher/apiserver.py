@@ -191,6 +191,7 @@ class Handler(BaseHTTPRequestHandler):
             elif query.get("dryRun"):
                 self.answer(body, 201)
             else:
+                body["metadata"]["managedFields"] = [{"manager": query.get("fieldManager", "unknown")}]
                 self.answer(self.state.put(name, body, "ADDED"), 201)
 
     def _matching(self, path: str, query: dict[str, str]) -> list[dict]:

@@ -51,6 +51,9 @@ class Pod:
 
     refusal: int = 0
 
+    cut: int = 0
+    """How many streams break before their first line, whoever asks."""
+
     behind: int = 0
     """How many containers kubelet has started that the API server does not know of yet."""
 
@@ -168,6 +171,8 @@ class Handler(BaseHTTPRequestHandler):
         end, how, then, late = len(body), None, None, b""
         if query.get("follow") == "true" and pod.streams:
             end, how, then = pod.streams.pop(0)
+        if pod.cut:
+            pod.cut, end, how = pod.cut - 1, 0, RESET
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -296,7 +301,12 @@ def test_container_that_starts_again_is_followed_and_its_rest_read_first(connect
     first, second = numbered(rank=0), numbered(rank=0, start=30)
     pod = Pod("j-worker-0", [first])
     api = Api(pod)
-    pod.streams = [(300, RESET, lambda: pod.start_again(*second)), (10_000, None, api.succeed)]
+
+    def start_again():
+        pod.start_again(*second)
+        api.be_looked_at()
+
+    pod.streams = [(300, RESET, start_again), (10_000, None, api.succeed)]
     seen = Seen()
     assert seen.follow(connect(api)).state == "Succeeded"
     assert seen.lines == [text for _, text in first + second]
@@ -470,7 +480,7 @@ def test_log_that_goes_on_after_the_jobs_end_is_left(connect):
     seen = Seen()
     assert seen.follow(connect(api)).state == "Failed"
     assert seen.lines == ["a"]
-    assert seen.said == ["the log of j-worker-0 has not ended with the job: what follows is not shown"]
+    assert seen.said == ["the log of j-worker-0 has not ended with the job: more of it may come"]
 
 
 def test_server_that_is_gone_for_a_while_is_waited_for(connect):
@@ -530,6 +540,17 @@ def test_log_of_an_ended_pod_that_cannot_be_had_does_not_keep_the_others(connect
     assert seen.follow(connect(api)).state == "Succeeded"
     assert seen.lines == ["[worker-1] b"]
     assert seen.said == ["cannot read the log of pod `j-worker-0`: no: 500"]
+
+
+def test_log_of_an_ended_pod_is_asked_for_as_long_as_connections_break(connect):
+    """Nothing is given up because of a bad network: it may be better in a minute."""
+    pod = Pod("j-worker-0", [[(1, "a")]], cut=8)
+    api = Api(pod)
+    api.succeed()
+    seen = Seen()
+    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.lines == ["a"]
+    assert seen.said == []
 
 
 def test_user_who_leaves_takes_all_threads_along(connect):

@@ -1,10 +1,11 @@
 """One pod's log over cuts, restarts and successors: each line once, in order, whatever the streams do."""
 
+import itertools
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.cluster import InvalidError, UnreachableError
@@ -95,27 +96,31 @@ def test_stream_cut_three_times_gives_each_line_once(cuts, orderly):
     assert texts + read_to_end(log, pod(running=False)) == [text for _, text in ALIKE]
 
 
-logs = st.lists(st.tuples(st.integers(0, 1500), st.sampled_from("abc")), max_size=30).map(
-    lambda steps: [
-        (sum(step for step, _ in steps[: number + 1]) / 1000, text) for number, (_, text) in enumerate(steps)
-    ]
-)
-cuts = st.lists(st.integers(0, 1200), max_size=8).flatmap(
-    # Streams that end early, in good order: two of them one after another can't be told from a log's end.
-    lambda ends: st.booleans().map(lambda first: [(end, (number + first) % 2 == 0) for number, end in enumerate(ends)])
-)
+logs = st.lists(st.tuples(st.integers(0, 1500), st.sampled_from("abc")), max_size=30)
+cuts = st.lists(st.integers(0, 1200), max_size=8)
 
 
-@given(first=logs, second=logs, cuts=cuts, restart_after=st.integers(0, 6))
-def test_no_line_is_lost_or_doubled_whatever_is_cut(first, second, cuts, restart_after):
-    """A container that is started again in place, at any moment between cut streams."""
-    shift = (first[-1][0] if first else 0) + 0.001
-    second = [(at + shift, text) for at, text in second]
-    kubelet = Kubelet([first], list(cuts))
+def timed(steps, start_ms):
+    """Lines so many milliseconds after one another."""
+    times = itertools.accumulate((step for step, _ in steps), initial=start_ms)
+    return [(at / 1000, text) for at, (_, text) in zip(itertools.islice(times, 1, None), steps, strict=False)]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=logs, second=logs, cuts=cuts, first_is_orderly=st.booleans(), restart_after=st.integers(0, 6))
+def test_no_line_is_lost_or_doubled_whatever_is_cut(first, second, cuts, first_is_orderly, restart_after):
+    """A container that is started again in place, at any moment between cut streams.
+
+    Every other cut is an end in good order: two of them one after another can't be told from a log's end.
+    """
+    first = timed(first, 0)
+    start_ms = round(first[-1][0] * 1000) + 1 if first else 0
+    second = timed(second, start_ms)
+    kubelet = Kubelet([first], [(end, number % 2 == first_is_orderly) for number, end in enumerate(cuts)])
     log = opened(kubelet)
     texts = read(log, *[pod()] * restart_after)
     kubelet.containers.append(second)
-    texts += read_to_end(log, pod("c2", earlier="c1", running=False, started=int(shift)))
+    texts += read_to_end(log, pod("c2", earlier="c1", running=False, started=start_ms // 1000))
     assert texts == [text for _, text in first + second]
 
 

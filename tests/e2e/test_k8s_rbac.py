@@ -1,0 +1,386 @@
+"""k8s/ applied as its README says, on a namespace of its own: what its roles let people do, and what its pod rules let pods be.
+
+Cluster-wide objects get names of their own, so that this runs beside an installation and leaves it as it is.
+"""
+
+import copy
+import json
+import os
+import secrets
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster_site import ROOT, Site, wait_until
+
+from launcher.checks import rights
+from launcher.spec import JobSpec
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+K8S = ROOT / "k8s"
+COMMAND = "# python -m launcher "
+LABEL = "chexnet-launcher/pod-rules"
+CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+JOB = ["--accelerator", "cpu", "--workers", "1", "--data", "s3://cxr/chestxray14", "--output", "s3://cxr/runs"]
+
+READER = "--as=e2e-person --as-group=chexnet-readers --as-group=system:authenticated"
+SUBMITTER = "--as=e2e-person --as-group=chexnet-submitters --as-group=system:authenticated"
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "probe"},
+    "spec": {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": "pytorch",
+                "command": ["sh", "-c", "echo hello"],
+                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            }
+        ],
+    },
+}
+
+
+def build(folder: Path, namespace: str, overlay: str, *components: str) -> list[dict]:
+    """The objects of an overlay with components, as a team's own kustomization gives them."""
+    content = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": [os.path.relpath(K8S / "overlays" / overlay, folder)],
+        "components": [os.path.relpath(K8S / "components" / each, folder) for each in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    built = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    return [renamed(each, namespace) for each in yaml.safe_load_all(built.stdout)]
+
+
+def renamed(each: dict, suffix: str) -> dict:
+    """A cluster-wide object under another name, and references to such."""
+    if each["kind"] in CLUSTER_WIDE:
+        each["metadata"]["name"] += f"-{suffix}"
+        each["metadata"].pop("namespace", None)
+    if each.get("roleRef", {}).get("kind") == "ClusterRole":
+        each["roleRef"]["name"] += f"-{suffix}"
+    if "policyName" in each.get("spec", {}):
+        each["spec"]["policyName"] += f"-{suffix}"
+        each["spec"]["matchResources"]["namespaceSelector"]["matchLabels"] = {LABEL: suffix}
+    if LABEL in (each["metadata"].get("labels") or {}):
+        each["metadata"]["labels"][LABEL] = suffix
+    return each
+
+
+class Team:
+    """A namespace with one overlay, and the people of its groups."""
+
+    def __init__(self, site: Site, objects: list[dict]):
+        self.site, self.objects = site, objects
+
+    def apply(self) -> str:
+        return self.site.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(self.objects))
+
+    def remove(self) -> None:
+        for each in self.objects:
+            if each["kind"] in CLUSTER_WIDE:
+                self.site.kubectl("delete", each["kind"], each["metadata"]["name"], "--ignore-not-found")
+        self.site.kubectl("delete", "namespace", self.site.namespace, "--wait=false")
+
+    def person(self, who: str, *argv: object, **options: object) -> str:
+        return self.site.kubectl(*argv, *shlex.split(who), **options)
+
+    def may(self, who: str, verb: str, resource: str, namespace: str | None = None) -> bool:
+        command = ["kubectl", "--kubeconfig", self.site.kubeconfig, "auth", "can-i", verb, resource]
+        place = ["-n", namespace or self.site.namespace, *shlex.split(who)]
+        done = subprocess.run([*command, *place], capture_output=True, text=True, check=False)
+        answer = done.stdout.strip()
+        assert answer in {"yes", "no"}, done.stderr
+        return answer == "yes"
+
+
+@pytest.fixture(scope="module")
+def teams(kubeconfig, image, tmp_path_factory):
+    """Makes teams, one an overlay; their namespaces and roles are gone afterwards."""
+    made: dict[str, Team] = {}
+
+    def team(overlay: str) -> Team:
+        if overlay not in made:
+            site = Site(kubeconfig, f"e2e-{overlay}-{secrets.token_hex(3)}", image)
+            made[overlay] = Team(site, build(tmp_path_factory.mktemp(overlay), site.namespace, overlay))
+            made[overlay].apply()
+        return made[overlay]
+
+    yield team
+    for each in made.values():
+        each.remove()
+
+
+@pytest.fixture(scope="module")
+def team(teams):
+    return teams("gaudi")
+
+
+def pod(image, **changes):
+    """The small pod with changes in its spec, or, as `container`, in its container."""
+    body = copy.deepcopy(POD)
+    body["spec"]["containers"][0] |= {"image": image} | changes.pop("container", {})
+    body["spec"] |= changes
+    return json.dumps(body)
+
+
+@pytest.mark.parametrize("overlay", ["gaudi", "cuda", "kind"])
+def test_overlays_apply_and_a_second_time_change_nothing(teams, overlay):
+    """The server takes every object, and says of none that it differs from what it keeps."""
+    lines = teams(overlay).apply().splitlines()
+    assert len(lines) == len(teams(overlay).objects)
+    assert [line for line in lines if not line.endswith("unchanged")] == []
+
+
+@pytest.mark.parametrize("path", sorted((K8S / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_examples_apply(team, path):
+    """They are manifests that a server with the operator's webhook takes, in the namespace of the base."""
+    first = path.read_text().partition("\n")[0]
+    if not first.startswith(COMMAND):
+        pytest.skip("no manifest")
+    argv = shlex.split(first.removeprefix(COMMAND))
+    argv[argv.index("-n") + 1] = team.site.namespace
+    manifest = team.site.launcher(*argv).stdout
+    assert "created" in team.site.kubectl("create", "-f", "-", stdin=manifest)
+    team.site.kubectl("delete", "-f", "-", "--wait=false", stdin=manifest)
+
+
+CHANGES = [
+    *(f"create {each}" for each in ("pytorchjobs", "pods", "persistentvolumeclaims")),
+    *(f"delete {each}" for each in ("pytorchjobs", "pods", "persistentvolumeclaims")),
+]
+LOOKS = [
+    *(f"{verb} {each}" for verb in ("get", "list", "watch") for each in ("pytorchjobs", "pods", "services", "events")),
+    *("get pods/log", "list persistentvolumeclaims", "list resourcequotas", "get serviceaccounts", "list nodes"),
+]
+NOBODYS = [
+    *("get secrets", "list secrets", "create secrets", "create serviceaccounts/token", "get configmaps"),
+    *("create pods/exec", "create pods/attach", "create pods/portforward", "patch pods/ephemeralcontainers"),
+    *("create persistentvolumes", "list persistentvolumes", "delete persistentvolumes", "patch nodes"),
+    *("create roles", "create rolebindings", "bind clusterroles", "escalate roles", "impersonate users"),
+    *("patch namespaces", "delete namespaces", "delete networkpolicies", "update resourcequotas", "delete limitranges"),
+    *("patch pytorchjobs", "create deployments", "create services", "delete validatingadmissionpolicies"),
+]
+
+
+@pytest.mark.parametrize("right", LOOKS)
+def test_both_groups_may_look(team, right):
+    for who in (READER, SUBMITTER):
+        assert team.may(who, *right.split()), who
+
+
+@pytest.mark.parametrize("right", CHANGES)
+def test_only_submitters_may_change(team, right):
+    assert team.may(SUBMITTER, *right.split())
+    assert not team.may(READER, *right.split())
+
+
+@pytest.mark.parametrize("right", NOBODYS)
+def test_neither_group_may(team, right):
+    """Each of these would give more than training jobs in this namespace."""
+    for who in (READER, SUBMITTER):
+        assert not team.may(who, *right.split()), who
+
+
+@pytest.mark.parametrize("right", ["create pytorchjobs", "get pods/log", "list pytorchjobs", "create pods"])
+def test_rights_end_at_the_namespace(team, right):
+    """The roles are a team's; other teams' jobs and logs are not theirs."""
+    assert not team.may(SUBMITTER, *right.split(), namespace="default")
+
+
+def test_account_of_the_pods_may_nothing(team):
+    """Code that runs in a job can't turn to the cluster."""
+    account = f"--as=system:serviceaccount:{team.site.namespace}:trainer"
+    for right in ("list pods", "get secrets", "create pods", "create pytorchjobs", "list nodes"):
+        assert not team.may(account, *right.split()), right
+
+
+def test_rights_hold_in_real_calls(team):
+    """`can-i` is what the server thinks; this is what it does."""
+    body = pod(team.site.image)
+    refused = team.person(READER, "create", "-f", "-", stdin=body, check=False)
+    assert "forbidden" in refused.lower()
+    team.person(SUBMITTER, "create", "-f", "-", stdin=body)
+    wait_until("the pod is over", lambda: phase(team) == "Succeeded")
+    for who in (READER, SUBMITTER):
+        assert team.person(who, "logs", "probe") == "hello\n"
+        assert "probe" in team.person(who, "get", "pods")
+        assert "forbidden" in team.person(who, "get", "secrets", check=False).lower()
+        assert "forbidden" in team.person(who, "exec", "probe", "--", "id", check=False).lower()
+    assert "forbidden" in team.person(READER, "delete", "pod", "probe", check=False).lower()
+    team.person(SUBMITTER, "delete", "pod", "probe")
+
+
+def phase(team):
+    return team.site.kubectl("get", "pod", "probe", "-o", "jsonpath={.status.phase}")
+
+
+@pytest.fixture(scope="module")
+def submitter(team, tmp_path_factory):
+    """A kubeconfig of a service account that is bound like a submitter: the launcher can't impersonate."""
+    site, name = team.site, "e2e-submitter"
+    site.kubectl("create", "serviceaccount", name)
+    account = {"kind": "ServiceAccount", "name": name, "namespace": site.namespace}
+    bindings = [copy.deepcopy(each) for each in team.objects if each["kind"].endswith("RoleBinding")]
+    for each in bindings:
+        each["metadata"]["name"] += "-e2e"
+        each["subjects"] = [account]
+    site.kubectl("create", "-f", "-", stdin=yaml.safe_dump_all(bindings))
+    config = json.loads(site.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    config["users"] = [{"name": name, "user": {"token": site.kubectl("create", "token", name).strip()}}]
+    config["contexts"][0]["context"] |= {"user": name, "namespace": site.namespace}
+    path = tmp_path_factory.mktemp("submitter") / "kubeconfig"
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    yield Site(str(path), site.namespace, "registry.example.org/absent:1")
+    for each in bindings:
+        if each["kind"] == "ClusterRoleBinding":
+            site.kubectl("delete", each["kind"], each["metadata"]["name"])
+
+
+def test_submitter_can_do_what_the_guide_shows(submitter):
+    """The launcher itself, with the rights of the role and no more."""
+    job = [*JOB, "--data-access", "api", "--name", "mine"]
+    spec = JobSpec(accelerator="cpu", workers=1, name="mine", image="i:1", data="/srv/cxr", output="/srv/runs")
+    doctor = json.loads(submitter.launcher("doctor", *job, "-o", "json", code=None).stdout)
+    rows = {row["check"]: row for row in doctor["checks"]}
+    assert rows["rights"]["status"] == "OK", rows["rights"]
+    assert f"all {len(rights.needed(spec, in_cluster=False))} " in rows["rights"]["found"]
+
+    assert "would be created" in submitter.launcher("submit", *job, "--dry-run", "server").stderr
+    assert submitter.launcher("submit", *job).stdout == "pytorchjob.kubeflow.org/mine\n"
+    assert "mine" in submitter.launcher("list").stdout
+    assert "mine" in submitter.launcher("status", "mine").stdout
+    submitter.launcher("events", "mine")
+    submitter.launcher("wait", "mine", "--timeout", "1s", code=124)
+    submitter.launcher("clone", "mine", "--name", "mine-too", "--dry-run", "client")
+    submitter.launcher("delete", "mine", "-y")
+    assert submitter.objects("pytorchjobs") == []
+
+
+def test_submitter_who_needs_a_volume_is_told_whom_to_ask(submitter):
+    """Making volumes is an administrator's right; nothing half-made may stay."""
+    done = submitter.launcher("submit", *JOB, "--name", "mounted", code=4)
+    assert "persistentvolumes" in done.stderr
+    assert "--data-pvc" in done.stderr
+    assert submitter.objects("pytorchjobs") == []
+    assert submitter.objects("pvc") == []
+
+
+@pytest.mark.parametrize("component", ["s3-data", "s3-data-scality"])
+def test_claim_of_an_administrator_is_found_by_submit(team, submitter, component, tmp_path):
+    """So a submitter mounts a bucket without the right to make volumes."""
+    volume, claim = (
+        each
+        for each in build(tmp_path, team.site.namespace, "kind", component)
+        if each["kind"].startswith("Persistent")
+    )
+    name = f"{team.site.namespace}.{component}"
+    volume["metadata"]["name"] = volume["spec"]["csi"]["volumeHandle"] = claim["spec"]["volumeName"] = name
+    volume["spec"]["claimRef"]["namespace"] = team.site.namespace
+    both = yaml.safe_dump_all([volume, claim])
+    team.site.kubectl("apply", "-f", "-", stdin=both)
+    try:
+        wait_until("the claim is bound", lambda: "Bound" in team.site.kubectl("get", "pvc", "chestxray14"))
+        done = submitter.launcher("submit", *JOB, "--name", "mounted", "--dry-run", "server")
+        assert "through the claim chestxray14" in done.stderr
+        done = submitter.launcher(
+            "submit", *JOB, "--data", "s3://cxr/other", "--name", "other", "--dry-run", "server", code=4
+        )
+        assert "persistentvolumes" in done.stderr
+    finally:
+        team.site.kubectl("delete", "-f", "-", stdin=both)
+
+
+DROPPED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hostNetwork": True}, "the node's network"),
+        ({"hostPID": True}, "the node's network"),
+        ({"hostIPC": True}, "the node's network"),
+        ({"container": {"ports": [{"containerPort": 80, "hostPort": 80}]}}, "the node's network"),
+        ({"volumes": [{"name": "etc", "hostPath": {"path": "/etc"}}]}, "a volume must be"),
+        ({"volumes": [{"name": "n", "nfs": {"server": "s", "path": "/"}}]}, "a volume must be"),
+        ({"container": {"securityContext": {"privileged": True}}}, "must not be privileged"),
+        ({"container": {"securityContext": {"capabilities": {"drop": ["ALL"]}}}}, "allowPrivilegeEscalation"),
+        ({"container": {"securityContext": {"allowPrivilegeEscalation": False}}}, "drop ALL"),
+        (
+            {"container": {"securityContext": DROPPED | {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}}},
+            "may add SYS_NICE",
+        ),
+        ({"container": {"securityContext": DROPPED | {"runAsUser": 0}}}, "runAsNonRoot"),
+        ({"container": {"securityContext": DROPPED | {"runAsNonRoot": False}}}, "runAsNonRoot"),
+        ({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}, "runAsNonRoot"),
+        ({"securityContext": {"runAsNonRoot": True}}, "seccompProfile"),
+        (
+            {"container": {"securityContext": DROPPED | {"seccompProfile": {"type": "Unconfined"}}}},
+            "seccompProfile",
+        ),
+        (
+            {
+                "container": {
+                    "securityContext": DROPPED | {"procMount": "Unmasked"},
+                },
+                "hostUsers": False,
+            },
+            "procMount",
+        ),
+        (
+            {"initContainers": [{"name": "first", "image": "i:1", "securityContext": {"privileged": True}}]},
+            "must not be privileged",
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "+".join(value),
+)
+def test_gaudi_namespace_refuses_pods_that_could_leave_it(team, changes, reason):
+    """Pod Security is off there, for one capability; the policy in its place must hold everything else."""
+    said = team.site.kubectl("create", "--dry-run=server", "-f", "-", stdin=pod("i:1", **changes), check=False)
+    assert "denied request" in said, said
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--accelerator", "gaudi", "--workers", "8"],
+        ["--accelerator", "gaudi", "--workers", "16", "--gaudi-generation", "1", "--efa", "4"],
+        ["--accelerator", "cuda", "--workers", "16", "--efa", "4"],
+        ["--accelerator", "cpu", "--workers", "2"],
+    ],
+    ids=lambda flags: "-".join(flags[1::2]),
+)
+def test_gaudi_namespace_takes_pods_of_jobs(team, teams, flags):
+    """What the policy is for: SYS_NICE, and IPC_LOCK with EFA; Pod Security alone refuses these."""
+    places = [
+        "--image",
+        "i:1",
+        "--data",
+        "s3://c/d",
+        "--data-access",
+        "api",
+        "--output",
+        "s3://c/r",
+        "--name",
+        "n",
+        "-o",
+        "json",
+    ]
+    job = json.loads(team.site.launcher("render", *flags, *places).stdout)
+    template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
+    body = json.dumps(POD | {"metadata": {"name": "probe"}, "spec": template["spec"] | {"restartPolicy": "Never"}})
+    assert "created" in team.site.kubectl("create", "--dry-run=server", "-f", "-", stdin=body)
+    strict = teams("kind").site.kubectl("create", "--dry-run=server", "-f", "-", stdin=body, check=False)
+    added = template["spec"]["containers"][0]["securityContext"]["capabilities"].get("add", [])
+    assert ('violates PodSecurity "restricted' in strict) == bool(added)
