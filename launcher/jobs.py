@@ -260,7 +260,7 @@ def claim_for(cluster: Cluster, place: str) -> str | None:
     """The claim on `s3://BUCKET/PREFIX` that an administrator made in this namespace, None without one."""
     try:
         claims = cluster.list(CLAIMS)
-    except ForbiddenError:
+    except RemoteError:  # whoever goes on meets it again, and says so
         return None
     wanted = place.rstrip("/")
     for claim in claims:
@@ -493,7 +493,7 @@ def changes(
         with suppress(ForbiddenError, GoneError, InvalidError, ServerError, UnreachableError):
             yield from _watched(cluster, job, left_s)
         cluster.sleep(POLL_S)
-        job = _looked_up(cluster, name, min(clock() + AWAY_S, end_s or math.inf), clock)
+        job = _looked_up(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
         if job["metadata"]["uid"] != first["metadata"]["uid"]:
             raise NotFoundError(
                 f"the job `{name}` was deleted, and another has its name", hint=f"launcher status {name}"

@@ -1,5 +1,6 @@
 """An API server double over real HTTP: a store behind Kubernetes' URLs, and faults that a real server can't be made to show."""
 
+import io
 import itertools
 import json
 import threading
@@ -119,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
+        self.body = json.loads(self.rfile.read(length)) if length else None
         with self.state.lock:
             self.state.requests.append((self.command, url.path, query))
             fault = next(
@@ -136,8 +137,14 @@ class Handler(BaseHTTPRequestHandler):
                     self.state.faults.remove(fault)
         if fault:
             fault.act(self)
-            return
-        self._route(url.path, query, body)
+        else:
+            self.serve()
+
+    def serve(self) -> None:
+        """Do what is asked, and answer."""
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        self._route(url.path, query, self.body)
 
     def _route(self, path: str, query: dict[str, str], body: dict | None) -> None:
         if path == "/version":
@@ -197,11 +204,18 @@ class Handler(BaseHTTPRequestHandler):
     def _matching(self, path: str, query: dict[str, str]) -> list[dict]:
         parent, _, plural = path.rpartition("/")
         wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if "=" in pair)
+        required = {part for part in query.get("labelSelector", "").split(",") if part and "=" not in part}
         found = []
         for place, body in self.state.objects.items():
             folder = place.rpartition("/")[0]
             labels = body["metadata"].get("labels") or {}
-            if folder.endswith(f"/{plural}") and folder.startswith(parent) and wanted.items() <= labels.items():
+            if (
+                folder.endswith(f"/{plural}")
+                and folder.startswith(parent)
+                and wanted.items() <= labels.items()
+                and required <= labels.keys()
+                and _has_fields(body, query.get("fieldSelector", ""))
+            ):
                 found.append(body)
         return found
 
@@ -254,6 +268,25 @@ class Handler(BaseHTTPRequestHandler):
         """Break the connection."""
         self.close_connection = True
         self.connection.close()
+
+    def do_and_reset(self) -> None:
+        """Do what is asked, and break the connection before the answer."""
+        answers, self.wfile = self.wfile, io.BytesIO()
+        self.serve()
+        self.wfile = answers
+        self.reset()
+
+
+def _has_fields(body: dict, selector: str) -> bool:
+    """Whether an object is what a field selector asks for, such as `metadata.name=a,status.phase!=Failed`."""
+    for part in filter(None, selector.split(",")):
+        path, equal, value = part.partition("!=") if "!=" in part else part.partition("=")
+        found = body
+        for key in path.split("."):
+            found = found.get(key, "") if isinstance(found, dict) else ""
+        if (found == value) == (equal == "!="):
+            return False
+    return True
 
 
 class ApiServer:

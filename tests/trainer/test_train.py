@@ -3,19 +3,21 @@
 import csv
 import gzip
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 
-from trainer import checkpoint
+from trainer import checkpoint, starts
+from trainer import train as training
 from trainer.checkpoint import committed
 from trainer.config import from_argv
 from trainer.console import Reporter
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
-from trainer.errors import InputError, JobFailedError, KnownError
+from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.findings import FINDINGS
 from trainer.layout import manifest_key, state_key
 from trainer.storage import LocalStorage
@@ -316,3 +318,17 @@ def test_step_reads_nothing_from_the_device(monkeypatch):
     assert reads == []
     assert len(flushed) == 2  # after backward and after the optimiser, as lazy accelerators need
     assert result.loss.shape == ()
+
+
+def test_deadline_ends_a_run_with_a_checkpoint_from_which_a_longer_one_goes_on(run, tmp_path, monkeypatch):
+    """Nothing that was trained is lost, and the numbers are those of a run without a deadline."""
+    monkeypatch.setattr(starts, "time", SimpleNamespace(time=lambda: 1e9))
+    later = SimpleNamespace(time=lambda: 1e9 + 61, perf_counter=time.perf_counter)
+    monkeypatch.setattr(training, "time", later)
+    with pytest.raises(TimeLimitError, match="the deadline is over at step") as caught:
+        run("d", "--deadline", "60s", "--log-every-steps", "2")
+    assert caught.value.exit_code == 124
+    assert newest(tmp_path, "d").step == 2
+    run("d", "--deadline", "2d", "--log-every-steps", "2", "--max-steps", "3")
+    run("whole", "--log-every-steps", "2", "--max-steps", "3")
+    assert_same_weights(newest(tmp_path, "d"), newest(tmp_path, "whole"))
