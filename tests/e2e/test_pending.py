@@ -38,11 +38,14 @@ def why(site, name):
 
 def sentence_with(site, name, code):
     """The sentence, once the cluster has come to the point where `code` is the cause."""
-    wait_until(f"{name} is {code}", lambda: why(site, name).get("code") == code)
-    said = why(site, name)
-    shown = site.launcher("status", name).stdout
-    assert said["sentence"].partition(": ")[2] in shown  # before it stands how long
-    assert said["next_step"] in shown
+    said = {}
+
+    def is_it():
+        said.update(why(site, name))
+        return said.get("code") == code
+
+    wait_until(f"{name} is {code}", is_it)
+    assert said["next_step"]
     return said["sentence"]
 
 
@@ -52,7 +55,11 @@ def by_api(data):
 
 def test_image_that_cannot_be_pulled(stored, phantoms):
     submit(stored, "bad-image", *ONE, *by_api(phantoms), LAUNCHER_IMAGE="localhost/absent:1")
-    assert "localhost/absent:1" in sentence_with(stored, "bad-image", "image-pull")
+    sentence = sentence_with(stored, "bad-image", "image-pull")
+    assert "localhost/absent:1" in sentence
+    shown = stored.launcher("status", "bad-image").stdout
+    assert sentence.partition(": ")[2] in shown  # before it stands how long
+    assert "\nnext: " in shown
     stored.launcher("delete", "bad-image", "-y")
 
 
