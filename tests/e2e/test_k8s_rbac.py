@@ -94,7 +94,7 @@ class Team:
         self.site.kubectl("delete", "namespace", self.site.namespace, "--wait=false")
 
     def person(self, who: str, *argv: object, **options: object) -> str:
-        return self.site.kubectl(*argv, *shlex.split(who), **options)
+        return self.site.kubectl(*shlex.split(who), *argv, **options)
 
     def may(self, who: str, verb: str, resource: str, namespace: str | None = None) -> bool:
         kind, _, part = resource.partition("/")  # `can-i` takes KIND/NAME, and a subresource by its flag alone

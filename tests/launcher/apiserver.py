@@ -269,12 +269,21 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.close()
 
-    def do_and_reset(self) -> None:
-        """Do what is asked, and break the connection before the answer."""
+    def do_silently(self) -> None:
+        """Do what is asked, and do not answer."""
         answers, self.wfile = self.wfile, io.BytesIO()
         self.serve()
         self.wfile = answers
+
+    def do_and_reset(self) -> None:
+        """Do what is asked, and break the connection before the answer."""
+        self.do_silently()
         self.reset()
+
+    def do_and_refuse(self, status: int, message: str) -> None:
+        """Do what is asked, and say that it failed."""
+        self.do_silently()
+        self.refuse(status, message)
 
 
 def _has_fields(body: dict, selector: str) -> bool:

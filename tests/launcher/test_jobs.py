@@ -1,11 +1,16 @@
 """What is done with jobs, against the API server double: all or nothing, and nothing left."""
 
+import dataclasses
+import itertools
+from datetime import datetime, timezone
+
 import pytest
 from apiserver import Fault
 
 from launcher import jobs
-from launcher.cluster import ForbiddenError, InvalidError, NotFoundError
+from launcher.cluster import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.manifest import render
+from launcher.options import PodOptions, PolicyOptions
 from launcher.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
 from launcher.spec import JobSpec
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
@@ -46,22 +51,74 @@ def test_server_dry_run_asks_and_leaves_nothing(cluster, api):
     assert len(api.state.asked("POST")) == 3
 
 
-@pytest.mark.parametrize("kind", ["persistentvolumes", "pytorchjobs", "persistentvolumeclaims"])
-@pytest.mark.parametrize("fault", ["refused", "broken"])
-def test_failed_submit_leaves_nothing_behind(cluster, api, kind, fault):
+KINDS = ["persistentvolumes", "pytorchjobs", "persistentvolumeclaims"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("fault", "times"),
+    [
+        pytest.param(lambda handler: handler.refuse(422, "admission webhook denied the request"), 1, id="refused"),
+        pytest.param(lambda handler: handler.refuse(500, "etcdserver: request timed out"), 1, id="failed"),
+        pytest.param(lambda handler: handler.reset(), ATTEMPTS, id="broken"),
+        pytest.param(lambda handler: handler.do_and_refuse(500, "request timed out"), 1, id="done-and-failed"),
+    ],
+)
+def test_failed_submit_leaves_nothing_behind(cluster, api, kind, fault, times):
     """Half a job would hold a volume, or wait for a claim for ever."""
-
-    def refuse(handler):
-        handler.refuse(422, "admission webhook denied the request") if fault == "refused" else handler.reset()
-
-    def let_pass(handler):
-        handler.answer({}, 201)
-
-    api.state.faults.append(Fault("POST", kind, let_pass, query="dryRun=All"))
-    api.state.faults.append(Fault("POST", kind, refuse))
+    api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
+    api.state.faults.append(Fault("POST", kind, fault, times))
     with pytest.raises(RemoteError):
         jobs.submit(cluster, render(spec()))
     assert paths(api) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_submit_whose_answer_is_lost_is_done_once(cluster, api, kind):
+    """The second request finds what the first has made; it is neither refused nor made twice."""
+    api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
+    api.state.faults.append(Fault("POST", kind, lambda handler: handler.do_and_reset()))
+    assert jobs.submit(cluster, render(spec())).outcome == "created"
+    assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1", "persistentvolumeclaims/t1-data", "pytorchjobs/t1"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_interrupted_submit_leaves_nothing_behind(cluster, api, kind):
+    """Ctrl-C comes while the answer is awaited, and the object is made."""
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
+    api.state.faults.append(Fault("POST", kind, lambda handler: handler.do_and_reset()))
+    with pytest.raises(KeyboardInterrupt):
+        jobs.submit(dataclasses.replace(cluster, sleep=interrupt), render(spec()))
+    assert paths(api) == []
+
+
+def test_what_could_not_be_taken_back_is_named(cluster, api):
+    """The user must know what is left, and how it goes."""
+    api.state.faults.append(Fault("POST", "pytorchjobs", lambda handler: handler.answer({}, 201), query="dryRun=All"))
+    api.state.fail("POST", "pytorchjobs", 422, "admission webhook denied the request")
+    api.state.forbidden.add(("delete", "persistentvolumes"))
+    with pytest.raises(InvalidError, match="admission webhook denied") as caught:
+        jobs.submit(cluster, render(spec()))
+    assert "left behind: persistentvolume/team-a.t1; launcher delete t1" in str(caught.value)
+
+
+def test_job_of_another_hand_that_came_between_is_not_touched(cluster, api):
+    """Only what this submit has made may be taken back."""
+    there = {"metadata": {"name": "t1"}, "spec": {}}
+
+    def too_late(handler):
+        api.state.put(f"{JOB_PATH}/t1", there)
+        handler.serve()
+
+    api.state.faults.append(Fault("POST", "pytorchjobs", lambda handler: handler.answer({}, 201), query="dryRun=All"))
+    api.state.faults.append(Fault("POST", "pytorchjobs", too_late))
+    with pytest.raises(ConflictError, match="already exists"):
+        jobs.submit(cluster, render(spec()))
+    assert paths(api) == ["pytorchjobs/t1"]
 
 
 def test_what_the_server_refuses_in_a_dry_run_is_never_begun(cluster, api):
@@ -80,22 +137,55 @@ def test_same_job_again_is_unchanged_whatever_the_server_filled_in(cluster, api)
     assert jobs.submit(cluster, render(spec())).outcome == "unchanged"
 
 
-def test_another_job_of_the_name_is_refused_with_the_difference(cluster):
+def test_same_objects_by_other_settings_are_unchanged(cluster, api):
+    """A default that is given is the same job."""
+    jobs.submit(cluster, render(spec(workers=2)))
+    there = api.state.objects[f"{JOB_PATH}/t1"]
+    there["spec"]["runPolicy"]["suspend"] = False
+    assert jobs.submit(cluster, render(spec(workers=2, workers_per_node=2))).outcome == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        pytest.param({}, {"image": "other"}, ["-            - image: i", "+            - image: other"], id="changed"),
+        pytest.param({}, {"policy": PolicyOptions(queue="q")}, ["+  kueue.x-k8s.io/queue-name: q"], id="label-added"),
+        pytest.param(
+            {"policy": PolicyOptions(priority_class="high")}, {}, ["-          priorityClassName: high"], id="removed"
+        ),
+        pytest.param(
+            {"pod": PodOptions(label=("team=a", "x=y"))},
+            {"pod": PodOptions(label=("x=y",))},
+            ["-  team: a"],
+            id="label",
+        ),
+    ],
+)
+def test_another_job_of_the_name_is_refused_with_the_difference(cluster, before, after, lines):
     """Two jobs under one name would write one run."""
+    jobs.submit(cluster, render(spec(**before)))
+    with pytest.raises(InputError, match="with another spec") as caught:
+        jobs.submit(cluster, render(spec(**after)))
+    told = {line.strip().replace(" ", "") for line in str(caught.value).splitlines()}
+    assert {line.replace(" ", "") for line in lines} <= told
+
+
+def test_job_that_is_being_deleted_is_not_called_unchanged(cluster, api):
+    """It is as good as gone."""
     jobs.submit(cluster, render(spec()))
-    with pytest.raises(InputError) as caught:
-        jobs.submit(cluster, render(spec(image="other")))
-    assert "-" in str(caught.value)
-    assert "image: other" in str(caught.value)
-    assert "image: i" in str(caught.value)
+    api.state.objects[f"{JOB_PATH}/t1"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(InputError, match="is being deleted"):
+        jobs.submit(cluster, render(spec()))
 
 
 def test_job_that_is_over_makes_no_room_by_itself(cluster, api):
     """Its log and state are still wanted by somebody, perhaps."""
     jobs.submit(cluster, render(spec()))
     set_state(api, "t1", "Failed")
-    with pytest.raises(InputError, match="has failed"):
+    with pytest.raises(InputError, match="has failed") as caught:
         jobs.submit(cluster, render(spec()))
+    assert "launcher clone t1" in str(caught.value)
+    assert "launcher delete t1" in str(caught.value)
 
 
 def test_user_who_may_not_make_volumes_is_told_the_other_ways(cluster, api):
@@ -121,16 +211,35 @@ def test_claim_of_an_administrator_is_found_by_what_it_holds(cluster, api):
 def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
     """They are cluster-wide and nothing else removes them."""
     own = {"app.kubernetes.io/managed-by": "chexnet-launcher"}
-    for name, labels, phase, namespace in [
-        ("left", own, "Released", "team-a"),
-        ("in-use", own, "Bound", "team-a"),
-        ("elsewhere", own, "Released", "team-b"),
-        ("foreign", {}, "Released", "team-a"),
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for name, labels, phase, namespace, born in [
+        ("left", own, "Released", "team-a", now),
+        ("never-claimed", own, "Available", "team-a", "2026-01-01T00:00:00Z"),
+        ("about-to-be-claimed", own, "Available", "team-a", now),
+        ("in-use", own, "Bound", "team-a", now),
+        ("elsewhere", own, "Released", "team-b", now),
+        ("foreign", {}, "Released", "team-a", now),
     ]:
-        volume = {"metadata": {"name": name, "labels": labels}, "spec": {"claimRef": {"namespace": namespace}}}
-        api.state.put(f"/api/v1/persistentvolumes/{name}", volume | {"status": {"phase": phase}})
-    assert jobs.sweep(cluster) == ["left"]
-    assert [each["metadata"]["name"] for each in cluster.list(VOLUMES)] == ["in-use", "elsewhere", "foreign"]
+        metadata = {"name": name, "labels": labels, "creationTimestamp": born}
+        volume = {"metadata": metadata, "spec": {"claimRef": {"namespace": namespace}}, "status": {"phase": phase}}
+        api.state.put(f"/api/v1/persistentvolumes/{name}", volume)
+    assert jobs.sweep(cluster) == ["left", "never-claimed"]
+    kept = ["about-to-be-claimed", "in-use", "elsewhere", "foreign"]
+    assert [each["metadata"]["name"] for each in cluster.list(VOLUMES)] == kept
+
+
+@pytest.mark.parametrize("verb", ["list", "delete"])
+def test_sweep_by_a_user_without_rights_does_nothing(cluster, api, verb):
+    """Most users may not touch volumes; their submit goes on."""
+    volume = {
+        "metadata": {"name": "left", "labels": {"app.kubernetes.io/managed-by": "chexnet-launcher"}},
+        "spec": {"claimRef": {"namespace": "team-a"}},
+        "status": {"phase": "Released"},
+    }
+    api.state.put("/api/v1/persistentvolumes/left", volume)
+    api.state.forbidden.add((verb, "persistentvolumes"))
+    assert jobs.sweep(cluster) == []
+    assert paths(api) == ["/api/v1/persistentvolumes/left"]
 
 
 def test_wait_returns_when_the_job_has_succeeded_though_the_watch_is_silent(cluster, api):
@@ -146,16 +255,61 @@ def test_wait_returns_when_the_job_has_succeeded_though_the_watch_is_silent(clus
     assert jobs.wait(cluster, "t1") == "Succeeded"
 
 
-@pytest.mark.parametrize("fault", ["reset", "gone"])
+def half_an_event(handler):
+    handler.begin_stream()
+    handler.chunk(b'{"type": "MODIFIED", "obj')
+    handler.chunk(b"")
+
+
+def too_old(handler):
+    handler.begin_stream()
+    handler.chunk(b'{"type": "ERROR", "object": {"code": 410, "message": "too old resource version", "details": {}}}\n')
+    handler.chunk(b"")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda handler: handler.reset(), id="reset"),
+        pytest.param(lambda handler: handler.refuse(410, "too old resource version"), id="gone"),
+        pytest.param(too_old, id="gone-in-the-stream"),
+        pytest.param(half_an_event, id="cut-in-an-event"),
+        pytest.param(lambda handler: handler.refuse(500, "etcd is ill"), id="failed"),
+        pytest.param(lambda handler: handler.refuse(403, "u cannot watch"), id="forbidden"),
+    ],
+)
 def test_wait_goes_on_after_a_broken_watch(cluster, api, fault):
+    """Only the job itself says that it is over."""
     jobs.submit(cluster, render(spec()))
 
     def broken(handler):
         set_state(api, "t1", "Succeeded")
-        handler.reset() if fault == "reset" else handler.refuse(410, "too old resource version")
+        fault(handler)
 
     api.state.faults.append(Fault("GET", "pytorchjobs", broken, query="watch=true"))
     assert jobs.wait(cluster, "t1") == "Succeeded"
+
+
+def test_wait_outlasts_a_server_that_is_away_for_minutes(cluster, api):
+    """An upgrade of the control plane does not stop a training."""
+    jobs.submit(cluster, render(spec()))
+    api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), query="watch=true"))
+    api.state.faults.append(Fault("GET", "/t1", lambda handler: handler.serve()))
+    api.state.faults.append(Fault("GET", "/t1", lambda handler: handler.refuse(503, "away"), 20 * ATTEMPTS))
+    times = itertools.count(step=10.0)
+    api.state.faults.append(Fault("GET", "/t1", lambda handler: (set_state(api, "t1", "Succeeded"), handler.serve())))
+    assert jobs.wait(cluster, "t1", clock=lambda: next(times)) == "Succeeded"
+
+
+def test_wait_gives_up_on_a_server_that_stays_away(cluster, api):
+    """Whoever waits in a script wants to know."""
+    jobs.submit(cluster, render(spec()))
+    api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), query="watch=true"))
+    api.state.faults.append(Fault("GET", "pytorchjobs/t1", lambda handler: handler.serve()))
+    api.state.faults.append(Fault("GET", "pytorchjobs/t1", lambda handler: handler.refuse(503, "away"), 10_000))
+    times = itertools.count(step=50.0)
+    with pytest.raises(ServerError, match="away"):
+        jobs.wait(cluster, "t1", clock=lambda: next(times))
 
 
 def test_wait_ends_early_when_the_job_fails(cluster, api):
@@ -186,7 +340,24 @@ def test_wait_for_a_job_that_is_deleted_meanwhile_says_so(cluster, api):
         handler.chunk(b"")
 
     api.state.faults.append(Fault("GET", "pytorchjobs", deleted, query="watch=true"))
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="was deleted meanwhile"):
+        jobs.wait(cluster, "t1")
+
+
+def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cluster, api):
+    """That it succeeds says nothing about ours."""
+    jobs.submit(cluster, render(spec()))
+
+    def replaced(handler):
+        body = api.state.objects[f"{JOB_PATH}/t1"]
+        api.state.remove(f"{JOB_PATH}/t1")
+        api.state.put(f"{JOB_PATH}/t1", body | {"metadata": {"name": "t1", "uid": "another"}}, "ADDED")
+        set_state(api, "t1", "Succeeded")
+        handler.begin_stream()
+        handler.chunk(b"")
+
+    api.state.faults.append(Fault("GET", "pytorchjobs", replaced, query="watch=true"))
+    with pytest.raises(NotFoundError, match="another has its name"):
         jobs.wait(cluster, "t1")
 
 
