@@ -300,7 +300,7 @@ class Cluster(Login):
             try:
                 answer = self._once(request)
             except UnreachableError as problem:
-                if attempt == ATTEMPTS or _is_timeout(problem):
+                if attempt == ATTEMPTS or not _may_pass(problem):
                     raise
             else:
                 if answer.status < 300 or (request.method == "DELETE" and answer.status == 404 and attempt > 1):
@@ -387,12 +387,13 @@ def open_cluster(target: Target) -> Cluster:
     return Cluster(found.namespace, found.server, found.context, found.http, found.authorization)
 
 
-def _is_timeout(problem: UnreachableError) -> bool:
-    """Whether the time limit has passed: who was silent for that long is not asked again."""
+def _may_pass(problem: UnreachableError) -> bool:
+    """Whether another try may do better: not with who was silent for the whole time limit, nor with TLS that does not fit."""
     from urllib3 import exceptions  # noqa: PLC0415 - loaded by now
 
     cause = problem.__cause__
-    return isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
+    is_timeout = isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
+    return not is_timeout and not isinstance(cause, exceptions.SSLError)
 
 
 def _refusal(request: Request, status: int, body: bytes) -> RemoteError:

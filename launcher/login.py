@@ -113,11 +113,10 @@ def _login(configuration: Any, namespace: str, context: str) -> Login:  # noqa: 
 
     def authorization() -> str | None:
         with _overhearing() as said:
-            # The client renews tokens in this call, and calls the key by either name.
-            header: str | None = configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            settings = configuration.auth_settings().get("BearerToken")  # here the client renews what has expired
         if said:
             raise _no_credentials(said, context)
-        return header
+        return str(settings["value"]) if settings else None
 
     http = RESTClientObject(configuration).pool_manager
     return Login(namespace, configuration.host.rstrip("/"), context, http, authorization)
@@ -125,7 +124,7 @@ def _login(configuration: Any, namespace: str, context: str) -> Login:  # noqa: 
 
 def _no_credentials(said: list[str], context: str) -> RemoteError:
     # On a terminal the plugin has written to it itself, and the client stumbles over that it has nothing to quote.
-    reason = next((text for text in said if text.startswith("exec:")), "its credential plugin failed")
+    reason = next((text for text in said if not text.startswith("'NoneType'")), "its credential plugin failed")
     return RemoteError(
         f"cannot log in with the context `{on_one_line(context)}`: {on_one_line(reason)[:SHOWN]}",
         hint=f"log in again; does `kubectl --context {context} get pods` work?",

@@ -129,7 +129,7 @@ def _placement(spec: JobSpec) -> Object:
     pod = spec.pod
     fields: Object = {
         "serviceAccountName": pod.service_account,
-        "imagePullSecrets": [{"name": name} for name in pod.image_pull_secret],
+        "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pod.image_pull_secret)],
         "nodeSelector": dict(pair(entry) for entry in pod.node_selector),
         "tolerations": [_toleration(entry) for entry in pod.toleration],
         "priorityClassName": spec.policy.priority_class,

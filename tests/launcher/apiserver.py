@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import ssl
 import threading
 import time
 from collections import deque
@@ -58,6 +59,9 @@ class State:
 
     objects: dict[str, dict] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    """As whom each request was made."""
+
     faults: deque[Fault] = field(default_factory=deque)
     forbidden: set[tuple[str, str]] = field(default_factory=set)
     """Verb and plural."""
@@ -99,6 +103,7 @@ class State:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for an acknowledgement
     state: State
 
     def log_message(self, *_: object) -> None:
@@ -123,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         self.body = json.loads(self.rfile.read(length)) if length else None
         with self.state.lock:
             self.state.requests.append((self.command, url.path, query))
+            self.state.authorizations.append(self.headers.get("Authorization"))
             fault = next(
                 (
                     f
@@ -301,10 +307,13 @@ def _has_fields(body: dict, selector: str) -> bool:
 class ApiServer:
     """The double, serving from a thread until it is stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.state = State()
         handler = type("BoundHandler", (Handler,), {"state": self.state})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_: None  # a client that goes away in mid-stream is part of the test
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -313,17 +322,18 @@ class ApiServer:
     @property
     def url(self) -> str:
         host, port = self._server.server_address[:2]
-        return f"http://{host}:{port}"
+        return f"{self._scheme}://{host}:{port}"
 
-    def kubeconfig(self, path: Path, token: str = "token-of-the-test") -> Path:
+    def kubeconfig(self, path: Path, user: dict | None = None, **server: object) -> Path:
         """Write a kubeconfig that names it."""
+        user = {"token": "token-of-the-test"} if user is None else user
         context = {"cluster": "c", "user": "u", "namespace": "team-a"}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "here",
-            "clusters": [{"name": "c", "cluster": {"server": self.url}}],
-            "users": [{"name": "u", "user": {"token": token}}],
+            "clusters": [{"name": "c", "cluster": {"server": self.url} | server}],
+            "users": [{"name": "u", "user": user}],
             "contexts": [{"name": "here", "context": context}, {"name": "other", "context": context}],
         }
         path.write_text(json.dumps(document), encoding="utf-8")

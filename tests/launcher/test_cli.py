@@ -63,7 +63,18 @@ def test_the_main_line_renders_one_pod_with_eight_cards(launcher):
     assert launcher(f"render -o name {ISSUE}") == (0, "pytorchjob.kubeflow.org/t1\n", "")
 
 
-@pytest.mark.parametrize("line", ["--help", "--version", "render --help", f"render {ISSUE}"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--help",
+        "--version",
+        "completion bash",
+        "config",
+        "render --help",
+        f"render {ISSUE}",
+        f"submit --dry-run client {ISSUE}",
+    ],
+)
 def test_printing_loads_no_heavy_package(line):
     """A laptop has none of them, and a prompt should answer at once."""
     code = (
@@ -225,7 +236,9 @@ def test_an_empty_place_is_not_the_current_directory(tmp_path, monkeypatch, caps
 def test_examples_are_given_for_exactly_the_required_flags(launcher):
     """A required flag without an example would be missed by the list of what is missing."""
     _, out, _ = launcher("render --help")
-    assert {flag.replace("-", "_") for flag in re.findall(r"\* +--([-a-z]+)", out)} == set(EXAMPLES) - {"data"}  # a claim may take its place
+    assert {flag.replace("-", "_") for flag in re.findall(r"\* +--([-a-z]+)", out)} == set(EXAMPLES) - {
+        "data"
+    }  # a claim may take its place
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_same_objects_by_other_settings_are_unchanged(cluster, api):
 @pytest.mark.parametrize(
     ("before", "after", "lines"),
     [
-        pytest.param({}, {"image": "other"}, ["-            - image: i", "+            - image: other"], id="changed"),
+        pytest.param({}, {"image": "other"}, ["- image: i", "+ image: other"], id="changed"),
         pytest.param({}, {"policy": PolicyOptions(queue="q")}, ["+  kueue.x-k8s.io/queue-name: q"], id="label-added"),
         pytest.param(
             {"policy": PolicyOptions(priority_class="high")}, {}, ["-          priorityClassName: high"], id="removed"

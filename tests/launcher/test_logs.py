@@ -168,7 +168,7 @@ class Handler(BaseHTTPRequestHandler):
         body = b"".join(
             [raw(*entry) for entry in entries if stamp(entry[0]) >= since[:-1]][-int(query.get("tailLines", 0)) :]
         )
-        end, how, then, late = len(body), None, None, b""
+        end, how, then, late = len(body), None, None, None
         if query.get("follow") == "true" and pod.streams:
             end, how, then = pod.streams.pop(0)
         if pod.cut:
@@ -180,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
             self._chunk(body[:end])
         if then:
             late = then()
-        if isinstance(late, bytes):
+        if late:
             self._chunk(late)
         if how == RESET:
             self.close_connection = True

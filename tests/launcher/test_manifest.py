@@ -87,7 +87,7 @@ def test_the_schema_check_sees_an_element_that_is_there_twice(crd):
     """The API server refuses it, a plain reading of the schema does not."""
     job = render(JOBS["cpu"])[-1]
     pod_of(job)[1]["containers"][0]["env"] *= 2
-    with pytest.raises(jsonschema.ValidationError, match="HOME.* is in the list twice"):
+    with pytest.raises(jsonschema.ValidationError, match=r"is in the list twice"):
         crd.validate(job)
 
 

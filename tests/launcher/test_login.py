@@ -1,0 +1,230 @@
+"""Finding the API server and proving who one is: kubeconfig, credential plugins, TLS; no message holds a secret."""
+
+import base64
+import dataclasses
+import datetime as dt
+import ipaddress
+import json
+import ssl
+import sys
+
+import pytest
+from apiserver import ApiServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from launcher.cluster import UnreachableError, open_cluster
+from launcher.resources import JOBS
+from launcher.target import Target
+from trainer.errors import InputError, RemoteError
+
+SECRET = "5ecret-0f-the-test"
+
+
+def plugin(tmp_path, code):
+    """A user whose token comes from a program."""
+    path = tmp_path / "plugin.py"
+    path.write_text(code, encoding="utf-8")
+    api_version = "client.authentication.k8s.io/v1"
+    return {"exec": {"apiVersion": api_version, "command": sys.executable, "args": [str(path)], "env": None}}
+
+
+def giving(tmp_path, expires="2126-01-01T00:00:00Z"):
+    """A program that gives another token each time."""
+    return plugin(
+        tmp_path,
+        f"""
+import json, pathlib
+count = pathlib.Path(__file__).with_suffix(".count")
+number = len(count.read_text()) if count.exists() else 0
+count.write_text("x" * (number + 1))
+status = {{"token": f"token-{{number}}", "expirationTimestamp": "{expires}"}}
+print(json.dumps({{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}}))
+""",
+    )
+
+
+def opened(path, **target):
+    return dataclasses.replace(open_cluster(Target(kubeconfig=str(path), **target)), sleep=lambda seconds: None)
+
+
+def test_token_of_a_credential_plugin_is_sent_and_kept_while_it_is_good(api, tmp_path):
+    """Plugins are slow: one call a command."""
+    cluster = opened(api.kubeconfig(tmp_path / "k", giving(tmp_path)))
+    cluster.list(JOBS)
+    cluster.list(JOBS)
+    assert api.state.authorizations == ["Bearer token-0", "Bearer token-0"]
+
+
+def test_token_that_has_expired_is_renewed(api, tmp_path):
+    """A training lasts longer than a token."""
+    cluster = opened(api.kubeconfig(tmp_path / "k", giving(tmp_path, expires="2020-01-01T00:00:00Z")))
+    cluster.list(JOBS)
+    cluster.list(JOBS)
+    assert len(set(api.state.authorizations)) == 2
+
+
+@pytest.mark.parametrize(
+    ("user", "header"),
+    [
+        pytest.param({"token": "t"}, "Bearer t", id="token"),
+        pytest.param({"username": "u", "password": "p"}, f"Basic {base64.b64encode(b'u:p').decode()}", id="password"),
+        pytest.param({}, None, id="nobody"),
+    ],
+)
+def test_user_of_the_kubeconfig_is_who_asks(api, tmp_path, user, header):
+    opened(api.kubeconfig(tmp_path / "k", user)).list(JOBS)
+    assert api.state.authorizations == [header]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param("import sys; sys.exit('the session has expired')", "the session has expired", id="fails"),
+        pytest.param("print('hello')", "failed to decode process output", id="no-json"),
+        pytest.param("print('{}')", "malformed response", id="no-credentials"),
+    ],
+)
+def test_credential_plugin_that_fails_is_quoted(api, tmp_path, capfd, code, said):
+    """The client only logs it, and then asks as nobody."""
+    path = api.kubeconfig(tmp_path / "k", plugin(tmp_path, code))
+    with pytest.raises(RemoteError, match="cannot log in with the context `here`") as caught:
+        opened(path)
+    assert said in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_credential_plugin_that_is_not_installed_is_named(api, tmp_path):
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin", "env": None}}
+    with pytest.raises(RemoteError, match="no-such-plugin"):
+        opened(api.kubeconfig(tmp_path / "k", user))
+
+
+def test_credential_plugin_that_fails_later_is_quoted_too(api, tmp_path, capfd):
+    """Else the server's `Unauthorized` were all that one sees."""
+    user = giving(tmp_path, expires="2020-01-01T00:00:00Z")
+    cluster = opened(api.kubeconfig(tmp_path / "k", user))
+    (tmp_path / "plugin.py").write_text("import sys; sys.exit('the session has expired')", encoding="utf-8")
+    with pytest.raises(RemoteError, match="the session has expired"):
+        cluster.list(JOBS)
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(f"users: [{{token: {SECRET}", "it is not YAML", id="no-yaml"),
+        pytest.param(SECRET, "it is no mapping", id="text"),
+        pytest.param(b"\xff\xfe", "it is not YAML", id="binary"),
+        pytest.param(f"contexts: []\nusers: [{{name: u, user: {{token: {SECRET}}}}}]", "no current context", id="none"),
+    ],
+)
+def test_kubeconfig_that_cannot_be_used_is_bad_input_and_not_quoted(tmp_path, text, message):
+    """There are keys in it."""
+    path = tmp_path / "k"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=message) as caught:
+        opened(path)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(
+            lambda found: found["users"][0].update(user={"exec": {"env": [{"name": "X", "value": SECRET}]}}),
+            id="plugin-without-command",
+        ),
+        pytest.param(lambda found: found["clusters"][0].pop("cluster"), id="cluster-without-server"),
+        pytest.param(lambda found: found["clusters"].clear(), id="no-cluster"),
+        pytest.param(lambda found: found["contexts"][0].pop("context"), id="context-without-anything"),
+        pytest.param(
+            lambda found: found["clusters"][0]["cluster"].update(
+                {"server": "https://127.0.0.1:1", "certificate-authority-data": SECRET}
+            ),
+            id="no-base64",
+        ),
+        pytest.param(
+            lambda found: found["clusters"][0]["cluster"].update(
+                {"server": "https://127.0.0.1:1", "certificate-authority": "/absent"}
+            ),
+            id="absent-file",
+        ),
+    ],
+)
+def test_wrong_entry_of_the_kubeconfig_is_a_known_error_and_not_quoted(api, tmp_path, change):
+    """The client's own message shows the whole entry."""
+    path = api.kubeconfig(tmp_path / "k", {"password": SECRET, "username": "u"})
+    found = json.loads(path.read_text(encoding="utf-8"))
+    change(found)
+    path.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises((InputError, RemoteError)) as caught:
+        opened(path).list(JOBS)
+    assert SECRET not in str(caught.value)
+
+
+def test_context_can_be_named_where_none_is_current(api, tmp_path):
+    path = api.kubeconfig(tmp_path / "k")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(found | {"current-context": ""}), encoding="utf-8")
+    assert opened(path, context="other").context == "other"
+    with pytest.raises(InputError, match="no current context") as caught:
+        opened(path)
+    assert "--context NAME, of here, other" in str(caught.value)
+
+
+def test_file_that_is_named_and_absent_is_never_replaced_by_another(tmp_path, monkeypatch):
+    """A job must not go to another cluster because of a typo."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match=r"there is no kubeconfig at `.*/absent`"):
+        open_cluster(Target())
+
+
+@pytest.fixture
+def tls_api(tmp_path):
+    """The double, with a certificate that nobody has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "double")])
+    now = dt.datetime.now(dt.timezone.utc)
+    day = dt.timedelta(days=1)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (tmp_path / "key").write_bytes(key.private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    server = ApiServer(context)
+    yield server
+    server.stop()
+
+
+def test_certificate_of_a_stranger_is_refused_with_the_reason(tls_api, tmp_path):
+    with pytest.raises(UnreachableError, match="certificate verify failed"):
+        opened(tls_api.kubeconfig(tmp_path / "k")).list(JOBS)
+
+
+def test_certificate_that_the_kubeconfig_knows_is_accepted(tls_api, tmp_path):
+    ours = {"certificate-authority-data": base64.b64encode((tmp_path / "crt").read_bytes()).decode()}
+    assert opened(tls_api.kubeconfig(tmp_path / "k", **ours)).list(JOBS) == []
+
+
+def test_cluster_that_is_not_verified_gives_no_warnings(tls_api, tmp_path, capfd, recwarn):
+    """The kubeconfig says so; a warning for each request hides what matters."""
+    assert opened(tls_api.kubeconfig(tmp_path / "k", **{"insecure-skip-tls-verify": True})).list(JOBS) == []
+    assert "".join(capfd.readouterr()) == ""
+    assert not recwarn.list
+
+
+def test_certificate_authority_that_is_none_is_a_known_error(tls_api, tmp_path):
+    rubbish = {"certificate-authority-data": base64.b64encode(b"rubbish").decode()}
+    with pytest.raises((UnreachableError, InputError)):
+        opened(tls_api.kubeconfig(tmp_path / "k", **rubbish)).list(JOBS)
