@@ -47,13 +47,12 @@ e2e-full: .venv/ready  ## the same, longer: 20 runs whose logs must stay, a thou
 
 IMAGE_TOOL ?= $(or $(shell command -v docker),buildah)
 IMAGE_ARGS ?=
+IMAGE_LABELS = --build-arg REVISION=$(shell git rev-parse HEAD) --build-arg VERSION=$(shell sed -n 's/__version__ = "\(.*\)"/\1/p' trainer/__init__.py)
 
 .PHONY: images
 images:  ## build both images with docker or buildah; IMAGE_ARGS='--build-arg NAME=VALUE'
-	$(IMAGE_TOOL) build $(if $(findstring buildah,$(IMAGE_TOOL)),--format docker) --build-arg REVISION=$(shell git rev-parse HEAD) \
-		$(IMAGE_ARGS) -f Dockerfile.cuda -t chexnet-cuda:dev .
-	$(IMAGE_TOOL) build $(if $(findstring buildah,$(IMAGE_TOOL)),--format docker) --build-arg REVISION=$(shell git rev-parse HEAD) \
-		$(IMAGE_ARGS) -f Dockerfile.hpu -t chexnet-hpu:dev .
+	$(IMAGE_TOOL) build $(IMAGE_LABELS) $(IMAGE_ARGS) -f Dockerfile.cuda -t chexnet-cuda:dev .
+	$(IMAGE_TOOL) build $(IMAGE_LABELS) $(IMAGE_ARGS) -f Dockerfile.hpu -t chexnet-hpu:dev .
 
 .PHONY: lint
 lint: .venv/ready  ## check style, formatting and the direction of imports
@@ -71,8 +70,8 @@ types: .venv/ready  ## check types
 check: lint types test  ## what CI runs
 
 .PHONY: golden
-golden: .venv/ready  ## rewrite golden manifests and docs/reference.md; review them as a diff
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py tests/test_docs.py
+golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/reference.md; review them as a diff
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py tests/test_docs.py tests/test_k8s.py
 
 .PHONY: constraints
 constraints:  ## renew the pins of constraints.txt within the bounds of pyproject.toml

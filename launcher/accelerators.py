@@ -126,3 +126,8 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
         ),
     }
 )
+
+
+def hardware(name: AcceleratorName, generation: Generation) -> Accelerator:
+    """The row of an accelerator; the generation is Gaudi's."""
+    return GAUDI[generation] if name == "gaudi" else ACCELERATORS[name]

@@ -25,10 +25,12 @@ from launcher.resources import (
     CLAIMS,
     DEPLOYMENTS,
     EVENTS,
+    INDEX_LABEL,
     JOB_LABEL,
     JOBS,
     NODES,
     PODS,
+    ROLE_LABEL,
     SERVICES,
     VOLUMES,
     WORKLOADS,
@@ -320,7 +322,7 @@ def observe(cluster: Cluster, name: str) -> Snapshot:
             denied.add(resource.plural)
             return []
 
-    pods = tuple(sorted(read(PODS, labels=f"{JOB_LABEL}={name}"), key=lambda pod: pod["metadata"]["name"]))
+    pods = tuple(sorted(read(PODS, labels=f"{JOB_LABEL}={name}"), key=_place))
     unscheduled = any(not pod["spec"].get("nodeName") for pod in pods) and not is_over(job)
     unseen = not job.get("status", {}).get("conditions") and _age_s(job) > UNSEEN_S
     queued = "kueue.x-k8s.io/queue-name" in (job["metadata"].get("labels") or {})
@@ -339,6 +341,11 @@ def observe(cluster: Cluster, name: str) -> Snapshot:
         tails=_tails(cluster, pods),
         denied=frozenset(denied),
     )
+
+
+def _place(pod: Object) -> tuple[str, int]:
+    labels = pod["metadata"]["labels"]
+    return labels.get(ROLE_LABEL, ""), int(labels.get(INDEX_LABEL, 0))
 
 
 def _age_s(thing: Object) -> float:

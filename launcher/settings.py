@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, cast, get_args
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
-from launcher.accelerators import ACCELERATORS, GAUDI
+from launcher.accelerators import AcceleratorName, Generation, hardware
 from launcher.keys import DEFAULTS, IS_LIST
 from launcher.kubeconfig import namespace_of
 from trainer.config import flag_of
@@ -248,5 +248,7 @@ def _image_hint(flags: Mapping[str, Argument]) -> str:
     """How to come by an image for the accelerator, where one is known."""
     chosen = {key: flags[key].tokens[-1].value for key in ("accelerator", "gaudi_generation") if flags[key].tokens}
     name, generation = chosen.get("accelerator"), chosen.get("gaudi_generation", "2")
-    row = GAUDI.get(generation) if name == "gaudi" else ACCELERATORS.get(name)  # type: ignore[call-overload]  # any text is asked for
-    return f"; for an image {row.image}" if row else ""
+    if name not in get_args(AcceleratorName) or generation not in get_args(Generation):
+        return ""
+    row = hardware(cast("AcceleratorName", name), cast("Generation", generation))
+    return f"; for an image {row.image}"

@@ -8,9 +8,13 @@ from typing import Any, Final, Literal
 from launcher.diagnose import Diagnosis, reason
 from launcher.jobs import event_time
 from launcher.resources import JOB_LABEL, Object
+from launcher.scheduling import accelerator, requests
 from launcher.snapshot import Snapshot, short_name, state, wanted_pods
+from trainer.errors import on_one_line
 
 Form = Literal["table", "wide", "json", "yaml", "name"]
+Record = Mapping[str, Any]
+Row = Mapping[str, str]
 
 SCHEMA: Final = 1
 """Version of the documents; it changes when a key changes its meaning or goes."""
@@ -25,53 +29,90 @@ def job_list(jobs: Sequence[Object], pods: Iterable[Object], form: Form, *, ever
         key = (pod["metadata"]["namespace"], pod["metadata"]["labels"][JOB_LABEL])
         by_job.setdefault(key, []).append(pod)
     newest_first = sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
-    rows = [
-        _job_row(job, by_job.get((job["metadata"]["namespace"], job["metadata"]["name"]), []), now)
+    records = [
+        _job_record(job, by_job.get((job["metadata"]["namespace"], job["metadata"]["name"]), ()))
         for job in newest_first
     ]
     if form == "name":
-        return "".join(f"pytorchjob.kubeflow.org/{row['name']}\n" for row in rows)
+        return "".join(_name(job) for job in newest_first)
     if form in {"json", "yaml"}:
-        return document({"jobs": rows}, form)
-    hidden = ({"namespace"} if not everywhere else set()) | ({"image", "created"} if form != "wide" else set())
-    return table([{key: value for key, value in row.items() if key not in hidden} for row in rows], empty="no jobs")
+        return document({"jobs": records}, form)
+    rows = [_job_row(record, now, everywhere=everywhere, wide=form == "wide") for record in records]
+    return table(rows, empty="no jobs")
 
 
-def _job_row(job: Object, pods: Sequence[Object], now: datetime) -> dict[str, str]:
-    running = sum(pod.get("status", {}).get("phase") == "Running" for pod in pods)
-    template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
-    container = template["spec"]["containers"][0]
-    limits = container.get("resources", {}).get("limits") or {}
-    devices = next((f"{amount} {name}" for name, amount in limits.items() if "/" in name and "efa" not in name), "")
+def _name(job: Object) -> str:
+    return f"pytorchjob.kubeflow.org/{job['metadata']['name']}\n"
+
+
+def _job_record(job: Object, pods: Sequence[Object]) -> Record:
+    metadata = job["metadata"]
     return {
-        "namespace": job["metadata"]["namespace"],
-        "name": job["metadata"]["name"],
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
         "state": state(job),
-        "pods": f"{running}/{wanted_pods(job)}",
-        "each": devices,
-        "age": age(job["metadata"]["creationTimestamp"], now),
-        "image": str(container.get("image", "")),
-        "created": job["metadata"]["creationTimestamp"],
+        "pods": wanted_pods(job),
+        "running": sum(pod.get("status", {}).get("phase") == "Running" for pod in pods),
+        "restarts": sum(map(_restarts, pods)),
+        "accelerators": _accelerators(job),
+        "queue": (metadata.get("labels") or {}).get("kueue.x-k8s.io/queue-name"),
+        "image": _image(job),
+        "created": metadata["creationTimestamp"],
     }
+
+
+def _restarts(pod: Object) -> int:
+    return sum(each.get("restartCount", 0) for each in pod.get("status", {}).get("containerStatuses") or ())
+
+
+def _accelerators(job: Object) -> dict[str, int]:
+    """How many of each kind all pods together ask for."""
+    found: dict[str, int] = {}
+    for replica in job["spec"]["pytorchReplicaSpecs"].values():
+        wanted = requests(replica["template"]["spec"])
+        name = accelerator(wanted)
+        if name:
+            found[name] = found.get(name, 0) + int(wanted[name]) * replica.get("replicas", 1)
+    return found
+
+
+def _image(job: Object) -> str:
+    """Of the first pod."""
+    template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
+    return str(template["spec"]["containers"][0].get("image", ""))
+
+
+def _job_row(record: Record, now: datetime, *, everywhere: bool, wide: bool) -> Row:
+    row = {"namespace": record["namespace"]} if everywhere else {}
+    row |= {
+        "name": record["name"],
+        "state": record["state"],
+        "running": f"{record['running']}/{record['pods']}",
+        "accelerators": " ".join(f"{amount} {name}" for name, amount in record["accelerators"].items()) or "none",
+        "age": age(record["created"], now),
+    }
+    return row | ({key: str(record[key] or "") for key in ("restarts", "queue", "image")} if wide else {})
 
 
 def job_status(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str, form: Form) -> str:
     """One job: its conditions, pods, last events, progress, and why it does not run."""
-    job = snapshot.job
     if form == "name":
-        return f"pytorchjob.kubeflow.org/{job['metadata']['name']}\n"
+        return _name(snapshot.job)
     if form in {"json", "yaml"}:
-        return document(_status_document(snapshot, diagnosis, progress), form)
-    parts = [_header(snapshot, progress)]
-    if diagnosis:
-        parts.append(f"{diagnosis.sentence}\nnext: {diagnosis.next_step}\n")
-    parts.append(table(_conditions(snapshot), empty="no conditions: the operator has not seen the job"))
-    parts.append(table([_pod_row(pod, snapshot.now, wide=form == "wide") for pod in snapshot.pods], empty="no pods"))
-    events = snapshot.events[-SHOWN_EVENTS:]
-    parts.append(table([_event_row(event, snapshot.now) for event in events], empty="no events"))
-    if snapshot.denied:
-        parts.append(f"not permitted to read: {', '.join(sorted(snapshot.denied))}\n")
-    return "\n".join(parts)
+        return document(_status_record(snapshot, diagnosis, progress), form)
+    now = snapshot.now
+    pods = [_pod_row(record, now, wide=form == "wide") for record in map(_pod_record, snapshot.pods)]
+    events = [_event_row(_event_record(event), now) for event in snapshot.events[-SHOWN_EVENTS:]]
+    conditions = [_condition_row(record, now, wide=form == "wide") for record in _conditions(snapshot)]
+    parts = [
+        _header(snapshot, progress),
+        f"{on_one_line(diagnosis.sentence)}\nnext: {on_one_line(diagnosis.next_step)}\n" if diagnosis else "",
+        table(conditions, empty="no conditions: the operator has not seen the job"),
+        table(pods, empty="no pods"),
+        table(events, empty="no events"),
+        f"not permitted to read: {', '.join(sorted(snapshot.denied))}\n" if snapshot.denied else "",
+    ]
+    return "\n".join(filter(None, parts))
 
 
 def _header(snapshot: Snapshot, progress: str) -> str:
@@ -79,12 +120,12 @@ def _header(snapshot: Snapshot, progress: str) -> str:
     lines = {
         "job": f"{job['metadata']['namespace']}/{job['metadata']['name']}",
         "state": f"{state(job)}, {age(job['metadata']['creationTimestamp'], snapshot.now)} old",
-        "progress": progress,
+        "progress": on_one_line(progress),
     }
     return "".join(f"{name:<9} {value}\n" for name, value in lines.items() if value)
 
 
-def _status_document(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str) -> dict[str, Any]:
+def _status_record(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str) -> Record:
     job = snapshot.job
     return {
         "name": job["metadata"]["name"],
@@ -96,67 +137,100 @@ def _status_document(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: 
         if diagnosis is None
         else {"code": diagnosis.code, "sentence": diagnosis.sentence, "next_step": diagnosis.next_step},
         "conditions": _conditions(snapshot),
-        "pods": [_pod_row(pod, snapshot.now, wide=True) for pod in snapshot.pods],
-        "events": [_event_row(event, snapshot.now) for event in snapshot.events],
+        "pods": [_pod_record(pod) for pod in snapshot.pods],
+        "events": [_event_record(event) for event in snapshot.events],
         "denied": sorted(snapshot.denied),
     }
 
 
-def _conditions(snapshot: Snapshot) -> list[dict[str, str]]:
-    conditions = snapshot.job.get("status", {}).get("conditions") or ()
+def _conditions(snapshot: Snapshot) -> list[Record]:
     return [
         {
             "condition": each["type"],
-            "is": each["status"],
-            "since": age(each.get("lastTransitionTime"), snapshot.now),
+            "is": each["status"] == "True",
+            "since": each.get("lastTransitionTime"),
             "reason": each.get("reason", ""),
+            "message": each.get("message", ""),
         }
-        for each in conditions
+        for each in snapshot.job.get("status", {}).get("conditions") or ()
     ]
 
 
-def _pod_row(pod: Object, now: datetime, *, wide: bool) -> dict[str, str]:
-    statuses = pod.get("status", {}).get("containerStatuses") or ()
+def _condition_row(record: Record, now: datetime, *, wide: bool) -> Row:
     row = {
-        "pod": short_name(pod),
-        "status": reason(pod),
-        "restarts": str(sum(status.get("restartCount", 0) for status in statuses)),
-        "age": age(pod["metadata"].get("creationTimestamp"), now),
-        "node": pod["spec"].get("nodeName") or "",
+        "condition": record["condition"],
+        "is": str(record["is"]),
+        "since": age(record["since"], now),
+        "reason": record["reason"],
     }
-    return row | ({"name": pod["metadata"]["name"], "ip": pod.get("status", {}).get("podIP", "")} if wide else {})
+    return row | ({"message": record["message"]} if wide else {})
+
+
+def _pod_record(pod: Object) -> Record:
+    return {
+        "pod": short_name(pod),
+        "name": pod["metadata"]["name"],
+        "status": reason(pod),
+        "restarts": _restarts(pod),
+        "created": pod["metadata"].get("creationTimestamp"),
+        "node": pod["spec"].get("nodeName"),
+        "ip": pod.get("status", {}).get("podIP"),
+    }
+
+
+def _pod_row(record: Record, now: datetime, *, wide: bool) -> Row:
+    row = {
+        "pod": record["pod"],
+        "status": record["status"],
+        "restarts": str(record["restarts"]),
+        "age": age(record["created"], now),
+        "node": record["node"] or "",
+    }
+    return row | ({"name": record["name"], "ip": record["ip"] or ""} if wide else {})
 
 
 def events(snapshot: Snapshot, form: Form) -> str:
     """What the cluster noted about the job, the oldest first."""
-    rows = [_event_row(event, snapshot.now) for event in snapshot.events]
+    records = [_event_record(event) for event in snapshot.events]
     if form in {"json", "yaml"}:
-        return document({"events": rows}, form)
-    return table(rows, empty="no events")
+        return document({"events": records}, form)
+    if form == "name":
+        return "".join(f"event/{event['metadata']['name']}\n" for event in snapshot.events)
+    return table([_event_row(record, snapshot.now) for record in records], empty="no events")
 
 
-def _event_row(event: Object, now: datetime) -> dict[str, str]:
+def _event_record(event: Object) -> Record:
     about = event.get("involvedObject", {})
     return {
-        "ago": age(event_time(event), now),
-        "type": str(event.get("type", "")),
-        "reason": str(event.get("reason", "")),
+        "last": event_time(event),
+        "count": event.get("count") or 1,
+        "type": event.get("type", ""),
+        "reason": event.get("reason", ""),
         "about": f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-        "message": " ".join(str(event.get("message", "")).split()),
+        "message": event.get("message", ""),
     }
 
 
-def table(rows: Sequence[Mapping[str, str]], *, empty: str) -> str:
-    """Columns as kubectl prints them."""
+def _event_row(record: Record, now: datetime) -> Row:
+    times = f" (x{record['count']})" if record["count"] > 1 else ""
+    return {
+        "ago": age(record["last"], now) + times,
+        **{key: str(record[key]) for key in ("type", "reason", "about")},
+        "message": " ".join(str(record["message"]).split()),
+    }
+
+
+def table(rows: Sequence[Row], *, empty: str) -> str:
+    """Columns as kubectl prints them; whatever is in a cell, a row is one line."""
     if not rows:
         return f"{empty}\n"
-    lines = [{key: key.upper() for key in rows[0]}, *rows]
+    lines = [{key: key.upper() for key in rows[0]}, *({key: on_one_line(row[key]) for key in row} for row in rows)]
     widths = {key: max(len(line[key]) for line in lines) for key in rows[0]}
     return "".join("   ".join(f"{line[key]:<{widths[key]}}" for key in widths).rstrip() + "\n" for line in lines)
 
 
-def document(content: Mapping[str, Any], form: str) -> str:
-    """The same for programs."""
+def document(content: Record, form: str) -> str:
+    """The same for programs: times as the server writes them, numbers as numbers."""
     whole = {"schema": SCHEMA, **content}
     if form == "json":
         return json.dumps(whole, indent=2) + "\n"
@@ -165,17 +239,32 @@ def document(content: Mapping[str, Any], form: str) -> str:
     return yaml.safe_dump(whole, sort_keys=False)
 
 
+MINUTE: Final = 60
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+YEAR: Final = 365 * DAY
+
+
 def age(moment: str | None, now: datetime) -> str:
-    """How long ago, in kubectl's short form: `45s`, `5m`, `3h10m`, `2d`."""
+    """How long ago, as kubectl writes it: `45s`, `3m20s`, `45m`, `3h10m`, `9h`, `2d5h`, `30d`.
+
+    Source: HumanDuration in k8s.io/apimachinery/pkg/util/duration.
+    """
     if not moment:
         return ""
     then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
     seconds = max(0, int((now - then.astimezone(timezone.utc)).total_seconds()))
-    if seconds < 120:
+    if seconds < 2 * MINUTE:
         return f"{seconds}s"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
-    if minutes < 120:
-        return f"{minutes}m"
-    if hours < 24:
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    return f"{days}d"
+    for end, unit, size, part_unit, part in (
+        (10 * MINUTE, "m", MINUTE, "s", 1),
+        (3 * HOUR, "m", MINUTE, "", 0),
+        (8 * HOUR, "h", HOUR, "m", MINUTE),
+        (2 * DAY, "h", HOUR, "", 0),
+        (8 * DAY, "d", DAY, "h", HOUR),
+        (2 * YEAR, "d", DAY, "", 0),
+    ):
+        if seconds < end:
+            rest = seconds % size // part if part else 0
+            return f"{seconds // size}{unit}" + (f"{rest}{part_unit}" if rest else "")
+    return f"{seconds // YEAR}y"

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from launcher.accelerators import ACCELERATORS, GAUDI, Accelerator, AcceleratorName, Efa, Generation
+from launcher.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
 from launcher.options import PodOptions, PolicyOptions, S3Options, without_login
 from trainer.config import TrainConfig, flag_of, from_argv
 from trainer.errors import InputError, on_one_line
@@ -105,7 +105,7 @@ class JobSpec:
     @property
     def hardware(self) -> Accelerator:
         """The accelerator's row in the table."""
-        return GAUDI[self.gaudi_generation] if self.accelerator == "gaudi" else ACCELERATORS[self.accelerator]
+        return hardware(self.accelerator, self.gaudi_generation)
 
     @property
     def adapters(self) -> Efa | None:

@@ -17,6 +17,18 @@ NEWEST: Final = 36
 OPERATOR: Final = (1, 9)
 """Version of the training operator that the manifests were measured on."""
 
+RELEASES: Final = {
+    "v1-855e096": "v1.7.0",
+    "v1-9e52eb7": "v1.8.0",
+    "v1-04f9f13": "v1.8.1",
+    "v1-5170a36": "v1.9.0",
+    "v1-5c0e763": "v1.9.1",
+    "v1-3f15cb8": "v1.9.2",
+    "v1-d6eb98e": "v1.9.3",
+    "v1-93c5489": "v1.9.4",
+}
+"""Releases by their image's tag. Source: kubeflow/trainer, manifests/overlays/standalone, at each release's tag."""
+
 TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
 WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io/v1",
@@ -87,12 +99,14 @@ def operator(deployments: Iterable[Object], volcano_queue: str | None) -> Outcom
             f"`{place}` runs without --gang-scheduler-name=volcano, so --volcano-queue does nothing",
             "leave --volcano-queue out, or ask an administrator",
         )
-    version = _VERSION.match(image.rpartition(":")[2])
+    tag = image.rpartition(":")[2]
+    tag = RELEASES.get(tag, tag)
+    version = _VERSION.match(tag)
     if not version:
         return warn(f"`{place}` is ready; its image `{image}` does not tell a version", "v1.9.4 is known to work")
     if (int(version[1]), int(version[2])) != OPERATOR:
-        return warn(f"`{place}` is ready, {image.rpartition(':')[2]}; v1.9 is known to work", INSTALL)
-    return ok(f"`{place}` is ready, {image.rpartition(':')[2]}")
+        return warn(f"`{place}` is ready, {tag}; v1.9 is known to work", INSTALL)
+    return ok(f"`{place}` is ready, {tag}")
 
 
 def _schedules_gangs(container: Object) -> bool:

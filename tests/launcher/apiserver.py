@@ -30,12 +30,13 @@ from launcher.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
     VOLUMES,
+    Resource,
 )
 
 SERVED = (
     *(JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),
     *(CSI_DRIVERS, CSI_NODES, PRIORITY_CLASSES, WEBHOOKS),
-    NAMESPACES,  # the last: its plural is in the paths of all others
+    NAMESPACES,
 )
 
 
@@ -61,6 +62,9 @@ class State:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     """As whom each request was made."""
+
+    agents: list[str] = field(default_factory=list)
+    """By which program."""
 
     faults: deque[Fault] = field(default_factory=deque)
     forbidden: set[tuple[str, str]] = field(default_factory=set)
@@ -129,6 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.state.lock:
             self.state.requests.append((self.command, url.path, query))
             self.state.authorizations.append(self.headers.get("Authorization"))
+            self.state.agents.append(self.headers.get("User-Agent", ""))
             fault = next(
                 (
                     f
@@ -171,7 +176,7 @@ class Handler(BaseHTTPRequestHandler):
             self._resource(path, query, body)
 
     def _resource(self, path: str, query: dict[str, str], body: dict | None) -> None:
-        resource = next((each for each in SERVED if f"/{each.plural}" in path), None)
+        resource = next((each for each in SERVED if _is_at(each, path)), None)
         if resource is None or resource.group_version not in self.state.served:
             self.refuse(404, "404 page not found", plain=True)
             return
@@ -193,6 +198,8 @@ class Handler(BaseHTTPRequestHandler):
             with self.state.lock:
                 self.state.remove(path)
             self.answer({"kind": "Status", "status": "Success"})
+        elif self.command == "PATCH":
+            self.answer(self.state.put(path, _merged(self.state.objects[path], body)))
         else:
             self.answer(self.state.objects[path])
 
@@ -290,6 +297,24 @@ class Handler(BaseHTTPRequestHandler):
         """Do what is asked, and say that it failed."""
         self.do_silently()
         self.refuse(status, message)
+
+
+def _is_at(resource: Resource, path: str) -> bool:
+    """Whether the path is that of a resource's collection, of an object of it, or of something below one."""
+    place = path.removeprefix("/apis" if resource.group else "/api").removeprefix(f"/{resource.group_version}/")
+    parts = place.split("/")
+    return not place.startswith("/") and resource.plural == (
+        parts[2] if resource.namespaced and len(parts) > 2 else parts[0]
+    )
+
+
+def _merged(body: dict, patch: dict) -> dict:
+    """A JSON merge patch."""
+    merged = {key: value for key, value in body.items() if patch.get(key, ...) is not None}
+    for key, value in patch.items():
+        if value is not None:
+            merged[key] = _merged(merged.get(key) or {}, value) if isinstance(value, dict) else value
+    return merged
 
 
 def _has_fields(body: dict, selector: str) -> bool:

@@ -1,7 +1,7 @@
 """Talking to the API server: what comes back, and what each fault becomes."""
 
 import socket
-import time
+import threading
 
 import pytest
 from apiserver import Fault
@@ -65,6 +65,18 @@ def test_objects_are_created_strictly_listed_in_pages_and_deleted(cluster, api, 
         cluster.get(JOBS, "j0")
 
 
+def test_list_whose_next_page_the_server_has_forgotten_begins_anew_as_one_page(cluster, api, monkeypatch):
+    """Each object must come once."""
+    monkeypatch.setattr(cluster_module, "PAGE", 2)
+    for number in range(5):
+        cluster.create(JOBS, job(f"j{number}"))
+    too_old = "The provided continue parameter is too old"
+    api.state.faults.append(
+        Fault("GET", "pytorchjobs", lambda handler: handler.refuse(410, too_old), query="continue=")
+    )
+    assert [each["metadata"]["name"] for each in cluster.list(JOBS)] == ["j0", "j1", "j2", "j3", "j4"]
+
+
 def test_dry_run_leaves_nothing(cluster):
     cluster.create(JOBS, job(), dry_run=True)
     assert cluster.list(JOBS) == []
@@ -111,6 +123,33 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
         cluster.create(JOBS, job())
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "hint"),
+    [
+        pytest.param(401, "Unauthorized", "log in again", id="401"),
+        pytest.param(403, 'User "u" cannot create resource "pytorchjobs"', "the roles in k8s/base", id="rights"),
+        pytest.param(403, "exceeded quota: cards, requested: 8, used: 0, limited: 4", "resourcequota", id="quota"),
+        pytest.param(404, 'namespaces "team-a" not found', "-n NAMESPACE", id="namespace"),
+        pytest.param(404, 'pytorchjobs.kubeflow.org "t1" not found', "launcher list -A", id="job"),
+        pytest.param(503, "etcd is away", "try again later", id="away"),
+    ],
+)
+def test_refusals_say_what_to_do_next(cluster, api, status, said, hint):
+    """The same number means several things."""
+    api.state.fail("POST", "pytorchjobs", status, said)
+    with pytest.raises(RemoteError) as caught:
+        cluster.create(JOBS, job())
+    assert said in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_group_that_is_not_served_is_named_without_the_operator(cluster):
+    """Kueue has nothing to do with the training operator."""
+    with pytest.raises(NotFoundError, match=r"does not serve `kueue.x-k8s.io/v1beta1`") as caught:
+        cluster.list(LOCAL_QUEUES)
+    assert caught.value.hint is None
+
+
 def test_busy_server_is_asked_again_after_the_time_it_names(cluster, api, waits):
     """429 means that nothing was done, so a create may be repeated too."""
     api.state.fail("POST", "pytorchjobs", 429, "slow down", Retry_After="7")
@@ -141,12 +180,50 @@ def test_reads_ride_out_broken_connections_and_then_say_so(cluster, api, waits):
         cluster.list(JOBS)
 
 
-def test_server_that_says_nothing_is_given_up(cluster, api, monkeypatch):
-    """A command must not hang for ever."""
+@pytest.fixture
+def released():
+    """Set at the end of a test, for handlers that hang."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_server_that_says_nothing_is_given_up_after_one_time_limit(cluster, api, monkeypatch, released, waits):
+    """A command must not hang for ever; who is silent once will be silent again."""
     monkeypatch.setattr(cluster_module, "READ_S", 0.2)
-    api.state.faults.append(Fault("POST", "pytorchjobs", lambda handler: time.sleep(1)))
+    api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: released.wait(), times=ATTEMPTS))
+    with pytest.raises(UnreachableError, match="timed out"):
+        cluster.list(JOBS)
+    assert waits == []
+
+
+def test_create_without_an_answer_is_taken_back(cluster, api, monkeypatch, released):
+    """Nobody would know of the object."""
+    monkeypatch.setattr(cluster_module, "READ_S", 0.2)
+
+    def do_and_hang(handler):
+        handler.do_silently()
+        released.wait()
+
+    api.state.faults.append(Fault("POST", "pytorchjobs", do_and_hang))
     with pytest.raises(UnreachableError):
         cluster.create(JOBS, job())
+    assert api.state.objects == {}
+
+
+def test_delete_whose_answer_is_lost_is_done(cluster, api):
+    """That the second request finds nothing means that the first has worked."""
+    cluster.create(JOBS, job())
+    api.state.faults.append(Fault("DELETE", "pytorchjobs", lambda handler: handler.do_and_reset()))
+    cluster.delete(JOBS, "t1")
+    with pytest.raises(NotFoundError):
+        cluster.delete(JOBS, "t1")
+
+
+def test_patch_is_merged(cluster, api):
+    cluster.create(JOBS, job(nprocPerNode="1"))
+    cluster.patch(JOBS, "t1", {"spec": {"runPolicy": {"suspend": True}}})
+    assert cluster.get(JOBS, "t1")["spec"] == {"nprocPerNode": "1", "runPolicy": {"suspend": True}}
 
 
 def test_server_that_is_not_there_is_named(tmp_path, api, waits):
@@ -183,6 +260,42 @@ def test_watch_tells_changes_and_passes_on_that_it_is_too_late(cluster, api):
     api.state.faults.append(Fault("GET", "pytorchjobs", gone, query="watch=true"))
     with pytest.raises(GoneError):
         list(cluster.watch(JOBS, fields="metadata.name=t1", timeout_s=1))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda handler: handler.reset(), id="reset"),
+        pytest.param(
+            lambda handler: (handler.begin_stream(), handler.wfile.write(b"40\r\n{"), handler.reset()), id="cut"
+        ),
+        pytest.param(
+            lambda handler: (handler.begin_stream(), handler.chunk(b'{"type": "MOD'), handler.chunk(b"")), id="half"
+        ),
+    ],
+)
+def test_broken_watch_is_a_known_error(cluster, api, fault):
+    """Half an event is no event."""
+    api.state.faults.append(Fault("GET", "pytorchjobs", fault, query="watch=true"))
+    with pytest.raises(UnreachableError, match="cannot watch pytorchjobs"):
+        list(cluster.watch(JOBS, timeout_s=1))
+
+
+def test_stalled_watch_ends(cluster, api, monkeypatch, released):
+    """The server must end a watch in time; one that does not is given up."""
+    monkeypatch.setattr(cluster_module, "CONNECT_S", 0.2)
+    api.state.faults.append(
+        Fault("GET", "pytorchjobs", lambda handler: (handler.begin_stream(), released.wait()), query="watch=true")
+    )
+    with pytest.raises(UnreachableError, match="timed out"):
+        list(cluster.watch(JOBS, timeout_s=0.1))
+
+
+def test_requests_name_the_program(cluster, api):
+    """An administrator finds them in the audit log."""
+    cluster.create(JOBS, job())
+    assert all(agent.startswith("chexnet-launcher/") for agent in api.state.agents)
+    assert cluster.get(JOBS, "t1")["metadata"]["managedFields"][0]["manager"].startswith("chexnet-launcher-")
 
 
 def test_rights_are_asked_for(cluster, api):

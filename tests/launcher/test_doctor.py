@@ -537,7 +537,9 @@ def test_a_pod_that_can_not_run_says_why_and_is_removed(cluster, api, name):
 
 def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
     seconds = iter(range(0, 10**6, 20))
-    api.state.put(f"{SPACE}/events/e1", {"metadata": {}, "reason": "Pulling", "message": "pulling the image"})
+    about = {"kind": "Pod", "name": "t1-doctor"}
+    event = {"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": "pulling the image"}
+    api.state.put(f"{SPACE}/events/e1", event)
     [row] = inside.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert "did not come to an end: Pulling: pulling the image" in row.found
     assert not [path for path in api.state.objects if "doctor" in path]
