@@ -62,6 +62,34 @@ def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
 
 
 @app.command
+def init(
+    *assignments: Annotated[str, Parameter(help="KEY=VALUE, a setting to write; as often as needed.")],
+    yes: Annotated[bool, Parameter(name=("--yes", "-y"), negative=(), show_default=False)] = False,
+) -> None:
+    """Ask for the settings that stay, and write them to `launcher.yaml` here; print its path.
+
+    Parameters
+    ----------
+    yes
+        Ask nothing, and replace a file that is there; without a terminal nobody is asked.
+    """
+    from pathlib import Path
+
+    from launcher import init as first
+    from launcher.settings import PROJECT_FILE, standing
+
+    known = {
+        key: texts[0] for settings in reversed(standing()) for key, texts in settings.values.items() if len(texts) == 1
+    }
+    asked = None if yes or not sys.stdin.isatty() else _ask
+    settings = first.answers(asked, {key: known[key] for key in first.QUESTIONS if key in known}, assignments)
+    first.check(settings, _job_of)
+    first.write(Path(PROJECT_FILE), first.as_yaml(settings), replace=yes)
+    sys.stdout.write(f"{PROJECT_FILE}\n")
+    _tell("next: python -m launcher doctor --workers 1")
+
+
+@app.command
 def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="-o")] = "table") -> None:
     """Print each setting that has a value without flags, and where it comes from.
 
@@ -258,14 +286,14 @@ def status(
     watch
         Print it again whenever it has changed.
     """
-    from launcher import jobs, show
+    from launcher import observe, show
     from launcher.diagnose import diagnose
 
     cluster = _open(on)
 
     def look() -> str:
-        snapshot = jobs.observe(cluster, name)
-        return show.job_status(snapshot, diagnose(snapshot), jobs.progress(cluster, snapshot), form)
+        snapshot = observe.observe(cluster, name)
+        return show.job_status(snapshot, diagnose(snapshot), observe.progress(cluster, snapshot), form)
 
     _print(look, watch=watch)
 
@@ -273,9 +301,9 @@ def status(
 @app.command
 def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen
     """Print what the cluster noted about a job, its pods and its claim, the oldest first."""
-    from launcher import jobs, show
+    from launcher import observe, show
 
-    sys.stdout.write(show.events(jobs.observe(_open(on), name), form))
+    sys.stdout.write(show.events(observe.observe(_open(on), name), form))
 
 
 @app.command
@@ -394,13 +422,13 @@ def _wait(cluster: "Cluster", name: str, timeout: str | None, until: "State | No
 
 def _follow(cluster: "Cluster", name: str, options: LogOptions) -> None:
     """Follow the log; how the job ended is how this ends."""
-    from launcher import jobs
+    from launcher import observe
     from launcher import logs as joblog
     from launcher.cluster import NotFoundError
     from launcher.diagnose import diagnose
 
     def waiting(what: str) -> None:
-        found = diagnose(jobs.observe(cluster, name))
+        found = diagnose(observe.observe(cluster, name))
         _tell(what + (f" ({found.sentence})" if found else ""))
 
     colour = joblog.wants_colour(sys.stdout, os.environ)
@@ -418,6 +446,23 @@ def _follow(cluster: "Cluster", name: str, options: LogOptions) -> None:
 
 def _seconds(timeout: str | None) -> float | None:
     return None if timeout is None else parse_duration(timeout, "--timeout")
+
+
+def _ask(question: str, usual: str) -> str:
+    sys.stderr.write(f"{question}{f' [{usual}]' if usual else ''}: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() or usual
+
+
+def _job_of(flags: list[str]) -> JobSpec:
+    """The job that these flags of `render` make."""
+    try:
+        _, bound, _ = app.parse_args(["render", *flags], exit_on_error=False, print_error=False)
+    except CycloptsError as problem:
+        raise InputError(usage_problem(problem), hint="--help lists commands and flags") from problem
+    job = bound.arguments["job"]
+    assert isinstance(job, JobSpec)
+    return job
 
 
 def _agreed(question: str) -> bool:

@@ -413,13 +413,9 @@ def _refusal(request: Request, status: int, body: bytes) -> RemoteError:
 
 
 def _not_served(request: Request) -> NotFoundError:
-    group = request.path.removeprefix("/apis/").partition("/namespaces")[0].rpartition("/")[0]
-    if JOBS.group_version in request.path:
-        hint: str | None = "the training operator is not installed: k8s/operator says how"
-        group = JOBS.group_version
-    else:
-        hint = None
-    return NotFoundError(f"cannot {request.what}: the cluster does not serve `{group}`", hint=hint)
+    kinds = "/".join(request.path.removeprefix("/apis/").split("/")[:2])
+    hint = "the training operator is not installed: k8s/operator says how" if kinds == JOBS.group_version else None
+    return NotFoundError(f"cannot {request.what}: the cluster does not serve `{kinds}`", hint=hint)
 
 
 _KINDS: Final[Mapping[int, type[RemoteError]]] = {

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any, Final, Literal
 
 from launcher.cluster import (
@@ -20,24 +19,19 @@ from launcher.cluster import (
     ServerError,
     UnreachableError,
 )
-from launcher.manifest import CONTAINER, SETTINGS
+from launcher.manifest import SETTINGS
+from launcher.observe import age_s
 from launcher.resources import (
     CLAIMS,
-    DEPLOYMENTS,
-    EVENTS,
-    INDEX_LABEL,
     JOB_LABEL,
     JOBS,
-    NODES,
     PODS,
-    ROLE_LABEL,
     SERVICES,
     VOLUMES,
-    WORKLOADS,
     Object,
     Resource,
 )
-from launcher.snapshot import Snapshot, State, is_over, state
+from launcher.snapshot import State, is_over, state
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
@@ -46,18 +40,8 @@ INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 DATA: Final = "chexnet-launcher/data"
 """Annotation by which an administrator says which `s3://BUCKET/PREFIX` a claim holds."""
 
-UNSEEN_S: Final = 30.0
-"""After so long without a condition one asks for the operator."""
-
 UNCLAIMED_S: Final = 3600.0
 """A volume of ours without a claim for so long was left by a submit that was killed."""
-
-TAIL_LINES: Final = 20
-TAILED: Final = 16
-"""Of so many pods that failed the last lines are read: those that failed first, for the others follow from them."""
-
-TAIL_S: Final = 5.0
-"""A node that is silent for so long must not hold up what is known without it."""
 
 LOOK_AGAIN_S: Final = 15.0
 """A watch may be silent while things happen, so whoever waits lists so often."""
@@ -292,7 +276,7 @@ def sweep(cluster: Cluster) -> list[str]:
 
 def _is_left_over(volume: Object) -> bool:
     phase = volume.get("status", {}).get("phase")
-    return phase in {"Released", "Failed"} or (phase == "Available" and _age_s(volume) > UNCLAIMED_S)
+    return phase in {"Released", "Failed"} or (phase == "Available" and age_s(volume) > UNCLAIMED_S)
 
 
 def get(cluster: Cluster, name: str) -> Object:
@@ -305,154 +289,6 @@ def all_jobs(cluster: Cluster, *, everywhere: bool, labels: str = "") -> tuple[l
     jobs = cluster.list(JOBS, everywhere=everywhere, labels=labels)
     pods = cluster.list(PODS, everywhere=everywhere, labels=JOB_LABEL) if jobs else []
     return jobs, pods
-
-
-def observe(cluster: Cluster, name: str) -> Snapshot:
-    """The job with all that tells how it is; what the user may not read is left out and named in `denied`.
-
-    Raises: NotFoundError.
-    """
-    job = cluster.get(JOBS, name)
-    denied: set[str] = set()
-
-    def read(resource: Resource, *, namespace: str | None = None, **selectors: object) -> list[Object]:
-        try:
-            return cluster.list(resource, namespace=namespace, **selectors)  # type: ignore[arg-type]  # labels, fields, everywhere
-        except (ForbiddenError, NotFoundError):
-            denied.add(resource.plural)
-            return []
-
-    pods = tuple(sorted(read(PODS, labels=f"{JOB_LABEL}={name}"), key=_place))
-    unscheduled = any(not pod["spec"].get("nodeName") for pod in pods) and not is_over(job)
-    unseen = not job.get("status", {}).get("conditions") and _age_s(job) > UNSEEN_S
-    queued = "kueue.x-k8s.io/queue-name" in (job["metadata"].get("labels") or {})
-    return Snapshot(
-        job=job,
-        now=datetime.now(timezone.utc),
-        pods=pods,
-        events=tuple(_events(read(EVENTS), job, pods)),
-        claims=tuple(_named_claims(read(CLAIMS), pods)) if any(_waits(pod) for pod in pods) else (),
-        nodes=tuple(read(NODES)) if unscheduled else (),
-        node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
-        if unscheduled
-        else (),
-        workload=_workload(read(WORKLOADS), job) if queued else None,
-        operator=_operator(read(DEPLOYMENTS, everywhere=True)) if unseen else None,
-        tails=_tails(cluster, pods),
-        denied=frozenset(denied),
-    )
-
-
-def _place(pod: Object) -> tuple[str, int]:
-    labels = pod["metadata"]["labels"]
-    return labels.get(ROLE_LABEL, ""), int(labels.get(INDEX_LABEL, 0))
-
-
-def _age_s(thing: Object) -> float:
-    created = datetime.fromisoformat(thing["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
-    return (datetime.now(timezone.utc) - created).total_seconds()
-
-
-def _waits(pod: Object) -> bool:
-    return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
-
-
-def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> list[Object]:
-    """Of the job, its pods (those that are gone too) and their claims, the oldest first."""
-    name = job["metadata"]["name"]
-    uids = {each["metadata"]["uid"] for each in (job, *pods)}
-    pod_names = tuple(f"{name}-{role.lower()}-" for role in job["spec"]["pytorchReplicaSpecs"])
-    claims = _claims(pods) | {f"{name}-data"}
-    born = job["metadata"]["creationTimestamp"].rstrip("Z")
-
-    def is_about(about: Object) -> bool:
-        of = str(about.get("name", ""))
-        of_pod = about.get("kind") == PODS.kind and of.startswith(pod_names)
-        of_claim = about.get("kind") == CLAIMS.kind and of in claims
-        return about.get("uid") in uids or of_pod or of_claim
-
-    mine = [each for each in events if is_about(each.get("involvedObject", {})) and event_time(each) >= born]
-    return sorted(mine, key=event_time)
-
-
-def event_time(event: Object) -> str:
-    """When it last happened, as the server writes times."""
-    series = event.get("series") or {}
-    return str(
-        event.get("lastTimestamp")
-        or series.get("lastObservedTime")
-        or event.get("eventTime")
-        or event["metadata"].get("creationTimestamp")
-        or ""
-    )
-
-
-def _claims(pods: Iterable[Object]) -> set[str]:
-    """Names of the claims that the pods mount."""
-    return {
-        volume["persistentVolumeClaim"]["claimName"]
-        for pod in pods
-        for volume in pod["spec"].get("volumes") or ()
-        if "persistentVolumeClaim" in volume
-    }
-
-
-def _named_claims(claims: Iterable[Object], pods: Sequence[Object]) -> list[Object]:
-    named = _claims(pods)
-    return [claim for claim in claims if claim["metadata"]["name"] in named]
-
-
-def _workload(workloads: Iterable[Object], job: Object) -> Object | None:
-    uid = job["metadata"]["uid"]
-    owned = (w for w in workloads if uid in {owner["uid"] for owner in w["metadata"].get("ownerReferences") or ()})
-    return next(owned, None)
-
-
-def _operator(deployments: Iterable[Object]) -> Object | None:
-    return next((each for each in deployments if "training-operator" in each["metadata"]["name"]), None)
-
-
-def _tails(cluster: Cluster, pods: Iterable[Object]) -> dict[str, str]:
-    """The last lines of containers that failed, of those that were started again the lines before."""
-    failed = sorted(filter(None, map(_failure, pods)))
-    return {name: "\n".join(_tail(cluster, name, previous=restarted)) for _, name, restarted in failed[:TAILED]}
-
-
-def _failure(pod: Object) -> tuple[str, str, bool] | None:
-    """When the pod's container failed, the pod's name, and whether the container was started again; None when it did not."""
-    statuses = pod.get("status", {}).get("containerStatuses") or ()
-    status: Object = next((each for each in statuses if each["name"] == CONTAINER), {})
-    now = status.get("state", {}).get("terminated") or {}
-    before = status.get("lastState", {}).get("terminated")
-    ended = now if now.get("exitCode") else before if not now else None
-    return None if ended is None else (str(ended.get("finishedAt") or ""), pod["metadata"]["name"], ended is before)
-
-
-def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:
-    """The last lines of a pod's log; none when they can't be had."""
-    with suppress(RemoteError):
-        lines = list(cluster.log(pod, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S))
-        return [line.partition(b" ")[2].decode(errors="replace").rstrip("\n") for line in lines]
-    return []
-
-
-def progress(cluster: Cluster, snapshot: Snapshot) -> str:
-    """The newest line in which the trainer tells how far it is, empty when none does."""
-    for pod in snapshot.pods:
-        if pod.get("status", {}).get("phase") not in {"Running", "Succeeded"}:
-            continue
-        lines = _tail(cluster, pod["metadata"]["name"])
-        told = [line.partition(RANK_0)[2].strip() for line in lines if RANK_0 in line and _tells_progress(line)]
-        if told or not lines:  # where one log can't be had, the others can't either
-            return told[-1] if told else ""
-    return ""
-
-
-RANK_0: Final = "[rank 0] "
-
-
-def _tells_progress(line: str) -> bool:
-    return any(word in line for word in ("epoch", "decoding", "downloading"))
 
 
 def wait(

@@ -48,7 +48,7 @@ _HOW: Final = "settings are YAML, `workers: 8` or `train_flags: [--epochs, 3]`"
 
 _TO_A_CLUSTER: Final = ("context", "kubeconfig", "local", "dry_run")
 
-_ABSENT: Final = frozenset({"", "~", "null"})
+_ABSENT: Final = frozenset({None, "", "~", "null"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,11 @@ class Settings:
 
     def origin_of(self, key: str) -> str:
         """Where the value of one key comes from."""
-        return f"{VARIABLE_PREFIX}{key.upper()}" if self.origin == f"{VARIABLE_PREFIX}*" else self.origin
+        return _origin_of(self.origin, key)
+
+
+def _origin_of(source: str, key: str) -> str:
+    return f"{VARIABLE_PREFIX}{key.upper()}" if source == f"{VARIABLE_PREFIX}*" else source
 
 
 def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
@@ -155,6 +159,8 @@ def read_file(path: Path) -> Settings:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
         raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_HOW) from problem
     values = _parse(text, f"`{path}`")
+    if values is None:  # comments only
+        return Settings(str(path), {})
     if not isinstance(values, dict):
         raise InputError(f"cannot read settings from `{path}`: it is no mapping", hint=_HOW)
     return _settings(str(path), values)
@@ -208,8 +214,8 @@ def _settings(origin: str, values: Mapping[str, object]) -> Settings:
             f"cannot use {', '.join(f'`{key}`' for key in unknown)}: no such setting (from `{origin}`)",
             hint=f"did you mean {', '.join(near)}?" if near else f"settings are {', '.join(_KEYS)}",
         )
-    given = {key: value for key, value in values.items() if not isinstance(value, str) or value not in _ABSENT}
-    return Settings(origin, {key: _texts(key, value, origin) for key, value in given.items()})
+    given = {key: value for key, value in values.items() if not isinstance(value, str | None) or value not in _ABSENT}
+    return Settings(origin, {key: _texts(key, value, _origin_of(origin, key)) for key, value in given.items()})
 
 
 def _texts(key: str, value: object, origin: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Any, Final, Literal
 
 from launcher.diagnose import Diagnosis, reason
-from launcher.jobs import event_time
+from launcher.observe import event_time
 from launcher.resources import JOB_LABEL, Object
 from launcher.scheduling import accelerator, requests
 from launcher.snapshot import Snapshot, short_name, state, wanted_pods

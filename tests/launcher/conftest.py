@@ -1,6 +1,7 @@
 """Fixtures of the launcher's tests."""
 
 import dataclasses
+import os
 
 import pytest
 from apiserver import ApiServer
@@ -13,7 +14,9 @@ from launcher.target import Target
 def no_settings_of_this_machine(monkeypatch, tmp_path):
     """Tests see neither the user's settings nor a project's."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
-    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
+    for name in [name for name in os.environ if name.startswith("LAUNCHER_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 from apiserver import Fault
 
-from launcher import jobs
+from launcher import jobs, observe
 from launcher.cluster import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.manifest import render
 from launcher.options import PodOptions, PolicyOptions
@@ -425,12 +425,12 @@ def test_snapshot_holds_what_may_be_read_and_names_the_rest(cluster, api):
         "metadata": {"name": "e"},
     }
     api.state.put("/api/v1/namespaces/team-a/events/e", event)
-    snapshot = jobs.observe(cluster, "t1")
+    snapshot = observe.observe(cluster, "t1")
     assert [each["metadata"]["name"] for each in snapshot.pods] == ["t1-master-0"]
     assert [each["metadata"]["name"] for each in snapshot.events] == ["e"]
     assert snapshot.tails == {"t1-master-0": "last words"}
     api.state.forbidden |= {("list", "events"), ("list", "pods")}
-    assert jobs.observe(cluster, "t1").denied == {"events", "pods"}
+    assert observe.observe(cluster, "t1").denied == {"events", "pods"}
 
 
 def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):

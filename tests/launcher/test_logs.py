@@ -5,18 +5,16 @@ import io
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
+from apiserver import Fault
 
-from launcher.cluster import ForbiddenError, NotFoundError, UnreachableError, open_cluster
+from launcher.cluster import ForbiddenError, NotFoundError, UnreachableError
 from launcher.follower import Pace
 from launcher.loglines import LogOptions
 from launcher.logs import follow, kubectl_logs_command, wants_colour, write
-from launcher.resources import INDEX_LABEL, ROLE_LABEL
-from launcher.target import Target
+from launcher.resources import INDEX_LABEL, JOB_LABEL, JOBS, PODS, ROLE_LABEL
 from trainer.errors import InputError, KnownError
 
 PACE = Pace(poll_s=0.01, stall_s=30, looks_after_end=100_000, failed_looks=5)
@@ -80,15 +78,35 @@ class Pod:
             "metadata": {
                 "name": self.name,
                 "uid": self.uid,
-                "labels": {ROLE_LABEL: role, INDEX_LABEL: index},
+                "labels": {JOB_LABEL: "j", ROLE_LABEL: role, INDEX_LABEL: index},
                 "ownerReferences": [{"kind": "PyTorchJob", "uid": self.owner}],
             },
             "status": {"containerStatuses": [container | {"containerID": f"{self.uid}-c{number}"}]},
         }
 
+    def send(self, handler, query):
+        """Its log, and what the test wants of the stream."""
+        entries = self.logs[-2 if query.get("previous") else -1]
+        since = query.get("sinceTime", "")[:-1]
+        lines = [raw(*entry) for entry in entries if stamp(entry[0]) >= since]
+        body = b"".join(lines[-int(query.get("tailLines", 0)) :])
+        end, how, then = len(body), None, None
+        if query.get("follow") and self.streams:
+            end, how, then = self.streams.pop(0)
+        if self.cut:
+            self.cut, end, how = self.cut - 1, 0, RESET
+        handler.begin_stream()
+        for content in (body[:end], then() if then else None):
+            if isinstance(content, bytes) and content:
+                handler.chunk(content)
+        if how == RESET:
+            handler.reset()
+        else:
+            handler.chunk(b"")
 
-class Api:
-    """As much of an API server as a log needs; tests change what it holds while it is asked."""
+
+class Scene:
+    """A job and its pods on the API server double; tests change them while they are asked for."""
 
     def __init__(self, *pods, wanted=None):
         self.uid = "j1"
@@ -96,7 +114,11 @@ class Api:
         self.wanted = len(pods) if wanted is None else wanted
         self.pods = list(pods)
         self.refusals = []
-        self.asked = []
+        """Statuses that the next requests for objects are answered with, 0 is none."""
+
+        self.looks = 0
+        """How often the job was asked for."""
+
         self.released = threading.Event()
         """Set at the test's end: streams that stall end then."""
 
@@ -110,8 +132,8 @@ class Api:
 
     def be_looked_at(self, times=5):
         """Wait until the job has been asked for so often."""
-        so_far = self.asked.count("j")
-        while self.asked.count("j") < so_far + times:
+        so_far = self.looks
+        while self.looks < so_far + times:
             self.released.wait(0.01)
 
     def succeed(self):
@@ -120,110 +142,56 @@ class Api:
             pod.end()
         self.condition = "Succeeded"
 
+    def serve_by(self, state):
+        """Have the double answer with this."""
+        for path, act in (
+            ("/log", self._log),
+            ("/pods", self._objects),
+            ("/pytorchjobs", self._objects),
+            ("/version", _at_noon),
+        ):
+            state.faults.append(Fault("GET", path, act, times=1_000_000))
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    def _objects(self, handler):
+        self.looks += "pytorchjobs" in handler.path
+        if self.refusals and (status := self.refusals.pop(0)):
+            handler.refuse(status, f"no: {status}")
+            return
+        job = {JOBS.path("team-a", "j"): self.job} if self.uid else {}
+        handler.state.objects = job | {PODS.path("team-a", pod.name): pod.shown for pod in self.pods}
+        handler.serve()
 
-    def log_message(self, *_):
-        """Nothing on stderr."""
-
-    def do_GET(self):
-        api = self.server.api
-        url = urlsplit(self.path)
+    def _log(self, handler):
+        url = urlsplit(handler.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        parts = url.path.strip("/").split("/")
-        if parts[-1] == "log":
-            pod = next(pod for pod in api.pods if pod.name == parts[-2])
-            missing = query.get("previous") == "true" and len(pod.logs) < 2
-            refused = pod.refusal or (400 if missing else 0)
-            return self._refuse(refused) if refused else self._log(pod, query)
-        api.asked.append(parts[-1])
-        if api.refusals and api.refusals[0]:
-            return self._refuse(api.refusals.pop(0))
-        if api.refusals:
-            api.refusals.pop(0)
-        if "pytorchjobs" in parts:
-            return self._json(api.job) if api.uid else self._refuse(404)
-        if parts[-1] == "version":
-            return self._json({"gitVersion": "v1.34.0"})
-        return self._json({"metadata": {"resourceVersion": "1"}, "items": [pod.shown for pod in api.pods]})
-
-    def _json(self, content, status=200):
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _refuse(self, status):
-        self._json({"kind": "Status", "message": f"no: {status}", "details": {}, "code": status}, status)
-
-    def date_time_string(self, timestamp=None):
-        return "Tue, 01 Jan 2030 12:01:00 GMT"
-
-    def _log(self, pod, query):
-        entries = pod.logs[-2 if query.get("previous") == "true" else -1]
-        since = query.get("sinceTime", "")
-        body = b"".join(
-            [raw(*entry) for entry in entries if stamp(entry[0]) >= since[:-1]][-int(query.get("tailLines", 0)) :]
-        )
-        end, how, then, late = len(body), None, None, None
-        if query.get("follow") == "true" and pod.streams:
-            end, how, then = pod.streams.pop(0)
-        if pod.cut:
-            pod.cut, end, how = pod.cut - 1, 0, RESET
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        if body[:end]:
-            self._chunk(body[:end])
-        if then:
-            late = then()
-        if late:
-            self._chunk(late)
-        if how == RESET:
-            self.close_connection = True
+        pod = next(pod for pod in self.pods if pod.name == url.path.split("/")[-2])
+        if pod.refusal:
+            handler.refuse(pod.refusal, f"no: {pod.refusal}")
+        elif query.get("previous") and len(pod.logs) < 2:
+            handler.refuse(400, "previous terminated container not found")
         else:
-            self.wfile.write(b"0\r\n\r\n")
-
-    def _chunk(self, content):
-        self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
-        self.wfile.flush()
+            pod.send(handler, query)
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
+def _at_noon(handler):
+    """The server's clock: a minute after noon."""
+    handler.date_time_string = lambda *_: "Tue, 01 Jan 2030 12:01:00 GMT"
+    handler.serve()
 
 
 @pytest.fixture
-def connect(tmp_path):
-    """Serves an `Api`, and connects to it as a user's kubeconfig says."""
-    servers = []
+def connect(api, cluster):
+    """Puts a scene on the double; returns the connection to it."""
+    scenes = []
 
-    def connected(api):
-        server = Server(("127.0.0.1", 0), Handler)
-        server.api = api
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        kubeconfig = tmp_path / "kubeconfig"
-        kubeconfig.write_text(
-            yaml.safe_dump(
-                {
-                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-                    "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "team"}}],
-                    "current-context": "x",
-                }
-            )
-        )
-        return dataclasses.replace(open_cluster(Target(kubeconfig=str(kubeconfig))), sleep=lambda seconds: None)
+    def connected(scene):
+        scenes.append(scene)
+        scene.serve_by(api.state)
+        return cluster
 
     yield connected
-    for server in servers:
-        server.api.released.set()
-        server.shutdown()
-        server.server_close()
+    for scene in scenes:
+        scene.released.set()
 
 
 @dataclass
@@ -272,12 +240,12 @@ def test_streams_that_are_cut_three_times_give_each_line_once_with_the_right_nam
     logs = {f"worker-{rank}": numbered(rank=rank) for rank in (0, 1)}
     length = len(raw(*logs["worker-0"][0]))
     pods = [Pod(f"j-{name}", [log]) for name, log in logs.items()]
-    api = Api(*pods)
+    scene = Scene(*pods)
     for pod in pods:
         pod.streams = [(length * 5 + 7, how, None), (length * 9, how, None), (length * 14 + 30, how, None)]
-        pod.streams.append((10_000, None, api.succeed))
+        pod.streams.append((10_000, None, scene.succeed))
     seen = Seen()
-    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.follow(connect(scene)).state == "Succeeded"
     for rank, (name, log) in enumerate(logs.items()):
         assert [line for line in seen.lines if f"rank {rank}" in line or name in line] == printed(name, log)
     assert len(seen.lines) == 80
@@ -287,10 +255,10 @@ def test_stream_that_stalls_is_asked_for_again(connect):
     """Followed streams of Kubernetes go silent for ever at times; a program may too, and that is nothing to speak of."""
     log = numbered(rank=0)
     pod = Pod("j-worker-0", [log])
-    api = Api(pod)
-    pod.streams = [(100, None, api.released.wait)] * 6 + [(10_000, None, api.succeed)]
+    scene = Scene(pod)
+    pod.streams = [(100, None, scene.released.wait)] * 6 + [(10_000, None, scene.succeed)]
     seen = Seen()
-    ending = seen.follow(connect(api), pace=dataclasses.replace(PACE, stall_s=0.1))
+    ending = seen.follow(connect(scene), pace=dataclasses.replace(PACE, stall_s=0.1))
     assert ending.state == "Succeeded"
     assert seen.lines == [text for _, text in log]
     assert seen.said == []
@@ -300,15 +268,15 @@ def test_container_that_starts_again_is_followed_and_its_rest_read_first(connect
     """The lines before a crash tell why, and they are what a broken stream lacks."""
     first, second = numbered(rank=0), numbered(rank=0, start=30)
     pod = Pod("j-worker-0", [first])
-    api = Api(pod)
+    scene = Scene(pod)
 
     def start_again():
         pod.start_again(*second)
-        api.be_looked_at()
+        scene.be_looked_at()
 
-    pod.streams = [(300, RESET, start_again), (10_000, None, api.succeed)]
+    pod.streams = [(300, RESET, start_again), (10_000, None, scene.succeed)]
     seen = Seen()
-    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.follow(connect(scene)).state == "Succeeded"
     assert seen.lines == [text for _, text in first + second]
     assert seen.said == ["worker-0 was started again"]
 
@@ -316,7 +284,7 @@ def test_container_that_starts_again_is_followed_and_its_rest_read_first(connect
 def test_stream_of_a_container_that_the_server_does_not_know_yet_is_left_for_what_was_missed(connect):
     """Kubelet had started the next one when a broken stream was asked for again; the server told of it a moment later."""
     pod = Pod("j-worker-0", [[(1, "a"), (1.5, "b")]])
-    api = Api(pod)
+    scene = Scene(pod)
 
     def next_one():
         pod.start_again((2, "c"), (2.5, "d"))
@@ -325,26 +293,26 @@ def test_stream_of_a_container_that_the_server_does_not_know_yet_is_left_for_wha
     def told():
         pod.behind = 0
         pod.logs[-1] += [(4, "e"), (5, "f")]
-        api.be_looked_at()
+        scene.be_looked_at()
         return raw(4, "e") + raw(5, "f")
 
-    pod.streams = [(len(raw(1, "a")), RESET, next_one), (10_000, None, told), (10_000, None, api.succeed)]
+    pod.streams = [(len(raw(1, "a")), RESET, next_one), (10_000, None, told), (10_000, None, scene.succeed)]
     seen = Seen()
-    seen.follow(connect(api))
+    seen.follow(connect(scene))
     assert seen.lines == ["a", "c", "d", "e", "b", "f"]
 
 
 def test_pods_that_are_not_there_yet_are_waited_for_and_read_from_their_first_line(connect):
     """Even with --tail: nothing of them was written before the user looked."""
     log = numbered(rank=0)
-    api = Api(wanted=1)
+    scene = Scene(wanted=1)
 
     def waiting(text):
         seen.waits.append(text)
-        api.pods = [Pod("j-worker-0", [log], streams=[(10_000, None, api.succeed)])]
+        scene.pods = [Pod("j-worker-0", [log], streams=[(10_000, None, scene.succeed)])]
 
     seen = Seen()
-    cluster = connect(api)
+    cluster = connect(scene)
     options = LogOptions(follow=True, tail=1)
     follow(cluster, "j", options, out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == [text for _, text in log]
@@ -354,20 +322,20 @@ def test_pods_that_are_not_there_yet_are_waited_for_and_read_from_their_first_li
 def test_lines_that_come_after_the_jobs_end_are_waited_for(connect):
     """What a pod says last takes its time; that the other threads have nothing to do says nothing about it."""
     pod = Pod("j-worker-0", [[(1, "a")]], state="waiting")
-    api = Api(pod)
+    scene = Scene(pod)
 
     def end():
         pod.logs[0].append((2, "last words"))
-        api.succeed()
-        api.be_looked_at()
+        scene.succeed()
+        scene.be_looked_at()
         return raw(2, "last words")
 
     def waiting(text):
-        api.be_looked_at()
+        scene.be_looked_at()
         pod.state, pod.streams = "running", [(10_000, None, end)]
 
     seen = Seen()
-    cluster = connect(api)
+    cluster = connect(scene)
     follow(cluster, "j", LogOptions(follow=True), out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == ["a", "last words"]
 
@@ -376,28 +344,28 @@ def test_lines_that_come_after_the_jobs_end_are_waited_for(connect):
 def test_following_begins_where_the_user_wants(connect, options, first):
     """Of pods that run already; from there on nothing is left out."""
     pod = Pod("j-worker-0", [[(1, "a"), (2, "b")]])
-    api = Api(pod)
+    scene = Scene(pod)
 
     def more():
         pod.logs[0] += [(6, "c"), (7, "d")]
 
-    pod.streams = [(10_000, None, more), (10_000, None, api.succeed)]
+    pod.streams = [(10_000, None, more), (10_000, None, scene.succeed)]
     seen = Seen()
-    seen.follow(connect(api), **options)
+    seen.follow(connect(scene), **options)
     assert seen.lines == list("abcd")["abcd".index(first) :]
 
 
 def test_reason_that_cannot_be_had_does_not_end_the_following(connect):
     """Whoever explains the wait asks the server too, which may be busy just then."""
     pod = Pod("j-worker-0", [[(1, "a")]], state="waiting")
-    api = Api(pod)
+    scene = Scene(pod)
 
     def waiting(text):
-        pod.state, pod.streams = "running", [(10_000, None, api.succeed)]
+        pod.state, pod.streams = "running", [(10_000, None, scene.succeed)]
         raise UnreachableError("no answer")
 
     seen = Seen()
-    cluster = connect(api)
+    cluster = connect(scene)
     follow(cluster, "j", LogOptions(follow=True), out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == ["a"]
     assert seen.said == ["waiting for 1 of 1 pods to start: worker-0"]
@@ -407,15 +375,15 @@ def test_wait_is_told_once_and_names_the_pods_that_lag(connect):
     """Eight pods that start one by one are one wait; who lags is what the user wants to know."""
     late = Pod("j-worker-1", [[(5, "late")]], state="waiting")
     early = Pod("j-worker-0", [[(1, "early")]])
-    api = Api(early, late)
+    scene = Scene(early, late)
 
     def start():
         late.state = "running"
-        late.streams = [(10_000, None, api.succeed)]
+        late.streams = [(10_000, None, scene.succeed)]
 
     early.streams = [(10_000, None, None), (10_000, None, None), (10_000, None, start)]
     seen = Seen()
-    seen.follow(connect(api))
+    seen.follow(connect(scene))
     assert seen.lines == ["[worker-0] early", "[worker-1] late"]
     assert seen.waits == ["waiting for 1 of 2 pods to start: worker-1"]
 
@@ -423,11 +391,11 @@ def test_wait_is_told_once_and_names_the_pods_that_lag(connect):
 def test_pod_that_is_made_anew_under_its_name_is_followed(connect):
     """So the operator restarts pods of our jobs."""
     pod = Pod("j-worker-0", [[(20, "a"), (21, "b")]])
-    api = Api(pod)
-    anew = Pod("j-worker-0", [[(3, "c"), (4, "d")]], uid="u2", streams=[(10_000, None, api.succeed)])
-    pod.streams = [(10_000, None, lambda: api.pods.__setitem__(0, anew))]
+    scene = Scene(pod)
+    anew = Pod("j-worker-0", [[(3, "c"), (4, "d")]], uid="u2", streams=[(10_000, None, scene.succeed)])
+    pod.streams = [(10_000, None, lambda: scene.pods.__setitem__(0, anew))]
     seen = Seen()
-    seen.follow(connect(api))
+    seen.follow(connect(scene))
     assert seen.lines == ["a", "b", "c", "d"]
 
 
@@ -435,15 +403,15 @@ def test_pod_that_is_made_anew_under_its_name_is_followed(connect):
 def test_job_that_is_deleted_ends_the_following(connect, uid):
     """By another hand; lines of another job that takes the name are not shown."""
     pod = Pod("j-worker-0", [[(1, "a"), (2, "terminating")]])
-    api = Api(pod)
+    scene = Scene(pod)
 
     def delete():
-        api.uid = uid
-        api.pods = [Pod("j-worker-0", [[(3, "another's")]], uid="u2", owner="j2")] if uid else []
+        scene.uid = uid
+        scene.pods = [Pod("j-worker-0", [[(3, "another's")]], uid="u2", owner="j2")] if uid else []
 
     pod.streams = [(10_000, None, delete)]
     seen = Seen()
-    ending = seen.follow(connect(api))
+    ending = seen.follow(connect(scene))
     assert (ending.state, ending.job["metadata"]["uid"]) == ("Deleted", "j1")
     assert seen.lines == ["a", "terminating"]
 
@@ -451,34 +419,34 @@ def test_job_that_is_deleted_ends_the_following(connect, uid):
 def test_end_of_all_streams_does_not_end_the_following(connect):
     """Only the job says that it is over; pods end, and others are made."""
     pod = Pod("j-worker-0", [[(1, "a")]])
-    api = Api(pod)
+    scene = Scene(pod)
     pod.streams = [(10_000, None, None)] * 3 + [(10_000, None, lambda: pod.logs[0].append((2, "b")))]
-    pod.streams += [(10_000, None, api.succeed)]
+    pod.streams += [(10_000, None, scene.succeed)]
     seen = Seen()
-    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.follow(connect(scene)).state == "Succeeded"
     assert seen.lines == ["a", "b"]
 
 
 def test_outcome_is_the_first_one_even_when_the_job_is_removed_while_its_log_is_read(connect):
     """A time to live may remove it at once; it has succeeded all the same."""
     pod = Pod("j-worker-0", [[(1, "a")]])
-    api = Api(pod)
+    scene = Scene(pod)
 
     def vanish():
-        api.uid = ""
+        scene.uid = ""
         pod.end()
 
-    pod.streams = [(10_000, None, lambda: setattr(api, "condition", "Succeeded"))]
+    pod.streams = [(10_000, None, lambda: setattr(scene, "condition", "Succeeded"))]
     pod.streams += [(10_000, None, None)] * 3 + [(10_000, None, vanish)]
-    assert Seen().follow(connect(api)).state == "Succeeded"
+    assert Seen().follow(connect(scene)).state == "Succeeded"
 
 
 def test_log_that_goes_on_after_the_jobs_end_is_left(connect):
     """A pod on a node that is gone would keep the follower for ever."""
-    api = Api(Pod("j-worker-0", [[(1, "a")]]))
-    api.condition = "Failed"
+    scene = Scene(Pod("j-worker-0", [[(1, "a")]]))
+    scene.condition = "Failed"
     seen = Seen()
-    assert seen.follow(connect(api), pace=dataclasses.replace(PACE, looks_after_end=20)).state == "Failed"
+    assert seen.follow(connect(scene), pace=dataclasses.replace(PACE, looks_after_end=20)).state == "Failed"
     assert seen.said == ["the log of j-worker-0 has not ended with the job: more of it may come"]
 
 
@@ -486,57 +454,57 @@ def test_server_that_is_gone_for_a_while_is_waited_for(connect):
     """Control planes are restarted under running jobs."""
     log = numbered(rank=0)
     pod = Pod("j-worker-0", [log])
-    api = Api(pod)
+    scene = Scene(pod)
 
     def go_away():
-        api.refusals = [503] * 8
+        scene.refusals = [503] * 8
 
     pod.streams = [(100, RESET, go_away)] + [(150, RESET, None)] * 3
     seen = Seen()
-    threading.Thread(target=_succeed_when, args=(api, lambda: len(seen.said) == 2), daemon=True).start()
-    seen.follow(connect(api))
+    threading.Thread(target=_succeed_when, args=(scene, lambda: len(seen.said) == 2), daemon=True).start()
+    seen.follow(connect(scene))
     assert seen.lines == [text for _, text in log]
     assert "trying again" in seen.said[0]
     assert seen.said[1].endswith("answers again")
 
 
-def _succeed_when(api, holds):
+def _succeed_when(scene, holds):
     while not holds():
-        api.released.wait(0.01)
-    api.succeed()
+        scene.released.wait(0.01)
+    scene.succeed()
 
 
 def test_server_that_is_gone_for_good_ends_the_following(connect):
     """After some minutes; the message is the server's."""
     pod = Pod("j-worker-0", [[(1, "a")]])
-    api = Api(pod)
-    api.refusals = [0, 0] + [503] * 400
+    scene = Scene(pod)
+    scene.refusals = [0, 0] + [503] * 400
     with pytest.raises(KnownError, match="503"):
-        Seen().follow(connect(api))
+        Seen().follow(connect(scene))
 
 
 @pytest.mark.parametrize("how", ["follow", "write"])
 def test_user_who_may_not_read_logs_is_told(connect, how):
     """At once: that does not change while one waits."""
     with pytest.raises(ForbiddenError, match="read the log of pod `j-worker-0`"):
-        getattr(Seen(), how)(connect(Api(Pod("j-worker-0", [[(1, "a")]], refusal=403))))
+        getattr(Seen(), how)(connect(Scene(Pod("j-worker-0", [[(1, "a")]], refusal=403))))
 
 
 @pytest.mark.parametrize("how", ["follow", "write"])
 def test_job_that_does_not_exist_is_told(connect, how):
     """It is no job that was deleted."""
-    api = Api()
-    api.uid = ""
+    scene = Scene()
+    scene.uid = ""
     with pytest.raises(NotFoundError, match="PyTorchJob `j`"):
-        getattr(Seen(), how)(connect(api))
+        getattr(Seen(), how)(connect(scene))
 
 
 def test_log_of_an_ended_pod_that_cannot_be_had_does_not_keep_the_others(connect):
     """Its node may be gone; the user is told what is missing."""
-    api = Api(Pod("j-worker-0", [[(1, "a")]], refusal=500), Pod("j-worker-1", [[(1, "b")]]))
-    api.succeed()
+    scene = Scene(Pod("j-worker-0", [[(1, "a")]], refusal=500), Pod("j-worker-1", [[(1, "b")]]))
+    scene.succeed()
     seen = Seen()
-    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.follow(connect(scene)).state == "Succeeded"
     assert seen.lines == ["[worker-1] b"]
     assert seen.said == ["cannot read the log of pod `j-worker-0`: no: 500"]
 
@@ -544,10 +512,10 @@ def test_log_of_an_ended_pod_that_cannot_be_had_does_not_keep_the_others(connect
 def test_log_of_an_ended_pod_is_asked_for_as_long_as_connections_break(connect):
     """Nothing is given up because of a bad network: it may be better in a minute."""
     pod = Pod("j-worker-0", [[(1, "a")]], cut=8)
-    api = Api(pod)
-    api.succeed()
+    scene = Scene(pod)
+    scene.succeed()
     seen = Seen()
-    assert seen.follow(connect(api)).state == "Succeeded"
+    assert seen.follow(connect(scene)).state == "Succeeded"
     assert seen.lines == ["a"]
     assert seen.said == []
 
@@ -555,8 +523,8 @@ def test_log_of_an_ended_pod_is_asked_for_as_long_as_connections_break(connect):
 def test_user_who_leaves_takes_all_threads_along(connect):
     """Ctrl-C detaches; what still reads must not hold the program."""
     pod = Pod("j-worker-0", [numbered(rank=0)])
-    api = Api(pod)
-    pod.streams = [(100, None, api.released.wait)]
+    scene = Scene(pod)
+    pod.streams = [(100, None, scene.released.wait)]
     seen = Seen()
 
     def leave(text):
@@ -565,8 +533,8 @@ def test_user_who_leaves_takes_all_threads_along(connect):
     seen.out.write = leave
     before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
-        seen.follow(connect(api))
-    api.released.set()
+        seen.follow(connect(scene))
+    scene.released.set()
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("log"):
             thread.join(30)
@@ -578,7 +546,7 @@ def test_log_as_it_is_now_is_in_the_order_of_its_times(connect):
     first = Pod("j-worker-0", [[(1, "a"), (4, "d")]])
     second = Pod("j-worker-1", [[(2, "b"), (3, "c")]], state="terminated")
     seen = Seen()
-    seen.write(connect(Api(first, second, Pod("j-worker-2", state="waiting"))))
+    seen.write(connect(Scene(first, second, Pod("j-worker-2", state="waiting"))))
     assert seen.lines == ["[worker-0] a", "[worker-1] b", "[worker-1] c", "[worker-0] d"]
     assert seen.said == ["worker-2: not started yet"]
 
@@ -605,16 +573,16 @@ def test_user_chooses_which_lines_and_how(connect, options, lines):
     """The flags mean what kubectl's users expect; --ranks leaves out what no rank says."""
     log = [(1, "a"), (2, "[rank 1] b"), (3, "[rank 0] c")]
     seen = Seen()
-    seen.write(connect(Api(Pod("j-worker-0", [[(0, "old"), (0.5, "older")], log]))), **options)
+    seen.write(connect(Scene(Pod("j-worker-0", [[(0, "old"), (0.5, "older")], log]))), **options)
     assert seen.lines == lines
 
 
 def test_pod_whose_log_cannot_be_read_is_an_error_after_the_others(connect):
     """Part of a log must not pass for the whole."""
-    api = Api(Pod("j-worker-0", [[(1, "a")]], refusal=500), Pod("j-worker-1", [[(1, "b")]]))
+    scene = Scene(Pod("j-worker-0", [[(1, "a")]], refusal=500), Pod("j-worker-1", [[(1, "b")]]))
     seen = Seen()
     with pytest.raises(KnownError, match="500"):
-        seen.write(connect(api))
+        seen.write(connect(scene))
     assert seen.lines == ["[worker-1] b"]
 
 
@@ -631,7 +599,7 @@ def test_options_that_mean_nothing_are_refused(options):
 
 def test_kubectl_can_follow_too():
     """With the defaults it stops at five streams and shows ten lines."""
-    job = Api(wanted=16).job
+    job = Scene(wanted=16).job
     assert kubectl_logs_command(job, "team") == (
         "kubectl logs -n team -f -l training.kubeflow.org/job-name=j -c pytorch --prefix --tail=-1 --max-log-requests=16"
     )

@@ -1,0 +1,77 @@
+"""`launcher init`: the project's settings file, asked for and written; the asking is handed in, so all else is pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from launcher.keys import IS_LIST
+from launcher.spec import JobSpec
+from trainer.errors import InputError
+
+QUESTIONS: Final[Mapping[str, str]] = {
+    "accelerator": "gaudi, cuda or cpu",
+    "image": "the trainer's image, REGISTRY/NAME:TAG",
+    "data": "data set, s3://BUCKET/PREFIX or a directory of every node",
+    "output": "where runs go, s3://BUCKET/PREFIX or a directory of every node",
+    "namespace": "namespace of the jobs",
+    "s3_endpoint": "URL of the S3 server, empty for AWS",
+    "s3_region": "region of the buckets",
+    "s3_secret": "Secret with the bucket's keys, empty for the service account's role",
+    "service_account": "service account of the pods",
+}
+"""What is asked, in this order; everything else stands in the file when it is given as KEY=VALUE."""
+
+HEAD: Final = "# Settings of `launcher` for jobs submitted from this directory; `launcher config` shows what counts.\n"
+
+Ask = Callable[[str, str], str]
+"""From a question and the answer that Enter gives to the answer."""
+
+
+def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
+    """The settings to write: those given as `KEY=VALUE`, then the answers; without anybody to ask, what is known.
+
+    Raises: InputError for what is no setting, or could not make a job.
+    """
+    values = dict(known)
+    for assignment in given:
+        key, equals, value = assignment.partition("=")
+        if not equals or key not in IS_LIST or IS_LIST[key] or key in {"name", "overlay"}:
+            raise InputError(
+                f"cannot write `{assignment}`: it is no KEY=VALUE of a setting that stays",
+                hint=f"settings are {', '.join(key for key in IS_LIST if not IS_LIST[key])}",
+            )
+        values[key] = value
+    if ask:
+        values |= {key: ask(f"{key} ({meaning})", values.get(key, "")) for key, meaning in QUESTIONS.items()}
+    return {key: value for key, value in values.items() if value}
+
+
+def as_yaml(settings: Mapping[str, str]) -> str:
+    """The file."""
+    import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
+
+    return HEAD + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=4096)
+
+
+def check(settings: Mapping[str, str], parse: Callable[[list[str]], JobSpec]) -> None:
+    """Refuse settings with which no job could be made, where they suffice for one. `parse` makes a job of flags.
+
+    Raises: InputError.
+    """
+    if {"accelerator", "image", "output"} <= settings.keys() and settings.keys() & {"data", "data_pvc"}:
+        parse([f"--{key.replace('_', '-')}={value}" for key, value in settings.items()])
+
+
+def write(path: Path, text: str, *, replace: bool) -> None:
+    """Write the file; one that is there only with leave.
+
+    Raises: InputError.
+    """
+    try:
+        with path.open("w" if replace else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as problem:
+        raise InputError(f"cannot write `{path}`: it is there already", hint="-y replaces it") from problem
+    except OSError as problem:
+        reason = str(problem.strerror).lower()
+        raise InputError(f"cannot write `{path}`: {reason}", hint="run it in a directory of yours") from problem

@@ -1,0 +1,78 @@
+"""The settings file that `launcher init` writes."""
+
+import pytest
+import yaml
+
+from launcher import init
+from launcher.__main__ import main
+from launcher.keys import IS_LIST
+from trainer.errors import InputError
+
+GIVEN = ["accelerator=cpu", "image=r/i:1", "data=s3://cxr/nih", "output=s3://cxr/runs"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_file_makes_the_mission_line_complete(here, capsys):
+    """That is what it is for."""
+    assert main(["init", *GIVEN, "namespace=team-a", "s3_secret=keys"]) == 0
+    assert capsys.readouterr().out == "launcher.yaml\n"
+    assert main(["render", "--workers", "2"]) == 0
+    [volume, claim, job] = yaml.safe_load_all(capsys.readouterr().out)
+    assert job["metadata"]["namespace"] == claim["metadata"]["namespace"] == "team-a"
+    assert volume["spec"]["csi"]["volumeAttributes"]["bucketName"] == "cxr"
+
+
+def test_answers_are_asked_for_and_enter_keeps_what_is_known():
+    """Nobody types what stands there already."""
+    asked = []
+
+    def ask(question, usual):
+        asked.append((question.partition(" ")[0], usual))
+        return usual or f"my-{question.partition(' ')[0]}"
+
+    settings = init.answers(ask, {"image": "r/i:1"}, ["data=s3://a/b"])
+    assert [key for key, _ in asked] == list(init.QUESTIONS)
+    assert dict(asked)["image"] == "r/i:1"
+    assert dict(asked)["data"] == "s3://a/b"
+    assert settings["namespace"] == "my-namespace"
+
+
+def test_empty_answers_are_left_out():
+    """An absent setting falls back to its default, an empty one would not."""
+    assert init.answers(lambda _question, _usual: "", {}, []) == {}
+
+
+def test_file_that_is_there_is_kept_unless_replacing_is_asked_for(here, capsys):
+    """It may hold an afternoon's work."""
+    (here / "launcher.yaml").write_text("image: mine\n", encoding="utf-8")
+    assert main(["init", *GIVEN]) == 2
+    assert "it is there already" in capsys.readouterr().err
+    assert (here / "launcher.yaml").read_text(encoding="utf-8") == "image: mine\n"
+    assert main(["init", "-y", *GIVEN]) == 0
+    assert yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))["image"] == "r/i:1"
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["nonsense", "imgae=x", "env=A=b", "name=x"],
+    ids=["no value", "unknown", "list", "name of one job"],
+)
+def test_what_is_no_setting_that_stays_is_refused(assignment):
+    with pytest.raises(InputError, match="cannot write"):
+        init.answers(None, {}, [assignment])
+
+
+def test_settings_that_make_no_job_are_not_written(here, capsys):
+    """The file would fail every later command."""
+    assert main(["init", *GIVEN[:-1], "output=nowhere://x"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (here / "launcher.yaml").exists()
+
+
+def test_questions_are_about_settings():
+    assert set(init.QUESTIONS) <= set(IS_LIST)

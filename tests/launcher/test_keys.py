@@ -1,0 +1,67 @@
+"""Keys of settings are the flags' names, and what a job records is enough to make it again."""
+
+import re
+
+import pytest
+
+from launcher.__main__ import main
+from launcher.keys import DEFAULTS, IS_LIST, settings_of
+from launcher.options import PodOptions, S3Options
+from launcher.overlay import Overlay
+from launcher.spec import JobSpec
+
+NOT_OF_A_JOB = {"set", "file", "help", "version", "debug"}
+
+
+def test_every_flag_of_a_job_is_a_setting_and_every_setting_a_flag(capsys, monkeypatch):
+    """One list to know: the flag's name in snake_case is the key in files, in `--set` and in `LAUNCHER_*`."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["render", "--help"]) == 0
+    flags = set(re.findall(r"(?<![-\w`])--([a-z][-a-z0-9]*)", capsys.readouterr().out.partition("Parameters")[2] or ""))
+    keys = {flag.replace("-", "_") for flag in flags} - NOT_OF_A_JOB
+    assert keys == set(IS_LIST) - {"train_flags"}
+
+
+def test_lists_are_the_flags_that_are_given_often():
+    """A file writes these as lists."""
+    assert {key for key, is_list in IS_LIST.items() if is_list} == {
+        "train_flags",
+        "image_pull_secret",
+        "env",
+        "env_from_secret",
+        "node_selector",
+        "toleration",
+        "label",
+    }
+
+
+def test_defaults_are_what_a_job_has_that_says_nothing():
+    """`config` shows them."""
+    spec = JobSpec(accelerator="cpu", image="r/c:1", data="/d", output="/o", name="t1")
+    assert {
+        "gaudi_generation": spec.gaudi_generation,
+        "workers": str(spec.workers),
+        "namespace": spec.namespace,
+        "data_access": spec.s3.access,
+        "csi_driver": spec.s3.csi_driver,
+        "backoff": str(spec.policy.backoff),
+    } == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, {}),
+        ({"workers": 4, "efa": None}, {"workers": "4"}),
+        ({"s3": S3Options(claim="nih", access="mount")}, {"data_pvc": "nih"}),
+        ({"s3": S3Options(endpoint="http://m:9000")}, {"s3_endpoint": "http://m:9000"}),
+        ({"pod": PodOptions(label=("a=b", "c=d"))}, {"label": ["a=b", "c=d"]}),
+        ({"pod": PodOptions(overlay=Overlay("/home/patch.yaml", {"spec": {}}))}, {"overlay": "/home/patch.yaml"}),
+        ({"train_flags": ("--epochs", "3")}, {"train_flags": ["--epochs", "3"]}),
+    ],
+)
+def test_a_job_records_what_is_not_default(fields, expected):
+    """By the same keys as a settings file, without name and namespace, which a clone has of its own."""
+    spec = JobSpec(accelerator="cpu", image="r/c:1", data="/d", output="/o", name="t1", namespace="n", **fields)
+    rest = {"accelerator": "cpu", "image": "r/c:1", "data": "/d", "output": "/o"}
+    assert settings_of(spec) == rest | expected
