@@ -422,8 +422,8 @@ def _wait(cluster: "Cluster", name: str, timeout: str | None, until: "State | No
 
 def _follow(cluster: "Cluster", name: str, options: LogOptions) -> None:
     """Follow the log; how the job ended is how this ends."""
-    from launcher import observe
     from launcher import logs as joblog
+    from launcher import observe
     from launcher.cluster import NotFoundError
     from launcher.diagnose import diagnose
 

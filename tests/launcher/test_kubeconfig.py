@@ -15,7 +15,11 @@ def write(path, *contexts, current="a"):
 
 @pytest.mark.parametrize(
     ("context", "namespace"),
-    [pytest.param(None, "team-a", id="current"), pytest.param("b", "team-b", id="named"), pytest.param("c", None, id="unknown")],
+    [
+        pytest.param(None, "team-a", id="current"),
+        pytest.param("b", "team-b", id="named"),
+        pytest.param("c", None, id="unknown"),
+    ],
 )
 def test_namespace_is_the_contexts(tmp_path, context, namespace):
     path = write(tmp_path / "k", ("a", "team-a"), ("b", "team-b"))
