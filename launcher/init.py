@@ -1,179 +1,77 @@
-"""Asks for what most jobs need and writes it to the project's settings file, where every command finds it."""
+"""`launcher init`: the project's settings file, asked for and written; the asking is handed in, so all else is pure."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from cyclopts import Parameter
-
-from launcher.accelerators import ACCELERATORS, AcceleratorName
-from launcher.options import PodOptions, S3Options
-from launcher.settings import EXAMPLES, PROJECT_FILE, absolute, read_file, standing
+from launcher.keys import IS_LIST
 from launcher.spec import JobSpec
-from trainer.config import flag_of
-from trainer.errors import InputError, on_one_line
+from trainer.errors import InputError
+
+QUESTIONS: Final[Mapping[str, str]] = {
+    "accelerator": "gaudi, cuda or cpu",
+    "image": "the trainer's image, REGISTRY/NAME:TAG",
+    "data": "data set, s3://BUCKET/PREFIX or a directory of every node",
+    "output": "where runs go, s3://BUCKET/PREFIX or a directory of every node",
+    "namespace": "namespace of the jobs",
+    "s3_endpoint": "URL of the S3 server, empty for AWS",
+    "s3_region": "region of the buckets",
+    "s3_secret": "Secret with the bucket's keys, empty for the service account's role",
+    "service_account": "service account of the pods",
+}
+"""What is asked, in this order; everything else stands in the file when it is given as KEY=VALUE."""
+
+HEAD: Final = "# Settings of `launcher` for jobs submitted from this directory; `launcher config` shows what counts.\n"
 
 Ask = Callable[[str, str], str]
-"""Puts a question, shows the answer that is taken when nothing is typed, and returns what was typed."""
-
-Tell = Callable[[str], None]
-
-Values = dict[str, str | list[str]]
-
-NONE: Final = "~"
-"""The answer that leaves a setting out."""
-
-HEADER: Final = "# Settings of every job started from this directory; `python -m launcher config` shows them all.\n"
-
-_PLACES: Final = ("data", "output")
-
-_STAND_INS: Final = {
-    "accelerator": "cpu",
-    "image": "registry.example/name:1",
-    "data": "s3://bucket/data",
-    "output": "s3://bucket/runs",
-    "namespace": "default",
-}
-"""A job can only be checked whole."""
+"""From a question and the answer that Enter gives to the answer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What is asked, in this order; what a flag says is not."""
+def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
+    """The settings to write: those given as `KEY=VALUE`, then the answers; without anybody to ask, what is known.
 
-    accelerator: AcceleratorName | None = None
-    """What to train on."""
-
-    image: str | None = None
-    """Container image with the trainer."""
-
-    data: str | None = None
-    """Data set: `s3://BUCKET/PREFIX`, or a directory that every node has."""
-
-    output: str | None = None
-    """Where runs are kept: `s3://BUCKET/PREFIX`, or a directory that every node has."""
-
-    namespace: Annotated[str | None, Parameter(name=("--namespace", "-n"))] = None
-    """Namespace of the jobs."""
-
-    s3_endpoint: str | None = None
-    """URL of the S3 server; AWS unless given."""
-
-    s3_region: str | None = None
-    """Region of the buckets."""
-
-    s3_secret: str | None = None
-    """Secret of the namespace with the keys of the buckets; its name, not the keys."""
-
-    service_account: str | None = None
-    """Service account of the pods."""
-
-
-def write_settings(answers: Answers, *, ask: Ask | None, tell: Tell, overwrite: bool) -> Path:
-    """The project's file, written: what flags say, what is answered, and what it held besides.
-
-    `ask` None asks nobody. A file that is there is only replaced with `overwrite`, or when the answer to that is yes.
-
-    Raises: InputError.
+    Raises: InputError for what is no setting, or could not make a job.
     """
-    path = Path(PROJECT_FILE)
-    there = dict(read_file(path).values) if path.is_file() else {}
-    if path.exists() and ask is None and not overwrite:
-        raise InputError(
-            f"cannot write `{path}`: it is there already",
-            hint="launcher init -y replaces what flags say and keeps the rest, but for comments",
-        )
-    given = {key: _shown(key, text) for key, text in asdict(answers).items() if text is not None}
-    check(given)
-    chosen = given if ask is None else _asked(given, ask, tell)
-    kept = {key: texts for key, texts in there.items() if key not in (asdict(answers) if ask else chosen)}
-    if path.exists() and not overwrite and ask and ask(f"replace {path}? its comments are lost", "no") not in _YES:
-        raise InputError(f"cannot write `{path}`: it is there already, and is to stay", hint="launcher config shows it")
-    _write(path, as_yaml(chosen | _plain(kept)))
-    missing = [key for key in EXAMPLES if key not in chosen and key not in kept]
-    if missing:
-        tell(f"to be given with each job: {', '.join(flag_of(key) for key in missing)}")
-    return path
+    values = dict(known)
+    for assignment in given:
+        key, equals, value = assignment.partition("=")
+        if not equals or key not in IS_LIST or IS_LIST[key] or key in {"name", "overlay"}:
+            raise InputError(
+                f"cannot write `{assignment}`: it is no KEY=VALUE of a setting that stays",
+                hint=f"settings are {', '.join(key for key in IS_LIST if not IS_LIST[key])}",
+            )
+        values[key] = value
+    if ask:
+        values |= {key: ask(f"{key} ({meaning})", values.get(key, "")) for key, meaning in QUESTIONS.items()}
+    return {key: value for key, value in values.items() if value}
 
 
-_YES: Final = frozenset({"y", "yes"})
-
-
-def as_yaml(values: Mapping[str, str | list[str]]) -> str:
-    """A settings file that says this."""
+def as_yaml(settings: Mapping[str, str]) -> str:
+    """The file."""
     import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
 
-    return HEADER + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return HEAD + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=4096)
 
 
-def check(values: Mapping[str, str]) -> None:
-    """Refuse what no job could have; what is not among the values does not matter.
+def check(settings: Mapping[str, str], parse: Callable[[list[str]], JobSpec]) -> None:
+    """Refuse settings with which no job could be made, where they suffice for one. `parse` makes a job of flags.
 
     Raises: InputError.
     """
-    texts = _STAND_INS | dict(values)
-    accelerator = next((name for name in ACCELERATORS if name == texts["accelerator"]), None)
-    if accelerator is None:
-        raise InputError(
-            f"cannot use `{on_one_line(texts['accelerator'])}` as an accelerator: it is none of {', '.join(ACCELERATORS)}",
-            hint="--accelerator gaudi",
-        )
-    JobSpec(
-        accelerator=accelerator,
-        image=texts["image"],
-        data=texts["data"],
-        output=texts["output"],
-        name="name",
-        namespace=texts["namespace"],
-        s3=S3Options(
-            endpoint=texts.get("s3_endpoint"), region=texts.get("s3_region"), secret=texts.get("s3_secret")
-        ),
-        pod=PodOptions(service_account=texts.get("service_account")),
-    )
+    if {"accelerator", "image", "output"} <= settings.keys() and settings.keys() & {"data", "data_pvc"}:
+        parse([f"--{key.replace('_', '-')}={value}" for key, value in settings.items()])
 
 
-def _asked(given: Mapping[str, str], ask: Ask, tell: Tell) -> dict[str, str]:
-    """An answer to each question that no flag answers, each asked again until it could be a job's."""
-    known = {key: texts[-1] for settings in reversed(standing()) for key, texts in settings.values.items()}
-    values: dict[str, str] = {}
-    for key in asdict(Answers()):
-        answer = given.get(key) or _answer(key, known.get(key, ""), ask, tell)
-        if answer:
-            values[key] = answer
-    return values
+def write(path: Path, text: str, *, replace: bool) -> None:
+    """Write the file; one that is there only with leave.
 
-
-def _answer(key: str, default: str, ask: Ask, tell: Tell) -> str:
-    """What is typed, the default for nothing, or nothing for `~`."""
-    example = f" ({EXAMPLES[key]})" if key in EXAMPLES else ""
-    while True:
-        typed = ask(f"{key}{example}", default).strip() or default
-        if typed in {"", NONE}:
-            return ""
-        try:
-            check({key: _shown(key, typed)})
-        except InputError as problem:
-            tell(str(problem))
-        else:
-            return _shown(key, typed)
-
-
-def _shown(key: str, text: str) -> str:
-    """The text as the file has it: a directory whatever the current one is."""
-    return absolute(text) if key in _PLACES else text
-
-
-def _plain(values: Mapping[str, tuple[str, ...]]) -> Values:
-    from launcher.keys import IS_LIST  # noqa: PLC0415
-
-    return {key: list(texts) if IS_LIST[key] else texts[0] for key, texts in values.items()}
-
-
-def _write(path: Path, text: str) -> None:
+    Raises: InputError.
+    """
     try:
-        path.write_text(text, encoding="utf-8")
+        with path.open("w" if replace else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as problem:
+        raise InputError(f"cannot write `{path}`: it is there already", hint="-y replaces it") from problem
     except OSError as problem:
-        raise InputError(
-            f"cannot write `{path}`: {problem.strerror}", hint="run it in a directory of yours"
-        ) from problem
+        reason = str(problem.strerror).lower()
+        raise InputError(f"cannot write `{path}`: {reason}", hint="run it in a directory of yours") from problem

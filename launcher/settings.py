@@ -95,7 +95,7 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     if "local" in flags and flags["local"].tokens:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
-        flags[field].tokens[:] = [token.evolve(value=absolute(token.value)) for token in flags[field].tokens]
+        flags[field].tokens[:] = [token.evolve(value=_absolute(token.value)) for token in flags[field].tokens]
     _check_required(flags)
 
 
@@ -234,7 +234,7 @@ def _fill(flags: Mapping[str, Argument], settings: Settings) -> None:
                 argument.append(Token(keyword=flag_of(key), value=text, source=settings.origin_of(key), index=index))
 
 
-def absolute(place: str) -> str:
+def _absolute(place: str) -> str:
     """The place whatever the current directory is; an empty one stays empty, for `JobSpec` to refuse."""
     return place if not place or "://" in place else str(Path(place).resolve())
 

@@ -96,8 +96,8 @@ class Pod:
         if self.cut:
             self.cut, end, how = self.cut - 1, 0, RESET
         handler.begin_stream()
-        for content in (body[:end], then() if then else None):
-            if isinstance(content, bytes) and content:
+        for produce in (lambda: body[:end], then or bytes):
+            if content := produce():
                 handler.chunk(content)
         if how == RESET:
             handler.reset()
@@ -135,6 +135,10 @@ class Scene:
         so_far = self.looks
         while self.looks < so_far + times:
             self.released.wait(0.01)
+
+    def stall(self):
+        """Say nothing until the test is over."""
+        self.released.wait()
 
     def succeed(self):
         """All pods end, and the job with them."""
@@ -256,7 +260,7 @@ def test_stream_that_stalls_is_asked_for_again(connect):
     log = numbered(rank=0)
     pod = Pod("j-worker-0", [log])
     scene = Scene(pod)
-    pod.streams = [(100, None, scene.released.wait)] * 6 + [(10_000, None, scene.succeed)]
+    pod.streams = [(100, None, scene.stall)] * 6 + [(10_000, None, scene.succeed)]
     seen = Seen()
     ending = seen.follow(connect(scene), pace=dataclasses.replace(PACE, stall_s=0.1))
     assert ending.state == "Succeeded"
@@ -524,7 +528,7 @@ def test_user_who_leaves_takes_all_threads_along(connect):
     """Ctrl-C detaches; what still reads must not hold the program."""
     pod = Pod("j-worker-0", [numbered(rank=0)])
     scene = Scene(pod)
-    pod.streams = [(100, None, scene.released.wait)]
+    pod.streams = [(100, None, scene.stall)]
     seen = Seen()
 
     def leave(text):
