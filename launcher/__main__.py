@@ -76,15 +76,15 @@ def init(
     from pathlib import Path
 
     from launcher import init as first
-    from launcher.settings import PROJECT_FILE, standing
+    from launcher.settings import PROJECT_FILE, read_file, standing
 
-    known = {
-        key: texts[0] for settings in reversed(standing()) for key, texts in settings.values.items() if len(texts) == 1
-    }
+    path = Path(PROJECT_FILE)
+    before = first.as_settings(read_file(path).values) if path.is_file() else {}
     asked = None if yes or not sys.stdin.isatty() else _ask
-    settings = first.answers(asked, {key: known[key] for key in first.QUESTIONS if key in known}, assignments)
+    known = {key: texts[0] for source in reversed(standing()) for key, texts in source.values.items() if texts}
+    settings = first.answers(asked, known, assignments)
     first.check(settings, _job_of)
-    first.write(Path(PROJECT_FILE), first.as_yaml(settings), replace=yes)
+    first.write(path, first.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")
     _tell("next: python -m launcher doctor --workers 1")
 

@@ -56,7 +56,7 @@ class GoneError(RemoteError):
 
 
 class ServerError(RemoteError):
-    """The server, or one that it asks, has failed: what was asked may have been done or not."""
+    """The server, or one that it asks, is busy or has failed: what was asked may have been done or not."""
 
 
 class UnreachableError(RemoteError):
@@ -407,7 +407,7 @@ def _refusal(request: Request, status: int, body: bytes) -> RemoteError:
         said, group_is_absent = body[:200].decode(errors="replace").strip(), True
     if status == 404 and group_is_absent:
         return _not_served(request)
-    kind = ServerError if status >= 500 else _KINDS.get(status, RemoteError)
+    kind = ServerError if status in BUSY or status >= 500 else _KINDS.get(status, RemoteError)
     reason = on_one_line(said) or f"the server answered with {status}"
     return kind(f"cannot {request.what}: {reason}", hint=_hint(request, status, said))
 

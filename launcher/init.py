@@ -28,11 +28,11 @@ Ask = Callable[[str, str], str]
 
 
 def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
-    """The settings to write: those given as `KEY=VALUE`, then the answers; without anybody to ask, what is known.
+    """The settings to write: those given as `KEY=VALUE`, and the answers, where Enter takes what is known already.
 
     Raises: InputError for what is no setting, or could not make a job.
     """
-    values = dict(known)
+    values: dict[str, str] = {}
     for assignment in given:
         key, equals, value = assignment.partition("=")
         if not equals or key not in IS_LIST or IS_LIST[key] or key in {"name", "overlay"}:
@@ -42,11 +42,18 @@ def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> 
             )
         values[key] = value
     if ask:
-        values |= {key: ask(f"{key} ({meaning})", values.get(key, "")) for key, meaning in QUESTIONS.items()}
+        values |= {
+            key: ask(f"{key} ({meaning})", values.get(key, known.get(key, ""))) for key, meaning in QUESTIONS.items()
+        }
     return {key: value for key, value in values.items() if value}
 
 
-def as_yaml(settings: Mapping[str, str]) -> str:
+def as_settings(values: Mapping[str, tuple[str, ...]]) -> dict[str, str | list[str]]:
+    """What a settings file holds, as it stands there."""
+    return {key: list(texts) if IS_LIST[key] else texts[0] for key, texts in values.items() if texts}
+
+
+def as_yaml(settings: Mapping[str, str | list[str]]) -> str:
     """The file."""
     import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
 

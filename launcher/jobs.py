@@ -53,8 +53,6 @@ AWAY_S: Final = 300.0
 
 KINDS: Final[Mapping[str, Resource]] = {each.kind: each for each in (JOBS, CLAIMS, VOLUMES)}
 
-Tell = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Submitted:
@@ -122,7 +120,8 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
         for each in sorted([*others, job], key=lambda each: _ORDER[each["kind"]]):
             resource = KINDS[each["kind"]]
             body = _owned(each, job, uid) if each["kind"] == CLAIMS.kind else each
-            _replace_left_over(cluster, resource, body)
+            if resource is VOLUMES:
+                _make_room(cluster, body)
             created = cluster.create(resource, body)
             made.append((resource, each["metadata"]["name"]))
             if each is job:
@@ -142,19 +141,25 @@ def _owned(claim: Object, job: Object, uid: str | None) -> Object:
     return claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner]}}
 
 
-def _replace_left_over(cluster: Cluster, resource: Resource, body: Object) -> None:
-    """A volume of ours whose claim is gone is never bound again; make room for the new one."""
-    if resource is not VOLUMES:
-        return
-    name = body["metadata"]["name"]
-    try:
-        there = cluster.get(VOLUMES, name)
-    except (NotFoundError, ForbiddenError):
-        return
-    ours = (there["metadata"].get("labels") or {}).items() >= body["metadata"]["labels"].items()
-    if ours and there.get("status", {}).get("phase") != "Bound":
-        _remove(cluster, [(VOLUMES, name)])
-        _until_gone(cluster, VOLUMES, name, cluster.namespace, time.monotonic() + LOOK_AGAIN_S)
+def _make_room(cluster: Cluster, volume: Object) -> None:
+    """Remove a volume of ours that is left: its job was deleted by another hand, and it is never bound again.
+
+    Its claim goes a moment after the job, and only then may it go.
+    """
+    name, ours = volume["metadata"]["name"], volume["metadata"]["labels"].items()
+
+    def is_free() -> bool:
+        try:
+            there = cluster.get(VOLUMES, name)
+        except (NotFoundError, ForbiddenError):
+            return True
+        if not ours <= (there["metadata"].get("labels") or {}).items():
+            return True  # the server will refuse ours
+        if there.get("status", {}).get("phase") != "Bound":
+            _remove(cluster, [(VOLUMES, name)])
+        return False
+
+    _comes_true(is_free, cluster, time.monotonic() + LOOK_AGAIN_S)
 
 
 def _remove(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]:
@@ -380,17 +385,16 @@ def delete(cluster: Cluster, name: str, *, timeout_s: float) -> list[str]:
     except NotFoundError:
         if not volumes:
             raise
-    _until_gone(cluster, JOBS, name, cluster.namespace, end_s)
+    _wait_until_gone(cluster, JOBS, name, end_s)
     selector = f"{JOB_LABEL}={name}"
-    _until(lambda: not cluster.list(PODS, labels=selector), f"a pod of `{name}`", end_s, cluster)
-    _until(lambda: not cluster.list(SERVICES, labels=selector), f"a Service of `{name}`", end_s, cluster)
-    claim = f"{name}-data"
+    _wait_until(lambda: not cluster.list(PODS, labels=selector), f"a pod of `{name}`", cluster, end_s)
+    _wait_until(lambda: not cluster.list(SERVICES, labels=selector), f"a Service of `{name}`", cluster, end_s)
     if volumes:
-        _until_gone(cluster, CLAIMS, claim, cluster.namespace, end_s)
+        _wait_until_gone(cluster, CLAIMS, f"{name}-data", end_s)
     for volume in volumes:
         with suppress(NotFoundError):
             cluster.delete(VOLUMES, volume)
-        _until_gone(cluster, VOLUMES, volume, cluster.namespace, end_s)
+        _wait_until_gone(cluster, VOLUMES, volume, end_s)
         removed.append(f"persistentvolume/{volume}")
     return removed
 
@@ -407,21 +411,28 @@ def _own_volumes(cluster: Cluster, name: str) -> list[str]:
     ]
 
 
-def _until_gone(cluster: Cluster, resource: Resource, name: str, namespace: str, end_s: float) -> None:
-    def gone() -> bool:
+def _wait_until_gone(cluster: Cluster, resource: Resource, name: str, end_s: float) -> None:
+    def is_gone() -> bool:
         try:
-            cluster.get(resource, name, namespace=namespace)
+            cluster.get(resource, name)
         except NotFoundError:
             return True
         return False
 
-    _until(gone, f"{resource.kind} `{name}`", end_s, cluster)
+    _wait_until(is_gone, f"{resource.kind} `{name}`", cluster, end_s)
 
 
-def _until(holds: Callable[[], bool], what: str, end_s: float, cluster: Cluster) -> None:
+def _wait_until(holds: Callable[[], bool], what: str, cluster: Cluster, end_s: float) -> None:
+    """Raises: TimeLimitError."""
+    if not _comes_true(holds, cluster, end_s):
+        raise TimeLimitError(
+            f"cannot delete all in time: {what} is still there (from `--timeout`)", hint="the same command goes on"
+        )
+
+
+def _comes_true(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> bool:
     while not holds():
         if time.monotonic() > end_s:
-            raise TimeLimitError(
-                f"cannot delete all in time: {what} is still there (from `--timeout`)", hint="the same command goes on"
-            )
+            return False
         cluster.sleep(POLL_S / 2)
+    return True

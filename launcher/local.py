@@ -72,7 +72,7 @@ def check(spec: JobSpec) -> None:
 
     for field in ("data", "output"):
         place = getattr(spec, field)
-        if is_s3(place):
+        if is_s3(place) or not place:  # a claim can stand for the data set, on a cluster
             raise InputError(
                 f"cannot use `{place}` with --local: it is no directory of this machine (from `{flag_of(field)}`)",
                 hint=f"{flag_of(field)} DIRECTORY",

@@ -46,7 +46,7 @@ _KEYS: Final = tuple(IS_LIST)
 _LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
 _HOW: Final = "settings are YAML, `workers: 8` or `train_flags: [--epochs, 3]`"
 
-_TO_A_CLUSTER: Final = ("context", "kubeconfig", "local", "dry_run")
+_WHERE: Final = ("context", "kubeconfig", "local")
 
 _ABSENT: Final = frozenset({None, "", "~", "null"})
 
@@ -100,9 +100,9 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
 
 
 def _context(flags: Mapping[str, Argument]) -> Settings:
-    """The namespace of the context, for jobs that go to a cluster."""
-    chosen = {key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _TO_A_CLUSTER}
-    if "context" not in flags or chosen["local"] or chosen["dry_run"] == "client" or flags["namespace"].tokens:
+    """The namespace of the context, for jobs that are for a cluster: `render` prints what `submit` would send."""
+    chosen = {key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _WHERE}
+    if chosen["local"] or flags["namespace"].tokens:
         return Settings(CONTEXT, {})
     return _namespace(chosen["kubeconfig"], chosen["context"])
 

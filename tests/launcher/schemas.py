@@ -9,9 +9,10 @@ import yaml
 
 CRD = Path(__file__).parents[3] / "shared/reference/crds/training-operator-v1.9.4/kubeflow.org_pytorchjobs.yaml"
 
-LABEL_KEY = re.compile(r"(?:[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+PART = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+LABEL_KEY = re.compile(rf"(?:{PART}(?:\.{PART})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+OBJECT_NAME = re.compile(rf"{PART}(?:\.{PART})*")
 
 TEXT = {"type": "string", "minLength": 1}
 NAMES = {"type": "object", "additionalProperties": {"type": "string"}}

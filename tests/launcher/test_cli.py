@@ -202,6 +202,7 @@ def test_a_flag_beats_set_beats_the_file_beats_the_default(launcher, tmp_path, t
         (f"submit {ISSUE}", "--kubeconfig FILE"),
         (f"submit --local {ISSUE}", "cannot use `s3://b/cxr` with --local"),
         ("submit --local --accelerator cpu --data nowhere --output runs", "nowhere"),
+        ("submit --local --accelerator cpu --data-pvc nih --output runs", "cannot use `` with --local"),
     ],
 )
 def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(launcher, tmp_path, line, words):

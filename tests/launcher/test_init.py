@@ -57,6 +57,15 @@ def test_file_that_is_there_is_kept_unless_replacing_is_asked_for(here, capsys):
     assert yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))["image"] == "r/i:1"
 
 
+def test_what_is_not_asked_for_stays_and_nothing_else_is_copied_in(here, monkeypatch):
+    """Lists are written by hand; what stands in the environment stays there."""
+    (here / "launcher.yaml").write_text("image: mine\ntoleration: [a, b]\nbackoff: 5\n", encoding="utf-8")
+    monkeypatch.setenv("LAUNCHER_NAMESPACE", "team-a")
+    assert main(["init", "-y", "image=r/i:1"]) == 0
+    written = yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))
+    assert written == {"image": "r/i:1", "toleration": ["a", "b"], "backoff": "5"}
+
+
 @pytest.mark.parametrize(
     "assignment",
     ["nonsense", "imgae=x", "env=A=b", "name=x"],

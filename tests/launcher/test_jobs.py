@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 from apiserver import Fault
 
-from launcher import jobs, observe
+from launcher import jobs
 from launcher.cluster import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.manifest import render
 from launcher.options import PodOptions, PolicyOptions
@@ -43,6 +43,31 @@ def test_submit_creates_volume_job_and_a_claim_that_the_job_owns(cluster, api):
     assert [owner["uid"] for owner in claim["metadata"]["ownerReferences"]] == [
         cluster.get(JOBS, "t1")["metadata"]["uid"]
     ]
+
+
+def test_volume_that_is_left_makes_room_once_its_claim_is_gone(cluster, api):
+    """Somebody has deleted the job by kubectl, and it is submitted again at once."""
+    labels = render(spec())[0]["metadata"]["labels"]
+    volume = {"metadata": {"name": "team-a.t1", "labels": labels}, "spec": {}, "status": {"phase": "Bound"}}
+    place = "/api/v1/persistentvolumes/team-a.t1"
+    api.state.put(place, volume)
+
+    def last_look(handler):
+        handler.serve()
+        api.state.put(place, volume | {"status": {"phase": "Released"}})
+
+    api.state.faults.append(Fault("GET", place, last_look))
+    assert jobs.submit(cluster, render(spec())).outcome == "created"
+    assert "status" not in api.state.objects[place]
+
+
+def test_volume_of_somebody_else_is_not_removed(cluster, api):
+    """It only has the name that ours would have."""
+    place = "/api/v1/persistentvolumes/team-a.t1"
+    api.state.put(place, {"metadata": {"name": "team-a.t1"}, "spec": {}, "status": {"phase": "Released"}})
+    with pytest.raises(ConflictError, match="already exists"):
+        jobs.submit(cluster, render(spec()))
+    assert paths(api) == [place]
 
 
 def test_server_dry_run_asks_and_leaves_nothing(cluster, api):
@@ -275,6 +300,7 @@ def too_old(handler):
         pytest.param(too_old, id="gone-in-the-stream"),
         pytest.param(half_an_event, id="cut-in-an-event"),
         pytest.param(lambda handler: handler.refuse(500, "etcd is ill"), id="failed"),
+        pytest.param(lambda handler: handler.refuse(429, "too many requests"), id="busy"),
         pytest.param(lambda handler: handler.refuse(403, "u cannot watch"), id="forbidden"),
     ],
 )
@@ -381,6 +407,16 @@ def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
         jobs.delete(cluster, "t1", timeout_s=60)
 
 
+def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, api):
+    """Waiting for it until the time limit would help nobody."""
+    jobs.submit(cluster, render(spec()))
+    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    api.state.forbidden.add(("delete", "persistentvolumes"))
+    with pytest.raises(ForbiddenError, match="delete PersistentVolume"):
+        jobs.delete(cluster, "t1", timeout_s=60)
+    assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1"]
+
+
 def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
     jobs.submit(cluster, render(spec(data="/d")))
     api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
@@ -403,34 +439,6 @@ def test_settings_of_a_job_make_it_again(cluster):
     }
     with pytest.raises(InputError, match="the launcher did not make it"):
         jobs.settings_of({"metadata": {"name": "x"}})
-
-
-def test_snapshot_holds_what_may_be_read_and_names_the_rest(cluster, api):
-    """A user without the right to see events still gets a status."""
-    jobs.submit(cluster, render(spec(data="/d")))
-    set_state(api, "t1", "Running")
-    uid = cluster.get(JOBS, "t1")["metadata"]["uid"]
-    terminated = {"state": {"terminated": {"exitCode": 1}}, "name": "pytorch"}
-    pod = {
-        "metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}, "uid": "p"},
-        "spec": {"nodeName": "n"},
-        "status": {"phase": "Failed", "containerStatuses": [terminated]},
-    }
-    api.state.put(f"{POD_PATH}/t1-master-0", pod)
-    log = b"2026-01-01T00:00:00Z last words\n"
-    api.state.faults.append(Fault("GET", "/t1-master-0/log", lambda handler: handler._send(200, log, {})))
-    event = {
-        "involvedObject": {"kind": "PyTorchJob", "uid": uid},
-        "lastTimestamp": "2026-01-02T00:00:00Z",
-        "metadata": {"name": "e"},
-    }
-    api.state.put("/api/v1/namespaces/team-a/events/e", event)
-    snapshot = observe.observe(cluster, "t1")
-    assert [each["metadata"]["name"] for each in snapshot.pods] == ["t1-master-0"]
-    assert [each["metadata"]["name"] for each in snapshot.events] == ["e"]
-    assert snapshot.tails == {"t1-master-0": "last words"}
-    api.state.forbidden |= {("list", "events"), ("list", "pods")}
-    assert observe.observe(cluster, "t1").denied == {"events", "pods"}
 
 
 def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
