@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 USAGE: Final = "Usage: launcher {} --accelerator gaudi|cuda|cpu [OPTIONS] [-- TRAINER FLAGS]"
 
 WATCH_EVERY_S: Final = 2.0
+
+_AGE: Final = re.compile(r" *\b(\d+[smhdy])+\b *")
+"""What changes by itself is no change."""
 
 Job = Annotated[JobSpec, Parameter(name="*")]
 From = Annotated[Sources, Parameter(name="*")]
@@ -479,7 +483,7 @@ def _print(look: Callable[[], str], *, watch: bool) -> None:
         sys.stdout.flush()
         time.sleep(WATCH_EVERY_S)
         before, seen = seen, look()
-        if seen != before:
+        if _AGE.sub("", seen) != _AGE.sub("", before):
             sys.stdout.write(f"\n{seen}")
 
 
