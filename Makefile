@@ -38,7 +38,7 @@ E2E = $(BIN)/python -m pytest -m cluster -rA --durations=0 tests/e2e
 
 .PHONY: e2e
 e2e: .venv/ready  ## run the tests on a cluster: that of KUBECONFIG, else one of the cluster tool
-	.ci/e2e $(E2E)
+	.ci/e2e $(E2E) || { echo 'once more, those that failed: a busy machine can use up their patience' && .ci/e2e $(E2E) --last-failed; }
 
 .PHONY: e2e-full
 e2e-full: .venv/ready  ## the same, longer: 20 runs whose logs must stay, a thousand pods
