@@ -101,6 +101,8 @@ def earlier_verdict() -> Verdict | None:
 
 def main(argv: list[str]) -> int:
     """Run torchrun, again where that may help; the exit code of the first worker that failed, 0 when none did."""
+    # The first process of a container is deaf to signals that it has no handler for; torchrun sets its own once it is loaded.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
     started_s = time.monotonic()
     code = _run(argv)
     if code != TryAgainError.exit_code:
@@ -121,9 +123,8 @@ def _run(argv: list[str]) -> int:
     from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
     from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
-    logging.disable(
-        logging.ERROR
-    )  # torchrun says at length what we say in a line, and torch's C++ with its whole stack
+    # torchrun says at length what we say in a line, and torch's C++ with its whole stack.
+    logging.disable(logging.ERROR)
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     with tempfile.TemporaryDirectory(prefix="gang-") as folder, _watched(Path(folder) / "verdict"):

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from trainer.gang import VERDICT, Verdict, earlier_verdict, give_verdict
+from trainer import gang
+from trainer.gang import VERDICT, Verdict, await_verdict, earlier_verdict, give_verdict
 
 WORKER = """
 import os, sys, pathlib
@@ -100,3 +102,29 @@ def test_there_is_no_verdict_outside_a_gang(monkeypatch):
     give_verdict(Verdict(0, 2))
     assert earlier_verdict() is None
     assert VERDICT not in os.environ
+
+
+def test_silent_worker_waits_for_the_one_that_tells(tmp_path, monkeypatch):
+    """torchrun ends the teller's process as soon as another has left, in the middle of its sentence."""
+    monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
+    telling = threading.Timer(0.3, give_verdict, [Verdict(0, 2)])
+    telling.start()
+    await_verdict(2)
+    assert earlier_verdict() == Verdict(0, 2)
+    telling.join()
+
+
+@pytest.mark.parametrize("exit_code", [75, 1])
+def test_nobody_waits_for_what_passes(tmp_path, monkeypatch, exit_code):
+    """The others start again; each second of it costs accelerators."""
+    monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
+    monkeypatch.setattr(gang, "TELLING_S", 1e6)
+    await_verdict(exit_code)
+
+
+def test_verdict_of_a_node_without_a_teller_is_told_from_the_others(tmp_path, monkeypatch):
+    """Its gang leaves later, so that the teller's log is kept."""
+    monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
+    give_verdict(Verdict(3, 2, told=False))
+    verdict = earlier_verdict()
+    assert verdict == Verdict(3, 2, told=False)
