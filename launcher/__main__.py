@@ -358,7 +358,13 @@ def delete(
 @app.command
 def clone(
     source: Annotated[str, Parameter(help="Name of the job to clone.")],
-    *assignments: Annotated[str, Parameter(help="KEY=YAML, a setting to change; as often as needed.")],
+    *,
+    changes: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set", negative=(), show_default=False, help="KEY=YAML, a setting to change; as often as needed."
+        ),
+    ] = (),
     name: str | None = None,
     on: On = Target(),  # noqa: B008 - frozen
     dry_run: Literal["none", "client", "server"] = "none",
@@ -377,17 +383,18 @@ def clone(
     import yaml
 
     from launcher import jobs
+    from launcher.settings import nothing_standing
 
     cluster = _open(on)
     settings = jobs.settings_of(jobs.get(cluster, source))
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file, nothing_standing():
         yaml.safe_dump(settings, file)
         file.flush()
         flags = ["--file", file.name, "--namespace", cluster.namespace, "--dry-run", dry_run]
         flags += [f"--name={name}"] if name else []
         flags += [f"--context={on.context}"] if on.context else []
         flags += [f"--kubeconfig={on.kubeconfig}"] if on.kubeconfig else []
-        _dispatch(["submit", *flags, *(f"--set={assignment}" for assignment in assignments)])
+        _dispatch(["submit", *flags, *(f"--set={change}" for change in changes)])
 
 
 @app.command

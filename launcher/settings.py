@@ -6,7 +6,9 @@ file says is then converted and checked like a flag.
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, cast, get_args
@@ -112,11 +114,26 @@ def _namespace(kubeconfig: str | None = None, context: str | None = None) -> Set
     return Settings(CONTEXT, {"namespace": (namespace,)} if namespace else {})
 
 
+_IGNORED: ContextVar[bool] = ContextVar("_IGNORED", default=False)
+
+
+@contextmanager
+def nothing_standing() -> Iterator[None]:
+    """For the block, neither environment nor files give settings: a clone is what its original was."""
+    token = _IGNORED.set(True)
+    try:
+        yield
+    finally:
+        _IGNORED.reset(token)
+
+
 def standing() -> list[Settings]:
     """What does not stand on the command line, the strongest first: the environment, the project's file, the user's.
 
     Raises: InputError.
     """
+    if _IGNORED.get():
+        return []
     files = [path for path in (Path(PROJECT_FILE), user_file()) if path.is_file()]
     return [read_environment(os.environ), *(read_file(path) for path in files)]
 
@@ -183,7 +200,7 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
 def _sources(flags: Mapping[str, Argument]) -> list[Settings]:
     """What the user gave besides flags, the strongest first."""
     given = []
-    if "set" in flags:
+    if "file" in flags:
         given.append(read_assignments(token.value for token in flags["set"].tokens))
         given += [read_file(Path(token.value)) for token in flags["file"].tokens]
     return [*given, *standing()]

@@ -1,0 +1,55 @@
+"""`launcher clone`: the same job again, but for what is named."""
+
+import json
+
+import pytest
+import yaml
+
+from launcher.__main__ import main
+from launcher.jobs import get
+from launcher.manifest import SETTINGS
+
+FLAGS = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--output=s3://cxr/runs", "--toleration=a"]
+
+
+@pytest.fixture
+def submitted(kubeconfig, capsys, tmp_path, monkeypatch):
+    """A job `t1` on the double; where nothing else gives settings."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["submit", f"--kubeconfig={kubeconfig}", *FLAGS, "--name=t1", "--", "--epochs", "3"]) == 0
+    capsys.readouterr()
+    return kubeconfig
+
+
+def settings(cluster, name):
+    return json.loads(get(cluster, name)["metadata"]["annotations"][SETTINGS])
+
+
+def test_clone_has_all_settings_but_the_name(submitted, cluster, capsys):
+    """A second run of the same recipe."""
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2"]) == 0
+    assert capsys.readouterr().out == "pytorchjob.kubeflow.org/t2\n"
+    assert settings(cluster, "t2") == settings(cluster, "t1")
+
+
+def test_what_is_named_is_changed(submitted, cluster):
+    assert (
+        main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--set", "workers=2", "--set", "train_flags=[]"])
+        == 0
+    )
+    assert settings(cluster, "t2")["workers"] == "2"
+
+
+def test_neither_environment_nor_files_get_into_a_clone(submitted, cluster, monkeypatch, tmp_path):
+    """They say what a job of today is to be, not what that one was."""
+    monkeypatch.setenv("LAUNCHER_WORKERS", "4")
+    (tmp_path / "launcher.yaml").write_text("backoff: 9\n", encoding="utf-8")
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2"]) == 0
+    assert settings(cluster, "t2") == settings(cluster, "t1")
+
+
+def test_dry_run_prints_and_creates_nothing(submitted, api, capsys):
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--dry-run=client"]) == 0
+    names = {each["metadata"]["name"] for each in yaml.safe_load_all(capsys.readouterr().out)}
+    assert "t2" in names
+    assert not [path for path in api.state.objects if "t2" in path]
