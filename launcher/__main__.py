@@ -50,6 +50,7 @@ app = App(
     version=__version__,
     config=[apply_settings],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main tells of Ctrl-C
 )
 
 
@@ -87,7 +88,7 @@ def init(
     asked = None if yes or not sys.stdin.isatty() else _ask
     known = {key: texts[0] for source in reversed(standing()) for key, texts in source.values.items() if texts}
     settings = first.answers(asked, known, assignments)
-    first.check(settings, _job_of)
+    first.check(before | settings, _job_of)
     first.write(path, first.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")
     _tell("next: python -m launcher doctor --workers 1")
@@ -160,6 +161,7 @@ def submit(
     """
     from launcher import manifest
 
+    _check_submit(local=local, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
     if local:
         _run_here(job)
     elif dry_run == "client":
@@ -171,6 +173,23 @@ def submit(
             _follow(cluster, job.name, LogOptions(follow=True))
         elif dry_run == "none" and wait:
             _wait(cluster, job.name, timeout)
+
+
+def _check_submit(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout: str | None) -> None:
+    """Refuse what could only be ignored, before anything is spent. Raises: InputError."""
+    _seconds(timeout)
+    given = {"--dry-run": dry_run != "none", "--wait": wait, "--follow": follow, "--timeout": timeout is not None}
+    ignored = [flag for flag, there in given.items() if there and local]
+    if ignored:
+        raise InputError(
+            f"cannot use {', '.join(ignored)} with --local: it runs here until it is over", hint="leave it out"
+        )
+    if wait and follow:
+        raise InputError(
+            "cannot use both --wait and --follow: both end with the job", hint="--follow prints its log too"
+        )
+    if timeout is not None and not wait:
+        raise InputError("cannot use --timeout without --wait", hint="--wait --timeout 8h")
 
 
 def _run_here(job: JobSpec) -> None:
@@ -349,10 +368,18 @@ def delete(
     cluster = _open(on)
     if not yes and sys.stdin.isatty() and not _agreed(f"delete {', '.join(names)} in {cluster.namespace}? [y/N] "):
         raise InterruptedByUser("nothing deleted")
+    problems: list[KnownError] = []
     for name in names:
-        for removed in jobs.delete(cluster, name, timeout_s=_seconds(timeout) or 300):
-            sys.stdout.write(f"{removed}\n")
-            sys.stdout.flush()
+        try:
+            for removed in jobs.delete(cluster, name, timeout_s=_seconds(timeout) or 300):
+                sys.stdout.write(f"{removed}\n")
+                sys.stdout.flush()
+        except KnownError as problem:
+            problems.append(problem)
+    for earlier in problems[:-1]:
+        _tell(str(earlier))
+    if problems:
+        raise problems[-1]
 
 
 @app.command
@@ -511,7 +538,7 @@ def main(argv: Sequence[str]) -> int:
             _tell(str(problem))
         return problem.exit_code
     except KeyboardInterrupt:
-        _tell(str(InterruptedByUser("interrupted by Ctrl-C")))
+        _tell(str(InterruptedByUser("interrupted by Ctrl-C", hint="jobs that run go on: launcher list")))
         return InterruptedByUser.exit_code
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

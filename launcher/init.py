@@ -21,6 +21,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
 }
 """What is asked, in this order; everything else stands in the file when it is given as KEY=VALUE."""
 
+_OF_ONE_JOB: Final = frozenset({"name", "overlay"})
+
 HEAD: Final = "# Settings of `launcher` for jobs submitted from this directory; `launcher config` shows what counts.\n"
 
 Ask = Callable[[str, str], str]
@@ -35,10 +37,10 @@ def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> 
     values: dict[str, str] = {}
     for assignment in given:
         key, equals, value = assignment.partition("=")
-        if not equals or key not in IS_LIST or IS_LIST[key] or key in {"name", "overlay"}:
+        if not equals or key not in IS_LIST or IS_LIST[key] or key in _OF_ONE_JOB:
             raise InputError(
                 f"cannot write `{assignment}`: it is no KEY=VALUE of a setting that stays",
-                hint=f"settings are {', '.join(key for key in IS_LIST if not IS_LIST[key])}",
+                hint=f"settings are {', '.join(key for key in IS_LIST if not IS_LIST[key] and key not in _OF_ONE_JOB)}; write lists by hand",
             )
         values[key] = value
     if ask:
@@ -60,13 +62,17 @@ def as_yaml(settings: Mapping[str, str | list[str]]) -> str:
     return HEAD + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=4096)
 
 
-def check(settings: Mapping[str, str], parse: Callable[[list[str]], JobSpec]) -> None:
-    """Refuse settings with which no job could be made, where they suffice for one. `parse` makes a job of flags.
+EXAMPLES: Final = {"accelerator": "cpu", "image": "image", "data": "s3://bucket/data", "output": "s3://bucket/runs"}
+"""What takes the place of settings that are not there yet, when the others are checked."""
+
+
+def check(settings: Mapping[str, str | list[str]], parse: Callable[[list[str]], JobSpec]) -> None:
+    """Refuse settings with which no job could be made. `parse` makes a job of flags.
 
     Raises: InputError.
     """
-    if {"accelerator", "image", "output"} <= settings.keys() and settings.keys() & {"data", "data_pvc"}:
-        parse([f"--{key.replace('_', '-')}={value}" for key, value in settings.items()])
+    single = EXAMPLES | {key: value for key, value in settings.items() if isinstance(value, str)}
+    parse([f"--{key.replace('_', '-')}={value}" for key, value in single.items()])
 
 
 def write(path: Path, text: str, *, replace: bool) -> None:

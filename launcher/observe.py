@@ -27,7 +27,7 @@ from trainer.errors import RemoteError
 UNSEEN_S: Final = 30.0
 """After so long without a condition one asks for the operator."""
 
-TAIL_LINES: Final = 20
+TAIL_LINES: Final = 40
 TAILED: Final = 16
 """Of so many pods that failed the last lines are read: those that failed first, for the others follow from them."""
 

@@ -22,8 +22,9 @@ _OBJECT_NAME = re.compile(rf"(?=.{{1,253}}$){_DOMAIN}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL_KEY = re.compile(rf"((?=[^/]{{1,253}}/){_DOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_SECRETIVE = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|ACCESS_KEY|PRIVATE|API_?KEY", re.IGNORECASE)
+_SECRETIVE = re.compile(r"SECRET|PASSW|TOKEN(?!IZ)|CREDENTIAL|ACCESS_KEY|PRIVATE|API_?KEY", re.IGNORECASE)
 _OURS = re.compile(r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$")
+_LOGIN = re.compile(r"://[^/\s@]+@")
 _URL = re.compile(r"https?://[^\s/@]+(:\d+)?/?", re.ASCII)
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -136,7 +137,7 @@ class PolicyOptions:
     """How often workers that crashed are started again before the job has failed."""
 
     deadline: str | None = None
-    """End the run so long after its first start: `90m`, `8h`. It keeps its checkpoints; waiting counts."""
+    """End the run so long after its first start: `90m`, `8h`. It keeps its checkpoints; the time between starts counts."""
 
     def __post_init__(self) -> None:
         _check_names(
@@ -208,6 +209,11 @@ def _check_variable(entry: str) -> None:
             hint="--env NAME=VALUE",
         )
     _check_no_secret(name, "--env")
+    if _LOGIN.search(entry):
+        raise InputError(
+            f"cannot put the value of `{name}` into a manifest, where everybody reads it: it is a URL with a login (from `--env`)",
+            hint=f"--env-from-secret {name}=SECRET:KEY",
+        )
     _check_not_ours(name, "--env")
 
 

@@ -6,6 +6,7 @@ file says is then converted and checked like a flag.
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -49,6 +50,9 @@ _LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
 _HOW: Final = "settings are YAML, `workers: 8` or `train_flags: [--epochs, 3]`"
 
 _WHERE: Final = ("context", "kubeconfig", "local")
+
+_OF_A_SERVICE: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")
+"""What Kubernetes puts into pods for a Service that is called `launcher`."""
 
 _ABSENT: Final = frozenset({None, "", "~", "null"})
 
@@ -160,7 +164,11 @@ def read_environment(environment: Mapping[str, str]) -> Settings:
 
     Raises: InputError.
     """
-    texts = {name: text for name, text in environment.items() if name.startswith(VARIABLE_PREFIX)}
+    texts = {
+        name: text
+        for name, text in environment.items()
+        if name.startswith(VARIABLE_PREFIX) and not _OF_A_SERVICE.search(name)
+    }
     values = {name.removeprefix(VARIABLE_PREFIX).lower(): _parse(text, f"`{name}`") for name, text in texts.items()}
     return _settings(f"{VARIABLE_PREFIX}*", values)
 

@@ -107,7 +107,7 @@ def job_status(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str, f
     parts = [
         _header(snapshot, progress),
         f"{on_one_line(diagnosis.sentence)}\nnext: {on_one_line(diagnosis.next_step)}\n" if diagnosis else "",
-        table(conditions, empty="no conditions: the operator has not seen the job"),
+        table(conditions, empty="no conditions yet"),
         table(pods, empty="no pods"),
         table(events, empty="no events"),
         f"not permitted to read: {', '.join(sorted(snapshot.denied))}\n" if snapshot.denied else "",

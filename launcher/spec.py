@@ -39,7 +39,7 @@ MAX_SERVICE_NAME: Final = 63
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _S3 = re.compile(r"s3://([a-z0-9][-.a-z0-9]*)(?:/(\S*))?")
-_IMAGE = re.compile(r"[!-~]+")
+_IMAGE = re.compile(r"[!-?A-~]+(@sha256:[0-9a-f]{64})?", re.ASCII)
 _ELASTIC = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})", re.ASCII)
 
 
@@ -169,9 +169,10 @@ class JobSpec:
                 hint="--namespace default",
             )
         if not _IMAGE.fullmatch(self.image):
+            shown = "that" if "@" in self.image else f"`{on_one_line(self.image)}`"
             raise InputError(
-                f"cannot use `{on_one_line(self.image)}` as an image: it must be ASCII without spaces (from `--image`)",
-                hint="--image REGISTRY/NAME:TAG",
+                f"cannot use {shown} as an image: it must be ASCII without spaces, and without a login (from `--image`)",
+                hint="--image REGISTRY/NAME:TAG, or …@sha256:DIGEST; --image-pull-secret NAME for the registry's login",
             )
 
     def _check_places(self) -> None:

@@ -21,6 +21,7 @@ app = App(
     version=__version__,
     config=[apply_preset],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main tells of Ctrl-C
 )
 
 

@@ -8,11 +8,11 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from trainer.config import TrainConfig, parse_duration
-from trainer.errors import InputError, JobFailedError, TimeLimitError
+from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
 from trainer.storage import AbsentError, Storage
 from trainer.world import World
@@ -47,11 +47,19 @@ def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dic
 
 @contextmanager
 def noted(storage: Storage, starts: Starts) -> Iterator[None]:
-    """Note that the start ends in order, when the block is left: by an exception too, which then tells why."""
+    """Note that the start ends in order when the block is left: with an error of its own too, which tells why.
+
+    A peer that is lost is no such end: it may be the one that is killed again and again.
+    """
     try:
         yield
-    finally:
-        _write(storage, {**starts, "without_progress": 0})
+    except (TryAgainError, PeerError):
+        raise
+    except BaseException:
+        with suppress(KnownError):  # the error that there is matters more
+            _write(storage, {**starts, "without_progress": 0})
+        raise
+    _write(storage, {**starts, "without_progress": 0})
 
 
 def ends_at_s(config: TrainConfig, starts: Starts) -> float:

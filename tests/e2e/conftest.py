@@ -42,7 +42,16 @@ def site(kubeconfig, image):
     site.kubectl("create", "namespace", site.namespace)
     site.kubectl("label", "namespace", site.namespace, RESTRICTED)
     yield site
+    clean(site)
+
+
+def clean(site: Site) -> None:
+    """Remove the namespace, and the volumes of its jobs, which belong to none."""
+    volumes = site.objects("pv", "-l", "app.kubernetes.io/managed-by=chexnet-launcher")
+    mine = [each["metadata"]["name"] for each in volumes if each["spec"]["claimRef"]["namespace"] == site.namespace]
     site.kubectl("delete", "namespace", site.namespace, "--wait=false")
+    if mine:
+        site.kubectl("delete", "pv", *mine, "--wait=false")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -329,3 +331,42 @@ def test_a_reader_that_leaves_early_is_no_error():
         env=os.environ,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--local --dry-run client", "cannot use --dry-run with --local"),
+        ("--local --wait --follow", "cannot use --wait, --follow with --local"),
+        ("--wait --follow", "both --wait and --follow"),
+        ("--timeout 1h", "--timeout without --wait"),
+        ("--wait --timeout abc", "cannot use `abc` as a duration"),
+    ],
+)
+def test_flags_that_could_only_be_ignored_are_refused_before_anything_happens(launcher, flags, words, monkeypatch):
+    """A job that was created holds accelerators; there is not even a cluster here to ask."""
+    code, out, err = launcher(f"submit {ISSUE} {flags}")
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_login_in_an_image_is_refused_and_not_repeated(launcher):
+    code, _, err = launcher("render --accelerator cpu --data /d --output /o --image me:hunter2@registry/x:1")
+    assert code == 2
+    assert "hunter2" not in err
+
+
+def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):
+    """Else nobody knows whether the job goes on."""
+    path = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs/t1"
+    api.state.put(path, {"metadata": {"name": "t1"}, "spec": {"pytorchReplicaSpecs": {}}})
+    command = [sys.executable, "-m", "launcher", "wait", "t1", "--kubeconfig", kubeconfig]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not [query for _, _, query in api.state.requests if query.get("watch")]:
+        assert waiting.poll() is None
+        time.sleep(0.05)
+    waiting.send_signal(signal.SIGINT)
+    _, said = waiting.communicate(timeout=60)
+    assert waiting.returncode == 130
+    assert "interrupted by Ctrl-C" in said
+    assert "jobs that run go on" in said

@@ -6,7 +6,7 @@ import pytest
 
 from trainer import starts
 from trainer.config import from_argv
-from trainer.errors import InputError, JobFailedError, TimeLimitError
+from trainer.errors import InputError, JobFailedError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
 from trainer.storage import LocalStorage
 from trainer.world import World
@@ -52,6 +52,15 @@ def test_progress_and_an_orderly_end_begin_the_count_anew(storage):
     with pytest.raises(KeyError), starts.noted(storage, starts.begin(storage, config(), 90, POD)):
         raise KeyError
     crash(storage, 90, starts.MOST)
+
+
+def test_lost_peer_is_no_orderly_end(storage):
+    """It may be the pod that is killed again and again, while this one always lives to tell."""
+    for _ in range(starts.MOST):
+        with pytest.raises(TryAgainError), starts.noted(storage, starts.begin(storage, config(), 30, POD)):
+            raise TryAgainError("a peer was lost")
+    with pytest.raises(JobFailedError):
+        starts.begin(storage, config(), 30, POD)
 
 
 def test_starts_by_hand_are_not_counted(storage):
