@@ -21,6 +21,10 @@ DIVERGES = (
 TWO_NODES = ["--accelerator", "cpu", "--workers", "2", "--workers-per-node", "1", "--data-access", "api"]
 
 
+STEPS_AN_EPOCH = 3
+"""Of two workers with 8 images each: 56 of the 90 phantoms are for training."""
+
+
 def submit(site, data, name, *flags):
     site.launcher("submit", *TWO_NODES, "--data", data, "--name", name, "--", *TINY, *flags)
 
@@ -58,7 +62,8 @@ def test_deleted_pod_comes_back_and_training_goes_on(stored, phantoms, lost):
     wait_until("the pod is made anew", lambda: uid(stored, pod) not in {None, first})
     wait_until("it runs", lambda: _started(stored, pod))
     started = _started(stored, pod)
-    wait_until("training goes on", lambda: "going on from step" in everything(stored, name))
+    wait_until("training goes on", lambda: resumed_at(stored, name))
+    assert min(resumed_at(stored, name)) >= before * STEPS_AN_EPOCH
     wait_until("both train", lambda: trained(stored, name) > before)
     print(
         f"{lost}: trains again {(datetime.now(started.tzinfo) - started).total_seconds():.0f} s after the new pod's start"
@@ -68,6 +73,10 @@ def test_deleted_pod_comes_back_and_training_goes_on(stored, phantoms, lost):
 
 def everything(site, name):
     return "".join(log(site, pod["metadata"]["name"]) for pod in site.pods(name))
+
+
+def resumed_at(site, name):
+    return [int(step) for step in re.findall(r"going on from step (\d+)", everything(site, name))]
 
 
 def _started(site, name):
