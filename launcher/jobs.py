@@ -84,6 +84,7 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     there = _found(cluster, name)
     if there is not None:
         _check_unchanged(there, job)
+        _complete(cluster, others, there)
         return Submitted(name, "unchanged")
     for each in objects:
         _check_accepted(cluster, each)
@@ -91,6 +92,15 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
         return Submitted(name, "would be created")
     _create(cluster, others, job)
     return Submitted(name, "created")
+
+
+def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
+    """Make the claim of a job whose submit was killed before it came to that: its pods wait for it."""
+    for claim in (each for each in others if each["kind"] == CLAIMS.kind):
+        try:
+            cluster.get(CLAIMS, claim["metadata"]["name"])
+        except NotFoundError:
+            cluster.create(CLAIMS, _owned(claim, job, job["metadata"]["uid"]))
 
 
 def _check_accepted(cluster: Cluster, each: Object) -> None:

@@ -450,3 +450,12 @@ def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
     found, pods = jobs.all_jobs(cluster, everywhere=False)
     assert (len(found), len(pods)) == (30, 30)
     assert len(api.state.requests) == 2
+
+
+def test_submit_again_makes_the_claim_that_a_killed_submit_did_not(cluster, api):
+    """Its pods would wait for ever, and every later submit would call the job unchanged."""
+    jobs.submit(cluster, render(spec()))
+    claim = "/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data"
+    api.state.remove(claim)
+    assert jobs.submit(cluster, render(spec())).outcome == "unchanged"
+    assert api.state.objects[claim]["metadata"]["ownerReferences"][0]["name"] == "t1"

@@ -85,3 +85,24 @@ def test_bucket_that_is_absent_is_told_as_such(s3, tmp_path, progress):
 def test_two_data_sets_have_two_folders(tmp_path):
     assert folder_of("s3://a/b", tmp_path) != folder_of("s3://a/c", tmp_path)
     assert folder_of("s3://a/b", tmp_path) == folder_of("s3://a/b/", tmp_path)
+
+
+def test_download_that_was_broken_off_goes_on_with_what_is_missing(s3, tmp_path, progress, told):
+    """Hours of it are not begun anew."""
+    put(**{f"f{number:02d}": b"x" for number in range(40)})
+
+    @contextmanager
+    def breaking(files):
+        def tell(_done, _words):
+            told.append("file")
+            if len(told) == 25:
+                raise KeyboardInterrupt
+
+        yield tell
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(URL, tmp_path, breaking)
+    told.clear()
+    fetch(URL, tmp_path, progress)
+    assert told[0] <= 40 - 24
+    assert len(files(folder_of(URL, tmp_path))) == 40
