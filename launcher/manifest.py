@@ -36,7 +36,7 @@ USER_ID: Final = 1000
 
 RENDEZVOUS: Final = {
     "join_timeout": 1800,  # nodes come one by one, each may pull the image first
-    "read_timeout": 900,  # likewise for worker-0, which keeps the store; at torchrun's 60 s the others would use up the backoff limit
+    "read_timeout": 900,  # likewise for worker-0, which keeps the store; at torchrun's 60 s the others would use up the gang's starts
 }
 
 OWN_ENDPOINT: Final = "127.0.0.1:0"
