@@ -1,0 +1,75 @@
+"""The committed checkpoints of a run: what their manifests say, and which is the newest and the best; no torch.
+
+A state without a manifest is no checkpoint. The newest is the one with the highest step, found by listing: a pointer could be
+stale.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from trainer.errors import InputError
+from trainer.layout import CHECKPOINTS, committed_step, manifest_key
+from trainer.storage import AbsentError, Storage
+
+FORMAT: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What commits a checkpoint."""
+
+    format: int = FORMAT
+    step: int
+    epoch: float
+    world_size: int
+    bytes: int
+    sha256: str
+    val_auroc: float | None = None
+    """Mean over the findings where it is defined; None where this checkpoint was not validated."""
+    val_loss: float | None = None
+    validated: bool = False
+    """Whether validation has followed: where it has not, a run that goes on from here begins with it."""
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it lies in the run."""
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def committed(storage: Storage, tell: Callable[[str], None] = _ignore) -> list[Manifest]:
+    """All committed checkpoints, oldest first; `tell` hears of each manifest that is damaged, which is left out.
+
+    Raises: InputError for one of another version of this program: it is there, and must not be taken for absent.
+    """
+    steps = [step for key in storage.keys(CHECKPOINTS) if (step := committed_step(key)) is not None]
+    return [manifest for step in sorted(steps) if (manifest := _read(storage, step, tell)) is not None]
+
+
+def best(manifests: Sequence[Manifest]) -> Manifest | None:
+    """The checkpoint with the highest validation AUROC, the earliest of equals; the newest where none was validated."""
+    validated = [manifest for manifest in manifests if manifest.val_auroc is not None]
+    if validated:
+        return max(validated, key=lambda manifest: (manifest.val_auroc or 0.0, -manifest.step))
+    return manifests[-1] if manifests else None
+
+
+def _read(storage: Storage, step: int, tell: Callable[[str], None]) -> Manifest | None:
+    where = f"{storage.url.rstrip('/')}/{manifest_key(step)}"
+    try:
+        content = json.loads(storage.read(manifest_key(step)))
+        if content["format"] == FORMAT:
+            return Manifest(**content)
+    except AbsentError:  # pruned since it was listed
+        return None
+    except (ValueError, TypeError, KeyError) as problem:
+        tell(f"cannot use checkpoint `{where}`, which is damaged: {problem}")
+        return None
+    raise InputError(
+        f"cannot read checkpoint `{where}`: its format is {content['format']}, this version reads {FORMAT}",
+        hint="go on with the version that wrote it, or give another --name",
+    )
