@@ -13,7 +13,7 @@ import cyclopts
 import pytest
 from rich.console import Console
 
-import launcher.__main__
+import launcher.commands
 import trainer.__main__
 from launcher.spec import JobSpec
 from trainer.config import from_argv
@@ -21,7 +21,7 @@ from trainer.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference.md"
-PROGRAMS = {"trainer": trainer.__main__.app, "launcher": launcher.__main__.app}
+PROGRAMS = {"trainer": trainer.__main__.app, "launcher": launcher.commands.app}
 
 HEAD = """# Reference
 

@@ -1,0 +1,112 @@
+"""The launcher's commands: which there are, and where each lies. Only the one that is asked for is loaded."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from cyclopts import App, ArgumentCollection, CycloptsError
+
+from trainer import __version__
+from trainer.errors import EXIT_CODE_HELP, InputError
+
+_OF_A_JOB: Final = "Usage: launcher {} --accelerator gaudi|cuda|cpu [OPTIONS] [-- TRAINER FLAGS]"
+
+
+def _settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Files and variables fill the flags that were not given, where a command has such flags."""
+    if any("--namespace" in argument.names for argument in arguments):
+        from launcher.settings import apply_settings  # noqa: PLC0415 - --help and completion need no job
+
+        apply_settings(app, commands, arguments)
+
+
+app = App(
+    name="launcher",
+    help=(
+        "Train chest X-ray classifiers on Kubernetes. What follows `--` are flags of `python -m trainer train`. "
+        "--debug shows the traceback of an error."
+    ),
+    help_epilogue=EXIT_CODE_HELP,
+    help_format="plaintext",
+    version=__version__,
+    config=[_settings],
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main tells of Ctrl-C
+)
+
+app.command(
+    "launcher.commands.completion:completion",
+    help="Print what completes commands and flags in a shell; `source <(launcher completion bash)` uses it.",
+)
+app.command(
+    "launcher.commands.config:init",
+    help="Ask for the settings that stay, and write them to `launcher.yaml` here; print its path.",
+)
+app.command(
+    "launcher.commands.config:config",
+    help="Print each setting that has a value without flags, and where it comes from.",
+)
+app.command(
+    "launcher.commands.render:render",
+    help="Print the Kubernetes objects of a job; talks to nobody.",
+    usage=_OF_A_JOB.format("render"),
+)
+app.command(
+    "launcher.commands.submit:submit",
+    help=(
+        "Create a job, and print its name; with `--local`, run it here and print where its run lies.\n\n"
+        "Submitting a job that is there already, with the same spec, changes nothing and is no error."
+    ),
+    usage=_OF_A_JOB.format("submit"),
+)
+app.command(
+    "launcher.commands.doctor:doctor",
+    help="Check whether a job would run, before anything is spent: a row for each thing that has stopped one.",
+    usage=_OF_A_JOB.format("doctor"),
+)
+app.command(
+    "launcher.commands.look:list_",
+    name="list",
+    help="Print the jobs of a namespace, the newest first.",
+)
+app.command(
+    "launcher.commands.look:status",
+    help="Print how a job is: conditions, pods, last events, progress, and why it does not run.",
+)
+app.command(
+    "launcher.commands.look:events",
+    help="Print what the cluster noted about a job, its pods and its claim, the oldest first.",
+)
+app.command(
+    "launcher.commands.wait:wait",
+    help="Wait until a job is over, and print its state; its outcome is the exit code.",
+)
+app.command(
+    "launcher.commands.delete:delete",
+    help="End jobs and remove them, with their pods, Services, claims and volumes; the runs in the output stay.",
+)
+app.command(
+    "launcher.commands.clone:clone",
+    help="Submit a new job, and so a new run, with the settings of another.",
+)
+app.command(
+    "launcher.commands.logs:logs",
+    help=(
+        "Print the log of a job: all its pods, each line with its rank, else with its pod.\n\n"
+        "With `-f` go on until the job is over, across restarts; its outcome is the exit code."
+    ),
+)
+
+
+def dispatch(argv: Sequence[str]) -> None:
+    """Run the command that these words name. Raises: KnownError."""
+    try:
+        app(argv, exit_on_error=False, print_error=False)
+    except CycloptsError as problem:
+        raise refused(problem) from problem
+
+
+def refused(problem: CycloptsError) -> InputError:
+    """The parser's complaint as ours."""
+    from trainer.config import usage_problem  # noqa: PLC0415 - an error may take its time
+
+    return InputError(usage_problem(problem), hint="--help lists commands and flags")

@@ -1,0 +1,48 @@
+"""`launcher clone`."""
+
+import tempfile
+from typing import Annotated
+
+import yaml
+from cyclopts import Parameter
+
+from launcher import jobs
+from launcher.cluster import open_cluster
+from launcher.commands import dispatch
+from launcher.commands.parameters import DryRun, On
+from launcher.settings import nothing_standing
+from launcher.target import Target
+
+
+def clone(
+    source: Annotated[str, Parameter(help="Name of the job to clone.")],
+    *,
+    changes: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set", negative=(), show_default=False, help="KEY=YAML, a setting to change; as often as needed."
+        ),
+    ] = (),
+    name: str | None = None,
+    on: On = Target(),  # noqa: B008 - frozen
+    dry_run: DryRun = "none",
+) -> None:
+    """Submit a job like another.
+
+    Parameters
+    ----------
+    name
+        Name of the new job; made up unless given.
+    dry_run
+        `client` prints the objects; `server` asks the cluster whether it would take them.
+    """
+    cluster = open_cluster(on)
+    settings = jobs.settings_of(jobs.get(cluster, source))
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file, nothing_standing():
+        yaml.safe_dump(settings, file)
+        file.flush()
+        flags = ["--file", file.name, "--namespace", cluster.namespace, "--dry-run", dry_run]
+        flags += [f"--name={name}"] if name else []
+        flags += [f"--context={on.context}"] if on.context else []
+        flags += [f"--kubeconfig={on.kubeconfig}"] if on.kubeconfig else []
+        dispatch(["submit", *flags, *(f"--set={change}" for change in changes)])

@@ -1,0 +1,62 @@
+"""`launcher init` and `launcher config`: the settings that stay."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import CycloptsError, Parameter
+
+from launcher import init as first
+from launcher import show
+from launcher.commands import app, refused
+from launcher.commands.parameters import Yes
+from launcher.commands.talk import ask, tell
+from launcher.settings import PROJECT_FILE, effective, read_file, standing
+from launcher.spec import JobSpec
+
+
+def init(
+    *assignments: Annotated[str, Parameter(help="KEY=VALUE, a setting to write; as often as needed.")],
+    yes: Yes = False,
+) -> None:
+    """Ask for settings, and write them.
+
+    Parameters
+    ----------
+    yes
+        Ask nothing, and replace a file that is there; without a terminal nobody is asked.
+    """
+    path = Path(PROJECT_FILE)
+    before = first.as_settings(read_file(path).values) if path.is_file() else {}
+    asked = None if yes or not sys.stdin.isatty() else ask
+    known = {key: texts[0] for source in reversed(standing()) for key, texts in source.values.items() if texts}
+    settings = first.answers(asked, known, assignments)
+    first.check(before | settings, _job_of)
+    first.write(path, first.as_yaml(before | settings), replace=yes)
+    sys.stdout.write(f"{PROJECT_FILE}\n")
+    tell("next: python -m launcher doctor --workers 1")
+
+
+def _job_of(flags: list[str]) -> JobSpec:
+    """The job that these flags of `render` make."""
+    try:
+        _, bound, _ = app.parse_args(["render", *flags], exit_on_error=False, print_error=False)
+    except CycloptsError as problem:
+        raise refused(problem) from problem
+    job = bound.arguments["job"]
+    assert isinstance(job, JobSpec)
+    return job
+
+
+def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="-o")] = "table") -> None:
+    """Print settings.
+
+    Parameters
+    ----------
+    form
+        How to print them.
+    """
+    rows = [{"setting": key, "value": value, "from": origin} for key, value, origin in effective()]
+    sys.stdout.write(
+        show.table(rows, empty="no settings") if form == "table" else show.document({"settings": rows}, form)
+    )

@@ -1,0 +1,42 @@
+"""`launcher delete`."""
+
+import sys
+
+from launcher import jobs
+from launcher.cluster import open_cluster
+from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
+from launcher.commands.talk import agreed, tell
+from launcher.target import Target
+from trainer.errors import InputError, InterruptedByUser, KnownError
+
+
+def delete(
+    *names: Name,
+    on: On = Target(),  # noqa: B008 - frozen
+    yes: Yes = False,
+    timeout: Timeout = "5m",
+) -> None:
+    """End jobs and remove them.
+
+    Parameters
+    ----------
+    yes
+        Do not ask; without a terminal nobody is asked.
+    """
+    if not names:
+        raise InputError("cannot delete: no job is named", hint="launcher delete NAME; launcher list shows them")
+    cluster = open_cluster(on)
+    if not yes and sys.stdin.isatty() and not agreed(f"delete {', '.join(names)} in {cluster.namespace}? [y/N] "):
+        raise InterruptedByUser("nothing deleted")
+    problems: list[KnownError] = []
+    for name in names:
+        try:
+            for removed in jobs.delete(cluster, name, timeout_s=seconds(timeout) or 300):
+                sys.stdout.write(f"{removed}\n")
+                sys.stdout.flush()
+        except KnownError as problem:
+            problems.append(problem)
+    for earlier in problems[:-1]:
+        tell(str(earlier))
+    if problems:
+        raise problems[-1]

@@ -1,0 +1,37 @@
+"""`launcher doctor`."""
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from launcher import doctor as preflight
+from launcher.cluster import open_cluster
+from launcher.commands.job import From, Job, Through, with_claim
+from launcher.commands.parameters import Switch
+from launcher.settings import Sources
+from launcher.target import Access, Target
+
+
+def doctor(
+    *,
+    job: Job,
+    sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
+    access: Through = Access(),  # noqa: B008 - frozen
+    in_cluster: Switch = False,
+    form: Annotated[Literal["table", "json"], Parameter(name="-o")] = "table",
+) -> None:
+    """Check whether a job would run.
+
+    Parameters
+    ----------
+    in_cluster
+        Look at buckets, labels and weights from a short pod with the job's account, in place of from here.
+    form
+        How to print the rows.
+    """
+    cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
+    rows = preflight.doctor(with_claim(cluster, job), cluster, in_cluster=in_cluster)
+    sys.stdout.write(preflight.as_json(rows) if form == "json" else preflight.as_table(rows))
+    sys.stdout.flush()
+    preflight.check_passed(rows)

@@ -1,0 +1,48 @@
+"""Staying with a job until it is over; how it ended is how the command ends."""
+
+import os
+import sys
+
+from launcher import jobs, observe
+from launcher import logs as joblog
+from launcher.cluster import Cluster, NotFoundError
+from launcher.commands.parameters import seconds
+from launcher.commands.talk import tell
+from launcher.diagnose import diagnose
+from launcher.loglines import LogOptions
+from launcher.snapshot import State
+from trainer.errors import InterruptedByUser, JobFailedError
+
+
+def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | None = None) -> None:
+    """Wait until the job is over, or `until`, and print its state."""
+    state = jobs.wait(cluster, name, until=until, timeout_s=seconds(timeout))
+    sys.stdout.write(f"{state}\n")
+
+
+def follow(cluster: Cluster, name: str, options: LogOptions | None = None) -> None:
+    """Follow the log of a job until it is over."""
+
+    def waiting(what: str) -> None:
+        found = diagnose(observe.observe(cluster, name))
+        tell(what + (f" ({found.sentence})" if found else ""))
+
+    colour = joblog.wants_colour(sys.stdout, os.environ)
+    try:
+        ending = joblog.follow(
+            cluster,
+            name,
+            options or LogOptions(follow=True),
+            out=sys.stdout,
+            tell=tell,
+            waiting=waiting,
+            colour=colour,
+        )
+    except KeyboardInterrupt:
+        raise InterruptedByUser(
+            f"no longer following `{name}`; the job goes on", hint=f"launcher logs {name} -f follows it again"
+        ) from None
+    if ending.state == "Deleted":
+        raise NotFoundError(f"the job `{name}` was deleted while its log was followed", hint="launcher list")
+    if ending.state == "Failed":
+        raise JobFailedError(f"the job `{name}` failed", hint=f"launcher status {name}")

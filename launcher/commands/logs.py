@@ -1,0 +1,30 @@
+"""`launcher logs`."""
+
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from launcher import logs as joblog
+from launcher.cluster import open_cluster
+from launcher.commands.ending import follow
+from launcher.commands.parameters import Name, On
+from launcher.commands.talk import tell
+from launcher.loglines import LogOptions
+from launcher.target import Target
+
+
+def logs(
+    name: Name,
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    options: Annotated[LogOptions, Parameter(name="*")] = LogOptions(),  # noqa: B008 - frozen
+) -> None:
+    """Print the log of a job."""
+    cluster = open_cluster(on)
+    if options.follow:
+        follow(cluster, name, options)
+    else:
+        colour = joblog.wants_colour(sys.stdout, os.environ)
+        joblog.write(cluster, name, options, out=sys.stdout, tell=tell, colour=colour)

@@ -1,0 +1,27 @@
+"""`launcher render`."""
+
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from launcher import manifest
+from launcher.commands.job import From, Job
+from launcher.settings import Sources
+
+
+def render(
+    *,
+    job: Job,
+    sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
+    form: Annotated[Literal["yaml", "json", "name"], Parameter(name="-o")] = "yaml",
+) -> None:
+    """Print the objects.
+
+    Parameters
+    ----------
+    form
+        How to print them.
+    """
+    forms = {"yaml": manifest.to_yaml, "json": manifest.to_json, "name": manifest.to_name}
+    sys.stdout.write(forms[form](manifest.render(job)))

@@ -1,0 +1,111 @@
+"""`launcher submit`."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from launcher import manifest
+from launcher.commands.job import From, Job, Through, with_claim
+from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
+from launcher.commands.talk import tell
+from launcher.settings import Sources
+from launcher.spec import JobSpec
+from launcher.target import Access, Target
+from trainer.errors import InputError
+
+if TYPE_CHECKING:
+    from launcher.cluster import Cluster
+
+
+def submit(
+    *,
+    job: Job,
+    sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
+    access: Through = Access(),  # noqa: B008 - frozen
+    local: Switch = False,
+    dry_run: DryRun = "none",
+    wait: Switch = False,
+    follow: Switch = False,
+    timeout: Timeout = None,
+) -> None:
+    """Create a job, or run it here.
+
+    Parameters
+    ----------
+    local
+        Run it on this machine, without a cluster: a process for each pod. Needs no image.
+    dry_run
+        `client` prints the objects; `server` asks the cluster whether it would take them.
+    wait
+        Wait until the job is over; its outcome is the exit code.
+    follow
+        Follow the log until the job is over; its outcome is the exit code.
+    """
+    _check(local=local, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
+    if local:
+        _run_here(job)
+    elif dry_run == "client":
+        sys.stdout.write(manifest.to_yaml(manifest.render(job)))
+    else:
+        _submit(job, access, dry_run=dry_run == "server", wait=wait, follow=follow, timeout=timeout)
+
+
+def _check(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout: str | None) -> None:
+    """Refuse what could only be ignored, before anything is spent. Raises: InputError."""
+    seconds(timeout)
+    given = {"--dry-run": dry_run != "none", "--wait": wait, "--follow": follow, "--timeout": timeout is not None}
+    ignored = [flag for flag, there in given.items() if there and local]
+    if ignored:
+        raise InputError(
+            f"cannot use {', '.join(ignored)} with --local: it runs here until it is over", hint="leave it out"
+        )
+    if wait and follow:
+        raise InputError(
+            "cannot use both --wait and --follow: both end with the job", hint="--follow prints its log too"
+        )
+    if timeout is not None and not wait:
+        raise InputError("cannot use --timeout without --wait", hint="--wait --timeout 8h")
+
+
+def _run_here(job: JobSpec) -> None:
+    from launcher import local  # noqa: PLC0415 - not for a cluster
+
+    local.check(job)
+    local.run(manifest.render(job), scratch=local.cache_of(job), tell=tell, python=sys.executable)
+    sys.stdout.write(f"{job.run}\n")
+
+
+def _submit(job: JobSpec, access: Access, *, dry_run: bool, wait: bool, follow: bool, timeout: str | None) -> None:
+    from launcher.cluster import open_cluster  # noqa: PLC0415 - a dry run of the client needs none
+    from launcher.commands import ending  # noqa: PLC0415 - nor this
+
+    cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
+    _create(cluster, job, access, dry_run=dry_run)
+    if not dry_run and follow:
+        ending.follow(cluster, job.name)
+    elif not dry_run and wait:
+        ending.wait_for(cluster, job.name, timeout)
+
+
+def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
+    from launcher import jobs  # noqa: PLC0415 - as above
+    from launcher.logs import kubectl_logs_command  # noqa: PLC0415 - as above
+
+    job = with_claim(cluster, job)
+    for name in [] if dry_run else jobs.sweep(cluster):
+        tell(f"removed the volume {name}, whose job is gone")
+    objects = manifest.render(job)
+    submitted = jobs.submit(cluster, objects, dry_run=dry_run)
+    sys.stdout.write(manifest.to_name(objects))
+    sys.stdout.flush()
+    tell(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")
+    if not dry_run:
+        place = f" -n {cluster.namespace}"
+        kubectl = kubectl_logs_command(
+            objects[-1], cluster.namespace, context=access.context, kubeconfig=access.kubeconfig
+        )
+        tell(
+            "next:\n"
+            f"  python -m launcher status {job.name}{place}\n"
+            f"  {kubectl}\n"
+            f"  python -m launcher delete {job.name}{place}"
+        )

@@ -1,0 +1,27 @@
+"""`launcher wait`."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from launcher.cluster import open_cluster
+from launcher.commands.ending import wait_for
+from launcher.commands.parameters import Name, On, Timeout
+from launcher.target import Target
+
+
+def wait(
+    name: Name,
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    until: Annotated[Literal["Succeeded", "Failed", "Running", "Suspended"] | None, Parameter(name="--for")] = None,
+    timeout: Timeout = None,
+) -> None:
+    """Wait until a job is over.
+
+    Parameters
+    ----------
+    until
+        Wait for this state instead; it is an error when the job ends in another.
+    """
+    wait_for(open_cluster(on), name, timeout, until)
