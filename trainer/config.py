@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, TypeVar
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 
 from trainer.errors import InputError, on_one_line
+from trainer.flags import flag_of, read_flags
 from trainer.layout import check_name
 
 Layout = Literal["auto", "nih", "lists", "csv", "folders"]
@@ -317,31 +318,22 @@ def parse_duration(text: str, flag: str) -> int:
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
-def flag_of(field: str) -> str:
-    """The flag that sets a field."""
-    return "--" + field.replace("_", "-")
-
-
 def from_argv(argv: Sequence[str]) -> TrainConfig:
     """The configuration that these flags of `trainer train` mean.
 
     Raises: InputError for unknown flags, values that don't convert and values that no run could use.
     """
-    app = App(
-        name="trainer train", config=[apply_preset], help_flags=[], version_flags=[], result_action="return_value"
-    )
-    app.default(_as_given)
-    try:
-        _, bound, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
-    except CycloptsError as problem:
-        raise InputError(usage_problem(problem), hint="`python -m trainer train --help` lists the flags") from problem
-    config = bound.arguments["config"]
-    assert isinstance(config, TrainConfig)
-    return config
-
-
-def _as_given(config: Annotated[TrainConfig, Parameter(name="*")]) -> TrainConfig:
-    return config
+    values = read_flags(TrainConfig, argv)
+    missing = [flag_of(field) for field in ("data", "output", "name") if field not in values]
+    if missing:
+        raise InputError(
+            f"cannot train: {', '.join(f'`{flag}`' for flag in missing)} not given",
+            hint=" ".join(f"{flag} TEXT" for flag in missing),
+        )
+    recipe = PRESETS[values.get("preset", "chexnet")]()
+    if "global_batch_size" in values:
+        recipe.pop("batch_size")
+    return TrainConfig(**(recipe | values))
 
 
 def usage_problem(problem: CycloptsError) -> str:
