@@ -1,7 +1,9 @@
 """How a job's pods reach buckets: the volume that mounts one, and the variables for those who speak S3 themselves."""
 
 import hashlib
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from launcher.resources import Object
@@ -27,6 +29,21 @@ def environment(spec: JobSpec) -> Iterator[Object]:
     if spec.s3.secret:
         for key in KEYS:
             yield {"name": key, "valueFrom": {"secretKeyRef": {"name": spec.s3.secret, "key": key}}}
+
+
+@contextmanager
+def reached(endpoint: str | None, region: str | None) -> Iterator[None]:
+    """For the block, S3 is for this process where the job's pods look for it; credentials stay the user's."""
+    wanted = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def claim_name(spec: JobSpec) -> str:

@@ -67,7 +67,7 @@ def settings_of(job: Object) -> dict[str, str | list[str]]:
     text = _settings(job)
     if text is None:
         raise InputError(
-            f"cannot clone `{job['metadata']['name']}`: the launcher did not make it",
+            f"cannot tell the settings of `{job['metadata']['name']}`: the launcher did not make it",
             hint="launcher list shows those that it made",
         )
     settings: dict[str, str | list[str]] = json.loads(text)
@@ -81,13 +81,12 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     """
     *others, job = objects
     name = job["metadata"]["name"]
-    there = _found(cluster, name)
+    there = found(cluster, name)
     if there is not None:
         _check_unchanged(there, job)
         _complete(cluster, others, there)
         return Submitted(name, "unchanged")
-    for each in objects:
-        _check_accepted(cluster, each)
+    check_accepted(cluster, objects)
     if dry_run:
         return Submitted(name, "would be created")
     _create(cluster, others, job)
@@ -103,8 +102,13 @@ def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             cluster.create(CLAIMS, _owned(claim, job, job["metadata"]["uid"]))
 
 
+def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> None:
+    """Ask the server whether it would take the objects of a job. Raises: RemoteError."""
+    for each in objects:
+        _check_accepted(cluster, each)
+
+
 def _check_accepted(cluster: Cluster, each: Object) -> None:
-    """Ask the server whether it would take an object. Raises: RemoteError."""
     try:
         cluster.create(KINDS[each["kind"]], each, dry_run=True)
     except ForbiddenError as problem:
@@ -185,13 +189,28 @@ def _remove(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]
     return left
 
 
-def _found(cluster: Cluster, name: str) -> Object | None:
+def found(cluster: Cluster, name: str) -> Object | None:
+    """The job, None where there is none. Raises: NotFoundError where the cluster knows no PyTorchJobs."""
     try:
         return cluster.get(JOBS, name)
     except NotFoundError:
         if not cluster.serves(JOBS):
             raise
         return None
+
+
+def check_over(there: Object, what: str) -> None:
+    """Raises: InputError when the job has not ended, or is being deleted; `what` begins it: `cannot resume `t1``."""
+    name = there["metadata"]["name"]
+    if "deletionTimestamp" in there["metadata"]:
+        raise InputError(
+            f"{what}: a job of that name is being deleted", hint=f"launcher delete {name} waits until it is gone"
+        )
+    if not is_over(there):
+        raise InputError(
+            f"{what}: it is not over, its state is {state(there)}",
+            hint=f"launcher logs {name} -f follows it; launcher delete {name} ends it",
+        )
 
 
 def _check_unchanged(there: Object, job: Object) -> None:
@@ -206,8 +225,8 @@ def _check_unchanged(there: Object, job: Object) -> None:
         raise InputError(
             f"cannot submit `{name}`: a job of that name is there and has {state(there).lower()}",
             hint=(
-                f"launcher clone {name} starts a new run with its settings; "
-                f"launcher delete {name} makes room, and the same --name goes on with its run"
+                f"launcher resume {name} goes on with its run; launcher clone {name} starts a new one with its settings; "
+                f"launcher delete {name} makes room"
             ),
         )
     difference = _difference(there, job)

@@ -1,13 +1,12 @@
 """What can be looked at from this machine, with the user's credentials: buckets, label lists, weights, the clock."""
 
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from launcher.bucket import reached
 from launcher.checks.check import IN_CLUSTER, Check, skipped, warn
 from launcher.spec import JobSpec, is_s3
 from trainer.config import TrainConfig
@@ -69,20 +68,6 @@ def _weights_reason(weights: str) -> Outcome | None:
     return None if weights == "none" else skipped(f"only pods see `{weights}`", IN_CLUSTER)
 
 
-@contextmanager
-def buckets_of(spec: JobSpec) -> Iterator[None]:
+def buckets_of(spec: JobSpec) -> AbstractContextManager[None]:
     """For the block, S3 is where the job's pods look for it; credentials stay the user's."""
-    wanted = {
-        "AWS_ENDPOINT_URL": spec.s3.endpoint,
-        "AWS_REGION": spec.s3.region,
-        "AWS_DEFAULT_REGION": spec.s3.region,
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update({name: value for name, value in wanted.items() if value})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    return reached(spec.s3.endpoint, spec.s3.region)

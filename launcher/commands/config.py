@@ -4,15 +4,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import Parameter
 
 from launcher import init as first
 from launcher import show
-from launcher.commands import app, refused
+from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
 from launcher.settings import PROJECT_FILE, effective, read_file, standing
-from launcher.spec import JobSpec
 
 
 def init(
@@ -31,21 +30,10 @@ def init(
     asked = None if yes or not sys.stdin.isatty() else ask
     known = {key: texts[0] for source in reversed(standing()) for key, texts in source.values.items() if texts}
     settings = first.answers(asked, known, assignments)
-    first.check(before | settings, _job_of)
+    first.check(before | settings, job_of)
     first.write(path, first.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")
     tell("next: python -m launcher doctor --workers 1")
-
-
-def _job_of(flags: list[str]) -> JobSpec:
-    """The job that these flags of `render` make."""
-    try:
-        _, bound, _ = app.parse_args(["render", *flags], exit_on_error=False, print_error=False)
-    except CycloptsError as problem:
-        raise refused(problem) from problem
-    job = bound.arguments["job"]
-    assert isinstance(job, JobSpec)
-    return job
 
 
 def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="-o")] = "table") -> None:
