@@ -1,0 +1,59 @@
+"""Where a run keeps its files: whole objects under keys of a directory or a bucket, behind one small interface.
+
+A write is all or nothing, whatever ends the process; keys are relative, `/`-separated names from `trainer.layout`.
+This package alone imports boto3, and only where a bucket is used.
+"""
+
+from trainer.errors import InputError
+from trainer.storage.bucket import S3Storage
+from trainer.storage.directory import LocalStorage
+from trainer.storage.greeting import Server, greet
+from trainer.storage.interface import (
+    AbsentError,
+    ChangedError,
+    CredentialsError,
+    DamagedError,
+    NotPermittedError,
+    Stat,
+    Storage,
+    UnreachableError,
+)
+from trainer.storage.patience import Patience
+from trainer.storage.transfer import copy_all
+
+__all__ = [
+    "AbsentError",
+    "ChangedError",
+    "CredentialsError",
+    "DamagedError",
+    "LocalStorage",
+    "NotPermittedError",
+    "Patience",
+    "S3Storage",
+    "Server",
+    "Stat",
+    "Storage",
+    "UnreachableError",
+    "copy_all",
+    "greet",
+    "open_storage",
+]
+
+
+def open_storage(url: str, *, patience_s: float = 30.0) -> Storage:
+    """The storage at `url`: a directory, or `s3://BUCKET/PREFIX`, whose faults are waited out for `patience_s`.
+
+    Raises: InputError for another scheme, no bucket, or settings that can't be used; RemoteError when S3 can't be.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStorage(url)
+    bucket = rest.partition("/")[0]
+    if scheme != "s3" or not bucket or "@" in bucket:
+        # Who pastes a signed URL or one with a login shall not find it in the logs.
+        shown = f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+        raise InputError(
+            f"cannot keep runs in `{shown}`: it is neither a directory nor `s3://BUCKET/PREFIX` (from `--output`)",
+            hint="--output s3://BUCKET/PREFIX",
+        )
+    return S3Storage(url, patience=Patience(patience_s))

@@ -1,0 +1,222 @@
+"""Storage in a bucket of an S3 server."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from trainer.storage import multipart
+from trainer.storage.connection import Connection, Timeouts
+from trainer.storage.content import Content, in_file, in_memory, md5_of
+from trainer.storage.download import Download, hash_of, stamp_of
+from trainer.storage.faults import RefusedError
+from trainer.storage.files import file_errors, replacing
+from trainer.storage.interface import (
+    AbsentError,
+    CredentialsError,
+    DamagedError,
+    NotPermittedError,
+    Stat,
+    ignore,
+    is_hidden,
+)
+from trainer.storage.options import options_of
+from trainer.storage.patience import Patience
+
+WHOLE_BYTES: Final = 64 << 20
+"""Up to this size an object is put with one request."""
+
+_UNCONDITIONAL: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
+"""How servers refuse conditions that they do not know."""
+
+
+class S3Storage:
+    """Storage under a prefix of a bucket. A put is whole or not there, so no object is ever half-written.
+
+    Content-MD5 goes with what is sent, and the server compares; a SHA-256 is kept as user metadata, and whoever reads
+    compares. `trainer.storage.options` lists the variables that say where the bucket is, as whom and how to use it.
+    """
+
+    def __init__(self, url: str, *, patience: Patience | None = None, timeouts: Timeouts | None = None) -> None:
+        self.url = url
+        self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._options = options_of(os.environ)
+        self._connection = Connection(self._options, patience or Patience(), timeouts or Timeouts())
+        self._connection.client()  # settings that make none are told now
+        self._excludes: bool | None = None
+
+    def read(self, key: str) -> bytes:
+        """See `Storage.read`."""
+        return b"".join(self.chunks(key))
+
+    def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
+        """See `Storage.chunks`."""
+        download = Download(self._connection, f"cannot read `{self._name(key)}`", self._object(key), first, stamp)
+        if first:
+            yield from download.chunks()
+            return
+        digest = hashlib.sha256()
+        for chunk in download.chunks():
+            digest.update(chunk)
+            yield chunk
+        if download.sha256 not in {None, digest.hexdigest()}:
+            raise DamagedError(
+                f"{download.what}: its SHA-256 begins with `{digest.hexdigest()[:12]}`, "
+                f"that of what was written with `{str(download.sha256)[:12]}`",
+                hint="the object was changed or damaged in the bucket; put it there again, or remove it",
+            )
+
+    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ignore) -> None:
+        """See `Storage.copy_to`."""
+        with file_errors("write", path), replacing(path) as partial, partial.open("xb") as file:
+            for chunk in self.chunks(key):
+                file.write(chunk)
+                progress(len(chunk))
+
+    def write(self, key: str, content: bytes) -> None:
+        """See `Storage.write`."""
+        self._put(key, in_memory(content))
+
+    def upload(self, key: str, path: Path) -> None:
+        """See `Storage.upload`."""
+        with in_file(path) as content:
+            self._put(key, content)
+
+    def create(self, key: str, content: bytes) -> bool:
+        """See `Storage.create`. Where the server knows no conditions, a look before the put stands in for them."""
+        if self.excludes():
+            return self._put_if(key, content, {"IfNoneMatch": "*"})
+        with suppress(AbsentError):
+            self.stat(key)
+            return False
+        self.write(key, content)
+        return True
+
+    def replace(self, key: str, content: bytes, stamp: str) -> bool:
+        """See `Storage.replace`; without conditions as `create`."""
+        if self.excludes():
+            return self._put_if(key, content, {"IfMatch": f'"{stamp}"'})
+        with suppress(AbsentError):
+            if self.stat(key).stamp == stamp:
+                self.write(key, content)
+                return True
+        return False
+
+    def excludes(self) -> bool:
+        """See `Storage.excludes`: an object is created twice, and the second attempt must be refused."""
+        if self._excludes is None:
+            key = f".excludes-{uuid.uuid4().hex}"
+            try:
+                self._excludes = self._put_if(key, b"1", {"IfNoneMatch": "*"}) and not self._put_if(
+                    key, b"2", {"IfNoneMatch": "*"}
+                )
+            except RefusedError as refusal:
+                if refusal.code not in _UNCONDITIONAL:
+                    raise
+                self._excludes = False
+            finally:
+                self.delete(key)
+        return self._excludes
+
+    def stat(self, key: str) -> Stat:
+        """See `Storage.stat`."""
+        what = f"cannot look at `{self._name(key)}`"
+        with suppress(AbsentError, NotPermittedError, CredentialsError, RefusedError):
+            return _stat(self._connection.call(what, lambda client: client.head_object(**self._object(key))))
+        # A refusal of HEAD has no body that could tell why: an absent object or an absent bucket, for one.
+        answer = self._connection.call(what, lambda client: client.get_object(**self._object(key)))
+        answer["Body"].close()
+        return _stat(answer)
+
+    def stats(self, prefix: str) -> dict[str, Stat]:
+        """See `Storage.stats`."""
+        what = f"cannot list `{self._name(prefix)}`"
+        arguments = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
+        found: dict[str, Stat] = {}
+        after: dict[str, str] = {}
+        while True:
+            page = self._connection.call(what, lambda client: client.list_objects_v2(**arguments, **after))  # noqa: B023
+            for entry in page.get("Contents", ()):
+                key = entry["Key"].removeprefix(self._prefix)
+                if not is_hidden(key):
+                    found[key] = Stat(entry["Size"], stamp_of(entry), entry["LastModified"])
+            if not page.get("IsTruncated"):
+                return found
+            after = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def keys(self, prefix: str) -> list[str]:
+        """See `Storage.keys`."""
+        return sorted(self.stats(prefix))
+
+    def delete(self, key: str) -> None:
+        """See `Storage.delete`."""
+        with suppress(AbsentError):
+            self._connection.call(
+                f"cannot delete `{self._name(key)}`", lambda client: client.delete_object(**self._object(key))
+            )
+
+    def sweep(self, prefix: str) -> None:
+        """See `Storage.sweep`: uploads in parts that were begun more than a day ago."""
+        multipart.sweep(self._connection, self._bucket, self._prefix + prefix, self._options.every_request)
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """See `Storage.claim`; finds out whether one may write and delete, but does not keep a second writer away."""
+        self.write(".claim", b"")
+        self.delete(".claim")
+        yield
+
+    def _put(self, key: str, content: Content) -> None:
+        what, arguments = f"cannot write `{self._name(key)}`", self._written(content)
+        if content.size_bytes > WHOLE_BYTES:
+            upload = multipart.Upload(self._connection, what, self._object(key))
+            multipart.put_in_parts(upload, content, arguments, lambda: self._holds(key, content))
+        else:
+            self._put_whole(key, content.part(0, content.size_bytes), arguments)
+
+    def _put_if(self, key: str, content: bytes, condition: Mapping[str, str]) -> bool:
+        """Whether the object is there now; a refusal may be of the second attempt, when the answer to the first was lost."""
+        noted = in_memory(content)
+        try:
+            self._put_whole(key, content, {**self._written(noted), **condition})
+        except AbsentError:  # a condition on an object that is not there
+            return False
+        except RefusedError as refusal:
+            if refusal.code != "PreconditionFailed":
+                raise
+            return self._holds(key, noted)
+        return True
+
+    def _put_whole(self, key: str, content: bytes, arguments: Mapping[str, Any]) -> None:
+        self._connection.call(
+            f"cannot write `{self._name(key)}`",
+            lambda client: client.put_object(
+                **self._object(key), **arguments, Body=content, ContentMD5=md5_of(content)
+            ),
+        )
+
+    def _holds(self, key: str, content: Content) -> bool:
+        """Whether the object has this content, by the hash that is kept with it."""
+        what = f"cannot look at `{self._name(key)}`"
+        with suppress(AbsentError):
+            answer = self._connection.call(what, lambda client: client.head_object(**self._object(key)))
+            return hash_of(answer) == content.sha256
+        return False
+
+    def _written(self, content: Content) -> dict[str, Any]:
+        """The arguments of a request that begins an object."""
+        return {"Metadata": {"sha256": content.sha256}, **self._options.every_write}
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key, **self._options.every_request}
+
+    def _name(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+
+def _stat(answer: Mapping[str, Any]) -> Stat:
+    return Stat(answer["ContentLength"], stamp_of(answer), answer["LastModified"])

@@ -1,0 +1,102 @@
+"""Requests to an S3 server, one client a process, and faults that pass waited out."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from trainer.errors import InputError
+from trainer.storage.faults import boto_errors, known, passes
+from trainer.storage.options import Options
+from trainer.storage.patience import Patience, Tries
+
+CONNECTIONS: Final = 32
+"""More than there are threads that use one client at once."""
+
+Result = TypeVar("Result")
+Client = Any
+"""boto3 makes its classes at run time."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """After which silence a request is given up, in seconds."""
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+
+
+@dataclass
+class Connection:
+    """A server, and how patiently it is asked. Threads share it; a process forked from this one makes a client of its own."""
+
+    options: Options
+    patience: Patience = field(default_factory=Patience)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    _made: tuple[int, Client] | None = None
+    """The process that made the client, and the client."""
+
+    def client(self) -> Client:
+        """This process's client. Raises: InputError for settings that make none."""
+        made = self._made
+        if made is None or made[0] != os.getpid():
+            self._made = made = (os.getpid(), _client(self.options, self.timeouts))
+        return made[1]
+
+    def call(self, what: str, request: Callable[[Client], Result], *, patience: Patience | None = None) -> Result:
+        """The request's result; `what` begins the error: `cannot read …`.
+
+        Raises: AbsentError, NotPermittedError, CredentialsError, UnreachableError; RefusedError for another refusal.
+        """
+        tries = (patience or self.patience).begin()
+        while True:
+            try:
+                return request(self.client())
+            except boto_errors() as problem:
+                self.wait_out(what, problem, tries)
+
+    def wait_out(self, what: str, problem: Exception, tries: Tries) -> None:
+        """Return when the next attempt is due. Raises: as `call`, for what does not pass or has taken too long."""
+        if not passes(problem):
+            raise known(what, problem) from problem
+        if not tries.another():
+            tried = f", {tries.count} times in {tries.elapsed_s:.0f} s" if tries.count > 1 else ""
+            raise known(what, problem, tried=tried) from problem
+
+
+def _client(options: Options, timeouts: Timeouts) -> Client:
+    import boto3  # noqa: PLC0415 - a quarter of a second that only runs in a bucket need
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        # Whoever calls repeats requests, and knows for how long; a second loop inside would multiply the attempts.
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=timeouts.connect_s,
+        read_timeout=timeouts.read_s,
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+        s3={"addressing_style": options.addressing},
+        # Servers other than AWS's may not know the newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    try:
+        client = boto3.session.Session().client("s3", config=config)
+    except boto_errors() as problem:
+        raise known("cannot use S3", problem) from problem
+    except ValueError:  # of the endpoint, which is not repeated: it may hold a login
+        raise InputError(
+            "cannot use S3: the endpoint is no URL (from AWS_ENDPOINT_URL)", hint="AWS_ENDPOINT_URL=https://HOST:PORT"
+        ) from None
+    refuse_login(str(client.meta.endpoint_url))
+    return client
+
+
+def refuse_login(endpoint: str) -> None:
+    """Raises: InputError for an endpoint that holds a name and a password, which every message about it would tell."""
+    if "@" in urlsplit(endpoint).netloc:
+        raise InputError(
+            f"cannot use S3: the endpoint of `{urlsplit(endpoint).hostname}` holds a login (from AWS_ENDPOINT_URL)",
+            hint="credentials go to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )

@@ -1,0 +1,45 @@
+"""Is an S3 server there at all, and what time has it?"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from trainer.storage.connection import refuse_login
+from trainer.storage.faults import boto_errors, known
+
+
+@dataclass(frozen=True)
+class Server:
+    """An S3 server that answered."""
+
+    url: str
+    time: datetime | None
+    """Its clock, aware; None when it does not tell."""
+
+
+def greet(url: str, *, timeout_s: float = 5.0) -> Server:
+    """The S3 server behind an `s3://` URL: asked once, unsigned, so its answer needs no credentials and says nothing of rights.
+
+    Raises: RemoteError when it does not answer.
+    """
+    import boto3  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
+    from botocore import UNSIGNED  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    config = Config(
+        signature_version=UNSIGNED,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=timeout_s,
+        read_timeout=timeout_s,
+    )
+    try:
+        client = boto3.session.Session().client("s3", config=config)
+        refuse_login(str(client.meta.endpoint_url))
+        answer = client.head_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
+    except ClientError as refusal:  # an answer too
+        answer = refusal.response
+    except boto_errors() as problem:
+        raise known(f"cannot reach the server of `{url}`", problem) from problem
+    date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+    return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else None)

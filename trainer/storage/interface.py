@@ -1,0 +1,142 @@
+"""What every place that keeps objects can do, and the errors by which it says what it can't."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from trainer.errors import InputError, KnownError, RemoteError
+
+CHUNK_BYTES: Final = 1 << 20
+"""What a transfer holds of an object at a time."""
+
+
+class AbsentError(KnownError):
+    """There is no such object."""
+
+    exit_code = 2
+
+
+class DamagedError(KnownError):
+    """The content is not what was written: its hash differs."""
+
+    exit_code = 2
+
+
+class ChangedError(InputError):
+    """Somebody put another object in its place meanwhile."""
+
+
+class NotPermittedError(RemoteError):
+    """The bucket knows these credentials and refuses what they ask."""
+
+
+class CredentialsError(RemoteError):
+    """There are no credentials, or the server does not accept them."""
+
+
+class UnreachableError(RemoteError):
+    """The server does not answer, or not usefully, for longer than one was ready to wait."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a listing says of an object."""
+
+    size_bytes: int
+    stamp: str
+    """Changes with the object."""
+
+    modified: datetime
+    """When it was put there, by the server's clock; aware."""
+
+
+class Storage(Protocol):
+    """Objects under one prefix. Names whose last part starts with `.` are readable but never listed.
+
+    Every method raises, beside what it names: InputError where a directory can't be used as asked, TryAgainError when
+    a disk is full; NotPermittedError, CredentialsError, UnreachableError or another RemoteError where a bucket can't.
+    """
+
+    url: str
+    """The prefix, as the user wrote it."""
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes. Raises: AbsentError, DamagedError."""
+        ...
+
+    def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
+        """The object's bytes from offset `first` on, a piece at a time; a body that breaks off goes on where it broke.
+
+        All pieces are of one object, that with the `stamp` where one is given. Read from its start to its end, it is
+        compared with its hash.
+
+        Raises: AbsentError; ChangedError when it is not, or no longer, that object; DamagedError after the last piece.
+        """
+        ...
+
+    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ...) -> None:
+        """Write the object to a file, which is whole or not there; `progress` hears how many bytes each piece has.
+
+        Raises: AbsentError, DamagedError, ChangedError.
+        """
+        ...
+
+    def write(self, key: str, content: bytes) -> None:
+        """Put the whole object in place of what was there."""
+        ...
+
+    def upload(self, key: str, path: Path) -> None:
+        """The same from a file, in bounded memory. Raises: InputError when the file can't be read."""
+        ...
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Put the object if there is none. Whether it is there now by this call, or as good as that: with this content.
+
+        An answer can be lost, so one's own earlier attempt may be what is found: contents that differ between those
+        who race, by a token of each, make the result exact.
+        """
+        ...
+
+    def replace(self, key: str, content: bytes, stamp: str) -> bool:
+        """Put the object if the one that is there has this stamp; the result is as that of `create`."""
+        ...
+
+    def excludes(self) -> bool:
+        """Whether of several who `create` or `replace` at once only one succeeds; found out by trying, once."""
+        ...
+
+    def stat(self, key: str) -> Stat:
+        """What a listing says of the object. Raises: AbsentError."""
+        ...
+
+    def stats(self, prefix: str) -> dict[str, Stat]:
+        """The same of each name that `keys` lists."""
+        ...
+
+    def keys(self, prefix: str) -> list[str]:
+        """Names that start with `prefix`, sorted; nothing half-written is among them."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; absent is fine."""
+        ...
+
+    def sweep(self, prefix: str) -> None:
+        """Remove what processes that were killed in the middle of a write left of it, once it is old."""
+        ...
+
+    def claim(self) -> AbstractContextManager[None]:
+        """Be the only writer here for the block. Raises: InputError when another is, or nobody may write."""
+        ...
+
+
+def ignore(_size_bytes: int, /) -> None:
+    """Progress that nobody wants to hear of."""
+
+
+def is_hidden(key: str) -> bool:
+    """Whether listings leave the name out."""
+    return key.rpartition("/")[2].startswith(".")

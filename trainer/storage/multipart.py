@@ -1,0 +1,120 @@
+"""Large objects, put in parts: a part that fails is sent again alone, and the object appears with the last request."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from trainer.errors import KnownError
+from trainer.storage.connection import Connection
+from trainer.storage.content import Content, md5_of
+from trainer.storage.faults import RefusedError
+from trainer.storage.interface import NotPermittedError
+from trainer.storage.patience import Patience
+
+PART_BYTES: Final = 16 << 20
+MOST_PARTS: Final = 10_000
+"""Source: Amazon S3 user guide, Multipart upload limits; its least size of a part is 5 MiB."""
+
+THREADS: Final = 4
+"""Parts on their way at a time, and in memory."""
+
+STALE: Final = timedelta(days=1)
+"""Age of an unfinished upload whose writer is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One object that is being put."""
+
+    connection: Connection
+    what: str
+    """How errors begin."""
+
+    target: Mapping[str, str]
+    """The arguments that say where."""
+
+
+def put_in_parts(
+    upload: Upload, content: Content, first_arguments: Mapping[str, Any], is_there: Callable[[], bool]
+) -> None:
+    """Put the object; the upload is given up when it fails. `is_there` says whether the whole object has arrived.
+
+    Raises: as `Connection.call`.
+    """
+    begun = upload.connection.call(
+        upload.what, lambda client: client.create_multipart_upload(**upload.target, **first_arguments)
+    )
+    target = {**upload.target, "UploadId": begun["UploadId"]}
+    try:
+        parts = _send(upload, target, content)
+        _complete(upload, target, parts, is_there)
+    except BaseException:
+        # Once and without waiting: what is left over is swept later.
+        with suppress(KnownError):
+            upload.connection.call(
+                upload.what, lambda client: client.abort_multipart_upload(**target), patience=Patience(0)
+            )
+        raise
+
+
+def sweep(connection: Connection, bucket: str, prefix: str, arguments: Mapping[str, str]) -> None:
+    """Give up uploads under the prefix that were begun more than a day ago.
+
+    Nothing happens where the server forbids it or does not know how.
+    """
+    what = f"cannot sweep `s3://{bucket}/{prefix}`"
+    before = datetime.now(timezone.utc) - STALE
+    try:
+        for found in _unfinished(connection, what, {"Bucket": bucket, "Prefix": prefix, **arguments}):
+            if found["Initiated"] < before:
+                target = {"Bucket": bucket, "Key": found["Key"], "UploadId": found["UploadId"], **arguments}
+                connection.call(what, lambda client: client.abort_multipart_upload(**target))  # noqa: B023 - called at once
+    except (NotPermittedError, RefusedError):
+        return
+
+
+def _send(upload: Upload, target: Mapping[str, str], content: Content) -> list[dict[str, Any]]:
+    size = max(PART_BYTES, -(-content.size_bytes // MOST_PARTS))
+
+    def send(number: int) -> dict[str, Any]:
+        first = (number - 1) * size
+        part = content.part(first, min(size, content.size_bytes - first))
+        answer = upload.connection.call(
+            upload.what,
+            lambda client: client.upload_part(**target, PartNumber=number, Body=part, ContentMD5=md5_of(part)),
+        )
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        sent = [pool.submit(send, number) for number in range(1, -(-content.size_bytes // size) + 1)]
+        try:
+            return [part.result() for part in sent]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _complete(
+    upload: Upload, target: Mapping[str, str], parts: list[dict[str, Any]], is_there: Callable[[], bool]
+) -> None:
+    try:
+        upload.connection.call(
+            upload.what, lambda client: client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
+        )
+    except RefusedError as refusal:
+        # When the answer to an attempt was lost, the next one finds the upload ended, by itself.
+        if refusal.code != "NoSuchUpload" or not is_there():
+            raise
+
+
+def _unfinished(connection: Connection, what: str, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    after: dict[str, str] = {}
+    while True:
+        page = connection.call(what, lambda client: client.list_multipart_uploads(**arguments, **after))  # noqa: B023
+        found += page.get("Uploads", ())
+        if not page.get("IsTruncated"):
+            return found
+        after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

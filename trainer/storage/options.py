@@ -1,0 +1,74 @@
+"""What the environment says about S3, beyond what boto3 reads itself.
+
+| variable | values | meaning |
+| --- | --- | --- |
+| `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` | `http(s)://HOST:PORT` | a server other than Amazon's |
+| `AWS_REGION` | | the bucket's region; most other servers take any |
+| `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | | credentials |
+| `AWS_PROFILE`, `AWS_CONFIG_FILE`, `AWS_SHARED_CREDENTIALS_FILE` | | credentials and settings by name |
+| `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` | | credentials of a service account (EKS sets them) |
+| `AWS_CA_BUNDLE` | file | certificates by which the server is known |
+| `TRAINER_S3_ADDRESSING` | `auto`, `path`, `virtual` | where the bucket's name stands; `auto`: in the path when an endpoint is given |
+| `TRAINER_S3_REQUEST_PAYER` | `requester` | pay for reading a bucket that asks for it |
+| `TRAINER_S3_SSE` | `AES256`, `aws:kms` | how the server encrypts what is written |
+| `TRAINER_S3_SSE_KMS_KEY_ID` | | with which key, with `aws:kms`; without, with the account's own |
+
+Without any credentials in them, those of the instance or container are asked for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from trainer.errors import InputError
+
+ADDRESSING: Final = "TRAINER_S3_ADDRESSING"
+REQUEST_PAYER: Final = "TRAINER_S3_REQUEST_PAYER"
+SSE: Final = "TRAINER_S3_SSE"
+SSE_KMS_KEY_ID: Final = "TRAINER_S3_SSE_KMS_KEY_ID"
+
+_CHOICES: Final = {
+    ADDRESSING: ("auto", "path", "virtual"),
+    REQUEST_PAYER: ("requester",),
+    SSE: ("AES256", "aws:kms"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of requests and of the client that the environment asks for."""
+
+    addressing: str
+    every_request: Mapping[str, str]
+    """Arguments of each request."""
+
+    every_write: Mapping[str, str]
+    """Further ones of those that begin an object."""
+
+
+def options_of(environment: Mapping[str, str]) -> Options:
+    """The options that the variables give; an empty one is as good as none. Raises: InputError naming the variable."""
+    chosen = {name: _choice(name, environment) for name in _CHOICES}
+    key_id = environment.get(SSE_KMS_KEY_ID)
+    if key_id and chosen[SSE] != "aws:kms":
+        raise InputError(
+            f"cannot encrypt with a key of KMS: {SSE} is not `aws:kms`, got `{chosen[SSE] or ''}` (from {SSE_KMS_KEY_ID})",
+            hint=f"{SSE}=aws:kms",
+        )
+    payer = {"RequestPayer": chosen[REQUEST_PAYER]}
+    encryption = {"ServerSideEncryption": chosen[SSE], "SSEKMSKeyId": key_id}
+    return Options(chosen[ADDRESSING] or "auto", _present(payer), _present(encryption))
+
+
+def _choice(name: str, environment: Mapping[str, str]) -> str | None:
+    value = environment.get(name)
+    if value and value not in _CHOICES[name]:
+        choices = ", ".join(f"`{choice}`" for choice in _CHOICES[name])
+        raise InputError(
+            f"cannot use the bucket: {name} is not one of {choices}, got `{value}`", hint=f"set or unset {name}"
+        )
+    return value or None
+
+
+def _present(arguments: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in arguments.items() if value}
