@@ -9,8 +9,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-import yaml
-
 from launcher import bucket
 from launcher.accelerators import EFA_RESOURCE
 from launcher.keys import settings_of
@@ -18,6 +16,7 @@ from launcher.options import pair, toleration_parts
 from launcher.overlay import merged
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
+from launcher.yamltext import as_yaml
 from trainer.config import parse_duration, to_argv
 
 CONTAINER: Final = "pytorch"
@@ -50,9 +49,8 @@ def render(spec: JobSpec) -> list[Object]:
 
 def to_yaml(objects: Sequence[Object]) -> str:
     """One document per object, keys in the order they were built."""
-    return yaml.dump_all(
-        objects, Dumper=_Dumper, sort_keys=False, default_flow_style=False, explicit_start=len(objects) > 1, width=4096
-    )
+    start = "---\n" if len(objects) > 1 else ""
+    return "".join(start + as_yaml(each) for each in objects)
 
 
 def to_json(objects: Sequence[Object]) -> str:
@@ -256,20 +254,3 @@ def _claim(spec: JobSpec) -> Object:
 
 def _labels(spec: JobSpec) -> dict[str, str]:
     return labels(spec) | dict(pair(entry) for entry in spec.pod.label)
-
-
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # chosen by what PyYAML was built with
-    """No anchors, and text that looks like a number in double quotes."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    node = dumper.represent_str(text)
-    if dumper.resolve(yaml.ScalarNode, text, (True, False)) != node.tag:  # type: ignore[no-untyped-call]
-        node.style = '"'
-    return node
-
-
-_Dumper.add_representer(str, _text)

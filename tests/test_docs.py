@@ -15,6 +15,7 @@ from rich.console import Console
 
 import launcher.commands
 import trainer.__main__
+from launcher.commands.completion import SCRIPTS
 from launcher.spec import JobSpec
 from trainer.config import from_argv
 from trainer.errors import EXIT_CODES
@@ -59,6 +60,15 @@ def test_reference_can_be_rewritten():
             if owner == program
         ]
     REFERENCE.write_text("\n".join(parts), encoding="utf-8")
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_completion_knows_every_command_and_flag(shell):
+    """It is read at each start of a shell, so it is made beforehand: `make golden`."""
+    script = launcher.commands.app.generate_completion(prog_name="launcher", shell=shell)
+    if os.environ.get("UPDATE_GOLDEN"):
+        SCRIPTS[shell].write_text(script, encoding="utf-8")
+    assert SCRIPTS[shell].read_text(encoding="utf-8") == script, "`make golden` rewrites it"
 
 
 @pytest.mark.parametrize(
