@@ -89,6 +89,24 @@ app.command(
     help="Submit a new job, and so a new run, with the settings of another.",
 )
 app.command(
+    "launcher.commands.resume:resume",
+    help=(
+        "Submit a job that is over once more: its run goes on from the newest checkpoint.\n\n"
+        "Where the job is gone, what the run tells of itself and today's settings make it again."
+    ),
+)
+app.command(
+    "launcher.commands.checkpoints:checkpoints",
+    help="Print the checkpoints of a run, the newest first.",
+)
+app.command(
+    "launcher.commands.checkpoints:pull",
+    help=(
+        "Fetch a run's checkpoint, model, scores and logs, verified; print their paths, the checkpoint's state first.\n\n"
+        "The same again goes on where it stopped, and fetches only what is missing or different."
+    ),
+)
+app.command(
     "launcher.commands.logs:logs",
     help=(
         "Print the log of a job: all its pods, each line with its rank, else with its pod.\n\n"

@@ -40,7 +40,7 @@ def submit(
     follow
         Follow the log until the job is over; its outcome is the exit code.
     """
-    _check(local=local, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
+    check_flags(local=local, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
     if local:
         _run_here(job)
     elif dry_run == "client":
@@ -49,7 +49,7 @@ def submit(
         _submit(job, access, dry_run=dry_run == "server", wait=wait, follow=follow, timeout=timeout)
 
 
-def _check(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout: str | None) -> None:
+def check_flags(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout: str | None) -> None:
     """Refuse what could only be ignored, before anything is spent. Raises: InputError."""
     seconds(timeout)
     given = {"--dry-run": dry_run != "none", "--wait": wait, "--follow": follow, "--timeout": timeout is not None}

@@ -1,0 +1,69 @@
+"""`launcher checkpoints` and `launcher pull`: what a run has left, and bringing it here."""
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from launcher import checkpoints as of
+from launcher import jobs, runs
+from launcher import pull as results
+from launcher.cluster import open_cluster
+from launcher.commands.parameters import On
+from launcher.commands.talk import tell
+from launcher.target import Target
+from trainer.errors import InterruptedByUser
+
+RunName = Annotated[str, Parameter(help="Name of the job, and so of its run.")]
+Place = Annotated[runs.Where, Parameter(name="*")]
+
+
+def checkpoints(
+    name: RunName,
+    *,
+    on: On = Target(),  # noqa: B008 - frozen
+    where: Place = runs.Where(),  # noqa: B008 - frozen
+    form: Annotated[of.Form, Parameter(name="-o", help="How to print them; by `name` as steps.")] = "table",
+) -> None:
+    """Print checkpoints."""
+    run = _find(name, on, where)
+    with run.opened() as storage:
+        found = of.of_run(run, storage, tell)
+    sys.stdout.write(of.shown(run, found, form, datetime.now(timezone.utc)))
+
+
+def pull(
+    name: RunName,
+    *,
+    step: Annotated[str | None, Parameter(show_default=False)] = None,
+    to: Path | None = None,
+    what: results.What = "all",
+    on: On = Target(),  # noqa: B008 - frozen
+    where: Place = runs.Where(),  # noqa: B008 - frozen
+) -> None:
+    """Fetch results.
+
+    Parameters
+    ----------
+    step
+        Which checkpoint: `best`, `last` or a step's number; the best unless given.
+    to
+        Directory to put them in; NAME here unless given.
+    what
+        `checkpoint`, `model` (the exported weights), `report` (scores, predictions, record), or `all` with the logs.
+    """
+    run = _find(name, on, where)
+    try:
+        with run.opened() as storage:
+            paths = results.pull(run, storage, step=step, what=what, directory=to or Path(name), tell=tell)
+    except KeyboardInterrupt:
+        raise InterruptedByUser(
+            "interrupted by Ctrl-C", hint="the same command goes on where this one stopped"
+        ) from None
+    sys.stdout.write("".join(f"{path}\n" for path in paths))
+
+
+def _find(name: str, on: Target, where: runs.Where) -> runs.Run:
+    return runs.find(name, where, lambda: jobs.get(open_cluster(on), name), tell)

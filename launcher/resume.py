@@ -1,0 +1,134 @@
+"""A run that is to go on: what it has left of itself, the settings that make its job again, and what speaks against it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from launcher.runs import Run, Tell
+from launcher.settings import EXAMPLES, PROJECT_FILE
+from launcher.spec import OWNED_FLAGS, JobSpec, is_s3
+from trainer.config import TrainConfig, to_argv
+from trainer.errors import InputError, listing
+from trainer.layout import RESULTS, RUN
+from trainer.manifests import Manifest, committed
+from trainer.storage import AbsentError, Storage
+
+ACCELERATORS: Final = {"cpu": "cpu", "cuda": "cuda", "hpu": "gaudi"}
+"""What users ask for, by the trainer's device."""
+
+_WHETHER: Final = "--resume"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run has left of itself."""
+
+    url: str
+    record: Mapping[str, Any] | None
+    """Its run.json."""
+    newest: Manifest | None
+    is_scored: bool
+    """Whether its results are there, which are written last."""
+
+    @property
+    def prospect(self) -> str:
+        """What a start will do."""
+        if self.newest is None:
+            return "has no checkpoint and begins anew"
+        return f"goes on from step {self.newest.step}"
+
+
+def look(run: Run, storage: Storage, tell: Tell) -> Found:
+    """What lies in the run's prefix. Raises: InputError, RemoteError."""
+    manifests = committed(storage, tell)
+    return Found(run.url, _record(storage), manifests[-1] if manifests else None, bool(storage.keys(RESULTS)))
+
+
+def _record(storage: Storage) -> Mapping[str, Any] | None:
+    try:
+        record = json.loads(storage.read(RUN))
+        return record if isinstance(record["config"], dict) and isinstance(record["identity"], dict) else None
+    except AbsentError:
+        return None
+    except (ValueError, KeyError, TypeError) as problem:
+        raise InputError(f"cannot read `{storage.url}/{RUN}`: it is no record of a run") from problem
+
+
+def settings_of(name: str, found: Found) -> dict[str, str | list[str]]:
+    """The settings that a run tells of itself: what it trains on, with how many workers, and its recipe.
+
+    Raises: InputError where there is no record, or one of another version.
+    """
+    if found.record is None:
+        raise InputError(
+            f"cannot resume `{name}`: its job is gone, and no record of the run lies at `{found.url}/{RUN}`",
+            hint=f"launcher submit --name {name} starts it with the settings that you give",
+        )
+    try:
+        config = TrainConfig(**found.record["config"])
+        device, workers = ACCELERATORS[found.record["device"]], found.record["world_size"]
+    except (TypeError, KeyError) as problem:
+        raise InputError(
+            f"cannot resume `{name}`: `{found.url}/{RUN}` was written by another version ({problem})",
+            hint=f"resume it with that version, or launcher submit --name {name} with the settings that you give",
+        ) from problem
+    flags = [flag for flag in to_argv(config) if flag.partition("=")[0] not in OWNED_FLAGS]
+    settings: dict[str, str | list[str]] = {"accelerator": device, "workers": str(workers), "train_flags": flags}
+    return settings | ({"data": config.data, "data_access": "api"} if is_s3(config.data) else {})
+
+
+def may_go_on(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without `--resume never`, by which a run wanted to be new at its first start."""
+    kept, skip = [], False
+    for flag in settings.get("train_flags", ()):
+        if not skip and flag.partition("=")[0] != _WHETHER:
+            kept.append(flag)
+        skip = flag == _WHETHER
+    return {key: value for key, value in settings.items() if key != "train_flags"} | (
+        {"train_flags": kept} if kept else {}
+    )
+
+
+def check_complete(name: str, given: set[str]) -> None:
+    """Refuse to resume with less than a job needs. Raises: InputError that names all that is missing."""
+    missing = [key for key in EXAMPLES if key not in given and not (key == "data" and "data_pvc" in given)]
+    if missing:
+        raise InputError(
+            f"cannot resume `{name}`: its job is gone, the run does not tell {', '.join(f'`{key}`' for key in missing)}, and no "
+            "setting does",
+            hint=f"{' '.join(f'--set {key}={EXAMPLES[key]}' for key in missing)}, or lines `key: value` in {PROJECT_FILE}",
+        )
+
+
+def check(job: JobSpec, found: Found) -> None:
+    """Refuse what the trainer would refuse, or could only end at once. Raises: InputError."""
+    other = f"launcher clone {job.name} --set … starts another run, where its job is still there; else launcher submit"
+    differences = list(_differences(job, found.record)) if found.record else []
+    if differences:
+        raise InputError(
+            f"cannot resume `{job.name}`: its run was started with other settings:{listing(differences)}", hint=other
+        )
+    if found.newest and found.is_scored and _is_last(found.newest, job.train):
+        raise InputError(
+            f"cannot resume `{job.name}`: there is nothing left to train, it has reached its last step {found.newest.step}",
+            hint=f"launcher pull {job.name} fetches its results; {other}",
+        )
+
+
+def _differences(job: JobSpec, record: Mapping[str, Any]) -> list[str]:
+    """Of what decides a run's numbers: what the record says, and what the job would say."""
+    there, now = record["identity"], json.loads(json.dumps(asdict(job.train)))
+    if now["precision"] == "auto":
+        now.pop("precision")  # the record has what it came to
+    if there.get("global_batch") is not None:
+        now["global_batch"] = job.train.batch_per_worker(job.workers) * job.workers
+    return [
+        f"{key}: {there[key]} there, {now[key]} now"
+        for key in sorted(there.keys() & now.keys())
+        if there[key] != now[key]
+    ]
+
+
+def _is_last(newest: Manifest, config: TrainConfig) -> bool:
+    return newest.epoch >= config.epochs or (config.max_steps is not None and newest.step >= config.max_steps)

@@ -1,0 +1,118 @@
+"""Where a run's files lie: its job in the cluster says it, and once that is gone an output."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter, Token
+
+from launcher import jobs
+from launcher.bucket import reached
+from launcher.cluster import NotFoundError
+from launcher.options import S3Options
+from launcher.resources import Object
+from launcher.spec import is_s3
+from trainer.errors import InputError, KnownError
+from trainer.layout import check_name
+from trainer.storage import Storage, UnreachableError, open_storage
+
+Tell = Callable[[str], None]
+Settings = Mapping[str, object]
+"""Of a job, by key."""
+
+
+class Typed(str):
+    """A flag's value that was typed for this command; one that is a plain text stands in the environment or in a file."""
+
+    __slots__ = ()
+
+
+def with_origin(_: type, tokens: Sequence[Token]) -> str:
+    """What the parser read for a flag."""
+    text = tokens[-1].value
+    return Typed(text) if tokens[-1].source == "cli" else text
+
+
+_EITHER: Final = Parameter(converter=with_origin, n_tokens=1, accepts_keys=False, show_default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where to look for a run."""
+
+    output: Annotated[str | None, _EITHER] = None
+    """Where runs are kept, `s3://BUCKET/PREFIX` or a directory: typed here the cluster is not asked, one from settings is for jobs that are gone."""
+
+    endpoint: Annotated[str | None, Parameter(name="--s3-endpoint"), _EITHER] = None
+    """URL of the S3 server, as this machine reaches it; that of the job unless typed here."""
+
+    region: Annotated[str | None, Parameter(name="--s3-region"), _EITHER] = None
+    """Region of the bucket; that of the job unless typed here."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, and how to reach its files."""
+
+    name: str
+    url: str
+    s3: S3Options
+
+    @contextmanager
+    def opened(self) -> Iterator[Storage]:
+        """Its storage, for the block. Raises: KnownError, as `open_storage`."""
+        with reached(self.s3.endpoint, self.s3.region):
+            try:
+                yield open_storage(self.url)
+            except UnreachableError as problem:
+                problem.hint = "--s3-endpoint URL says where this machine reaches S3"
+                raise
+
+
+def find(name: str, where: Where, look: Callable[[], Object], tell: Tell) -> Run:
+    """The run of that name; `look` gets its job from the cluster.
+
+    Raises: InputError for what can be no name, or a place that is not here; what `look` raises, where no output is given either.
+    """
+    check_name(name)
+    if isinstance(where.output, Typed):
+        return _below(where.output, name, where, {})
+    try:
+        settings = jobs.settings_of(look())
+    except KnownError as problem:
+        reason = f"there is no job `{name}`" if isinstance(problem, NotFoundError) else str(problem.args[0])
+        if where.output is None:
+            raise _nowhere(name, problem, reason) from problem
+        tell(f"{reason}; looking in {where.output}")
+        return _below(where.output, name, where, {})
+    return of_settings(name, settings, where)
+
+
+def of_settings(name: str, settings: Settings, where: Where) -> Run:
+    """The run of a job that was made from these settings. Raises: InputError when only its nodes see the output."""
+    output = str(settings["output"])
+    if is_s3(output) or Path(output).is_dir():
+        return _below(output, name, where, settings)
+    if where.output:
+        return _below(where.output, name, where, {})
+    raise InputError(
+        f"cannot look at the run `{name}`: only the cluster's nodes see `{output}` (from its job)",
+        hint="--output DIRECTORY, where this machine has the same files",
+    )
+
+
+def _below(output: str, name: str, where: Where, settings: Settings) -> Run:
+    def said(given: str | None, key: str) -> str | None:
+        return str(settings[key]) if key in settings and not isinstance(given, Typed) else given
+
+    s3 = S3Options(endpoint=said(where.endpoint, "s3_endpoint"), region=said(where.region, "s3_region"))
+    return Run(name, f"{output.rstrip('/')}/{name}", s3)
+
+
+def _nowhere(name: str, problem: KnownError, reason: str) -> KnownError:
+    text = f"cannot find the run `{name}`: {reason}, and no output is given"
+    return type(problem)(
+        text, hint="--output s3://BUCKET/PREFIX or DIRECTORY, where runs are kept; or -n and --context of its job"
+    )

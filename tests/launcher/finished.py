@@ -1,0 +1,67 @@
+"""A run as the trainer leaves it in its prefix, small, for tests of what reads runs."""
+
+import gzip
+import hashlib
+import json
+from dataclasses import asdict
+
+from trainer.config import TrainConfig, from_argv
+from trainer.layout import manifest_key, state_key
+from trainer.manifests import Manifest
+from trainer.storage import Storage, open_storage
+
+STATES = {10: b"state of step 10 " * 900, 20: b"state of step 20 " * 1000, 30: b"state of step 30 " * 1100}
+AUROC = {10: 0.61, 20: 0.72, 30: 0.7}
+
+TRAIN_FLAGS = ["--preset", "smoke", "--epochs", "3", "--batch-size", "4"]
+
+
+def config(*flags: str) -> TrainConfig:
+    """The trainer's settings as they are in a container."""
+    places = ["--data=/data", "--output=/output", "--name=demo", "--cache-dir=/cache", "--device=cpu"]
+    return from_argv([*places, *TRAIN_FLAGS, *flags])
+
+
+def record(*flags: str, world_size: int = 2) -> dict:
+    """run.json."""
+    settings = asdict(config(*flags))
+    identity = {key: settings[key] for key in ("model", "weights", "epochs", "lr", "seed", "crop_px", "optimizer")}
+    return {
+        "name": "demo",
+        "config": settings,
+        "identity": identity | {"precision": "fp32", "global_batch": 4 * world_size, "labels_sha256": "0" * 64},
+        "world_size": world_size,
+        "device": "cpu",
+    }
+
+
+def write_checkpoint(storage: Storage, step: int, content: bytes, auroc: float | None = None) -> None:
+    """A state, and the manifest that commits it."""
+    storage.write(state_key(step), content)
+    manifest = Manifest(
+        step=step,
+        epoch=step / 10,
+        world_size=2,
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        val_auroc=auroc,
+        val_loss=0.5,
+    )
+    storage.write(manifest_key(step), json.dumps(asdict(manifest)).encode())
+
+
+def write_run(output: str, name: str = "demo", *, scored: bool = True) -> Storage:
+    """A run of three epochs; `scored` with the results that are written at its end."""
+    storage = open_storage(f"{output}/{name}")
+    for step, content in STATES.items():
+        write_checkpoint(storage, step, content, AUROC[step])
+    storage.write("run.json", json.dumps(record()).encode())
+    storage.write("split.csv.gz", gzip.compress(b"Image Index,split\n", mtime=0))
+    storage.write("metrics.jsonl", b'{"epoch": 1}\n')
+    storage.write("logs/rank-00000.log", b"training\n")
+    if scored:
+        storage.write("results.json", b"{}")
+        storage.write("predictions/val.csv", b"Image Index\n")
+        storage.write("predictions/test.csv", b"Image Index\n")
+        storage.write("model/model.safetensors", b"weights " * 500)
+    return storage

@@ -1,0 +1,152 @@
+"""`launcher checkpoints`: a run is found by its job or by an output, and what it has left is told."""
+
+import json
+
+import pytest
+import yaml
+from finished import STATES, write_checkpoint, write_run
+
+from launcher.__main__ import main
+from launcher.checkpoints import size
+from launcher.manifest import SETTINGS
+from trainer.storage import open_storage
+
+JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
+
+
+@pytest.fixture
+def launcher(capsys, monkeypatch, tmp_path):
+    """Run a command in an empty directory: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def launch(line):
+        code = main(line.split())
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return launch
+
+
+def put_job(api, name="demo", **settings):
+    """A job that is over, made from these settings."""
+    given = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs"} | settings
+    job = {
+        "metadata": {"name": name, "namespace": "team-a", "annotations": {SETTINGS: json.dumps(given)}},
+        "status": {"conditions": [{"type": "Succeeded", "status": "True"}]},
+    }
+    api.state.put(f"{JOB_PATH}/{name}", job)
+
+
+def test_table_tells_the_newest_first_and_which_is_best_and_last(launcher):
+    """What one chooses by."""
+    write_run("runs")
+    code, out, err = launcher("checkpoints demo --output runs")
+    assert (code, err) == (0, "")
+    head, *rows = (line.split() for line in out.splitlines())
+    assert head == ["STEP", "EPOCH", "VAL", "AUROC", "SIZE", "AGE", "MARK"]
+    assert [(row[0], row[1], row[2], row[6:]) for row in rows] == [
+        ("30", "3", "0.7000", ["last"]),
+        ("20", "2", "0.7200", ["best"]),
+        ("10", "1", "0.6100", []),
+    ]
+
+
+def test_documents_have_numbers_as_numbers(launcher):
+    """For programs."""
+    write_run("runs")
+    found = json.loads(launcher("checkpoints demo --output runs -o json")[1])
+    assert yaml.safe_load(launcher("checkpoints demo --output runs -o yaml")[1]) == found
+    newest = found["checkpoints"][0]
+    assert (newest["step"], newest["val_auroc"], newest["size_bytes"]) == (30, 0.7, len(STATES[30]))
+    assert newest["state"] == f"{found['run']}/checkpoints/step-00000030/state.pt"
+    assert [each["best"] for each in found["checkpoints"]] == [False, True, False]
+
+
+def test_names_are_steps_as_pull_takes_them(launcher):
+    write_run("runs")
+    assert launcher("checkpoints demo --output runs -o name") == (0, "30\n20\n10\n", "")
+
+
+def test_checkpoint_that_was_not_validated_has_no_score(launcher):
+    """An empty cell is no zero."""
+    write_checkpoint(open_storage("runs/demo"), 5, b"state")
+    rows = launcher("checkpoints demo --output runs")[1].splitlines()
+    assert rows[1].split()[:4] == ["5", "0.5", "5", "B"]
+    assert rows[1].endswith("best last")
+
+
+def test_run_without_checkpoints_is_no_error_and_no_run_is(launcher):
+    """A job that decodes images has none yet; a slip in the name has none ever."""
+    open_storage("runs/demo").write("starts.json", b"{}")
+    assert launcher("checkpoints demo --output runs") == (0, "no checkpoints yet\n", "")
+    code, out, err = launcher("checkpoints dmo --output runs")
+    assert (code, out) == (2, "")
+    assert "nothing lies at `runs/dmo`" in err
+
+
+def test_job_tells_where_its_run_lies_and_how_to_reach_it(launcher, api, kubeconfig, s3, monkeypatch):
+    """By name alone: neither output nor endpoint need be typed again, and the job's are stronger than today's settings."""
+    write_run("s3://cxr/runs")
+    put_job(api, s3_endpoint=s3, s3_region="us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LAUNCHER_OUTPUT", "s3://other/place")
+    monkeypatch.setenv("LAUNCHER_S3_ENDPOINT", "http://127.0.0.1:9")
+    assert launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}") == (0, "30\n20\n10\n", "")
+
+
+def test_run_whose_job_is_gone_lies_in_the_output_of_the_settings(launcher, kubeconfig, s3, tmp_path):
+    """Which stand in launcher.yaml, the server's address too."""
+    write_run("s3://cxr/runs")
+    (tmp_path / "launcher.yaml").write_text(f"output: s3://cxr/runs\ns3_endpoint: {s3}\n", encoding="utf-8")
+    code, out, err = launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}")
+    assert (code, out) == (0, "30\n20\n10\n")
+    assert err == "there is no job `demo`; looking in s3://cxr/runs\n"
+
+
+def test_output_that_is_typed_asks_no_cluster(launcher, api, kubeconfig):
+    """A run of `submit --local` has none."""
+    write_run("runs")
+    assert launcher(f"checkpoints demo -o name --output runs --kubeconfig {kubeconfig}")[:2] == (0, "30\n20\n10\n")
+    assert api.state.requests == []
+
+
+def test_without_job_and_output_both_ways_are_named(launcher, kubeconfig):
+    code, out, err = launcher(f"checkpoints demo --kubeconfig {kubeconfig}")
+    assert (code, out) == (4, "")
+    assert "there is no job `demo`" in err
+    assert "--output" in err
+    code, _, err = launcher("checkpoints demo")
+    assert code == 2
+    assert "--output" in err
+
+
+def test_directory_that_only_nodes_see_is_said_so(launcher, api, kubeconfig):
+    """Not that the run is missing."""
+    put_job(api, output="/mnt/of-the-nodes")
+    code, _, err = launcher(f"checkpoints demo --kubeconfig {kubeconfig}")
+    assert code == 2
+    assert "only the cluster's nodes see `/mnt/of-the-nodes`" in err
+
+
+def test_job_of_somebody_else_is_no_reason_to_give_up(launcher, api, kubeconfig, monkeypatch):
+    """It has no settings of ours, the output may be known all the same."""
+    api.state.put(f"{JOB_PATH}/demo", {"metadata": {"name": "demo", "namespace": "team-a"}})
+    assert launcher(f"checkpoints demo --kubeconfig {kubeconfig}")[0] == 2
+    write_run("runs")
+    monkeypatch.setenv("LAUNCHER_OUTPUT", "runs")
+    assert launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}")[:2] == (0, "30\n20\n10\n")
+
+
+@pytest.mark.parametrize("name", ["../demo", "Demo", "a/b"])
+def test_what_can_be_no_name_is_refused(launcher, name):
+    """It would become a part of a path."""
+    assert launcher(f"checkpoints {name} --output runs")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (84 << 20, "84.0 MiB"), (3 << 40, "3072.0 GiB")],
+)
+def test_sizes_are_read_by_people(size_bytes, text):
+    assert size(size_bytes) == text

@@ -1,0 +1,444 @@
+"""`launcher pull`: whole and verified files or none, and never outside the directory."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from finished import STATES, write_checkpoint, write_run
+
+from launcher.__main__ import main
+from launcher.options import S3Options
+from launcher.pull import pull
+from launcher.runs import Run
+from launcher.transfer import CHANGES, inside, only_one
+from trainer.errors import InputError, TryAgainError
+from trainer.layout import manifest_key, state_key
+from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage
+
+BEST = "checkpoints/step-00000020"
+REPORT = ["metrics.jsonl", "predictions/test.csv", "predictions/val.csv", "results.json", "run.json", "split.csv.gz"]
+ALL = [f"{BEST}/manifest.json", f"{BEST}/state.pt", "logs/rank-00000.log", "model/model.safetensors", *REPORT]
+
+BIG = os.urandom(5 << 20)
+"""A state of several pieces."""
+
+
+class Wire:
+    """A storage whose transfers are counted, and break where a test says."""
+
+    def __init__(self, storage):
+        self._storage = storage
+        self.asked = []
+        """Key, first byte, and how many came, of each transfer."""
+        self.break_after = {}
+        """Key to the number of bytes after which the server is gone, once."""
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+    def chunks(self, key, *, first=0, stamp=None):
+        came = 0
+        try:
+            for chunk in self._storage.chunks(key, first=first, stamp=stamp):
+                if came >= self.break_after.get(key, 1 << 60):
+                    del self.break_after[key]
+                    raise UnreachableError("gone")
+                came += len(chunk)
+                yield chunk
+        finally:
+            self.asked.append((key, first, came))
+
+    def taken(self, key):
+        return [(first, came) for each, first, came in self.asked if each == key]
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def output(request, tmp_path):
+    """Where runs are kept."""
+    if request.param == "directory":
+        return str(tmp_path / "runs")
+    request.getfixturevalue("s3")
+    return "s3://cxr/runs"
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """The current directory, empty."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    return directory
+
+
+@pytest.fixture
+def launcher(capsys, here):
+    def launch(line):
+        code = main(line.split())
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return launch
+
+
+def files(directory):
+    return sorted(path.relative_to(directory).as_posix() for path in Path(directory).rglob("*") if path.is_file())
+
+
+def run_at(storage):
+    return Run("demo", storage.url, S3Options())
+
+
+def pulled(storage, directory, *, step=None, what="all", tell=lambda _: None):
+    return pull(run_at(storage), storage, step=step, what=what, directory=Path(directory), tell=tell)
+
+
+def test_all_of_the_best_checkpoint_comes_and_the_state_is_named_first(launcher, here, output):
+    """What a user wants of a run that is over."""
+    storage = write_run(output)
+    code, out, _ = launcher(f"pull demo --output {output}")
+    assert code == 0
+    paths = out.splitlines()
+    assert paths[0] == f"demo/{BEST}/state.pt"
+    assert sorted(paths) == [f"demo/{key}" for key in sorted(ALL)]
+    assert files("demo") == sorted(ALL)
+    for key in ALL:
+        assert (here / "demo" / key).read_bytes() == storage.read(key)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--what checkpoint", [f"{BEST}/state.pt", f"{BEST}/manifest.json"]),
+        ("--what checkpoint --step best", [f"{BEST}/state.pt", f"{BEST}/manifest.json"]),
+        ("--what checkpoint --step last", [state_key(30), manifest_key(30)]),
+        ("--what checkpoint --step 10", [state_key(10), manifest_key(10)]),
+        ("--what model", ["model/model.safetensors"]),
+        ("--what report", REPORT),
+    ],
+)
+def test_parts_can_be_had_alone(launcher, tmp_path, flags, expected):
+    write_run(str(tmp_path / "runs"))
+    code, out, _ = launcher(f"pull demo --output {tmp_path}/runs --to there {flags}")
+    assert code == 0
+    assert out.splitlines() == [f"there/{key}" for key in expected]
+    assert files("there") == sorted(expected)
+
+
+def test_what_is_pulled_is_a_run_again(launcher, tmp_path):
+    """The trainer, and this program, can go on with it."""
+    write_run(str(tmp_path / "runs"))
+    launcher(f"pull demo --output {tmp_path}/runs")
+    assert launcher("checkpoints demo --output . -o name")[1] == "20\n"
+
+
+def test_files_that_are_there_are_not_fetched_again(here, output):
+    """The second time asks for nothing but a listing and manifests."""
+    wire = Wire(write_run(output))
+    said = []
+    first = pulled(wire, "demo")
+    wire.asked.clear()
+    assert pulled(wire, "demo", tell=said.append) == first
+    assert wire.asked == []
+    assert said == ["10 of 10 files are here already"]
+
+
+def test_file_that_differs_is_replaced_by_a_verified_one(here, output):
+    """Whoever changed it; others stay as they are."""
+    wire = Wire(write_run(output))
+    pulled(wire, "demo")
+    state = here / "demo" / state_key(20)
+    state.write_bytes(b"x" * len(STATES[20]))  # the same size
+    (here / "demo/mine.txt").write_text("mine", encoding="utf-8")
+    wire.asked.clear()
+    pulled(wire, "demo")
+    assert [key for key, _, _ in wire.asked] == [state_key(20)]
+    assert state.read_bytes() == STATES[20]
+    assert (here / "demo/mine.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_interrupted_pull_goes_on_where_it_stopped(here, output):
+    """Nothing is in place before it is whole, and no byte comes twice."""
+    storage = write_run(output)
+    write_checkpoint(storage, 40, BIG, 0.9)
+    wire = Wire(storage)
+    wire.break_after[state_key(40)] = 2 << 20
+    with pytest.raises(UnreachableError):
+        pulled(wire, "demo")
+    assert state_key(40) not in files("demo")
+    assert manifest_key(40) not in files("demo")
+    [(first, came)] = wire.taken(state_key(40))
+    assert (first, came) == (0, 2 << 20)
+    pulled(wire, "demo")
+    assert wire.taken(state_key(40)) == [(0, came), (came, len(BIG) - came)]
+    assert (here / "demo" / state_key(40)).read_bytes() == BIG
+    assert not [name for name in files("demo") if "partial" in name]
+
+
+def test_part_of_another_object_is_not_gone_on_with(here, output):
+    """The state was written anew meanwhile: its stamp differs."""
+    storage = write_run(output)
+    write_checkpoint(storage, 40, BIG, 0.9)
+    wire = Wire(storage)
+    wire.break_after[state_key(40)] = 2 << 20
+    with pytest.raises(UnreachableError):
+        pulled(wire, "demo")
+    other = BIG[::-1]
+    write_checkpoint(storage, 40, other, 0.9)
+    pulled(wire, "demo")
+    assert wire.taken(state_key(40))[1] == (0, len(other))
+    assert (here / "demo" / state_key(40)).read_bytes() == other
+    assert not [name for name in files("demo") if "partial" in name]
+
+
+def test_damaged_state_is_named_and_nothing_is_put_in_place(launcher, here, output):
+    """Its bytes are not those that the manifest commits."""
+    storage = write_run(output)
+    storage.write(state_key(20), b"y" * len(STATES[20]))
+    code, out, err = launcher(f"pull demo --output {output}")
+    assert (code, out) == (2, "")
+    assert f"`{state_key(20)}`" in err
+    assert "damaged" in err
+    assert not [name for name in files("demo") if name.startswith("checkpoints/")]
+
+
+def test_damage_in_the_bucket_is_found_by_the_hash_that_the_writer_left(here, s3):
+    """Other files than the state have no manifest."""
+    storage = write_run("s3://cxr/runs")
+    boto3.client("s3").put_object(
+        Bucket="cxr", Key="runs/demo/results.json", Body=b"[]", Metadata={"sha256": hashlib.sha256(b"{}").hexdigest()}
+    )
+    with pytest.raises(DamagedError, match=r"results\.json"):
+        pulled(storage, "demo")
+    assert "results.json" not in files("demo")
+
+
+def test_damaged_part_is_begun_again(here, output):
+    """A disk that lost what was not flushed: the object itself is well."""
+    storage = write_run(output)
+    write_checkpoint(storage, 40, BIG, 0.9)
+    wire = Wire(storage)
+    wire.break_after[state_key(40)] = 2 << 20
+    with pytest.raises(UnreachableError):
+        pulled(wire, "demo")
+    [part] = (here / "demo/checkpoints/step-00000040").glob(".state.pt.*.partial")
+    part.write_bytes(bytes(part.stat().st_size))
+    pulled(wire, "demo")
+    assert [first for first, _ in wire.taken(state_key(40))] == [0, 2 << 20, 0]
+    assert (here / "demo" / state_key(40)).read_bytes() == BIG
+
+
+class Restless(Wire):
+    """A storage in which a file is rewritten just before it is read."""
+
+    times = 1
+
+    def chunks(self, key, *, first=0, stamp=None):
+        if key == "metrics.jsonl" and self.times:
+            self.times -= 1
+            self._storage.write(key, self._storage.read(key) + b"more\n")
+        return super().chunks(key, first=first, stamp=stamp)
+
+
+def test_list_of_a_run_that_trains_is_read_again(here, output):
+    """It grows while it is pulled."""
+    storage = Restless(write_run(output))
+    pulled(storage, "demo")
+    assert (here / "demo/metrics.jsonl").read_bytes().endswith(b"more\n")
+    storage.times = CHANGES
+    with pytest.raises(ChangedError):
+        pulled(storage, "again")
+
+
+@pytest.mark.parametrize("key", ["model/../../../escaped", "model//absolute", "model/./x", "model/a\\..\\b"])
+def test_names_that_leave_the_directory_are_refused(launcher, here, s3, key):
+    """Whoever may write to the bucket could else write anywhere here."""
+    write_run("s3://cxr/runs")
+    boto3.client("s3").put_object(Bucket="cxr", Key=f"runs/demo/{key}", Body=b"x")
+    code, out, err = launcher("pull demo --output s3://cxr/runs")
+    assert (code, out) == (2, "")
+    assert "leads out of `demo`" in err
+    assert files(here) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../../x", "a/..", "..", "a\nb", "a\x00b", "a\x1b[2Jb", "a/"]
+)
+def test_names_are_looked_at_one_by_one(tmp_path, key):
+    """A line break would make two lines of one path on stdout."""
+    with pytest.raises(InputError, match="leads out"):
+        inside(tmp_path, key)
+
+
+def test_links_that_leave_the_directory_are_refused(launcher, here, tmp_path):
+    write_run(str(tmp_path / "runs"))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (here / "demo").mkdir()
+    (here / "demo/model").symlink_to(outside)
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs")
+    assert code == 2
+    assert "leads out of `demo`" in err
+    assert files(outside) == []
+
+
+def test_link_in_the_place_of_a_file_is_replaced_not_followed(here, tmp_path):
+    storage = write_run(str(tmp_path / "runs"))
+    outside = tmp_path / "outside"
+    outside.write_text("mine", encoding="utf-8")
+    (here / "demo").mkdir()
+    (here / "demo/run.json").symlink_to(outside)
+    pulled(storage, "demo")
+    assert outside.read_text(encoding="utf-8") == "mine"
+    assert (here / "demo/run.json").read_bytes() == storage.read("run.json")
+
+
+def test_folders_that_consoles_make_are_left_out(here, s3):
+    storage = write_run("s3://cxr/runs")
+    boto3.client("s3").put_object(Bucket="cxr", Key="runs/demo/model/", Body=b"")
+    pulled(storage, "demo")
+    assert files("demo") == sorted(ALL)
+
+
+def test_step_that_is_not_there_lists_those_that_are(launcher, tmp_path):
+    write_run(str(tmp_path / "runs"))
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs --step 7")
+    assert code == 2
+    assert "30, 20, 10" in err
+    assert launcher(f"pull demo --output {tmp_path}/runs --step newest")[0] == 2
+
+
+@pytest.mark.parametrize("what", ["model", "report"])
+def test_step_of_what_has_none_is_refused(launcher, tmp_path, what):
+    """It would be ignored."""
+    write_run(str(tmp_path / "runs"))
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs --what {what} --step last")
+    assert code == 2
+    assert "--step" in err
+
+
+def test_run_that_trains_has_no_model_yet(launcher, tmp_path):
+    """All that there is comes all the same."""
+    write_run(str(tmp_path / "runs"), scored=False)
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs --what model")
+    assert code == 2
+    assert "when it is over" in err
+    assert launcher(f"pull demo --output {tmp_path}/runs")[0] == 0
+
+
+def test_run_without_a_checkpoint_tells_what_can_be_had(launcher, tmp_path):
+    open_storage(f"{tmp_path}/runs/demo").write("run.json", b"{}")
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs")
+    assert code == 2
+    assert "--what report" in err
+    assert launcher(f"pull demo --output {tmp_path}/runs --what report")[:2] == (0, "demo/run.json\n")
+
+
+def test_checkpoint_without_its_state_is_said_so(here, tmp_path):
+    """A run that trains has pruned it."""
+    storage = write_run(str(tmp_path / "runs"))
+    Path(storage.url, state_key(20)).unlink()
+    with pytest.raises(AbsentError, match=r"state\.pt"):
+        pulled(storage, "demo")
+    assert not (here / "demo").exists()
+
+
+def test_run_is_not_pulled_into_itself(launcher, tmp_path, monkeypatch):
+    storage = write_run(str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path / "runs")
+    before = files("demo")
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to {tmp_path}/runs/demo")
+    assert (code, "--to" in err, files(storage.url)) == (2, True, before)
+
+
+def test_directory_that_may_not_be_written_is_an_error_of_input(launcher, here, tmp_path):
+    write_run(str(tmp_path / "runs"))
+    (here / "demo").write_text("a file", encoding="utf-8")
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs")
+    assert code == 2
+    assert "cannot write" in err
+
+
+def test_full_disk_can_be_tried_again(here, tmp_path):
+    """/dev/full stands for one."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    from launcher.transfer import _file_errors
+
+    with (
+        pytest.raises(TryAgainError, match="no space"),
+        _file_errors(here),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    with pytest.raises(InputError), _file_errors(here):
+        (here / "no/such").read_bytes()
+
+
+def test_second_pull_into_a_directory_waits_for_the_first(here, tmp_path):
+    """Else each would write into the other's parts."""
+    storage, said = write_run(str(tmp_path / "runs")), []
+    done = []
+    with only_one(Path("demo"), said.append):
+        second = threading.Thread(target=lambda: done.append(pulled(storage, "demo", tell=said.append)))
+        second.start()
+        while not said:
+            time.sleep(0.01)
+        assert files("demo") == []
+    second.join(20)
+    assert said == ["waiting for another pull into demo"]
+    assert len(done[0]) == len(ALL)
+
+
+def test_many_pulls_at_once_leave_whole_files(here, output):
+    storage = write_run(output)
+    write_checkpoint(storage, 40, BIG, 0.9)
+    threads = [threading.Thread(target=pulled, args=(storage, "demo")) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (here / "demo" / state_key(40)).read_bytes() == BIG
+    assert not [name for name in files("demo") if "partial" in name]
+
+
+def test_killed_pull_goes_on(here, tmp_path, s3):
+    """SIGKILL, in the middle of a transfer through real sockets."""
+    storage = write_run("s3://cxr/runs")
+    big = os.urandom(96 << 20)
+    write_checkpoint(storage, 40, big, 0.9)
+    line = [sys.executable, "-m", "launcher", *["pull", "demo", "--output", "s3://cxr/runs", "--what", "checkpoint"]]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE)
+    folder = here / "demo/checkpoints/step-00000040"
+    deadline = time.monotonic() + 30
+    while not (part := next(folder.glob(".state.pt.*.partial"), None)) or part.stat().st_size < 1 << 20:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    had = part.stat().st_size
+    assert had < len(big)
+    assert files("demo") == [part.relative_to(here / "demo").as_posix()]
+    wire = Wire(storage)
+    pulled(wire, "demo", what="checkpoint")
+    assert wire.taken(state_key(40)) == [(had, len(big) - had)]
+    assert hashlib.sha256((folder / "state.pt").read_bytes()).digest() == hashlib.sha256(big).digest()
+
+
+def test_interrupted_by_ctrl_c_says_how_to_go_on(here, tmp_path, capsys):
+    storage = write_run(str(tmp_path / "runs"))
+    assert storage
+    with only_one(Path("demo"), lambda _: None):
+        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        assert main(f"pull demo --output {tmp_path}/runs".split()) == 130
+    assert "the same command goes on" in capsys.readouterr().err
