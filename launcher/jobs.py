@@ -19,6 +19,7 @@ from launcher.cluster import (
     ServerError,
     UnreachableError,
 )
+from launcher.keys import Value
 from launcher.manifest import SETTINGS
 from launcher.observe import age_s
 from launcher.resources import (
@@ -62,7 +63,7 @@ class Submitted:
     outcome: Literal["created", "unchanged", "would be created"]
 
 
-def settings_of(job: Object) -> dict[str, str | list[str]]:
+def settings_of(job: Object) -> dict[str, Value]:
     """The settings that a job was made from. Raises: InputError when the launcher did not make it."""
     text = _settings(job)
     if text is None:
@@ -70,7 +71,7 @@ def settings_of(job: Object) -> dict[str, str | list[str]]:
             f"cannot tell the settings of `{job['metadata']['name']}`: the launcher did not make it",
             hint="launcher list shows those that it made",
         )
-    settings: dict[str, str | list[str]] = json.loads(text)
+    settings: dict[str, Value] = json.loads(text)
     return settings
 
 

@@ -7,8 +7,12 @@ from typing import Final, get_type_hints
 from cyclopts import Parameter
 
 from launcher.overlay import Overlay
+from launcher.resources import Object
 from launcher.spec import JobSpec
-from trainer.config import flag_of
+from trainer.flags import flag_of
+
+Value = str | list[str] | Object
+"""Of a setting; an overlay is a mapping, wherever its file is."""
 
 
 def _group(field: "dataclasses.Field[object]") -> type | None:
@@ -43,17 +47,20 @@ DEFAULTS: Final = {
 """What the settings are that nobody gives, of those that have a default."""
 
 
-def settings_of(spec: JobSpec) -> dict[str, str | list[str]]:
-    """The settings that make this job again, without name and namespace; none of them is a secret."""
-    settings: dict[str, str | list[str]] = {}
+def settings_of(spec: JobSpec) -> dict[str, Value]:
+    """The settings that make this job again, anywhere, without name and namespace; none of them is a secret."""
+    settings: dict[str, Value] = {}
     for key, field, path in _FIELDS:
         owner: object = spec
         for group in path:
             owner = getattr(owner, group)
         value = getattr(owner, field.name)
-        if key in {"name", "namespace"} or value == field.default:
-            continue
-        settings[key] = (
-            list(value) if isinstance(value, tuple) else value.path if isinstance(value, Overlay) else str(value)
-        )
+        if key not in {"name", "namespace"} and value != field.default:
+            settings[key] = _plain(value)
     return settings
+
+
+def _plain(value: object) -> Value:
+    if isinstance(value, Overlay):
+        return value.patch
+    return list(value) if isinstance(value, tuple) else str(value)

@@ -97,7 +97,7 @@ class PodOptions:
     """KEY=VALUE for the job and its pods; as often as needed."""
 
     overlay: Annotated[Overlay | None, Parameter(converter=read_overlay, n_tokens=1, accepts_keys=False)] = None
-    """YAML file with a patch of the pod template, merged last as `kubectl patch` does; for what has no flag."""
+    """A patch of the pod template, merged last as `kubectl patch` does, for what has no flag: a YAML file, or `{spec: …}` itself."""
 
     def __post_init__(self) -> None:
         _check_names({"--service-account": self.service_account})

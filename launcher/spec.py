@@ -12,8 +12,9 @@ from cyclopts import Parameter
 
 from launcher.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
 from launcher.options import PodOptions, PolicyOptions, S3Options, without_login
-from trainer.config import TrainConfig, flag_of, from_argv
+from trainer.config import TrainConfig, from_argv
 from trainer.errors import InputError, on_one_line
+from trainer.flags import flag_of
 from trainer.layout import check_name
 
 DATA_MOUNT: Final = "/data"

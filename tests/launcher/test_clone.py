@@ -40,6 +40,33 @@ def test_what_is_named_is_changed(submitted, cluster):
     assert settings(cluster, "t2")["workers"] == "2"
 
 
+PATCH = {"spec": {"hostIPC": True, "priority": 600, "nodeSelector": {"pool": "1.10", "old": "no"}}}
+
+
+def test_an_overlay_goes_with_its_job(kubeconfig, cluster, tmp_path, monkeypatch, capsys):
+    """Whoever clones it, perhaps elsewhere, has not its file; what it says is in the job."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "patch.yaml"
+    file.write_text(yaml.safe_dump(PATCH), encoding="utf-8")
+    assert main(["submit", f"--kubeconfig={kubeconfig}", *FLAGS, "--name=t1", "--overlay=patch.yaml"]) == 0
+    file.unlink()
+    assert main(["clone", "t1", f"--kubeconfig={kubeconfig}", "--name=t2"]) == 0
+    assert settings(cluster, "t2") == settings(cluster, "t1")
+    assert settings(cluster, "t2")["overlay"] == PATCH
+    [replica] = get(cluster, "t2")["spec"]["pytorchReplicaSpecs"].values()
+    assert replica["template"]["spec"].items() >= PATCH["spec"].items()
+
+
+def test_an_overlay_may_be_changed(kubeconfig, cluster, tmp_path, monkeypatch, capsys):
+    """As any other setting."""
+    monkeypatch.chdir(tmp_path)
+    overlay = f"--overlay={json.dumps(PATCH)}"
+    assert main(["submit", f"--kubeconfig={kubeconfig}", *FLAGS, "--name=t1", overlay]) == 0
+    change = "--set=overlay={spec: {priority: 7}}"
+    assert main(["clone", "t1", f"--kubeconfig={kubeconfig}", "--name=t2", change]) == 0
+    assert settings(cluster, "t2")["overlay"] == {"spec": {"priority": 7}}
+
+
 def test_neither_environment_nor_files_get_into_a_clone(submitted, cluster, monkeypatch, tmp_path):
     """They say what a job of today is to be, not what that one was."""
     monkeypatch.setenv("LAUNCHER_WORKERS", "4")

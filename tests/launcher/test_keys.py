@@ -56,7 +56,7 @@ def test_defaults_are_what_a_job_has_that_says_nothing():
         ({"s3": S3Options(claim="nih", access="mount")}, {"data_pvc": "nih"}),
         ({"s3": S3Options(endpoint="http://m:9000")}, {"s3_endpoint": "http://m:9000"}),
         ({"pod": PodOptions(label=("a=b", "c=d"))}, {"label": ["a=b", "c=d"]}),
-        ({"pod": PodOptions(overlay=Overlay("/home/patch.yaml", {"spec": {}}))}, {"overlay": "/home/patch.yaml"}),
+        ({"pod": PodOptions(overlay=Overlay({"spec": {"a": 1}}))}, {"overlay": {"spec": {"a": 1}}}),
         ({"train_flags": ("--epochs", "3")}, {"train_flags": ["--epochs", "3"]}),
     ],
 )

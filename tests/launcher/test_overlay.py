@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from cyclopts import Token
 
+from launcher.__main__ import main
 from launcher.manifest import render
 from launcher.options import PodOptions
 from launcher.overlay import merged, read_overlay
@@ -102,6 +103,9 @@ def test_neither_template_nor_patch_is_changed():
     assert json.dumps([BASE, PATCHES]) == before
 
 
+INLINE = '{spec: {hostIPC: true, priority: 7, nodeSelector: {pool: "1.10"}}}'
+
+
 def read(path):
     """As the command line reads it."""
     return read_overlay(None, [Token(keyword="--overlay", value=str(path))])
@@ -141,6 +145,50 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     """As any other."""
     with pytest.raises(InputError, match=r"nowhere\.yaml`: No such file"):
         read(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "environment"),
+    [
+        pytest.param(["--overlay", "patch.yaml"], {"patch.yaml": INLINE}, {}, id="file"),
+        pytest.param(["--overlay", INLINE], {}, {}, id="flag"),
+        pytest.param(["--set", f"overlay={INLINE}"], {}, {}, id="--set"),
+        pytest.param([], {}, {"LAUNCHER_OVERLAY": INLINE}, id="variable"),
+        pytest.param([], {"launcher.yaml": f"workers: 1\noverlay: {INLINE}\n"}, {}, id="settings file"),
+        pytest.param(
+            [], {"launcher.yaml": "overlay: patch.yaml", "patch.yaml": INLINE}, {}, id="file of a settings file"
+        ),
+    ],
+)
+def test_a_patch_is_the_same_wherever_it_stands(tmp_path, monkeypatch, capsys, line, files, environment):
+    """Numbers and truths in it are none of the texts that other settings are."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    for name, text in environment.items():
+        monkeypatch.setenv(name, text)
+    flags = ["--accelerator=cpu", "--image=i", "--data=/d", "--output=/o", "--name=t1", "-o", "json"]
+    assert main(["render", *flags, *line]) == 0
+    job = json.loads(capsys.readouterr().out)
+    pod = job["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert pod.items() >= {"hostIPC": True, "priority": 7, "nodeSelector": {"pool": "1.10"}}.items()
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        ("{a: 1}", "cannot use the overlay: it must be a pod template's `metadata` and `spec` (from `--set`)"),
+        (
+            "{spec: {containers: [{image: x}]}}",
+            "an element of a list has no `name`, by which it would be found (from `--set`)",
+        ),
+    ],
+)
+def test_what_is_no_patch_is_refused_with_where_it_stands(monkeypatch, tmp_path, capsys, patch, message):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--accelerator=cpu", "--image=i", "--data=/d", "--output=/o", "--name=t1"]
+    assert main(["render", *flags, "--set", f"overlay={patch}"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_the_patch_is_applied_last(tmp_path):

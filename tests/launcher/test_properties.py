@@ -76,7 +76,7 @@ POD = {
     "node_selector": several(LABELS),
     "toleration": several(TOLERATIONS),
     "label": several(LABELS),
-    "overlay": maybe(st.sampled_from(PATCHES).map(lambda patch: Overlay("/home/overlay.yaml", patch))),
+    "overlay": maybe(st.sampled_from(PATCHES).map(lambda patch: Overlay(patch))),
 }
 POLICY = {
     "queue": maybe(OBJECT_NAMES),
@@ -208,13 +208,15 @@ def argv_of(spec):
     """The flags that mean the job."""
     for key, value in settings_of(spec).items():
         flag = "--" + key.replace("_", "-")
-        if key not in {"train_flags", "overlay"}:
+        if key == "overlay":
+            yield f"{flag}={json.dumps(value)}"
+        elif key != "train_flags":
             yield from (f"{flag}={each}" for each in (value if isinstance(value, list) else [value]))
     yield from (f"--name={spec.name}", f"--namespace={spec.namespace}", "--", *spec.train_flags)
 
 
 @settings(max_examples=8, deadline=None)
-@given(spec=specs().filter(lambda spec: spec.pod.overlay is None))
+@given(spec=specs())
 def test_the_recorded_settings_make_any_job_again(spec):
     """`clone` starts from the annotation: what it leaves out would silently be another job."""
     printed = io.StringIO()
@@ -241,6 +243,8 @@ LITERAL = {"spec": {"initContainers": [{"name": "i", "env": [{"name": "HF_TOKEN"
         pytest.param(["--output", f"s3://AKIA:{SECRET}@cxr/x"], id="login in the output"),
         pytest.param(["--set", f"env=[AWS_SECRET_ACCESS_KEY={SECRET}]"], id="by --set"),
         pytest.param(["--overlay", "patch.yaml"], id="in an overlay"),
+        pytest.param(["--set", f"overlay={json.dumps(LITERAL)}"], id="in an overlay by --set"),
+        pytest.param(["--overlay", f"{{spec: {{a: {SECRET}"], id="in an overlay that can't be read"),
         pytest.param(["-f", "settings.yaml"], id="in a file"),
     ],
 )
