@@ -33,10 +33,19 @@ def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     """
     from trainer.console import Reporter
     from trainer.evaluate import as_table
+    from trainer.ranklog import RankLog
     from trainer.train import train as train_run
 
     world = read_world()
-    results = train_run(config, world, Reporter(world.rank))
+    log = RankLog(world.rank)
+    try:
+        results = train_run(config, world, Reporter(world.rank, hear=log.add), log)
+    except BaseException as problem:
+        for line in _words(problem).splitlines():
+            log.add(line)
+        raise
+    finally:
+        log.close()
     if world.is_primary:
         if results.scores:
             sys.stdout.write(as_table(results.scores) + "\n\n")
@@ -155,17 +164,22 @@ def _exit_code(problem: BaseException) -> int:
 
 
 def _tell(problem: BaseException) -> None:
-    """Say what went wrong, as a worker with its rank before each line; what a peer says is not said again."""
-    if isinstance(problem, PeerError):
-        return
-    text = str(problem)
-    if isinstance(problem, KeyboardInterrupt):
-        text = "interrupted"
-    elif not isinstance(problem, KnownError):
-        text = f"error: bug: {type(problem).__name__}: {problem}\n\nhint: run again with --debug for the traceback"
+    """Say what went wrong, as a worker with its rank before each line."""
     world = _worker()
     prefix = f"[rank {world.rank}] " if world.size > 1 else ""
-    sys.stderr.write("".join(f"{prefix}{line}\n" for line in text.splitlines() if line or not prefix))
+    lines = _words(problem).splitlines()
+    sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines if line or not prefix))
+
+
+def _words(problem: BaseException) -> str:
+    """What went wrong; nothing where a peer says it."""
+    if isinstance(problem, PeerError):
+        return ""
+    if isinstance(problem, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(problem, KnownError):
+        return str(problem)
+    return f"error: bug: {type(problem).__name__}: {problem}\n\nhint: run again with --debug for the traceback"
 
 
 def _worker() -> World:

@@ -1,125 +1,144 @@
-"""Training state to bytes and back, and the manifest that commits it.
+"""Training state to bytes and back, and how it is committed, found again and pruned.
 
-The state is written first, its manifest last: a state without a manifest is no checkpoint. The newest checkpoint is the
-one with the highest step among the manifests, found by listing. Restoring is strict and executes nothing.
+The state is written first, its manifest last: a state without a manifest is no checkpoint. What is deleted goes the other way.
+Restoring is strict and executes nothing.
 """
 
 import hashlib
 import io
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from trainer import manifests
 from trainer.errors import InputError
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key, state_key
+from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
 from trainer.schedule import Plateau
-from trainer.storage import AbsentError, Storage
+from trainer.storage import AbsentError, DamagedError, Storage
 
-FORMAT: Final = 1
-KEEP_LAST: Final = 2
-"""Checkpoints kept beside the best one: the newest, and the one before it should the newest turn out damaged."""
+READINGS: Final = 2
+"""How often a state whose hash is wrong is read: the first time it may have been the way here that broke it."""
+
+
+@dataclass
+class RankState:
+    """What each rank has for itself."""
+
+    buffers: StateDict
+    """BatchNorm's statistics."""
+    random: dict[str, Tensor]
+    """States of the random generators: `cpu`, and `device` where it has one."""
+    loss_sum: float
+    """Sum of the losses of this epoch's steps so far."""
 
 
 @dataclass
 class TrainState:
-    """Exactly what is saved."""
+    """Exactly what is saved. At the end of an epoch it is the state before validation, whose outcome the manifest tells."""
 
     step: int
     """Optimiser steps taken; epoch and place in it follow from this."""
     model: StateDict
     """Parameters, and BatchNorm buffers averaged over the ranks: what is validated and exported."""
-    buffers_by_rank: list[StateDict]
-    """Each rank's own BatchNorm buffers: what training goes on with at the same world size."""
+    ranks: list[RankState]
+    """What training goes on with at the same world size."""
     optimizer: dict[str, Any]
     plateau: Plateau
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What commits a checkpoint."""
+@dataclass(frozen=True)
+class Scored:
+    """What validation has found of a state."""
 
-    format: int
-    step: int
-    epoch: float
-    world_size: int
-    bytes: int
-    sha256: str
-    val_auroc: float | None
-    """Mean over the findings where it is defined; None where this checkpoint was not validated."""
-    val_loss: float | None
+    auroc: float | None
+    """Mean over the findings where it is defined."""
+    loss: float | None
 
 
-def publish(storage: Storage, state: TrainState, *, epoch: float, val_auroc: float, val_loss: float) -> Manifest:
-    """Write and commit the state; nan stands for not validated."""
-    content = to_bytes(state)
-    manifest = Manifest(
-        format=FORMAT,
+def manifest_of(content: bytes, state: TrainState, *, epoch: float, scored: Scored | None) -> Manifest:
+    """The manifest that commits the state whose bytes these are."""
+    return Manifest(
         step=state.step,
         epoch=epoch,
-        world_size=len(state.buffers_by_rank),
+        world_size=len(state.ranks),
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        val_auroc=_defined(val_auroc),
-        val_loss=_defined(val_loss),
+        val_auroc=scored.auroc if scored else None,
+        val_loss=scored.loss if scored else None,
+        validated=scored is not None,
     )
-    storage.write(state_key(state.step), content)
-    storage.write(manifest_key(state.step), json.dumps(asdict(manifest), indent=1).encode())
-    return manifest
 
 
-def committed(storage: Storage) -> list[Manifest]:
-    """All committed checkpoints, oldest first.
+def commit(storage: Storage, manifest: Manifest) -> None:
+    """Write the manifest of a state that is there; again, when validation has told more of it."""
+    storage.write(manifest_key(manifest.step), manifests.to_bytes(manifest))
 
-    Raises: InputError for a manifest that can't be understood.
+
+def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, bytes] | None:
+    """The newest checkpoint that is whole, and its state; None in a run without checkpoints.
+
+    A damaged one is told, and no longer committed: what training goes on to write is older than it. Deleting is left to who is
+    the run's only writer; call this from there.
+
+    Raises: InputError when there are checkpoints and none is whole: starting afresh must be the user's wish.
     """
-    found = [key for key in storage.keys(CHECKPOINTS) if committed_step(key) is not None]
-    return sorted((_read_manifest(storage, key) for key in found), key=lambda manifest: manifest.step)
+    problems: list[str] = []
 
+    def tell_and_count(problem: str) -> None:
+        tell(problem)
+        problems.append(problem)
 
-def best(manifests: list[Manifest]) -> Manifest | None:
-    """The checkpoint with the highest validation AUROC, the earliest of equals; the newest where none was validated."""
-    validated = [manifest for manifest in manifests if manifest.val_auroc is not None]
-    if validated:
-        return max(validated, key=lambda manifest: (manifest.val_auroc or 0.0, -manifest.step))
-    return manifests[-1] if manifests else None
-
-
-def restore(storage: Storage, manifest: Manifest) -> TrainState:
-    """The state that the manifest commits, its tensors on the processor.
-
-    Raises: InputError when it is missing or not what was committed.
-    """
-    where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
-    hint = f"remove the folder step-{manifest.step:08d} to go on from the checkpoint before it"
-    try:
-        content = storage.read(state_key(manifest.step))
-    except AbsentError as problem:
-        raise InputError(f"cannot restore step {manifest.step}: `{where}` is missing", hint=hint) from problem
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != manifest.sha256:
+    for manifest in reversed(committed(storage, tell_and_count)):
+        try:
+            return manifest, read_state(storage, manifest)
+        except InputError as problem:
+            tell_and_count(f"{problem.args[0]}; going on from the checkpoint before it")
+            storage.delete(manifest_key(manifest.step))
+    if problems:
         raise InputError(
-            f"cannot restore step {manifest.step}: `{where}` is damaged, its sha256 is {sha256[:12]}…, the manifest says "
-            f"{manifest.sha256[:12]}…",
-            hint=hint,
+            f"cannot go on at `{storage.url}`: none of its checkpoints is whole",
+            hint="give another --name to start anew",
         )
-    return from_bytes(content)
+    return None
 
 
-def prune(storage: Storage) -> None:
+def read_state(storage: Storage, manifest: Manifest) -> bytes:
+    """The bytes that the manifest commits. Raises: InputError when they are missing, or not what was committed."""
+    where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
+    problem = ""
+    for _ in range(READINGS):
+        try:
+            content = storage.read(state_key(manifest.step))
+        except AbsentError as absent:
+            raise InputError(f"cannot restore step {manifest.step}: `{where}` is missing") from absent
+        except DamagedError as damaged:
+            problem = str(damaged.args[0])
+            continue
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 == manifest.sha256:
+            return content
+        problem = f"its sha256 is {sha256[:12]}…, the manifest says {manifest.sha256[:12]}…"
+    raise InputError(f"cannot restore step {manifest.step}: `{where}` is damaged: {problem}")
+
+
+def prune(storage: Storage, *, keep_last: int) -> None:
     """Remove all but the newest and the best checkpoints, manifest first, and states that nothing commits."""
     manifests = committed(storage)
-    top = best(manifests)
-    kept = {manifest.step for manifest in manifests[-KEEP_LAST:]} | ({top.step} if top else set())
+    kept = _kept(manifests, keep_last)
     keep = {key for step in kept for key in (manifest_key(step), state_key(step))}
     surplus = [key for key in storage.keys(CHECKPOINTS) if key not in keep]
     for key in sorted(surplus, key=lambda key: committed_step(key) is None):
         storage.delete(key)
+
+
+def _kept(manifests: Sequence[Manifest], keep_last: int) -> set[int]:
+    top = best(manifests)
+    return {manifest.step for manifest in manifests[-keep_last:]} | ({top.step} if top else set())
 
 
 def to_bytes(state: TrainState) -> bytes:
@@ -128,24 +147,37 @@ def to_bytes(state: TrainState) -> bytes:
     content = {
         "step": state.step,
         "model": state.model,
-        "buffers_by_rank": state.buffers_by_rank,
+        "ranks": [vars(rank) for rank in state.ranks],
         "optimizer": state.optimizer,
         "plateau": asdict(state.plateau),
     }
-    torch.save(on_cpu(content), buffer)
+    torch.save(content, buffer)
     return buffer.getvalue()
 
 
 def from_bytes(content: bytes) -> TrainState:
     """The state that `to_bytes` wrote; loaded as data."""
     loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return TrainState(**loaded | {"plateau": Plateau(**loaded["plateau"])})
+    ranks = [RankState(**rank) for rank in loaded["ranks"]]
+    return TrainState(**loaded | {"ranks": ranks, "plateau": Plateau(**loaded["plateau"])})
+
+
+def rank_to_bytes(rank: RankState) -> bytes:
+    """One rank's part, to be sent to the one that writes."""
+    buffer = io.BytesIO()
+    torch.save(vars(rank), buffer)
+    return buffer.getvalue()
+
+
+def rank_from_bytes(content: bytes) -> RankState:
+    """The part that `rank_to_bytes` wrote; loaded as data."""
+    return RankState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     """Named tensors as torch saves them."""
     buffer = io.BytesIO()
-    torch.save(on_cpu(tensors), buffer)
+    torch.save(copied(tensors), buffer)
     return buffer.getvalue()
 
 
@@ -155,30 +187,12 @@ def tensors_from_bytes(content: bytes) -> StateDict:
     return loaded
 
 
-def on_cpu(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and leaves
-    """The same nesting with every tensor detached and on the processor."""
+def copied(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and leaves
+    """The same nesting with a copy of every tensor on the processor, which training no longer changes."""
     if isinstance(tree, Tensor):
-        return tree.detach().cpu()
+        return tree.detach().to("cpu", copy=True)
     if isinstance(tree, Mapping):
-        return {key: on_cpu(value) for key, value in tree.items()}
+        return {key: copied(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [on_cpu(value) for value in tree]
+        return [copied(value) for value in tree]
     return tree
-
-
-def _read_manifest(storage: Storage, key: str) -> Manifest:
-    try:
-        manifest = Manifest(**json.loads(storage.read(key)))
-    except (ValueError, TypeError) as problem:
-        raise InputError(
-            f"cannot read checkpoint `{storage.url}/{key}`: {problem}", hint="remove its folder to go on without it"
-        ) from problem
-    if manifest.format != FORMAT:
-        raise InputError(
-            f"cannot read checkpoint `{storage.url}/{key}`: its format is {manifest.format}, this version reads {FORMAT}"
-        )
-    return manifest
-
-
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -101,6 +101,18 @@ class TrainConfig:
     deadline: str | None = None
     """End so long after the run first started, `90m` or `8h`; a checkpoint is kept, and a longer deadline goes on from it."""
 
+    checkpoint_every_steps: int | None = None
+    """Keep a checkpoint after so many optimiser steps, beside the one at the end of each epoch."""
+
+    checkpoint_every_minutes: int | None = 10
+    """Keep a checkpoint when the last one is so old."""
+
+    keep_last: int = 2
+    """So many of the newest checkpoints stay, and the best one."""
+
+    hang_after: str = "10m"
+    """Leave, to be started again, when nothing moves for so long; a start's first steps, which compile, may take three times longer."""
+
     log_every_steps: int = 20
     """Read the loss from the device, and log, every so many steps."""
 
@@ -153,6 +165,7 @@ class TrainConfig:
         check_name(self.name)
         if self.deadline is not None:
             parse_duration(self.deadline, "--deadline")
+        parse_duration(self.hang_after, "--hang-after")
         self._check_places()
         self._check_batch()
         self._check_sizes()
@@ -188,8 +201,8 @@ class TrainConfig:
             raise InputError("no batch size", hint="give --batch-size or --global-batch-size")
 
     def _check_sizes(self) -> None:
-        at_least_one = ["epochs", "log_every_steps", "batch_size", "global_batch_size", "max_steps"]
-        for flag in at_least_one:
+        at_least_one = ["epochs", "log_every_steps", "batch_size", "global_batch_size", "max_steps", "keep_last"]
+        for flag in [*at_least_one, "checkpoint_every_steps", "checkpoint_every_minutes"]:
             _check_least(flag, getattr(self, flag), 1)
         for flag in ["warmup_epochs", "weight_decay", "seed"]:
             _check_least(flag, getattr(self, flag), 0)

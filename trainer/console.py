@@ -23,14 +23,21 @@ class Reporter:
     """One rank's voice."""
 
     def __init__(
-        self, rank: int, *, clock: Callable[[], float] = time.monotonic, console: Console | None = None
+        self,
+        rank: int,
+        *,
+        hear: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        console: Console | None = None,
     ) -> None:
         self._rank = rank
+        self._hear = hear
         self._clock = clock
         self._console = console or Console(stderr=True, highlight=False)
 
     def line(self, text: str) -> None:
-        """Say one thing, in one line that starts with the rank."""
+        """Say one thing, in one line that starts with the rank; `hear` gets it too."""
+        self._hear(text)
         prefix = f"[rank {self._rank}] "
         style = _STYLES[self._rank % len(_STYLES)]
         self._console.print(f"{prefix}{text}", style=style, markup=False, soft_wrap=True)

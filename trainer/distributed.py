@@ -15,7 +15,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from trainer.errors import KnownError, PeerError
+from trainer.errors import KnownError, PeerError, TryAgainError
+from trainer.storage import UnreachableError
 from trainer.world import World
 
 T = TypeVar("T")
@@ -67,15 +68,26 @@ class Gang:
         dist.all_reduce(total, group=self._group)
         return total / self.world.size
 
+    def largest(self, values: torch.Tensor) -> torch.Tensor:
+        """Elementwise maximum over the ranks of a tensor on the processor, on every rank. All ranks call it."""
+        if self._group is None:
+            return values
+        top = values.clone()
+        dist.all_reduce(top, op=dist.ReduceOp.MAX, group=self._group)
+        return top
+
     def together(self, act: Callable[[], T]) -> T:
         """What `act` returns on this rank, once it has succeeded on all.
 
         Raises: the known error on the first rank that met one; PeerError on all others. So nobody waits for a rank that
         has left, and an error that all ranks meet is told once.
         """
-        result, problem = None, None
+        result: T | None = None
+        problem: KnownError | None = None
         try:
             result = act()
+        except UnreachableError as known:
+            problem = _passing(known)
         except KnownError as known:
             problem = known
         codes = [int(code) for code in self.all_gather(str(problem.exit_code if problem else 0).encode())]
@@ -97,6 +109,13 @@ class Gang:
     def first_on_node(self, act: Callable[[], None]) -> None:
         """Run `act` on one worker of each node while the others wait."""
         self.together(lambda: act() if self.world.is_first_on_node else None)
+
+
+def _passing(problem: UnreachableError) -> TryAgainError:
+    """A bucket that is away for longer than one waits here will be back: unlike one that refuses."""
+    again = TryAgainError(str(problem.args[0]), hint="the same command goes on from the newest checkpoint")
+    again.__cause__ = problem
+    return again
 
 
 @contextmanager

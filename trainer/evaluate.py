@@ -4,7 +4,7 @@ Shapes: N images, C channels, H x W pixels, K findings.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +70,10 @@ class Evaluator:
     batch: int
     findings: int
 
-    def predict(self, network: nn.Module, rows_N: Rows) -> Logits:
+    def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice.
+
+        `after_batch` is called as often on every rank.
 
         Raises: JobFailedError when one is no number: such a network must be neither saved nor scored.
         """
@@ -85,6 +87,7 @@ class Evaluator:
                 logits_NK = network(x_NCHW).float()
                 self.device.flush()
                 mine.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
+                after_batch()
         return self._gathered(np.concatenate(mine), len(rows_N))
 
     def _gathered(self, mine_NK: Logits, total: int) -> Logits:

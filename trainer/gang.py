@@ -19,18 +19,22 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from trainer.errors import InputError, InterruptedByUser, JobFailedError, TimeLimitError, TryAgainError
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
+from trainer.layout import JOB
 
 VERDICT: Final = "TRAINER_VERDICT"
 
-PERMANENT: Final = frozenset({InputError.exit_code, JobFailedError.exit_code, TimeLimitError.exit_code})
-"""Exit codes that no repetition changes."""
+PERMANENT: Final = frozenset(
+    {InputError.exit_code, JobFailedError.exit_code, RemoteError.exit_code, TimeLimitError.exit_code}
+)
+"""Exit codes that no repetition changes. A bucket that refuses is among them; one that can't be reached leaves with "try again"."""
 
 TELLING_S: Final = 20.0
 """How long silent workers wait for the one that tells: starting an interpreter and importing torch on a busy machine."""
@@ -116,6 +120,7 @@ def main(argv: list[str]) -> int:
 
 def _run(argv: list[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault(JOB, uuid.uuid4().hex)
     # torch takes seconds to load; workers need only the verdict from this module
     from torch.distributed import DistError  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
@@ -167,19 +172,32 @@ def _watched(verdict: Path) -> Iterator[None]:
 
 
 def _watch(signals: int, over: threading.Event) -> None:
-    ends_at_s, code = math.inf, COMES_BACK
+    ends_at_s, code, times_told = math.inf, COMES_BACK, 0
     while not over.is_set() and time.monotonic() < ends_at_s:
         told = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
+        times_told += told.count(signal.SIGTERM)
+        if times_told > 1:
+            _leave_now(code)
         verdict = earlier_verdict()
         if ends_at_s < math.inf:
             continue
-        if signal.SIGTERM in told:
+        if times_told:
             ends_at_s = time.monotonic() + STOP_S
         elif verdict is not None and not over.wait(END_S):
             ends_at_s, code = time.monotonic() + STOP_AFTER_VERDICT_S, verdict.exit_code
+            times_told -= 1  # the one that follows is ours
             os.kill(os.getpid(), signal.SIGTERM)
     if not over.is_set():
         os._exit(code)
+
+
+def _leave_now(code: int) -> NoReturn:
+    """End the workers and this process, which was told a second time to stop."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            if int(stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+    os._exit(code)
 
 
 def _start_again(argv: list[str], starts: int) -> NoReturn:

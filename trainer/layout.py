@@ -1,10 +1,12 @@
 """Names of things in a run's prefix: build and parse; pure strings.
 
-<output>/<run>/run.json  starts.json
+<output>/<run>/run.json  starts.json  owner.json
 <output>/<run>/checkpoints/step-00000500/state.pt
 <output>/<run>/checkpoints/step-00000500/manifest.json
 <output>/<run>/split.csv.gz  metrics.jsonl  results.json
 <output>/<run>/predictions/{val,test}.csv
+<output>/<run>/model/model.safetensors
+<output>/<run>/logs/rank-00000.log
 """
 
 import re
@@ -14,10 +16,15 @@ from trainer.errors import InputError, on_one_line
 
 RUN: Final = "run.json"
 STARTS: Final = "starts.json"
+OWNER: Final = "owner.json"
 SPLIT: Final = "split.csv.gz"
 METRICS: Final = "metrics.jsonl"
 RESULTS: Final = "results.json"
 CHECKPOINTS: Final = "checkpoints/"
+MODEL: Final = "model/model.safetensors"
+
+JOB: Final = "TRAINER_JOB"
+"""Variable that tells the workers of one job from those of another; the launcher makes it up when it submits."""
 
 MAX_NAME: Final = 53
 """Characters of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
@@ -64,3 +71,8 @@ def committed_step(key: str) -> int | None:
 def predictions_key(split: str) -> str:
     """Where the predicted probabilities of one split lie."""
     return f"predictions/{split}.csv"
+
+
+def log_key(rank: int) -> str:
+    """Where what one rank has said lies."""
+    return f"logs/rank-{rank:05d}.log"

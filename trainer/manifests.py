@@ -32,13 +32,14 @@ class Manifest:
     validated: bool = False
     """Whether validation has followed: where it has not, a run that goes on from here begins with it."""
 
-    def to_bytes(self) -> bytes:
-        """The manifest as it lies in the run."""
-        return json.dumps(asdict(self), indent=1).encode()
-
 
 def _ignore(_: str) -> None:
     pass
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The manifest as it lies in the run."""
+    return json.dumps(asdict(manifest), indent=1).encode()
 
 
 def committed(storage: Storage, tell: Callable[[str], None] = _ignore) -> list[Manifest]:

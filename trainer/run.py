@@ -7,9 +7,11 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import devices, record, starts
-from trainer.checkpoint import Manifest, committed
-from trainer.config import TrainConfig
+from trainer import devices, record
+from trainer.config import TrainConfig, parse_duration
 from trainer.console import Reporter
 from trainer.data.fetch import fetch, folder_of
 from trainer.data.loader import Loader, steps_per_epoch
@@ -32,8 +33,13 @@ from trainer.evaluate import Evaluator
 from trainer.findings import SPLITS, LabelTable
 from trainer.layout import SPLIT
 from trainer.model import StateDict, first_weights
+from trainer.prefix import Prefix, entered
+from trainer.pulse import Pulse
+from trainer.ranklog import RankLog
 from trainer.sources import Source, locate_images, read_labels
-from trainer.storage import Storage, open_storage
+from trainer.stop import Stop
+from trainer.storage import open_storage
+from trainer.watchdog import Watchdog
 from trainer.world import World
 
 
@@ -46,7 +52,6 @@ class Run:
     device: Device
     on: torch.device
     precision: Arithmetic
-    storage: Storage
     say: Reporter
     table: LabelTable
     rows: Mapping[str, NDArray[np.int64]]
@@ -57,10 +62,11 @@ class Run:
     """float32, on the device."""
     first_weights: StateDict | None
     """What to start from; on the primary only."""
-    newest: Manifest | None
-    """The checkpoint to go on from."""
-    ends_at_s: float
-    """When the deadline is, in seconds of Unix time; infinite without one."""
+    prefix: Prefix
+    """Where the run lies, and what earlier starts have left there."""
+    pulse: Pulse
+    stop: Stop
+    watchdog: Watchdog
 
     @property
     def global_batch(self) -> int:
@@ -89,7 +95,7 @@ class Run:
 
 
 @contextmanager
-def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
+def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> Iterator[Run]:
     """The run, ready for its first step; all workers enter it together.
 
     Raises: KnownError on the worker that met it, PeerError on the others.
@@ -97,35 +103,33 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
     device = _device(config, world)
     on = device.open(world.local_rank, world.local_size)
     precision = device.native_precision if config.precision == "auto" else config.precision
-    with join(world, device.backend) as gang, ExitStack() as held:
+    watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), say.line, leave=_leaving(log))
+    with ExitStack() as held:
+        held.enter_context(watchdog.watching())
+        gang = held.enter_context(join(world, device.backend))
         batch = gang.together(lambda: config.batch_per_worker(world.size))
-        gang.first_on_node(lambda: _fetched(config, say))
+        gang.first_on_node(lambda: _fetched(config, say, watchdog))
+        watchdog.rests()
         source = gang.together(lambda: _labels(config))
-        storage = gang.together(lambda: open_storage(f"{config.output.rstrip('/')}/{config.name}"))
-        gang.on_primary(lambda: held.enter_context(storage.claim()))
         identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
-        newest = gang.on_primary(lambda: _newest(storage, config, identity))
-        begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, world))
-        if world.is_primary:
-            held.enter_context(starts.noted(storage, begun))
-        weights = gang.together(lambda: None if newest or not world.is_primary else _first_weights(config))
-        pack = _decoded(config, source, gang, say)
+        prefix = held.enter_context(entered(config, gang, say, log, cache=_cache(config), identity=identity))
+        fresh = prefix.newest is None and world.is_primary
+        weights = gang.together(lambda: _first_weights(config) if fresh else None)
+        pack = _decoded(config, source, gang, say, watchdog)
+        watchdog.rests()
         skipped = gang.together(lambda: _skipped(config, pack))
         identity |= {"pack_sha256": pack.sha256, "skipped": skipped}
         gang.together(lambda: _check_alike(gang, identity))
         rows = gang.together(lambda: _usable_rows(source.table, skipped))
         facts = {"world_size": world.size, "device": device.name, "layout": source.layout, "images": len(source.table)}
-        gang.on_primary(
-            lambda: _start_record(storage, config, identity, facts, source.table, resumed=newest is not None)
-        )
-        loader = Loader(pack, device, batch)
+        gang.on_primary(lambda: _start_record(prefix, config, identity, facts, source.table))
+        loader, stop = Loader(pack, device, batch), Stop()
         yield Run(
             config=config,
             gang=gang,
             device=device,
             on=on,
             precision=precision,
-            storage=storage,
             say=say,
             table=source.table,
             rows=rows,
@@ -141,9 +145,29 @@ def opened(config: TrainConfig, world: World, say: Reporter) -> Iterator[Run]:
             ),
             labels_NK=torch.from_numpy(source.table.labels_NK.astype(np.float32)).to(on),
             first_weights=weights,
-            newest=Manifest(**newest) if newest else None,
-            ends_at_s=starts.ends_at_s(config, begun),
+            prefix=prefix,
+            pulse=_pulse(config, gang, stop, prefix),
+            stop=stop,
+            watchdog=watchdog,
         )
+
+
+def _pulse(config: TrainConfig, gang: Gang, stop: Stop, prefix: Prefix) -> Pulse:
+    return Pulse(
+        gang,
+        stop,
+        ends_at_s=prefix.ends_at_s,
+        checkpoint_every_s=60.0 * (config.checkpoint_every_minutes or math.inf),
+        failed=lambda: prefix.publisher.has_failed,
+    )
+
+
+def _leaving(log: RankLog) -> Callable[[int], object]:
+    def leave(code: int) -> None:
+        log.close()
+        os._exit(code)
+
+    return leave
 
 
 def _device(config: TrainConfig, world: World) -> Device:
@@ -154,25 +178,6 @@ def _device(config: TrainConfig, world: World) -> Device:
         if world.is_first_on_node:
             raise
         raise PeerError(problem.exit_code) from problem
-
-
-def _newest(storage: Storage, config: TrainConfig, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The checkpoint to go on from. Raises: InputError when `--resume` or the run's settings say otherwise."""
-    manifests = committed(storage)
-    if not manifests:
-        if config.resume == "must":
-            raise InputError(
-                f"cannot go on at `{storage.url}`: it has no checkpoint (`--resume must`)",
-                hint="--resume auto starts a new run",
-            )
-        return None
-    if config.resume == "never":
-        raise InputError(
-            f"cannot start a new run at `{storage.url}`: it has checkpoints up to step {manifests[-1].step} (`--resume never`)",
-            hint="give another --name, or --resume auto to go on",
-        )
-    record.check_same(storage, identity)
-    return asdict(manifests[-1])
 
 
 def _check_alike(gang: Gang, identity: Mapping[str, Any]) -> None:
@@ -189,26 +194,19 @@ def _check_alike(gang: Gang, identity: Mapping[str, Any]) -> None:
 
 
 def _start_record(
-    storage: Storage,
-    config: TrainConfig,
-    identity: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    table: LabelTable,
-    *,
-    resumed: bool,
+    prefix: Prefix, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any], table: LabelTable
 ) -> None:
     """Write what the run is, once nothing but training can fail any more; first check that the images are the same."""
-    if resumed:
-        record.check_same(storage, identity)
-    record.write(storage, config, identity, facts)
-    storage.write(SPLIT, _split_csv(table))
+    if prefix.newest is not None:
+        record.check_same(prefix.storage, identity)
+    record.write(prefix.storage, config, identity, facts)
+    prefix.storage.write(SPLIT, _split_csv(table))
 
 
-def _fetched(config: TrainConfig, say: Reporter) -> None:
+def _fetched(config: TrainConfig, say: Reporter, watchdog: Watchdog) -> None:
     """Bring a data set that lies in a bucket to this node."""
-    if "://" not in config.data:
-        return
-    fetch(config.data, _cache(config), lambda files: say.progress("downloading", files))
+    if "://" in config.data:
+        fetch(config.data, _cache(config), lambda files: watchdog.progress(say.progress, "downloading", files))
 
 
 def _data(config: TrainConfig) -> Path:
@@ -235,7 +233,7 @@ def _first_weights(config: TrainConfig) -> StateDict | None:
     return first_weights(weights, config.model, _cache(config))
 
 
-def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter) -> Pack:
+def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter, watchdog: Watchdog) -> Pack:
     """The decoded images, from this node's cache or made by one worker while the node's others wait."""
     geometry = Geometry(side=config.pack_side, fit=config.pack_fit)
     names = source.table.images
@@ -249,7 +247,7 @@ def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter) -> 
         with locked(folder):
             if open_pack(folder) is None:
                 say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-                with say.progress("decoding", len(names)) as advance:
+                with watchdog.progress(say.progress, "decoding", len(names)) as advance:
                     build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
 
     gang.first_on_node(decode)

@@ -24,6 +24,12 @@ Starts = Mapping[str, Any]
 """`first_s`: Unix time of the run's first start; `step`: the newest checkpoint's; `without_progress`: starts from that step."""
 
 
+def first_s(storage: Storage) -> float | None:
+    """When the run was first started, in seconds of Unix time, by which one run tells itself from another of its name; None before."""
+    value = _read(storage).get("first_s")
+    return float(value) if isinstance(value, int | float) else None
+
+
 def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dict[str, Any]:
     """Note this start of the run.
 

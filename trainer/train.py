@@ -3,56 +3,42 @@
 Shapes: N images, C channels, H x W pixels, K findings.
 """
 
-import copy
 import json
-import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from trainer import checkpoint, model
-from trainer.checkpoint import TrainState, on_cpu
+from trainer import checkpoint, history
+from trainer.checkpoint import Scored
 from trainer.config import TrainConfig
 from trainer.console import Advance, Reporter
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, training_batches, training_order
-from trainer.errors import JobFailedError
+from trainer.errors import JobFailedError, TimeLimitError
 from trainer.evaluate import Scores, null_if_nan, predictions_csv, score
 from trainer.failures import failures_named
-from trainer.layout import METRICS, RESULTS, predictions_key, state_key
-from trainer.model import StateDict, finding_loss
+from trainer.layout import METRICS, MODEL, RESULTS, predictions_key, state_key
+from trainer.manifests import Manifest, best, committed
+from trainer.meter import WARMING_UP_STEPS, Meter
+from trainer.model import finding_loss
+from trainer.pulse import Wishes
+from trainer.ranklog import RankLog
 from trainer.run import Run, opened
-from trainer.schedule import Plateau, rate_factor
+from trainer.schedule import rate_factor
 from trainer.starts import deadline_over
-from trainer.storage import AbsentError, Storage
+from trainer.stop import StopError, stopped
+from trainer.training import LOWER_RATE, Training, averaged_state, begin, ranks_of, snapshot
+from trainer.watchdog import COMPILING
 from trainer.world import World
 
-WARMING_UP_STEPS: Final = 3
-"""First steps of an epoch left out of images/s: they compile, allocate and start threads."""
-
-
-_LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
-
-
-@dataclass
-class Training:
-    """What changes with every step."""
-
-    network: nn.Module
-    """Parameters, and this rank's own BatchNorm buffers."""
-    parallel: nn.Module
-    """The same as DistributedDataParallel, or itself with one worker."""
-    averaged: nn.Module
-    """A copy with buffers averaged over the ranks: what is validated and exported."""
-    optimizer: torch.optim.Optimizer
-    plateau: Plateau
-    step: int
+FINAL_S: Final = 600.0
+"""How long the end of a run waits for a bucket that does not take its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +53,12 @@ class StepResult:
 class EpochResult:
     """How an epoch, or the part of it that this start trained, went."""
 
-    train_loss: float
-    """Mean over steps and ranks."""
-    images_per_s: float
+    images_per_s: float = float("nan")
     """Over all workers."""
-    data_wait_share: float
+    data_wait_share: float = 0.0
     """Share of this rank's time spent waiting for data."""
+    wishes: Wishes = field(default_factory=Wishes)
+    """What was wanted after its last step."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepRe
 
 
 def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
-    """Train to the end of the epoch, or of the run.
+    """Train to the end of the epoch, or of the run, or until a worker wants to stop; checkpoints that are due are taken.
 
     Raises: JobFailedError when the gradient is no longer finite; all ranks see it at the same step.
     """
@@ -122,26 +108,38 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     order = training_order(run.rows["train"], seed=config.seed, epoch=epoch, global_batch=run.global_batch)
     batches = training_batches(order, rank=world.rank, world=world.size, first_step=first_step)
     batches = batches[: run.last_step - training.step]
-    meter = _Meter(run)
-    loss_sum = torch.zeros((), device=run.on)
-    words, number = "", 0
+    if first_step == 0:
+        training.loss_sum.zero_()
+    meter, finite = Meter(run.loader, run.global_batch), _Finite(run)
+    words, wishes = "", Wishes()
     training.network.train()
     for number, batch in enumerate(run.loader.batches(batches), start=1):
+        run.watchdog.sees(f"step {training.step + 1}", patience=COMPILING if number <= WARMING_UP_STEPS else 1.0)
         _set_rate(run, training)
         result = train_step(run, training, batch, epoch)
-        loss_sum += result.loss
+        training.loss_sum += result.loss
         training.step += 1
+        finite.note(training.step, result.grad_norm)
         meter.count(number)
-        if training.step % config.log_every_steps == 0 or number == len(batches):
-            run.gang.together(lambda: _check_finite(training.step, result))  # noqa: B023 - called at once
+        ends = number == len(batches)
+        if training.step % config.log_every_steps == 0 or ends:
+            run.gang.together(finite.check)
             words = (
                 f"epoch {epoch + 1}/{config.epochs} loss {result.loss.item():.4f} {meter.images_per_s():.1f} images/s"
             )
-            if run.gang.on_primary(lambda: time.time() >= run.ends_at_s):
-                break
         advance(1, words)
-    mean_loss = run.gang.mean(loss_sum.cpu()[None] / number)
-    return EpochResult(float(mean_loss), meter.images_per_s(), meter.data_wait_share())
+        wishes = run.pulse.after_step()
+        if wishes.end:
+            run.gang.together(finite.check)
+            break
+        if not ends and (wishes.checkpoint or _is_due(config, training.step)):
+            run.gang.together(finite.check)
+            keep(run, training)
+    return EpochResult(meter.images_per_s(), meter.data_wait_share(), wishes)
+
+
+def _is_due(config: TrainConfig, step: int) -> bool:
+    return config.checkpoint_every_steps is not None and step % config.checkpoint_every_steps == 0
 
 
 def _set_rate(run: Run, training: Training) -> None:
@@ -157,43 +155,22 @@ def _set_rate(run: Run, training: Training) -> None:
         group["lr"] = config.lr * factor
 
 
-def _check_finite(step: int, result: StepResult) -> None:
-    norm = result.grad_norm.item()
-    if not math.isfinite(norm):
-        raise JobFailedError(
-            f"cannot go on training: the gradient is {norm} at step {step}",
-            hint=_LOWER_RATE,
-        )
-
-
-class _Meter:
-    """Speed of an epoch, its first steps left out."""
+class _Finite:
+    """The first step whose gradient was no number, found on the device without waiting for it."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
-        self._restart(0)
+        self._bad_step = torch.zeros((), dtype=torch.int64, device=run.on)
 
-    def _restart(self, steps: int) -> None:
-        self._skipped, self._steps = steps, steps
-        self._start_s, self._waited_s = time.perf_counter(), self._run.loader.waited_s
+    def note(self, step: int, grad_norm: Tensor) -> None:
+        """Look at one step's."""
+        is_first = ~grad_norm.isfinite() & (self._bad_step == 0)
+        self._bad_step += is_first.to(torch.int64) * step
 
-    def count(self, steps: int) -> None:
-        """Note that so many steps are done."""
-        self._steps = steps
-        if steps == WARMING_UP_STEPS:
-            self._restart(steps)
-
-    def images_per_s(self) -> float:
-        """Images per second over all workers; nan before there is something to measure."""
-        steps = self._steps - self._skipped
-        return steps * self._run.global_batch / self._elapsed_s() if steps else float("nan")
-
-    def data_wait_share(self) -> float:
-        """Share of the time that this rank waited for data."""
-        return (self._run.loader.waited_s - self._waited_s) / self._elapsed_s()
-
-    def _elapsed_s(self) -> float:
-        return max(1e-9, time.perf_counter() - self._start_s)
+    def check(self) -> None:
+        """Raises: JobFailedError with the step."""
+        step = int(self._bad_step.item())
+        if step:
+            raise JobFailedError(f"cannot go on training: the gradient is not finite at step {step}", hint=LOWER_RATE)
 
 
 def validate(run: Run, training: Training) -> Scores | None:
@@ -201,171 +178,109 @@ def validate(run: Run, training: Training) -> Scores | None:
     rows = run.rows["val"]
     if len(rows) == 0:
         return None
-    logits_NK = run.evaluator.predict(training.averaged, rows)
+    logits_NK = run.evaluator.predict(training.averaged, rows, lambda: _between_batches(run, training.step))
     return score(logits_NK, run.table.labels_NK[rows], run.table.findings)
 
 
+def _between_batches(run: Run, step: int) -> None:
+    run.watchdog.sees("scoring", patience=COMPILING)
+    if run.pulse.after_step().stop:
+        raise stopped(step)
+
+
 def fit(run: Run, training: Training) -> None:
-    """Train to the last step, with validation and a checkpoint after each epoch."""
-    remaining = run.last_step - training.step
-    with run.say.progress("training", remaining) as advance:
-        while training.step < run.last_step:
-            result = train_epoch(run, training, advance)
-            _average_buffers(run, training)
-            ends_epoch = training.step % run.steps_per_epoch == 0
-            scores = validate(run, training) if ends_epoch else None
+    """Train to the last step; a checkpoint and validation after each epoch, and checkpoints in between as told.
+
+    Raises: on all ranks at the same step StopError when one was told to stop, TimeLimitError at the deadline.
+    """
+    entries = run.gang.on_primary(lambda: history.read(run.prefix.storage, training.step))
+    result = EpochResult()
+    with run.say.progress("training", run.last_step - training.step) as advance:
+        while training.step < run.last_step or training.validated_step != training.step:
+            if training.validated_step == training.step:
+                result = train_epoch(run, training, advance)
+                if training.saved_step != training.step:
+                    keep(run, training)
+                _end_if_wished(run, training.step, result.wishes)
+            scores = validate(run, training) if training.step % run.steps_per_epoch == 0 else None
             if scores is not None:
                 training.plateau = training.plateau.after_epoch(scores.loss)
-            save(run, training, scores)
-            run.gang.on_primary(lambda: _log_epoch(run, training.step, result, scores))  # noqa: B023 - called at once
-            run.gang.on_primary(lambda: _check_deadline(run, training.step))
+            training.validated_step = training.step
+            entries = _note_epoch(run, training, result, scores, entries)
 
 
-def _check_deadline(run: Run, step: int) -> None:
-    if step < run.last_step and time.time() >= run.ends_at_s:
+def _end_if_wished(run: Run, step: int, wishes: Wishes) -> None:
+    if wishes.failure:
+        run.gang.on_primary(run.prefix.publisher.check)
+    if wishes.stop:
+        raise stopped(step)
+    if wishes.deadline and step < run.last_step:
         raise deadline_over(run.config, step)
 
 
-def _average_buffers(run: Run, training: Training) -> None:
-    """Bring `averaged` up to date: parameters as they are, BatchNorm statistics averaged over the ranks."""
-    state = {name: tensor.detach().cpu() for name, tensor in training.network.state_dict().items()}
-    names = [name for name, buffer in training.network.named_buffers() if buffer.is_floating_point()]
-    mean = run.gang.mean(torch.cat([state[name].flatten() for name in names]))
-    parts = mean.split([state[name].numel() for name in names])
-    state |= {name: part.reshape(state[name].shape) for name, part in zip(names, parts, strict=True)}
-    run.gang.together(lambda: _check_weights(training.step, state))
-    training.averaged.load_state_dict(state)
+def keep(run: Run, training: Training) -> None:
+    """Take a snapshot of all ranks, which the primary publishes beside training. All ranks call it."""
+    run.watchdog.sees("taking a checkpoint", patience=COMPILING)
+    start_s = time.perf_counter()
+    ranks = ranks_of(run, training)
+    model_state = averaged_state(run, training, ranks)
+    if run.is_primary:
+        run.prefix.publisher.offer(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
+    if training.step % run.steps_per_epoch == 0:
+        training.averaged.load_state_dict(model_state)
+    training.saved_step = training.step
+    training.snapshots_s.append(time.perf_counter() - start_s)
+    run.pulse.saved()
 
 
-def _check_weights(step: int, state: StateDict) -> None:
-    """Weights that are no numbers are never saved, nor taken for the best. Raises: JobFailedError."""
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
-    if bad:
-        raise JobFailedError(
-            f"cannot go on training: after step {step} {len(bad)} tensors are not finite, the first is `{bad[0]}`",
-            hint=_LOWER_RATE,
-        )
-
-
-def save(run: Run, training: Training, scores: Scores | None) -> None:
-    """Commit a checkpoint of all ranks; the primary writes it."""
-    payloads = run.gang.all_gather(checkpoint.tensors_to_bytes(dict(training.network.named_buffers())))
-
-    def publish() -> None:
-        state = TrainState(
-            step=training.step,
-            model=on_cpu(training.averaged.state_dict()),
-            buffers_by_rank=[checkpoint.tensors_from_bytes(payload) for payload in payloads],
-            optimizer=training.optimizer.state_dict(),
-            plateau=training.plateau,
-        )
-        checkpoint.publish(
-            run.storage,
-            state,
-            epoch=training.step / run.steps_per_epoch,
-            val_auroc=scores.mean_auroc if scores else float("nan"),
-            val_loss=scores.loss if scores else float("nan"),
-        )
-        checkpoint.prune(run.storage)
-
-    run.gang.on_primary(publish)
-
-
-def _log_epoch(run: Run, step: int, result: EpochResult, scores: Scores | None) -> None:
+def _note_epoch(
+    run: Run, training: Training, result: EpochResult, scores: Scores | None, entries: list[history.Entry]
+) -> list[history.Entry]:
+    """Tell how the epoch went, and publish it with the outcome of its validation; all entries so far."""
+    steps = (training.step - 1) % run.steps_per_epoch + 1
+    train_loss = float(run.gang.mean(training.loss_sum.cpu()[None] / steps))
     entry: dict[str, Any] = {
-        "step": step,
-        "epoch": round(step / run.steps_per_epoch, 4),
-        "train_loss": result.train_loss,
+        "step": training.step,
+        "epoch": round(training.step / run.steps_per_epoch, 4),
+        "train_loss": train_loss,
         "images_per_s": null_if_nan(result.images_per_s),
         "data_wait_share": result.data_wait_share,
+        "snapshot_ms": round(1e3 * max(training.snapshots_s, default=0.0), 1),
         "val": scores.as_json() if scores else None,
     }
-    _append_metrics(run.storage, entry)
-    words = f"epoch={entry['epoch']:g} step={step} train_loss={result.train_loss:.4f}"
+    training.snapshots_s.clear()
+    entries = history.with_entry(entries, entry)
+    if run.is_primary:
+        run.prefix.publisher.put(METRICS, history.to_bytes(entries))
+        if training.step % run.steps_per_epoch == 0:
+            scored = Scored(null_if_nan(scores.mean_auroc), null_if_nan(scores.loss)) if scores else Scored(None, None)
+            run.prefix.publisher.validated(training.step, scored)
+        run.say.line(_in_words(entry, scores, result))
+    return entries
+
+
+def _in_words(entry: history.Entry, scores: Scores | None, result: EpochResult) -> str:
+    words = f"epoch={entry['epoch']:g} step={entry['step']} train_loss={entry['train_loss']:.4f}"
     if scores:
         words += f" val_loss={scores.loss:.4f} val_auroc={scores.mean_auroc:.4f}"
-    run.say.line(f"{words} images_per_s={result.images_per_s:.1f} data_wait={result.data_wait_share:.1%}")
-
-
-def _append_metrics(storage: Storage, entry: Mapping[str, Any]) -> None:
-    """Add an epoch; entries of steps that are trained again give way."""
-    try:
-        before = [json.loads(line) for line in storage.read(METRICS).splitlines()]
-    except AbsentError:
-        before = []
-    entries = [*(old for old in before if old["step"] < entry["step"]), entry]
-    storage.write(METRICS, "".join(json.dumps(one) + "\n" for one in entries).encode())
-
-
-def begin(run: Run) -> Training:
-    """The run's training state: its newest checkpoint where there is one, else the first weights; the same on all ranks.
-
-    Raises: InputError when the checkpoint is damaged, or the weights are another network's.
-    """
-    newest = run.newest
-    state = run.gang.together(lambda: checkpoint.restore(run.storage, newest)) if newest else None
-    torch.manual_seed(run.config.seed)
-    network = model.build(run.config.model, len(run.table.findings))
-    # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
-    network.load_state_dict(state.model if state else _first_state(run, network))
-    network.to(run.on, memory_format=run.device.memory_format)
-    optimizer = _optimizer(run, network)
-    parallel: nn.Module = network
-    if run.gang.world.size > 1:
-        parallel = DistributedDataParallel(network, **run.device.ddp_options())
-    training = Training(network, parallel, copy.deepcopy(network), optimizer, Plateau(), 0)
-    if state is not None:
-        _go_on(run, training, state)
-    return training
-
-
-def _first_state(run: Run, network: nn.Module) -> StateDict:
-    """Rank 0's state of a network that has not been trained here, on all ranks."""
-
-    def first() -> bytes:
-        if run.first_weights is not None:
-            model.load_first_weights(network, run.first_weights, run.config.weights)
-        return checkpoint.tensors_to_bytes(network.state_dict()) if run.is_primary else b""
-
-    return checkpoint.tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
-
-
-def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
-    kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[run.config.optimizer](
-        network.parameters(),
-        lr=run.config.lr,
-        weight_decay=run.config.weight_decay,
-        **run.device.optimizer_options(),
-    )
-
-
-def _go_on(run: Run, training: Training, state: TrainState) -> None:
-    """Put everything but the parameters back; after DistributedDataParallel, which may give all ranks rank 0's buffers."""
-    for group in state.optimizer["param_groups"]:
-        group.update(run.device.optimizer_options())  # the state may come from another device
-    training.optimizer.load_state_dict(state.optimizer)
-    training.plateau, training.step = state.plateau, state.step
-    if len(state.buffers_by_rank) == run.gang.world.size:
-        own: StateDict = state.buffers_by_rank[run.gang.world.rank]
-        for name, buffer in training.network.named_buffers():
-            buffer.copy_(own[name])
-    run.say.line(f"going on from step {state.step}")
+    return f"{words} images_per_s={result.images_per_s:.1f} data_wait={result.data_wait_share:.1%}"
 
 
 def finish(run: Run, training: Training) -> Results:
-    """Score the best checkpoint on validation and test images, and write predictions and results."""
-    manifest = checkpoint.Manifest(**run.gang.on_primary(lambda: asdict(_best(run.storage))))
-    state = run.gang.together(lambda: checkpoint.restore(run.storage, manifest))
-    training.averaged.load_state_dict(state.model)
+    """Score the best checkpoint on validation and test images, and write predictions, results and its weights."""
+    run.watchdog.rests()
+    manifest = Manifest(**run.gang.on_primary(lambda: vars(_best(run))))
+    content = run.gang.broadcast(run.gang.together(lambda: _weights_of(run, manifest)))
+    model_state = checkpoint.tensors_from_bytes(content)
+    training.averaged.load_state_dict(model_state)
     scores = {}
     for split in ("val", "test"):
         rows = run.rows[split]
         if len(rows):
-            logits_NK = run.evaluator.predict(training.averaged, rows)
+            logits_NK = run.evaluator.predict(training.averaged, rows, lambda: _between_batches(run, training.step))
             scores[split] = score(logits_NK, run.table.labels_NK[rows], run.table.findings)
-            content = predictions_csv([run.table.images[row] for row in rows.tolist()], logits_NK, run.table.findings)
-            run.gang.on_primary(lambda: run.storage.write(predictions_key(split), content))  # noqa: B023 - called at once
+            names = [run.table.images[row] for row in rows.tolist()]
+            _put(run, predictions_key(split), predictions_csv(names, logits_NK, run.table.findings))
     document = {
         "name": run.config.name,
         "checkpoint": {"step": manifest.step, "epoch": manifest.epoch, "sha256": manifest.sha256},
@@ -375,26 +290,62 @@ def finish(run: Run, training: Training) -> Results:
         "peak_device_memory_bytes": run.device.peak_memory_bytes(),
         **{split: one.as_json() for split, one in scores.items()},
     }
-    run.gang.on_primary(lambda: run.storage.write(RESULTS, json.dumps(document, indent=1).encode()))
-    root = run.storage.url.rstrip("/")
+    _put(run, MODEL, to_safetensors(model_state))
+    run.watchdog.rests()
+    run.gang.on_primary(lambda: _flush(run))
+    run.gang.on_primary(lambda: run.prefix.storage.write(RESULTS, json.dumps(document, indent=1).encode()))
+    root = run.prefix.storage.url.rstrip("/")
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
 
 
-def _best(storage: Storage) -> checkpoint.Manifest:
-    top = checkpoint.best(checkpoint.committed(storage))
+def _best(run: Run) -> Manifest:
+    _flush(run)
+    top = best(committed(run.prefix.storage))
     assert top is not None, "a run that ended has a checkpoint"
     return top
 
 
-def train(config: TrainConfig, world: World, say: Reporter) -> Results:
+def _weights_of(run: Run, manifest: Manifest) -> bytes:
+    if not run.is_primary:
+        return b""
+    state = checkpoint.from_bytes(checkpoint.read_state(run.prefix.storage, manifest))
+    return checkpoint.tensors_to_bytes(state.model)
+
+
+def _put(run: Run, key: str, content: bytes) -> None:
+    if run.is_primary:
+        run.prefix.publisher.put(key, content)
+
+
+def _flush(run: Run) -> None:
+    """Wait until all is in the run's prefix: for a bounded time, and no longer than a worker that was told to stop may."""
+    end_s = time.monotonic() + FINAL_S
+    run.prefix.publisher.flush(lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0))
+
+
+def _leave(run: Run, end: StopError | TimeLimitError) -> None:
+    """Commit what was trained, then say why it ends. Raises: `end`."""
+    end_s = time.monotonic() + (FINAL_S if isinstance(end, TimeLimitError) else run.stop.left_s())
+    run.prefix.publisher.flush(lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0))
+    raise end
+
+
+def train(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> Results:
     """A whole run: prepare, train to the end, score the best checkpoint. All workers call it.
 
     Raises: KnownError.
     """
-    with failures_named(), opened(config, world, say) as run:
+    with failures_named(), opened(config, world, say, log) as run:
         if run.is_primary:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps an epoch, global batch {run.global_batch}"
             say.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
         training = begin(run)
-        fit(run, training)
-        return finish(run, training)
+        with run.stop.listening(), run.prefix.publisher.working():
+            try:
+                fit(run, training)
+                return finish(run, training)
+            except (StopError, TimeLimitError) as problem:
+                end = problem
+            run.watchdog.rests()
+            run.gang.on_primary(lambda: _leave(run, end))
+            raise end

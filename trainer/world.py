@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trainer.errors import InputError
+from trainer.layout import JOB
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class World:
     local_size: int = 1
     in_pod: bool = False
     """Whether Kubernetes started this, which starts again what ends."""
+    job: str = ""
+    """What tells this job from every other that could write to the same run, shared by all its starts; empty when nothing does."""
 
     @property
     def is_primary(self) -> bool:
@@ -40,8 +43,9 @@ def read_world(environment: Mapping[str, str] = os.environ) -> World:
 
     Raises: InputError when the description is incomplete, as in a pod whose operator set RANK for the node.
     """
+    job = environment.get(JOB, "")
     if "LOCAL_RANK" not in environment:
-        return World()
+        return World(job=job)
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
         rank, size, local_rank, local_size = (int(environment[name]) for name in names)
@@ -50,4 +54,4 @@ def read_world(environment: Mapping[str, str] = os.environ) -> World:
             f"cannot tell the workers apart: {problem} of {', '.join(names)} (from the environment)",
             hint="start workers with torchrun, or plain `python -m trainer train` for one",
         ) from problem
-    return World(rank, size, local_rank, local_size, in_pod="KUBERNETES_SERVICE_HOST" in environment)
+    return World(rank, size, local_rank, local_size, in_pod="KUBERNETES_SERVICE_HOST" in environment, job=job)

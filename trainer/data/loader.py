@@ -53,9 +53,10 @@ def training_batches(order: Rows, *, rank: int, world: int, first_step: int) -> 
 
 
 def evaluation_batches(rows: Rows, *, rank: int, world: int, batch: int) -> list[Rows]:
-    """This rank's samples, each sample on one rank once; the last batch is padded with -1 so that all have one shape."""
+    """This rank's samples, each sample on one rank once; padded with -1 so that all batches have one shape and all ranks as many."""
     mine = rows[rank::world]
-    padded = np.full(-(-len(mine) // batch) * batch, -1, np.int64)
+    most = -(-len(rows) // world)
+    padded = np.full(-(-most // batch) * batch, -1, np.int64)
     padded[: len(mine)] = mine
     return list(padded.reshape(-1, batch))
 

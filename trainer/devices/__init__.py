@@ -61,6 +61,14 @@ class Device(Protocol):
         """Keyword arguments of torch's optimisers, the same keys on every device."""
         ...
 
+    def random_state(self) -> Tensor | None:
+        """State of the device's own random generator; None where the processor's is the only one."""
+        ...
+
+    def set_random_state(self, state: Tensor) -> None:
+        """Go on with such a state."""
+        ...
+
     def peak_memory_bytes(self) -> int:
         """Most memory that tensors took so far; 0 where the device does not say."""
         ...

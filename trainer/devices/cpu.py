@@ -54,6 +54,15 @@ def optimizer_options() -> dict[str, Any]:
     return {"fused": False}
 
 
+def random_state() -> Tensor | None:
+    """The processor's generator is kept for every device."""
+    return None
+
+
+def set_random_state(state: Tensor) -> None:
+    """Nothing of its own: a state from another device means nothing here."""
+
+
 def peak_memory_bytes() -> int:
     """Not told."""
     return 0

@@ -76,6 +76,16 @@ def optimizer_options() -> dict[str, Any]:
     return {"fused": True}
 
 
+def random_state() -> Tensor | None:
+    """This GPU's."""
+    return torch.cuda.get_rng_state()
+
+
+def set_random_state(state: Tensor) -> None:
+    """This GPU's."""
+    torch.cuda.set_rng_state(state)
+
+
 def peak_memory_bytes() -> int:
     """Most memory that tensors took."""
     return int(torch.cuda.max_memory_allocated())

@@ -75,6 +75,17 @@ def optimizer_options() -> dict[str, Any]:
     return {"fused": False}
 
 
+def random_state() -> Tensor | None:
+    """This card's. Source: habana_frameworks.torch.hpu.random, which the bridge registers as torch.hpu.random."""
+    state: Tensor = torch.hpu.random.get_rng_state()  # type: ignore[attr-defined]  # the bridge registers it
+    return state.cpu()
+
+
+def set_random_state(state: Tensor) -> None:
+    """This card's."""
+    torch.hpu.random.set_rng_state(state)  # type: ignore[attr-defined]  # the bridge registers it
+
+
 def peak_memory_bytes() -> int:
     """Most memory that tensors took."""
     return int(torch.hpu.max_memory_allocated())  # type: ignore[attr-defined]  # the bridge registers it

@@ -11,6 +11,7 @@ from trainer.storage.greeting import Server, greet
 from trainer.storage.interface import (
     AbsentError,
     ChangedError,
+    Claim,
     CredentialsError,
     DamagedError,
     NotPermittedError,
@@ -24,6 +25,7 @@ from trainer.storage.transfer import copy_all
 __all__ = [
     "AbsentError",
     "ChangedError",
+    "Claim",
     "CredentialsError",
     "DamagedError",
     "LocalStorage",

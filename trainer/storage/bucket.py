@@ -4,18 +4,20 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.storage import multipart
+from trainer.storage import lease, multipart
 from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
 from trainer.storage.download import Download, hash_of, stamp_of
 from trainer.storage.faults import RefusedError
 from trainer.storage.files import file_errors, replacing
+from trainer.storage.greeting import greet
 from trainer.storage.interface import (
     AbsentError,
+    Claim,
     CredentialsError,
     DamagedError,
     NotPermittedError,
@@ -163,12 +165,9 @@ class S3Storage:
         """See `Storage.sweep`: uploads in parts that were begun more than a day ago."""
         multipart.sweep(self._connection, self._bucket, self._prefix + prefix, self._options.every_request)
 
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        """See `Storage.claim`; finds out whether one may write and delete, but does not keep a second writer away."""
-        self.write(".claim", b"")
-        self.delete(".claim")
-        yield
+    def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:
+        """See `Storage.claim`: a lease with a heartbeat, as nothing gives a lock back when its holder dies."""
+        return lease.held(self, job, tell, server_time=lambda: greet(self.url).time)
 
     def _put(self, key: str, content: Content) -> None:
         what, arguments = f"cannot write `{self._name(key)}`", self._written(content)

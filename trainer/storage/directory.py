@@ -12,13 +12,18 @@ from typing import Final
 
 from trainer.errors import InputError
 from trainer.storage.files import PARTIAL, beside, file_errors, pieces, replacing, write_flushed
-from trainer.storage.interface import CHUNK_BYTES, ChangedError, Stat, ignore, is_hidden
+from trainer.storage.interface import CHUNK_BYTES, ChangedError, Claim, Stat, ignore, is_hidden
 
 STALE_S: Final = 3600.0
 """Age of a half-written file whose writer is taken for dead."""
 
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 """How file systems say that they have no hard links. Source: link(2); those of FUSE answer ENOSYS."""
+
+
+class _Locked:
+    def check(self) -> None:
+        """Nobody else gets a lock that is held."""
 
 
 class LocalStorage:
@@ -135,7 +140,7 @@ class LocalStorage:
                         path.unlink()
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
+    def claim(self, job: str, tell: Callable[[str], None]) -> Iterator[Claim]:  # noqa: ARG002 - nobody is waited for
         """See `Storage.claim`: a lock that the system gives back when its holder ends, however it ends."""
         path = self._root / ".lock"
         with file_errors("write", path):
@@ -149,7 +154,7 @@ class LocalStorage:
                     f"cannot write to the run at `{self.url}`: another process is training it",
                     hint="wait for it, or give another --name",
                 ) from problem
-            yield
+            yield _Locked()
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key)

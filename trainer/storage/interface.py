@@ -53,6 +53,14 @@ class Stat:
     """When it was put there, by the server's clock; aware."""
 
 
+class Claim(Protocol):
+    """The right to be the only writer."""
+
+    def check(self) -> None:
+        """Raises: InputError or TryAgainError when another has it by now."""
+        ...
+
+
 class Storage(Protocol):
     """Objects under one prefix. Names whose last part starts with `.` are readable but never listed.
 
@@ -128,8 +136,11 @@ class Storage(Protocol):
         """Remove what processes that were killed in the middle of a write left of it, once it is old."""
         ...
 
-    def claim(self) -> AbstractContextManager[None]:
-        """Be the only writer here for the block. Raises: InputError when another is, or nobody may write."""
+    def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:
+        """Be the only writer here for the block; earlier starts of the same `job` are known to be gone, `tell` hears of waiting.
+
+        Raises: InputError when another is, or nobody may write.
+        """
         ...
 
 

@@ -126,12 +126,12 @@ class Lease:
 
     def _owner(self) -> tuple[dict[str, str], Stat] | None:
         try:
-            stat = self._store.stat(OWNER)
-            owner = json.loads(self._store.read(OWNER))
+            stat, content = self._store.stat(OWNER), self._store.read(OWNER)
         except AbsentError:
             return None
-        except ValueError:
-            return {}, stat
+        owner: object = {}
+        with suppress(ValueError):  # nobody whom we know
+            owner = json.loads(content)
         return owner if isinstance(owner, dict) else {}, stat
 
     def _look(self) -> Stat | None:
@@ -192,10 +192,11 @@ def held(store: Store, job: str, tell: Tell, *, server_time: Callable[[], dateti
         yield lease
     finally:
         over.set()
+        thread.join(BEAT_S)  # a beat that is on its way would bring the record back
         lease.give_back()
 
 
 def _keep(lease: Lease, over: threading.Event) -> None:
     while not over.wait(BEAT_S):
-        with suppress(RemoteError):  # nobody else can write then, either
+        with suppress(KnownError):  # nobody else can write then, either
             lease.beat()

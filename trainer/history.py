@@ -1,0 +1,33 @@
+"""metrics.jsonl: an entry for each epoch, and for the part of one that `--max-steps` ends."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from trainer.layout import METRICS
+from trainer.storage import AbsentError, Storage
+
+Entry = Mapping[str, Any]
+
+
+def read(storage: Storage, step: int) -> list[Entry]:
+    """The entries of earlier starts up to this step; those of steps that are trained again are left out."""
+    entries = []
+    with suppress(AbsentError):
+        for line in storage.read(METRICS).splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # a curve with a gap is better than no training
+                entry = json.loads(line)
+                if entry["step"] <= step:
+                    entries.append(entry)
+    return entries
+
+
+def with_entry(entries: list[Entry], entry: Entry) -> list[Entry]:
+    """The entries and one more, in place of one of the same step."""
+    return [*(old for old in entries if old["step"] < entry["step"]), entry]
+
+
+def to_bytes(entries: list[Entry]) -> bytes:
+    """The file."""
+    return "".join(json.dumps(entry) + "\n" for entry in entries).encode()

@@ -1,0 +1,39 @@
+"""How fast an epoch goes."""
+
+import time
+from typing import Final
+
+from trainer.data.loader import Loader
+
+WARMING_UP_STEPS: Final = 3
+"""First steps of an epoch left out of images/s: they compile, allocate and start threads."""
+
+
+class Meter:
+    """Speed of an epoch, its first steps left out."""
+
+    def __init__(self, loader: Loader, global_batch: int) -> None:
+        self._loader, self._global_batch = loader, global_batch
+        self._restart(0)
+
+    def _restart(self, steps: int) -> None:
+        self._skipped, self._steps = steps, steps
+        self._start_s, self._waited_s = time.perf_counter(), self._loader.waited_s
+
+    def count(self, steps: int) -> None:
+        """Note that so many steps are done."""
+        self._steps = steps
+        if steps == WARMING_UP_STEPS:
+            self._restart(steps)
+
+    def images_per_s(self) -> float:
+        """Images per second over all workers; nan before there is something to measure."""
+        steps = self._steps - self._skipped
+        return steps * self._global_batch / self._elapsed_s() if steps else float("nan")
+
+    def data_wait_share(self) -> float:
+        """Share of the time that this rank waited for data."""
+        return (self._loader.waited_s - self._waited_s) / self._elapsed_s()
+
+    def _elapsed_s(self) -> float:
+        return max(1e-9, time.perf_counter() - self._start_s)

@@ -1,0 +1,144 @@
+"""A run's prefix as a start finds it: claimed, its log open, its newest whole checkpoint read, and ready to be written to."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from trainer import checkpoint, record, starts
+from trainer.config import TrainConfig
+from trainer.console import Reporter
+from trainer.distributed import Gang
+from trainer.errors import InputError
+from trainer.manifests import Manifest, committed
+from trainer.publisher import Publisher
+from trainer.ranklog import RankLog
+from trainer.spool import Spool
+from trainer.storage import Claim, Storage, open_storage
+
+PATIENCE_S: Final = 180.0
+"""How long a start waits for a bucket that does not answer."""
+
+PUBLISHING_PATIENCE_S: Final = 15.0
+"""The same for what is written beside training, which is tried again anyway: soon enough to keep the state on this node."""
+
+
+@dataclass
+class Found:
+    """What earlier starts have left."""
+
+    manifests: list[Manifest] = field(default_factory=list)
+    state: bytes | None = None
+    """Of the newest checkpoint; on the primary only."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A run's prefix that this job is the only writer of."""
+
+    storage: Storage
+    publisher: Publisher
+    """What brings checkpoints to the storage; idle on all but the primary."""
+    newest: Manifest | None
+    """The checkpoint to go on from."""
+    newest_state: bytes | None
+    """Its state; on the primary only."""
+    ends_at_s: float
+    """When the deadline is, in seconds of Unix time; infinite without one."""
+
+
+@contextmanager
+def entered(
+    config: TrainConfig, gang: Gang, say: Reporter, log: RankLog, *, cache: Path, identity: Mapping[str, Any]
+) -> Iterator[Prefix]:
+    """The prefix, for the block; all workers enter it together.
+
+    Raises: InputError when another job writes to it, when `--resume` or its settings say otherwise; JobFailedError when too many
+    starts led nowhere; TimeLimitError when its deadline is over; RemoteError.
+    """
+    url = f"{config.output.rstrip('/')}/{config.name}"
+    spools = partial(Spool, cache, url)
+    with ExitStack() as held:
+        storage = gang.together(lambda: open_storage(url, patience_s=PATIENCE_S))
+        beside = gang.together(lambda: open_storage(url, patience_s=PUBLISHING_PATIENCE_S))
+        claim: Claim = NO_CLAIM
+
+        def take_claim() -> None:
+            nonlocal claim
+            claim = held.enter_context(storage.claim(gang.world.job, say.line))
+            storage.sweep("")
+
+        gang.on_primary(take_claim)
+        gang.together(lambda: log.keep_in(beside))
+        held.callback(log.close)
+        found = Found()
+        gang.on_primary(lambda: _check_may_go_on(storage, config, identity))
+        newest = gang.on_primary(lambda: _look(storage, config, spools, say, found))
+        begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, gang.world))
+        if gang.world.is_primary:
+            held.enter_context(starts.noted(storage, begun))
+        publisher = Publisher(beside, Spool(cache, url, begun["first_s"]), claim, say.line, keep_last=config.keep_last)
+        publisher.knows(found.manifests)
+        yield Prefix(
+            storage,
+            publisher,
+            Manifest(**newest) if newest else None,
+            found.state,
+            starts.ends_at_s(config, begun),
+        )
+
+
+class _NoClaim:
+    """Of a worker that writes no checkpoints."""
+
+    def check(self) -> None:
+        """Nothing can be refused."""
+
+
+NO_CLAIM: Final = _NoClaim()
+
+
+def _check_may_go_on(storage: Storage, config: TrainConfig, identity: Mapping[str, Any]) -> None:
+    """Raises: InputError when there are checkpoints and none is wanted, or they are of a run with other settings."""
+    manifests = committed(storage)
+    if manifests and config.resume == "never":
+        raise InputError(
+            f"cannot start a new run at `{storage.url}`: it has checkpoints up to step {manifests[-1].step} (`--resume never`)",
+            hint="give another --name, or --resume auto to go on",
+        )
+    if manifests:
+        record.check_same(storage, identity)
+
+
+def _look(
+    storage: Storage, config: TrainConfig, spools: Callable[[float], Spool], say: Reporter, found: Found
+) -> dict[str, Any] | None:
+    """The checkpoint to go on from, whose state is noted in `found`.
+
+    Raises: InputError when `--resume` must find one, or none is whole.
+    """
+    found.manifests = committed(storage)
+    _catch_up(storage, spools, say, found)
+    newest = checkpoint.newest(storage, say.line)
+    if newest is None:
+        if config.resume == "must":
+            raise InputError(
+                f"cannot go on at `{storage.url}`: it has no checkpoint (`--resume must`)",
+                hint="--resume auto starts a new run",
+            )
+        return None
+    manifest, found.state = newest
+    found.manifests = committed(storage)
+    return vars(manifest)
+
+
+def _catch_up(storage: Storage, spools: Callable[[float], Spool], say: Reporter, found: Found) -> None:
+    """Commit what an earlier start could only keep on this node."""
+    first_s = starts.first_s(storage)
+    if first_s is not None:
+        newest_step = max((manifest.step for manifest in found.manifests), default=0)
+        step = spools(first_s).hand_over(storage, newest_step)
+        if step is not None:
+            say.line(f"committed step {step}, which an earlier start had to keep on this node")

@@ -1,0 +1,278 @@
+"""Checkpoints on their way to the run's prefix, beside training: one thread, and the newest state wins.
+
+At most three states are in memory: one being written, the newest, and the best that the newest has overtaken, because the best is
+what the run is scored with. A bucket that fails does not stop training: it is told, the newest state is kept in a spool on this
+node, and the thread goes on trying.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from trainer import checkpoint
+from trainer.checkpoint import Scored, TrainState, commit, manifest_of, prune
+from trainer.errors import KnownError, RemoteError, TryAgainError
+from trainer.layout import state_key
+from trainer.manifests import Manifest
+from trainer.spool import Spool
+from trainer.storage import Claim, Storage, UnreachableError
+
+RETRY_S: Final = 5.0
+TELL_EVERY_S: Final = 60.0
+POLL_S: Final = 0.2
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    state: TrainState
+    epoch: float
+    scored: Scored | None = None
+
+
+class Publisher:
+    """Commits states, the outcome of their validation, and small files, in a thread of its own."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        spool: Spool,
+        claim: Claim,
+        tell: Tell,
+        *,
+        keep_last: int,
+        retry_s: float = RETRY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage, self._spool, self._claim, self._tell = storage, spool, claim, tell
+        self._keep_last, self._retry_s, self._clock = keep_last, retry_s, clock
+        self._changed = threading.Condition()
+        self._newest: _Pending | None = None
+        self._best: _Pending | None = None
+        self._scored: dict[int, Scored] = {}
+        self._files: dict[str, bytes] = {}
+        self._committed: dict[int, Manifest] = {}
+        self._top_auroc = -1.0
+        self._busy = self._over = self._may_not_delete = False
+        self._fatal: KnownError | None = None
+        self._problem: KnownError | None = None
+        self._told_s = 0.0
+
+    def knows(self, manifests: list[Manifest]) -> None:
+        """Take note of what is committed already."""
+        self._committed |= {manifest.step: manifest for manifest in manifests}
+        self._top_auroc = max([self._top_auroc, *(m.val_auroc for m in manifests if m.val_auroc is not None)])
+
+    def offer(self, state: TrainState, epoch: float) -> None:
+        """Publish a state, in place of one that still waits: unless that one is the best so far."""
+        with self._changed:
+            waiting = self._newest
+            if waiting is not None and waiting.scored is not None and self._is_top(waiting):
+                self._best = waiting
+            self._newest = _Pending(state, epoch)
+            self._changed.notify_all()
+
+    def validated(self, step: int, scored: Scored) -> None:
+        """Publish what validation has found of the state of this step, which was offered or is committed."""
+        with self._changed:
+            if self._newest is not None and self._newest.state.step == step:
+                self._newest = replace(self._newest, scored=scored)
+            else:
+                self._scored[step] = scored
+            self._changed.notify_all()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write a small file, in place of what still waits under this key."""
+        with self._changed:
+            self._files[key] = content
+            self._changed.notify_all()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the run may not go on: `check` says why."""
+        return self._fatal is not None
+
+    def check(self) -> None:
+        """Raises: KnownError when another has become the run's writer."""
+        if self._fatal is not None:
+            raise self._fatal
+
+    def flush(self, gives_up: Callable[[], bool]) -> None:
+        """Wait until all is in place.
+
+        Raises: TryAgainError when it is not once `gives_up` says so; RemoteError where the bucket has refused it; as `check`.
+        """
+        with self._changed:
+            while self._fatal is None and self._has_work():
+                if gives_up():
+                    raise self._not_in_place()
+                self._changed.wait(POLL_S)
+        self.check()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Publish within the block; what still waits at its end is left."""
+        thread = threading.Thread(target=self._work, name="publisher", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
+            thread.join(POLL_S)
+
+    def _is_top(self, pending: _Pending) -> bool:
+        auroc = pending.scored.auroc if pending.scored else None
+        rival = self._best.scored.auroc if self._best and self._best.scored else None
+        return auroc is not None and auroc > max(self._top_auroc, -1.0 if rival is None else rival)
+
+    def _has_work(self) -> bool:
+        return bool(self._busy or self._newest or self._best or self._scored or self._files)
+
+    def _not_in_place(self) -> KnownError:
+        problem = self._problem
+        if isinstance(problem, RemoteError) and not isinstance(problem, UnreachableError):
+            return problem
+        reason = str(problem.args[0]) if problem else "the bucket is too slow"
+        return TryAgainError(
+            f"cannot commit all that was trained: {reason}",
+            hint="the same command goes on from the newest checkpoint that is committed, or is kept on this node",
+        )
+
+    def _work(self) -> None:
+        while (act := self._next_act()) is not None:
+            try:
+                act()
+                self._went_well()
+            except KnownError as problem:
+                self._went_wrong(problem)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+            if self._fatal is not None:
+                return
+            if self._problem is not None:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._over, self._retry_s)
+
+    def _next_act(self) -> Callable[[], None] | None:
+        """What to do next, once there is something; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._has_work())
+            if self._over:
+                return None
+            self._busy = True
+            if self._scored:
+                return self._commit_scored
+            if self._best is not None:
+                return self._publish_best
+            return self._publish_newest if self._newest is not None else self._write_files
+
+    def _publish_best(self) -> None:
+        with self._changed:
+            pending = self._best
+        assert pending is not None
+        self._publish(pending)
+        with self._changed:
+            self._best = None
+
+    def _publish_newest(self) -> None:
+        with self._changed:
+            pending, self._newest = self._newest, None
+        assert pending is not None
+        try:
+            self._publish(pending)
+        except KnownError:
+            self._put_back(pending)
+            raise
+
+    def _put_back(self, pending: _Pending) -> None:
+        """Keep a state that could not be published, unless a newer one has come and this is not the best."""
+        with self._changed:
+            pending = replace(pending, scored=self._scored.pop(pending.state.step, pending.scored))
+            if self._newest is None:
+                self._newest = pending
+            elif self._is_top(pending):
+                self._best = pending
+
+    def _publish(self, pending: _Pending) -> None:
+        """Write a state, commit it, and remove what it makes superfluous."""
+        content = checkpoint.to_bytes(pending.state)
+        step = pending.state.step
+        manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
+        try:
+            self._storage.write(state_key(step), content)
+        except KnownError:
+            self._spool.keep(manifest, content)
+            raise
+        self._check_claim()
+        with self._changed:
+            scored = self._scored.pop(step, None)
+        if scored is not None:
+            manifest = replace(manifest, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
+        try:
+            commit(self._storage, manifest)
+        except KnownError:
+            if scored is not None:
+                self.validated(step, scored)
+            self._spool.keep(manifest, content)
+            raise
+        self.knows([manifest])
+        self._spool.clear()
+        self._prune()
+
+    def _commit_scored(self) -> None:
+        """Write the manifests of states that were committed before they were validated."""
+        with self._changed:
+            step, scored = next(iter(self._scored.items()))
+        before = self._committed.get(step)
+        if before is not None:
+            manifest = replace(before, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
+            self._check_claim()
+            commit(self._storage, manifest)
+            self.knows([manifest])
+        with self._changed:
+            self._scored.pop(step, None)
+
+    def _write_files(self) -> None:
+        with self._changed:
+            key, content = next(iter(self._files.items()))
+        self._storage.write(key, content)
+        with self._changed:
+            if self._files.get(key) is content:
+                del self._files[key]
+
+    def _prune(self) -> None:
+        try:
+            prune(self._storage, keep_last=self._keep_last)
+        except KnownError as problem:
+            if not self._may_not_delete:
+                self._may_not_delete = True
+                self._tell(f"old checkpoints stay: {problem.args[0]}")
+
+    def _check_claim(self) -> None:
+        try:
+            self._claim.check()
+        except UnreachableError:
+            raise
+        except KnownError as problem:
+            self._fatal = problem
+            raise
+
+    def _went_well(self) -> None:
+        if self._problem is not None:
+            self._problem = None
+            self._tell("checkpoints can be written again")
+
+    def _went_wrong(self, problem: KnownError) -> None:
+        now_s = self._clock()
+        if self._problem is None or now_s - self._told_s >= TELL_EVERY_S:
+            self._told_s = now_s
+            self._tell(f"training goes on without checkpoints for now: {problem.args[0]}")
+        self._problem = problem

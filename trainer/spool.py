@@ -1,0 +1,73 @@
+"""The newest state that could not be written to the run's prefix, on this node's disk: a worker that is started again here finds it."""
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from trainer.checkpoint import commit, read_state
+from trainer.errors import InputError, KnownError
+from trainer.layout import manifest_key, state_key
+from trainer.manifests import Manifest, committed
+from trainer.storage import AbsentError, LocalStorage, Storage
+
+RUN: Final = "run.json"
+
+
+class Spool:
+    """A place for one state of one run."""
+
+    def __init__(self, cache: Path, url: str, born_s: float) -> None:
+        folder = cache / "unpublished" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        self._storage: Storage = LocalStorage(str(folder))
+        self._run = json.dumps({"url": url, "born_s": born_s}).encode()
+        self._is_empty = False
+
+    def keep(self, manifest: Manifest, content: bytes) -> None:
+        """Keep this state in place of the one before; a disk that is full keeps none, and training goes on."""
+        with suppress(KnownError):
+            before = committed(self._storage)
+            if any(one.step == manifest.step and one.sha256 == manifest.sha256 for one in before):
+                return
+            self._is_empty = False
+            self._storage.write(RUN, self._run)
+            self._storage.write(state_key(manifest.step), content)
+            commit(self._storage, manifest)
+            for old in before:
+                self._remove(old)
+
+    def clear(self) -> None:
+        """Forget what was kept: the run's prefix has it, or something newer."""
+        if not self._is_empty:
+            with suppress(KnownError):
+                for old in committed(self._storage):
+                    self._remove(old)
+                self._storage.delete(RUN)
+                self._is_empty = True
+
+    def hand_over(self, storage: Storage, newest_step: int) -> int | None:
+        """Commit what was kept to the run's prefix, where it is of this run and newer; its step.
+
+        Raises: KnownError when the prefix can't be written.
+        """
+        for manifest, content in self._kept():
+            if manifest.step > newest_step:
+                storage.write(state_key(manifest.step), content)
+                commit(storage, manifest)
+                self.clear()
+                return manifest.step
+        self.clear()
+        return None
+
+    def _kept(self) -> list[tuple[Manifest, bytes]]:
+        try:
+            if self._storage.read(RUN) != self._run:
+                return []
+            return [(one, read_state(self._storage, one)) for one in reversed(committed(self._storage))]
+        except (AbsentError, InputError):
+            return []
+
+    def _remove(self, old: Manifest) -> None:
+        self._storage.delete(manifest_key(old.step))
+        self._storage.delete(state_key(old.step))

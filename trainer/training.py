@@ -1,0 +1,173 @@
+"""What changes while a run trains: how it begins, and the state that is saved of it.
+
+All ranks call what is here together.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer import checkpoint, model
+from trainer.checkpoint import RankState, TrainState, copied
+from trainer.errors import JobFailedError
+from trainer.model import StateDict
+from trainer.run import Run
+from trainer.schedule import Plateau
+
+LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
+
+
+@dataclass
+class Training:
+    """What changes with every step."""
+
+    network: nn.Module
+    """Parameters, and this rank's own BatchNorm buffers."""
+    parallel: nn.Module
+    """The same as DistributedDataParallel, or itself with one worker."""
+    averaged: nn.Module
+    """A copy with buffers averaged over the ranks: what is validated and exported."""
+    optimizer: torch.optim.Optimizer
+    plateau: Plateau
+    step: int
+    loss_sum: Tensor
+    """Sum of this rank's losses of the epoch's steps so far, on the device."""
+    saved_step: int
+    """The step of the last snapshot."""
+    validated_step: int
+    """The step up to which validation has run."""
+    snapshots_s: list[float]
+    """How long training stood still for each snapshot of this epoch."""
+
+
+def begin(run: Run) -> Training:
+    """The run's training state: its newest checkpoint where there is one, else the first weights; the same on all ranks.
+
+    Raises: InputError when the weights are another network's.
+    """
+    content = run.gang.broadcast(run.prefix.newest_state or b"") if run.prefix.newest else None
+    state = checkpoint.from_bytes(content) if content is not None else None
+    torch.manual_seed(run.config.seed)
+    network = model.build(run.config.model, len(run.table.findings))
+    # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
+    network.load_state_dict(state.model if state else _first_state(run, network))
+    network.to(run.on, memory_format=run.device.memory_format)
+    optimizer = _optimizer(run, network)
+    parallel: nn.Module = network
+    if run.gang.world.size > 1:
+        parallel = DistributedDataParallel(network, **run.device.ddp_options())
+    training = Training(
+        network=network,
+        parallel=parallel,
+        averaged=copy.deepcopy(network),
+        optimizer=optimizer,
+        plateau=Plateau(),
+        step=0,
+        loss_sum=torch.zeros((), device=run.on),
+        saved_step=0,
+        validated_step=0,
+        snapshots_s=[],
+    )
+    if state is not None:
+        _go_on(run, training, state)
+    return training
+
+
+def _first_state(run: Run, network: nn.Module) -> StateDict:
+    """Rank 0's state of a network that has not been trained here, on all ranks."""
+
+    def first() -> bytes:
+        if run.first_weights is not None:
+            model.load_first_weights(network, run.first_weights, run.config.weights)
+        return checkpoint.tensors_to_bytes(network.state_dict()) if run.is_primary else b""
+
+    return checkpoint.tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
+
+
+def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
+    kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[run.config.optimizer](
+        network.parameters(),
+        lr=run.config.lr,
+        weight_decay=run.config.weight_decay,
+        **run.device.optimizer_options(),
+    )
+
+
+def _go_on(run: Run, training: Training, state: TrainState) -> None:
+    """Put everything but the parameters back; after DistributedDataParallel, which may give all ranks rank 0's buffers."""
+    assert run.prefix.newest is not None
+    for group in state.optimizer["param_groups"]:
+        group.update(run.device.optimizer_options())  # the state may come from another device
+    training.optimizer.load_state_dict(state.optimizer)
+    training.plateau, training.step = state.plateau, state.step
+    training.saved_step = training.validated_step = state.step
+    if run.prefix.newest.validated:
+        loss = run.prefix.newest.val_loss
+        training.plateau = state.plateau.after_epoch(float("nan") if loss is None else loss)
+    elif state.step % run.steps_per_epoch == 0:
+        training.validated_step = state.step - 1
+    world = run.gang.world
+    if len(state.ranks) == world.size:
+        _put_back(run, training, state.ranks[world.rank])
+    else:
+        training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
+    run.say.line(f"going on from step {state.step}")
+
+
+def _put_back(run: Run, training: Training, own: RankState) -> None:
+    """What each rank has for itself; with another number of workers nobody's parts fit."""
+    for name, buffer in training.network.named_buffers():
+        buffer.copy_(own.buffers[name])
+    torch.set_rng_state(own.random["cpu"])
+    if "device" in own.random:
+        run.device.set_random_state(own.random["device"])
+    training.loss_sum.fill_(own.loss_sum)
+
+
+def ranks_of(run: Run, training: Training) -> list[RankState]:
+    """What each rank has for itself, of all ranks on every rank."""
+    random = {"cpu": torch.get_rng_state()}
+    of_device = run.device.random_state()
+    if of_device is not None:
+        random["device"] = of_device
+    own = RankState(copied(dict(training.network.named_buffers())), random, training.loss_sum.item())
+    payloads = run.gang.all_gather(checkpoint.rank_to_bytes(own))
+    return [checkpoint.rank_from_bytes(payload) for payload in payloads]
+
+
+def averaged_state(run: Run, training: Training, ranks: list[RankState]) -> StateDict:
+    """Parameters as they are, BatchNorm statistics averaged over the ranks; copies on the processor.
+
+    Raises: JobFailedError where they are no numbers: such weights are never saved, nor taken for the best.
+    """
+    state: StateDict = copied(training.network.state_dict())
+    for name, buffer in training.network.named_buffers():
+        if buffer.is_floating_point():
+            state[name] = torch.stack([rank.buffers[name] for rank in ranks]).mean(dim=0)
+    run.gang.together(lambda: _check_weights(training.step, state))
+    return state
+
+
+def snapshot(training: Training, ranks: list[RankState], model_state: StateDict) -> TrainState:
+    """The state as it is now, in memory that training no longer changes."""
+    return TrainState(
+        step=training.step,
+        model=model_state,
+        ranks=ranks,
+        optimizer=copied(training.optimizer.state_dict()),
+        plateau=training.plateau,
+    )
+
+
+def _check_weights(step: int, state: StateDict) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if bad:
+        raise JobFailedError(
+            f"cannot go on training: after step {step} {len(bad)} tensors are not finite, the first is `{bad[0]}`",
+            hint=LOWER_RATE,
+        )
