@@ -1,0 +1,305 @@
+"""`launcher resume`: the job that is over once more, on the same run."""
+
+import json
+
+import pytest
+import yaml
+from apiserver import Fault
+from finished import TRAIN_FLAGS, record, write_run
+
+from launcher import resume as again
+from launcher.__main__ import main
+from launcher.jobs import get
+from launcher.manifest import SETTINGS
+from trainer.config import from_argv
+from trainer.storage import open_storage
+
+JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs/demo"
+FLAGS = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--workers=2", "--data-access=api"]
+
+
+@pytest.fixture
+def launch(kubeconfig, capsys, tmp_path, monkeypatch):
+    """Run a command against the double, where nothing else gives settings: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(command, *flags):
+        code = main([command, f"--kubeconfig={kubeconfig}", *flags])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def output(tmp_path):
+    return str(tmp_path / "runs")
+
+
+@pytest.fixture
+def submitted(launch, output, s3):
+    """A job `demo` on the double."""
+    code, _, err = launch("submit", *FLAGS, f"--output={output}", "--name=demo", "--backoff=7", "--", *TRAIN_FLAGS)
+    assert code == 0, err
+
+
+@pytest.fixture
+def ended(submitted, api):
+    """That job, once it has failed."""
+    set_state(api, "Failed")
+
+
+def set_state(api, *conditions):
+    statuses = [{"type": condition, "status": "True"} for condition in conditions]
+    api.state.put(JOB_PATH, dict(api.state.objects[JOB_PATH]) | {"status": {"conditions": statuses}})
+
+
+def settings(cluster):
+    return json.loads(get(cluster, "demo")["metadata"]["annotations"][SETTINGS])
+
+
+def test_same_job_is_made_again_in_place_of_the_one_that_is_over(launch, api, cluster, ended, output):
+    """Its settings are in the object, and today's do not count."""
+    write_run(output, scored=False)
+    before, old = settings(cluster), api.state.objects[JOB_PATH]["metadata"]["uid"]
+    code, out, err = launch("resume", "demo")
+    assert (code, out) == (0, "pytorchjob.kubeflow.org/demo\n")
+    assert "goes on from step 30" in err
+    assert "removed pytorchjob.kubeflow.org/demo" in err
+    assert settings(cluster) == before
+    assert api.state.objects[JOB_PATH]["metadata"]["uid"] != old
+    assert "status" not in api.state.objects[JOB_PATH]
+
+
+def test_settings_of_today_do_not_get_into_it(launch, cluster, ended, output, monkeypatch):
+    write_run(output, scored=False)
+    monkeypatch.setenv("LAUNCHER_BACKOFF", "1")
+    assert launch("resume", "demo")[0] == 0
+    assert settings(cluster)["backoff"] == "7"
+
+
+def test_what_is_named_is_changed(launch, cluster, ended, output):
+    """A longer deadline, for a run that ended by it."""
+    write_run(output, scored=False)
+    assert launch("resume", "demo", "--set", "deadline=16h")[0] == 0
+    assert settings(cluster)["deadline"] == "16h"
+
+
+@pytest.mark.parametrize("condition", ["Running", "Suspended", "Created"])
+def test_job_that_is_not_over_is_left_alone(launch, api, submitted, condition):
+    set_state(api, condition)
+    code, _, err = launch("resume", "demo")
+    assert code == 2
+    assert f"its state is {condition}" in err
+    assert JOB_PATH in api.state.objects
+
+
+def test_job_that_is_being_deleted_is_left_alone(launch, api, ended):
+    api.state.objects[JOB_PATH]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    code, _, err = launch("resume", "demo")
+    assert code == 2
+    assert "is being deleted" in err
+
+
+def test_job_stays_when_the_server_would_not_take_another(launch, api, ended, output):
+    """Its settings are nowhere else."""
+    write_run(output, scored=False)
+    api.state.faults.append(
+        Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "exceeded quota"), query="dryRun=All")
+    )
+    code, _, err = launch("resume", "demo")
+    assert code == 4
+    assert "exceeded quota" in err
+    assert JOB_PATH in api.state.objects
+
+
+def test_settings_are_told_when_the_job_is_lost_all_the_same(launch, api, ended, output):
+    """A quota that is used up between the question and the deed; they are nowhere else."""
+    write_run(output, scored=False)
+    asked = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=2)  # for a trial, and by submit
+    made = Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "too late"))
+    api.state.faults.extend([asked, made])
+    code, _, err = launch("resume", "demo")
+    assert code == 4
+    assert JOB_PATH not in api.state.objects
+    assert "backoff: '7'" in err
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"), [("client", "kind: PyTorchJob"), ("server", "pytorchjob.kubeflow.org/demo")]
+)
+def test_dry_run_changes_nothing(launch, api, ended, output, form, expected):
+    write_run(output, scored=False)
+    before = dict(api.state.objects)
+    code, out, _ = launch("resume", "demo", f"--dry-run={form}")
+    assert code == 0
+    assert expected in out
+    assert api.state.objects == before
+
+
+def test_run_that_has_reached_its_end_is_not_started_again(launch, api, ended, output):
+    """It could only end at once."""
+    write_run(output)
+    code, _, err = launch("resume", "demo")
+    assert code == 2
+    assert "nothing left to train, it has reached its last step 30" in err
+    assert "launcher pull demo" in err
+    assert JOB_PATH in api.state.objects
+
+
+def test_run_that_was_stopped_before_its_scores_is_started_again(launch, ended, output):
+    write_run(output, scored=False)
+    assert launch("resume", "demo")[0] == 0
+
+
+def test_other_settings_are_refused_here_and_not_by_the_trainer(launch, api, ended, output):
+    """After a pod has pulled an image and read the labels."""
+    write_run(output, scored=False)
+    code, _, err = launch("resume", "demo", "--set", "train_flags=[--preset, smoke, --epochs, 8, --batch-size, 4]")
+    assert code == 2
+    assert "epochs: 3 there, 8 now" in err
+    assert "launcher clone demo" in err
+    code, _, err = launch("resume", "demo", "--set", "workers=4")
+    assert code == 2
+    assert "global_batch: 8 there, 16 now" in err
+    assert JOB_PATH in api.state.objects
+
+
+def test_run_without_a_checkpoint_begins_anew(launch, ended, output):
+    """Its job failed before the first one."""
+    open_storage(f"{output}/demo").write("starts.json", b"{}")
+    code, _, err = launch("resume", "demo")
+    assert code == 0
+    assert "has no checkpoint and begins anew" in err
+
+
+def test_run_that_this_machine_can_not_look_at_is_resumed_all_the_same(launch, api, ended):
+    """The trainer looks again; only the nodes may see its output."""
+    code, _, err = launch("resume", "demo")
+    assert code == 0
+    assert "not looked at from here" in err
+
+
+def test_run_that_wanted_to_be_new_goes_on(launch, api, cluster, output, s3):
+    """`--resume never` was for its first start."""
+    launch("submit", *FLAGS, f"--output={output}", "--name=demo", "--", *TRAIN_FLAGS, "--resume", "never")
+    set_state(api, "Failed")
+    write_run(output, scored=False)
+    assert launch("resume", "demo")[0] == 0
+    assert settings(cluster)["train_flags"] == TRAIN_FLAGS
+
+
+@pytest.mark.parametrize(
+    ("flags", "left"),
+    [
+        (["--resume", "never", "--epochs", "3"], ["--epochs", "3"]),
+        (["--epochs", "3", "--resume=never"], ["--epochs", "3"]),
+        (["--resume=auto"], None),
+        ([], None),
+    ],
+)
+def test_whether_to_resume_is_taken_out_of_the_flags(flags, left):
+    assert again.may_go_on({"train_flags": flags, "workers": "2"}) == (
+        {"workers": "2"} | ({"train_flags": left} if left else {})
+    )
+
+
+def test_job_that_is_gone_is_made_from_what_the_run_tells_and_todays_settings(launch, cluster, tmp_path, s3):
+    """The run tells accelerator, workers and recipe; image and data stand in launcher.yaml."""
+    write_run("s3://cxr/runs", scored=False)
+    (tmp_path / "launcher.yaml").write_text(
+        f"image: r/c:2\ndata: s3://cxr/nih\noutput: s3://cxr/runs\ns3_endpoint: {s3}\ntrain_flags: [--epochs, 9]\n",
+        encoding="utf-8",
+    )
+    code, out, err = launch("resume", "demo")
+    assert (code, out) == (0, "pytorchjob.kubeflow.org/demo\n"), err
+    assert "goes on from step 30" in err
+    made = settings(cluster)
+    assert (made["accelerator"], made["workers"], made["image"]) == ("cpu", "2", "r/c:2")
+    assert made["s3_endpoint"] == s3
+    args = get(cluster, "demo")["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["args"]
+    config = from_argv(args[args.index("train") + 1 :])
+    assert (config.epochs, config.preset, config.batch_size) == (3, "smoke", 4)
+
+
+def test_all_that_is_missing_is_named(launch, s3):
+    """At once, not one after the other."""
+    write_run("s3://cxr/runs", scored=False)
+    code, _, err = launch("resume", "demo", "--output", "s3://cxr/runs")
+    assert code == 2
+    assert "`image`, `data`" in err
+    assert "--set image=REGISTRY/NAME:TAG" in err
+    flags = ["--set", "image=i", "--set", "data=s3://cxr/nih"]
+    assert launch("resume", "demo", "--output", "s3://cxr/runs", *flags)[0] == 0
+
+
+def test_job_and_record_gone_is_no_resume(launch, output):
+    """There is nothing to go on with."""
+    code, _, err = launch("resume", "demo", "--output", output)
+    assert code == 2
+    assert "no record of the run" in err
+    assert "launcher submit --name demo" in err
+
+
+def test_neither_job_nor_output_names_both(launch):
+    code, _, err = launch("resume", "demo")
+    assert code == 4
+    assert "there is no job `demo`" in err
+    assert "--output" in err
+
+
+def test_record_of_another_version_is_said_so(launch, output):
+    """Its flags may mean something else."""
+    storage = open_storage(f"{output}/demo")
+    other = record()
+    other["config"]["new_in_2"] = True
+    storage.write("run.json", json.dumps(other).encode())
+    code, _, err = launch("resume", "demo", "--output", output)
+    assert code == 2
+    assert "another version" in err
+
+
+def test_user_is_asked_before_the_old_job_goes(launch, api, ended, output, monkeypatch):
+    """A terminal is one who may say no."""
+    write_run(output, scored=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin.readline", lambda: "n\n", raising=False)
+    code, _, err = launch("resume", "demo")
+    assert code == 130
+    assert "which is over, and submit it again?" in err
+    assert JOB_PATH in api.state.objects
+    assert launch("resume", "demo", "-y")[0] == 0
+
+
+def test_wait_ends_as_the_job_does(launch, api, ended, output):
+    """As with submit."""
+    write_run(output, scored=False)
+
+    def made_and_over(handler):
+        handler.serve()
+        set_state(api, "Failed")
+
+    passed = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=2)
+    api.state.faults.extend([passed, Fault("POST", "pytorchjobs", made_and_over)])
+    assert launch("resume", "demo", "--wait")[0] == 3
+
+
+def test_flags_that_do_not_go_together_are_refused_before_anything(launch, api, ended):
+    assert launch("resume", "demo", "--wait", "--follow")[0] == 2
+    assert launch("resume", "demo", "--timeout", "3s")[0] == 2
+    assert JOB_PATH in api.state.objects
+
+
+def test_finished_jobs_submit_names_resume(launch, ended, output):
+    """Which is what most want."""
+    code, _, err = launch("submit", *FLAGS, f"--output={output}", "--name=demo", "--backoff=7", "--", *TRAIN_FLAGS)
+    assert code == 2
+    assert "launcher resume demo" in err
+    assert "launcher clone demo" in err
+
+
+def test_resumed_job_shows_as_yaml(launch, ended, output):
+    write_run(output, scored=False)
+    job = list(yaml.safe_load_all(launch("resume", "demo", "--dry-run=client")[1]))[-1]
+    assert job["metadata"]["name"] == "demo"
