@@ -5,7 +5,9 @@ from pathlib import Path
 
 import boto3
 import pytest
+from faultproxy import FaultProxy
 from moto.server import ThreadedMotoServer
+from rclone_server import RcloneServer
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -47,3 +49,23 @@ def s3(s3_server, monkeypatch):
         monkeypatch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket="cxr")
     return s3_server
+
+
+@pytest.fixture
+def fault_proxy(s3, monkeypatch):
+    """This process's S3 through a proxy that spoils what it is told to: see `FaultProxy.script`."""
+    with FaultProxy(s3) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def rclone(tmp_path, monkeypatch):
+    """A real server with the bucket `cxr`, as this process's S3: see `RcloneServer`."""
+    server = RcloneServer(tmp_path / "rclone")
+    (server.folder / "cxr").mkdir(parents=True)
+    server.start()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.kill()

@@ -80,11 +80,11 @@ def test_output_that_is_a_file_is_refused_by_name(tmp_path):
 def test_second_writer_is_refused_while_the_first_is_there(storage, tmp_path):
     """Two runs on one prefix would prune each other's checkpoints."""
     other = LocalStorage(str(tmp_path / "run"))
-    with storage.claim():
-        with pytest.raises(InputError, match="another process is training it"), other.claim():
+    with storage.claim("job", print):
+        with pytest.raises(InputError, match="another process is training it"), other.claim("job", print):
             pass
         assert storage.keys("") == []  # the lock is no object
-    with other.claim():
+    with other.claim("job", print):
         pass
 
 
@@ -121,7 +121,7 @@ def test_deleted_object_is_gone_and_deleting_again_is_fine(anywhere):
 
 def test_claim_leaves_no_object(anywhere):
     """It is a question, not a file of the run."""
-    with anywhere.claim():
+    with anywhere.claim("job", print):
         pass
     assert anywhere.keys("") == []
 

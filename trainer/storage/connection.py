@@ -66,21 +66,28 @@ class Connection:
 
 
 def _client(options: Options, timeouts: Timeouts) -> Client:
-    import boto3  # noqa: PLC0415 - a quarter of a second that only runs in a bucket need
-    from botocore.config import Config  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
 
-    config = Config(
-        # Whoever calls repeats requests, and knows for how long; a second loop inside would multiply the attempts.
-        retries={"mode": "standard", "total_max_attempts": 1},
-        connect_timeout=timeouts.connect_s,
-        read_timeout=timeouts.read_s,
-        max_pool_connections=CONNECTIONS,
-        tcp_keepalive=True,
-        s3={"addressing_style": options.addressing},
-        # Servers other than AWS's may not know the newer checksums.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+    return new_client(
+        Config(
+            # Whoever calls repeats requests, and knows for how long; a second loop inside would multiply the attempts.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=timeouts.connect_s,
+            read_timeout=timeouts.read_s,
+            max_pool_connections=CONNECTIONS,
+            tcp_keepalive=True,
+            s3={"addressing_style": options.addressing},
+            # Servers other than AWS's may not know the newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
     )
+
+
+def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
+    """A client of this process. Raises: InputError for settings that make none, or an endpoint with a login in it."""
+    import boto3  # noqa: PLC0415 - as above
+
     try:
         client = boto3.session.Session().client("s3", config=config)
     except boto_errors() as problem:
@@ -89,14 +96,11 @@ def _client(options: Options, timeouts: Timeouts) -> Client:
         raise InputError(
             "cannot use S3: the endpoint is no URL (from AWS_ENDPOINT_URL)", hint="AWS_ENDPOINT_URL=https://HOST:PORT"
         ) from None
-    refuse_login(str(client.meta.endpoint_url))
-    return client
-
-
-def refuse_login(endpoint: str) -> None:
-    """Raises: InputError for an endpoint that holds a name and a password, which every message about it would tell."""
-    if "@" in urlsplit(endpoint).netloc:
+    # Every message about an endpoint would tell the login.
+    endpoint = urlsplit(str(client.meta.endpoint_url))
+    if "@" in endpoint.netloc:
         raise InputError(
-            f"cannot use S3: the endpoint of `{urlsplit(endpoint).hostname}` holds a login (from AWS_ENDPOINT_URL)",
+            f"cannot use S3: the endpoint at `{endpoint.hostname}` holds a login (from AWS_ENDPOINT_URL)",
             hint="credentials go to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
+    return client

@@ -73,7 +73,10 @@ class LocalStorage:
         """See `Storage.create`: the written file gets the name by a link, which fails where there is one."""
         path = self._path(key)
         if not self.excludes():
-            return not path.exists() and self.write(key, content) is None
+            if path.exists():
+                return False
+            self.write(key, content)
+            return True
         with file_errors("write", path), beside(path) as partial:
             write_flushed(partial, [content])
             return _linked(partial, path)
@@ -88,11 +91,10 @@ class LocalStorage:
             return False
         with file_errors("write", path), path.with_name(f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                same = _stat(path.stat()).stamp == stamp
-            except FileNotFoundError:
+            if not path.exists() or _stat(path.stat()).stamp != stamp:
                 return False
-            return same and self.write(key, content) is None
+            self.write(key, content)
+            return True
 
     def excludes(self) -> bool:
         """See `Storage.excludes`: whether the file system has hard links."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from trainer.storage.connection import refuse_login
+from trainer.storage.connection import new_client
 from trainer.storage.faults import boto_errors, known
 
 
@@ -22,8 +22,7 @@ def greet(url: str, *, timeout_s: float = 5.0) -> Server:
 
     Raises: RemoteError when it does not answer.
     """
-    import boto3  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
-    from botocore import UNSIGNED  # noqa: PLC0415
+    from botocore import UNSIGNED  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
@@ -33,9 +32,8 @@ def greet(url: str, *, timeout_s: float = 5.0) -> Server:
         connect_timeout=timeout_s,
         read_timeout=timeout_s,
     )
+    client = new_client(config)
     try:
-        client = boto3.session.Session().client("s3", config=config)
-        refuse_login(str(client.meta.endpoint_url))
         answer = client.head_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
     except ClientError as refusal:  # an answer too
         answer = refusal.response
