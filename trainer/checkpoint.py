@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer import manifests
-from trainer.errors import InputError
+from trainer.errors import InputError, listing
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key, state_key
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
@@ -80,28 +80,28 @@ def commit(storage: Storage, manifest: Manifest) -> None:
 
 
 def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, bytes] | None:
-    """The newest checkpoint that is whole, and its state; None in a run without checkpoints.
+    """The newest checkpoint that is whole, and its state; None in a run without checkpoints. Only the run's one writer calls it.
 
-    A damaged one is told, and no longer committed: what training goes on to write is older than it. Deleting is left to who is
-    the run's only writer; call this from there.
+    Damaged ones that are newer are told, and no longer committed: what training goes on to write is older than they are.
 
     Raises: InputError when there are checkpoints and none is whole: starting afresh must be the user's wish.
     """
-    problems: list[str] = []
-
-    def tell_and_count(problem: str) -> None:
-        tell(problem)
-        problems.append(problem)
-
-    for manifest in reversed(committed(storage, tell_and_count)):
+    damaged: list[str] = []
+    for manifest in reversed(committed(storage, damaged.append)):
         try:
-            return manifest, read_state(storage, manifest)
+            content = read_state(storage, manifest)
         except InputError as problem:
-            tell_and_count(f"{problem.args[0]}; going on from the checkpoint before it")
-            storage.delete(manifest_key(manifest.step))
-    if problems:
+            damaged.append(str(problem.args[0]))
+            continue
+        for text in damaged:
+            tell(f"{text}; going on from the checkpoint before it")
+        for newer in committed(storage):
+            if newer.step > manifest.step:
+                storage.delete(manifest_key(newer.step))
+        return manifest, content
+    if damaged:
         raise InputError(
-            f"cannot go on at `{storage.url}`: none of its checkpoints is whole",
+            f"cannot go on at `{storage.url}`: none of its checkpoints is whole:{listing(damaged)}",
             hint="give another --name to start anew",
         )
     return None

@@ -71,11 +71,10 @@ def entered(
             storage.sweep("")
 
         gang.on_primary(take_claim)
-        gang.together(lambda: log.keep_in(beside))
-        held.callback(log.close)
         found = Found()
         gang.on_primary(lambda: _check_may_go_on(storage, config, identity))
         newest = gang.on_primary(lambda: _look(storage, config, spools, say, found))
+        gang.together(lambda: log.keep_in(beside))
         begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, gang.world))
         if gang.world.is_primary:
             held.enter_context(starts.noted(storage, begun))

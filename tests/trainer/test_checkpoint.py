@@ -5,10 +5,22 @@ import json
 import pytest
 import torch
 
-from trainer import checkpoint
-from trainer.checkpoint import TrainState, best, committed, from_bytes, prune, publish, restore, to_bytes
+from trainer import manifests
+from trainer.checkpoint import (
+    RankState,
+    Scored,
+    TrainState,
+    commit,
+    from_bytes,
+    manifest_of,
+    newest,
+    prune,
+    read_state,
+    to_bytes,
+)
 from trainer.errors import InputError
 from trainer.layout import manifest_key, state_key
+from trainer.manifests import best, committed
 from trainer.schedule import Plateau
 from trainer.storage import LocalStorage
 
@@ -19,11 +31,17 @@ def state(step):
         "state": {0: {"step": torch.tensor(1.0), "exp_avg": weight}},
         "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99), "params": [0]}],
     }
-    return TrainState(step, {"w": weight}, [{"mean": weight}, {"mean": weight + 1}], optimizer, Plateau(0.1, 0.5))
+    ranks = [RankState({"mean": weight + rank}, {"cpu": torch.get_rng_state()}, 0.25 * rank) for rank in range(2)]
+    return TrainState(step, {"w": weight}, ranks, optimizer, Plateau(0.1, 0.5))
 
 
-def put(storage, step, auroc=float("nan")):
-    return publish(storage, state(step), epoch=step / 10, val_auroc=auroc, val_loss=0.5)
+def put(storage, step, auroc=None):
+    one = state(step)
+    content = to_bytes(one)
+    manifest = manifest_of(content, one, epoch=step / 10, scored=Scored(auroc, 0.5) if auroc is not None else None)
+    storage.write(state_key(step), content)
+    commit(storage, manifest)
+    return manifest
 
 
 @pytest.fixture
@@ -36,7 +54,9 @@ def test_state_survives_the_way_to_bytes_and_back():
     loaded = from_bytes(to_bytes(state(3)))
     assert loaded.step == 3
     assert loaded.plateau == Plateau(0.1, 0.5)
-    torch.testing.assert_close(loaded.buffers_by_rank[1]["mean"], torch.arange(4.0) + 4)
+    torch.testing.assert_close(loaded.ranks[1].buffers["mean"], torch.arange(4.0) + 4)
+    assert loaded.ranks[1].loss_sum == 0.25
+    torch.testing.assert_close(loaded.ranks[0].random["cpu"], torch.get_rng_state())
     torch.testing.assert_close(loaded.optimizer["state"][0]["exp_avg"], torch.arange(4.0) + 3)
 
 
@@ -52,25 +72,20 @@ def test_state_without_a_manifest_is_no_checkpoint(storage):
     assert [manifest.step for manifest in committed(storage)] == [10]
 
 
-def test_manifest_is_written_last(storage, monkeypatch):
-    """Its presence is the commit."""
-    written = []
-    write = storage.write
-    monkeypatch.setattr(storage, "write", lambda key, content: (written.append(key), write(key, content)))
-    put(storage, 10)
-    assert written == [state_key(10), manifest_key(10)]
+DAMAGE = [
+    pytest.param(lambda content: content + b"x", id="longer"),
+    pytest.param(lambda content: content[:-1], id="shorter"),
+    pytest.param(lambda content: b"\0" + content[1:], id="other"),
+]
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda content: content + b"x", lambda content: content[:-1], lambda content: b"\0" + content[1:]]
-)
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_state_is_named_and_not_loaded(storage, damage):
     """Going on from damaged weights wastes every minute after it."""
     manifest = put(storage, 10)
     storage.write(state_key(10), damage(storage.read(state_key(10))))
-    with pytest.raises(InputError, match=r"step-00000010/state.pt` is damaged") as refusal:
-        restore(storage, manifest)
-    assert "step-00000010" in refusal.value.hint
+    with pytest.raises(InputError, match=r"step-00000010/state.pt` is damaged"):
+        read_state(storage, manifest)
 
 
 def test_missing_state_is_named(storage):
@@ -78,20 +93,79 @@ def test_missing_state_is_named(storage):
     manifest = put(storage, 10)
     storage.delete(state_key(10))
     with pytest.raises(InputError, match="is missing"):
-        restore(storage, manifest)
+        read_state(storage, manifest)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"format": 1}).encode()])
-def test_manifest_that_cannot_be_understood_is_refused(storage, content):
-    """Not taken for absent, which would start the run afresh."""
-    storage.write(manifest_key(10), content)
-    with pytest.raises(InputError, match=r"manifest.json"):
-        committed(storage)
+@pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"format": 2}).encode()])
+def test_manifest_that_cannot_be_understood_is_named_and_left_out(storage, content):
+    """It commits nothing; the one before it does."""
+    put(storage, 10)
+    storage.write(manifest_key(20), content)
+    told = []
+    assert [manifest.step for manifest in committed(storage, told.append)] == [10]
+    assert [line for line in told if "step-00000020/manifest.json" in line]
+
+
+def break_state(storage, step):
+    storage.write(state_key(step), b"torn")
+
+
+def lose_state(storage, step):
+    storage.delete(state_key(step))
+
+
+def break_manifest(storage, step):
+    storage.write(manifest_key(step), b"{")
+
+
+@pytest.mark.parametrize("damage", [break_state, lose_state, break_manifest])
+def test_damaged_newest_is_named_and_the_one_before_is_used(storage, damage):
+    """A night's training must not end with one bad object."""
+    put(storage, 10)
+    put(storage, 20)
+    damage(storage, 20)
+    told = []
+    manifest, content = newest(storage, told.append)
+    assert manifest.step == from_bytes(content).step == 10
+    assert len(told) == 1
+    assert "step-00000020" in told[0]
+
+
+def test_damaged_checkpoint_is_no_longer_committed(storage):
+    """What training goes on to write is older than it, and pruning keeps the newest."""
+    put(storage, 10)
+    put(storage, 20)
+    break_state(storage, 20)
+    newest(storage, lambda _: None)
+    assert [manifest.step for manifest in committed(storage)] == [10]
+
+
+def test_damaged_only_checkpoint_is_not_taken_for_none(storage):
+    """Starting afresh in its place would be a night lost without a word."""
+    put(storage, 10)
+    break_state(storage, 10)
+    with pytest.raises(InputError, match="none of its checkpoints is whole"):
+        newest(storage, lambda _: None)
+
+
+def test_run_without_checkpoints_has_no_newest(storage):
+    """A new run."""
+    assert newest(storage, lambda _: None) is None
+
+
+def test_read_that_went_wrong_once_is_tried_again(storage, monkeypatch):
+    """The bytes in the bucket are good; one read of them was not."""
+    put(storage, 10)
+    read, answers = storage.read, [b"torn"]
+    monkeypatch.setattr(storage, "read", lambda key: answers.pop() if key == state_key(10) and answers else read(key))
+    told = []
+    manifest, _ = newest(storage, told.append)
+    assert (manifest.step, told) == (10, [])
 
 
 def test_best_is_the_highest_validated_and_the_earlier_of_equals(storage):
     """Undefined must not win, nor lose to nothing."""
-    for step, auroc in [(10, 0.6), (20, 0.8), (30, 0.8), (40, float("nan"))]:
+    for step, auroc in [(10, 0.6), (20, 0.8), (30, 0.8), (40, None)]:
         put(storage, step, auroc)
     assert best(committed(storage)).step == 20
 
@@ -109,11 +183,11 @@ def test_pruning_keeps_the_newest_and_the_best_and_removes_what_nothing_commits(
     for step, auroc in [(10, 0.6), (20, 0.8), (30, 0.7), (40, 0.7), (50, 0.7)]:
         put(storage, step, auroc)
     storage.write(state_key(45), b"left by an interrupted upload")
-    prune(storage)
+    prune(storage, keep_last=2)
     kept = [20, 40, 50]
     assert storage.keys("checkpoints/") == sorted(key for step in kept for key in (manifest_key(step), state_key(step)))
     for manifest in committed(storage):
-        assert restore(storage, manifest).step == manifest.step
+        assert from_bytes(read_state(storage, manifest)).step == manifest.step
 
 
 def test_pruning_removes_manifests_before_their_states(storage, monkeypatch):
@@ -122,14 +196,13 @@ def test_pruning_removes_manifests_before_their_states(storage, monkeypatch):
         put(storage, step)
     deleted = []
     monkeypatch.setattr(storage, "delete", deleted.append)
-    prune(storage)
+    prune(storage, keep_last=2)
     assert deleted == [manifest_key(10), state_key(10)]
 
 
-def test_checkpoint_of_a_later_format_is_refused(storage, monkeypatch):
-    """An old program must not half-understand a new state."""
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
-    put(storage, 10)
-    monkeypatch.setattr(checkpoint, "FORMAT", 1)
-    with pytest.raises(InputError, match="format is 2"):
+def test_checkpoint_of_a_later_format_is_refused(storage):
+    """An old program must not half-understand a new state, nor take it for absent."""
+    content = json.loads(manifests.to_bytes(put(storage, 10))) | {"format": 3}
+    storage.write(manifest_key(10), json.dumps(content).encode())
+    with pytest.raises(InputError, match="format is 3"):
         committed(storage)

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -11,17 +11,19 @@ import torch
 from PIL import Image
 
 from trainer import checkpoint, starts
-from trainer import train as training
-from trainer.checkpoint import committed
+from trainer import run as assembly
 from trainer.config import from_argv
 from trainer.console import Reporter
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.findings import FINDINGS
-from trainer.layout import manifest_key, state_key
+from trainer.layout import state_key
+from trainer.manifests import committed
+from trainer.pulse import Pulse
+from trainer.ranklog import RankLog
 from trainer.storage import LocalStorage
-from trainer.train import Training, train, train_step
+from trainer.train import train, train_step
 from trainer.world import World
 
 RECIPE = [
@@ -74,14 +76,18 @@ def run(phantoms, cache, tmp_path):
             *flags,
         ]
         merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
-        return train(from_argv([word for pair in merged.items() for word in pair]), World(), Reporter(0))
+        return train(from_argv([word for pair in merged.items() for word in pair]), World(), Reporter(0), RankLog(0))
 
     return start
 
 
 def newest(tmp_path, name):
     storage = LocalStorage(str(tmp_path / name))
-    return checkpoint.restore(storage, committed(storage)[-1])
+    return restored(storage, committed(storage)[-1])
+
+
+def restored(storage, manifest):
+    return checkpoint.from_bytes(checkpoint.read_state(storage, manifest))
 
 
 def assert_same_weights(one, other):
@@ -152,10 +158,14 @@ def test_stopped_and_resumed_run_ends_with_the_same_weights(run, tmp_path, sched
     run("parts", *flags)
     assert_same_weights(newest(tmp_path, "whole"), newest(tmp_path, "parts"))
     entries = {
-        name: [json.loads(line)["val"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        name: [
+            (entry["train_loss"], entry["val"])
+            for entry in map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+            if entry["val"] is not None
+        ]
         for name in ("whole", "parts")
     }
-    assert entries["whole"] == [entry for entry in entries["parts"] if entry is not None]
+    assert entries["whole"] == entries["parts"]
 
 
 def test_finished_run_started_again_scores_the_same_and_trains_nothing(run, tmp_path):
@@ -202,14 +212,28 @@ def test_settings_that_decide_nothing_may_change(run):
     run("r", "--max-steps", "2", "--log-every-steps", "1", "--on-bad-image", "skip")
 
 
-def test_damaged_checkpoint_is_refused_before_the_first_step(run, tmp_path):
+def test_damaged_only_checkpoint_is_refused_before_the_first_step(run, tmp_path):
     """By name, with the way out."""
     run("r", "--max-steps", "1")
     storage = LocalStorage(str(tmp_path / "r"))
     storage.write(state_key(1), b"damaged")
-    with pytest.raises(InputError, match=r"step-00000001/state.pt` is damaged"):
-        run("r")
-    assert storage.keys("checkpoints/") == [manifest_key(1), state_key(1)]
+    for _ in range(2):  # refusing must not make room for a fresh start
+        with pytest.raises(
+            InputError, match=r"none of its checkpoints is whole:\s.*step-00000001/state.pt` is damaged"
+        ) as refusal:
+            run("r")
+        assert "--name" in refusal.value.hint
+
+
+def test_damaged_newest_checkpoint_costs_only_the_steps_since_the_one_before(run, tmp_path):
+    """And the numbers are those of a run in which nothing was damaged."""
+    flags = ["--checkpoint-every-steps", "3", "--epochs", "2"]
+    run("whole", *flags)
+    run("torn", *flags, "--max-steps", "8")
+    storage = LocalStorage(str(tmp_path / "torn"))
+    storage.write(state_key(8), b"torn")
+    run("torn", *flags)
+    assert_same_weights(newest(tmp_path, "whole"), newest(tmp_path, "torn"))
 
 
 @pytest.fixture
@@ -264,7 +288,7 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_scored(run, tmp_path)
     assert failure.value.hint
     storage = LocalStorage(str(tmp_path / "r"))
     for manifest in committed(storage):
-        assert all(tensor.isfinite().all() for tensor in checkpoint.restore(storage, manifest).model.values())
+        assert all(tensor.isfinite().all() for tensor in restored(storage, manifest).model.values())
 
 
 def test_start_that_failed_does_not_bind_the_next(run, tmp_path):
@@ -302,7 +326,9 @@ def test_step_reads_nothing_from_the_device(monkeypatch):
             lambda self, *args, original=original, name=name: (reads.append(name), original(self, *args))[1],
         )
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
-    training = Training(network, network, network, torch.optim.SGD(network.parameters(), lr=0.1), None, 0)
+    training = SimpleNamespace(
+        network=network, parallel=network, optimizer=torch.optim.SGD(network.parameters(), lr=0.1)
+    )
     flushed = []
     device = SimpleNamespace(
         memory_format=torch.contiguous_format,
@@ -323,12 +349,11 @@ def test_step_reads_nothing_from_the_device(monkeypatch):
 def test_deadline_ends_a_run_with_a_checkpoint_from_which_a_longer_one_goes_on(run, tmp_path, monkeypatch):
     """Nothing that was trained is lost, and the numbers are those of a run without a deadline."""
     monkeypatch.setattr(starts, "time", SimpleNamespace(time=lambda: 1e9))
-    later = SimpleNamespace(time=lambda: 1e9 + 61, perf_counter=time.perf_counter)
-    monkeypatch.setattr(training, "time", later)
+    monkeypatch.setattr(assembly, "Pulse", partial(Pulse, now=lambda: 1e9 + 61))
     with pytest.raises(TimeLimitError, match="the deadline is over at step") as caught:
         run("d", "--deadline", "60s", "--log-every-steps", "2")
     assert caught.value.exit_code == 124
-    assert newest(tmp_path, "d").step == 2
+    assert newest(tmp_path, "d").step == 1
     run("d", "--deadline", "2d", "--log-every-steps", "2", "--max-steps", "3")
     run("whole", "--log-every-steps", "2", "--max-steps", "3")
     assert_same_weights(newest(tmp_path, "d"), newest(tmp_path, "whole"))
