@@ -19,6 +19,7 @@ from launcher.cluster import (
     ServerError,
     UnreachableError,
 )
+from launcher.identity import anonymous, identified
 from launcher.keys import Value
 from launcher.manifest import SETTINGS
 from launcher.observe import age_s
@@ -32,7 +33,7 @@ from launcher.resources import (
     Object,
     Resource,
 )
-from launcher.snapshot import State, is_over, state
+from launcher.snapshot import State, is_over, outcome, state
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
@@ -90,7 +91,7 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     check_accepted(cluster, objects)
     if dry_run:
         return Submitted(name, "would be created")
-    _create(cluster, others, job)
+    _create(cluster, others, identified(job))
     return Submitted(name, "created")
 
 
@@ -224,13 +225,13 @@ def _check_unchanged(there: Object, job: Object) -> None:
         )
     if is_over(there):
         raise InputError(
-            f"cannot submit `{name}`: a job of that name is there and has {state(there).lower()}",
+            f"cannot submit `{name}`: a job of that name is there and has {outcome(there).lower()}",
             hint=(
                 f"launcher resume {name} goes on with its run; launcher clone {name} starts a new one with its settings; "
                 f"launcher delete {name} makes room"
             ),
         )
-    difference = _difference(there, job)
+    difference = _difference(anonymous(there), job)
     if difference:
         raise InputError(
             f"cannot submit `{name}`: a job of that name is there, with another spec:\n{difference}",
@@ -343,7 +344,7 @@ def wait(
     """
     end_s = None if timeout_s is None else clock() + timeout_s
     for job in changes(cluster, name, end_s=end_s, clock=clock):
-        now = state(job)
+        now = outcome(job)
         if now == until or (until is None and now == "Succeeded"):
             return now
         if now == "Failed":

@@ -21,6 +21,7 @@ from launcher.manifest import CONTAINER, PORT, PORT_NAME
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
+from trainer.layout import JOB
 from trainer.flags import flag_of
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
@@ -181,7 +182,7 @@ def _start(job: Object, role: str, index: int, *, scratch: Path, port: int, pyth
     return _Pod(
         _pod_name(job, role, index),
         # A session of its own: Ctrl-C reaches the launcher only, which tells every pod.
-        subprocess.Popen(command, env=inherited | injected | {MARK: mark}, start_new_session=True),
+        subprocess.Popen(command, env=inherited | injected | {MARK: mark, JOB: mark}, start_new_session=True),
         _pod_spec(job, role)["terminationGracePeriodSeconds"],
     )
 
