@@ -65,12 +65,13 @@ def chosen(run: Run, found: Sequence[Checkpoint], step: str) -> Manifest:
             f"cannot choose a checkpoint of `{run.name}`: there is none yet at `{run.url}`",
             hint=f"launcher pull {run.name} --what report fetches the rest; launcher logs {run.name}",
         )
-    if step not in {"best", "last"} and not (step.isascii() and step.isdecimal()):
+    number = int(step) if step.isascii() and step.isdecimal() else None
+    if step not in {"best", "last"} and number is None:
         raise InputError(
             f"cannot use `{on_one_line(step)}` as a step: it is `best`, `last` or a number (from `--step`)",
             hint="--step best",
         )
-    wanted = (each.manifest for each in found if step in each.marks.split() or step == str(each.manifest.step))
+    wanted = (each.manifest for each in found if step in each.marks.split() or number == each.manifest.step)
     manifest = next(wanted, None)
     if manifest is None:
         steps = ", ".join(str(each.manifest.step) for each in found[:SHOWN_STEPS])

@@ -25,7 +25,7 @@ PIECE_BYTES: Final = 1 << 20
 CHANGES: Final = 3
 """How often an object is begun again that changes while it is read: a run that still trains rewrites its lists."""
 
-SMALL_BYTES: Final = 8 << 20
+SMALL_BYTES: Final = 32 << 20
 """Up to this size an object that only the storage knows a hash of is read from its start: only then is it compared."""
 
 SETTLE_S: Final = 5.0
@@ -102,6 +102,8 @@ def only_one(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
         except BlockingIOError:
             tell(f"waiting for another pull into {directory}")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            tell(f"{directory} knows no locks: do not pull into it twice at once")
         yield
     finally:
         os.close(lock)
@@ -150,8 +152,12 @@ def fetch(storage: Storage, item: Item, advance: Advance, stop: threading.Event)
         before = _size(item.partial)
         try:
             _fetch_once(storage, item, advance, stop)
-        except ChangedError:
+        except AbsentError as problem:
+            problem.hint = "a run that trains removes old checkpoints: the same command fetches what is there now"
+            raise
+        except ChangedError as problem:
             if item.sha256 is not None or not changes_left:
+                problem.hint = "the same command goes on with what is there now"
                 raise
             advance(-_size(item.partial))
             _remove_partials(item.target)

@@ -1,6 +1,7 @@
 """`launcher pull`: whole and verified files or none, and never outside the directory."""
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -11,15 +12,21 @@ from pathlib import Path
 
 import boto3
 import pytest
+import torch
 from finished import STATES, write_checkpoint, write_run
+from rich.console import Console
 
 from launcher.__main__ import main
 from launcher.options import S3Options
+from launcher.progress import transferred
 from launcher.pull import pull
 from launcher.runs import Run
 from launcher.transfer import CHANGES, inside, only_one
+from trainer.checkpoint import TrainState, to_bytes
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
+from trainer.model import build
+from trainer.schedule import Plateau
 from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage
 
 BEST = "checkpoints/step-00000020"
@@ -432,6 +439,41 @@ def test_killed_pull_goes_on(here, tmp_path, s3):
     pulled(wire, "demo", what="checkpoint")
     assert wire.taken(state_key(40)) == [(had, len(big) - had)]
     assert hashlib.sha256((folder / "state.pt").read_bytes()).digest() == hashlib.sha256(big).digest()
+
+
+def test_pulled_checkpoint_loads_as_the_guide_says(launcher, here, tmp_path):
+    """With plain torch and torchvision, and without running what is in the file."""
+    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text(encoding="utf-8")
+    snippet = guide.partition("### Checkpoints and results\n")[2].partition("```python\n")[2].partition("```")[0]
+    assert "state.pt" in snippet
+    network = build("densenet121", 14)
+    optimizer = torch.optim.Adam(network.parameters()).state_dict()
+    state = TrainState(step=60, model=network.state_dict(), ranks=[], optimizer=optimizer, plateau=Plateau(1.0, 0.5))
+    write_checkpoint(open_storage(f"{tmp_path}/runs/demo"), 60, to_bytes(state), 0.9)
+    assert launcher(f"pull demo --output {tmp_path}/runs --to results --what checkpoint")[0] == 0
+    names = {}
+    exec(snippet, names)
+    loaded = names["model"].state_dict()
+    assert loaded.keys() == network.state_dict().keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_log_has_a_line_a_minute():
+    """Where a bar would be a mess."""
+    text, now = io.StringIO(), 0.0
+    with transferred("pulling", 100 << 20, console=Console(file=text, width=80), clock=lambda: now) as advance:
+        for second in range(0, 130, 10):
+            now = float(second)
+            advance(1 << 20)
+    assert text.getvalue().splitlines() == ["pulling 7/100 MiB, 0.1 MiB/s", "pulling 13/100 MiB, 0.1 MiB/s"]
+
+
+def test_terminal_has_a_bar():
+    text = io.StringIO()
+    console = Console(file=text, width=100, force_terminal=True)
+    with transferred("pulling", 100 << 20, console=console) as advance:
+        advance(100 << 20)
+    assert "100.0/100.0 MiB" in text.getvalue()
 
 
 def test_interrupted_by_ctrl_c_says_how_to_go_on(here, tmp_path, capsys):
