@@ -18,7 +18,7 @@ from launcher.cluster import Cluster, ForbiddenError, InvalidError, NotFoundErro
 from launcher.loglines import Line
 from launcher.podlog import PodLog, Sighting, sighting
 from launcher.resources import JOB_LABEL, JOBS, PODS, Object
-from launcher.snapshot import State, is_over, state, wanted_pods
+from launcher.snapshot import State, is_over, outcome, wanted_pods
 from trainer.errors import RemoteError
 
 Tell = Callable[[str], None]
@@ -217,7 +217,7 @@ class Follower:
             while True:
                 self._handle(self._channel.take())
                 if self._over and self._is_read_since(self._over):
-                    return Ending(state(self._over.job) if self._over.is_there else "Deleted", self._over.job)
+                    return Ending(outcome(self._over.job) if self._over.is_there else "Deleted", self._over.job)
         finally:
             self._channel.close()
 
@@ -341,7 +341,7 @@ def _awaited(view: View) -> str | None:
     started = sum(bool(pod.instance) for pod in view.pods.values())
     if started >= wanted:
         return None
-    if state(view.job) == "Suspended":
+    if outcome(view.job) == "Suspended":
         return "waiting: the job is suspended"
     idle = sorted(pod.short for pod in view.pods.values() if not pod.instance)
     names = f": {', '.join(idle)}" if idle else ""

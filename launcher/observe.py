@@ -17,6 +17,7 @@ from launcher.resources import (
     NODES,
     PODS,
     ROLE_LABEL,
+    WAITING,
     WORKLOADS,
     Object,
     Resource,
@@ -56,7 +57,9 @@ def observe(cluster: Cluster, name: str) -> Snapshot:
     pods = tuple(sorted(read(PODS, labels=f"{JOB_LABEL}={name}"), key=_place))
     unscheduled = any(not pod["spec"].get("nodeName") for pod in pods) and not is_over(job)
     unseen = not job.get("status", {}).get("conditions") and age_s(job) > UNSEEN_S
-    queued = "kueue.x-k8s.io/queue-name" in (job["metadata"].get("labels") or {})
+    queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
+    workloads = tuple(read(WORKLOADS)) if queue else ()
+    workload = _workload(workloads, job)
     return Snapshot(
         job=job,
         now=datetime.now(timezone.utc),
@@ -67,7 +70,11 @@ def observe(cluster: Cluster, name: str) -> Snapshot:
         node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
         if unscheduled
         else (),
-        workload=_workload(read(WORKLOADS), job) if queued else None,
+        workload=workload,
+        workloads=workloads,
+        waiting=_waiting(cluster, queue)
+        if queue and workload and job["spec"].get("runPolicy", {}).get("suspend")
+        else (),
         operator=_operator(read(DEPLOYMENTS, everywhere=True)) if unseen else None,
         tails=_tails(cluster, pods),
         denied=frozenset(denied),
@@ -138,6 +145,18 @@ def _workload(workloads: Iterable[Object], job: Object) -> Object | None:
     uid = job["metadata"]["uid"]
     owned = (w for w in workloads if uid in {owner["uid"] for owner in w["metadata"].get("ownerReferences") or ()})
     return next(owned, None)
+
+
+def _waiting(cluster: Cluster, queue: str) -> tuple[Object, ...]:
+    """What Kueue says of those that wait in a queue; nothing where it does not, for then they can be counted."""
+    for resource in WAITING:
+        try:
+            return tuple(cluster.get(resource, f"{queue}/pendingworkloads").get("items") or ())
+        except NotFoundError:
+            continue
+        except RemoteError:
+            break
+    return ()
 
 
 def _operator(deployments: Iterable[Object]) -> Object | None:

@@ -51,6 +51,12 @@ CRDS: Final = Resource(
     "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
 LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta1", "localqueues", "LocalQueue")
+WAITING: Final = tuple(
+    Resource(f"visibility.kueue.x-k8s.io/{version}", "localqueues", "PendingWorkloadsSummary")
+    for version in ("v1beta2", "v1beta1")
+)
+"""Kueue's own count of those that wait, below `NAME/pendingworkloads`; the first version that is served. Source: kueue, apis/visibility."""
+
 WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
 
 JOB_LABEL: Final = "training.kubeflow.org/job-name"

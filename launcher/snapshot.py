@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from launcher.resources import INDEX_LABEL, ROLE_LABEL, Object
 
-State = Literal["Pending", "Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
+State = Literal["Pending", "Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Deleting"]
 
 _ORDER: Final[tuple[State, ...]] = ("Failed", "Succeeded", "Suspended", "Restarting", "Running", "Created")
 """Which condition counts, the strongest first. Source: the operator keeps old ones beside new ones with status False."""
@@ -40,6 +40,12 @@ class Snapshot:
     workload: Object | None = None
     """Kueue's, where the job is queued."""
 
+    workloads: tuple[Object, ...] = ()
+    """Kueue's, of all jobs of the namespace; read with `workload`."""
+
+    waiting: tuple[Object, ...] = ()
+    """What Kueue says of those that wait in the job's queue, in their order; empty where it does not serve that."""
+
     operator: Object | None = None
     """The training operator's Deployment; read only while the job has no conditions."""
 
@@ -52,13 +58,18 @@ class Snapshot:
 
 def state(job: Object) -> State:
     """The job's state; Pending while the operator has not seen it."""
+    return "Deleting" if "deletionTimestamp" in job["metadata"] else outcome(job)
+
+
+def outcome(job: Object) -> State:
+    """What the operator says of the job, whether or not it is being deleted."""
     conditions = {entry["type"] for entry in job.get("status", {}).get("conditions") or () if entry["status"] == "True"}
     return next((name for name in _ORDER if name in conditions), "Pending")
 
 
 def is_over(job: Object) -> bool:
-    """Whether the job has ended, well or not."""
-    return state(job) in {"Succeeded", "Failed"}
+    """Whether the job has ended, well or not; one that is being deleted before has not."""
+    return outcome(job) in {"Succeeded", "Failed"}
 
 
 def short_name(pod: Object) -> str:

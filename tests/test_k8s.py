@@ -16,6 +16,7 @@ import yaml
 
 from launcher.checks import rights
 from launcher.jobs import DATA
+from launcher.resources import WAITING, WORKLOADS
 from launcher.spec import JobSpec
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +135,14 @@ def test_submitter_has_each_right_that_doctor_looks_for():
         for right in rights.needed(spec, in_cluster=True)
     }
     assert wanted <= rights_of
+
+
+def test_readers_see_a_jobs_place_in_its_queue():
+    """`status` asks Kueue for it; without Kueue the right is one to nothing."""
+    rights_of = granted(found(kustomize(K8S / "base"), "Role", "chexnet-reader"))
+    for resource in WAITING:
+        assert (resource.group, f"{resource.plural}/pendingworkloads", "get") in rights_of
+    assert (WORKLOADS.group, WORKLOADS.plural, "list") in rights_of
 
 
 @pytest.mark.parametrize("role", ["chexnet-reader", "chexnet-submitter", "chexnet-looker", "chexnet-capacity"])

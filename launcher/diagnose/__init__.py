@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.diagnose import admission, endings, pending, queueing, starting
-from launcher.diagnose.facts import Cause, Facts, Pod, at
+from launcher.diagnose import admission, deleting, endings, pending, queueing, starting
+from launcher.diagnose.facts import Cause, Facts, Pod
 from launcher.diagnose.status import reason
 from launcher.diagnose.wording import quoted
 from launcher.snapshot import Snapshot, state
@@ -39,13 +39,16 @@ class Diagnosis:
 def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     """What is wrong with a job, the most telling first; None when it runs, has succeeded, or is only just beginning."""
     facts = Facts(snapshot)
+    leaving = deleting.cause(facts)
+    if leaving:
+        return _told_of_pods(facts, endings.stuck_cause) or Diagnosis(
+            sentence=leaving.why, next_step=leaving.next_step, code=leaving.code
+        )
     now = state(snapshot.job)
     if now == "Succeeded":
         return None
     if now == "Failed":
         return _failed(facts)
-    if at(snapshot.job, "metadata", "deletionTimestamp"):
-        return _told_of_pods(facts, endings.stuck_cause)
     held = queueing.cause(facts)
     if held:
         return _of_job(facts, held)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from launcher.diagnose import position
 from launcher.diagnose.facts import Cause, Condition, Facts, at, conditions
 from launcher.diagnose.wording import quoted, resubmit
 
@@ -92,17 +93,17 @@ def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
 
 def _waiting(facts: Facts, queue: str, said: str, evicted: Condition | None) -> Cause:
     reason = f": {quoted(said)}" if said else ""
+    place = position.place(facts)
+    there = f"it waits in the queue {queue}{f' as {place}' if place else ''}{reason}"
     if evicted and evicted.status == "True":
         return Cause(
             code="queue-evicted",
             why=f"Kueue took its place away {facts.ago(evicted.since)} ago ({quoted(evicted.reason)}: "
-            f"{quoted(evicted.message)}); it waits in the queue {queue}{reason}",
+            f"{quoted(evicted.message)}); {there}",
             next_step="wait: it goes on from its newest checkpoint when it is admitted again",
         )
     return Cause(
-        code="queued",
-        why=f"it waits in the queue {queue}{reason}",
-        next_step=f"wait; kubectl get workloads -n {facts.namespace} shows who is there",
+        code="queued", why=there, next_step=f"wait; kubectl get workloads -n {facts.namespace} shows who is there"
     )
 
 

@@ -30,6 +30,8 @@ from launcher.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
     VOLUMES,
+    WAITING,
+    WORKLOADS,
     Resource,
 )
 
@@ -38,6 +40,9 @@ SERVED = (
     *(CSI_DRIVERS, CSI_NODES, PRIORITY_CLASSES, WEBHOOKS),
     NAMESPACES,
 )
+
+OF_KUEUE = (WORKLOADS, *WAITING)
+"""Served where a test adds their version to `State.served`."""
 
 
 @dataclass
@@ -176,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             self._resource(path, query, body)
 
     def _resource(self, path: str, query: dict[str, str], body: dict | None) -> None:
-        resource = next((each for each in SERVED if _is_at(each, path)), None)
+        resource = next((each for each in (*SERVED, *OF_KUEUE) if _is_at(each, path)), None)
         if resource is None or resource.group_version not in self.state.served:
             self.refuse(404, "404 page not found", plain=True)
             return

@@ -162,13 +162,36 @@ def test_other_configuration_errors_are_quoted():
 
 
 def test_a_job_that_is_being_deleted_is_not_missing_its_pods():
-    """Its pods go one after the other; only one that stays is worth a word."""
+    """Its pods go one after the other; one that stays too long is told before those that still may."""
     case = read("pods-missing")
     case["job"]["metadata"]["deletionTimestamp"] = "2026-11-23T15:30:00Z"
-    assert diagnose(snapshot_of(case)) is None
+    assert diagnose(snapshot_of(case)).sentence == "being deleted for 60s: worker-0 ends first"
     stuck = read("finalizer")
     stuck["job"]["metadata"]["deletionTimestamp"] = "2026-11-23T15:30:00Z"
     assert code_of(stuck) == "stuck-terminating"
+
+
+@pytest.mark.parametrize("state", ["Succeeded", "Failed"])
+def test_a_job_that_has_ended_may_be_deleted_too(state):
+    """Then that is what happens to it."""
+    case = read("deleting")
+    case["job"]["status"]["conditions"] = [{"type": state, "status": "True"}]
+    assert code_of(case) == "deleting"
+
+
+def test_pods_that_may_not_be_seen_are_not_gone():
+    case = read("deleting-services")
+    said = diagnose(snapshot_of(case | {"denied": ["pods"]}))
+    assert said.sentence.endswith("what it owns goes first, its pods too, which your rights do not show")
+
+
+def test_a_place_that_kueue_tells_counts_before_one_that_is_counted():
+    """It knows of the jobs of other namespaces."""
+    told, counted = read("queued-told"), read("queued-counted")
+    assert diagnose(snapshot_of(told | {"workloads": counted["workloads"]})).sentence == told["expected"]["sentence"]
+    elsewhere = [{"metadata": {"name": "another"}, "positionInLocalQueue": 0}]
+    both = diagnose(snapshot_of(counted | {"waiting": elsewhere}))
+    assert both.sentence == counted["expected"]["sentence"]
 
 
 def test_a_mount_that_failed_for_an_earlier_pod_is_not_told():

@@ -348,6 +348,18 @@ def test_wait_ends_early_when_the_job_fails(cluster, api):
     assert jobs.wait(cluster, "t1", until="Failed") == "Failed"
 
 
+def test_a_job_that_is_being_deleted_is_not_over(cluster, api):
+    """It may take its grace period; then it is gone, and that is no success."""
+    jobs.submit(cluster, render(spec()))
+    set_state(api, "t1", "Running")
+    api.state.objects[f"{JOB_PATH}/t1"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    times = iter([0.0, 100.0])
+    with pytest.raises(TimeLimitError):
+        jobs.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
+    set_state(api, "t1", "Succeeded")
+    assert jobs.wait(cluster, "t1") == "Succeeded"  # it had succeeded before
+
+
 def test_wait_that_lasts_too_long_leaves_the_job_alone(cluster, api):
     jobs.submit(cluster, render(spec()))
     times = iter([0.0, 100.0])

@@ -4,7 +4,7 @@ import pytest
 from apiserver import Fault
 
 from launcher.observe import TAILED, observe, progress
-from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
+from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL, WAITING, WORKLOADS
 
 SPACE = "/namespaces/team-a"
 UID = "uid-of-the-job"
@@ -136,6 +136,39 @@ def test_queue_that_the_cluster_does_not_serve_is_left_out(cluster, job):
     snapshot = observe(cluster, "t1")
     assert snapshot.workload is None
     assert "workloads" in snapshot.denied
+
+
+QUEUED = {"kueue.x-k8s.io/queue-name": "q"}
+WORKLOAD = {"metadata": {"name": "w", "ownerReferences": [{"uid": UID}]}, "spec": {"queueName": "q"}}
+PLACES = [{"metadata": {"name": "w"}, "positionInLocalQueue": 0, "positionInClusterQueue": 2}]
+
+
+@pytest.fixture
+def queued(api, job):
+    """The job waits in a queue of Kueue."""
+    job("Suspended", labels=QUEUED)
+    api.state.objects[f"/apis/kubeflow.org/v1{SPACE}/pytorchjobs/t1"]["spec"]["runPolicy"] = {"suspend": True}
+    api.state.served.add(WORKLOADS.group_version)
+    api.state.put(f"{WORKLOADS.path('team-a')}/w", WORKLOAD)
+
+
+@pytest.mark.parametrize("resource", WAITING, ids=["v1beta2", "v1beta1"])
+def test_kueues_own_count_is_read_where_it_is_served(cluster, api, queued, resource):
+    """In the version that it serves."""
+    api.state.served.add(resource.group_version)
+    api.state.put(f"{resource.path('team-a')}/q/pendingworkloads", {"metadata": {}, "items": PLACES})
+    snapshot = observe(cluster, "t1")
+    assert list(snapshot.waiting) == PLACES
+    assert names(snapshot.workloads) == ["w"]
+
+
+def test_a_count_that_can_not_be_had_is_none_that_is_missed(cluster, api, queued):
+    """Neither absent nor forbidden: the Workloads of the namespace can be counted."""
+    assert observe(cluster, "t1").waiting == ()
+    api.state.served |= {each.group_version for each in WAITING}
+    api.state.fail("GET", "/q/pendingworkloads", 403, "forbidden")
+    snapshot = observe(cluster, "t1")
+    assert (snapshot.waiting, snapshot.denied) == ((), frozenset())
 
 
 FAILED = {"state": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:09Z"}}}

@@ -76,7 +76,7 @@ POD = {
     "node_selector": several(LABELS),
     "toleration": several(TOLERATIONS),
     "label": several(LABELS),
-    "overlay": maybe(st.sampled_from(PATCHES).map(lambda patch: Overlay(patch))),
+    "overlay": maybe(st.sampled_from(PATCHES).map(Overlay)),
 }
 POLICY = {
     "queue": maybe(OBJECT_NAMES),

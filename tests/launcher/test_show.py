@@ -61,6 +61,18 @@ def listed(form, jobs, pods=(), everywhere=False):
     return job_list(jobs, pods, form, everywhere=everywhere, now=NOW)
 
 
+def test_a_job_that_is_being_deleted_is_shown_so_wherever_it_is_shown():
+    """The operator goes on calling it Running until its last pod has gone."""
+    leaving = job()
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T11:59:00Z"
+    assert listed("table", [leaving]).splitlines()[1].split()[:2] == ["t1", "Deleting"]
+    assert listed("wide", [leaving]).splitlines()[1].split()[:2] == ["t1", "Deleting"]
+    assert json.loads(listed("json", [leaving]))["jobs"][0]["state"] == "Deleting"
+    snapshot = Snapshot(job=leaving, now=NOW)
+    assert "state     Deleting, 5m old\n" in job_status(snapshot, None, "", "table")
+    assert json.loads(job_status(snapshot, None, "", "json"))["state"] == "Deleting"
+
+
 def test_list_shows_each_job_with_its_pods_and_accelerators():
     """Who looks for free cards wants the sum of a job's pods; adapters and huge pages are no cards."""
     old = job("old", "Succeeded", replicas=1, created="2025-12-01T00:00:00Z")

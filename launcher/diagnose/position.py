@@ -1,0 +1,41 @@
+"""A job's place among those that wait in its queue."""
+
+from launcher.diagnose.facts import Facts, at, conditions
+from launcher.resources import Object
+
+
+def place(facts: Facts) -> str:
+    """`number 3 of 7`, and among whom; empty when nobody can tell.
+
+    Kueue's own list counts all of the queue. Without it, the Workloads of the namespace are put in Kueue's order: priority, then
+    age. Source: kueue, pkg/visibility/storage and pkg/cache/queue; its positions count from 0.
+    """
+    name = at(facts.snapshot.workload, "metadata", "name")
+    return _told(facts, name) or _counted(facts, name)
+
+
+def _told(facts: Facts, name: str | None) -> str:
+    waiting = facts.snapshot.waiting
+    entry = next((each for each in waiting if at(each, "metadata", "name") == name), None)
+    if entry is None:
+        return ""
+    number, overall = int(at(entry, "positionInLocalQueue") or 0), int(at(entry, "positionInClusterQueue") or 0)
+    elsewhere = f", number {overall + 1} with the other queues of its ClusterQueue" if overall > number else ""
+    return f"number {number + 1} of {max(len(waiting), number + 1)}{elsewhere}"
+
+
+def _counted(facts: Facts, name: str | None) -> str:
+    queue = at(facts.snapshot.workload, "spec", "queueName")
+    waiting = sorted((each for each in facts.snapshot.workloads if _waits(each, queue)), key=_order)
+    names = [at(each, "metadata", "name") for each in waiting]
+    return f"number {names.index(name) + 1} of {len(names)} of this namespace" if name in names else ""
+
+
+def _waits(workload: Object, queue: str | None) -> bool:
+    told = conditions(workload)
+    done = any(told[each].status == "True" for each in ("QuotaReserved", "Finished") if each in told)
+    return not done and at(workload, "spec", "queueName") == queue and at(workload, "spec", "active") is not False
+
+
+def _order(workload: Object) -> tuple[int, str]:
+    return -int(at(workload, "spec", "priority") or 0), str(at(workload, "metadata", "creationTimestamp") or "")
