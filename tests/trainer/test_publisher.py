@@ -1,0 +1,308 @@
+"""Checkpoints beside training: nothing is lost, nothing is half-written, and training never waits."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from trainer.checkpoint import RankState, Scored, TrainState, read_state
+from trainer.errors import InputError, RemoteError, TryAgainError
+from trainer.layout import manifest_key, state_key
+from trainer.manifests import best, committed
+from trainer.publisher import Publisher
+from trainer.schedule import Plateau
+from trainer.spool import Spool
+from trainer.storage import LocalStorage, NotPermittedError, UnreachableError
+
+BORN_S = 1e9
+
+
+def state(step):
+    weights = {"w": torch.full((4,), float(step))}
+    return TrainState(step, weights, [RankState({}, {"cpu": torch.get_rng_state()}, 0.0)], {}, Plateau())
+
+
+class Bucket(LocalStorage):
+    """A directory that can be told to hold writes up, or to fail them."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.problem = None
+        self.failing = lambda _key: True
+        self.written = []
+        self.deleted = []
+
+    def write(self, key, content):
+        assert self.gate.wait(30)
+        if self.problem is not None and self.failing(key):
+            raise self.problem
+        self.written.append(key)
+        super().write(key, content)
+
+    def delete(self, key):
+        self.deleted.append(key)
+        super().delete(key)
+
+
+class Claim:
+    """The right to write, until another has it."""
+
+    def __init__(self):
+        self.problem = None
+
+    def check(self):
+        if self.problem is not None:
+            raise self.problem
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    return Bucket(str(tmp_path / "run"))
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def claim():
+    return Claim()
+
+
+def spool_of(tmp_path, bucket, born_s=BORN_S):
+    return Spool(tmp_path / "cache", bucket.url, born_s)
+
+
+@pytest.fixture
+def publisher(tmp_path, bucket, claim, told):
+    publisher = Publisher(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
+    with publisher.working():
+        yield publisher
+
+
+def never():
+    return False
+
+
+def soon(holds):
+    end_s = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def steps(bucket):
+    return [manifest.step for manifest in committed(bucket)]
+
+
+def test_state_is_written_before_the_manifest_that_commits_it(publisher, bucket):
+    """Its presence is the commit."""
+    publisher.offer(state(10), epoch=1.0)
+    publisher.flush(never)
+    assert bucket.written == [state_key(10), manifest_key(10)]
+
+
+def test_training_does_not_wait_for_the_bucket(publisher, bucket):
+    """An accelerator that waits for an upload costs what it costs when it works."""
+    bucket.gate.clear()
+    for step in (10, 20, 30):
+        publisher.offer(state(step), epoch=step / 10)  # returns although nothing gets through
+    bucket.gate.set()
+    publisher.flush(never)
+    assert steps(bucket)[-1] == 30
+
+
+def test_newest_state_wins_over_those_that_wait(publisher, bucket):
+    """A slow bucket gets the newest, not a queue that grows."""
+    bucket.gate.clear()
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._newest is None)  # it is on its way
+    publisher.offer(state(20), epoch=2.0)
+    publisher.offer(state(30), epoch=3.0)
+    bucket.gate.set()
+    publisher.flush(never)
+    assert steps(bucket) == [10, 30]
+
+
+def test_best_state_is_published_though_a_newer_one_overtakes_it(publisher, bucket):
+    """The run is scored with the best: a slow bucket must not change which that is."""
+    bucket.gate.clear()
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._newest is None)
+    publisher.offer(state(20), epoch=2.0)
+    publisher.validated(20, Scored(0.9, 0.1))
+    publisher.offer(state(30), epoch=3.0)
+    publisher.validated(30, Scored(0.8, 0.2))
+    publisher.offer(state(40), epoch=4.0)
+    bucket.gate.set()
+    publisher.flush(never)
+    assert best(committed(bucket)).step == 20
+    assert steps(bucket)[-1] == 40
+
+
+def waiting(publisher, bucket):
+    bucket.gate.clear()
+    publisher.offer(state(5), epoch=0.5)
+    soon(lambda: publisher._newest is None)
+    publisher.offer(state(10), epoch=1.0)
+
+
+def on_its_way(publisher, bucket):
+    bucket.gate.clear()
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._newest is None)
+
+
+def in_place(publisher, bucket):
+    publisher.offer(state(10), epoch=1.0)
+    publisher.flush(never)
+
+
+@pytest.mark.parametrize("brought", [waiting, on_its_way, in_place])
+def test_validation_is_added_to_the_manifest_whenever_it_comes(publisher, bucket, brought):
+    """The upload goes on while validation runs, and either can be first."""
+    brought(publisher, bucket)
+    publisher.validated(10, Scored(0.75, 0.5))
+    bucket.gate.set()
+    publisher.flush(never)
+    manifest = committed(bucket)[-1]
+    assert (manifest.step, manifest.validated, manifest.val_auroc, manifest.val_loss) == (10, True, 0.75, 0.5)
+    read_state(bucket, manifest)
+
+
+def test_failing_bucket_is_told_once_and_caught_up_with(publisher, bucket, told):
+    """A bucket that is away for minutes costs nothing but a line."""
+    bucket.problem = UnreachableError("cannot write `s3://cxr/runs`: 503")
+    for step in (10, 20, 30):
+        publisher.offer(state(step), epoch=step / 10)
+    soon(lambda: told)
+    bucket.problem = None
+    publisher.flush(never)
+    assert steps(bucket)[-1] == 30
+    assert told == [
+        "training goes on without checkpoints for now: cannot write `s3://cxr/runs`: 503",
+        "checkpoints can be written again",
+    ]
+
+
+def test_state_that_cannot_be_written_is_kept_on_this_node(publisher, bucket, told, tmp_path):
+    """A worker that dies while the bucket is away is started again beside that disk."""
+    bucket.problem = UnreachableError("503")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: told)
+    bucket.problem = None
+    kept = Bucket(str(tmp_path / "elsewhere"))
+    assert spool_of(tmp_path, bucket).hand_over(kept, 0) == 10
+    (manifest,) = committed(kept)
+    read_state(kept, manifest)
+
+
+def test_kept_state_is_forgotten_once_it_is_committed(publisher, bucket, told, tmp_path):
+    """Else a later start could take an old state for the newest."""
+    bucket.problem = UnreachableError("503")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: told)
+    bucket.problem = None
+    publisher.flush(never)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("born_s", "newest_step"),
+    [pytest.param(BORN_S + 1, 0, id="of another run"), pytest.param(BORN_S, 10, id="not newer")],
+)
+def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucket, born_s, newest_step):
+    """A prefix that was emptied, or that another node has brought further."""
+    other = Bucket(str(tmp_path / "other"))
+    spool = spool_of(tmp_path, bucket)
+    bucket.problem = UnreachableError("503")
+    publisher = Publisher(bucket, spool, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
+    with publisher.working():
+        publisher.offer(state(10), epoch=1.0)
+        soon(lambda: publisher._problem)
+    assert spool_of(tmp_path, bucket, born_s).hand_over(other, newest_step) is None
+    assert other.written == []
+
+
+def test_end_waits_for_a_bounded_time_and_asks_to_try_again(publisher, bucket):
+    """The accelerators are not held for a bucket that does not come back."""
+    bucket.problem = UnreachableError("cannot write: 503")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._problem)
+    with pytest.raises(TryAgainError, match="cannot commit all that was trained: cannot write: 503"):
+        publisher.flush(lambda: True)
+
+
+def test_end_that_the_bucket_refuses_is_not_tried_again(publisher, bucket):
+    """Trying again does not bring the right to write."""
+    bucket.problem = NotPermittedError("cannot write: AccessDenied")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._problem)
+    with pytest.raises(RemoteError, match="AccessDenied") as refusal:
+        publisher.flush(lambda: True)
+    assert refusal.value.exit_code == 4
+
+
+def test_manifest_that_fails_is_tried_again_with_its_scores(publisher, bucket, told):
+    """The state got through, its manifest did not: neither may be lost."""
+    bucket.failing = lambda key: key.endswith("manifest.json")
+    bucket.problem = UnreachableError("503")
+    publisher.offer(state(10), epoch=1.0)
+    publisher.validated(10, Scored(0.75, 0.5))
+    soon(lambda: told)
+    assert committed(bucket) == []
+    bucket.problem = None
+    publisher.flush(never)
+    (manifest,) = committed(bucket)
+    assert manifest.val_auroc == 0.75
+
+
+def test_old_checkpoints_go_only_after_newer_ones_are_committed(publisher, bucket):
+    """A kill in between leaves one too many, never one too few."""
+    for step, auroc in [(10, 0.9), (20, 0.5), (30, 0.6), (40, 0.7)]:
+        publisher.offer(state(step), epoch=step / 10)
+        publisher.validated(step, Scored(auroc, 0.5))
+        publisher.flush(never)
+        assert steps(bucket)[-1] == step
+    assert steps(bucket) == [10, 30, 40]
+    assert bucket.deleted[:2] == [manifest_key(20), state_key(20)]
+
+
+def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(publisher, bucket, told, monkeypatch):
+    """Write-only buckets are a policy, no fault."""
+
+    def refuse(_key):
+        raise NotPermittedError("cannot delete: AccessDenied")
+
+    monkeypatch.setattr(bucket, "delete", refuse)
+    for step in (10, 20, 30, 40):
+        publisher.offer(state(step), epoch=step / 10)
+        publisher.flush(never)
+    assert steps(bucket) == [10, 20, 30, 40]
+    assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
+
+
+def test_writer_that_was_replaced_commits_nothing_more(publisher, bucket, claim):
+    """Two writers would prune each other's checkpoints."""
+    claim.problem = InputError("another job has taken it over")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher.has_failed)
+    assert committed(bucket) == []
+    with pytest.raises(InputError, match="another job has taken it over"):
+        publisher.check()
+    with pytest.raises(InputError, match="another job has taken it over"):
+        publisher.flush(never)
+
+
+def test_small_files_are_written_with_their_last_content(publisher, bucket):
+    """metrics.jsonl grows with each epoch; only the newest matters."""
+    bucket.gate.clear()
+    publisher.put("metrics.jsonl", b"1")
+    publisher.put("metrics.jsonl", b"1\n2")
+    bucket.gate.set()
+    publisher.flush(never)
+    assert bucket.read("metrics.jsonl") == b"1\n2"

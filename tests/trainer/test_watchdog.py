@@ -1,0 +1,108 @@
+"""A worker that waits for one that never comes leaves after a bounded time."""
+
+import time
+
+import pytest
+
+from trainer.watchdog import COMPILING, Watchdog
+
+
+class Time:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Time()
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def left():
+    return []
+
+
+@pytest.fixture
+def watchdog(clock, told, left):
+    return Watchdog(10.0, told.append, clock=clock, leave=left.append)
+
+
+def test_worker_leaves_when_nothing_moves(watchdog, clock, told, left):
+    """Collectives of accelerators wait for ever."""
+    watchdog.sees("step 12")
+    clock.now_s = 9
+    watchdog.look()
+    assert left == []
+    clock.now_s = 11
+    watchdog.look()
+    assert left == [75]
+    assert "nothing has moved for 11 s in step 12" in told[0]
+
+
+def test_worker_that_goes_on_stays(watchdog, clock, left):
+    """A slow run is no hang."""
+    for step in range(100):
+        watchdog.sees(f"step {step}")
+        clock.now_s += 9
+        watchdog.look()
+    assert left == []
+
+
+def test_first_steps_may_take_longer(watchdog, clock, left):
+    """They compile."""
+    watchdog.sees("step 1", patience=COMPILING)
+    clock.now_s = 29
+    watchdog.look()
+    assert left == []
+    clock.now_s = 31
+    watchdog.look()
+    assert left == [75]
+
+
+def test_worker_that_waits_for_anothers_work_rests(watchdog, clock, left):
+    """Decoding takes an hour from a slow mount, and only the one that decodes can tell that it moves."""
+    watchdog.sees("step 1")
+    watchdog.rests()
+    clock.now_s = 1e6
+    watchdog.look()
+    assert left == []
+
+
+def test_progress_is_watched_and_passed_on(watchdog, clock, left):
+    """A mount that hangs in the middle of a data set."""
+    shown = []
+
+    class Bar:
+        def __enter__(self):
+            return lambda done, words: shown.append((done, words))
+
+        def __exit__(self, *_):
+            pass
+
+    with watchdog.progress(lambda what, total: Bar(), "decoding", 9) as advance:
+        advance(1, "x")
+        clock.now_s = 31
+        watchdog.look()
+    assert shown == [(1, "x")]
+    assert left == [75]
+
+
+def test_watching_thread_sees_a_real_hang(told):
+    """And names the place of ours where the main thread stands."""
+    left = []
+    watchdog = Watchdog(0.05, told.append, leave=left.append)
+    with watchdog.watching():
+        watchdog.sees("step 3")
+        end_s = time.monotonic() + 20
+        while not left and time.monotonic() < end_s:
+            time.sleep(0.05)
+    assert left[0] == 75
+    assert "in step 3" in told[0]
