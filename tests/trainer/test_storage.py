@@ -1,13 +1,17 @@
-"""Objects in a directory: whole or absent, and errors that say which."""
+"""Objects in a directory or a bucket: whole or absent, and errors that say which."""
 
 import errno
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import boto3
 import pytest
 
 from trainer.errors import InputError, RemoteError, TryAgainError
-from trainer.storage import AbsentError, LocalStorage, open_storage
+from trainer.storage import AbsentError, ChangedError, LocalStorage, open_storage
 
 
 @pytest.fixture
@@ -15,11 +19,14 @@ def storage(tmp_path):
     return LocalStorage(str(tmp_path / "run"))
 
 
-@pytest.fixture(params=["directory", "bucket", "whole bucket"])
+@pytest.fixture(params=["directory", "bucket", "whole bucket", "rclone"])
 def anywhere(request, tmp_path):
     """Storage of each kind: what holds for one holds for all."""
     if request.param == "directory":
         return LocalStorage(str(tmp_path / "run"))
+    if request.param == "rclone":
+        request.getfixturevalue("rclone")
+        return open_storage("s3://cxr/runs/one")
     request.getfixturevalue("s3")
     return open_storage("s3://cxr/runs/one" if request.param == "bucket" else "s3://cxr")
 
@@ -111,6 +118,166 @@ def test_storage_that_is_not_supported_is_refused(url):
         open_storage(url)
 
 
+def test_chunks_are_bounded_and_begin_where_asked(anywhere):
+    """What came before a break is not asked for again, on servers that know ranges and on those that send all."""
+    content = bytes(range(256)) * 10_000
+    anywhere.write("state.pt", content)
+    stamp = anywhere.stat("state.pt").stamp
+    for first in (0, 1, 1_500_000, 2_500_000, len(content), len(content) + 1):
+        chunks = list(anywhere.chunks("state.pt", first=first, stamp=stamp))
+        assert b"".join(chunks) == content[first:]
+        assert max(map(len, chunks), default=0) <= 1 << 20
+
+
+def test_chunks_of_another_object_than_the_one_meant_are_refused(anywhere):
+    """Going on with a file of which half is there."""
+    anywhere.write("state.pt", b"old")
+    stamp = anywhere.stat("state.pt").stamp
+    anywhere.write("state.pt", b"new")
+    with pytest.raises(ChangedError):
+        list(anywhere.chunks("state.pt", first=1, stamp=stamp))
+
+
+def test_stat_says_what_the_listing_says(anywhere):
+    """A cache compares stamps of both."""
+    anywhere.write("a/b.json", b"22")
+    stat = anywhere.stat("a/b.json")
+    assert stat.size_bytes == 2
+    assert abs(stat.modified - datetime.now(timezone.utc)) < timedelta(minutes=1)
+    listed = anywhere.stats("a/")
+    assert list(listed) == ["a/b.json"]
+    assert (listed["a/b.json"].size_bytes, listed["a/b.json"].stamp) == (2, stat.stamp)
+
+
+def test_stat_of_what_is_absent(anywhere):
+    """An answer to HEAD alone would not tell an absent object from an absent bucket."""
+    with pytest.raises(AbsentError):
+        anywhere.stat("a/b.json")
+
+
+def test_copy_is_whole_and_told(anywhere, tmp_path):
+    """For a file that is larger than memory."""
+    anywhere.write("state.pt", bytes(2_500_000))
+    told = []
+    anywhere.copy_to("state.pt", tmp_path / "deep/copy", progress=told.append)
+    assert (tmp_path / "deep/copy").read_bytes() == bytes(2_500_000)
+    assert sum(told) == 2_500_000
+    assert len(told) > 1
+
+
+def test_copy_of_what_is_absent_leaves_no_file(anywhere, tmp_path):
+    """An empty file would be read as one."""
+    with pytest.raises(AbsentError):
+        anywhere.copy_to("state.pt", tmp_path / "copy/file")
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_file_is_uploaded(anywhere, tmp_path):
+    """Checkpoints are written to a disk first."""
+    (tmp_path / "file").write_bytes(b"1" * 100_000)
+    anywhere.upload("checkpoints/step-1/state.pt", tmp_path / "file")
+    assert anywhere.read("checkpoints/step-1/state.pt") == b"1" * 100_000
+
+
+def test_file_that_is_not_there_is_not_uploaded(anywhere, tmp_path):
+    """It is named, and nothing is put in its place."""
+    with pytest.raises(AbsentError, match="nofile"):
+        anywhere.upload("state.pt", tmp_path / "nofile")
+    assert anywhere.keys("") == []
+
+
+def test_created_only_where_there_is_none(anywhere):
+    """The first of several owners."""
+    assert anywhere.create("owner.json", b"one")
+    assert not anywhere.create("owner.json", b"another")
+    assert anywhere.read("owner.json") == b"one"
+    assert anywhere.keys("") == ["owner.json"]
+
+
+def test_replaced_only_while_it_is_the_one_that_was_seen(anywhere):
+    """A heartbeat must not overwrite who took over."""
+    anywhere.write("owner.json", b"one")
+    stamp = anywhere.stat("owner.json").stamp
+    assert anywhere.replace("owner.json", b"two", stamp)
+    assert not anywhere.replace("owner.json", b"three", stamp)
+    assert anywhere.read("owner.json") == b"two"
+    anywhere.delete("owner.json")
+    assert not anywhere.replace("owner.json", b"four", stamp)
+    assert anywhere.keys("") == []
+
+
+@pytest.mark.parametrize("anywhere", ["directory", "bucket"], indirect=True)
+def test_one_of_many_creates(anywhere):
+    """Eight pods that start in the same second."""
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: anywhere.create("owner.json", str(number).encode()), range(8)))
+    assert won.count(True) == 1
+    assert anywhere.read("owner.json") == str(won.index(True)).encode()
+
+
+@pytest.mark.parametrize("anywhere", ["directory", "bucket"], indirect=True)
+def test_one_of_many_replaces(anywhere):
+    """Eight pods that find an owner who is dead."""
+    anywhere.write("owner.json", b"dead")
+    stamp = anywhere.stat("owner.json").stamp
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: anywhere.replace("owner.json", str(number).encode(), stamp), range(8)))
+    assert won.count(True) == 1
+    assert anywhere.read("owner.json") == str(won.index(True)).encode()
+
+
+def test_it_is_found_out_whether_a_store_excludes(anywhere, request):
+    """rclone's server takes every put; who relies on it must know."""
+    assert anywhere.excludes() == ("rclone" not in request.node.callspec.id)
+    assert anywhere.keys("") == []
+
+
+def test_hidden_names_are_read_but_not_listed(anywhere):
+    """What a write or a probe left behind is no part of a run or a data set."""
+    anywhere.write("a/.notes", b"1")
+    assert anywhere.keys("") == []
+    assert anywhere.read("a/.notes") == b"1"
+
+
+def test_without_hard_links_a_look_stands_in(storage, monkeypatch):
+    """Some mounts have none: the run starts all the same, and knows that nobody is kept away."""
+
+    def refused(*_):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    assert not storage.excludes()
+    assert storage.create("owner.json", b"one")
+    assert not storage.create("owner.json", b"another")
+    assert storage.read("owner.json") == b"one"
+
+
+def test_sweep_of_a_directory_removes_what_was_left_half_written(storage, tmp_path):
+    """A killed writer's file is as large as a checkpoint; that of one who still writes is left."""
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    old, new, other = folder / ".state.pt-0.partial", folder / ".state.pt-1.partial", tmp_path / "run/.x-2.partial"
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    hours_ago = time.time() - 2 * 3600
+    for path in (old, other):
+        os.utime(path, (hours_ago, hours_ago))
+    storage.sweep("checkpoints/")
+    assert not old.exists()
+    assert new.exists()
+    assert other.exists()
+
+
+@pytest.mark.parametrize(("server", "left"), [("s3", 0), ("rclone", 1)])
+def test_sweep_of_a_bucket_ends_old_uploads_alone(server, left, request):
+    """Parts are paid for, and listed nowhere. moto dates every upload to 2010, rclone tells the time."""
+    request.getfixturevalue(server)
+    client = boto3.session.Session().client("s3")
+    client.create_multipart_upload(Bucket="cxr", Key="runs/one/state.pt")
+    open_storage("s3://cxr/runs/one").sweep("")
+    assert len(client.list_multipart_uploads(Bucket="cxr").get("Uploads", [])) == left
+
+
 def test_deleted_object_is_gone_and_deleting_again_is_fine(anywhere):
     """Pruning may be cut off and start again."""
     anywhere.write("checkpoints/step-1/state.pt", b"1")
@@ -135,11 +302,14 @@ def test_prefixes_of_one_bucket_do_not_see_each_other(s3):
 
 
 def test_more_keys_than_one_page_are_all_listed(s3):
-    """A listing has a thousand names a page."""
+    """A listing has a thousand names a page; here two."""
     storage = open_storage("s3://cxr/many")
-    for number in range(1001):
-        storage.write(f"{number:04d}", b"")
-    assert len(storage.keys("")) == 1001
+    events = storage._connection.client().meta.events
+    events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2})
+    names = [f"{number:04d} ä" for number in range(5)]
+    for name in names:
+        storage.write(name, b"")
+    assert storage.keys("") == names
 
 
 def test_missing_bucket_is_not_taken_for_an_absent_object(s3):

@@ -4,6 +4,7 @@ import traceback
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError, SSLError
 from faultproxy import Corrupt, CutAnswer, Hang, LoseAnswer, Refuse, Reset, ResetInRequest, Slow
 
 from trainer.errors import RemoteError
@@ -20,6 +21,7 @@ from trainer.storage import (
 )
 from trainer.storage import bucket as bucket_module
 from trainer.storage.connection import Timeouts
+from trainer.storage.faults import known, passes
 
 URL = "s3://cxr/run"
 LARGE = bytes(range(256)) * 4096 * 5  # five chunks
@@ -279,6 +281,33 @@ def test_refusal_is_told_at_once_and_with_what_to_do(status, code, kind, hint, s
         assert hint in (refusal.value.hint or "")
         assert [request.method for request in fault_proxy.requests].count("GET") == 1
         fault_proxy.requests.clear()
+
+
+def test_bucket_that_may_not_be_listed_says_so(storage, fault_proxy):
+    """Roles with rights to objects alone; to take the refusal for an empty bucket would start the run afresh."""
+    fault_proxy.script(Refuse(403, "AccessDenied"), method="GET", query="list-type=2*", times=None)
+    storage.write("state.pt", b"1")
+    with pytest.raises(NotPermittedError, match="cannot list `s3://cxr/run/`") as refusal:
+        storage.keys("")
+    assert "ListBucket" in refusal.value.hint
+    assert storage.read("state.pt") == b"1"
+
+
+def test_role_that_can_not_be_taken_is_a_matter_of_credentials():
+    """A service account whose role does not trust it; the refusal is of another service than the bucket's."""
+    refusal = ClientError(
+        {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRoleWithWebIdentity"
+    )
+    error = known("cannot read `s3://cxr/a`", refusal)
+    assert isinstance(error, CredentialsError)
+    assert "AWS_ROLE_ARN" in error.hint
+
+
+def test_certificate_that_is_not_known_is_told_at_once():
+    """Waiting does not make it known."""
+    problem = SSLError(endpoint_url="https://minio", error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
+    assert not passes(problem)
+    assert "AWS_CA_BUNDLE" in known("cannot read `s3://cxr/a`", problem).hint
 
 
 def test_right_to_write_without_that_to_delete_is_told(storage, fault_proxy):

@@ -109,19 +109,20 @@ class S3Storage:
         return False
 
     def excludes(self) -> bool:
-        """See `Storage.excludes`: an object is created twice, and the second attempt must be refused."""
+        """See `Storage.excludes`: of an object that is there, neither a second creation nor a wrong stamp may be taken."""
         if self._excludes is None:
             key = f".excludes-{uuid.uuid4().hex}"
             try:
-                self._excludes = self._put_if(key, b"1", {"IfNoneMatch": "*"}) and not self._put_if(
-                    key, b"2", {"IfNoneMatch": "*"}
+                self._excludes = (
+                    self._put_if(key, b"1", {"IfNoneMatch": "*"})
+                    and not self._put_if(key, b"2", {"IfNoneMatch": "*"})
+                    and not self._put_if(key, b"3", {"IfMatch": f'"{"0" * 32}"'})
                 )
             except RefusedError as refusal:
                 if refusal.code not in _UNCONDITIONAL:
                     raise
                 self._excludes = False
-            finally:
-                self.delete(key)
+            self.delete(key)
         return self._excludes
 
     def stat(self, key: str) -> Stat:

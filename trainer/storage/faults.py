@@ -55,7 +55,7 @@ _RIGHTS_HINT: Final = (
 )
 
 _SECRETS: Final = re.compile(
-    r"(?<=://)[^/@\s]+(?=@)|(?<=X-Amz-Credential=)[^&\s]+|(?<=X-Amz-S)[a-z-A-Z]+=[^&\s]+", re.IGNORECASE
+    r"(://)[^/@\s]+(?=@)|(X-Amz-(?:Credential|Signature|Security-Token)=)[^&\s\"']+", re.IGNORECASE
 )
 """A login in a URL; what signs a URL."""
 
@@ -70,7 +70,7 @@ class RefusedError(RemoteError):
 
 def without_secrets(text: str) -> str:
     """The text with logins and signatures of URLs blotted out."""
-    return _SECRETS.sub("…", text)
+    return _SECRETS.sub(r"\1\2…", text)
 
 
 def boto_errors() -> tuple[type[Exception], ...]:
@@ -131,7 +131,8 @@ def _unsent(text: str, problem: Exception) -> KnownError:
 
 def _refusal(what: str, problem: Any, tried: str) -> KnownError:  # noqa: ANN401 - boto3 has no types
     code, status = _answer(problem)
-    if code in {"NoSuchKey", "404"}:
+    # An answer to HEAD has no body that could hold a code; any other without one is not of an S3 server.
+    if code == "NoSuchKey" or (code == "404" and problem.operation_name == "HeadObject"):
         return AbsentError(f"{what}: no such object")
     if code == "NoSuchBucket":
         return RemoteError(
@@ -144,7 +145,13 @@ def _refusal(what: str, problem: Any, tried: str) -> KnownError:  # noqa: ANN401
         return CredentialsError(text, hint=_CREDENTIALS_HINTS.get(code, _ROLE_HINT))
     if status == 403:
         return NotPermittedError(text, hint=_RIGHTS_HINT)
-    return RefusedError(text, code=code, hint="AWS_REGION must be the bucket's" if code in _REGION_CODES else None)
+    return RefusedError(text, code=code, hint=_other_hint(code))
+
+
+def _other_hint(code: str) -> str | None:
+    if code in _REGION_CODES:
+        return "AWS_REGION must be the bucket's"
+    return "is it an S3 server that AWS_ENDPOINT_URL names?" if code.isdecimal() else None
 
 
 def _lasting(text: str, code: str) -> KnownError:
