@@ -21,8 +21,8 @@ from launcher.manifest import CONTAINER, PORT, PORT_NAME
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
-from trainer.layout import JOB
 from trainer.flags import flag_of
+from trainer.layout import JOB
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
 """Exit codes of pods that a later start may carry on."""

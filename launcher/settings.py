@@ -151,16 +151,17 @@ def user_file() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / USER_FILE
 
 
-def effective() -> list[tuple[str, str, str]]:
-    """Each setting that has a value without flags: key, value, and where it comes from.
+def effective() -> list[tuple[str, tuple[str, ...], str]]:
+    """Each setting that has a value without flags: key, texts, and where they come from.
 
     Raises: InputError.
     """
-    rows: dict[str, tuple[str, str, str]] = {}
+    rows: dict[str, tuple[str, tuple[str, ...], str]] = {
+        key: (key, (text,), "default") for key, text in DEFAULTS.items()
+    }
     for settings in reversed([*standing(), _namespace()]):
-        rows |= {key: (key, ", ".join(texts), settings.origin_of(key)) for key, texts in settings.values.items()}
-    defaults = {key: (key, text, "default") for key, text in DEFAULTS.items()}
-    return [(defaults | rows)[key] for key in _KEYS if key in defaults | rows]
+        rows |= {key: (key, texts, settings.origin_of(key)) for key, texts in settings.values.items()}
+    return [rows[key] for key in _KEYS if key in rows]
 
 
 def read_environment(environment: Mapping[str, str]) -> Settings:

@@ -35,6 +35,13 @@ def read_flags(owner: type, argv: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def is_flag_of(owner: type, flag: str) -> bool:
+    """Whether a flag, `--x` or `--no-x`, sets a field of `owner`."""
+    kinds = {field.name: _kind(field.type) for field in dataclasses.fields(owner)}
+    field = flag.removeprefix("--").replace("-", "_")
+    return flag.startswith("--") and (field in kinds or kinds.get(field.removeprefix("no_")) is bool)
+
+
 def _kind(annotation: Any) -> Any:  # noqa: ANN401 - any type
     """What a field holds where it holds something: `str`, `int`, `float`, `bool` or a Literal."""
     if get_origin(annotation) is Annotated:

@@ -1,9 +1,10 @@
 """The launcher's commands: which there are, and where each lies. Only the one that is asked for is loaded."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from cyclopts import App, ArgumentCollection, CycloptsError
+from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
 
 from trainer import __version__
 from trainer.errors import EXIT_CODE_HELP, InputError
@@ -43,7 +44,7 @@ app.command(
 )
 app.command(
     "launcher.commands.config:config",
-    help="Print each setting that has a value without flags, and where it comes from.",
+    help="Print each setting that has a value without flags, where it comes from, and why no job could use it.",
 )
 app.command(
     "launcher.commands.render:render",
@@ -120,11 +121,27 @@ def dispatch(argv: Sequence[str]) -> None:
     try:
         app(argv, exit_on_error=False, print_error=False)
     except CycloptsError as problem:
-        raise refused(problem) from problem
+        raise refused(problem, argv) from problem
 
 
-def refused(problem: CycloptsError) -> InputError:
-    """The parser's complaint as ours."""
-    from trainer.config import usage_problem  # noqa: PLC0415 - an error may take its time
+def refused(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
+    """The parser's complaint about these words as ours."""
+    from trainer.config import TrainConfig, usage_problem  # noqa: PLC0415 - an error may take its time
+    from trainer.flags import is_flag_of  # noqa: PLC0415 - as above
 
+    flag = problem.token.keyword if isinstance(problem, UnknownOptionError) else None
+    takes_trainers = any("--train-flags" in argument.names for argument in getattr(problem, "argument_collection", ()))
+    if flag and takes_trainers and is_flag_of(TrainConfig, flag):
+        return InputError(
+            f"cannot use `{flag}` here: it is a flag of the trainer",
+            hint=f"trainer flags follow --: … -- {_given(flag, argv)}",
+        )
     return InputError(usage_problem(problem), hint="--help lists commands and flags")
+
+
+def _given(flag: str, argv: Sequence[str]) -> str:
+    """The flag with its value, as it stands in the words."""
+    words = list(itertools.dropwhile(lambda word: word.partition("=")[0] != flag, argv))
+    return (
+        " ".join([words[0], *itertools.takewhile(lambda word: not word.startswith("-"), words[1:2])]) if words else flag
+    )

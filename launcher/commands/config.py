@@ -11,7 +11,8 @@ from launcher import show
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
-from launcher.settings import PROJECT_FILE, effective, read_file, standing
+from launcher.settings import PROJECT_FILE, effective, nothing_standing, read_file, standing
+from launcher.usable import problem_of
 
 
 def init(
@@ -44,7 +45,16 @@ def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="
     form
         How to print them.
     """
-    rows = [{"setting": key, "value": value, "from": origin} for key, value, origin in effective()]
-    sys.stdout.write(
-        show.table(rows, empty="no settings") if form == "table" else show.document({"settings": rows}, form)
-    )
+    found = effective()
+    with nothing_standing():
+        rows = [_row(key, texts, origin) for key, texts, origin in found]
+    if form != "table":
+        sys.stdout.write(show.document({"settings": rows}, form))
+        return
+    columns = ("setting", "value", "from", *(["problem"] if any(row["problem"] for row in rows) else []))
+    sys.stdout.write(show.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
+
+
+def _row(key: str, texts: tuple[str, ...], origin: str) -> dict[str, str | None]:
+    problem = None if origin == "default" else problem_of(key, texts, job_of)
+    return {"setting": key, "value": ", ".join(texts), "from": origin, "problem": problem}

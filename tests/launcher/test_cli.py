@@ -222,6 +222,24 @@ def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(launcher, tmp_path, l
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ("--epochs 3", "trainer flags follow --: … -- --epochs 3"),
+        ("--epochs=3 --backoff 8", "trainer flags follow --: … -- --epochs=3"),
+        ("--no-flip --backoff 8", "trainer flags follow --: … -- --no-flip"),
+        ("--epoch 3", "--help lists commands and flags"),
+    ],
+)
+def test_a_flag_of_the_trainer_before_the_dashes_is_told_where_it_belongs(launcher, flags, hint):
+    """Both programs have flags, and only one of them is typed."""
+    for command in ("render", "submit", "doctor"):
+        code, _, err = launcher(f"{command} {ISSUE} {flags}")
+        assert (code, err.strip().partition("hint: ")[2]) == (2, hint)
+    code, _, err = launcher("list --epochs 3")
+    assert (code, err.strip().partition("hint: ")[2]) == (2, "--help lists commands and flags")
+
+
 @pytest.mark.parametrize("flag", ["--data", "--output"])
 def test_an_empty_place_is_not_the_current_directory(tmp_path, monkeypatch, capsys, flag):
     """A shell variable that is not set must not put a run, or look for a data set, wherever one stands."""
@@ -354,6 +372,16 @@ def test_login_in_an_image_is_refused_and_not_repeated(launcher):
     code, _, err = launcher("render --accelerator cpu --data /d --output /o --image me:hunter2@registry/x:1")
     assert code == 2
     assert "hunter2" not in err
+
+
+def test_ctrl_c_is_told_while_the_program_still_loads(tmp_path):
+    """Most of a short command's time; a traceback through other people's modules tells nothing."""
+    (tmp_path / "cyclopts.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)", encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    command = [sys.executable, "-m", "launcher", "render"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "error: interrupted by Ctrl-C\n\nhint: jobs that run go on: launcher list\n"
 
 
 def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):

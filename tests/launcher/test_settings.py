@@ -100,6 +100,51 @@ def test_config_shows_the_namespace_that_submit_takes(sources, capsys, tmp_path,
     assert "team-b" not in capsys.readouterr().out
 
 
+def test_config_marks_what_no_job_could_use_with_the_reason(sources, capsys):
+    """Better here than from each submit, one after the other."""
+    sources(
+        project={"image": "me:pw@r/c:1", "workers": "many", "backoff": "900", "train_flags": "[--epochs, x]"},
+        user={"namespace": "Big", "accelerator": "tpu", "label": "[a]", "overlay": "nowhere.yaml"},
+    )
+    assert main(["config", "-o", "json"]) == 0
+    rows = {row["setting"]: row["problem"] for row in json.loads(capsys.readouterr().out)["settings"]}
+    reasons = {
+        "image": "cannot use that as an image",
+        "workers": "--workers",
+        "backoff": "it must be 0 to 100",
+        "train_flags": "--epochs x",
+        "namespace": "`Big` as a namespace",
+        "accelerator": "tpu",
+        "label": "`a` as a label",
+        "overlay": "No such file",
+    }
+    assert {key for key, problem in rows.items() if problem} == set(reasons)
+    assert [key for key, words in reasons.items() if words not in rows[key]] == []
+    assert main(["config"]) == 0
+    assert "PROBLEM" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"efa": "4"},
+        {"workers_per_node": "8"},
+        {"elastic": "1:4"},
+        {"gaudi_generation": "1"},
+        {"data_access": "api"},
+        {"data_pvc": "nih"},
+        {"train_flags": "[--global-batch-size, 64]"},
+        {"overlay": "{spec: {hostIPC: true}}"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_config_marks_nothing_that_some_job_can_use(sources, capsys, settings):
+    """What goes with what is decided when a job is made, from its flags too."""
+    sources(project=settings)
+    assert main(["config"]) == 0
+    assert "PROBLEM" not in capsys.readouterr().out
+
+
 def test_all_that_is_missing_is_named_at_once_with_the_line_to_write(sources, capsys):
     """One error a run would take four runs; and an image can't be guessed, but how to build one can be said."""
     sources()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 
 from trainer.errors import InputError
-from trainer.flags import read_flags
+from trainer.flags import is_flag_of, read_flags
 
 
 @dataclass(kw_only=True)
@@ -66,3 +66,19 @@ def test_what_is_no_flag_is_refused_by_name(argv, message, hint):
     assert refusal.value.args[0] == message
     assert refusal.value.hint
     assert hint in {None, refusal.value.hint}
+
+
+@pytest.mark.parametrize(
+    ("flag", "known"),
+    [
+        ("--steps", True),
+        ("--data_dir", True),
+        ("--no-flip", True),
+        ("--no-steps", False),
+        ("steps", False),
+        ("-s", False),
+    ],
+)
+def test_a_flag_is_known_in_each_spelling(flag, known):
+    """The launcher tells where it belongs."""
+    assert is_flag_of(Fields, flag) == known
