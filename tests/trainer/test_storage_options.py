@@ -1,15 +1,17 @@
 """What the environment says about S3, and what no message says."""
 
 import os
+import re
 import threading
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from trainer.errors import InputError, RemoteError
-from trainer.storage import open_storage
+from trainer.storage import open_storage, options
 from trainer.storage.faults import without_secrets
 from trainer.storage.options import Options, options_of
 
@@ -61,6 +63,14 @@ def test_requests_carry_what_was_asked(fault_proxy, monkeypatch):
     assert put["x-amz-server-side-encryption"] == "AES256"
     assert put["x-amz-meta-sha256"].startswith("6b86b273ff34")
     assert {headers["x-amz-request-payer"] for headers in (put, get, listing)} == {"requester"}
+
+
+def test_options_are_in_the_guide():
+    """A variable that is not documented is found by accident only."""
+    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:AWS|TRAINER)_\w+)`", options.__doc__))
+    assert {"AWS_REGION", "TRAINER_S3_ADDRESSING"} < named
+    assert {name for name in named if f"`{name}`" not in guide} == set()
 
 
 @pytest.mark.parametrize(
