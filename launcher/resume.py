@@ -48,7 +48,7 @@ def look(run: Run, storage: Storage, tell: Tell) -> Found:
 def _record(storage: Storage) -> Mapping[str, Any] | None:
     try:
         record = json.loads(storage.read(RUN))
-        return record if isinstance(record["config"], dict) and isinstance(record["identity"], dict) else None
+        return dict(record) | {key: dict(record[key]) for key in ("config", "identity")}
     except AbsentError:
         return None
     except (ValueError, KeyError, TypeError) as problem:

@@ -9,7 +9,9 @@ from finished import STATES, write_checkpoint, write_run
 from launcher.__main__ import main
 from launcher.checkpoints import size
 from launcher.manifest import SETTINGS
-from trainer.storage import open_storage
+from launcher.options import S3Options
+from launcher.runs import Run
+from trainer.storage import UnreachableError, open_storage
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
 
@@ -136,6 +138,14 @@ def test_job_of_somebody_else_is_no_reason_to_give_up(launcher, api, kubeconfig,
     write_run("runs")
     monkeypatch.setenv("LAUNCHER_OUTPUT", "runs")
     assert launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}")[:2] == (0, "30\n20\n10\n")
+
+
+def test_server_that_does_not_answer_may_have_another_address_here(s3):
+    """The job's may be one that only pods reach."""
+    run = Run("demo", "s3://cxr/runs/demo", S3Options(endpoint="http://minio.s3:9000"))
+    with pytest.raises(UnreachableError) as caught, run.opened():
+        raise UnreachableError("cannot list: no answer")
+    assert "--s3-endpoint" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["../demo", "Demo", "a/b"])

@@ -260,6 +260,15 @@ def test_record_of_another_version_is_said_so(launch, output):
     assert "another version" in err
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"config": 3, "identity": {}}'])
+def test_what_is_no_record_is_said_so(launch, output, content):
+    """Not a traceback."""
+    open_storage(f"{output}/demo").write("run.json", content)
+    code, _, err = launch("resume", "demo", "--output", output)
+    assert code == 2
+    assert "no record of a run" in err
+
+
 def test_user_is_asked_before_the_old_job_goes(launch, api, ended, output, monkeypatch):
     """A terminal is one who may say no."""
     write_run(output, scored=False)
