@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from typing_extensions import Self
@@ -73,13 +74,20 @@ class Hang:
 
 
 @dataclass(frozen=True)
+class HangInAnswer:
+    """Nothing more comes, until the proxy stops, when the client has this many bytes of the answer's body."""
+
+    after_bytes: int
+
+
+@dataclass(frozen=True)
 class Slow:
     """The answer's body comes at this rate."""
 
     bytes_per_s: float
 
 
-Fault = Refuse | Reset | ResetInRequest | LoseAnswer | CutAnswer | Corrupt | Hang | Slow
+Fault = Refuse | Reset | ResetInRequest | LoseAnswer | CutAnswer | Corrupt | Hang | HangInAnswer | Slow
 
 
 @dataclass
@@ -319,10 +327,9 @@ class _Handler(BaseHTTPRequestHandler):
         rate = Bandwidth(fault.bytes_per_s if isinstance(fault, Slow) else None)
         sent = 0
         for piece in body:
-            if isinstance(fault, CutAnswer) and sent + len(piece) >= fault.after_bytes:
+            if isinstance(fault, CutAnswer | HangInAnswer) and sent + len(piece) >= fault.after_bytes:
                 self.wfile.write(piece[: fault.after_bytes - sent])
-                self._drain()
-                raise _BrokenOffError if fault.reset else _EndedError
+                self._break_off(fault)
             if isinstance(fault, Corrupt) and sent <= fault.at < sent + len(piece):
                 at = fault.at - sent
                 piece = piece[:at] + bytes([piece[at] ^ 1]) + piece[at + 1 :]  # noqa: PLW2901
@@ -331,9 +338,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(piece)
             sent += len(piece)
 
+    def _break_off(self, fault: CutAnswer | HangInAnswer) -> NoReturn:
+        if isinstance(fault, HangInAnswer):
+            self._proxy.stopped.wait()
+        self._drain()
+        raise _EndedError if isinstance(fault, CutAnswer) and not fault.reset else _BrokenOffError
+
     def _drain(self) -> None:
         """Return when the client's system has all that was sent: a reset drops what is still under way."""
-        while struct.unpack("i", fcntl.ioctl(self.connection, termios.TIOCOUTQ, b"\0" * 4))[0]:
+        deadline = time.monotonic() + 10  # of a client that does not read
+        while (
+            time.monotonic() < deadline
+            and struct.unpack("i", fcntl.ioctl(self.connection, termios.TIOCOUTQ, b"\0" * 4))[0]
+        ):
             time.sleep(0.001)
 
     def _reset(self) -> None:

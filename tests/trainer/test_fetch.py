@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import boto3
 import pytest
+from faultproxy import CutAnswer, Refuse
 
 from trainer.data.fetch import fetch, folder_of
 from trainer.errors import InputError, RemoteError
@@ -106,3 +107,12 @@ def test_download_that_was_broken_off_goes_on_with_what_is_missing(s3, tmp_path,
     fetch(URL, tmp_path, progress)
     assert told[0] <= 40 - 24
     assert len(files(folder_of(URL, tmp_path))) == 40
+
+
+def test_bucket_that_stumbles_does_not_end_the_download(s3, fault_proxy, tmp_path, progress):
+    """Of 112,120 requests some fail on any day."""
+    put(**{f"f{number}": bytes([number]) * 1000 for number in range(6)})
+    fault_proxy.script(Refuse(503, "SlowDown"), key="*/f1", method="GET")
+    fault_proxy.script(CutAnswer(400), key="*/f2", method="GET")
+    fetch(URL, tmp_path, progress)
+    assert files(folder_of(URL, tmp_path)) == {f"f{number}": bytes([number]) * 1000 for number in range(6)}

@@ -151,8 +151,10 @@ def test_stat_says_what_the_listing_says(anywhere):
 
 def test_stat_of_what_is_absent(anywhere):
     """An answer to HEAD alone would not tell an absent object from an absent bucket."""
-    with pytest.raises(AbsentError):
-        anywhere.stat("a/b.json")
+    anywhere.write("a/c.json", b"1")
+    for key in ("a/b.json", "a"):
+        with pytest.raises(AbsentError):
+            anywhere.stat(key)
 
 
 def test_copy_is_whole_and_told(anywhere, tmp_path):

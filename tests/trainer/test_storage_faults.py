@@ -5,7 +5,7 @@ import traceback
 import boto3
 import pytest
 from botocore.exceptions import ClientError, SSLError
-from faultproxy import Corrupt, CutAnswer, Hang, LoseAnswer, Refuse, Reset, ResetInRequest, Slow
+from faultproxy import Corrupt, CutAnswer, Hang, HangInAnswer, LoseAnswer, Refuse, Reset, ResetInRequest, Slow
 
 from trainer.errors import RemoteError
 from trainer.storage import (
@@ -160,6 +160,15 @@ def test_body_that_breaks_off_goes_on_where_it_broke(reset, firsts, storage, fau
     assert ranges == [None, *(f"bytes={first}-" for first in firsts)]
 
 
+def test_connection_that_ends_after_the_whole_body_is_no_fault(storage, fault_proxy, put):
+    """The next request finds it gone, and takes another."""
+    put(LARGE)
+    fault_proxy.script(CutAnswer(len(LARGE)), method="GET")
+    assert storage.read("state.pt") == LARGE
+    assert storage.keys("") == ["state.pt"]
+    assert len(fault_proxy.requests) == 2
+
+
 def test_body_that_breaks_off_over_and_over_is_given_up(storage, fault_proxy, tmp_path, put):
     """No progress at all is no slow line; the file that was half written is gone."""
     put(LARGE)
@@ -186,11 +195,12 @@ def test_body_that_is_slow_is_no_fault(fault_proxy, clock, put):
     assert len([request for request in fault_proxy.requests if request.method == "GET"]) == 1
 
 
-def test_server_that_hangs_costs_one_timeout(fault_proxy, clock, put):
-    """A connection that a firewall forgot is never answered."""
-    put(b"old")
-    fault_proxy.script(Hang(), method="GET")
-    assert opened(clock, read_s=0.2).read("state.pt") == b"old"
+@pytest.mark.parametrize("fault", [Hang(), HangInAnswer(1_500_000)], ids=str)
+def test_server_that_hangs_costs_one_timeout(fault, fault_proxy, clock, put):
+    """A connection that a firewall forgot is never answered, or never answered to the end."""
+    put(LARGE)
+    fault_proxy.script(fault, method="GET")
+    assert opened(clock, read_s=0.5).read("state.pt") == LARGE
 
 
 @pytest.mark.parametrize("fault", [Reset(), ResetInRequest(), LoseAnswer()], ids=lambda fault: type(fault).__name__)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -87,9 +88,12 @@ def _client(options: Options, timeouts: Timeouts) -> Client:
 def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
     """A client of this process. Raises: InputError for settings that make none, or an endpoint with a login in it."""
     import boto3  # noqa: PLC0415 - as above
+    import botocore.session  # noqa: PLC0415
 
     try:
-        client = boto3.session.Session().client("s3", config=config)
+        session = botocore.session.Session()
+        session.register_component("data_loader", _models())
+        client = boto3.session.Session(botocore_session=session).client("s3", config=config)
     except boto_errors() as problem:
         raise known("cannot use S3", problem) from problem
     except ValueError:  # of the endpoint, which is not repeated: it may hold a login
@@ -104,3 +108,11 @@ def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
             hint="credentials go to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     return client
+
+
+@cache
+def _models() -> Any:  # noqa: ANN401 - as above
+    """The descriptions of Amazon's services, which take a tenth of a second to parse: once a process, not once a client."""
+    from botocore.loaders import create_loader  # noqa: PLC0415 - as above
+
+    return create_loader()

@@ -12,7 +12,7 @@ from typing import Final
 
 from trainer.errors import InputError
 from trainer.storage.files import PARTIAL, beside, file_errors, pieces, replacing, write_flushed
-from trainer.storage.interface import CHUNK_BYTES, ChangedError, Claim, Stat, ignore, is_hidden
+from trainer.storage.interface import CHUNK_BYTES, AbsentError, ChangedError, Claim, Stat, ignore, is_hidden
 
 STALE_S: Final = 3600.0
 """Age of a half-written file whose writer is taken for dead."""
@@ -107,8 +107,11 @@ class LocalStorage:
 
     def stat(self, key: str) -> Stat:
         """See `Storage.stat`."""
-        with file_errors("read", self._path(key)):
-            return _stat(self._path(key).stat())
+        path = self._path(key)
+        with file_errors("read", path):
+            if path.is_dir():
+                raise AbsentError(f"cannot look at `{path}`: it is a folder")
+            return _stat(path.stat())
 
     def stats(self, prefix: str) -> dict[str, Stat]:
         """See `Storage.stats`."""
