@@ -6,6 +6,7 @@ Restoring is strict and executes nothing.
 
 import hashlib
 import io
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -191,8 +192,10 @@ def copied(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and 
     """The same nesting with a copy of every tensor on the processor, which training no longer changes."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True)
-    if isinstance(tree, Mapping):
-        return {key: copied(value) for key, value in tree.items()}
+    if isinstance(
+        tree, Mapping
+    ):  # equal states are to have equal bytes, and pickle tells strings apart that are two objects
+        return {sys.intern(key) if isinstance(key, str) else key: copied(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [copied(value) for value in tree]
     return tree

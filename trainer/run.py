@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -39,8 +39,11 @@ from trainer.ranklog import RankLog
 from trainer.sources import Source, locate_images, read_labels
 from trainer.stop import Stop
 from trainer.storage import open_storage
-from trainer.watchdog import Watchdog
+from trainer.watchdog import COMPILING, Watchdog
 from trainer.world import World
+
+JOINING_S: Final = 120.0
+"""Longest wait for workers that torchrun has brought together already: gloo now and then waits for ever when it connects."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,9 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
     watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), say.line, leave=_leaving(log))
     with ExitStack() as held:
         held.enter_context(watchdog.watching())
+        watchdog.sees("joining the other workers", patience=COMPILING, most_s=JOINING_S)
         gang = held.enter_context(join(world, device.backend))
+        watchdog.rests()
         batch = gang.together(lambda: config.batch_per_worker(world.size))
         gang.first_on_node(lambda: _fetched(config, say, watchdog))
         watchdog.rests()

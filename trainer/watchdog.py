@@ -47,10 +47,10 @@ class Watchdog:
         self._doing = ""
         self._since_s, self._ends_s = clock(), math.inf
 
-    def sees(self, doing: str, *, patience: float = 1.0) -> None:
-        """Note that the main thread has got to something new, which may take `patience` times the limit."""
+    def sees(self, doing: str, *, patience: float = 1.0, most_s: float = math.inf) -> None:
+        """Note that the main thread has got to something new, which may take `patience` times the limit, and `most_s`."""
         self._doing, self._since_s = doing, self._clock()
-        self._ends_s = self._since_s + patience * self.limit_s
+        self._ends_s = self._since_s + min(patience * self.limit_s, most_s)
 
     def rests(self) -> None:
         """Wait with whatever comes next: only the peer that does the work can tell how it goes."""
