@@ -101,6 +101,7 @@ def start_up() -> None:
                 "launcher --version": [*LAUNCHER, "--version"],
                 "launcher --help": [*LAUNCHER, "--help"],
                 "launcher render": [*LAUNCHER, *RENDER],
+                "launcher completion bash": [*LAUNCHER, "completion", "bash"],
             }
         )
     )
@@ -189,6 +190,7 @@ def main() -> None:
     pods = parser.parse_args().pods
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)  # no settings file of a project
+        os.environ.setdefault("KUBECONFIG", f"{folder}/none")  # nor a context, whose file takes time to read
         start_up()
         if pods:
             with_cluster(pods, against_kubectl)

@@ -1,6 +1,5 @@
 """How a job's pods reach buckets: the volume that mounts one, and the variables for those who speak S3 themselves."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,4 +111,6 @@ def _volume_name(spec: JobSpec) -> str:
     name = f"{spec.namespace}.{spec.name}"
     if len(name) <= VOLUME_NAME_LENGTH:
         return name
+    import hashlib  # noqa: PLC0415 - long names are rare, and it loads OpenSSL
+
     return f"{name[: VOLUME_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -4,7 +4,6 @@ Keys are the flags' names in snake_case. The parser calls `apply_settings` betwe
 file says is then converted and checked like a flag.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -243,6 +242,8 @@ def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN4
 def _settings(origin: str, values: Mapping[str, object]) -> Settings:
     unknown = [key for key in values if key not in _KEYS]
     if unknown:
+        import difflib  # noqa: PLC0415 - an error may take its time
+
         near = [match for key in unknown for match in difflib.get_close_matches(str(key), _KEYS, n=1)]
         raise InputError(
             f"cannot use {', '.join(f'`{key}`' for key in unknown)}: no such setting (from `{origin}`)",

@@ -5,7 +5,6 @@ for those a parser that can do everything takes longer than all the rest.
 """
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -78,6 +77,8 @@ def _value_of(flag: str, words: Iterator[str]) -> str:
 
 
 def _unknown(flag: str, kinds: Mapping[str, Any]) -> InputError:
+    import difflib  # noqa: PLC0415 - an error may take its time
+
     near = difflib.get_close_matches(flag, map(flag_of, kinds), n=1)
     return InputError(
         f"cannot use `{on_one_line(flag)}`: the trainer has no such flag",

@@ -44,7 +44,7 @@ app.command(
 )
 app.command(
     "launcher.commands.config:config",
-    help="Print each setting that has a value without flags, where it comes from, and why no job could use it.",
+    help="Print each setting that has a value without flags, its origin, and why no job could use it.",
 )
 app.command(
     "launcher.commands.render:render",

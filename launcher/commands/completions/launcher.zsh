@@ -16,7 +16,7 @@ _cyclopts_launcher() {
       commands=(
         'completion:Print what completes commands and flags in a shell; \`source <(launcher completi…'
         'init:Ask for the settings that stay, and write them to \`launcher.yaml\` here; print i…'
-        'config:Print each setting that has a value without flags, and where it comes from.'
+        'config:Print each setting that has a value without flags, its origin, and why no job c…'
         'render:Print the Kubernetes objects of a job; talks to nobody.'
         'submit:Create a job, and print its name; with \`--local\`, run it here and print where i…'
         'doctor:Check whether a job would run, before anything is spent\: a row for each thing t…'
@@ -124,7 +124,7 @@ _cyclopts_launcher() {
             '*--node-selector[KEY=VALUE that a node must have as a label; as often as needed.]:node-selector' \
             '*--toleration[KEY\[=VALUE\]\[\:EFFECT\], a taint that the pods tolerate; as often as needed.]:toleration' \
             '*--label[KEY=VALUE for the job and its pods; as often as needed.]:label' \
-            '*--overlay[YAML file with a patch of the pod template, merged last as kubectl patch does; …]:overlay' \
+            '*--overlay[A patch of the pod template, merged last as kubectl patch does, for what has no…]:overlay' \
             '*--queue[Kueue'\''s LocalQueue that admits the job.]:queue' \
             '*--volcano-queue[Volcano'\''s queue; the operator must run with --gang-scheduler-name=volcano.]:volcano-queue' \
             '*--priority-class[PriorityClass of the pods.]:priority-class' \
@@ -200,7 +200,7 @@ _cyclopts_launcher() {
             '*--node-selector[KEY=VALUE that a node must have as a label; as often as needed.]:node-selector' \
             '*--toleration[KEY\[=VALUE\]\[\:EFFECT\], a taint that the pods tolerate; as often as needed.]:toleration' \
             '*--label[KEY=VALUE for the job and its pods; as often as needed.]:label' \
-            '*--overlay[YAML file with a patch of the pod template, merged last as kubectl patch does; …]:overlay' \
+            '*--overlay[A patch of the pod template, merged last as kubectl patch does, for what has no…]:overlay' \
             '*--queue[Kueue'\''s LocalQueue that admits the job.]:queue' \
             '*--volcano-queue[Volcano'\''s queue; the operator must run with --gang-scheduler-name=volcano.]:volcano-queue' \
             '*--priority-class[PriorityClass of the pods.]:priority-class' \
@@ -277,7 +277,7 @@ _cyclopts_launcher() {
             '*--node-selector[KEY=VALUE that a node must have as a label; as often as needed.]:node-selector' \
             '*--toleration[KEY\[=VALUE\]\[\:EFFECT\], a taint that the pods tolerate; as often as needed.]:toleration' \
             '*--label[KEY=VALUE for the job and its pods; as often as needed.]:label' \
-            '*--overlay[YAML file with a patch of the pod template, merged last as kubectl patch does; …]:overlay' \
+            '*--overlay[A patch of the pod template, merged last as kubectl patch does, for what has no…]:overlay' \
             '*--queue[Kueue'\''s LocalQueue that admits the job.]:queue' \
             '*--volcano-queue[Volcano'\''s queue; the operator must run with --gang-scheduler-name=volcano.]:volcano-queue' \
             '*--priority-class[PriorityClass of the pods.]:priority-class' \
