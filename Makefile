@@ -41,8 +41,8 @@ e2e: .venv/ready  ## run the tests on a cluster: that of KUBECONFIG, else one of
 	.ci/e2e $(E2E) || { echo 'once more, those that failed: a busy machine can use up their patience' && .ci/e2e $(E2E) --last-failed; }
 
 .PHONY: e2e-full
-e2e-full: .venv/ready  ## the same, longer: 20 runs whose logs must stay, a thousand pods
-	E2E_LOG_RUNS=20 .ci/e2e $(E2E)
+e2e-full: .venv/ready  ## the same, longer: every fault, 20 runs whose logs must stay, a thousand pods
+	E2E_LOG_RUNS=20 E2E_ALL=1 .ci/e2e $(E2E)
 	.ci/e2e $(BIN)/python benchmarks/launcher.py --pods 1000
 
 IMAGE_TOOL ?= $(or $(shell command -v docker),buildah)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,17 +18,52 @@ PATIENCE_S = 240
 TINY = ["--preset", "smoke", "--model", "densenet_tiny", "--pack-side", "36", "--crop-px", "32", "--batch-size", "8"]
 
 
+class S3Server:
+    """rclone's S3 server: checks signatures, keeps its objects on disk, and comes back at the address that it had."""
+
+    def __init__(self, folder: Path, host: str, key: str, secret: str) -> None:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            self._at = host, probe.getsockname()[1]
+        self.address = f"{host}:{self._at[1]}"
+        flags = ["--addr", self.address, "--auth-key", f"{key},{secret}", "--dir-cache-time=1s"]
+        self._command = [Path(sys.executable).with_name("rclone"), "serve", "s3", *flags, folder]
+        self._log = folder.parent / "rclone.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return when it listens."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        wait_until("the S3 server listens", self._listens, 30)
+
+    def stop(self) -> None:
+        """Return when it is gone."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(30)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(self._at) == 0
+
+
 @dataclass(frozen=True)
 class Bucket:
     """A real S3 server that pods and this machine reach, and its key."""
 
-    endpoint: str
+    server: S3Server
     folder: Path
     """Where the server keeps its buckets, each a directory."""
 
     key: str
     secret: str
     name: str = "cxr"
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{self.server.address}"
 
     @property
     def environment(self) -> dict[str, str]:

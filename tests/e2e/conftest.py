@@ -8,14 +8,12 @@ tests that need it are skipped without.
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from cluster_site import Bucket, Site, wait_until
+from cluster_site import Bucket, S3Server, Site, wait_until
 
 from trainer.data.synthetic import write_phantoms
 
@@ -75,23 +73,11 @@ def bucket(tmp_path_factory):
         pytest.skip("no E2E_HOST: pods would not reach a bucket of this machine")
     folder = tmp_path_factory.mktemp("buckets")
     (folder / "cxr").mkdir()
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port = probe.getsockname()[1]
     key, secret = "e2e-access-key", secrets.token_hex(20)
-    address = f"{host}:{port}"
-    log = (folder.parent / "rclone.log").open("w")
-    rclone = Path(sys.executable).with_name("rclone")
-    server = subprocess.Popen(
-        [rclone, "serve", "s3", "--addr", address, "--auth-key", f"{key},{secret}", "--dir-cache-time=1s", folder],
-        stdout=log,
-        stderr=log,
-    )
-    wait_until("the S3 server listens", lambda: _listens(host, port), 30)
-    yield Bucket(f"http://{address}", folder, key, secret)
-    server.terminate()
-    server.wait(30)
-    log.close()
+    server = S3Server(folder, host, key, secret)
+    server.start()
+    yield Bucket(server, folder, key, secret)
+    server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -147,9 +133,3 @@ def stored(site, bucket):
         "LAUNCHER_OUTPUT": f"s3://{bucket.name}/runs",
     }
     return Site(site.kubeconfig, site.namespace, site.image, settings | bucket.environment)
-
-
-def _listens(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0

@@ -12,9 +12,10 @@ import pytest
 import torch
 from gradient_worker import gradient
 
-from trainer.checkpoint import committed, restore
+from trainer.checkpoint import from_bytes, newest
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cuda
+from trainer.manifests import committed
 from trainer.model import build
 from trainer.storage import LocalStorage, open_storage
 
@@ -57,9 +58,14 @@ def phantoms(tmp_path_factory):
     return root
 
 
+def state_in(storage):
+    """The newest checkpoint's."""
+    _, content = newest(storage, print)
+    return from_bytes(content)
+
+
 def weights(folder):
-    storage = LocalStorage(str(folder))
-    return restore(storage, committed(storage)[-1])
+    return state_in(LocalStorage(str(folder)))
 
 
 def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phantoms, s3):
@@ -73,7 +79,7 @@ def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phan
     assert "going on from step 4" in train("s3://cxr/runs").stderr
     train(tmp_path / "runs")
     bucket, directory = open_storage("s3://cxr/runs/r"), LocalStorage(str(tmp_path / "runs/r"))
-    there, here = restore(bucket, committed(bucket)[-1]), weights(tmp_path / "runs/r")
+    there, here = state_in(bucket), weights(tmp_path / "runs/r")
     for name, tensor in here.model.items():
         assert torch.equal(tensor, there.model[name]), name
     assert [key for key in bucket.keys("") if "checkpoints/" not in key] == [
@@ -124,7 +130,7 @@ def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, pha
     assert whole.step == parts.step
     for name, tensor in whole.model.items():
         assert torch.equal(tensor, parts.model[name]), name
-    per_rank = whole.buffers_by_rank
+    per_rank = [rank.buffers for rank in whole.ranks]
     assert not torch.equal(per_rank[0]["features.norm5.running_mean"], per_rank[1]["features.norm5.running_mean"])
 
 
@@ -157,7 +163,7 @@ def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phanto
     torchrun(2, "-m", "trainer", "train", "--data", phantoms, "--output", tmp_path, "--name", "w", *RECIPE, *flags)
     state = weights(tmp_path / "w")
     torch.testing.assert_close(state.model["classifier.weight"], network.classifier.weight.detach(), atol=1e-6, rtol=0)
-    means = [buffers["features.norm5.running_mean"] for buffers in state.buffers_by_rank]
+    means = [rank.buffers["features.norm5.running_mean"] for rank in state.ranks]
     assert len(means) == 2
     for mean in means:  # one step moves them by a tenth
         assert bool((mean > 2.5).all())

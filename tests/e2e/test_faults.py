@@ -1,0 +1,292 @@
+"""What a job survives, fault by fault: it ends with the weights of a run that nothing befell, bit for bit, and can be pulled.
+
+One fault is met in `make e2e`; the others need E2E_ALL=1, as in `make e2e-full`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from cluster_site import TINY, Site, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+
+ALL = os.environ.get("E2E_ALL") == "1"
+FULL = pytest.mark.skipif(not ALL, reason="E2E_ALL=1 runs it: `make e2e-full`")
+
+RECIPE = [*TINY[: TINY.index("--batch-size")], "--batch-size", "2"]
+STEPS_AN_EPOCH = 14
+"""Of two workers with 2 images each: 56 of the 90 phantoms are for training. A fault comes in the middle of an epoch."""
+
+EPOCHS = 40 if ALL else 16
+LAST_STEP = EPOCHS * STEPS_AN_EPOCH
+OFTEN = ("--checkpoint-every-steps", "5")
+ONLY_EPOCHS = ("--checkpoint-every-steps", "100000")
+
+JOB = ["--accelerator", "cpu", "--workers", "2", "--data-access", "api"]
+STANDING = {"LAUNCHER_WORKERS_PER_NODE": "1", "LAUNCHER_ENV": '["OMP_NUM_THREADS=1"]'}
+"""Settings that a run does not tell, on which the last bits depend: how many threads add up. One is quickest on a busy machine."""
+
+DOWN_S = 30
+
+
+@dataclass(frozen=True)
+class Training:
+    """A job as it looks from outside: its pods, and its run's files on the S3 server's disk."""
+
+    site: Site
+    name: str
+    folder: Path
+
+    def submit(self, data, *flags):
+        recipe = [*RECIPE, "--epochs", EPOCHS, *flags]
+        self.site.launcher("submit", *JOB, "--data", data, "--name", self.name, "--", *recipe, **STANDING)
+
+    @property
+    def step(self):
+        """The newest checkpoint's; 0 before the first."""
+        return max([0, *(int(path.parent.name[5:]) for path in self.folder.glob("checkpoints/*/manifest.json"))])
+
+    def trains(self):
+        """Wait until a third is done."""
+        wait_until(f"{self.name} trains", lambda: self.step >= LAST_STEP // 3)
+
+    def lines(self):
+        """What rank 0 has said in all its starts, with the time of each line."""
+        for line in (self.folder / "logs/rank-00000.log").read_text().splitlines():
+            moment, _, text = line.partition(" ")
+            yield _time(moment), text
+
+    def said(self, pattern):
+        """The groups of each line that matches."""
+        return [match[1] for _, text in self.lines() if (match := re.search(pattern, text))]
+
+    def starts(self):
+        """When the containers that are there were started."""
+        for pod in self.site.pods(self.name):
+            for status in pod["status"].get("containerStatuses", []):
+                for state in status["state"].values():
+                    if "startedAt" in state:
+                        yield _time(state["startedAt"])
+
+    def outcome(self):
+        """The run's results by what they hash to; all that a fault may not change."""
+        state = f"checkpoints/step-{LAST_STEP:08d}/state.pt"
+        keys = ["model/model.safetensors", "predictions/val.csv", "predictions/test.csv", state]
+        return {key: _sha256(self.folder / key) for key in keys}
+
+    def tell_how_soon(self, what, fault):
+        """Print how long after the new container's start, or the fault, the first step came."""
+        since = max([fault, *(start for start in self.starts() if start > fault)])
+        steps = [moment for moment, text in self.lines() if text.startswith("training 1/") and moment >= since]
+        soon = f"{(steps[0] - since).total_seconds():.0f} s" if steps else "not told"
+        whole = f"{(steps[0] - fault).total_seconds():.0f} s" if steps else "not told"
+        print(f"{what}: first step {soon} after the newest container's start, {whole} after the fault")
+
+
+def _time(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _now():
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def job(stored, bucket):
+    """Makes a job of a name, whose run lies in the bucket."""
+
+    def of(name, site=stored):
+        return Training(site, name, bucket.folder / bucket.name / "runs" / name)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def unbroken(stored, bucket, phantoms):
+    """What the run comes to when nothing befalls it."""
+    run = Training(stored, "unbroken", bucket.folder / bucket.name / "runs/unbroken")
+    run.submit(phantoms, *OFTEN)
+    stored.launcher("wait", run.name)
+    assert not run.said("(going on from)")
+    moments = [moment for moment, text in run.lines() if text.startswith(("training 1/", "epoch="))]
+    print(f"unbroken: {LAST_STEP} steps in {(moments[-1] - moments[0]).total_seconds():.0f} s")
+    stored.launcher("delete", run.name, "-y")
+    return run.outcome()
+
+
+def ends_like(run, unbroken):
+    """Wait for the end, which must be that of the unbroken run."""
+    run.site.launcher("wait", run.name)
+    assert run.outcome() == unbroken
+
+
+def can_be_pulled(run, bucket, unbroken, folder):
+    """By the job, and by the output once there is no job; at the end there is none."""
+    run.site.launcher("pull", run.name, "--step", "last", "--to", folder / "by-job")
+    run.site.launcher("delete", run.name, "-y")
+    output = f"s3://{bucket.name}/runs"
+    run.site.launcher("pull", run.name, "--output", output, "--step", "last", "--to", folder / "by-output")
+    for place in ("by-job", "by-output"):
+        assert {key: _sha256(folder / place / key) for key in unbroken} == unbroken, place
+        manifest = json.loads((folder / place / f"checkpoints/step-{LAST_STEP:08d}/manifest.json").read_text())
+        assert manifest["sha256"] == _sha256(folder / place / f"checkpoints/step-{LAST_STEP:08d}/state.pt"), place
+
+
+def delete_pod(index):
+    def fault(run):
+        run.site.kubectl("delete", "pod", f"{run.name}-worker-{index}", "--wait=false")
+
+    return fault
+
+
+def kill_worker(run):
+    """One worker, from within its pod."""
+    kill = (
+        "import os, pathlib, signal\n"
+        "for p in pathlib.Path('/proc').glob('[0-9]*/environ'):\n"
+        "    try: mine = b'LOCAL_RANK=' in p.read_bytes()\n"
+        "    except OSError: continue\n"
+        "    if mine: os.kill(int(p.parent.name), signal.SIGKILL)\n"
+    )
+    run.site.kubectl("exec", f"{run.name}-worker-1", "-c", "pytorch", "--", "python", "-c", kill)
+
+
+def kill_pod(run):
+    """The first process of a pod, as the kernel does for want of memory; nobody in the pod may do it."""
+    pod = next(pod for pod in run.site.pods(run.name) if pod["metadata"]["name"].endswith("-worker-1"))
+    uid = pod["metadata"]["uid"]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            group, command = (folder / "cgroup").read_text(), (folder / "cmdline").read_bytes()
+            ids = re.search(r"^NSpid:.*\t(\d+)$", (folder / "status").read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if uid in group.replace("_", "-") and b"trainer.gang" in command and ids and ids[1] == "1":
+            os.kill(int(folder.name), signal.SIGKILL)
+            return
+    pytest.skip("the node's processes are not this machine's")
+
+
+def drain(run):
+    """What runs on the node leaves it: the operator and DNS too, where it is the only one."""
+    node = run.site.pods(run.name)[0]["spec"]["nodeName"]
+    try:
+        run.site.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+    finally:
+        run.site.kubectl("uncordon", node)
+
+
+def delete_and_resume(run):
+    """The job's object goes, and with it all that the cluster knew."""
+    run.site.launcher("delete", run.name, "-y")
+    assert not run.site.pods(run.name)
+    run.site.launcher("resume", run.name, "-y", **STANDING)
+
+
+FAULTS = [
+    pytest.param("lost-worker-1", delete_pod(1), id="pod of worker-1 deleted"),
+    pytest.param("lost-worker-0", delete_pod(0), marks=FULL, id="pod of worker-0 deleted"),
+    pytest.param("killed-worker", kill_worker, marks=FULL, id="worker killed"),
+    pytest.param("killed-pod", kill_pod, marks=FULL, id="pod killed"),
+    pytest.param("drained", drain, marks=FULL, id="node drained"),
+    pytest.param("resumed", delete_and_resume, marks=FULL, id="job deleted and resumed"),
+]
+
+
+@pytest.mark.parametrize(("name", "fault"), FAULTS)
+def test_job_ends_with_the_weights_of_the_unbroken_run(job, bucket, phantoms, unbroken, tmp_path, name, fault):
+    """A fault costs time and nothing else: whoever reads the results need not know of it."""
+    run = job(name)
+    run.submit(phantoms, *OFTEN)
+    run.trains()
+    before, moment = run.step, _now()
+    fault(run)
+    ends_like(run, unbroken)
+    steps = [int(step) for step in run.said(r"going on from step (\d+)")]
+    assert steps
+    assert min(steps) >= before
+    assert max(steps) < LAST_STEP, "the fault came too late"
+    run.tell_how_soon(name, moment)
+    can_be_pulled(run, bucket, unbroken, tmp_path)
+
+
+@FULL
+def test_deleted_pod_saves_what_it_has_trained(job, bucket, phantoms, unbroken, tmp_path):
+    """Between two checkpoints lie minutes of many accelerators; whoever is told to stop has time to keep them."""
+    run = job("sigterm")
+    run.submit(phantoms, *ONLY_EPOCHS)
+    run.trains()
+    before, moment = run.step, _now()
+    delete_pod(1)(run)
+    ends_like(run, unbroken)
+    stopped = int(run.said(r"stopped at step (\d+), as SIGTERM asked")[0])
+    print(f"sigterm: step {before} was committed before, {stopped} by the signal")
+    assert run.said(r"going on from step (\d+)")[0] == str(stopped)
+    assert stopped > before
+    run.tell_how_soon("sigterm", moment)
+    can_be_pulled(run, bucket, unbroken, tmp_path)
+
+
+@FULL
+def test_training_goes_on_while_the_bucket_is_down(job, bucket, phantoms, unbroken, tmp_path):
+    """A store that is restarted must not idle the accelerators, nor end the job."""
+    run = job("bucket-down")
+    run.submit(phantoms, *OFTEN)
+    wait_until("it trains", lambda: run.step)
+    bucket.server.stop()
+    stopped = _now()
+    time.sleep(DOWN_S)
+    started = _now()
+    bucket.server.start()
+    ends_like(run, unbroken)
+    assert not run.said("(going on from)")
+    assert run.said("(training goes on without checkpoints for now)")
+    assert run.said("(checkpoints can be written again)")
+    epochs = [text for moment, text in run.lines() if text.startswith("epoch=") and stopped < moment < started]
+    print(f"bucket-down: {len(epochs)} epochs of {STEPS_AN_EPOCH} steps ended within {DOWN_S} s without a bucket")
+    assert epochs
+    can_be_pulled(run, bucket, unbroken, tmp_path)
+
+
+@pytest.fixture
+def elsewhere(stored):
+    """Another namespace with the same Secret, as another user has."""
+    site = Site(stored.kubeconfig, f"e2e-{secrets.token_hex(3)}", stored.image, stored.environment)
+    site.kubectl("create", "namespace", site.namespace)
+    secret = json.loads(stored.kubectl("get", "secret", "s3", "-o", "json"))
+    secret["metadata"] = {"name": "s3"}
+    site.kubectl("create", "-f", "-", stdin=json.dumps(secret))
+    yield site
+    site.kubectl("delete", "namespace", site.namespace, "--wait=false")
+
+
+@FULL
+def test_second_job_on_a_run_is_refused(job, bucket, phantoms, unbroken, tmp_path, elsewhere):
+    """Two writers would mix their checkpoints; the one that was first must not even notice."""
+    run = job("twice")
+    run.submit(phantoms, *OFTEN)
+    run.trains()
+    second = job("twice", elsewhere)
+    second.submit(phantoms, *OFTEN)
+    elsewhere.launcher("wait", second.name, code=3)
+    logs = elsewhere.kubectl(
+        "logs", "-l", f"training.kubeflow.org/job-name={second.name}", "-c", "pytorch", "--tail=-1"
+    )
+    assert "another job is training it" in logs
+    assert not run.site.over(run.name), "the first was over before the second was refused"
+    ends_like(run, unbroken)
+    assert not run.said("(going on from)")
+    can_be_pulled(run, bucket, unbroken, tmp_path)
