@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainer.layout import manifest_key, state_key
@@ -36,18 +36,22 @@ STEP = 500
 
 
 def write_run(folder: Path) -> None:
-    """A checkpoint, and logs that make up the rest."""
+    """A checkpoint, and logs that make up the rest, one after the other: what this process holds its children would inherit."""
     size = TOTAL_BYTES // (FILES - 1)
     state = os.urandom(size)
     manifest = Manifest(
         step=STEP, epoch=1.0, world_size=8, bytes=size, sha256=hashlib.sha256(state).hexdigest(), val_auroc=0.8
     )
-    contents = {state_key(STEP): state, manifest_key(STEP): json.dumps(asdict(manifest)).encode()}
+    put(folder / state_key(STEP), state)
+    put(folder / manifest_key(STEP), json.dumps(asdict(manifest)).encode())
     for rank in range(FILES - 2):
-        contents[f"logs/rank-{rank:05d}.log"] = os.urandom(size)
-    for key, content in contents.items():
-        (folder / key).parent.mkdir(parents=True, exist_ok=True)
-        (folder / key).write_bytes(content)
+        put(folder / f"logs/rank-{rank:05d}.log", os.urandom(size))
+
+
+def put(path: Path, content: bytes) -> None:
+    """A file, in folders that are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 @contextmanager
@@ -94,15 +98,39 @@ def wait_for(address: str) -> None:
             return
 
 
-def seconds(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> float:
-    """Wall time of one client, which must leave all files whole."""
-    start = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
-    took = time.perf_counter() - start
+@dataclass(frozen=True)
+class Cost:
+    """What one client took."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+
+def cost(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Cost:
+    """Run a client in a child that measures it; it must leave all files."""
+    code = (
+        "import json, resource, subprocess, sys, time; start = time.perf_counter();"
+        "subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True);"
+        "took = time.perf_counter() - start; used = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(json.dumps([took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     found = [path for path in folder.rglob("*") if path.is_file()]
     assert len(found) == FILES, f"{command}: {len(found)} files"
-    return took
+    return Cost(*json.loads(done.stdout))
+
+
+def told(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def main() -> None:
@@ -116,7 +144,7 @@ def main() -> None:
 
 
 def measure(scratch: Path, aws: Sequence[str], rounds: int, etag: str) -> None:
-    """Print seconds of each client, and the ratios."""
+    """Print what each client takes, and the ratios."""
     write_run(scratch / "server/cxr/runs/bench")
     target = scratch / "pulled"
     commands: dict[str, list[str]] = {
@@ -129,20 +157,25 @@ def measure(scratch: Path, aws: Sequence[str], rounds: int, etag: str) -> None:
     }
     if aws:
         commands["aws s3 cp"] = [*aws, "s3", "cp", "--recursive", "s3://cxr/runs/bench", str(target)]
-    took: dict[str, list[float]] = {name: [] for name in commands}
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
     with served(scratch / "server", etag) as environment:
         for number in range(rounds + 1):
             for name in random.Random(number).sample(sorted(commands), len(commands)):
                 shutil.rmtree(target, ignore_errors=True)
-                used = seconds(commands[name], environment | {"PYTHONPATH": str(ROOT)}, target)
-                print(f"round {number} {name}: {used:.2f} s", file=sys.stderr)
+                used = cost(commands[name], environment | {"PYTHONPATH": str(ROOT)}, target)
+                print(f"round {number} {name}: {used}", file=sys.stderr)
                 if number:  # the first warms caches
-                    took[name].append(used)
-    for name, each in took.items():
-        print(f"{name:14} {statistics.median(each):6.2f} s ({min(each):.2f}-{max(each):.2f})")
-    for name in list(commands)[1:]:
-        ratios = sorted(one / other for one, other in zip(took["launcher pull"], took[name], strict=True))
-        print(f"launcher pull / {name}: {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
+                    costs[name].append(used)
+    for name, each in costs.items():
+        peak = max(one.peak_mib for one in each)
+        print(
+            f"{name:14} wall {told([one.wall_s for one in each])} s, cpu {told([one.cpu_s for one in each])} s, {peak:.0f} MiB"
+        )
+    ours = costs.pop("launcher pull")
+    for name, each in costs.items():
+        wall = [one.wall_s / other.wall_s for one, other in zip(ours, each, strict=True)]
+        cpu = [one.cpu_s / other.cpu_s for one, other in zip(ours, each, strict=True)]
+        print(f"launcher pull / {name}: wall {told(wall)}, cpu {told(cpu)}")
 
 
 if __name__ == "__main__":
