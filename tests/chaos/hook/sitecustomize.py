@@ -1,0 +1,163 @@
+"""On PYTHONPATH in all processes of a run: tells the test that a named moment has come, and waits for its word to go on.
+
+The test kills whom it wants meanwhile, this process for one. The trainer knows nothing of it.
+"""
+
+import functools
+import http.client
+import importlib.abc
+import importlib.machinery
+import os
+import socket
+import sys
+import threading
+from contextlib import suppress
+from datetime import timedelta
+
+ADDRESS = os.environ.get("CHAOS_SOCKET", "")
+SMALL_PARTS = "CHAOS_PARTS" in os.environ
+
+WRAPPED = {
+    "tempfile": ["TemporaryDirectory.cleanup"],
+    "torch.distributed.run": ["run"],
+    "trainer.checkpoint": ["prune"],
+    "trainer.data.pack": ["build", "_tasks", "_decode", "_write"],
+    "trainer.prefix": [],
+    "trainer.publisher": [],
+    "trainer.spool": ["Spool.keep", "Spool.clear", "Spool.hand_over"],
+    "trainer.starts": ["begin"],
+    "trainer.storage.bucket": [],
+    "trainer.storage.files": ["write_flushed"],
+    "trainer.storage.lease": ["Lease.take", "Lease.give_back"],
+    "trainer.storage.multipart": ["_send", "_complete"],
+    "trainer.train": ["train_step", "keep", "validate", "finish"],
+    "trainer.training": ["begin", "ranks_of", "snapshot"],
+    "trainer.world": [],
+}
+"""Functions that are told of before and after each call, by module."""
+
+
+class Upload(threading.local):
+    """What this thread puts into the bucket."""
+
+    kind = ""
+    half_bytes = 0
+
+
+UPLOAD = Upload()
+
+
+def tell(moment):
+    """Go on once the test has heard; at once where it no longer listens."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+        line.connect(ADDRESS)
+        line.sendall(f"{moment} {os.environ.get('RANK', '-')}\n".encode())
+        line.recv(1)
+
+
+def around(function, name):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        tell(f"{name}:before")
+        result = function(*args, **kwargs)
+        tell(f"{name}:after")
+        return result
+
+    return wrapper
+
+
+def wrap(module):
+    for path in WRAPPED[module.__name__]:
+        *owners, name = path.split(".")
+        owner = functools.reduce(getattr, owners, module)
+        setattr(owner, name, around(getattr(owner, name), f"{module.__name__.rpartition('.')[2]}.{path}"))
+    SPECIAL.get(module.__name__, lambda _: None)(module)
+
+
+def hasten_prefix(module):
+    module.PUBLISHING_PATIENCE_S = 2.0
+
+
+def hasten_publisher(module):
+    module.Publisher.__init__.__kwdefaults__["retry_s"] = 0.5
+
+
+def hasten_multipart(module):
+    module.STALE = timedelta(0)
+    if SMALL_PARTS:
+        module.PART_BYTES = 300_000
+
+
+def wrap_bucket(module):
+    storage = module.S3Storage
+    put, delete = storage._put_whole, storage.delete
+
+    def told_put(self, key, content, arguments):
+        kind = kind_of(key)
+        tell(f"put {kind}:before")
+        UPLOAD.kind, UPLOAD.half_bytes = kind, len(content) // 2
+        try:
+            put(self, key, content, arguments)
+        finally:
+            UPLOAD.kind = ""
+        tell(f"put {kind}:after")
+
+    def told_delete(self, key):
+        tell(f"delete {kind_of(key)}:before")
+        delete(self, key)
+        tell(f"delete {kind_of(key)}:after")
+
+    storage._put_whole, storage.delete = told_put, told_delete
+    http.client.HTTPConnection.send = functools.partialmethod(told_send, http.client.HTTPConnection.send)
+    if SMALL_PARTS:
+        module.WHOLE_BYTES = 100_000
+
+
+def told_send(connection, send, data):
+    """Send; a body that is being put with a word between its halves."""
+    if not UPLOAD.kind or b"HTTP/1.1\r\n" in data[:2000]:
+        send(connection, data)
+    elif len(data) <= UPLOAD.half_bytes:
+        UPLOAD.half_bytes -= len(data)
+        send(connection, data)
+    else:
+        kind, UPLOAD.kind = UPLOAD.kind, ""
+        send(connection, data[: UPLOAD.half_bytes])
+        tell(f"put {kind}:middle")
+        send(connection, data[UPLOAD.half_bytes :])
+
+
+SPECIAL = {
+    "trainer.prefix": hasten_prefix,
+    "trainer.publisher": hasten_publisher,
+    "trainer.storage.bucket": wrap_bucket,
+    "trainer.storage.multipart": hasten_multipart,
+    "trainer.world": lambda _: tell("worker starts"),
+}
+"""What takes minutes or days takes seconds; parts are so small that a tiny state has several."""
+
+
+def kind_of(key):
+    """`state`, `manifest`, `rank`, `.excludes`: the key without folder, number and ending."""
+    return key.rpartition("/")[2].partition(".")[0] if key[:1] != "." else key.partition("-")[0]
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module):
+        super().exec_module(module)
+        wrap(module)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path, target=None):
+        if fullname not in WRAPPED:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        spec.loader = Loader(fullname, spec.origin)
+        return spec
+
+
+if ADDRESS:
+    sys.meta_path.insert(0, Finder())
+    for name in WRAPPED.keys() & sys.modules.keys():
+        wrap(sys.modules[name])

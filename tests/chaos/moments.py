@@ -1,0 +1,138 @@
+"""The moments at which something is killed, drawn from a seed: the same seed and number are the same moment."""
+
+import random
+from dataclasses import dataclass
+from itertools import product
+from typing import Final
+
+POINTS: Final = {
+    "load": [
+        "worker starts",
+        "lease.Lease.take:before",
+        "lease.Lease.take:after",
+        "put .excludes:after",
+        "put owner:middle",
+        "starts.begin:before",
+        "starts.begin:after",
+        "put run:middle",
+        "put split:after",
+        "training.begin:before",
+        "training.begin:after",
+    ],
+    "pack": [
+        "pack.build:before",
+        "pack._tasks:before",
+        "pack._decode:before",
+        "pack._decode:after",
+        "pack._write:after",
+        "pack.build:after",
+    ],
+    "step": ["train.train_step:before", "train.train_step:after", "train.validate:before", "train.validate:after"],
+    "snapshot": ["train.keep:before", "training.ranks_of:after", "training.snapshot:after", "train.keep:after"],
+    "state": ["put state:before", "put state:middle", "put state:after"],
+    "manifest": ["put manifest:before", "put manifest:middle", "put manifest:after"],
+    "prune": ["checkpoint.prune:before", "delete manifest:after", "delete state:after", "checkpoint.prune:after"],
+    "end": [
+        "train.finish:before",
+        "put val:middle",
+        "put model:middle",
+        "put metrics:middle",
+        "put results:before",
+        "put results:middle",
+        "put results:after",
+        "train.finish:after",
+        "lease.Lease.give_back:before",
+        "lease.Lease.give_back:after",
+        "put rank:middle",
+        "run.run:after",
+        "tempfile.TemporaryDirectory.cleanup:before",
+    ],
+}
+"""By phase, as tests/chaos/hook tells them."""
+
+PARTS: Final = ["multipart._send:before", "multipart._send:after", "multipart._complete:after"]
+"""The same of states that are sent in parts."""
+
+SPOOL: Final = ["files.write_flushed:before", "files.write_flushed:after", "spool.Spool.keep:after"]
+"""The same of a state that is kept on the node while the bucket is away."""
+
+MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2}
+"""So often at least a point of this phase is met in a run; others once."""
+
+KINDS: Final = ["rank", "torchrun", "all", "term", "server"]
+AWAY_S: Final = [0.0, 1.0, 5.0]
+"""How long a killed server stays away: less and more than the publisher's patience, as tests/chaos/hook sets it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Something to kill, and when."""
+
+    kind: str
+    point: str | None
+    """None: after `seconds`, wherever the run is then."""
+    nth: int = 1
+    told_by: int | None = None
+    """The rank whose call counts; None is any."""
+    rank: int = 0
+    """The victim, where it is a rank."""
+    seconds: float = 0.0
+    away_s: float | None = 0.0
+    """Of the server; None: until the next stage is over."""
+
+    def __str__(self) -> str:
+        when = f"{self.point} #{self.nth}" if self.point else f"after {self.seconds:.2f} s"
+        by = f" of rank {self.told_by}" if self.told_by is not None else ""
+        whom = {"rank": f"rank {self.rank}", "server": f"server for {self.away_s} s"}.get(self.kind, self.kind)
+        return f"{when}{by}: {whom}"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One or more kills in one run."""
+
+    name: str
+    phase: str
+    stages: list[Stage]
+    in_parts: bool = False
+    """Whether states are sent in parts."""
+
+    def __str__(self) -> str:
+        return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
+
+
+PHASES: Final = [*POINTS, "spool", "any time"]
+PAIRS: Final = [pair for pair in product(PHASES, KINDS) if pair != ("spool", "server")]
+
+
+def drawn(seed: int, number: int) -> Moment:
+    """The moment of this number; each pair of phase and victim comes once before one comes twice."""
+    lap, place = divmod(number, len(PAIRS))
+    pairs = PAIRS.copy()
+    random.Random(f"{seed} lap {lap}").shuffle(pairs)
+    phase, kind = pairs[place]
+    dice = random.Random(f"{seed} moment {number}")
+    in_parts = phase in {"state", "prune", "any time"} and dice.random() < 0.4
+    name = f"k{seed}-{number}"
+    if phase == "spool":
+        away = Stage("server", "put state:before", nth=dice.randint(1, 3), away_s=None)
+        return Moment(name, phase, [away, _stage(dice, kind, dice.choice(SPOOL), dice.randint(1, 3))])
+    if phase == "any time":
+        return Moment(name, phase, [_stage(dice, kind, None, 1)], in_parts)
+    points = PARTS if phase == "state" and in_parts else POINTS[phase]
+    most = MANY.get(phase, 1)
+    return Moment(name, phase, [_stage(dice, kind, dice.choice(points), dice.randint(1, most))], in_parts)
+
+
+def _stage(dice: random.Random, kind: str, point: str | None, nth: int) -> Stage:
+    if point is not None and point.startswith(("train.validate", "pack.build", "pack._tasks", "pack._write")):
+        nth = min(nth, 3 if point.startswith("train") else 1)
+    return Stage(
+        kind=kind,
+        point=point,
+        nth=nth,
+        told_by=dice.randrange(2) if point and point.startswith(("train.train_step", "train.keep")) else None,
+        rank=dice.randrange(2),
+        seconds=dice.uniform(0.3, 8.0) if point is None else 0.0,
+        away_s=dice.choice(AWAY_S),
+    )
