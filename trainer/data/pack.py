@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -218,7 +219,8 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
     (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     # spawn: the parent has threads, and forking a process that holds an accelerator is not safe
     workers = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         tasks = [
             pool.submit(_decode, shard, offset, part, geometry)
             for shard, offset, part in _tasks(shards, paths, per_shard)
@@ -239,6 +241,18 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
     )
     (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: end when its parent is killed, for whose next task it would wait for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _tasks(shards: Sequence[Path], paths: Sequence[Path], per_shard: int) -> Iterator[tuple[Path, int, list[Path]]]:
