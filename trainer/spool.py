@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,8 +20,8 @@ class Spool:
     """A place for one state of one run."""
 
     def __init__(self, cache: Path, url: str, born_s: float) -> None:
-        folder = cache / "unpublished" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        self._storage: Storage = LocalStorage(str(folder))
+        self._folder = cache / "unpublished" / hashlib.sha256(url.encode()).hexdigest()[:16]
+        self._storage: Storage = LocalStorage(str(self._folder))
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
 
@@ -38,13 +39,10 @@ class Spool:
                 self._remove(old)
 
     def clear(self) -> None:
-        """Forget what was kept: the run's prefix has it, or something newer."""
+        """Forget what was kept: the run's prefix has it, or something newer. What a killed start has half-written goes too."""
         if not self._is_empty:
-            with suppress(KnownError):
-                for old in committed(self._storage):
-                    self._remove(old)
-                self._storage.delete(RUN)
-                self._is_empty = True
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._is_empty = not self._folder.exists()
 
     def hand_over(self, storage: Storage, newest_step: int) -> int | None:
         """Commit what was kept to the run's prefix, where it is of this run and newer; its step.
