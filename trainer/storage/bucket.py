@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ from trainer.storage.patience import Patience
 
 WHOLE_BYTES: Final = 64 << 20
 """Up to this size an object is put with one request."""
+
+PROBE: Final = ".excludes-"
+"""How the hidden objects begin by which a server is tried."""
 
 _UNCONDITIONAL: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 """How servers refuse conditions that they do not know."""
@@ -111,7 +115,7 @@ class S3Storage:
     def excludes(self) -> bool:
         """See `Storage.excludes`: of an object that is there, neither a second creation nor a wrong stamp may be taken."""
         if self._excludes is None:
-            key = f".excludes-{uuid.uuid4().hex}"
+            key = f"{PROBE}{uuid.uuid4().hex}"
             try:
                 self._excludes = (
                     self._put_if(key, b"1", {"IfNoneMatch": "*"})
@@ -137,6 +141,9 @@ class S3Storage:
 
     def stats(self, prefix: str) -> dict[str, Stat]:
         """See `Storage.stats`."""
+        return {key: stat for key, stat in self._listed(prefix).items() if not is_hidden(key)}
+
+    def _listed(self, prefix: str) -> dict[str, Stat]:
         what = f"cannot list `{self._name(prefix)}`"
         arguments = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
         found: dict[str, Stat] = {}
@@ -145,8 +152,7 @@ class S3Storage:
             page = self._connection.call(what, lambda client: client.list_objects_v2(**arguments, **after))  # noqa: B023
             for entry in page.get("Contents", ()):
                 key = entry["Key"].removeprefix(self._prefix)
-                if not is_hidden(key):
-                    found[key] = Stat(entry["Size"], stamp_of(entry), entry["LastModified"])
+                found[key] = Stat(entry["Size"], stamp_of(entry), entry["LastModified"])
             if not page.get("IsTruncated"):
                 return found
             after = {"ContinuationToken": page["NextContinuationToken"]}
@@ -163,8 +169,13 @@ class S3Storage:
             )
 
     def sweep(self, prefix: str) -> None:
-        """See `Storage.sweep`: uploads in parts that were begun more than a day ago."""
+        """See `Storage.sweep`: uploads in parts that were begun more than a day ago, and as old objects that `excludes` has put."""
         multipart.sweep(self._connection, self._bucket, self._prefix + prefix, self._options.every_request)
+        before = datetime.now(timezone.utc) - multipart.STALE
+        with suppress(NotPermittedError, RefusedError):
+            for key, stat in self._listed(prefix + PROBE).items():
+                if stat.modified < before:
+                    self.delete(key)
 
     def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:
         """See `Storage.claim`: a lease with a heartbeat, as nothing gives a lock back when its holder dies."""
