@@ -144,6 +144,9 @@ def _run(argv: list[str]) -> int:
         except (DistError, RendezvousError) as problem:
             sys.stderr.write(f"error: cannot bring the workers together: {' '.join(str(problem).split())}\n")
             return TryAgainError.exit_code
+        finally:  # torchrun's handlers raise, which from here on nobody expects; this process is about to leave
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
     return 0
 
 
@@ -202,6 +205,8 @@ def _leave_now(code: int) -> NoReturn:
 
 def _start_again(argv: list[str], starts: int) -> NoReturn:
     """Become a new gang in this process; nothing of the old one may hold the rendezvous' port."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
     time.sleep(1.0)
     os.environ[STARTS] = str(starts)
     sys.stderr.flush()
