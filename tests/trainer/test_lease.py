@@ -91,6 +91,17 @@ def test_second_job_takes_over_once_the_lease_is_over(store, clock):
     second.check()
 
 
+def test_run_that_is_given_back_in_the_meantime_is_taken_at_once(store, clock):
+    """The first was just ending."""
+    first = lease(store, "a", clock)
+    first.take(ignore)
+    clock.meanwhile = first.give_back
+    second = lease(store, "b", clock)
+    second.take(ignore)
+    assert clock.now_s <= 3
+    second.check()
+
+
 def test_same_job_takes_its_run_back_at_once(store, clock):
     """A pod that comes anew must train again within seconds."""
     lease(store, "a", clock).take(ignore)

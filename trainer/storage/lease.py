@@ -161,12 +161,15 @@ class Lease:
         end_s = self._clock() + left_s
         while (left_s := end_s - self._clock()) > 0:
             self._sleep(min(1.0, left_s))
-            with suppress(AbsentError):
-                if self._store.stat(OWNER).stamp != stat.stamp:
-                    raise InputError(
-                        f"cannot write to the run at `{self._store.url}`: another job is training it",
-                        hint="wait for it, or give another --name",
-                    )
+            try:
+                beats = self._store.stat(OWNER).stamp != stat.stamp
+            except AbsentError:  # given back
+                return
+            if beats:
+                raise InputError(
+                    f"cannot write to the run at `{self._store.url}`: another job is training it",
+                    hint="wait for it, or give another --name",
+                )
 
     def _taken_over(self, *, of_this_job: bool) -> KnownError:
         if of_this_job:

@@ -1,0 +1,202 @@
+"""Several real processes that are told to stop, hang, or come back as others: nothing that was trained is lost."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from launcher.manifest import RENDEZVOUS
+from trainer.checkpoint import from_bytes, newest
+from trainer.data.synthetic import write_phantoms
+from trainer.manifests import committed
+from trainer.storage import LocalStorage, open_storage
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.e2e
+
+RECIPE = [
+    *("--preset", "smoke", "--model", "densenet_tiny", "--pack-side", "36", "--crop-px", "32", "--device", "cpu"),
+    *("--global-batch-size", "12", "--checkpoint-every-minutes", "60"),
+]
+"""Four steps an epoch, and checkpoints at the ends of epochs only: what lies between them is kept by stopping in order."""
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    """Ninety small phantoms."""
+    root = tmp_path_factory.mktemp("data")
+    write_phantoms(root, images=90, side=48)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def gang(phantoms, cache):
+    """Starts a pod's first process."""
+
+    def start(output, *flags, workers=2, epochs=30, **environment):
+        places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
+        train = ["-m", "trainer", "train", *places, *RECIPE, "--epochs", epochs, *flags]
+        command = [sys.executable, "-m", "trainer.gang", "--max-restarts=3", f"--nproc-per-node={workers}", *train]
+        return subprocess.Popen(
+            list(map(str, command)),
+            cwd=ROOT,
+            env={"PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}", "PET_RDZV_BACKEND": "c10d"}
+            | os.environ
+            | environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def unbroken(gang, tmp_path_factory):
+    """The state that an unbroken run of two workers ends with."""
+    root = tmp_path_factory.mktemp("unbroken")
+    done(gang(root))
+    return state_in(root)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def done(process, code=0):
+    """What a gang has said, once it has ended with this code."""
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    return said
+
+
+def state_in(root):
+    _, content = newest(LocalStorage(f"{root}/r"), print)
+    return from_bytes(content)
+
+
+def once_trained(root, process, checkpoints=1):
+    """Wait until so many epochs are committed."""
+    storage = LocalStorage(f"{root}/r")
+    while len(committed(storage)) < checkpoints:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def workers_of(root):
+    """Processes of the run's workers, by rank."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (folder / "cmdline").read_text(), (folder / "environ").read_text()
+        except OSError:
+            continue
+        rank = re.search(r"\0RANK=(\d+)\0", environment)
+        if rank and f"\0{root}\0" in command and "LOCAL_RANK=" in environment:
+            found[int(rank[1])] = int(folder.name)
+    return found
+
+
+def assert_same(state, other):
+    assert state.step == other.step
+    for name, tensor in state.model.items():
+        assert torch.equal(tensor, other.model[name]), name
+
+
+def test_gang_that_is_told_to_stop_commits_its_step_and_goes_on_exactly(gang, tmp_path, unbroken):
+    """Preemption in the middle of an epoch costs nothing but the start."""
+    process = gang(tmp_path)
+    once_trained(tmp_path, process, 2)
+    process.terminate()
+    said = done(process, 143)
+    step = int(re.search(r"stopped at step (\d+), as SIGTERM asked", said)[1])
+    assert said.count("as SIGTERM asked") == 1
+    assert committed(LocalStorage(f"{tmp_path}/r"))[-1].step == step
+    assert f"going on from step {step}" in done(gang(tmp_path))
+    assert_same(unbroken, state_in(tmp_path))
+
+
+def test_second_signal_ends_a_gang_at_once(gang, tmp_path):
+    """Whoever asks twice does not want to wait for a checkpoint; what is committed stays."""
+    process = gang(tmp_path)
+    once_trained(tmp_path, process)
+    os.kill(workers_of(tmp_path)[1], signal.SIGSTOP)  # so that stopping in order would take half a minute
+    process.terminate()
+    time.sleep(0.5)
+    process.terminate()
+    done(process, 143)
+    assert not workers_of(tmp_path)
+    assert committed(LocalStorage(f"{tmp_path}/r"))
+
+
+def test_only_one_node_is_told_and_all_stop_at_one_step(gang, tmp_path, unbroken):
+    """SIGTERM reaches the pod that is to go; the other has to hear of it from its peer."""
+    nodes = {
+        "PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}",
+        "PET_NNODES": "2",
+        "PET_RDZV_ID": "r",
+        "PET_RDZV_CONF": ",".join(f"{key}={value}" for key, value in RENDEZVOUS.items()),
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "OMP_NUM_THREADS": "1",  # as in the unbroken run: sums over two threads are other sums
+    }
+    pods = [gang(tmp_path, workers=1, **nodes) for _ in range(2)]
+    once_trained(tmp_path, pods[0], 2)
+    pods[1].terminate()
+    done(pods[1], 143)
+    step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
+    comes_back = gang(tmp_path, workers=1, **nodes)
+    said = done(pods[0]) + done(comes_back)
+    assert f"going on from step {step}" in said
+    assert_same(unbroken, state_in(tmp_path))
+
+
+def test_worker_that_hangs_is_left_and_all_start_again(gang, tmp_path, unbroken):
+    """Nothing else ends a collective that waits for a process which is there and does nothing."""
+    process = gang(tmp_path, "--hang-after", "6s")
+    once_trained(tmp_path, process)
+    os.kill(workers_of(tmp_path)[1], signal.SIGSTOP)
+    said = done(process)
+    assert "nothing has moved for" in said
+    assert_same(unbroken, state_in(tmp_path))
+
+
+def test_fewer_workers_go_on_with_the_same_images(gang, tmp_path, unbroken):
+    """A node is gone for good; the run ends at the same step, with the same images in the same order."""
+    process = gang(tmp_path)
+    once_trained(tmp_path, process)
+    process.terminate()
+    done(process, 143)
+    step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
+    assert f"going on from step {step}" in done(gang(tmp_path, workers=1))
+    assert state_in(tmp_path).step == unbroken.step
+
+
+def test_second_run_on_a_prefix_in_a_bucket_is_refused_and_the_first_goes_on(gang, s3, tmp_path):
+    """Two jobs of one name and output, as of two clusters."""
+    first = gang("s3://cxr/runs", epochs=3000, TRAINER_JOB="a")
+    storage = open_storage("s3://cxr/runs/r")
+    while not committed(storage):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.1)
+    said = done(gang("s3://cxr/runs", epochs=3000, workers=1, TRAINER_JOB="b"), 2)
+    assert "another job is training it" in said
+    first.terminate()
+    assert "as SIGTERM asked" in done(first, 143)
+    assert "owner.json" not in storage.keys("")
+    assert not any("another job" in line for line in storage.read("logs/rank-00000.log").decode().splitlines())
