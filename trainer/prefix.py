@@ -80,6 +80,8 @@ def entered(
             held.enter_context(starts.noted(storage, begun))
         publisher = Publisher(beside, Spool(cache, url, begun["first_s"]), claim, say.line, keep_last=config.keep_last)
         publisher.knows(found.manifests)
+        if gang.world.is_primary:
+            publisher.tidy()
         yield Prefix(
             storage,
             publisher,

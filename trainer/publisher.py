@@ -15,7 +15,7 @@ from typing import Final
 from trainer import checkpoint
 from trainer.checkpoint import Scored, TrainState, commit, manifest_of, prune
 from trainer.errors import KnownError, RemoteError, TryAgainError
-from trainer.layout import state_key
+from trainer.layout import METRICS, state_key
 from trainer.manifests import Manifest
 from trainer.spool import Spool
 from trainer.storage import Claim, Storage, UnreachableError
@@ -66,6 +66,10 @@ class Publisher:
         """Take note of what is committed already."""
         self._committed |= {manifest.step: manifest for manifest in manifests}
         self._top_auroc = max([self._top_auroc, *(m.val_auroc for m in manifests if m.val_auroc is not None)])
+
+    def tidy(self) -> None:
+        """Remove what earlier starts have left between two steps of their own pruning; before `working`."""
+        self._prune()
 
     def offer(self, state: TrainState, epoch: float) -> None:
         """Publish a state, in place of one that still waits: unless that one is the best so far."""
@@ -172,7 +176,7 @@ class Publisher:
                 return self._commit_scored
             if self._best is not None:
                 return self._publish_best
-            return self._publish_newest if self._newest is not None else self._write_files
+            return self._publish_newest if self._newest is not None else self._write_file
 
     def _publish_best(self) -> None:
         with self._changed:
@@ -209,7 +213,7 @@ class Publisher:
         try:
             self._storage.write(state_key(step), content)
         except KnownError:
-            self._spool.keep(manifest, content)
+            self._keep(manifest, content)
             raise
         self._check_claim()
         with self._changed:
@@ -217,11 +221,11 @@ class Publisher:
         if scored is not None:
             manifest = replace(manifest, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
         try:
-            commit(self._storage, manifest)
+            self._commit(manifest)
         except KnownError:
             if scored is not None:
                 self.validated(step, scored)
-            self._spool.keep(manifest, content)
+            self._keep(manifest, content)
             raise
         self.knows([manifest])
         self._spool.clear()
@@ -235,12 +239,21 @@ class Publisher:
         if before is not None:
             manifest = replace(before, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
             self._check_claim()
-            commit(self._storage, manifest)
+            self._commit(manifest)
             self.knows([manifest])
         with self._changed:
             self._scored.pop(step, None)
 
-    def _write_files(self) -> None:
+    def _commit(self, manifest: Manifest) -> None:
+        """Commit a state after the files that were put before: who goes on from it does not write them again."""
+        while self._files:
+            self._write_file()
+        commit(self._storage, manifest)
+
+    def _keep(self, manifest: Manifest, content: bytes) -> None:
+        self._spool.keep(manifest, content, self._files.get(METRICS))
+
+    def _write_file(self) -> None:
         with self._changed:
             key, content = next(iter(self._files.items()))
         self._storage.write(key, content)

@@ -9,7 +9,7 @@ from typing import Final
 
 from trainer.checkpoint import commit, read_state
 from trainer.errors import InputError, KnownError
-from trainer.layout import manifest_key, state_key
+from trainer.layout import METRICS, manifest_key, state_key
 from trainer.manifests import Manifest, committed
 from trainer.storage import AbsentError, LocalStorage, Storage
 
@@ -25,14 +25,21 @@ class Spool:
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
 
-    def keep(self, manifest: Manifest, content: bytes) -> None:
-        """Keep this state in place of the one before; a disk that is full keeps none, and training goes on."""
+    def keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
+        """Keep this state in place of the one before, with the metrics.jsonl that could not be written before it.
+
+        A disk that is full keeps none, and training goes on.
+        """
         with suppress(KnownError):
             before = committed(self._storage)
             if any(one.step == manifest.step and one.sha256 == manifest.sha256 for one in before):
                 return
             self._is_empty = False
             self._storage.write(RUN, self._run)
+            if metrics is not None:
+                self._storage.write(METRICS, metrics)
+            else:
+                self._storage.delete(METRICS)
             self._storage.write(state_key(manifest.step), content)
             commit(self._storage, manifest)
             for old in before:
@@ -51,6 +58,8 @@ class Spool:
         """
         for manifest, content in self._kept():
             if manifest.step > newest_step:
+                with suppress(AbsentError):
+                    storage.write(METRICS, self._storage.read(METRICS))
                 storage.write(state_key(manifest.step), content)
                 commit(storage, manifest)
                 self.clear()
