@@ -33,6 +33,13 @@ demo: .venv/ready  ## draw a data set and train on it with two workers, through 
 test: .venv/ready  ## run all tests
 	$(BIN)/python -m pytest
 
+MINUTES ?= 10
+SEED ?= 1
+
+.PHONY: chaos
+chaos: .venv/ready  ## kill workers, torchrun and the bucket's server at random moments: MINUTES=10 SEED=1
+	$(BIN)/python tests/chaos --minutes $(MINUTES) --seed $(SEED)
+
 # Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/guide.md). Without one, the cluster tool's.
 E2E = $(BIN)/python -m pytest -m cluster -rA --durations=0 tests/e2e
 

@@ -69,6 +69,7 @@ class Stage:
     """Something to kill, and when."""
 
     kind: str
+    """One of `KINDS`, or `nothing`: the next stage is waited for from here on."""
     point: str | None
     """None: after `seconds`, wherever the run is then."""
     nth: int = 1

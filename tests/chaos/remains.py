@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+MOST_KEPT = 3
+"""Of `--keep-last 2`, and the best."""
+
 PASSING_TRIES = 3
 """So often a commit is looked at that seems broken: it may be pruned at this moment."""
 
@@ -56,6 +59,7 @@ def losses(prefix: Path, unbroken: Unbroken) -> list[str]:
         *(f"{key} is missing" for key in unbroken.files if key not in mine.files),
         *(f"{key} is left" for key in mine.files if key not in unbroken.files),
         *_orphans(prefix),
+        *([] if len(mine.states) <= MOST_KEPT else [f"states are left: {sorted(mine.states)}"]),
     ]
 
 

@@ -230,7 +230,8 @@ class Trial:
         if gang.returncode is not None:
             return
         self._stages.pop(0)
-        {"server": self._end_server, "rank": self._end_rank}.get(stage.kind, self._end_gang)(stage, gang.pid)
+        deeds = {"server": self._end_server, "rank": self._end_rank, "nothing": lambda *_: None}
+        deeds.get(stage.kind, self._end_gang)(stage, gang.pid)
         if stage.kind != "server" and self._returns is not None:
             self._bring_server_back()
         self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits(stage)]

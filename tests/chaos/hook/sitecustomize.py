@@ -101,6 +101,8 @@ def wrap_bucket(module):
         finally:
             UPLOAD.kind = ""
         tell(f"put {kind}:after")
+        if kind == "manifest":
+            tell(f"committed {int(key.split('/')[-2].removeprefix('step-'))}")
 
     def told_delete(self, key):
         tell(f"delete {kind_of(key)}:before")
