@@ -105,6 +105,15 @@ def test_gaudi_has_one_bucket_for_all_gradients_and_no_device_ids():
     assert hpu.peak_memory_bytes() == 123
 
 
+@pytest.mark.usefixtures("habana")
+def test_random_generator_of_a_card_is_saved_and_put_back():
+    """A run that goes on draws what it would have drawn."""
+    hpu.missing()
+    hpu.set_random_state(torch.arange(4, dtype=torch.uint8))
+    assert hpu.random_state().tolist() == [0, 1, 2, 3]
+    assert cpu.random_state() is None  # the processor's is kept for every device
+
+
 def test_options_are_known_to_this_torch(tmp_path):
     """Keywords come and go between torch 2.6 and 2.15; a deprecated one warns, which is an error here."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)

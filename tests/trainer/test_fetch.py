@@ -7,7 +7,8 @@ import pytest
 from faultproxy import CutAnswer, Refuse
 
 from trainer.data.fetch import fetch, folder_of
-from trainer.errors import InputError, RemoteError
+from trainer.errors import InputError, RemoteError, TryAgainError
+from trainer.storage import S3Storage
 
 URL = "s3://cxr/data"
 
@@ -116,3 +117,16 @@ def test_bucket_that_stumbles_does_not_end_the_download(s3, fault_proxy, tmp_pat
     fault_proxy.script(CutAnswer(400), key="*/f2", method="GET")
     fetch(URL, tmp_path, progress)
     assert files(folder_of(URL, tmp_path)) == {f"f{number}": bytes([number]) * 1000 for number in range(6)}
+
+
+def test_cache_that_is_too_small_ends_the_job_by_name(s3, tmp_path, progress, monkeypatch):
+    """Another start would find the same disk, and fill it again."""
+    put(a="x")
+
+    def full(*_, **__):
+        raise TryAgainError("cannot write `a`: no space left on device")
+
+    monkeypatch.setattr(S3Storage, "copy_to", full)
+    with pytest.raises(InputError, match="no space left on device") as refusal:
+        fetch(URL, tmp_path, progress)
+    assert "--cache-dir" in refusal.value.hint

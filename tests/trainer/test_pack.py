@@ -1,7 +1,10 @@
 """Decoding once: exact pixels, noted damage, whole or absent."""
 
+import errno
 import json
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +165,19 @@ def test_image_that_the_disk_does_not_give_fails_the_build(tmp_path):
     paths[1].mkdir()
     with pytest.raises(TryAgainError, match=r"1\.png.*directory"):
         build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+
+
+def test_cache_that_is_full_ends_the_job_and_says_how_much_is_needed(tmp_path, monkeypatch):
+    """Decoding again on the same disk meets the same end, an hour later."""
+    names, paths = write_images(tmp_path, 2)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(InputError, match="no space left on device") as refusal:
+        pack.build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    assert "GiB are needed" in refusal.value.hint
 
 
 def test_manifest_hashes_every_file(tmp_path):

@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
 from trainer.data.pack import locked
-from trainer.errors import InputError
-from trainer.storage import copy_all, open_storage
+from trainer.errors import InputError, TryAgainError
+from trainer.storage import Storage, copy_all, open_storage
+
+PATIENCE_S: Final = 180.0
+"""How long a start waits for a bucket that does not answer."""
 
 STAMPS: Final = "stamps.jsonl"
 """Beside the files: what the bucket said of them when they were downloaded."""
@@ -29,7 +32,7 @@ def fetch(url: str, cache: Path, progress: Progress) -> None:
 
     Raises: InputError for an empty prefix or a name that would leave the folder; RemoteError.
     """
-    storage = open_storage(url)
+    storage = open_storage(url, patience_s=PATIENCE_S)
     folder = folder_of(url, cache)
     there = {key: stat.stamp for key, stat in storage.stats("").items() if not key.endswith("/")}
     if not there:
@@ -45,9 +48,19 @@ def fetch(url: str, cache: Path, progress: Progress) -> None:
         missing = {key: stamp for key, stamp in there.items() if here.get(key) != stamp or not (folder / key).is_file()}
         _remove_others(folder, there.keys())
         with progress(len(missing)) as advance, (folder.parent / STAMPS).open("a", encoding="utf-8") as stamps:
-            for key in copy_all(storage, missing, folder):
+            for key in _copied(storage, missing, folder):
                 stamps.write(f"\n{json.dumps([key, missing[key]])}")
                 advance(1, "")
+
+
+def _copied(storage: Storage, keys: Collection[str], folder: Path) -> Iterator[str]:
+    """Each key once its file is there. Raises: InputError when the cache is too small, which another start would find again."""
+    try:
+        yield from copy_all(storage, keys, folder)
+    except TryAgainError as full:
+        raise InputError(
+            str(full.args[0]), hint="the data set needs more room; --cache-dir names another place"
+        ) from full
 
 
 def _remove_others(folder: Path, keys: Collection[str]) -> None:

@@ -8,6 +8,7 @@ Made with the recipe's own resize, so that what is cropped from a pack is what w
 splits stay with the source: another split needs no other pack. Knows nothing of torch: its worker processes start fast.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -129,7 +130,7 @@ def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: G
 
     The folder appears whole or not at all. The caller holds `locked`.
 
-    Raises: TryAgainError when the cache can't be written, or is full.
+    Raises: InputError when the cache is too small, which another start would find again; TryAgainError when it can't be written.
     """
     partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.partial")
     try:
@@ -142,7 +143,8 @@ def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: G
             shutil.rmtree(partial, ignore_errors=True)
             raise
     except OSError as problem:
-        raise TryAgainError(
+        kind = InputError if problem.errno in {errno.ENOSPC, errno.EDQUOT} else TryAgainError
+        raise kind(
             f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
             hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; --cache-dir names another place",
         ) from problem
