@@ -12,6 +12,7 @@ from trainer.config import TrainConfig
 from trainer.console import Reporter
 from trainer.distributed import Gang
 from trainer.errors import InputError
+from trainer.layout import OWNER
 from trainer.manifests import Manifest, committed
 from trainer.publisher import Publisher
 from trainer.ranklog import RankLog
@@ -67,7 +68,8 @@ def entered(
 
         def take_claim() -> None:
             nonlocal claim
-            claim = held.enter_context(storage.claim(gang.world.job, say.line))
+            storage.keys(OWNER)  # waits for a bucket that is down; the claim, which is looked at beside training, must not
+            claim = held.enter_context(beside.claim(gang.world.job, say.line))
             storage.sweep("")
 
         gang.on_primary(take_claim)

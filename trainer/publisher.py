@@ -212,10 +212,11 @@ class Publisher:
         manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
         try:
             self._storage.write(state_key(step), content)
+            self._check_claim()
         except KnownError:
-            self._keep(manifest, content)
+            if self._fatal is None:
+                self._keep(manifest, content)
             raise
-        self._check_claim()
         with self._changed:
             scored = self._scored.pop(step, None)
         if scored is not None:
