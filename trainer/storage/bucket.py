@@ -126,7 +126,8 @@ class S3Storage:
                 if refusal.code not in _UNCONDITIONAL:
                     raise
                 self._excludes = False
-            self.delete(key)
+            with suppress(NotPermittedError):  # a bucket from which nothing may be deleted can be written to
+                self.delete(key)
         return self._excludes
 
     def stat(self, key: str) -> Stat:
