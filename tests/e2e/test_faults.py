@@ -83,13 +83,15 @@ class Training:
         keys = ["model/model.safetensors", "predictions/val.csv", "predictions/test.csv", state]
         return {key: _sha256(self.folder / key) for key in keys}
 
-    def tell_how_soon(self, what, fault):
-        """Print how long after the new container's start, or the fault, the first step came."""
-        since = max([fault, *(start for start in self.starts() if start > fault)])
-        steps = [moment for moment, text in self.lines() if text.startswith("training 1/") and moment >= since]
-        soon = f"{(steps[0] - since).total_seconds():.0f} s" if steps else "not told"
-        whole = f"{(steps[0] - fault).total_seconds():.0f} s" if steps else "not told"
-        print(f"{what}: first step {soon} after the newest container's start, {whole} after the fault")
+    def tell_how_soon(self, fault):
+        """Print how long after the fault, and after the start of the container that came of it, the first step was taken."""
+        first = next(moment for moment, text in self.lines() if text.startswith("training 1/") and moment > fault)
+        started = max(self.starts())
+        soon = f", {(first - started).total_seconds():.0f} s after the new pod's start" if started > fault else ""
+        print(
+            f"{self.name}: first step {(first - fault).total_seconds():.0f} s after the fault{soon} "
+            f"({os.getloadavg()[0]:.0f} processes want {os.cpu_count()} cores)"
+        )
 
 
 def _time(text):
@@ -219,7 +221,7 @@ def test_job_ends_with_the_weights_of_the_unbroken_run(job, bucket, phantoms, un
     assert steps
     assert min(steps) >= before
     assert max(steps) < LAST_STEP, "the fault came too late"
-    run.tell_how_soon(name, moment)
+    run.tell_how_soon(moment)
     can_be_pulled(run, bucket, unbroken, tmp_path)
 
 
@@ -236,7 +238,7 @@ def test_deleted_pod_saves_what_it_has_trained(job, bucket, phantoms, unbroken, 
     print(f"sigterm: step {before} was committed before, {stopped} by the signal")
     assert run.said(r"going on from step (\d+)")[0] == str(stopped)
     assert stopped > before
-    run.tell_how_soon("sigterm", moment)
+    run.tell_how_soon(moment)
     can_be_pulled(run, bucket, unbroken, tmp_path)
 
 
