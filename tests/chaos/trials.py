@@ -57,7 +57,7 @@ class Outcome:
     """How a moment went."""
 
     met: bool = False
-    """Whether the run got to the moment at all."""
+    """Whether the run got to the moment at all, and the victim was there."""
     codes: list[int] = field(default_factory=list)
     """Exit codes, one a start."""
     worker_starts: int = 0
@@ -130,6 +130,7 @@ class Trial:
         self._job = f"chaos-{moment.name}-{os.getpid()}"
         self._stages = list(moment.stages)
         self._calls = 0
+        self._hit = True
         self._lock = threading.Lock()
         self._gang: subprocess.Popen[bytes] | None = None
         self._outcome = Outcome()
@@ -146,7 +147,7 @@ class Trial:
         finally:
             victims.kill_all(self._job)
             self._bring_server_back()
-        self._outcome.met = not self._stages
+        self._outcome.met = self._hit and not self._stages
         self._look()
         self._outcome.seconds = time.monotonic() - begun_s
         return self._outcome
@@ -157,7 +158,7 @@ class Trial:
         for timer in timers:
             timer.start()
         while self._start() in COMES_BACK_CODES and len(self._outcome.codes) < MOST_STARTS:
-            pass
+            self._outcome.losses += [f"{problem} (before the restart)" for problem in self._broken_commits()]
         for timer in timers:
             timer.cancel()
             timer.join()
@@ -234,7 +235,7 @@ class Trial:
         deeds.get(stage.kind, self._end_gang)(stage, gang.pid)
         if stage.kind != "server" and self._returns is not None:
             self._bring_server_back()
-        self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits(stage)]
+        self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits()]
 
     def _end_gang(self, stage: Stage, gang: int) -> None:
         if stage.kind == "all":
@@ -250,6 +251,8 @@ class Trial:
             time.sleep(0.05)
         if process is not None:
             victims.kill(process)
+        else:
+            self._hit = False
 
     def _end_server(self, stage: Stage, _gang: int) -> None:
         self._site.server.kill()
@@ -269,10 +272,10 @@ class Trial:
             if self._is_away:
                 self._server_returns()
 
-    def _broken_commits(self, stage: Stage) -> list[str]:
+    def _broken_commits(self) -> list[str]:
         problems = remains.broken_commits(self._site.prefix(self._moment.name))
         # A store keeps the old object until the new one is whole; this one, killed, leaves what it had.
-        return [one for one in problems if "no JSON" not in one] if stage.kind == "server" else problems
+        return [one for one in problems if not self._is_away or "no JSON" not in one]
 
     def _left_processes(self) -> list[str]:
         """Workers that have lost their gang end by themselves."""
