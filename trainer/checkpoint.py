@@ -26,6 +26,10 @@ READINGS: Final = 2
 """How often a state whose hash is wrong is read: the first time it may have been the way here that broke it."""
 
 
+class BrokenError(InputError):
+    """A checkpoint is not whole: its state is missing, or not what its manifest says."""
+
+
 @dataclass
 class RankState:
     """What each rank has for itself."""
@@ -91,7 +95,7 @@ def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, byt
     for manifest in reversed(committed(storage, damaged.append)):
         try:
             content = read_state(storage, manifest)
-        except InputError as problem:
+        except BrokenError as problem:
             damaged.append(str(problem.args[0]))
             continue
         for text in damaged:
@@ -109,14 +113,14 @@ def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, byt
 
 
 def read_state(storage: Storage, manifest: Manifest) -> bytes:
-    """The bytes that the manifest commits. Raises: InputError when they are missing, or not what was committed."""
+    """The bytes that the manifest commits. Raises: BrokenError when they are missing, or not what was committed."""
     where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
     problem = ""
     for _ in range(READINGS):
         try:
             content = storage.read(state_key(manifest.step))
         except AbsentError as absent:
-            raise InputError(f"cannot restore step {manifest.step}: `{where}` is missing") from absent
+            raise BrokenError(f"cannot restore step {manifest.step}: `{where}` is missing") from absent
         except DamagedError as damaged:
             problem = str(damaged.args[0])
             continue
@@ -124,17 +128,17 @@ def read_state(storage: Storage, manifest: Manifest) -> bytes:
         if sha256 == manifest.sha256:
             return content
         problem = f"its sha256 is {sha256[:12]}…, the manifest says {manifest.sha256[:12]}…"
-    raise InputError(f"cannot restore step {manifest.step}: `{where}` is damaged: {problem}")
+    raise BrokenError(f"cannot restore step {manifest.step}: `{where}` is damaged: {problem}")
 
 
-def prune(storage: Storage, *, keep_last: int) -> None:
-    """Remove all but the newest and the best checkpoints, manifest first, and states that nothing commits."""
-    manifests = committed(storage)
-    kept = _kept(manifests, keep_last)
+def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int) -> dict[int, Manifest]:
+    """Remove all but the newest and the best of these checkpoints, manifest first, and states that nothing commits; those that stay."""
+    kept = _kept([manifests[step] for step in sorted(manifests)], keep_last)
     keep = {key for step in kept for key in (manifest_key(step), state_key(step))}
     surplus = [key for key in storage.keys(CHECKPOINTS) if key not in keep]
     for key in sorted(surplus, key=lambda key: committed_step(key) is None):
         storage.delete(key)
+    return {step: manifest for step, manifest in manifests.items() if step in kept}
 
 
 def _kept(manifests: Sequence[Manifest], keep_last: int) -> set[int]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from trainer.layout import METRICS
-from trainer.storage import AbsentError, Storage
+from trainer.storage import AbsentError, DamagedError, Storage
 
 Entry = Mapping[str, Any]
 
@@ -14,7 +14,7 @@ Entry = Mapping[str, Any]
 def read(storage: Storage, step: int) -> list[Entry]:
     """The entries of earlier starts up to this step; those of steps that are trained again are left out."""
     entries = []
-    with suppress(AbsentError):
+    with suppress(AbsentError, DamagedError):
         for line in storage.read(METRICS).splitlines():
             with suppress(ValueError, KeyError, TypeError):  # a curve with a gap is better than no training
                 entry = json.loads(line)

@@ -11,7 +11,7 @@ from typing import Final
 
 from trainer.errors import InputError
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key
-from trainer.storage import AbsentError, Storage
+from trainer.storage import AbsentError, DamagedError, Storage
 
 FORMAT: Final = 2
 
@@ -67,8 +67,9 @@ def _read(storage: Storage, step: int, tell: Callable[[str], None]) -> Manifest 
             return Manifest(**content)
     except AbsentError:  # pruned since it was listed
         return None
-    except (ValueError, TypeError, KeyError) as problem:
-        tell(f"cannot use checkpoint `{where}`, which is damaged: {problem}")
+    except (ValueError, TypeError, KeyError, DamagedError) as problem:
+        reason = problem.args[0] if isinstance(problem, DamagedError) else problem
+        tell(f"cannot use checkpoint `{where}`, which is damaged: {reason}")
         return None
     raise InputError(
         f"cannot read checkpoint `{where}`: its format is {content['format']}, this version reads {FORMAT}",

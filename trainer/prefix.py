@@ -25,6 +25,10 @@ PATIENCE_S: Final = 180.0
 PUBLISHING_PATIENCE_S: Final = 15.0
 """The same for what is written beside training, which is tried again anyway: soon enough to keep the state on this node."""
 
+CLAIM_PATIENCE_S: Final = 2.0
+CLAIM_ANSWER_S: Final = 3.0
+"""How long one look at the claim may take: a heartbeat that waits for an answer is none, and its end must not hold up the worker's."""
+
 
 @dataclass
 class Found:
@@ -68,14 +72,18 @@ def entered(
 
         def take_claim() -> None:
             nonlocal claim
-            storage.keys(OWNER)  # waits for a bucket that is down; the claim, which is looked at beside training, must not
-            claim = held.enter_context(beside.claim(gang.world.job, say.line))
+            storage.keys(
+                OWNER
+            )  # waits for a bucket that is down; the claim, which is looked at beside training, must not
+            soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
+            claim = held.enter_context(soon.claim(gang.world.job, say.line))
             storage.sweep("")
 
         gang.on_primary(take_claim)
         found = Found()
+        gang.on_primary(lambda: _catch_up(storage, spools, say))
         gang.on_primary(lambda: _check_may_go_on(storage, config, identity))
-        newest = gang.on_primary(lambda: _look(storage, config, spools, say, found))
+        newest = gang.on_primary(lambda: _look(storage, config, say, found))
         gang.together(lambda: log.keep_in(beside))
         begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, gang.world))
         if gang.world.is_primary:
@@ -115,15 +123,11 @@ def _check_may_go_on(storage: Storage, config: TrainConfig, identity: Mapping[st
         record.check_same(storage, identity)
 
 
-def _look(
-    storage: Storage, config: TrainConfig, spools: Callable[[float], Spool], say: Reporter, found: Found
-) -> dict[str, Any] | None:
+def _look(storage: Storage, config: TrainConfig, say: Reporter, found: Found) -> dict[str, Any] | None:
     """The checkpoint to go on from, whose state is noted in `found`.
 
     Raises: InputError when `--resume` must find one, or none is whole.
     """
-    found.manifests = committed(storage)
-    _catch_up(storage, spools, say, found)
     newest = checkpoint.newest(storage, say.line)
     if newest is None:
         if config.resume == "must":
@@ -137,11 +141,11 @@ def _look(
     return vars(manifest)
 
 
-def _catch_up(storage: Storage, spools: Callable[[float], Spool], say: Reporter, found: Found) -> None:
+def _catch_up(storage: Storage, spools: Callable[[float], Spool], say: Reporter) -> None:
     """Commit what an earlier start could only keep on this node."""
     first_s = starts.first_s(storage)
     if first_s is not None:
-        newest_step = max((manifest.step for manifest in found.manifests), default=0)
+        newest_step = max((manifest.step for manifest in committed(storage)), default=0)
         step = spools(first_s).hand_over(storage, newest_step)
         if step is not None:
             say.line(f"committed step {step}, which an earlier start had to keep on this node")

@@ -14,7 +14,7 @@ from typing import Final
 
 from trainer import checkpoint
 from trainer.checkpoint import Scored, TrainState, commit, manifest_of, prune
-from trainer.errors import KnownError, RemoteError, TryAgainError
+from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 from trainer.layout import METRICS, state_key
 from trainer.manifests import Manifest
 from trainer.spool import Spool
@@ -58,7 +58,8 @@ class Publisher:
         self._committed: dict[int, Manifest] = {}
         self._top_auroc = -1.0
         self._busy = self._over = self._may_not_delete = False
-        self._fatal: KnownError | None = None
+        self._kept_steps: set[int] = set()
+        self._fatal: Exception | None = None
         self._problem: KnownError | None = None
         self._told_s = 0.0
 
@@ -101,7 +102,7 @@ class Publisher:
         return self._fatal is not None
 
     def check(self) -> None:
-        """Raises: KnownError when another has become the run's writer."""
+        """Raises: KnownError when another has become the run's writer; else what has ended the thread."""
         if self._fatal is not None:
             raise self._fatal
 
@@ -110,10 +111,11 @@ class Publisher:
 
         Raises: TryAgainError when it is not once `gives_up` says so; RemoteError where the bucket has refused it; as `check`.
         """
-        with self._changed:
-            while self._fatal is None and self._has_work():
-                if gives_up():
-                    raise self._not_in_place()
+        while self._fatal is None and self._has_work():
+            if gives_up():
+                self._keep_newest()
+                raise self._not_in_place()
+            with self._changed:
                 self._changed.wait(POLL_S)
         self.check()
 
@@ -140,7 +142,7 @@ class Publisher:
 
     def _not_in_place(self) -> KnownError:
         problem = self._problem
-        if isinstance(problem, RemoteError) and not isinstance(problem, UnreachableError):
+        if isinstance(problem, InputError | RemoteError) and not isinstance(problem, UnreachableError):
             return problem
         reason = str(problem.args[0]) if problem else "the bucket is too slow"
         return TryAgainError(
@@ -155,6 +157,9 @@ class Publisher:
                 self._went_well()
             except KnownError as problem:
                 self._went_wrong(problem)
+                self._keep_newest()
+            except Exception as bug:  # noqa: BLE001 - a thread that ends without a word would train on without checkpoints
+                self._fatal = bug
             finally:
                 with self._changed:
                     self._busy = False
@@ -178,13 +183,22 @@ class Publisher:
                 return self._publish_best
             return self._publish_newest if self._newest is not None else self._write_file
 
+    def _keep_newest(self) -> None:
+        """Keep the newest state on this node, whatever else could not be written: it is what training would go on from."""
+        with self._changed:
+            pending = self._newest
+        if pending is not None and pending.state.step not in self._kept_steps:
+            content = checkpoint.to_bytes(pending.state)
+            self._keep(manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored), content)
+
     def _publish_best(self) -> None:
         with self._changed:
             pending = self._best
         assert pending is not None
         self._publish(pending)
         with self._changed:
-            self._best = None
+            if self._best is pending:  # else a better one has taken its place meanwhile
+                self._best = None
 
     def _publish_newest(self) -> None:
         with self._changed:
@@ -252,7 +266,10 @@ class Publisher:
         commit(self._storage, manifest)
 
     def _keep(self, manifest: Manifest, content: bytes) -> None:
-        self._spool.keep(manifest, content, self._files.get(METRICS))
+        with self._changed:
+            metrics = self._files.get(METRICS)
+        self._spool.keep(manifest, content, metrics)
+        self._kept_steps.add(manifest.step)
 
     def _write_file(self) -> None:
         with self._changed:
@@ -264,16 +281,20 @@ class Publisher:
 
     def _prune(self) -> None:
         try:
-            prune(self._storage, keep_last=self._keep_last)
+            self._committed = prune(self._storage, self._committed, keep_last=self._keep_last)
+        except UnreachableError:  # the next checkpoint tries again
+            return
         except KnownError as problem:
             if not self._may_not_delete:
                 self._may_not_delete = True
                 self._tell(f"old checkpoints stay: {problem.args[0]}")
 
     def _check_claim(self) -> None:
+        if self._over:  # the claim is about to be given back
+            raise TryAgainError("the run ends")
         try:
             self._claim.check()
-        except UnreachableError:
+        except RemoteError:  # who could not ask was not replaced
             raise
         except KnownError as problem:
             self._fatal = problem

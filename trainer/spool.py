@@ -31,8 +31,10 @@ class Spool:
         A disk that is full keeps none, and training goes on.
         """
         with suppress(KnownError):
+            if not self._is_of_this_run():
+                self.clear()
             before = committed(self._storage)
-            if any(one.step == manifest.step and one.sha256 == manifest.sha256 for one in before):
+            if any(one.step >= manifest.step for one in before):
                 return
             self._is_empty = False
             self._storage.write(RUN, self._run)
@@ -67,12 +69,18 @@ class Spool:
         self.clear()
         return None
 
+    def _is_of_this_run(self) -> bool:
+        try:
+            return self._storage.read(RUN) == self._run
+        except AbsentError:
+            return False
+
     def _kept(self) -> list[tuple[Manifest, bytes]]:
         try:
-            if self._storage.read(RUN) != self._run:
+            if not self._is_of_this_run():
                 return []
             return [(one, read_state(self._storage, one)) for one in reversed(committed(self._storage))]
-        except (AbsentError, InputError):
+        except InputError:
             return []
 
     def _remove(self, old: Manifest) -> None:

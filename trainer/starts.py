@@ -65,7 +65,8 @@ def noted(storage: Storage, starts: Starts) -> Iterator[None]:
         with suppress(KnownError):  # the error that there is matters more
             _write(storage, {**starts, "without_progress": 0})
         raise
-    _write(storage, {**starts, "without_progress": 0})
+    with suppress(KnownError):  # a run that has ended well must not fail for a count
+        _write(storage, {**starts, "without_progress": 0})
 
 
 def ends_at_s(config: TrainConfig, starts: Starts) -> float:

@@ -15,7 +15,7 @@ from typing import Final
 
 from trainer.errors import TryAgainError
 
-SAVING_S: Final = 24.0
+SAVING_S: Final = 20.0
 """How long a worker may go on after SIGTERM. Source: torchrun, 30 s from SIGTERM to SIGKILL; the rest is for leaving."""
 
 

@@ -6,6 +6,7 @@ Shapes: N images, C channels, H x W pixels, K findings.
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,18 +16,18 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from trainer import checkpoint, history
-from trainer.checkpoint import Scored
+from trainer.checkpoint import BrokenError, Scored
 from trainer.config import TrainConfig
 from trainer.console import Advance, Reporter
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, training_batches, training_order
-from trainer.errors import JobFailedError, TimeLimitError
+from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluate import Scores, null_if_nan, predictions_csv, score
 from trainer.failures import failures_named
 from trainer.layout import METRICS, MODEL, RESULTS, predictions_key, state_key
 from trainer.manifests import Manifest, best, committed
 from trainer.meter import WARMING_UP_STEPS, Meter
-from trainer.model import finding_loss
+from trainer.model import StateDict, finding_loss
 from trainer.pulse import Wishes
 from trainer.ranklog import RankLog
 from trainer.run import Run, opened
@@ -39,6 +40,9 @@ from trainer.world import World
 
 FINAL_S: Final = 600.0
 """How long the end of a run waits for a bucket that does not take its last checkpoint."""
+
+FAILED_S: Final = 12.0
+"""The same for a run that has failed for good: its peers wait for the one that says why."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     batches = batches[: run.last_step - training.step]
     if first_step == 0:
         training.loss_sum.zero_()
-    meter, finite = Meter(run.loader, run.global_batch), _Finite(run)
+    meter, finite = Meter(run.loader, run.global_batch), _Finite(run.on, training.step)
     words, wishes = "", Wishes()
     training.network.train()
     for number, batch in enumerate(run.loader.batches(batches), start=1):
@@ -119,7 +123,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         result = train_step(run, training, batch, epoch)
         training.loss_sum += result.loss
         training.step += 1
-        finite.note(training.step, result.grad_norm)
+        finite.note(result.grad_norm)
         meter.count(number)
         ends = number == len(batches)
         if training.step % config.log_every_steps == 0 or ends:
@@ -158,13 +162,15 @@ def _set_rate(run: Run, training: Training) -> None:
 class _Finite:
     """The first step whose gradient was no number, found on the device without waiting for it."""
 
-    def __init__(self, run: Run) -> None:
-        self._bad_step = torch.zeros((), dtype=torch.int64, device=run.on)
+    def __init__(self, on: torch.device, step: int) -> None:
+        self._step = torch.full((), step, dtype=torch.int64, device=on)
+        self._bad_step = torch.zeros((), dtype=torch.int64, device=on)
 
-    def note(self, step: int, grad_norm: Tensor) -> None:
-        """Look at one step's."""
+    def note(self, grad_norm: Tensor) -> None:
+        """Look at the next step's; always the same few operations, so that a device that compiles them does it once."""
+        self._step += 1
         is_first = ~grad_norm.isfinite() & (self._bad_step == 0)
-        self._bad_step += is_first.to(torch.int64) * step
+        self._bad_step = torch.where(is_first, self._step, self._bad_step)
 
     def check(self) -> None:
         """Raises: JobFailedError with the step."""
@@ -269,9 +275,7 @@ def _in_words(entry: history.Entry, scores: Scores | None, result: EpochResult) 
 def finish(run: Run, training: Training) -> Results:
     """Score the best checkpoint on validation and test images, and write predictions, results and its weights."""
     run.watchdog.rests()
-    manifest = Manifest(**run.gang.on_primary(lambda: vars(_best(run))))
-    content = run.gang.broadcast(run.gang.together(lambda: _weights_of(run, manifest)))
-    model_state = checkpoint.tensors_from_bytes(content)
+    manifest, model_state = _best_of_all(run)
     training.averaged.load_state_dict(model_state)
     scores = {}
     for split in ("val", "test"):
@@ -298,18 +302,31 @@ def finish(run: Run, training: Training) -> Results:
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
 
 
-def _best(run: Run) -> Manifest:
+def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
+    """The best checkpoint and its weights, as the primary finds them, on all ranks."""
+    weights = b""
+
+    def find() -> dict[str, Any]:
+        nonlocal weights
+        manifest, content = _best(run)
+        weights = checkpoint.tensors_to_bytes(checkpoint.from_bytes(content).model)
+        return vars(manifest)
+
+    manifest = Manifest(**run.gang.on_primary(find))
+    return manifest, checkpoint.tensors_from_bytes(run.gang.broadcast(weights))
+
+
+def _best(run: Run) -> tuple[Manifest, bytes]:
+    """The best checkpoint that is whole, and its state; once all that was trained is committed."""
     _flush(run)
-    top = best(committed(run.prefix.storage))
-    assert top is not None, "a run that ended has a checkpoint"
-    return top
-
-
-def _weights_of(run: Run, manifest: Manifest) -> bytes:
-    if not run.is_primary:
-        return b""
-    state = checkpoint.from_bytes(checkpoint.read_state(run.prefix.storage, manifest))
-    return checkpoint.tensors_to_bytes(state.model)
+    manifests = committed(run.prefix.storage, run.say.line)
+    while (top := best(manifests)) is not None:
+        try:
+            return top, checkpoint.read_state(run.prefix.storage, top)
+        except BrokenError as problem:
+            run.say.line(f"{problem.args[0]}; scoring the best of the others")
+            manifests.remove(top)
+    raise InputError(f"cannot score the run at `{run.prefix.storage.url}`: none of its checkpoints is whole")
 
 
 def _put(run: Run, key: str, content: bytes) -> None:
@@ -317,16 +334,24 @@ def _put(run: Run, key: str, content: bytes) -> None:
         run.prefix.publisher.put(key, content)
 
 
-def _flush(run: Run) -> None:
-    """Wait until all is in the run's prefix: for a bounded time, and no longer than a worker that was told to stop may."""
-    end_s = time.monotonic() + FINAL_S
-    run.prefix.publisher.flush(lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0))
+def _flush(run: Run, most_s: float = FINAL_S) -> None:
+    """Wait until all is in the run's prefix: for a bounded time, and no longer than a worker that was told to stop may.
+
+    Raises: as `Publisher.flush`.
+    """
+    end_s = time.monotonic() + most_s
+    try:
+        run.prefix.publisher.flush(
+            lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0),
+        )
+    except KnownError as problem:  # soon, for the peers leave with this, and torchrun ends who is left
+        run.say.line(f"not everything is in the run, the newest state is kept on this node: {problem.args[0]}")
+        raise
 
 
 def _leave(run: Run, end: StopError | TimeLimitError) -> None:
     """Commit what was trained, then say why it ends. Raises: `end`."""
-    end_s = time.monotonic() + (FINAL_S if isinstance(end, TimeLimitError) else run.stop.left_s())
-    run.prefix.publisher.flush(lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0))
+    _flush(run, FINAL_S if isinstance(end, TimeLimitError) else run.stop.left_s())
     raise end
 
 
@@ -347,6 +372,11 @@ def train(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> Res
                 return finish(run, training)
             except (StopError, TimeLimitError) as problem:
                 end = problem
+            except (JobFailedError, PeerError):
+                run.watchdog.rests()
+                with suppress(KnownError):  # what was good stays; the error that there is matters more
+                    _flush(run, FAILED_S)
+                raise
             run.watchdog.rests()
             run.gang.on_primary(lambda: _leave(run, end))
             raise end

@@ -22,7 +22,7 @@ from trainer.errors import InputError
 from trainer.layout import manifest_key, state_key
 from trainer.manifests import best, committed
 from trainer.schedule import Plateau
-from trainer.storage import LocalStorage
+from trainer.storage import DamagedError, LocalStorage
 
 
 def state(step):
@@ -148,6 +148,40 @@ def test_damaged_only_checkpoint_is_not_taken_for_none(storage):
         newest(storage, lambda _: None)
 
 
+def test_disk_that_does_not_answer_is_not_taken_for_damage(storage, monkeypatch):
+    """The newest checkpoint would be given up for an older one because of one bad moment of a mount."""
+    put(storage, 10)
+    put(storage, 20)
+    read = storage.read
+
+    def stale(key):
+        if key == state_key(20):
+            raise InputError("cannot read: stale file handle")
+        return read(key)
+
+    monkeypatch.setattr(storage, "read", stale)
+    with pytest.raises(InputError, match="stale file handle"):
+        newest(storage, lambda _: None)
+    assert [manifest.step for manifest in committed(storage)] == [10, 20]
+
+
+def test_manifest_whose_hash_is_wrong_is_named_and_left_out(storage, monkeypatch):
+    """A bucket knows hashes of all objects; a bad manifest must not stop every start."""
+    put(storage, 10)
+    put(storage, 20)
+    read = storage.read
+
+    def damaged(key):
+        if key == manifest_key(20):
+            raise DamagedError("its SHA-256 begins with 0, that of what was written with 1")
+        return read(key)
+
+    monkeypatch.setattr(storage, "read", damaged)
+    told = []
+    assert [manifest.step for manifest in committed(storage, told.append)] == [10]
+    assert "step-00000020" in told[0]
+
+
 def test_run_without_checkpoints_has_no_newest(storage):
     """A new run."""
     assert newest(storage, lambda _: None) is None
@@ -183,7 +217,7 @@ def test_pruning_keeps_the_newest_and_the_best_and_removes_what_nothing_commits(
     for step, auroc in [(10, 0.6), (20, 0.8), (30, 0.7), (40, 0.7), (50, 0.7)]:
         put(storage, step, auroc)
     storage.write(state_key(45), b"left by an interrupted upload")
-    prune(storage, keep_last=2)
+    prune(storage, {manifest.step: manifest for manifest in committed(storage)}, keep_last=2)
     kept = [20, 40, 50]
     assert storage.keys("checkpoints/") == sorted(key for step in kept for key in (manifest_key(step), state_key(step)))
     for manifest in committed(storage):
@@ -196,7 +230,7 @@ def test_pruning_removes_manifests_before_their_states(storage, monkeypatch):
         put(storage, step)
     deleted = []
     monkeypatch.setattr(storage, "delete", deleted.append)
-    prune(storage, keep_last=2)
+    prune(storage, {manifest.step: manifest for manifest in committed(storage)}, keep_last=2)
     assert deleted == [manifest_key(10), state_key(10)]
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from trainer.checkpoint import RankState, Scored, TrainState, read_state
+from trainer.checkpoint import RankState, Scored, TrainState, manifest_of, read_state, to_bytes
 from trainer.errors import InputError, RemoteError, TryAgainError
 from trainer.layout import manifest_key, state_key
 from trainer.manifests import best, committed
@@ -32,11 +32,15 @@ class Bucket(LocalStorage):
         self.gate.set()
         self.problem = None
         self.failing = lambda _key: True
+        self.meanwhile = None
         self.written = []
         self.deleted = []
 
     def write(self, key, content):
         assert self.gate.wait(30)
+        if self.meanwhile is not None:
+            act, self.meanwhile = self.meanwhile, None
+            act()
         if self.problem is not None and self.failing(key):
             raise self.problem
         self.written.append(key)
@@ -144,6 +148,19 @@ def test_best_state_is_published_though_a_newer_one_overtakes_it(publisher, buck
     assert steps(bucket)[-1] == 40
 
 
+def test_better_state_that_comes_while_the_best_is_written_is_not_lost(tmp_path, bucket):
+    """It takes the place of what is on its way, which must not empty that place when it arrives."""
+    publisher = Publisher(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    for step, auroc in [(10, 0.8), (20, 0.9)]:
+        publisher.offer(state(step), epoch=step / 10)
+        publisher.validated(step, Scored(auroc, 0.1))
+    bucket.meanwhile = lambda: publisher.offer(state(30), epoch=3.0)  # while step 10, the best so far, is written
+    with publisher.working():
+        publisher.flush(never)
+    assert best(committed(bucket)).step == 20
+    assert steps(bucket)[-1] == 30
+
+
 def waiting(publisher, bucket):
     bucket.gate.clear()
     publisher.offer(state(5), epoch=0.5)
@@ -199,6 +216,96 @@ def test_state_that_cannot_be_written_is_kept_on_this_node(publisher, bucket, to
     assert spool_of(tmp_path, bucket).hand_over(kept, 0) == 10
     (manifest,) = committed(kept)
     read_state(kept, manifest)
+
+
+def of_scores(publisher, bucket):
+    publisher.offer(state(10), epoch=1.0)
+    publisher.flush(never)
+    bucket.problem = UnreachableError("503")
+    publisher.validated(10, Scored(0.5, 0.5))
+
+
+def of_the_best(publisher, bucket):
+    bucket.problem = UnreachableError("503")
+    publisher.offer(state(10), epoch=1.0)
+    publisher.validated(10, Scored(0.5, 0.5))
+    publisher.offer(state(20), epoch=2.0)
+
+
+@pytest.mark.parametrize("waits", [of_scores, of_the_best])
+def test_newest_state_is_kept_whatever_else_waits_before_it(publisher, bucket, told, tmp_path, waits):
+    """A pod that dies after hours without its bucket must not lose them."""
+    waits(publisher, bucket)
+    soon(lambda: told)
+    publisher.offer(state(40), epoch=4.0)
+    soon(lambda: 40 in publisher._kept_steps)
+    publisher._over = True
+    kept = Bucket(str(tmp_path / "elsewhere"))
+    assert spool_of(tmp_path, bucket).hand_over(kept, 20) == 40
+
+
+def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket):
+    """SIGTERM leaves seconds, and the writer may still be at an older one."""
+    publisher = Publisher(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    bucket.gate.clear()
+    with publisher.working():
+        publisher.offer(state(10), epoch=1.0)
+        soon(lambda: publisher._newest is None)
+        publisher.offer(state(20), epoch=2.0)
+        with pytest.raises(TryAgainError, match="the bucket is too slow"):
+            publisher.flush(lambda: True)
+        assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == 20
+        bucket.gate.set()
+
+
+def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoints(publisher, bucket, monkeypatch):
+    """A bug is told when it is met, not at the end of a night."""
+
+    def broken(*_):
+        raise MemoryError("no room for a copy")
+
+    monkeypatch.setattr(bucket, "write", broken)
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher.has_failed)
+    with pytest.raises(MemoryError, match="no room for a copy"):
+        publisher.check()
+
+
+def test_claim_that_cannot_be_asked_is_not_lost(publisher, bucket, claim, told):
+    """Credentials that have run out come back; another writer would not go."""
+    claim.problem = NotPermittedError("cannot read `owner.json`: ExpiredToken")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: told)
+    assert not publisher.has_failed
+    claim.problem = None
+    publisher.flush(never)
+    assert steps(bucket) == [10]
+
+
+def test_outage_while_pruning_is_not_taken_for_a_refusal(publisher, bucket, told, monkeypatch):
+    """Later a real refusal must still be told, once."""
+    problems = [UnreachableError("503"), NotPermittedError("cannot delete: AccessDenied")]
+
+    def fail(_key):
+        raise problems[0]
+
+    monkeypatch.setattr(bucket, "delete", fail)
+    for step in (10, 20, 30, 40, 50):
+        if step == 50:
+            problems.pop(0)
+        publisher.offer(state(step), epoch=step / 10)
+        publisher.flush(never)
+    assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
+
+
+@pytest.mark.parametrize("step", [10, 12])
+def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step):
+    """A prefix that was emptied and is used again."""
+    for born_s in (BORN_S - 1, BORN_S):
+        one = state(10 if born_s == BORN_S else step)
+        content = to_bytes(one)
+        spool_of(tmp_path, bucket, born_s).keep(manifest_of(content, one, epoch=1.0, scored=None), content)
+    assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == 10
 
 
 def test_kept_state_is_forgotten_once_it_is_committed(publisher, bucket, told, tmp_path):

@@ -1,6 +1,7 @@
 """Objects in a directory or a bucket: whole or absent, and errors that say which."""
 
 import errno
+import fcntl
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import boto3
 import pytest
 
 from trainer.errors import InputError, RemoteError, TryAgainError
-from trainer.storage import AbsentError, ChangedError, LocalStorage, open_storage
+from trainer.storage import AbsentError, ChangedError, CredentialsError, LocalStorage, open_storage
 
 
 @pytest.fixture
@@ -335,4 +336,27 @@ def test_missing_credentials_are_named(s3, monkeypatch):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     with pytest.raises(RemoteError, match="unable to locate credentials"):
+        open_storage("s3://cxr/runs").read("run.json")
+
+
+def test_file_system_without_locks_is_refused_by_name(storage, monkeypatch):
+    """A second writer would not be noticed there."""
+
+    def unlocked(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unlocked)
+    with pytest.raises(InputError, match="cannot lock the run") as refusal, storage.claim("job", print):
+        pass
+    assert "--output" in refusal.value.hint
+
+
+def test_token_of_the_service_account_that_is_not_mounted_is_named(s3, monkeypatch, tmp_path):
+    """The usual slip with roles for service accounts."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/trainer")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(CredentialsError, match="the service account's token can't be read"):
         open_storage("s3://cxr/runs").read("run.json")

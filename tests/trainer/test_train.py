@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -19,11 +20,11 @@ from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.findings import FINDINGS
 from trainer.layout import state_key
-from trainer.manifests import committed
+from trainer.manifests import best, committed
 from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
 from trainer.storage import LocalStorage
-from trainer.train import train, train_step
+from trainer.train import _Finite, train, train_step
 from trainer.world import World
 
 RECIPE = [
@@ -284,9 +285,14 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_scored(run, tmp_path)
             "20",
             "--max-steps",
             "60",
+            "--checkpoint-every-steps",
+            "1",
+            "--log-every-steps",
+            "1",
         )
     assert failure.value.hint
     storage = LocalStorage(str(tmp_path / "r"))
+    assert committed(storage), "the checkpoint that was on its way is the good one"
     for manifest in committed(storage):
         assert all(tensor.isfinite().all() for tensor in restored(storage, manifest).model.values())
 
@@ -340,10 +346,31 @@ def test_step_reads_nothing_from_the_device(monkeypatch):
     )
     import numpy as np
 
+    finite = _Finite(torch.device("cpu"), 0)
     result = train_step(some_run, training, Batch(np.array([3, 4]), torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), 0)
+    finite.note(result.grad_norm)
     assert reads == []
     assert len(flushed) == 2  # after backward and after the optimiser, as lazy accelerators need
     assert result.loss.shape == ()
+
+
+def test_gradient_that_is_no_number_is_told_with_its_own_step():
+    """Not that of the next look, twenty steps later."""
+    finite = _Finite(torch.device("cpu"), 40)
+    for norm in (1.0, float("nan"), 1.0, float("inf")):
+        finite.note(torch.tensor(norm))
+    with pytest.raises(JobFailedError, match="not finite at step 42"):
+        finite.check()
+
+
+def test_best_checkpoint_that_is_damaged_gives_way_to_the_next_best(run, tmp_path):
+    """A night's run must not end without results for one bad object."""
+    run("r", "--epochs", "3", "--keep-last", "3")
+    storage = LocalStorage(str(tmp_path / "r"))
+    first, *others = committed(storage)
+    checkpoint.commit(storage, replace(first, val_auroc=0.99))
+    storage.write(state_key(first.step), b"torn")
+    assert run("r", "--epochs", "3", "--keep-last", "3").step == best(others).step
 
 
 def test_deadline_ends_a_run_with_a_checkpoint_from_which_a_longer_one_goes_on(run, tmp_path, monkeypatch):

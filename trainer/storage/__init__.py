@@ -6,6 +6,7 @@ This package alone imports boto3, and only where a bucket is used.
 
 from trainer.errors import InputError
 from trainer.storage.bucket import S3Storage
+from trainer.storage.connection import Timeouts
 from trainer.storage.directory import LocalStorage
 from trainer.storage.greeting import Server, greet
 from trainer.storage.interface import (
@@ -42,8 +43,10 @@ __all__ = [
 ]
 
 
-def open_storage(url: str, *, patience_s: float = 30.0) -> Storage:
+def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float | None = None) -> Storage:
     """The storage at `url`: a directory, or `s3://BUCKET/PREFIX`, whose faults are waited out for `patience_s`.
+
+    A server is silent for a minute at most, or for `answers_within_s`, before that is a fault.
 
     Raises: InputError for another scheme, no bucket, or settings that can't be used; RemoteError when S3 can't be.
     """
@@ -58,4 +61,5 @@ def open_storage(url: str, *, patience_s: float = 30.0) -> Storage:
             f"cannot keep runs in `{shown}`: it is neither a directory nor `s3://BUCKET/PREFIX` (from `--output`)",
             hint="--output s3://BUCKET/PREFIX",
         )
-    return S3Storage(url, patience=Patience(patience_s))
+    timeouts = None if answers_within_s is None else Timeouts(answers_within_s, answers_within_s)
+    return S3Storage(url, patience=Patience(patience_s), timeouts=timeouts)

@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 
 from trainer.errors import InputError
 from trainer.storage.faults import boto_errors, known, passes
+from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
 from trainer.storage.patience import Patience, Tries
 
 CONNECTIONS: Final = 32
 """More than there are threads that use one client at once."""
+
+TOKEN_FILE: Final = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 Result = TypeVar("Result")
 Client = Any
@@ -56,6 +59,13 @@ class Connection:
                 return request(self.client())
             except boto_errors() as problem:
                 self.wait_out(what, problem, tries)
+            except OSError as problem:
+                if problem.filename is None or str(problem.filename) != os.environ.get(TOKEN_FILE):
+                    raise
+                raise CredentialsError(
+                    f"{what}: the service account's token can't be read: {str(problem.strerror).lower()} (from `{TOKEN_FILE}`)",
+                    hint="does the pod's service account have a role, and is its token mounted?",
+                ) from problem
 
     def wait_out(self, what: str, problem: Exception, tries: Tries) -> None:
         """Return when the next attempt is due. Raises: as `call`, for what does not pass or has taken too long."""

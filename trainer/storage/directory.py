@@ -123,7 +123,8 @@ class LocalStorage:
 
     def keys(self, prefix: str) -> list[str]:
         """See `Storage.keys`."""
-        names = (path.relative_to(self._root).as_posix() for path in self._below(prefix) if path.is_file())
+        with file_errors("list", self._root / prefix):
+            names = [path.relative_to(self._root).as_posix() for path in self._below(prefix) if path.is_file()]
         return sorted(name for name in names if name.startswith(prefix) and not is_hidden(name))
 
     def delete(self, key: str) -> None:
@@ -137,7 +138,9 @@ class LocalStorage:
     def sweep(self, prefix: str) -> None:
         """See `Storage.sweep`: half-written files older than `STALE_S`."""
         before = time.time() - STALE_S
-        for path in self._below(prefix):
+        with file_errors("list", self._root / prefix):
+            found = list(self._below(prefix))
+        for path in found:
             whole = path.with_name(path.name.removeprefix(".")).relative_to(self._root).as_posix()
             if path.name.startswith(".") and path.name.endswith(PARTIAL) and whole.startswith(prefix):
                 with suppress(OSError):  # its writer lives, or it is another's
@@ -158,6 +161,11 @@ class LocalStorage:
                 raise InputError(
                     f"cannot write to the run at `{self.url}`: another process is training it",
                     hint="wait for it, or give another --name",
+                ) from problem
+            except OSError as problem:
+                raise InputError(
+                    f"cannot lock the run at `{self.url}`: {str(problem.strerror).lower()}",
+                    hint="its file system keeps no locks, so a second writer would not be noticed; --output names another place",
                 ) from problem
             yield _Locked()
 

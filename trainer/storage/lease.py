@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final, Protocol
 
-from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
+from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.layout import OWNER
 from trainer.storage.interface import AbsentError, Stat
 
@@ -116,7 +116,7 @@ class Lease:
 
     def give_back(self) -> None:
         """Let the next one in at once; a bucket that can't be reached keeps it for a lease."""
-        with suppress(RemoteError):
+        with suppress(KnownError):
             self._look()
             if self._lost is None:
                 self._store.delete(OWNER)
@@ -201,5 +201,5 @@ def held(store: Store, job: str, tell: Tell, *, server_time: Callable[[], dateti
 
 def _keep(lease: Lease, over: threading.Event) -> None:
     while not over.wait(BEAT_S):
-        with suppress(KnownError):  # nobody else can write then, either
+        with suppress(Exception):  # a beat that is lost is one; a thread that has ended would be a lost run
             lease.beat()
