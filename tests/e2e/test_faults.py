@@ -26,7 +26,7 @@ RECIPE = [*TINY[: TINY.index("--batch-size")], "--batch-size", "2"]
 STEPS_AN_EPOCH = 14
 """Of two workers with 2 images each: 56 of the 90 phantoms are for training. A fault comes in the middle of an epoch."""
 
-EPOCHS = 40 if ALL else 16
+EPOCHS = 40
 LAST_STEP = EPOCHS * STEPS_AN_EPOCH
 OFTEN = ("--checkpoint-every-steps", "5")
 ONLY_EPOCHS = ("--checkpoint-every-steps", "100000")
