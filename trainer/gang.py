@@ -107,6 +107,7 @@ def main(argv: list[str]) -> int:
     """Run torchrun, again where that may help; the exit code of the first worker that failed, 0 when none did."""
     # The first process of a container is deaf to signals that it has no handler for; torchrun sets its own once it is loaded.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     started_s = time.monotonic()
     code = _run(argv)
     if code != TryAgainError.exit_code:
@@ -209,6 +210,7 @@ def _start_again(argv: list[str], starts: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
     time.sleep(1.0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # kept until the new one hears it
     os.environ[STARTS] = str(starts)
     sys.stderr.flush()
     os.closerange(3, min(65536, os.sysconf("SC_OPEN_MAX")))

@@ -224,26 +224,23 @@ class Publisher:
         content = checkpoint.to_bytes(pending.state)
         step = pending.state.step
         manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
+        scored: Scored | None = None
         try:
             self._storage.write(state_key(step), content)
-            self._check_claim()
-        except KnownError:
-            if self._fatal is None:
-                self._keep(manifest, content)
-            raise
-        with self._changed:
-            scored = self._scored.pop(step, None)
-        if scored is not None:
-            manifest = replace(manifest, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
-        try:
+            with self._changed:
+                scored = self._scored.pop(step, None)
+            if scored is not None:
+                manifest = replace(manifest, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
             self._commit(manifest)
         except KnownError:
             if scored is not None:
                 self.validated(step, scored)
-            self._keep(manifest, content)
+            if self._fatal is None:
+                self._keep(manifest, content)
             raise
         self.knows([manifest])
         self._spool.clear()
+        self._kept_steps.clear()
         self._prune()
 
     def _commit_scored(self) -> None:
@@ -253,7 +250,6 @@ class Publisher:
         before = self._committed.get(step)
         if before is not None:
             manifest = replace(before, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
-            self._check_claim()
             self._commit(manifest)
             self.knows([manifest])
         with self._changed:
@@ -263,6 +259,7 @@ class Publisher:
         """Commit a state after the files that were put before: who goes on from it does not write them again."""
         while self._files:
             self._write_file()
+        self._check_claim()
         commit(self._storage, manifest)
 
     def _keep(self, manifest: Manifest, content: bytes) -> None:
@@ -274,6 +271,7 @@ class Publisher:
     def _write_file(self) -> None:
         with self._changed:
             key, content = next(iter(self._files.items()))
+        self._check_claim()
         self._storage.write(key, content)
         with self._changed:
             if self._files.get(key) is content:

@@ -297,7 +297,8 @@ def finish(run: Run, training: Training) -> Results:
     _put(run, MODEL, to_safetensors(model_state))
     run.watchdog.rests()
     run.gang.on_primary(lambda: _flush(run))
-    run.gang.on_primary(lambda: run.prefix.storage.write(RESULTS, json.dumps(document, indent=1).encode()))
+    _put(run, RESULTS, json.dumps(document, indent=1).encode())  # last: a run with results is over
+    run.gang.on_primary(lambda: _flush(run))
     root = run.prefix.storage.url.rstrip("/")
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
 
