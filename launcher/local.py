@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher.manifest import CONTAINER, PORT, PORT_NAME
+from launcher.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
@@ -32,8 +32,8 @@ SETTLE_S: Final = 5.0
 
 POLL_S: Final = 0.1
 
-KEPT: Final = frozenset({"HOME"})
-"""Variables of the container that here stay the user's."""
+KEPT: Final = frozenset({"HOME", THREADS})
+"""Variables of the container that here stay the user's: nobody else is asked for the processors of this machine."""
 
 END_S: Final = 10.0
 """How long to wait for what was killed to be gone."""

@@ -38,6 +38,9 @@ RENDEZVOUS: Final = {
     "read_timeout": 900,  # likewise for worker-0, which keeps the store; at torchrun's 60 s the others would use up the gang's starts
 }
 
+THREADS: Final = "OMP_NUM_THREADS"
+"""As many as the worker asks for processors: by itself it would take the node's, and sums over other numbers of threads are other sums."""
+
 OWN_ENDPOINT: Final = "127.0.0.1:0"
 """A rendezvous that a node holds with itself, on a port that is free."""
 
@@ -177,6 +180,7 @@ def _environment(spec: JobSpec) -> Iterator[Object]:
     if spec.adapters:
         variables |= spec.adapters.env
     variables |= _rendezvous(spec)
+    variables[THREADS] = str(max(1, spec.hardware.cpu_milli // 1000))
     yield from ({"name": name, "value": value} for name, value in variables.items())
     yield from bucket.environment(spec)
     yield from ({"name": name, "value": value} for name, value in map(pair, spec.pod.env))

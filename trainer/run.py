@@ -43,7 +43,8 @@ from trainer.watchdog import COMPILING, Watchdog
 from trainer.world import World
 
 JOINING_S: Final = 120.0
-"""Longest wait for workers that torchrun has brought together already: gloo now and then waits for ever when it connects."""
+"""Longest wait for workers that torchrun has brought together already: after a restart under its static rendezvous they may have
+read the addresses of those that are gone, and gloo would wait for ever."""
 
 
 @dataclass(frozen=True)

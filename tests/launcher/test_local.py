@@ -60,6 +60,7 @@ ONE_NODE = {
     "PET_RDZV_ENDPOINT": "127.0.0.1:0",
     "PET_RDZV_ID": "t1",
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -81,6 +82,7 @@ def test_workers_without_a_master_get_no_rank(index):
         "PET_RDZV_ID": "t1",
         "PET_RDZV_CONF": "join_timeout=1800,read_timeout=900",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
 

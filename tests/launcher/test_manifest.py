@@ -5,6 +5,7 @@ UPDATE_GOLDEN=1 rewrites the golden manifests; `make golden` sets it.
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -137,7 +138,17 @@ def test_one_node_meets_anew_after_a_crash():
         "PET_RDZV_ENDPOINT": "127.0.0.1:0",
         "PET_RDZV_ID": "gaudi-1-node",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "OMP_NUM_THREADS": "10",
     }
+
+
+def test_threads_are_what_a_worker_asks_for_unless_the_user_says_otherwise():
+    """By itself a worker takes its share of the node's, and on a larger node the last bits of a run that goes on would change."""
+    spec = JOBS["cpu"]
+    told = replace(spec, pod=replace(spec.pod, env=("OMP_NUM_THREADS=4",)))
+    for one, expected in ((spec, "1"), (told, "4")):
+        variables = pod_of(render(one)[-1])[1]["containers"][0]["env"]
+        assert [entry["value"] for entry in variables if entry["name"] == "OMP_NUM_THREADS"] == [expected]
 
 
 def test_elastic_nodes_are_given_to_torchrun_as_a_flag():
