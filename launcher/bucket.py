@@ -33,7 +33,9 @@ def environment(spec: JobSpec) -> Iterator[Object]:
 @contextmanager
 def reached(endpoint: str | None, region: str | None) -> Iterator[None]:
     """For the block, S3 is for this process where the job's pods look for it; credentials stay the user's."""
-    wanted = {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    # Of two variables for one thing the special one counts, and it may be the user's.
+    endpoints = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), endpoint)
+    wanted = endpoints | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), region)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update({name: value for name, value in wanted.items() if value})
     try:

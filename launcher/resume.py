@@ -40,8 +40,16 @@ class Found:
 
 
 def look(run: Run, storage: Storage, tell: Tell) -> Found:
-    """What lies in the run's prefix. Raises: InputError, RemoteError."""
-    manifests = committed(storage, tell)
+    """What lies in the run's prefix. Raises: InputError also where no checkpoint is whole; DamagedError, RemoteError."""
+    damaged: list[str] = []
+    manifests = committed(storage, damaged.append)
+    for each in damaged:
+        tell(each)
+    if damaged and not manifests:  # the trainer would not begin anew over them
+        raise InputError(
+            f"cannot resume `{run.name}`: all its checkpoints are damaged",
+            hint="put their manifests there again from a copy; launcher clone, or submit with another --name, starts another run",
+        )
     return Found(run.url, _record(storage), manifests[-1] if manifests else None, bool(storage.keys(RESULTS)))
 
 

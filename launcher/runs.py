@@ -9,14 +9,14 @@ from typing import Annotated, Final
 from cyclopts import Parameter, Token
 
 from launcher import jobs
-from launcher.bucket import reached
+from launcher.bucket import KEYS, reached
 from launcher.cluster import NotFoundError
 from launcher.options import S3Options
 from launcher.resources import Object
 from launcher.spec import is_s3
 from trainer.errors import InputError, KnownError
-from trainer.layout import check_name
-from trainer.storage import Storage, UnreachableError, open_storage
+from trainer.layout import RUN, check_name
+from trainer.storage import CredentialsError, Storage, UnreachableError, open_storage
 
 Tell = Callable[[str], None]
 Settings = Mapping[str, object]
@@ -38,6 +38,10 @@ def with_origin(_: type, tokens: Sequence[Token]) -> str:
 _EITHER: Final = Parameter(converter=with_origin, n_tokens=1, accepts_keys=False, show_default=False)
 
 
+class ElsewhereError(InputError):
+    """Only the cluster's nodes see the run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Where:
     """Where to look for a run."""
@@ -51,6 +55,13 @@ class Where:
     region: Annotated[str | None, Parameter(name="--s3-region"), _EITHER] = None
     """Region of the bucket; that of the job unless typed here."""
 
+    def __post_init__(self) -> None:
+        if self.output is not None and not self.output.removeprefix("s3://").strip("/"):
+            raise InputError(
+                f"cannot look for runs in `{self.output}`: it names no place (from `--output`)",
+                hint="--output s3://BUCKET/PREFIX or DIRECTORY",
+            )
+
 
 @dataclass(frozen=True)
 class Run:
@@ -62,13 +73,21 @@ class Run:
 
     @contextmanager
     def opened(self) -> Iterator[Storage]:
-        """Its storage, for the block. Raises: KnownError, as `open_storage`."""
+        """Its storage, for the block, which has answered once: who is lost after that is not at another address.
+
+        Raises: KnownError, as `open_storage`.
+        """
         with reached(self.s3.endpoint, self.s3.region):
             try:
-                yield open_storage(self.url)
+                storage = open_storage(self.url)
+                storage.keys(RUN)
             except UnreachableError as problem:
                 problem.hint = "--s3-endpoint URL says where this machine reaches S3"
                 raise
+            except CredentialsError as problem:
+                problem.hint = f"{problem.hint}; yours are in {' and '.join(KEYS)}, or in the profile of AWS_PROFILE"
+                raise
+            yield storage
 
 
 def find(name: str, where: Where, look: Callable[[], Object], tell: Tell) -> Run:
@@ -91,16 +110,21 @@ def find(name: str, where: Where, look: Callable[[], Object], tell: Tell) -> Run
 
 
 def of_settings(name: str, settings: Settings, where: Where) -> Run:
-    """The run of a job that was made from these settings. Raises: InputError when only its nodes see the output."""
+    """The run of a job that was made from these settings. Raises: ElsewhereError when only its nodes see the output."""
     output = str(settings["output"])
-    if is_s3(output) or Path(output).is_dir():
+    if is_seen(output):
         return _below(output, name, where, settings)
     if where.output:
         return _below(where.output, name, where, {})
-    raise InputError(
+    raise ElsewhereError(
         f"cannot look at the run `{name}`: only the cluster's nodes see `{output}` (from its job)",
         hint="--output DIRECTORY, where this machine has the same files",
     )
+
+
+def is_seen(output: str) -> bool:
+    """Whether this machine can look for runs there."""
+    return is_s3(output) or Path(output).is_dir()
 
 
 def _below(output: str, name: str, where: Where, settings: Settings) -> Run:

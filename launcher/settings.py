@@ -104,7 +104,7 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     if "local" in flags and flags["local"].tokens:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
-        flags[field].tokens[:] = [token.evolve(value=_absolute(token.value)) for token in flags[field].tokens]
+        flags[field].tokens[:] = [token.evolve(value=absolute(token.value)) for token in flags[field].tokens]
     _check_required(flags)
 
 
@@ -212,6 +212,15 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
     return _settings("--set", values)
 
 
+def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
+    """Refuse `--set` of what a command keeps; `kept` says of each key what decides it.
+
+    Raises: InputError.
+    """
+    for key in kept.keys() & read_assignments(assignments).values.keys():
+        raise InputError(f"cannot change `{key}` here: {kept[key]} (from `--set`)", hint="leave it out")
+
+
 def _sources(flags: Mapping[str, Argument]) -> list[Settings]:
     """What the user gave besides flags, the strongest first."""
     given = []
@@ -271,7 +280,7 @@ def _fill(flags: Mapping[str, Argument], settings: Settings) -> None:
                 argument.append(Token(keyword=flag_of(key), value=text, source=settings.origin_of(key), index=index))
 
 
-def _absolute(place: str) -> str:
+def absolute(place: str) -> str:
     """The place whatever the current directory is; an empty one stays empty, for `JobSpec` to refuse."""
     return place if not place or "://" in place else str(Path(place).resolve())
 

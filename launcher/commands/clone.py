@@ -10,7 +10,7 @@ from launcher import jobs
 from launcher.cluster import open_cluster
 from launcher.commands import dispatch
 from launcher.commands.parameters import DryRun, On
-from launcher.settings import nothing_standing
+from launcher.settings import check_changes, nothing_standing
 from launcher.target import Target
 
 
@@ -36,6 +36,7 @@ def clone(
     dry_run
         `client` prints the objects; `server` asks the cluster whether it would take them.
     """
+    check_changes(changes, {"name": "--name gives it", "namespace": "a clone stays in that of its original"})
     cluster = open_cluster(on)
     settings = jobs.settings_of(jobs.get(cluster, source))
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file, nothing_standing():

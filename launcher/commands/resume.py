@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import yaml
 from cyclopts import Parameter
@@ -14,21 +14,28 @@ from cyclopts import Parameter
 from launcher import jobs, manifest, runs
 from launcher import resume as again
 from launcher.cluster import Cluster, NotFoundError, open_cluster
-from launcher.commands import dispatch
+from launcher.commands import dispatch, ending
 from launcher.commands.checkpoints import Place, RunName
 from launcher.commands.job import job_of, with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
 from launcher.commands.talk import agreed, tell
 from launcher.resources import Object
-from launcher.settings import nothing_standing, read_assignments, standing
+from launcher.settings import absolute, check_changes, nothing_standing, read_assignments, standing
 from launcher.spec import JobSpec
 from launcher.target import Target
-from trainer.errors import InterruptedByUser, KnownError, RemoteError
+from trainer.errors import InputError, InterruptedByUser, KnownError, RemoteError
 from trainer.layout import check_name
 
 DELETE_S = 300.0
 """How long the pods of a job that is over may take to go."""
+
+KEPT: Final = {
+    "name": "NAME is the run's",
+    "namespace": "the job stays where it is, -n says where that is",
+    "output": "the run stays where it is, --output says where that is once the job is gone",
+}
+"""Settings that decide which run it is, and what gives them."""
 
 
 def resume(
@@ -63,41 +70,74 @@ def resume(
     """
     check_name(name)
     check_flags(local=False, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
-    cluster = open_cluster(on)
-    old = jobs.found(cluster, name)
-    if old is not None:
-        jobs.check_over(old, f"cannot resume `{name}`")
+    check_changes(changes, KEPT)
+    cluster, old = _there(on, name, where, dry_run)
     found = _look(name, where, old)
     settings = _settings(name, where, old, found, changes)
     with _as_flags(settings, closed=old is not None) as source:
-        flags = [*source, "--namespace", cluster.namespace, f"--name={name}", *(f"--set={each}" for each in changes)]
+        flags = [*source, *_place(on, cluster), f"--name={name}", *(f"--set={each}" for each in changes)]
         job = job_of(flags)
         if found:
             again.check(job, found)
             tell(f"the run at {found.url} {found.prospect}")
-        if old is not None and dry_run == "server":
+        submission = ["submit", *flags, *_through(on, dry_run)]
+        if cluster is None or old is None or dry_run == "client":
+            dispatch(submission)
+        elif dry_run == "server":
             _try(cluster, job)
             sys.stdout.write(manifest.to_name(manifest.render(job)))
-            return
-        if old is not None and dry_run == "none":
-            _make_room(cluster, job, yes=yes)
-        way = _through(on, dry_run) + _until(wait=wait, follow=follow, timeout=timeout)
-        _submit(cluster, name, flags + way, settings)
+        else:
+            _replace(cluster, job, submission, settings, yes=yes)
+    if cluster is not None and dry_run == "none":
+        _stay(cluster, name, wait=wait, follow=follow, timeout=timeout)
+
+
+def _there(on: Target, name: str, where: runs.Where, dry_run: str) -> tuple[Cluster | None, Object | None]:
+    """The cluster and the job, which is over, or None; no cluster where objects are only to be printed and the output is typed.
+
+    Raises: InputError for a job that is not over, or whose run lies elsewhere than in that output; RemoteError.
+    """
+    try:
+        cluster = open_cluster(on)
+        old = jobs.found(cluster, name)
+    except KnownError as problem:
+        if dry_run != "client" or not isinstance(where.output, runs.Typed):
+            raise
+        tell(f"taken for gone: {problem.args[0]}")
+        return None, None
+    if old is not None:
+        jobs.check_over(old, f"cannot resume `{name}`")
+        _check_output(name, where, str(jobs.settings_of(old)["output"]))
+    return cluster, old
+
+
+def _check_output(name: str, where: runs.Where, output: str) -> None:
+    """Raises: InputError for an output that is typed where the job's own can be seen, and is another."""
+    if (
+        isinstance(where.output, runs.Typed)
+        and absolute(where.output).rstrip("/") != output.rstrip("/")
+        and runs.is_seen(output)
+    ):
+        raise InputError(
+            f"cannot resume `{name}` in `{where.output}`: the run of its job lies in `{output}` (from `--output`)",
+            hint=f"leave --output out; launcher delete {name} makes room for a job of the other run",
+        )
 
 
 def _look(name: str, where: runs.Where, old: Object | None) -> again.Found | None:
-    """What lies in the run's prefix; None where this machine can't look and the job tells enough."""
+    """What lies in the run's prefix; None where this machine can't look and the job tells enough.
 
-    def job() -> Object:
-        if old is None:
-            raise NotFoundError(f"there is no job `{name}`")
-        return old
+    Raises: InputError, DamagedError for a run that can't go on; RemoteError where there is no job.
+    """
+
+    def gone() -> Object:
+        raise NotFoundError(f"there is no job `{name}`")
 
     try:
-        run = runs.find(name, where, job, tell)
+        run = runs.of_settings(name, jobs.settings_of(old), where) if old else runs.find(name, where, gone, tell)
         with run.opened() as storage:
             return again.look(run, storage, tell)
-    except KnownError as problem:
+    except (RemoteError, runs.ElsewhereError) as problem:
         if old is None:
             raise
         tell(f"not looked at from here: {problem.args[0]}")
@@ -107,14 +147,18 @@ def _look(name: str, where: runs.Where, old: Object | None) -> again.Found | Non
 def _settings(
     name: str, where: runs.Where, old: Object | None, found: again.Found | None, changes: tuple[str, ...]
 ) -> Mapping[str, Any]:
-    """Those of the job; where it is gone, what the run tells, and for the rest today's."""
+    """Those of the job; where it is gone, what the run tells, and for the rest today's.
+
+    How this machine reaches S3 is none of them: pods may reach it another way.
+    """
     if old is not None:
         return again.may_go_on(jobs.settings_of(old))
     assert found is not None
-    told = {"output": where.output, "s3_endpoint": where.endpoint, "s3_region": where.region}
-    settings = again.settings_of(name, found) | {key: str(text) for key, text in told.items() if text}
+    settings = again.settings_of(name, found) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
     again.check_complete(name, given | settings.keys())
+    if isinstance(where.endpoint, runs.Typed) and "s3_endpoint" not in given:
+        tell("--s3-endpoint is of this machine; --set s3_endpoint=URL gives the job one")
     return again.may_go_on(settings)
 
 
@@ -137,23 +181,34 @@ def _try(cluster: Cluster, job: JobSpec) -> None:
     jobs.check_accepted(cluster, manifest.render(trial))
 
 
-def _make_room(cluster: Cluster, job: JobSpec, *, yes: bool) -> None:
-    """Remove the job that is over, once the server has said that it would take another."""
+def _replace(cluster: Cluster, job: JobSpec, submission: list[str], settings: Mapping[str, Any], *, yes: bool) -> None:
+    """Remove the job that is over, once the server has said that it would take another, and submit it again."""
     question = f"remove the job {job.name} in {cluster.namespace}, which is over, and submit it again? [y/N] "
     if not yes and sys.stdin.isatty() and not agreed(question):
         raise InterruptedByUser("nothing changed")
     _try(cluster, job)
-    for removed in jobs.delete(cluster, job.name, timeout_s=DELETE_S):
-        tell(f"removed {removed}")
+    with _told_if_lost(settings):
+        for removed in jobs.delete(cluster, job.name, timeout_s=DELETE_S):
+            tell(f"removed {removed}")
+        dispatch(submission)
 
 
-def _submit(cluster: Cluster, name: str, flags: list[str], settings: Mapping[str, Any]) -> None:
+@contextmanager
+def _told_if_lost(settings: Mapping[str, Any]) -> Iterator[None]:
+    """For the block, in which they are nowhere but here: whatever ends it, settings are told.
+
+    Whether the job is there is not asked: what ended the block may keep the answer away too.
+    """
     try:
-        dispatch(["submit", *flags])
-    except RemoteError:
-        if jobs.found(cluster, name) is None:  # they were nowhere else
-            tell(f"the job is not there any more; its settings were\n{yaml.safe_dump(dict(settings))}")
+        yield
+    except BaseException:
+        tell(f"the job may be gone; its settings, as `submit --file` takes them, are\n{yaml.safe_dump(dict(settings))}")
         raise
+
+
+def _place(on: Target, cluster: Cluster | None) -> list[str]:
+    namespace = cluster.namespace if cluster else on.namespace
+    return [f"--namespace={namespace}"] if namespace else []
 
 
 def _through(on: Target, dry_run: str) -> list[str]:
@@ -162,6 +217,8 @@ def _through(on: Target, dry_run: str) -> list[str]:
     return flags + ([f"--kubeconfig={on.kubeconfig}"] if on.kubeconfig else [])
 
 
-def _until(*, wait: bool, follow: bool, timeout: str | None) -> list[str]:
-    flags = [flag for flag, given in (("--wait", wait), ("--follow", follow)) if given]
-    return flags + ([f"--timeout={timeout}"] if timeout else [])
+def _stay(cluster: Cluster, name: str, *, wait: bool, follow: bool, timeout: str | None) -> None:
+    if follow:
+        ending.follow(cluster, name)
+    elif wait:
+        ending.wait_for(cluster, name, timeout)

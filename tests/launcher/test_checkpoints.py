@@ -1,6 +1,8 @@
 """`launcher checkpoints`: a run is found by its job or by an output, and what it has left is told."""
 
 import json
+import os
+from functools import partial
 
 import pytest
 import yaml
@@ -140,12 +142,51 @@ def test_job_of_somebody_else_is_no_reason_to_give_up(launcher, api, kubeconfig,
     assert launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}")[:2] == (0, "30\n20\n10\n")
 
 
-def test_server_that_does_not_answer_may_have_another_address_here(s3):
+@pytest.fixture
+def impatient(monkeypatch):
+    """A server that does not answer is not asked twice."""
+    monkeypatch.setattr("launcher.runs.open_storage", partial(open_storage, patience_s=0))
+
+
+def test_server_that_does_not_answer_may_have_another_address_here(s3, impatient):
     """The job's may be one that only pods reach."""
-    run = Run("demo", "s3://cxr/runs/demo", S3Options(endpoint="http://minio.s3:9000"))
+    run = Run("demo", "s3://cxr/runs/demo", S3Options(endpoint="http://127.0.0.1:9"))
     with pytest.raises(UnreachableError) as caught, run.opened():
-        raise UnreachableError("cannot list: no answer")
+        pass
     assert "--s3-endpoint" in str(caught.value)
+
+
+def test_server_that_is_lost_later_was_at_the_right_address(s3):
+    """What to do then is said by whoever asked."""
+    with pytest.raises(UnreachableError) as caught, Run("demo", "s3://cxr/runs/demo", S3Options()).opened():
+        raise UnreachableError("cannot read: no answer", hint="the same command goes on")
+    assert caught.value.hint == "the same command goes on"
+
+
+def test_endpoint_that_is_typed_is_stronger_than_any_variable(launcher, s3, monkeypatch):
+    """The special one for S3 wins over the general one."""
+    write_run("s3://cxr/runs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    assert launcher(f"checkpoints demo -o name --output s3://cxr/runs --s3-endpoint {s3}")[:2] == (0, "30\n20\n10\n")
+    assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9"
+
+
+def test_who_has_no_credentials_hears_which_variables_hold_them(launcher, s3, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    code, _, err = launcher("checkpoints demo --output s3://cxr/runs")
+    assert code == 4
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in err
+    assert "AWS_PROFILE" in err
+
+
+@pytest.mark.parametrize("output", ["s3://", "s3:///", "/", ""])
+def test_output_that_names_no_place_is_refused(launcher, output):
+    """The run's name would become the bucket's, or lie at the root."""
+    code, _, err = launcher(f"checkpoints demo --output={output}")
+    assert code == 2
+    assert "(from `--output`)" in err
 
 
 @pytest.mark.parametrize("name", ["../demo", "Demo", "a/b"])

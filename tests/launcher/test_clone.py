@@ -80,3 +80,10 @@ def test_dry_run_prints_and_creates_nothing(submitted, api, capsys):
     names = {each["metadata"]["name"] for each in yaml.safe_load_all(capsys.readouterr().out)}
     assert "t2" in names
     assert not [path for path in api.state.objects if "t2" in path]
+
+
+@pytest.mark.parametrize("change", ["name=t3", "namespace=team-b"])
+def test_what_a_flag_decides_is_not_taken_from_set(submitted, capsys, change):
+    """It would be ignored."""
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--set", change]) == 2
+    assert f"cannot change `{change.partition('=')[0]}`" in capsys.readouterr().err

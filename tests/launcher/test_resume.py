@@ -12,6 +12,7 @@ from launcher.__main__ import main
 from launcher.jobs import get
 from launcher.manifest import SETTINGS
 from trainer.config import from_argv
+from trainer.errors import TimeLimitError
 from trainer.storage import open_storage
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs/demo"
@@ -312,3 +313,156 @@ def test_resumed_job_shows_as_yaml(launch, ended, output):
     write_run(output, scored=False)
     job = list(yaml.safe_load_all(launch("resume", "demo", "--dry-run=client")[1]))[-1]
     assert job["metadata"]["name"] == "demo"
+
+
+def lost_after_delete(api, kind):
+    """The server takes a trial, removes the job, and from then on is of no use."""
+
+    def gone(handler):
+        api.state.faults.append(Fault("GET", "pytorchjobs", lambda each: each.refuse(500, "etcd down"), times=99))
+        handler.refuse(500, "etcd down")
+
+    def taken(handler):
+        api.state.put(JOB_PATH, {"metadata": {"name": "demo"}, "spec": {}})
+        handler.refuse(409, "already exists")
+
+    last = {"server": gone, "name": taken}[kind]
+    tried = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=2)
+    api.state.faults.extend([tried, Fault("POST", "pytorchjobs", last, times=99)])
+
+
+@pytest.mark.parametrize("kind", ["server", "name"])
+def test_settings_are_told_whatever_the_server_says_once_the_job_is_removed(launch, api, ended, output, kind):
+    """They are nowhere else, and a server that fails can't be asked whether the job is there."""
+    write_run(output, scored=False)
+    lost_after_delete(api, kind)
+    code, _, err = launch("resume", "demo")
+    assert code in {2, 4}
+    assert "backoff: '7'" in err
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), TimeLimitError("gave up waiting for a pod")])
+def test_settings_are_told_when_waiting_for_the_old_pods_is_given_up(launch, api, ended, output, monkeypatch, problem):
+    """By Ctrl-C, or after five minutes: the job is on its way out by then."""
+    write_run(output, scored=False)
+
+    def stuck(*_):
+        raise problem
+
+    monkeypatch.setattr("launcher.jobs._wait_until_gone", stuck)
+    code, _, err = launch("resume", "demo")
+    assert code in {124, 130}
+    assert JOB_PATH not in api.state.objects
+    assert "backoff: '7'" in err
+
+
+def test_told_settings_make_the_job_again(launch, api, ended, output, cluster, tmp_path):
+    """That is what they are told for."""
+    write_run(output, scored=False)
+    before = settings(cluster)
+    api.state.faults.extend(
+        [
+            Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=2),
+            Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "too late")),
+        ]
+    )
+    _, _, err = launch("resume", "demo")
+    told = err.partition("takes them, are\n")[2].partition("\n\n")[0]
+    (tmp_path / "told.yaml").write_text(told, encoding="utf-8")
+    assert launch("submit", "--file=told.yaml", "--name=demo", "--namespace=team-a")[0] == 0
+    assert settings(cluster) == before
+
+
+def spoil_all(storage):
+    """Every manifest cut short."""
+    for key in storage.keys("checkpoints/"):
+        if key.endswith("manifest.json"):
+            storage.write(key, b"{")
+
+
+def spoil_record(storage):
+    storage.write("run.json", b"{")
+
+
+def write_other_format(storage):
+    storage.write("checkpoints/step-00000040/manifest.json", json.dumps({"format": 99}).encode())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (spoil_all, "all its checkpoints are damaged"),
+        (spoil_record, "no record of a run"),
+        (write_other_format, "its format is 99"),
+    ],
+)
+def test_job_stays_when_its_run_can_not_go_on(launch, api, ended, output, spoil, reason):
+    """The trainer would refuse, and the old job with its log would be gone."""
+    spoil(write_run(output, scored=False))
+    code, _, err = launch("resume", "demo")
+    assert code == 2
+    assert reason in err
+    assert JOB_PATH in api.state.objects
+
+
+def test_one_damaged_checkpoint_is_told_and_the_one_before_it_counts(launch, ended, output):
+    write_run(output, scored=False).write("checkpoints/step-00000030/manifest.json", b"{")
+    code, _, err = launch("resume", "demo")
+    assert code == 0
+    assert "step-00000030/manifest.json`, which is damaged" in err
+    assert "goes on from step 20" in err
+
+
+def test_output_that_is_not_the_jobs_is_refused(launch, api, ended, output, tmp_path):
+    """What was looked at would not be what goes on."""
+    write_run(output, scored=False)
+    write_run(f"{tmp_path}/other", scored=False)
+    code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/other")
+    assert code == 2
+    assert f"the run of its job lies in `{output}`" in err
+    assert JOB_PATH in api.state.objects
+    assert launch("resume", "demo", "--output", "runs/")[0] == 0, "the job's own, named otherwise"
+
+
+def test_output_that_only_nodes_see_may_be_looked_at_where_it_is_mounted_here(launch, ended, tmp_path):
+    """By no other name would this machine find it."""
+    write_run(f"{tmp_path}/mounted", scored=False)
+    code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/mounted")
+    assert code == 0
+    assert "goes on from step 30" in err
+
+
+def test_how_this_machine_reaches_s3_is_not_how_pods_do(launch, cluster, s3):
+    """A tunnel's end here would stand in every pod."""
+    write_run("s3://cxr/runs", scored=False)
+    flags = ["--output=s3://cxr/runs", f"--s3-endpoint={s3}", "--s3-region=us-east-1"]
+    given = ["--set", "image=i", "--set", "data=s3://cxr/nih", "--set", "data_access=api"]
+    code, _, err = launch("resume", "demo", *flags, *given)
+    assert code == 0
+    assert not {"s3_endpoint", "s3_region"} & settings(cluster).keys()
+    assert "--set s3_endpoint=URL gives the job one" in err
+    launch("delete", "demo", "-y")
+    assert launch("resume", "demo", *flags, *given, "--set", "s3_endpoint=http://minio.s3:9000")[0] == 0
+    assert settings(cluster)["s3_endpoint"] == "http://minio.s3:9000"
+
+
+def test_dry_run_of_a_run_whose_output_is_typed_needs_no_cluster(capsys, tmp_path, monkeypatch):
+    """As that of submit."""
+    monkeypatch.chdir(tmp_path)
+    write_run("runs", scored=False)
+    given = ["--set", "image=i", "--set", "data=/data", "-n", "team-b"]
+    assert main(["resume", "demo", "--output=runs", "--dry-run=client", *given]) == 0
+    out, err = capsys.readouterr()
+    assert "taken for gone" in err
+    assert yaml.safe_load(out)["metadata"]["namespace"] == "team-b"
+    assert main(["resume", "demo", "--output=runs", "--dry-run=server", *given]) != 0
+
+
+@pytest.mark.parametrize("change", ["name=other", "namespace=team-b", "output=s3://cxr/other"])
+def test_what_decides_which_run_it_is_can_not_be_changed(launch, api, ended, output, change):
+    """It would be ignored, or begin another run."""
+    write_run(output, scored=False)
+    code, _, err = launch("resume", "demo", "--set", change)
+    assert code == 2
+    assert f"cannot change `{change.partition('=')[0]}`" in err
+    assert JOB_PATH in api.state.objects
