@@ -1,6 +1,8 @@
 """Results of a run to this machine: which files, into which directory, in which order."""
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -9,9 +11,9 @@ from launcher.progress import transferred
 from launcher.runs import Run, Tell
 from launcher.transfer import Item, fetch_all, inside, only_one
 from trainer.errors import InputError
-from trainer.layout import METRICS, RESULTS, RUN, SPLIT, manifest_key, state_key
+from trainer.layout import METRICS, OWNER, RESULTS, RUN, SPLIT, STARTS, manifest_key, state_key
 from trainer.manifests import Manifest
-from trainer.storage import AbsentError, Stat, Storage
+from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 
 What = Literal["checkpoint", "model", "report", "all"]
 
@@ -36,9 +38,10 @@ def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory:
     _check_flags(run, step, what, directory)
     manifest = None
     if what in {"checkpoint", "all"}:
-        manifest = checkpoints.chosen(run, checkpoints.of_run(run, storage, tell), step or "best")
+        manifest = checkpoints.chosen(run, checkpoints.of_run(run, storage, tell), "best" if step is None else step)
     items = _items(run, storage, what, manifest, directory)
     with only_one(directory, tell):
+        _check_directory(run, storage, directory)
         wanted = [item for item in items if not item.is_there()]
         if len(wanted) < len(items):
             tell(f"{len(items) - len(wanted)} of {len(items)} files are here already")
@@ -58,9 +61,42 @@ def _check_flags(run: Run, step: str | None, what: What, directory: Path) -> Non
         )
 
 
+def _check_directory(run: Run, storage: Storage, directory: Path) -> None:
+    """Raises: InputError where another run lies, whose files would be replaced or mixed with this one's."""
+    living = any((directory / name).is_file() for name in (STARTS, OWNER))
+    there = _identity(_content(directory / RUN))
+    if living or (there and there != _identity(_record(storage))):
+        name = f"the run `{there[0]}`" if there else "a run"
+        raise InputError(
+            f"cannot pull `{run.name}` into `{directory}`: it holds {name}{', where that trains' if living else ''}",
+            hint="--to another DIRECTORY",
+        )
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+
+
+def _record(storage: Storage) -> bytes:
+    with suppress(AbsentError):
+        return storage.read(RUN)
+    return b""
+
+
+def _identity(record: bytes) -> tuple[object, object] | None:
+    """Which run the record is of, None where it is none."""
+    try:
+        content = json.loads(record)
+        return content["name"], content["identity"]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _items(run: Run, storage: Storage, what: What, manifest: Manifest | None, directory: Path) -> list[Item]:
     """What to fetch, the checkpoint first. Raises: InputError for names that leave the directory; AbsentError."""
     stats = storage.stats("")
+    if not stats:
+        raise checkpoints.nothing_of(run)
     wanted = [*_checkpoint_keys(manifest), *_other_keys(stats, what)]
     gone = [key for key in wanted if key not in stats]
     if gone or not wanted:
@@ -97,6 +133,16 @@ def _fetch(storage: Storage, items: list[Item]) -> None:
     if not items:
         return
     total_bytes = sum(item.missing_bytes() for item in items)
-    with transferred("pulling", total_bytes) as advance:
+    with transferred("pulling", total_bytes) as advance, _goes_on():
         for batch in (others, commits):
             fetch_all(storage, batch, threads=THREADS, advance=advance)
+
+
+@contextmanager
+def _goes_on() -> Iterator[None]:
+    """What is to be done about a server that is lost in the middle."""
+    try:
+        yield
+    except UnreachableError as problem:
+        problem.hint = "the same command goes on where this one stopped"
+        raise

@@ -1,8 +1,8 @@
 """Objects to files: several at a time, each whole and verified or not there, going on where an earlier start stopped.
 
 What has come so far lies beside the target in a hidden file whose name tells which object it is a part of, so that a part
-of another one is never gone on with. Nothing waits for the disk: what a machine loses with its power, the next start finds by
-size and hash.
+of another one is never gone on with. Nothing waits for the disk: what a machine loses with its power, the next start finds by the
+hash where a manifest vouches for one. Of other files it sees the size and the time only.
 """
 
 import hashlib
@@ -25,9 +25,6 @@ PIECE_BYTES: Final = 1 << 20
 
 CHANGES: Final = 3
 """How often an object is begun again that changes while it is read: a run that still trains rewrites its lists."""
-
-SMALL_BYTES: Final = 32 << 20
-"""Up to this size an object that only the storage knows a hash of is read from its start: only then is it compared."""
 
 SETTLE_S: Final = 5.0
 """How long to wait for those that were told to stop; one may hang in a dead connection, and its file is only a part."""
@@ -57,8 +54,8 @@ class Item:
 
     @property
     def goes_on(self) -> bool:
-        """Whether a later start takes what an earlier one has left."""
-        return self.sha256 is not None or self.stat.size_bytes > SMALL_BYTES
+        """Whether a later start takes what an earlier one has left; what only the storage knows a hash of it compares from the start on."""
+        return self.sha256 is not None
 
     def missing_bytes(self) -> int:
         """How much of it has not come yet."""
@@ -99,10 +96,11 @@ def only_one(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
         lock = os.open(directory, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell(f"waiting for another pull into {directory}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell(f"waiting for another pull into {directory}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
             tell(f"{directory} knows no locks: do not pull into it twice at once")
         yield
@@ -119,15 +117,13 @@ def fetch_all(storage: Storage, items: Sequence[Item], *, threads: int, advance:
     todo, done = deque(items), queue.SimpleQueue[BaseException | None]()
 
     def work() -> None:
-        while todo and not stop.is_set():
-            try:
-                fetch(storage, todo.popleft(), advance, stop)
-            except IndexError:  # another was faster
-                break
-            except BaseException as problem:  # noqa: BLE001 - it is raised where all come together
-                done.put(problem)
-                return
-        done.put(None)
+        try:
+            while not stop.is_set() and (item := _next(todo)):
+                fetch(storage, item, advance, stop)
+        except BaseException as problem:  # noqa: BLE001 - it is raised where all come together
+            done.put(problem)
+        else:
+            done.put(None)
 
     workers = [threading.Thread(target=work, daemon=True) for _ in range(min(threads, len(items)))]
     for worker in workers:
@@ -142,6 +138,13 @@ def fetch_all(storage: Storage, items: Sequence[Item], *, threads: int, advance:
         end_s = time.monotonic() + SETTLE_S
         for worker in workers:
             worker.join(max(0.0, end_s - time.monotonic()))
+
+
+def _next(todo: deque[Item]) -> Item | None:
+    try:
+        return todo.popleft()
+    except IndexError:
+        return None
 
 
 def fetch(storage: Storage, item: Item, advance: Advance, stop: threading.Event) -> None:

@@ -1,11 +1,12 @@
 """`launcher checkpoints` and `launcher pull`: what a run has left, and bringing it here."""
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from launcher import checkpoints as of
 from launcher import jobs, runs
@@ -14,7 +15,7 @@ from launcher.cluster import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.talk import tell
 from launcher.target import Target
-from trainer.errors import InterruptedByUser
+from trainer.errors import InputError, InterruptedByUser
 
 RunName = Annotated[str, Parameter(help="Name of the job, and so of its run.")]
 Place = Annotated[runs.Where, Parameter(name="*")]
@@ -34,11 +35,18 @@ def checkpoints(
     sys.stdout.write(of.shown(run, found, form, datetime.now(timezone.utc)))
 
 
+def _directory(_: type, tokens: Sequence[Token]) -> Path:
+    """The directory that a text names; an empty one would be the current. Raises: InputError."""
+    if not tokens[-1].value:
+        raise InputError("cannot pull into ``: it names no directory (from `--to`)", hint="--to DIRECTORY")
+    return Path(tokens[-1].value)
+
+
 def pull(
     name: RunName,
     *,
     step: Annotated[str | None, Parameter(show_default=False)] = None,
-    to: Path | None = None,
+    to: Annotated[Path | None, Parameter(converter=_directory, n_tokens=1, accepts_keys=False)] = None,
     what: results.What = "all",
     on: On = Target(),  # noqa: B008 - frozen
     where: Place = runs.Where(),  # noqa: B008 - frozen

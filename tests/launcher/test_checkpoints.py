@@ -13,6 +13,7 @@ from launcher.checkpoints import size
 from launcher.manifest import SETTINGS
 from launcher.options import S3Options
 from launcher.runs import Run
+from trainer.layout import manifest_key, state_key
 from trainer.storage import UnreachableError, open_storage
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
@@ -87,6 +88,60 @@ def test_run_without_checkpoints_is_no_error_and_no_run_is(launcher):
     code, out, err = launcher("checkpoints dmo --output runs")
     assert (code, out) == (2, "")
     assert "nothing lies at `runs/dmo`" in err
+
+
+@pytest.fixture
+def broken():
+    """A run whose newest state is cut short, whose best is gone, and whose first manifest is damaged."""
+    storage = write_run("runs")
+    storage.write(state_key(30), b"short")
+    storage.delete(state_key(20))
+    storage.write(manifest_key(10), b"{")
+    write_checkpoint(storage, 5, b"state", 0.5)
+    return storage
+
+
+def test_broken_checkpoints_are_marked(launcher, broken):
+    """Whoever plans to go on from one hears of it now."""
+    code, out, err = launcher("checkpoints demo --output runs")
+    assert code == 0
+    assert [(line.split()[0], line.split()[-1]) for line in out.splitlines()[1:3]] == [
+        ("30", "damaged"),
+        ("20", "missing"),
+    ]
+    assert [line.split()[0] for line in out.splitlines()[3:]] == ["10", "5"]
+    assert out.splitlines()[3].endswith("damaged")
+    assert "step-00000010/manifest.json" in err
+    found = json.loads(launcher("checkpoints demo --output runs -o json")[1])["checkpoints"]
+    assert [each["problem"] for each in found] == ["damaged", "missing", "damaged", None]
+    assert (found[2]["sha256"], found[2]["best"]) == (None, False)
+    assert launcher("checkpoints demo --output runs -o name")[1] == "5\n", "what pull can fetch"
+
+
+@pytest.mark.parametrize(
+    ("step", "file"),
+    [("last", "step-00000030/state.pt"), ("best", "step-00000020/state.pt"), ("10", "step-00000010/manifest.json")],
+)
+def test_broken_checkpoint_is_not_pulled_and_the_whole_ones_are_named(launcher, broken, step, file):
+    """That it was removed by a run that trains is no help where none does."""
+    code, out, err = launcher(f"pull demo --output runs --to there --step {step}")
+    assert (code, out) == (2, "")
+    assert f"{file}` is " in err
+    assert "hint: --step 5 is whole" in err
+    assert launcher("pull demo --output runs --to there --step 5")[0] == 0
+
+
+def test_run_whose_manifests_are_all_damaged_has_checkpoints(launcher):
+    """It is not one that has none yet."""
+    write_run("runs")
+    for step in STATES:
+        open_storage("runs/demo").write(manifest_key(step), b"{")
+    code, out, _ = launcher("checkpoints demo --output runs")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["30", "20", "10"]
+    code, _, err = launcher("pull demo --output runs --to there")
+    assert code == 2
+    assert "none of its checkpoints is whole" in err
 
 
 def test_job_tells_where_its_run_lies_and_how_to_reach_it(launcher, api, kubeconfig, s3, monkeypatch):

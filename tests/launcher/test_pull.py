@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from launcher.options import S3Options
 from launcher.progress import transferred
 from launcher.pull import pull
 from launcher.runs import Run
-from launcher.transfer import CHANGES, inside, only_one
+from launcher.transfer import CHANGES, Item, fetch_all, inside, only_one
 from trainer.checkpoint import TrainState, to_bytes
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
@@ -365,6 +366,111 @@ def test_run_is_not_pulled_into_itself(launcher, tmp_path, monkeypatch):
     assert (code, "--to" in err, files(storage.url)) == (2, True, before)
 
 
+@pytest.mark.parametrize("record", [{"name": "other"}, {"identity": {"epochs": 9}}], ids=["name", "recipe"])
+def test_directory_of_another_run_is_left_alone(launcher, tmp_path, record):
+    """Steps of both would lie there, and whichever came last would be the record."""
+    first = write_run(str(tmp_path / "runs"), "first")
+    first.write("run.json", json.dumps(json.loads(first.read("run.json")) | record).encode())
+    write_run(str(tmp_path / "runs"))
+    assert launcher(f"pull first --output {tmp_path}/runs --to there")[0] == 0
+    before = {name: Path("there", name).read_bytes() for name in files("there")}
+    for what in ("all", "checkpoint", "model"):
+        code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to there --what {what}")
+        assert code == 2
+        assert f"it holds the run `{record.get('name', 'demo')}`" in err
+        assert "--to" in err
+    assert {name: Path("there", name).read_bytes() for name in files("there")} == before
+
+
+@pytest.mark.parametrize("name", ["starts.json", "owner.json"])
+def test_run_is_not_pulled_over_one_that_trains(launcher, tmp_path, name):
+    """Only where a run trains do these lie."""
+    write_run(str(tmp_path / "runs"))
+    other = write_run(str(tmp_path / "runs"), "other", scored=False)
+    other.write(name, b"{}")
+    before = files(other.url)
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to {other.url}")
+    assert code == 2
+    assert "where that trains" in err
+    assert files(other.url) == before
+
+
+def test_damaged_record_here_is_no_other_run(here, output):
+    """A machine that lost its power leaves one; it is replaced."""
+    storage = write_run(output)
+    pulled(storage, "demo")
+    (here / "demo/run.json").write_bytes(b"")
+    pulled(storage, "demo")
+    assert (here / "demo/run.json").read_bytes() == storage.read("run.json")
+
+
+def test_problem_of_any_kind_ends_a_transfer(here, output):
+    """An IndexError too is none of the queue's."""
+    storage = write_run(output)
+
+    class Broken(Wire):
+        def chunks(self, key, *, first=0, stamp=None):
+            raise IndexError(key)
+
+    item = Item(key="run.json", root=here, stat=storage.stat("run.json"))
+    with pytest.raises(IndexError):
+        fetch_all(Broken(storage), [item], threads=2, advance=lambda _: None)
+
+
+def test_part_that_could_not_be_compared_is_begun_again(here, output):
+    """Read from its middle an object is not compared with the hash that its writer left."""
+    storage = write_run(output)
+    storage.write("model/model.safetensors", BIG * 8)
+    wire = Wire(storage)
+    wire.break_after["model/model.safetensors"] = 36 << 20
+    with pytest.raises(UnreachableError):
+        pulled(wire, "demo", what="model")
+    pulled(wire, "demo", what="model")
+    assert [first for first, _ in wire.taken("model/model.safetensors")] == [0, 0]
+
+
+def test_server_that_is_lost_in_the_middle_is_told_with_how_to_go_on(here, output):
+    """That it is at another address is no idea any more."""
+    wire = Wire(write_run(output))
+    wire.break_after[state_key(20)] = 0
+    with pytest.raises(UnreachableError) as caught, run_at(wire).opened():
+        pulled(wire, "demo")
+    assert caught.value.hint == "the same command goes on where this one stopped"
+
+
+def test_waiting_for_a_lock_that_fails_is_no_bug(here, monkeypatch):
+    """A network's file system may lose its server meanwhile."""
+    import fcntl
+
+    said, answers = [], iter([BlockingIOError(), OSError(37, "no locks available")])
+
+    def refuse(*_):
+        raise next(answers)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with only_one(Path("demo"), said.append):
+        pass
+    assert [each.partition(" ")[0] for each in said] == ["waiting", "demo"]
+
+
+@pytest.mark.parametrize("what", ["model", "report", "all"])
+def test_run_that_is_not_there_is_said_so_whatever_is_asked_for(launcher, tmp_path, what):
+    """It won't write its results when it is over."""
+    code, _, err = launcher(f"pull nope --output {tmp_path}/runs --what {what}")
+    assert code == 2
+    assert f"nothing lies at `{tmp_path}/runs/nope`" in err
+
+
+@pytest.mark.parametrize("flag", ["--step=", f"--step={'1' * 5000}", "--to="])
+def test_what_names_nothing_is_refused(launcher, here, tmp_path, flag):
+    """Not taken for the default, or the current directory."""
+    write_run(str(tmp_path / "runs"))
+    code, _, err = launcher(f"pull demo --output {tmp_path}/runs {flag}")
+    assert code == 2
+    assert f"(from `{flag.partition('=')[0]}`)" in err
+    assert files(here) == []
+
+
 def test_directory_that_may_not_be_written_is_an_error_of_input(launcher, here, tmp_path):
     write_run(str(tmp_path / "runs"))
     (here / "demo").write_text("a file", encoding="utf-8")
@@ -396,7 +502,9 @@ def test_second_pull_into_a_directory_waits_for_the_first(here, tmp_path):
     with only_one(Path("demo"), said.append):
         second = threading.Thread(target=lambda: done.append(pulled(storage, "demo", tell=said.append)))
         second.start()
+        deadline = time.monotonic() + 20
         while not said:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         assert files("demo") == []
     second.join(20)
