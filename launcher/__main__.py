@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -66,7 +67,9 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def script() -> None:
     """The command `launcher`."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is still cleaned up would tell of a second one in tracebacks
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def write(path: Path, text: str, *, replace: bool) -> None:
         with path.open("w" if replace else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as problem:
-        raise InputError(f"cannot write `{path}`: it is there already", hint="-y replaces it") from problem
+        raise InputError(
+            f"cannot write `{path}`: it is there already", hint="-y changes it; what is not named stays"
+        ) from problem
     except OSError as problem:
         reason = str(problem.strerror).lower()
         raise InputError(f"cannot write `{path}`: {reason}", hint="run it in a directory of yours") from problem

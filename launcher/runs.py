@@ -47,7 +47,7 @@ class Where:
     """Where to look for a run."""
 
     output: Annotated[str | None, _EITHER] = None
-    """Where runs are kept, `s3://BUCKET/PREFIX` or a directory: typed here the cluster is not asked, one from settings is for jobs that are gone."""
+    """Where runs are kept, `s3://BUCKET/PREFIX` or a directory: typed here no job is needed, one from settings is for jobs that are gone."""
 
     endpoint: Annotated[str | None, Parameter(name="--s3-endpoint"), _EITHER] = None
     """URL of the S3 server, as this machine reaches it; that of the job unless typed here."""

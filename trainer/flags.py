@@ -5,6 +5,7 @@ for those a parser that can do everything takes longer than all the rest.
 """
 
 import dataclasses
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -41,6 +42,11 @@ def is_flag_of(owner: type, flag: str) -> bool:
     return flag.startswith("--") and (field in kinds or kinds.get(field.removeprefix("no_")) is bool)
 
 
+def is_value(word: str) -> bool:
+    """Whether a word is no flag: a negative number is none."""
+    return not word.startswith("-") or word[1:2].isdigit()
+
+
 def _kind(annotation: Any) -> Any:  # noqa: ANN401 - any type
     """What a field holds where it holds something: `str`, `int`, `float`, `bool` or a Literal."""
     if get_origin(annotation) is Annotated:
@@ -62,16 +68,20 @@ def _pairs(kinds: Mapping[str, Any], argv: Sequence[str]) -> Iterator[tuple[str,
                 yield field, text
             else:
                 yield field, kinds[field] is bool or _value_of(flag, words)
-        elif flag.startswith("--no") and kinds.get(negated) is bool and not equals:
+        elif flag.startswith("--no") and kinds.get(negated) is bool:
+            if equals:
+                raise InputError(
+                    f"cannot use `{on_one_line(word)}`: {flag} takes no value", hint=f"{flag}, or {flag_of(negated)}"
+                )
             yield negated, False
         else:
             raise _unknown(flag, kinds)
 
 
 def _value_of(flag: str, words: Iterator[str]) -> str:
-    """The next word, unless it is a flag; a negative number is none."""
+    """The next word, unless it is a flag."""
     word = next(words, None)
-    if word is None or (word.startswith("-") and not word[1:2].isdigit()):
+    if word is None or not is_value(word):
         raise InputError(f"cannot use `{flag}`: it has no value", hint=f"{flag}=VALUE")
     return word
 
@@ -79,7 +89,7 @@ def _value_of(flag: str, words: Iterator[str]) -> str:
 def _unknown(flag: str, kinds: Mapping[str, Any]) -> InputError:
     import difflib  # noqa: PLC0415 - an error may take its time
 
-    near = difflib.get_close_matches(flag, map(flag_of, kinds), n=1)
+    near = difflib.get_close_matches(flag, map(flag_of, kinds), n=1) if flag != "--help" else []
     return InputError(
         f"cannot use `{on_one_line(flag)}`: the trainer has no such flag",
         hint=f"did you mean {near[0]}?" if near else "`python -m trainer train --help` lists the flags",
@@ -95,9 +105,17 @@ def _converted(flag: str, kind: Any, text: str) -> str | int | float | bool:  # 
     if kind is bool:
         return _SWITCH[text]
     try:
-        return kind(text) if kind in _NUMBERS else text
+        return _number(kind, text) if kind in _NUMBERS else text
     except ValueError as problem:
         raise InputError(
             f"cannot use {flag} {on_one_line(text)}: it is no {_NUMBERS[kind].removeprefix('a ')}",
             hint="leave the flag out to take its default, or the preset's value",
         ) from problem
+
+
+def _number(kind: type, text: str) -> int | float:
+    """Raises: ValueError, also for what is not finite."""
+    number: int | float = kind(text)
+    if isinstance(number, float) and not math.isfinite(number):
+        raise ValueError(text)
+    return number

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from cyclopts import App, ArgumentCollection, CycloptsError, UnknownOptionError
+from cyclopts import App, ArgumentCollection, CycloptsError, MissingArgumentError, UnknownOptionError
 
 from trainer import __version__
 from trainer.errors import EXIT_CODE_HELP, InputError
@@ -136,12 +136,18 @@ def refused(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
             f"cannot use `{flag}` here: it is a flag of the trainer",
             hint=f"trainer flags follow --: … -- {_given(flag, argv)}",
         )
+    if isinstance(problem, MissingArgumentError) and problem.argument and problem.argument.index is not None:
+        name = problem.argument.name.removeprefix("--").upper()
+        command = " ".join(problem.command_chain or ())
+        return InputError(
+            f"cannot run `{command}` without {name}", hint=f"launcher {command} {name}; --help lists flags"
+        )
     return InputError(usage_problem(problem), hint="--help lists commands and flags")
 
 
 def _given(flag: str, argv: Sequence[str]) -> str:
     """The flag with its value, as it stands in the words."""
+    from trainer.flags import is_value  # noqa: PLC0415 - an error may take its time
+
     words = list(itertools.dropwhile(lambda word: word.partition("=")[0] != flag, argv))
-    return (
-        " ".join([words[0], *itertools.takewhile(lambda word: not word.startswith("-"), words[1:2])]) if words else flag
-    )
+    return " ".join([words[0], *itertools.takewhile(is_value, words[1:2])]) if words else flag

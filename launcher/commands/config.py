@@ -13,6 +13,7 @@ from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
 from launcher.settings import PROJECT_FILE, effective, nothing_standing, read_file, standing
 from launcher.usable import problem_of
+from trainer.errors import InputError
 
 
 def init(
@@ -24,13 +25,18 @@ def init(
     Parameters
     ----------
     yes
-        Ask nothing, and replace a file that is there; without a terminal nobody is asked.
+        Ask nothing, and change a file that is there; without a terminal nobody is asked.
     """
     path = Path(PROJECT_FILE)
     before = first.as_settings(read_file(path).values) if path.is_file() else {}
     asked = None if yes or not sys.stdin.isatty() else ask
     known = {key: texts[0] for source in reversed(standing()) for key, texts in source.values.items() if texts}
     settings = first.answers(asked, known, assignments)
+    if not settings:
+        raise InputError(
+            f"cannot write `{PROJECT_FILE}`: no setting is given",
+            hint="launcher init KEY=VALUE …; at a terminal, without -y, it asks for them",
+        )
     first.check(before | settings, job_of)
     first.write(path, first.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")

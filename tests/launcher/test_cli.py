@@ -236,6 +236,7 @@ def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(launcher, tmp_path, l
         ("--epochs 3", "trainer flags follow --: … -- --epochs 3"),
         ("--epochs=3 --backoff 8", "trainer flags follow --: … -- --epochs=3"),
         ("--no-flip --backoff 8", "trainer flags follow --: … -- --no-flip"),
+        ("--lr -1 --backoff 8", "trainer flags follow --: … -- --lr -1"),
         ("--epoch 3", "--help lists commands and flags"),
     ],
 )
@@ -406,3 +407,42 @@ def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):
     assert waiting.returncode == 130
     assert "interrupted by Ctrl-C" in said
     assert "jobs that run go on" in said
+
+
+def test_second_ctrl_c_while_the_program_leaves_is_no_traceback(tmp_path):
+    """Whoever is impatient has not found a bug."""
+    double = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "cyclopts.py").write_text(double, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "launcher", "list"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "Ctrl-C" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize(("command", "argument"), [("checkpoints", "NAME"), ("clone", "SOURCE"), ("resume", "NAME")])
+def test_argument_that_is_missing_is_named_as_the_usage_names_it(launcher, command, argument):
+    """Nobody types a flag for it."""
+    code, _, err = launcher(command)
+    assert code == 2
+    assert f"error: cannot run `{command}` without {argument}" in err
+    assert f"hint: launcher {command} {argument}" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem", "hint"),
+    [
+        ("--help", "cannot use `--help`", "`python -m trainer train --help` lists the flags"),
+        ("--no-flip=true", "--no-flip takes no value", "--no-flip, or --flip"),
+        ("--lr nan", "cannot use --lr nan: it is no number", None),
+        ("--lr=-inf", "cannot use --lr -inf: it is no number", None),
+    ],
+)
+def test_what_is_wrong_with_a_flag_of_the_trainer_is_said_as_it_is(launcher, flags, problem, hint):
+    """Not that another flag may be meant, or that a number is too large that is none."""
+    code, _, err = launcher(f"render {ISSUE} -- {flags}")
+    assert code == 2
+    assert problem in err
+    assert hint is None or f"hint: {hint}" in err

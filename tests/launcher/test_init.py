@@ -51,7 +51,9 @@ def test_file_that_is_there_is_kept_unless_replacing_is_asked_for(here, capsys):
     """It may hold an afternoon's work."""
     (here / "launcher.yaml").write_text("image: mine\n", encoding="utf-8")
     assert main(["init", *GIVEN]) == 2
-    assert "it is there already" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "it is there already" in err
+    assert "-y changes it" in err
     assert (here / "launcher.yaml").read_text(encoding="utf-8") == "image: mine\n"
     assert main(["init", "-y", *GIVEN]) == 0
     assert yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))["image"] == "r/i:1"
@@ -64,6 +66,14 @@ def test_what_is_not_asked_for_stays_and_nothing_else_is_copied_in(here, monkeyp
     assert main(["init", "-y", "image=r/i:1"]) == 0
     written = yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))
     assert written == {"image": "r/i:1", "toleration": ["a", "b"], "backoff": "5"}
+
+
+@pytest.mark.parametrize("flags", [[], ["-y"]])
+def test_nothing_is_no_settings_file(here, capsys, flags):
+    """An empty one would be in the way of the next."""
+    assert main(["init", *flags]) == 2
+    assert "launcher init KEY=VALUE" in capsys.readouterr().err
+    assert not (here / "launcher.yaml").exists()
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ complete -c launcher -n '__fish_launcher_using_command checkpoints' -l context -
 complete -c launcher -n '__fish_launcher_using_command checkpoints' -l kubeconfig -r -d 'Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.'
 complete -c launcher -n '__fish_launcher_using_command checkpoints' -l namespace -r -d 'Namespace; that of the context unless given.'
 complete -c launcher -n '__fish_launcher_using_command checkpoints' -s n -r -d 'Namespace; that of the context unless given.'
-complete -c launcher -n '__fish_launcher_using_command checkpoints' -l output -r -d 'Where runs are kept, s3://BUCKET/PREFIX or a directory: typed here the cluster …'
+complete -c launcher -n '__fish_launcher_using_command checkpoints' -l output -r -d 'Where runs are kept, s3://BUCKET/PREFIX or a directory: typed here no job is ne…'
 complete -c launcher -n '__fish_launcher_using_command checkpoints' -l s3-endpoint -r -d 'URL of the S3 server, as this machine reaches it; that of the job unless typed …'
 complete -c launcher -n '__fish_launcher_using_command checkpoints' -l s3-region -r -d 'Region of the bucket; that of the job unless typed here.'
 complete -c launcher -n '__fish_launcher_using_command checkpoints' -s o -x -a 'table json yaml name' -d 'How to print them; by name as steps.'
@@ -207,8 +207,8 @@ complete -c launcher -n '__fish_launcher_using_command events' -s o -x -a 'table
 complete -c launcher -n '__fish_launcher_using_command init' -l help -d 'Display this message and exit.'
 complete -c launcher -n '__fish_launcher_using_command init' -s h -d 'Display this message and exit.'
 complete -c launcher -n '__fish_launcher_using_command init' -l version -d 'Display application version.'
-complete -c launcher -n '__fish_launcher_using_command init' -l yes -d 'Ask nothing, and replace a file that is there; without a terminal nobody is ask…'
-complete -c launcher -n '__fish_launcher_using_command init' -s y -d 'Ask nothing, and replace a file that is there; without a terminal nobody is ask…'
+complete -c launcher -n '__fish_launcher_using_command init' -l yes -d 'Ask nothing, and change a file that is there; without a terminal nobody is aske…'
+complete -c launcher -n '__fish_launcher_using_command init' -s y -d 'Ask nothing, and change a file that is there; without a terminal nobody is aske…'
 
 # Options for: list
 complete -c launcher -n '__fish_launcher_using_command list' -l help -d 'Display this message and exit.'
@@ -257,7 +257,7 @@ complete -c launcher -n '__fish_launcher_using_command pull' -l context -r -d 'C
 complete -c launcher -n '__fish_launcher_using_command pull' -l kubeconfig -r -d 'Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.'
 complete -c launcher -n '__fish_launcher_using_command pull' -l namespace -r -d 'Namespace; that of the context unless given.'
 complete -c launcher -n '__fish_launcher_using_command pull' -s n -r -d 'Namespace; that of the context unless given.'
-complete -c launcher -n '__fish_launcher_using_command pull' -l output -r -d 'Where runs are kept, s3://BUCKET/PREFIX or a directory: typed here the cluster …'
+complete -c launcher -n '__fish_launcher_using_command pull' -l output -r -d 'Where runs are kept, s3://BUCKET/PREFIX or a directory: typed here no job is ne…'
 complete -c launcher -n '__fish_launcher_using_command pull' -l s3-endpoint -r -d 'URL of the S3 server, as this machine reaches it; that of the job unless typed …'
 complete -c launcher -n '__fish_launcher_using_command pull' -l s3-region -r -d 'Region of the bucket; that of the job unless typed here.'
 
@@ -313,7 +313,7 @@ complete -c launcher -n '__fish_launcher_using_command resume' -l context -r -d 
 complete -c launcher -n '__fish_launcher_using_command resume' -l kubeconfig -r -d 'Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.'
 complete -c launcher -n '__fish_launcher_using_command resume' -l namespace -r -d 'Namespace; that of the context unless given.'
 complete -c launcher -n '__fish_launcher_using_command resume' -s n -r -d 'Namespace; that of the context unless given.'
-complete -c launcher -n '__fish_launcher_using_command resume' -l output -r -d 'Where runs are kept, s3://BUCKET/PREFIX or a directory: typed here the cluster …'
+complete -c launcher -n '__fish_launcher_using_command resume' -l output -r -d 'Where runs are kept, s3://BUCKET/PREFIX or a directory: typed here no job is ne…'
 complete -c launcher -n '__fish_launcher_using_command resume' -l s3-endpoint -r -d 'URL of the S3 server, as this machine reaches it; that of the job unless typed …'
 complete -c launcher -n '__fish_launcher_using_command resume' -l s3-region -r -d 'Region of the bucket; that of the job unless typed here.'
 complete -c launcher -n '__fish_launcher_using_command resume' -l yes -d 'Do not ask before the job that is over is removed; without a terminal nobody is…'

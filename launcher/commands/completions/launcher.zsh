@@ -54,8 +54,8 @@ _cyclopts_launcher() {
         init)
           _arguments \
             '*:KEY=VALUE, a setting to write; as often as needed.' \
-            '--yes[Ask nothing, and replace a file that is there; without a terminal nobody is ask…]' \
-            '-y[Ask nothing, and replace a file that is there; without a terminal nobody is ask…]' \
+            '--yes[Ask nothing, and change a file that is there; without a terminal nobody is aske…]' \
+            '-y[Ask nothing, and change a file that is there; without a terminal nobody is aske…]' \
             '--help[Display this message and exit.]' \
             '-h[Display this message and exit.]' \
             '--version[Display application version.]'
@@ -420,7 +420,7 @@ _cyclopts_launcher() {
             '*--kubeconfig[Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.]:kubeconfig' \
             '*--namespace[Namespace; that of the context unless given.]:namespace' \
             '*-n[Namespace; that of the context unless given.]:n' \
-            '*--output[Where runs are kept, s3\://BUCKET/PREFIX or a directory\: typed here the cluster …]:output' \
+            '*--output[Where runs are kept, s3\://BUCKET/PREFIX or a directory\: typed here no job is ne…]:output' \
             '*--s3-endpoint[URL of the S3 server, as this machine reaches it; that of the job unless typed …]:s3-endpoint' \
             '*--s3-region[Region of the bucket; that of the job unless typed here.]:s3-region' \
             '--yes[Do not ask before the job that is over is removed; without a terminal nobody is…]' \
@@ -442,7 +442,7 @@ _cyclopts_launcher() {
             '*--kubeconfig[Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.]:kubeconfig' \
             '*--namespace[Namespace; that of the context unless given.]:namespace' \
             '*-n[Namespace; that of the context unless given.]:n' \
-            '*--output[Where runs are kept, s3\://BUCKET/PREFIX or a directory\: typed here the cluster …]:output' \
+            '*--output[Where runs are kept, s3\://BUCKET/PREFIX or a directory\: typed here no job is ne…]:output' \
             '*--s3-endpoint[URL of the S3 server, as this machine reaches it; that of the job unless typed …]:s3-endpoint' \
             '*--s3-region[Region of the bucket; that of the job unless typed here.]:s3-region' \
             "*-o[How to print them; by name as steps.]:o:(table json yaml name)" \
@@ -474,7 +474,7 @@ _cyclopts_launcher() {
             '*--kubeconfig[Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.]:kubeconfig' \
             '*--namespace[Namespace; that of the context unless given.]:namespace' \
             '*-n[Namespace; that of the context unless given.]:n' \
-            '*--output[Where runs are kept, s3\://BUCKET/PREFIX or a directory\: typed here the cluster …]:output' \
+            '*--output[Where runs are kept, s3\://BUCKET/PREFIX or a directory\: typed here no job is ne…]:output' \
             '*--s3-endpoint[URL of the S3 server, as this machine reaches it; that of the job unless typed …]:s3-endpoint' \
             '*--s3-region[Region of the bucket; that of the job unless typed here.]:s3-region' \
             '--help[Display this message and exit.]' \
