@@ -3,11 +3,12 @@
 Texts that some reader takes for something else stand in double quotes: `no` and `1:30` in YAML 1.1, `1e3` in Go's.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Final
 
-_PLAIN: Final = r"-{0,2}[A-Za-z0-9_./~][-A-Za-z0-9_./~@=+,()]*(?:[ :][-A-Za-z0-9_./~@=+,()]+)*"
+_PLAIN: Final = r"(?!\.\.\.)-{0,2}[A-Za-z0-9_./~][-A-Za-z0-9_./~@=+,()]*(?:[ :][-A-Za-z0-9_./~@=+,()]+)*"
 _NUMBER: Final = (
     r"[-+]?([0-9_]*\.?[0-9_]*(e[-+]?[0-9]+)?|0[xob][0-9a-f_]+|[0-9_]+(:[0-5]?[0-9])+(\.[0-9_]*)?|\.(inf|nan))"
 )
@@ -16,7 +17,7 @@ _OTHERWISE: Final = rf"{_NUMBER}|[0-9]{{4}}-[0-9]+-[0-9]+.*|~|y|n|yes|no|on|off|
 
 
 def as_yaml(value: object) -> str:
-    """A document, keys in the order in which they stand."""
+    """A document, keys in the order in which they stand. Raises: ValueError for a number that is not finite."""
     return "".join(f"{line}\n" for line in _lines(value))
 
 
@@ -49,6 +50,8 @@ def _scalar(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return "{}" if isinstance(value, dict) else "[]"
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"no JSON data: {value}")
         mantissa, e, exponent = repr(value).partition("e")
         return mantissa + (".0" if e and "." not in mantissa else "") + e + exponent
     return _text(value) if isinstance(value, str) else str(value)

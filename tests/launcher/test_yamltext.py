@@ -27,6 +27,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
         "[a]",
         "=",
         "<<",
+        "...",
+        "... a",
+        "...a: b",
         "a'b",
         "\ufeff",
         "\x85",
@@ -94,3 +97,16 @@ def test_texts_that_some_reader_takes_for_something_else_are_quoted(text):
 )
 def test_it_looks_as_kubectl_writes_it(data, text):
     assert as_yaml(data) == text
+
+
+@pytest.mark.parametrize("key", ["...", "... a", "...a"])
+def test_key_that_looks_like_a_documents_end_is_none(key):
+    """Three dots at the start of a line end a document."""
+    assert yaml.safe_load(as_yaml({key: 1})) == {key: 1}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(number):
+    """JSON has none, and readers would take them for texts."""
+    with pytest.raises(ValueError, match="no JSON data"):
+        as_yaml({"a": number})
