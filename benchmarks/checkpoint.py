@@ -117,10 +117,10 @@ def measure(folder: Path) -> None:
 
 
 def main() -> None:
-    assert len(CORES) > 1, "needs two cores"
     if sys.argv[1:2] == ["--proxy"]:
         serve(sys.argv[2])
         return
+    assert len(CORES) > 1, "needs two cores"
     torch.set_num_threads(1)
     os.sched_setaffinity(0, CORES[1:])
     with tempfile.TemporaryDirectory() as name, slow_bucket(Path(name) / "buckets") as environment:

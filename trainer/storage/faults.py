@@ -73,6 +73,10 @@ def without_secrets(text: str) -> str:
     return _SECRETS.sub(r"\1\2…", text)
 
 
+_QUERY: Final = re.compile(r"(?<=[/\w])\?[^\"'\s]*(?=[\"'])")
+"""What follows a URL's path: parameters of a listing tell nobody anything."""
+
+
 def boto_errors() -> tuple[type[Exception], ...]:
     """What boto3 raises where the environment, the server or the network is to blame."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - loading takes a quarter of a second
@@ -101,7 +105,7 @@ def known(what: str, problem: Exception, *, tried: str = "") -> KnownError:
 
     if isinstance(problem, ClientError):
         return _refusal(what, problem, tried)
-    reason = " ".join(without_secrets(str(problem)).split()).rstrip(".")
+    reason = _QUERY.sub("", " ".join(without_secrets(str(problem)).split())).rstrip(".")
     text = f"{what}: {reason[:1].lower()}{reason[1:]}{tried}"
     if passes(problem):
         return UnreachableError(text, hint=_WHERE_HINT)
