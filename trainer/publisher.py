@@ -53,6 +53,7 @@ class Publisher:
         self._changed = threading.Condition()
         self._newest: _Pending | None = None
         self._best: _Pending | None = None
+        self._on_its_way: _Pending | None = None
         self._scored: dict[int, Scored] = {}
         self._files: dict[str, bytes] = {}
         self._committed: dict[int, Manifest] = {}
@@ -186,7 +187,7 @@ class Publisher:
     def _keep_newest(self) -> None:
         """Keep the newest state on this node, whatever else could not be written: it is what training would go on from."""
         with self._changed:
-            pending = self._newest
+            pending = self._newest or self._on_its_way
         if pending is not None and pending.state.step not in self._kept_steps:
             content = checkpoint.to_bytes(pending.state)
             self._keep(manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored), content)
@@ -203,12 +204,15 @@ class Publisher:
     def _publish_newest(self) -> None:
         with self._changed:
             pending, self._newest = self._newest, None
+            self._on_its_way = pending
         assert pending is not None
         try:
             self._publish(pending)
         except KnownError:
             self._put_back(pending)
             raise
+        finally:
+            self._on_its_way = None
 
     def _put_back(self, pending: _Pending) -> None:
         """Keep a state that could not be published, unless a newer one has come and this is not the best."""

@@ -345,8 +345,8 @@ def _flush(run: Run, most_s: float = FINAL_S) -> None:
         run.prefix.publisher.flush(
             lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0),
         )
-    except KnownError as problem:  # soon, for the peers leave with this, and torchrun ends who is left
-        run.say.line(f"not everything is in the run, the newest state is kept on this node: {problem.args[0]}")
+    except KnownError as problem:  # told now, for the peers leave with this, and torchrun ends who is left
+        run.say.line(f"not everything that was trained is in the run: {problem.args[0]}")
         raise
 
 

@@ -244,17 +244,18 @@ def test_newest_state_is_kept_whatever_else_waits_before_it(publisher, bucket, t
     assert spool_of(tmp_path, bucket).hand_over(kept, 20) == 40
 
 
-def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket):
-    """SIGTERM leaves seconds, and the writer may still be at an older one."""
+@pytest.mark.parametrize("offered", [[10], [10, 20]], ids=["it is on its way", "an older one is"])
+def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offered):
+    """SIGTERM leaves seconds, and a bucket that hangs takes none of them back."""
     publisher = Publisher(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     bucket.gate.clear()
     with publisher.working():
-        publisher.offer(state(10), epoch=1.0)
-        soon(lambda: publisher._newest is None)
-        publisher.offer(state(20), epoch=2.0)
+        for step in offered:
+            publisher.offer(state(step), epoch=step / 10)
+            soon(lambda: publisher._on_its_way)
         with pytest.raises(TryAgainError, match="the bucket is too slow"):
             publisher.flush(lambda: True)
-        assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == 20
+        assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == offered[-1]
         bucket.gate.set()
 
 
