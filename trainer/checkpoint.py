@@ -7,7 +7,7 @@ Restoring is strict and executes nothing.
 import hashlib
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -133,7 +133,7 @@ def read_state(storage: Storage, manifest: Manifest) -> bytes:
 
 def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int) -> dict[int, Manifest]:
     """Remove all but the newest and the best of these checkpoints, manifest first, and states that nothing commits; those that stay."""
-    kept = _kept([manifests[step] for step in sorted(manifests)], keep_last)
+    kept = worth_keeping(manifests.values(), keep_last=keep_last)
     keep = {key for step in kept for key in (manifest_key(step), state_key(step))}
     surplus = [key for key in storage.keys(CHECKPOINTS) if key not in keep]
     for key in sorted(surplus, key=lambda key: committed_step(key) is None):
@@ -141,9 +141,11 @@ def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int
     return {step: manifest for step, manifest in manifests.items() if step in kept}
 
 
-def _kept(manifests: Sequence[Manifest], keep_last: int) -> set[int]:
-    top = best(manifests)
-    return {manifest.step for manifest in manifests[-keep_last:]} | ({top.step} if top else set())
+def worth_keeping(manifests: Iterable[Manifest], *, keep_last: int) -> set[int]:
+    """Steps of the newest of these, and of the best."""
+    by_step = sorted(manifests, key=lambda manifest: manifest.step)
+    top = best(by_step)
+    return {manifest.step for manifest in by_step[-keep_last:]} | ({top.step} if top else set())
 
 
 def to_bytes(state: TrainState) -> bytes:

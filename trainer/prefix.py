@@ -74,7 +74,7 @@ def entered(
             nonlocal claim
             storage.keys(
                 OWNER
-            )  # waits for a bucket that is down; the claim, which is looked at beside training, must not
+            )  # waits for a bucket that is down, as the claim, which is looked at beside training, must not
             soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
             claim = held.enter_context(soon.claim(gang.world.job, say.line))
             storage.sweep("")
@@ -146,6 +146,5 @@ def _catch_up(storage: Storage, spools: Callable[[float], Spool], say: Reporter)
     first_s = starts.first_s(storage)
     if first_s is not None:
         newest_step = max((manifest.step for manifest in committed(storage)), default=0)
-        step = spools(first_s).hand_over(storage, newest_step)
-        if step is not None:
+        for step in spools(first_s).hand_over(storage, newest_step):
             say.line(f"committed step {step}, which an earlier start had to keep on this node")

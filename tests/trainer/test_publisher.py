@@ -213,7 +213,7 @@ def test_state_that_cannot_be_written_is_kept_on_this_node(publisher, bucket, to
     soon(lambda: told)
     bucket.problem = None
     kept = Bucket(str(tmp_path / "elsewhere"))
-    assert spool_of(tmp_path, bucket).hand_over(kept, 0) == 10
+    assert spool_of(tmp_path, bucket).hand_over(kept, 0) == [10]
     (manifest,) = committed(kept)
     read_state(kept, manifest)
 
@@ -241,7 +241,23 @@ def test_newest_state_is_kept_whatever_else_waits_before_it(publisher, bucket, t
     soon(lambda: 40 in publisher._kept_steps)
     publisher._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
-    assert spool_of(tmp_path, bucket).hand_over(kept, 20) == 40
+    assert spool_of(tmp_path, bucket).hand_over(kept, 20) == [40]
+
+
+def test_best_state_is_kept_on_this_node_beside_the_newest(publisher, bucket, told, tmp_path):
+    """The run is scored with it: were it lost with its pod, the results would be those of another epoch."""
+    bucket.problem = UnreachableError("503")
+    publisher.offer(state(10), epoch=1.0)
+    publisher.validated(10, Scored(0.9, 0.5))
+    publisher.offer(state(20), epoch=2.0)
+    publisher.validated(20, Scored(0.8, 0.5))
+    soon(lambda: told)
+    publisher.offer(state(30), epoch=3.0)
+    soon(lambda: {10, 30} <= publisher._kept_steps)
+    publisher._over = True
+    kept = Bucket(str(tmp_path / "elsewhere"))
+    assert spool_of(tmp_path, bucket).hand_over(kept, 0) == [10, 30]
+    assert best(committed(kept)).step == 10
 
 
 @pytest.mark.parametrize("offered", [[10], [10, 20]], ids=["it is on its way", "an older one is"])
@@ -255,7 +271,7 @@ def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offer
             soon(lambda: publisher._on_its_way)
         with pytest.raises(TryAgainError, match="the bucket is too slow"):
             publisher.flush(lambda: True)
-        assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == offered[-1]
+        assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0)[-1] == offered[-1]
         bucket.gate.set()
 
 
@@ -306,7 +322,7 @@ def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step
         one = state(10 if born_s == BORN_S else step)
         content = to_bytes(one)
         spool_of(tmp_path, bucket, born_s).keep(manifest_of(content, one, epoch=1.0, scored=None), content)
-    assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == 10
+    assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == [10]
 
 
 def test_kept_state_is_forgotten_once_it_is_committed(publisher, bucket, told, tmp_path):
@@ -332,7 +348,7 @@ def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucke
     with publisher.working():
         publisher.offer(state(10), epoch=1.0)
         soon(lambda: publisher._problem)
-    assert spool_of(tmp_path, bucket, born_s).hand_over(other, newest_step) is None
+    assert spool_of(tmp_path, bucket, born_s).hand_over(other, newest_step) == []
     assert other.written == []
 
 
