@@ -22,8 +22,8 @@ THREADS: Final = 8
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "checkpoint": (),
     "model": ("model/",),
-    "report": (RUN, SPLIT, METRICS, RESULTS, "predictions/", "report/"),
-    "all": ("model/", RUN, SPLIT, METRICS, RESULTS, "predictions/", "report/", "logs/", "tensorboard/"),
+    "report": (RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/"),
+    "all": ("model/", RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/", "logs/", "tensorboard/"),
 }
 """Names of objects, and beginnings of names, beside the checkpoint."""
 

@@ -109,3 +109,14 @@ def listing(problems: Iterable[str]) -> str:
     if len(lines) > SHOWN_PROBLEMS:
         shown.append(f"\n  … and {len(lines) - SHOWN_PROBLEMS} more")
     return "".join(shown)
+
+
+def words(problem: BaseException) -> str:
+    """What went wrong, as a user reads it; nothing where a peer says it."""
+    if isinstance(problem, PeerError):
+        return ""
+    if isinstance(problem, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(problem, KnownError):
+        return str(problem)
+    return f"error: bug: {type(problem).__name__}: {problem}\n\nhint: run again with --debug for the traceback"

@@ -5,7 +5,10 @@
 <output>/<run>/checkpoints/step-00000500/manifest.json
 <output>/<run>/split.csv.gz  metrics.jsonl  results.json
 <output>/<run>/predictions/{val,test}.csv
-<output>/<run>/model/model.safetensors
+<output>/<run>/model/{model.safetensors,calibration.json,card.md}
+<output>/<run>/evaluation/{metrics.json,metrics.csv}
+<output>/<run>/report/index.html
+<output>/<run>/tensorboard/
 <output>/<run>/logs/rank-00000.log
 """
 
@@ -22,6 +25,12 @@ METRICS: Final = "metrics.jsonl"
 RESULTS: Final = "results.json"
 CHECKPOINTS: Final = "checkpoints/"
 MODEL: Final = "model/model.safetensors"
+CALIBRATION: Final = "model/calibration.json"
+CARD: Final = "model/card.md"
+EVALUATION: Final = "evaluation/metrics.json"
+EVALUATION_TABLE: Final = "evaluation/metrics.csv"
+REPORT: Final = "report/index.html"
+TENSORBOARD: Final = "tensorboard/"
 
 JOB: Final = "TRAINER_JOB"
 """Variable that tells the workers of one job from those of another; the launcher makes it up when it submits."""

@@ -45,3 +45,15 @@ def binary_cross_entropy(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.
         return float("nan")
     logits = logits_NK.astype(np.float64)
     return float(np.mean(np.logaddexp(0.0, logits) - logits * labels_NK))
+
+
+def class_log_odds(logits_NK: NDArray[np.floating]) -> Floats:
+    """Log-odds of each class under softmax: their sigmoid is the class's probability. Two classes or more.
+
+    What is scored, calibrated and written is log-odds for either loss, so that nothing after the network asks which it was.
+    """
+    logits = logits_NK.astype(np.float64)
+    others = np.empty_like(logits)
+    for column in range(logits.shape[1]):
+        others[:, column] = np.logaddexp.reduce(np.delete(logits, column, axis=1), axis=1)
+    return logits - others

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import DenseNet, DenseNet121_Weights, densenet121
+from torchvision.models import VGG, DenseNet, DenseNet121_Weights, ResNet, densenet121, resnet50, vgg16
 
 from trainer.errors import InputError
 
@@ -23,15 +23,54 @@ _OLD_NAMES: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """torchvision's own file still has `denselayer1.norm.1.`, which its modules now call `denselayer1.norm1.`."""
 
 
-def build(model: str, findings: int) -> DenseNet:
-    """An untrained network: images [N, 3, H, W] to logits [N, K].
+def build(model: str, head: str, findings: int) -> nn.Module:
+    """An untrained network: images [N, 3, H, W] to logits [N, K]; all parameters are trained until `freeze`.
 
-    DenseNet-121 with 14 findings has 6,968,206 parameters.
+    DenseNet-121 with a linear head for 14 findings has 6,968,206 parameters; with the hidden head for two classes DenseNet-121 has
+    7,610,498 and VGG16 136,359,234.
     """
-    if model == "densenet_tiny":
-        return DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=findings)
-    assert model == "densenet121", model
-    return densenet121(num_classes=findings)
+    if model == "vgg16":
+        network: nn.Module = vgg16(num_classes=findings)
+    elif model == "resnet50":
+        network = resnet50(num_classes=findings)
+    elif model == "densenet121":
+        network = densenet121(num_classes=findings)
+    else:
+        assert model == "densenet_tiny", model
+        network = DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=findings)
+    if head == "hidden":
+        stem, name = _place_of_head(network)
+        setattr(stem, name, _hidden_head(model, getattr(stem, name).in_features, findings))
+    return network
+
+
+def head_of(network: nn.Module) -> nn.Module:
+    """The layers that turn features into logits: what is trained when the backbone is frozen."""
+    stem, name = _place_of_head(network)
+    head: nn.Module = getattr(stem, name)
+    return head
+
+
+def _place_of_head(network: nn.Module) -> tuple[nn.Module, str]:
+    """The module that holds the head, and its name there."""
+    if isinstance(network, VGG):
+        return network.classifier, "6"
+    return (network, "fc") if isinstance(network, ResNet) else (network, "classifier")
+
+
+def _hidden_head(model: str, features: int, findings: int) -> nn.Sequential:
+    """Source: the classifiers of Kumar & Moghal, whose log-softmax is in the loss here; ResNet-50's is like VGG16's."""
+    if model.startswith("densenet"):
+        return nn.Sequential(
+            nn.Linear(features, 512),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(512, 256),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(256, findings),
+        )
+    return nn.Sequential(nn.Linear(features, 512), nn.ReLU(), nn.Dropout(0.5), nn.Linear(512, findings))
 
 
 def finding_loss(logits_NK: Tensor, labels_NK: Tensor) -> Tensor:

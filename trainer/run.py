@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,20 +23,20 @@ from torch import Tensor
 from trainer import devices, record
 from trainer.config import TrainConfig, parse_duration
 from trainer.console import Reporter
-from trainer.data.fetch import fetch, folder_of
+from trainer.data.fetch import folder_of
 from trainer.data.loader import Loader, steps_per_epoch
-from trainer.data.pack import Geometry, Pack, build, locked, open_pack, pack_key
+from trainer.data.pack import Geometry
+from trainer.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang, join
-from trainer.errors import InputError, KnownError, PeerError, listing
-from trainer.evaluate import Evaluator
+from trainer.errors import InputError, KnownError, PeerError
 from trainer.findings import SPLITS, LabelTable
 from trainer.layout import SPLIT
 from trainer.model import StateDict, first_weights
 from trainer.prefix import Prefix, entered
 from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
-from trainer.sources import Source, locate_images, read_labels
+from trainer.scoring import Evaluator
 from trainer.stop import Stop
 from trainer.storage import open_storage
 from trainer.watchdog import COMPILING, Watchdog
@@ -114,19 +114,20 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
         gang = held.enter_context(join(world, device.backend))
         watchdog.rests()
         batch = gang.together(lambda: config.batch_per_worker(world.size))
-        gang.first_on_node(lambda: _fetched(config, say, watchdog))
+        place = _place(config)
+        gang.first_on_node(lambda: fetched(place, say, watchdog))
         watchdog.rests()
-        source = gang.together(lambda: _labels(config))
+        source = gang.together(lambda: labelled(place))
         identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
         prefix = held.enter_context(entered(config, gang, say, log, cache=_cache(config), identity=identity))
         fresh = prefix.newest is None and world.is_primary
         weights = gang.together(lambda: _first_weights(config) if fresh else None)
-        pack = _decoded(config, source, gang, say, watchdog)
+        pack = decoded(place, source, gang, say, watchdog)
         watchdog.rests()
-        skipped = gang.together(lambda: _skipped(config, pack))
+        skipped = gang.together(lambda: left_out(place, pack, config.on_bad_image))
         identity |= {"pack_sha256": pack.sha256, "skipped": skipped}
         gang.together(lambda: _check_alike(gang, identity))
-        rows = gang.together(lambda: _usable_rows(source.table, skipped))
+        rows = gang.together(lambda: _training_rows(source.table, skipped))
         facts = {"world_size": world.size, "device": device.name, "layout": source.layout, "images": len(source.table)}
         gang.on_primary(lambda: _start_record(prefix, config, identity, facts, source.table))
         loader, stop = Loader(pack, device, batch), Stop()
@@ -209,26 +210,6 @@ def _start_record(
     prefix.storage.write(SPLIT, _split_csv(table))
 
 
-def _fetched(config: TrainConfig, say: Reporter, watchdog: Watchdog) -> None:
-    """Bring a data set that lies in a bucket to this node."""
-    if "://" in config.data:
-        fetch(config.data, _cache(config), lambda files: watchdog.progress(say.progress, "downloading", files))
-
-
-def _data(config: TrainConfig) -> Path:
-    """The data set's directory on this node."""
-    return folder_of(config.data, _cache(config)) if "://" in config.data else Path(config.data)
-
-
-def _labels(config: TrainConfig) -> Source:
-    source = read_labels(_data(config), layout=config.layout, split=config.split, val_list=config.val_list)
-    return replace(source, table=source.table.used())
-
-
-def _cache(config: TrainConfig) -> Path:
-    return Path(config.cache_dir or Path(config.output) / "cache")
-
-
 def _first_weights(config: TrainConfig) -> StateDict | None:
     weights = config.weights
     if "://" in weights:
@@ -239,54 +220,28 @@ def _first_weights(config: TrainConfig) -> StateDict | None:
     return first_weights(weights, config.model, _cache(config))
 
 
-def _decoded(config: TrainConfig, source: Source, gang: Gang, say: Reporter, watchdog: Watchdog) -> Pack:
-    """The decoded images, from this node's cache or made by one worker while the node's others wait."""
-    geometry = Geometry(side=config.pack_side, fit=config.pack_fit)
-    names = source.table.images
-    key = ""
-
-    def decode() -> None:
-        nonlocal key
-        paths = locate_images(source)
-        key = pack_key(names, paths, geometry)
-        folder = _cache(config) / "packs" / key
-        with locked(folder):
-            if open_pack(folder) is None:
-                say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-                with watchdog.progress(say.progress, "decoding", len(names)) as advance:
-                    build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
-
-    gang.first_on_node(decode)
-    keys = [content.decode() for content in gang.all_gather(key.encode())]
-    mine = keys[gang.world.rank - gang.world.local_rank]
-    pack = open_pack(_cache(config) / "packs" / mine)
-    assert pack is not None, mine
-    return pack
-
-
-def _skipped(config: TrainConfig, pack: Pack) -> list[str]:
-    """Names of the images that can't be read, once `--on-bad-image skip` allows it. Raises: InputError."""
-    unreadable = pack.manifest.unreadable
-    if unreadable and config.on_bad_image == "fail":
-        problems = listing(f"{config.data}: {name}: {reason}" for name, reason in unreadable.items())
-        raise InputError(
-            f"cannot read {len(unreadable)} of {pack.manifest.count:,} images:{problems}",
-            hint="replace them, or --on-bad-image skip leaves them out and lists them in run.json",
-        )
-    return list(unreadable)
-
-
-def _usable_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
-    dropped = set(skipped)
-    rows = {
-        split: np.array([row for row in table.rows(split).tolist() if table.images[row] not in dropped], np.int64)
-        for split in SPLITS
-    }
+def _training_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
+    rows = rows_without(table, skipped)
     if len(rows["train"]) == 0:
         raise InputError(
             f"cannot train: none of the {len(table.rows('train')):,} training images can be read", hint="check --data"
         )
     return rows
+
+
+def _place(config: TrainConfig) -> Place:
+    return Place(
+        data=config.data,
+        layout=config.layout,
+        split=config.split,
+        val_list=config.val_list,
+        geometry=Geometry(side=config.pack_side, fit=config.pack_fit),
+        cache=_cache(config),
+    )
+
+
+def _cache(config: TrainConfig) -> Path:
+    return Path(config.cache_dir or Path(config.output) / "cache")
 
 
 def _split_csv(table: LabelTable) -> bytes:

@@ -22,7 +22,6 @@ from trainer.console import Advance, Reporter
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, training_batches, training_order
 from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError
-from trainer.evaluate import Scores, null_if_nan, predictions_csv, score
 from trainer.failures import failures_named
 from trainer.layout import METRICS, MODEL, RESULTS, predictions_key, state_key
 from trainer.manifests import Manifest, best, committed
@@ -32,6 +31,7 @@ from trainer.pulse import Wishes
 from trainer.ranklog import RankLog
 from trainer.run import Run, opened
 from trainer.schedule import rate_factor
+from trainer.scoring import Scores, null_if_nan, predictions_csv, score
 from trainer.starts import deadline_over
 from trainer.stop import StopError, stopped
 from trainer.training import LOWER_RATE, Training, averaged_state, begin, ranks_of, snapshot

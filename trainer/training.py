@@ -52,10 +52,10 @@ def begin(run: Run) -> Training:
     content = run.gang.broadcast(run.prefix.newest_state or b"") if run.prefix.newest else None
     state = checkpoint.from_bytes(content) if content is not None else None
     torch.manual_seed(run.config.seed)
-    network = model.build(run.config.model, len(run.table.findings))
+    network = model.build(run.config.model, run.config.head, len(run.table.findings))
     # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     network.load_state_dict(state.model if state else _first_state(run, network))
-    network.to(run.on, memory_format=run.device.memory_format)
+    network.to(run.on).to(memory_format=run.device.memory_format)
     optimizer = _optimizer(run, network)
     parallel: nn.Module = network
     if run.gang.world.size > 1:

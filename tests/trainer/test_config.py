@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.__main__ import app
@@ -23,7 +23,6 @@ FLAGS = [
     "name",
     "preset",
     "layout",
-    "split",
     "val_list",
     "on_bad_image",
     "pack_fit",
@@ -39,12 +38,20 @@ FLAGS = [
     "keep_last",
     "hang_after",
     "log_every_steps",
+    "cache_features",
+    "gallery",
+    "unfreeze_after",
+    "split",
     "model",
+    "head",
+    "backbone",
+    "loss",
     "weights",
     "pack_side",
     "crop_px",
     "crop",
     "flip",
+    "rotate",
     "epochs",
     "batch_size",
     "global_batch_size",
@@ -90,6 +97,7 @@ def test_global_batch_that_cannot_be_shared_evenly_is_refused():
     assert refusal.value.hint == "--global-batch-size 104"
 
 
+@settings(deadline=None)  # the first start of the parser loads commands
 @given(
     st.builds(
         TrainConfig,
@@ -100,7 +108,13 @@ def test_global_batch_that_cannot_be_shared_evenly_is_refused():
         val_list=st.none() | PRINTABLE,
         seed=st.integers(0, 2**31),
         max_steps=st.none() | st.integers(1, 10**6),
-        model=st.sampled_from(["densenet121", "densenet_tiny"]),
+        model=st.sampled_from(["densenet121", "vgg16", "resnet50", "densenet_tiny"]),
+        split=PRINTABLE,
+        head=st.sampled_from(["linear", "hidden"]),
+        backbone=st.just("frozen"),
+        unfreeze_after=st.none() | st.integers(1, 9),
+        loss=st.sampled_from(["bce", "cross_entropy"]),
+        rotate=st.floats(0, 180),
         weights=PRINTABLE,
         pack_side=st.integers(320, 512),
         crop_px=st.integers(32, 320),

@@ -10,7 +10,7 @@ from trainer.model import build, finding_loss, first_weights, load_first_weights
 
 def test_densenet_121_with_14_findings_has_the_published_size():
     """A head or a layer too many would go unnoticed in training."""
-    assert sum(parameter.numel() for parameter in build("densenet121", 14).parameters()) == 6_968_206
+    assert sum(parameter.numel() for parameter in build("densenet121", "linear", 14).parameters()) == 6_968_206
 
 
 def test_loss_is_mean_binary_cross_entropy():
@@ -32,7 +32,7 @@ def test_imagenet_weights_that_are_neither_cached_nor_reachable_are_a_clear_erro
 def test_weights_of_a_checkpoint_are_taken_with_a_head_for_other_findings_left_as_it_is(tmp_path):
     """Fine-tuning on one's own findings starts from features, not from the head."""
     torch.manual_seed(0)
-    trained, fresh = build("densenet_tiny", 14), build("densenet_tiny", 2)
+    trained, fresh = build("densenet_tiny", "linear", 14), build("densenet_tiny", "linear", 2)
     head = fresh.classifier.weight.clone()
     torch.save({"model": trained.state_dict()}, tmp_path / "state.pt")
     load_first_weights(fresh, first_weights(str(tmp_path / "state.pt"), "densenet_tiny", tmp_path), "state.pt")
@@ -42,7 +42,7 @@ def test_weights_of_a_checkpoint_are_taken_with_a_head_for_other_findings_left_a
 
 def test_names_of_torchvisions_own_file_are_understood():
     """The ImageNet file was saved under older names than the modules have."""
-    network = build("densenet_tiny", 2)
+    network = build("densenet_tiny", "linear", 2)
     old = {
         name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): tensor + 1
         for name, tensor in network.state_dict().items()
@@ -56,7 +56,9 @@ def test_names_of_torchvisions_own_file_are_understood():
 def test_weights_of_another_architecture_are_refused():
     """Loading what fits and leaving out the rest would start from noise unnoticed."""
     with pytest.raises(InputError, match="another architecture"):
-        load_first_weights(build("densenet121", 14), build("densenet_tiny", 14).state_dict(), "x.pt")
+        load_first_weights(
+            build("densenet121", "linear", 14), build("densenet_tiny", "linear", 14).state_dict(), "x.pt"
+        )
 
 
 class Trap:

@@ -1,0 +1,37 @@
+"""`trainer stats`."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from trainer.config import Layout
+from trainer.findings import as_csv, as_json, as_table, prevalence
+from trainer.sources import read_labels
+
+
+def stats(
+    *,
+    data: Path,
+    layout: Layout = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the flag's name
+) -> None:
+    """Print the prevalence of each finding in each split, and how many images and patients there are; needs no images.
+
+    Parameters
+    ----------
+    data
+        Directory of the data set.
+    layout
+        How the data set is laid out; `auto` looks.
+    split
+        `given` by the data set, or `patients:A/B/C[@SEED]`.
+    val_list
+        File with the names of the validation images (NIH layout).
+    format
+        How to print it.
+    """
+    source = read_labels(data, layout=layout, split=split, val_list=val_list)
+    form = {"table": as_table, "csv": as_csv, "json": as_json}[format]
+    sys.stdout.write(form(prevalence(source.table)).rstrip("\n") + "\n")

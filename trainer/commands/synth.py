@@ -1,0 +1,26 @@
+"""`trainer synth`."""
+
+import sys
+from pathlib import Path
+
+from trainer.console import Reporter
+from trainer.data.synthetic import write_phantoms
+
+
+def synth(*, out: Path, images: int = 600, seed: int = 0, side: int = 256) -> None:
+    """Draw a small data set of chest-like phantoms in the NIH layout, for trying things out without patient data.
+
+    Parameters
+    ----------
+    out
+        Directory to make; must not exist or be empty.
+    images
+        How many images, at least 30.
+    seed
+        The same seed draws the same images.
+    side
+        Width and height in pixels.
+    """
+    with Reporter(0).progress("drawing", images) as advance:
+        write_phantoms(out, images=images, seed=seed, side=side, progress=lambda done: advance(done, ""))
+    sys.stdout.write(f"{out}\n")

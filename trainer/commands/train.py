@@ -1,0 +1,35 @@
+"""`trainer train`."""
+
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from trainer.config import TrainConfig
+from trainer.console import Reporter
+from trainer.errors import words
+from trainer.ranklog import RankLog
+from trainer.scoring import as_table
+from trainer.train import train as train_run
+from trainer.world import read_world
+
+
+def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
+    """Train a classifier; under torchrun as one of its workers.
+
+    A run that is started again on the same OUTPUT/NAME goes on from its newest checkpoint.
+    """
+    world = read_world()
+    log = RankLog(world.rank)
+    try:
+        results = train_run(config, world, Reporter(world.rank, hear=log.add), log)
+    except BaseException as problem:
+        for line in words(problem).splitlines():
+            log.add(line)
+        raise
+    finally:
+        log.close()
+    if world.is_primary:
+        if results.scores:
+            sys.stdout.write(as_table(results.scores) + "\n\n")
+        sys.stdout.write(f"best checkpoint  {results.checkpoint}\nresults          {results.results}\n")

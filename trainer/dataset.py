@@ -1,0 +1,94 @@
+"""A data set, ready to be read in batches: brought to this node, its labels read, its images decoded once.
+
+Labels come before images, for they cost nothing; all workers call what is here together.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import Layout, OnBadImage
+from trainer.console import Reporter
+from trainer.data.fetch import fetch, folder_of
+from trainer.data.pack import Geometry, Pack, build, locked, open_pack, pack_key
+from trainer.distributed import Gang
+from trainer.errors import InputError, listing
+from trainer.findings import SPLITS, LabelTable
+from trainer.sources import Source, locate_images, read_labels
+from trainer.watchdog import Watchdog
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Which data set, and how it is read."""
+
+    data: str
+    """A directory, or s3://BUCKET/PREFIX."""
+    layout: Layout
+    split: str
+    val_list: str | None
+    geometry: Geometry
+    """How images become records."""
+    cache: Path
+    """Where downloads and decoded images are kept."""
+
+
+def fetched(place: Place, say: Reporter, watchdog: Watchdog) -> None:
+    """Bring a data set that lies in a bucket to this node; the first worker of each calls it."""
+    if "://" in place.data:
+        fetch(place.data, place.cache, lambda files: watchdog.progress(say.progress, "downloading", files))
+
+
+def labelled(place: Place) -> Source:
+    """The labels of all images that are in a split. Raises: InputError."""
+    folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
+    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
+    return replace(source, table=source.table.used())
+
+
+def decoded(place: Place, source: Source, gang: Gang, say: Reporter, watchdog: Watchdog) -> Pack:
+    """The decoded images, from this node's cache or made by one worker while the node's others wait."""
+    names, geometry = source.table.images, place.geometry
+    key = ""
+
+    def decode() -> None:
+        nonlocal key
+        paths = locate_images(source)
+        key = pack_key(names, paths, geometry)
+        folder = place.cache / "packs" / key
+        with locked(folder):
+            if open_pack(folder) is None:
+                say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
+                with watchdog.progress(say.progress, "decoding", len(names)) as advance:
+                    build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
+
+    gang.first_on_node(decode)
+    keys = [content.decode() for content in gang.all_gather(key.encode())]
+    mine = keys[gang.world.rank - gang.world.local_rank]
+    pack = open_pack(place.cache / "packs" / mine)
+    assert pack is not None, mine
+    return pack
+
+
+def left_out(place: Place, pack: Pack, on_bad_image: OnBadImage) -> list[str]:
+    """Names of the images that can't be read, once `--on-bad-image skip` allows it. Raises: InputError."""
+    unreadable = pack.manifest.unreadable
+    if unreadable and on_bad_image == "fail":
+        problems = listing(f"{place.data}: {name}: {reason}" for name, reason in unreadable.items())
+        raise InputError(
+            f"cannot read {len(unreadable)} of {pack.manifest.count:,} images:{problems}",
+            hint="replace them, or --on-bad-image skip leaves them out and lists them in run.json",
+        )
+    return list(unreadable)
+
+
+def rows_without(table: LabelTable, skipped: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Rows of each split, those of skipped images left out."""
+    dropped = set(skipped)
+    return {
+        split: np.array([row for row in table.rows(split).tolist() if table.images[row] not in dropped], np.int64)
+        for split in SPLITS
+    }

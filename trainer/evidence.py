@@ -1,0 +1,201 @@
+"""The document `metrics.json`: what is known of a model's predictions on one split, as types.
+
+`assess` writes it, report, model card and tables read it. An undefined number is None, JSON's null.
+Findings are the 14, or the classes of a data set in folders.
+"""
+
+from typing import Final, TypedDict
+
+FORMAT: Final = 1
+
+
+class Interval(TypedDict):
+    """A number and its 95 % interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Bin(TypedDict):
+    """One bin of a reliability plot."""
+
+    predicted: float
+    """Mean predicted probability."""
+    observed: float
+    """Share of positives."""
+    count: int
+
+
+class Calibration(TypedDict):
+    """How far probabilities are from frequencies."""
+
+    ece: float | None
+    """Expected calibration error, 15 bins of equal width."""
+    brier: float | None
+    bins: list[Bin]
+    """Without empty ones."""
+
+
+class OperatingPoint(TypedDict):
+    """A threshold fixed on another split, and what it does on this one."""
+
+    threshold: float
+    """Of the probability as predicted, before calibration: positive from here on."""
+    sensitivity: Interval
+    specificity: Interval
+    ppv: Interval
+    npv: Interval
+    f1: float | None
+
+
+class Curve(TypedDict):
+    """One curve over a grid, with its band."""
+
+    x: list[float]
+    """ROC: false positive rate; precision-recall: recall."""
+    y: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+
+
+class Finding(TypedDict):
+    """One finding on this split."""
+
+    name: str
+    positives: int
+    prevalence: float
+    auroc: Interval
+    auprc: Interval
+    raw: Calibration
+    """Of the probabilities as predicted."""
+    calibrated: Calibration | None
+    """After what was fitted on val; None where nothing was."""
+    operating_points: dict[str, OperatingPoint]
+    """By rule: `youden`, `best_f1`, `specificity_90`, `specificity_95`; empty where none was fixed."""
+    roc: Curve
+    pr: Curve
+
+
+class Group(TypedDict):
+    """The images of one subgroup."""
+
+    by: str
+    """`sex`, `age` or `view`."""
+    group: str
+    images: int
+    patients: int
+    mean_auroc: Interval
+    auroc: dict[str, Interval]
+    """By finding."""
+
+
+class Proportion(TypedDict):
+    """A share of counted images, with Wilson's interval."""
+
+    correct: int
+    total: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class Classes(TypedDict):
+    """Of a model that says one class for each image."""
+
+    accuracy: Proportion
+    positive: str
+    """The class that sensitivity is about: the last by name."""
+    sensitivity: Proportion
+    specificity: Proportion
+    """Images of all other classes not taken for it."""
+    recall: dict[str, Proportion]
+    """By class."""
+    majority_share: float
+    """Accuracy of always saying the most common class."""
+
+
+class Difference(TypedDict):
+    """Ours minus another model's on the same resamples."""
+
+    name: str
+    """A finding, or `mean`."""
+    ours: float | None
+    other: float | None
+    difference: Interval
+    p: float | None
+    """Two-sided, by the bootstrap."""
+    p_holm: float | None
+    """Corrected for the number of findings; None for the mean."""
+
+
+class Comparison(TypedDict):
+    """Two models on the same images."""
+
+    other: str
+    differences: list[Difference]
+
+
+class Reference(TypedDict):
+    """Published AUROCs."""
+
+    name: str
+    split: str
+    """`official` or `random`, as `Data.split`."""
+    comparable: bool
+    """Whether they were measured on the very images scored here."""
+    auroc: dict[str, float]
+    """By finding."""
+    mean: float
+    note: str
+    source: str
+
+
+class Shortcut(TypedDict):
+    """How well a number that says nothing about the lungs tells the classes apart."""
+
+    name: str
+    """`pixel count` or `aspect ratio` of the original image."""
+    auroc: dict[str, float | None]
+    """By finding; 0.5 and below is turned around, so that 0.5 is the least."""
+
+
+class Data(TypedDict):
+    """What was scored."""
+
+    labels: str
+    """File or data set that the labels come from."""
+    part: str
+    """`train`, `val` or `test`; `all` for a file without parts."""
+    split: str
+    """`official` (NIH's lists), `random` (the published 70/10/20 lists), else `other`."""
+    images: int
+    patients: int
+    fitted_on: str | None
+    """What thresholds and calibration were fitted on; None without any."""
+    trained_on_known: bool
+    """Whether it is known which images the model was trained on."""
+    trained_on_images: int | None
+    """How many images here are of patients it was trained on; more than 0 only when forced; None where unknown."""
+
+
+class Evidence(TypedDict):
+    """The whole document."""
+
+    format: int
+    model: str
+    """Which predictions: a run's name with its step, a checkpoint, or a file."""
+    data: Data
+    resamples: int
+    """Bootstrap resamples of patients."""
+    seed: int
+    mean_auroc: Interval
+    mean_auprc: Interval
+    findings: list[Finding]
+    classes: Classes | None
+    subgroups: list[Group]
+    comparison: Comparison | None
+    references: list[Reference]
+    shortcuts: list[Shortcut]
+    notes: list[str]
+    """What a reader must know: training data unknown, classes absent, images left out."""
