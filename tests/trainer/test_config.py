@@ -13,7 +13,7 @@ from trainer.__main__ import app
 from trainer.config import PRESETS, TrainConfig, from_argv, to_argv
 from trainer.errors import InputError
 
-PRINTABLE = st.text(min_size=1).filter(str.isprintable)
+PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1)
 
 REQUIRED = ["--data", "d", "--output", "o", "--name", "n"]
 
