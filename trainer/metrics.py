@@ -3,8 +3,14 @@
 Shapes: N images, K findings.
 """
 
+import math
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
+
+Z_95: Final = 1.959963984540054
+"""97.5 % point of the standard normal distribution: the two-sided 95 % interval."""
 
 Floats = NDArray[np.float64]
 
@@ -57,3 +63,17 @@ def class_log_odds(logits_NK: NDArray[np.floating]) -> Floats:
     for column in range(logits.shape[1]):
         others[:, column] = np.logaddexp.reduce(np.delete(logits, column, axis=1), axis=1)
     return logits - others
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """95 % interval of a proportion counted over independent images; nan, nan without any.
+
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953; unlike the plain normal interval it stays within 0 and 1.
+    """
+    if total == 0:
+        return float("nan"), float("nan")
+    share, spread = correct / total, Z_95 * Z_95 / total
+    centre = share + spread / 2
+    reach = Z_95 * math.sqrt((share * (1 - share) + spread / 4) / total)
+    low, high = (centre - reach) / (1 + spread), (centre + reach) / (1 + spread)
+    return (0.0 if correct == 0 else low), (1.0 if correct == total else high)

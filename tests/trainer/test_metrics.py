@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from trainer.metrics import auroc, auroc_per_finding, binary_cross_entropy, mean_defined
+from trainer.metrics import auroc, auroc_per_finding, binary_cross_entropy, mean_defined, wilson
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=60))
@@ -49,3 +49,19 @@ def test_loss_equals_scikit_learn_and_survives_extreme_logits():
         log_loss(labels[:, 0], 1 / (1 + np.exp(-logits[:, 0])))
     )
     assert binary_cross_entropy(np.array([[1e4]], np.float32), np.array([[0]])) == pytest.approx(1e4)
+
+
+@given(st.integers(1, 700), st.floats(0, 1))
+def test_interval_of_a_proportion_is_wilsons(total, share):
+    """Its bounds are the shares from which the counted one is 1.96 standard errors away, never outside 0 and 1."""
+    correct = round(share * total)
+    for bound in wilson(correct, total):
+        assert 0 <= bound <= 1
+        assert abs(correct / total - bound) == pytest.approx(
+            1.959964 * math.sqrt(bound * (1 - bound) / total), abs=1e-6
+        )
+
+
+def test_interval_of_nothing_is_undefined():
+    """A class without images has no recall."""
+    assert all(math.isnan(bound) for bound in wilson(0, 0))
