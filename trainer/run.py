@@ -32,7 +32,7 @@ from trainer.distributed import Gang, join
 from trainer.errors import InputError, KnownError, PeerError
 from trainer.findings import SPLITS, LabelTable
 from trainer.layout import SPLIT
-from trainer.model import StateDict, first_weights
+from trainer.model import StateDict
 from trainer.prefix import Prefix, entered
 from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
@@ -40,6 +40,7 @@ from trainer.scoring import Evaluator
 from trainer.stop import Stop
 from trainer.storage import open_storage
 from trainer.watchdog import COMPILING, Watchdog
+from trainer.weights import first_weights
 from trainer.world import World
 
 JOINING_S: Final = 120.0

@@ -17,6 +17,7 @@ from trainer.errors import JobFailedError
 from trainer.model import StateDict
 from trainer.run import Run
 from trainer.schedule import Plateau
+from trainer.weights import load_first_weights
 
 LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
 
@@ -82,7 +83,7 @@ def _first_state(run: Run, network: nn.Module) -> StateDict:
 
     def first() -> bytes:
         if run.first_weights is not None:
-            model.load_first_weights(network, run.first_weights, run.config.weights)
+            load_first_weights(network, run.first_weights, run.config.weights)
         return checkpoint.tensors_to_bytes(network.state_dict()) if run.is_primary else b""
 
     return checkpoint.tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
