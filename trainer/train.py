@@ -88,6 +88,7 @@ def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepRe
         crop=config.crop,
         crop_px=config.crop_px,
         flip=config.flip,
+        rotate=config.rotate,
     )
     y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on)]
     with run.device.autocast(run.precision):

@@ -58,7 +58,7 @@ def test_resized_crop_equals_torchvisions_antialiased_resize(images):
 @pytest.mark.parametrize("crop", ["resized", "random", "center"])
 def test_mirrored_view_is_the_view_reversed(images, crop, monkeypatch):
     """Mirroring is part of the gather; it must not shift the crop."""
-    options = {"seed": 3, "epoch": 1, "crop": crop, "crop_px": 40}
+    options = {"seed": 3, "epoch": 1, "crop": crop, "crop_px": 40, "rotate": 0.0}
     plain = augment.training_view(images, np.arange(6), flip=False, **options)
     mixed = augment.training_view(images, np.arange(6), flip=True, **options)
     mirrored = augment.uniform(3, 1, np.arange(6), 2) < 0.5
@@ -71,7 +71,7 @@ def test_mirrored_view_is_the_view_reversed(images, crop, monkeypatch):
 @pytest.mark.parametrize("crop", ["resized", "random"])
 def test_view_depends_on_sample_not_on_its_place_in_the_batch(images, crop):
     """Another number of workers puts a sample elsewhere; it must still look the same, and differ between epochs."""
-    options = {"seed": 0, "crop": crop, "crop_px": 32, "flip": True}
+    options = {"seed": 0, "crop": crop, "crop_px": 32, "flip": True, "rotate": 20.0}
     forward = augment.training_view(images, np.arange(6), epoch=4, **options)
     backward = augment.training_view(images.flip(0), np.arange(6)[::-1].copy(), epoch=4, **options)
     torch.testing.assert_close(forward, backward.flip(0))
@@ -100,3 +100,54 @@ def test_boxes_stay_inside_the_image():
         assert (boxes.top_N + boxes.height_N).max() <= 64
         assert (boxes.left_N + boxes.width_N).max() <= 64
     assert augment.random_boxes(0, 0, samples, 64, 48).top_N.max() == 16  # the last place is drawn too
+
+
+def test_turned_equals_torchvisions_rotate(images):
+    """Direction, centre and edge must be those of the published recipe's RandomRotation."""
+    degrees = np.array([-180.0, -30.0, -7.3, 0.0, 12.5, 90.0])
+    ours = augment.turned(images, degrees)
+    for number, angle in enumerate(degrees):
+        theirs = functional.rotate(images[number].float(), angle, functional.InterpolationMode.BILINEAR)
+        torch.testing.assert_close(ours[number], theirs, rtol=0, atol=0.02)
+    torch.testing.assert_close(ours[3], images[3].float(), rtol=0, atol=0)
+
+
+def test_angles_are_uniform_both_ways():
+    """Turning to one side only would teach the model a tilt."""
+    degrees = augment.angles(0, 1, np.arange(20_000), 30.0)
+    assert np.abs(degrees).max() <= 30
+    assert abs(degrees.mean()) < 0.3
+    assert abs(degrees.std() - 30 / np.sqrt(3)) < 0.2
+    assert np.abs(np.histogram(degrees, 10, (-30, 30))[0] / 2000 - 1).max() < 0.1
+    mirrored = augment.uniform(0, 1, np.arange(20_000), 2)
+    assert (
+        abs(np.corrcoef(degrees, mirrored)[0, 1]) < 0.03
+    )  # the draws of one sample have nothing to do with each other
+
+
+def test_view_without_rotation_does_not_touch_the_image(images, monkeypatch):
+    """Runs that were trained without it must go on bit for bit."""
+    monkeypatch.setattr(augment, "turned", lambda *_: pytest.fail("turned"))
+    options = {"seed": 0, "epoch": 0, "crop": "center", "crop_px": 56, "flip": False}
+    view = augment.training_view(images, np.arange(6), rotate=0.0, **options)
+    assert torch.equal(view, augment.evaluation_view(images, 56))
+
+
+@pytest.mark.parametrize("crop_px", [40, 41, 64])
+def test_ten_views_are_torchvisions_ten_crops(images, crop_px):
+    """Published results average over these, so they must be the very same pixels."""
+    views = augment.evaluation_views(images, crop_px, "ten_crop")
+    crops = functional.ten_crop(images, [crop_px, crop_px])
+    assert len(views) == len(crops) == 10
+    for view, crop in zip(views, crops, strict=True):
+        assert torch.equal(view, augment.normalise(crop))
+
+
+def test_other_views_start_with_the_one_that_is_scored_in_training(images):
+    """Without augmentation a checkpoint must score what it scored when it was chosen."""
+    view = augment.evaluation_view(images, 41)
+    (only,) = augment.evaluation_views(images, 41, "none")
+    first, second = augment.evaluation_views(images, 41, "flip")
+    assert torch.equal(only, view)
+    assert torch.equal(first, view)
+    assert torch.equal(second, view.flip(-1))

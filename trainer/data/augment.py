@@ -1,4 +1,4 @@
-"""What the model sees of a packed image: crop, mirror, three channels, normalised; on the device.
+"""What the model sees of a packed image: turn, crop, mirror, three channels, normalised; on the device.
 
 Every draw is a function of (seed, epoch, sample), so a resumed run and another number of workers see the same pictures.
 All shapes are fixed and all work is gathers, matrix products and elementwise, which suits graph compilers.
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -22,8 +23,11 @@ AREA: Final = (0.08, 1.0)
 RATIO: Final = (3 / 4, 4 / 3)
 """Share and shape of a random resized crop. Source: torchvision's RandomResizedCrop."""
 
-_TOP, _LEFT, _MIRROR, _AREA, _RATIO = range(5)
+_TOP, _LEFT, _MIRROR, _AREA, _RATIO, _ANGLE = range(6)
 """Numbers of the draws of one sample."""
+
+Tta = Literal["none", "flip", "ten_crop"]
+"""Test-time augmentation: which views of an image the answer is the mean of."""
 
 Floats = NDArray[np.float64]
 
@@ -63,9 +67,12 @@ def training_view(
     crop: Literal["resized", "random", "center"],
     crop_px: int,
     flip: bool,
+    rotate: float,
 ) -> Tensor:
-    """What the model trains on in this epoch, normalised float32 [N, 3, P, P]."""
+    """What the model trains on in this epoch, normalised float32 [N, 3, P, P]; `rotate` in degrees either way, before the crop."""
     side = x_N1SS.shape[-1]
+    if rotate > 0:
+        x_N1SS = turned(x_N1SS, angles(seed, epoch, samples_N, rotate))
     if crop == "resized":
         boxes = resized_boxes(seed, epoch, samples_N, side)
     elif crop == "random":
@@ -80,6 +87,67 @@ def training_view(
 def evaluation_view(x_N1SS: Tensor, crop_px: int) -> Tensor:
     """The centre, normalised float32 [N, 3, P, P]."""
     return normalise(cut(x_N1SS, center_boxes(len(x_N1SS), x_N1SS.shape[-1], crop_px), crop_px))
+
+
+def evaluation_views(x_N1SS: Tensor, crop_px: int, tta: Tta) -> list[Tensor]:
+    """The views over which predictions are averaged, each normalised float32 [N, 3, P, P]; the first of `none` and `flip` is `evaluation_view`.
+
+    `flip` adds the centre mirrored; `ten_crop` is four corners and the centre of the image, then of its mirror image.
+
+    Source: the order is that of torchvision's ten_crop.
+    """
+    if tta == "ten_crop":
+        return [normalise(part) for image in (x_N1SS, x_N1SS.flip(-1)) for part in _five_crops(image, crop_px)]
+    view = evaluation_view(x_N1SS, crop_px)
+    return [view] if tta == "none" else [view, view.flip(-1)]
+
+
+def _five_crops(x_N1SS: Tensor, crop_px: int) -> list[Tensor]:
+    """Four corners, row by row, and the centre, uint8 [N, 1, P, P]; no copies."""
+    last = x_N1SS.shape[-1] - crop_px
+    centre = round(last / 2)
+    starts = [(0, 0), (0, last), (last, 0), (last, last), (centre, centre)]
+    return [x_N1SS[..., top : top + crop_px, left : left + crop_px] for top, left in starts]
+
+
+def angles(seed: int, epoch: int, samples_N: NDArray[np.int64], rotate: float) -> Floats:
+    """An angle drawn for each sample, in degrees, uniform in ±rotate."""
+    return (2 * uniform(seed, epoch, samples_N, _ANGLE) - 1) * rotate
+
+
+def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
+    """Images turned anticlockwise about their centres, bilinear, black where nothing was, float32 [N, 1, S, S] in 0..255.
+
+    A border of one black pixel makes every source a real one, so that one index and four gathers do.
+
+    Source: torchvision's rotate: direction, centre between the middle pixels, zeros outside.
+    """
+    count, side = len(x_N1SS), x_N1SS.shape[-1]
+    padded_NQ = pad(x_N1SS[:, 0], (1, 1, 1, 1)).flatten(1)
+    radians_N = np.radians(degrees_N)
+    turn_2N = torch.from_numpy(np.stack([np.cos(radians_N), np.sin(radians_N)]).astype(np.float32))
+    cos_N11, sin_N11 = turn_2N.to(x_N1SS.device, non_blocking=True)[:, :, None, None]
+    from_centre_S = torch.arange(side, device=x_N1SS.device) - (side - 1) / 2
+    across_1S, down_S1 = from_centre_S[None, :], from_centre_S[:, None]
+    left_NSS, right_share_NSS = _neighbour(cos_N11 * across_1S - sin_N11 * down_S1, side)
+    top_NSS, below_share_NSS = _neighbour(sin_N11 * across_1S + cos_N11 * down_S1, side)
+    width = side + 2
+    first_NQ = (top_NSS * width + left_NSS).flatten(1)
+    reach = width * width - width - 1  # the last pixel that has neighbours to the right and below
+
+    def pixels(shift: int) -> Tensor:
+        return padded_NQ[:, shift : shift + reach].gather(1, first_NQ).view(count, side, side).float()
+
+    above_NSS = torch.lerp(pixels(0), pixels(1), right_share_NSS)
+    below_NSS = torch.lerp(pixels(width), pixels(width + 1), right_share_NSS)
+    return torch.lerp(above_NSS, below_NSS, below_share_NSS)[:, None]
+
+
+def _neighbour(from_centre_NSS: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """Of places along one axis: the pixel before each, numbered in the padded image, and the share of the one after."""
+    place_NSS = (from_centre_NSS + (side + 1) / 2).clamp(0, side + 1)
+    pixel_NSS = place_NSS.floor().clamp(max=side)
+    return pixel_NSS.long(), place_NSS - pixel_NSS
 
 
 def center_boxes(count: int, side: int, crop_px: int) -> Boxes:
