@@ -1,18 +1,51 @@
 """A model that has been trained, with what is known of it: for evaluating, predicting, explaining and exporting.
 
 It is read from a run (a directory, s3://, or what `launcher pull` made of one), one of its checkpoints, a `model.safetensors`,
-or a file of weights in a public format.
+or a file of weights in a public format. All of it is loaded as data.
 """
 
+import csv
+import gzip
+import json
+import re
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
+from safetensors.torch import load as from_safetensors
 from torch import nn
 
+from trainer import calibration, checkpoint
 from trainer.calibration import Calibrator
 from trainer.data.pack import Geometry
+from trainer.described import (
+    WHERE_HINT,
+    Loss,
+    Settings,
+    describe,
+    guessed,
+    of_header,
+    of_record,
+    parse_header,
+    shapes_of,
+)
+from trainer.errors import InputError, on_one_line
+from trainer.findings import SPLITS
+from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT
+from trainer.manifests import Manifest, best, committed
+from trainer.model import StateDict, build
+from trainer.storage import AbsentError, Storage, open_storage
+from trainer.weights import first_weights
+
+__all__ = ["Trained", "describe", "open_trained"]
+
+_STEP_FOLDER: Final = re.compile(r"(?P<run>.*?)/?checkpoints/step-(?P<step>\d{8,})(?:/state\.pt)?")
+
+_FILES: Final = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
+"""How files of weights are named; in a bucket it is the name that tells a file from a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +58,7 @@ class Trained:
     model: str
     head: str
     findings: tuple[str, ...]
-    loss: Literal["bce", "cross_entropy"]
+    loss: Loss
     geometry: Geometry
     """How images became the records it was trained on."""
     crop_px: int
@@ -35,13 +68,264 @@ class Trained:
     record: Mapping[str, Any] | None
     """run.json of its run."""
     step: int | None
+    notes: tuple[str, ...] = ()
+    """What nothing says of it, and was assumed."""
 
 
 def open_trained(place: str, *, step: str = "best", cache: Path | None = None) -> Trained:
     """The model at `place`: a run, `RUN/checkpoints/step-…`, a `.safetensors` file, or a file of weights.
 
-    `step` is `best`, `last` or a number, of a run. What must be downloaded goes to `cache`.
+    `step` is `best`, `last` or a number, of a run. What must be downloaded to a file goes to `cache`.
 
     Raises: InputError, RemoteError.
     """
-    raise NotImplementedError
+    if not (place and place.isprintable()):
+        raise InputError(f"cannot open a model: its place can't be used, got `{on_one_line(place)}`", hint=WHERE_HINT)
+    folder = _STEP_FOLDER.fullmatch(place.rstrip("/"))
+    if folder:
+        _refuse_step(step, place)
+        return _of_checkpoint(open_storage(folder["run"] or "."), folder["step"])
+    if _is_file(place):
+        _refuse_step(step, place)
+        return _of_file(place, cache)
+    return _of_run(open_storage(place), step)
+
+
+def _is_file(place: str) -> bool:
+    if "://" in place:
+        return place.lower().endswith(_FILES)
+    return Path(place).is_file() or (place.lower().endswith(_FILES) and not Path(place).is_dir())
+
+
+def _refuse_step(step: str, place: str) -> None:
+    if step != "best":
+        raise InputError(
+            f"cannot look for step {on_one_line(step)} in `{place}`: it is one model, not a run (from `--step`)",
+            hint="leave --step out, or give the run",
+        )
+
+
+def _of_run(storage: Storage, step: str) -> Trained:
+    """The model of a run's checkpoint; where no checkpoint is left, as in what `pull --what model` fetched, the exported one."""
+    exported = None
+    if not committed(storage):
+        exported = next((key for key in (MODEL, Path(MODEL).name) if _has(storage, key)), None)
+    if exported is None:
+        return _of_checkpoint(storage, step)
+    trained = _of_safetensors(storage, exported)
+    if step not in {"best", str(trained.step)}:
+        raise InputError(
+            f"cannot open step {on_one_line(step)} of `{storage.url}`: only the model of "
+            f"{'its best checkpoint' if trained.step is None else f'step {trained.step}'} is there (from `--step`)",
+            hint="leave --step out, or pull the checkpoint",
+        )
+    return trained
+
+
+def _nothing_at(storage: Storage) -> InputError:
+    if _has(storage, RUN):
+        return InputError(
+            f"cannot open a model at `{storage.url}`: the run has no checkpoint",
+            hint="one is kept at the end of each epoch; wait for it, or go on with the run",
+        )
+    return InputError(f"cannot open a model at `{storage.url}`: no run there", hint=WHERE_HINT)
+
+
+def _has(storage: Storage, key: str) -> bool:
+    try:
+        storage.stat(key)
+    except AbsentError:
+        return False
+    return True
+
+
+def _of_checkpoint(storage: Storage, step: str) -> Trained:
+    manifest = _chosen(storage, step)
+    origin = f"{storage.url.rstrip('/')}, step {manifest.step}"
+    content = checkpoint.read_state(storage, manifest)
+    try:
+        state = checkpoint.from_bytes(content).model
+    except Exception as problem:  # its hash is right: another version, or another program, wrote it
+        reason = f"{type(problem).__name__}: its content is no training state"
+        raise InputError(f"cannot read the checkpoint at `{origin}`: {reason}", hint=WHERE_HINT) from problem
+    record = _record(storage)
+    settings = _untold(state, record, origin)
+    exported = _header_of(storage, MODEL)
+    belongs = exported.get("step") == str(manifest.step)
+    return Trained(
+        origin=origin,
+        network=_network(settings, state, origin),
+        calibrator=_calibrator(storage, CALIBRATION, settings.findings) if belongs else None,
+        trained_on=_trained_on(storage),
+        record=record,
+        step=manifest.step,
+        **vars(settings),
+    )
+
+
+def _chosen(storage: Storage, step: str) -> Manifest:
+    """The checkpoint that `step` names. Raises: InputError."""
+    damaged: list[str] = []
+    manifests = committed(storage, damaged.append)
+    if step in {"best", "last"}:
+        manifest = best(manifests) if step == "best" else next(reversed(manifests), None)
+    else:
+        manifest = next((each for each in manifests if step.isdecimal() and each.step == int(step)), None)
+    if manifest is not None:
+        return manifest
+    if not manifests:
+        raise InputError(damaged[0]) if damaged else _nothing_at(storage)
+    there = ", ".join(str(each.step) for each in manifests)
+    raise InputError(
+        f"cannot open step {on_one_line(step)} of `{storage.url}`: its checkpoints are {there}",
+        hint=f"--step best, --step last or --step {manifests[-1].step}",
+    )
+
+
+def _of_file(place: str, cache: Path | None) -> Trained:
+    folder, _, name = place.rpartition("/")
+    storage = open_storage(folder or ("/" if place.startswith("/") else "."))
+    if not _has(storage, name):
+        raise InputError(f"cannot open a model: no such file, got `{place}`", hint=WHERE_HINT)
+    if place.lower().endswith(".safetensors"):
+        return _of_safetensors(storage, name)
+    if "://" in place:
+        if cache is None:
+            raise InputError(
+                f"cannot download `{place}`: nothing says where to (from `--cache-dir`)", hint="--cache-dir DIRECTORY"
+            )
+        storage.copy_to(name, cache / "weights" / name)
+        path = cache / "weights" / name
+    else:
+        path = Path(place)
+    state = first_weights(str(path), "densenet121", path.parent)
+    assert state is not None
+    settings = guessed(state, place)
+    return Trained(
+        origin=place,
+        network=_network(settings, state, place),
+        calibrator=None,
+        trained_on=None,
+        record=None,
+        step=None,
+        **vars(settings),
+    )
+
+
+def _of_safetensors(storage: Storage, key: str) -> Trained:
+    """The exported model, with what lies beside it and in the run around it, where there is one."""
+    where = f"{storage.url.rstrip('/')}/{key}"
+    content = storage.read(key)
+    header = parse_header(content)
+    try:
+        state = from_safetensors(content)
+    except Exception as problem:
+        raise InputError(
+            f"cannot read `{where}`: it is truncated, or no safetensors file ({type(problem).__name__})",
+            hint="fetch it again",
+        ) from problem
+    run, beside = _surroundings(storage, key)
+    record = _record(run) if run else None
+    settings = of_header(header, where) if header else _untold(state, record, where)
+    step = header.get("step", "")
+    return Trained(
+        origin=f"{where}, step {step}" if step else where,
+        network=_network(settings, state, where),
+        calibrator=_calibrator(storage, beside, settings.findings),
+        trained_on=_trained_on(run) if run else None,
+        record=record,
+        step=int(step) if step.isdecimal() else None,
+        **vars(settings),
+    )
+
+
+def _untold(state: StateDict, record: Mapping[str, Any] | None, where: str) -> Settings:
+    """Settings of weights that don't tell them: those of the run, if it is there."""
+    return of_record(record, where) if record else guessed(state, where)
+
+
+def _surroundings(storage: Storage, key: str) -> tuple[Storage | None, str]:
+    """The run that an exported model lies in, if it lies in one, and the key of the calibration beside it."""
+    if key == MODEL:
+        return storage, CALIBRATION
+    beside = Path(CALIBRATION).name
+    folder = storage.url.rstrip("/") if "://" in storage.url else str(Path(storage.url or "/").resolve())
+    above, _, name = folder.rpartition("/")
+    return (open_storage(above) if name == Path(MODEL).parent.name else None), beside
+
+
+def _header_of(storage: Storage, key: str) -> dict[str, str]:
+    """What the head of a safetensors file says of it; nothing where there is none."""
+    content = b""
+    with suppress(AbsentError):
+        for piece in storage.chunks(key):
+            content += piece
+            if len(content) >= 8 and len(content) >= 8 + int.from_bytes(content[:8], "little"):
+                break
+    return parse_header(content)
+
+
+def _network(settings: Settings, state: StateDict, origin: str) -> nn.Module:
+    """Raises: InputError when the weights are of another model, or give another number of answers, than their settings say."""
+    expected = shapes_of(settings.model, settings.head, len(settings.findings))
+    *_, last = expected
+    if last in state and state[last].ndim == 1 and len(state[last]) != len(settings.findings):
+        raise InputError(
+            f"cannot use the model in `{origin}`: it gives {len(state[last])} answers, and {len(settings.findings)} findings are named for it",
+            hint="its weights and what is told of them are of different runs",
+        )
+    wrong = sorted(expected.keys() ^ state.keys())
+    wrong += sorted(name for name in expected.keys() & state.keys() if expected[name] != state[name].shape)
+    if wrong:
+        raise InputError(
+            f"cannot use the model in `{origin}`: it is another model than `{settings.model}` with a {settings.head} head, "
+            f"{len(wrong)} tensors differ, the first is `{on_one_line(wrong[0])}`",
+            hint="its weights and what is told of them are of different runs",
+        )
+    network = build(settings.model, settings.head, len(settings.findings))
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def _record(storage: Storage) -> dict[str, Any] | None:
+    try:
+        record = json.loads(storage.read(RUN))
+    except AbsentError:
+        return None
+    except ValueError as problem:
+        raise InputError(
+            f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="fetch it again"
+        ) from problem
+    return record if isinstance(record, dict) else None
+
+
+def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibrator | None:
+    try:
+        content = storage.read(key)
+    except AbsentError:
+        return None
+    fitted: Calibrator = calibration.from_bytes(content)
+    if fitted.findings != findings:
+        raise InputError(
+            f"cannot use `{storage.url.rstrip('/')}/{key}`: it is of another model, its findings are {len(fitted.findings)} others",
+            hint="remove it to go on without calibration",
+        )
+    return fitted
+
+
+def _trained_on(storage: Storage) -> dict[str, str] | None:
+    try:
+        text = gzip.decompress(storage.read(SPLIT)).decode()
+    except AbsentError:
+        return None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
+        raise InputError(
+            f"cannot read `{storage.url.rstrip('/')}/{SPLIT}`: it is damaged", hint="fetch it again"
+        ) from problem
+    rows = list(csv.reader(text.splitlines()))[1:]
+    if any(len(row) != 2 or row[1] not in SPLITS for row in rows):
+        raise InputError(
+            f"cannot read `{storage.url.rstrip('/')}/{SPLIT}`: it is no table of images and parts",
+            hint="fetch it again",
+        )
+    return dict(rows)

@@ -1,0 +1,304 @@
+"""Opening trained models: every form they lie about in, and what is refused by which name."""
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import boto3
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from trainer import checkpoint
+from trainer.config import from_argv
+from trainer.data.pack import Geometry
+from trainer.errors import InputError
+from trainer.findings import FINDINGS
+from trainer.model import build
+from trainer.schedule import Plateau
+from trainer.storage import LocalStorage
+from trainer.trained import describe, open_trained
+
+X_NCHW = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network(seed, findings=14, model="densenet_tiny", head="linear"):
+    torch.manual_seed(seed)
+    return build(model, head, findings).eval()
+
+
+def config(root, *flags):
+    recipe = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32"
+    return from_argv([*recipe.split(), "--data", "d", "--output", str(root), "--name", "r", *flags])
+
+
+def write_run(root, steps, *, findings=FINDINGS, flags=(), old=False):
+    """A run as a training leaves it, with the network of seed `step` at each step and AUROC given by `steps`."""
+    storage = LocalStorage(str(root))
+    settings = config(root, *flags)
+    for step, auroc in steps.items():
+        state = checkpoint.TrainState(
+            step=step,
+            model=network(step, len(findings), settings.model, settings.head).state_dict(),
+            ranks=[],
+            optimizer={},
+            plateau=Plateau(),
+        )
+        content = checkpoint.to_bytes(state)
+        storage.write(f"checkpoints/step-{step:08d}/state.pt", content)
+        scored = checkpoint.Scored(auroc, 0.5)
+        checkpoint.commit(storage, checkpoint.manifest_of(content, state, epoch=1.0, scored=scored))
+    record = vars(settings) | {}
+    if old:
+        record = {key: value for key, value in record.items() if key not in {"head", "loss", "backbone"}}
+    storage.write("run.json", json.dumps({"config": record, "identity": {"findings": list(findings)}}).encode())
+    storage.write("split.csv.gz", gzip.compress(b"Image Index,split\na.png,train\nb.png,val\n"))
+    return root
+
+
+def assert_is(trained, seed, findings=14, head="linear"):
+    """The network is the one of this seed, ready to answer."""
+    assert not trained.network.training
+    with torch.no_grad():
+        expected = network(seed, findings, head=head)(X_NCHW)
+        assert torch.equal(trained.network(X_NCHW), expected)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "r", {10: 0.7, 20: 0.8, 30: 0.6})
+
+
+@pytest.mark.parametrize(("step", "expected"), [("best", 20), ("last", 30), ("10", 10), ("00000030", 30)])
+def test_a_run_is_opened_at_the_step_that_is_named(run, step, expected):
+    """`best` is what was validated highest, as `launcher pull` understands it."""
+    trained = open_trained(str(run), step=step)
+    assert_is(trained, expected)
+    assert trained.step == expected
+    assert f"step {expected}" in trained.origin
+    assert (trained.model, trained.head, trained.loss) == ("densenet_tiny", "linear", "bce")
+    assert trained.findings == FINDINGS
+    assert trained.geometry == Geometry(side=36, fit="crop")
+    assert trained.crop_px == 32
+    assert trained.trained_on == {"a.png": "train", "b.png": "val"}
+    assert trained.record["identity"]["findings"] == list(FINDINGS)
+    assert trained.notes == ()
+
+
+@pytest.mark.parametrize("tail", ["", "/", "/state.pt"])
+def test_a_checkpoints_folder_is_opened_by_its_path(run, tail):
+    """`launcher pull` prints such a path."""
+    assert_is(open_trained(f"{run}/checkpoints/step-00000010{tail}"), 10)
+
+
+def test_a_relative_run_and_its_checkpoint_are_found(run, monkeypatch):
+    """Who stands in the run's folder says `.` and `checkpoints/…`."""
+    monkeypatch.chdir(run)
+    assert_is(open_trained("."), 20)
+    assert_is(open_trained("checkpoints/step-00000030"), 30)
+
+
+def test_a_run_in_a_bucket_is_opened(run, s3):
+    """Results lie in S3 on a cluster."""
+    bucket = boto3.client("s3")
+    for path in run.rglob("*"):
+        if path.is_file():
+            bucket.upload_file(str(path), "cxr", f"runs/r/{path.relative_to(run).as_posix()}")
+    assert_is(open_trained("s3://cxr/runs/r"), 20)
+    assert_is(open_trained("s3://cxr/runs/r/checkpoints/step-00000010/"), 10)
+    with pytest.raises(InputError, match="no run there"):
+        open_trained("s3://cxr/runs/other")
+
+
+def test_a_run_of_an_earlier_version_is_opened(tmp_path):
+    """Its record knows neither head nor loss."""
+    trained = open_trained(str(write_run(tmp_path / "r", {5: 0.5}, old=True)))
+    assert_is(trained, 5)
+    assert (trained.head, trained.loss) == ("linear", "bce")
+
+
+def test_classes_head_and_loss_of_a_run_in_folders_are_known(tmp_path):
+    """The two-class model answers other questions than the 14."""
+    flags = ("--head", "hidden", "--loss", "cross_entropy", "--pack-fit", "pad")
+    trained = open_trained(str(write_run(tmp_path / "r", {5: 0.5}, findings=("NORMAL", "PNEUMONIA"), flags=flags)))
+    assert_is(trained, 5, findings=2, head="hidden")
+    assert trained.findings == ("NORMAL", "PNEUMONIA")
+    assert trained.loss == "cross_entropy"
+    assert trained.geometry.fit == "pad"
+
+
+def export(root, step, names=FINDINGS, **changes):
+    """What the end of a run writes to model/."""
+    (root / "model").mkdir(parents=True, exist_ok=True)
+    header = describe(config(root), names, step=step) | changes
+    state = network(step, len(names)).state_dict()
+    save_file(state, root / "model/model.safetensors", metadata={k: v for k, v in header.items() if v})
+
+
+@pytest.mark.parametrize("place", ["", "/model", "/model/model.safetensors"])
+def test_an_exported_model_is_complete_without_its_run(tmp_path, place):
+    """`launcher pull --what model` fetches model/ alone."""
+    export(tmp_path, 20)
+    trained = open_trained(f"{tmp_path}{place}")
+    assert_is(trained, 20)
+    assert trained.step == 20
+    assert trained.crop_px == 32
+    assert trained.geometry == Geometry(side=36, fit="crop")
+    assert trained.trained_on is None
+    assert trained.record is None
+
+
+def test_an_exported_model_knows_the_run_around_it(run):
+    """What it was trained on must be known when it is scored."""
+    export(run, 20)
+    trained = open_trained(str(run / "model/model.safetensors"))
+    assert trained.trained_on == {"a.png": "train", "b.png": "val"}
+    assert trained.record is not None
+
+
+def test_an_exported_model_of_an_earlier_version_is_told_by_its_run(run):
+    """Its header is empty; the run's record is not."""
+    save_file(network(7).state_dict(), run / "exported.safetensors")
+    (run / "model").mkdir()
+    shutil.move(run / "exported.safetensors", run / "model/model.safetensors")
+    trained = open_trained(str(run / "model/model.safetensors"))
+    assert_is(trained, 7)
+    assert trained.crop_px == 32
+    assert trained.step is None
+
+
+def test_a_checkpoint_pulled_alone_is_opened_with_a_note_on_what_was_assumed(run):
+    """`launcher pull` without more fetches only that; a wrong size of image would be silent."""
+    (run / "run.json").unlink()
+    (run / "split.csv.gz").unlink()
+    trained = open_trained(str(run))
+    assert_is(trained, 20)
+    assert trained.geometry == Geometry(side=256, fit="crop")
+    assert trained.trained_on is None
+    assert "nothing says how images were prepared" in trained.notes[0]
+
+
+def test_a_file_of_weights_is_opened(tmp_path):
+    """Public models are files."""
+    torch.save(network(3).state_dict(), tmp_path / "w.pth")
+    trained = open_trained(str(tmp_path / "w.pth"))
+    assert_is(trained, 3)
+    assert trained.crop_px == 224
+    assert trained.notes
+
+
+@pytest.mark.parametrize(("model", "head"), [("densenet121", "linear"), ("resnet50", "hidden")])
+def test_the_architecture_is_told_by_names_and_shapes(tmp_path, model, head):
+    """Nothing else is in such a file."""
+    torch.save(build(model, head, 14).state_dict(), tmp_path / "w.pth")
+    trained = open_trained(str(tmp_path / "w.pth"))
+    assert (trained.model, trained.head, trained.findings) == (model, head, FINDINGS)
+
+
+def refused(place, **options):
+    with pytest.raises(InputError) as caught:
+        open_trained(str(place), **options)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_places_without_a_model_are_refused_by_name(tmp_path, run):
+    """A slip of the path must not look like a broken model."""
+    assert f"cannot open a model at `{tmp_path}/nowhere`: no run there" in refused(tmp_path / "nowhere")
+    assert "no such file" in refused(tmp_path / "w.pth")
+    assert "no run there" in refused(tmp_path)
+    shutil.rmtree(run / "checkpoints")
+    assert "the run has no checkpoint" in refused(run)
+    assert "its place can't be used" in refused("")
+
+
+def test_a_step_that_is_not_there_is_refused_with_those_that_are(run):
+    """Runs prune their checkpoints."""
+    assert "its checkpoints are 10, 20, 30" in refused(run, step="15")
+    assert "its checkpoints are 10, 20, 30" in refused(run, step="newest")
+    assert "it is one model, not a run" in refused(run / "checkpoints/step-00000010", step="last")
+
+
+def test_a_step_of_an_exported_model_alone_must_be_its_own(tmp_path):
+    """It is the best one, not the last."""
+    export(tmp_path, 20)
+    assert open_trained(str(tmp_path), step="20").step == 20
+    assert "only the model of step 20 is there" in refused(tmp_path, step="last")
+
+
+def test_damage_is_refused_by_name(run, tmp_path):
+    """Half a file must never predict."""
+    state = run / "checkpoints/step-00000020/state.pt"
+    state.write_bytes(state.read_bytes()[:-100])
+    assert "is damaged" in refused(run)
+    export(tmp_path / "alone", 20)
+    model = tmp_path / "alone/model/model.safetensors"
+    whole = model.read_bytes()
+    for size in (0, 4, 200, len(whole) - 100):
+        model.write_bytes(whole[:size])
+        assert "it is truncated, or no safetensors file" in refused(model)
+    (tmp_path / "text.pth").write_text("hello")
+    assert "no state dict in it" in refused(tmp_path / "text.pth")
+    torch.save(torch.nn.Linear(3, 14).state_dict(), tmp_path / "other.pth")
+    assert "of none of the models" in refused(tmp_path / "other.pth")
+    (run / "checkpoints/step-00000030/manifest.json").write_text("{")
+    (run / "split.csv.gz").write_bytes(b"no gzip")
+    assert "it is damaged" in refused(run, step="10")
+    (run / "run.json").write_text("[")
+    assert "no record of a run" in refused(run, step="10")
+    (run / "run.json").write_text('{"config": {}, "identity": {}}')
+    assert "does not tell what it trained" in refused(run, step="10")
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path):
+    """A checkpoint from elsewhere is data."""
+    import pickle
+
+    class Attack:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Attack()))
+    refused(tmp_path / "w.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_model_or_number_of_findings_is_refused_by_name(tmp_path):
+    """Files of two runs may have got mixed."""
+    export(tmp_path / "a", 1, head="hidden")
+    assert "it is another model than `densenet_tiny` with a hidden head" in refused(tmp_path / "a")
+    export(tmp_path / "b", 1, names=("x", "y"))
+    header = {"findings": json.dumps(list(FINDINGS))}
+    state = network(1, 2).state_dict()
+    save_file(
+        state,
+        tmp_path / "b/model/model.safetensors",
+        metadata=describe(config(tmp_path), FINDINGS, step=1) | header,
+    )
+    assert "it gives 2 answers, and 14 findings are named" in refused(tmp_path / "b")
+    torch.save(network(1, 5).state_dict(), tmp_path / "five.pth")
+    assert "they give 5 answers, and nothing says which" in refused(tmp_path / "five.pth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"format": "2"}, "its format is 2, this version reads 1"),
+        ({"model": "alexnet"}, "`alexnet` is none of"),
+        ({"crop_px": "0"}, "a side of 0 pixels"),
+        ({"findings": "[1"}, "its header is damaged"),
+        ({"loss": ""}, "its header is damaged ('loss')"),
+    ],
+)
+def test_headers_that_say_what_cannot_be_are_refused(tmp_path, changes, problem):
+    """A number too large would take all memory; a later version may mean something else."""
+    export(tmp_path, 1, **changes)
+    assert problem in refused(tmp_path)
+
+
+def test_a_finished_run_is_opened(finished_run):
+    """What training writes and what is read here must stay the same thing."""
+    trained = open_trained(str(finished_run.root))
+    assert set(trained.trained_on.values()) == {"train", "val", "test"}
+    assert trained.model == "densenet_tiny"

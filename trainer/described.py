@@ -1,0 +1,165 @@
+"""What must be known of weights to use them: which network, what its answers mean, how images are prepared.
+
+It is told by the header of `model.safetensors`, by the record of a run, or by the weights themselves.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast, get_args
+
+import torch
+
+from trainer.config import PackFit, TrainConfig, chexnet
+from trainer.data.pack import Geometry
+from trainer.errors import InputError, on_one_line
+from trainer.findings import FINDINGS
+from trainer.layout import RUN
+from trainer.model import StateDict, build
+
+Loss = Literal["bce", "cross_entropy"]
+
+FORMAT: Final = "1"
+"""Of what `describe` says."""
+
+WHERE_HINT: Final = "give a run (OUTPUT/NAME), RUN/checkpoints/step-NNNNNNNN, a model.safetensors, or a file of weights"
+
+MODELS: Final = ("densenet121", "vgg16", "resnet50", "densenet_tiny")
+HEADS: Final = ("linear", "hidden")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What must be known of weights to use them."""
+
+    model: str
+    head: str
+    findings: tuple[str, ...]
+    loss: Loss
+    geometry: Geometry
+    crop_px: int
+    notes: tuple[str, ...] = ()
+
+
+def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict[str, str]:
+    """What the header of `model.safetensors` says of it, so that the file can be used without its run."""
+    return {
+        "format": FORMAT,
+        "name": config.name,
+        "step": str(step),
+        "model": config.model,
+        "head": config.head,
+        "loss": config.loss,
+        "findings": json.dumps(list(findings)),
+        "pack_side": str(config.pack_side),
+        "pack_fit": config.pack_fit,
+        "crop_px": str(config.crop_px),
+    }
+
+
+def parse_header(content: bytes) -> dict[str, str]:
+    """What `describe` has said at the head of a safetensors file; nothing where another program wrote it.
+
+    Source: the format's description: eight bytes of length, little end first, then JSON with `__metadata__`.
+    """
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])["__metadata__"]
+        return {str(key): str(value) for key, value in header.items()} if "findings" in header else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def of_header(header: Mapping[str, str], where: str) -> Settings:
+    if header.get("format") != FORMAT:
+        raise InputError(
+            f"cannot use `{where}`: its format is {on_one_line(header.get('format', 'not told'))}, this version reads {FORMAT}",
+            hint="use the version that wrote it",
+        )
+    try:
+        return _settings(header, json.loads(header["findings"]))
+    except (ValueError, KeyError, TypeError) as problem:
+        raise InputError(f"cannot use `{where}`: its header is damaged ({problem})", hint="fetch it again") from problem
+
+
+def of_record(record: Mapping[str, Any], where: str) -> Settings:
+    """Runs of earlier versions say nothing of head and loss: they had one of each."""
+    try:
+        return _settings({"head": "linear", "loss": "bce"} | record["config"], record["identity"]["findings"])
+    except (ValueError, KeyError, TypeError) as problem:
+        raise InputError(
+            f"cannot use the run at `{where}`: its {RUN} does not tell what it trained ({problem})", hint=WHERE_HINT
+        ) from problem
+
+
+def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> Settings:
+    """Raises: ValueError, KeyError or TypeError for what can't be."""
+    names = tuple(str(name) for name in findings)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"findings are {len(names)}")
+    return Settings(
+        model=_one_of(told["model"], MODELS),
+        head=_one_of(told["head"], HEADS),
+        findings=names,
+        loss=cast("Loss", _one_of(told["loss"], get_args(Loss))),
+        geometry=Geometry(
+            side=_size(told["pack_side"]), fit=cast("PackFit", _one_of(told["pack_fit"], get_args(PackFit)))
+        ),
+        crop_px=_size(told["crop_px"]),
+    )
+
+
+def _one_of(value: object, known: Sequence[str]) -> str:
+    if value not in known:
+        raise ValueError(f"`{on_one_line(str(value))}` is none of {', '.join(known)}")
+    return str(value)
+
+
+def _size(value: object) -> int:
+    number = int(str(value))
+    if not 1 <= number <= 4096:
+        raise ValueError(f"a side of {number} pixels")
+    return number
+
+
+def guessed(state: StateDict, origin: str) -> Settings:
+    """Settings of weights of which nothing is told but themselves: the 14 findings, and images as CheXNet takes them.
+
+    Raises: InputError where the weights fit no model, or what they answer can't be known.
+    """
+    known = _architecture(state)
+    if known is None:
+        raise InputError(
+            f"cannot use the weights in `{origin}`: they are of none of the models {', '.join(MODELS)}",
+            hint="`python -m trainer train --weights` can start from a backbone",
+        )
+    model, head, outputs = known
+    if outputs != len(FINDINGS):
+        raise InputError(
+            f"cannot use the weights in `{origin}`: they give {outputs} answers, and nothing says which; the 14 findings are known",
+            hint=f"give the run they come from, or a directory with its {RUN}",
+        )
+    recipe = chexnet()
+    side, crop_px = int(recipe["pack_side"]), int(recipe["crop_px"])
+    note = (
+        f"nothing says how images were prepared for these weights: resized to {side} pixels and the centre {crop_px} of "
+        "them, and the findings in the order of the published lists, are assumed"
+    )
+    return Settings(model, head, FINDINGS, "bce", Geometry(side=side, fit="crop"), crop_px, (note,))
+
+
+def _architecture(state: StateDict) -> tuple[str, str, int] | None:
+    """Model, head and number of answers of weights, by names and shapes of the tensors; None where none fits."""
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    for model in MODELS:
+        for head in HEADS:
+            *_, last = shapes_of(model, head, 1)
+            if last in shapes and shapes_of(model, head, shapes[last][0]) == shapes:
+                return model, head, int(shapes[last][0])
+    return None
+
+
+def shapes_of(model: str, head: str, findings: int) -> dict[str, torch.Size]:
+    """Without memory for the tensors; the last is the head's bias."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in build(model, head, findings).state_dict().items()}
