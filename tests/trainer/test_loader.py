@@ -60,7 +60,8 @@ def pack(tmp_path):
     """Twenty records, each filled with its own number, in one shard."""
     shard = np.repeat(np.arange(20, dtype=np.uint8), 16).reshape(20, 4, 4)
     geometry = Geometry(side=4, fit="crop")
-    return Pack(tmp_path, Manifest(format=1, geometry=geometry, count=20, pillow="", files={}, unreadable={}), [shard])
+    manifest = Manifest(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
+    return Pack(tmp_path, manifest, [shard], np.full((20, 2), 8, np.int32))
 
 
 def test_batches_hold_the_records_that_were_asked_for(pack):

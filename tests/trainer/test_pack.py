@@ -1,6 +1,8 @@
 """Decoding once: exact pixels, noted damage, whole or absent."""
 
+import dataclasses
 import errno
+import hashlib
 import json
 import os
 import threading
@@ -114,6 +116,21 @@ def test_truncated_image_is_noted_by_name_and_the_rest_is_packed(tmp_path):
     assert manifest.unreadable["2.png"]
 
 
+def test_pack_knows_the_size_each_image_had(tmp_path):
+    """Resizing hides it from the model, and not from who asks whether it gives the class away; order is the records'."""
+    names, paths = write_images(tmp_path, 70, side=9)  # more than a process decodes at once
+    for number in (0, 31, 32, 69):
+        Image.new("L", (20 + number, 10)).save(paths[number])
+    paths[40].write_bytes(b"no image")
+    build(tmp_path / "p", names, paths, Geometry(side=8, fit="crop"), progress=quiet)
+    opened = open_pack(tmp_path / "p")
+    expected = np.full((70, 2), 9)
+    expected[[0, 31, 32, 69]] = [[20, 10], [51, 10], [52, 10], [89, 10]]
+    expected[40] = 0
+    assert list(opened.manifest.unreadable) == [names[40]]
+    np.testing.assert_array_equal(opened.sizes_N2, expected)
+
+
 def test_interrupted_build_leaves_no_pack(tmp_path):
     """A pack is used only when it is whole."""
     names, paths = write_images(tmp_path, 4)
@@ -144,7 +161,7 @@ def test_two_runs_that_share_a_cache_build_in_turn(tmp_path):
     assert order == ["first", "second"]
 
 
-@pytest.mark.parametrize("damage", ["shard", "manifest", "names"])
+@pytest.mark.parametrize("damage", ["shard", "manifest", "names", "sizes"])
 def test_pack_that_is_not_whole_is_not_opened(tmp_path, damage):
     """A cache may lose files."""
     names, paths = write_images(tmp_path, 2)
@@ -152,7 +169,9 @@ def test_pack_that_is_not_whole_is_not_opened(tmp_path, damage):
     if damage == "manifest":
         (tmp_path / "p/manifest.json").write_text("{")
     else:
-        (tmp_path / "p" / {"shard": "shard-00000.bin", "names": "names.txt"}[damage]).write_bytes(b"")
+        (tmp_path / "p" / {"shard": "shard-00000.bin", "names": "names.txt", "sizes": "sizes.bin"}[damage]).write_bytes(
+            b""
+        )
     assert open_pack(tmp_path / "p") is None
     build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     assert open_pack(tmp_path / "p") is not None
@@ -185,8 +204,19 @@ def test_manifest_hashes_every_file(tmp_path):
     names, paths = write_images(tmp_path, 2)
     build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     files = json.loads((tmp_path / "p/manifest.json").read_text())["files"]
-    assert files.keys() == {"shard-00000.bin", "names.txt"}
+    assert files.keys() == {"shard-00000.bin", "names.txt", "sizes.bin"}
     assert files["shard-00000.bin"][0] == 2 * 16 * 16
+
+
+def test_hash_of_a_pack_is_of_names_and_pixels(tmp_path):
+    """A run goes on only with the same images, and it may have begun before packs knew sizes."""
+    names, paths = write_images(tmp_path, 2)
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    opened = open_pack(tmp_path / "p")
+    files = {name: opened.manifest.files[name] for name in ("names.txt", "shard-00000.bin")}
+    assert opened.sha256 == hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+    other = dataclasses.replace(opened.manifest, files=opened.manifest.files | {"names.txt": (8, "0")})
+    assert dataclasses.replace(opened, manifest=other).sha256 != opened.sha256
 
 
 def test_key_changes_with_image_name_and_geometry(tmp_path):

@@ -2,6 +2,7 @@
 
     <pack>/shard-00000.bin   raw 8-bit gray records of side x side bytes, no header, about 64 MiB a file
     <pack>/names.txt         one image name a record
+    <pack>/sizes.bin         width and height of each image as it was, little-endian int32; 0 and 0 where it could not be read
     <pack>/manifest.json     written last: side, filter, fit, counts, bytes and sha256 of every file, images that could not be read
 
 Made with the recipe's own resize, so that what is cropped from a pack is what would be cropped from the image. Labels and
@@ -35,7 +36,8 @@ from trainer.errors import InputError, TryAgainError, listing
 Gray = NDArray[np.uint8]
 
 SHARD_BYTES: Final = 64 * 2**20
-FORMAT: Final = 1
+FORMAT: Final = 2
+_SIZES: Final = "sizes.bin"
 _TASK_IMAGES: Final = 32
 """Images a worker process decodes between two reports: about half a second's work."""
 
@@ -76,6 +78,8 @@ class Pack:
     folder: Path
     manifest: Manifest
     shards: list[Gray]
+    sizes_N2: NDArray[np.int32]
+    """Width and height of each image before it was resized; 0 and 0 where it could not be read."""
 
     def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
         """Copy these records into the first rows of `out_NHW`."""
@@ -85,8 +89,9 @@ class Pack:
 
     @property
     def sha256(self) -> str:
-        """One hash over all files."""
-        return hashlib.sha256(json.dumps(sorted(self.manifest.files.items())).encode()).hexdigest()
+        """One hash over names and pixels: what a run goes on with must be the same, and old sizes teach it nothing."""
+        files = sorted(item for item in self.manifest.files.items() if item[0] != _SIZES)
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) -> str:
@@ -160,6 +165,7 @@ def open_pack(folder: Path) -> Pack | None:
         manifest = Manifest(geometry=geometry, **content)
         if any((folder / name).stat().st_size != size for name, (size, _) in manifest.files.items()):
             return None
+        sizes_N2 = np.frombuffer((folder / _SIZES).read_bytes(), "<i4").reshape(manifest.count, 2)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     shape = (-1, geometry.side, geometry.side)
@@ -168,7 +174,7 @@ def open_pack(folder: Path) -> Pack | None:
         for name in sorted(manifest.files)
         if name.startswith("shard-")
     ]
-    return Pack(folder, manifest, shards)
+    return Pack(folder, manifest, shards, sizes_N2.astype(np.int32))
 
 
 def to_gray_square(path: Path, geometry: Geometry) -> Gray:
@@ -176,9 +182,14 @@ def to_gray_square(path: Path, geometry: Geometry) -> Gray:
 
     Raises: whatever Pillow raises for files it can't read.
     """
+    return _square_and_size(path, geometry)[0]
+
+
+def _square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
+    """The same, and the width and height the image had."""
     with Image.open(path) as image:
         gray = _to_gray(image)
-    return np.asarray(_to_square(gray, geometry))
+    return np.asarray(_to_square(gray, geometry)), gray.size
 
 
 def _to_gray(image: Image.Image) -> Image.Image:
@@ -229,10 +240,12 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         ]
         unreadable: dict[Path, str] = {}
         for task in as_completed(tasks):
-            done, bad = task.result()
+            sizes, bad = task.result()
             unreadable |= bad
-            progress(done)
-        written = [*shards, folder / "names.txt"]
+            progress(len(sizes))
+        sizes_N2 = np.array([size for task in tasks for size in task.result()[0]], "<i4")
+        (folder / _SIZES).write_bytes(sizes_N2.tobytes())
+        written = [*shards, folder / "names.txt", folder / _SIZES]
         files = dict(zip((path.name for path in written), pool.map(_size_and_hash, written), strict=True))
     manifest = Manifest(
         format=FORMAT,
@@ -264,13 +277,16 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], per_shard: int) -> Ite
             yield shard, offset, in_shard[offset : offset + _TASK_IMAGES]
 
 
-def _decode(shard: Path, offset: int, paths: list[Path], geometry: Geometry) -> tuple[int, dict[Path, str]]:
-    """Write these images' records from record `offset` of the shard on; how many, and which could not be read."""
+def _decode(
+    shard: Path, offset: int, paths: list[Path], geometry: Geometry
+) -> tuple[list[tuple[int, int]], dict[Path, str]]:
+    """Write these images' records from record `offset` of the shard on; the sizes they had, and which could not be read."""
     unreadable = {}
+    sizes = [(0, 0)] * len(paths)
     records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
     for position, path in enumerate(paths):
         try:
-            records[position] = to_gray_square(path, geometry)
+            records[position], sizes[position] = _square_and_size(path, geometry)
         except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
             if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
                 raise TryAgainError(
@@ -280,7 +296,7 @@ def _decode(shard: Path, offset: int, paths: list[Path], geometry: Geometry) -> 
     with shard.open("r+b") as file:
         file.seek(offset * geometry.side**2)
         file.write(records.data)
-    return len(paths), unreadable
+    return sizes, unreadable
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:
