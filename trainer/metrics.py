@@ -4,7 +4,8 @@ Shapes: N images, K findings.
 """
 
 import math
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,31 +13,86 @@ from numpy.typing import NDArray
 Z_95: Final = 1.959963984540054
 """97.5 % point of the standard normal distribution: the two-sided 95 % interval."""
 
+CALIBRATION_BINS: Final = 15
+"""Bins of the expected calibration error. Source: as the published value it is compared with, and Guo et al. 2017."""
+
 Floats = NDArray[np.float64]
 
 
-def auroc(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> float:
+@dataclass(frozen=True)
+class Groups:
+    """Images gathered by score, from the lowest to the highest, G different ones: how much positive and negative weight each has."""
+
+    score_G: Floats
+    positive_G: Floats
+    negative_G: Floats
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether there are positives and negatives, and every score is a number."""
+        return bool(self.positive_G.sum() > 0 and self.negative_G.sum() > 0 and not np.isnan(self.score_G).any())
+
+
+def groups(
+    scores_N: NDArray[np.floating], labels_N: NDArray[np.integer | np.bool_], weights_N: NDArray[Any] | None = None
+) -> Groups:
+    """The images by score; a weight counts as that many images."""
+    score_G, group_N = np.unique(scores_N, return_inverse=True)
+    weight_N = np.ones(len(scores_N)) if weights_N is None else weights_N
+    count = len(score_G)
+    positive_N = labels_N > 0
+    return Groups(
+        score_G.astype(np.float64),
+        np.bincount(group_N, weight_N * positive_N, count),
+        np.bincount(group_N, weight_N * ~positive_N, count),
+    )
+
+
+def auroc(
+    scores_N: NDArray[np.floating],
+    labels_N: NDArray[np.integer | np.bool_],
+    weights_N: NDArray[Any] | None = None,
+) -> float:
     """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is nan.
 
-    Source: Hanley & McNeil 1982, by the sum of the positives' midranks.
+    Source: Hanley & McNeil 1982: the positives' share of all pairs with a negative, counted at each score.
     """
-    if np.isnan(scores_N).any():
+    by_score = groups(scores_N, labels_N, weights_N)
+    if not by_score.is_defined:
         return float("nan")
-    positive_N = labels_N > 0
-    positives = int(positive_N.sum())
-    negatives = len(labels_N) - positives
-    if positives == 0 or negatives == 0:
+    below_G = np.cumsum(by_score.negative_G) - by_score.negative_G / 2
+    pairs = by_score.positive_G.sum() * by_score.negative_G.sum()
+    return float((by_score.positive_G * below_G).sum() / pairs)
+
+
+def auprc(
+    scores_N: NDArray[np.floating],
+    labels_N: NDArray[np.integer | np.bool_],
+    weights_N: NDArray[Any] | None = None,
+) -> float:
+    """Average precision: the precision at each score, weighted with the recall gained there; nan as `auroc`.
+
+    Source: the sum over thresholds that scikit-learn's `average_precision_score` documents, without interpolation.
+    """
+    by_score = groups(scores_N, labels_N, weights_N)
+    if not by_score.is_defined:
         return float("nan")
-    _, rank_of, count = np.unique(scores_N, return_inverse=True, return_counts=True)
-    midrank = np.cumsum(count) - (count - 1) / 2
-    rank_sum = midrank[rank_of][positive_N].sum()
-    return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+    found_G = np.cumsum(by_score.positive_G[::-1])
+    taken_G = found_G + np.cumsum(by_score.negative_G[::-1])
+    precision_G = np.divide(found_G, taken_G, out=np.zeros_like(found_G), where=taken_G > 0)
+    return float((precision_G * by_score.positive_G[::-1]).sum() / found_G[-1])
 
 
 def auroc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Floats:
     """AUROC of each finding, shape K; nan where it is undefined."""
     columns = zip(scores_NK.T, labels_NK.T, strict=True)
     return np.array([auroc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
+
+
+def auprc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Floats:
+    """Average precision of each finding, shape K; nan where it is undefined."""
+    columns = zip(scores_NK.T, labels_NK.T, strict=True)
+    return np.array([auprc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
 
 
 def mean_defined(values_K: Floats) -> float:
@@ -65,6 +121,102 @@ def class_log_odds(logits_NK: NDArray[np.floating]) -> Floats:
     return logits - others
 
 
+def probability(log_odds: NDArray[np.floating]) -> Floats:
+    """The logistic function of these log-odds, without overflow."""
+    p: Floats = np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))
+    return p
+
+
+def brier(probability_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> float:
+    """Mean squared distance of the probabilities from 0 and 1; nan without images. Source: Brier 1950."""
+    return float(np.mean((probability_N - labels_N) ** 2)) if len(labels_N) else float("nan")
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Images by predicted probability, in bins of equal width without the empty ones."""
+
+    predicted: Floats
+    """Mean probability in each bin."""
+    observed: Floats
+    """Share of positives."""
+    count: NDArray[np.int64]
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: mean distance of the two, by images; nan without any. Source: Naeini et al. 2015."""
+        if not self.count.sum():
+            return float("nan")
+        return float((np.abs(self.predicted - self.observed) * self.count).sum() / self.count.sum())
+
+
+def reliability(
+    probability_N: NDArray[np.floating], labels_N: NDArray[np.integer], bins: int = CALIBRATION_BINS
+) -> Reliability:
+    """What is predicted and what is observed, bin by bin; the last bin holds probability 1 too."""
+    bin_N = np.minimum((probability_N * bins).astype(np.int64), bins - 1)
+    count = np.bincount(bin_N, minlength=bins)
+    filled = count > 0
+    return Reliability(
+        np.bincount(bin_N, probability_N, bins)[filled] / count[filled],
+        np.bincount(bin_N, labels_N, bins)[filled] / count[filled],
+        count[filled],
+    )
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images counted by what they are and what they are taken for."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the positives that are found; nan without any."""
+        return share(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def specificity(self) -> float:
+        """Share of the negatives that are left alone; nan without any."""
+        return share(self.true_negatives, self.true_negatives + self.false_positives)
+
+    @property
+    def ppv(self) -> float:
+        """Share of true ones among those found; nan when none is."""
+        return share(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def npv(self) -> float:
+        """Share of true ones among those left alone; nan when none is."""
+        return share(self.true_negatives, self.true_negatives + self.false_negatives)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of sensitivity and positive predictive value; nan without positives."""
+        if not self.true_positives + self.false_negatives:
+            return float("nan")
+        return 2 * self.true_positives / (2 * self.true_positives + self.false_positives + self.false_negatives)
+
+
+def confusion(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer], threshold: float) -> Confusion:
+    """The four counts when scores from the threshold on, itself included, are taken for positive."""
+    taken_N, positive_N = scores_N >= threshold, labels_N > 0
+    return Confusion(
+        int((taken_N & positive_N).sum()),
+        int((taken_N & ~positive_N).sum()),
+        int((~taken_N & positive_N).sum()),
+        int((~taken_N & ~positive_N).sum()),
+    )
+
+
+def share(part: float, whole: float) -> float:
+    """One number over another; nan when that is 0."""
+    return part / whole if whole else float("nan")
+
+
 def wilson(correct: int, total: int) -> tuple[float, float]:
     """95 % interval of a proportion counted over independent images; nan, nan without any.
 
@@ -77,3 +229,11 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     reach = Z_95 * math.sqrt((share * (1 - share) + spread / 4) / total)
     low, high = (centre - reach) / (1 + spread), (centre + reach) / (1 + spread)
     return (0.0 if correct == 0 else low), (1.0 if correct == total else high)
+
+
+def class_cross_entropy(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> float:
+    """Mean over images of -log of the true class's probability, in nats, where each image has one; nan without images."""
+    if log_odds_NK.size == 0:
+        return float("nan")
+    true_N = np.take_along_axis(log_odds_NK, labels_NK.argmax(axis=1)[:, None], axis=1)
+    return float(np.mean(np.logaddexp(0.0, -true_N)))
