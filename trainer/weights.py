@@ -1,24 +1,72 @@
 """Weights to start from, or to use as they are: ImageNet's, a checkpoint's, and those of public CheXNet models.
 
-Files are read as data; nothing in them is executed.
+Files are read as data; nothing in them is executed. Shapes: C channels, K findings.
 """
 
+import hashlib
+import json
+import math
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torchvision.models import DenseNet121_Weights
+from torch.serialization import safe_globals
+from torchvision.models import DenseNet121_Weights, ResNet50_Weights, VGG16_Weights
 
+from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from trainer.errors import InputError
-from trainer.model import StateDict
+from trainer.findings import FINDINGS
+from trainer.model import StateDict, head_of
 
-_HEAD: Final = {"classifier.weight", "classifier.bias"}
+IMAGENET: Final = {
+    "densenet121": DenseNet121_Weights.IMAGENET1K_V1,
+    "vgg16": VGG16_Weights.IMAGENET1K_V1,
+    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
+}
+"""Source: what `pretrained=True` gave when CheXNet and the pneumonia paper were written."""
+
+_IMAGENET_HEADS: Final = {"densenet121": "classifier.", "vgg16": "classifier.6.", "resnet50": "fc."}
+
+_WRAPPERS: Final = re.compile(r"^(?:(?:module|_orig_mod|model|densenet121)\.)+")
+"""Prefixes of names: DataParallel's, torch.compile's, and of the classes that arnoweng, zoogzog and others put around the network."""
 
 _OLD_NAMES: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """torchvision's own file still has `denselayer1.norm.1.`, which its modules now call `denselayer1.norm1.`."""
+
+_INSIDE: Final = ("state_dict", "model", "model_state_dict")
+"""Under which keys of a checkpoint weights lie: the first is arnoweng's and zoogzog's, the second ours."""
+
+_XRAYVISION: Final = (
+    *("Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema", "Fibrosis", "Effusion"),
+    *("Pneumonia", "Pleural_Thickening", "Cardiomegaly", "Nodule", "Mass", "Hernia"),
+    *("Lung Lesion", "Fracture", "Lung Opacity", "Enlarged Cardiomediastinum"),
+)
+"""Source: `default_pathologies` of torchxrayvision 1.5."""
+
+_THRESHOLDS: Final = "op_threshs"
+"""A buffer of torchxrayvision's models; not a number for outputs that were never trained."""
+
+_FORMATS: Final = "--weights takes imagenet, none, a state dict (.pt, .pth.tar), or a model.safetensors"
+
+
+@dataclass(frozen=True)
+class PublicWeights:
+    """Weights from a file, under torchvision's names, for images as we prepare them."""
+
+    state: StateDict
+    findings: tuple[str, ...] | None
+    """What the outputs are, in their order; None where nothing tells."""
+    side: int | None
+    """Pixels of the images they were trained on, scaled to that without a margin; None where nothing tells."""
+    note: str | None
+    """What was done or assumed, for people."""
 
 
 def first_weights(weights: str, model: str, cache: Path) -> StateDict | None:
@@ -30,18 +78,19 @@ def first_weights(weights: str, model: str, cache: Path) -> StateDict | None:
         return None
     if weights == "imagenet":
         return _imagenet(model, cache)
-    return _from_file(Path(weights))
+    return read_weights(Path(weights)).state
 
 
 def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> None:
-    """Load a state dict of this architecture; a head for other findings stays as it was initialised.
+    """Load a state dict of this architecture; a head of another shape stays as it was initialised.
 
     Raises: InputError when it is of another architecture.
     """
-    own = network.state_dict()
-    state = {_OLD_NAMES.sub(r"\1\2", name): tensor for name, tensor in state.items()}
-    state = {name: tensor for name, tensor in state.items() if name not in _HEAD or tensor.shape == own[name].shape}
-    wrong = sorted((own.keys() ^ state.keys()) - _HEAD) + sorted(
+    own, head = network.state_dict(), _head_prefix(network)
+    state = _own_names(state)
+    if _shapes(state, head) != _shapes(own, head):
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(head)}
+    wrong = sorted(name for name in own.keys() ^ state.keys() if not name.startswith(head)) + sorted(
         name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
     )
     if wrong:
@@ -52,32 +101,186 @@ def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> Non
     network.load_state_dict(own | state)
 
 
+def read_weights(path: Path) -> PublicWeights:
+    """The weights in a file: a state dict, a checkpoint with one, a `model.safetensors`, or a public CheXNet format.
+
+    Known are arnoweng's and zoogzog's `.pth.tar` and state dicts of torchxrayvision's models, whose first layer and outputs
+    are converted.
+
+    Raises: InputError when it can't be read, or holds no weights that are data.
+    """
+    if path.suffix == ".safetensors":
+        raw, findings = _from_safetensors(path)
+        return PublicWeights(_own_names(raw), findings, None, None)
+    raw = _state_in(_loaded(path), path)
+    state = _own_names(raw)
+    stem = _first_layer(state)
+    if stem is not None and state[stem].shape[1] == 1:
+        return _from_xrayvision(state, stem, path)
+    if _is_chexnet(raw, state):
+        note = "findings are in the order of the published lists, as arnoweng's and zoogzog's are"
+        return PublicWeights(state, FINDINGS, None, note)
+    return PublicWeights(state, None, None, None)
+
+
 def _imagenet(model: str, cache: Path) -> StateDict:
-    if model != "densenet121":
+    source = IMAGENET.get(model)
+    if source is None:
         raise InputError(f"cannot start `{model}` from ImageNet: there are no such weights", hint="--weights none")
-    source = DenseNet121_Weights.IMAGENET1K_V1
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(source.url).name
     folder = cached.parent if cached.is_file() else cache / "weights"
+    _check_hash(folder / cached.name)
     try:
-        return dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
-    except (URLError, OSError, RuntimeError) as problem:  # the last: a file whose hash differs
+        state = dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
+    except (URLError, OSError, RuntimeError) as problem:  # the last: a download whose hash differs
         raise InputError(
             f"cannot get ImageNet weights: `{source.url}` can't be reached ({problem}) and `{cached}` is not there",
             hint="put the file there, or give --weights PATH, or --weights none to start from nothing",
         ) from problem
+    head = _IMAGENET_HEADS[model]
+    return {name: tensor for name, tensor in _own_names(state).items() if not name.startswith(head)}
 
 
-def _from_file(path: Path) -> StateDict:
-    hint = "--weights takes imagenet, none, or a file with a state dict"
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as problem:
-        raise InputError(f"cannot read weights: no such file, got `{path}` (from `--weights`)", hint=hint) from problem
-    except Exception as problem:
+def _check_hash(path: Path) -> None:
+    """Nothing where no such file is; torchvision compares only what it downloads. Raises: InputError."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    expected = path.stem.rpartition("-")[2]
+    if not digest.hexdigest().startswith(expected):
         raise InputError(
-            f"cannot read weights `{path}`: no state dict in it ({type(problem).__name__})", hint=hint
-        ) from problem
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(f"cannot read weights `{path}`: it holds no state dict (from `--weights`)", hint=hint)
-    return state
+            f"cannot use ImageNet weights: `{path}` is damaged, its sha256 is {digest.hexdigest()[:8]}…, its name says {expected}…",
+            hint="remove the file and put a whole one there",
+        )
+
+
+def _from_safetensors(path: Path) -> tuple[StateDict, tuple[str, ...] | None]:
+    """Tensors, and the findings that the header of our own files names."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = (file.metadata() or {}).get("findings")
+            return {name: file.get_tensor(name) for name in file.keys()}, tuple(json.loads(told)) if told else None  # noqa: SIM118 - it is no mapping
+    except (OSError, SafetensorError, ValueError, TypeError) as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _loaded(path: Path) -> object:
+    """What torch saved there, read as data. Raises: InputError."""
+    try:
+        with safe_globals(_numpy_scalars()):
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+            return content
+    except Exception as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _numpy_scalars() -> list[Any]:
+    """What rebuilds numbers of numpy: checkpoints keep their best loss as one. It makes numbers and nothing else."""
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "u1", "?")}
+    return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+
+
+def _unreadable(path: Path, problem: Exception) -> InputError:
+    if isinstance(problem, FileNotFoundError):
+        return InputError(f"cannot read weights: no such file, got `{path}` (from `--weights`)", hint=_FORMATS)
+    if isinstance(problem, OSError):
+        return InputError(f"cannot read weights `{path}`: {problem.strerror} (from `--weights`)", hint=_FORMATS)
+    code = re.search(r"GLOBAL ([\w.]+)", str(problem))
+    if code:
+        return InputError(
+            f"cannot read weights `{path}`: no state dict in it but an object of `{code[1]}`, and files are read as data, "
+            "never executed (from `--weights`)",
+            hint="where that class is at home: torch.save(model.state_dict(), 'weights.pt'), then --weights weights.pt",
+        )
+    return InputError(f"cannot read weights `{path}`: no state dict in it ({type(problem).__name__})", hint=_FORMATS)
+
+
+def _state_in(content: object, path: Path) -> StateDict:
+    """The state dict in what was loaded. Raises: InputError."""
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in _INSIDE if isinstance(content.get(key), Mapping)), content)
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(each, Tensor) for each in content.values())
+    ):
+        raise InputError(f"cannot read weights `{path}`: it holds no state dict (from `--weights`)", hint=_FORMATS)
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _own_names(raw: StateDict) -> StateDict:
+    """The same tensors as our networks call them; counters of batches, which old files lack and nothing uses, are added."""
+    state = {_OLD_NAMES.sub(r"\1\2", _WRAPPERS.sub("", name)): tensor for name, tensor in raw.items()}
+    if {name for name in state if name.startswith("classifier.")} == {"classifier.0.weight", "classifier.0.bias"}:
+        state = {name.replace("classifier.0.", "classifier."): tensor for name, tensor in state.items()}
+    counters = (name.replace("running_mean", "num_batches_tracked") for name in state if name.endswith("running_mean"))
+    return {counter: torch.tensor(0) for counter in counters} | state
+
+
+def _is_chexnet(raw: Iterable[str], state: StateDict) -> bool:
+    """Whether the head was a layer and its sigmoid in one, as arnoweng's and zoogzog's, with 14 outputs."""
+    in_sequence = any(name.endswith("classifier.0.weight") for name in raw)
+    return in_sequence and len(state.get("classifier.weight", ())) == len(FINDINGS)
+
+
+def _first_layer(state: Iterable[str]) -> str | None:
+    """The name of the weights that see pixels, None where there are none we know."""
+    return next(
+        (name for name in ("features.conv0.weight", "features.0.weight", "conv1.weight") if name in state), None
+    )
+
+
+def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
+    """Weights for gray images from -1024 to 1024 and 18 findings, for our three channels and those of the 14 they know.
+
+    Raises: InputError when they are other weights for gray images, whose scale nothing tells.
+    """
+    head = "fc" if stem == "conv1.weight" else "classifier"
+    thresholds_K = state.pop(_THRESHOLDS, torch.zeros(len(_XRAYVISION)))
+    rows = state.get(f"{head}.weight")
+    if rows is None or len(rows) != len(_XRAYVISION) or len(thresholds_K) != len(_XRAYVISION):
+        raise InputError(
+            f"cannot use weights `{path}`: they are for images of one channel, whose scale is known for torchxrayvision's "
+            f"{len(_XRAYVISION)} findings only (from `--weights`)",
+            hint=_FORMATS,
+        )
+    trained = {
+        name for name, threshold in zip(_XRAYVISION, thresholds_K.tolist(), strict=True) if not math.isnan(threshold)
+    }
+    findings = tuple(name for name in FINDINGS if name in trained)
+    order = torch.tensor([_XRAYVISION.index(name) for name in findings])
+    converted = {
+        stem: _for_three_channels(state[stem]),
+        f"{head}.weight": rows[order],
+        f"{head}.bias": state[f"{head}.bias"][order],
+    }
+    note = f"torchxrayvision's weights, converted: {len(findings)} of its {len(_XRAYVISION)} findings, in our order"
+    return PublicWeights(state | converted, findings, 512 if head == "fc" else 224, note)
+
+
+def _for_three_channels(weight_O1HW: Tensor) -> Tensor:
+    """A first layer for one channel v in -1024..1024 as one for our normalised channels x, with the same output.
+
+    x_c = (u - mean_c) / std_c for gray u in 0..1, and v = 2048 u - 1024 is sum_c factor_c x_c for any factors with
+    sum factor/std = 2048 and sum factor mean/std = 1024; the smallest such are taken. Padding is 0 in both.
+
+    Source: the scale is that of torchxrayvision's `normalize`.
+    """
+    mean_C, std_C = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    factors_C = np.linalg.lstsq(np.stack([1 / std_C, mean_C / std_C]), np.array([2048.0, 1024.0]), rcond=None)[0]
+    return (weight_O1HW.double() * torch.from_numpy(factors_C)[:, None, None]).to(weight_O1HW.dtype)
+
+
+def _head_prefix(network: nn.Module) -> str:
+    """How the names of the head's tensors begin."""
+    head = head_of(network)
+    name: str = next(name for name, module in network.named_modules() if module is head)
+    return f"{name}."
+
+
+def _shapes(state: StateDict, prefix: str) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items() if name.startswith(prefix)}

@@ -1,12 +1,56 @@
 """First weights, and public formats of them."""
 
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import DenseNet, resnet50
 
+from trainer.data.augment import normalise
 from trainer.errors import InputError
-from trainer.model import build
-from trainer.weights import first_weights, load_first_weights
+from trainer.findings import FINDINGS
+from trainer.model import build, head_of
+from trainer.weights import IMAGENET, first_weights, load_first_weights, read_weights
+
+XRAYVISION = (
+    *("Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema", "Fibrosis", "Effusion"),
+    *("Pneumonia", "Pleural_Thickening", "Cardiomegaly", "Nodule", "Mass", "Hernia"),
+    *("Lung Lesion", "Fracture", "Lung Opacity", "Enlarged Cardiomediastinum"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def put_in_cache(folder, model, state, monkeypatch):
+    """The file that torchvision would have downloaded for ImageNet's weights, named by its hash as theirs are."""
+    (folder / "checkpoints").mkdir(parents=True)
+    torch.save(state, folder / "new")
+    path = folder / "checkpoints" / f"{model}-{hashlib.sha256((folder / 'new').read_bytes()).hexdigest()[:8]}.pth"
+    (folder / "new").rename(path)
+    url = f"http://127.0.0.1:9/{path.name}"
+    entry = SimpleNamespace(url=url, get_state_dict=lambda **how: torch.hub.load_state_dict_from_url(url, **how))
+    monkeypatch.setitem(IMAGENET, model, entry)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
+    return path
+
+
+def as_in_2017(state):
+    """Under the names, and without the counters, of torch 0.3."""
+    return OrderedDict(
+        (re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name), tensor)
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
+    )
 
 
 def test_imagenet_weights_that_are_neither_cached_nor_reachable_are_a_clear_error(tmp_path, monkeypatch):
@@ -18,9 +62,36 @@ def test_imagenet_weights_that_are_neither_cached_nor_reachable_are_a_clear_erro
     assert "--weights" in refusal.value.hint
 
 
+@pytest.mark.parametrize("findings", [14, 1000])
+def test_imagenet_file_as_torchvision_publishes_it_is_loaded_without_its_head(tmp_path, monkeypatch, findings):
+    """It has names and gaps of 2017; its classes are none of ours, even where there are a thousand."""
+    theirs = build("densenet121", "linear", 1000)
+    put_in_cache(tmp_path / "hub", "densenet121", as_in_2017(theirs.state_dict()), monkeypatch)
+    network = build("densenet121", "linear", findings)
+    head = network.classifier.weight.clone()
+    load_first_weights(network, first_weights("imagenet", "densenet121", tmp_path), "imagenet")
+    torch.testing.assert_close(network.features.state_dict(), theirs.features.state_dict())
+    torch.testing.assert_close(network.classifier.weight, head)
+
+
+@pytest.mark.parametrize(("model", "head"), [("vgg16", "classifier.6"), ("resnet50", "fc")])
+def test_imagenet_head_of_every_model_is_dropped_and_all_else_kept(tmp_path, monkeypatch, model, head):
+    """The paper's VGG16 keeps the two large layers before the last."""
+    file = {f"{head}.weight": torch.ones(2), f"{head}.bias": torch.ones(1), "classifier.3.weight": torch.zeros(1)}
+    put_in_cache(tmp_path / "hub", model, file, monkeypatch)
+    assert first_weights("imagenet", model, tmp_path).keys() == {"classifier.3.weight"}
+
+
+def test_damaged_imagenet_file_in_the_cache_is_named_and_not_used(tmp_path, monkeypatch):
+    """torch compares hashes of what it downloads only: a half copied file would say something obscure, or nothing."""
+    path = put_in_cache(tmp_path / "hub", "resnet50", {"fc.bias": torch.ones(1)}, monkeypatch)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(InputError, match=f"{path.name}` is damaged"):
+        first_weights("imagenet", "resnet50", tmp_path)
+
+
 def test_weights_of_a_checkpoint_are_taken_with_a_head_for_other_findings_left_as_it_is(tmp_path):
     """Fine-tuning on one's own findings starts from features, not from the head."""
-    torch.manual_seed(0)
     trained, fresh = build("densenet_tiny", "linear", 14), build("densenet_tiny", "linear", 2)
     head = fresh.classifier.weight.clone()
     torch.save({"model": trained.state_dict()}, tmp_path / "state.pt")
@@ -48,6 +119,125 @@ def test_weights_of_another_architecture_are_refused():
         load_first_weights(
             build("densenet121", "linear", 14), build("densenet_tiny", "linear", 14).state_dict(), "x.pt"
         )
+
+
+@pytest.mark.parametrize("head", ["linear", "hidden"])
+def test_head_of_the_same_shape_goes_on(head):
+    """A run goes on from another of the same findings with all it had learnt."""
+    trained, fresh = build("densenet_tiny", head, 3), build("densenet_tiny", head, 3)
+    load_first_weights(fresh, trained.state_dict(), "x.pt")
+    torch.testing.assert_close(head_of(fresh).state_dict(), head_of(trained).state_dict())
+
+
+def test_head_of_another_kind_is_left_out_and_the_backbone_taken():
+    """A hidden head starts on features of a model with a linear one, and the other way round."""
+    for first, then in [("linear", "hidden"), ("hidden", "linear")]:
+        trained, fresh = build("densenet_tiny", first, 3), build("densenet_tiny", then, 3)
+        before = {name: tensor.clone() for name, tensor in head_of(fresh).state_dict().items()}
+        load_first_weights(fresh, trained.state_dict(), "x.pt")
+        torch.testing.assert_close(fresh.features.state_dict(), trained.features.state_dict())
+        torch.testing.assert_close(dict(head_of(fresh).state_dict()), before)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["today's container", "container of 2017"])
+def test_public_chexnet_checkpoint_is_read(tmp_path, zipped):
+    """arnoweng's and zoogzog's files: wrapped twice, old names, head with its sigmoid, and a best loss that numpy made."""
+    theirs = build("densenet121", "linear", 14)
+    inner = {name.replace("classifier.", "classifier.0."): tensor for name, tensor in theirs.state_dict().items()}
+    file = {
+        "epoch": 7,
+        "arch": "DENSENET121",
+        "state_dict": OrderedDict((f"module.densenet121.{name}", tensor) for name, tensor in as_in_2017(inner).items()),
+        "best_loss": np.float64(0.15),
+        "optimizer": {"state": {}, "param_groups": [{"lr": np.float32(1e-4), "params": [0]}]},
+    }
+    path = tmp_path / "m.pth.tar"
+    torch.save(file, path, _use_new_zipfile_serialization=zipped)
+    if not zipped:
+        path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    read = read_weights(tmp_path / "m.pth.tar")
+    assert read.findings == FINDINGS
+    assert "order of the published lists" in read.note
+    torch.testing.assert_close(read.state, dict(theirs.state_dict()))
+    network = build("densenet121", "linear", 14)
+    network.load_state_dict(read.state)
+
+
+@pytest.mark.parametrize("model", ["densenet_tiny", "resnet50"])
+def test_torchxrayvision_weights_answer_the_same_through_our_preparation(tmp_path, model):
+    """Their network sees one channel from -1024 to 1024, ours three normalised ones: every pixel counts, also at the edges."""
+    if model == "resnet50":
+        theirs = resnet50(num_classes=18)
+        theirs.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    else:
+        theirs = DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=18)
+        theirs.features.conv0 = nn.Conv2d(1, 16, 7, stride=2, padding=3, bias=False)
+    x_N1PP = torch.randint(0, 256, (4, 1, 64, 64), dtype=torch.uint8)
+    gray_N1PP = 2048 * (x_N1PP / 255) - 1024
+    theirs.train()(gray_N1PP)  # statistics that suit such pixels
+    theirs.eval()
+    torch.save({f"model.{name}": tensor for name, tensor in theirs.state_dict().items()}, tmp_path / "xrv.pt")
+    read = read_weights(tmp_path / "xrv.pt")
+    ours = build(model, "linear", 14).eval()
+    ours.load_state_dict(read.state)
+    with torch.inference_mode():
+        expected_NK = theirs(gray_N1PP)[:, [XRAYVISION.index(name) for name in FINDINGS]]
+        torch.testing.assert_close(ours(normalise(x_N1PP)), expected_NK, atol=1e-4, rtol=0)
+    assert read.findings == FINDINGS
+    assert read.side == (512 if model == "resnet50" else 224)
+
+
+def gray_densenet(findings):
+    network = DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=findings)
+    network.features.conv0 = nn.Conv2d(1, 16, 7, stride=2, padding=3, bias=False)
+    return network.state_dict()
+
+
+def test_outputs_that_torchxrayvision_never_trained_are_left_out(tmp_path):
+    """Its CheXpert model has 18 outputs too; noise under the name of a finding would be scored as if it meant something."""
+    thresholds = torch.full((18,), 0.1)
+    absent = ["Infiltration", "Emphysema", "Hernia"]
+    thresholds[[XRAYVISION.index(name) for name in absent]] = float("nan")
+    state = gray_densenet(18)
+    torch.save(state | {"op_threshs": thresholds}, tmp_path / "xrv.pt")
+    read = read_weights(tmp_path / "xrv.pt")
+    assert read.findings == tuple(name for name in FINDINGS if name not in absent)
+    rows = [XRAYVISION.index(name) for name in read.findings]
+    torch.testing.assert_close(read.state["classifier.weight"], state["classifier.weight"][rows])
+    assert "11 of its 18 findings" in read.note
+
+
+def test_other_weights_for_gray_images_are_refused(tmp_path):
+    """Nothing says what their black and white are; a guess would give answers that look fine."""
+    torch.save(gray_densenet(14), tmp_path / "gray.pt")
+    with pytest.raises(InputError, match="one channel"):
+        read_weights(tmp_path / "gray.pt")
+
+
+def test_exported_model_is_taken_with_the_findings_its_header_names(tmp_path):
+    """What a run leaves behind is where the next one starts."""
+    state = build("densenet_tiny", "hidden", 2).state_dict()
+    save_file(state, tmp_path / "model.safetensors", metadata={"findings": json.dumps(["NORMAL", "PNEUMONIA"])})
+    read = read_weights(tmp_path / "model.safetensors")
+    assert read.findings == ("NORMAL", "PNEUMONIA")
+    torch.testing.assert_close(read.state, dict(state))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no safetensors" * 9], ids=["missing", "empty", "another format"])
+def test_safetensors_that_cannot_be_read_are_a_clear_error(tmp_path, content):
+    """Half a download has the right name."""
+    if content is not None:
+        (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read weights.*model\.safetensors"):
+        read_weights(tmp_path / "model.safetensors")
+
+
+def test_pickled_model_is_refused_with_what_to_do(tmp_path):
+    """jrzech's file and torchxrayvision's own downloads hold objects; their classes are programs, and the state dict is asked for."""
+    torch.save({"model": nn.Linear(1, 1), "epoch": 6}, tmp_path / "checkpoint")
+    with pytest.raises(InputError, match=r"object of `torch\.nn\.modules\.linear\.Linear`") as refusal:
+        read_weights(tmp_path / "checkpoint")
+    assert "torch.save(model.state_dict()" in refusal.value.hint
 
 
 class Trap:
