@@ -53,7 +53,7 @@ def test_named_device_that_is_not_there_is_refused():
     for name in ("cuda", "hpu"):
         if devices._load(name).missing() is None:
             pytest.skip("an accelerator is here")
-        with pytest.raises(InputError, match=f"cannot train on {name}: "):
+        with pytest.raises(InputError, match=f"cannot use {name}: "):
             devices.find(name)
 
 
@@ -112,6 +112,41 @@ def test_random_generator_of_a_card_is_saved_and_put_back():
     hpu.set_random_state(torch.arange(4, dtype=torch.uint8))
     assert hpu.random_state().tolist() == [0, 1, 2, 3]
     assert cpu.random_state() is None  # the processor's is kept for every device
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_utilisation_is_a_share_or_not_told(module):
+    """A figure beside the run: where it can't be had the run goes on without it."""
+    if module is cuda and cuda.missing() is None:
+        assert 0 <= module.utilisation() <= 1
+    else:
+        assert module.utilisation() is None
+
+
+@pytest.mark.parametrize(("answer", "share"), [(37, 0.37), (0, 0.0)])
+def test_utilisation_of_a_gpu_is_a_share_of_one(monkeypatch, answer, share):
+    """The driver counts in percent."""
+    monkeypatch.setattr(torch.cuda, "utilization", lambda: answer)
+    assert cuda.utilisation() == share
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), RuntimeError("driver"), ValueError("not supported")])
+def test_utilisation_that_the_driver_refuses_is_not_told(monkeypatch, error):
+    """Nobody's training may end for a figure."""
+
+    def refuse():
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    assert cuda.utilisation() is None
+
+
+@pytest.mark.usefixtures("habana")
+def test_hardware_is_named(monkeypatch):
+    """A time per batch says nothing without it."""
+    hpu.missing()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    assert [module.hardware() for module in MODULES] == [f"{torch.get_num_threads()} threads", "NVIDIA H100", "GAUDI2"]
 
 
 def test_options_are_known_to_this_torch(tmp_path):

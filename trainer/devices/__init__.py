@@ -73,6 +73,14 @@ class Device(Protocol):
         """Most memory that tensors took so far; 0 where the device does not say."""
         ...
 
+    def utilisation(self) -> float | None:
+        """Share of the last moment in which it was busy, 0 to 1, whoever kept it so; None where the device does not say."""
+        ...
+
+    def hardware(self) -> str:
+        """What it is, in words, once it is open."""
+        ...
+
 
 def rank_local_buffers() -> dict[str, bool]:
     """DistributedDataParallel's option for buffers that each rank keeps to itself: they are averaged by us when it matters.
@@ -89,16 +97,14 @@ _BY_PREFERENCE: Final = ("hpu", "cuda", "cpu")
 def find(name: str) -> Device:
     """The device module of that name; `auto` is the first accelerator that is there, else the processor.
 
-    Raises: InputError when a device that was named is not there: training never falls back unasked.
+    Raises: InputError when a device that was named is not there: nothing falls back unasked.
     """
     if name == "auto":
         return next(device for device in map(_load, _BY_PREFERENCE) if device.missing() is None)
     device = _load(name)
     reason = device.missing()
     if reason is not None:
-        raise InputError(
-            f"cannot train on {name}: {reason} (from `--device`)", hint="--device auto takes what is there"
-        )
+        raise InputError(f"cannot use {name}: {reason} (from `--device`)", hint="--device auto takes what is there")
     return device
 
 

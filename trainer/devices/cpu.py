@@ -66,3 +66,13 @@ def set_random_state(state: Tensor) -> None:
 def peak_memory_bytes() -> int:
     """Not told."""
     return 0
+
+
+def utilisation() -> float | None:
+    """Not told: a processor is others' too, and threads that wait for each other look busy."""
+    return None
+
+
+def hardware() -> str:
+    """How much of the processor this process uses."""
+    return f"{torch.get_num_threads()} threads"

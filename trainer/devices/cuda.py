@@ -89,3 +89,19 @@ def set_random_state(state: Tensor) -> None:
 def peak_memory_bytes() -> int:
     """Most memory that tensors took."""
     return int(torch.cuda.max_memory_allocated())
+
+
+def utilisation() -> float | None:
+    """Share of the last sixth of a second to second in which a kernel ran; None without NVIDIA's library, or where the driver refuses.
+
+    Source: nvidia-smi's documentation of utilization.gpu, which torch asks for through nvidia-ml-py.
+    """
+    try:
+        return torch.cuda.utilization() / 100
+    except Exception:  # noqa: BLE001 - a figure beside the run: the library is absent, or raises errors of its own (in MIG mode, say)
+        return None
+
+
+def hardware() -> str:
+    """The GPU's name."""
+    return torch.cuda.get_device_name()

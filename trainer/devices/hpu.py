@@ -89,3 +89,13 @@ def set_random_state(state: Tensor) -> None:
 def peak_memory_bytes() -> int:
     """Most memory that tensors took."""
     return int(torch.hpu.max_memory_allocated())  # type: ignore[attr-defined]  # the bridge registers it
+
+
+def utilisation() -> float | None:
+    """Not told: the bridge has no call for it, and `hl-smi` is no part of its contract."""
+    return None
+
+
+def hardware() -> str:
+    """The card's name."""
+    return str(torch.hpu.get_device_name())  # type: ignore[attr-defined]  # the bridge registers it

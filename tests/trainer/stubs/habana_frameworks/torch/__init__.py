@@ -25,4 +25,5 @@ torch.hpu = types.SimpleNamespace(
     device_count=lambda: 8,
     init=lambda: acquired.append("init"),
     max_memory_allocated=max_memory_allocated,
+    get_device_name=lambda: acquired.append("get_device_name") or "GAUDI2",
 )
