@@ -202,6 +202,21 @@ class TrainConfig:
         """Whether an image looks different from epoch to epoch."""
         return self.crop != "center" or self.flip or self.rotate > 0
 
+    @property
+    def classes(self) -> bool:
+        """Whether each image has one class, and the network says which."""
+        return self.loss == "cross_entropy"
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether what the backbone says of an image is computed once."""
+        fixed = self.backbone == "frozen" and self.unfreeze_after is None
+        return self.cache_features and fixed and not self.changes_images
+
+    def freezes(self, epoch: int) -> bool:
+        """Whether the backbone is frozen in this epoch, counted from 0."""
+        return self.backbone == "frozen" and (self.unfreeze_after is None or epoch < self.unfreeze_after)
+
     def _check_places(self) -> None:
         for flag in ("data", "output", "cache_dir", "weights", "split", "val_list"):
             text = getattr(self, flag)

@@ -84,6 +84,21 @@ class LabelTable:
             split_N=self.split_N[used],
         )
 
+    def check_classes(self) -> None:
+        """Raises: InputError when not every image has exactly one of at least two labels."""
+        if len(self.findings) < 2:
+            raise InputError(
+                f"cannot train `--loss cross_entropy`: it chooses one class of several, and there is only `{', '.join(self.findings)}`",
+                hint="--loss bce",
+            )
+        odd = np.flatnonzero(self.labels_NK.sum(axis=1) != 1)
+        if len(odd):
+            raise InputError(
+                f"cannot train `--loss cross_entropy`: it is for images of one class each, and {len(odd):,} of {len(self):,} "
+                f"have several labels or none, the first is `{on_one_line(self.images[odd[0]])}`",
+                hint="--loss bce learns each label by itself; --preset pneumonia is for a data set of one folder per class",
+            )
+
     def split_sha256(self) -> str:
         """Hash of which image is in which split, the same whatever the order of the rows."""
         lines = (

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from trainer.data.loader import Loader
+from trainer.data.loader import Batches
 
 WARMING_UP_STEPS: Final = 3
 """First steps of an epoch left out of images/s: they compile, allocate and start threads."""
@@ -12,8 +12,9 @@ WARMING_UP_STEPS: Final = 3
 class Meter:
     """Speed of an epoch, its first steps left out."""
 
-    def __init__(self, loader: Loader, global_batch: int) -> None:
+    def __init__(self, loader: Batches, global_batch: int) -> None:
         self._loader, self._global_batch = loader, global_batch
+        self._utilisations: list[float] = []
         self._restart(0)
 
     def _restart(self, steps: int) -> None:
@@ -34,6 +35,15 @@ class Meter:
     def data_wait_share(self) -> float:
         """Share of the time that this rank waited for data."""
         return (self._loader.waited_s - self._waited_s) / self._elapsed_s()
+
+    def note_utilisation(self, share: float | None) -> None:
+        """Note how busy the device is, where it says."""
+        if share is not None:
+            self._utilisations.append(share)
+
+    def utilisation(self) -> float | None:
+        """Mean of what was noted, 0 to 1; None without any."""
+        return sum(self._utilisations) / len(self._utilisations) if self._utilisations else None
 
     def _elapsed_s(self) -> float:
         return max(1e-9, time.perf_counter() - self._start_s)

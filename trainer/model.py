@@ -1,7 +1,11 @@
-"""The classifier and its loss.
+"""The classifier, what of it is trained, and its loss.
 
-Shapes: N images, K findings, H x W pixels.
+Shapes: N images, K findings, F features, H x W pixels.
 """
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,6 +42,41 @@ def head_of(network: nn.Module) -> nn.Module:
     return head
 
 
+def freeze(network: nn.Module) -> None:
+    """Leave the head alone to be trained."""
+    network.requires_grad_(requires_grad=False)
+    head_of(network).requires_grad_()
+
+
+def unfreeze(network: nn.Module) -> None:
+    """Let all weights be trained."""
+    network.requires_grad_()
+
+
+def to_training(network: nn.Module, *, frozen: bool) -> None:
+    """Put it, or with a frozen backbone the head alone, in training mode: what is frozen keeps its BatchNorm statistics and drops nothing."""
+    network.train(not frozen)
+    head_of(network).train()
+
+
+@contextmanager
+def headless(network: nn.Module) -> Iterator[nn.Module]:
+    """The network without its head within the block: images [N, 3, H, W] to features [N, F]."""
+    stem, name = _place_of_head(network)
+    head = getattr(stem, name)
+    setattr(stem, name, nn.Identity())
+    try:
+        yield network
+    finally:
+        setattr(stem, name, head)
+
+
+def features_of(network: nn.Module) -> int:
+    """How many features the head is given of each image."""
+    first = next(module for module in head_of(network).modules() if isinstance(module, nn.Linear))
+    return first.in_features
+
+
 def _place_of_head(network: nn.Module) -> tuple[nn.Module, str]:
     """The module that holds the head, and its name there."""
     if isinstance(network, VGG):
@@ -67,3 +106,14 @@ def finding_loss(logits_NK: Tensor, labels_NK: Tensor) -> Tensor:
     gradient's norm, and so what clipping means, independent of how many there are.
     """
     return functional.binary_cross_entropy_with_logits(logits_NK, labels_NK)
+
+
+def class_loss(logits_NK: Tensor, labels_NK: Tensor) -> Tensor:
+    """Mean cross-entropy over images, each of which has one class: NLL of log-softmax. Labels as float32, as for the other loss."""
+    return functional.cross_entropy(logits_NK, labels_NK)
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+LOSSES: Final[Mapping[str, Loss]] = {"bce": finding_loss, "cross_entropy": class_loss}
+"""By what the configuration calls them."""

@@ -186,6 +186,8 @@ def labels(config: TrainConfig) -> Outcome:
     with _here(config) as root:
         source = _read(config, root)
     table = source.table.used()
+    if config.classes:
+        table.check_classes()
     parts = ", ".join(f"{len(table.rows(split))} {split}" for split in SPLITS)
     patients = len(set(table.patients_N.tolist()))
     return Outcome(

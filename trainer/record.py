@@ -33,12 +33,17 @@ FREE_TO_CHANGE: Final = frozenset(
             "device",
             "on_bad_image",
         ),
+        "cache_features",  # the same numbers but for rounding
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after"),
         *("layout", "split", "val_list", "gallery"),  # what they lead to is compared: names and labels of each split
         *("batch_size", "global_batch_size"),  # the global batch that results is compared
     }
 )
 """Settings that a later start of the same run may give differently; all others decide the numbers."""
+
+
+BEFORE: Final = {"head": "linear", "backbone": "trained", "unfreeze_after": None, "loss": "bce", "rotate": 0.0}
+"""What runs were that do not say it: they were started before these could be chosen."""
 
 
 def describe(config: TrainConfig, table: LabelTable, *, precision: str, global_batch: int) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
     Raises: InputError with every difference.
     """
     try:
-        before = json.loads(storage.read(RUN))["identity"]
+        before = BEFORE | json.loads(storage.read(RUN))["identity"]
     except AbsentError:
         return
     except (ValueError, KeyError, TypeError) as problem:

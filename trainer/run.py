@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,12 +33,13 @@ from trainer.distributed import Gang, join
 from trainer.errors import InputError, KnownError, PeerError
 from trainer.findings import SPLITS, LabelTable
 from trainer.layout import SPLIT
-from trainer.model import StateDict
+from trainer.model import LOSSES, Loss, StateDict
 from trainer.prefix import Prefix, entered
 from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
-from trainer.scoring import Evaluator
-from trainer.stop import Stop
+from trainer.scoring import Evaluator, centre_view
+from trainer.sources import Source
+from trainer.stop import Stop, stopped
 from trainer.storage import open_storage
 from trainer.watchdog import COMPILING, Watchdog
 from trainer.weights import first_weights
@@ -65,6 +67,8 @@ class Run:
     evaluator: Evaluator
     labels_NK: Tensor
     """float32, on the device."""
+    loss: Loss
+    """Of logits and labels, both [N, K]."""
     first_weights: StateDict | None
     """What to start from; on the primary only."""
     prefix: Prefix
@@ -118,7 +122,7 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
         place = _place(config)
         gang.first_on_node(lambda: fetched(place, say, watchdog))
         watchdog.rests()
-        source = gang.together(lambda: labelled(place))
+        source = gang.together(lambda: _labelled(config, place))
         identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
         prefix = held.enter_context(entered(config, gang, say, log, cache=_cache(config), identity=identity))
         fresh = prefix.newest is None and world.is_primary
@@ -144,20 +148,38 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
             loader=loader,
             evaluator=Evaluator(
                 loader=loader,
+                view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
                 device=device,
                 gang=gang,
                 precision=precision,
-                crop_px=config.crop_px,
                 batch=batch,
                 findings=len(source.table.findings),
             ),
             labels_NK=torch.from_numpy(source.table.labels_NK.astype(np.float32)).to(on),
+            loss=LOSSES[config.loss],
             first_weights=weights,
             prefix=prefix,
             pulse=_pulse(config, gang, stop, prefix),
             stop=stop,
             watchdog=watchdog,
         )
+
+
+def between_batches(run: Run, step: int, doing: str) -> None:
+    """What is done after each batch of what is no training: the watchdog is told, and a wish to stop obeyed. All ranks call it.
+
+    Raises: StopError on all ranks when one was told to stop.
+    """
+    run.watchdog.sees(doing, patience=COMPILING)
+    if run.pulse.after_step().stop:
+        raise stopped(step)
+
+
+def _labelled(config: TrainConfig, place: Place) -> Source:
+    source = labelled(place)
+    if config.classes:
+        source.table.check_classes()
+    return source
 
 
 def _pulse(config: TrainConfig, gang: Gang, stop: Stop, prefix: Prefix) -> Pulse:

@@ -6,21 +6,61 @@ Shapes: N images, C channels, H x W pixels, K findings.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.data.augment import evaluation_view
-from trainer.data.loader import Loader, Rows, evaluation_batches
+from trainer.data.loader import Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang
 from trainer.errors import JobFailedError
-from trainer.metrics import auroc_per_finding, binary_cross_entropy, mean_defined
+from trainer.metrics import (
+    auroc_per_finding,
+    binary_cross_entropy,
+    class_cross_entropy,
+    class_log_odds,
+    mean_defined,
+    wilson,
+)
 
 Logits = NDArray[np.float32]
+LogOdds = NDArray[np.float64]
+
+
+def _as_they_are(logits_NK: Logits) -> LogOdds:
+    return logits_NK.astype(np.float64)
+
+
+LOG_ODDS: Final[Mapping[str, Callable[[Logits], LogOdds]]] = {"bce": _as_they_are, "cross_entropy": class_log_odds}
+"""What a network's logits say, by the loss it was trained with: log-odds of each finding, which is all that is scored and written."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Images whose class was the network's first choice."""
+
+    correct: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """Their share; nan without images."""
+        return self.correct / self.total if self.total else float("nan")
+
+    def as_json(self) -> dict[str, Any]:
+        """The same with Wilson's 95 % interval."""
+        low, high = wilson(self.correct, self.total)
+        return {
+            "correct": self.correct,
+            "total": self.total,
+            "value": null_if_nan(self.value),
+            "low": null_if_nan(low),
+            "high": null_if_nan(high),
+        }
 
 
 @dataclass(frozen=True)
@@ -31,8 +71,10 @@ class Scores:
     auroc_K: NDArray[np.float64]
     """nan where a class is absent."""
     loss: float
-    """Mean binary cross-entropy."""
+    """Mean cross-entropy: binary over images and findings, or of the classes over images."""
     images: int
+    accuracy: Accuracy | None = None
+    """Where each image has one class."""
 
     @property
     def mean_auroc(self) -> float:
@@ -41,34 +83,39 @@ class Scores:
 
     def as_json(self) -> dict[str, Any]:
         """The same, null for undefined."""
-        return {
+        auroc = zip(self.findings, self.auroc_K.tolist(), strict=True)
+        document = {
             "images": self.images,
             "mean_auroc": null_if_nan(self.mean_auroc),
             "loss": null_if_nan(self.loss),
-            "auroc": {
-                finding: null_if_nan(value) for finding, value in zip(self.findings, self.auroc_K.tolist(), strict=True)
-            },
+            "auroc": {finding: null_if_nan(value) for finding, value in auroc},
         }
+        return document | ({"accuracy": self.accuracy.as_json()} if self.accuracy else {})
 
 
-def score(logits_NK: Logits, labels_NK: NDArray[np.uint8], findings: Sequence[str]) -> Scores:
-    """Scores of these predictions."""
-    return Scores(
-        findings, auroc_per_finding(logits_NK, labels_NK), binary_cross_entropy(logits_NK, labels_NK), len(labels_NK)
-    )
+def score(log_odds_NK: LogOdds, labels_NK: NDArray[np.uint8], findings: Sequence[str], *, classes: bool) -> Scores:
+    """Scores of these predictions; `classes` where each image has one of the findings, and the largest is the answer."""
+    auroc_K = auroc_per_finding(log_odds_NK, labels_NK)
+    if not classes:
+        return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK))
+    right_N = log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1)
+    accuracy = Accuracy(int(right_N.sum()), len(labels_NK))
+    return Scores(findings, auroc_K, class_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), accuracy)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """What it takes to predict: data, device and peers."""
 
-    loader: Loader
+    loader: Batches
+    view: Callable[[Tensor], Tensor]
+    """What the network is given of a batch."""
     device: Device
     gang: Gang
     precision: Arithmetic
-    crop_px: int
     batch: int
     findings: int
+    """Width of the network's answer."""
 
     def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice.
@@ -83,8 +130,7 @@ class Evaluator:
         network.eval()
         with torch.inference_mode(), self.device.autocast(self.precision):
             for batch in self.loader.batches(batches):
-                x_NCHW = evaluation_view(batch.x_N1SS, self.crop_px).contiguous(memory_format=self.device.memory_format)
-                logits_NK = network(x_NCHW).float()
+                logits_NK = network(self.view(batch.x_N1SS)).float()
                 self.device.flush()
                 mine.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
                 after_batch()
@@ -108,11 +154,16 @@ def _check_finite(logits_NK: Logits) -> None:
         )
 
 
-def predictions_csv(images: Sequence[str], logits_NK: Logits, findings: Sequence[str]) -> bytes:
+def centre_view(x_N1SS: Tensor, *, crop_px: int, memory_format: torch.memory_format) -> Tensor:
+    """The centre of each image, laid out as the device likes it."""
+    return evaluation_view(x_N1SS, crop_px).contiguous(memory_format=memory_format)
+
+
+def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Sequence[str]) -> bytes:
     """Probabilities, one row an image: `Image Index`, then `prob_<finding>`."""
     import pandas as pd  # noqa: PLC0415 - takes a second to load and is needed at the end only
 
-    probabilities_NK = np.exp(-np.logaddexp(0, -logits_NK.astype(np.float64)))  # exp of a large number would overflow
+    probabilities_NK = np.exp(-np.logaddexp(0, -log_odds_NK))  # exp of a large number would overflow
     table = pd.DataFrame(probabilities_NK, columns=[f"prob_{finding}" for finding in findings])
     table.insert(0, "Image Index", list(images))
     text: str = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
@@ -120,15 +171,30 @@ def predictions_csv(images: Sequence[str], logits_NK: Logits, findings: Sequence
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:
-    """AUROC per finding and split, and the mean, as aligned text; `-` for undefined."""
+    """AUROC per finding and split, their mean, and accuracy where there are classes, as aligned text; `-` for undefined."""
     findings = list(next(iter(scores.values())).findings)
-    width = max(map(len, [*findings, "mean AUROC"]))
+    width = max(map(len, [*findings, "  95 % from"]))
     lines = [" " * width + "".join(f"{split:>9}" for split in scores)]
     for number, finding in enumerate(findings):
         lines.append(f"{finding:<{width}}" + "".join(_cell(one.auroc_K[number]) for one in scores.values()))
     lines.append(f"{'mean AUROC':<{width}}" + "".join(_cell(one.mean_auroc) for one in scores.values()))
+    lines.extend(_accuracy_lines(scores, width))
     lines.append(f"{'images':<{width}}" + "".join(f"{one.images:>9,}" for one in scores.values()))
     return "\n".join(lines)
+
+
+def _accuracy_lines(scores: Mapping[str, Scores], width: int) -> list[str]:
+    told = {split: one.accuracy for split, one in scores.items() if one.accuracy is not None}
+    if not told:
+        return []
+    intervals = {split: wilson(one.correct, one.total) for split, one in told.items()}
+    rows = {
+        "accuracy": [one.value for one in told.values()],
+        "  95 % from": [low for low, _ in intervals.values()],
+        "  95 % to": [high for _, high in intervals.values()],
+    }
+    lines = [f"{name:<{width}}" + "".join(map(_cell, values)) for name, values in rows.items()]
+    return [*lines, f"{'correct':<{width}}" + "".join(f"{one.correct:>9,}" for one in told.values())]
 
 
 def null_if_nan(value: float) -> float | None:

@@ -4,6 +4,8 @@ All ranks call what is here together.
 """
 
 import copy
+import gc
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer import checkpoint, model
 from trainer.checkpoint import RankState, TrainState, copied
+from trainer.curves import Curves
+from trainer.devices import Device
 from trainer.errors import JobFailedError
+from trainer.features import Feed, of_images
 from trainer.model import StateDict
 from trainer.run import Run
 from trainer.schedule import Plateau
@@ -28,8 +33,12 @@ class Training:
 
     network: nn.Module
     """Parameters, and this rank's own BatchNorm buffers."""
+    feed: Feed
+    """What is read: images, or features of a frozen backbone."""
+    frozen: bool | None
+    """Whether the backbone is; None before the first epoch of this start."""
     parallel: nn.Module
-    """The same as DistributedDataParallel, or itself with one worker."""
+    """The part that is trained, as DistributedDataParallel or itself with one worker; from `ready` on."""
     averaged: nn.Module
     """A copy with buffers averaged over the ranks: what is validated and exported."""
     optimizer: torch.optim.Optimizer
@@ -41,6 +50,8 @@ class Training:
     """The step of the last snapshot."""
     validated_step: int
     """The step up to which validation has run."""
+    curves: Curves
+    """What TensorBoard is to see, until it is published."""
     snapshots_s: list[float]
     """How long training stood still for each snapshot of this epoch."""
 
@@ -52,30 +63,63 @@ def begin(run: Run) -> Training:
     """
     content = run.gang.broadcast(run.prefix.newest_state or b"") if run.prefix.newest else None
     state = checkpoint.from_bytes(content) if content is not None else None
-    torch.manual_seed(run.config.seed)
-    network = model.build(run.config.model, run.config.head, len(run.table.findings))
+    network = _network(run, filled=state is None and run.is_primary)
     # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     network.load_state_dict(state.model if state else _first_state(run, network))
     network.to(run.on).to(memory_format=run.device.memory_format)
-    optimizer = _optimizer(run, network)
-    parallel: nn.Module = network
-    if run.gang.world.size > 1:
-        parallel = DistributedDataParallel(network, **run.device.ddp_options())
     training = Training(
         network=network,
-        parallel=parallel,
+        feed=of_images(run),
+        frozen=None,
+        parallel=network,
         averaged=copy.deepcopy(network),
-        optimizer=optimizer,
+        optimizer=_optimizer(run, network),
         plateau=Plateau(),
         step=0,
         loss_sum=torch.zeros((), device=run.on),
         saved_step=0,
         validated_step=0,
+        curves=Curves(first_step=state.step if state else 0, started_s=time.time()),
         snapshots_s=[],
     )
     if state is not None:
         _go_on(run, training, state)
     return training
+
+
+def _network(run: Run, *, filled: bool) -> nn.Module:
+    """An untrained network; unless `filled` its weights are not even drawn, for others take their place: VGG16's take seconds.
+
+    Dropout then draws differently on each rank.
+    """
+    torch.manual_seed(run.config.seed)
+    with torch.device("cpu" if filled else "meta"):
+        network = model.build(run.config.model, run.config.head, len(run.table.findings))
+    torch.manual_seed(run.config.seed + 1 + run.gang.world.rank)
+    return network if filled else network.to_empty(device="cpu")
+
+
+def ready(run: Run, training: Training, epoch: int) -> None:
+    """Prepare for the steps of this epoch, counted from 0: what is trained, and by whom. All ranks call it."""
+    frozen = run.config.freezes(epoch)
+    if frozen != training.frozen:
+        (model.freeze if frozen else model.unfreeze)(training.network)
+        training.parallel = training.network
+        gc.collect()  # the one before has hooks on the same parameters until it is gone
+        training.parallel = in_parallel(run.gang.world.size, run.device, training.feed.part(training.network))
+        training.frozen = frozen
+    model.to_training(training.network, frozen=frozen)
+
+
+def in_parallel(workers: int, device: Device, part: nn.Module) -> nn.Module:
+    """The module with gradients averaged over the workers; all of them call it."""
+    if workers == 1:
+        return part
+    own = {name: buffer.clone() for name, buffer in part.named_buffers()}
+    parallel = DistributedDataParallel(part, **device.ddp_options())
+    for name, buffer in part.named_buffers():  # it may have given all ranks rank 0's
+        buffer.copy_(own[name])
+    return parallel
 
 
 def _first_state(run: Run, network: nn.Module) -> StateDict:
@@ -100,7 +144,7 @@ def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def _go_on(run: Run, training: Training, state: TrainState) -> None:
-    """Put everything but the parameters back; after DistributedDataParallel, which may give all ranks rank 0's buffers."""
+    """Put everything but the parameters back."""
     assert run.prefix.newest is not None
     for group in state.optimizer["param_groups"]:
         group.update(run.device.optimizer_options())  # the state may come from another device

@@ -17,7 +17,7 @@ def gradient(rank: int, world: int) -> dict[str, torch.Tensor]:
     """Gradients of this rank's part of the batch, reduced over the ranks where there are several."""
     torch.manual_seed(0)
     x_NCHW, y_NK = torch.randn(IMAGES, 3, 32, 32), torch.randint(0, 2, (IMAGES, 14)).float()
-    network = build("densenet_tiny", 14).eval()
+    network = build("densenet_tiny", "linear", 14).eval()
     parallel = DistributedDataParallel(network, **cpu.ddp_options()) if world > 1 else network
     finding_loss(parallel(x_NCHW[rank::world]), y_NK[rank::world]).backward()
     return {name: parameter.grad for name, parameter in network.named_parameters()}

@@ -156,7 +156,7 @@ def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(t
 
 def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phantoms):
     """Parameters and BatchNorm statistics; what torch copies by itself differs between releases."""
-    network = build("densenet_tiny", 14)
+    network = build("densenet_tiny", "linear", 14)
     network.features.norm5.running_mean.fill_(3.0)
     torch.save(network.state_dict(), tmp_path / "weights.pt")
     flags = ["--weights", tmp_path / "weights.pt", "--max-steps", 1, "--lr", 1e-9]
@@ -191,7 +191,7 @@ def test_device_that_is_missing_is_told_once(tmp_path, phantoms):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.count("cannot train on cuda") == 1
+    assert done.stderr.count("cannot use cuda") == 1
 
 
 def test_killed_worker_comes_back_and_the_job_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):

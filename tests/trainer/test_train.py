@@ -18,9 +18,11 @@ from trainer.console import Reporter
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
+from trainer.features import of_images
 from trainer.findings import FINDINGS
 from trainer.layout import state_key
 from trainer.manifests import best, committed
+from trainer.model import LOSSES
 from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
 from trainer.storage import LocalStorage
@@ -320,7 +322,8 @@ def test_output_that_cannot_be_written_is_refused_before_images_are_decoded(run,
     assert not (tmp_path / "new-cache").exists()
 
 
-def test_step_reads_nothing_from_the_device(monkeypatch):
+@pytest.mark.parametrize("loss", LOSSES)
+def test_step_reads_nothing_from_the_device(monkeypatch, loss):
     """Each read makes the accelerator wait for the host; the loop reads on logging steps only."""
     config = from_argv(["--data", "d", "--output", "o", "--name", "n", "--preset", "smoke"])
     reads = []
@@ -332,9 +335,6 @@ def test_step_reads_nothing_from_the_device(monkeypatch):
             lambda self, *args, original=original, name=name: (reads.append(name), original(self, *args))[1],
         )
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
-    training = SimpleNamespace(
-        network=network, parallel=network, optimizer=torch.optim.SGD(network.parameters(), lr=0.1)
-    )
     flushed = []
     device = SimpleNamespace(
         memory_format=torch.contiguous_format,
@@ -342,7 +342,20 @@ def test_step_reads_nothing_from_the_device(monkeypatch):
         flush=lambda: flushed.append(1),
     )
     some_run = SimpleNamespace(
-        config=config, on=torch.device("cpu"), device=device, precision="fp32", labels_NK=torch.ones(9, 2)
+        config=config,
+        on=torch.device("cpu"),
+        device=device,
+        precision="fp32",
+        labels_NK=torch.ones(9, 2) / 2,
+        loss=LOSSES[loss],
+        loader=None,
+        evaluator=None,
+    )
+    training = SimpleNamespace(
+        network=network,
+        parallel=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        feed=of_images(some_run),
     )
     import numpy as np
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,18 @@ class Batch:
     samples_N: Rows
     """Rows of the data set; -1 pads the last batch of an evaluation."""
     x_N1SS: Tensor
-    """uint8."""
+    """uint8; of cached features float32 [N, F]."""
+
+
+class Batches(Protocol):
+    """Where batches come from: packed images, or what a frozen backbone has made of them."""
+
+    waited_s: float
+    """Seconds that consumers have waited for data so far."""
+
+    def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
+        """The batches with these samples, in order. One iteration at a time."""
+        ...
 
 
 def steps_per_epoch(images: int, global_batch: int) -> int:

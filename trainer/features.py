@@ -1,0 +1,105 @@
+"""What training reads: packed images, or what a frozen backbone has made of them once.
+
+Where the backbone rests and the images are the same in each epoch, its features are the same too, and only the head has work left.
+Shapes: N images, C channels, S pack side, H x W pixels, F features.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainer import model
+from trainer.data.augment import training_view
+from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
+from trainer.run import Run, between_batches
+from trainer.scoring import Evaluator
+
+DOING: Final = "computing features"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where the part of a network that is trained gets its input."""
+
+    loader: Batches
+    view: Callable[[Batch, int], Tensor]
+    """What that part is given of a batch, in this epoch."""
+    part: Callable[[nn.Module], nn.Module]
+    """That part of a network."""
+    evaluator: Evaluator
+    """Predicts with it."""
+
+
+class Cache:
+    """Batches of features that lie on the device."""
+
+    def __init__(self, rows_N: Rows, features_NF: NDArray[np.float32], on: torch.device) -> None:
+        self.waited_s = 0.0
+        self._on = on
+        self._place_of = np.zeros(int(rows_N.max()) + 1, np.int64)
+        self._place_of[rows_N] = np.arange(len(rows_N))
+        self._features_NF = torch.from_numpy(features_NF).to(on)
+
+    def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
+        """The batches with these samples, in order; padding is given the features of some image, as a pack does."""
+        for samples_N in samples:
+            places_N = self._place_of[np.maximum(samples_N, 0)]
+            yield Batch(samples_N, self._features_NF[torch.from_numpy(places_N).to(self._on)])
+
+
+def of_images(run: Run) -> Feed:
+    """The whole network reads images."""
+    return Feed(run.loader, partial(_augmented, run), _whole, run.evaluator)
+
+
+def of_features(run: Run, network: nn.Module, step: int) -> Feed:
+    """The head reads the features that this network's backbone has of the training and validation images: computed here, each on one rank.
+
+    All ranks call it. Raises: StopError when one was told to stop.
+    """
+    rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
+    world = run.gang.world
+    batches = len(evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=run.evaluator.batch))
+    whole = replace(run.evaluator, findings=model.features_of(network))
+    with run.watchdog.progress(run.say.progress, DOING, batches) as advance, model.headless(network) as backbone:
+
+        def after_batch() -> None:
+            advance(1, "")
+            between_batches(run, step, DOING)
+
+        features_NF = whole.predict(backbone, rows_N, after_batch)
+    cache = Cache(rows_N, features_NF, run.on)
+    return Feed(cache, _features, model.head_of, replace(run.evaluator, loader=cache, view=_same))
+
+
+def _augmented(run: Run, batch: Batch, epoch: int) -> Tensor:
+    config = run.config
+    view_NCHW = training_view(
+        batch.x_N1SS,
+        batch.samples_N,
+        seed=config.seed,
+        epoch=epoch,
+        crop=config.crop,
+        crop_px=config.crop_px,
+        flip=config.flip,
+        rotate=config.rotate,
+    )
+    return view_NCHW.contiguous(memory_format=run.device.memory_format)
+
+
+def _features(batch: Batch, _epoch: int) -> Tensor:
+    return batch.x_N1SS
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _whole(network: nn.Module) -> nn.Module:
+    return network

@@ -1,0 +1,160 @@
+"""The end of a run: its best checkpoint is scored, and what users take away is written; `results.json` last.
+
+All ranks call what is here together; the primary writes.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from safetensors.torch import save as to_safetensors
+
+from trainer import checkpoint
+from trainer.appraisal import Predicted, appraise
+from trainer.checkpoint import BrokenError
+from trainer.described import describe
+from trainer.errors import InputError, KnownError
+from trainer.history import Entry
+from trainer.layout import MODEL, RESULTS, predictions_key, state_key
+from trainer.manifests import Manifest, best, committed
+from trainer.model import StateDict
+from trainer.run import Run, between_batches
+from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
+from trainer.training import Training
+
+FINAL_S: Final = 600.0
+"""How long the end of a run waits for a bucket that does not take its last checkpoint."""
+
+SCORING: Final = "scoring"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run has come to."""
+
+    step: int
+    """The checkpoint that was scored: the best."""
+    checkpoint: str
+    results: str
+    scores: Mapping[str, Scores]
+    """By split; a split without images is not there."""
+
+
+def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
+    """Score the best checkpoint on validation and test images; write predictions, its weights, evidence, report and results."""
+    run.watchdog.rests()
+    manifest, model_state = _best_of_all(run)
+    training.averaged.load_state_dict(model_state)
+    predicted = {split: _predicted(run, training, split) for split in ("val", "test") if len(run.rows[split])}
+    if run.is_primary:
+        for split, one in predicted.items():
+            csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
+            run.prefix.publisher.put(predictions_key(split), csv)
+        header = describe(run.config, run.table.findings, step=manifest.step)
+        run.prefix.publisher.put(MODEL, to_safetensors(model_state, metadata=header))
+    run.watchdog.rests()
+    run.gang.on_primary(lambda: flush(run))
+    scores = {split: _scores(run, one) for split, one in predicted.items()}
+    document = _document(run, training, manifest, entries)
+    document |= {split: one.as_json() for split, one in scores.items()}
+    run.gang.on_primary(lambda: _conclude(run, predicted, document, entries))
+    root = run.prefix.storage.url.rstrip("/")
+    return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
+
+
+def _predicted(run: Run, training: Training, split: str) -> Predicted:
+    rows = run.rows[split]
+    logits_NK = run.evaluator.predict(training.averaged, rows, lambda: between_batches(run, training.step, SCORING))
+    return Predicted(
+        images=[run.table.images[row] for row in rows.tolist()],
+        rows_N=rows,
+        log_odds_NK=LOG_ODDS[run.config.loss](logits_NK),
+        labels_NK=run.table.labels_NK[rows],
+    )
+
+
+def _scores(run: Run, one: Predicted) -> Scores:
+    return score(one.log_odds_NK, one.labels_NK, run.table.findings, classes=run.config.classes)
+
+
+def _document(run: Run, training: Training, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Any]:
+    """`results.json` but for the scores."""
+    return {
+        "name": run.config.name,
+        "model": run.config.model,
+        "checkpoint": {"step": manifest.step, "epoch": manifest.epoch, "sha256": manifest.sha256},
+        "last_step": training.step,
+        "world_size": run.gang.world.size,
+        "global_batch": run.global_batch,
+        "device": run.device.name,
+        "peak_device_memory_bytes": run.device.peak_memory_bytes(),
+        "training_s": round(sum(_numbers(entries, "seconds")), 3),
+        "images_per_s": _middle(_numbers(entries, "images_per_s")),
+        "utilisation": _mean(_numbers(entries, "utilisation")),
+    }
+
+
+def _numbers(entries: Sequence[Entry], key: str) -> list[float]:
+    """What the entries have under this key, those left out that have nothing."""
+    return [entry[key] for entry in entries if entry.get(key) is not None]
+
+
+def _middle(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _mean(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _conclude(run: Run, predicted: Mapping[str, Predicted], document: dict[str, Any], entries: Sequence[Entry]) -> None:
+    """Write evidence and report, then the results: a run with results is over. The primary calls it."""
+    appraise(run, predicted, document, entries)
+    flush(run)
+    run.prefix.publisher.put(RESULTS, json.dumps(document, indent=1).encode())
+    flush(run)
+
+
+def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
+    """The best checkpoint and its weights, as the primary finds them, on all ranks."""
+    weights = b""
+
+    def find() -> dict[str, Any]:
+        nonlocal weights
+        manifest, content = _best(run)
+        weights = checkpoint.tensors_to_bytes(checkpoint.from_bytes(content).model)
+        return vars(manifest)
+
+    manifest = Manifest(**run.gang.on_primary(find))
+    return manifest, checkpoint.tensors_from_bytes(run.gang.broadcast(weights))
+
+
+def _best(run: Run) -> tuple[Manifest, bytes]:
+    """The best checkpoint that is whole, and its state; once all that was trained is committed."""
+    flush(run)
+    manifests = committed(run.prefix.storage, run.say.line)
+    while (top := best(manifests)) is not None:
+        try:
+            return top, checkpoint.read_state(run.prefix.storage, top)
+        except BrokenError as problem:
+            run.say.line(f"{problem.args[0]}; scoring the best of the others")
+            manifests.remove(top)
+    raise InputError(f"cannot score the run at `{run.prefix.storage.url}`: none of its checkpoints is whole")
+
+
+def flush(run: Run, most_s: float = FINAL_S) -> None:
+    """Wait until all is in the run's prefix: for a bounded time, and no longer than a worker that was told to stop may.
+
+    Raises: as `Publisher.flush`.
+    """
+    end_s = time.monotonic() + most_s
+    try:
+        run.prefix.publisher.flush(
+            lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0),
+        )
+    except KnownError as problem:  # told now, for the peers leave with this, and torchrun ends who is left
+        run.say.line(f"not everything that was trained is in the run: {problem.args[0]}")
+        raise
