@@ -1,0 +1,89 @@
+"""Boxes that radiologists drew: NIH's `BBox_List_2017.csv`.
+
+Columns `Image Index`, `Finding Label`, then `Bbox [x`, `y`, `w`, `h]`: upper left corner and size, in pixels of an image of
+1024 x 1024. The header has three names too many. 984 boxes on 880 images, of eight findings.
+"""
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from trainer.errors import InputError, listing, on_one_line
+
+SIDE: Final = 1024
+"""Width and height of NIH's images, in whose pixels the boxes are."""
+
+_COLUMNS: Final = ("Image Index", "Finding Label", "Bbox [x")
+_NAMES: Final = {"Infiltrate": "Infiltration", "Pleural Thickening": "Pleural_Thickening"}
+"""How the list calls what the labels call otherwise."""
+
+_HINT: Final = "--boxes takes NIH's BBox_List_2017.csv: Image Index, Finding Label, x, y, w, h"
+
+
+@dataclass(frozen=True)
+class DrawnBox:
+    """A box on an image, as shares of its width and height, so that it fits a smaller copy too."""
+
+    image: str
+    finding: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def read_boxes(path: Path) -> list[DrawnBox]:
+    """All boxes of the list. Raises: InputError with every line that is no box."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file)
+            header = [cell.strip() for cell in next(rows, [])]
+            if tuple(header[:3]) != _COLUMNS:
+                raise InputError(
+                    f"cannot read the boxes of `{path}`: its first line lacks {_absent(header)} (from `--boxes`)",
+                    hint=_HINT,
+                )
+            boxes, problems = _parsed(rows)
+    except OSError as problem:
+        reason = "no such file" if isinstance(problem, FileNotFoundError) else problem.strerror
+        raise InputError(f"cannot read boxes: {reason}, got `{path}` (from `--boxes`)", hint=_HINT) from problem
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise InputError(
+            f"cannot read the boxes of `{path}`: it is no CSV file (from `--boxes`)", hint=_HINT
+        ) from problem
+    if problems:
+        raise InputError(f"cannot use {len(problems)} lines of `{path}`:{listing(problems)}", hint=_HINT)
+    if not boxes:
+        raise InputError(f"cannot use `{path}`: it lists no box (from `--boxes`)", hint=_HINT)
+    return boxes
+
+
+def _absent(header: list[str]) -> str:
+    return " and ".join(f"`{name}`" for name in _COLUMNS if name not in header[:3]) or "their order"
+
+
+def _parsed(rows: Iterator[list[str]]) -> tuple[list[DrawnBox], list[str]]:
+    boxes, problems = [], []
+    for number, row in enumerate(rows, start=2):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        try:
+            boxes.append(_box(cells))
+        except (ValueError, IndexError):
+            problems.append(f"line {number}: no box within {SIDE} x {SIDE} pixels, got `{on_one_line(','.join(row))}`")
+    return boxes, problems
+
+
+def _box(cells: list[str]) -> DrawnBox:
+    """Raises: ValueError, IndexError."""
+    image, finding = cells[:2]
+    x, y, width, height = (float(cell) for cell in cells[2:6])
+    whole = all(map(math.isfinite, (x, y, width, height))) and min(x, y) >= 0 and min(width, height) > 0
+    if not whole or max(x + width, y + height) > SIDE or not image or not finding:
+        raise ValueError
+    corners = (x, y, x + width, y + height)
+    return DrawnBox(image, _NAMES.get(finding, finding), *(corner / SIDE for corner in corners))

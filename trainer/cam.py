@@ -1,0 +1,136 @@
+"""Where a network sees what it says: class activation maps, exact where the head is linear, else by gradient.
+
+A map is a weighted sum of the last feature maps and as coarse as they are: for 224 pixels 7 x 7 (VGG16 14 x 14), for 64
+pixels 2 x 2, for 512 pixels 16 x 16.
+Shapes: N images, C channels, H x W pixels, F features, K logits, M logits asked for, h x w cells of the map.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import VGG, DenseNet, ResNet
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """What a network says of some images, and where it sees it."""
+
+    logits_NK: Floats
+    maps_NMhw: Floats
+    """Of the logits asked for, in their order. The sum of a map over its cells divided by their number, plus the head's bias,
+    is the logit where the head is linear and findings are independent. May be negative: evidence against."""
+
+
+def activate(network: nn.Module, x_NCHW: Tensor, wanted: Sequence[int], *, classes: bool = False) -> Activation:
+    """Logits of these images, and maps of the logits with the numbers `wanted`; the network is put in eval mode.
+
+    With `classes` an image has one class, by softmax, and a map is about the class's log-odds: what speaks for another speaks against it.
+    Exact maps (CAM) need a linear head behind the mean over the last feature maps: DenseNet's, ResNet's. Others are Grad-CAM.
+    """
+    network.eval()
+    features_of, logits_of = _halves(network)
+    with torch.no_grad():
+        features_NFhw = features_of(x_NCHW).float()
+    head = linear_head(network)
+    if head is not None and not classes:
+        with torch.no_grad():
+            logits_NK, maps_NMhw = logits_of(features_NFhw), _exact(head, features_NFhw, wanted)
+    else:
+        logits_NK, maps_NMhw = _by_gradient(logits_of, features_NFhw, wanted, classes=classes)
+    return Activation(logits_NK.float().cpu().numpy(), maps_NMhw.float().cpu().numpy())
+
+
+def class_activation_maps(
+    network: nn.Module, x_NCHW: Tensor, wanted_N: Sequence[int], *, classes: bool = False
+) -> Floats:
+    """One map for each image, of the logit asked for it: float32 [N, h, w]. See `activate`."""
+    different = sorted(set(wanted_N))
+    maps_NMhw = activate(network, x_NCHW, different, classes=classes).maps_NMhw
+    return maps_NMhw[np.arange(len(wanted_N)), [different.index(one) for one in wanted_N]]
+
+
+def gradient_maps(network: nn.Module, x_NCHW: Tensor, wanted: Sequence[int], *, classes: bool = False) -> Floats:
+    """Grad-CAM whatever the head is: float32 [N, M, h, w]. See `activate`."""
+    network.eval()
+    features_of, logits_of = _halves(network)
+    with torch.no_grad():
+        features_NFhw = features_of(x_NCHW).float()
+    maps: Floats = _by_gradient(logits_of, features_NFhw, wanted, classes=classes)[1].cpu().numpy()
+    return maps
+
+
+def linear_head(network: nn.Module) -> nn.Linear | None:
+    """The head, where logits are linear in the mean over the last feature maps; else None."""
+    head = network.classifier if isinstance(network, DenseNet) else getattr(network, "fc", None)
+    return head if isinstance(head, nn.Linear) else None
+
+
+Function = Callable[[Tensor], Tensor]
+
+
+def _halves(network: nn.Module) -> tuple[Function, Function]:
+    """Images to the last feature maps, none negative; and these to logits. One after the other is the network.
+
+    Not by hooks: torchvision's DenseNet rectifies its features in place, which a hook would see afterwards or spoil.
+    """
+    if isinstance(network, DenseNet):
+        return lambda x: functional.relu(network.features(x)), lambda features: network.classifier(_mean(features))
+    if isinstance(network, VGG):
+        return network.features[:-1], lambda features: _vgg_logits(network, features)
+    assert isinstance(network, ResNet), type(network)
+    return lambda x: _resnet_features(network, x), lambda features: network.fc(_mean(features))
+
+
+def _mean(features_NFhw: Tensor) -> Tensor:
+    return features_NFhw.mean(dim=(2, 3))
+
+
+def _vgg_logits(network: VGG, features_NFhw: Tensor) -> Tensor:
+    """From the last convolution on: its map has four times the cells that are left after the pooling behind it."""
+    pooled = network.avgpool(network.features[-1](features_NFhw))
+    logits: Tensor = network.classifier(pooled.flatten(1))
+    return logits
+
+
+def _resnet_features(network: ResNet, x_NCHW: Tensor) -> Tensor:
+    x = network.maxpool(network.relu(network.bn1(network.conv1(x_NCHW))))
+    features: Tensor = network.layer4(network.layer3(network.layer2(network.layer1(x))))
+    return features
+
+
+def _exact(head: nn.Linear, features_NFhw: Tensor, wanted: Sequence[int]) -> Tensor:
+    """Source: Zhou et al. 2016, arXiv:1512.04150: each feature map times its weight in the logit, summed."""
+    weight_MF = head.weight[torch.tensor(list(wanted), device=head.weight.device)].float()
+    return torch.einsum("mf,nfhw->nmhw", weight_MF, features_NFhw)
+
+
+def _by_gradient(
+    logits_of: Function, features_NFhw: Tensor, wanted: Sequence[int], *, classes: bool
+) -> tuple[Tensor, Tensor]:
+    """Logits and maps. Only the head is differentiated; gradients of parameters are left alone.
+
+    Source: Selvaraju et al. 2017, arXiv:1610.02391: each feature map times its mean gradient, summed.
+    Differs: the sum of the gradient instead of its mean, so that a linear head gives CAM itself; and no rectification,
+    which is for whoever shows the map.
+    """
+    features = features_NFhw.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits_NK = logits_of(features)
+        maps = []
+        for number in wanted:
+            about_N = _log_odds(logits_NK, number) if classes else logits_NK[:, number]
+            (gradient,) = torch.autograd.grad(about_N.sum(), features, retain_graph=True)
+            maps.append((gradient.sum(dim=(2, 3), keepdim=True) * features_NFhw).sum(dim=1))
+    return logits_NK.detach(), torch.stack(maps, dim=1)
+
+
+def _log_odds(logits_NK: Tensor, number: int) -> Tensor:
+    others = [column for column in range(logits_NK.shape[1]) if column != number]
+    return logits_NK[:, number] - logits_NK[:, others].logsumexp(dim=1)

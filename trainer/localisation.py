@@ -1,0 +1,275 @@
+"""How well maps find what radiologists boxed: accuracy by overlap, false boxes, the pointing game; numpy only.
+
+Boxes are left, top, right, bottom in pixels of the image.
+Shapes: F boxes found, T boxes drawn.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+FORMAT: Final = 1
+
+IOU: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+IOBB: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Overlaps from which a box counts as found. Source: Wang et al. 2017, arXiv:1705.02315."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One finding on one image: what was drawn, and what a map says."""
+
+    finding: str
+    drawn_T4: Floats
+    found_F4: Floats
+    point: tuple[float, float] | None
+    """Highest place of the map, x and y; None of a flat map, which is a miss."""
+
+
+class Accuracy(TypedDict):
+    """At one overlap."""
+
+    overlap: float
+    hits: float
+    """Drawn boxes that one found overlaps by more; of baselines with several draws the mean."""
+    boxes: int
+    value: float
+    false_boxes_per_image: float
+    """Found boxes that overlap no drawn one by more."""
+
+
+class Pointing(TypedDict):
+    """The pointing game: is the highest place inside a drawn box?"""
+
+    hits: float
+    maps: int
+    value: float
+
+
+class FindingRow(TypedDict):
+    """One finding."""
+
+    finding: str
+    boxes: int
+    images: int
+    iou: list[Accuracy]
+    iobb: list[Accuracy]
+    pointing: Pointing
+
+
+class Means(TypedDict):
+    """Plain means over the findings, as published tables have them."""
+
+    iou: list[float]
+    iobb: list[float]
+    false_boxes_per_image: list[float]
+    """By overlap of `iou`."""
+    pointing: float
+
+
+class Method(TypedDict):
+    """What one kind of map reaches."""
+
+    name: str
+    """`model`, `random map` or `image centre`."""
+    draws: int
+    findings: list[FindingRow]
+    mean: Means
+
+
+class Published(TypedDict):
+    """Somebody's accuracies."""
+
+    name: str
+    split: str
+    boxes: int
+    comparable: bool
+    """Whether they were measured on the very boxes used here."""
+    iou: dict[str, dict[str, float]]
+    """By overlap, then finding or `mean`."""
+    iobb_mean: dict[str, float]
+    source: str
+
+
+class Localisation(TypedDict):
+    """The document `localisation.json`."""
+
+    format: int
+    model: str
+    boxes: int
+    """Used here."""
+    boxes_listed: int
+    images: int
+    box_threshold: float
+    """Share of a map's range from which a place belongs to a box."""
+    map_cells: list[int]
+    """Rows and columns of the model's maps."""
+    trained_on_known: bool
+    trained_on_images: int | None
+    """How many of the images are of patients the model was trained on; more than 0 only when forced; None where unknown."""
+    methods: list[Method]
+    published: list[Published]
+    notes: list[str]
+
+
+def iou(found_F4: Floats, drawn_T4: Floats) -> Floats:
+    """Intersection over union of each found box with each drawn one, [F, T]."""
+    shared_FT = _shared(found_F4, drawn_T4)
+    return _share(shared_FT, _area(found_F4)[:, None] + _area(drawn_T4)[None, :] - shared_FT)
+
+
+def iobb(found_F4: Floats, drawn_T4: Floats) -> Floats:
+    """Intersection over the area of the *found* box, [F, T]: a small box inside a drawn one is a full hit."""
+    shared_FT = _shared(found_F4, drawn_T4)
+    return _share(shared_FT, np.broadcast_to(_area(found_F4)[:, None], shared_FT.shape))
+
+
+def is_inside(point: tuple[float, float] | None, drawn_T4: Floats) -> bool:
+    """Whether the point is inside one of the boxes.
+
+    Source: Zhang et al. 2016, arXiv:1608.00507. Differs: no tolerance around the box, where they allow 15 pixels.
+    """
+    if point is None:
+        return False
+    x, y = point
+    left, top, right, bottom = drawn_T4.T
+    return bool(((left <= x) & (x <= right) & (top <= y) & (y <= bottom)).any())
+
+
+def judged(name: str, draws: Sequence[Sequence[Case]]) -> Method:
+    """What maps of one kind reach, averaged over draws of the same cases; findings in the order they first appear."""
+    rows = []
+    for finding in dict.fromkeys(case.finding for case in draws[0]):
+        rows.append(_row(finding, [[case for case in draw if case.finding == finding] for draw in draws]))
+    return Method(name=name, draws=len(draws), findings=rows, mean=_means(rows))
+
+
+def _row(finding: str, draws: Sequence[Sequence[Case]]) -> FindingRow:
+    """`draws` hold the same cases, of this finding only."""
+    cases = [case for draw in draws for case in draw]
+    images, boxes = len(draws[0]), sum(len(case.drawn_T4) for case in draws[0])
+    hits = sum(is_inside(case.point, case.drawn_T4) for case in cases) / len(draws)
+    overlaps = {kind: [of(case.found_F4, case.drawn_T4) for case in cases] for kind, of in _OVERLAPS.items()}
+    return FindingRow(
+        finding=finding,
+        boxes=boxes,
+        images=images,
+        iou=[_accuracy(overlaps["iou"], least, len(draws), boxes, images) for least in IOU],
+        iobb=[_accuracy(overlaps["iobb"], least, len(draws), boxes, images) for least in IOBB],
+        pointing=Pointing(hits=hits, maps=images, value=hits / images),
+    )
+
+
+_OVERLAPS: Final = {"iou": iou, "iobb": iobb}
+
+
+def _accuracy(overlaps: Sequence[Floats], least: float, draws: int, boxes: int, images: int) -> Accuracy:
+    hits = sum(int((one_FT > least).any(axis=0).sum()) for one_FT in overlaps) / draws
+    false_boxes = sum(int((~(one_FT > least).any(axis=1)).sum()) for one_FT in overlaps) / draws
+    return Accuracy(
+        overlap=least, hits=hits, boxes=boxes, value=hits / boxes, false_boxes_per_image=false_boxes / images
+    )
+
+
+def _means(rows: Sequence[FindingRow]) -> Means:
+    return Means(
+        iou=_mean([[one["value"] for one in row["iou"]] for row in rows]),
+        iobb=_mean([[one["value"] for one in row["iobb"]] for row in rows]),
+        false_boxes_per_image=_mean([[one["false_boxes_per_image"] for one in row["iou"]] for row in rows]),
+        pointing=float(np.mean([row["pointing"]["value"] for row in rows])),
+    )
+
+
+def _mean(values: list[list[float]]) -> list[float]:
+    return [float(value) for value in np.mean(values, axis=0)]
+
+
+def _area(boxes_B4: Floats) -> Floats:
+    area_B: Floats = np.prod(np.maximum(boxes_B4[:, 2:] - boxes_B4[:, :2], 0), axis=1)
+    return area_B
+
+
+def _shared(found_F4: Floats, drawn_T4: Floats) -> Floats:
+    low = np.maximum(found_F4[:, None, :2], drawn_T4[None, :, :2])
+    high = np.minimum(found_F4[:, None, 2:], drawn_T4[None, :, 2:])
+    shared_FT: Floats = np.prod(np.maximum(high - low, 0), axis=2)
+    return shared_FT
+
+
+def _share(part_FT: Floats, whole_FT: Floats) -> Floats:
+    return np.divide(part_FT, whole_FT, out=np.zeros_like(part_FT), where=whole_FT > 0)
+
+
+_BOXED: Final = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "mean",
+)
+
+
+def wang_2017(*, comparable: bool) -> Published:
+    """The first published accuracies on these boxes; rows of 0.2, 0.4 and 0.6 as means only.
+
+    Source: Wang et al. 2017, arXiv:1705.02315, ResNet-50; IoBB of the model with 14 findings.
+    """
+    rows = {
+        "0.1": (0.689, 0.938, 0.660, 0.707, 0.400, 0.139, 0.633, 0.378, 0.568),
+        "0.3": (0.244, 0.459, 0.301, 0.276, 0.153, 0.038, 0.167, 0.133, 0.221),
+        "0.5": (0.050, 0.178, 0.111, 0.065, 0.012, 0.013, 0.033, 0.031, 0.062),
+        "0.7": (0.006, 0.027, 0.020, 0.0, 0.0, 0.0, 0.008, 0.020, 0.010),
+    }
+    by_finding = {overlap: dict(zip(_BOXED, row, strict=True)) for overlap, row in rows.items()}
+    means = {"0.2": 0.373, "0.4": 0.116, "0.6": 0.028}
+    return Published(
+        name="Wang et al. 2017",
+        split="official",
+        boxes=984,
+        comparable=comparable,
+        iou=dict(sorted((by_finding | {overlap: {"mean": value} for overlap, value in means.items()}).items())),
+        iobb_mean={"0.1": 0.681, "0.25": 0.546, "0.5": 0.408, "0.75": 0.275, "0.9": 0.208},
+        source="https://arxiv.org/abs/1705.02315",
+    )
+
+
+def as_table(document: Localisation) -> str:
+    """Accuracy by overlap of every method and finding, false boxes and the pointing game, as aligned text."""
+    heads = ["boxes", *(f"IoU>{least}" for least in IOU), "IoBB>.5", "false/img", "pointing"]
+    lines = []
+    for method in document["methods"]:
+        lines.append(f"{method['name']:<20}" + "".join(f"{head:>10}" for head in heads))
+        for row in method["findings"]:
+            values = [one["value"] for one in row["iou"]] + [_at_half(row["iobb"])["value"]]
+            values += [row["iou"][0]["false_boxes_per_image"], row["pointing"]["value"]]
+            lines.append(f"  {row['finding']:<18}{row['boxes']:>10}" + _cells(values))
+        mean = method["mean"]
+        values = [*mean["iou"], mean["iobb"][IOBB.index(0.5)], mean["false_boxes_per_image"][0], mean["pointing"]]
+        lines += [f"  {'mean':<18}{document['boxes']:>10}" + _cells(values), ""]
+    for other in document["published"]:
+        lines.append(_published_line(other))
+    return "\n".join(lines)
+
+
+def _at_half(accuracies: Sequence[Accuracy]) -> Accuracy:
+    return next(one for one in accuracies if one["overlap"] == 0.5)
+
+
+def _cells(values: Sequence[float]) -> str:
+    return "".join(f"{value:>10.3f}" for value in values)
+
+
+def _published_line(other: Published) -> str:
+    """One row; what it was measured on is said with it."""
+    means = [other["iou"][str(least)]["mean"] for least in IOU] + [other["iobb_mean"]["0.5"]]
+    said = "on these boxes" if other["comparable"] else "on other boxes than used here: not comparable"
+    return f"{other['name']} ({other['split']} split, {other['boxes']} boxes, {said})\n  {'mean':<18}{other['boxes']:>10}{_cells(means)}"
