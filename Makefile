@@ -19,7 +19,7 @@ setup: .venv/ready  ## make the environment
 # Compiling once saves every later process a second or two of its start.
 .venv/ready: pyproject.toml constraints.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[cpu,launcher]' --group dev
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[cpu,launcher,dicom,onnx]' --group dev
 	touch $@
 
 .PHONY: demo
@@ -83,4 +83,4 @@ golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/referenc
 .PHONY: constraints
 constraints:  ## renew the pins of constraints.txt within the bounds of pyproject.toml
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 \
-		--extra cpu --extra launcher --group dev --no-header --no-annotate --no-emit-index-url -c - -o constraints.txt pyproject.toml
+		--extra cpu --extra launcher --extra dicom --extra onnx --group dev --no-header --no-annotate --no-emit-index-url -c - -o constraints.txt pyproject.toml
