@@ -375,7 +375,7 @@ def changes(
         with suppress(ForbiddenError, GoneError, InvalidError, ServerError, UnreachableError):
             yield from _watched(cluster, job, left_s)
         cluster.sleep(POLL_S)
-        job = _looked_up(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
+        job = looked_up(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
         if job["metadata"]["uid"] != first["metadata"]["uid"]:
             raise NotFoundError(
                 f"the job `{name}` was deleted, and another has its name", hint=f"launcher status {name}"
@@ -392,7 +392,7 @@ def _watched(cluster: Cluster, job: Object, time_s: float) -> Iterator[Object]:
         yield changed
 
 
-def _looked_up(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
+def looked_up(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
     """A job that was there, from a server that may be away for a while. Raises: NotFoundError, and UnreachableError at the end."""
     while True:
         try:

@@ -101,11 +101,13 @@ def run(
     scratch: Path,
     tell: Callable[[str], None],
     python: str,
+    out: int | None = None,
     settle_s: float = SETTLE_S,
 ) -> None:
     """Run the job and wait for its end; nothing is left running, whatever happens.
 
-    `scratch` is the first pod's cache, the others' are folders in it; `python` the interpreter that takes the image's place.
+    `scratch` is the first pod's cache, the others' are folders in it; `python` the interpreter that takes the image's place;
+    `out` the descriptor that takes the pods' output, this process's own unless given.
 
     Raises: JobFailedError, TryAgainError, InterruptedByUser.
     """
@@ -116,7 +118,7 @@ def run(
         try:
             port = _free_port()
             for role, index in _replicas(job):
-                pods.append(_start(job, role, index, scratch=scratch, port=port, python=python, mark=mark))
+                pods.append(_start(job, role, index, scratch=scratch, port=port, python=python, mark=mark, out=out))
             codes = _follow(pods, settle_s)
             _stop(pods)
         except _Terminated:
@@ -167,7 +169,9 @@ def on_this_machine(value: str, paths: Mapping[str, str]) -> str:
     return value
 
 
-def _start(job: Object, role: str, index: int, *, scratch: Path, port: int, python: str, mark: str) -> _Pod:
+def _start(
+    job: Object, role: str, index: int, *, scratch: Path, port: int, python: str, mark: str, out: int | None
+) -> _Pod:
     container = _container(job, role)
     paths = _paths(job, role, scratch if index == 0 else scratch / f"pod-{index}")  # pods share no cache
     command = [on_this_machine(word, paths) for word in [*container["command"], *container["args"]]]
@@ -182,7 +186,9 @@ def _start(job: Object, role: str, index: int, *, scratch: Path, port: int, pyth
     return _Pod(
         _pod_name(job, role, index),
         # A session of its own: Ctrl-C reaches the launcher only, which tells every pod.
-        subprocess.Popen(command, env=inherited | injected | {MARK: mark, JOB: mark}, start_new_session=True),
+        subprocess.Popen(
+            command, env=inherited | injected | {MARK: mark, JOB: mark}, stdout=out, start_new_session=True
+        ),
         _pod_spec(job, role)["terminationGracePeriodSeconds"],
     )
 

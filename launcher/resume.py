@@ -112,10 +112,10 @@ def check_complete(name: str, given: set[str]) -> None:
 def check(job: JobSpec, found: Found) -> None:
     """Refuse what the trainer would refuse, or could only end at once. Raises: InputError."""
     other = f"launcher clone {job.name} --set … starts another run, where its job is still there; else launcher submit"
-    differences = list(_differences(job, found.record)) if found.record else []
-    if differences:
+    other_settings = differences(job, found.record) if found.record else []
+    if other_settings:
         raise InputError(
-            f"cannot resume `{job.name}`: its run was started with other settings:{listing(differences)}", hint=other
+            f"cannot resume `{job.name}`: its run was started with other settings:{listing(other_settings)}", hint=other
         )
     if found.newest and found.is_scored and _is_last(found.newest, job.train):
         raise InputError(
@@ -124,7 +124,7 @@ def check(job: JobSpec, found: Found) -> None:
         )
 
 
-def _differences(job: JobSpec, record: Mapping[str, Any]) -> list[str]:
+def differences(job: JobSpec, record: Mapping[str, Any]) -> list[str]:
     """Of what decides a run's numbers: what the record says, and what the job would say."""
     there, now = record["identity"], json.loads(json.dumps(asdict(job.train)))
     if now["precision"] == "auto":

@@ -45,6 +45,8 @@ VARIABLE_PREFIX: Final = "LAUNCHER_"
 
 CONTEXT: Final = "the kubeconfig's context"
 
+MADE_UP: Final = "a made-up name"
+
 OVERLAY: Final = "overlay"
 """The one setting that may be a mapping."""
 
@@ -100,7 +102,7 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     if "accelerator" not in flags:
         return
     _fill(flags, _context(flags))
-    _fill(flags, Settings("a made-up name", {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)}))
+    _fill(flags, Settings(MADE_UP, {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)}))
     if "local" in flags and flags["local"].tokens:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):

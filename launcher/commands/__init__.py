@@ -60,6 +60,16 @@ app.command(
     usage=_OF_A_JOB.format("submit"),
 )
 app.command(
+    "launcher.commands.scale:scale",
+    help=(
+        "Run a job at several sizes, for one or several models, and print times, speed-up, efficiency and quality.\n\n"
+        "The global batch stays the same unless `--weak`. The same again goes on: runs with results are not run again."
+    ),
+    usage=(
+        "Usage: launcher scale --workers 1,2,4 --name NAME --to DIRECTORY --accelerator gaudi|cuda|cpu [OPTIONS] [-- TRAINER FLAGS]"
+    ),
+)
+app.command(
     "launcher.commands.doctor:doctor",
     help="Check whether a job would run, before anything is spent: a row for each thing that has stopped one.",
     usage=_OF_A_JOB.format("doctor"),

@@ -1,0 +1,119 @@
+"""`launcher scale`."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter, Token
+
+from launcher import jobs, speedup
+from launcher import scale as comparison
+from launcher.cluster import open_cluster
+from launcher.commands.job import From, Through, with_claim
+from launcher.commands.parameters import Switch
+from launcher.commands.talk import tell
+from launcher.family import Family, members
+from launcher.local import check as check_here
+from launcher.settings import Sources
+from launcher.spec import JobSpec
+from launcher.target import Access, Target
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
+
+
+def _directory(_: type, tokens: Sequence[Token]) -> Path:
+    """The directory that a text names; an empty one would be the current. Raises: InputError."""
+    if not tokens[-1].value:
+        raise InputError("cannot gather runs in ``: it names no directory (from `--to`)", hint="--to DIRECTORY")
+    return Path(tokens[-1].value)
+
+
+def scale(
+    *,
+    job: Annotated[Family, Parameter(name="*")],
+    to: Annotated[Path, Parameter(converter=_directory, n_tokens=1, accepts_keys=False)],
+    sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
+    access: Through = Access(),  # noqa: B008 - frozen
+    local: Switch = False,
+    parallel: Annotated[int | None, Parameter(show_default=False)] = None,
+    form: Annotated[speedup.Form, Parameter(name="-o")] = "table",
+) -> None:
+    """Compare sizes.
+
+    Parameters
+    ----------
+    to
+        Directory for what the runs say of themselves, a folder for each, and for the plots.
+    local
+        Run them on this machine, without a cluster, one after the other. Needs no image.
+    parallel
+        So many jobs at once in the cluster; one after the other unless given, so that none slows another down.
+    form
+        How to print the comparison.
+    """
+    _check_parallel(parallel, local=local)
+    family = members(job)
+    try:
+        problems = _run(family, to, access, local=local, parallel=parallel or 1)
+        _tell_of(family, to, problems, form)
+    except KeyboardInterrupt:
+        raise InterruptedByUser("interrupted by Ctrl-C", hint=comparison.GO_ON) from None
+
+
+def _check_parallel(parallel: int | None, *, local: bool) -> None:
+    """Raises: InputError."""
+    if parallel is None:
+        return
+    if local:
+        raise InputError(
+            "cannot use --parallel with --local: jobs that share this machine would slow each other down",
+            hint="leave it out",
+        )
+    if parallel < 1:
+        raise InputError(f"cannot use --parallel {parallel}: it must be at least 1", hint="--parallel 2")
+
+
+def _run(family: Sequence[JobSpec], to: Path, access: Access, *, local: bool, parallel: int) -> comparison.Problems:
+    """Run what has no results yet, once all of it has been checked; why there still are none, by name."""
+    comparison.check_places(family, to, here=local)
+    if local:
+        check_here(family[0])
+    todo = [job for job in family if not comparison.is_done(job, tell, here=local)]
+    for job in family:
+        if job not in todo:
+            tell(f"{job.name}: its results are there")
+    if local:
+        return comparison.here(todo, tell)
+    return _run_in_cluster(todo, access, parallel) if todo else {}
+
+
+def _run_in_cluster(todo: Sequence[JobSpec], access: Access, parallel: int) -> comparison.Problems:
+    cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
+    data = with_claim(cluster, todo[0]).s3
+    todo = [dataclasses.replace(job, s3=data) for job in todo]
+    comparison.check_accepted(cluster, todo)
+    for name in jobs.sweep(cluster):
+        tell(f"removed the volume {name}, whose job is gone")
+    return comparison.in_cluster(cluster, todo, parallel=parallel, tell=tell)
+
+
+def _tell_of(family: Sequence[JobSpec], to: Path, problems: comparison.Problems, form: speedup.Form) -> None:
+    """Print the comparison of what has results, and plot it. Raises: JobFailedError where something has none."""
+    done = [job for job in family if job.name not in problems]
+    found = comparison.gather(done, to, tell)
+    sys.stdout.write(speedup.shown(speedup.rows(family, found), form))
+    sys.stdout.flush()
+    try:
+        for path in comparison.plot([job.name for job in done], to) if done else ():
+            tell(f"{path}")
+    except InputError as problem:
+        if not problems:
+            raise
+        tell(f"{problem}")
+    if problems:
+        raise JobFailedError(
+            f"{len(problems)} of {len(family)} runs have no results:"
+            f"{listing(f'{name}: {why}' for name, why in problems.items())}",
+            hint="the same command runs these again, and keeps the others",
+        )

@@ -1,0 +1,172 @@
+"""One job at several sizes: which jobs these are, what they are called, and which batch each gets."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from cyclopts import Parameter, Token
+
+from launcher.settings import MADE_UP
+from launcher.spec import MAX_SERVICE_NAME, MAX_WORKERS, JobSpec
+from trainer.config import PRESETS, TrainConfig
+from trainer.errors import InputError, on_one_line
+from trainer.flags import read_flags
+from trainer.layout import MAX_NAME, check_name
+
+_FIELDS: Final = tuple(field.name for field in dataclasses.fields(JobSpec))
+
+
+def _parts(text: str, flag: str, example: str) -> list[str]:
+    """What stands between the commas. Raises: InputError for an empty part, or one given twice."""
+    parts = [part.strip() for part in text.split(",")]
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None or not all(parts):
+        reason = f"`{on_one_line(twice)}` is there twice" if twice else "a part of it is empty"
+        raise InputError(f"cannot use {flag} {on_one_line(text)}: {reason}", hint=f"{flag} {example}")
+    return parts
+
+
+def _sizes(_: type, tokens: Sequence[Token]) -> tuple[int, ...]:
+    """Numbers of workers, the smallest first. Raises: InputError."""
+    text = tokens[-1].value
+    parts = _parts(text, "--workers", "1,2,4")
+    wrong = [part for part in parts if not (part.isascii() and part.isdecimal() and 1 <= int(part[:9]) <= MAX_WORKERS)]
+    if wrong:
+        raise InputError(
+            f"cannot use --workers {on_one_line(text)}: each size must be 1 to {MAX_WORKERS}, got `{on_one_line(wrong[0])}`",
+            hint="--workers 1,2,4",
+        )
+    return tuple(sorted(map(int, parts)))
+
+
+def _models(_: type, tokens: Sequence[Token]) -> tuple[str, ...]:
+    return tuple(_parts(tokens[-1].value, "--models", "vgg16,densenet121"))
+
+
+def _given_name(_: type, tokens: Sequence[Token]) -> str:
+    """Raises: InputError for one that nobody gave: the next call would make up another, and find no run."""
+    if tokens[-1].source == MADE_UP:
+        raise InputError("cannot compare sizes: `--name` not given", hint="--name NAME; the runs are NAME-MODEL-wN")
+    return tokens[-1].value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(JobSpec):
+    """What the jobs have in common, and in what they differ; each is checked when it is made."""
+
+    workers: Annotated[int, Parameter(parse=False)] = 1
+
+    sizes: Annotated[
+        tuple[int, ...], Parameter(name="--workers", converter=_sizes, n_tokens=1, accepts_keys=False, negative=())
+    ]
+    """Sizes to compare, as `1,2,4`: so many training processes, each with one accelerator."""
+
+    name: Annotated[
+        str, Parameter(required=False, show_default=False, converter=_given_name, n_tokens=1, accepts_keys=False)
+    ]
+    """What the names of all runs begin with: they are NAME-MODEL-wN."""
+
+    elastic: Annotated[str | None, Parameter(show=False)] = None
+
+    models: Annotated[
+        tuple[str, ...], Parameter(converter=_models, n_tokens=1, accepts_keys=False, negative=(), show_default=False)
+    ] = ()
+    """Models to compare, as `vgg16,densenet121`; the one of the trainer's flags unless given."""
+
+    weak: Annotated[bool, Parameter(negative=(), show_default=False)] = False
+    """Hold the batch of a worker fixed, so that the global batch grows with the size, not the global batch."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.elastic is not None:
+            raise InputError(
+                f"cannot compare sizes with --elastic {on_one_line(self.elastic)}: a job whose size changes has no time of one size",
+                hint="leave --elastic out",
+            )
+
+
+def members(family: Family) -> list[JobSpec]:
+    """The jobs, by model and size.
+
+    Raises: InputError where no cluster could run one of them.
+    """
+    given = read_flags(TrainConfig, family.train_flags)
+    recipe = PRESETS[given.get("preset", "chexnet")]() | given
+    if family.models and "model" in given:
+        raise InputError(
+            f"cannot use --models {','.join(family.models)} with --model {given['model']} after `--`: both say what to train",
+            hint="leave one of them out",
+        )
+    models = family.models or (str(recipe["model"]),)
+    batch = _batch_flags(family, given, recipe)
+    _check_names(family, models)
+    return [
+        _made(
+            family,
+            workers=size,
+            name=f"{family.name}{_suffix(model, size)}",
+            train_flags=(*family.train_flags, *([f"--model={model}"] if family.models else []), *batch),
+        )
+        for model in models
+        for size in family.sizes
+    ]
+
+
+def _made(family: Family, **changes: object) -> JobSpec:
+    values: dict[str, Any] = {field: getattr(family, field) for field in _FIELDS}
+    return JobSpec(**(values | changes))
+
+
+def _suffix(model: str, size: int) -> str:
+    return f"-{model.replace('_', '-')}-w{size}"
+
+
+def _batch_flags(family: Family, given: Mapping[str, object], recipe: Mapping[str, object]) -> list[str]:
+    """What fixes the batch, where the flags do not yet.
+
+    Source: the pneumonia paper shares the loader's batch of 64 among its GPUs, so the recipe's batch is the global one.
+
+    Raises: InputError.
+    """
+    if family.weak:
+        if "global_batch_size" in given:
+            raise InputError(
+                f"cannot let the global batch grow (`--weak`) and hold it at --global-batch-size {given['global_batch_size']}",
+                hint="-- --batch-size N is a worker's; or leave --weak out",
+            )
+        return []
+    if "batch_size" in given:
+        raise InputError(
+            f"cannot hold the global batch fixed with --batch-size {given['batch_size']}, which is a worker's",
+            hint=f"-- --global-batch-size {given['batch_size']}; or --weak, with which the global batch grows",
+        )
+    batch = int(str(recipe.get("global_batch_size", recipe["batch_size"])))
+    _check_shared(family.sizes, batch, "--global-batch-size" if "global_batch_size" in given else "the preset's batch")
+    return [] if "global_batch_size" in given else [f"--global-batch-size={batch}"]
+
+
+def _check_shared(sizes: Sequence[int], batch: int, origin: str) -> None:
+    uneven = [str(size) for size in sizes if batch % size]
+    if uneven:
+        common = math.lcm(*sizes)
+        raise InputError(
+            f"cannot share a global batch of {batch} ({origin}) among {', '.join(uneven)} workers evenly (`--workers`)",
+            hint=f"-- --global-batch-size {-(-batch // common) * common}; or --weak, with which it grows",
+        )
+
+
+def _check_names(family: Family, models: Sequence[str]) -> None:
+    """Raises: InputError for a name with which one of the runs, or a pod, could have none."""
+    for model in models:
+        for size in family.sizes:
+            suffix = _suffix(model, size)
+            nodes = _made(family, workers=size, name="a", train_flags=()).nodes
+            room = min(MAX_NAME, MAX_SERVICE_NAME - len(f"-worker-{nodes - 1}")) - len(suffix)
+            if len(family.name) > room:
+                raise InputError(
+                    f"cannot use `{family.name}` as a name: the run `{family.name}{suffix}` would be too long, "
+                    f"at most {room} characters leave room for it (from `--name`)",
+                    hint=f"--name {family.name[:room].rstrip('-')}",
+                )

@@ -1,0 +1,117 @@
+"""What sizes and models have in common and in what they differ: time, speed-up, efficiency and quality as a table; pure."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from launcher.checkpoints import size
+from launcher.show import document, table
+from launcher.spec import JobSpec
+
+Form = Literal["table", "json", "csv"]
+Results = Mapping[str, Any]
+"""A run's results.json."""
+
+NOTHING: Final = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One run; None is what it does not tell."""
+
+    name: str
+    model: str
+    workers: int
+    global_batch: int
+    elapsed_s: float | None
+    """Wall time of its epochs, validation included."""
+    speedup: float | None
+    """Against the smallest size of its model that has a time."""
+    efficiency: float | None
+    """Speed-up for each worker that was added: 1 is ideal."""
+    images_per_s: float | None
+    accuracy: float | None
+    mean_auroc: float | None
+    peak_memory_bytes: int | None
+    utilisation: float | None
+    """Of the device, 0 to 1."""
+
+
+def rows(members: Sequence[JobSpec], found: Mapping[str, Results]) -> list[Row]:
+    """One row for each run, in their order."""
+    return [_row(job, found.get(job.name, {}), _smallest(job, members, found)) for job in members]
+
+
+def _smallest(job: JobSpec, members: Sequence[JobSpec], found: Mapping[str, Results]) -> tuple[int, float] | None:
+    """Workers and seconds of the run that the others of its model are compared with."""
+    timed = (
+        (each.workers, seconds)
+        for each in members
+        if each.train.model == job.train.model and (seconds := _number(found.get(each.name, {}).get("training_s")))
+    )
+    return min(timed, default=None)
+
+
+def _row(job: JobSpec, results: Results, smallest: tuple[int, float] | None) -> Row:
+    elapsed_s = _number(results.get("training_s"))
+    speedup = smallest[1] / elapsed_s if smallest and elapsed_s else None
+    scores = results.get("test") or results.get("val") or {}
+    classes = scores.get("classes") or {}
+    memory = _number(results.get("peak_device_memory_bytes"))
+    return Row(
+        name=job.name,
+        model=job.train.model,
+        workers=job.workers,
+        global_batch=job.train.batch_per_worker(job.workers) * job.workers,
+        elapsed_s=elapsed_s,
+        speedup=speedup,
+        efficiency=speedup * smallest[0] / job.workers if smallest and speedup else None,
+        images_per_s=_number(results.get("images_per_s")),
+        accuracy=_number((classes.get("accuracy") or {}).get("value")),
+        mean_auroc=_number(scores.get("mean_auroc")),
+        peak_memory_bytes=None if memory is None else int(memory),
+        utilisation=_number(results.get("utilisation")),
+    )
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def shown(found: Sequence[Row], form: Form) -> str:
+    """The comparison for people, or for programs, where what is missing is null, or an empty field."""
+    if form == "json":
+        return document({"runs": [asdict(each) for each in found]}, form)
+    if form == "csv":
+        return _as_csv(found)
+    return table([_words(each) for each in found], empty="no runs")
+
+
+def _as_csv(found: Sequence[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(Row.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(each) for each in found)
+    return out.getvalue()
+
+
+def _words(row: Row) -> dict[str, str]:
+    return {
+        "model": row.model,
+        "workers": str(row.workers),
+        "batch": str(row.global_batch),
+        "elapsed s": _told(row.elapsed_s, "{:.2f}".format),
+        "speed-up": _told(row.speedup, "{:.2f}".format),
+        "efficiency": _told(row.efficiency, "{:.2f}".format),
+        "images/s": _told(row.images_per_s, "{:.1f}".format),
+        "accuracy": _told(row.accuracy, "{:.2%}".format),
+        "mean auroc": _told(row.mean_auroc, "{:.4f}".format),
+        "peak memory": NOTHING if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
+        "utilisation": _told(row.utilisation, "{:.0%}".format),
+    }
+
+
+def _told(number: float | None, words: Callable[[float], str]) -> str:
+    return NOTHING if number is None else words(number)

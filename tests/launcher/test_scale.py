@@ -1,0 +1,376 @@
+"""`launcher scale`: one job at several sizes, in order, once, and what is told of them."""
+
+import dataclasses
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from apiserver import Fault
+from finished import write_checkpoint
+
+import launcher.commands.scale
+from launcher.__main__ import main
+from launcher.cluster import open_cluster
+from launcher.jobs import settings_of
+from trainer.config import from_argv
+from trainer.data.synthetic import write_phantoms
+from trainer.storage import open_storage
+
+PLACE = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
+JOB = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--data-access=api", "--name=chest"]
+RECIPE = ["--", "--preset", "smoke", "--epochs", "3"]
+SECONDS = {1: 100.0, 2: 62.5, 4: 50.0}
+
+
+def leave_results(output, name, config, workers, **results):
+    """What a run of these settings leaves at its end."""
+    storage = open_storage(f"{output}/{name}")
+    settings = json.loads(json.dumps(asdict(config)))
+    identity = {key: settings[key] for key in ("model", "weights", "epochs", "lr", "seed", "crop_px")}
+    identity["global_batch"] = config.batch_per_worker(workers) * workers
+    record = {"name": name, "config": settings, "identity": identity, "world_size": workers, "device": "cpu"}
+    write_checkpoint(storage, 30, b"state", 0.7)
+    storage.write("run.json", json.dumps(record).encode())
+    document = {"model": config.model, "training_s": SECONDS[workers], "test": {"mean_auroc": 0.8}} | results
+    storage.write("results.json", json.dumps(document).encode())
+
+
+class Operator:
+    """In place of sleeping, every job in the cluster goes on by one state; its run ends with it."""
+
+    def __init__(self, api, output):
+        self.api, self.output = api, output
+        self.ends: dict[str, str] = {}
+        """How jobs end that do not succeed."""
+        self.interrupt = False
+        self.most = 0
+        """So many jobs were there at once that were not over."""
+
+    def __call__(self, seconds):
+        if self.interrupt:
+            raise KeyboardInterrupt
+        alive = [path for path in self.api.state.objects if path.startswith(PLACE) and not self.state(path)[2:]]
+        self.most = max(self.most, len(alive))
+        for path in alive:
+            self.go_on(path)
+
+    def state(self, path):
+        return [each["type"] for each in self.api.state.objects[path].get("status", {}).get("conditions", [])]
+
+    def go_on(self, path):
+        job, states = self.api.state.objects[path], self.state(path)
+        name = job["metadata"]["name"]
+        states.append(["Created", "Running", self.ends.get(name, "Succeeded")][len(states)])
+        if states[-1] == "Succeeded":
+            [replica] = job["spec"]["pytorchReplicaSpecs"].values()
+            args = replica["template"]["spec"]["containers"][0]["args"]
+            flags = args[next(index for index, word in enumerate(args) if word.startswith("--data=")) :]
+            leave_results(self.output, name, from_argv(flags), int(settings_of(job).get("workers", 1)))
+        conditions = [{"type": each, "status": "True"} for each in states]
+        self.api.state.put(path, dict(job) | {"status": {"conditions": conditions}})
+        if states[-1] == "Gone":
+            self.api.state.remove(path)
+
+
+PYTHON = f"""#!{sys.executable}
+import pathlib, sys
+sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
+pathlib.Path(__file__).with_name("calls").open("a").write(" ".join(sys.argv[1:]) + "\\n")
+print("said by the program")
+if "report" in sys.argv:
+    if pathlib.Path(__file__).with_name("no-plots").exists():
+        sys.exit(2)
+    out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+    for page in ("index.html", "scaling.png"):
+        (out / page).write_text("x")
+else:
+    from test_scale import leave_results
+    from trainer.config import from_argv
+    start = next(index for index, word in enumerate(sys.argv) if word.startswith("--data="))
+    config = from_argv(sys.argv[start:])
+    if "w2" in config.name and pathlib.Path(__file__).with_name("no-w2").exists():
+        sys.exit(2)
+    leave_results(config.output, config.name, config, int(config.name.rpartition("w")[2]))
+"""
+
+
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """A program in place of the interpreter that trains and plots; the folder where it notes what it was called with."""
+    folder = tmp_path / "python"
+    folder.mkdir()
+    (folder / "python").write_text(PYTHON, encoding="utf-8")
+    (folder / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    return folder
+
+
+@pytest.fixture
+def output(tmp_path):
+    (tmp_path / "runs").mkdir()
+    return str(tmp_path / "runs")
+
+
+@pytest.fixture
+def operator(api, output):
+    return Operator(api, output)
+
+
+@pytest.fixture
+def scale(api, kubeconfig, operator, output, python, capfd, tmp_path, monkeypatch):
+    """Run the command against the double, whose jobs go on whenever it waits: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        launcher.commands.scale, "open_cluster", lambda on: dataclasses.replace(open_cluster(on), sleep=operator)
+    )
+
+    def run(*flags, recipe=RECIPE, job=JOB):
+        usual = [f"--output={output}", "--to=all", *job]
+        given = {flag.partition("=")[0] for flag in flags}
+        usual = [flag for flag in usual if flag.partition("=")[0] not in given]
+        code = main(["scale", f"--kubeconfig={kubeconfig}", *usual, *flags, *recipe])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+def created(api):
+    """Names of the jobs that were made, in order."""
+    return [body["metadata"]["name"] for _, kind, path, body in api.state.changes if kind == "ADDED" and PLACE in path]
+
+
+def table(out):
+    """The rows of the printed table, each a list of cells."""
+    return [line.split() for line in out.splitlines()[1:]]
+
+
+def test_jobs_run_one_after_the_other_the_smallest_first(scale, api, operator):
+    """Two at once would slow each other down, and the times would compare nothing."""
+    code, out, err = scale("--workers=4,1,2", "--models=densenet121,vgg16")
+    assert code == 0, err
+    names = [f"chest-{model}-w{size}" for model in ("densenet121", "vgg16") for size in (1, 2, 4)]
+    assert created(api) == names
+    assert operator.most == 1
+    assert table(out)[1] == ["densenet121", "2", "16", "62.50", "1.60", "0.80", "-", "-", "0.8000", "-", "-"]
+    assert err.index("chest-vgg16-w2: Running") < err.index("chest-vgg16-w4: submitted")
+
+
+def test_jobs_run_at_once_when_asked_for(scale, api, operator):
+    code, _, err = scale("--workers=1,2,4", "--parallel=2")
+    assert code == 0, err
+    assert operator.most == 2
+    assert len(created(api)) == 3
+
+
+def test_results_are_gathered_and_plotted_by_the_trainer(scale, python, tmp_path):
+    """One folder for each run; stdout holds the table alone."""
+    code, out, err = scale("--workers=1,2")
+    assert code == 0, err
+    folders = [f"all/chest-densenet121-w{size}" for size in (1, 2)]
+    assert all((tmp_path / folder / "results.json").is_file() for folder in folders)
+    assert (python / "calls").read_text() == f"-m trainer report {' '.join(folders)} --out all\n"
+    assert "said by the program" not in out
+    assert err.endswith("all/index.html\nall/scaling.png\n")
+
+
+def test_table_is_printed_where_no_plot_can_be_made(scale, python):
+    (python / "no-plots").touch()
+    code, out, err = scale("--workers=1,2")
+    assert code == 2
+    assert len(table(out)) == 2
+    assert "cannot plot: `trainer report` left with exit code 2" in err
+
+
+def test_every_job_is_asked_about_before_the_first_is_made(scale, api):
+    """The second is refused after hours otherwise."""
+    refused = Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "exceeded quota"), query="dryRun=All")
+    asked = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), query="dryRun=All")
+    api.state.faults.extend([asked, refused])
+    code, _, err = scale("--workers=1,2")
+    assert code == 4
+    assert "exceeded quota" in err
+    assert created(api) == []
+
+
+def test_same_call_again_runs_nothing(scale, api, operator):
+    """Also where the jobs are gone from the cluster: the runs tell it."""
+    assert scale("--workers=1,2")[0] == 0
+    for path in [path for path in api.state.objects if path.startswith(PLACE)]:
+        api.state.remove(path)
+    before = len(api.state.requests)
+    code, out, err = scale("--workers=1,2")
+    assert (code, len(table(out)), len(api.state.requests)) == (0, 2, before)
+    assert "chest-densenet121-w2: its results are there" in err
+
+
+def test_interrupt_leaves_the_job_and_the_same_call_follows_it(scale, api, operator):
+    operator.interrupt = True
+    code, out, err = scale("--workers=1,2")
+    assert (code, out) == (130, "")
+    assert "no longer following `chest-densenet121-w1`: it goes on" in err
+    assert "hint: the same command goes on where this one stopped; launcher delete chest-densenet121-w1 ends it" in err
+    assert created(api) == ["chest-densenet121-w1"]
+    operator.interrupt = False
+    code, _, err = scale("--workers=1,2")
+    assert code == 0, err
+    assert created(api) == ["chest-densenet121-w1", "chest-densenet121-w2"]
+    assert "w1: submitted" not in err
+
+
+def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
+    operator.ends["chest-densenet121-w1"] = "Failed"
+    code, out, err = scale("--workers=1,2,4")
+    assert code == 3
+    assert "1 of 3 runs have no results:\n  chest-densenet121-w1: " in err
+    assert "next: python -m launcher logs chest-densenet121-w1" in err
+    assert [row[3:6] for row in table(out)] == [["-", "-", "-"], ["62.50", "1.00", "1.00"], ["50.00", "1.25", "0.62"]]
+
+
+def test_job_that_has_failed_is_made_again_by_the_same_call(scale, api, operator):
+    """Without what wanted its run to be new, which it no longer is."""
+    operator.ends["chest-densenet121-w1"] = "Failed"
+    flags = [*RECIPE, "--resume", "never"]
+    assert scale("--workers=1,2", recipe=flags)[0] == 3
+    operator.ends.clear()
+    code, _, err = scale("--workers=1,2", recipe=flags)
+    assert code == 0, err
+    assert "removed pytorchjob.kubeflow.org/chest-densenet121-w1, which is over without results" in err
+    assert created(api) == [f"chest-densenet121-w{size}" for size in (1, 2, 1)]
+    [again] = [body for path, body in api.state.objects.items() if path == f"{PLACE}/chest-densenet121-w1"]
+    assert "--resume" not in json.dumps(settings_of(again))
+
+
+def test_job_that_goes_after_its_end_is_no_failure(scale, api, operator, output):
+    """`--ttl` removes those that succeeded."""
+    operator.ends["chest-densenet121-w2"] = "Gone"
+    code, _, err = scale("--workers=1,2")
+    assert code == 3
+    assert "chest-densenet121-w2: the job `chest-densenet121-w2` was deleted meanwhile" in err
+
+    def finish_and_go(path, go_on=operator.go_on):
+        go_on(path)
+        if operator.state(path)[2:]:
+            api.state.remove(path)
+
+    operator.ends.clear()
+    operator.go_on = finish_and_go
+    code, _, err = scale("--workers=1,2")
+    assert code == 0, err
+
+
+def test_server_that_refuses_one_later_does_not_keep_the_others(scale, api, operator):
+    """A quota that was used up meanwhile."""
+    served = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=4)  # asked twice each, then made
+    api.state.faults.extend([served, Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "used up"))])
+    code, out, err = scale("--workers=1,2")
+    assert code == 3
+    assert "used up" in err
+    assert len(created(api)) == 1
+    assert len(table(out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (["--", "--preset", "smoke", "--epochs", "4"], "epochs: 3 there, 4 now"),
+        (["--", "--preset", "smoke", "--epochs", "3", "--global-batch-size", "8"], "global_batch: 16 there, 8 now"),
+    ],
+)
+def test_runs_of_other_settings_are_not_compared(scale, api, recipe, words):
+    """Neither as results nor by going on with them."""
+    assert scale("--workers=1,2")[0] == 0
+    before = created(api)
+    code, out, err = scale("--workers=1,2", recipe=recipe)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert created(api) == before
+
+
+def test_results_of_fewer_steps_do_not_count(scale, api):
+    """A trial of ten steps is no training."""
+    assert scale("--workers=1", recipe=[*RECIPE, "--max-steps", "10"])[0] == 0
+    code, _, err = scale("--workers=1")
+    assert code == 0, err
+    assert created(api) == ["chest-densenet121-w1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "recipe", "words"),
+    [
+        (["--workers=1,3"], RECIPE, "cannot share a global batch of 16 (the preset's batch) among 3 workers evenly"),
+        (["--workers=1,3"], RECIPE, "hint: -- --global-batch-size 18"),
+        (["--workers=2,5"], [*RECIPE, "--global-batch-size", "32"], "32 (--global-batch-size) among 5 workers"),
+        (["--workers=1,2"], [*RECIPE, "--batch-size", "8"], "hint: -- --global-batch-size 8; or --weak"),
+        (["--workers=1", "--weak"], [*RECIPE, "--global-batch-size", "8"], "cannot let the global batch grow"),
+        (["--workers=1,1"], RECIPE, "`1` is there twice"),
+        (["--workers=1,"], RECIPE, "a part of it is empty"),
+        (["--workers=0,1"], RECIPE, "each size must be 1 to 4096, got `0`"),
+        (["--workers=1,two"], RECIPE, "got `two`"),
+        (["--workers=1,99999999999999999999"], RECIPE, "each size must be 1 to 4096"),
+        (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is there twice"),
+        (["--workers=1", "--models=vgg"], RECIPE, "cannot use --model vgg: it is one of densenet121"),
+        (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
+        (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
+        (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),
+        (["--workers=1", "--parallel=0"], RECIPE, "cannot use --parallel 0"),
+        (["--workers=1", "--parallel=2", "--local"], RECIPE, "cannot use --parallel with --local"),
+        (["--workers=1", "--to="], RECIPE, "it names no directory"),
+        (["--workers=1", "--to=runs"], RECIPE, "cannot gather runs in `runs`: they lie there themselves"),
+        (["--workers=1", "--to=kubeconfig"], RECIPE, "cannot write to `kubeconfig`"),
+        (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes see that directory"),
+        (["--workers=1", f"--name=x{'y' * 40}"], RECIPE, f"hint: --name x{'y' * 37}"),
+        (["--workers=1"], [*RECIPE, "--epoch", "3"], "did you mean --epochs?"),
+    ],
+)
+def test_bad_input_costs_nothing(scale, api, flags, recipe, words):
+    """It is named before anything is made, anywhere."""
+    code, out, err = scale(*flags, recipe=recipe)
+    assert (code, out) == (2, ""), err
+    assert words in err
+    assert [method for method, _, _ in api.state.requests if method != "GET"] == []
+
+
+def test_name_must_be_given(scale):
+    """With one that is made up the same call would find no run."""
+    code, _, err = scale("--workers=1", job=[flag for flag in JOB if not flag.startswith("--name")])
+    assert code == 2
+    assert "`--name` not given" in err
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scale") / "cxr"
+    write_phantoms(folder, images=30, side=32)
+    return folder
+
+
+def here(phantoms):
+    return ["--accelerator=cpu", f"--data={phantoms}", "--name=chest", "--local"]
+
+
+def test_runs_here_are_one_after_the_other_and_only_the_table_is_on_stdout(scale, python, phantoms, api):
+    code, out, err = scale("--workers=1,2", job=here(phantoms))
+    assert code == 0, err
+    assert [row[:2] for row in table(out)] == [["densenet121", "1"], ["densenet121", "2"]]
+    assert "said by the program" in err
+    trained = [line for line in (python / "calls").read_text().splitlines() if "report" not in line]
+    assert ["--name=chest-densenet121-w1" in line for line in trained] == [True, False]
+    assert api.state.requests == []
+
+
+def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, phantoms):
+    (python / "no-w2").touch()
+    code, out, err = scale("--workers=1,2", job=here(phantoms))
+    assert code == 3
+    assert "chest-densenet121-w2: the job failed: pod `chest-densenet121-w2-master-0` left with exit code 2" in err
+    assert [row[3] for row in table(out)] == ["100.00", "-"]
+    (python / "no-w2").unlink()
+    (python / "calls").unlink()
+    code, out, err = scale("--workers=1,2", job=here(phantoms))
+    assert code == 0, err
+    assert len((python / "calls").read_text().splitlines()) == 2  # one run, one report
+    assert [row[3] for row in table(out)] == ["100.00", "62.50"]
