@@ -243,4 +243,5 @@ def percentiles(values_B: NDArray[np.floating]) -> tuple[Floats, Floats]:
 
 
 def _divided(above_B: Floats, below_B: Floats) -> Floats:
-    return np.divide(above_B, below_B, out=np.full(len(above_B), np.nan), where=below_B > 0)
+    ratio_B: Floats = np.divide(above_B, below_B, out=np.full(len(above_B), np.nan), where=below_B > 0)
+    return ratio_B

@@ -4,6 +4,7 @@
 Findings are the 14, or the classes of a data set in folders.
 """
 
+import math
 from typing import Final, TypedDict
 
 FORMAT: Final = 1
@@ -199,3 +200,15 @@ class Evidence(TypedDict):
     shortcuts: list[Shortcut]
     notes: list[str]
     """What a reader must know: training data unknown, classes absent, images left out."""
+
+
+def number(value: float) -> float | None:
+    """None, JSON's null, for nan."""
+    return None if math.isnan(value) else float(value)
+
+
+def interval(value: float, low: float, high: float) -> Interval:
+    """The three, null where undefined; no interval around what is undefined."""
+    if math.isnan(value):
+        return Interval(value=None, low=None, high=None)
+    return Interval(value=float(value), low=number(low), high=number(high))

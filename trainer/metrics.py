@@ -43,8 +43,8 @@ def groups(
     positive_N = labels_N > 0
     return Groups(
         score_G.astype(np.float64),
-        np.bincount(group_N, weight_N * positive_N, count),
-        np.bincount(group_N, weight_N * ~positive_N, count),
+        np.bincount(group_N, weight_N * positive_N, count).astype(np.float64),
+        np.bincount(group_N, weight_N * ~positive_N, count).astype(np.float64),
     )
 
 
