@@ -44,9 +44,11 @@ NIH_VAL_SHARE: Final = Fraction(1, 8)
 FOLDERS_VAL_SHARE: Final = Fraction(1, 10)
 """Share of the patients in train/ used for validation where there is no val/."""
 
-IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg")
+DICOM_SUFFIXES: Final = (".dcm", ".dicom")
 
-_OTHER_IMAGES = (".bmp", ".dcm", ".dicom", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
+
+_OTHER_IMAGES = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Named when met: whoever has such files would wonder why they are not used."""
 
 _PARTS: Final[dict[str, tuple[str, ...]]] = {

@@ -286,7 +286,7 @@ def test_folders_with_other_classes_are_refused(tmp_path):
     """Classes are numbered by name: one more in test would shift the meaning of all."""
     root = write_folders(tmp_path, ["train/a/1.png", "train/b/1.tif", "test/a/2.png", "test/c/3.png"])
     text = refusal(root)
-    assert "train/b/1.tif: images must be .png, .jpg or .jpeg" in text
+    assert "train/b/1.tif: images must be .png, .jpg, .jpeg, .dcm or .dicom" in text
     assert "train/b/: no image" in text
     assert "test/: no class `b`, which train/ has" in text
     assert "test/: class `c`, which train/ has not" in text

@@ -31,7 +31,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainer.config import PackFit
+from trainer.dicom import check_dicom_readable
 from trainer.errors import InputError, TryAgainError, listing
+from trainer.images import open_gray
+from trainer.sources import DICOM_SUFFIXES
 
 Gray = NDArray[np.uint8]
 
@@ -135,8 +138,11 @@ def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: G
 
     The folder appears whole or not at all. The caller holds `locked`.
 
-    Raises: InputError when the cache is too small, which another start would find again; TryAgainError when it can't be written.
+    Raises: InputError when the cache is too small, which another start would find again, or DICOM can't be read here;
+    TryAgainError when it can't be written.
     """
+    if any(path.suffix.lower() in DICOM_SUFFIXES for path in paths):
+        check_dicom_readable()
     partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.partial")
     try:
         _sweep(folder)
@@ -180,23 +186,15 @@ def open_pack(folder: Path) -> Pack | None:
 def to_gray_square(path: Path, geometry: Geometry) -> Gray:
     """The image as side x side 8-bit gray.
 
-    Raises: whatever Pillow raises for files it can't read.
+    Raises: as `open_gray`.
     """
     return _square_and_size(path, geometry)[0]
 
 
 def _square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
     """The same, and the width and height the image had."""
-    with Image.open(path) as image:
-        gray = _to_gray(image)
+    gray = open_gray(path)
     return np.asarray(_to_square(gray, geometry)), gray.size
-
-
-def _to_gray(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit gray opens as I;16 or I; its full range becomes 8 bits
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((np.clip(wide, 0, 65535) + 128) // 257).astype(np.uint8))
-    return image.convert("L")
 
 
 def _to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
@@ -287,6 +285,8 @@ def _decode(
     for position, path in enumerate(paths):
         try:
             records[position], sizes[position] = _square_and_size(path, geometry)
+        except InputError:  # a package is missing, for all images alike
+            raise
         except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
             if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
                 raise TryAgainError(

@@ -1,0 +1,108 @@
+"""Reading one image: the same gray whatever the file, and what is no X-ray is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.images import BadImageError, open_gray, open_xray
+
+RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+
+
+def photo(size=(64, 64)):
+    """A sky over a meadow."""
+    picture = np.zeros((*size[::-1], 3), np.uint8)
+    picture[: size[1] // 2] = (90, 140, 230)
+    picture[size[1] // 2 :] = (40, 160, 60)
+    return Image.fromarray(picture)
+
+
+def gray_ramp():
+    return Image.fromarray((RAMP // 16).astype(np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ""])
+def test_png_and_jpeg_are_told_by_their_content(tmp_path, suffix):
+    """Names lie: many a `.png` is a JPEG."""
+    gray_ramp().save(tmp_path / f"x{suffix}", format="PNG")
+    np.testing.assert_array_equal(np.asarray(open_gray(tmp_path / f"x{suffix}")), np.asarray(gray_ramp()))
+
+
+def test_orientation_in_exif_is_ignored(tmp_path):
+    """Training reads stored pixels: a turned image would be another one."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.asarray(gray_ramp())[:40]).save(tmp_path / "x.jpg", exif=exif)
+    assert open_gray(tmp_path / "x.jpg").size == (64, 40)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"GIF89a"])
+def test_what_is_no_image_is_said_to_be_none(tmp_path, content):
+    """A PostScript file would be run by another program."""
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(BadImageError, match="it is no image: neither PNG, JPEG nor DICOM"):
+        open_gray(tmp_path / "x.png")
+
+
+def test_half_an_image_is_refused(tmp_path):
+    """Its lower part would be gray."""
+    gray_ramp().save(tmp_path / "x.png")
+    whole = (tmp_path / "x.png").read_bytes()
+    (tmp_path / "x.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadImageError, match="it can't be decoded"):
+        open_gray(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("side", [9_600, 14_000])
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, side):
+    """A few kilobytes can claim a gigabyte; the first size is one that Pillow only warns of."""
+    Image.new("1", (side, side)).save(tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size < 100_000
+    with pytest.raises(BadImageError, match="too many pixels"):
+        open_gray(tmp_path / "x.png")
+
+
+def test_a_missing_file_is_no_damaged_image(tmp_path):
+    """The disk's trouble ends a run, an image's is listed."""
+    with pytest.raises(FileNotFoundError):
+        open_gray(tmp_path / "x.png")
+
+
+def test_a_colour_photo_is_no_x_ray(tmp_path):
+    """A network answers whatever it is shown."""
+    photo().save(tmp_path / "x.jpg")
+    with pytest.raises(BadImageError, match=r"it is a colour picture \(100% of its pixels are not gray\), no X-ray"):
+        open_xray(tmp_path / "x.jpg")
+    assert open_gray(tmp_path / "x.jpg").mode == "L"  # a data set's images are what its maker says
+
+
+@pytest.mark.parametrize(("size", "problem"), [((1, 1), "1 x 1 pixels"), ((200, 31), "200 x 31 pixels")])
+def test_a_tiny_image_is_refused(tmp_path, size, problem):
+    """Enlarged it would be interpolation alone."""
+    Image.new("L", size, 128).save(tmp_path / "x.png")
+    with pytest.raises(BadImageError, match=f"it has {problem}, at least 32"):
+        open_xray(tmp_path / "x.png")
+
+
+def test_an_image_of_one_shade_is_refused(tmp_path):
+    """A failed export is black."""
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(tmp_path / "x.png")
+    with pytest.raises(BadImageError, match="one shade"):
+        open_xray(tmp_path / "x.png")
+
+
+def test_a_coloured_mark_on_an_x_ray_is_let_through(tmp_path):
+    """Stations burn in letters and arrows."""
+    picture = np.repeat(np.asarray(gray_ramp())[:, :, None], 3, axis=2)
+    picture[2:10, 2:10] = (255, 0, 0)
+    Image.fromarray(picture).save(tmp_path / "x.png")
+    assert open_xray(tmp_path / "x.png").size == (64, 64)
+
+
+def test_real_x_rays_are_let_through(shared):
+    """RGBA of equal channels and JPEG's rounding are in the public sets."""
+    paths = sorted((shared / "data/nih-sample/full").iterdir())[::6]
+    paths += [shared / "data/nih-sample/full/00002578_000.png"]
+    paths += sorted((shared / "data/pneumonia-sample").rglob("*.jpeg"))[::20]
+    for path in paths:
+        np.testing.assert_array_equal(np.asarray(open_xray(path)), np.asarray(open_gray(path)))

@@ -1,0 +1,172 @@
+"""A DICOM file's picture as it would be shown, in 8 bits.
+
+Messages hold nothing of the file: its header may name the patient, and so may what the reading package says of it.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer.errors import InputError
+from trainer.sources import DICOM_SUFFIXES
+
+DICOM_HEAD_BYTES: Final = 132
+"""How much of a file tells whether it is DICOM. Source: DICOM PS3.10 section 7.1: 128 bytes of anything, then `DICM`."""
+
+_COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+
+_one_at_a_time: Final = threading.Lock()
+
+Floats = NDArray[np.float64]
+
+
+class BadImageError(ValueError):
+    """Why one image can't be used; who reads many lists it and goes on."""
+
+
+def is_dicom(name: str, head: bytes) -> bool:
+    """Whether a file is called DICOM, or starts as such a file does: many have no suffix."""
+    return name.lower().endswith(DICOM_SUFFIXES) or (
+        head[:DICOM_HEAD_BYTES].endswith(b"DICM") and len(head) >= DICOM_HEAD_BYTES
+    )
+
+
+def check_dicom_readable() -> None:
+    """Nothing, where DICOM files can be read. Raises: InputError that names the package that is missing."""
+    if find_spec("pydicom") is None:
+        raise InputError(
+            "cannot read DICOM files: the package pydicom is missing",
+            hint="pip install 'chexnet-jobs[dicom]', or pip install pydicom",
+        )
+
+
+def read_dicom(path: Path) -> Image.Image:
+    """The picture, 8-bit gray, or RGB where the file is in colours.
+
+    Stored values go through the modality's table or slope, then the first VOI table or window; without either, all values
+    that the stored bits can hold are shown, as of a 16-bit PNG. MONOCHROME1 is inverted.
+
+    Raises: BadImageError; InputError where pydicom is missing; OSError of the disk.
+    """
+    check_dicom_readable()
+    try:
+        with quiet():
+            return _picture(path)
+    except BadImageError:
+        raise
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise
+        # Neither its text nor the exception goes on: they quote the header.
+        raise BadImageError(_reason(type(problem).__name__)) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is warned of in the block. One thread at a time: the filters of warnings are the whole process's."""
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _reason(error: str) -> str:
+    if error == "InvalidDicomError":
+        return "it is no DICOM file"
+    if error in {"RuntimeError", "NotImplementedError"}:
+        return "its pixels are compressed in a way that the installed packages can't read (pylibjpeg reads more)"
+    return "it is a damaged DICOM file"
+
+
+def _picture(path: Path) -> Image.Image:
+    from pydicom import dcmread  # noqa: PLC0415 - an extra, and slow to load
+    from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
+
+    header = dcmread(path)
+    _check(header)
+    stored = pixel_array(header)
+    photometric = str(header.PhotometricInterpretation)
+    if photometric in _COLOURS:
+        if stored.dtype != np.uint8:
+            raise BadImageError("it is a DICOM in colours of more than 8 bits")
+        return Image.fromarray(stored)
+    shown = _shown(header, stored)
+    if photometric == "MONOCHROME1":
+        shown = 1.0 - shown
+    return Image.fromarray((shown * 255.0 + 0.5).astype(np.uint8))
+
+
+def _check(header: Any) -> None:  # noqa: ANN401 - pydicom's types are another package's
+    """Raises: BadImageError for what is no single picture of a size that can be read."""
+    if "PixelData" not in header:
+        raise BadImageError("it is a DICOM file without pixels")
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise BadImageError("it is a DICOM file of several pictures; a chest X-ray is one")
+    if str(header.PhotometricInterpretation) not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
+        raise BadImageError("it is a DICOM in a colour model that is not read")
+    if int(header.Rows) * int(header.Columns) > (Image.MAX_IMAGE_PIXELS or 0):
+        raise BadImageError("it has too many pixels for an X-ray")
+
+
+def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
+    """What a screen shows of the stored values, 0 to 1, before MONOCHROME1 is inverted.
+
+    Source: DICOM PS3.3 C.11.1 (modality), C.11.2 (VOI).
+    """
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi  # noqa: PLC0415
+
+    values = np.asarray(apply_modality_lut(stored, header), np.float64)
+    if header.get("VOILUTSequence"):
+        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+        table = apply_voi(np.rint(values).astype(np.int64), header)
+        return np.clip(table / (2.0**bits - 1), 0, 1)
+    if header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
+        return _windowed(
+            values,
+            _first(header.WindowCenter),
+            _first(header.WindowWidth),
+            str(header.get("VOILUTFunction") or "LINEAR"),
+        )
+    low, high = _extent(header, stored)
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def _first(value: Any) -> float:  # noqa: ANN401
+    """The number, or the first of several alternatives."""
+    return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
+
+
+def _windowed(values: Floats, center: float, width: float, function: str) -> Floats:
+    """Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
+    least = 1.0 if function == "LINEAR" else 0.0
+    if not (np.isfinite(center) and np.isfinite(width) and width >= least and width > 0):
+        raise BadImageError("its window is none")
+    if function == "SIGMOID":
+        return np.asarray(1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700, 700))))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - center) / width + 0.5, 0, 1)
+    if width == 1.0:
+        return np.asarray(values > center - 0.5, np.float64)
+    return np.clip((values - (center - 0.5)) / (width - 1.0) + 0.5, 0, 1)
+
+
+def _extent(header: Any, stored: NDArray[Any]) -> tuple[float, float]:  # noqa: ANN401
+    """Least and greatest value that the stored bits can hold, as the modality's table or slope turns them out."""
+    from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
+
+    bits = int(header.BitsStored)
+    signed = int(header.PixelRepresentation) == 1
+    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1]).astype(stored.dtype)
+    if header.get("ModalityLUTSequence"):
+        return 0.0, 2.0 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
+    low, high = sorted(np.asarray(apply_modality_lut(ends, header), np.float64).tolist())
+    if not low < high:
+        raise BadImageError("its values are all one")
+    return low, high
