@@ -22,9 +22,11 @@ _COMMANDS: Final = {
         "Look whether a run with these flags could work here: a line of JSON for each look; `launcher doctor --in-cluster` reads them.\n\n"
         "OUTPUT gets an object that is removed again."
     ),
+    "report": "Write the report of a run anew, or one that compares several runs.",
     "stats": (
         "Print the prevalence of each finding in each split, and how many images and patients there are; needs no images."
     ),
+    "bench": "Time a model per batch on several devices, one after the other, and compare; needs no data.",
     "synth": (
         "Draw a small data set of chest-like phantoms in the NIH layout, for trying things out without patient data."
     ),

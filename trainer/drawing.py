@@ -1,0 +1,153 @@
+"""One drawing: made by matplotlib, told in words, written as SVG for a page or as PNG.
+
+The SVG is for embedding in HTML: text and axes take the colour and the fonts of the page around it, the colours of data can be told
+apart on white and on near-black, and the same drawing is the same bytes. One unit is one CSS pixel at full size.
+"""
+
+import hashlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+logging.getLogger("matplotlib").setLevel(
+    logging.ERROR
+)  # before it looks for fonts: a read-only home is no news to a user
+
+import matplotlib as mpl  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+INK: Final = "#010203"
+"""Of text and axes: near-black in a PNG, the page's own colour in an SVG."""
+
+COLOURS: Final = ("#2f7fc1", "#cc6510", "#189070", "#b0609c", "#8a7a1e", "#6b74c9")
+"""Of data. Hues as in Okabe & Ito's palette, which colour-blind people tell apart, in tones that show on white and on near-black."""
+
+MARKERS: Final = ("o", "s", "D", "^", "v", "P")
+DASHES: Final = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
+"""Shapes beside the colours: a print in gray is read too."""
+
+_STYLE: Final[dict[Any, Any]] = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 11,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 12,
+    "axes.unicode_minus": False,
+    "figure.dpi": 72,
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 10.5,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "path.simplify": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "trainer",
+    "text.color": INK,
+    "text.parse_math": False,  # `$` in the name of a class is a dollar sign
+    "xtick.color": INK,
+    "xtick.labelsize": 10.5,
+    "ytick.color": INK,
+    "ytick.labelsize": 10.5,
+}
+
+_PNG_DPI: Final = 160
+
+_PROLOG = re.compile(r".*?(?=<svg)", re.DOTALL)
+_OVERHEAD = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
+_ID = re.compile(r'\sid="([^"]*)"')
+_USED = re.compile(r'(?:url\(#|href="#)([^")]+)')
+_STYLE_OF = re.compile(r'\sstyle="([^"]*)"')
+_FONT = re.compile(r"font: (?:\w+ )*?([\d.]+)px [^;]*")
+_PLACE = re.compile(r'\s(d|x|y|transform|points)="([^"]*)"')
+_LONG_NUMBER = re.compile(r"(\.\d)\d+")
+_UPRIGHT = re.compile(r'\stransform="rotate\(-?0 [^"]*"')
+_BETWEEN = re.compile(r">\s+<")
+_HEAD = re.compile(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, and what it shows in words with its numbers."""
+
+    figure: Figure
+    alt: str
+
+
+def canvas(
+    width: float, height: float, panels: Sequence[tuple[float, float, float, float]]
+) -> tuple[Figure, list[Axes]]:
+    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels."""
+    with _style():
+        figure = Figure(figsize=(width / 72, height / 72))
+        axes = [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in panels]
+        for one in axes:
+            one.set_axisbelow(True)
+    return figure, axes
+
+
+def as_png(drawing: Drawing) -> bytes:
+    """The drawing on white; the same bytes each time."""
+    out = io.BytesIO()
+    with _style():
+        drawing.figure.savefig(out, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def as_svg(drawing: Drawing) -> str:
+    """The drawing as an `<svg>` element to stand in HTML: no style of its own, ids that no other drawing has."""
+    out = io.StringIO()
+    with _style():
+        drawing.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = _OVERHEAD.sub("", _PROLOG.sub("", out.getvalue(), count=1))
+    text = _STYLE_OF.sub(_as_attributes, text.replace(INK, "currentColor"))
+    text = _PLACE.sub(lambda place: _LONG_NUMBER.sub(r"\1", place[0]).replace(" \n", " "), _UPRIGHT.sub("", text))
+    text = _BETWEEN.sub("><", text).strip()
+    label = escape(drawing.alt, quote=True)
+    text = _HEAD.sub(lambda head: f'<svg viewBox="{head[1]}" role="img" aria-label="{label}">', text, count=1)
+    return _own_ids(text)
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """The style for the block; a letter that the fonts lack is no reason to warn, for a browser has others."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def _as_attributes(style: re.Match[str]) -> str:
+    """What a style says as attributes: a page may then forbid styles that are not its own."""
+    said = []
+    for part in style[1].split(";"):
+        name, _, value = part.partition(":")
+        font = _FONT.fullmatch(part.strip())
+        if font:
+            said.append(f' font-size="{font[1]}"')  # its family is the page's
+        elif name.strip() and name.strip():
+            said.append(f' {name.strip()}="{value.strip()}"')
+    return "".join(said)
+
+
+def _own_ids(text: str) -> str:
+    """Only ids that something refers to, made the drawing's own."""
+    used = set(_USED.findall(text))
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = _ID.sub(lambda match: f' id="{prefix}{match[1]}"' if match[1] in used else "", text)
+    return _USED.sub(lambda match: match[0].replace(f"#{match[1]}", f"#{prefix}{match[1]}"), text)

@@ -1,0 +1,99 @@
+"""What a run's prefix says of the run; every part but its record may be missing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from trainer import evidence, history, pictures
+from trainer.errors import InputError
+from trainer.evidence import Evidence
+from trainer.layout import EVALUATION, RESULTS, RUN
+from trainer.pictures import Picture
+from trainer.storage import AbsentError, Storage
+
+GALLERY: Final = "report/gallery.json"
+"""The pictures of the report, so that its page can be written again without the model."""
+
+_ALL_STEPS: Final = 2**62
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """What a run has left, as it was read."""
+
+    run: Mapping[str, Any]
+    """run.json."""
+    entries: Sequence[Mapping[str, Any]]
+    """metrics.jsonl, without lines that can't be read."""
+    results: Mapping[str, Any] | None = None
+    """results.json; None of a run that has not ended."""
+    evidence: Evidence | None = None
+    """evaluation/metrics.json; None of a run that has not been evaluated."""
+    pictures: Sequence[Picture] | None = None
+    """The gallery; None where none was made."""
+    why_none: str = ""
+    """Why none was, for people."""
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self.run.get("name", "run"))
+
+    def setting(self, key: str) -> Any:  # noqa: ANN401 - JSON
+        """What run.json says under this key, in whichever of its parts; None where it says nothing."""
+        for part in (self.run.get("identity"), self.run.get("config"), self.run):
+            if isinstance(part, Mapping) and part.get(key) is not None:
+                return part[key]
+        return None
+
+    def result(self, *keys: str) -> Any:  # noqa: ANN401 - JSON
+        """What results.json says there; None where it says nothing."""
+        value: Any = self.results
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+
+def read(storage: Storage) -> Documents:
+    """The documents of the run at this place.
+
+    Raises: InputError where there is no run, or a document is no JSON of ours; RemoteError as the storage.
+    """
+    run = _document(storage, RUN)
+    if run is None:
+        raise InputError(
+            f"cannot report on `{storage.url}`: it holds no `{RUN}`",
+            hint="give OUTPUT/NAME of a run, or what `launcher pull` made",
+        )
+    metrics = _document(storage, EVALUATION)
+    if metrics is not None and metrics.get("format") != evidence.FORMAT:
+        raise InputError(
+            f"cannot read `{storage.url}/{EVALUATION}`: its format is {metrics.get('format')}, this program's is {evidence.FORMAT}",
+            hint="`trainer evaluate` writes it anew",
+        )
+    try:
+        gallery = pictures.from_bytes(storage.read(GALLERY))
+    except AbsentError:
+        gallery = None
+    return Documents(
+        run=run,
+        entries=history.read(storage, _ALL_STEPS),  # a line that is no entry is left out there
+        results=_document(storage, RESULTS),
+        evidence=cast("Evidence | None", metrics),
+        pictures=gallery,
+    )
+
+
+def _document(storage: Storage, key: str) -> dict[str, Any] | None:
+    try:
+        content = storage.read(key)
+    except AbsentError:
+        return None
+    try:
+        document = json.loads(content)
+    except ValueError as problem:
+        raise InputError(f"cannot read `{storage.url}/{key}`: it is no JSON", hint="is the file complete?") from problem
+    if not isinstance(document, dict):
+        raise InputError(f"cannot read `{storage.url}/{key}`: it is no JSON object", hint="is it a file of a run?")
+    return document

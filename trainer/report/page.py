@@ -1,0 +1,114 @@
+"""A page: sections made of a few kinds of block, as one HTML file that needs nothing else and runs no script."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainer import __version__
+from trainer.drawing import Drawing, as_svg
+
+NOT_CLINICAL: Final = "Research software. Not a medical device, and not for clinical use."
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph, or a list of them."""
+
+    lines: Sequence[str]
+    kind: str = "words"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Terms and what they are here."""
+
+    rows: Sequence[tuple[str, str]]
+    kind: str = "facts"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names its rows."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image: its address in the page, what it shows in words, and what is written under it."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images beside each other."""
+
+    images: Sequence[Shown]
+    kind: str = "images"
+
+
+@dataclass(frozen=True)
+class Plots:
+    """Drawings beside each other, as many as the page is wide."""
+
+    drawings: Sequence[Drawing]
+    caption: str = ""
+    kind: str = "plots"
+
+    @property
+    def svgs(self) -> list[Markup]:
+        """The drawings as elements; their words are escaped where they are made."""
+        return [Markup(as_svg(drawing)) for drawing in self.drawings]  # noqa: S704 - see above
+
+
+Block = Words | Facts | Table | Images | Plots
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block] = field(default_factory=list)
+
+
+def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
+    """The whole file, of the sections that have something in them."""
+    css = _css()
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        title=title,
+        subtitle=subtitle,
+        sections=[section for section in sections if section.blocks],
+        not_clinical=NOT_CLINICAL,
+        version=__version__,
+        css=Markup(css),  # noqa: S704 - a file of this package
+        # Only this style and images within the page: nothing is fetched, nothing runs, whatever a name in it looks like.
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'",
+    )
+
+
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("trainer.report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+@cache
+def _css() -> str:
+    return files("trainer.report").joinpath("templates/page.css").read_text(encoding="utf-8")

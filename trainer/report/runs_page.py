@@ -1,0 +1,150 @@
+"""Several runs beside each other: their table, their curves, and how they scale."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from trainer import figures
+from trainer.drawing import as_png
+from trainer.report.documents import Documents
+from trainer.report.page import Block, Plots, Section, Table, Words, page
+from trainer.report.sizes import Size, as_csv, scaled
+from trainer.shown import NONE, count, duration, interval, number, percent, proportion, size
+from trainer.storage import Storage
+
+PAGE: Final = "index.html"
+PLOT: Final = "scaling.png"
+TABLE: Final = "scaling.csv"
+
+HEAD: Final = (
+    "Run",
+    "Model",
+    "Workers",
+    "Global batch",
+    "Elapsed",
+    "Images/s",
+    "Speed-up",
+    "Efficiency",
+    "Accuracy (95 %)",
+    "Mean AUROC (95 %)",
+    "of",
+    "Peak device memory",
+    "Device in use",
+)
+
+
+def write_comparison(storage: Storage, runs: Sequence[Documents]) -> None:
+    """Write page, table and plot of these runs to this place.
+
+    Raises: as the storage.
+    """
+    rows = scaled(runs)
+    storage.write(PAGE, html(runs, rows).encode())
+    storage.write(PLOT, as_png(figures.scaling(points(rows))))
+    storage.write(TABLE, as_csv(rows).encode())
+
+
+def html(runs: Sequence[Documents], rows: Sequence[Size]) -> str:
+    """The page."""
+    title = f"{len(runs)} runs compared"
+    models = ", ".join(dict.fromkeys(row.model for row in rows))
+    return page(title, models, [_table(rows), _scaling(rows), _curves(runs)])
+
+
+def cells(row: Size) -> list[str]:
+    """A row of the table, as a reader sees it."""
+    return [
+        row.run,
+        row.model,
+        f"{row.workers} x {row.device}" if row.workers else NONE,
+        count(row.global_batch),
+        duration(row.elapsed_s),
+        number(row.images_per_s, 1),
+        number(row.speed_up, 2),
+        percent(row.efficiency, 0),
+        proportion(row.accuracy) if row.accuracy else NONE,
+        interval(row.mean_auroc) if row.mean_auroc else NONE,
+        row.part or NONE,
+        size(row.peak_device_memory_bytes),
+        percent(row.utilisation),
+    ]
+
+
+def points(rows: Sequence[Size]) -> dict[str, list[tuple[int, float]]]:
+    """Workers and elapsed seconds by model, for the plots; without rows that lack either."""
+    models: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row.workers and row.elapsed_s:
+            models.setdefault(row.model, []).append((row.workers, row.elapsed_s))
+    return {model: sorted(found) for model, found in models.items()}
+
+
+def _table(rows: Sequence[Size]) -> Section:
+    head, body = _filled(rows)
+    words = "Speed-up is over the run of the fewest workers that did the same work; efficiency is speed-up over how many times more workers."
+    table = Table(words, head, body)
+    return Section("runs", "Runs", [table])
+
+
+def _scaling(rows: Sequence[Size]) -> Section:
+    """Where the runs differ in size, and their time is known."""
+    by_model = {model: found for model, found in points(rows).items() if len({workers for workers, _ in found}) > 1}
+    if not by_model:
+        return Section("scaling", "Scaling")
+    speed_ups = _by_model(rows, "speed_up")
+    drawings = [
+        figures.elapsed_by_workers(by_model),
+        figures.speed_up_by_workers(speed_ups),
+        figures.efficiency_by_workers(_by_model(rows, "efficiency")),
+    ]
+    words = "Elapsed time is that of training and validation; the dashed line is what perfect scaling would be."
+    return Section("scaling", "Scaling", [Plots(drawings), Words([words])])
+
+
+def _by_model(rows: Sequence[Size], key: str) -> dict[str, list[tuple[int, float]]]:
+    models: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        value = getattr(row, key)
+        if row.workers and value is not None:
+            models.setdefault(row.model, []).append((row.workers, value))
+    return {model: sorted(found) for model, found in models.items()}
+
+
+def _curves(runs: Sequence[Documents]) -> Section:
+    entries = _by_name(runs)
+    shown = {
+        "Training loss": ("train_loss",),
+        "Validation loss": ("val", "loss"),
+        "Validation mean AUROC": ("val", "mean_auroc"),
+        "Validation accuracy": ("val", "accuracy", "value"),
+        "Images per second": ("images_per_s",),
+    }
+    drawings = [figures.overlaid(title, entries, *keys) for title, keys in shown.items()]
+    blocks: list[Block] = [Plots([drawing for drawing in drawings if drawing is not None])]
+    return Section("curves", "Curves", blocks if any(drawings) else [])
+
+
+def _by_name(runs: Sequence[Documents]) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """Entries by the run's name; a second run of a name gets a number."""
+    named: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for one in runs:
+        nth, name = 1, one.name
+        while name in named:
+            nth += 1
+            name = f"{one.name} ({nth})"
+        named[name] = one.entries
+    return named
+
+
+def as_text(rows: Sequence[Size]) -> str:
+    """The table in aligned columns, without those that no run has anything in."""
+    head, body = _filled(rows)
+    widths = [max(len(line[nth]) for line in (head, *body)) for nth in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _filled(rows: Sequence[Size]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the columns that some run has something in."""
+    body = [cells(row) for row in rows]
+    kept = [nth for nth in range(len(HEAD)) if nth == 0 or any(line[nth] != NONE for line in body)]
+    return [HEAD[nth] for nth in kept], [[line[nth] for nth in kept] for line in body]

@@ -1,0 +1,160 @@
+"""Several runs as rows: what each took and came to, and how much faster more workers were."""
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from trainer.evidence import Interval, Proportion
+from trainer.report.documents import Documents
+
+COLUMNS: Final = (
+    "run",
+    "model",
+    "workers",
+    "global_batch",
+    "elapsed_s",
+    "images_per_s",
+    "speed_up",
+    "efficiency",
+    "accuracy",
+    "mean_auroc",
+    "peak_device_memory_bytes",
+    "utilisation",
+)
+"""Of scaling.csv, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One run among others."""
+
+    run: str
+    model: str
+    device: str
+    workers: int | None
+    global_batch: int | None
+    elapsed_s: float | None
+    """Training and validation, over all starts; without reading data at the start and scoring at the end."""
+    images_per_s: float | None
+    speed_up: float | None = None
+    """How many times faster than the run of the fewest workers that did the same work."""
+    efficiency: float | None = None
+    """Speed-up over how many times more workers; 1 is perfect."""
+    accuracy: Proportion | None = None
+    mean_auroc: Interval | None = None
+    part: str | None = None
+    """Of the data that accuracy and AUROC are of: `test`, else `val`."""
+    peak_device_memory_bytes: int | None = None
+    utilisation: float | None = None
+
+
+def scaled(runs: Sequence[Documents]) -> list[Size]:
+    """A row for each run, by model and number of workers; speed-up is over the smallest of those that did the same work."""
+    rows = sorted(
+        ((_size(one), _work(one)) for one in runs),
+        key=lambda pair: (pair[0].model, pair[1], pair[0].workers or 0, pair[0].run),
+    )
+    smallest: dict[str, Size] = {}
+    rows_scaled = []
+    for row, work in rows:
+        if row.workers and row.elapsed_s:
+            smallest.setdefault(work, row)
+        rows_scaled.append(_over(row, smallest.get(work)))
+    return rows_scaled
+
+
+def as_csv(rows: Sequence[Size]) -> str:
+    """The table for programs; empty where a number is unknown."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        values = asdict(row) | {"accuracy": _value(row.accuracy), "mean_auroc": _value(row.mean_auroc)}
+        writer.writerow(["" if values[name] is None else values[name] for name in COLUMNS])
+    return out.getvalue()
+
+
+def as_json(rows: Sequence[Size]) -> str:
+    """The same with intervals."""
+    return json.dumps([asdict(row) for row in rows], indent=1)
+
+
+def _value(one: Interval | Proportion | None) -> float | None:
+    return None if one is None else one["value"]
+
+
+def _size(one: Documents) -> Size:
+    part, accuracy, mean_auroc = _scores(one)
+    return Size(
+        run=one.name,
+        model=str(one.result("model") or one.setting("model") or "unknown"),
+        device=str(one.result("device") or one.setting("device") or "unknown"),
+        workers=_whole(one.result("world_size")) or _whole(one.run.get("world_size")),
+        global_batch=_whole(one.result("global_batch")) or _whole(one.setting("global_batch")),
+        elapsed_s=elapsed_s(one),
+        images_per_s=_number(one.result("images_per_s")) or _middle(one.entries, "images_per_s"),
+        accuracy=accuracy,
+        mean_auroc=mean_auroc,
+        part=part,
+        peak_device_memory_bytes=_whole(one.result("peak_device_memory_bytes")),
+        utilisation=_number(one.result("utilisation")),
+    )
+
+
+def elapsed_s(one: Documents) -> float | None:
+    """Seconds of training and validation; None where an epoch has not told."""
+    told = _number(one.result("training_s"))
+    if told is not None:
+        return told
+    seconds = [_number(entry.get("seconds")) for entry in one.entries]
+    known = [value for value in seconds if value is not None]
+    return sum(known) if known and len(known) == len(seconds) else None
+
+
+def _scores(one: Documents) -> tuple[str | None, Proportion | None, Interval | None]:
+    """Part, accuracy and mean AUROC: of the evidence with its interval, else what the run's results say."""
+    if one.evidence is not None:
+        classes = one.evidence["classes"]
+        return one.evidence["data"]["part"], classes["accuracy"] if classes else None, one.evidence["mean_auroc"]
+    for part in ("test", "val"):
+        if isinstance(one.result(part), Mapping):
+            value = _number(one.result(part, "mean_auroc"))
+            accuracy = one.result(part, "classes", "accuracy") or one.result(part, "accuracy")
+            mean = Interval(value=value, low=None, high=None)
+            return part, accuracy if isinstance(accuracy, dict) else None, mean  # type: ignore[return-value] # JSON of ours
+    return None, None, None
+
+
+def _work(one: Documents) -> str:
+    """What must be equal for elapsed times to be compared: what was trained, on what, how long and on which kind of device."""
+    keys = ["model", "head", "backbone", "epochs", "max_steps", "crop_px", "precision", "labels_sha256", "split_sha256"]
+    work = {key: one.setting(key) for key in keys}
+    if work["max_steps"] is not None:
+        work["global_batch"] = one.setting("global_batch")  # so many steps of larger batches are more work
+    device = one.result("device") or one.setting("device")
+    return json.dumps([device, one.result("last_step") is None, work], sort_keys=True, default=str)
+
+
+def _over(row: Size, smallest: Size | None) -> Size:
+    if smallest is None or not (row.workers and row.elapsed_s and smallest.workers and smallest.elapsed_s):
+        return row
+    speed_up = smallest.elapsed_s / row.elapsed_s
+    efficiency = speed_up * smallest.workers / row.workers
+    return Size(**{**vars(row), "speed_up": speed_up, "efficiency": efficiency})
+
+
+def _middle(entries: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [value for entry in entries if (value := _number(entry.get(key))) is not None]
+    return statistics.median(values) if values else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
