@@ -75,4 +75,5 @@ def utilisation() -> float | None:
 
 def hardware() -> str:
     """How much of the processor this process uses."""
-    return f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''}"

@@ -1,0 +1,272 @@
+"""Time per batch of a model on several devices, side by side.
+
+A batch is what a training step, or scoring, makes of it: from bytes in the host's memory through augmentation to the answer; no
+data set, no peers. Each step ends when a number that depends on all of it has been read back.
+
+Shapes: N images, K findings, S pack side.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from trainer import devices, model
+from trainer.config import MIN_CROP_PX, MOST, Precision
+from trainer.console import Reporter
+from trainer.data.augment import evaluation_view, training_view
+from trainer.devices import Arithmetic, Device
+from trainer.errors import InputError, JobFailedError
+from trainer.findings import FINDINGS
+from trainer.flags import flag_of
+from trainer.meter import WARMING_UP_STEPS
+
+Mode = Literal["train", "predict"]
+
+_NAMES: Final = ("auto", "cpu", "cuda", "hpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What each device is given.
+
+    Raises: InputError, on construction, for what no device could do.
+    """
+
+    model: str
+    head: str
+    """`linear` answers for the 14 findings, `hidden` for the two classes of the pneumonia data."""
+    frozen: bool
+    """Train the head alone."""
+    mode: Mode
+    batch_size: int
+    crop_px: int
+    steps: int
+    """Timed, after those of warm-up."""
+
+    def __post_init__(self) -> None:
+        # BatchNorm of a single image of the least size has one value a channel, which has no variance.
+        ranges = {
+            "batch_size": (2 if self.mode == "train" else 1, 2**16),
+            "crop_px": (MIN_CROP_PX, MOST["pack_side"]),
+            "steps": (1, 10_000),
+        }
+        for field, (least, most) in ranges.items():
+            value = getattr(self, field)
+            if not least <= value <= most:
+                flag = flag_of(field)
+                raise InputError(
+                    f"cannot use {flag} {value}: it must be from {least} to {most:g}",
+                    hint="leave it out to take its default",
+                )
+        if self.frozen and self.mode == "predict":
+            raise InputError(
+                "cannot freeze what is not trained: got --backbone frozen and --mode predict",
+                hint="leave out --backbone",
+            )
+
+    @property
+    def findings(self) -> int:
+        """How many answers the model gives."""
+        return 2 if self.head == "hidden" else len(FINDINGS)
+
+    @property
+    def pack_side(self) -> int:
+        """Side of the decoded images, as in the presets: 256 for a crop of 224."""
+        return self.crop_px * 8 // 7
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one device took."""
+
+    device: str
+    hardware: str
+    precision: Arithmetic
+    batch_size: int
+    seconds: tuple[float, ...]
+    """Of each timed batch, in order."""
+    peak_memory_bytes: int | None
+    """None where the device does not say."""
+
+    @property
+    def median_s(self) -> float:
+        """Seconds per batch."""
+        return median(self.seconds)
+
+    @property
+    def images_per_s(self) -> float:
+        """At the median."""
+        return self.batch_size / self.median_s
+
+
+def devices_named(text: str) -> list[Device]:
+    """The devices of a comma-separated list, all of them there and none twice.
+
+    Raises: InputError.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in _NAMES:
+            raise InputError(
+                f"cannot use `{name}`: no such device (from `--device`)", hint=f"known are {', '.join(_NAMES)}"
+            )
+    found = [devices.find(name) for name in names]
+    twice = next((device.name for device in found if found.count(device) > 1), None)
+    if twice:
+        raise InputError(f"cannot compare {twice} with itself: got `{text}` (from `--device`)", hint="name each once")
+    return found
+
+
+def timed(device: Device, workload: Workload, precision: Precision, say: Reporter) -> Timing:
+    """Open the device and time the workload on it.
+
+    Raises: JobFailedError when the device's memory does not hold the batch.
+    """
+    arithmetic = device.native_precision if precision == "auto" else precision
+    on = device.open(0, 1)
+    try:
+        step = _step(device, on, workload, arithmetic)
+        with say.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
+            seconds = [_timed_step(step, advance) for _ in range(WARMING_UP_STEPS + workload.steps)]
+    except RuntimeError as problem:  # each device has its own kind, and the processor's is no more than this
+        if "memory" not in str(problem).lower():
+            raise
+        raise JobFailedError(
+            f"cannot time a batch of {workload.batch_size} on {device.name}: its memory does not hold it",
+            hint=f"--batch-size {max(1, workload.batch_size // 2)}",
+        ) from problem
+    peak = device.peak_memory_bytes() or None
+    return Timing(
+        device.name, device.hardware(), arithmetic, workload.batch_size, tuple(seconds[WARMING_UP_STEPS:]), peak
+    )
+
+
+def _timed_step(step: Callable[[], Tensor], advance: Callable[[int, str], None]) -> float:
+    start_s = time.perf_counter()
+    step().item()  # waits until the device is done
+    seconds = time.perf_counter() - start_s
+    advance(1, f"{seconds:.3f} s")
+    return seconds
+
+
+def _step(device: Device, on: torch.device, workload: Workload, precision: Arithmetic) -> Callable[[], Tensor]:
+    """One batch from the host's memory to a number on the device, to be called again and again."""
+    torch.manual_seed(0)
+    network = model.build(workload.model, workload.head, workload.findings)
+    network.to(on).to(memory_format=device.memory_format)
+    host_N1SS = device.host_buffer((workload.batch_size, 1, workload.pack_side, workload.pack_side))
+    host_N1SS.random_(0, 256)
+    if workload.mode == "train":
+        return _training_step(device, network, host_N1SS, workload, precision)
+    network.eval()
+
+    def predict() -> Tensor:
+        x_N1SS, _ = device.upload(host_N1SS)
+        with torch.inference_mode(), device.autocast(precision):
+            view = evaluation_view(x_N1SS, workload.crop_px).contiguous(memory_format=device.memory_format)
+            logits_NK: Tensor = network(view).float()
+        device.flush()
+        return logits_NK.sum()
+
+    return predict
+
+
+def _training_step(
+    device: Device, network: nn.Module, host_N1SS: Tensor, workload: Workload, precision: Arithmetic
+) -> Callable[[], Tensor]:
+    """As `train.train_step`, with the recipe's crop, mirror, loss and optimiser."""
+    if workload.frozen:
+        model.freeze(network)
+    model.to_training(network, frozen=workload.frozen)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-4, **device.optimizer_options())
+    loss_of = model.LOSSES["cross_entropy" if workload.head == "hidden" else "bce"]
+    samples_N = np.arange(workload.batch_size)
+    classes_N = torch.arange(workload.batch_size) % workload.findings
+    y_NK = nn.functional.one_hot(classes_N, workload.findings).float().to(trained[0].device)
+    epochs = itertools.count()  # each batch has its own crops
+
+    def train() -> Tensor:
+        x_N1SS, _ = device.upload(host_N1SS)
+        view = training_view(
+            x_N1SS,
+            samples_N,
+            seed=0,
+            epoch=next(epochs),
+            crop="resized",
+            crop_px=workload.crop_px,
+            flip=True,
+            rotate=0.0,
+        )
+        with device.autocast(precision):
+            logits_NK = network(view.contiguous(memory_format=device.memory_format))
+        loss = loss_of(logits_NK.float(), y_NK)
+        loss.backward()
+        device.flush()
+        norm = clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        device.flush()
+        optimizer.zero_grad(set_to_none=True)
+        # Of the updated weights too: the loss alone is there before the gradient is.
+        return loss.detach() + norm + trained[-1].detach().sum()
+
+    return train
+
+
+def as_table(timings: Sequence[Timing], workload: Workload) -> str:
+    """Aligned text, under a line that says what was timed."""
+    kind = (
+        "prediction" if workload.mode == "predict" else "training, backbone frozen" if workload.frozen else "training"
+    )
+    side = workload.crop_px
+    head = (
+        f"{workload.model}, head {workload.head}, {kind}: seconds per batch of {workload.batch_size} images of {side} x {side}, "
+        f"median of {workload.steps} after {WARMING_UP_STEPS} of warm-up\n"
+    )
+    lines = [
+        f"{'device':<8}{'precision':<11}{'median':>9}{'min':>9}{'max':>9}{'images/s':>10}{'peak GiB':>10}{'speed':>9}  hardware"
+    ]
+    for one in timings:
+        memory = "-" if one.peak_memory_bytes is None else f"{one.peak_memory_bytes / 2**30:.2f}"
+        lines.append(
+            f"{one.device:<8}{one.precision:<11}{one.median_s:>9.4f}{min(one.seconds):>9.4f}{max(one.seconds):>9.4f}"
+            f"{one.images_per_s:>10.1f}{memory:>10}{timings[0].median_s / one.median_s:>7.1f} x  {one.hardware}"
+        )
+    return "\n".join([head, *lines])
+
+
+def as_json(timings: Sequence[Timing], workload: Workload) -> dict[str, Any]:
+    """The same, with the time of each batch."""
+    return {
+        "model": workload.model,
+        "head": workload.head,
+        "backbone": "frozen" if workload.frozen else "trained",
+        "mode": workload.mode,
+        "batch_size": workload.batch_size,
+        "crop_px": workload.crop_px,
+        "warm_up_steps": WARMING_UP_STEPS,
+        "torch": torch.__version__,
+        "devices": [
+            {
+                "device": one.device,
+                "hardware": one.hardware,
+                "precision": one.precision,
+                "seconds": list(one.seconds),
+                "median_s": one.median_s,
+                "min_s": min(one.seconds),
+                "max_s": max(one.seconds),
+                "images_per_s": one.images_per_s,
+                "peak_memory_bytes": one.peak_memory_bytes,
+                "times_as_fast_as_first": timings[0].median_s / one.median_s,
+            }
+            for one in timings
+        ],
+    }
