@@ -194,10 +194,11 @@ def to_gray_square(path: Path, geometry: Geometry) -> Gray:
 def _square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
     """The same, and the width and height the image had."""
     gray = open_gray(path)
-    return np.asarray(_to_square(gray, geometry)), gray.size
+    return np.asarray(to_square(gray, geometry)), gray.size
 
 
-def _to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
+def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
+    """The gray image as a square record."""
     side = geometry.side
     width, height = gray.size
     if width == height or geometry.fit == "squash":
