@@ -70,6 +70,19 @@ def parse_header(content: bytes) -> dict[str, str]:
         return {}
 
 
+def with_header(content: bytes, header: Mapping[str, str]) -> bytes:
+    """A safetensors file with this header, the same bytes for the same content: the library writes a header in any order.
+
+    Source: as `parse_header`; the JSON is filled up with spaces to a multiple of eight bytes.
+    """
+    length = int.from_bytes(content[:8], "little")
+    tensors = json.loads(content[8 : 8 + length])
+    tensors.pop("__metadata__", None)
+    text = json.dumps({"__metadata__": dict(sorted(header.items())), **tensors}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
 def of_header(header: Mapping[str, str], where: str) -> Settings:
     if header.get("format") != FORMAT:
         raise InputError(

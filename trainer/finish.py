@@ -15,7 +15,7 @@ from safetensors.torch import save as to_safetensors
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
 from trainer.checkpoint import BrokenError
-from trainer.described import describe
+from trainer.described import describe, with_header
 from trainer.errors import InputError, KnownError
 from trainer.history import Entry
 from trainer.layout import MODEL, RESULTS, predictions_key, state_key
@@ -54,7 +54,7 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
             csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
             run.prefix.publisher.put(predictions_key(split), csv)
         header = describe(run.config, run.table.findings, step=manifest.step)
-        run.prefix.publisher.put(MODEL, to_safetensors(model_state, metadata=header))
+        run.prefix.publisher.put(MODEL, with_header(to_safetensors(model_state), header))
     run.watchdog.rests()
     run.gang.on_primary(lambda: flush(run))
     scores = {split: _scores(run, one) for split, one in predicted.items()}
@@ -90,6 +90,7 @@ def _document(run: Run, training: Training, manifest: Manifest, entries: Sequenc
         "world_size": run.gang.world.size,
         "global_batch": run.global_batch,
         "device": run.device.name,
+        "hardware": run.device.hardware(),
         "peak_device_memory_bytes": run.device.peak_memory_bytes(),
         "training_s": round(sum(_numbers(entries, "seconds")), 3),
         "images_per_s": _middle(_numbers(entries, "images_per_s")),

@@ -63,6 +63,8 @@ class Run:
     table: LabelTable
     rows: Mapping[str, NDArray[np.int64]]
     """Samples of each split, without images that can't be read."""
+    sizes_N2: NDArray[np.int32]
+    """Width and height of each image as it was, 0 and 0 where it could not be read."""
     loader: Loader
     evaluator: Evaluator
     labels_NK: Tensor
@@ -145,6 +147,7 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
             say=say,
             table=source.table,
             rows=rows,
+            sizes_N2=pack.sizes_N2,
             loader=loader,
             evaluator=Evaluator(
                 loader=loader,

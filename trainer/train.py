@@ -123,6 +123,7 @@ def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
 
 def _log(run: Run, training: Training, loss: float, meter: Meter) -> str:
     """Note this step's loss, and say in a few words how the epoch goes."""
+    meter.note_utilisation(run.device.utilisation())
     if run.is_primary:
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
     epoch = (training.step - 1) // run.steps_per_epoch

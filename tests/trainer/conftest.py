@@ -39,3 +39,45 @@ def finished_run(tmp_path_factory):
     flags = f"--split patients:50/25/25 --data {run.data} --output {folder} --cache-dir {run.cache} --name r"
     train(from_argv([*recipe.split(), *flags.split()]), World(), Reporter(0), RankLog(0))
     return run
+
+
+@pytest.fixture(scope="session")
+def two_classes(tmp_path_factory):
+    """A data set of folders: 60 pictures of noise, the second class coarser and less wide; 40 of them for training."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("two") / "data"
+    for split, images in (("train", 20), ("test", 10)):
+        for number, name in enumerate(("NORMAL", "PNEUMONIA")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for image in range(images):
+                noise = Image.effect_noise((24, 24), 40 + 80 * number)
+                noise.resize((56 - 8 * number, 48)).save(folder / f"{split}-{number}-{image}.png")
+    return root
+
+
+@pytest.fixture
+def classify(two_classes, tmp_path, tmp_path_factory):
+    """Start or go on with a run of the pneumonia recipe on those, its network tiny: name and more flags to its results."""
+    from trainer.config import from_argv
+    from trainer.console import Reporter
+    from trainer.ranklog import RankLog
+    from trainer.train import train
+    from trainer.world import World
+
+    recipe = (
+        "--preset pneumonia --model densenet_tiny --weights none --pack-side 36 --crop-px 32 --epochs 2 --batch-size 8"
+        f" --device cpu --split patients:60/20/20 --data {two_classes} --output {tmp_path}"
+        f" --cache-dir {tmp_path_factory.getbasetemp() / 'two-cache'}"
+    ).split()
+
+    def start(name, *flags):
+        merged = dict(zip(recipe[::2], recipe[1::2], strict=True))
+        bare = [flag for flag in flags if flag.startswith("--no-")]
+        rest = [flag for flag in flags if flag not in bare]
+        merged |= dict(zip(rest[::2], rest[1::2], strict=True))  # later flags win
+        argv = [word for pair in merged.items() for word in pair]
+        return train(from_argv([*argv, *bare, "--name", name]), World(), Reporter(0), RankLog(0))
+
+    return start

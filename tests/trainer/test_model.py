@@ -1,13 +1,75 @@
-"""The classifier: its size and its loss."""
+"""The classifier: its size, what of it is trained, and its losses."""
 
+import pytest
 import torch
+from torch import nn
 
-from trainer.model import build, finding_loss
+from trainer.model import build, class_loss, features_of, finding_loss, freeze, head_of, headless, to_training, unfreeze
+
+
+def counted(network):
+    """Trained and all parameters."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
 def test_densenet_121_with_14_findings_has_the_published_size():
     """A head or a layer too many would go unnoticed in training."""
-    assert sum(parameter.numel() for parameter in build("densenet121", "linear", 14).parameters()) == 6_968_206
+    assert counted(build("densenet121", "linear", 14))[1] == 6_968_206
+
+
+@pytest.mark.parametrize(
+    ("model", "trained", "total"), [("densenet121", 656_642, 7_610_498), ("vgg16", 2_098_690, 136_359_234)]
+)
+def test_frozen_networks_of_the_pneumonia_paper_train_as_many_parameters_as_it_says(model, trained, total):
+    """To the unit: another head would be another experiment."""
+    with torch.device("meta"):
+        network = build(model, "hidden", 2)
+    freeze(network)
+    assert counted(network) == (trained, total)
+    unfreeze(network)
+    assert counted(network) == (total, total)
+
+
+def test_frozen_backbone_keeps_its_statistics_in_training_mode():
+    """BatchNorm would go on averaging, and the backbone would no longer be the one whose weights are frozen."""
+    network = build("densenet_tiny", "hidden", 2)
+    freeze(network)
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    to_training(network, frozen=True)
+    network(torch.randn(4, 3, 32, 32)).sum().backward()
+    for name, buffer in network.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+    assert all(module.training for module in head_of(network).modules())
+    assert {name for name, parameter in network.named_parameters() if parameter.grad is not None} == {
+        name for name, _ in network.named_parameters() if name.startswith("classifier.")
+    }
+    to_training(network, frozen=False)
+    network(torch.randn(4, 3, 32, 32))
+    assert not torch.equal(network.features.norm5.running_mean, before["features.norm5.running_mean"])
+
+
+def test_dropout_of_a_frozen_backbone_rests_too():
+    """VGG16 has two in front of its head; with them no two epochs would see the same features."""
+    with torch.device("meta"):
+        network = build("vgg16", "hidden", 2)
+    to_training(network, frozen=True)
+    drops = {name: module.training for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
+    assert drops == {"classifier.2": False, "classifier.5": False, "classifier.6.2": True}
+
+
+@pytest.mark.parametrize("model", ["densenet_tiny", "resnet50"])
+def test_head_on_the_features_of_the_headless_network_answers_as_the_whole(model):
+    """What is cached must be what the head is given, and the network be whole again afterwards."""
+    network = build(model, "hidden", 2).eval()
+    x_NCHW = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        whole = network(x_NCHW)
+        with headless(network) as backbone:
+            features = backbone(x_NCHW)
+        assert features.shape == (2, features_of(network))
+        torch.testing.assert_close(head_of(network)(features), whole)
+        torch.testing.assert_close(network(x_NCHW), whole)
 
 
 def test_loss_is_mean_binary_cross_entropy():
@@ -15,3 +77,10 @@ def test_loss_is_mean_binary_cross_entropy():
     logits, labels = torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])
     expected = (-torch.log(torch.tensor(0.5)) - torch.log(1 - torch.sigmoid(torch.tensor(2.0)))) / 2
     torch.testing.assert_close(finding_loss(logits, labels), expected)
+
+
+def test_loss_of_classes_is_the_negative_log_of_the_true_ones_probability():
+    """NLL of log-softmax, as the paper has it in two parts."""
+    logits, classes = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    expected = nn.functional.nll_loss(logits.log_softmax(dim=1), classes)
+    torch.testing.assert_close(class_loss(logits, nn.functional.one_hot(classes, 3).float()), expected)

@@ -1,0 +1,53 @@
+"""From logits to scores, for findings and for classes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.scoring import LOG_ODDS, as_table, predictions_csv, score
+
+LOGITS = np.array([[2.0, -1.0], [0.5, 1.5], [3.0, 2.5], [-1.0, 0.0]], np.float32)
+LABELS = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], np.uint8)
+
+
+def test_findings_are_scored_by_their_own_logits():
+    """Nothing is exclusive there, so that there is no accuracy."""
+    scores = score(LOG_ODDS["bce"](LOGITS), LABELS, ("A", "B"), classes=False)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(LOGITS), torch.tensor(LABELS).float())
+    assert scores.loss == pytest.approx(expected.item())
+    assert scores.accuracy is None
+    assert "accuracy" not in scores.as_json()
+
+
+def test_classes_are_scored_by_cross_entropy_and_counted():
+    """Counted over images, each once; an average over batches weighs the images of a short batch more."""
+    scores = score(LOG_ODDS["cross_entropy"](LOGITS), LABELS, ("NORMAL", "PNEUMONIA"), classes=True)
+    expected = torch.nn.functional.cross_entropy(torch.tensor(LOGITS), torch.tensor(LABELS.argmax(axis=1)).long())
+    assert scores.loss == pytest.approx(expected.item())
+    document = json.loads(json.dumps(scores.as_json()))
+    assert document["accuracy"] == pytest.approx(
+        {"correct": 3, "total": 4, "value": 0.75, "low": 0.30064, "high": 0.95441}, abs=1e-5
+    )
+    assert document["auroc"]["NORMAL"] == document["auroc"]["PNEUMONIA"]
+
+
+def test_written_probabilities_of_classes_are_those_of_softmax():
+    """Log-odds are what travels; their sigmoid must be the class's probability."""
+    content = predictions_csv(["a", "b", "c", "d"], LOG_ODDS["cross_entropy"](LOGITS), ("NORMAL", "PNEUMONIA"))
+    rows = list(csv.DictReader(content.decode().splitlines()))
+    written = [[float(row["prob_NORMAL"]), float(row["prob_PNEUMONIA"])] for row in rows]
+    np.testing.assert_allclose(written, torch.tensor(LOGITS).softmax(dim=1).numpy(), atol=1e-6)
+
+
+def test_table_shows_accuracy_with_its_interval_where_there_are_classes():
+    """A share of 79 images without its interval says more than it knows."""
+    scores = score(LOG_ODDS["cross_entropy"](LOGITS), LABELS, ("NORMAL", "PNEUMONIA"), classes=True)
+    lines = [line.split() for line in as_table({"val": scores, "test": scores}).splitlines()]
+    assert ["accuracy", "0.7500", "0.7500"] in lines
+    assert ["95", "%", "from", "0.3006", "0.3006"] in lines
+    assert ["correct", "3", "3"] in lines
+    findings = score(LOG_ODDS["bce"](LOGITS), LABELS, ("A", "B"), classes=False)
+    assert "accuracy" not in as_table({"test": findings})
