@@ -90,22 +90,29 @@ class Drawing:
     alt: str
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """The style for the block, or the function it decorates; a letter that the fonts lack is no reason to warn, for a browser has others."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
 def canvas(
     width: float, height: float, panels: Sequence[tuple[float, float, float, float]]
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels."""
-    with _style():
-        figure = Figure(figsize=(width / 72, height / 72))
-        axes = [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in panels]
-        for one in axes:
-            one.set_axisbelow(True)
+    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels. Call it where it is `styled`."""
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in panels]
+    for one in axes:
+        one.set_axisbelow(True)
     return figure, axes
 
 
 def as_png(drawing: Drawing) -> bytes:
     """The drawing on white; the same bytes each time."""
     out = io.BytesIO()
-    with _style():
+    with styled():
         drawing.figure.savefig(out, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
     return out.getvalue()
 
@@ -113,7 +120,7 @@ def as_png(drawing: Drawing) -> bytes:
 def as_svg(drawing: Drawing) -> str:
     """The drawing as an `<svg>` element to stand in HTML: no style of its own, ids that no other drawing has."""
     out = io.StringIO()
-    with _style():
+    with styled():
         drawing.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = _OVERHEAD.sub("", _PROLOG.sub("", out.getvalue(), count=1))
     text = _STYLE_OF.sub(_as_attributes, text.replace(INK, "currentColor"))
@@ -122,14 +129,6 @@ def as_svg(drawing: Drawing) -> str:
     label = escape(drawing.alt, quote=True)
     text = _HEAD.sub(lambda head: f'<svg viewBox="{head[1]}" role="img" aria-label="{label}">', text, count=1)
     return _own_ids(text)
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """The style for the block; a letter that the fonts lack is no reason to warn, for a browser has others."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
 
 
 def _as_attributes(style: re.Match[str]) -> str:

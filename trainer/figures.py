@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from trainer.drawing import COLOURS, DASHES, INK, MARKERS, Drawing, as_png, canvas
+from trainer.drawing import COLOURS, DASHES, INK, MARKERS, Drawing, as_png, canvas, styled
 from trainer.evidence import Bin, Evidence, Finding, Group, Interval, Reference
 from trainer.shown import finding as name_of
 from trainer.shown import interval, number, percent
@@ -22,19 +22,24 @@ _WIDTH: Final = 340
 _PANEL: Final = (48.0, 42.0, 284.0, 190.0)
 """Left, bottom, width and height of the axes of a curve over epochs."""
 
-_SQUARE: Final = (44.0, 40.0, 190.0, 190.0)
+_SQUARE: Final = (36.0, 36.0, 128.0, 128.0)
+_SMALL: Final = (170.0, 186.0)
+"""Two beside each other on a phone."""
+
 _TITLE: Final = 24
 
 _FEW_EPOCHS: Final = 30
 """Up to so many, each epoch is a dot."""
 
 
+@styled()
 def loss_curves(entries: Sequence[Entry]) -> Drawing | None:
     """Training and validation loss by epoch; None where no entry has a loss."""
     lines = {"training": _series(entries, "train_loss"), "validation": _series(entries, "val", "loss")}
     return _over_epochs("Loss", lines)
 
 
+@styled()
 def score_curves(entries: Sequence[Entry]) -> Drawing | None:
     """Mean AUROC on the validation images by epoch, and accuracy where the model says one class."""
     lines = {
@@ -44,11 +49,13 @@ def score_curves(entries: Sequence[Entry]) -> Drawing | None:
     return _over_epochs("Validation score", lines)
 
 
+@styled()
 def throughput(entries: Sequence[Entry]) -> Drawing | None:
     """Images a second by epoch."""
     return _over_epochs("Images per second", {"images/s": _series(entries, "images_per_s")}, from_zero=True)
 
 
+@styled()
 def data_wait(entries: Sequence[Entry]) -> Drawing | None:
     """Share of its time that training waited for data, by epoch; and how much the device was in use, where it says so."""
     lines = {"waiting for data": _series(entries, "data_wait_share"), "device in use": _series(entries, "utilisation")}
@@ -58,6 +65,7 @@ def data_wait(entries: Sequence[Entry]) -> Drawing | None:
     return drawing
 
 
+@styled()
 def curves_png(entries: Sequence[Entry]) -> bytes:
     """Training loss, validation loss and accuracy (else mean AUROC) by epoch in one picture; a note where there is none.
 
@@ -76,21 +84,24 @@ def curves_png(entries: Sequence[Entry]) -> bytes:
     return as_png(drawing)
 
 
+@styled()
 def overlaid(title: str, runs: Mapping[str, Sequence[Entry]], *keys: str) -> Drawing | None:
     """The same number of several runs by epoch."""
     return _over_epochs(title, {run: _series(entries, *keys) for run, entries in runs.items()})
 
 
+@styled()
 def roc(finding: Finding) -> Drawing:
     """Sensitivity over false positives, with its band."""
-    figure, (axes,) = canvas(250, 262, [_SQUARE])
+    figure, (axes,) = canvas(*_SMALL, [_SQUARE])
     _roc_panel(axes, finding)
     return Drawing(figure, f"ROC of {name_of(finding['name'])}: AUROC {_with_interval(finding['auroc'])}.")
 
 
+@styled()
 def precision_recall(finding: Finding) -> Drawing:
     """Precision over recall, with its band; the line is what guessing has."""
-    figure, (axes,) = canvas(250, 262, [_SQUARE])
+    figure, (axes,) = canvas(*_SMALL, [_SQUARE])
     _pr_panel(axes, finding)
     share = percent(finding["prevalence"])
     return Drawing(
@@ -99,9 +110,10 @@ def precision_recall(finding: Finding) -> Drawing:
     )
 
 
+@styled()
 def reliability(finding: Finding) -> Drawing:
     """Share of positives over predicted probability, before and after calibration."""
-    figure, (axes,) = canvas(250, 262, [_SQUARE])
+    figure, (axes,) = canvas(*_SMALL, [_SQUARE])
     _reliability_panel(axes, finding)
     words = f"before calibration {number(finding['raw']['ece'], 4)}"
     if finding["calibrated"] is not None:
@@ -109,6 +121,7 @@ def reliability(finding: Finding) -> Drawing:
     return Drawing(figure, f"Reliability of {name_of(finding['name'])}: expected calibration error {words}.")
 
 
+@styled()
 def auroc_forest(evidence: Evidence) -> Drawing:
     """AUROC with its interval for each finding, beside published numbers of the very same images only."""
     rows = [(name_of(one["name"], _TITLE), one["auroc"]) for one in evidence["findings"]]
@@ -120,6 +133,7 @@ def auroc_forest(evidence: Evidence) -> Drawing:
     return Drawing(drawing.figure, drawing.alt + words)
 
 
+@styled()
 def subgroups_forest(evidence: Evidence) -> Drawing | None:
     """Mean AUROC with its interval for each subgroup, under that of all; None without subgroups."""
     if not evidence["subgroups"]:
@@ -134,6 +148,7 @@ def group_name(group: Group) -> str:
     return f"{group['by']} {group['group']}"
 
 
+@styled()
 def write_plots(evidence: Evidence, folder: Path) -> list[Path]:
     """Write the figures of an evaluation as PNG files to this directory, which is there; their paths."""
     drawings = {
@@ -219,15 +234,15 @@ def _legend_above(axes: Axes, height: float) -> None:
 def _roc_panel(axes: Axes, finding: Finding) -> None:
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _band(axes, finding, "roc", COLOURS[0])
-    _unit_square(axes, finding, "false positives (1 - specificity)", "sensitivity")
-    axes.text(0.97, 0.05, interval(finding["auroc"]), ha="right", transform=axes.transAxes)
+    _unit_square(axes, finding, "1 - specificity", "sensitivity")
+    axes.text(0.98, 0.05, interval(finding["auroc"]), ha="right", fontsize=9.5, transform=axes.transAxes)
 
 
 def _pr_panel(axes: Axes, finding: Finding) -> None:
     axes.axhline(finding["prevalence"], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _band(axes, finding, "pr", COLOURS[1])
-    _unit_square(axes, finding, "recall (sensitivity)", "precision")
-    axes.text(0.97, 0.91, interval(finding["auprc"]), ha="right", transform=axes.transAxes)
+    _unit_square(axes, finding, "recall", "precision")
+    axes.text(0.98, 0.9, interval(finding["auprc"]), ha="right", fontsize=9.5, transform=axes.transAxes)
 
 
 def _reliability_panel(axes: Axes, finding: Finding) -> None:
@@ -236,7 +251,7 @@ def _reliability_panel(axes: Axes, finding: Finding) -> None:
     if finding["calibrated"] is not None:
         _bins(axes, finding["calibrated"]["bins"], "after", 0)
     _unit_square(axes, finding, "predicted", "observed")
-    axes.legend(loc="upper left", borderpad=0.2, handlelength=1.4, labelspacing=0.2)
+    axes.legend(loc="upper left", borderpad=0.2, fontsize=9.5, handlelength=1.4, labelspacing=0.1)
 
 
 def _bins(axes: Axes, bins: Sequence[Bin], label: str, nth: int) -> None:
@@ -263,7 +278,9 @@ def _band(axes: Axes, finding: Finding, which: str, colour: str) -> None:
 
 
 def _unit_square(axes: Axes, finding: Finding, x: str, y: str) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set_xlabel(x, labelpad=0)
+    axes.set_ylabel(y, labelpad=-6)
     axes.set_title(name_of(finding["name"], _TITLE), loc="left")
     ticks = (0, 0.5, 1)
     axes.set_xticks(ticks, ["0", "0.5", "1"])
@@ -275,7 +292,7 @@ def _grid(findings: Sequence[Finding], panel: Callable[[Axes, Finding], None], t
     columns = min(4, len(findings))
     rows = -(-len(findings) // columns)
     left, bottom, side, _ = _SQUARE
-    cell = (250.0, 262.0)
+    cell = _SMALL
     panels = [
         (column * cell[0] + left, (rows - 1 - row) * cell[1] + bottom, side, side)
         for row in range(rows)
@@ -337,6 +354,7 @@ def _with_interval(one: Interval) -> str:
     return f"{number(one['value'])}, 95 % interval {number(one['low'])} to {number(one['high'])}"
 
 
+@styled()
 def elapsed_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """Elapsed seconds over the number of workers, a line for each model.
 
@@ -345,6 +363,7 @@ def elapsed_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Dra
     return _by_workers("Elapsed time", models, "seconds", "{:.4g} s")
 
 
+@styled()
 def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """How many times faster than the smallest size, beside what perfect scaling would be."""
     drawing = _by_workers("Speed-up", models, "times", "{:.2f}")
@@ -354,6 +373,7 @@ def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Dr
     return drawing
 
 
+@styled()
 def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """Speed-up for each worker more, beside the perfect 100 %."""
     drawing = _by_workers("Efficiency", models, "speed-up per worker", "{:.0%}")
@@ -363,6 +383,7 @@ def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> 
     return drawing
 
 
+@styled()
 def scaling(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """Elapsed time over workers for a file of its own; a note where no time is known."""
     if models:

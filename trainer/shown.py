@@ -6,6 +6,7 @@ from typing import Final
 from trainer.evidence import Interval, Proportion
 
 NONE: Final = "-"
+_PERCENT = "\u00a0%"
 
 _PLACE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w./])~?/|(?<!\w)[A-Za-z]:\\)[^\s`'\",;()]*")
 
@@ -17,7 +18,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as a percentage."""
-    return NONE if value is None else f"{100 * value:.{digits}f} %"
+    return NONE if value is None else f"{100 * value:.{digits}f}{_PERCENT}"
 
 
 def interval(one: Interval, digits: int = 3) -> str:
@@ -31,7 +32,7 @@ def proportion(one: Proportion) -> str:
     """A counted share, its interval, and what was counted."""
     if one["value"] is None or one["low"] is None or one["high"] is None:
         return f"{NONE} ({one['correct']}/{one['total']})"
-    shares = f"{100 * one['value']:.1f} % ({100 * one['low']:.1f} to {100 * one['high']:.1f} %)"
+    shares = f"{100 * one['value']:.1f}{_PERCENT} ({100 * one['low']:.1f} to {100 * one['high']:.1f}{_PERCENT})"
     return f"{shares}, {one['correct']:,} of {one['total']:,}"
 
 

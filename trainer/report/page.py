@@ -14,6 +14,8 @@ from markupsafe import Markup
 from trainer import __version__
 from trainer.drawing import Drawing, as_svg
 
+_SMALL_INCHES: Final = 200 / 72
+
 NOT_CLINICAL: Final = "Research software. Not a medical device, and not for clinical use."
 
 
@@ -67,6 +69,11 @@ class Plots:
     drawings: Sequence[Drawing]
     caption: str = ""
     kind: str = "plots"
+
+    @property
+    def are_small(self) -> bool:
+        """Whether two stand beside each other on a phone."""
+        return all(drawing.figure.get_figwidth() < _SMALL_INCHES for drawing in self.drawings)
 
     @property
     def svgs(self) -> list[Markup]:

@@ -250,11 +250,8 @@ def _roc(one: Documents) -> Section:
         return Section("roc", "ROC and precision-recall")
     found = one.evidence["findings"]
     caption = "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
-    plots = (
-        Plots([figures.roc(finding) for finding in found]),
-        Plots([figures.precision_recall(finding) for finding in found], caption),
-    )
-    return Section("roc", "ROC and precision-recall", plots)
+    drawings = [draw(finding) for finding in found for draw in (figures.roc, figures.precision_recall)]
+    return Section("roc", "ROC and precision-recall", [Plots(drawings, caption)])
 
 
 def _calibration(one: Documents) -> Section:
