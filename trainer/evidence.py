@@ -4,10 +4,15 @@
 Findings are the 14, or the classes of a data set in folders.
 """
 
+import json
 import math
-from typing import Final, TypedDict
+from typing import Final, TypedDict, cast
+
+from trainer.errors import InputError
 
 FORMAT: Final = 1
+
+_AGAIN: Final = "`trainer evaluate` writes it anew"
 
 
 class Interval(TypedDict):
@@ -212,3 +217,28 @@ def interval(value: float, low: float, high: float) -> Interval:
     if math.isnan(value):
         return Interval(value=None, low=None, high=None)
     return Interval(value=float(value), low=number(low), high=number(high))
+
+
+def to_json(evidence: Evidence) -> bytes:
+    """`metrics.json`."""
+    return (json.dumps(evidence, indent=1, allow_nan=False) + "\n").encode()
+
+
+def from_json(content: bytes, origin: str) -> Evidence:
+    """What `to_json` wrote; `origin` says where it was read.
+
+    Raises: InputError for what is no such document, or one of another format.
+    """
+    try:
+        found = json.loads(content)
+    except ValueError as problem:
+        raise InputError(f"cannot read the evaluation: it is no JSON, got `{origin}`", hint=_AGAIN) from problem
+    if (
+        not isinstance(found, dict)
+        or found.get("format") != FORMAT
+        or not Evidence.__annotations__.keys() <= found.keys()
+    ):
+        raise InputError(
+            f"cannot read the evaluation: it is no document of format {FORMAT}, got `{origin}`", hint=_AGAIN
+        )
+    return cast("Evidence", found)

@@ -16,7 +16,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import cache
@@ -136,6 +136,28 @@ def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_l
     if val_list is not None:
         lists["val"] = _val_file(data, val_list)
     return _read_nih(data, entry, lists)
+
+
+def read_file(path: Path) -> LabelTable:
+    """Labels of the images in one file, which its first line tells: NIH's table, one of the lists, or a labels.csv.
+
+    No image is in a split but where a labels.csv says so.
+
+    Raises: InputError with everything that is wrong with it.
+    """
+    first = next(_lines(path), (0, ""))[1]
+    if _IMAGE not in first:
+        return replace(_read_lists(path, [path]), split_N=np.full(sum(1 for _ in _lines(path)), -1, np.int8))
+    if _LABELS in first and not all(name in first for name in FINDINGS):
+        return _read_nih(path, path, {})
+    return _read_csv(path, path, given=_SPLIT in next(csv.reader([first])))
+
+
+def table_file(data: Path, layout: str) -> Path | None:
+    """The file of a data set that may tell more of each image than its labels; None where the layout has none."""
+    if layout not in {"nih", "csv"}:
+        return None
+    return _the_one(data, _entries(data), _PARTS[layout][0])
 
 
 def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: str | None) -> LabelTable:
@@ -265,12 +287,13 @@ def _images(count: int) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of the lines that are not blank."""
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             yield number, line.strip()
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What is in a text file, packed or not. Raises: InputError."""
     try:
         packed = path.read_bytes()
         return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
@@ -278,9 +301,9 @@ def _read_text(path: Path) -> str:
         raise InputError(f"cannot read `{path}`: {problem}", hint="is the file complete, and is it text?") from problem
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of the rows that are not blank; the first row names the columns."""
-    reader = csv.reader(_read_text(path).splitlines())
+    reader = csv.reader(read_text(path).splitlines())
     try:
         for row in reader:
             if row:
@@ -321,7 +344,7 @@ def _read_nih(data: Path, entry: Path, lists: Mapping[str, Path]) -> LabelTable:
     rows = _Rows()
     part_of = _nih_parts(lists, rows.problems)
     unknown: Counter[str] = Counter()
-    table = _csv_rows(entry)
+    table = csv_rows(entry)
     _, header = next(table, (0, []))
     _check_columns(entry, header, [_IMAGE, _LABELS, _PATIENT], known=None)
     columns = [header.index(name) for name in (_IMAGE, _LABELS, _PATIENT)]
@@ -390,7 +413,7 @@ def _read_lists(data: Path, files: Sequence[Path]) -> LabelTable:
 
 def _read_csv(data: Path, path: Path, *, given: bool) -> LabelTable:
     rows = _Rows()
-    table = _csv_rows(path)
+    table = csv_rows(path)
     _, header = next(table, (0, []))
     wanted = [_IMAGE, *FINDINGS, *([_SPLIT] if given else [])]
     _check_columns(path, header, wanted, known={*wanted, _PATIENT, _SPLIT, *_METADATA})
