@@ -36,8 +36,12 @@ NOTICED_SKEW_S: Final = 60.0
 USUAL_SHM_BYTES: Final = 64 << 20
 """What a container gets that asks for nothing, which is too small for workers to talk through."""
 
-IMAGENET: Final = "https://download.pytorch.org/models/densenet121-a639ec97.pth"
-"""Source: torchvision's DenseNet121_Weights.IMAGENET1K_V1; a test compares."""
+IMAGENET: Final = {
+    "densenet121": "https://download.pytorch.org/models/densenet121-a639ec97.pth",
+    "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+}
+"""Source: torchvision's weights IMAGENET1K_V1, as `trainer.weights` takes them; a test compares."""
 
 ANSWER_S: Final = 10.0
 
@@ -74,7 +78,7 @@ def steps(config: TrainConfig) -> list[Step]:
         *s3,
         Step("output", lambda: output(config.output), _server_of(config.output)),
         Step("data", lambda: data(config.data), _server_of(config.data)),
-        Step("weights", lambda: weights(config.weights), _server_of(config.weights)),
+        Step("weights", lambda: weights(config.weights, config.model), _server_of(config.weights)),
         Step("shared memory", shared_memory),
         Step("labels", lambda: labels(config), ("data",)),
         Step("images", lambda: images(config), ("labels",)),
@@ -211,12 +215,12 @@ def images(config: TrainConfig) -> Outcome:
     return Outcome("OK", f"all {len(used)} images are there")
 
 
-def weights(wanted: str) -> Outcome:
-    """Whether the first weights can be had here. Raises: KnownError."""
+def weights(wanted: str, model: str) -> Outcome:
+    """Whether the first weights of this model can be had here. Raises: KnownError."""
     if wanted == "none":
         return Outcome("OK", "starts from nothing: no weights are wanted")
     if wanted == "imagenet":
-        return _imagenet()
+        return _imagenet(model)
     if is_bucket(wanted):
         folder, _, name = wanted.rpartition("/")
         there = name in open_storage(folder).keys(name)
@@ -227,23 +231,26 @@ def weights(wanted: str) -> Outcome:
     return Outcome("FAIL", f"`{wanted}` is not there (from `--weights`)", "--weights PATH|imagenet|none")
 
 
-def _imagenet() -> Outcome:
+def _imagenet(model: str) -> Outcome:
     """The image may carry the file where torch looks for it; else each node downloads it."""
+    address = IMAGENET.get(model)
+    if address is None:
+        return Outcome("FAIL", f"there are no ImageNet weights of `{model}`", "--weights none")
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
-    cached = Path(home) / "hub" / "checkpoints" / PurePosixPath(IMAGENET).name
+    cached = Path(home) / "hub" / "checkpoints" / PurePosixPath(address).name
     if cached.is_file():
         return Outcome("OK", f"`{cached}` is there")
     fix = "let the image carry the file and set TORCH_HOME, or give --weights PATH, or --weights none"
     try:
-        request = urllib.request.Request(IMAGENET, method="HEAD")
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310 - as above
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - one of those above
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
             reachable = answer.status == HTTPStatus.OK
     except OSError as problem:
         reason = on_one_line(str(getattr(problem, "reason", problem)))
-        return Outcome("FAIL", f"ImageNet weights can't be downloaded: no answer from `{IMAGENET}`: {reason}", fix)
+        return Outcome("FAIL", f"ImageNet weights can't be downloaded: no answer from `{address}`: {reason}", fix)
     if reachable:
-        return Outcome("OK", f"ImageNet weights can be downloaded from `{IMAGENET}`")
-    return Outcome("FAIL", f"ImageNet weights can't be downloaded: `{IMAGENET}` is not there", fix)
+        return Outcome("OK", f"ImageNet weights can be downloaded from `{address}`")
+    return Outcome("FAIL", f"ImageNet weights can't be downloaded: `{address}` is not there", fix)
 
 
 def shared_memory() -> Outcome:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gradient_worker import gradient
+from gradient_worker import gradients
 
 from trainer.checkpoint import from_bytes, newest
 from trainer.data.synthetic import write_phantoms
@@ -91,13 +91,16 @@ def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phan
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_ranks_together_have_the_gradient_of_one_on_the_joint_batch(tmp_path, workers):
-    """What data parallelism promises; BatchNorm is frozen because its statistics are each rank's own."""
+    """What data parallelism promises, with a frozen backbone too; BatchNorm rests because its statistics are each rank's own."""
     torchrun(workers, HERE / "gradient_worker.py", tmp_path / "gradients.pt")
     reduced = torch.load(tmp_path / "gradients.pt", weights_only=True)
-    joint = gradient(0, 1)
-    assert reduced.keys() == joint.keys()
-    for name, expected in joint.items():
-        torch.testing.assert_close(reduced[name], expected, rtol=1e-4, atol=1e-6, msg=name)
+    joint = gradients(0, 1)
+    assert {name.partition(".")[0] for name in joint["frozen"]} == {"classifier"}
+    assert joint["freed"].keys() == joint["whole"].keys()
+    for step, of_joint in joint.items():
+        assert reduced[step].keys() == of_joint.keys()
+        for name, expected in of_joint.items():
+            torch.testing.assert_close(reduced[step][name], expected, rtol=1e-4, atol=1e-6, msg=f"{step} {name}")
 
 
 def test_ranks_agree_and_fail_together(tmp_path):

@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import PurePosixPath
 
 import boto3
 import pytest
@@ -166,29 +167,43 @@ def test_a_server_without_a_clock_says_nothing_about_ours():
 def test_weights_are_looked_for(wanted, status, tmp_path):
     """A pod should not find out after it holds eight cards."""
     (tmp_path / "there.pt").touch()
-    assert probe.weights(wanted if wanted == "none" else str(tmp_path / wanted)).status == status
+    assert probe.weights(wanted if wanted == "none" else str(tmp_path / wanted), "densenet121").status == status
+
+
+def test_labels_that_are_no_classes_are_found_before_a_job_is(config):
+    """What training refuses, `doctor` tells."""
+    found = rows(replace(config, loss="cross_entropy"))["labels"]
+    assert found["status"] == "FAIL"
+    assert "--loss bce" in found["fix"]
 
 
 def test_weights_in_a_bucket_are_looked_for(s3):
     put("w/first.pt")
-    assert probe.weights("s3://cxr/w/first.pt").status == "OK"
-    assert probe.weights("s3://cxr/w/first.p").status == "FAIL"
+    assert probe.weights("s3://cxr/w/first.pt", "densenet121").status == "OK"
+    assert probe.weights("s3://cxr/w/first.p", "densenet121").status == "FAIL"
 
 
-def test_imagenet_weights_that_the_image_carries_are_found(tmp_path, monkeypatch):
-    """Pods often have no internet."""
+@pytest.mark.parametrize("model", probe.IMAGENET)
+def test_imagenet_weights_that_the_image_carries_are_found(tmp_path, monkeypatch, model):
+    """Pods often have no internet; the file of another model is of no use."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    carried = tmp_path / "hub/checkpoints/densenet121-a639ec97.pth"
+    monkeypatch.setattr(probe.urllib.request, "urlopen", unreachable)
+    carried = tmp_path / "hub/checkpoints" / PurePosixPath(probe.IMAGENET[model]).name
     carried.parent.mkdir(parents=True)
     carried.touch()
-    assert probe.weights("imagenet").status == "OK"
+    assert {one for one in probe.IMAGENET if probe.weights("imagenet", one).status == "OK"} == {model}
+    assert probe.weights("imagenet", "densenet_tiny").status == "FAIL"
 
 
-def test_the_address_of_imagenet_weights_is_torchvisions():
-    """It is written out in the probe, which must not load torch."""
-    from torchvision.models import DenseNet121_Weights
+def unreachable(*_args, **_options):
+    raise OSError("no internet here")
 
-    assert DenseNet121_Weights.IMAGENET1K_V1.url == probe.IMAGENET
+
+def test_the_addresses_of_imagenet_weights_are_those_that_are_trained_from():
+    """They are written out in the probe, which must not load torch."""
+    from trainer import weights
+
+    assert {model: source.url for model, source in weights.IMAGENET.items()} == probe.IMAGENET
 
 
 def test_a_finding_is_one_line_whatever_the_error_holds():
