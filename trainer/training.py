@@ -79,7 +79,7 @@ def begin(run: Run) -> Training:
         loss_sum=torch.zeros((), device=run.on),
         saved_step=0,
         validated_step=0,
-        curves=Curves(first_step=state.step if state else 0, started_s=time.time()),
+        curves=Curves(first_step=state.step + 1 if state else 1, started_s=time.time()),
         snapshots_s=[],
     )
     if state is not None:
