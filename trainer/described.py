@@ -135,8 +135,18 @@ def _size(value: object) -> int:
     return number
 
 
-def guessed(state: StateDict, origin: str) -> Settings:
-    """Settings of weights of which nothing is told but themselves: the 14 findings, and images as CheXNet takes them.
+def guessed(
+    state: StateDict,
+    origin: str,
+    *,
+    findings: tuple[str, ...] | None = None,
+    side: int | None = None,
+    note: str | None = None,
+) -> Settings:
+    """Settings of weights of which little is told but themselves.
+
+    `findings` are what they answer, else the 14; `side` is that of the images they are for, without a margin, else images are
+    prepared as CheXNet's. `note` is what else a user should know.
 
     Raises: InputError where the weights fit no model, or what they answer can't be known.
     """
@@ -147,18 +157,27 @@ def guessed(state: StateDict, origin: str) -> Settings:
             hint="`python -m trainer train --weights` can start from a backbone",
         )
     model, head, outputs = known
-    if outputs != len(FINDINGS):
+    names = findings or FINDINGS
+    if outputs != len(names):
         raise InputError(
-            f"cannot use the weights in `{origin}`: they give {outputs} answers, and nothing says which; the 14 findings are known",
+            f"cannot use the weights in `{origin}`: they give {outputs} answers, and nothing says which; "
+            f"{'the 14' if findings is None else len(names)} findings are known",
             hint=f"give the run they come from, or a directory with its {RUN}",
         )
-    recipe = chexnet()
-    side, crop_px = int(recipe["pack_side"]), int(recipe["crop_px"])
-    note = (
-        f"nothing says how images were prepared for these weights: resized to {side} pixels and the centre {crop_px} of "
-        "them, and the findings in the order of the published lists, are assumed"
-    )
-    return Settings(model, head, FINDINGS, "bce", Geometry(side=side, fit="crop"), crop_px, (note,))
+    notes = [] if note is None else [note]
+    if side is None:
+        recipe = chexnet()
+        side, crop_px = int(recipe["pack_side"]), int(recipe["crop_px"])
+        notes.append(
+            f"nothing says how images were prepared for these weights: resized to {side} pixels and the centre {crop_px} of them is assumed"
+        )
+    else:
+        crop_px = side
+    if findings is None:
+        notes.append(
+            "nothing says what these weights answer: the findings in the order of the published lists are assumed"
+        )
+    return Settings(model, head, names, "bce", Geometry(side=side, fit="crop"), crop_px, tuple(notes))
 
 
 def _architecture(state: StateDict) -> tuple[str, str, int] | None:

@@ -38,7 +38,7 @@ from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict, build
 from trainer.storage import AbsentError, Storage, open_storage
-from trainer.weights import first_weights
+from trainer.weights import read_weights
 
 __all__ = ["Trained", "describe", "open_trained"]
 
@@ -198,12 +198,11 @@ def _of_file(place: str, cache: Path | None) -> Trained:
         path = cache / "weights" / name
     else:
         path = Path(place)
-    state = first_weights(str(path), "densenet121", path.parent)
-    assert state is not None
-    settings = guessed(state, place)
+    public = read_weights(path)
+    settings = guessed(public.state, place, findings=public.findings, side=public.side, note=public.note)
     return Trained(
         origin=place,
-        network=_network(settings, state, place),
+        network=_network(settings, public.state, place),
         calibrator=None,
         trained_on=None,
         record=None,
@@ -304,10 +303,11 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
         content = storage.read(key)
     except AbsentError:
         return None
-    fitted: Calibrator = calibration.from_bytes(content)
+    where = f"{storage.url.rstrip('/')}/{key}"
+    fitted = calibration.from_bytes(content, where)
     if fitted.findings != findings:
         raise InputError(
-            f"cannot use `{storage.url.rstrip('/')}/{key}`: it is of another model, its findings are {len(fitted.findings)} others",
+            f"cannot use `{where}`: it is of another model, its findings are {len(fitted.findings)} others",
             hint="remove it to go on without calibration",
         )
     return fitted
