@@ -99,6 +99,11 @@ def members(family: Family) -> list[JobSpec]:
             f"cannot use --models {','.join(family.models)} with --model {given['model']} after `--`: both say what to train",
             hint="leave one of them out",
         )
+    if given.get("resume", "auto") != "auto":
+        raise InputError(
+            f"cannot compare sizes with --resume {given['resume']}: the same command goes on with the runs that have begun",
+            hint="leave it out; another --name is another comparison",
+        )
     models = family.models or (str(recipe["model"]),)
     batch = _batch_flags(family, given, recipe)
     _check_names(family, models)

@@ -22,7 +22,7 @@ from launcher.diagnose import diagnose
 from launcher.runs import Tell
 from launcher.snapshot import State, is_over, state
 from launcher.spec import JobSpec, is_s3
-from trainer.errors import InputError, InterruptedByUser, JobFailedError, KnownError, listing
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, KnownError, RemoteError, listing
 from trainer.layout import RESULTS, RUN
 
 LOOK_EVERY_S: Final = 2.0
@@ -185,7 +185,7 @@ def in_cluster(
                 cluster.sleep(LOOK_EVERY_S)
     except KeyboardInterrupt:
         raise _interrupted([each.job.name for each in running]) from None
-    except KnownError as problem:
+    except RemoteError as problem:
         problem.hint = f"{problem.hint}; {GO_ON}" if problem.hint else GO_ON
         raise
     return problems
@@ -210,7 +210,6 @@ def _begun(cluster: Cluster, job: JobSpec, problems: Problems, tell: Tell, clock
     try:
         there = jobs.found(cluster, job.name)
         if there is not None and is_over(there):
-            job = _to_go_on(job)
             for removed in jobs.delete(cluster, job.name, timeout_s=DELETE_S):
                 tell(f"removed {removed}, which is over without results")
         jobs.submit(cluster, manifest.render(job))
@@ -220,12 +219,6 @@ def _begun(cluster: Cluster, job: JobSpec, problems: Problems, tell: Tell, clock
         return []
     tell(f"{job.name}: submitted")
     return [_Followed(job, None, clock())]
-
-
-def _to_go_on(job: JobSpec) -> JobSpec:
-    """The job without `--resume never`, by which its run wanted to be new at its first start."""
-    flags = again.may_go_on({"train_flags": list(job.train_flags)}).get("train_flags", [])
-    return dataclasses.replace(job, train_flags=tuple(flags))
 
 
 def _is_ended(cluster: Cluster, followed: _Followed, problems: Problems, tell: Tell, clock: Clock) -> bool:
@@ -278,7 +271,8 @@ def gather(done: Sequence[JobSpec], to: Path, tell: Tell) -> dict[str, Mapping[s
             found[job.name] = dict(json.loads((to / job.name / RESULTS).read_bytes()))
         except (ValueError, TypeError) as problem:
             raise InputError(f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run") from problem
-    tell(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
+    if done:
+        tell(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
     return found
 
 

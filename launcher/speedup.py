@@ -19,22 +19,23 @@ NOTHING: Final = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run; None is what it does not tell."""
+    """One run, with the columns of the trainer's scaling.csv; None is what it does not tell."""
 
-    name: str
+    run: str
     model: str
     workers: int
     global_batch: int
     elapsed_s: float | None
-    """Wall time of its epochs, validation included."""
-    speedup: float | None
-    """Against the smallest size of its model that has a time."""
-    efficiency: float | None
-    """Speed-up for each worker that was added: 1 is ideal."""
+    """Training and validation, over all starts."""
     images_per_s: float | None
+    speed_up: float | None
+    """How many times faster than the smallest size of its model that did as much and has a time."""
+    efficiency: float | None
+    """Speed-up over how many times more workers; 1 is perfect."""
     accuracy: float | None
+    """Of the test images, else of the validation's; so is AUROC."""
     mean_auroc: float | None
-    peak_memory_bytes: int | None
+    peak_device_memory_bytes: int | None
     utilisation: float | None
     """Of the device, 0 to 1."""
 
@@ -45,33 +46,42 @@ def rows(members: Sequence[JobSpec], found: Mapping[str, Results]) -> list[Row]:
 
 
 def _smallest(job: JobSpec, members: Sequence[JobSpec], found: Mapping[str, Results]) -> tuple[int, float] | None:
-    """Workers and seconds of the run that the others of its model are compared with."""
+    """Workers and seconds of the run that those which do as much are compared with."""
     timed = (
         (each.workers, seconds)
         for each in members
-        if each.train.model == job.train.model and (seconds := _number(found.get(each.name, {}).get("training_s")))
+        if _work(each) == _work(job) and (seconds := _number(found.get(each.name, {}).get("training_s")))
     )
     return min(timed, default=None)
 
 
+def _work(job: JobSpec) -> tuple[str, int | None]:
+    """Equal for runs that do as much: so many steps of larger batches are more."""
+    return job.train.model, _global_batch(job) if job.train.max_steps is not None else None
+
+
+def _global_batch(job: JobSpec) -> int:
+    return job.train.batch_per_worker(job.workers) * job.workers
+
+
 def _row(job: JobSpec, results: Results, smallest: tuple[int, float] | None) -> Row:
     elapsed_s = _number(results.get("training_s"))
-    speedup = smallest[1] / elapsed_s if smallest and elapsed_s else None
+    speed_up = smallest[1] / elapsed_s if smallest and elapsed_s else None
     scores = results.get("test") or results.get("val") or {}
     classes = scores.get("classes") or {}
     memory = _number(results.get("peak_device_memory_bytes"))
     return Row(
-        name=job.name,
+        run=job.name,
         model=job.train.model,
         workers=job.workers,
-        global_batch=job.train.batch_per_worker(job.workers) * job.workers,
+        global_batch=_global_batch(job),
         elapsed_s=elapsed_s,
-        speedup=speedup,
-        efficiency=speedup * smallest[0] / job.workers if smallest and speedup else None,
         images_per_s=_number(results.get("images_per_s")),
+        speed_up=speed_up,
+        efficiency=speed_up * smallest[0] / job.workers if smallest and speed_up else None,
         accuracy=_number((classes.get("accuracy") or {}).get("value")),
         mean_auroc=_number(scores.get("mean_auroc")),
-        peak_memory_bytes=None if memory is None else int(memory),
+        peak_device_memory_bytes=int(memory) if memory else None,  # a processor tells 0
         utilisation=_number(results.get("utilisation")),
     )
 
@@ -103,12 +113,12 @@ def _words(row: Row) -> dict[str, str]:
         "workers": str(row.workers),
         "batch": str(row.global_batch),
         "elapsed s": _told(row.elapsed_s, "{:.2f}".format),
-        "speed-up": _told(row.speedup, "{:.2f}".format),
+        "speed-up": _told(row.speed_up, "{:.2f}".format),
         "efficiency": _told(row.efficiency, "{:.2f}".format),
         "images/s": _told(row.images_per_s, "{:.1f}".format),
         "accuracy": _told(row.accuracy, "{:.2%}".format),
         "mean auroc": _told(row.mean_auroc, "{:.4f}".format),
-        "peak memory": NOTHING if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
+        "peak memory": NOTHING if row.peak_device_memory_bytes is None else size(row.peak_device_memory_bytes),
         "utilisation": _told(row.utilisation, "{:.0%}".format),
     }
 

@@ -11,9 +11,12 @@ from apiserver import Fault
 from finished import write_checkpoint
 
 import launcher.commands.scale
+import launcher.jobs
+import launcher.scale
 from launcher.__main__ import main
 from launcher.cluster import open_cluster
 from launcher.jobs import settings_of
+from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.storage import open_storage
@@ -44,6 +47,8 @@ class Operator:
         self.api, self.output = api, output
         self.ends: dict[str, str] = {}
         """How jobs end that do not succeed."""
+        self.stays: list[str] = []
+        """States in which jobs stay for one more look."""
         self.interrupt = False
         self.most = 0
         """So many jobs were there at once that were not over."""
@@ -61,6 +66,9 @@ class Operator:
 
     def go_on(self, path):
         job, states = self.api.state.objects[path], self.state(path)
+        if states[-1:] and states[-1] in self.stays:
+            self.stays.remove(states[-1])
+            return
         name = job["metadata"]["name"]
         states.append(["Created", "Running", self.ends.get(name, "Succeeded")][len(states)])
         if states[-1] == "Succeeded":
@@ -230,18 +238,48 @@ def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
     assert [row[3:6] for row in table(out)] == [["-", "-", "-"], ["62.50", "1.00", "1.00"], ["50.00", "1.25", "0.62"]]
 
 
+def test_long_wait_is_told_with_its_reason(scale, api, operator, monkeypatch):
+    """Somebody sits before it, for hours."""
+    monkeypatch.setattr(launcher.scale, "TELL_EVERY_S", 0.0)
+    name = "chest-densenet121-w1"
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    labels = {JOB_LABEL: name, ROLE_LABEL: "master", INDEX_LABEL: "0"}
+    pod = {
+        "metadata": {"name": f"{name}-master-0", "namespace": "team-a", "labels": labels},
+        "spec": {"containers": [{"name": "pytorch", "image": "i"}]},
+        "status": {"phase": "Pending", "conditions": [unscheduled]},
+    }
+    api.state.put(f"/api/v1/namespaces/team-a/pods/{name}-master-0", pod)
+    operator.stays = ["Created"]
+    code, _, err = scale("--workers=1")
+    assert code == 0, err
+    assert f"{name}: Created\n{name}: Created, master-0 Pending" in err
+
+
+def test_server_that_stays_away_ends_it_with_the_jobs_going_on(scale, api, operator, monkeypatch):
+    monkeypatch.setattr(launcher.jobs, "AWAY_S", 0.0)
+    go_on = operator.go_on
+
+    def leave(path):
+        go_on(path)
+        api.state.fail("GET", path, 503, "etcd is away", times=99)
+
+    operator.go_on = leave
+    code, out, err = scale("--workers=1,2")
+    assert (code, out) == (4, "")
+    assert "the same command goes on where this one stopped" in err
+    assert created(api) == ["chest-densenet121-w1"]
+
+
 def test_job_that_has_failed_is_made_again_by_the_same_call(scale, api, operator):
-    """Without what wanted its run to be new, which it no longer is."""
+    """Its run goes on from its newest checkpoint, as with `launcher resume`."""
     operator.ends["chest-densenet121-w1"] = "Failed"
-    flags = [*RECIPE, "--resume", "never"]
-    assert scale("--workers=1,2", recipe=flags)[0] == 3
+    assert scale("--workers=1,2")[0] == 3
     operator.ends.clear()
-    code, _, err = scale("--workers=1,2", recipe=flags)
+    code, _, err = scale("--workers=1,2")
     assert code == 0, err
     assert "removed pytorchjob.kubeflow.org/chest-densenet121-w1, which is over without results" in err
     assert created(api) == [f"chest-densenet121-w{size}" for size in (1, 2, 1)]
-    [again] = [body for path, body in api.state.objects.items() if path == f"{PLACE}/chest-densenet121-w1"]
-    assert "--resume" not in json.dumps(settings_of(again))
 
 
 def test_job_that_goes_after_its_end_is_no_failure(scale, api, operator, output):
@@ -323,6 +361,7 @@ def test_results_of_fewer_steps_do_not_count(scale, api):
         (["--workers=1", "--to=kubeconfig"], RECIPE, "cannot write to `kubeconfig`"),
         (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes see that directory"),
         (["--workers=1", f"--name=x{'y' * 40}"], RECIPE, f"hint: --name x{'y' * 37}"),
+        (["--workers=1"], [*RECIPE, "--resume", "never"], "cannot compare sizes with --resume never"),
         (["--workers=1"], [*RECIPE, "--epoch", "3"], "did you mean --epochs?"),
     ],
 )
@@ -352,25 +391,18 @@ def here(phantoms):
     return ["--accelerator=cpu", f"--data={phantoms}", "--name=chest", "--local"]
 
 
-def test_runs_here_are_one_after_the_other_and_only_the_table_is_on_stdout(scale, python, phantoms, api):
-    code, out, err = scale("--workers=1,2", job=here(phantoms))
-    assert code == 0, err
-    assert [row[:2] for row in table(out)] == [["densenet121", "1"], ["densenet121", "2"]]
-    assert "said by the program" in err
-    trained = [line for line in (python / "calls").read_text().splitlines() if "report" not in line]
-    assert ["--name=chest-densenet121-w1" in line for line in trained] == [True, False]
-    assert api.state.requests == []
-
-
-def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, phantoms):
+def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, phantoms, api):
+    """Without a word to a cluster, and with nothing but the table on stdout."""
     (python / "no-w2").touch()
     code, out, err = scale("--workers=1,2", job=here(phantoms))
     assert code == 3
     assert "chest-densenet121-w2: the job failed: pod `chest-densenet121-w2-master-0` left with exit code 2" in err
     assert [row[3] for row in table(out)] == ["100.00", "-"]
+    assert "said by the program" in err
     (python / "no-w2").unlink()
     (python / "calls").unlink()
     code, out, err = scale("--workers=1,2", job=here(phantoms))
     assert code == 0, err
     assert len((python / "calls").read_text().splitlines()) == 2  # one run, one report
     assert [row[3] for row in table(out)] == ["100.00", "62.50"]
+    assert api.state.requests == []

@@ -43,9 +43,19 @@ def test_table_tells_speed_up_and_efficiency(paper):
 
 def test_programs_get_numbers_and_nothing_for_what_is_missing(paper):
     document = json.loads(shown(paper, "json"))
-    assert document["runs"][1]["speedup"] == pytest.approx(1.6196, abs=1e-4)
+    assert document["runs"][1]["speed_up"] == pytest.approx(1.6196, abs=1e-4)
     assert document["runs"][3]["elapsed_s"] is None
     lines = list(csv.DictReader(io.StringIO(shown(paper, "csv"))))
-    assert lines[0]["peak_memory_bytes"] == str(3 * 2**30)
+    assert lines[0]["peak_device_memory_bytes"] == str(3 * 2**30)
     assert lines[3]["efficiency"] == ""
     assert list(lines[0]) == list(document["runs"][0])
+
+
+@pytest.mark.parametrize(("limit", "expected"), [((), [1.0, 2.0]), (("--max-steps", "10"), [1.0, 1.0])])
+def test_batches_that_grow_are_compared_where_the_work_is_the_same(limit, expected):
+    """Ten steps of twice the batch are twice the work, and epochs are not."""
+    places = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs"}
+    jobs = members(Family(**places, name="chest", sizes=(1, 2), weak=True, train_flags=limit))
+    found = {job.name: {"training_s": 10.0 / job.workers, "peak_device_memory_bytes": 0} for job in jobs}
+    assert [row.speed_up for row in rows(jobs, found)] == expected
+    assert [row.peak_device_memory_bytes for row in rows(jobs, found)] == [None, None]
