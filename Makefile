@@ -83,4 +83,4 @@ golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/referenc
 .PHONY: constraints
 constraints:  ## renew the pins of constraints.txt within the bounds of pyproject.toml
 	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 \
-		--extra cpu --extra launcher --extra dicom --extra onnx --group dev --no-header --no-annotate --no-emit-index-url -c - -o constraints.txt pyproject.toml
+		--extra cpu --extra cuda --extra launcher --extra dicom --extra onnx --group dev --no-header --no-annotate --no-emit-index-url -c - -o constraints.txt pyproject.toml
