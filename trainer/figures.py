@@ -246,11 +246,21 @@ def _pr_panel(axes: Axes, finding: Finding) -> None:
 
 
 def _reliability_panel(axes: Axes, finding: Finding) -> None:
-    axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
-    _bins(axes, finding["raw"]["bins"], "before", 1)
+    """The corner that has something in it: of a rare finding all probabilities are low."""
+    kinds = [("before", finding["raw"], 1)]
     if finding["calibrated"] is not None:
-        _bins(axes, finding["calibrated"]["bins"], "after", 0)
+        kinds.append(("after", finding["calibrated"], 0))
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _unit_square(axes, finding, "predicted", "observed")
+    for label, calibration, nth in kinds:
+        _bins(axes, calibration["bins"], label, nth)
+    highest = max([0.0, *(max(one["predicted"], one["observed"]) for _, kind, _ in kinds for one in kind["bins"])])
+    top = next(most for most in (0.05, 0.1, 0.2, 0.5, 1.0) if most >= highest or most == 1.0)
+    axes.set(xlim=(-0.01 * top, 1.01 * top), ylim=(-0.01 * top, 1.01 * top))
+    axes.set_xticks([0, top / 2, top], ["0", "", f"{top:g}"])
+    axes.set_yticks([0, top / 2, top], ["0", "", f"{top:g}"])
+    if top < 1:
+        axes.set_ylabel("observed", labelpad=-14)
     axes.legend(loc="upper left", borderpad=0.2, fontsize=9.5, handlelength=1.4, labelspacing=0.1)
 
 
@@ -259,7 +269,7 @@ def _bins(axes: Axes, bins: Sequence[Bin], label: str, nth: int) -> None:
         [one["predicted"] for one in bins],
         [one["observed"] for one in bins],
         color=COLOURS[nth],
-        linestyle=DASHES[1 - nth],
+        linestyle=DASHES[nth],
         linewidth=1.2,
         marker=MARKERS[nth],
         label=label,
@@ -284,7 +294,7 @@ def _unit_square(axes: Axes, finding: Finding, x: str, y: str) -> None:
     axes.set_title(name_of(finding["name"], _TITLE), loc="left")
     ticks = (0, 0.5, 1)
     axes.set_xticks(ticks, ["0", "0.5", "1"])
-    axes.set_yticks(ticks, ["0", "0.5", "1"])
+    axes.set_yticks(ticks, ["0", "", "1"])  # the label of the axis stands there
 
 
 def _grid(findings: Sequence[Finding], panel: Callable[[Axes, Finding], None], title: str) -> Drawing:

@@ -2,13 +2,11 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from trainer import report as reports
-from trainer.console import Reporter
 from trainer.errors import InputError
 from trainer.report import Documents, runs_page
 from trainer.report import sizes as tables
@@ -25,7 +23,6 @@ def report(
     format: Form = "html",  # noqa: A002 - the flag's name
     gallery: Literal["auto", "on", "off"] = "auto",
     data: str | None = None,
-    cache_dir: Path | None = None,
 ) -> None:
     """Write the report of a run anew, or one that compares several runs.
 
@@ -41,9 +38,7 @@ def report(
         Images of the most confident errors: `auto` keeps those that the report has, `on` makes them anew, whatever data set they
         are of, `off` leaves them out.
     data
-        Where the images are, for `--gallery on`; where the run had them unless given.
-    cache_dir
-        Where decoded images are kept, for `--gallery on`; a temporary directory unless given.
+        Directory of the data set, for `--gallery on`; where the run had it unless given.
     """
     found = [reports.read(open_storage(run)) for run in runs]
     if format != "html":
@@ -56,7 +51,7 @@ def report(
     if gallery == "off":
         document = dataclasses.replace(document, pictures=None, why_none="`--gallery off` was given")
     elif gallery == "on":
-        document = _with_gallery(runs[0], document, data, cache_dir)
+        document = _with_gallery(runs[0], document, data)
     _write(document, runs[0], out)
 
 
@@ -90,10 +85,10 @@ def _write(document: Documents, run: str, out: str | None) -> None:
     sys.stdout.write(f"{storage.url.rstrip('/')}/{page}\n")
 
 
-def _with_gallery(run: str, document: Documents, data: str | None, cache: Path | None) -> Documents:
+def _with_gallery(run: str, document: Documents, data: str | None) -> Documents:
     from trainer.gallery import of_run  # noqa: PLC0415 - torch, which a report needs for this alone
 
-    pictures = of_run(run, document.run, data=data, cache=cache, say=Reporter(0))
+    pictures = of_run(run, document.run, data=data)
     return dataclasses.replace(document, pictures=pictures, why_none="no error was found")
 
 

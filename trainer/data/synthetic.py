@@ -7,12 +7,15 @@ Shapes: H x W pixels, N images.
 """
 
 import csv
+import io
+import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -56,6 +59,10 @@ _COLUMNS = (
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
 """NIH's header: two names hold a comma, so that it splits into as many columns as the rows have."""
+
+_ENTRIES = "Data_Entry_2017.csv"
+_MARK = "phantoms.json"
+"""Says what was drawn, so that it can be known again for no patient's."""
 
 Pixels = NDArray[np.float32]
 
@@ -174,7 +181,14 @@ def write_phantoms(
             (draft / file).write_text(
                 "\n".join(names), encoding="utf-8"
             )  # no newline at the end, as in NIH's own lists
-        _write_entries(draft / "Data_Entry_2017.csv", exams, seed, side)
+        (draft / _ENTRIES).write_text(_entries(exams, seed, side), encoding="utf-8", newline="")
+        (draft / _MARK).write_text(json.dumps({"images": images, "seed": seed, "side": side}) + "\n", encoding="utf-8")
+
+
+def phantoms(images: int, *, seed: int = 0, side: int = 256) -> NDArray[np.uint8]:
+    """The first of the images that `write_phantoms` draws, [N, H, W]."""
+    exams = zip(_exams(seed), range(images), strict=False)
+    return np.stack([_draw(exam, seed, side) for exam, _ in exams])
 
 
 def _check_numbers(images: int, seed: int, side: int) -> None:
@@ -267,18 +281,32 @@ def _findings(exam: _Exam, seed: int) -> tuple[str, ...]:
     return tuple(name for name in FINDINGS if name in found)
 
 
-def _write_entries(path: Path, exams: list[_Exam], seed: int, side: int) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(_COLUMNS + "\n")
-        writer = csv.writer(file, lineterminator="\n")
-        for exam in exams:
-            rng = np.random.default_rng((seed, _PATIENT, exam.patient, 1))
-            age, sex = int(rng.integers(18, 90)) + exam.follow_up, "MF"[rng.integers(2)]
-            view = "AP" if "Edema" in exam.findings else "PA"
-            labels = "|".join(exam.findings) or "No Finding"
-            writer.writerow(
-                [exam.name, labels, exam.follow_up, exam.patient + 1, age, sex, view, side, side, 0.143, 0.143]
-            )
+def has_drawn(folder: Path) -> bool:
+    """Whether the data set at this directory was drawn here: its table is the one that the seed it names draws."""
+    try:
+        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+        images, seed, side = (int(mark[key]) for key in ("images", "seed", "side"))
+        _check_numbers(images, seed, side)
+        found = (folder / _ENTRIES).read_text(encoding="utf-8")
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return False
+    if found.count("\n") != images + 1:
+        return False
+    return found == _entries(list(islice(_exams(seed), images)), seed, side)
+
+
+def _entries(exams: list[_Exam], seed: int, side: int) -> str:
+    """NIH's table of these images."""
+    file = io.StringIO(newline="")
+    file.write(_COLUMNS + "\n")
+    writer = csv.writer(file, lineterminator="\n")
+    for exam in exams:
+        rng = np.random.default_rng((seed, _PATIENT, exam.patient, 1))
+        age, sex = int(rng.integers(18, 90)) + exam.follow_up, "MF"[rng.integers(2)]
+        view = "AP" if "Edema" in exam.findings else "PA"
+        labels = "|".join(exam.findings) or "No Finding"
+        writer.writerow([exam.name, labels, exam.follow_up, exam.patient + 1, age, sex, view, side, side, 0.143, 0.143])
+    return file.getvalue()
 
 
 def _save(pixels_HW: NDArray[np.uint8], path: Path, *, rgba: bool) -> None:

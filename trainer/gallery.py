@@ -1,0 +1,223 @@
+"""The gallery of a report: images on which a model was most sure and wrong, each beside its class activation map.
+
+Shapes: N images, K findings, S pack side, P crop side.
+"""
+
+import csv
+import io
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from trainer.cam import class_activation_maps
+from trainer.data.augment import center_boxes, cut, normalise
+from trainer.data.pack import Geometry, to_gray_square
+from trainer.errors import InputError, listing
+from trainer.layout import predictions_key
+from trainer.overlay import overlay
+from trainer.pictures import Picture
+from trainer.placement import Placement
+from trainer.public import public_name
+from trainer.sources import Source, locate_images, read_labels
+from trainer.storage import AbsentError, open_storage
+from trainer.trained import open_trained
+
+SIDE: Final = 200
+"""Pixels of each of the two pictures: what a phone shows of them."""
+
+MOST: Final = 28
+"""Two for each of the 14 findings."""
+
+_GAP: Final = 4
+_QUALITY: Final = 80
+
+Gray = NDArray[np.uint8]
+Choice = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image that a finding's score has wrong."""
+
+    row: int
+    column: int
+    """The finding whose map is shown."""
+    kind: str
+
+
+def wanted(choice: Choice, source: Source) -> tuple[bool, str]:
+    """Whether a report shows images of this data set, and why (not) in words.
+
+    `auto` shows those of data sets that are surely public: see `trainer.public`.
+    """
+    if choice != "auto":
+        return choice == "on", f"`--gallery {choice}` was given"
+    name = public_name(source)
+    if name is None:
+        return False, "the data set is not known to be public, and `--gallery on` was not given"
+    return True, f"the data set is public: {name}"
+
+
+def mistakes(
+    log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], *, classes: bool, most: int = MOST
+) -> list[Mistake]:
+    """What the scores have most wrong.
+
+    Of a model that says one class: the images of another class, surest first. Else for each finding the image without it that scores
+    highest and the image with it that scores lowest, unless even that one scores above all without it.
+    """
+    if classes:
+        said_N, is_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
+        wrong = [int(row) for row in np.flatnonzero(said_N != is_N)]
+        wrong.sort(key=lambda row: -float(log_odds_NK[row, said_N[row]]))
+        return [Mistake(row, int(said_N[row]), "wrong class") for row in wrong[:most]]
+    found = []
+    for column in range(log_odds_NK.shape[1]):
+        scores_N, with_N = log_odds_NK[:, column], labels_NK[:, column] > 0
+        if not with_N.any() or with_N.all():
+            continue
+        highest = int(np.where(with_N, -np.inf, scores_N).argmax())
+        lowest = int(np.where(with_N, scores_N, np.inf).argmin())
+        if scores_N[highest] > scores_N[lowest]:
+            found += [Mistake(highest, column, "false alarm"), Mistake(lowest, column, "missed")]
+    return found[:most]
+
+
+def make(
+    network: nn.Module,
+    *,
+    names: Sequence[str],
+    log_odds_NK: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    findings: Sequence[str],
+    classes: bool,
+    record_of: Callable[[int], Gray],
+    crop_px: int,
+    most: int = MOST,
+) -> tuple[Picture, ...]:
+    """Pictures of the worst mistakes. `record_of` gives the gray S x S record of the image at a position in `names`.
+
+    The network is on any device, and in eval mode afterwards; images are looked at one at a time.
+    """
+    pictures = []
+    for mistake in mistakes(log_odds_NK, labels_NK, classes=classes, most=most):
+        pair = _pair(network, record_of(mistake.row), crop_px, mistake.column, classes=classes)
+        pictures.append(
+            Picture(
+                image=names[mistake.row],
+                finding=findings[mistake.column],
+                kind=mistake.kind,
+                truth=_truth(labels_NK[mistake.row], findings),
+                probability=float(np.exp(-np.logaddexp(0, -float(log_odds_NK[mistake.row, mistake.column])))),
+                jpeg=_jpeg(pair),
+            )
+        )
+    return tuple(pictures)
+
+
+def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Picture, ...]:
+    """Pictures of the worst mistakes of a run on its test images, else its validation images, from the predictions it has left.
+
+    `record` is its run.json; `data` says where the images are now, where that has changed.
+
+    Raises: InputError where model, predictions, labels or images are not there or do not belong together; RemoteError.
+    """
+    source = _source(run, record, data)
+    names, log_odds_NK = _predictions(run, source.table.findings)
+    row_of = {name: row for row, name in enumerate(source.table.images)}
+    unknown = [name for name in names if name not in row_of]
+    if unknown:
+        raise InputError(
+            f"cannot show errors of `{run}`: `{source.root}` lacks {len(unknown)} of {len(names)} images that were scored{listing(unknown)}",
+            hint="--data names the data set of the run",
+        )
+    rows_N = np.array([row_of[name] for name in names], np.int64)
+    paths = locate_images(source)
+    with tempfile.TemporaryDirectory() as cache:
+        trained = open_trained(run, cache=Path(cache))
+    return make(
+        trained.network,
+        names=names,
+        log_odds_NK=log_odds_NK,
+        labels_NK=source.table.labels_NK[rows_N],
+        findings=trained.findings,
+        classes=trained.loss == "cross_entropy",
+        record_of=lambda position: _record(paths[rows_N[position]], trained.geometry),
+        crop_px=trained.crop_px,
+    )
+
+
+def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
+    config = record["config"] if isinstance(record.get("config"), dict) else {}
+    place = data or str(config.get("data", ""))
+    if not place or "://" in place:
+        raise InputError(f"cannot show images of `{run}`: they are in no directory here", hint="--data DIRECTORY")
+    source = read_labels(
+        Path(place),
+        layout=config.get("layout", "auto"),
+        split=config.get("split", "given"),
+        val_list=config.get("val_list"),
+    )
+    return replace(source, table=source.table.used())
+
+
+def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Names and log-odds that the run has left of its test images, else of its validation images."""
+    storage = open_storage(run)
+    for split in ("test", "val"):
+        try:
+            text = storage.read(predictions_key(split)).decode()
+        except AbsentError:
+            continue
+        header, *rows = csv.reader(text.splitlines())
+        if header != ["Image Index", *(f"prob_{finding}" for finding in findings)]:
+            raise InputError(
+                f"cannot show errors of `{run}`: its predictions are of other findings than the labels",
+                hint="--data names the data set of the run",
+            )
+        chances_NK = np.array([row[1:] for row in rows], np.float64).reshape(-1, len(findings))
+        chances_NK = np.clip(chances_NK, 1e-7, 1 - 1e-7)  # six decimals are written
+        return [row[0] for row in rows], np.log(chances_NK) - np.log1p(-chances_NK)
+    raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="let the run end first")
+
+
+def _record(path: Path, geometry: Geometry) -> Gray:
+    try:
+        return to_gray_square(path, geometry)
+    except (OSError, ValueError, SyntaxError) as problem:
+        raise InputError(f"cannot show `{path.name}`: {problem}", hint="replace the file") from problem
+
+
+def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, classes: bool) -> Image.Image:
+    """What the model sees, and the same under the map of one finding."""
+    on = next(network.parameters()).device
+    x_N1SS = torch.from_numpy(np.ascontiguousarray(record_SS))[None, None].to(on)
+    seen_N1PP = cut(x_N1SS, center_boxes(1, record_SS.shape[-1], crop_px), crop_px)
+    map_hw = class_activation_maps(network, normalise(seen_N1PP), [column], classes=classes)[0]
+    gray = Image.fromarray(seen_N1PP[0, 0].cpu().numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    whole = Placement(
+        width=SIDE, height=SIDE, crop_px=crop_px, scale_x=crop_px / SIDE, scale_y=crop_px / SIDE, start_x=0, start_y=0
+    )
+    pair = Image.new("RGB", (2 * SIDE + _GAP, SIDE), "white")
+    pair.paste(gray.convert("RGB"), (0, 0))
+    pair.paste(overlay(gray, map_hw, whole, np.empty((0, 4))), (SIDE + _GAP, 0))
+    return pair
+
+
+def _truth(labels_K: NDArray[np.integer], findings: Sequence[str]) -> str:
+    there = [finding for finding, label in zip(findings, labels_K.tolist(), strict=True) if label]
+    return f"labelled {', '.join(there)}" if there else "labelled without a finding"
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format="JPEG", quality=_QUALITY)
+    return out.getvalue()

@@ -1,0 +1,74 @@
+"""Which public data set this is, where that is sure: pictures of no other may be shown without being asked for.
+
+Nothing is guessed from a folder's name. Known are
+    the drawn phantoms of `trainer synth`, when the table of labels is the one that their seed draws;
+    ChestX-ray14, when the label files are byte for byte NIH's or those of the published 70/10/20 split;
+    the paediatric pneumonia set of Kermany et al., when classes and the names of all its images are of its kind.
+A part of one with label files of one's own is not known: `--gallery on` is for it.
+"""
+
+import gzip
+import hashlib
+import re
+import zlib
+from pathlib import Path
+from typing import Final
+
+from trainer.data.synthetic import has_drawn
+from trainer.sources import Source
+
+_NIH_FILES: Final = {
+    "nih": {"dc1d2df67fdc1c5a7601d48699cda2b13dc2c4841488b4183dcf04884dbaca11"},
+    "lists": {
+        "332d49fb9b7a380bd25c1a54de7544ab422bdc37142459e273298a8ea2ea5c03",
+        "ef239d3493893aba431c39a9aa5c57e9bc3c04cdd3df505e0754dece04cb31da",
+        "4333f58bed6d26bd974d825f6ee78a48ce7f81985803c145b3e13ae0c1d8f927",
+    },
+}
+"""sha256 of the files, unpacked, that name the images of each layout.
+
+Source: Data_Entry_2017_v2020.csv of NIH's release; train_list.txt, val_list.txt and test_list.txt of arnoweng/CheXNet.
+"""
+
+_NIH_PATTERNS: Final = {
+    "nih": ("Data_Entry_2017*.csv*",),
+    "lists": ("train_list.txt*", "val_list.txt*", "test_list.txt*"),
+}
+
+_KERMANY: Final = {
+    "NORMAL": re.compile(r"(?:NORMAL2-)?IM-\d{4}-\d{4}(?:-\d{4})?\.jpe?g", re.ASCII),
+    "PNEUMONIA": re.compile(r"person\d{1,4}_(?:bacteria|virus)_\d{1,4}\.jpe?g", re.ASCII),
+}
+"""Names by class. Source: the 5,856 files of the set as Kaggle has it (paultimothymooney/chest-xray-pneumonia)."""
+
+
+def public_name(source: Source) -> str | None:
+    """What the data set is called, None where it is not known for sure."""
+    if source.layout in _NIH_FILES:
+        if _label_hashes(source) == _NIH_FILES[source.layout]:
+            return "ChestX-ray14"
+        return "drawn phantoms" if source.layout == "nih" and has_drawn(source.root) else None
+    return "Kermany's paediatric pneumonia set" if source.layout == "folders" and _is_kermany(source) else None
+
+
+def _label_hashes(source: Source) -> set[str]:
+    paths = [path for pattern in _NIH_PATTERNS[source.layout] for path in source.root.glob(pattern)]
+    return {_sha256(path) for path in paths}
+
+
+def _sha256(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return hashlib.sha256(gzip.decompress(content) if path.suffix == ".gz" else content).hexdigest()
+    except (OSError, EOFError, zlib.error):
+        return "cannot be unpacked"
+
+
+def _is_kermany(source: Source) -> bool:
+    table = source.table
+    if set(table.findings) != set(_KERMANY) or not table.images:
+        return False
+    classes = [table.findings[column] for column in table.labels_NK.argmax(axis=1).tolist()]
+    return all(
+        _KERMANY[name].fullmatch(image.rpartition("/")[2]) for name, image in zip(classes, table.images, strict=True)
+    )
