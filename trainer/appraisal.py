@@ -1,18 +1,29 @@
 """What is said of a trained network once it is scored: calibration, evidence and report; on the primary.
 
-None of it may cost a run its results: what goes wrong is told, with the way to make it again.
+None of it may cost a run its results: what goes wrong is told in one line, with the way to make it again.
 Shapes: N images, K findings.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer import calibration, evidence, metadata, report
+from trainer.assess import assess
+from trainer.calibration import Calibrator
+from trainer.errors import on_one_line
+from trainer.evidence import Data, Evidence
 from trainer.history import Entry
+from trainer.layout import CALIBRATION, EVALUATION, RUN
+from trainer.reference import split_of
+from trainer.report import Documents
 from trainer.run import Run
+from trainer.shortcuts import shortcuts
 
 
 @dataclass(frozen=True)
@@ -26,5 +37,86 @@ class Predicted:
     labels_NK: NDArray[np.uint8]
 
 
-def appraise(run: Run, predicted: Mapping[str, Predicted], document: dict[str, Any], entries: Sequence[Entry]) -> None:
-    """Write calibration, evidence and report."""
+def appraise(
+    run: Run, predicted: Mapping[str, Predicted], results: Mapping[str, Any], entries: Sequence[Entry]
+) -> None:
+    """Write what was fitted on val, what is known of test, and the report; `results` are those that are written next."""
+    found: Evidence | None = None
+    with _costs_no_results(run, "calibration or evidence", "evaluate"):
+        calibrator = _calibrator(run, predicted.get("val"))
+        if "test" in predicted:
+            model = f"{run.config.name}, step {results['checkpoint']['step']}"
+            found = _evidence(run, predicted["test"], calibrator, model)
+    with _costs_no_results(run, "report", "report"):
+        record = json.loads(run.prefix.storage.read(RUN))
+        documents = Documents(run=record, entries=entries, results=results, evidence=found)
+        for key, content in report.files(documents).items():
+            run.prefix.publisher.put(key, content)
+
+
+@contextmanager
+def _costs_no_results(run: Run, what: str, command: str) -> Iterator[None]:
+    """Whatever goes wrong within the block is told."""
+    try:
+        yield
+    except Exception as problem:  # noqa: BLE001 - a night's training matters more than any of this
+        reason = on_one_line(f"{type(problem).__name__}: {problem.args[0] if problem.args else problem}")
+        url = run.prefix.storage.url.rstrip("/")
+        run.say.line(f"this run has no {what}: {reason}; `python -m trainer {command} {url}` makes it")
+
+
+def _calibrator(run: Run, val: Predicted | None) -> Calibrator | None:
+    """What is fitted on val, written beside the weights; None without validation images."""
+    if val is None:
+        return None
+    fitted = calibration.fit(
+        val.log_odds_NK,
+        val.labels_NK,
+        run.table.findings,
+        val.images,
+        f"val, {len(val.images):,} images",
+        classes=run.config.classes,
+    )
+    run.prefix.publisher.put(CALIBRATION, calibration.to_bytes(fitted))
+    return fitted
+
+
+def _evidence(run: Run, test: Predicted, calibrator: Calibrator | None, model: str) -> Evidence:
+    found = assess(
+        model=model,
+        log_odds_NK=test.log_odds_NK,
+        labels_NK=test.labels_NK,
+        patients_N=run.table.patients_N[test.rows_N],
+        findings=run.table.findings,
+        data=_data(run, test, calibrator),
+        classes=run.config.classes,
+        calibrator=calibrator,
+        metadata=metadata.of_dataset(run.source.root, run.source.layout, test.images),
+        shortcuts=shortcuts(run.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
+        notes=_notes(run),
+        seed=run.config.seed,
+    )
+    run.prefix.publisher.put(EVALUATION, evidence.to_json(found))
+    return found
+
+
+def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:
+    table = run.table
+    trained_N = table.patients_N[np.concatenate([run.rows["train"], run.rows["val"]])]
+    parts = ([table.images[row] for row in table.rows(split).tolist()] for split in ("train", "test"))
+    return Data(
+        labels=run.config.data,
+        part="test",
+        split=split_of(parts),
+        images=len(test.images),
+        patients=len(np.unique(table.patients_N[test.rows_N])),
+        fitted_on=calibrator.fitted_on if calibrator else None,
+        trained_on_known=True,
+        trained_on_images=int(np.isin(table.patients_N[test.rows_N], trained_N).sum()),
+    )
+
+
+def _notes(run: Run) -> list[str]:
+    """What a reader must know of the images that were left out."""
+    left_out = len(run.table) - sum(len(rows) for rows in run.rows.values())
+    return [f"{left_out:,} images of the data set could not be read, and are in no part"] if left_out else []

@@ -113,7 +113,7 @@ def assess(
         mean_auroc=_mean(auroc_K, drawn.draws.auroc_BK),
         mean_auprc=_mean(auprc_K, drawn.draws.auprc_BK),
         findings=_findings(drawn, auroc_K, auprc_K, calibrated_NK, calibrator),
-        classes=_classes(log_odds_NK, labels_NK, drawn.findings) if classes and len(labels_NK) else None,
+        classes=classes_of(log_odds_NK, labels_NK, drawn.findings) if classes and len(labels_NK) else None,
         subgroups=groups,
         comparison=None if other is None else _compared(other, drawn, auroc_K),
         references=references(drawn.findings, split=data["split"], part=data["part"], images=len(labels_NK)),
@@ -276,8 +276,8 @@ def _operating_point(drawn: _Scored, k: int, threshold: float, counts: Sequence[
     )
 
 
-def _classes(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], findings: tuple[str, ...]) -> Classes:
-    """How often the likeliest class is the true one."""
+def classes_of(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], findings: tuple[str, ...]) -> Classes:
+    """How often the likeliest class is the true one. At least one image."""
     said_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
     last = findings.index(max(findings))
     recall = {name: _proportion(said_N[true_N == k] == k) for k, name in enumerate(findings)}

@@ -14,6 +14,7 @@ from safetensors.torch import save as to_safetensors
 
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
+from trainer.assess import classes_of
 from trainer.checkpoint import BrokenError
 from trainer.described import describe, with_header
 from trainer.errors import InputError, KnownError
@@ -59,7 +60,7 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     run.gang.on_primary(lambda: flush(run))
     scores = {split: _scores(run, one) for split, one in predicted.items()}
     document = _document(run, training, manifest, entries)
-    document |= {split: one.as_json() for split, one in scores.items()}
+    document |= {split: one.as_json() | _classes(run, predicted[split]) for split, one in scores.items()}
     run.gang.on_primary(lambda: _conclude(run, predicted, document, entries))
     root = run.prefix.storage.url.rstrip("/")
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
@@ -78,6 +79,13 @@ def _predicted(run: Run, training: Training, split: str) -> Predicted:
 
 def _scores(run: Run, one: Predicted) -> Scores:
     return score(one.log_odds_NK, one.labels_NK, run.table.findings, classes=run.config.classes)
+
+
+def _classes(run: Run, one: Predicted) -> dict[str, Any]:
+    """How often each class was found, where there are classes."""
+    if not run.config.classes:
+        return {}
+    return {"classes": classes_of(one.log_odds_NK, one.labels_NK, run.table.findings)}
 
 
 def _document(run: Run, training: Training, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Run:
     on: torch.device
     precision: Arithmetic
     say: Reporter
-    table: LabelTable
+    source: Source
+    """The data set's labels, and where they were read."""
     rows: Mapping[str, NDArray[np.int64]]
     """Samples of each split, without images that can't be read."""
     sizes_N2: NDArray[np.int32]
@@ -78,6 +79,11 @@ class Run:
     pulse: Pulse
     stop: Stop
     watchdog: Watchdog
+
+    @property
+    def table(self) -> LabelTable:
+        """Labels and split of all images."""
+        return self.source.table
 
     @property
     def global_batch(self) -> int:
@@ -145,7 +151,7 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
             on=on,
             precision=precision,
             say=say,
-            table=source.table,
+            source=source,
             rows=rows,
             sizes_N2=pack.sizes_N2,
             loader=loader,
