@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.heatmap import enlarged, scaled
+from trainer.placement import Placement
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +33,10 @@ class Found:
 
 
 def found(map_hw: NDArray[np.floating], side: int, threshold: float = THRESHOLD) -> Found:
-    """Boxes around every connected part of the map, enlarged to side x side pixels, that reaches the threshold; none of a flat map."""
+    """Boxes, in pixels of what the model sees, around every connected part of the map that reaches the threshold; none of a flat map.
+
+    The map is enlarged to side x side pixels.
+    """
     values_HW = enlarged(scaled(map_hw), side)
     top = values_HW.max()  # below 1: the highest cell's centre may lie between pixels
     if not top > 0:
@@ -40,6 +44,14 @@ def found(map_hw: NDArray[np.floating], side: int, threshold: float = THRESHOLD)
     boxes_F4, scores_F = parts(values_HW / top, threshold)
     order = np.argsort(-scores_F, kind="stable")
     return Found(boxes_F4[order], scores_F[order])
+
+
+def found_on_image(map_hw: NDArray[np.floating], place: Placement, threshold: float = THRESHOLD) -> Found:
+    """The same in pixels of the image; boxes wholly in its padding are none."""
+    seen = found(map_hw, place.crop_px, threshold)
+    boxes_F4 = place.original(seen.boxes_F4)
+    there_F = (boxes_F4[:, 2:] > boxes_F4[:, :2]).all(axis=1)
+    return Found(boxes_F4[there_F], seen.scores_F[there_F])
 
 
 def parts(values_HW: Floats, threshold: float) -> tuple[Floats, Floats]:

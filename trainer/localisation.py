@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 
 FORMAT: Final = 1
 
+ALL_BOXES: Final = 984
+"""As many as NIH's list has."""
+
 IOU: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBB: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Overlaps from which a box counts as found. Source: Wang et al. 2017, arXiv:1705.02315."""
@@ -143,9 +146,10 @@ def is_inside(point: tuple[float, float] | None, drawn_T4: Floats) -> bool:
 
 def judged(name: str, draws: Sequence[Sequence[Case]]) -> Method:
     """What maps of one kind reach, averaged over draws of the same cases; findings in the order they first appear."""
-    rows = []
-    for finding in dict.fromkeys(case.finding for case in draws[0]):
-        rows.append(_row(finding, [[case for case in draw if case.finding == finding] for draw in draws]))
+    rows = [
+        _row(finding, [[case for case in draw if case.finding == finding] for draw in draws])
+        for finding in dict.fromkeys(case.finding for case in draws[0])
+    ]
     return Method(name=name, draws=len(draws), findings=rows, mean=_means(rows))
 
 
@@ -234,7 +238,7 @@ def wang_2017(*, comparable: bool) -> Published:
     return Published(
         name="Wang et al. 2017",
         split="official",
-        boxes=984,
+        boxes=ALL_BOXES,
         comparable=comparable,
         iou=dict(sorted((by_finding | {overlap: {"mean": value} for overlap, value in means.items()}).items())),
         iobb_mean={"0.1": 0.681, "0.25": 0.546, "0.5": 0.408, "0.75": 0.275, "0.9": 0.208},

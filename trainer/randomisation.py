@@ -5,7 +5,7 @@ Shapes: N images, C channels, H x W pixels, M findings, h x w cells of a map.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, TypedDict
 
 import numpy as np
@@ -78,7 +78,18 @@ def check(
     """
     trained = maps_of(network)
     parts = stages(network)
-    means_DS = np.array([_draw(network, maps_of, trained, parts, fresh, seed + draw) for draw in range(draws)])
+
+    def cascade(seed: int) -> list[float]:
+        """Similarity after each stage."""
+        redrawn, new = copy.deepcopy(network), _weights(fresh, seed)
+        similarities = []
+        for _, beginnings in parts:
+            some = {name: tensor for name, tensor in new.items() if name.startswith(tuple(beginnings))}
+            redrawn.load_state_dict(some, strict=False)
+            similarities.append(_similarity(trained, maps_of(redrawn)))
+        return similarities
+
+    means_DS = np.array([cascade(seed + draw) for draw in range(draws)])
     rows = [Stage(redrawn="-", similarity=_null(_similarity(trained, trained)), lowest=None, highest=None)]
     for (name, _), means_D in zip(parts, means_DS.T, strict=True):
         known_D = means_D[~np.isnan(means_D)]
@@ -124,24 +135,11 @@ def _midranks(values_V: NDArray[np.floating]) -> Floats:
     return ranks
 
 
-def _draw(
-    network: nn.Module,
-    maps_of: Callable[[nn.Module], Maps],
-    trained: Maps,
-    parts: Sequence[tuple[str, list[str]]],
-    fresh: Callable[[], nn.Module],
-    seed: int,
-) -> list[float]:
-    """Similarity after each stage of one cascade."""
+def _weights(fresh: Callable[[], nn.Module], seed: int) -> Mapping[str, torch.Tensor]:
+    """Drawn with this seed; the program's own random numbers go on as if nothing were drawn."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        new: Mapping[str, torch.Tensor] = fresh().state_dict()
-    redrawn, similarities = copy.deepcopy(network), []
-    for _, beginnings in parts:
-        some = {name: tensor for name, tensor in new.items() if name.startswith(tuple(beginnings))}
-        redrawn.load_state_dict(some, strict=False)
-        similarities.append(_similarity(trained, maps_of(redrawn)))
-    return similarities
+        return fresh().state_dict()
 
 
 def _similarity(some: Maps, others: Maps) -> float:

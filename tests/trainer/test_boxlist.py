@@ -53,7 +53,7 @@ def test_what_is_no_list_of_boxes_is_refused(content, complaint, tmp_path):
 
 def test_an_absent_list_is_named(tmp_path):
     """A typing error is the usual reason."""
-    with pytest.raises(InputError, match="no such file, got `.*none.csv`"):
+    with pytest.raises(InputError, match=r"no such file, got `.*none\.csv`"):
         read_boxes(tmp_path / "none.csv")
     with pytest.raises(InputError, match="cannot read boxes: Is a directory"):
         read_boxes(tmp_path)

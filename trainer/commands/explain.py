@@ -1,0 +1,157 @@
+"""`trainer explain`."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trainer import devices
+from trainer.boxes import THRESHOLD
+from trainer.boxlist import read_boxes
+from trainer.console import Reporter
+from trainer.drawn import matched, refuse_trained
+from trainer.errors import InputError
+from trainer.explain import check_randomisation as randomised
+from trainer.explain import explain as explain_images
+from trainer.explain import numbers_of
+from trainer.imagefiles import image_files
+from trainer.localisation import as_table
+from trainer.localise import localise
+from trainer.looking import look
+from trainer.mapbook import Bad, Line, Output
+from trainer.randomisation import as_table as stages_as_table
+from trainer.trained import open_trained
+
+
+def explain(
+    images: Annotated[list[Path], Parameter(name="IMAGE")],
+    /,
+    *,
+    model: str,
+    out: Path,
+    findings: str | None = None,
+    top: int = 1,
+    boxes: Path | None = None,
+    check_randomisation: bool = False,
+    overlays: bool = True,
+    box_threshold: float = THRESHOLD,
+    force: bool = False,
+    seed: int = 0,
+    step: str = "best",
+    device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
+    batch_size: int = 32,
+    cache_dir: Path | None = None,
+) -> None:
+    """Show where a model sees what it says of images: pictures and boxes, and how good these are.
+
+    OUT gets a picture of each map, and `maps.jsonl` with a line for each; the lines are printed too, but with --boxes or
+    --check-randomisation, whose tables are printed instead.
+
+    Parameters
+    ----------
+    images
+        PNG, JPEG or DICOM files, and directories of them.
+    model
+        A run (OUTPUT/NAME, also in S3 or as pulled), RUN/checkpoints/step-…, a model.safetensors, or a file of weights.
+    out
+        Directory to write to; made where it is missing, files of the same names are replaced.
+    findings
+        Which findings to explain, as `Nodule,Mass`; else the most probable of each image.
+    top
+        How many of the most probable findings of each image to explain.
+    boxes
+        Boxes that radiologists drew, NIH's BBox_List_2017.csv: explain the images and findings that have one, and tell how well maps
+        find them, in localisation.json and .png. Images are matched by file name; boxes of images that are not given are left out.
+    check_randomisation
+        Draw the model's weights anew, from its head down, and tell how much its maps change, in randomisation.json; the first 32 images.
+    overlays
+        Write pictures.
+    box_threshold
+        Share of the way from a map's lowest value to its highest from which a place belongs to a box.
+    force
+        Use images of patients that the model was trained on too, for --boxes.
+    seed
+        Of the random maps of --boxes, and of the weights of --check-randomisation.
+    step
+        Checkpoint of the run: `best`, `last` or a number.
+    device
+        Where to compute; `auto` takes the accelerator it finds.
+    batch_size
+        Images at a time.
+    cache_dir
+        Where a file of weights in S3 is downloaded to.
+    """
+    _check(top, box_threshold, batch_size)
+    listed = read_boxes(boxes) if boxes else []
+    files = image_files(images)
+    trained = open_trained(model, step=step, cache=cache_dir)
+    named = numbers_of(findings.split(","), trained.findings) if findings else []
+    drawn = matched(listed, files, trained.findings, only=named) if boxes else None
+    known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
+    eyes = look(trained, devices.find(device), batch=batch_size)
+    output, say = Output(out, box_threshold, overlays), Reporter(0)
+    _note(trained.notes)
+    if drawn:
+        _note(
+            [
+                f"{drawn.used:,} of {drawn.listed:,} boxes are used: they lie on {len(drawn.files):,} of {len(files):,} images given"
+            ]
+        )
+        files = [*drawn.files, *(file for file in files if file.problem)]
+        document, bad = localise(eyes, drawn, trained_on_images=known, output=output, seed=seed, say=say)
+        _print(as_table(document).splitlines())
+        _note(document["notes"])
+        bad += [(file.name, file.problem) for file in files if file.problem]
+    else:
+        tell = _nothing if check_randomisation else _tell
+        bad = explain_images(eyes, files, named=named, top=top, output=output, tell=tell, say=say)
+    if check_randomisation and len(bad) < len(files):
+        _print(stages_as_table(randomised(eyes, files, named=named, seed=seed, folder=out)).splitlines())
+    if bad:
+        raise _problem(bad, len(files))
+
+
+def _check(top: int, box_threshold: float, batch_size: int) -> None:
+    """Raises: InputError for numbers that nothing can be done with."""
+    for flag, value in (("--top", top), ("--batch-size", batch_size)):
+        if value < 1:
+            raise InputError(f"cannot use {flag} {value}: it must be at least 1", hint=f"{flag} 1")
+    if not 0 < box_threshold <= 1:
+        raise InputError(
+            f"cannot box what is above {box_threshold}: it must be more than 0 and at most 1 (from `--box-threshold`)",
+            hint=f"--box-threshold {THRESHOLD:.2f}",
+        )
+
+
+def _tell(line: Line) -> None:
+    _print([json.dumps(line)])
+
+
+def _nothing(_line: Line) -> None:
+    """A table is printed instead."""
+
+
+def _note(notes: Iterable[str]) -> None:
+    """What a reader must know, on stderr."""
+    sys.stderr.write("".join(f"note: {note}\n" for note in notes))
+
+
+def _print(lines: Iterable[str]) -> None:
+    try:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; OUT gets the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _problem(bad: Sequence[Bad], total: int) -> InputError:
+    """All of them, however many: nothing else names them."""
+    listed = "".join(f"\n  {name}: {reason}" for name, reason in bad)
+    how_many = f"any of {total}" if len(bad) == total else f"{len(bad)} of {total}"
+    return InputError(
+        f"cannot explain {how_many} images{'' if len(bad) == total else ', the others are done'}:{listed}"
+    )

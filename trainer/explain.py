@@ -1,0 +1,97 @@
+"""Why a model says what it says of given images, and whether its maps depend on what it has learned.
+
+OUT/randomisation.json   what came of drawing its weights anew
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from trainer import randomisation
+from trainer.console import Reporter
+from trainer.errors import InputError, on_one_line
+from trainer.imagefiles import ImageFile
+from trainer.looking import Look, Seen
+from trainer.mapbook import Bad, Line, Output, each, opened, writing
+from trainer.randomisation import Randomisation
+
+RANDOMISATION: Final = "randomisation.json"
+
+REDRAWS: Final = 3
+CHECKED_IMAGES: Final = 32
+"""Networks that are drawn anew, and images that are shown to them: 19 passes over so many images for DenseNet-121."""
+
+
+def numbers_of(names: Sequence[str], findings: Sequence[str]) -> list[int]:
+    """Positions of the findings with these names. Raises: InputError for one that the model does not know."""
+    unknown = [name for name in names if name not in findings]
+    if unknown:
+        raise InputError(
+            f"cannot explain `{on_one_line(unknown[0])}`: the model does not know it (from `--findings`)",
+            hint=f"it knows {', '.join(findings)}",
+        )
+    return [findings.index(name) for name in dict.fromkeys(names)]
+
+
+def explain(
+    look: Look,
+    files: Sequence[ImageFile],
+    *,
+    named: Sequence[int],
+    top: int,
+    output: Output,
+    tell: Callable[[Line], None],
+    say: Reporter,
+) -> list[Bad]:
+    """Maps of the findings with the numbers `named`, else of the `top` most probable of each image; which images can't be used.
+
+    `tell` is given each line.
+
+    Raises: InputError when OUT can't be written.
+    """
+    findings = named or range(len(look.trained.findings))
+
+    with opened(look.trained, output, files, tell) as book:
+
+        def note(seen: Seen) -> None:
+            for number in named or np.argsort(-seen.probability_K, kind="stable")[:top].tolist():
+                book.add(seen, number)
+
+        return each(look, files, findings, note, say)
+
+
+def check_randomisation(
+    look: Look, files: Sequence[ImageFile], *, named: Sequence[int], seed: int, folder: Path
+) -> Randomisation:
+    """Whether maps of these images, at most the first 32, depend on the model's weights; written to OUT.
+
+    Raises: InputError when no image can be used.
+    """
+    views = look.views(files[:CHECKED_IMAGES])
+    if not views:
+        raise InputError(f"cannot check maps: none of the first {min(len(files), CHECKED_IMAGES)} images can be used")
+    trained = look.trained
+    numbers = list(named) or list(range(len(trained.findings)))
+    stages = randomisation.check(
+        trained.network,
+        lambda network: look.maps(network, views, numbers),
+        fresh=randomisation.untrained(trained.model, trained.head, len(trained.findings)),
+        draws=REDRAWS,
+        seed=seed,
+    )
+    images = sum(len(view) for view in views)
+    document = Randomisation(
+        format=randomisation.FORMAT,
+        model=trained.origin,
+        images=images,
+        maps=images * len(numbers),
+        draws=REDRAWS,
+        stages=stages,
+    )
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RANDOMISATION).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
