@@ -1,0 +1,55 @@
+"""`trainer export`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from trainer.console import Reporter
+from trainer.export import ONNX_HINT, images_of, known_of, wanted
+from trainer.export import export as write
+from trainer.storage import open_storage
+from trainer.trained import open_trained
+
+
+def export(
+    model: str,
+    /,
+    *,
+    out: str,
+    to: Annotated[list[str] | None, Parameter(negative="")] = None,
+    step: str = "best",
+    check: Path | None = None,
+    cache_dir: Path | None = None,
+) -> None:
+    """Write a trained model in formats that other programs read, with a model card.
+
+    Parameters
+    ----------
+    model
+        A run (OUTPUT/NAME), RUN/checkpoints/step-NNNNNNNN, a model.safetensors, or a file of weights; also at s3://.
+    out
+        Directory or s3:// address to write to; files of the same name are replaced.
+    to
+        `safetensors`, `torch` (a state dict for torchvision) or `onnx`, also as `a,b` or several times; all that can be written here.
+    step
+        Which checkpoint of a run: `best`, `last`, or a number.
+    check
+        Directory of images to try the ONNX file on; drawn ones where none is given.
+    cache_dir
+        Where a file of weights at s3:// is downloaded to.
+    """
+    say = Reporter(0)
+    formats = wanted(to or [])
+    if not to and "onnx" not in formats:
+        say.line(f"no ONNX file: its packages are missing; {ONNX_HINT}")
+    storage = open_storage(out)
+    trained = open_trained(model, step=step, cache=cache_dir)
+    for note in trained.notes:
+        say.line(note)
+    images_NPP = images_of(trained, check, say.line) if "onnx" in formats else None
+    written = write(trained, storage, formats, known_of(model, trained), images_NPP)
+    width = max(len(one.name) for one in written)
+    for one in written:
+        sys.stdout.write(f"{storage.url.rstrip('/')}/{one.name:<{width}}  {one.size_bytes / 1e6:8.2f} MB  {one.says}\n")

@@ -1,0 +1,245 @@
+"""A trained model in the formats that other programs read, with a card that says what it is.
+
+OUT/model.safetensors  OUT/model.pt  OUT/model.onnx  OUT/calibration.json  OUT/card.md
+
+Shapes: N images, P pixels of a side.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import nn
+
+from trainer import calibration, card, onnx_file
+from trainer.card import Subject
+from trainer.data.augment import center_boxes, cut
+from trainer.data.pack import to_gray_square
+from trainer.data.synthetic import phantoms
+from trainer.described import FORMAT
+from trainer.errors import InputError, listing, on_one_line
+from trainer.evidence import FORMAT as EVIDENCE_FORMAT
+from trainer.evidence import Evidence
+from trainer.images import BadImageError
+from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
+from trainer.model import StateDict, head_of
+from trainer.onnx_file import Checked, Gray
+from trainer.sources import DICOM_SUFFIXES
+from trainer.storage import AbsentError, Storage, open_storage
+from trainer.trained import Trained
+
+FORMATS: Final = ("safetensors", "torch", "onnx")
+
+SAFETENSORS: Final = Path(MODEL).name
+TORCH: Final = "model.pt"
+ONNX: Final = "model.onnx"
+
+ONNX_HINT: Final = "pip install 'chexnet-jobs[onnx]', or pip install onnx onnxruntime onnxscript"
+
+_INSIDE_RUN: Final = re.compile(r"(?:^|/)(?:checkpoints/step-\d{8,}(?:/state\.pt)?|model/model\.safetensors)$")
+
+PHANTOMS: Final = 8
+"""Drawn images to try the ONNX file on when no others are given."""
+
+MOST_IMAGES: Final = 64
+"""Images of the user's that it is tried on."""
+
+_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One file that was written."""
+
+    name: str
+    size_bytes: int
+    says: str
+    """What it is, for people."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the model's run has said of itself; None where it has not."""
+
+    results: dict[str, Any] | None = None
+    evidence: Evidence | None = None
+
+
+def wanted(to: Sequence[str]) -> tuple[str, ...]:
+    """The formats named, each once; without any, all that can be written here.
+
+    Raises: InputError for an unknown one, and for ONNX where its packages are missing.
+    """
+    named = [name.strip() for part in to for name in part.split(",") if name.strip()]
+    unknown = [name for name in named if name not in FORMATS]
+    if unknown:
+        raise InputError(
+            f"cannot export: unknown format, got `{on_one_line(unknown[0])}` (from `--to`)",
+            hint=f"--to takes {', '.join(FORMATS)}",
+        )
+    missing = onnx_file.missing()
+    if "onnx" in named and missing:
+        raise InputError(
+            f"cannot export to ONNX: the package{'s' * (len(missing) > 1)} {' and '.join(missing)} "
+            f"{'are' if len(missing) > 1 else 'is'} missing (from `--to`)",
+            hint=ONNX_HINT,
+        )
+    return tuple(name for name in FORMATS if name in named or (not named and not (name == "onnx" and missing)))
+
+
+def export(
+    trained: Trained, out: Storage, formats: Sequence[str], known: Known, images_NPP: Gray | None
+) -> list[Written]:
+    """Write the model in these formats, its calibration and its card; what was written. The ONNX file is tried on the images.
+
+    Raises: InputError, JobFailedError when the ONNX file answers differently, RemoteError.
+    """
+    state = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+    written = []
+    for name in formats:
+        file, content, says = _WRITERS[name](trained, state, images_NPP)
+        out.write(file, content)
+        written.append(Written(file, len(content), says))
+    if trained.calibrator is not None:
+        content = calibration.to_bytes(trained.calibrator)
+        out.write(Path(CALIBRATION).name, content)
+        says = f"calibration and thresholds, fitted on {trained.calibrator.fitted_on}"
+        written.append(Written(Path(CALIBRATION).name, len(content), says))
+    content = _card(trained, known, written).encode()
+    out.write(Path(CARD).name, content)
+    return [*written, Written(Path(CARD).name, len(content), "model card")]
+
+
+def header(trained: Trained) -> dict[str, str]:
+    """What `described.describe` says of a run's model, of any model."""
+    name = str(trained.record["name"]) if trained.record else ""
+    told = {"name": name, "step": "" if trained.step is None else str(trained.step)}
+    return {key: value for key, value in told.items() if value} | {
+        "format": FORMAT,
+        "model": trained.model,
+        "head": trained.head,
+        "loss": trained.loss,
+        "findings": json.dumps(list(trained.findings)),
+        "pack_side": str(trained.geometry.side),
+        "pack_fit": trained.geometry.fit,
+        "crop_px": str(trained.crop_px),
+    }
+
+
+def known_of(place: str, trained: Trained) -> Known:
+    """Results and evidence of the run at this place, where they are of this very model."""
+    if trained.record is None:
+        return Known()
+    run = open_storage(_INSIDE_RUN.sub("", place.rstrip("/")) or ".")
+    results, evidence = _document(run, RESULTS), _document(run, EVALUATION)
+    scored = (results or {}).get("checkpoint")
+    if not isinstance(scored, Mapping) or scored.get("step") != trained.step:
+        return Known()
+    fits = evidence is not None and evidence.get("format") == EVIDENCE_FORMAT
+    return Known(results, cast("Evidence", evidence) if fits else None)
+
+
+def _document(run: Storage, key: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(run.read(key))
+    except (AbsentError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def images_of(trained: Trained, folder: Path | None, tell: Callable[[str], None]) -> Gray:
+    """Images as the model sees them, uint8 [N, P, P]: the first of a folder, or drawn ones. What can't be read is told.
+
+    Raises: InputError when the folder has none that can be read.
+    """
+    side, crop_px = trained.geometry.side, trained.crop_px
+    squares_NSS = phantoms(PHANTOMS, side=side) if folder is None else np.stack(_squares(trained, folder, tell))
+    x_N1SS = torch.from_numpy(squares_NSS)[:, None]
+    cut_NPP: Gray = cut(x_N1SS, center_boxes(len(x_N1SS), side, crop_px), crop_px)[:, 0].numpy()
+    return cut_NPP
+
+
+def _squares(trained: Trained, folder: Path, tell: Callable[[str], None]) -> list[Gray]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    squares: list[Gray] = []
+    problems: list[str] = []
+    for path in paths:
+        if len(squares) == MOST_IMAGES:
+            break
+        try:
+            squares.append(to_gray_square(path, trained.geometry))
+        except (BadImageError, OSError) as problem:
+            problems.append(f"{path.name}: {problem}")
+    if not squares:
+        raise InputError(
+            f"cannot check the ONNX file: no image in `{folder}` can be read (from `--check`){listing(problems)}",
+            hint="--check takes a directory of PNG, JPEG or DICOM files; without it drawn images are used",
+        )
+    if problems:
+        tell(f"left out {len(problems)} of {len(paths)} images:{listing(problems)}")
+    return squares
+
+
+def _safetensors(trained: Trained, state: StateDict, _images: Gray | None) -> tuple[str, bytes, str]:
+    says = f"weights of {trained.model}, {trained.head} head, {len(trained.findings)} findings; `--weights` and `evaluate` take it"
+    return SAFETENSORS, to_safetensors(state, metadata=header(trained)), says
+
+
+def _torch(trained: Trained, state: StateDict, _images: Gray | None) -> tuple[str, bytes, str]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return TORCH, file.getvalue(), f"state dict of {torchvision_code(trained)}"
+
+
+def _onnx(trained: Trained, _state: StateDict, images_NPP: Gray | None) -> tuple[str, bytes, str]:
+    assert images_NPP is not None
+    content = onnx_file.onnx_file(trained, onnx_file.about(trained, header(trained)))
+    result = onnx_file.checked(content, trained, images_NPP)
+    return ONNX, content, _onnx_words(trained, result)
+
+
+def _onnx_words(trained: Trained, result: Checked) -> str:
+    calibrated = "calibrated " if trained.calibrator else ""
+    return (
+        f"gray uint8 [N, 1, {trained.crop_px}, {trained.crop_px}] to logits and {calibrated}probabilities; "
+        f"max |Δ| {result.largest_difference:.1e} on {result.images} images with onnxruntime {result.version}"
+    )
+
+
+_Writer = Callable[[Trained, StateDict, Gray | None], tuple[str, bytes, str]]
+
+_WRITERS: Final[dict[str, _Writer]] = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
+
+
+def torchvision_code(trained: Trained) -> str:
+    """How torchvision's users build the network that `model.pt` fits strictly."""
+    count = len(trained.findings)
+    if trained.model == "densenet_tiny":
+        code = f"DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes={count})"
+    else:
+        code = f"{trained.model}(num_classes={count})"
+    if trained.head == "linear":
+        return code
+    head = head_of(trained.network)
+    assert isinstance(head, nn.Sequential)
+    name = next(name for name, module in trained.network.named_modules() if module is head)
+    place = name.replace(".6", "[6]")
+    return f"{code}, whose {place} is nn.Sequential({', '.join(f'nn.{layer}' for layer in head)})"
+
+
+def _card(trained: Trained, known: Known, written: Sequence[Written]) -> str:
+    subject = Subject(
+        header=header(trained),
+        parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
+        fitted_on=trained.calibrator.fitted_on if trained.calibrator else None,
+        files=[(one.name, one.says) for one in written],
+        notes=trained.notes,
+    )
+    return card.as_markdown(subject, trained.record, known.results, known.evidence)
