@@ -48,7 +48,7 @@ DICOM_SUFFIXES: Final = (".dcm", ".dicom")
 
 IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 
-_OTHER_IMAGES = (".bmp", ".gif", ".tif", ".tiff", ".webp")
+OTHER_IMAGES: Final = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Named when met: whoever has such files would wonder why they are not used."""
 
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
@@ -138,7 +138,7 @@ def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_l
     return _read_nih(data, entry, lists)
 
 
-def read_file(path: Path) -> LabelTable:
+def read_file(path: Path) -> Source:
     """Labels of the images in one file, which its first line tells: NIH's table, one of the lists, or a labels.csv.
 
     No image is in a split but where a labels.csv says so.
@@ -147,10 +147,12 @@ def read_file(path: Path) -> LabelTable:
     """
     first = next(_lines(path), (0, ""))[1]
     if _IMAGE not in first:
-        return replace(_read_lists(path, [path]), split_N=np.full(sum(1 for _ in _lines(path)), -1, np.int8))
-    if _LABELS in first and not all(name in first for name in FINDINGS):
-        return _read_nih(path, path, {})
-    return _read_csv(path, path, given=_SPLIT in next(csv.reader([first])))
+        table = _read_lists(path, [path])
+        return Source("lists", path, replace(table, split_N=np.full(len(table), -1, np.int8)))
+    header = next(csv.reader([first]))
+    if _LABELS in header and not set(FINDINGS) <= set(header):
+        return Source("nih", path, _read_nih(path, path, {}))
+    return Source("csv", path, _read_csv(path, path, given=_SPLIT in header))
 
 
 def table_file(data: Path, layout: str) -> Path | None:
@@ -489,7 +491,7 @@ def _add_class(rows: _Rows, data: Path, split: str, name: str, labels: bytes) ->
     for path in _walk(data / split / name):
         image = path.relative_to(data).as_posix()
         suffix = path.suffix.lower()
-        if suffix in _OTHER_IMAGES:
+        if suffix in OTHER_IMAGES:
             rows.problems.append(f"{image}: images must be {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}")
         elif suffix in IMAGE_SUFFIXES and _readable(rows, "", [image]):
             rows.add(f"{split}/", image, _folder_patient(path.name) or image, labels, SPLITS.index(split))

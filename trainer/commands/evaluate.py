@@ -1,0 +1,188 @@
+"""`trainer evaluate`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from cyclopts.types import NonNegativeInt, PositiveInt
+
+from trainer.answers import Answered, judged
+from trainer.config import Layout
+from trainer.console import Reporter
+from trainer.errors import InputError
+from trainer.evaluate_file import Asked, evaluate_file, other_model
+from trainer.evidence import Evidence, to_json
+from trainer.layout import EVALUATION, EVALUATION_TABLE
+from trainer.metrics import Floats
+from trainer.summary import as_csv, as_table
+
+Part = Literal["train", "val", "test", "all"]
+
+
+def evaluate(
+    model: Annotated[str | None, Parameter(name="MODEL")] = None,
+    /,
+    *,
+    data: str | None = None,
+    predictions: Path | None = None,
+    labels: Path | None = None,
+    val_predictions: Path | None = None,
+    against: Path | None = None,
+    part: Part | None = None,
+    step: str = "best",
+    layout: Layout = "auto",
+    split: str | None = None,
+    val_list: str | None = None,
+    tta: Literal["none", "flip", "ten_crop"] = "none",
+    device: str = "auto",
+    batch_size: PositiveInt = 32,
+    cache_dir: Path | None = None,
+    force: bool = False,
+    resamples: PositiveInt = 1000,
+    seed: NonNegativeInt = 0,
+    out: Path | None = None,
+    format: Literal["table", "json", "csv"] = "table",  # noqa: A002 - the flag's name
+) -> None:
+    """Score a model, or a file of anybody's predictions, with all that a careful reader asks for.
+
+    Parameters
+    ----------
+    model
+        A run, one of its checkpoints or a file of weights; with --data.
+    data
+        Data set to score the model on.
+    predictions
+        CSV with `Image Index` and a column `prob_<finding>` for each finding; with --labels, in place of a model.
+    labels
+        What is so: Data_Entry_2017*.csv, one of the lists, a labels.csv (each may be .gz), or a data set's directory.
+    val_predictions
+        Predictions of other patients' images, to fit thresholds and calibration on.
+    against
+        Predictions of another model for the same images, or a run that has some: the two are compared on the same resamples.
+    part
+        Which images: a part of the data set, or `all` that are predicted; test where there are parts, unless given.
+    step
+        Checkpoint of a run: `best`, `last` or its number.
+    layout
+        How the data set is laid out; `auto` looks.
+    split
+        `given` by the data set, or `patients:A/B/C[@SEED]`; as the run had it, unless given.
+    val_list
+        File with the names of the validation images (NIH layout).
+    tta
+        Views of each image that are averaged: `flip` two, `ten_crop` ten.
+    device
+        `cpu`, `cuda`, `hpu`, or `auto` for what is there.
+    batch_size
+        Images at a time.
+    cache_dir
+        Where downloads and decoded images are kept; a temporary directory unless given.
+    force
+        Score patients that the model was trained on too; the output says how many.
+    resamples
+        Bootstrap resamples of patients, for the 95 % intervals.
+    seed
+        The same seed draws the same resamples.
+    out
+        Directory for metrics.json, metrics.csv and plots; nothing is written unless given.
+    format
+        What is printed.
+    """
+    _check_way(model, data, predictions, labels)
+    if out is not None:
+        _make(out)
+    if predictions is not None and labels is not None:
+        asked = Asked(
+            predictions=predictions,
+            labels=labels,
+            val_predictions=val_predictions,
+            against=against,
+            part=part,
+            resamples=resamples,
+            seed=seed,
+        )
+        evidence = evaluate_file(asked)
+    else:
+        from trainer.evaluate import evaluate_model  # noqa: PLC0415 - torch takes seconds, and files need none
+
+        assert model is not None
+        assert data is not None
+        answered = evaluate_model(
+            model=model,
+            step=step,
+            data=data,
+            layout=layout,
+            split=split,
+            val_list=val_list,
+            part=_part_of_model(part),
+            tta=tta,
+            device=device,
+            batch_size=batch_size,
+            cache_dir=cache_dir,
+            force=force,
+            say=Reporter(0),
+        )
+        evidence = judged(answered, other=_other(against, answered), resamples=resamples, seed=seed)
+    if out is not None:
+        _write(evidence, out)
+    form = {"table": as_table, "csv": as_csv, "json": lambda one: to_json(one).decode()}[format]
+    sys.stdout.write(form(evidence))
+
+
+def _check_way(model: str | None, data: str | None, predictions: Path | None, labels: Path | None) -> None:
+    """Refuse half of one way, and halves of both."""
+    given = [
+        name
+        for name, value in {"MODEL": model, "--data": data, "--predictions": predictions, "--labels": labels}.items()
+        if value is not None
+    ]
+    if given not in (["MODEL", "--data"], ["--predictions", "--labels"]):
+        raise InputError(
+            f"cannot evaluate: either a model and its data or predictions and their labels are needed, got {' and '.join(given) or 'none'}",
+            hint="trainer evaluate RUN --data DIR, or trainer evaluate --predictions CSV --labels FILE",
+        )
+
+
+def _part_of_model(part: Part | None) -> Literal["train", "val", "test"]:
+    if part == "all":
+        raise InputError(
+            "cannot score all parts of a data set at once: a model was trained on some, got `all` (from `--part`)",
+            hint="--part test",
+        )
+    return part or "test"
+
+
+def _other(against: Path | None, answered: Answered) -> tuple[str, Floats] | None:
+    if against is None:
+        return None
+    other = other_model(against, answered.findings, answered.scored.images, answered.part)
+    return other.path.name, other.probabilities_NK
+
+
+def _make(out: Path) -> None:
+    """The directory, before anything is computed for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        reason = "it is a file" if isinstance(problem, FileExistsError) else str(problem.strerror).lower()
+        raise InputError(
+            f"cannot write: {reason}, got `{out}` (from `--out`)", hint="--out names a directory"
+        ) from problem
+
+
+def _write(evidence: Evidence, out: Path) -> None:
+    """Both documents and the plots; their paths are told on stderr."""
+    from trainer.figures import write_plots  # noqa: PLC0415 - matplotlib takes a second to load
+
+    paths = [out / Path(EVALUATION).name, out / Path(EVALUATION_TABLE).name]
+    try:
+        paths[0].write_bytes(to_json(evidence))
+        paths[1].write_text(as_csv(evidence), encoding="utf-8")
+        paths += write_plots(evidence, out)
+    except OSError as problem:
+        raise InputError(
+            f"cannot write: {str(problem.strerror).lower()}, got `{out}` (from `--out`)", hint="who may write there?"
+        ) from problem
+    for path in paths:
+        sys.stderr.write(f"{path}\n")

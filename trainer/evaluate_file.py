@@ -1,0 +1,111 @@
+"""Evidence from a file of predictions: anybody's model, seen only by what it says of each image; no torch.
+
+Shapes: N images, K findings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer import labelfile, predictions
+from trainer.answers import Answered, Answers, judged
+from trainer.evidence import Evidence
+from trainer.labelfile import Labels
+from trainer.layout import predictions_key
+from trainer.predictions import Predictions
+
+UNKNOWN_TRAINING: Final = (
+    "it is not known which images the model was trained on: patients scored here may be among them"
+)
+
+NOTHING_FITTED: Final = "no thresholds and no calibration: --val-predictions gives predictions to fit them on"
+
+_SUM_TOLERANCE: Final = 1e-3
+"""Probabilities of classes that add up to 1 this nearly are of one choice; six decimals each can't be further off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be scored."""
+
+    predictions: Path
+    labels: Path
+    val_predictions: Path | None = None
+    """Of other images, which thresholds and calibration are fitted on."""
+    against: Path | None = None
+    """Predictions of another model, or a run that has some."""
+    part: str | None = None
+    """`train`, `val`, `test`, or `all` that are predicted; test where the labels say which images those are, unless given."""
+    resamples: int = 1000
+    seed: int = 0
+
+
+def evaluate_file(asked: Asked) -> Evidence:
+    """The evidence.
+
+    Raises: InputError for files that do not fit together, and when no finding can be scored.
+    """
+    labels = labelfile.read(asked.labels)
+    part = asked.part or ("test" if labels.has_parts else "all")
+    given = predictions.read(asked.predictions).of(labels.table.findings)
+    rows_N = _scored_rows(given, labels, part)
+    mine = given.at([labels.table.images[row] for row in rows_N.tolist()])
+    scored = _answers(mine, labels, rows_N)
+    val_path, val = asked.val_predictions, None
+    if val_path is not None:
+        seen = predictions.read(val_path).of(labels.table.findings)
+        val = _answers(seen, labels, seen.rows_in(labels.table.images))
+    answered = Answered(
+        model=asked.predictions.name,
+        findings=mine.findings,
+        classes=_one_class_each(scored),
+        scored=scored,
+        part=part,
+        labels=asked.labels.name,
+        val=val,
+        val_name="" if val_path is None else val_path.name,
+        metadata=None if labels.metadata is None else labels.metadata.rows(rows_N),
+        notes=(UNKNOWN_TRAINING, *((NOTHING_FITTED,) if val is None else ())),
+    )
+    other = None if asked.against is None else other_model(asked.against, mine.findings, mine.images, part)
+    return judged(
+        answered,
+        other=None if other is None else (other.path.name, other.probabilities_NK),
+        resamples=asked.resamples,
+        seed=asked.seed,
+    )
+
+
+def _scored_rows(given: Predictions, labels: Labels, part: str) -> NDArray[np.int64]:
+    """Rows of the labels that are scored: all of the part or the list, else all that are predicted."""
+    predicted_N = given.rows_in(labels.table.images)
+    if part != "all":
+        return labels.rows(part)
+    return labels.rows(part) if labels.is_list else predicted_N
+
+
+def _answers(mine: Predictions, labels: Labels, rows_N: NDArray[np.int64]) -> Answers:
+    return Answers(
+        images=mine.images,
+        log_odds_NK=mine.log_odds_NK,
+        labels_NK=labels.table.labels_NK[rows_N],
+        patients_N=labels.table.patients_N[rows_N],
+        probabilities_NK=mine.probabilities_NK,
+    )
+
+
+def _one_class_each(scored: Answers) -> bool:
+    """Whether an image has exactly one of the findings and the probabilities are of that choice."""
+    assert scored.probabilities_NK is not None
+    sums_N = scored.probabilities_NK.sum(axis=1)
+    return bool((scored.labels_NK.sum(axis=1) == 1).all() and (np.abs(sums_N - 1) <= _SUM_TOLERANCE).all())
+
+
+def other_model(place: Path, findings: Sequence[str], images: Sequence[str], part: str) -> Predictions:
+    """Another model's predictions of these images; those of a run lie in its directory. Raises: InputError."""
+    path = place / predictions_key(part) if place.is_dir() else place
+    return predictions.read(path).of(findings).at(images)
