@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from trainer import calibration, evidence, metadata, report
+from trainer import calibration, card, evidence, metadata, report
 from trainer.assess import assess
 from trainer.calibration import Calibrator
+from trainer.card import Subject
+from trainer.described import describe
 from trainer.errors import on_one_line
 from trainer.evidence import Data, Evidence
 from trainer.history import Entry
-from trainer.layout import CALIBRATION, EVALUATION, RUN
+from trainer.layout import CALIBRATION, CARD, EVALUATION, RUN
+from trainer.model import build
 from trainer.reference import split_of
 from trainer.report import Documents
 from trainer.run import Run
@@ -40,8 +44,9 @@ class Predicted:
 def appraise(
     run: Run, predicted: Mapping[str, Predicted], results: Mapping[str, Any], entries: Sequence[Entry]
 ) -> None:
-    """Write what was fitted on val, what is known of test, and the report; `results` are those that are written next."""
+    """Write what was fitted on val, what is known of test, report and model card; `results` are those that are written next."""
     found: Evidence | None = None
+    calibrator: Calibrator | None = None
     with _costs_no_results(run, "calibration or evidence", "evaluate"):
         calibrator = _calibrator(run, predicted.get("val"))
         if "test" in predicted:
@@ -52,6 +57,8 @@ def appraise(
         documents = Documents(run=record, entries=entries, results=results, evidence=found)
         for key, content in report.files(documents).items():
             run.prefix.publisher.put(key, content)
+    with _costs_no_results(run, "model card", "export --out DIRECTORY"):
+        run.prefix.publisher.put(CARD, _card(run, results, found, calibrator).encode())
 
 
 @contextmanager
@@ -98,6 +105,18 @@ def _evidence(run: Run, test: Predicted, calibrator: Calibrator | None, model: s
     )
     run.prefix.publisher.put(EVALUATION, evidence.to_json(found))
     return found
+
+
+def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrator: Calibrator | None) -> str:
+    config, findings = run.config, run.table.findings
+    with torch.device("meta"):
+        network = build(config.model, config.head, len(findings))
+    subject = Subject(
+        header=describe(config, findings, step=results["checkpoint"]["step"]),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        fitted_on=calibrator.fitted_on if calibrator else None,
+    )
+    return card.as_markdown(subject, json.loads(run.prefix.storage.read(RUN)), results, found)
 
 
 def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:

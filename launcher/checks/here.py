@@ -47,7 +47,7 @@ def _config(spec: JobSpec) -> TrainConfig:
 def _reason(step: Step, spec: JobSpec) -> Outcome | None:
     """Why a step makes no sense here, None where it does."""
     if step.check == "weights" and not is_s3(spec.train.weights):
-        return _weights_reason(spec.train.weights)
+        return _weights_reason(spec.train.weights, spec.train.model)
     if step.check == "output" and not is_s3(spec.output):
         return skipped(f"only pods see `{spec.output}`", IN_CLUSTER)
     if step.check in {"data", "labels", "images"} and not is_s3(spec.data):
@@ -59,13 +59,13 @@ def _reason(step: Step, spec: JobSpec) -> Outcome | None:
     return None
 
 
-def _weights_reason(weights: str) -> Outcome | None:
-    if weights == "imagenet":
+def _weights_reason(weights: str, model: str) -> Outcome | None:
+    if weights == "imagenet" and model in IMAGENET:
         return warn(
-            f"unless the image carries them, each node downloads ImageNet weights from `{IMAGENET}`: pods need the internet",
+            f"unless the image carries them, each node downloads ImageNet weights from `{IMAGENET[model]}`: pods need the internet",
             "--in-cluster finds out; --weights PATH, or --weights none",
         )
-    return None if weights == "none" else skipped(f"only pods see `{weights}`", IN_CLUSTER)
+    return None if weights in {"none", "imagenet"} else skipped(f"only pods see `{weights}`", IN_CLUSTER)
 
 
 def buckets_of(spec: JobSpec) -> AbstractContextManager[None]:
