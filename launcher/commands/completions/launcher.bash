@@ -9,10 +9,10 @@ _launcher() {
   prev="${COMP_WORDS[COMP_CWORD-1]}"
 
   # Build list of options that take values (to skip their arguments)
-  local options_with_values='--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --name --namespace --node-selector --output --overlay --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
+  local options_with_values='--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
 
   # Build list of all valid command names (to distinguish from positionals)
-  local all_commands='checkpoints clone completion config delete doctor events init list logs pull render resume status submit wait'
+  local all_commands='checkpoints clone completion config delete doctor events init list logs pull render resume scale status submit wait'
 
   # Detect command path by collecting valid command words only
   local -a cmd_path=()
@@ -74,7 +74,7 @@ _launcher() {
           [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
         done
       else
-        local -a _c=("completion" "init" "config" "render" "submit" "doctor" "list" "status" "events" "wait" "delete" "clone" "resume" "checkpoints" "pull" "logs")
+        local -a _c=("completion" "init" "config" "render" "submit" "scale" "doctor" "list" "status" "events" "wait" "delete" "clone" "resume" "checkpoints" "pull" "logs")
         local _q
         COMPREPLY=()
         for _x in "${_c[@]}"; do
@@ -867,6 +867,180 @@ _launcher() {
                 ;;
               --timeout)
                 COMPREPLY=()
+                ;;
+              *)
+                COMPREPLY=()
+                ;;
+            esac
+          fi
+          ;;
+        "scale")
+          if [[ ${cur} == -* ]]; then
+            local -a _c=("--accelerator" "--gaudi-generation" "--workers-per-node" "--efa" "--image" "--data" "--output" "--name" "--namespace" "-n" "--s3-endpoint" "--s3-region" "--s3-secret" "--data-access" "--data-pvc" "--csi-driver" "--csi-secret" "--service-account" "--image-pull-secret" "--env" "--env-from-secret" "--node-selector" "--toleration" "--label" "--overlay" "--queue" "--volcano-queue" "--priority-class" "--ttl" "--backoff" "--deadline" "--workers" "--models" "--weak" "--to" "--file" "-f" "--set" "--context" "--kubeconfig" "--local" "--parallel" "-o" "--help" "-h" "--version")
+            local _q
+            COMPREPLY=()
+            for _x in "${_c[@]}"; do
+              [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
+            done
+          else
+            local _value_prev="${prev}"
+            if [[ "$_value_prev" == "=" && $COMP_CWORD -ge 2 ]]; then
+              _value_prev="${COMP_WORDS[COMP_CWORD-2]}"
+            fi
+            case "$_value_prev" in
+              --accelerator)
+                local -a _c=("gaudi" "cuda" "cpu")
+                local _q
+                COMPREPLY=()
+                for _x in "${_c[@]}"; do
+                  [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
+                done
+                ;;
+              --gaudi-generation)
+                local -a _c=("1" "2" "3")
+                local _q
+                COMPREPLY=()
+                for _x in "${_c[@]}"; do
+                  [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
+                done
+                ;;
+              --workers-per-node)
+                COMPREPLY=()
+                ;;
+              --elastic)
+                COMPREPLY=()
+                ;;
+              --efa)
+                COMPREPLY=()
+                ;;
+              --image)
+                COMPREPLY=()
+                ;;
+              --data)
+                COMPREPLY=()
+                ;;
+              --output)
+                COMPREPLY=()
+                ;;
+              --name)
+                COMPREPLY=()
+                ;;
+              --namespace)
+                COMPREPLY=()
+                ;;
+              -n)
+                COMPREPLY=()
+                ;;
+              --s3-endpoint)
+                COMPREPLY=()
+                ;;
+              --s3-region)
+                COMPREPLY=()
+                ;;
+              --s3-secret)
+                COMPREPLY=()
+                ;;
+              --data-access)
+                local -a _c=("mount" "api")
+                local _q
+                COMPREPLY=()
+                for _x in "${_c[@]}"; do
+                  [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
+                done
+                ;;
+              --data-pvc)
+                COMPREPLY=()
+                ;;
+              --csi-driver)
+                local -a _c=("s3.csi.aws.com" "s3.csi.scality.com")
+                local _q
+                COMPREPLY=()
+                for _x in "${_c[@]}"; do
+                  [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
+                done
+                ;;
+              --csi-secret)
+                COMPREPLY=()
+                ;;
+              --service-account)
+                COMPREPLY=()
+                ;;
+              --image-pull-secret)
+                COMPREPLY=()
+                ;;
+              --env)
+                COMPREPLY=()
+                ;;
+              --env-from-secret)
+                COMPREPLY=()
+                ;;
+              --node-selector)
+                COMPREPLY=()
+                ;;
+              --toleration)
+                COMPREPLY=()
+                ;;
+              --label)
+                COMPREPLY=()
+                ;;
+              --overlay)
+                COMPREPLY=()
+                ;;
+              --queue)
+                COMPREPLY=()
+                ;;
+              --volcano-queue)
+                COMPREPLY=()
+                ;;
+              --priority-class)
+                COMPREPLY=()
+                ;;
+              --ttl)
+                COMPREPLY=()
+                ;;
+              --backoff)
+                COMPREPLY=()
+                ;;
+              --deadline)
+                COMPREPLY=()
+                ;;
+              --train-flags)
+                COMPREPLY=()
+                ;;
+              --workers)
+                COMPREPLY=()
+                ;;
+              --models)
+                COMPREPLY=()
+                ;;
+              --to)
+                COMPREPLY=( $(compgen -f -- "${cur}") )
+                ;;
+              --file)
+                COMPREPLY=( $(compgen -f -- "${cur}") )
+                ;;
+              -f)
+                COMPREPLY=( $(compgen -f -- "${cur}") )
+                ;;
+              --set)
+                COMPREPLY=()
+                ;;
+              --context)
+                COMPREPLY=()
+                ;;
+              --kubeconfig)
+                COMPREPLY=()
+                ;;
+              --parallel)
+                COMPREPLY=()
+                ;;
+              -o)
+                local -a _c=("table" "json" "csv")
+                local _q
+                COMPREPLY=()
+                for _x in "${_c[@]}"; do
+                  [[ "$_x" == "${cur}"* ]] && { printf -v _q '%q' "$_x"; COMPREPLY+=("$_q"); }
+                done
                 ;;
               *)
                 COMPREPLY=()

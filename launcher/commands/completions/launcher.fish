@@ -5,8 +5,8 @@
 function __fish_launcher_using_command
     set -l cmd (commandline -opc)
     set -l subcommands
-    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --name --namespace --node-selector --output --overlay --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
-    set -l all_commands 'checkpoints clone completion config delete doctor events init list logs pull render resume status submit wait'
+    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
+    set -l all_commands 'checkpoints clone completion config delete doctor events init list logs pull render resume scale status submit wait'
     set -l skip_next 0
     # Extract command words (only real subcommand names) from command line
     set -e cmd[1]
@@ -45,7 +45,7 @@ end
 function __fish_launcher_positional_index
     set -l cmd (commandline -opc)
     set -l path_len $argv[1]
-    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --name --namespace --node-selector --output --overlay --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
+    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
     set -l skip_next 0
     set -l consumed_path 0
     set -l count 0
@@ -76,6 +76,7 @@ complete -c launcher -n __fish_use_subcommand -a 'init' -d 'Ask for the settings
 complete -c launcher -n __fish_use_subcommand -a 'config' -d 'Print each setting that has a value without flags, its origin, and why no job c…'
 complete -c launcher -n __fish_use_subcommand -a 'render' -d 'Print the Kubernetes objects of a job; talks to nobody.'
 complete -c launcher -n __fish_use_subcommand -a 'submit' -d 'Create a job, and print its name; with `--local`, run it here and print where i…'
+complete -c launcher -n __fish_use_subcommand -a 'scale' -d 'Run a job at several sizes, for one or several models, and print times, speed-u…'
 complete -c launcher -n __fish_use_subcommand -a 'doctor' -d 'Check whether a job would run, before anything is spent: a row for each thing t…'
 complete -c launcher -n __fish_use_subcommand -a 'list' -d 'Print the jobs of a namespace, the newest first.'
 complete -c launcher -n __fish_use_subcommand -a 'status' -d 'Print how a job is: conditions, pods, last events, progress, and why it does no…'
@@ -322,6 +323,54 @@ complete -c launcher -n '__fish_launcher_using_command resume' -l dry-run -x -a 
 complete -c launcher -n '__fish_launcher_using_command resume' -l wait -d 'Wait until the job is over; its outcome is the exit code.'
 complete -c launcher -n '__fish_launcher_using_command resume' -l follow -d 'Follow the log until the job is over; its outcome is the exit code.'
 complete -c launcher -n '__fish_launcher_using_command resume' -l timeout -r -d 'How long to wait at most: 90s, 30m, 8h.'
+
+# Options for: scale
+complete -c launcher -n '__fish_launcher_using_command scale' -l help -d 'Display this message and exit.'
+complete -c launcher -n '__fish_launcher_using_command scale' -s h -d 'Display this message and exit.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l version -d 'Display application version.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l accelerator -x -a 'gaudi cuda cpu' -d 'What to train on.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l gaudi-generation -x -a '1 2 3' -d 'Generation of Gaudi: 1 is DL1.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l workers-per-node -r -d 'Workers in one pod; the largest divisor of WORKERS up to 8 unless given. Gaudi …'
+complete -c launcher -n '__fish_launcher_using_command scale' -l efa -r -d 'Elastic Fabric Adapters of each node, for several nodes with Gaudi 1 (DL1) or N…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l image -r -d 'Container image with the trainer; there is no default.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l data -r -d 'Data set: s3://BUCKET/PREFIX, or a directory that every node has. Not needed wi…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l output -r -d 'Where runs are kept: s3://BUCKET/PREFIX, or a directory that every node has.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l name -r -d 'What the names of all runs begin with: they are NAME-MODEL-wN.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l namespace -r -d 'Namespace of the job.'
+complete -c launcher -n '__fish_launcher_using_command scale' -s n -r -d 'Namespace of the job.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l s3-endpoint -r -d 'URL of the S3 server; AWS unless given.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l s3-region -r -d 'Region of the buckets.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l s3-secret -r -d 'Secret of the namespace with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; witho…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l data-access -x -a 'mount api' -d 'mount the bucket read-only by a CSI driver, or download it through the S3 api i…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l data-pvc -r -d 'Claim that exists and holds the data set; then no volume is made.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l csi-driver -x -a 's3.csi.aws.com s3.csi.scality.com' -d 'The Mountpoint S3 driver of the cluster.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l csi-secret -r -d 'Secret with key_id and access_key for the Scality driver; that of --s3-secret u…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l service-account -r -d 'Service account of the pods.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l image-pull-secret -r -d 'Secret for the image'\''s registry; as often as needed.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l env -r -d 'NAME=VALUE for the container; as often as needed. Not for secrets.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l env-from-secret -r -d 'NAME=SECRET:KEY, a variable from a Secret, or SECRET for all its keys; as often…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l node-selector -r -d 'KEY=VALUE that a node must have as a label; as often as needed.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l toleration -r -d 'KEY[=VALUE][:EFFECT], a taint that the pods tolerate; as often as needed.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l label -r -d 'KEY=VALUE for the job and its pods; as often as needed.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l overlay -r -d 'A patch of the pod template, merged last as kubectl patch does, for what has no…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l queue -r -d 'Kueue'\''s LocalQueue that admits the job.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l volcano-queue -r -d 'Volcano'\''s queue; the operator must run with --gang-scheduler-name=volcano.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l priority-class -r -d 'PriorityClass of the pods.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l ttl -r -d 'Remove the job so long after it has succeeded: 1h, 2d. The operator never remov…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l backoff -r -d 'How often workers that crashed are started again before the job has failed.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l deadline -r -d 'End the run so long after its first start: 90m, 8h. It keeps its checkpoints; t…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l workers -r -d 'Sizes to compare, as 1,2,4: so many training processes, each with one accelerat…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l models -r -d 'Models to compare, as vgg16,densenet121; the one of the trainer'\''s flags unless …'
+complete -c launcher -n '__fish_launcher_using_command scale' -l weak -d 'Hold the batch of a worker fixed, so that the global batch grows with the size,…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l to -r -F -d 'Directory for what the runs say of themselves, a folder for each, and for the p…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l file -r -F -d 'YAML file with settings: the flags'\'' names in snake_case, the trainer'\''s flags as…'
+complete -c launcher -n '__fish_launcher_using_command scale' -s f -r -F -d 'YAML file with settings: the flags'\'' names in snake_case, the trainer'\''s flags as…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l set -r -d 'KEY=YAML, one setting, stronger than the file'\''s; as often as needed.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l context -r -d 'Context of the kubeconfig; its current one unless given.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l kubeconfig -r -d 'Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.'
+complete -c launcher -n '__fish_launcher_using_command scale' -l local -d 'Run them on this machine, without a cluster, one after the other. Needs no imag…'
+complete -c launcher -n '__fish_launcher_using_command scale' -l parallel -r -d 'So many jobs at once in the cluster; one after the other unless given, so that …'
+complete -c launcher -n '__fish_launcher_using_command scale' -s o -x -a 'table json csv' -d 'How to print the comparison.'
 
 # Options for: status
 complete -c launcher -n '__fish_launcher_using_command status' -l help -d 'Display this message and exit.'

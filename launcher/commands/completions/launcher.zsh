@@ -19,6 +19,7 @@ _cyclopts_launcher() {
         'config:Print each setting that has a value without flags, its origin, and why no job c…'
         'render:Print the Kubernetes objects of a job; talks to nobody.'
         'submit:Create a job, and print its name; with \`--local\`, run it here and print where i…'
+        'scale:Run a job at several sizes, for one or several models, and print times, speed-u…'
         'doctor:Check whether a job would run, before anything is spent\: a row for each thing t…'
         'list:Print the jobs of a namespace, the newest first.'
         'status:Print how a job is\: conditions, pods, last events, progress, and why it does no…'
@@ -217,6 +218,88 @@ _cyclopts_launcher() {
             '--wait[Wait until the job is over; its outcome is the exit code.]' \
             '--follow[Follow the log until the job is over; its outcome is the exit code.]' \
             '*--timeout[How long to wait at most\: 90s, 30m, 8h.]:timeout' \
+            '--help[Display this message and exit.]' \
+            '-h[Display this message and exit.]' \
+            '--version[Display application version.]'
+
+          ;;
+        scale)
+          case ${words[CURRENT]} in
+            --accelerator=*)
+              compset -P '--accelerator='
+              compadd -- 'gaudi' 'cuda' 'cpu'
+              return
+              ;;
+            --gaudi-generation=*)
+              compset -P '--gaudi-generation='
+              compadd -- '1' '2' '3'
+              return
+              ;;
+            --data-access=*)
+              compset -P '--data-access='
+              compadd -- 'mount' 'api'
+              return
+              ;;
+            --csi-driver=*)
+              compset -P '--csi-driver='
+              compadd -- 's3.csi.aws.com' 's3.csi.scality.com'
+              return
+              ;;
+            --to=*)
+              compset -P '--to='
+              _files
+              return
+              ;;
+            --file=*)
+              compset -P '--file='
+              _files
+              return
+              ;;
+          esac
+          _arguments \
+            "*--accelerator[What to train on.]:accelerator:(gaudi cuda cpu)" \
+            "*--gaudi-generation[Generation of Gaudi\: 1 is DL1.]:gaudi-generation:(1 2 3)" \
+            '*--workers-per-node[Workers in one pod; the largest divisor of WORKERS up to 8 unless given. Gaudi …]:workers-per-node' \
+            '*--efa[Elastic Fabric Adapters of each node, for several nodes with Gaudi 1 (DL1) or N…]:efa' \
+            '*--image[Container image with the trainer; there is no default.]:image' \
+            '*--data[Data set\: s3\://BUCKET/PREFIX, or a directory that every node has. Not needed wi…]:data' \
+            '*--output[Where runs are kept\: s3\://BUCKET/PREFIX, or a directory that every node has.]:output' \
+            '*--name[What the names of all runs begin with\: they are NAME-MODEL-wN.]:name' \
+            '*--namespace[Namespace of the job.]:namespace' \
+            '*-n[Namespace of the job.]:n' \
+            '*--s3-endpoint[URL of the S3 server; AWS unless given.]:s3-endpoint' \
+            '*--s3-region[Region of the buckets.]:s3-region' \
+            '*--s3-secret[Secret of the namespace with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; witho…]:s3-secret' \
+            "*--data-access[mount the bucket read-only by a CSI driver, or download it through the S3 api i…]:data-access:(mount api)" \
+            '*--data-pvc[Claim that exists and holds the data set; then no volume is made.]:data-pvc' \
+            "*--csi-driver[The Mountpoint S3 driver of the cluster.]:csi-driver:(s3.csi.aws.com s3.csi.scality.com)" \
+            '*--csi-secret[Secret with key_id and access_key for the Scality driver; that of --s3-secret u…]:csi-secret' \
+            '*--service-account[Service account of the pods.]:service-account' \
+            '*--image-pull-secret[Secret for the image'\''s registry; as often as needed.]:image-pull-secret' \
+            '*--env[NAME=VALUE for the container; as often as needed. Not for secrets.]:env' \
+            '*--env-from-secret[NAME=SECRET\:KEY, a variable from a Secret, or SECRET for all its keys; as often…]:env-from-secret' \
+            '*--node-selector[KEY=VALUE that a node must have as a label; as often as needed.]:node-selector' \
+            '*--toleration[KEY\[=VALUE\]\[\:EFFECT\], a taint that the pods tolerate; as often as needed.]:toleration' \
+            '*--label[KEY=VALUE for the job and its pods; as often as needed.]:label' \
+            '*--overlay[A patch of the pod template, merged last as kubectl patch does, for what has no…]:overlay' \
+            '*--queue[Kueue'\''s LocalQueue that admits the job.]:queue' \
+            '*--volcano-queue[Volcano'\''s queue; the operator must run with --gang-scheduler-name=volcano.]:volcano-queue' \
+            '*--priority-class[PriorityClass of the pods.]:priority-class' \
+            '*--ttl[Remove the job so long after it has succeeded\: 1h, 2d. The operator never remov…]:ttl' \
+            '*--backoff[How often workers that crashed are started again before the job has failed.]:backoff' \
+            '*--deadline[End the run so long after its first start\: 90m, 8h. It keeps its checkpoints; t…]:deadline' \
+            '*--workers[Sizes to compare, as 1,2,4\: so many training processes, each with one accelerat…]:workers' \
+            '*--models[Models to compare, as vgg16,densenet121; the one of the trainer'\''s flags unless …]:models' \
+            '--weak[Hold the batch of a worker fixed, so that the global batch grows with the size,…]' \
+            '*--to[Directory for what the runs say of themselves, a folder for each, and for the p…]:to:_files' \
+            '*--file[YAML file with settings\: the flags'\'' names in snake_case, the trainer'\''s flags as…]:file:_files' \
+            '*-f[YAML file with settings\: the flags'\'' names in snake_case, the trainer'\''s flags as…]:f:_files' \
+            '*--set[KEY=YAML, one setting, stronger than the file'\''s; as often as needed.]:set' \
+            '*--context[Context of the kubeconfig; its current one unless given.]:context' \
+            '*--kubeconfig[Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.]:kubeconfig' \
+            '--local[Run them on this machine, without a cluster, one after the other. Needs no imag…]' \
+            '*--parallel[So many jobs at once in the cluster; one after the other unless given, so that …]:parallel' \
+            "*-o[How to print the comparison.]:o:(table json csv)" \
             '--help[Display this message and exit.]' \
             '-h[Display this message and exit.]' \
             '--version[Display application version.]'
