@@ -18,11 +18,24 @@ _COMMANDS: Final = {
         "Train a classifier; under torchrun as one of its workers.\n\n"
         "A run that is started again on the same OUTPUT/NAME goes on from its newest checkpoint."
     ),
+    "evaluate": "Score a model, or a file of anybody's predictions, with all that a careful reader asks for.",
+    "predict": (
+        "Say of X-ray images how probable each finding is, or which class they are of. Not for clinical use.\n\n"
+        "Images that can't be used are listed at the end, with exit code 2; the others are predicted."
+    ),
+    "explain": (
+        "Show where a model sees what it says of images: pictures and boxes, and how well these find what radiologists drew.\n\n"
+        "Images that can't be used are listed at the end, with exit code 2; the others are explained."
+    ),
     "probe": (
         "Look whether a run with these flags could work here: a line of JSON for each look; `launcher doctor --in-cluster` reads them.\n\n"
         "OUTPUT gets an object that is removed again."
     ),
     "report": "Write the report of a run anew, or one that compares several runs.",
+    "export": (
+        "Write a trained model in formats that other programs read, with a model card.\n\n"
+        "An ONNX file takes gray images as they are cut out, and is tried with onnxruntime before it is written."
+    ),
     "stats": (
         "Print the prevalence of each finding in each split, and how many images and patients there are; needs no images."
     ),

@@ -59,7 +59,10 @@ def two_classes(tmp_path_factory):
 
 @pytest.fixture
 def classify(two_classes, tmp_path, tmp_path_factory):
-    """Start or go on with a run of the pneumonia recipe on those, its network tiny: name and more flags to its results."""
+    """Start or go on with a run of the pneumonia recipe on those, its network tiny: name and more flags to its results.
+
+    Without its report, which takes longer than the training, unless `--report` is among them.
+    """
     from trainer.config import from_argv
     from trainer.console import Reporter
     from trainer.ranklog import RankLog
@@ -74,10 +77,32 @@ def classify(two_classes, tmp_path, tmp_path_factory):
 
     def start(name, *flags):
         merged = dict(zip(recipe[::2], recipe[1::2], strict=True))
-        bare = [flag for flag in flags if flag.startswith("--no-")]
+        bare = [flag for flag in flags if flag == "--report" or flag.startswith("--no-")]
         rest = [flag for flag in flags if flag not in bare]
         merged |= dict(zip(rest[::2], rest[1::2], strict=True))  # later flags win
         argv = [word for pair in merged.items() for word in pair]
+        bare += [] if "--report" in bare else ["--no-report"]
         return train(from_argv([*argv, *bare, "--name", name]), World(), Reporter(0), RankLog(0))
 
     return start
+
+
+@pytest.fixture
+def make_trained():
+    """A trained model around a network: nothing is known of where it is from."""
+    from trainer.data.pack import Geometry
+    from trainer.trained import Trained
+
+    def make(network, **known):
+        unknown = {"calibrator": None, "trained_on": None, "record": None, "step": None}
+        model = {
+            "origin": "here",
+            "model": "densenet_tiny",
+            "head": "linear",
+            "findings": ("a", "b", "c"),
+            "loss": "bce",
+        }
+        images = {"geometry": Geometry(side=36, fit="crop"), "crop_px": 32}
+        return Trained(network=network, **unknown | model | images | known)
+
+    return make

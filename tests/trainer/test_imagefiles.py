@@ -1,0 +1,50 @@
+"""Which files are meant by a directory."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from trainer.imagefiles import image_files
+
+
+def listed(*places):
+    return [(file.name, file.problem) for file in image_files(places)]
+
+
+def test_a_directory_is_walked_in_the_order_of_names(tmp_path, monkeypatch):
+    """Results are compared line by line."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.JPG", "b/1.png", "a.jpeg", "b/notes.txt", "b/.hidden.png", ".cache/x.png", "b/old.tif", "c.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "b" / "1.2.840.77").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "b" / "README").write_bytes(b"text")
+    expected = ["a.jpeg", "c.dcm", "b/1.2.840.77", "b/1.png", "b/2.JPG", "b/old.tif"]
+    assert listed(Path()) == [(name, None) for name in expected]
+
+
+def test_a_link_that_leads_back_is_followed_once(tmp_path):
+    """Else a walk has no end."""
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert listed(tmp_path) == [(f"{tmp_path}/x.png", None)]
+
+
+def test_what_is_no_image_is_listed_with_the_problem(tmp_path):
+    """A slip in one of many places must not go by unseen."""
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    assert listed(tmp_path / "x.png", tmp_path / "empty", tmp_path / "pipe.png") == [
+        (f"{tmp_path}/x.png", "there is no such file"),
+        (f"{tmp_path}/empty", "no image lies in this directory"),
+        (f"{tmp_path}/pipe.png", "it is neither a file nor a directory"),
+    ]
+
+
+@pytest.mark.parametrize(("raw", "shown"), [(b"\xff.png", "\\xff.png"), (b"a\nb.png", "a\\nb.png")])
+def test_names_that_cannot_be_printed_are_written_with_escapes(tmp_path, raw, shown):
+    """A line is a file, and a terminal obeys what it is sent."""
+    (tmp_path / os.fsdecode(raw)).write_bytes(b"")
+    assert listed(tmp_path) == [(f"{tmp_path}/{shown}", None)]

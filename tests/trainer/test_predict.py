@@ -1,0 +1,224 @@
+"""Predicting from files: the answers of training, the good part of a directory, and the bad listed."""
+
+import csv
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainer import devices
+from trainer.__main__ import main
+from trainer.calibration import Calibrator, to_bytes
+from trainer.errors import JobFailedError
+from trainer.imagefiles import ImageFile, image_files
+from trainer.model import build
+from trainer.predict import predictor
+from trainer.trained import open_trained
+
+
+@pytest.fixture(scope="module")
+def test_rows(finished_run):
+    """Predictions of the run for its test images, by name."""
+    text = (finished_run.root / "predictions/test.csv").read_text()
+    return {row["Image Index"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def nothing(done, words):
+    """Tell nobody."""
+
+
+def predicted(trained, files, **options):
+    settings = {"tta": "none", "rule": "youden", "batch": 4} | options
+    return list(predictor(trained, devices.find("cpu"), **settings).predictions(files, nothing))
+
+
+def run_predict(capsys, *argv):
+    """Exit code, objects on stdout, and stderr."""
+    code = main(["predict", *map(str, argv), "--device", "cpu"])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_an_image_gets_the_probability_that_the_run_has_for_it(finished_run, test_rows):
+    """What a clinician is shown must be what was scored."""
+    trained = open_trained(str(finished_run.root))
+    names = list(test_rows)[:7]
+    (folder,) = {path.parent for path in finished_run.data.rglob(names[0])}
+    for each in predicted(trained, [ImageFile(folder / name) for name in names]):
+        row = test_rows[each.image.rpartition("/")[2]]
+        for finding, value in each.raw.items():
+            assert value == pytest.approx(float(row[f"prob_{finding}"]), abs=1e-5)
+
+
+def test_batches_change_nothing(finished_run, test_rows):
+    """The last batch is smaller; what was in its buffer before must not come out."""
+    trained = open_trained(str(finished_run.root))
+    files = image_files([finished_run.data])[:7]
+    by_batch = [predicted(trained, files, batch=batch) for batch in (1, 3, 32)]
+    for one, two, three in zip(*by_batch, strict=True):
+        assert one.image == two.image == three.image
+        for finding in one.raw:
+            assert one.raw[finding] == pytest.approx(two.raw[finding], abs=1e-6)
+            assert one.raw[finding] == pytest.approx(three.raw[finding], abs=1e-6)
+
+
+@pytest.fixture
+def mixed(tmp_path, finished_run):
+    """Two good images among four bad files."""
+    folder = tmp_path / "mixed"
+    (folder / "sub").mkdir(parents=True)
+    good = image_files([finished_run.data])[:2]
+    shutil.copy(good[0].path, folder / "b.png")
+    shutil.copy(good[1].path, folder / "sub/d.png")
+    (folder / "a.png").write_text("no image")
+    Image.new("L", (1, 1)).save(folder / "c.png")
+    Image.fromarray(np.tile(np.array([200, 40, 10], np.uint8), (64, 64, 1))).save(folder / "photo.jpg")
+    (folder / "notes.txt").write_text("no image, and none is said to be")
+    return folder
+
+
+def test_the_good_part_of_a_directory_is_predicted_and_the_bad_listed(capsys, mixed, finished_run):
+    """One broken file among thousands must cost neither the others nor itself be lost."""
+    code, out, err = run_predict(capsys, mixed, mixed / "gone.png", "--model", finished_run.root, "--format", "jsonl")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 2
+    assert [line["image"].removeprefix(f"{mixed}/") for line in lines] == [
+        *("a.png", "b.png", "c.png", "photo.jpg", "sub/d.png", "gone.png"),
+    ]
+    errors = {line["image"].removeprefix(f"{mixed}/"): line["error"] for line in lines if "error" in line}
+    assert errors == {
+        "a.png": "it is no image: neither PNG, JPEG nor DICOM",
+        "c.png": "it has 1 x 1 pixels, at least 32 a side are needed",
+        "photo.jpg": "it is a colour picture (100% of its pixels are not gray), no X-ray",
+        "gone.png": "there is no such file",
+    }
+    assert len(lines[1]["probability"]) == 14
+    assert "cannot predict 4 of 6 images, the others are done:" in err
+    for name, problem in errors.items():
+        assert f"{mixed}/{name}: {problem}" in err
+
+
+def test_all_good_is_exit_code_0(capsys, mixed, finished_run):
+    """Scripts look at it."""
+    code, out, _ = run_predict(capsys, mixed / "b.png", "--model", finished_run.root, "--format", "csv")
+    assert code == 0
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["Image Index"] == f"{mixed}/b.png"
+    assert 0 < float(row["prob_Hernia"]) < 1
+
+
+def calibrated(root, target, slope=2.0):
+    """A copy of the run's exported model with a calibration that is known."""
+    shutil.copytree(root / "model", target)
+    trained = open_trained(str(target))
+    findings = trained.findings
+    thresholds = {"youden": dict.fromkeys(findings[:2], 0.0) | {findings[2]: 1.0}}
+    calibrator = Calibrator(findings, (slope,) * 14, (1.0,) * 14, thresholds, "val, 3 images", "0")
+    (target / "calibration.json").write_bytes(to_bytes(calibrator))
+    return target
+
+
+def test_calibration_and_thresholds_are_applied(capsys, mixed, finished_run, tmp_path):
+    """A threshold is of the probability as the network says it; what is shown is calibrated."""
+    model = calibrated(finished_run.root, tmp_path / "model")
+    code, out, err = run_predict(capsys, mixed / "b.png", "--model", model, "--format", "jsonl")
+    assert code == 0
+    assert "note" not in err
+    line = json.loads(out)
+    assert line["calibrated"] is True
+    for finding, value in line["probability"].items():
+        raw = line["raw"][finding]
+        assert np.log(value / (1 - value)) == pytest.approx(2 * np.log(raw / (1 - raw)) + 1, abs=1e-4)
+    assert list(line["positive"].values()) == [True, True, False, *[None] * 11]
+    _, table, _ = run_predict(capsys, mixed / "b.png", "--model", model)
+    words = [text.split() for text in table.splitlines()[2:]]
+    assert [word[2] for word in words] == ["positive", "positive", "negative", *["-"] * 11]
+    _, table, _ = run_predict(capsys, mixed / "b.png", "--model", model, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(table))
+    assert (row["positive_Atelectasis"], row["positive_Effusion"], row["positive_Hernia"]) == ("1", "0", "")
+
+
+def test_without_calibration_that_is_said_and_nothing_is_decided(capsys, mixed, finished_run, tmp_path):
+    """An uncalibrated number looks like any other."""
+    shutil.copytree(finished_run.root / "model", tmp_path / "model")
+    (tmp_path / "model/calibration.json").unlink(missing_ok=True)
+    code, out, err = run_predict(capsys, mixed / "b.png", "--model", tmp_path / "model", "--format", "jsonl")
+    assert code == 0
+    assert "probabilities are not calibrated" in err
+    line = json.loads(out)
+    assert line["calibrated"] is False
+    assert "positive" not in line
+    code, _, err = run_predict(capsys, mixed / "b.png", "--model", tmp_path / "model", "--rule", "best_f1")
+    assert code == 2
+    assert "no thresholds were fixed" in err
+
+
+def test_the_mean_over_mirror_images_is_the_same_for_the_mirrored_file(finished_run, tmp_path):
+    """That is what `--tta flip` is for."""
+    trained = open_trained(str(finished_run.root))
+    file = image_files([finished_run.data])[0]
+    with Image.open(file.path) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "x.png")
+    files = [file, ImageFile(tmp_path / "x.png")]
+    one, other = predicted(trained, files, tta="flip")
+    assert list(one.raw.values()) == pytest.approx(list(other.raw.values()), abs=1e-6)
+    one, other = predicted(trained, files)
+    assert list(one.raw.values()) != pytest.approx(list(other.raw.values()), abs=1e-6)
+
+
+@pytest.fixture
+def two_classes(make_trained):
+    torch.manual_seed(0)
+    network = build("densenet_tiny", "hidden", 2).eval()
+    return make_trained(network, findings=("NORMAL", "PNEUMONIA"), loss="cross_entropy", head="hidden")
+
+
+def test_a_model_of_classes_says_class_and_confidence(monkeypatch, capsys, two_classes, mixed):
+    """As the paper's program prints it."""
+    monkeypatch.setattr("trainer.commands.predict.open_trained", lambda place, step, cache: two_classes)
+    code, out, _ = run_predict(capsys, mixed / "b.png", "--model", "m", "--format", "jsonl")
+    assert code == 0
+    line = json.loads(out)
+    assert sum(line["probability"].values()) == pytest.approx(1, abs=1e-6)
+    assert line["confidence"] == max(line["probability"].values())
+    assert line["probability"][line["class"]] == line["confidence"]
+    _, table, _ = run_predict(capsys, mixed / "b.png", "--model", "m")
+    header, row = table.splitlines()
+    assert header.split() == ["image", "class", "confidence"]
+    assert row.split() == [f"{mixed}/b.png", line["class"], f"{line['confidence']:.4f}"]
+    _, text, _ = run_predict(capsys, mixed / "b.png", "--model", "m", "--format", "csv")
+    (cells,) = csv.DictReader(io.StringIO(text))
+    assert cells["class"] == line["class"]
+    code, _, err = run_predict(capsys, mixed / "b.png", "--model", "m", "--rule", "youden")
+    assert code == 2
+    assert "says one class for each image" in err
+
+
+def test_an_answer_that_is_no_number_is_refused(make_trained, mixed):
+    """It would be shown as a probability of `nan`."""
+    network = build("densenet_tiny", "linear", 3).eval()
+    torch.nn.init.constant_(network.classifier.weight, float("nan"))
+    with pytest.raises(JobFailedError, match="answers what is no number"):
+        predicted(make_trained(network), [ImageFile(mixed / "b.png")])
+
+
+def test_a_missing_package_is_said_of_the_files_that_need_it(monkeypatch, make_trained, mixed):
+    """PNGs beside DICOM files are predicted."""
+    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    (mixed / "x.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    trained = make_trained(build("densenet_tiny", "linear", 3).eval())
+    bad, good = predicted(trained, [ImageFile(mixed / "x.dcm"), ImageFile(mixed / "b.png")])
+    assert bad.error == "cannot read DICOM files: the package pydicom is missing"
+    assert good.error is None
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_batch_size_that_no_one_means_is_refused(capsys, mixed, size):
+    """It would take all memory."""
+    code, _, err = run_predict(capsys, mixed, "--model", "m", "--batch-size", size)
+    assert code == 2
+    assert "it must be from 1 to" in err

@@ -1,0 +1,139 @@
+"""`trainer predict`."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Literal, TextIO
+
+from cyclopts import Parameter
+
+from trainer import devices
+from trainer.console import Reporter
+from trainer.data.augment import Tta
+from trainer.errors import InputError
+from trainer.imagefiles import image_files
+from trainer.predict import Prediction, predictor
+from trainer.predicted import csv_lines, json_lines, table_lines
+from trainer.trained import Trained, open_trained
+
+Rule = Literal["youden", "best_f1", "specificity_90", "specificity_95"]
+
+_MOST_BATCH: Final = 4096
+
+
+def predict(
+    images: Annotated[list[Path], Parameter(name="IMAGE")],
+    /,
+    *,
+    model: str,
+    step: str = "best",
+    format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002 - the flag's name
+    rule: Rule | None = None,
+    tta: Tta = "none",
+    device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
+    batch_size: int = 32,
+    cache_dir: Path | None = None,
+) -> None:
+    """Say of X-ray images how probable each finding is, or which class they are of. Not for clinical use.
+
+    Parameters
+    ----------
+    images
+        PNG, JPEG or DICOM files, and directories of them.
+    model
+        A run (OUTPUT/NAME, also in S3 or as pulled), RUN/checkpoints/step-…, a model.safetensors, or a file of weights.
+    step
+        Checkpoint of the run: `best`, `last` or a number.
+    format
+        `table` for people; `jsonl` and `csv` for programs.
+    rule
+        Rule by which a finding is positive, its threshold fixed on validation images: Youden's J unless given.
+    tta
+        Mean over several views of each image: `flip` adds its mirror image, `ten_crop` takes corners and centre of both.
+    device
+        Where to compute; `auto` takes the accelerator it finds.
+    batch_size
+        Images at a time.
+    cache_dir
+        Where a file of weights in S3 is downloaded to.
+    """
+    if not 1 <= batch_size <= _MOST_BATCH:
+        raise InputError(
+            f"cannot use --batch-size {batch_size}: it must be from 1 to {_MOST_BATCH}", hint="--batch-size 32"
+        )
+    files = image_files(images)
+    on = devices.find(device)
+    trained = open_trained(model, step=step, cache=cache_dir)
+    _check_rule(trained, rule)
+    chosen: Rule = rule or "youden"
+    _tell(trained, tta)
+    bad: list[Prediction] = []
+    out, say = sys.stdout, Reporter(0)  # a bar on the terminal takes sys.stdout for itself
+    with say.progress("predicting", len(files)) as advance:
+        one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
+        predictions = _noting(one.predictions(files, advance), bad)
+        forms: dict[str, Callable[[], Iterator[str]]] = {
+            "jsonl": lambda: json_lines(predictions, trained),
+            "csv": lambda: csv_lines(predictions, trained),
+            "table": lambda: table_lines(predictions, trained, chosen),
+        }
+        text = forms[format]()
+        later = list(text) if out.isatty() else []  # where the bar is
+        read = _write(text, out)
+    if read and _write(later, out) and bad:
+        raise _problem(bad, len(files))
+
+
+def _check_rule(trained: Trained, rule: Rule | None) -> None:
+    if rule is None:
+        return
+    if trained.loss == "cross_entropy":
+        raise InputError(
+            f"cannot use --rule {rule}: `{trained.origin}` says one class for each image, the most probable",
+            hint="leave --rule out",
+        )
+    if trained.calibrator is None:
+        raise InputError(
+            f"cannot use --rule {rule}: no thresholds were fixed for `{trained.origin}`",
+            hint="a run fixes them when it ends; `trainer evaluate` fixes them anew",
+        )
+
+
+def _tell(trained: Trained, tta: Tta) -> None:
+    """What a reader of the numbers must know, on stderr."""
+    notes = list(trained.notes)
+    if trained.calibrator is None:
+        notes.append(
+            "probabilities are not calibrated, and no thresholds are known: this model has no calibration.json"
+        )
+    elif tta != "none":
+        notes.append(f"calibration and thresholds were fitted without --tta {tta}")
+    for note in notes:
+        sys.stderr.write(f"note: {note}\n")
+
+
+def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterator[Prediction]:
+    for each in predictions:
+        if each.error is not None:
+            bad.append(each)
+        yield each
+
+
+def _write(lines: Iterable[str], out: TextIO) -> bool:
+    """Whether all was read: `| head` closes the pipe, which is no error."""
+    try:
+        for line in lines:
+            out.write(line)
+            out.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # what is still buffered is written at exit
+        return False
+    return True
+
+
+def _problem(bad: Sequence[Prediction], total: int) -> InputError:
+    """All of them, however many: nothing else names them in a table."""
+    listed = "".join(f"\n  {each.image}: {each.error}" for each in bad)
+    others = ", the others are done" if len(bad) < total else ""
+    return InputError(f"cannot predict {len(bad)} of {total} images{others}:{listed}")

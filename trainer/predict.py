@@ -1,0 +1,144 @@
+"""What a trained model says of image files: probability of each finding, or a class; and which files it could not look at.
+
+Shapes: N images, S pack side, K findings.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainer.console import Advance
+from trainer.data.augment import Tta
+from trainer.data.pack import Geometry, Gray, to_square
+from trainer.devices import Device
+from trainer.errors import InputError, JobFailedError
+from trainer.imagefiles import ImageFile
+from trainer.images import BadImageError, open_xray
+from trainer.inference import OverViews, log_odds_of
+from trainer.metrics import probability
+from trainer.scoring import LogOdds
+from trainer.trained import Trained
+
+READERS: Final = 8
+"""Threads that decode images; Pillow works on several at once."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one file."""
+
+    image: str
+    probability: dict[str, float]
+    """By finding, calibrated where the model has a calibration; empty for a file that can't be used."""
+    raw: dict[str, float]
+    """As the network says it, which is what thresholds are of."""
+    positive: dict[str, bool | None]
+    """By finding, by the rule asked for; None where it has no threshold. Empty without thresholds, and for classes."""
+    error: str | None = None
+    """Why the file can't be used."""
+
+    @property
+    def best(self) -> tuple[str, float]:
+        """The most probable finding and its probability: class and confidence of a model of classes."""
+        return max(self.probability.items(), key=lambda item: item[1])
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model on a device; in full precision, so that answers are the same on all."""
+
+    trained: Trained
+    network: OverViews
+    device: Device
+    rule: str
+    batch: int
+
+    def predictions(self, files: Sequence[ImageFile], advance: Advance) -> Iterator[Prediction]:
+        """One for each file, in order.
+
+        Raises: JobFailedError when an answer is no number.
+        """
+        batch = min(self.batch, max(1, len(files)))
+        side = self.trained.geometry.side
+        host = self.device.host_buffer((batch, 1, side, side))
+        with ThreadPoolExecutor(READERS) as pool:
+            read = _ahead(pool, files, self.trained.geometry, 2 * batch)
+            while chunk := list(islice(read, batch)):
+                records = [record for _, record in chunk if not isinstance(record, str)]
+                answers = iter(self._log_odds(records, host) if records else ())
+                for file, record in chunk:
+                    yield _bad(file, record) if isinstance(record, str) else self._prediction(file, next(answers))
+                advance(len(chunk), "")
+
+    def _log_odds(self, records: Sequence[Gray], host: torch.Tensor) -> LogOdds:
+        """A batch always has one shape, for graph compilers; what is left of the last one's buffer is not looked at."""
+        host.numpy()[: len(records), 0] = records
+        with torch.inference_mode(), self.device.autocast("fp32"):
+            x_N1SS, wait = self.device.upload(host)
+            logits = self.network(x_N1SS)
+            self.device.flush()
+            wait()
+        logits_NVK = logits.cpu().numpy()[: len(records)]
+        if not np.isfinite(logits_NVK).all():
+            raise JobFailedError(
+                f"cannot predict: the network in `{self.trained.origin}` answers what is no number",
+                hint="--step names another checkpoint of the run",
+            )
+        return log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings))
+
+    def _prediction(self, file: ImageFile, log_odds_K: NDArray[np.float64]) -> Prediction:
+        fitted, findings = self.trained.calibrator, self.trained.findings
+        raw_K = probability(log_odds_K)
+        shown_K = probability(fitted.apply(log_odds_K[None])[0]) if fitted else raw_K
+        positive: dict[str, bool | None] = {}
+        if fitted and self.trained.loss == "bce":
+            thresholds = fitted.thresholds.get(self.rule, {})
+            for name, value in zip(findings, raw_K.tolist(), strict=True):
+                positive[name] = value >= thresholds[name] if name in thresholds else None
+        shown, raw = (dict(zip(findings, values_K.tolist(), strict=True)) for values_K in (shown_K, raw_K))
+        return Prediction(file.name, shown, raw, positive)
+
+
+def predictor(trained: Trained, device: Device, *, tta: Tta, rule: str, batch: int) -> Predictor:
+    """The model on this device."""
+    on = device.open(0, 1)
+    network = OverViews(trained, tta, device.memory_format)
+    network.to(on).to(memory_format=device.memory_format)
+    return Predictor(trained, network, device, rule, batch)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, files: Sequence[ImageFile], geometry: Geometry, most: int
+) -> Iterator[tuple[ImageFile, Gray | str]]:
+    """Each file with its record, or with why there is none; so many are read ahead at most."""
+    waiting: list[tuple[ImageFile, Future[Gray | str]]] = []
+    rest = iter(files)
+    while True:
+        waiting += [(file, pool.submit(_record, file, geometry)) for file in islice(rest, most - len(waiting))]
+        if not waiting:
+            return
+        file, record = waiting.pop(0)
+        yield file, record.result()
+
+
+def _record(file: ImageFile, geometry: Geometry) -> Gray | str:
+    if file.problem:
+        return file.problem
+    try:
+        return np.asarray(to_square(open_xray(file.path), geometry))
+    except BadImageError as problem:
+        return str(problem)
+    except InputError as problem:
+        return str(problem.args[0])
+    except OSError as problem:
+        return str(problem.strerror or type(problem).__name__).lower()
+
+
+def _bad(file: ImageFile, problem: str) -> Prediction:
+    return Prediction(file.name, {}, {}, {}, error=problem)

@@ -1,0 +1,82 @@
+"""Predictions as text: JSON lines and CSV for programs, a table for people."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from trainer.operating import RULE_TITLES
+from trainer.predict import Prediction
+from trainer.trained import Trained
+
+_DIGITS: Final = 7
+"""As many as single precision has."""
+
+
+def json_lines(predictions: Iterable[Prediction], trained: Trained) -> Iterator[str]:
+    """An object a line; of a file that can't be used `image` and `error`."""
+    for each in predictions:
+        yield json.dumps(_object(each, trained)) + "\n"
+
+
+def _object(each: Prediction, trained: Trained) -> dict[str, Any]:
+    if each.error is not None:
+        return {"image": each.image, "error": each.error}
+    told: dict[str, Any] = {"image": each.image}
+    if trained.loss == "cross_entropy":
+        told["class"], told["confidence"] = each.best[0], round(each.best[1], _DIGITS)
+    told |= {"calibrated": trained.calibrator is not None, "probability": _rounded(each.probability)}
+    if trained.calibrator is not None:
+        told["raw"] = _rounded(each.raw)
+    return told | ({"positive": each.positive} if each.positive else {})
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, _DIGITS) for name, value in values.items()}
+
+
+def csv_lines(predictions: Iterable[Prediction], trained: Trained) -> Iterator[str]:
+    """A row an image, `prob_<finding>` as in a run's predictions, then what was decided; files that can't be used have none."""
+    classes = trained.loss == "cross_entropy"
+    decided = [] if classes or trained.calibrator is None else list(trained.findings)
+    extra = ["class", "confidence"] if classes else [f"positive_{name}" for name in decided]
+    yield _row(["Image Index", *(f"prob_{name}" for name in trained.findings), *extra])
+    for each in predictions:
+        if each.error is None:
+            last: list[object] = [each.best[0], f"{each.best[1]:.6f}"] if classes else []
+            last += [{True: 1, False: 0, None: ""}[each.positive[name]] for name in decided]
+            yield _row([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last])
+
+
+def _row(cells: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def table_lines(predictions: Iterable[Prediction], trained: Trained, rule: str) -> Iterator[str]:
+    """Of classes a line an image, of findings a block."""
+    good = [each for each in predictions if each.error is None]
+    if good and trained.loss == "cross_entropy":
+        yield from _class_table(good)
+    for number, each in enumerate(good if trained.loss == "bce" else ()):
+        yield from ["\n"] * (number > 0)
+        yield from _block(each, trained, rule)
+
+
+def _class_table(good: Sequence[Prediction]) -> Iterator[str]:
+    name = max(len("image"), *(len(each.image) for each in good))
+    width = max(len("class"), *(len(each.best[0]) for each in good))
+    yield f"{'image':<{name}}  {'class':<{width}}  confidence\n"
+    for each in good:
+        yield f"{each.image:<{name}}  {each.best[0]:<{width}}  {each.best[1]:>10.4f}\n"
+
+
+def _block(each: Prediction, trained: Trained, rule: str) -> Iterator[str]:
+    width = max(map(len, trained.findings))
+    yield f"{each.image}\n"
+    yield f"  {'finding':<{width}}  probability{f'  {RULE_TITLES[rule]}' if each.positive else ''}\n"
+    for name in trained.findings:
+        word = {True: "  positive", False: "  negative", None: "  -"}[each.positive[name]] if each.positive else ""
+        yield f"  {name:<{width}}  {each.probability[name]:>11.4f}{word}\n"
