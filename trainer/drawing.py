@@ -132,14 +132,14 @@ def as_svg(drawing: Drawing) -> str:
 
 
 def _as_attributes(style: re.Match[str]) -> str:
-    """What a style says as attributes: a page may then forbid styles that are not its own."""
+    """What a style says as attributes, so that a page may forbid styles that are not its own; the font's family is the page's."""
     said = []
     for part in style[1].split(";"):
         name, _, value = part.partition(":")
         font = _FONT.fullmatch(part.strip())
         if font:
-            said.append(f' font-size="{font[1]}"')  # its family is the page's
-        elif name.strip() and name.strip():
+            said.append(f' font-size="{font[1]}"')
+        elif name.strip() not in {"", "font-family"}:
             said.append(f' {name.strip()}="{value.strip()}"')
     return "".join(said)
 

@@ -1,0 +1,405 @@
+"""Reports: what is on the page, what must never be, and what becomes of gaps. How it looks is for test_report_browser.py."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from report_samples import entry, evidence, record, results, undefined, write_run
+
+from trainer import __main__ as program
+from trainer import report
+from trainer.errors import InputError
+from trainer.pictures import Picture, to_bytes
+from trainer.storage import open_storage
+
+PICTURE = Picture(
+    image="folder/00000001_000.png",
+    finding="Mass",
+    kind="missed",
+    truth="labelled Mass, Edema",
+    probability=0.0123,
+    jpeg=b"\xff\xd8\xff\xe0 picture",
+)
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text between."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A run with everything."""
+    documents = report.Documents(
+        run=record(),
+        entries=[entry(n, accuracy=True) for n in (1, 2, 3)],
+        results=results(),
+        evidence=evidence(("Atelectasis", "Mass"), classes=True),
+        pictures=(PICTURE,),
+    )
+    return report.html(documents)
+
+
+def test_a_page_answers_a_reviewers_questions_in_order(whole):
+    """What is missing here a careful reader asks for."""
+    page = Page(whole)
+    titles = re.findall(r"<h2[^>]*>([^<]+)</h2>", whole)
+    assert titles == [
+        *(
+            "Summary",
+            "Curves",
+            "Each finding",
+            "ROC and precision-recall",
+            "Calibration",
+            "Operating points",
+            "Subgroups",
+        ),
+        *(
+            "Published results",
+            "Comparison",
+            "Shortcuts",
+            "Most confident errors",
+            "Speed",
+            "Notes",
+            "Configuration",
+            "Versions",
+        ),
+    ]
+    for words in (
+        *("densenet121", "step 96, epoch 6", "0.812 (0.792 to 0.832)", "560 of 624", "not for clinical use", "2 x cpu"),
+        *(
+            "3.00 GiB",
+            "1 min 15 s",
+            "fixed on val, 11,219 images",
+            "sex F",
+            "pixel count",
+            "labelled Mass, Edema",
+            "abc123",
+        ),
+    ):
+        assert words in page.text.replace("\u00a0", " "), words
+
+
+def test_a_page_is_one_file_that_fetches_and_runs_nothing(whole):
+    """It is opened offline, mailed and archived; and names in it are other people's."""
+    page = Page(whole)
+    assert {"script", "link", "iframe", "object", "form", "base"}.isdisjoint(tag for tag, _ in page.elements)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "data", "action", "srcset", "poster"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/")), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
+    policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "url(" not in whole.partition("<style>")[2].partition("</style>")[0]
+
+
+def test_a_page_is_read_by_programs_that_read_aloud(whole):
+    """Headings, captions, scopes, language and words for every figure."""
+    page = Page(whole)
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("title")) == 1
+    assert len(page.all("table")) == len(page.all("caption")) > 5
+    assert all(one.get("scope") in {"row", "col"} for one in page.all("th"))
+    pictures = page.all("svg") + page.all("img")
+    assert len(pictures) > 8
+    assert all(one.get("aria-label") or one.get("alt") for one in pictures)
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {one["href"][1:] for one in page.all("a")} <= set(ids)
+
+
+def test_no_place_of_a_machine_is_on_a_page(whole):
+    """It is passed on; logins in addresses, hosts and home folders are not."""
+    for word in (
+        "secret",
+        "token",
+        "bucket.internal",
+        "hospital",
+        "host-7",
+        "/mnt",
+        "someone",
+        "/data/private",
+        "s3://",
+    ):
+        assert word not in whole, word
+    text = Page(whole).text
+    assert "chestxray14" in text
+    assert "resnet.pth" in text
+    assert "patients:70/10/20" in text
+    assert "labels.csv" in text
+
+
+def test_names_are_text_whatever_they_hold():
+    """Class names are folder names, and image names are anybody's."""
+    evil = '<script>alert("x")</script>'
+    picture = Picture(**{**vars(PICTURE), "image": f"{evil}.png", "finding": evil})
+    document = evidence((evil, 'a"b'), classes=True)
+    document["notes"] = [evil]
+    run = record(evil)
+    run["versions"]["torch"] = evil
+    text = report.html(
+        report.Documents(run=run, entries=[entry(1)], results=results(evil), evidence=document, pictures=(picture,))
+    )
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_numbers_of_another_split_have_a_table_of_their_own(whole):
+    """In one column they would read as better or worse."""
+    tables = re.findall(r"<table>.*?</table>", whole, re.DOTALL)
+    ours = next(table for table in tables if "the very same images" in table)
+    others = next(table for table in tables if "not comparable" in table)
+    assert "zoogzog" in ours
+    assert "Wang 2017" not in ours
+    assert "Wang 2017 (official split)" in others
+    assert "this run" not in others
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"entries": []}, "no epoch has been recorded", id="no metrics.jsonl"),
+        pytest.param({"results": None}, "the run has not ended", id="no results.json"),
+        pytest.param({"evidence": None}, "it has not been evaluated", id="not evaluated"),
+        pytest.param(
+            {"entries": [{"step": 1, "epoch": 0.5, "train_loss": 1.0, "val": None}]},
+            "no epoch was validated",
+            id="no val",
+        ),
+        pytest.param(
+            {"pictures": None, "why_none": "it is private"}, "No images are shown: it is private", id="no gallery"
+        ),
+        pytest.param({"run": {}}, "Run run", id="empty record"),
+    ],
+)
+def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
+    """Old and unfinished runs are reported too, and nobody takes a gap for a zero."""
+    parts = {"run": record(), "entries": [entry(1)], "results": results(), "evidence": evidence(("Mass",))} | changes
+    text = report.html(report.Documents(**parts))
+    assert said in Page(text).text
+
+
+def test_a_run_that_was_not_evaluated_shows_the_aurocs_it_has_noted():
+    """Its results.json has them, without intervals, and says so."""
+    text = Page(report.html(report.Documents(run=record(), entries=[], results=results()))).text
+    assert "without intervals" in text
+    assert "0.710" in text
+    assert "Hernia - -" in text
+
+
+def test_a_model_scored_on_what_it_has_seen_is_marked():
+    """Such numbers flatter, and reports travel without their author."""
+    document = evidence(("Mass",))
+    document["data"] |= {"trained_on_images": 17920}
+    assert "17,920 of the images scored are of patients it was trained on" in report.html(
+        report.Documents(run=record(), entries=[], evidence=document)
+    )
+    document["data"] |= {"trained_on_known": False, "trained_on_images": None}
+    assert "not known which images" in report.html(report.Documents(run=record(), entries=[], evidence=document))
+
+
+def test_a_finding_without_positives_is_a_dash():
+    """Neither 0 nor 0.5 is its AUROC."""
+    document = evidence(("Mass",))
+    document["findings"].append(undefined("Hernia"))
+    assert "Hernia 0 0.0 % - - - - - -" in Page(
+        report.html(report.Documents(run=record(), entries=[], evidence=document))
+    ).text.replace("\u00a0", " ")
+
+
+def test_the_report_is_written_again_with_the_gallery_it_had(tmp_path, capsys):
+    """Making the gallery takes the model and the images; the page alone takes neither."""
+    run = write_run(tmp_path / "run-1", entries=[entry(1)], outcome=results(), metrics=evidence(("Mass",)))
+    (run / "report").mkdir()
+    (run / "report/gallery.json").write_bytes(to_bytes([PICTURE]))
+    assert program.main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run}/report/index.html\n"
+    assert PICTURE.uri in (run / "report/index.html").read_text()
+    assert (run / "report/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert program.main(["report", str(run), "--gallery", "off"]) == 0
+    assert "data:image/jpeg" not in (run / "report/index.html").read_text()
+    assert not (run / "report/gallery.json").exists()
+
+
+def test_a_report_goes_where_it_is_wanted(tmp_path, capsys):
+    """A run may be read-only, or somebody else's."""
+    run = write_run(tmp_path / "run-1", entries=[entry(1)])
+    before = sorted(path.name for path in run.rglob("*"))
+    assert program.main(["report", str(run), "--out", str(tmp_path / "one.html")]) == 0
+    assert program.main(["report", str(run), "--out", str(tmp_path / "folder")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/one.html\n{tmp_path}/folder/index.html\n"
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["curves.png", "index.html"]
+    assert sorted(path.name for path in run.rglob("*")) == before
+
+
+def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
+    """Where jobs keep their runs."""
+    storage = open_storage("s3://cxr/runs/run-1")
+    storage.write("run.json", json.dumps(record()).encode())
+    storage.write("metrics.jsonl", json.dumps(entry(1)).encode())
+    report.write(storage)
+    assert b"<title>Run run-1</title>" in storage.read("report/index.html")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        pytest.param({}, "it holds no `run.json`", id="no run"),
+        pytest.param({"run.json": "{"}, "it is no JSON", id="broken record"),
+        pytest.param({"run.json": "[]"}, "it is no JSON object", id="record of another kind"),
+        pytest.param(
+            {"run.json": "{}", "evaluation/metrics.json": '{"format": 9}'}, "its format is 9", id="newer format"
+        ),
+        pytest.param(
+            {"run.json": "{}", "evaluation/metrics.json": '{"format": 1}'}, "not as expected", id="not evidence"
+        ),
+        pytest.param(
+            {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'}, "not as expected", id="odd results"
+        ),
+    ],
+)
+def test_what_is_no_run_is_refused_by_name(files, words, tmp_path, capsys):
+    """No traceback reaches a user."""
+    for name, content in files.items():
+        path = tmp_path / "run" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    assert program.main(["report", str(tmp_path / "run")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_lines_of_the_history_that_cannot_be_read_are_left_out(tmp_path):
+    """A run that was killed while it wrote is still a run."""
+    run = write_run(tmp_path / "run-1", entries=[entry(1), entry(2)])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('7\n"x"\n{"step": 4\n')
+    assert [one["step"] for one in report.read(open_storage(str(run))).entries] == [16, 32]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two models at three sizes."""
+    folders = []
+    for model, slower in (("densenet121", 1.0), ("vgg16", 2.0)):
+        for workers, seconds in ((4, 30.0), (1, 100.0), (2, 60.0)):
+            name = f"{model}-{workers}"
+            outcome = results(name, workers=workers, training_s=seconds * slower, model=model)
+            folders.append(
+                write_run(
+                    tmp_path / name,
+                    run=record(name, model=model),
+                    entries=[entry(1), entry(2)],
+                    outcome=outcome,
+                    metrics=evidence(("NORMAL", "PNEUMONIA"), classes=True),
+                )
+            )
+    return folders
+
+
+def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
+    """The launcher's `scale` reads the table, people read the page."""
+    out = tmp_path / "compared"
+    assert program.main(["report", *map(str, runs), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}/index.html\n"
+    rows = list(csv.DictReader(io.StringIO((out / "scaling.csv").read_text())))
+    assert [row["run"] for row in rows] == [f"{model}-{n}" for model in ("densenet121", "vgg16") for n in (1, 2, 4)]
+    assert list(rows[0]) == [
+        *("run", "model", "workers", "global_batch", "elapsed_s", "images_per_s", "speed_up", "efficiency"),
+        *("accuracy", "mean_auroc", "peak_device_memory_bytes", "utilisation"),
+    ]
+    four = rows[5]
+    assert (four["workers"], four["elapsed_s"], four["accuracy"]) == ("4", "60.0", str(560 / 624))
+    assert float(four["speed_up"]) == pytest.approx(200 / 60)
+    assert float(four["efficiency"]) == pytest.approx(200 / 60 / 4)
+    assert (out / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    page = Page((out / "index.html").read_text())
+    labels = " ".join(one["aria-label"] for one in page.all("svg"))
+    for words in (
+        "Elapsed time by number of workers",
+        "Speed-up by",
+        "Efficiency by",
+        "4 workers 83%",
+        "Training loss by epoch",
+    ):
+        assert words in labels
+    assert "560 of 624" in page.text
+
+
+def test_speed_up_is_over_a_run_that_did_the_same_work(tmp_path):
+    """Half the epochs in half the time is no speed-up."""
+    long, short = (
+        report.Documents(
+            run=record(f"epochs-{epochs}", epochs=epochs),
+            entries=[],
+            results=results(workers=workers, training_s=100.0 / workers),
+        )
+        for epochs, workers in ((6, 1), (3, 2))
+    )
+    rows = {row.run: row.speed_up for row in report.scaled([long, short])}
+    assert rows == {"epochs-6": 1.0, "epochs-3": 1.0}
+
+
+def test_elapsed_time_is_unknown_where_an_epoch_has_not_told():
+    """A sum with a gap would be a speed-up that never was."""
+    entries = [entry(1, seconds=10.0), entry(2, seconds=None)]
+    old = report.Documents(run=record(), entries=entries, results=results(training_s=None))
+    assert report.scaled([old])[0].elapsed_s is None
+    assert report.scaled([old])[0].speed_up is None
+    both = report.Documents(run=record(), entries=[entry(1), entry(2)], results=None)
+    assert report.scaled([both])[0].elapsed_s == 25.0
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_rows_are_printed_for_people_and_programs(form, runs, capsys):
+    """Data on stdout, nothing written."""
+    assert program.main(["report", *map(str, runs[:2]), "--format", form]) == 0
+    out = capsys.readouterr().out
+    assert "densenet121-4" in out
+    assert not (runs[0] / "report").exists()
+    if form == "json":
+        assert json.loads(out)[0]["accuracy"]["correct"] == 560
+
+
+def test_several_runs_need_a_place(runs, capsys):
+    """A comparison belongs to none of them."""
+    assert program.main(["report", *map(str, runs[:2])]) == 2
+    assert "(from `--out`)" in capsys.readouterr().err
+
+
+def test_a_report_needs_no_torch(tmp_path):
+    """It is made again on any machine, in a second."""
+    run = write_run(tmp_path / "run-1", entries=[entry(1)])
+    code = "import sys; from trainer.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "report", str(run)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "False\n"
+
+
+def test_documents_of_another_shape_are_an_error_with_a_hint():
+    """Somebody edits a file by hand sooner or later."""
+    with pytest.raises(InputError, match="not as expected"):
+        report.html(report.Documents(run={"identity": {"findings": 3}}, entries=[]))
