@@ -66,6 +66,16 @@ def gradient_maps(network: nn.Module, x_NCHW: Tensor, wanted: Sequence[int], *, 
     return maps
 
 
+def cells(network: nn.Module, crop_px: int) -> tuple[int, int]:
+    """Rows and columns of the maps of images of crop_px x crop_px pixels."""
+    network.eval()
+    features_of, _ = _halves(network)
+    parameter = next(network.parameters())
+    with torch.no_grad():
+        rows, columns = features_of(parameter.new_zeros((1, 3, crop_px, crop_px))).shape[-2:]
+    return rows, columns
+
+
 def linear_head(network: nn.Module) -> nn.Linear | None:
     """The head, where logits are linear in the mean over the last feature maps; else None."""
     head = network.classifier if isinstance(network, DenseNet) else getattr(network, "fc", None)

@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from trainer.drawing import COLOURS, DASHES, MARKERS, Drawing, canvas
+from trainer.drawing import COLOURS, DASHES, MARKERS, Drawing, canvas, styled
 from trainer.localisation import IOU, Localisation
 
 _WIDTH, _HEIGHT = 640, 360
 _PANEL: Final = (60, 50, 560, 270)
 
 
+@styled()
 def plotted(document: Localisation) -> Drawing:
     """Mean accuracy over the overlap from which a box counts as found; one line for each kind of map and each published row."""
     lines = {method["name"]: method["mean"]["iou"] for method in document["methods"]}

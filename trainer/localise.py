@@ -20,12 +20,12 @@ from trainer.drawing import as_png
 from trainer.drawn import Drawn
 from trainer.errors import InputError, listing
 from trainer.heatmap import peak
+from trainer.imagefiles import ImageFile
 from trainer.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
 from trainer.localisation_plot import plotted
 from trainer.looking import Look, Seen
 from trainer.mapbook import Bad, Output, each, opened
 from trainer.placement import Placement
-from trainer.trained import Trained
 
 Floats = NDArray[np.float64]
 
@@ -62,8 +62,7 @@ def localise(
         bad = each(look, drawn.files, numbers, judge, say)
         if not cases.model:
             raise InputError(f"cannot use any image with a box:{listing(f'{name}: {why}' for name, why in bad)}")
-        document = _document(look.trained, drawn, cases, output.box_threshold, trained_on_images)
-        document["images"] = len(drawn.files) - len(bad)
+        document = _document(look, drawn, cases, trained_on_images)
         book.write(LOCALISATION, json.dumps(document, indent=1) + "\n")
         book.write(PLOT, as_png(plotted(document)))
     return document, bad
@@ -77,17 +76,19 @@ class _Cases:
         self.random: list[list[Case]] = [[] for _ in range(RANDOM_DRAWS)]
         self.centre: list[Case] = []
         self.cells: tuple[int, int] = (0, 0)
+        self.images: set[ImageFile] = set()
+        self.threshold = threshold
         self._findings = findings
-        self._threshold = threshold
         self._generator = generator
 
     def add(self, seen: Seen, number: int, drawn_T4: Floats) -> None:
         """One finding on one image."""
         rows, columns = seen.maps[number].shape
         self.cells = rows, columns
+        self.images.add(seen.file)
 
         def case(map_hw: NDArray[np.floating]) -> Case:
-            boxes = found_on_image(map_hw, seen.place, self._threshold)
+            boxes = found_on_image(map_hw, seen.place, self.threshold)
             return Case(self._findings[number], drawn_T4, boxes.boxes_F4, _peak_on_image(map_hw, seen.place))
 
         self.model.append(case(seen.maps[number]))
@@ -96,17 +97,15 @@ class _Cases:
             draw.append(case(random_map(self.cells, self._generator)))
 
 
-def _document(
-    trained: Trained, drawn: Drawn, cases: _Cases, threshold: float, trained_on_images: int | None
-) -> Localisation:
+def _document(look: Look, drawn: Drawn, cases: _Cases, trained_on_images: int | None) -> Localisation:
     boxes = sum(len(case.drawn_T4) for case in cases.model)
     return Localisation(
         format=FORMAT,
-        model=trained.origin,
+        model=look.trained.origin,
         boxes=boxes,
         boxes_listed=drawn.listed,
-        images=len(drawn.files),
-        box_threshold=threshold,
+        images=len(cases.images),
+        box_threshold=cases.threshold,
         map_cells=list(cases.cells),
         trained_on_known=trained_on_images is not None,
         trained_on_images=trained_on_images,
@@ -116,7 +115,7 @@ def _document(
             judged("image centre", [cases.centre]),
         ],
         published=[wang_2017(comparable=boxes == ALL_BOXES and trained_on_images == 0)],
-        notes=[*drawn.notes, *_notes(trained_on_images, cases.cells)],
+        notes=[*drawn.notes, *_notes(trained_on_images), *look.notes()],
     )
 
 
@@ -129,12 +128,9 @@ def _peak_on_image(map_hw: NDArray[np.floating], place: Placement) -> tuple[floa
     return left, top
 
 
-def _notes(trained_on_images: int | None, cells: tuple[int, int]) -> list[str]:
-    notes = []
+def _notes(trained_on_images: int | None) -> list[str]:
     if trained_on_images is None:
-        notes.append("it is not known which images the model was trained on")
-    elif trained_on_images:
-        notes.append(f"{trained_on_images} images are of patients the model was trained on: these numbers flatter it")
-    if min(cells) < 7:
-        notes.append(f"maps have {cells[0]} x {cells[1]} cells: such large ones can't find a small finding")
-    return notes
+        return ["it is not known which images the model was trained on"]
+    if trained_on_images:
+        return [f"{trained_on_images} images are of patients the model was trained on: these numbers flatter it"]
+    return []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from trainer.cam import activate
+from trainer.cam import activate, cells
 from trainer.data.augment import evaluation_view
 from trainer.data.pack import to_square
 from trainer.devices import Device
@@ -92,6 +92,16 @@ class Look:
         x_NCHW = evaluation_view(uploaded, self.trained.crop_px)
         wait()
         return x_NCHW.contiguous(memory_format=self.device.memory_format)
+
+    def notes(self) -> list[str]:
+        """What to know of the maps where they have few cells; nothing of 7 x 7, which images of 224 pixels have, and finer."""
+        crop_px = self.trained.crop_px
+        rows, columns = cells(self.trained.network, crop_px)
+        if rows * columns == 1:
+            return [f"maps have one cell, which says nothing of where: the model sees {crop_px} pixels a side only"]
+        if min(rows, columns) < 7:
+            return [f"maps have {rows} x {columns} large cells: the model sees {crop_px} pixels a side only"]
+        return []
 
     @property
     def _classes(self) -> bool:

@@ -96,23 +96,22 @@ def explain(
     output, say = Output(out, box_threshold, overlays), Reporter(0)
     _note(trained.notes)
     if drawn:
-        _note(
-            [
-                f"{drawn.used:,} of {drawn.listed:,} boxes are used: they lie on {len(drawn.files):,} of {len(files):,} images given"
-            ]
-        )
-        files = [*drawn.files, *(file for file in files if file.problem)]
+        lie = f"they lie on {len(drawn.files):,} of {len(files):,} images given"
+        _note([f"{drawn.used:,} of {drawn.listed:,} boxes are used: {lie}"])
+        unusable = [(file.name, file.problem) for file in files if file.problem]
+        files = drawn.files
         document, bad = localise(eyes, drawn, trained_on_images=known, output=output, seed=seed, say=say)
+        bad += unusable
         _print(as_table(document).splitlines())
         _note(document["notes"])
-        bad += [(file.name, file.problem) for file in files if file.problem]
     else:
+        _note(eyes.notes())
         tell = _nothing if check_randomisation else _tell
         bad = explain_images(eyes, files, named=named, top=top, output=output, tell=tell, say=say)
     if check_randomisation and len(bad) < len(files):
         _print(stages_as_table(randomised(eyes, files, named=named, seed=seed, folder=out)).splitlines())
     if bad:
-        raise _problem(bad, len(files))
+        raise _problem(bad)
 
 
 def _check(top: int, box_threshold: float, batch_size: int) -> None:
@@ -148,10 +147,7 @@ def _print(lines: Iterable[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _problem(bad: Sequence[Bad], total: int) -> InputError:
+def _problem(bad: Sequence[Bad]) -> InputError:
     """All of them, however many: nothing else names them."""
     listed = "".join(f"\n  {name}: {reason}" for name, reason in bad)
-    how_many = f"any of {total}" if len(bad) == total else f"{len(bad)} of {total}"
-    return InputError(
-        f"cannot explain {how_many} images{'' if len(bad) == total else ', the others are done'}:{listed}"
-    )
+    return InputError(f"cannot explain {len(bad)} images, the others are done:{listed}")
