@@ -26,7 +26,7 @@ _SQUARE: Final = (36.0, 36.0, 128.0, 128.0)
 _SMALL: Final = (170.0, 186.0)
 """Two beside each other on a phone."""
 
-_TITLE: Final = 24
+_TITLE: Final = 19
 
 _FEW_EPOCHS: Final = 30
 """Up to so many, each epoch is a dot."""
@@ -204,7 +204,7 @@ def _over_epochs(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("epoch")
     if from_zero:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, _above([y for points in drawn.values() for _, y in points]))
     _legend_above(axes, height)
     if title:
         axes.set_title(title, loc="left", pad=14.0 * rows + 8)
@@ -216,6 +216,11 @@ def _told(name: str, points: Sequence[tuple[float, float]]) -> str:
     low, high = min(y for _, y in points), max(y for _, y in points)
     ends = f"from {first[1]:.4g} at epoch {first[0]:g} to {last[1]:.4g} at epoch {last[0]:g}"
     return f"{name}: {ends}, lowest {low:.4g}, highest {high:.4g}."
+
+
+def _above(values: Sequence[float]) -> float:
+    """A little more than the highest, so that no line runs along the edge."""
+    return 1.06 * max(values) or 1.0
 
 
 def _legend_above(axes: Axes, height: float) -> None:
@@ -370,24 +375,27 @@ def elapsed_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Dra
 
     Source: the figure of Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning" (elapsed time over number of GPUs).
     """
-    return _by_workers("Elapsed time", models, "seconds", "{:.4g} s")
+    return _by_workers("Elapsed time in seconds", models, "{:.4g} s")
 
 
 @styled()
 def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """How many times faster than the smallest size, beside what perfect scaling would be."""
-    drawing = _by_workers("Speed-up", models, "times", "{:.2f}")
+    drawing = _by_workers("Speed-up", models, "{:.2f}")
     sizes = sorted({workers for points in models.values() for workers, _ in points})
     ideal = [workers / sizes[0] for workers in sizes]
-    drawing.figure.axes[0].plot(sizes, ideal, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
+    axes = drawing.figure.axes[0]
+    axes.plot(sizes, ideal, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
+    axes.set_ylim(0, _above([*ideal, *(value for points in models.values() for _, value in points)]))
     return drawing
 
 
 @styled()
 def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     """Speed-up for each worker more, beside the perfect 100 %."""
-    drawing = _by_workers("Efficiency", models, "speed-up per worker", "{:.0%}")
+    drawing = _by_workers("Efficiency", models, "{:.0%}")
     axes = drawing.figure.axes[0]
+    axes.set_ylim(0, _above([1.0, *(value for points in models.values() for _, value in points)]))
     axes.axhline(1, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return drawing
@@ -403,7 +411,7 @@ def scaling(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
     return Drawing(figure, "No elapsed time was recorded.")
 
 
-def _by_workers(title: str, models: Mapping[str, Sequence[tuple[int, float]]], unit: str, form: str) -> Drawing:
+def _by_workers(title: str, models: Mapping[str, Sequence[tuple[int, float]]], form: str) -> Drawing:
     rows = (len(models) + 1) // 2
     above = 14.0 * rows + 22
     _, bottom, _, height = _PANEL
@@ -417,8 +425,8 @@ def _by_workers(title: str, models: Mapping[str, Sequence[tuple[int, float]]], u
         words.append(f"{model}: {told}.")
     sizes = sorted({workers for points in models.values() for workers, _ in points})
     axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set(xlabel="workers", ylabel=unit)
-    axes.set_ylim(bottom=0)
+    axes.set_xlabel("workers")
+    axes.set_ylim(0, _above([value for points in models.values() for _, value in points]))
     _legend_above(axes, height)
     axes.set_title(title, loc="left", pad=14.0 * rows + 8)
     return Drawing(figure, f"{title} by number of workers. {' '.join(words)}")

@@ -199,7 +199,7 @@ def _record(path: Path, geometry: Geometry) -> Gray:
 def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, classes: bool) -> Image.Image:
     """What the model sees, and the same under the map of one finding."""
     on = next(network.parameters()).device
-    x_N1SS = torch.from_numpy(np.ascontiguousarray(record_SS))[None, None].to(on)
+    x_N1SS = torch.from_numpy(np.array(record_SS))[None, None].to(on)
     seen_N1PP = cut(x_N1SS, center_boxes(1, record_SS.shape[-1], crop_px), crop_px)
     map_hw = class_activation_maps(network, normalise(seen_N1PP), [column], classes=classes)[0]
     gray = Image.fromarray(seen_N1PP[0, 0].cpu().numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

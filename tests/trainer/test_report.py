@@ -338,7 +338,7 @@ def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
     page = Page((out / "index.html").read_text())
     labels = " ".join(one["aria-label"] for one in page.all("svg"))
     for words in (
-        "Elapsed time by number of workers",
+        "Elapsed time in seconds by number of workers",
         "Speed-up by",
         "Efficiency by",
         "4 workers 83%",
