@@ -16,6 +16,7 @@ from launcher.commands.parameters import Switch
 from launcher.commands.talk import tell
 from launcher.family import Family, members
 from launcher.local import check as check_here
+from launcher.series import GO_ON, Problems, Series
 from launcher.settings import Sources
 from launcher.spec import JobSpec
 from launcher.target import Access, Target
@@ -37,6 +38,7 @@ def scale(
     access: Through = Access(),  # noqa: B008 - frozen
     local: Switch = False,
     parallel: Annotated[int | None, Parameter(show_default=False)] = None,
+    s3_endpoint_here: Annotated[str | None, Parameter(show_default=False)] = None,
     form: Annotated[speedup.Form, Parameter(name="-o")] = "table",
 ) -> None:
     """Compare sizes.
@@ -49,16 +51,19 @@ def scale(
         Run them on this machine, without a cluster, one after the other. Needs no image.
     parallel
         So many jobs at once in the cluster; one after the other unless given, so that none slows another down.
+    s3_endpoint_here
+        URL of the S3 server as this machine reaches it; that of --s3-endpoint unless given.
     form
         How to print the comparison.
     """
     _check_parallel(parallel, local=local)
     family = members(job)
     try:
-        problems = _run(family, to, access, local=local, parallel=parallel or 1)
-        _tell_of(family, to, problems, form)
+        reach = comparison.Reach(local=local, endpoint=s3_endpoint_here)
+        problems = _run(family, to, access, reach, parallel or 1)
+        _tell_of(family, to, reach, problems, form)
     except KeyboardInterrupt:
-        raise InterruptedByUser("interrupted by Ctrl-C", hint=comparison.GO_ON) from None
+        raise InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON) from None
 
 
 def _check_parallel(parallel: int | None, *, local: bool) -> None:
@@ -74,34 +79,37 @@ def _check_parallel(parallel: int | None, *, local: bool) -> None:
         raise InputError(f"cannot use --parallel {parallel}: it must be at least 1", hint="--parallel 2")
 
 
-def _run(family: Sequence[JobSpec], to: Path, access: Access, *, local: bool, parallel: int) -> comparison.Problems:
+def _run(family: Sequence[JobSpec], to: Path, access: Access, reach: comparison.Reach, parallel: int) -> Problems:
     """Run what has no results yet, once all of it has been checked; why there still are none, by name."""
-    comparison.check_places(family, to, here=local)
-    if local:
+    comparison.check_places(family, to, reach)
+    if reach.local:
         check_here(family[0])
-    todo = [job for job in family if not comparison.is_done(job, tell, here=local)]
+    todo = [job for job in family if not comparison.is_done(job, reach, tell)]
     for job in family:
         if job not in todo:
             tell(f"{job.name}: its results are there")
-    if local:
-        return comparison.here(todo, tell)
-    return _run_in_cluster(todo, access, parallel) if todo else {}
+    if reach.local:
+        return comparison.here(todo, reach, tell)
+    return _run_in_cluster(todo, access, reach, parallel) if todo else {}
 
 
-def _run_in_cluster(todo: Sequence[JobSpec], access: Access, parallel: int) -> comparison.Problems:
+def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: comparison.Reach, parallel: int) -> Problems:
     cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
     data = with_claim(cluster, todo[0]).s3
     todo = [dataclasses.replace(job, s3=data) for job in todo]
-    comparison.check_accepted(cluster, todo)
+    series = Series(cluster=cluster, has_results=reach.has_results, tell=tell)
+    series.check(todo)
     for name in jobs.sweep(cluster):
         tell(f"removed the volume {name}, whose job is gone")
-    return comparison.in_cluster(cluster, todo, parallel=parallel, tell=tell)
+    return series.run(todo, parallel=parallel)
 
 
-def _tell_of(family: Sequence[JobSpec], to: Path, problems: comparison.Problems, form: speedup.Form) -> None:
+def _tell_of(
+    family: Sequence[JobSpec], to: Path, reach: comparison.Reach, problems: Problems, form: speedup.Form
+) -> None:
     """Print the comparison of what has results, and plot it. Raises: JobFailedError where something has none."""
     done = [job for job in family if job.name not in problems]
-    found = comparison.gather(done, to, tell)
+    found = comparison.gather(done, to, reach, tell)
     sys.stdout.write(speedup.shown(speedup.rows(family, found), form))
     sys.stdout.flush()
     try:

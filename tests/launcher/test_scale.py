@@ -12,14 +12,16 @@ from finished import write_checkpoint
 
 import launcher.commands.scale
 import launcher.jobs
-import launcher.scale
+import launcher.series
 from launcher.__main__ import main
 from launcher.cluster import open_cluster
+from launcher.family import Family, members
 from launcher.jobs import settings_of
 from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
+from launcher.scale import Reach
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
-from trainer.storage import open_storage
+from trainer.storage import UnreachableError, open_storage
 
 PLACE = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
 JOB = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--data-access=api", "--name=chest"]
@@ -240,7 +242,7 @@ def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
 
 def test_long_wait_is_told_with_its_reason(scale, api, operator, monkeypatch):
     """Somebody sits before it, for hours."""
-    monkeypatch.setattr(launcher.scale, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(launcher.series, "TELL_EVERY_S", 0.0)
     name = "chest-densenet121-w1"
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
     labels = {JOB_LABEL: name, ROLE_LABEL: "master", INDEX_LABEL: "0"}
@@ -278,7 +280,7 @@ def test_job_that_has_failed_is_made_again_by_the_same_call(scale, api, operator
     operator.ends.clear()
     code, _, err = scale("--workers=1,2")
     assert code == 0, err
-    assert "removed pytorchjob.kubeflow.org/chest-densenet121-w1, which is over without results" in err
+    assert "chest-densenet121-w1: is over without results, and is made again" in err
     assert created(api) == [f"chest-densenet121-w{size}" for size in (1, 2, 1)]
 
 
@@ -406,3 +408,20 @@ def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, p
     assert len((python / "calls").read_text().splitlines()) == 2  # one run, one report
     assert [row[3] for row in table(out)] == ["100.00", "62.50"]
     assert api.state.requests == []
+
+
+def test_runs_are_read_where_this_machine_reaches_them(scale, s3, operator):
+    """A server in the cluster has another address outside it, and the jobs keep theirs."""
+    operator.output = "s3://cxr/runs"
+    places = ["--output=s3://cxr/runs", "--s3-endpoint=http://127.0.0.1:9"]
+    code, out, err = scale("--workers=1,2", *places, f"--s3-endpoint-here={s3}")
+    assert code == 0, err
+    assert len(table(out)) == 2
+
+
+def test_server_that_this_machine_does_not_reach_is_told_with_the_flag(s3):
+    """The hint for a typed `--s3-endpoint` would change the jobs."""
+    [job] = members(Family(accelerator="cpu", image="i", data="s3://b/d", output="s3://cxr/r", name="t", sizes=(1,)))
+    with pytest.raises(UnreachableError) as caught, Reach().opened(job):
+        raise UnreachableError("cannot read: no answer")
+    assert "--s3-endpoint-here URL" in str(caught.value.hint)
