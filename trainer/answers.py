@@ -5,6 +5,7 @@ Shapes: N images, K findings.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,14 @@ from numpy.typing import NDArray
 from trainer.assess import assess
 from trainer.calibration import Calibrator, fit
 from trainer.errors import InputError, listing
-from trainer.evidence import Data, Evidence
+from trainer.evidence import Data, Evidence, Shortcut
 from trainer.metadata import Metadata
 from trainer.metrics import Floats
 from trainer.reference import OTHER, published_list
+
+UNKNOWN_TRAINING: Final = (
+    "it is not known which images the model was trained on: patients scored here may be among them"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ class Answered:
     """Of the scored images."""
     trained_on_known: bool = False
     trained_on_images: int | None = None
+    shortcuts: tuple[Shortcut, ...] = ()
+    """Of the scored images."""
     notes: tuple[str, ...] = ()
 
 
@@ -92,6 +99,7 @@ def judged(
         calibrator=calibrator,
         metadata=answered.metadata,
         other=other,
+        shortcuts=answered.shortcuts,
         notes=answered.notes,
         resamples=resamples,
         seed=seed,

@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import subgroups
-from trainer.bootstrap import GRID, Resampled, Resamples, mean_over_findings, percentiles, point_curves, resampled, sums
+from trainer.bootstrap import (
+    GRID,
+    Resampled,
+    Resamples,
+    auroc_resampled,
+    mean_over_findings,
+    percentiles,
+    point_curves,
+    resampled,
+    sums,
+)
 from trainer.calibration import Calibrator
 from trainer.comparison import compared
 from trainer.errors import InputError
@@ -318,12 +328,12 @@ def _groups(drawn: _Scored, metadata: Metadata | None) -> list[Group]:
 
 def _compared(other: tuple[str, NDArray[np.floating]], drawn: _Scored, auroc_K: Floats) -> Comparison:
     name, scores_NK = other
-    theirs = resampled(scores_NK, drawn.labels_NK, drawn.patients_N, drawn.resamples)
+    theirs_BK = auroc_resampled(scores_NK, drawn.labels_NK, drawn.patients_N, drawn.resamples)
     return compared(
         name,
         drawn.findings,
         (auroc_K, drawn.draws.auroc_BK),
-        (auroc_per_finding(scores_NK, drawn.labels_NK), theirs.auroc_BK),
+        (auroc_per_finding(scores_NK, drawn.labels_NK), theirs_BK),
     )
 
 

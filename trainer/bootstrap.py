@@ -201,6 +201,22 @@ def resampled(
     return Resampled(auroc_BK, auprc_BK, roc_BKX if curves else None, pr_BKX if curves else None)
 
 
+def auroc_resampled(
+    scores_NK: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    patients_N: NDArray[np.integer],
+    resamples: Resamples,
+) -> Floats:
+    """AUROC alone, [B, K]: the same values in less time."""
+    findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
+    return np.concatenate(
+        [
+            np.stack([tally(images, counts_BP).auroc() for images in findings], axis=1)
+            for counts_BP in resamples.chunks()
+        ]
+    )
+
+
 def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> tuple[Floats, Floats]:
     """ROC and precision-recall curve of all images on the grid, each once."""
     everyone = np.arange(len(scores_N), dtype=np.intp)

@@ -12,15 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import labelfile, predictions
-from trainer.answers import Answered, Answers, judged
+from trainer.answers import UNKNOWN_TRAINING, Answered, Answers, judged
 from trainer.evidence import Evidence
 from trainer.labelfile import Labels
 from trainer.layout import predictions_key
 from trainer.predictions import Predictions
-
-UNKNOWN_TRAINING: Final = (
-    "it is not known which images the model was trained on: patients scored here may be among them"
-)
 
 NOTHING_FITTED: Final = "no thresholds and no calibration: --val-predictions gives predictions to fit them on"
 

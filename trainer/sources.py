@@ -300,7 +300,10 @@ def read_text(path: Path) -> str:
         packed = path.read_bytes()
         return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
-        raise InputError(f"cannot read `{path}`: {problem}", hint="is the file complete, and is it text?") from problem
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise InputError(
+            f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}", hint="is the file there, complete, and text?"
+        ) from problem
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -494,13 +497,14 @@ def _add_class(rows: _Rows, data: Path, split: str, name: str, labels: bytes) ->
         if suffix in OTHER_IMAGES:
             rows.problems.append(f"{image}: images must be {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}")
         elif suffix in IMAGE_SUFFIXES and _readable(rows, "", [image]):
-            rows.add(f"{split}/", image, _folder_patient(path.name) or image, labels, SPLITS.index(split))
+            rows.add(f"{split}/", image, patient_in_name(image) or image, labels, SPLITS.index(split))
     if split == "train" and len(rows.labels) == before:
         rows.problems.append(f"{split}/{name}/: no image")
 
 
-def _folder_patient(name: str) -> str:
-    """The patient in a file name of the paediatric set or of NIH's, "" in others."""
+def patient_in_name(image: str) -> str:
+    """The patient in an image's file name as the paediatric set or NIH gives it, "" in others."""
+    name = image.rpartition("/")[2]
     match = _KERMANY_NAME.fullmatch(name)
     return match[1].lower() if match else _nih_patient(name)
 

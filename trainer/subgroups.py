@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.bootstrap import Resamples, mean_over_findings, percentiles, resampled
+from trainer.bootstrap import Resamples, auroc_resampled, mean_over_findings, percentiles
 from trainer.evidence import Group, interval
 from trainer.metadata import Metadata
 from trainer.metrics import auroc_per_finding, mean_defined
@@ -43,7 +43,7 @@ def subgroup(
 ) -> Group:
     """Scores of the images of one group, which are all that is given, on the resamples of all patients."""
     auroc_K = auroc_per_finding(scores_NK, labels_NK)
-    auroc_BK = resampled(scores_NK, labels_NK, patients_N, resamples).auroc_BK
+    auroc_BK = auroc_resampled(scores_NK, labels_NK, patients_N, resamples)
     low_K, high_K = percentiles(auroc_BK)
     low, high = percentiles(mean_over_findings(auroc_BK, ~np.isnan(auroc_K)))
     return Group(
