@@ -64,8 +64,11 @@ def parts(values_HW: Floats, threshold: float) -> tuple[Floats, Floats]:
     np.minimum.at(low_P2, part_of_R, np.stack([starts_R, rows_R], axis=1))
     np.maximum.at(high_P2, part_of_R, np.stack([ends_R, rows_R + 1], axis=1))
     peaks_P = np.zeros(count)
-    highest_R = [values_HW[row, start:end].max() for row, start, end in zip(rows_R, starts_R, ends_R, strict=True)]
-    np.maximum.at(peaks_P, part_of_R, highest_R)
+    if count:
+        width = values_HW.shape[1]
+        ends_of_runs = np.stack([rows_R * width + starts_R, rows_R * width + ends_R], axis=1).ravel()
+        highest_R = np.maximum.reduceat(np.append(values_HW.ravel(), -np.inf), ends_of_runs)[::2]
+        np.maximum.at(peaks_P, part_of_R, highest_R)
     return np.concatenate([low_P2, high_P2], axis=1), peaks_P
 
 
@@ -86,11 +89,13 @@ def _joined(rows_R: NDArray[np.int64], starts_R: NDArray[np.int64], ends_R: NDAr
             run = parent[run]
         return run
 
-    first = np.searchsorted(rows_R, np.arange(int(rows_R[-1]) + 2)).tolist() if len(rows_R) else []
-    rows, starts, ends = rows_R.tolist(), starts_R.tolist(), ends_R.tolist()
-    for run, row in enumerate(rows):
-        for above in range(first[row - 1], first[row]) if row else ():
-            if starts[above] < ends[run] and starts[run] < ends[above]:
-                older, newer = sorted((root(above), root(run)))
-                parent[newer] = older
-    return [root(run) for run in range(len(rows))]
+    # Runs lie in reading order, so those of the row above that overlap a run are neighbours in the list.
+    row_length = int(ends_R.max(initial=0)) + 1
+    above_R = (rows_R - 1) * row_length
+    firsts_R = np.searchsorted(rows_R * row_length + ends_R, above_R + starts_R, side="right")
+    lasts_R = np.searchsorted(rows_R * row_length + starts_R, above_R + ends_R, side="left")
+    for run, (first, last) in enumerate(zip(firsts_R.tolist(), lasts_R.tolist(), strict=True)):
+        for above in range(first, last):
+            older, newer = sorted((root(above), root(run)))
+            parent[newer] = older
+    return [root(run) for run in range(len(parent))]
