@@ -108,7 +108,7 @@ def of_record(record: Mapping[str, Any], where: str) -> Settings:
 def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> Settings:
     """Raises: ValueError, KeyError or TypeError for what can't be."""
     names = tuple(str(name) for name in findings)
-    if len(names) < 2 or len(set(names)) < len(names):
+    if not names or len(set(names)) < len(names):
         raise ValueError(f"findings are {len(names)}")
     return Settings(
         model=_one_of(told["model"], MODELS),

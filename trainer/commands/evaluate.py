@@ -13,7 +13,7 @@ from trainer.console import Reporter
 from trainer.errors import InputError
 from trainer.evaluate_file import Asked, evaluate_file, other_model
 from trainer.evidence import Evidence, to_json
-from trainer.layout import EVALUATION, EVALUATION_TABLE
+from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
 from trainer.metrics import Floats
 from trainer.summary import as_csv, as_table
 
@@ -85,7 +85,7 @@ def evaluate(
     seed
         The same seed draws the same resamples.
     out
-        Directory for metrics.json, metrics.csv and plots; nothing is written unless given.
+        Directory for metrics.json, metrics.csv, plots and a model's predictions; nothing is written unless given.
     format
         What is printed.
     """
@@ -124,6 +124,8 @@ def evaluate(
             say=Reporter(0),
         )
         evidence = judged(answered, other=_other(against, answered), resamples=resamples, seed=seed)
+        if out is not None:
+            _write_predictions(answered, out)
     if out is not None:
         _write(evidence, out)
     form = {"table": as_table, "csv": as_csv, "json": lambda one: to_json(one).decode()}[format]
@@ -169,6 +171,22 @@ def _make(out: Path) -> None:
         raise InputError(
             f"cannot write: {reason}, got `{out}` (from `--out`)", hint="--out names a directory"
         ) from problem
+
+
+def _write_predictions(answered: Answered, out: Path) -> None:
+    """What the model says of each image, as a run has it: `--predictions` and `--against` read it."""
+    from trainer.scoring import predictions_csv  # noqa: PLC0415 - torch
+
+    path = out / predictions_key(answered.part)
+    scored = answered.scored
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(predictions_csv(scored.images, scored.log_odds_NK, answered.findings))
+    except OSError as problem:
+        raise InputError(
+            f"cannot write: {str(problem.strerror).lower()}, got `{path}` (from `--out`)", hint="who may write there?"
+        ) from problem
+    sys.stderr.write(f"{path}\n")
 
 
 def _write(evidence: Evidence, out: Path) -> None:

@@ -1,0 +1,243 @@
+"""A trained model's answers to a part of a data set, with what is needed to judge them.
+
+Labels are read, and patients compared with those the model was trained on, before any image is.
+Shapes: N images, V views, K findings.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer import devices, metadata
+from trainer.answers import UNKNOWN_TRAINING, Answered, Answers
+from trainer.calibration import Calibrator
+from trainer.config import Layout
+from trainer.console import Reporter
+from trainer.data.augment import Tta
+from trainer.data.loader import Loader
+from trainer.data.pack import Pack, open_pack, pack_key
+from trainer.dataset import Place, decoded, fetched, left_out
+from trainer.devices import Device
+from trainer.distributed import Gang, join
+from trainer.errors import InputError
+from trainer.findings import LabelTable
+from trainer.inference import OverViews, log_odds_of, views_of
+from trainer.question import Part, Question, question_of, split_of_run
+from trainer.reference import split_of
+from trainer.scoring import Evaluator
+from trainer.shortcuts import shortcuts
+from trainer.sources import Source, locate_images
+from trainer.trained import Trained, open_trained
+from trainer.watchdog import Watchdog
+from trainer.world import World
+
+
+def evaluate_model(
+    *,
+    model: str,
+    data: str,
+    part: Part,
+    step: str = "best",
+    layout: Layout = "auto",
+    split: str | None = None,
+    val_list: str | None = None,
+    tta: Tta = "none",
+    device: str = "auto",
+    batch_size: int = 32,
+    cache_dir: Path | None = None,
+    force: bool = False,
+    say: Reporter,
+) -> Answered:
+    """What the model says of this part of the data set; `split` is the run's where none is given.
+
+    Raises: InputError when model or data can't be read or don't fit together, and, without `force`, for patients that the
+    model was trained on; JobFailedError when an answer is no number; RemoteError.
+    """
+    on = devices.find(device)
+    with _cache(cache_dir) as cache:
+        trained = open_trained(model, step=step, cache=cache)
+        place = Place(
+            data=data,
+            layout=layout,
+            split=split or split_of_run(trained),
+            val_list=val_list,
+            geometry=trained.geometry,
+            cache=cache,
+        )
+        fetched(place, say, Watchdog(float("inf"), say.line))
+        question = question_of(trained, place, part, force=force)
+        with join(World(), on.backend) as gang:
+            return _answered(trained, question, on, gang, tta=tta, batch=batch_size, say=say)
+
+
+@contextmanager
+def _cache(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield given
+        return
+    with TemporaryDirectory(prefix="trainer-") as folder:
+        yield Path(folder)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The model on a device, with the decoded images."""
+
+    trained: Trained
+    table: LabelTable
+    in_pack_N: NDArray[np.int64]
+    """Where the pack has each image; -1 for one that it has not, or that can't be read."""
+    evaluator: Evaluator
+    network: OverViews
+    say: Reporter
+
+    def answers(self, rows_N: NDArray[np.int64], doing: str) -> Answers:
+        """What it says of those of these images that can be read. Raises: JobFailedError when it is no number."""
+        rows_N = rows_N[self.in_pack_N[rows_N] >= 0]
+        batches = -(-len(rows_N) // self.evaluator.batch)
+        with self.say.progress(doing, batches) as advance:
+            logits_NVK = self.evaluator.predict(self.network, self.in_pack_N[rows_N], lambda: advance(1, "batches"))
+        return Answers(
+            images=tuple(_names(self.table, rows_N)),
+            log_odds_NK=log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings)),
+            labels_NK=self.table.labels_NK[rows_N],
+            patients_N=self.table.patients_N[rows_N],
+        )
+
+
+def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
+    return [table.images[row] for row in rows_N.tolist()]
+
+
+def _answered(
+    trained: Trained,
+    question: Question,
+    device: Device,
+    gang: Gang,
+    *,
+    tta: Tta,
+    batch: int,
+    say: Reporter,
+) -> Answered:
+    """Ask the network, and put together what is told about it."""
+    stored = _stored(trained, question, tta)
+    val_N = question.free_to_fit if stored is None else question.free_to_fit[:0]
+    pack, in_pack_N = _decoded(question, np.concatenate([question.scored, val_N]), gang, say)
+    _check_readable(question, in_pack_N)
+    network = OverViews(trained, tta, device.memory_format)
+    network.to(device.open(0, 1)).to(memory_format=device.memory_format)
+    evaluator = _evaluator(device, gang, pack, len(trained.findings) * views_of(tta), batch)
+    asked = _Asked(trained, question.table, in_pack_N, evaluator, network, say)
+    scored = asked.answers(question.scored, f"scoring {question.part}")
+    val = asked.answers(val_N, "scoring val") if len(val_N) else None
+    rows_N = question.scored[in_pack_N[question.scored] >= 0]
+    return Answered(
+        model=_name(trained),
+        findings=trained.findings,
+        classes=trained.loss == "cross_entropy",
+        scored=scored,
+        part=question.part,
+        labels=question.place.data,
+        val=val,
+        calibrator=stored,
+        split=split_of(_names(question.table, question.table.rows(part)) for part in ("train", "test")),
+        metadata=metadata.of_dataset(question.source.root, question.source.layout, scored.images),
+        trained_on_known=trained.trained_on is not None,
+        trained_on_images=None if trained.trained_on is None else int(question.trained_N[rows_N].sum()),
+        shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, trained.findings)),
+        notes=tuple(_notes(trained, question, tta, rows_N, calibrated=stored is not None or val is not None)),
+    )
+
+
+def _stored(trained: Trained, question: Question, tta: Tta) -> Calibrator | None:
+    """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored."""
+    return None if tta != "none" or question.chosen_N[question.scored].any() else trained.calibrator
+
+
+def _decoded(
+    question: Question, wanted_N: NDArray[np.int64], gang: Gang, say: Reporter
+) -> tuple[Pack, NDArray[np.int64]]:
+    """The decoded images that are wanted, and where the pack has each image: the run's own pack, if it is in the cache."""
+    place, source, table = question.place, question.source, question.table
+    used = replace(source, table=table.used())
+    pack = _in_cache(place, used)
+    rows_N = np.flatnonzero(table.split_N >= 0)
+    if pack is None:
+        rows_N = np.sort(wanted_N)
+        is_wanted_N = np.isin(np.arange(len(table)), rows_N)
+        wanted = replace(table, split_N=np.where(is_wanted_N, table.split_N, -1).astype(np.int8)).used()
+        pack = decoded(place, replace(source, table=wanted), gang, say, Watchdog(float("inf"), say.line))
+    in_pack_N = np.full(len(table), -1, np.int64)
+    in_pack_N[rows_N] = np.arange(len(rows_N))
+    unreadable = set(left_out(place, pack, "skip"))
+    in_pack_N[[row for row in rows_N.tolist() if table.images[row] in unreadable]] = -1
+    return pack, in_pack_N
+
+
+def _in_cache(place: Place, used: Source) -> Pack | None:
+    """The pack of all images in any part, if it is there and they still are."""
+    packs = place.cache / "packs"
+    if not packs.is_dir():
+        return None
+    try:
+        paths = locate_images(used)
+        key = pack_key(used.table.images, paths, place.geometry)
+    except InputError:  # images of other parts may be missing
+        return None
+    return open_pack(packs / key)
+
+
+def _evaluator(device: Device, gang: Gang, pack: Pack, answers: int, batch: int) -> Evaluator:
+    """In full precision, so that answers are the same on all devices."""
+    return Evaluator(
+        loader=Loader(pack, device, batch),
+        view=lambda x_N1SS: x_N1SS,
+        device=device,
+        gang=gang,
+        precision="fp32",
+        batch=batch,
+        findings=answers,
+    )
+
+
+def _check_readable(question: Question, in_pack_N: NDArray[np.int64]) -> None:
+    if not (in_pack_N[question.scored] >= 0).any():
+        raise InputError(
+            f"cannot score `{question.place.data}`: none of its {len(question.scored):,} images in {question.part} can be read",
+            hint="check --data",
+        )
+
+
+def _name(trained: Trained) -> str:
+    """As runs call themselves."""
+    name = (trained.record or {}).get("name")
+    return trained.origin if name is None or trained.step is None else f"{name}, step {trained.step}"
+
+
+def _notes(
+    trained: Trained, question: Question, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
+) -> Iterator[str]:
+    """What a reader must know beside the numbers; `rows_N` is what could be scored."""
+    yield from trained.notes
+    total = f"{len(rows_N):,}"
+    if trained.trained_on is None:
+        yield UNKNOWN_TRAINING
+    if (count := int(question.trained_N[rows_N].sum())) > 0:
+        yield f"{count:,} of {total} images are of patients that the model was trained on: its numbers here say little of new patients"
+    if (count := int((question.chosen_N & ~question.trained_N)[rows_N].sum())) > 0:
+        yield f"{count:,} of {total} images are of patients by whose images the checkpoint was chosen"
+    if tta != "none":
+        yield f"probabilities are the mean over {views_of(tta)} views of each image (--tta {tta})"
+    if not calibrated:
+        yield "no thresholds and no calibration: they are fitted on validation images of patients that are neither trained on nor scored"
+    lost = set(_names(question.table, question.scored)) - set(_names(question.table, rows_N))
+    if lost:
+        yield f"{len(lost):,} of {len(question.scored):,} images could not be read, and are not scored"
+    ignored = [name for name in question.labels if name not in trained.findings]
+    if ignored:
+        yield f"labels that the model does not answer: {', '.join(ignored)}"
