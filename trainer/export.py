@@ -54,6 +54,10 @@ MOST_IMAGES: Final = 64
 _SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 
 
+_File = tuple[str, bytes, str]
+"""Name, content, and what it is, for people."""
+
+
 @dataclass(frozen=True)
 class Written:
     """One file that was written."""
@@ -94,6 +98,20 @@ def wanted(to: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in named or (not named and not (name == "onnx" and missing)))
 
 
+def fitting(formats: Sequence[str], trained: Trained, *, asked: bool, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """The formats that this model can have; that one is left out is told. Raises: InputError when it was asked for."""
+    obstacle = onnx_file.obstacle(trained) if "onnx" in formats else None
+    if obstacle is None:
+        return tuple(formats)
+    if asked:
+        raise InputError(
+            f"cannot export `{trained.model}` to ONNX: {obstacle}, got {trained.crop_px}",
+            hint="the model must be trained with such a --crop-px; --to safetensors,torch",
+        )
+    tell(f"no ONNX file of `{trained.model}`: {obstacle}")
+    return tuple(name for name in formats if name != "onnx")
+
+
 def export(
     trained: Trained, out: Storage, formats: Sequence[str], known: Known, images_NPP: Gray | None
 ) -> list[Written]:
@@ -102,19 +120,14 @@ def export(
     Raises: InputError, JobFailedError when the ONNX file answers differently, RemoteError.
     """
     state = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
-    written = []
-    for name in formats:
-        file, content, says = _WRITERS[name](trained, state, images_NPP)
-        out.write(file, content)
-        written.append(Written(file, len(content), says))
+    files = [_WRITERS[name](trained, state, images_NPP) for name in formats]
     if trained.calibrator is not None:
-        content = calibration.to_bytes(trained.calibrator)
-        out.write(Path(CALIBRATION).name, content)
         says = f"calibration and thresholds, fitted on {trained.calibrator.fitted_on}"
-        written.append(Written(Path(CALIBRATION).name, len(content), says))
-    content = _card(trained, known, written).encode()
-    out.write(Path(CARD).name, content)
-    return [*written, Written(Path(CARD).name, len(content), "model card")]
+        files.append((Path(CALIBRATION).name, calibration.to_bytes(trained.calibrator), says))
+    files.append((Path(CARD).name, _card(trained, known, files).encode(), "model card"))
+    for name, content, _ in files:
+        out.write(name, content)
+    return [Written(name, len(content), says) for name, content, says in files]
 
 
 def header(trained: Trained) -> dict[str, str]:
@@ -187,18 +200,18 @@ def _squares(trained: Trained, folder: Path, tell: Callable[[str], None]) -> lis
     return squares
 
 
-def _safetensors(trained: Trained, state: StateDict, _images: Gray | None) -> tuple[str, bytes, str]:
+def _safetensors(trained: Trained, state: StateDict, _images: Gray | None) -> _File:
     says = f"weights of {trained.model}, {trained.head} head, {len(trained.findings)} findings; `--weights` and `evaluate` take it"
     return SAFETENSORS, to_safetensors(state, metadata=header(trained)), says
 
 
-def _torch(trained: Trained, state: StateDict, _images: Gray | None) -> tuple[str, bytes, str]:
+def _torch(trained: Trained, state: StateDict, _images: Gray | None) -> _File:
     file = io.BytesIO()
     torch.save(state, file)
     return TORCH, file.getvalue(), f"state dict of {torchvision_code(trained)}"
 
 
-def _onnx(trained: Trained, _state: StateDict, images_NPP: Gray | None) -> tuple[str, bytes, str]:
+def _onnx(trained: Trained, _state: StateDict, images_NPP: Gray | None) -> _File:
     assert images_NPP is not None
     content = onnx_file.onnx_file(trained, onnx_file.about(trained, header(trained)))
     result = onnx_file.checked(content, trained, images_NPP)
@@ -213,7 +226,7 @@ def _onnx_words(trained: Trained, result: Checked) -> str:
     )
 
 
-_Writer = Callable[[Trained, StateDict, Gray | None], tuple[str, bytes, str]]
+_Writer = Callable[[Trained, StateDict, Gray | None], _File]
 
 _WRITERS: Final[dict[str, _Writer]] = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 
@@ -234,12 +247,12 @@ def torchvision_code(trained: Trained) -> str:
     return f"{code}, whose {place} is nn.Sequential({', '.join(f'nn.{layer}' for layer in head)})"
 
 
-def _card(trained: Trained, known: Known, written: Sequence[Written]) -> str:
+def _card(trained: Trained, known: Known, files: Sequence[_File]) -> str:
     subject = Subject(
         header=header(trained),
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
         fitted_on=trained.calibrator.fitted_on if trained.calibrator else None,
-        files=[(one.name, one.says) for one in written],
+        files=[(name, says) for name, _, says in files],
         notes=trained.notes,
     )
     return card.as_markdown(subject, trained.record, known.results, known.evidence)

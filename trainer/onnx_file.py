@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from trainer.calibration import Calibrator
 from trainer.data.augment import normalise
-from trainer.errors import InputError, JobFailedError
+from trainer.errors import JobFailedError
 from trainer.metrics import probability
 from trainer.scoring import LOG_ODDS
 from trainer.trained import Trained
@@ -33,6 +33,10 @@ _INPUT: Final = "images"
 _OUTPUTS: Final = ("logits", "probabilities")
 
 _BATCH: Final = 16
+
+_VGG_STRIDE: Final = 32
+_VGG_CELLS: Final = 7
+"""Pixels of the image per cell of VGG16's last map, and cells of a side that its head takes."""
 
 Gray = NDArray[np.uint8]
 
@@ -53,12 +57,21 @@ def missing() -> list[str]:
     return [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 
 
+def obstacle(trained: Trained) -> str | None:
+    """Why ONNX can't express the model at this size; None when it can."""
+    if trained.model == "vgg16" and trained.crop_px // _VGG_STRIDE % _VGG_CELLS:
+        return (
+            f"it pools {trained.crop_px} pixels to {_VGG_CELLS} x {_VGG_CELLS} cells, which ONNX can only for a multiple of "
+            f"{_VGG_STRIDE * _VGG_CELLS}"
+        )
+    return None
+
+
 def onnx_file(trained: Trained, about: dict[str, str]) -> bytes:
     """The file: input `images` uint8 [N, 1, P, P]; outputs `logits` and `probabilities`, both float32 [N, K]; N is free.
 
     Probabilities are calibrated where the model has a calibration. `about` becomes the file's metadata.
-
-    Raises: InputError when ONNX can't express the model at this size.
+    The model must have no `obstacle`.
     """
     import onnx  # noqa: PLC0415 - an extra
 
@@ -118,23 +131,16 @@ def _traced(trained: Trained) -> bytes:
     image_11PP = torch.zeros((1, 1, trained.crop_px, trained.crop_px), dtype=torch.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it is the older one
-        try:
-            torch.onnx.export(
-                _Prepared(trained.network, trained.loss, trained.calibrator).eval(),
-                (image_11PP,),
-                file,  # type: ignore[arg-type]  # it takes an open file too
-                dynamo=False,
-                input_names=[_INPUT],
-                output_names=list(_OUTPUTS),
-                dynamic_axes={name: {0: "batch"} for name in (_INPUT, *_OUTPUTS)},
-                opset_version=OPSET,
-            )
-        except torch.onnx.errors.SymbolicValueError as problem:
-            raise InputError(
-                f"cannot export to ONNX: `{trained.model}` at {trained.crop_px} pixels has a step that ONNX lacks "
-                f"({str(problem).splitlines()[0]})",
-                hint="leave onnx out of --to; VGG16 needs a side that is a multiple of 224",
-            ) from problem
+        torch.onnx.export(
+            _Prepared(trained.network, trained.loss, trained.calibrator).eval(),
+            (image_11PP,),
+            file,  # type: ignore[arg-type]  # it takes an open file too
+            dynamo=False,
+            input_names=[_INPUT],
+            output_names=list(_OUTPUTS),
+            dynamic_axes={name: {0: "batch"} for name in (_INPUT, *_OUTPUTS)},
+            opset_version=OPSET,
+        )
     return file.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Trained models in formats of other programs: `trainer export`."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from trainer.calibration import Calibrator
 from trainer.data.augment import normalise
 from trainer.data.pack import Geometry
 from trainer.errors import InputError, JobFailedError
-from trainer.export import Known, export, header, images_of, torchvision_code, wanted
+from trainer.export import Known, export, fitting, header, images_of, torchvision_code, wanted
 from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.storage import open_storage
@@ -185,6 +186,31 @@ def test_densenet_121_as_onnx_differs_by_less_than_a_ten_thousandth_on_real_x_ra
     result = onnx_file.checked(onnx_file.onnx_file(one, {}), one, images_NPP)
     assert result.images == 4
     assert result.largest_difference <= 1e-4
+
+
+@pytest.mark.parametrize("crop_px", [224, 240, 448, 192, 256])
+def test_vgg16_at_a_size_that_onnx_cannot_pool_is_refused_or_left_out(crop_px):
+    """torch's own message is a screen full of its graph."""
+    one = trained(side=crop_px, crop_px=crop_px)
+    vgg = dataclasses.replace(one, model="vgg16")
+    told = []
+    if crop_px in {224, 240, 448}:
+        assert fitting(["torch", "onnx"], vgg, asked=True, tell=told.append) == ("torch", "onnx")
+        return
+    assert fitting(["torch", "onnx"], vgg, asked=False, tell=told.append) == ("torch",)
+    assert "multiple of 224" in told[0]
+    with pytest.raises(InputError, match=f"got {crop_px}"):
+        fitting(["onnx"], vgg, asked=True, tell=told.append)
+
+
+def test_nothing_is_written_when_one_format_fails(tmp_path):
+    """Half an export looks like a whole one."""
+    one = trained()
+    with torch.no_grad():
+        one.network.classifier.bias[0] = float("nan")
+    with pytest.raises(JobFailedError):
+        exported(one, tmp_path / "out", "safetensors", "onnx")
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_that_cannot_be_read_are_told_and_the_others_used(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trainer.console import Reporter
-from trainer.export import ONNX_HINT, images_of, known_of, wanted
+from trainer.export import ONNX_HINT, fitting, images_of, known_of, wanted
 from trainer.export import export as write
 from trainer.storage import open_storage
 from trainer.trained import open_trained
@@ -48,6 +48,7 @@ def export(
     trained = open_trained(model, step=step, cache=cache_dir)
     for note in trained.notes:
         say.line(note)
+    formats = fitting(formats, trained, asked=bool(to), tell=say.line)
     images_NPP = images_of(trained, check, say.line) if "onnx" in formats else None
     written = write(trained, storage, formats, known_of(model, trained), images_NPP)
     width = max(len(one.name) for one in written)
