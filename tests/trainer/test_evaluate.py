@@ -1,0 +1,236 @@
+"""Scoring a trained model: the run's own numbers come out again, known patients are refused, nothing is fitted on what is scored."""
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.__main__ import main
+from trainer.calibration import names_sha256
+from trainer.console import Reporter
+from trainer.errors import InputError
+from trainer.evaluate import evaluate_model
+from trainer.findings import FINDINGS
+from trainer.metrics import probability
+from trainer.trained import open_trained
+
+
+@pytest.fixture
+def answers(finished_run, tmp_path):
+    """What a model says of the phantoms it was trained on, their test part unless told otherwise."""
+
+    def ask(model=None, **options):
+        known = {"model": str(model or finished_run.root), "data": str(finished_run.data), "part": "test"}
+        return evaluate_model(
+            **known | {"device": "cpu", "batch_size": 8, "cache_dir": finished_run.cache, "say": Reporter(0)} | options
+        )
+
+    return ask
+
+
+@pytest.fixture
+def model_alone(finished_run, tmp_path):
+    """The exported model without its run: nothing is known of its training, nor how it was calibrated."""
+    shutil.copytree(finished_run.root / "model", tmp_path / "model")
+    (tmp_path / "model/calibration.json").unlink(missing_ok=True)
+    return tmp_path / "model"
+
+
+def written(finished_run, part):
+    text = (finished_run.root / f"predictions/{part}.csv").read_text()
+    return {row["Image Index"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_a_runs_own_predictions_come_out_again(finished_run, answers):
+    """The split is the run's, and so is the geometry: any slip in either changes every number."""
+    answered = answers()
+    rows = written(finished_run, "test")
+    assert set(answered.scored.images) == set(rows)
+    for image, values in zip(answered.scored.images, probability(answered.scored.log_odds_NK), strict=True):
+        expected = [float(rows[image][f"prob_{name}"]) for name in FINDINGS]
+        assert values.tolist() == pytest.approx(expected, abs=1e-5)
+    assert answered.trained_on_known
+    assert answered.trained_on_images == 0
+    assert answered.model == f"r, step {open_trained(str(finished_run.root)).step}"
+
+
+def test_what_is_stored_is_used_and_val_is_not_asked_again(finished_run, answers):
+    """It was fitted on the run's validation images."""
+    answered = answers()
+    assert answered.val is None
+    assert answered.calibrator.images_sha256 == names_sha256(list(written(finished_run, "val")))
+    assert not [note for note in answered.notes if "calibration" in note]
+
+
+def test_where_nothing_is_stored_it_is_fitted_on_val_alone(finished_run, answers, model_alone):
+    """Calibration that has seen test flatters itself."""
+    split = json.loads((finished_run.root / "run.json").read_text())["config"]["split"]
+    answered = answers(model_alone, split=split)
+    assert answered.calibrator is None
+    assert set(answered.val.images) == set(written(finished_run, "val"))
+    assert not set(answered.val.images) & set(answered.scored.images)
+    assert not set(answered.val.patients_N.tolist()) & set(answered.scored.patients_N.tolist())
+    assert not answered.trained_on_known
+    assert answered.trained_on_images is None
+    assert "it is not known which images the model was trained on" in answered.notes[0]
+
+
+def test_stored_calibration_is_not_used_for_other_views(answers):
+    """It was fitted on one view; ten have other log-odds."""
+    answered = answers(tta="flip")
+    assert answered.calibrator is None
+    assert len(answered.val.images) > 0
+    assert "probabilities are the mean over 2 views of each image (--tta flip)" in answered.notes
+    assert not np.allclose(answered.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-4)
+
+
+def test_validation_images_are_scored_without_what_was_fitted_on_them(answers):
+    """Their thresholds and calibration would be judged by the images they come from."""
+    answered = answers(part="val")
+    assert answered.calibrator is None
+    assert answered.val is None
+    notes = " ".join(answered.notes)
+    assert "of patients by whose images the checkpoint was chosen" in notes
+    assert "no thresholds and no calibration" in notes
+
+
+def test_patients_it_was_trained_on_are_refused_unless_forced(answers):
+    """Such a number says nothing of new patients."""
+    with pytest.raises(InputError, match=r"of (\d+) images are of patients that it was trained on") as caught:
+        answers(part="train")
+    assert "--force" in caught.value.hint
+    answered = answers(part="train", force=True)
+    assert answered.trained_on_images == len(answered.scored.images) > 0
+    assert any("its numbers here say little of new patients" in note for note in answered.notes)
+
+
+def test_another_split_of_the_same_images_is_refused_before_an_image_is_read(finished_run, answers, tmp_path):
+    """Most of one split's test patients are in another's train; the data set may be a copy elsewhere."""
+    shutil.copytree(finished_run.data, tmp_path / "copy", ignore=shutil.ignore_patterns("*.png"))
+    with pytest.raises(InputError, match="patients that it was trained on"):
+        answers(data=str(tmp_path / "copy"), split="given")
+
+
+def test_only_the_images_that_are_asked_for_are_needed(finished_run, answers, tmp_path):
+    """Who has downloaded the test part can score it."""
+    shutil.copytree(finished_run.data, tmp_path / "copy")
+    keep = written(finished_run, "test").keys()
+    for path in (tmp_path / "copy").rglob("*.png"):
+        if path.name not in keep:
+            path.unlink()
+    answered = answers(data=str(tmp_path / "copy"), cache_dir=None)
+    assert set(answered.scored.images) == set(keep)
+
+
+def test_an_image_that_cannot_be_read_is_left_out_and_said(finished_run, answers, tmp_path):
+    """Numbers of fewer images are other numbers."""
+    shutil.copytree(finished_run.data, tmp_path / "copy")
+    names = list(written(finished_run, "test"))
+    next((tmp_path / "copy").rglob(names[3])).write_bytes(b"no image")
+    answered = answers(data=str(tmp_path / "copy"), cache_dir=tmp_path / "cache")
+    assert set(answered.scored.images) == set(names) - {names[3]}
+    assert f"1 of {len(names)} images could not be read, and are not scored" in answered.notes
+    expected = answers()
+    (rows,) = ([expected.scored.images.index(name) for name in answered.scored.images],)
+    np.testing.assert_allclose(answered.scored.log_odds_NK, expected.scored.log_odds_NK[rows], atol=1e-5)
+
+
+def folders(root, classes):
+    rng = np.random.default_rng(0)
+    for part in ("train", "val", "test"):
+        for name in classes:
+            (root / part / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = rng.integers(0, 256, (40, 48), np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{part}{name}{number}.png")
+    return root
+
+
+def test_labels_that_the_model_does_not_answer_are_refused_by_name(answers, tmp_path):
+    """Two classes are no 14 findings."""
+    data = folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])
+    with pytest.raises(
+        InputError, match=r"it answers Atelectasis, .*, and the data set's labels are NORMAL, PNEUMONIA"
+    ):
+        answers(data=str(data), split="given")
+
+
+@pytest.fixture
+def chooser(monkeypatch, make_trained):
+    """A model of three classes that are not in the order of the folders."""
+    import torch
+
+    from trainer.model import build
+
+    torch.manual_seed(0)
+    network = build("densenet_tiny", "linear", 3).eval()
+    made = make_trained(network, findings=("c", "a", "b"), loss="cross_entropy")
+    monkeypatch.setattr("trainer.evaluate.open_trained", lambda place, step, cache: made)
+    return made
+
+
+def test_classes_are_brought_into_the_models_order(answers, chooser, tmp_path):
+    """Else one class is judged by another's labels."""
+    answered = answers("m", data=str(folders(tmp_path / "data", "abc")), cache_dir=tmp_path / "cache")
+    assert answered.classes
+    assert answered.findings == ("c", "a", "b")
+    assert len(answered.val.images) == 9
+    for image, labels_K in zip(answered.scored.images, answered.scored.labels_NK, strict=True):
+        assert answered.findings[int(labels_K.argmax())] == image.split("/")[1]
+    assert probability(answered.scored.log_odds_NK).sum(axis=1) == pytest.approx(1)
+    assert {one["name"] for one in answered.shortcuts} <= {"pixel count", "aspect ratio"}
+
+
+def test_classes_that_a_model_does_not_know_are_refused(answers, chooser, tmp_path):
+    """It would have to take them for others."""
+    with pytest.raises(InputError, match="it answers c, a, b, and the data set's labels are a, b, c, d"):
+        answers("m", data=str(folders(tmp_path / "data", "abcd")), cache_dir=tmp_path / "cache")
+
+
+def test_labels_beyond_what_a_model_answers_are_left_and_named(monkeypatch, answers, finished_run, tmp_path):
+    """Public models know fewer findings than the data set."""
+    import torch
+
+    trained = open_trained(str(finished_run.root))
+    torch.manual_seed(0)
+    from trainer.model import build
+
+    fewer = replace(
+        trained, network=build("densenet_tiny", "linear", 2).eval(), findings=("Hernia", "Mass"), calibrator=None
+    )
+    monkeypatch.setattr("trainer.evaluate.open_trained", lambda place, step, cache: fewer)
+    answered = answers("m")
+    assert answered.scored.labels_NK.shape[1] == 2
+    assert any(note.startswith("labels that the model does not answer: Atelectasis") for note in answered.notes)
+
+
+def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):
+    """Data lie in S3 on a cluster."""
+    import boto3
+
+    bucket = boto3.client("s3")
+    for path in finished_run.data.rglob("*"):
+        if path.is_file():
+            bucket.upload_file(str(path), "cxr", f"data/{path.relative_to(finished_run.data).as_posix()}")
+    answered = answers(data="s3://cxr/data", cache_dir=tmp_path / "cache")
+    np.testing.assert_allclose(answered.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-5)
+
+
+def test_the_command_writes_evidence_and_predictions(capsys, finished_run, tmp_path):
+    """What `--out` names is what a reviewer is given."""
+    argv = ["evaluate", finished_run.root, "--data", finished_run.data, "--cache-dir", finished_run.cache]
+    code = main([*map(str, argv), "--device", "cpu", "--resamples", "20", "--out", str(tmp_path / "out")])
+    assert code == 0
+    evidence = json.loads((tmp_path / "out/metrics.json").read_text())
+    results = json.loads((finished_run.root / "results.json").read_text())
+    assert evidence["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"], abs=1e-6)
+    assert evidence["data"]["trained_on_images"] == 0
+    assert evidence["findings"][0]["operating_points"] or evidence["findings"][2]["operating_points"]
+    rows = list(csv.DictReader((tmp_path / "out/predictions/test.csv").read_text().splitlines()))
+    assert {row["Image Index"] for row in rows} == written(finished_run, "test").keys()
+    assert "mean" in capsys.readouterr().out
