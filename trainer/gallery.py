@@ -87,7 +87,10 @@ def mistakes(
         highest = int(np.where(with_N, -np.inf, scores_N).argmax())
         lowest = int(np.where(with_N, scores_N, np.inf).argmin())
         if scores_N[highest] > scores_N[lowest]:
-            found += [Mistake(highest, column, "false alarm"), Mistake(lowest, column, "missed")]
+            found += [
+                Mistake(highest, column, "highest score without it"),
+                Mistake(lowest, column, "lowest score with it"),
+            ]
     return found[:most]
 
 

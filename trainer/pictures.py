@@ -19,7 +19,7 @@ class Picture:
     finding: str
     """What it was taken for, or what was missed in it."""
     kind: str
-    """`false alarm` or `missed`; in a model that says one class, `wrong class`."""
+    """`highest score without it` or `lowest score with it`; in a model that says one class, `wrong class`."""
     truth: str
     """What its labels say, in words."""
     probability: float

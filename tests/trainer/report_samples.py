@@ -84,7 +84,7 @@ def evidence(names=FINDINGS, *, classes=False, comparison=True):
     found = [finding(rng, name) for name in names]
     groups = [("sex", "F"), ("sex", "M"), ("age", "40 to 59"), ("view", "AP")]
     auroc = {name: round(0.7 + 0.01 * nth, 4) for nth, name in enumerate(names)}
-    reference = {"split": "random", "auroc": auroc, "mean": 0.8508, "note": "ten crops.", "source": "its README"}
+    reference = {"split": "random", "auroc": auroc, "mean": 0.8508, "note": "ten crops", "source": "its README"}
     return {
         "format": 1,
         "model": "run-1, step 96",

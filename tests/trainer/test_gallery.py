@@ -43,7 +43,10 @@ def test_the_surest_mistakes_of_each_finding_are_found():
     """Highest without it and lowest with it: what a reader would ask to see first."""
     log_odds = np.array([[3.0, -1], [2, 0], [-5, 1], [-1, 2]])
     labels = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-    assert mistakes(log_odds, labels, classes=False) == [Mistake(0, 0, "false alarm"), Mistake(2, 0, "missed")]
+    assert mistakes(log_odds, labels, classes=False) == [
+        Mistake(0, 0, "highest score without it"),
+        Mistake(2, 0, "lowest score with it"),
+    ]
 
 
 def test_a_finding_that_is_told_apart_perfectly_or_not_at_all_shows_nothing():
@@ -94,7 +97,12 @@ def test_pictures_are_the_image_beside_its_map(network, classes):
 def test_pictures_survive_being_written():
     """The page is written again from them."""
     one = pictures.Picture(
-        image="a.png", finding="Mass", kind="missed", truth="labelled Mass", probability=0.25, jpeg=b"\xff\xd8\xff rest"
+        image="a.png",
+        finding="Mass",
+        kind="lowest score with it",
+        truth="labelled Mass",
+        probability=0.25,
+        jpeg=b"\xff\xd8\xff rest",
     )
     assert pictures.from_bytes(pictures.to_bytes([one])) == (one,)
 

@@ -20,7 +20,7 @@ from trainer.storage import open_storage
 PICTURE = Picture(
     image="folder/00000001_000.png",
     finding="Mass",
-    kind="missed",
+    kind="lowest score with it",
     truth="labelled Mass, Edema",
     probability=0.0123,
     jpeg=b"\xff\xd8\xff\xe0 picture",

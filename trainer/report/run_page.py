@@ -332,7 +332,7 @@ def _references(one: Documents) -> Section:
         rows.append(["mean", *(number(r["mean"], 4) for r in others)])
         head = ["Finding", *(f"{r['name']} ({r['split']} split)" for r in others)]
         blocks.append(Table("AUROC on other images: not comparable with those of this page.", head, rows))
-    blocks.append(Words([f"{r['name']}: {r['note']} Source: {r['source']}" for r in references]))
+    blocks.append(Words([f"{r['name']}: {r['note']}; source: {r['source']}" for r in references]))
     return Section("references", "Published results", blocks)
 
 
