@@ -1,8 +1,9 @@
 """`trainer evaluate`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
@@ -128,8 +129,14 @@ def evaluate(
             _write_predictions(answered, out)
     if out is not None:
         _write(evidence, out)
-    form = {"table": as_table, "csv": as_csv, "json": lambda one: to_json(one).decode()}[format]
-    sys.stdout.write(form(evidence))
+    sys.stdout.write(_FORMS[format](evidence))
+
+
+def _as_json(evidence: Evidence) -> str:
+    return to_json(evidence).decode()
+
+
+_FORMS: Final[dict[str, Callable[[Evidence], str]]] = {"table": as_table, "csv": as_csv, "json": _as_json}
 
 
 def _check_way(model: str | None, data: str | None, predictions: Path | None, labels: Path | None) -> None:
