@@ -3,7 +3,6 @@
 Shapes: T boxes of one finding on one image.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 from trainer.boxlist import DrawnBox
 from trainer.errors import InputError, listing
 from trainer.imagefiles import ImageFile
+from trainer.sources import patient_in_name
 
 Floats = NDArray[np.float64]
-
-_NIH_NAME = re.compile(r"\d{8}_\d{3}")
-"""The first eight digits are the patient."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def _name(image: str) -> str:
 def refuse_trained(trained_on: Mapping[str, str] | None, files: Sequence[ImageFile], *, force: bool) -> int | None:
     """How many of these images are of patients that a model was trained on; None where that is unknown.
 
-    Images are compared by file name without suffix, and patients where names are like NIH's.
+    Images are compared by file name without suffix, and by patient where names tell it, as NIH's do.
 
     Raises: InputError when there are any, unless forced.
     """
@@ -116,5 +113,6 @@ def refuse_trained(trained_on: Mapping[str, str] | None, files: Sequence[ImageFi
 
 
 def _patient(image: str) -> str:
+    """Whose image it is, where its name tells that, else the name; without suffix, which a copy in another format does not have."""
     name = _name(image)
-    return name[:8] if _NIH_NAME.fullmatch(name) else name
+    return patient_in_name(f"{name}.png") or name
