@@ -15,11 +15,11 @@ from trainer.placement import Placement
 
 Floats = NDArray[np.float64]
 
-THRESHOLD: Final = 180 / 255
+THRESHOLD: Final = 0.7
 """Share of the way from a map's lowest value to its highest from which a place belongs to a box.
 
 Source: Wang et al. 2017, arXiv:1705.02315, who scale maps to 0..255, cut them at 60 and at 180 and box every isolated part.
-Differs: one cut, for two give each finding twice.
+Differs: the upper cut only, for two give each finding twice.
 """
 
 

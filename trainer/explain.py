@@ -27,6 +27,7 @@ CHECKED_IMAGES: Final = 32
 
 def numbers_of(names: Sequence[str], findings: Sequence[str]) -> list[int]:
     """Positions of the findings with these names. Raises: InputError for one that the model does not know."""
+    names = [name.strip() for name in names]
     unknown = [name for name in names if name not in findings]
     if unknown:
         raise InputError(

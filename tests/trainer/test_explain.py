@@ -99,7 +99,7 @@ def test_every_image_gets_a_picture_and_a_line_for_its_most_probable_finding(exp
 def test_findings_may_be_named_and_pictures_left_out(explain, images):
     """One line for each image and finding, in that order."""
     code, stdout, stderr, out = explain(
-        images / "00000001_000.png", images / "more", "--findings", "Hernia,Mass", "--no-overlays"
+        images / "00000001_000.png", images / "more", "--findings", "Hernia, Mass", "--no-overlays"
     )
     assert code == 0
     lines = [json.loads(line) for line in stdout]
@@ -153,6 +153,9 @@ def test_what_is_no_image_is_listed_and_the_rest_is_explained(explain, images, t
     assert f"{tmp_path / 'bad.png'}: it is no image" in stderr
     assert f"{tmp_path / 'dot.png'}: it has 1 x 1 pixels" in stderr
     assert f"{tmp_path / 'none.png'}: there is no such file" in stderr
+    code, stdout, stderr, _ = explain(tmp_path / "bad.png", "--check-randomisation")
+    assert (code, stdout) == (2, [])
+    assert "cannot explain 1 images:\n" in stderr
 
 
 def _list(path, rows):
@@ -244,6 +247,7 @@ def test_a_run_refuses_images_of_its_training_part_for_boxes(explain, finished_r
     ("flags", "complaint"),
     [
         pytest.param(["--findings", "Mass,Flu"], "cannot explain `Flu`: the model does not know it", id="finding"),
+        pytest.param(["--findings", ""], "cannot explain ``: the model does not know it", id="no finding"),
         pytest.param(["--top", "0"], "cannot use --top 0", id="top"),
         pytest.param(["--batch-size", "0"], "cannot use --batch-size 0", id="batch size"),
         pytest.param(["--box-threshold", "1.5"], "cannot box what is above 1.5", id="threshold"),

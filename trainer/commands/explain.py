@@ -89,7 +89,7 @@ def explain(
     listed = read_boxes(boxes) if boxes else []
     files = image_files(images)
     trained = open_trained(model, step=step, cache=cache_dir)
-    named = numbers_of(findings.split(","), trained.findings) if findings else []
+    named = [] if findings is None else numbers_of(findings.split(","), trained.findings)
     drawn = matched(listed, files, trained.findings, only=named) if boxes else None
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
     eyes = look(trained, devices.find(device), batch=batch_size)
@@ -108,10 +108,10 @@ def explain(
         _note(eyes.notes())
         tell = _nothing if check_randomisation else _tell
         bad = explain_images(eyes, files, named=named, top=top, output=output, tell=tell, say=say)
-    if check_randomisation and len(bad) < len(files):
+    if check_randomisation and (drawn or len(bad) < len(files)):
         _print(stages_as_table(randomised(eyes, files, named=named, seed=seed, folder=out)).splitlines())
     if bad:
-        raise _problem(bad)
+        raise _problem(bad, any_done=drawn is not None or len(bad) < len(files))
 
 
 def _check(top: int, box_threshold: float, batch_size: int) -> None:
@@ -122,7 +122,7 @@ def _check(top: int, box_threshold: float, batch_size: int) -> None:
     if not 0 < box_threshold <= 1:
         raise InputError(
             f"cannot box what is above {box_threshold}: it must be more than 0 and at most 1 (from `--box-threshold`)",
-            hint=f"--box-threshold {THRESHOLD:.2f}",
+            hint=f"--box-threshold {THRESHOLD}",
         )
 
 
@@ -147,7 +147,7 @@ def _print(lines: Iterable[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _problem(bad: Sequence[Bad]) -> InputError:
+def _problem(bad: Sequence[Bad], *, any_done: bool) -> InputError:
     """All of them, however many: nothing else names them."""
     listed = "".join(f"\n  {name}: {reason}" for name, reason in bad)
-    return InputError(f"cannot explain {len(bad)} images, the others are done:{listed}")
+    return InputError(f"cannot explain {len(bad)} images{', the others are done' if any_done else ''}:{listed}")
