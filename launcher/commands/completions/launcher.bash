@@ -9,7 +9,7 @@ _launcher() {
   prev="${COMP_WORDS[COMP_CWORD-1]}"
 
   # Build list of options that take values (to skip their arguments)
-  local options_with_values='--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
+  local options_with_values='--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-endpoint-here --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
 
   # Build list of all valid command names (to distinguish from positionals)
   local all_commands='checkpoints clone completion config delete doctor events init list logs pull render resume scale status submit wait'
@@ -876,7 +876,7 @@ _launcher() {
           ;;
         "scale")
           if [[ ${cur} == -* ]]; then
-            local -a _c=("--accelerator" "--gaudi-generation" "--workers-per-node" "--efa" "--image" "--data" "--output" "--name" "--namespace" "-n" "--s3-endpoint" "--s3-region" "--s3-secret" "--data-access" "--data-pvc" "--csi-driver" "--csi-secret" "--service-account" "--image-pull-secret" "--env" "--env-from-secret" "--node-selector" "--toleration" "--label" "--overlay" "--queue" "--volcano-queue" "--priority-class" "--ttl" "--backoff" "--deadline" "--workers" "--models" "--weak" "--to" "--file" "-f" "--set" "--context" "--kubeconfig" "--local" "--parallel" "-o" "--help" "-h" "--version")
+            local -a _c=("--accelerator" "--gaudi-generation" "--workers-per-node" "--efa" "--image" "--data" "--output" "--name" "--namespace" "-n" "--s3-endpoint" "--s3-region" "--s3-secret" "--data-access" "--data-pvc" "--csi-driver" "--csi-secret" "--service-account" "--image-pull-secret" "--env" "--env-from-secret" "--node-selector" "--toleration" "--label" "--overlay" "--queue" "--volcano-queue" "--priority-class" "--ttl" "--backoff" "--deadline" "--workers" "--models" "--weak" "--to" "--file" "-f" "--set" "--context" "--kubeconfig" "--local" "--parallel" "--s3-endpoint-here" "-o" "--help" "-h" "--version")
             local _q
             COMPREPLY=()
             for _x in "${_c[@]}"; do
@@ -1032,6 +1032,9 @@ _launcher() {
                 COMPREPLY=()
                 ;;
               --parallel)
+                COMPREPLY=()
+                ;;
+              --s3-endpoint-here)
                 COMPREPLY=()
                 ;;
               -o)

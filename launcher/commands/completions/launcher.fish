@@ -5,7 +5,7 @@
 function __fish_launcher_using_command
     set -l cmd (commandline -opc)
     set -l subcommands
-    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
+    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-endpoint-here --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
     set -l all_commands 'checkpoints clone completion config delete doctor events init list logs pull render resume scale status submit wait'
     set -l skip_next 0
     # Extract command words (only real subcommand names) from command line
@@ -45,7 +45,7 @@ end
 function __fish_launcher_positional_index
     set -l cmd (commandline -opc)
     set -l path_len $argv[1]
-    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
+    set -l options_with_values '--accelerator --backoff --context --csi-driver --csi-secret --data --data-access --data-pvc --deadline --dry-run --efa --elastic --env --env-from-secret --file --for --gaudi-generation --image --image-pull-secret --kubeconfig --label --models --name --namespace --node-selector --output --overlay --parallel --priority-class --queue --ranks --s3-endpoint --s3-endpoint-here --s3-region --s3-secret --selector --service-account --set --shell --since --source --step --tail --timeout --to --toleration --train-flags --ttl --volcano-queue --what --workers --workers-per-node -f -l -n -o'
     set -l skip_next 0
     set -l consumed_path 0
     set -l count 0
@@ -370,6 +370,7 @@ complete -c launcher -n '__fish_launcher_using_command scale' -l context -r -d '
 complete -c launcher -n '__fish_launcher_using_command scale' -l kubeconfig -r -d 'Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.'
 complete -c launcher -n '__fish_launcher_using_command scale' -l local -d 'Run them on this machine, without a cluster, one after the other. Needs no imag…'
 complete -c launcher -n '__fish_launcher_using_command scale' -l parallel -r -d 'So many jobs at once in the cluster; one after the other unless given, so that …'
+complete -c launcher -n '__fish_launcher_using_command scale' -l s3-endpoint-here -r -d 'URL of the S3 server as this machine reaches it; that of --s3-endpoint unless g…'
 complete -c launcher -n '__fish_launcher_using_command scale' -s o -x -a 'table json csv' -d 'How to print the comparison.'
 
 # Options for: status

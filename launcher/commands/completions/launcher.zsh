@@ -299,6 +299,7 @@ _cyclopts_launcher() {
             '*--kubeconfig[Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given.]:kubeconfig' \
             '--local[Run them on this machine, without a cluster, one after the other. Needs no imag…]' \
             '*--parallel[So many jobs at once in the cluster; one after the other unless given, so that …]:parallel' \
+            '*--s3-endpoint-here[URL of the S3 server as this machine reaches it; that of --s3-endpoint unless g…]:s3-endpoint-here' \
             "*-o[How to print the comparison.]:o:(table json csv)" \
             '--help[Display this message and exit.]' \
             '-h[Display this message and exit.]' \
