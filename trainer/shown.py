@@ -42,8 +42,10 @@ def count(value: int | None) -> str:
 
 
 def size(size_bytes: float | None) -> str:
-    """An amount of memory."""
-    return NONE if size_bytes is None else f"{size_bytes / 2**30:.2f} GiB"
+    """An amount of memory; 0 is of a device that does not tell."""
+    if not size_bytes:
+        return NONE
+    return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def duration(seconds: float | None) -> str:

@@ -34,6 +34,11 @@ def test_undefined_numbers_are_a_dash_and_never_a_zero():
     assert interval({"value": 0.5, "low": None, "high": None}) == "0.500"
 
 
+def test_memory_is_in_the_unit_that_says_most():
+    """0.00 GiB says nothing."""
+    assert [size(value) for value in (0, 300 * 2**20, 3 * 2**30)] == ["-", "300 MiB", "3.00 GiB"]
+
+
 def test_intervals_of_differences_keep_their_signs_apart():
     """`0.01 (-0.02-0.04)` can't be read."""
     assert interval({"value": 0.01, "low": -0.02, "high": 0.04}) == "0.010 (-0.020 to 0.040)"

@@ -124,9 +124,9 @@ def _class_rows(evidence: Evidence) -> list[tuple[str, str]]:
 
 def _speed_rows(one: Documents) -> list[tuple[str, str]]:
     workers = one.result("world_size") or one.run.get("world_size")
-    device = one.result("device") or one.setting("device")
+    device, hardware = one.result("device") or one.setting("device"), one.result("hardware")
     return [
-        ("Trained on", f"{workers} x {device}" if workers else NONE),
+        ("Trained on", f"{workers} x {device}{f' ({hardware})' if hardware else ''}" if workers else NONE),
         ("Global batch", count(one.setting("global_batch"))),
         ("Training and validation took", duration(elapsed_s(one))),
     ]
@@ -418,6 +418,8 @@ def _shown_setting(key: str, value: object) -> str:
     """A setting without the place of a machine in it."""
     if value is None:
         return NONE
+    if isinstance(value, list):
+        return f"{len(value)}: {', '.join(map(str, value[:3]))}{', …' if len(value) > 3 else ''}" if value else "none"
     if isinstance(value, str) and key not in _NO_PLACE:
         return last_name(value) if "/" in value or "\\" in value else value
     return str(value)
