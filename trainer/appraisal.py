@@ -7,14 +7,15 @@ Shapes: N images, K findings.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from trainer import calibration, card, evidence, metadata, report
+from trainer import calibration, card, evidence, gallery, metadata, report
 from trainer.assess import assess
 from trainer.calibration import Calibrator
 from trainer.card import Subject
@@ -22,12 +23,13 @@ from trainer.described import describe
 from trainer.errors import on_one_line
 from trainer.evidence import Data, Evidence
 from trainer.history import Entry
-from trainer.layout import CALIBRATION, CARD, EVALUATION, RUN
+from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE, RUN
 from trainer.model import build
 from trainer.reference import split_of
 from trainer.report import Documents
 from trainer.run import Run
 from trainer.shortcuts import shortcuts
+from trainer.summary import as_csv
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ class Predicted:
 
 
 def appraise(
-    run: Run, predicted: Mapping[str, Predicted], results: Mapping[str, Any], entries: Sequence[Entry]
+    run: Run,
+    network: nn.Module,
+    predicted: Mapping[str, Predicted],
+    results: Mapping[str, Any],
+    entries: Sequence[Entry],
 ) -> None:
     """Write what was fitted on val, what is known of test, report and model card; `results` are those that are written next."""
     found: Evidence | None = None
@@ -53,8 +59,9 @@ def appraise(
             model = f"{run.config.name}, step {results['checkpoint']['step']}"
             found = _evidence(run, predicted["test"], calibrator, model)
     with _costs_no_results(run, "report", "report"):
-        record = json.loads(run.prefix.storage.read(RUN))
-        documents = Documents(run=record, entries=entries, results=results, evidence=found)
+        documents = Documents(run=_record(run), entries=entries, results=results, evidence=found)
+        with _costs_no_results(run, "images in its report", "report --gallery on"):
+            documents = _with_pictures(run, network, predicted.get("test") or predicted.get("val"), documents)
         for key, content in report.files(documents).items():
             run.prefix.publisher.put(key, content)
     with _costs_no_results(run, "model card", "export --out DIRECTORY"):
@@ -99,12 +106,43 @@ def _evidence(run: Run, test: Predicted, calibrator: Calibrator | None, model: s
         classes=run.config.classes,
         calibrator=calibrator,
         metadata=metadata.of_dataset(run.source.root, run.source.layout, test.images),
-        shortcuts=shortcuts(run.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
+        shortcuts=shortcuts(run.pack.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
         notes=_notes(run),
         seed=run.config.seed,
     )
     run.prefix.publisher.put(EVALUATION, evidence.to_json(found))
+    run.prefix.publisher.put(EVALUATION_TABLE, as_csv(found).encode())
     return found
+
+
+def _with_pictures(run: Run, network: nn.Module, scored: Predicted | None, documents: Documents) -> Documents:
+    """Images of the surest errors, where they may be shown."""
+    shows, why = gallery.wanted(run.config.gallery, run.source)
+    if scored is None or not shows:
+        return replace(documents, why_none=why)
+    pictures = gallery.make(
+        network,
+        names=scored.images,
+        log_odds_NK=scored.log_odds_NK,
+        labels_NK=scored.labels_NK,
+        findings=run.table.findings,
+        classes=run.config.classes,
+        record_of=lambda position: _pixels(run, scored.rows_N[position : position + 1]),
+        crop_px=run.config.crop_px,
+    )
+    return replace(documents, pictures=pictures, why_none="no error was found")
+
+
+def _pixels(run: Run, row_1: NDArray[np.int64]) -> NDArray[np.uint8]:
+    side = run.pack.manifest.geometry.side
+    record_SS: NDArray[np.uint8] = np.empty((side, side), np.uint8)
+    run.pack.gather(row_1, record_SS[None])
+    return record_SS
+
+
+def _record(run: Run) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(run.prefix.storage.read(RUN))
+    return record
 
 
 def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrator: Calibrator | None) -> str:
@@ -116,7 +154,7 @@ def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrat
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         fitted_on=calibrator.fitted_on if calibrator else None,
     )
-    return card.as_markdown(subject, json.loads(run.prefix.storage.read(RUN)), results, found)
+    return card.as_markdown(subject, _record(run), results, found)
 
 
 def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:

@@ -117,6 +117,9 @@ class TrainConfig:
     cache_features: bool = True
     """Compute what a frozen backbone says of each image once, where no crop, flip or rotation changes the image between epochs."""
 
+    report: bool = True
+    """At the end of the run fit its calibration, evaluate it and write its report; seconds, or minutes on a large test set."""
+
     gallery: Literal["auto", "on", "off"] = "auto"
     """Show images in the report: `auto` those of public data sets only."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from safetensors.torch import save as to_safetensors
+from torch import nn
 
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
@@ -61,7 +62,7 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     scores = {split: _scores(run, one) for split, one in predicted.items()}
     document = _document(run, training, manifest, entries)
     document |= {split: one.as_json() | _classes(run, predicted[split]) for split, one in scores.items()}
-    run.gang.on_primary(lambda: _conclude(run, predicted, document, entries))
+    run.gang.on_primary(lambda: _conclude(run, training.averaged, predicted, document, entries))
     root = run.prefix.storage.url.rstrip("/")
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
 
@@ -119,9 +120,16 @@ def _mean(values: list[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _conclude(run: Run, predicted: Mapping[str, Predicted], document: dict[str, Any], entries: Sequence[Entry]) -> None:
+def _conclude(
+    run: Run,
+    network: nn.Module,
+    predicted: Mapping[str, Predicted],
+    document: dict[str, Any],
+    entries: Sequence[Entry],
+) -> None:
     """Write evidence and report, then the results: a run with results is over. The primary calls it."""
-    appraise(run, predicted, document, entries)
+    if run.config.report:
+        appraise(run, network, predicted, document, entries)
     flush(run)
     run.prefix.publisher.put(RESULTS, json.dumps(document, indent=1).encode())
     flush(run)

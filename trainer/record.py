@@ -35,7 +35,13 @@ FREE_TO_CHANGE: Final = frozenset(
         ),
         "cache_features",  # the same numbers but for rounding
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after"),
-        *("layout", "split", "val_list", "gallery"),  # what they lead to is compared: names and labels of each split
+        *(
+            "layout",
+            "split",
+            "val_list",
+            "gallery",
+            "report",
+        ),  # what they lead to is compared: names and labels of each split
         *("batch_size", "global_batch_size"),  # the global batch that results is compared
     }
 )

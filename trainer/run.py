@@ -26,7 +26,7 @@ from trainer.config import TrainConfig, parse_duration
 from trainer.console import Reporter
 from trainer.data.fetch import folder_of
 from trainer.data.loader import Loader, steps_per_epoch
-from trainer.data.pack import Geometry
+from trainer.data.pack import Geometry, Pack
 from trainer.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang, join
@@ -64,8 +64,8 @@ class Run:
     """The data set's labels, and where they were read."""
     rows: Mapping[str, NDArray[np.int64]]
     """Samples of each split, without images that can't be read."""
-    sizes_N2: NDArray[np.int32]
-    """Width and height of each image as it was, 0 and 0 where it could not be read."""
+    pack: Pack
+    """The images."""
     loader: Loader
     evaluator: Evaluator
     labels_NK: Tensor
@@ -153,7 +153,7 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
             say=say,
             source=source,
             rows=rows,
-            sizes_N2=pack.sizes_N2,
+            pack=pack,
             loader=loader,
             evaluator=Evaluator(
                 loader=loader,

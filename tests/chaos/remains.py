@@ -13,6 +13,10 @@ PASSING_TRIES = 3
 """So often a commit is looked at that seems broken: it may be pruned at this moment."""
 
 
+ITS_OWN = ("name", "training_s", "images_per_s", "utilisation")
+"""What of its results each run has for itself."""
+
+
 @dataclass(frozen=True)
 class Unbroken:
     """What is compared."""
@@ -28,11 +32,11 @@ class Unbroken:
 def of(prefix: Path) -> Unbroken:
     """What lies in a run's prefix, a folder of the server."""
     return Unbroken(
-        weights=_sha256(prefix / "model/model.safetensors"),
+        weights=_weights_sha256(prefix / "model/model.safetensors"),
         states={int(path.parent.name[5:]): _sha256(path) for path in prefix.glob("checkpoints/*/state.pt")},
         curve=[_of_epoch(json.loads(line)) for line in (prefix / "metrics.jsonl").read_text().splitlines()],
-        results={**json.loads((prefix / "results.json").read_text()), "name": ""},
-        files=sorted(key for key in _keys(prefix) if not key.startswith("checkpoints/")),
+        results={**json.loads((prefix / "results.json").read_text()), **dict.fromkeys(ITS_OWN)},
+        files=sorted(key for key in _keys(prefix) if not key.startswith(("checkpoints/", "tensorboard/"))),
     )
 
 
@@ -102,6 +106,12 @@ def _broken(manifest: Path) -> str:
 
 def _keys(prefix: Path) -> list[str]:
     return [path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()]
+
+
+def _weights_sha256(path: Path) -> str:
+    """Of a safetensors file without its header, which names the run."""
+    content = path.read_bytes()
+    return hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -187,7 +187,7 @@ class Trial:
             **RECIPE,
             **self._flags,
         }
-        words = [str(word) for flag in flags.items() for word in flag]
+        words = ["--no-report", *(str(word) for flag in flags.items() for word in flag)]
         return [sys.executable, "-m", "trainer.gang", "--max-restarts=3", "-m", "trainer", "train", *words]
 
     def _environment(self) -> dict[str, str]:

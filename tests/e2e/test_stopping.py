@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 
 RECIPE = [
     *("--preset", "smoke", "--model", "densenet_tiny", "--pack-side", "36", "--crop-px", "32", "--device", "cpu"),
-    *("--global-batch-size", "12", "--checkpoint-every-minutes", "60"),
+    *("--global-batch-size", "12", "--checkpoint-every-minutes", "60", "--no-report"),
 ]
 """Four steps an epoch, and checkpoints at the ends of epochs only: what lies between them is kept by stopping in order."""
 

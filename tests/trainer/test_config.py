@@ -39,6 +39,7 @@ FLAGS = [
     "hang_after",
     "log_every_steps",
     "cache_features",
+    "report",
     "gallery",
     "unfreeze_after",
     "split",

@@ -79,7 +79,8 @@ def run(phantoms, cache, tmp_path):
             *flags,
         ]
         merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
-        return train(from_argv([word for pair in merged.items() for word in pair]), World(), Reporter(0), RankLog(0))
+        words = [word for pair in merged.items() for word in pair]
+        return train(from_argv([*words, "--no-report"]), World(), Reporter(0), RankLog(0))
 
     return start
 

@@ -1,0 +1,108 @@
+"""The end of a run: what it leaves, and that nothing beside its results can spoil them."""
+
+import csv
+import json
+
+import pytest
+from safetensors import safe_open
+
+from trainer import appraisal, calibration
+from trainer.findings import FINDINGS
+
+
+def document(root, key):
+    """A JSON file of a run."""
+    return json.loads((root / key).read_text())
+
+
+def test_run_ends_with_calibration_evidence_report_and_card(finished_run):
+    """All that a reader needs, without another command."""
+    root = finished_run.root
+    evidence = document(root, "evaluation/metrics.json")
+    results = document(root, "results.json")
+    assert evidence["data"]["part"] == "test"
+    assert evidence["data"]["images"] == results["test"]["images"]
+    assert evidence["data"]["trained_on_images"] == 0
+    assert evidence["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"])
+    rows = list(csv.DictReader((root / "evaluation/metrics.csv").read_text().splitlines()))
+    assert [row["finding"] for row in rows[:14]] == list(FINDINGS)
+    assert (root / "report/index.html").read_text().startswith("<!doctype html>")
+    assert (root / "report/curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (root / "model/card.md").read_text().startswith("# Model card")
+    assert list((root / "tensorboard").iterdir())
+
+
+def test_calibration_is_fitted_on_the_validation_images_alone(finished_run):
+    """Fitted on test it would promise what it was made from."""
+    fitted = calibration.from_bytes((finished_run.root / "model/calibration.json").read_bytes())
+    with (finished_run.root / "predictions/val.csv").open() as file:
+        val = [row["Image Index"] for row in csv.DictReader(file)]
+    assert fitted.images_sha256 == calibration.names_sha256(val)
+    assert fitted.fitted_on == f"val, {len(val)} images"
+    assert document(finished_run.root, "evaluation/metrics.json")["data"]["fitted_on"] == fitted.fitted_on
+
+
+def test_results_tell_what_the_run_cost(finished_run):
+    """What a table over several sizes is made of."""
+    results, (epoch,) = (
+        document(finished_run.root, "results.json"),
+        [json.loads(line) for line in (finished_run.root / "metrics.jsonl").read_text().splitlines()],
+    )
+    assert results["model"] == "densenet_tiny"
+    assert results["global_batch"] == 8
+    assert results["training_s"] == epoch["seconds"] > 0
+    assert results["images_per_s"] == epoch["images_per_s"]
+    assert results["utilisation"] is epoch["utilisation"] is None
+    assert results["hardware"]
+
+
+def test_weights_say_what_they_are(finished_run):
+    """So that the file can be used without its run."""
+    with safe_open(finished_run.root / "model/model.safetensors", "np") as file:
+        told = file.metadata()
+    assert json.loads(told["findings"]) == list(FINDINGS)
+    assert (told["format"], told["model"], told["crop_px"], told["name"]) == ("1", "densenet_tiny", "32", "r")
+
+
+def test_results_of_classes_count_them(classify, tmp_path):
+    """Accuracy alone hides which class is missed; what the size of the files gives away stands beside it."""
+    results = classify("r", "--report", "--epochs", "1")
+    test = document(tmp_path / "r", "results.json")["test"]
+    assert test["classes"]["positive"] == "PNEUMONIA"
+    assert test["classes"]["accuracy"] == test["accuracy"]
+    assert test["accuracy"]["correct"] == results.scores["test"].accuracy.correct
+    assert test["classes"]["sensitivity"]["total"] + test["classes"]["specificity"]["total"] == 12
+    evidence = document(tmp_path / "r", "evaluation/metrics.json")
+    assert evidence["classes"] == test["classes"]
+    assert evidence["shortcuts"][0] == {"name": "pixel count", "auroc": {"NORMAL": 1.0, "PNEUMONIA": 1.0}}
+
+
+@pytest.mark.parametrize("part", ["assess", "report", "gallery", "card"])
+def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path, monkeypatch, capfd, part):
+    """A night's training must not fail for a drawing."""
+
+    def breaks(*_args, **_options):
+        raise ZeroDivisionError("a bug")
+
+    places = {
+        "assess": (appraisal, "assess"),
+        "report": (appraisal.report, "files"),
+        "card": (appraisal.card, "as_markdown"),
+    }
+    monkeypatch.setattr(*places.get(part, (appraisal.gallery, "wanted")), breaks)
+    classify("r", "--report", "--max-steps", "1")
+    said = capfd.readouterr().err
+    assert said.count("ZeroDivisionError: a bug; `python -m trainer ") == 1
+    assert f"{tmp_path}/r` makes it" in said
+    assert document(tmp_path / "r", "results.json")["test"]["accuracy"]["total"] == 12
+    there = {"assess": "evaluation/metrics.json", "report": "report/index.html", "card": "model/card.md"}
+    missing = {what for what, key in there.items() if not (tmp_path / "r" / key).exists()}
+    assert missing == {part} - {"gallery"}
+
+
+def test_run_without_a_report_is_told_to_have_none(classify, tmp_path):
+    """`--no-report` is for many short runs."""
+    classify("r", "--max-steps", "1")
+    assert not (tmp_path / "r/report").exists()
+    assert not (tmp_path / "r/evaluation").exists()
+    assert (tmp_path / "r/results.json").exists()
