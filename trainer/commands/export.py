@@ -53,4 +53,6 @@ def export(
     written = write(trained, storage, formats, known_of(model, trained), images_NPP)
     width = max(len(one.name) for one in written)
     for one in written:
-        sys.stdout.write(f"{storage.url.rstrip('/')}/{one.name:<{width}}  {one.size_bytes / 1e6:8.2f} MB  {one.says}\n")
+        sys.stdout.write(
+            f"{storage.url.rstrip('/')}/{one.name:<{width}}  {one.size_bytes / 1e3:11,.1f} kB  {one.says}\n"
+        )
