@@ -21,6 +21,9 @@ from trainer.sources import DICOM_SUFFIXES
 DICOM_HEAD_BYTES: Final = 132
 """How much of a file tells whether it is DICOM. Source: DICOM PS3.10 section 7.1: 128 bytes of anything, then `DICM`."""
 
+MOST_PIXELS: Final = 80_000_000
+"""More than any chest X-ray has: a film of 35 x 43 cm at 50 micrometres has 60 million."""
+
 _COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 
 _one_at_a_time: Final = threading.Lock()
@@ -111,7 +114,7 @@ def _check(header: Any) -> None:  # noqa: ANN401 - pydicom's types are another p
         raise BadImageError("it is a DICOM file of several pictures; a chest X-ray is one")
     if str(header.PhotometricInterpretation) not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
         raise BadImageError("it is a DICOM in a colour model that is not read")
-    if int(header.Rows) * int(header.Columns) > (Image.MAX_IMAGE_PIXELS or 0):
+    if int(header.Rows) * int(header.Columns) > MOST_PIXELS:
         raise BadImageError("it has too many pixels for an X-ray")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from trainer.dicom import DICOM_HEAD_BYTES, BadImageError, is_dicom, quiet, read_dicom
+from trainer.dicom import DICOM_HEAD_BYTES, MOST_PIXELS, BadImageError, is_dicom, quiet, read_dicom
 
 __all__ = ["BadImageError", "open_gray", "open_xray"]
 
@@ -60,7 +60,7 @@ def _opened(path: Path) -> Image.Image:
         try:
             with quiet():
                 image = Image.open(file, formats=FORMATS)
-            if image.width * image.height <= (Image.MAX_IMAGE_PIXELS or 0):
+            if image.width * image.height <= MOST_PIXELS:
                 image.load()
                 return image
         except UnidentifiedImageError:
