@@ -137,6 +137,7 @@ def test_an_empty_directory_stays_the_same_directory(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "Data_Entry_2017.csv",
         "images",
+        "phantoms.json",
         "test_list.txt",
         "train_val_list.txt",
     }
