@@ -33,7 +33,7 @@ from trainer.data.synthetic import write_phantoms  # noqa: E402
 from trainer.ranklog import RankLog  # noqa: E402
 from trainer.run import Run, opened  # noqa: E402
 from trainer.train import keep, train_step  # noqa: E402
-from trainer.training import Training, begin  # noqa: E402
+from trainer.training import Training, begin, ready  # noqa: E402
 from trainer.world import World  # noqa: E402
 
 PAIRS = 7
@@ -96,6 +96,7 @@ def measure(folder: Path) -> None:
     recipe = ["--preset", "smoke", "--device", "cpu", "--batch-size", "16", "--hang-after", "1h", "--lr", "1e-5"]
     with opened(from_argv([*argv, *recipe]), World(), Reporter(0), RankLog(0)) as run:
         training = begin(run)
+        ready(run, training, 0)
         with run.prefix.publisher.working():
             os.sched_setaffinity(0, {CORES[0]})  # of this thread alone; the others keep theirs
             block_s(run, training, checkpoint=True)
