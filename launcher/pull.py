@@ -20,7 +20,7 @@ What = Literal["checkpoint", "model", "report", "all"]
 THREADS: Final = 8
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "checkpoint": (),
+    "checkpoint": (RUN,),
     "model": ("model/",),
     "report": (RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/"),
     "all": ("model/", RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/", "logs/", "tensorboard/"),
