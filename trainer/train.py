@@ -292,6 +292,8 @@ def train(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> Res
         if run.is_primary:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps an epoch, global batch {run.global_batch}"
             say.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
+            if config.backbone == "frozen" and config.weights == "none":
+                say.line("the backbone is frozen and starts from nothing: its features are of random weights")
         run.watchdog.sees("loading the state", patience=COMPILING)
         training = begin(run)
         with run.stop.listening(), run.prefix.publisher.working():
