@@ -176,6 +176,31 @@ def test_unusable_flags_are_refused_in_one_line_with_a_hint(argv, complaint):
     assert refusal.value.hint
 
 
+@pytest.mark.parametrize(
+    ("change", "caches"),
+    [
+        pytest.param({}, True, id="still images"),
+        pytest.param({"crop": "random"}, False, id="another crop each epoch"),
+        pytest.param({"flip": True}, False, id="mirrored"),
+        pytest.param({"rotate": 1.0}, False, id="turned"),
+        pytest.param({"unfreeze_after": 3}, False, id="a backbone that is trained later"),
+        pytest.param({"backbone": "trained"}, False, id="a backbone that is trained"),
+        pytest.param({"cache_features": False}, False, id="not wanted"),
+    ],
+)
+def test_features_are_computed_once_only_where_they_stay_the_same(change, caches):
+    """Cached wrongly, augmentation would be told of and not done."""
+    still = from_argv([*REQUIRED, "--preset", "pneumonia", "--crop", "center", "--no-flip", "--rotate", "0"])
+    assert dataclasses.replace(still, **change).caches_features is caches
+
+
+def test_backbone_is_freed_after_so_many_epochs():
+    """Counted from 0."""
+    config = from_argv([*REQUIRED, "--preset", "pneumonia", "--unfreeze-after", "2"])
+    assert [config.freezes(epoch) for epoch in range(4)] == [True, True, False, False]
+    assert not dataclasses.replace(config, backbone="trained", unfreeze_after=None).freezes(0)
+
+
 def test_configuration_loads_neither_torch_nor_pandas():
     """The launcher uses it on laptops without torch, and `--help` must be quick."""
     code = "import sys, json, trainer.config, trainer.layout, trainer.errors, trainer.storage; print(json.dumps(sorted(sys.modules)))"

@@ -216,6 +216,18 @@ def test_settings_that_decide_nothing_may_change(run):
     run("r", "--max-steps", "2", "--log-every-steps", "1", "--on-bad-image", "skip")
 
 
+def test_run_of_an_earlier_version_goes_on(run, tmp_path):
+    """Its record does not say what could not be chosen then."""
+    run("r", "--max-steps", "1")
+    record = json.loads((tmp_path / "r/run.json").read_text())
+    for setting in ("head", "backbone", "unfreeze_after", "loss", "rotate"):
+        del record["identity"][setting]
+    (tmp_path / "r/run.json").write_text(json.dumps(record))
+    run("r", "--max-steps", "2")
+    with pytest.raises(InputError, match="backbone: trained there, frozen now"):
+        run("r", "--backbone", "frozen")
+
+
 def test_damaged_only_checkpoint_is_refused_before_the_first_step(run, tmp_path):
     """By name, with the way out."""
     run("r", "--max-steps", "1")
