@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from trainer.bootstrap import Resamples, resampled
+from trainer.evaluation.bootstrap import Resamples, resampled
 
 IMAGES, PATIENTS = 22_433, 6_187
 POSITIVES = (2420, 582, 2754, 3938, 1133, 1335, 242, 1089, 957, 413, 509, 362, 734, 42)

@@ -15,21 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainer import calibration, card, evidence, gallery, metadata, report
-from trainer.assess import assess
-from trainer.calibration import Calibrator
+from trainer import card, gallery, report
 from trainer.card import Subject
 from trainer.described import describe
 from trainer.errors import on_one_line
-from trainer.evidence import Data, Evidence
+from trainer.evaluation import calibration, evidence, metadata
+from trainer.evaluation.assess import assess
+from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.evidence import Data, Evidence
+from trainer.evaluation.reference import split_of
+from trainer.evaluation.shortcuts import shortcuts
+from trainer.evaluation.summary import as_csv
 from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE, RUN
 from trainer.model import build
-from trainer.reference import split_of
 from trainer.report import Documents
 from trainer.run import Run
-from trainer.shortcuts import shortcuts
-from trainer.summary import as_csv
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trainer.errors import on_one_line
-from trainer.evidence import Evidence, Interval, OperatingPoint
-from trainer.evidence import Finding as Scored
+from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint
+from trainer.evaluation.evidence import Finding as Scored
 from trainer.findings import FINDINGS
-from trainer.shown import NONE, count, finding, interval, last_name, number, percent, proportion, without_places
+from trainer.report.shown import NONE, count, finding, interval, last_name, number, percent, proportion, without_places
 
 _SETTINGS: Final = (
     *(

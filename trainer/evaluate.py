@@ -13,9 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import devices, metadata
-from trainer.answers import UNKNOWN_TRAINING, Answered, Answers
-from trainer.calibration import Calibrator
+from trainer import devices
 from trainer.config import Layout
 from trainer.console import Reporter
 from trainer.data.augment import Tta
@@ -25,12 +23,15 @@ from trainer.dataset import Place, decoded, fetched, left_out
 from trainer.devices import Device
 from trainer.distributed import Gang, join
 from trainer.errors import InputError
+from trainer.evaluation import metadata
+from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers
+from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.reference import split_of
+from trainer.evaluation.shortcuts import shortcuts
 from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
 from trainer.question import Part, Question, question_of, split_of_run
-from trainer.reference import split_of
 from trainer.scoring import Evaluator
-from trainer.shortcuts import shortcuts
 from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained
 from trainer.watchdog import Watchdog

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import labelfile, predictions
-from trainer.answers import UNKNOWN_TRAINING, Answered, Answers, judged
-from trainer.evidence import Evidence
-from trainer.labelfile import Labels
+from trainer.evaluation import labelfile, predictions
+from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers, judged
+from trainer.evaluation.evidence import Evidence
+from trainer.evaluation.labelfile import Labels
+from trainer.evaluation.predictions import Predictions
 from trainer.layout import predictions_key
-from trainer.predictions import Predictions
 
 NOTHING_FITTED: Final = "no thresholds and no calibration: --val-predictions gives predictions to fit them on"
 

@@ -10,13 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from trainer import randomisation
 from trainer.console import Reporter
+from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, on_one_line
-from trainer.imagefiles import ImageFile
-from trainer.looking import Look, Seen
-from trainer.mapbook import Bad, Line, Output, each, opened, writing
-from trainer.randomisation import Randomisation
+from trainer.explanation import randomisation
+from trainer.explanation.looking import Look, Seen
+from trainer.explanation.mapbook import Bad, Line, Output, each, opened, writing
+from trainer.explanation.randomisation import Randomisation
 
 RANDOMISATION: Final = "randomisation.json"
 

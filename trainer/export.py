@@ -18,16 +18,17 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import calibration, card, onnx_file
+from trainer import card, onnx_file
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
+from trainer.data.images import BadImageError
 from trainer.data.pack import to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.described import FORMAT
 from trainer.errors import InputError, listing, on_one_line
-from trainer.evidence import FORMAT as EVIDENCE_FORMAT
-from trainer.evidence import Evidence
-from trainer.images import BadImageError
+from trainer.evaluation import calibration
+from trainer.evaluation.evidence import FORMAT as EVIDENCE_FORMAT
+from trainer.evaluation.evidence import Evidence
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.model import StateDict, head_of
 from trainer.onnx_file import Checked, Gray

@@ -15,10 +15,10 @@ from torch import nn
 
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
-from trainer.assess import classes_of
 from trainer.checkpoint import BrokenError
 from trainer.described import describe, with_header
 from trainer.errors import InputError, KnownError
+from trainer.evaluation.assess import classes_of
 from trainer.history import Entry
 from trainer.layout import MODEL, RESULTS, predictions_key, state_key
 from trainer.manifests import Manifest, best, committed

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from trainer.cam import class_activation_maps
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.pack import Geometry, to_gray_square
 from trainer.errors import InputError, listing
+from trainer.explanation.cam import class_activation_maps
+from trainer.explanation.overlay import overlay
+from trainer.explanation.placement import Placement
 from trainer.layout import predictions_key
-from trainer.overlay import overlay
-from trainer.pictures import Picture
-from trainer.placement import Placement
 from trainer.public import public_name
+from trainer.report.pictures import Picture
 from trainer.sources import Source, locate_images, read_labels
 from trainer.storage import AbsentError, open_storage
 from trainer.trained import open_trained

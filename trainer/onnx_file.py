@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer.calibration import Calibrator
 from trainer.data.augment import normalise
 from trainer.errors import JobFailedError
-from trainer.metrics import probability
+from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.metrics import probability
 from trainer.scoring import LOG_ODDS
 from trainer.trained import Trained
 

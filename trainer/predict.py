@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from trainer.console import Advance
 from trainer.data.augment import Tta
+from trainer.data.imagefiles import ImageFile
+from trainer.data.images import BadImageError, open_xray
 from trainer.data.pack import Geometry, Gray, to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
-from trainer.imagefiles import ImageFile
-from trainer.images import BadImageError, open_xray
+from trainer.evaluation.metrics import probability
 from trainer.inference import OverViews, log_odds_of
-from trainer.metrics import probability
 from trainer.scoring import LogOdds
 from trainer.trained import Trained
 

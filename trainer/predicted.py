@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from trainer.operating import RULE_TITLES
+from trainer.evaluation.operating import RULE_TITLES
 from trainer.predict import Prediction
 from trainer.trained import Trained
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from trainer.data.fetch import folder_of
 from trainer.dataset import Place
 from trainer.errors import InputError, listing
+from trainer.evaluation.overlap import of_patients
 from trainer.findings import SPLITS, LabelTable
-from trainer.overlap import of_patients
 from trainer.sources import Source, read_labels
 from trainer.trained import Trained
 

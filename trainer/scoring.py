@@ -18,7 +18,7 @@ from trainer.data.loader import Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang
 from trainer.errors import JobFailedError
-from trainer.metrics import (
+from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
     class_cross_entropy,

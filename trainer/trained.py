@@ -18,8 +18,7 @@ from typing import Any, Final
 from safetensors.torch import load as from_safetensors
 from torch import nn
 
-from trainer import calibration, checkpoint
-from trainer.calibration import Calibrator
+from trainer import checkpoint
 from trainer.data.pack import Geometry
 from trainer.described import (
     WHERE_HINT,
@@ -33,6 +32,8 @@ from trainer.described import (
     shapes_of,
 )
 from trainer.errors import InputError, on_one_line
+from trainer.evaluation import calibration
+from trainer.evaluation.calibration import Calibrator
 from trainer.findings import SPLITS
 from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT
 from trainer.manifests import Manifest, best, committed

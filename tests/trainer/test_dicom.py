@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from trainer.data import pack
+from trainer.data.images import BadImageError, open_gray, open_xray
 from trainer.data.pack import Geometry, locked, open_pack
 from trainer.errors import InputError
-from trainer.images import BadImageError, open_gray, open_xray
 
 pydicom = pytest.importorskip("pydicom")
 

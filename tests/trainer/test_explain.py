@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from trainer import devices
 from trainer.__main__ import main
-from trainer.cam import activate
+from trainer.data.imagefiles import image_files
 from trainer.explain import CHECKED_IMAGES
+from trainer.explanation.cam import activate
+from trainer.explanation.looking import look
 from trainer.findings import FINDINGS
-from trainer.imagefiles import image_files
-from trainer.looking import look
 from trainer.model import build
 from trainer.trained import open_trained
 

@@ -16,12 +16,13 @@ from safetensors.torch import save
 from torch import nn
 from torchvision.models import DenseNet, densenet121
 
-from trainer import calibration, onnx_file
+from trainer import onnx_file
 from trainer.__main__ import main
-from trainer.calibration import Calibrator
 from trainer.data.augment import normalise
 from trainer.data.pack import Geometry
 from trainer.errors import InputError, JobFailedError
+from trainer.evaluation import calibration
+from trainer.evaluation.calibration import Calibrator
 from trainer.export import Known, export, fitting, header, images_of, torchvision_code, wanted
 from trainer.findings import FINDINGS
 from trainer.model import build

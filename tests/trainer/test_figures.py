@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from report_samples import entry, evidence, undefined
 
-from trainer import figures
-from trainer.drawing import COLOURS, INK, as_png, as_svg
+from trainer.report import figures
+from trainer.report.drawing import COLOURS, INK, as_png, as_svg
 
 
 @pytest.fixture(scope="module")

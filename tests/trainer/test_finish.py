@@ -6,7 +6,8 @@ import json
 import pytest
 from safetensors import safe_open
 
-from trainer import appraisal, calibration
+from trainer import appraisal
+from trainer.evaluation import calibration
 from trainer.findings import FINDINGS
 
 

@@ -13,7 +13,6 @@ from report_samples import entry, record, results, write_run
 from safetensors.torch import save
 
 from trainer import __main__ as program
-from trainer import pictures
 from trainer.config import from_argv
 from trainer.data.pack import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
@@ -22,7 +21,7 @@ from trainer.findings import FINDINGS
 from trainer.gallery import Mistake, make, mistakes, wanted
 from trainer.model import build
 from trainer.public import public_name
-from trainer.report import Documents, html
+from trainer.report import Documents, html, pictures
 from trainer.sources import locate_images, read_labels
 
 

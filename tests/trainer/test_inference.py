@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from trainer.data.augment import evaluation_view, evaluation_views
+from trainer.evaluation.metrics import probability
 from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.metrics import probability
 from trainer.model import build
 
 

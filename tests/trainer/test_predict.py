@@ -12,9 +12,9 @@ from PIL import Image
 
 from trainer import devices
 from trainer.__main__ import main
-from trainer.calibration import Calibrator, to_bytes
+from trainer.data.imagefiles import ImageFile, image_files
 from trainer.errors import JobFailedError
-from trainer.imagefiles import ImageFile, image_files
+from trainer.evaluation.calibration import Calibrator, to_bytes
 from trainer.model import build
 from trainer.predict import predictor
 from trainer.trained import open_trained

@@ -14,7 +14,7 @@ from report_samples import entry, evidence, record, results, undefined, write_ru
 from trainer import __main__ as program
 from trainer import report
 from trainer.errors import InputError
-from trainer.pictures import Picture, to_bytes
+from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage
 
 PICTURE = Picture(

@@ -8,15 +8,15 @@ from typing import Annotated, Final, Literal
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from trainer.answers import Answered, judged
 from trainer.config import Layout
 from trainer.console import Reporter
 from trainer.errors import InputError
 from trainer.evaluate_file import Asked, evaluate_file, other_model
-from trainer.evidence import Evidence, to_json
+from trainer.evaluation.answers import Answered, judged
+from trainer.evaluation.evidence import Evidence, to_json
+from trainer.evaluation.metrics import Floats
+from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
-from trainer.metrics import Floats
-from trainer.summary import as_csv, as_table
 
 Part = Literal["train", "val", "test", "all"]
 
@@ -198,7 +198,7 @@ def _write_predictions(answered: Answered, out: Path) -> None:
 
 def _write(evidence: Evidence, out: Path) -> None:
     """Both documents and the plots; their paths are told on stderr."""
-    from trainer.figures import write_plots  # noqa: PLC0415 - matplotlib takes a second to load
+    from trainer.report.figures import write_plots  # noqa: PLC0415 - matplotlib takes a second to load
 
     paths = [out / Path(EVALUATION).name, out / Path(EVALUATION_TABLE).name]
     try:

@@ -10,20 +10,20 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trainer import devices
-from trainer.boxes import THRESHOLD
-from trainer.boxlist import read_boxes
 from trainer.console import Reporter
-from trainer.drawn import matched, refuse_trained
+from trainer.data.imagefiles import image_files
 from trainer.errors import InputError
 from trainer.explain import check_randomisation as randomised
 from trainer.explain import explain as explain_images
 from trainer.explain import numbers_of
-from trainer.imagefiles import image_files
-from trainer.localisation import as_table
-from trainer.localise import localise
-from trainer.looking import look
-from trainer.mapbook import Bad, Line, Output
-from trainer.randomisation import as_table as stages_as_table
+from trainer.explanation.boxes import THRESHOLD
+from trainer.explanation.boxlist import read_boxes
+from trainer.explanation.drawn import matched, refuse_trained
+from trainer.explanation.localisation import as_table
+from trainer.explanation.localise import localise
+from trainer.explanation.looking import look
+from trainer.explanation.mapbook import Bad, Line, Output
+from trainer.explanation.randomisation import as_table as stages_as_table
 from trainer.trained import open_trained
 
 

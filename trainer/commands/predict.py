@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from trainer import devices
 from trainer.console import Reporter
 from trainer.data.augment import Tta
+from trainer.data.imagefiles import image_files
 from trainer.errors import InputError
-from trainer.imagefiles import image_files
 from trainer.predict import Prediction, predictor
 from trainer.predicted import csv_lines, json_lines, table_lines
 from trainer.trained import Trained, open_trained

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainer.config import PackFit
-from trainer.dicom import check_dicom_readable
+from trainer.data.dicom import check_dicom_readable
+from trainer.data.images import open_gray
 from trainer.errors import InputError, TryAgainError, listing
-from trainer.images import open_gray
 from trainer.sources import DICOM_SUFFIXES
 
 Gray = NDArray[np.uint8]

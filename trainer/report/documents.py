@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from trainer import evidence, history, pictures
+from trainer import history
 from trainer.errors import InputError
-from trainer.evidence import Evidence
+from trainer.evaluation import evidence
+from trainer.evaluation.evidence import Evidence
 from trainer.layout import EVALUATION, RESULTS, RUN
-from trainer.pictures import Picture
+from trainer.report import pictures
+from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, Storage
 
 GALLERY: Final = "report/gallery.json"

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trainer import __version__
-from trainer.drawing import Drawing, as_svg
+from trainer.report.drawing import Drawing, as_svg
 
 _SMALL_INCHES: Final = 200 / 72
 

@@ -3,15 +3,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from trainer import figures, pictures
 from trainer.errors import InputError
-from trainer.evidence import Evidence, OperatingPoint, Proportion
+from trainer.evaluation.evidence import Evidence, OperatingPoint, Proportion
 from trainer.layout import REPORT
+from trainer.report import figures, pictures
 from trainer.report.documents import GALLERY, Documents, read
 from trainer.report.page import Block, Facts, Images, Plots, Section, Shown, Table, Words, page
+from trainer.report.shown import (
+    NONE,
+    count,
+    duration,
+    interval,
+    last_name,
+    number,
+    percent,
+    proportion,
+    size,
+    without_places,
+)
+from trainer.report.shown import finding as name_of
 from trainer.report.sizes import elapsed_s
-from trainer.shown import NONE, count, duration, interval, last_name, number, percent, proportion, size, without_places
-from trainer.shown import finding as name_of
 from trainer.storage import Storage
 
 CURVES: Final = "report/curves.png"

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from trainer import figures
-from trainer.drawing import as_png
+from trainer.report import figures
 from trainer.report.documents import Documents
+from trainer.report.drawing import as_png
 from trainer.report.page import Block, Plots, Section, Table, Words, page
+from trainer.report.shown import NONE, count, duration, interval, number, percent, proportion, size
 from trainer.report.sizes import Size, as_csv, scaled
-from trainer.shown import NONE, count, duration, interval, number, percent, proportion, size
 from trainer.storage import Storage
 
 PAGE: Final = "index.html"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from trainer.evidence import Interval, Proportion
+from trainer.evaluation.evidence import Interval, Proportion
 from trainer.report.documents import Documents
 
 COLUMNS: Final = (

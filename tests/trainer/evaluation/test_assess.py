@@ -1,0 +1,206 @@
+"""The document of evidence against scikit-learn and by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
+
+from trainer.errors import InputError
+from trainer.evaluation.assess import assess
+from trainer.evaluation.calibration import fit
+from trainer.evaluation.evidence import Data, from_json, to_json
+from trainer.evaluation.metadata import Metadata
+from trainer.evaluation.metrics import class_log_odds, probability
+
+FINDINGS = ("A", "B", "C")
+
+
+def data(**changes):
+    known = Data(
+        labels="labels.csv",
+        part="test",
+        split="other",
+        images=600,
+        patients=200,
+        fitted_on=None,
+        trained_on_known=True,
+        trained_on_images=0,
+    )
+    return {**known, **changes}
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Log-odds, labels and patients of 600 images; nobody has the last finding."""
+    random = np.random.default_rng(0)
+    labels = (random.random((600, 3)) < [0.4, 0.1, 0.0]).astype(np.uint8)
+    return random.normal(labels * 1.5 - 1), labels, random.integers(0, 200, 600)
+
+
+@pytest.fixture(scope="module")
+def calibrator(images):
+    log_odds, labels, _ = images
+    return fit(log_odds[::2], labels[::2], FINDINGS, [str(n) for n in range(300)], "val, 300 images")
+
+
+def assessed(images, **more):
+    log_odds, labels, patients = images
+    asked = {"model": "m", "findings": FINDINGS, "data": data(), "classes": False, "resamples": 60, **more}
+    return assess(log_odds_NK=log_odds, labels_NK=labels, patients_N=patients, **asked)
+
+
+def test_scores_are_scikit_learns_with_intervals_around_them(images):
+    """The one thing everybody will check."""
+    log_odds, labels, _ = images
+    found = assessed(images)
+    for k, finding in enumerate(found["findings"][:2]):
+        assert finding["auroc"]["value"] == pytest.approx(roc_auc_score(labels[:, k], log_odds[:, k]))
+        assert finding["auprc"]["value"] == pytest.approx(average_precision_score(labels[:, k], log_odds[:, k]))
+        assert finding["auroc"]["low"] < finding["auroc"]["value"] < finding["auroc"]["high"]
+        assert finding["positives"] == labels[:, k].sum()
+    values = [finding["auroc"]["value"] for finding in found["findings"][:2]]
+    assert found["mean_auroc"]["value"] == pytest.approx(sum(values) / 2)
+
+
+def test_finding_nobody_has_is_null_and_noted(images):
+    """JSON knows no nan, and a 0 would be read as a score."""
+    found = assessed(images)
+    last = found["findings"][2]
+    assert last["auroc"] == {"value": None, "low": None, "high": None}
+    assert set(last["roc"]["y"]) == {None}
+    assert "C: not scored, for no image here has it" in found["notes"]
+    assert json.loads(to_json(found)) == found
+
+
+def test_same_seed_gives_the_same_bytes_and_another_other_intervals(images):
+    """A table that changes when it is made again can't be reviewed."""
+    assert to_json(assessed(images)) == to_json(assessed(images))
+    assert assessed(images)["mean_auroc"] != assessed(images, seed=1)["mean_auroc"]
+
+
+def test_patient_numbers_may_have_gaps(images):
+    """They are numbers of the whole data set, of which one part is scored."""
+    log_odds, labels, patients = images
+    assert assessed((log_odds, labels, patients * 7 + 3)) == assessed(images)
+
+
+def test_operating_points_are_counted_at_the_fixed_thresholds(images, calibrator):
+    """Sensitivity and specificity of a threshold are what a clinic would see."""
+    log_odds, labels, _ = images
+    found = assessed(images, calibrator=calibrator)
+    for k, finding in enumerate(found["findings"][:2]):
+        for rule, point in finding["operating_points"].items():
+            assert point["threshold"] == calibrator.thresholds[rule][FINDINGS[k]]
+            taken = probability(log_odds[:, k]) >= point["threshold"]
+            tn, fp, fn, tp = confusion_matrix(labels[:, k], taken).ravel()
+            assert point["sensitivity"]["value"] == pytest.approx(tp / (tp + fn))
+            assert point["specificity"]["value"] == pytest.approx(tn / (tn + fp))
+            assert point["ppv"]["value"] == pytest.approx(tp / (tp + fp))
+            assert point["npv"]["value"] == pytest.approx(tn / (tn + fn))
+            assert point["sensitivity"]["low"] <= point["sensitivity"]["value"] <= point["sensitivity"]["high"]
+    assert found["findings"][2]["operating_points"] == {}
+    assert "C: not calibrated and no thresholds, for validation has no image with it" in found["notes"]
+
+
+def test_labels_that_are_judged_change_no_threshold_and_no_calibration(images, calibrator):
+    """Fitted on the images it is judged on, any model looks calibrated."""
+    log_odds, labels, patients = images
+    before = assessed(images, calibrator=calibrator)
+    after = assessed((log_odds, 1 - labels, patients), calibrator=calibrator)
+    predicted = [
+        [[one_bin["predicted"] for one_bin in finding["calibrated"]["bins"]] for finding in one["findings"]]
+        for one in (before, after)
+    ]
+    fixed = [
+        [[point["threshold"] for point in finding["operating_points"].values()] for finding in one["findings"]]
+        for one in (before, after)
+    ]
+    assert predicted[0] == predicted[1]
+    assert fixed[0] == fixed[1]
+    assert before["findings"][0]["auroc"] != after["findings"][0]["auroc"]
+
+
+def test_probabilities_that_were_given_rank_and_meet_thresholds(images):
+    """Log-odds of very small probabilities tie; the probabilities do not."""
+    _, labels, patients = images
+    tiny = np.arange(1, 601)[:, None] * 1e-12 + 0 * labels
+    log_odds = np.full(labels.shape, -16.0)
+    found = assessed((log_odds, labels, patients), probabilities_NK=tiny)
+    assert found["findings"][0]["auroc"]["value"] == pytest.approx(roc_auc_score(labels[:, 0], tiny[:, 0]))
+
+
+def test_classes_are_counted_by_the_likeliest():
+    """Accuracy of the pneumonia system is over unpadded images, beside always saying the commonest."""
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.5]])
+    labels = np.array([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]])
+    found = assess(
+        model="m",
+        log_odds_NK=class_log_odds(logits),
+        labels_NK=labels,
+        patients_N=np.arange(5),
+        findings=("NORMAL", "PNEUMONIA"),
+        data=data(images=5),
+        classes=True,
+        resamples=20,
+    )["classes"]
+    counts = {key: (found[key]["correct"], found[key]["total"]) for key in ("accuracy", "sensitivity", "specificity")}
+    assert counts == {"accuracy": (3, 5), "sensitivity": (2, 3), "specificity": (1, 2)}
+    assert found["positive"] == "PNEUMONIA"
+    assert found["majority_share"] == 0.6
+    assert found["recall"]["NORMAL"]["value"] == 0.5
+
+
+def test_subgroups_comparison_and_unknown_people_are_told(images):
+    """Who is in no group must be said, or the groups seem to be all."""
+    log_odds, _, _ = images
+    sex = np.array(["M", "F", ""] * 200)
+    people = Metadata(sex, np.full(600, 50.0), np.array(["PA"] * 600))
+    found = assessed(images, metadata=people, other=("other.csv", -log_odds))
+    assert [(group["by"], group["group"], group["images"]) for group in found["subgroups"]] == [
+        ("sex", "M", 200),
+        ("sex", "F", 200),
+    ]
+    assert "sex unknown of 200 of 600 images, which are in no group by sex" in found["notes"]
+    rows = {row["name"]: row for row in found["comparison"]["differences"]}
+    assert rows["A"]["other"] == pytest.approx(1 - rows["A"]["ours"])
+    assert rows["C"]["difference"] == {"value": None, "low": None, "high": None}
+    assert rows["mean"]["p"] == pytest.approx(2 / 61)
+
+
+def test_resamples_that_lack_a_finding_are_counted():
+    """Two positives are missing from one draw in seven."""
+    random = np.random.default_rng(1)
+    labels = np.zeros((40, 1), np.uint8)
+    labels[:2] = 1
+    found = assess(
+        model="m",
+        log_odds_NK=random.normal(size=(40, 1)),
+        labels_NK=labels,
+        patients_N=np.arange(40),
+        findings=("A",),
+        data=data(images=40),
+        classes=False,
+        resamples=100,
+    )
+    assert any("of 100 resamples left out" in note for note in found["notes"])
+    assert found["findings"][0]["auroc"]["low"] is not None
+
+
+def test_calibration_of_another_model_is_refused(images, calibrator):
+    """Columns would be mixed up silently."""
+    with pytest.raises(InputError, match="cannot calibrate"):
+        assessed(images, calibrator=calibrator, findings=("A", "B", "D"))
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 1}', b'{"format": 2}'])
+def test_another_file_is_no_evidence(content):
+    """A report must not be drawn from half a document."""
+    with pytest.raises(InputError, match=r"cannot read the evaluation(.|\n)*metrics.json"):
+        from_json(content, "metrics.json")
+
+
+def test_evidence_is_read_back(images):
+    """Reports and cards are written from the file."""
+    found = assessed(images)
+    assert from_json(to_json(found), "metrics.json") == found

@@ -1,0 +1,126 @@
+"""Lines through log-odds, thresholds, and their file."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from trainer.errors import InputError
+from trainer.evaluation.calibration import Calibrator, fit, from_bytes, names_sha256, to_bytes
+from trainer.evaluation.metrics import auroc, class_log_odds, probability, reliability
+
+NAMES = [f"{number:08d}_000.png" for number in range(3000)]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Overconfident log-odds of three findings, the last of which nobody has, and what is fitted on them."""
+    random = np.random.default_rng(0)
+    labels = (random.random((3000, 3)) < [0.3, 0.05, 0.0]).astype(np.uint8)
+    log_odds = random.normal(labels * 2.0) * 2
+    return log_odds, labels, fit(log_odds, labels, ("A", "B", "C"), NAMES, "val, 3,000 images")
+
+
+def test_line_is_logistic_regressions(fitted):
+    """With thousands of images the smoothing of the targets must not be felt."""
+    log_odds, labels, calibrator = fitted
+    for k in range(2):
+        plain = LogisticRegression(C=1e9).fit(log_odds[:, [k]], labels[:, k])
+        assert calibrator.slope_K[k] == pytest.approx(plain.coef_[0, 0], rel=0.02)
+        assert calibrator.intercept_K[k] == pytest.approx(plain.intercept_[0], rel=0.02)
+
+
+def test_calibrating_brings_probabilities_to_frequencies_and_keeps_ranks(fitted):
+    """Its one purpose, and what it must not touch."""
+    log_odds, labels, calibrator = fitted
+    after = calibrator.apply(log_odds)
+    for k in range(2):
+        eces = [reliability(probability(values[:, k]), labels[:, k]).ece for values in (log_odds, after)]
+        assert eces[1] < eces[0] / 5
+        assert auroc(after[:, k], labels[:, k]) == auroc(log_odds[:, k], labels[:, k])
+
+
+def test_finding_absent_from_val_stays_as_predicted_and_is_noted(fitted):
+    """A line through one class would send every later probability to 0."""
+    _, _, calibrator = fitted
+    assert (calibrator.slope_K[2], calibrator.intercept_K[2]) == (1.0, 0.0)
+    assert "C" not in calibrator.thresholds["youden"]
+    assert calibrator.notes == ("C: not calibrated and no thresholds, for validation has no image with it",)
+
+
+@pytest.mark.parametrize("turned", [1, -1])
+def test_few_separated_images_make_no_steep_and_no_falling_line(turned):
+    """A handful of positives, all above the others, would make every probability 0 or 1; below them, turn ranks around."""
+    log_odds, labels = turned * np.array([[-4.0], [-3.0], [-2.0], [3.0]]), np.array([[0], [0], [0], [1]])
+    calibrator = fit(log_odds, labels, ("A",), NAMES[:4], "val")
+    assert 0 < calibrator.slope_K[0] <= 1
+    assert len(calibrator.notes) == (turned < 0)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_classes_share_one_temperature_and_still_sum_to_one(count):
+    """Two probabilities of one image that are calibrated apart no longer add up."""
+    random = np.random.default_rng(1)
+    logits = random.normal(size=(800, count)) * 3
+    chances = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
+    labels = np.eye(count, dtype=int)[[random.choice(count, p=row) for row in chances]]
+    calibrator = fit(class_log_odds(logits), labels, ("A", "B", "C")[:count], NAMES[:800], "val", classes=True)
+    assert calibrator.slope_K[0] == pytest.approx(0.5, abs=0.06)
+    after = calibrator.apply(class_log_odds(logits))
+    assert probability(after).sum(axis=1) == pytest.approx(1)
+    assert after == pytest.approx(class_log_odds(logits * calibrator.slope_K[0]))
+
+
+def test_file_keeps_everything(fitted):
+    """Thresholds are compared with scores: not a digit may be lost."""
+    assert from_bytes(to_bytes(fitted[2])) == fitted[2]
+
+
+def test_thresholds_of_given_probabilities_are_among_them():
+    """Back and forth through log-odds a probability may move by its last digit, and the image that set it be missed."""
+    random = np.random.default_rng(2)
+    given = random.random((200, 1)).round(6)
+    labels = (random.random((200, 1)) < given).astype(np.uint8)
+    log_odds = np.log(given / (1 - given))
+    calibrator = fit(log_odds, labels, ("A",), NAMES[:200], "val", probabilities_NK=given)
+    assert {by_finding["A"] for by_finding in calibrator.thresholds.values()} <= set(given[:, 0].tolist())
+
+
+def test_hash_is_of_the_names_in_any_order():
+    """It tells whether a calibration was fitted on the images it is about to be judged on."""
+    assert names_sha256(["b", "a"]) == names_sha256(["a", "b"]) != names_sha256(["ab"])
+
+
+GOOD = json.loads(
+    to_bytes(Calibrator(("A", "B"), (1.0, 2.0), (0.0, 0.5), {"youden": {"A": 0.3}}, "val", "0" * 64)).decode()
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"slope_K": [1.0]},
+        {"slope_K": [1.0, -1.0]},
+        {"intercept_K": [0.0, "0"]},
+        {"findings": "AB"},
+        {"thresholds": {"youden": {"C": 0.5}}},
+        {"thresholds": {"luck": {"A": 0.5}}},
+        {"thresholds": []},
+        {"fitted_on": None},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_another_file_is_refused(change):
+    """A calibration that is half understood would give wrong probabilities silently."""
+    with pytest.raises(InputError, match="cannot read the calibration"):
+        from_bytes(json.dumps({**GOOD, **change}).encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"format": 1}'])
+def test_what_is_no_calibration_is_refused(content):
+    """The file may be cut or another one."""
+    with pytest.raises(InputError, match="cannot read the calibration"):
+        from_bytes(content)

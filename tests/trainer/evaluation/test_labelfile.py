@@ -1,0 +1,73 @@
+"""Labels from one file of any kind, or a data set."""
+
+import gzip
+
+import pytest
+
+from trainer.errors import InputError
+from trainer.evaluation.labelfile import read
+from trainer.findings import FINDINGS
+
+ZEROS = ",".join(["0"] * 13)
+
+ENTRIES = """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position
+00000001_000.png,Hernia,0,1,58,M,PA
+00000001_001.png,No Finding,1,1,59,M,AP
+"""
+
+TABLES = {
+    "Data_Entry_2017_v2020.csv": ENTRIES,
+    "test_list.txt": "00000001_000.png " + "0 " * 13 + "1\n00000001_001.png " + "0 " * 14 + "\n",
+    "labels.csv": f"Image Index,{','.join(FINDINGS)}\n00000001_000.png,{ZEROS},1\n00000001_001.png,{ZEROS},0\n",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", list(TABLES))
+def test_every_kind_of_file_says_the_same(tmp_path, name, packed):
+    """A file is known by what is in it, for public copies have other names."""
+    path = tmp_path / (f"copy-of-{name}.gz" if packed else f"copy-of-{name}")
+    path.write_bytes(gzip.compress(TABLES[name].encode()) if packed else TABLES[name].encode())
+    found = read(path)
+    assert found.table.images == ("00000001_000.png", "00000001_001.png")
+    assert found.table.labels_NK[:, -1].tolist() == [1, 0]
+    assert found.table.labels_NK.sum() == 1
+    assert found.table.patients_N.tolist() == [0, 0]
+    assert not found.has_parts
+    assert found.is_list == (name == "test_list.txt")
+    assert (found.metadata is not None) == name.startswith("Data_Entry")
+    assert found.rows("all").tolist() == [0, 1]
+    with pytest.raises(InputError, match="has no image in it, got `test`"):
+        found.rows("test")
+
+
+def test_a_split_in_labels_csv_makes_parts(tmp_path):
+    """Only the test part may be scored unless another is asked for."""
+    header, first, second = TABLES["labels.csv"].splitlines()
+    (tmp_path / "labels.csv").write_text(f"{header},split\n{first},train\n{second},test\n")
+    found = read(tmp_path / "labels.csv")
+    assert found.has_parts
+    assert found.rows("test").tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "there are none"),
+        (b"\x89PNG\r\n\x1a\n", "cannot read"),
+        (b"Image Index,Hernia\na.png,1\n", "no column `Atelectasis`"),
+        (b"Image Index,Finding Labels,Patient ID\na.png,Gout,1\n", "unknown finding `Gout`"),
+        (b"a.png 0 1\n", "2 values instead of 14"),
+    ],
+)
+def test_what_holds_no_labels_is_refused(tmp_path, content, told):
+    """Anything may be given for --labels, an image too."""
+    (tmp_path / "labels").write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        read(tmp_path / "labels")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    """The commonest mistake is a path."""
+    with pytest.raises(InputError, match=r"cannot read `.*nowhere.csv`: no such file or directory"):
+        read(tmp_path / "nowhere.csv")

@@ -1,0 +1,60 @@
+"""Sex, age and view from tables of either edition."""
+
+import math
+
+import pytest
+
+from trainer.evaluation.metadata import of_dataset, of_file, years
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        ("58", 58),
+        ("058Y", 58),
+        ("0", 0),
+        ("011M", 0),
+        ("013M", 1),
+        ("003D", 0),
+        ("100", 100),
+        ("414", None),
+        ("", None),
+        ("-1", None),
+        ("5.5", None),
+    ],
+)
+def test_ages_of_both_editions_are_read_and_impossible_ones_unknown(text, age):
+    """The 2017 table says 058Y and has ages of 414 years, which would fill the oldest group."""
+    assert math.isnan(years(text)) if age is None else years(text) == age
+
+
+NIH = """Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position
+b.png,No Finding,0,1,057Y,M,PA
+a.png,Hernia,0,2,414,X,LL
+"""
+
+
+def test_values_follow_the_order_of_the_images(tmp_path):
+    """A value of another image would put patients into the wrong group."""
+    (tmp_path / "entries.csv").write_text(NIH)
+    found = of_file(tmp_path / "entries.csv", ["a.png", "b.png", "c.png"])
+    assert found.sex_N.tolist() == ["", "M", ""]
+    assert found.view_N.tolist() == ["", "PA", ""]
+    assert found.age_N[1] == 57
+    assert math.isnan(found.age_N[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["Image Index,Hernia\na.png,1\n", "a.png 0 1\n", "Image Index,Patient Age\na.png,unknown\n"]
+)
+def test_a_table_that_tells_nothing_gives_none(tmp_path, text):
+    """No subgroup table is better than one of unknown people."""
+    (tmp_path / "labels.csv").write_text(text)
+    assert of_file(tmp_path / "labels.csv", ["a.png"]) is None
+
+
+def test_data_sets_without_such_a_table_have_none(tmp_path):
+    """Lists and folders hold names and labels only."""
+    assert of_dataset(tmp_path, "folders", ["a.png"]) is None
+    (tmp_path / "labels.csv").write_text("Image Index,Patient Gender\na.png,F\n")
+    assert of_dataset(tmp_path, "csv", ["a.png"]).sex_N.tolist() == ["F"]

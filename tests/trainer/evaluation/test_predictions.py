@@ -1,0 +1,81 @@
+"""Files of predictions: what is read, and everything that is refused by name."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from trainer.errors import InputError
+from trainer.evaluation.predictions import read
+
+GOOD = "Image Index,prob_B,note,prob_A\nx.png,0.25,seen,1\ny.png,0.5,,0\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "preds.csv"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_columns_are_found_in_any_order_and_others_left_alone(file):
+    """Public files have them in their author's order, and columns of his own."""
+    found = read(file(GOOD)).of(["A", "B"])
+    assert found.images == ("x.png", "y.png")
+    assert found.probabilities_NK.tolist() == [[1, 0.25], [0, 0.5]]
+    assert found.at(["y.png"]).probabilities_NK.tolist() == [[0, 0.5]]
+    assert found.rows_in(["y.png", "z.png", "x.png"]).tolist() == [2, 0]
+
+
+def test_packed_files_are_read(tmp_path):
+    """22,433 rows are often packed."""
+    (tmp_path / "preds.csv.gz").write_bytes(gzip.compress(GOOD.encode()))
+    assert read(tmp_path / "preds.csv.gz").images == ("x.png", "y.png")
+
+
+def test_log_odds_of_0_and_1_are_finite_while_probabilities_keep_their_ranks(file):
+    """Clipped ones tie, and ties would change AUROC."""
+    found = read(file("Image Index,prob_A\na,0\nb,1e-9\nc,2e-9\nd,1\n"))
+    assert np.isfinite(found.log_odds_NK).all()
+    assert len(set(found.probabilities_NK[:, 0].tolist())) == 4
+    assert found.log_odds_NK[3, 0] == pytest.approx(-found.log_odds_NK[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Image Index,prob_A\nx,0.5\ny,nan\n", "line 3: prob_A is no probability, got `nan`"),
+        ("Image Index,prob_A\nx,\n", "line 2: prob_A is no probability, got ``"),
+        ("Image Index,prob_A\nx,1.5\n", "line 2: prob_A is no probability, got `1.5`"),
+        ("Image Index,prob_A\nx,-0.1\n", "line 2: prob_A is no probability, got `-0.1`"),
+        ("Image Index,prob_A\nx,inf\n", "line 2: prob_A is no probability, got `inf`"),
+        ("Image Index,prob_A\nx,0.5\nx,0.5\n", "line 3: `x` a second time, first in line 2"),
+        ("Image Index,prob_A\n,0.5\n", "line 2: no image"),
+        ("Image Index,prob_A\nx,0.5,1\n", "line 2: 3 columns instead of 2"),
+        ("Image Index,prob_A\n", "no row"),
+        ("", "no column `Image Index`"),
+        ("Image Index,A\nx,0.5\n", "no column `prob_…`"),
+        ("prob_A,path\n0.5,x\n", "no column `Image Index`"),
+        ("Image Index,prob_A,prob_A\nx,0.5,0.5\n", "column `prob_A` more than once"),
+    ],
+)
+def test_what_is_no_prediction_is_refused_by_line(file, text, told):
+    """A probability that is guessed would be a result."""
+    with pytest.raises(InputError) as refused:
+        read(file(text))
+    assert told in str(refused.value)
+    assert "preds.csv" in str(refused.value)
+
+
+def test_missing_and_unknown_columns_and_images_are_named(file):
+    """Whoever made the file must find what to correct."""
+    found = read(file(GOOD))
+    with pytest.raises(InputError, match=r"no column `prob_C`(.|\n)*unknown column `prob_B`"):
+        found.of(["A", "C"])
+    with pytest.raises(InputError, match=r"1 of 2 images are missing(.|\n)*z.png"):
+        found.at(["x.png", "z.png"])
+    with pytest.raises(InputError, match=r"1 of 2 images have no labels(.|\n)*y.png"):
+        found.rows_in(["x.png"])

@@ -1,0 +1,124 @@
+"""Evidence as text and as a table."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+
+from trainer.evaluation.assess import assess
+from trainer.evaluation.calibration import fit
+from trainer.evaluation.evidence import Data
+from trainer.evaluation.metadata import Metadata
+from trainer.evaluation.summary import as_csv, as_table
+from trainer.findings import FINDINGS
+
+IMAGES = 300
+
+
+@pytest.fixture(scope="module")
+def make():
+    """Evidence of 300 images; `**changes` as of `Data`."""
+    random = np.random.default_rng(0)
+    labels = (random.random((IMAGES, 14)) < 0.3).astype(np.uint8)
+    labels[:, 13] = 0
+    log_odds = random.normal(labels * 1.0)
+    calibrator = fit(log_odds, labels, FINDINGS, ["a"], "val, 1 image")
+
+    def evidence(*, images=IMAGES, split="random", fitted=True):
+        found = assess(
+            model="mine.csv",
+            log_odds_NK=log_odds,
+            labels_NK=labels,
+            patients_N=np.arange(IMAGES) // 2,
+            findings=FINDINGS,
+            data=Data(
+                labels="labels.csv",
+                part="test",
+                split=split,
+                images=images,
+                patients=150,
+                fitted_on="val, 1 image" if fitted else None,
+                trained_on_known=False,
+                trained_on_images=None,
+            ),
+            classes=False,
+            calibrator=calibrator if fitted else None,
+            metadata=Metadata(np.array(["M", "F"] * 150), np.full(IMAGES, 50.0), np.array([""] * IMAGES)),
+            other=("theirs.csv", log_odds + random.normal(size=log_odds.shape)),
+            notes=["training images are not known"],
+            resamples=30,
+        )
+        if images != IMAGES:
+            from trainer.evaluation.reference import references
+
+            found["references"] = references(FINDINGS, split=split, part="test", images=images)
+        return found
+
+    return evidence
+
+
+def column(text, name):
+    return [row[name] for row in csv.DictReader(io.StringIO(text))]
+
+
+def test_table_says_every_part_of_the_evidence(make):
+    """What is not printed is not read."""
+    text = as_table(make())
+    for told in (
+        "mine.csv on labels.csv: 300 images of 150 patients",
+        "at Youden's J, fixed on val, 1 image",
+        "ECE calibrated",
+        "sex M",
+        "AUROC against theirs.csv, on the same resamples",
+        "note: training images are not known",
+        "published for other images than these: not to be compared",
+    ):
+        assert told in text
+    assert text.isascii()
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_undefined_is_a_dash_in_text_and_nothing_in_the_table(make):
+    """A program must not read a word as a number."""
+    evidence = make()
+    (row,) = [line for line in as_table(evidence).splitlines() if line.startswith("Hernia")][:1]
+    assert row.split()[4:] == ["-", "-"]
+    assert column(as_csv(evidence), "auroc")[13] == ""
+    assert float(column(as_csv(evidence), "auroc")[14]) == evidence["mean_auroc"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "beside"),
+    [
+        ("random", 22433, ["zoogzog", "arnoweng", "arnoweng, improved", "jrzech"]),
+        ("official", 25596, ["Wang 2017", "SwinCheX", "Medical-MAE, DenseNet-121", "EVA-X-B"]),
+        ("random", IMAGES, []),
+    ],
+)
+def test_published_values_of_other_images_have_no_column(make, split, images, beside):
+    """Read across a row they would be compared."""
+    evidence = make(split=split, images=images)
+    table = as_table(evidence)
+    header = re.split(r" {2,}", table.split("\n\n")[1].splitlines()[0].strip())
+    assert header == ["positives", "prevalence", "AUROC", "AUPRC", *beside]
+    columns = next(csv.reader(io.StringIO(as_csv(evidence))))
+    assert [name for name in columns if name.startswith("auroc of")] == [
+        f"auroc of {name} ({split} test)" for name in beside
+    ]
+    elsewhere = table[table.index("not to be compared") :].split("\n\n")[0].splitlines()[2:]
+    others = [one["name"] for one in evidence["references"] if one["name"] not in beside]
+    assert [re.split(r" {2,}", line)[0] for line in elsewhere] == others
+
+
+def test_table_for_programs_has_a_row_a_finding_and_the_mean(make):
+    """Its columns are what a spreadsheet is made from."""
+    evidence = make()
+    text = as_csv(evidence)
+    assert column(text, "finding") == [*FINDINGS, "mean"]
+    point = evidence["findings"][0]["operating_points"]["specificity_90"]
+    assert float(column(text, "specificity_90_threshold")[0]) == point["threshold"]
+    assert float(column(text, "specificity_90_sensitivity_low")[0]) == point["sensitivity"]["low"]
+    assert float(column(text, "ece_calibrated")[0]) == evidence["findings"][0]["calibrated"]["ece"]
+    assert "youden_threshold" not in as_csv(make(fitted=False))

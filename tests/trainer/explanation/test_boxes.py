@@ -1,0 +1,60 @@
+"""Boxes around the high parts of a map."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.explanation.boxes import found, parts
+
+
+def flooded(mask):
+    """Boxes of connected parts by flood fill, another way."""
+    left, boxes = mask.copy(), set()
+    while left.any():
+        start = tuple(int(axis[0]) for axis in np.nonzero(left))
+        stack, cells = [start], []
+        while stack:
+            row, column = stack.pop()
+            if 0 <= row < mask.shape[0] and 0 <= column < mask.shape[1] and left[row, column]:
+                left[row, column] = False
+                cells.append((row, column))
+                stack += [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
+        rows, columns = zip(*cells, strict=True)
+        boxes.add((min(columns), min(rows), max(columns) + 1, max(rows) + 1, len(cells)))
+    return boxes
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.5, 0.8]))
+def test_parts_equal_a_flood_fill(height, width, seed, density):
+    """Also where parts meet only further down, as the arms of a U do."""
+    values = np.random.default_rng(seed).random((height, width))
+    boxes, peaks = parts(values, density)
+    expected = flooded(values >= density)
+    assert sorted(tuple(box) for box in boxes.tolist()) == sorted(box[:4] for box in expected)
+    assert all(density <= peak <= 1 for peak in peaks)
+    assert len(peaks) == 0 or peaks.max() == values.max()
+
+
+def test_two_hills_are_two_boxes_the_higher_first():
+    """Each isolated part is a finding's place of its own."""
+    map_hw = np.zeros((8, 8))
+    map_hw[1, 1], map_hw[6, 5] = 0.8, 1.0
+    both = found(map_hw, 64, threshold=0.5)
+    assert both.scores_F.tolist() == pytest.approx([1.0, 0.8], abs=0.01)
+    for (left, top, right, bottom), (x, y) in zip(both.boxes_F4.tolist(), [(44, 52), (12, 12)], strict=True):
+        assert left < x < right <= left + 16
+        assert top < y < bottom <= top + 16
+    assert len(found(map_hw, 64, threshold=0.95).boxes_F4) == 1
+
+
+def test_a_flat_map_has_no_box():
+    """Nothing stands out, nothing is boxed."""
+    assert found(np.full((7, 7), 2.5), 64).boxes_F4.shape == (0, 4)
+
+
+def test_the_threshold_is_a_share_of_the_range_so_shift_and_scale_change_nothing():
+    """Maps of rare findings are negative throughout; their boxes must not depend on that."""
+    map_hw = np.random.default_rng(3).normal(size=(7, 7))
+    np.testing.assert_allclose(found(map_hw, 96).boxes_F4, found(map_hw * 5 - 100, 96).boxes_F4)

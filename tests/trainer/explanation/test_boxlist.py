@@ -1,0 +1,59 @@
+"""NIH's list of boxes."""
+
+import pytest
+
+from trainer.errors import InputError
+from trainer.explanation.boxlist import read_boxes
+
+HEADER = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+
+
+def test_the_whole_published_list_is_read(shared):
+    """984 boxes on 880 images; the list says Infiltrate where the labels say Infiltration."""
+    boxes = read_boxes(shared / "data/nih-labels/BBox_List_2017.csv")
+    assert len(boxes) == 984
+    assert len({box.image for box in boxes}) == 880
+    assert sum(box.finding == "Infiltration" for box in boxes) == 123
+    assert len({box.finding for box in boxes}) == 8
+
+
+def test_boxes_are_shares_of_the_image(tmp_path):
+    """They fit a smaller copy of it too."""
+    path = tmp_path / "boxes.csv"
+    path.write_text(HEADER + "a.png,Infiltrate,256.0,512.0,256.0,128.0,,,\n\n")
+    (box,) = read_boxes(path)
+    assert (box.image, box.finding) == ("a.png", "Infiltration")
+    assert (box.left, box.top, box.right, box.bottom) == (0.25, 0.5, 0.5, 0.625)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        pytest.param(
+            "Image Index,x,y,w,h\na.png,1,2,3,4\n", "its first line lacks `Finding Label` and `Bbox [x`", id="columns"
+        ),
+        pytest.param("", "its first line lacks `Image Index`", id="empty"),
+        pytest.param(HEADER, "it lists no box", id="no rows"),
+        pytest.param(HEADER + "a.png,Mass,1,2,x,4\n", "line 2: no box within 1024 x 1024 pixels", id="no number"),
+        pytest.param(HEADER + "a.png,Mass,1,2,nan,4\n", "line 2: no box", id="nan"),
+        pytest.param(HEADER + "a.png,Mass,1,2,0,4\n", "line 2: no box", id="no width"),
+        pytest.param(HEADER + "a.png,Mass,1000,2,90,4\n", "line 2: no box", id="beyond the border"),
+        pytest.param(HEADER + "a.png,Mass,1,2\n", "line 2: no box", id="cells missing"),
+        pytest.param(b"\xff\xfe\x00", "it is no CSV file", id="binary"),
+    ],
+)
+def test_what_is_no_list_of_boxes_is_refused(content, complaint, tmp_path):
+    """With the line, so that it can be mended."""
+    path = tmp_path / "boxes.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        read_boxes(path)
+    assert complaint in str(caught.value)
+
+
+def test_an_absent_list_is_named(tmp_path):
+    """A typing error is the usual reason."""
+    with pytest.raises(InputError, match=r"no such file, got `.*none\.csv`"):
+        read_boxes(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="cannot read boxes: Is a directory"):
+        read_boxes(tmp_path)

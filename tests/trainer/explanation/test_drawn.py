@@ -1,0 +1,79 @@
+"""Which drawn boxes are used, and of which images the model may be judged."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.data.imagefiles import ImageFile
+from trainer.errors import InputError
+from trainer.explanation.boxlist import DrawnBox
+from trainer.explanation.drawn import matched, refuse_trained
+
+FINDINGS = ("Mass", "Nodule")
+
+
+def files(*paths):
+    return [ImageFile(Path(path)) for path in paths]
+
+
+def box(image, finding="Mass"):
+    return DrawnBox(image, finding, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_boxes_are_matched_by_name_whatever_the_format_and_folder():
+    """The same X-ray is on offer as PNG and as DICOM."""
+    drawn = matched(
+        [box("1.png"), box("1.png"), box("1.png", "Nodule"), box("2.png")], files("a/1.dcm", "a/3.png"), FINDINGS
+    )
+    assert [file.path.name for file in drawn.files] == ["1.dcm"]
+    (boxes,) = drawn.boxes.values()
+    np.testing.assert_array_equal(boxes[0], [[0.25, 0.5, 0.75, 1.0]] * 2)
+    assert len(boxes[1]) == 1
+    assert (drawn.used, drawn.listed, drawn.notes) == (3, 4, [])
+
+
+def test_findings_the_model_does_not_know_are_left_out_and_told():
+    """A model of fewer findings is judged by those."""
+    drawn = matched([box("1.png"), box("1.png", "Pneumonia")], files("1.png"), FINDINGS)
+    assert (drawn.used, drawn.listed) == (1, 2)
+    assert drawn.notes == ["boxes of Pneumonia are left out: the model does not know them"]
+
+
+def test_only_findings_asked_for_are_used():
+    """`--findings` with `--boxes`."""
+    assert matched([box("1.png"), box("1.png", "Nodule")], files("1.png"), FINDINGS, only=[1]).used == 1
+
+
+@pytest.mark.parametrize(
+    ("boxes", "paths", "complaint"),
+    [
+        pytest.param([box("1.png")], ["2.png"], "none of the 1 images they lie on is among the 1 given", id="no image"),
+        pytest.param([box("1.png", "Hernia")], ["1.png"], "none is of a finding that the model is asked about; they are of Hernia", id="no finding"),
+        pytest.param([box("1.png")], ["a/1.png", "b/1.png"], "cannot tell on which `1` the boxes lie", id="two of one name"),
+    ],
+)  # fmt: skip
+def test_boxes_without_an_image_are_refused(boxes, paths, complaint):
+    """Nothing is judged by nothing."""
+    with pytest.raises(InputError) as caught:
+        matched(boxes, files(*paths), FINDINGS)
+    assert complaint in str(caught.value)
+
+
+def test_two_images_of_one_name_are_fine_where_no_box_lies():
+    """Only the ambiguity that matters is refused."""
+    assert matched([box("2.png")], files("a/1.png", "b/1.png", "2.png"), FINDINGS).used == 1
+
+
+def test_images_of_patients_trained_on_are_refused_unless_forced():
+    """Maps of what was learned by heart find boxes too well; another image of the same patient is no better."""
+    trained_on = {"00000001_000.png": "train", "00000002_000.png": "val", "x/other.png": "train"}
+    some = files("d/00000001_007.png", "d/00000002_000.png", "d/other.png", "d/00000003_000.png")
+    with pytest.raises(InputError) as caught:
+        refuse_trained(trained_on, some, force=False)
+    assert "2 of 4 images" in str(caught.value)
+    assert "00000001_007.png" in str(caught.value)
+    assert "00000002_000.png" not in str(caught.value)
+    assert refuse_trained(trained_on, some, force=True) == 2
+    assert refuse_trained(trained_on, some[1:2], force=False) == 0
+    assert refuse_trained(None, some, force=False) is None

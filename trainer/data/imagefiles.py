@@ -1,0 +1,75 @@
+"""Which image files a user means by a list of files and directories."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom
+from trainer.sources import IMAGE_SUFFIXES, OTHER_IMAGES
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file that should be an image."""
+
+    path: Path
+    problem: str | None = None
+    """Why it is none, where that is known without opening it."""
+
+    @property
+    def name(self) -> str:
+        """As the user would write it, in text that can be printed."""
+        text = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def image_files(places: Sequence[Path]) -> list[ImageFile]:
+    """The files given, and below each directory all that are called images or are DICOM, in the order of their names.
+
+    What is not there, and a directory without images, is in the list with the problem.
+    """
+    return [file for place in places for file in _at(place)]
+
+
+def _at(place: Path) -> list[ImageFile]:
+    if not place.exists():
+        return [ImageFile(place, "there is no such file")]
+    if place.is_file():
+        return [ImageFile(place)]
+    if not place.is_dir():
+        return [ImageFile(place, "it is neither a file nor a directory")]
+    problems: list[ImageFile] = []
+    found = [ImageFile(path) for path in _below(place, problems) if _is_image(path)]
+    return [*found, *problems] or [ImageFile(place, "no image lies in this directory")]
+
+
+def _below(folder: Path, problems: list[ImageFile]) -> Iterator[Path]:
+    """Files below the folder, hidden ones left out; links to directories are followed, each directory once."""
+
+    def unreadable(problem: OSError) -> None:
+        problems.append(ImageFile(Path(problem.filename), str(problem.strerror).lower()))
+
+    seen = set()
+    for where, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
+        stat = Path(where).stat()
+        if (stat.st_dev, stat.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(where, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    if path.suffix.lower() in {*IMAGE_SUFFIXES, *OTHER_IMAGES}:
+        return True
+    if path.suffix and not path.suffix[1:].isdigit():  # DICOM's unique names are numbers and points
+        return False
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return is_dicom("", file.read(DICOM_HEAD_BYTES))
+    except OSError:
+        return False

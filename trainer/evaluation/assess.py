@@ -1,0 +1,383 @@
+"""From predictions and labels to the document of evidence; numpy only.
+
+What is fitted is fitted elsewhere, on other images: labels seen here change no threshold and no calibration.
+Shapes: N images, K findings, B resamples, X points of a curve.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.evaluation import subgroups
+from trainer.evaluation.bootstrap import (
+    GRID,
+    Resampled,
+    Resamples,
+    auroc_resampled,
+    mean_over_findings,
+    percentiles,
+    point_curves,
+    resampled,
+    sums,
+)
+from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.comparison import compared
+from trainer.evaluation.evidence import (
+    FORMAT,
+    Bin,
+    Calibration,
+    Classes,
+    Comparison,
+    Curve,
+    Data,
+    Evidence,
+    Finding,
+    Group,
+    Interval,
+    OperatingPoint,
+    Proportion,
+    Shortcut,
+    interval,
+    number,
+)
+from trainer.evaluation.metadata import Metadata
+from trainer.evaluation.metrics import (
+    Floats,
+    auprc_per_finding,
+    auroc_per_finding,
+    brier,
+    confusion,
+    mean_defined,
+    probability,
+    reliability,
+    share,
+    wilson,
+)
+from trainer.evaluation.operating import RULES
+from trainer.evaluation.reference import references
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The images and all that is drawn from them."""
+
+    findings: tuple[str, ...]
+    scores_NK: NDArray[np.floating]
+    """What ranks the images."""
+    probability_NK: Floats
+    labels_NK: NDArray[np.integer]
+    patients_N: NDArray[np.int64]
+    """Numbers from 0 without gaps."""
+    resamples: Resamples
+    draws: Resampled
+
+
+def assess(
+    *,
+    model: str,
+    log_odds_NK: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    patients_N: NDArray[np.integer],
+    findings: Sequence[str],
+    data: Data,
+    classes: bool,
+    calibrator: Calibrator | None = None,
+    metadata: Metadata | None = None,
+    other: tuple[str, NDArray[np.floating]] | None = None,
+    shortcuts: Sequence[Shortcut] = (),
+    notes: Sequence[str] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    probabilities_NK: Floats | None = None,
+) -> Evidence:
+    """Everything that is known of these predictions.
+
+    `classes`: an image has one class, and the log-odds are those of the classes. `other` is another model's name and its
+    log-odds, or whatever ranks the images as they do. `probabilities_NK`: where predictions were given as probabilities,
+    they themselves; they rank the images and meet the thresholds, while the log-odds serve calibration.
+
+    Raises: InputError when the calibrator is of other findings.
+    """
+    _check(calibrator, findings)
+    drawn = _scored(
+        log_odds_NK=log_odds_NK,
+        probabilities_NK=probabilities_NK,
+        labels_NK=labels_NK,
+        patients_N=patients_N,
+        findings=findings,
+        resamples=resamples,
+        seed=seed,
+    )
+    calibrated_NK = None if calibrator is None else probability(calibrator.apply(log_odds_NK))
+    auroc_K, auprc_K = (score(drawn.scores_NK, drawn.labels_NK) for score in (auroc_per_finding, auprc_per_finding))
+    groups = _groups(drawn, metadata)
+    return Evidence(
+        format=FORMAT,
+        model=model,
+        data=data,
+        resamples=resamples,
+        seed=seed,
+        mean_auroc=_mean(auroc_K, drawn.draws.auroc_BK),
+        mean_auprc=_mean(auprc_K, drawn.draws.auprc_BK),
+        findings=_findings(drawn, auroc_K, auprc_K, calibrated_NK, calibrator),
+        classes=classes_of(log_odds_NK, labels_NK, drawn.findings) if classes and len(labels_NK) else None,
+        subgroups=groups,
+        comparison=None if other is None else _compared(other, drawn, auroc_K),
+        references=references(drawn.findings, split=data["split"], part=data["part"], images=len(labels_NK)),
+        shortcuts=list(shortcuts),
+        notes=[
+            *notes,
+            *(calibrator.notes if calibrator else ()),
+            *_undefined(drawn),
+            *_unknown(metadata, len(labels_NK)),
+            *_partial(groups, auroc_K, drawn.findings),
+        ],
+    )
+
+
+def _check(calibrator: Calibrator | None, findings: Sequence[str]) -> None:
+    if calibrator is not None and calibrator.findings != tuple(findings):
+        raise InputError(
+            f"cannot calibrate: it was fitted for {', '.join(calibrator.findings)}, got predictions of {', '.join(findings)}",
+            hint="take calibration and predictions of the same model",
+        )
+
+
+def _scored(
+    *,
+    log_odds_NK: NDArray[np.floating],
+    probabilities_NK: Floats | None,
+    labels_NK: NDArray[np.integer],
+    patients_N: NDArray[np.integer],
+    findings: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> _Scored:
+    members, patient_N = np.unique(patients_N, return_inverse=True)
+    scores_NK = log_odds_NK if probabilities_NK is None else probabilities_NK
+    draw = Resamples(max(1, len(members)), resamples, seed)
+    patient_N = patient_N.astype(np.int64)
+    return _Scored(
+        findings=tuple(findings),
+        scores_NK=scores_NK,
+        probability_NK=probability(log_odds_NK) if probabilities_NK is None else probabilities_NK,
+        labels_NK=labels_NK,
+        patients_N=patient_N,
+        resamples=draw,
+        draws=resampled(scores_NK, labels_NK, patient_N, draw, curves=True),
+    )
+
+
+def _mean(value_K: Floats, value_BK: Floats) -> Interval:
+    low, high = percentiles(mean_over_findings(value_BK, ~np.isnan(value_K)))
+    return interval(mean_defined(value_K), float(low), float(high))
+
+
+def _findings(
+    drawn: _Scored, auroc_K: Floats, auprc_K: Floats, calibrated_NK: Floats | None, calibrator: Calibrator | None
+) -> list[Finding]:
+    bounds = [percentiles(values_BK) for values_BK in (drawn.draws.auroc_BK, drawn.draws.auprc_BK)]
+    points = _operating_points(drawn, calibrator)
+    found = []
+    for k, name in enumerate(drawn.findings):
+        labels_N = drawn.labels_NK[:, k]
+        positives = int((labels_N > 0).sum())
+        roc, pr = _curves(drawn, k)
+        auroc, auprc = (
+            interval(float(value_K[k]), float(low_K[k]), float(high_K[k]))
+            for value_K, (low_K, high_K) in zip((auroc_K, auprc_K), bounds, strict=True)
+        )
+        found.append(
+            Finding(
+                name=name,
+                positives=positives,
+                prevalence=positives / len(labels_N) if len(labels_N) else 0.0,
+                auroc=auroc,
+                auprc=auprc,
+                raw=_calibration(drawn.probability_NK[:, k], labels_N),
+                calibrated=None if calibrated_NK is None else _calibration(calibrated_NK[:, k], labels_N),
+                operating_points=points[name],
+                roc=roc,
+                pr=pr,
+            )
+        )
+    return found
+
+
+def _calibration(probability_N: Floats, labels_N: NDArray[np.integer]) -> Calibration:
+    bins = reliability(probability_N, labels_N)
+    rows = zip(bins.predicted.tolist(), bins.observed.tolist(), bins.count.tolist(), strict=True)
+    return Calibration(
+        ece=number(bins.ece),
+        brier=number(brier(probability_N, labels_N)),
+        bins=[Bin(predicted=predicted, observed=observed, count=count) for predicted, observed, count in rows],
+    )
+
+
+def _curves(drawn: _Scored, k: int) -> tuple[Curve, Curve]:
+    """ROC and precision-recall curve of a finding with their bands."""
+    assert drawn.draws.roc_BKX is not None
+    assert drawn.draws.pr_BKX is not None
+    roc_X, pr_X = point_curves(drawn.scores_NK[:, k], drawn.labels_NK[:, k])
+    bands = (percentiles(drawn.draws.roc_BKX[:, k]), percentiles(drawn.draws.pr_BKX[:, k]))
+    roc, pr = (
+        Curve(x=_plain(GRID), y=_points(value_X), low=_points(low_X), high=_points(high_X))
+        for value_X, (low_X, high_X) in zip((roc_X, pr_X), bands, strict=True)
+    )
+    return roc, pr
+
+
+def _plain(values_X: Floats) -> list[float]:
+    return [round(value, 6) for value in values_X.tolist()]
+
+
+def _points(values_X: Floats) -> list[float | None]:
+    return [number(round(value, 6)) for value in values_X.tolist()]
+
+
+def _operating_points(drawn: _Scored, calibrator: Calibrator | None) -> dict[str, dict[str, OperatingPoint]]:
+    """What the thresholds, fixed elsewhere, do here; by finding and rule."""
+    points: dict[str, dict[str, OperatingPoint]] = {name: {} for name in drawn.findings}
+    fixed = {} if calibrator is None else calibrator.thresholds
+    places = [
+        (k, name, rule, fixed[rule][name])
+        for k, name in enumerate(drawn.findings)
+        for rule in RULES
+        if name in fixed.get(rule, {})
+    ]
+    if not places:
+        return points
+    positive_NM = np.stack([drawn.labels_NK[:, k] > 0 for k, _, _, _ in places], axis=1)
+    taken_NM = np.stack([drawn.probability_NK[:, k] >= threshold for k, _, _, threshold in places], axis=1)
+    counts = [
+        sums(values_NM, drawn.patients_N, drawn.resamples)
+        for values_NM in (
+            taken_NM & positive_NM,
+            taken_NM & ~positive_NM,
+            ~taken_NM & positive_NM,
+            ~(taken_NM | positive_NM),
+        )
+    ]
+    for m, (k, name, rule, threshold) in enumerate(places):
+        points[name][rule] = _operating_point(drawn, k, threshold, [count_BM[:, m] for count_BM in counts])
+    return points
+
+
+def _operating_point(drawn: _Scored, k: int, threshold: float, counts: Sequence[Floats]) -> OperatingPoint:
+    """One threshold; `counts` are true and false positives, false and true negatives of each resample."""
+    found_B, wrong_B, missed_B, left_B = counts
+    here = confusion(drawn.probability_NK[:, k], drawn.labels_NK[:, k], threshold)
+
+    def shares(value: float, part_B: Floats, rest_B: Floats) -> Interval:
+        total_B = part_B + rest_B
+        low, high = percentiles(np.divide(part_B, total_B, out=np.full(len(total_B), np.nan), where=total_B > 0))
+        return interval(value, float(low), float(high))
+
+    return OperatingPoint(
+        threshold=threshold,
+        sensitivity=shares(here.sensitivity, found_B, missed_B),
+        specificity=shares(here.specificity, left_B, wrong_B),
+        ppv=shares(here.ppv, found_B, wrong_B),
+        npv=shares(here.npv, left_B, missed_B),
+        f1=number(here.f1),
+    )
+
+
+def classes_of(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], findings: tuple[str, ...]) -> Classes:
+    """How often the likeliest class is the true one. At least one image."""
+    said_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
+    last = findings.index(max(findings))
+    recall = {name: _proportion(said_N[true_N == k] == k) for k, name in enumerate(findings)}
+    return Classes(
+        accuracy=_proportion(said_N == true_N),
+        positive=findings[last],
+        sensitivity=recall[findings[last]],
+        specificity=_proportion(said_N[true_N != last] != last),
+        recall=recall,
+        majority_share=float(np.bincount(true_N).max() / len(true_N)),
+    )
+
+
+def _proportion(right_N: NDArray[np.bool_]) -> Proportion:
+    correct, total = int(right_N.sum()), len(right_N)
+    low, high = wilson(correct, total)
+    return Proportion(
+        correct=correct, total=total, value=number(share(correct, total)), low=number(low), high=number(high)
+    )
+
+
+def _groups(drawn: _Scored, metadata: Metadata | None) -> list[Group]:
+    if metadata is None:
+        return []
+    return [
+        subgroups.subgroup(
+            by,
+            group,
+            findings=drawn.findings,
+            scores_NK=drawn.scores_NK[inside_N],
+            labels_NK=drawn.labels_NK[inside_N],
+            patients_N=drawn.patients_N[inside_N],
+            resamples=drawn.resamples,
+        )
+        for by, group, inside_N in subgroups.groups(metadata)
+    ]
+
+
+def _compared(other: tuple[str, NDArray[np.floating]], drawn: _Scored, auroc_K: Floats) -> Comparison:
+    name, scores_NK = other
+    theirs_BK = auroc_resampled(scores_NK, drawn.labels_NK, drawn.patients_N, drawn.resamples)
+    return compared(
+        name,
+        drawn.findings,
+        (auroc_K, drawn.draws.auroc_BK),
+        (auroc_per_finding(scores_NK, drawn.labels_NK), theirs_BK),
+    )
+
+
+def _undefined(drawn: _Scored) -> list[str]:
+    """Findings without a score, and resamples without one of a finding that has one."""
+    notes = []
+    for k, name in enumerate(drawn.findings):
+        positives, total = int((drawn.labels_NK[:, k] > 0).sum()), len(drawn.labels_NK)
+        lost = int(np.isnan(drawn.draws.auroc_BK[:, k]).sum())
+        if positives in {0, total}:
+            notes.append(f"{name}: not scored, for {'every' if positives else 'no'} image here has it")
+        elif lost:
+            notes.append(
+                f"{name}: {lost:,} of {drawn.resamples.count:,} resamples left out, in which it or its absence was not drawn"
+            )
+    return notes
+
+
+def _unknown(metadata: Metadata | None, images: int) -> list[str]:
+    if metadata is None:
+        return []
+    counts = {
+        "sex": int((metadata.sex_N == "").sum()),
+        "age": int(np.isnan(metadata.age_N).sum()),
+        "view": int((metadata.view_N == "").sum()),
+    }
+    return [
+        f"{what} unknown of {count:,} of {images:,} images, which are in no group by {what}"
+        for what, count in counts.items()
+        if 0 < count < images
+    ]
+
+
+def _partial(groups: Sequence[Group], auroc_K: Floats, findings: Sequence[str]) -> list[str]:
+    """Groups whose mean is of fewer findings than the mean of all."""
+    notes = []
+    for group in groups:
+        absent = [
+            name
+            for k, name in enumerate(findings)
+            if not np.isnan(auroc_K[k]) and group["auroc"][name]["value"] is None
+        ]
+        if absent:
+            notes.append(
+                f"mean of {group['by']} {group['group']}: without {', '.join(absent)}, which it has too little of"
+            )
+    return notes

@@ -1,0 +1,263 @@
+"""How sure a score is: the same score on many resamples of the patients.
+
+Patients are drawn, not images, for images of one patient are alike. An image then counts as often as its patient was
+drawn, so that the images of a finding are sorted once for all resamples.
+Shapes: N images, P patients, K findings, B resamples, G different scores of positives, X points of a grid.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.evaluation.metrics import Floats
+
+GRID: Final[Floats] = np.linspace(0.0, 1.0, 101)
+"""False positive rates of ROC curves and recalls of precision-recall curves."""
+
+_CHUNK: Final = 8
+"""Resamples at a time: their counts of one finding's images stay in the processor's cache, and memory is bounded."""
+
+_MOST_UNDEFINED: Final = 0.5
+"""Share of resamples without a value from which on there is no interval: what is left would be a selection."""
+
+Counts = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Draws of the patients with replacement, the same whenever they are asked for."""
+
+    patients: int
+    count: int
+    seed: int
+
+    def chunks(self) -> Iterator[Counts]:
+        """How often each patient is drawn, int32 [b, P], a few resamples at a time."""
+        random = np.random.Generator(np.random.PCG64(self.seed))
+        for start in range(0, self.count, _CHUNK):
+            rows = min(_CHUNK, self.count - start)
+            counts_BP = np.empty((rows, self.patients), np.int32)
+            for row in counts_BP:
+                row[:] = np.bincount(random.integers(self.patients, size=self.patients), minlength=self.patients)
+            yield counts_BP
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The images of one finding by score, lowest first, and where among them the scores lie that positives have.
+
+    Scores that only negatives have need no place of their own: nothing is gained at them.
+    """
+
+    patient_N: NDArray[np.intp]
+    start_G: NDArray[np.intp]
+    stop_G: NDArray[np.intp]
+    positive_patient: NDArray[np.intp]
+    """Of the positives alone, in the same order."""
+    positive_start_G: NDArray[np.intp]
+    positive_stop_G: NDArray[np.intp]
+
+
+def ranked(
+    scores_N: NDArray[np.floating], labels_N: NDArray[np.integer | np.bool_], patients_N: NDArray[np.integer]
+) -> Ranked:
+    """The one sort that all resamples share."""
+    order = np.argsort(scores_N, kind="stable")
+    scores, positive = scores_N[order], labels_N[order] > 0
+    patient_N = patients_N[order].astype(np.intp)
+    scores_P = scores[positive]
+    first_G = np.flatnonzero(np.diff(scores_P, prepend=-np.inf) > 0) if len(scores_P) else np.zeros(0, np.intp)
+    score_G = scores_P[first_G]
+    return Ranked(
+        patient_N=patient_N,
+        start_G=np.searchsorted(scores, score_G, side="left"),
+        stop_G=np.searchsorted(scores, score_G, side="right"),
+        positive_patient=patient_N[positive],
+        positive_start_G=first_G,
+        positive_stop_G=np.append(first_G[1:], len(scores_P)).astype(np.intp)[: len(first_G)],
+    )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Images and positives of some resamples, in all and up to each score that positives have."""
+
+    images_B: Floats
+    positives_B: Floats
+    images_below_BG: Floats
+    images_upto_BG: Floats
+    positives_below_BG: Floats
+    positives_upto_BG: Floats
+
+    def auroc(self) -> Floats:
+        """Shape B; nan where a class is absent."""
+        gained_BG = self.positives_upto_BG - self.positives_below_BG
+        below_BG = self.images_below_BG - self.positives_below_BG
+        upto_BG = self.images_upto_BG - self.positives_upto_BG
+        pairs_B = self.positives_B * (self.images_B - self.positives_B)
+        won_B = (gained_BG * (below_BG + upto_BG)).sum(axis=1) / 2
+        return _divided(won_B, pairs_B)
+
+    def auprc(self) -> Floats:
+        """Average precision, shape B; nan where a class is absent."""
+        gained_BG = self.positives_upto_BG - self.positives_below_BG
+        precision_BG = self._precision()
+        is_defined_B = (self.positives_B > 0) & (self.positives_B < self.images_B)
+        total_B = np.where(is_defined_B, self.positives_B, 0)
+        return _divided((gained_BG * precision_BG).sum(axis=1), total_B)
+
+    def roc(self) -> Floats:
+        """True positive rate on the grid, [B, X], straight between the points; nan where a class is absent."""
+        negatives_B = self.images_B - self.positives_B
+        rates_BX = np.full((len(negatives_B), len(GRID)), np.nan)
+        below_BG = self.images_below_BG - self.positives_below_BG
+        upto_BG = self.images_upto_BG - self.positives_upto_BG
+        for row in np.flatnonzero((negatives_B > 0) & (self.positives_B > 0)):
+            x = 1 - _interleaved(upto_BG[row], below_BG[row]) / negatives_B[row]
+            y = 1 - _interleaved(self.positives_upto_BG[row], self.positives_below_BG[row]) / self.positives_B[row]
+            rates_BX[row] = np.interp(GRID, np.concatenate([[0.0], x, [1.0]]), np.concatenate([[0.0], y, [1.0]]))
+        return rates_BX
+
+    def precision_recall(self) -> Floats:
+        """Precision at the highest threshold with each recall of the grid, [B, X]; nan where a class is absent."""
+        precision_BX = np.full((len(self.images_B), len(GRID)), np.nan)
+        precision_BG = self._precision()
+        for row in np.flatnonzero((self.positives_B > 0) & (self.positives_B < self.images_B)):
+            total = self.positives_B[row]
+            found = (total - self.positives_below_BG[row])[::-1]
+            wanted = np.maximum(np.ceil(GRID * total - 1e-9), 1)
+            precision_BX[row] = precision_BG[row, ::-1][np.searchsorted(found, wanted)]
+        return precision_BX
+
+    def _precision(self) -> Floats:
+        taken_BG = self.images_B[:, None] - self.images_below_BG
+        found_BG = self.positives_B[:, None] - self.positives_below_BG
+        return np.divide(found_BG, taken_BG, out=np.zeros_like(found_BG), where=taken_BG > 0)
+
+
+def _interleaved(first_G: Floats, second_G: Floats) -> Floats:
+    """Both, one after the other for each score, from the highest score down."""
+    return np.stack([first_G[::-1], second_G[::-1]], axis=1).ravel()
+
+
+def tally(images: Ranked, counts_BP: Counts) -> Tally:
+    """The resamples in which patients count so often."""
+    images_BN = _running(images.patient_N, counts_BP)
+    positives_BN = _running(images.positive_patient, counts_BP)
+    return Tally(
+        images_B=images_BN[:, -1].astype(np.float64),
+        positives_B=positives_BN[:, -1].astype(np.float64),
+        images_below_BG=images_BN[:, images.start_G].astype(np.float64),
+        images_upto_BG=images_BN[:, images.stop_G].astype(np.float64),
+        positives_below_BG=positives_BN[:, images.positive_start_G].astype(np.float64),
+        positives_upto_BG=positives_BN[:, images.positive_stop_G].astype(np.float64),
+    )
+
+
+def _running(patient_N: NDArray[np.intp], counts_BP: Counts) -> Counts:
+    """How many images come before each position, [B, N + 1]; whole numbers, so that ties stay exact."""
+    before_BN = np.zeros((len(counts_BP), len(patient_N) + 1), np.int32)
+    images_BN = np.take(counts_BP, patient_N, axis=1, mode="clip")  # `clip` spares a look at every index
+    np.cumsum(images_BN, axis=1, dtype=np.int32, out=before_BN[:, 1:])
+    return before_BN
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Scores of every finding on every resample; nan where a class is absent."""
+
+    auroc_BK: Floats
+    auprc_BK: Floats
+    roc_BKX: NDArray[np.float32] | None
+    """Only where curves are asked for."""
+    pr_BKX: NDArray[np.float32] | None
+
+
+def resampled(
+    scores_NK: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    patients_N: NDArray[np.integer],
+    resamples: Resamples,
+    *,
+    curves: bool = False,
+) -> Resampled:
+    """The scores on each resample; `patients_N` are numbers below `resamples.patients`, not all of which need have an image."""
+    findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
+    auroc_BK, auprc_BK = (np.empty((resamples.count, len(findings))) for _ in range(2))
+    shape = (resamples.count, len(findings), len(GRID)) if curves else (0,)
+    roc_BKX, pr_BKX = (np.empty(shape, np.float32) for _ in range(2))
+    done = 0
+    for counts_BP in resamples.chunks():
+        here = slice(done, done + len(counts_BP))
+        for k, images in enumerate(findings):
+            counted = tally(images, counts_BP)
+            auroc_BK[here, k], auprc_BK[here, k] = counted.auroc(), counted.auprc()
+            if curves:
+                roc_BKX[here, k], pr_BKX[here, k] = counted.roc(), counted.precision_recall()
+        done = here.stop
+    return Resampled(auroc_BK, auprc_BK, roc_BKX if curves else None, pr_BKX if curves else None)
+
+
+def auroc_resampled(
+    scores_NK: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    patients_N: NDArray[np.integer],
+    resamples: Resamples,
+) -> Floats:
+    """AUROC alone, [B, K]: the same values in less time."""
+    findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
+    return np.concatenate(
+        [
+            np.stack([tally(images, counts_BP).auroc() for images in findings], axis=1)
+            for counts_BP in resamples.chunks()
+        ]
+    )
+
+
+def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """ROC and precision-recall curve of all images on the grid, each once."""
+    everyone = np.arange(len(scores_N), dtype=np.intp)
+    counted = tally(ranked(scores_N, labels_N, everyone), np.ones((1, len(scores_N)), np.int32))
+    return counted.roc()[0], counted.precision_recall()[0]
+
+
+def sums(values_NM: NDArray[np.bool_], patients_N: NDArray[np.integer], resamples: Resamples) -> Floats:
+    """How many images of each resample are true in each column, [B, M]."""
+    per_patient_PM = np.stack(
+        [np.bincount(patients_N, values_N, resamples.patients) for values_N in values_NM.T], axis=1
+    )
+    return np.concatenate([counts_BP.astype(np.float64) @ per_patient_PM for counts_BP in resamples.chunks()])
+
+
+def mean_over_findings(values_BK: Floats, defined_K: NDArray[np.bool_]) -> Floats:
+    """Mean over the findings that are defined on the whole, shape B; nan on resamples where one of them is not.
+
+    Left out they would make the mean one of other findings, which differ more than resamples do.
+    """
+    if not defined_K.any():
+        return np.full(len(values_BK), np.nan)
+    mean_B: Floats = values_BK[:, defined_K].mean(axis=1)
+    return mean_B
+
+
+def percentiles(values_B: NDArray[np.floating]) -> tuple[Floats, Floats]:
+    """2.5 % and 97.5 % points over the first axis, of what is defined; nan where half of the resamples or more are not.
+
+    Source: the percentile interval of Efron 1979.
+    """
+    undefined = np.isnan(values_B)
+    if not undefined.any():
+        low, high = np.percentile(values_B, [2.5, 97.5], axis=0)
+        return low.astype(np.float64), high.astype(np.float64)
+    enough = undefined.mean(axis=0) < _MOST_UNDEFINED
+    usable = np.where(enough, values_B, 0)
+    low, high = np.nanpercentile(usable, [2.5, 97.5], axis=0)
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+
+def _divided(above_B: Floats, below_B: Floats) -> Floats:
+    ratio_B: Floats = np.divide(above_B, below_B, out=np.full(len(above_B), np.nan), where=below_B > 0)
+    return ratio_B

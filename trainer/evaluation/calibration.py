@@ -1,0 +1,240 @@
+"""Probabilities that mean what they say: a line through the log-odds of each finding, fitted on validation images.
+
+A line with a positive slope keeps every image's rank, so AUROC is the same before and after.
+Shapes: N images, K findings.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.evaluation.metrics import Floats, class_log_odds, probability
+from trainer.evaluation.operating import RULES, thresholds
+
+FORMAT: Final = 1
+
+_ITERATIONS: Final = 100
+_HALVINGS: Final = 30
+_PRIOR: Final = 1e-3
+"""Weight of the prior that the slope is 1, in images: enough to decide where all log-odds are the same, nothing elsewhere."""
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """What was fitted on val, and is stored with the model as `model/calibration.json`."""
+
+    findings: tuple[str, ...]
+    slope_K: tuple[float, ...]
+    intercept_K: tuple[float, ...]
+    thresholds: dict[str, dict[str, float]]
+    """By rule (`youden`, `best_f1`, `specificity_90`, `specificity_95`) and finding: uncalibrated probability from which it is positive."""
+    fitted_on: str
+    """Split and number of images."""
+    images_sha256: str
+    """Hash of the names of the images it was fitted on."""
+    classes: bool = False
+    """Whether an image has one class, whose probabilities sum to 1 and share one slope."""
+    notes: tuple[str, ...] = ()
+    """Findings that could not be fitted."""
+
+    def apply(self, log_odds_NK: NDArray[np.floating]) -> Floats:
+        """Calibrated log-odds.
+
+        Of classes, one slope is a temperature: the softmax of the log-probabilities times the slope, which for two classes
+        is the line itself.
+        """
+        log_odds = log_odds_NK.astype(np.float64)
+        if self.classes:
+            return class_log_odds(-np.logaddexp(0.0, -log_odds) * self.slope_K[0])
+        line_NK: Floats = log_odds * np.array(self.slope_K) + np.array(self.intercept_K)
+        return line_NK
+
+
+def fit(
+    log_odds_NK: NDArray[np.floating],
+    labels_NK: NDArray[np.integer],
+    findings: Sequence[str],
+    images: Sequence[str],
+    fitted_on: str,
+    *,
+    classes: bool = False,
+    probabilities_NK: Floats | None = None,
+) -> Calibrator:
+    """Lines and thresholds from these images and no others.
+
+    `probabilities_NK` are those that the log-odds come from, where they were given as probabilities: a threshold is one of them.
+    """
+    log_odds = log_odds_NK.astype(np.float64)
+    scores_NK = probability(log_odds) if probabilities_NK is None else probabilities_NK
+    notes: list[str] = []
+    if classes:
+        lines = [(_temperature(log_odds, labels_NK, findings, notes), 0.0)] * len(findings)
+    else:
+        lines = [_platt(log_odds[:, k], labels_NK[:, k], name, notes) for k, name in enumerate(findings)]
+    chosen = {name: thresholds(scores_NK[:, k], labels_NK[:, k]) for k, name in enumerate(findings)}
+    return Calibrator(
+        findings=tuple(findings),
+        slope_K=tuple(slope for slope, _ in lines),
+        intercept_K=tuple(intercept for _, intercept in lines),
+        thresholds={
+            rule: {name: by_rule[rule] for name, by_rule in chosen.items() if rule in by_rule} for rule in RULES
+        },
+        fitted_on=fitted_on,
+        images_sha256=names_sha256(images),
+        classes=classes,
+        notes=tuple(notes),
+    )
+
+
+def names_sha256(images: Sequence[str]) -> str:
+    """Hash of a set of names, the same whatever their order."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
+
+
+def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: list[str]) -> tuple[float, float]:
+    """Slope and intercept of the likeliest line; the log-odds as they are when a class is absent.
+
+    Positives aim at (P + 1) / (P + 2) and negatives at 1 / (N + 2), so that a few that are far from all others do not
+    make the line steep. A line that falls would turn the ranks around: then only the intercept is fitted.
+    Source: Platt 1999, "Probabilistic outputs for support vector machines", its targets and its fit.
+    """
+    positive_N = labels_N > 0
+    positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
+    if not (positives and negatives):
+        notes.append(
+            f"{name}: not calibrated and no thresholds, for validation has no image with{'out' * (not negatives)} it"
+        )
+        return 1.0, 0.0
+    target_N = np.where(positive_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    x_N2 = np.stack([log_odds_N, np.ones_like(log_odds_N)], axis=1)
+    slope, intercept = _newton(x_N2, target_N, 0 * log_odds_N, np.array([1.0, 0.0]), np.array([_PRIOR, 0.0]))
+    if slope > 0:
+        return float(slope), float(intercept)
+    notes.append(f"{name}: validation images with it score lower than those without; only its level is calibrated")
+    (intercept,) = _newton(x_N2[:, 1:], target_N, log_odds_N, np.zeros(1), np.zeros(1))
+    return 1.0, float(intercept)
+
+
+def _temperature(
+    log_odds_NK: Floats, labels_NK: NDArray[np.integer], findings: Sequence[str], notes: list[str]
+) -> float:
+    """The slope that makes the true classes likeliest, 1 divided by the temperature; 1 when a class is absent.
+
+    The likelihood has one maximum in the slope: halving finds where its derivative is 0. Aims are smoothed as Platt's.
+    Source: Guo et al. 2017, "On calibration of modern neural networks", temperature scaling.
+    """
+    count_K = (labels_NK > 0).sum(axis=0)
+    absent = [name for name, count in zip(findings, count_K.tolist(), strict=True) if not count]
+    if absent:
+        notes.append(f"not calibrated, for validation has no image of {' and '.join(absent)}")
+        return 1.0
+    total_N1 = labels_NK @ count_K[:, None] + len(findings)
+    target_NK = (1 + (labels_NK > 0) * (total_N1 - len(findings))) / total_N1
+    log_p_NK = -np.logaddexp(0.0, -log_odds_NK)
+    low, high = 1e-3, 1e3
+    for _ in range(60):
+        middle = float(np.sqrt(low * high))
+        p_NK = probability(class_log_odds(middle * log_p_NK))
+        rises = ((target_NK - p_NK) * log_p_NK).sum() + _PRIOR * (1 - middle) > 0
+        low, high = (middle, high) if rises else (low, middle)
+    return float(np.sqrt(low * high))
+
+
+def _newton(x_ND: Floats, target_N: Floats, offset_N: Floats, start_D: Floats, lean_D: Floats) -> Floats:
+    """Coefficients of the logistic regression of the targets, by Newton's method with halved steps.
+
+    Each leans to where it starts with its weight.
+    Source: Lin, Lin & Weng 2007, "A note on Platt's probabilistic outputs for support vector machines".
+    """
+
+    def loss(beta_D: Floats) -> float:
+        z_N = offset_N + x_ND @ beta_D
+        return float((np.logaddexp(0.0, z_N) - target_N * z_N).sum() + (lean_D * (beta_D - start_D) ** 2).sum() / 2)
+
+    beta_D = start_D
+    for _ in range(_ITERATIONS):
+        p_N = probability(offset_N + x_ND @ beta_D)
+        gradient_D = x_ND.T @ (p_N - target_N) + lean_D * (beta_D - start_D)
+        curvature_DD = (x_ND.T * (p_N * (1 - p_N) + 1e-12)) @ x_ND + np.diag(lean_D)
+        step_D = np.linalg.solve(curvature_DD, gradient_D)
+        before = loss(beta_D)
+        scale = next((s for s in 0.5 ** np.arange(_HALVINGS) if loss(beta_D - s * step_D) < before), 0.0)
+        beta_D = beta_D - scale * step_D
+        if np.abs(scale * step_D).max() < 1e-10:
+            break
+    return beta_D
+
+
+def to_bytes(calibrator: Calibrator) -> bytes:
+    """`model/calibration.json`."""
+    return (json.dumps({"format": FORMAT, **asdict(calibrator)}, indent=2, allow_nan=False) + "\n").encode()
+
+
+def from_bytes(content: bytes, origin: str = "calibration.json") -> Calibrator:
+    """What `to_bytes` wrote.
+
+    Raises: InputError for anything else; `origin` says where it was read.
+    """
+    try:
+        return _parsed(json.loads(content))
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:
+        raise InputError(
+            f"cannot read the calibration: {problem}, got `{origin}`",
+            hint="take calibration.json and model.safetensors from the same run",
+        ) from problem
+
+
+def _parsed(found: object) -> Calibrator:
+    if not isinstance(found, Mapping) or found.get("format") != FORMAT:
+        raise ValueError(f"it is no calibration of format {FORMAT}")
+    unknown = set(found) - {"format", *Calibrator.__dataclass_fields__}
+    if unknown:
+        raise ValueError(f"unknown key `{min(unknown)}`")
+    findings = _texts(found["findings"])
+    slopes, intercepts = (_numbers(found[key], len(findings)) for key in ("slope_K", "intercept_K"))
+    if min(slopes, default=1.0) <= 0:
+        raise ValueError("a slope must be above 0")
+    return Calibrator(
+        findings=findings,
+        slope_K=slopes,
+        intercept_K=intercepts,
+        thresholds={rule: _thresholds(by_finding, rule, findings) for rule, by_finding in found["thresholds"].items()},
+        fitted_on=_text(found["fitted_on"]),
+        images_sha256=_text(found["images_sha256"]),
+        classes=found["classes"] is True,
+        notes=_texts(found["notes"]),
+    )
+
+
+def _thresholds(by_finding: Mapping[str, Any], rule: str, findings: Sequence[str]) -> dict[str, float]:
+    if rule not in RULES or set(by_finding) - set(findings):
+        raise ValueError(f"unknown rule or finding in `{rule}`")
+    return dict(zip(by_finding, _numbers(list(by_finding.values()), len(by_finding)), strict=True))
+
+
+def _numbers(values: object, count: int) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"{count} numbers are needed")
+    if not all(
+        isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) for value in values
+    ):
+        raise ValueError("a number is not finite")
+    return tuple(map(float, values))
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError("a list of texts is needed")
+    return tuple(map(_text, values))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is needed")
+    return value

@@ -1,0 +1,58 @@
+"""Labels to judge predictions by: a data set's directory, or one file with its labels; no image is needed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import InputError
+from trainer.evaluation import metadata
+from trainer.evaluation.metadata import Metadata
+from trainer.findings import SPLITS, LabelTable
+from trainer.sources import read_file, read_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What is so, and what is known of the images beside."""
+
+    path: Path
+    table: LabelTable
+    metadata: Metadata | None
+    """In the order of the table."""
+    is_list: bool
+    """Whether it is a list of images made to be scored together, so that none may be missing."""
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether it says which images are for testing."""
+        return bool((self.table.split_N >= 0).any())
+
+    def rows(self, part: str) -> NDArray[np.int64]:
+        """Rows of one part. Raises: InputError where there is none."""
+        rows = self.table.rows(part) if part in SPLITS else np.arange(len(self.table), dtype=np.int64)
+        if not len(rows):
+            raise InputError(
+                f"cannot score part {part}: `{self.path}` has no image in it, got `{part}` (from `--part`)",
+                hint="--part all scores every image that is predicted",
+            )
+        return rows
+
+
+def read(path: Path) -> Labels:
+    """The labels at `path`.
+
+    Raises: InputError with everything that is wrong with them.
+    """
+    if path.is_dir():
+        given = read_labels(path)
+        table = given.table.used()
+        return Labels(path, table, metadata.of_dataset(path, given.layout, table.images), is_list=False)
+    source = read_file(path)
+    if not len(source.table):
+        raise InputError(
+            f"cannot read the labels: there are none, got `{path}` (from `--labels`)", hint="is the file complete?"
+        )
+    tells = metadata.of_file(path, source.table.images)
+    return Labels(path, source.table, tells, is_list=source.layout == "lists")

@@ -1,0 +1,147 @@
+"""Predictions of anybody's model, as a table: `Image Index`, then a column `prob_<finding>` for each finding, in any order.
+
+Other columns are left alone. May be packed (.gz).
+Shapes: N images, K findings.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import InputError, listing
+from trainer.evaluation.metrics import Floats
+from trainer.sources import csv_rows
+
+PREFIX: Final = "prob_"
+
+_IMAGE: Final = "Image Index"
+
+_LEAST: Final = 1e-7
+"""Probabilities this near to 0 or 1 are taken for it in log-odds, which must be finite: about what float32 can tell from 1."""
+
+_HINT: Final = (
+    f"the first line names the columns: `{_IMAGE}`, then `{PREFIX}Atelectasis` and so on, one for each finding"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of each image."""
+
+    path: Path
+    images: tuple[str, ...]
+    findings: tuple[str, ...]
+    probabilities_NK: Floats
+    """As they were given: they rank the images, for log-odds may tie where they do not."""
+
+    @property
+    def log_odds_NK(self) -> Floats:  # noqa: N802 - a shape suffix
+        """Finite for 0 and 1 too."""
+        inside_NK = np.clip(self.probabilities_NK, _LEAST, 1 - _LEAST)
+        log_odds_NK: Floats = np.log(inside_NK) - np.log1p(-inside_NK)
+        return log_odds_NK
+
+    def of(self, findings: Sequence[str]) -> "Predictions":
+        """The same with these findings, in their order. Raises: InputError where they are others."""
+        problems = [f"no column `{PREFIX}{name}`" for name in findings if name not in self.findings]
+        problems += [f"unknown column `{PREFIX}{name}`" for name in self.findings if name not in findings]
+        if problems:
+            raise InputError(
+                f"cannot use the predictions: columns and labels differ, got `{self.path}`{listing(problems)}",
+                hint=_HINT,
+            )
+        order = [self.findings.index(name) for name in findings]
+        return Predictions(self.path, self.images, tuple(findings), self.probabilities_NK[:, order])
+
+    def at(self, images: Sequence[str]) -> "Predictions":
+        """Those of these images, in their order. Raises: InputError that lists the missing ones."""
+        row_of = {name: row for row, name in enumerate(self.images)}
+        missing = [name for name in images if name not in row_of]
+        if missing:
+            raise InputError(
+                f"cannot use the predictions: {len(missing):,} of {len(images):,} images are missing, got `{self.path}`"
+                f"{listing(missing)}",
+                hint="every image that is scored needs a row",
+            )
+        rows = np.array([row_of[name] for name in images], np.intp)
+        return Predictions(self.path, tuple(images), self.findings, self.probabilities_NK[rows])
+
+    def rows_in(self, images: Sequence[str]) -> NDArray[np.int64]:
+        """Where each of these predictions' images is in that list. Raises: InputError for images that are not in it."""
+        row_of = {name: row for row, name in enumerate(images)}
+        unknown = [name for name in self.images if name not in row_of]
+        if unknown:
+            raise InputError(
+                f"cannot use the predictions: {len(unknown):,} of {len(self.images):,} images have no labels, got `{self.path}`"
+                f"{listing(unknown)}",
+                hint="name images as the labels do, without folders where the labels have none; leave out images that have none",
+            )
+        return np.array([row_of[name] for name in self.images], np.int64)
+
+
+def read(path: Path) -> Predictions:
+    """The predictions in a file.
+
+    Raises: InputError with everything that is wrong with it: columns, values that are no probability, images there twice.
+    """
+    table = csv_rows(path)
+    _, header = next(table, (0, []))
+    columns = _columns(path, header)
+    image_column = header.index(_IMAGE)
+    line_of: dict[str, int] = {}
+    values: list[list[float]] = []
+    problems: list[str] = []
+    for line, cells in table:
+        image = cells[image_column] if len(cells) == len(header) else ""
+        try:
+            row = _probabilities(header, cells, columns)
+        except ValueError as problem:
+            problems.append(f"line {line}: {problem}")
+            continue
+        if not image or image in line_of:
+            problems.append(
+                f"line {line}: " + (f"`{image}` a second time, first in line {line_of[image]}" if image else "no image")
+            )
+            continue
+        line_of[image] = line
+        values.append(row)
+    if problems or not values:
+        counted = f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else "no row"
+        raise InputError(
+            f"cannot use the predictions: {counted}, got `{path}`{listing(problems)}",
+            hint="a probability is a number from 0 to 1; nothing is left out or guessed",
+        )
+    findings = tuple(header[column].removeprefix(PREFIX) for column in columns)
+    return Predictions(path, tuple(line_of), findings, np.array(values, np.float64))
+
+
+def _columns(path: Path, header: Sequence[str]) -> list[int]:
+    columns = [number for number, name in enumerate(header) if name.startswith(PREFIX)]
+    problems = [f"column `{name}` more than once" for name in sorted(set(header)) if name and header.count(name) > 1]
+    problems += [f"no column `{_IMAGE}`"] * (_IMAGE not in header)
+    problems += [f"no column `{PREFIX}…`"] * (not columns)
+    if problems:
+        raise InputError(
+            f"cannot use the predictions: unusable first line, got `{path}`{listing(problems)}", hint=_HINT
+        )
+    return columns
+
+
+def _probabilities(header: Sequence[str], cells: Sequence[str], columns: Sequence[int]) -> list[float]:
+    if len(cells) != len(header):
+        raise ValueError(f"{len(cells)} columns instead of {len(header)}")
+    row = []
+    for column in columns:
+        try:
+            value = float(cells[column])
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= 1:
+            raise ValueError(f"{header[column]} is no probability, got `{cells[column]}`")
+        row.append(value)
+    return row

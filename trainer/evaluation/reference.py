@@ -1,0 +1,195 @@
+"""Published AUROCs on ChestX-ray14, each with the images it was measured on.
+
+Only what was measured on the very images that are scored may stand beside a result: the same network loses about 0.03 from
+the published 70/10/20 test list to NIH's own.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from trainer.evaluation.evidence import Reference
+from trainer.findings import FINDINGS
+
+OFFICIAL: Final = "official"
+RANDOM: Final = "random"
+OTHER: Final = "other"
+
+_LISTS: Final = {
+    (25_596, "3d0c44b68d287fd04f90c4f25df13428bba7b3e729f65715d5cf73a88e83d226"): (OFFICIAL, "test"),
+    (86_524, "eb8e4beb07b2018a5a9f16ba088761c0311959623e46fc54c9c2abb3e3737e47"): (OFFICIAL, "train"),
+    (11_212, "7e7ad2ba0639ed45c57ad3d4858a254543f765242d118a29cb322276ad033ace"): (OFFICIAL, "val"),
+    (22_433, "bbe3774c320aeb699e89ffd8a7d9f4ce7d230b1c16f4c4b7e9a2862383b17ec2"): (RANDOM, "test"),
+    (78_468, "2c164674c3c52ea0ef1a0161f44ed9f0b673b08a02fa4f68b06f75e91297dcdd"): (RANDOM, "train"),
+    (11_219, "8afe946ed597d80246872d21e4d556539326e9b78d51d9e06815c82dea463f12"): (RANDOM, "val"),
+}
+"""How many names, and the SHA-256 of the sorted names, a line each.
+
+Source: NIH's test_list.txt, train_val_list.txt and the usual cut of its validation images; the lists of arnoweng/CheXNet,
+`ChestX-ray14/labels/`.
+"""
+
+_TEST_IMAGES: Final = {split: count for (count, _), (split, part) in _LISTS.items() if part == "test"}
+
+
+def published_list(images: Sequence[str]) -> tuple[str, str] | None:
+    """Split (`official` or `random`) and part (`train`, `val`, `test`) of the published list with exactly these names."""
+    if all(len(images) != count for count, _ in _LISTS):
+        return None
+    digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
+    return _LISTS.get((len(images), digest))
+
+
+def split_of(parts: Iterable[Sequence[str]]) -> str:
+    """The published split that one of these parts of a data set is of: `official` or `random`, else `other`."""
+    for images in parts:
+        found = published_list(images)
+        if found is not None:
+            return found[0]
+    return OTHER
+
+
+@dataclass(frozen=True)
+class _Published:
+    name: str
+    split: str
+    same_list: bool
+    """Whether it was measured on the published test list of its split."""
+    values: str
+    """AUROC of the 14 findings in their order; nothing where only the mean is known."""
+    mean: float
+    note: str
+    source: str
+
+    @property
+    def auroc(self) -> dict[str, float]:
+        return dict(zip(FINDINGS, map(float, self.values.split()), strict=True)) if self.values else {}
+
+
+def references(findings: Sequence[str], *, split: str, part: str, images: int) -> list[Reference]:
+    """All of them; those measured on exactly the images that are scored are comparable. None for other findings than the 14.
+
+    `images` is how many of that part are scored: with one missing it is another test.
+    """
+    if tuple(findings) != FINDINGS:
+        return []
+    complete = part == "test" and images == _TEST_IMAGES.get(split)
+    return [
+        Reference(
+            name=one.name,
+            split=one.split,
+            comparable=complete and one.same_list and one.split == split,
+            auroc=one.auroc,
+            mean=one.mean,
+            note=one.note,
+            source=one.source,
+        )
+        for one in _PUBLISHED
+    ]
+
+
+_OTHER_PATIENTS = "another random split by patient, whose lists were not published"
+
+# The order of the values is that of FINDINGS; the means are those of the 14 values, the plain mean.
+_PUBLISHED: Final = (
+    _Published(
+        name="zoogzog",
+        split=RANDOM,
+        same_list=True,
+        values=".8321 .9107 .8860 .7145 .8653 .8037 .7655 .8857 .8157 .9017 .9422 .8523 .7948 .9416",
+        mean=0.8508,
+        note="DenseNet-121, ten crops, labels of 2017",
+        source="https://github.com/zoogzog/chexnet",
+    ),
+    _Published(
+        name="arnoweng",
+        split=RANDOM,
+        same_list=True,
+        values=".8294 .9165 .8870 .7143 .8597 .7873 .7745 .8726 .8142 .8932 .9254 .8304 .7831 .9104",
+        mean=0.8427,
+        note="DenseNet-121, ten crops, labels of 2017",
+        source="https://github.com/arnoweng/CheXNet",
+    ),
+    _Published(
+        name="arnoweng, improved",
+        split=RANDOM,
+        same_list=True,
+        values=".8311 .9220 .8891 .7146 .8627 .7883 .7820 .8844 .8148 .8992 .9343 .8385 .7914 .9206",
+        mean=0.8481,
+        note="DenseNet-121, ten crops, labels of 2017",
+        source="https://github.com/arnoweng/CheXNet",
+    ),
+    _Published(
+        name="jrzech",
+        split=RANDOM,
+        same_list=True,
+        values=".8180 .9090 .8827 .7156 .8377 .7756 .7617 .8776 .8002 .8945 .9316 .8251 .7889 .9175",
+        mean=0.8383,
+        note="DenseNet-121, one view, labels of 2020",
+        source="https://github.com/jrzech/reproduce-chexnet",
+    ),
+    _Published(
+        name="CheXNet",
+        split=RANDOM,
+        same_list=False,
+        values=".8094 .9248 .8638 .7345 .8676 .7802 .7680 .8887 .7901 .8878 .9371 .8047 .8062 .9164",
+        mean=0.8414,
+        note=_OTHER_PATIENTS,
+        source="Rajpurkar et al. 2017, arXiv:1711.05225",
+    ),
+    _Published(
+        name="Yao 2017",
+        split=RANDOM,
+        same_list=False,
+        values=".772 .904 .859 .695 .792 .717 .713 .841 .788 .882 .829 .767 .765 .914",
+        mean=0.803,
+        note=_OTHER_PATIENTS,
+        source="Yao et al. 2017, arXiv:1710.10501",
+    ),
+    _Published(
+        name="Wang 2017, v4",
+        split=RANDOM,
+        same_list=False,
+        values=".716 .807 .784 .609 .706 .671 .633 .806 .708 .835 .815 .769 .708 .767",
+        mean=0.738,
+        note=_OTHER_PATIENTS,
+        source="Wang et al. 2017, arXiv:1705.02315v4",
+    ),
+    _Published(
+        name="Wang 2017",
+        split=OFFICIAL,
+        same_list=True,
+        values=".700 .810 .759 .661 .693 .669 .658 .799 .703 .805 .833 .786 .684 .872",
+        mean=0.7451,
+        note="ResNet-50",
+        source="Wang et al. 2017, arXiv:1705.02315, table 17",
+    ),
+    _Published(
+        name="SwinCheX",
+        split=OFFICIAL,
+        same_list=True,
+        values="",
+        mean=0.810,
+        note="Swin-L, 224 px",
+        source="Taslimi et al. 2022, arXiv:2206.04246",
+    ),
+    _Published(
+        name="Medical-MAE, DenseNet-121",
+        split=OFFICIAL,
+        same_list=True,
+        values="",
+        mean=0.822,
+        note="224 px; chosen on the test images",
+        source="https://github.com/lambert-x/Medical_MAE",
+    ),
+    _Published(
+        name="EVA-X-B",
+        split=OFFICIAL,
+        same_list=True,
+        values="",
+        mean=0.835,
+        note="ViT-B, 224 px; chosen on the test images",
+        source="https://github.com/hustvl/EVA-X",
+    ),
+)

@@ -1,0 +1,247 @@
+"""The document of evidence as text for people and as a table for programs.
+
+Published values stand in a column beside ours only where they were measured on the very images that are scored.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Final
+
+from trainer.evaluation.evidence import Calibration, Comparison, Evidence, Interval, Proportion, Reference
+from trainer.evaluation.operating import RULE_TITLES, RULES
+
+_SHOWN_RULE: Final = "youden"
+
+Cells = Sequence[str]
+
+
+def as_table(evidence: Evidence) -> str:
+    """Aligned text: scores, operating points, calibration, classes, subgroups, comparison, published values, notes."""
+    blocks = [
+        _head(evidence),
+        _scores(evidence),
+        _operating_points(evidence),
+        _calibration(evidence),
+        _classes(evidence),
+        _subgroups(evidence),
+        _comparison(evidence["comparison"]),
+        _elsewhere(evidence),
+        "\n".join(f"note: {note}" for note in evidence["notes"]),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _head(evidence: Evidence) -> str:
+    data = evidence["data"]
+    what = f"{evidence['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
+    where = f"part {data['part']}, split {data['split']}; 95 % intervals from {evidence['resamples']:,} resamples of patients"
+    return f"{what}\n{where}"
+
+
+def _beside(evidence: Evidence) -> list[Reference]:
+    return [reference for reference in evidence["references"] if reference["comparable"]]
+
+
+def _scores(evidence: Evidence) -> str:
+    beside = _beside(evidence)
+    header = ["", "positives", "prevalence", "AUROC", "AUPRC", *(reference["name"] for reference in beside)]
+    rows = [
+        [
+            finding["name"],
+            f"{finding['positives']:,}",
+            f"{100 * finding['prevalence']:.2f} %",
+            _interval(finding["auroc"]),
+            _interval(finding["auprc"]),
+            *(_short(reference["auroc"].get(finding["name"])) for reference in beside),
+        ]
+        for finding in evidence["findings"]
+    ]
+    means = [_interval(evidence[key]) for key in ("mean_auroc", "mean_auprc")]
+    rows.append(["mean", "", "", *means, *(_short(reference["mean"]) for reference in beside)])
+    published = "AUROC published for these very images is under the name of each model" if beside else ""
+    return "\n".join(filter(None, [_aligned([header, *rows], left=(0, 3, 4)), published]))
+
+
+def _operating_points(evidence: Evidence) -> str:
+    rows = []
+    for finding in evidence["findings"]:
+        point = finding["operating_points"].get(_SHOWN_RULE)
+        if point is not None:
+            shares = [_interval(point[key]) for key in ("sensitivity", "specificity", "ppv", "npv")]
+            rows.append([finding["name"], f"{point['threshold']:.4g}", *shares, _short(point["f1"])])
+    if not rows:
+        return ""
+    header = ["", "threshold", "sensitivity", "specificity", "PPV", "NPV", "F1"]
+    others = ", ".join(RULE_TITLES[rule] for rule in RULES if rule != _SHOWN_RULE)
+    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evidence['data']['fitted_on']} (also in the files: {others})"
+    return f"{title}\n{_aligned([header, *rows], left=(0, 2, 3, 4, 5))}"
+
+
+def _calibration(evidence: Evidence) -> str:
+    has_fit = any(finding["calibrated"] for finding in evidence["findings"])
+    header = ["", "ECE", "Brier", *(["ECE calibrated", "Brier calibrated"] if has_fit else [])]
+    rows = [
+        [finding["name"], *_errors(finding["raw"]), *(_errors(finding["calibrated"]) if has_fit else [])]
+        for finding in evidence["findings"]
+    ]
+    return f"calibration\n{_aligned([header, *rows])}"
+
+
+def _errors(calibration: Calibration | None) -> list[str]:
+    return ["-", "-"] if calibration is None else [_short(calibration["ece"], 4), _short(calibration["brier"], 4)]
+
+
+def _classes(evidence: Evidence) -> str:
+    classes = evidence["classes"]
+    if classes is None:
+        return ""
+    rows = [["accuracy", *_counted(classes["accuracy"])]]
+    rows.append([f"sensitivity for {classes['positive']}", *_counted(classes["sensitivity"])])
+    rows.append([f"specificity for {classes['positive']}", *_counted(classes["specificity"])])
+    rows += [[f"recall of {name}", *_counted(recall)] for name, recall in classes["recall"].items()]
+    rows.append(["always the commonest class", _short(classes["majority_share"]), ""])
+    return f"likeliest class, with Wilson's interval\n{_aligned(rows, left=(0, 1))}"
+
+
+def _counted(one: Proportion) -> list[str]:
+    return [
+        _interval(Interval(value=one["value"], low=one["low"], high=one["high"])),
+        f"{one['correct']:,}/{one['total']:,}",
+    ]
+
+
+def _subgroups(evidence: Evidence) -> str:
+    if not evidence["subgroups"]:
+        return ""
+    header = ["", "images", "patients", "mean AUROC"]
+    rows = [
+        [
+            f"{group['by']} {group['group']}",
+            f"{group['images']:,}",
+            f"{group['patients']:,}",
+            _interval(group["mean_auroc"]),
+        ]
+        for group in evidence["subgroups"]
+    ]
+    return f"subgroups\n{_aligned([header, *rows], left=(0, 3))}"
+
+
+def _comparison(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ""
+    header = ["", "ours", "theirs", "difference", "p", "p (Holm)"]
+    rows = [
+        [
+            row["name"],
+            _short(row["ours"]),
+            _short(row["other"]),
+            _interval(row["difference"], signed=True),
+            _short(row["p"]),
+            _short(row["p_holm"]),
+        ]
+        for row in comparison["differences"]
+    ]
+    return f"AUROC against {comparison['other']}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
+
+
+def _elsewhere(evidence: Evidence) -> str:
+    """Published means of other images, in a table of their own with the split they belong to."""
+    rows = [
+        [reference["name"], reference["split"], _short(reference["mean"], 4), reference["note"]]
+        for reference in evidence["references"]
+        if not reference["comparable"]
+    ]
+    if not rows:
+        return ""
+    return f"published for other images than these: not to be compared\n{_aligned([['', 'split', 'mean AUROC', ''], *rows], left=(0, 1, 3))}"
+
+
+def as_csv(evidence: Evidence) -> str:
+    """A row for each finding, then the mean; no value where undefined."""
+    beside = _beside(evidence)
+    rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evidence["findings"])]
+    split = evidence["data"]["split"]
+    header = ["finding", "images", "positives", "prevalence"]
+    header += [f"{score}{bound}" for score in ("auroc", "auprc") for bound in _BOUNDS]
+    header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
+    header += [f"{rule}_{name}" for rule in rules for name in _POINT_COLUMNS]
+    header += [f"auroc of {reference['name']} ({split} test)" for reference in beside]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    for row in _csv_rows(evidence, rules, beside):
+        writer.writerow(["" if cell is None else cell for cell in row])
+    return out.getvalue()
+
+
+_BOUNDS: Final = ("", "_low", "_high")
+
+_SHARES: Final = ("sensitivity", "specificity", "ppv", "npv")
+
+_POINT_COLUMNS: Final = ("threshold", *(f"{share}{bound}" for share in _SHARES for bound in _BOUNDS), "f1")
+
+
+def _csv_rows(evidence: Evidence, rules: Sequence[str], beside: Sequence[Reference]) -> list[list[str | float | None]]:
+    rows: list[list[str | float | None]] = []
+    for finding in evidence["findings"]:
+        calibrated = finding["calibrated"]
+        row: list[str | float | None] = [
+            finding["name"],
+            evidence["data"]["images"],
+            finding["positives"],
+            finding["prevalence"],
+        ]
+        row += [*_three(finding["auroc"]), *_three(finding["auprc"]), finding["raw"]["ece"], finding["raw"]["brier"]]
+        row += [calibrated["ece"], calibrated["brier"]] if calibrated else [None, None]
+        for rule in rules:
+            point = finding["operating_points"].get(rule)
+            if point is None:
+                row += [None] * len(_POINT_COLUMNS)
+            else:
+                row += [point["threshold"], *_three(point["sensitivity"]), *_three(point["specificity"])]
+                row += [*_three(point["ppv"]), *_three(point["npv"]), point["f1"]]
+        rows.append([*row, *(reference["auroc"].get(finding["name"]) for reference in beside)])
+    means = [*_three(evidence["mean_auroc"]), *_three(evidence["mean_auprc"])]
+    blank: list[None] = [None] * (4 + len(rules) * len(_POINT_COLUMNS))
+    rows.append(
+        ["mean", evidence["data"]["images"], None, None, *means, *blank, *(reference["mean"] for reference in beside)]
+    )
+    return rows
+
+
+def _three(one: Interval) -> list[float | None]:
+    return [one["value"], one["low"], one["high"]]
+
+
+def _short(value: float | None, digits: int = 3) -> str:
+    """Without the 0 before the point, as scores are written; `-` for undefined."""
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("0.") else text
+
+
+def _interval(one: Interval, *, signed: bool = False) -> str:
+    """A value and its interval."""
+    value = one["value"]
+    if value is None:
+        return "-"
+    if signed:
+        bounds = "" if one["low"] is None or one["high"] is None else f" ({one['low']:+.4f} to {one['high']:+.4f})"
+        return f"{value:+.4f}{bounds}"
+    bounds = "" if one["low"] is None or one["high"] is None else f" ({_short(one['low'])}-{_short(one['high'])})"
+    return f"{_short(value)}{bounds}"
+
+
+def _aligned(rows: Sequence[Cells], left: Sequence[int] = (0,)) -> str:
+    """Columns two spaces apart; those in `left` start where the column does, the others end there."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,136 @@
+"""How well a model's maps find what radiologists drew, beside maps that know nothing of the image.
+
+    OUT/localisation.json
+    OUT/localisation.png    accuracy over overlap
+
+Shapes: T boxes drawn, h x w cells of a map.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.console import Reporter
+from trainer.data.imagefiles import ImageFile
+from trainer.errors import InputError, listing
+from trainer.explanation.baselines import centre_map, random_map
+from trainer.explanation.boxes import found_on_image
+from trainer.explanation.drawn import Drawn
+from trainer.explanation.heatmap import peak
+from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
+from trainer.explanation.localisation_plot import plotted
+from trainer.explanation.looking import Look, Seen
+from trainer.explanation.mapbook import Bad, Output, each, opened
+from trainer.explanation.placement import Placement
+from trainer.report.drawing import as_png
+
+Floats = NDArray[np.float64]
+
+LOCALISATION: Final = "localisation.json"
+PLOT: Final = "localisation.png"
+
+RANDOM_DRAWS: Final = 10
+"""Random maps for each map of the model."""
+
+
+def localise(
+    look: Look,
+    drawn: Drawn,
+    *,
+    trained_on_images: int | None,
+    output: Output,
+    seed: int,
+    say: Reporter,
+) -> tuple[Localisation, list[Bad]]:
+    """How well the model's maps find what was drawn; written to OUT with the maps themselves. And which images can't be used.
+
+    Raises: InputError when no image with a box can be used, or OUT can't be written.
+    """
+    numbers = sorted({number for boxes in drawn.boxes.values() for number in boxes})
+    cases = _Cases(look.trained.findings, output.box_threshold, np.random.default_rng(seed))
+    with opened(look.trained, output, drawn.files) as book:
+
+        def judge(seen: Seen) -> None:
+            for number, shares_T4 in drawn.boxes[seen.file].items():
+                drawn_T4 = shares_T4 * np.array([seen.place.width, seen.place.height] * 2)
+                cases.add(seen, number, drawn_T4)
+                book.add(seen, number, drawn_T4)
+
+        bad = each(look, drawn.files, numbers, judge, say)
+        if not cases.model:
+            raise InputError(f"cannot use any image with a box:{listing(f'{name}: {why}' for name, why in bad)}")
+        document = _document(look, drawn, cases, trained_on_images)
+        book.write(LOCALISATION, json.dumps(document, indent=1) + "\n")
+        book.write(PLOT, as_png(plotted(document)))
+    return document, bad
+
+
+class _Cases:
+    """Gathers, for each drawn finding, what the model's map says and what maps say that know nothing."""
+
+    def __init__(self, findings: Sequence[str], threshold: float, generator: np.random.Generator) -> None:
+        self.model: list[Case] = []
+        self.random: list[list[Case]] = [[] for _ in range(RANDOM_DRAWS)]
+        self.centre: list[Case] = []
+        self.cells: tuple[int, int] = (0, 0)
+        self.images: set[ImageFile] = set()
+        self.threshold = threshold
+        self._findings = findings
+        self._generator = generator
+
+    def add(self, seen: Seen, number: int, drawn_T4: Floats) -> None:
+        """One finding on one image."""
+        rows, columns = seen.maps[number].shape
+        self.cells = rows, columns
+        self.images.add(seen.file)
+
+        def case(map_hw: NDArray[np.floating]) -> Case:
+            boxes = found_on_image(map_hw, seen.place, self.threshold)
+            return Case(self._findings[number], drawn_T4, boxes.boxes_F4, _peak_on_image(map_hw, seen.place))
+
+        self.model.append(case(seen.maps[number]))
+        self.centre.append(case(centre_map()))
+        for draw in self.random:
+            draw.append(case(random_map(self.cells, self._generator)))
+
+
+def _document(look: Look, drawn: Drawn, cases: _Cases, trained_on_images: int | None) -> Localisation:
+    boxes = sum(len(case.drawn_T4) for case in cases.model)
+    return Localisation(
+        format=FORMAT,
+        model=look.trained.origin,
+        boxes=boxes,
+        boxes_listed=drawn.listed,
+        images=len(cases.images),
+        box_threshold=cases.threshold,
+        map_cells=list(cases.cells),
+        trained_on_known=trained_on_images is not None,
+        trained_on_images=trained_on_images,
+        methods=[
+            judged("model", [cases.model]),
+            judged("random map", cases.random),
+            judged("image centre", [cases.centre]),
+        ],
+        published=[wang_2017(comparable=boxes == ALL_BOXES and trained_on_images == 0)],
+        notes=[*drawn.notes, *_notes(trained_on_images), *look.notes()],
+    )
+
+
+def _peak_on_image(map_hw: NDArray[np.floating], place: Placement) -> tuple[float, float] | None:
+    point = peak(map_hw)
+    if point is None:
+        return None
+    x, y = (share * place.crop_px for share in point)
+    left, top, _, _ = place.original(np.array([[x, y, x, y]]))[0].tolist()
+    return left, top
+
+
+def _notes(trained_on_images: int | None) -> list[str]:
+    if trained_on_images is None:
+        return ["it is not known which images the model was trained on"]
+    if trained_on_images:
+        return [f"{trained_on_images} images are of patients the model was trained on: these numbers flatter it"]
+    return []

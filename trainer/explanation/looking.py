@@ -1,0 +1,154 @@
+"""A trained model at work on image files: what it says of each, and the maps of where it sees it.
+
+Shapes: N images, K findings, S side of a record, P crop side, h x w cells of a map.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from trainer.data.augment import evaluation_view
+from trainer.data.imagefiles import ImageFile
+from trainer.data.images import BadImageError, open_xray
+from trainer.data.pack import to_square
+from trainer.devices import Device
+from trainer.errors import InputError, JobFailedError
+from trainer.evaluation.metrics import probability
+from trainer.explanation.cam import activate, cells
+from trainer.explanation.placement import Placement, placement
+from trainer.inference import log_odds_of
+from trainer.trained import Trained
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image, and what the model says of it."""
+
+    file: ImageFile
+    gray: Image.Image
+    place: Placement
+    probability_K: Floats
+    """Calibrated where the model has a calibration."""
+    maps: Mapping[int, NDArray[np.float32]]
+    """By number of the finding."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A model on a device; full precision, for maps are compared and not many."""
+
+    trained: Trained
+    device: Device
+    on: torch.device
+    batch: int
+
+    def seen(
+        self, files: Sequence[ImageFile], findings: Sequence[int], bad: Callable[[ImageFile, str], None]
+    ) -> Iterator[Seen]:
+        """Every image that can be read, with the maps of these findings; `bad` is told of the others and why.
+
+        Raises: JobFailedError when the network's answer is no number.
+        """
+        for start in range(0, len(files), self.batch):
+            readable, grays = self._read(files[start : start + self.batch], bad)
+            if not grays:
+                continue
+            said = activate(self.trained.network, self.view(grays), findings, classes=self._classes)
+            _check_finite(said.logits_NK, said.maps_NMhw)
+            for file, gray, logits_K, maps_Mhw in zip(readable, grays, said.logits_NK, said.maps_NMhw, strict=True):
+                place = placement(*gray.size, self.trained.geometry, self.trained.crop_px)
+                probability_K = self._probability(logits_K[None])[0]
+                yield Seen(file, gray, place, probability_K, dict(zip(findings, maps_Mhw, strict=True)))
+
+    def maps(self, network: nn.Module, views: Sequence[Tensor], findings: Sequence[int]) -> NDArray[np.float32]:
+        """Maps [N, M, h, w] that such a network, on any device, makes of these views."""
+        network = network.to(self.on)
+        said = [activate(network, view, findings, classes=self._classes) for view in views]
+        return np.concatenate([one.maps_NMhw for one in said])
+
+    def views(self, files: Sequence[ImageFile]) -> list[Tensor]:
+        """What the model sees of the images that can be read, in batches."""
+        views = []
+        for start in range(0, len(files), self.batch):
+            _, grays = self._read(files[start : start + self.batch], lambda _file, _reason: None)
+            if grays:
+                views.append(self.view(grays))
+        return views
+
+    def view(self, grays: Sequence[Image.Image]) -> Tensor:
+        """What the model sees of these images, on the device."""
+        side = self.trained.geometry.side
+        host = self.device.host_buffer((len(grays), 1, side, side))
+        for position, gray in enumerate(grays):
+            host[position, 0] = torch.from_numpy(np.array(to_square(gray, self.trained.geometry)))
+        uploaded, wait = self.device.upload(host)
+        x_NCHW = evaluation_view(uploaded, self.trained.crop_px)
+        wait()
+        return x_NCHW.contiguous(memory_format=self.device.memory_format)
+
+    def notes(self) -> list[str]:
+        """What to know of the maps where they have few cells; nothing of 7 x 7, which images of 224 pixels have, and finer."""
+        crop_px = self.trained.crop_px
+        rows, columns = cells(self.trained.network, crop_px)
+        if rows * columns == 1:
+            return [f"maps have one cell, which says nothing of where: the model sees {crop_px} pixels a side only"]
+        if min(rows, columns) < 7:
+            return [f"maps have {rows} x {columns} large cells: the model sees {crop_px} pixels a side only"]
+        return []
+
+    @property
+    def _classes(self) -> bool:
+        return self.trained.loss == "cross_entropy"
+
+    def _probability(self, logits_NK: NDArray[np.float32]) -> Floats:
+        trained = self.trained
+        log_odds_NK, fitted = log_odds_of(logits_NK, trained.loss, len(trained.findings)), trained.calibrator
+        return probability(fitted.apply(log_odds_NK) if fitted else log_odds_NK)
+
+    def _read(
+        self, files: Sequence[ImageFile], bad: Callable[[ImageFile, str], None]
+    ) -> tuple[list[ImageFile], list[Image.Image]]:
+        readable, grays = [], []
+        for file in files:
+            gray = _opened(file)
+            if isinstance(gray, str):
+                bad(file, gray)
+            else:
+                readable.append(file)
+                grays.append(gray)
+        return readable, grays
+
+
+def _opened(file: ImageFile) -> Image.Image | str:
+    """The image, or why there is none."""
+    if file.problem:
+        return file.problem
+    try:
+        return open_xray(file.path)
+    except BadImageError as problem:
+        return str(problem)
+    except InputError as problem:  # a package is missing
+        return str(problem.args[0])
+    except OSError as problem:
+        return str(problem.strerror or type(problem).__name__).lower()
+
+
+def look(trained: Trained, device: Device, *, batch: int) -> Look:
+    """The model on this device."""
+    on = device.open(0, 1)
+    trained.network.to(on).to(memory_format=device.memory_format)
+    return Look(trained, device, on, batch)
+
+
+def _check_finite(*answers: NDArray[np.float32]) -> None:
+    if not all(np.isfinite(answer).all() for answer in answers):
+        raise JobFailedError(
+            "cannot explain: the network's answer is no number", hint="--step names an earlier checkpoint of the run"
+        )

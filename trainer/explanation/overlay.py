@@ -1,0 +1,55 @@
+"""A map laid over its image, as a picture; no torch.
+
+The picture has the image's size, so that places on it are places on the image.
+Shapes: H x W pixels, B boxes.
+"""
+
+from typing import Final
+
+import numpy as np
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from trainer.explanation.heatmap import scaled
+from trainer.explanation.placement import Placement
+
+Floats = NDArray[np.float64]
+
+COLORMAP: Final = "inferno"
+"""Dark to bright in even steps, which a jet of colours is not, and told apart by colour-blind readers too."""
+
+STRONGEST: Final = 0.6
+"""How much of the picture's highest place is colour."""
+
+_FOUND: Final = (64, 224, 255)
+_DRAWN: Final = (0, 255, 96)
+
+
+def overlay(
+    gray: Image.Image, map_hw: NDArray[np.floating], place: Placement, boxes_B4: Floats, drawn_B4: Floats | None = None
+) -> Image.Image:
+    """The image with the map in colour, strong where it is high, and boxes in outline: found ones blue, drawn ones green.
+
+    What the model does not see stays gray and is darkened. Boxes are in the image's pixels.
+    """
+    values_HW = place.laid_over(scaled(map_hw))
+    seen_HW = ~np.isnan(values_HW)
+    values_HW = np.where(seen_HW, values_HW, 0.0)
+    gray_HW1 = np.asarray(gray.convert("L"), np.float64)[:, :, None] / 255
+    colour_HW3 = colormaps[COLORMAP](values_HW)[:, :, :3]
+    alpha_HW1 = STRONGEST * values_HW[:, :, None]
+    mixed_HW3 = gray_HW1 * (1 - alpha_HW1) + colour_HW3 * alpha_HW1
+    mixed_HW3 = np.where(seen_HW[:, :, None], mixed_HW3, mixed_HW3 / 2)
+    picture = Image.fromarray((mixed_HW3 * 255 + 0.5).astype(np.uint8))
+    _outline(picture, boxes_B4, _FOUND)
+    if drawn_B4 is not None:
+        _outline(picture, drawn_B4, _DRAWN)
+    return picture
+
+
+def _outline(picture: Image.Image, boxes_B4: Floats, colour: tuple[int, int, int]) -> None:
+    draw = ImageDraw.Draw(picture)
+    thickness = max(1, round(min(picture.size) / 300))
+    for left, top, right, bottom in boxes_B4.tolist():
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=thickness)
