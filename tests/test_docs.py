@@ -101,7 +101,7 @@ def shell_lines(text):
             yield shlex.split(line.strip(), comments=True)[2:]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/evidence.md"])
 def test_commands_in_the_documents_are_understood(document, monkeypatch):
     """What is shown must work when it is pasted: each line goes through the program's own parser."""
     for name, value in {"IMAGE": "i", "DATA": "s3://cxr/chestxray14", "OUTPUT": "s3://cxr/runs"}.items():
@@ -122,10 +122,10 @@ def test_commands_in_the_documents_are_understood(document, monkeypatch):
             PROGRAMS[program].parse_args(argv, exit_on_error=False, print_error=False)
 
 
-def test_guide_shows_every_command_of_the_launcher():
+def test_documents_show_every_command():
     """What is not shown is found by accident only."""
-    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
-    missing = [name for program, name, _ in commands() if program == "launcher" and f"launcher {name}" not in guide]
+    guide = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("guide.md", "evidence.md"))
+    missing = [f"{program} {name}" for program, name, _ in commands() if f"{program} {name}" not in guide]
     assert missing == []
 
 
