@@ -5,6 +5,7 @@ stale.
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -52,11 +53,21 @@ def committed(storage: Storage, tell: Callable[[str], None] = _ignore) -> list[M
 
 
 def best(manifests: Sequence[Manifest]) -> Manifest | None:
-    """The checkpoint with the highest validation AUROC, the earliest of equals; the newest where none was validated."""
+    """The checkpoint with the highest `worth`, the earliest of equals; the newest where none was validated."""
     validated = [manifest for manifest in manifests if manifest.val_auroc is not None]
     if validated:
-        return max(validated, key=lambda manifest: (manifest.val_auroc or 0.0, -manifest.step))
+        return max(validated, key=lambda manifest: (worth(manifest.val_auroc, manifest.val_loss), -manifest.step))
     return manifests[-1] if manifests else None
+
+
+def worth(val_auroc: float | None, val_loss: float | None) -> tuple[float, float]:
+    """By what checkpoints are compared, more is better: validation AUROC, and among equals the lower loss.
+
+    A few hundred validation images have few different AUROCs, and those of an easy task soon reach 1.
+    """
+    if val_auroc is None:
+        return -1.0, -math.inf
+    return val_auroc, -math.inf if val_loss is None else -val_loss
 
 
 def _read(storage: Storage, step: int, tell: Callable[[str], None]) -> Manifest | None:

@@ -16,7 +16,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Scored, TrainState, commit, manifest_of, prune
 from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 from trainer.layout import METRICS, state_key
-from trainer.manifests import Manifest
+from trainer.manifests import Manifest, worth
 from trainer.spool import Spool
 from trainer.storage import Claim, Storage, UnreachableError
 
@@ -32,6 +32,11 @@ class _Pending:
     state: TrainState
     epoch: float
     scored: Scored | None = None
+
+    @property
+    def worth(self) -> tuple[float, float]:
+        """As `manifests.worth`; the least where it was not validated."""
+        return worth(self.scored.auroc, self.scored.loss) if self.scored else worth(None, None)
 
 
 class Publisher:
@@ -57,7 +62,7 @@ class Publisher:
         self._scored: dict[int, Scored] = {}
         self._files: dict[str, bytes] = {}
         self._committed: dict[int, Manifest] = {}
-        self._top_auroc = -1.0
+        self._top = worth(None, None)
         self._busy = self._over = self._may_not_delete = False
         self._kept_steps: set[int] = set()
         self._fatal: Exception | None = None
@@ -67,7 +72,7 @@ class Publisher:
     def knows(self, manifests: list[Manifest]) -> None:
         """Take note of what is committed already."""
         self._committed |= {manifest.step: manifest for manifest in manifests}
-        self._top_auroc = max([self._top_auroc, *(m.val_auroc for m in manifests if m.val_auroc is not None)])
+        self._top = max([self._top, *(worth(m.val_auroc, m.val_loss) for m in manifests)])
 
     def tidy(self) -> None:
         """Remove what earlier starts have left between two steps of their own pruning; before `working`."""
@@ -134,9 +139,8 @@ class Publisher:
             thread.join(POLL_S)
 
     def _is_top(self, pending: _Pending) -> bool:
-        auroc = pending.scored.auroc if pending.scored else None
-        rival = self._best.scored.auroc if self._best and self._best.scored else None
-        return auroc is not None and auroc > max(self._top_auroc, -1.0 if rival is None else rival)
+        rivals = [self._top, *([self._best.worth] if self._best else [])]
+        return pending.worth > max(rivals)
 
     def _has_work(self) -> bool:
         return bool(self._busy or self._newest or self._best or self._scored or self._files)

@@ -20,7 +20,7 @@ from trainer.checkpoint import (
 )
 from trainer.errors import InputError
 from trainer.layout import manifest_key, state_key
-from trainer.manifests import best, committed
+from trainer.manifests import Manifest, best, committed, worth
 from trainer.schedule import Plateau
 from trainer.storage import DamagedError, LocalStorage
 
@@ -202,6 +202,16 @@ def test_best_is_the_highest_validated_and_the_earlier_of_equals(storage):
     for step, auroc in [(10, 0.6), (20, 0.8), (30, 0.8), (40, None)]:
         put(storage, step, auroc)
     assert best(committed(storage)).step == 20
+
+
+def test_of_equal_scores_the_lower_loss_is_best():
+    """Few validation images tie often; manifests without a loss, and an undefined score whatever its loss, come last."""
+    known = {"epoch": 1.0, "world_size": 1, "bytes": 1, "sha256": "0" * 64}
+    scores = {10: (0.9, None), 20: (0.9, 0.4), 30: (0.9, 0.3), 40: (0.9, 0.3), 50: (0.8, 0.1), 60: (None, 0.0)}
+    manifests = [Manifest(step=step, val_auroc=auroc, val_loss=loss, **known) for step, (auroc, loss) in scores.items()]
+    assert best(manifests).step == 30
+    assert best(manifests[:1]).step == 10
+    assert max(worth(None, 0.0), worth(0.0, None)) == worth(0.0, None)
 
 
 def test_newest_is_best_where_nothing_was_validated(storage):

@@ -148,6 +148,21 @@ def test_best_state_is_published_though_a_newer_one_overtakes_it(publisher, buck
     assert steps(bucket)[-1] == 40
 
 
+def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(publisher, bucket):
+    """What is kept, what is scored and what `launcher checkpoints` calls best must be one."""
+    bucket.gate.clear()
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._newest is None)
+    publisher.validated(10, Scored(0.9, 0.3))
+    for step, loss in [(20, 0.4), (30, 0.2)]:
+        publisher.offer(state(step), epoch=step / 10)
+        publisher.validated(step, Scored(0.9, loss))
+    publisher.offer(state(40), epoch=4.0)
+    bucket.gate.set()
+    publisher.flush(never)
+    assert best(committed(bucket)).step == 30
+
+
 def test_better_state_that_comes_while_the_best_is_written_is_not_lost(tmp_path, bucket):
     """It takes the place of what is on its way, which must not empty that place when it arrives."""
     publisher = Publisher(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
