@@ -17,7 +17,7 @@ from torch import nn
 
 from trainer import card, gallery, report
 from trainer.card import Subject
-from trainer.described import describe
+from trainer.model_spec import describe
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, evidence, metadata
 from trainer.evaluation.assess import assess

@@ -24,7 +24,7 @@ from trainer.data.augment import center_boxes, cut
 from trainer.data.images import BadImageError
 from trainer.data.pack import to_gray_square
 from trainer.data.synthetic import phantoms
-from trainer.described import FORMAT
+from trainer.model_spec import FORMAT
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.evidence import FORMAT as EVIDENCE_FORMAT

@@ -16,7 +16,7 @@ from torch import nn
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
 from trainer.checkpoint import BrokenError
-from trainer.described import describe, with_header
+from trainer.model_spec import describe, with_header
 from trainer.errors import InputError, KnownError
 from trainer.evaluation.assess import classes_of
 from trainer.history import Entry

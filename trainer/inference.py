@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.data.augment import Tta, evaluation_views
-from trainer.described import Loss
+from trainer.model_spec import Loss
 from trainer.scoring import LOG_ODDS, LogOdds
 from trainer.trained import Trained
 

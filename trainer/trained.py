@@ -20,7 +20,7 @@ from torch import nn
 
 from trainer import checkpoint
 from trainer.data.pack import Geometry
-from trainer.described import (
+from trainer.model_spec import (
     WHERE_HINT,
     Loss,
     Settings,

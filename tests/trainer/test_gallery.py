@@ -16,7 +16,7 @@ from trainer import __main__ as program
 from trainer.config import from_argv
 from trainer.data.pack import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
-from trainer.described import describe
+from trainer.model_spec import describe
 from trainer.findings import FINDINGS
 from trainer.gallery import Mistake, make, mistakes, wanted
 from trainer.model import build
