@@ -30,7 +30,7 @@ from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.question import Part, Question, question_of, split_of_run
+from trainer.evaluation_set import Part, EvaluationSet, evaluation_set, split_of_run
 from trainer.scoring import Evaluator
 from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained
@@ -71,7 +71,7 @@ def evaluate_model(
             cache=cache,
         )
         fetched(place, say, Watchdog(float("inf"), say.line))
-        question = question_of(trained, place, part, force=force)
+        question = evaluation_set(trained, place, part, force=force)
         with join(World(), on.backend) as gang:
             return _answered(trained, question, on, gang, tta=tta, batch=batch_size, say=say)
 
@@ -117,7 +117,7 @@ def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
 
 def _answered(
     trained: Trained,
-    question: Question,
+    question: EvaluationSet,
     device: Device,
     gang: Gang,
     *,
@@ -155,13 +155,13 @@ def _answered(
     )
 
 
-def _stored(trained: Trained, question: Question, tta: Tta) -> Calibrator | None:
+def _stored(trained: Trained, question: EvaluationSet, tta: Tta) -> Calibrator | None:
     """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored."""
     return None if tta != "none" or question.chosen_N[question.scored].any() else trained.calibrator
 
 
 def _decoded(
-    question: Question, wanted_N: NDArray[np.int64], gang: Gang, say: Reporter
+    question: EvaluationSet, wanted_N: NDArray[np.int64], gang: Gang, say: Reporter
 ) -> tuple[Pack, NDArray[np.int64]]:
     """The decoded images that are wanted, and where the pack has each image: the run's own pack, if it is in the cache."""
     place, source, table = question.place, question.source, question.table
@@ -206,7 +206,7 @@ def _evaluator(device: Device, gang: Gang, pack: Pack, answers: int, batch: int)
     )
 
 
-def _check_readable(question: Question, in_pack_N: NDArray[np.int64]) -> None:
+def _check_readable(question: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None:
     if not (in_pack_N[question.scored] >= 0).any():
         raise InputError(
             f"cannot score `{question.place.data}`: none of its {len(question.scored):,} images in {question.part} can be read",
@@ -221,7 +221,7 @@ def _name(trained: Trained) -> str:
 
 
 def _notes(
-    trained: Trained, question: Question, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
+    trained: Trained, question: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
 ) -> Iterator[str]:
     """What a reader must know beside the numbers; `rows_N` is what could be scored."""
     yield from trained.notes

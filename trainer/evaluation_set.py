@@ -25,7 +25,7 @@ _SHOWN_NAMES: Final = 5
 
 
 @dataclass(frozen=True)
-class Question:
+class EvaluationSet:
     """What is asked of a model: which images of a data set."""
 
     place: Place
@@ -62,13 +62,13 @@ def split_of_run(trained: Trained) -> str:
     return str(config.get("split", "given"))
 
 
-def question_of(trained: Trained, place: Place, part: Part, *, force: bool) -> Question:
+def evaluation_set(trained: Trained, place: Place, part: Part, *, force: bool) -> EvaluationSet:
     """The labels, once they are known to be of what the model answers and of patients that it does not know. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
     source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
     table = _with_findings(source.table, trained, place.data)
     known = _by_part(trained.trained_on or {})
-    question = Question(
+    question = EvaluationSet(
         place,
         replace(source, table=table),
         source.table.findings,
@@ -115,7 +115,7 @@ def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:
     return {part: {name for name, its in trained_on.items() if its == part} for part in SPLITS}
 
 
-def _check_unknown_patients(trained: Trained, question: Question) -> None:
+def _check_unknown_patients(trained: Trained, question: EvaluationSet) -> None:
     rows_N = question.scored[question.trained_N[question.scored]]
     if len(rows_N):
         names = [question.table.images[row] for row in rows_N.tolist()]
