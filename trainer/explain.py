@@ -14,7 +14,7 @@ from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
-from trainer.explanation.looking import Look, Seen
+from trainer.explanation.explainer import Look, Seen
 from trainer.explanation.mapbook import Bad, Line, Output, each, opened, writing
 from trainer.explanation.randomisation import Randomisation
 

@@ -14,7 +14,7 @@ from trainer.__main__ import main
 from trainer.data.imagefiles import image_files
 from trainer.explain import CHECKED_IMAGES
 from trainer.explanation.cam import activate
-from trainer.explanation.looking import look
+from trainer.explanation.explainer import look
 from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.trained import open_trained

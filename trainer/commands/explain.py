@@ -21,7 +21,7 @@ from trainer.explanation.boxlist import read_boxes
 from trainer.explanation.drawn import matched, refuse_trained
 from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
-from trainer.explanation.looking import look
+from trainer.explanation.explainer import look
 from trainer.explanation.mapbook import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
 from trainer.trained import open_trained

@@ -21,7 +21,7 @@ from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxes import found_on_image
-from trainer.explanation.looking import Look, Seen
+from trainer.explanation.explainer import Look, Seen
 from trainer.explanation.overlay import overlay
 from trainer.trained import Trained
 
