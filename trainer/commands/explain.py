@@ -18,7 +18,7 @@ from trainer.explain import explain as explain_images
 from trainer.explain import numbers_of
 from trainer.explanation.boxes import THRESHOLD
 from trainer.explanation.boxlist import read_boxes
-from trainer.explanation.drawn import matched, refuse_trained
+from trainer.explanation.ground_truth import matched, refuse_trained
 from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
 from trainer.explanation.explainer import look

@@ -18,7 +18,7 @@ from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.baselines import centre_map, random_map
 from trainer.explanation.boxes import found_on_image
-from trainer.explanation.drawn import Drawn
+from trainer.explanation.ground_truth import Drawn
 from trainer.explanation.heatmap import peak
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
 from trainer.explanation.localisation_plot import plotted

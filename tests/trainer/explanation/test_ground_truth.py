@@ -8,7 +8,7 @@ import pytest
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxlist import DrawnBox
-from trainer.explanation.drawn import matched, refuse_trained
+from trainer.explanation.ground_truth import matched, refuse_trained
 
 FINDINGS = ("Mass", "Nodule")
 
