@@ -15,7 +15,7 @@ from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
 from trainer.explanation.explainer import Look, Seen
-from trainer.explanation.mapbook import Bad, Line, Output, each, opened, writing
+from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
 from trainer.explanation.randomisation import Randomisation
 
 RANDOMISATION: Final = "randomisation.json"

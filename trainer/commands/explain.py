@@ -22,7 +22,7 @@ from trainer.explanation.ground_truth import matched, refuse_trained
 from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
 from trainer.explanation.explainer import look
-from trainer.explanation.mapbook import Bad, Line, Output
+from trainer.explanation.map_writer import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
 from trainer.trained import open_trained
 

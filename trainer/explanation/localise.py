@@ -23,7 +23,7 @@ from trainer.explanation.heatmap import peak
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
 from trainer.explanation.localisation_plot import plotted
 from trainer.explanation.explainer import Look, Seen
-from trainer.explanation.mapbook import Bad, Output, each, opened
+from trainer.explanation.map_writer import Bad, Output, each, opened
 from trainer.explanation.placement import Placement
 from trainer.report.drawing import as_png
 

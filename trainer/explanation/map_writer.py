@@ -93,7 +93,7 @@ def each(
 @contextmanager
 def opened(
     trained: Trained, output: Output, files: Sequence[ImageFile], tell: Callable[[Line], None] = lambda _: None
-) -> Iterator["Book"]:
+) -> Iterator["MapWriter"]:
     """A book in OUT for maps of these images; `tell` is given each line.
 
     Raises: InputError where OUT can't be written.
@@ -102,7 +102,7 @@ def opened(
         output.folder.mkdir(parents=True, exist_ok=True)
         file = (output.folder / MAPS).open("w", encoding="utf-8")
     with file:
-        yield Book(trained, output, files, file, tell)
+        yield MapWriter(trained, output, files, file, tell)
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise InputError(f"cannot write to `{folder}`: {reason} (from `--out`)") from problem
 
 
-class Book:
+class MapWriter:
     """Writes pictures and lines to OUT."""
 
     def __init__(
