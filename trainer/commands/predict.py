@@ -14,7 +14,7 @@ from trainer.data.augment import Tta
 from trainer.data.imagefiles import image_files
 from trainer.errors import InputError
 from trainer.predict import Prediction, predictor
-from trainer.predicted import csv_lines, json_lines, table_lines
+from trainer.prediction_output import csv_lines, json_lines, table_lines
 from trainer.trained import Trained, open_trained
 
 Rule = Literal["youden", "best_f1", "specificity_90", "specificity_95"]
