@@ -12,7 +12,7 @@ from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint
 from trainer.evaluation.evidence import Finding as Scored
 from trainer.findings import FINDINGS
-from trainer.report.shown import NONE, count, finding, interval, last_name, number, percent, proportion, without_places
+from trainer.report.formatting import NONE, count, finding, interval, last_name, number, percent, proportion, without_places
 
 _SETTINGS: Final = (
     *(

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trainer.evaluation.evidence import Bin, Evidence, Finding, Group, Interval, Reference
 from trainer.report.drawing import COLOURS, DASHES, INK, MARKERS, Drawing, as_png, canvas, styled
-from trainer.report.shown import finding as name_of
-from trainer.report.shown import interval, number, percent
+from trainer.report.formatting import finding as name_of
+from trainer.report.formatting import interval, number, percent
 
 Entry = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from trainer.layout import REPORT
 from trainer.report import figures, pictures
 from trainer.report.documents import GALLERY, Documents, read
 from trainer.report.page import Block, Facts, Images, Plots, Section, Shown, Table, Words, page
-from trainer.report.shown import (
+from trainer.report.formatting import (
     NONE,
     count,
     duration,
@@ -21,7 +21,7 @@ from trainer.report.shown import (
     size,
     without_places,
 )
-from trainer.report.shown import finding as name_of
+from trainer.report.formatting import finding as name_of
 from trainer.report.sizes import elapsed_s
 from trainer.storage import Storage
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.report.shown import duration, interval, last_name, number, proportion, size, without_places
+from trainer.report.formatting import duration, interval, last_name, number, proportion, size, without_places
 
 
 @pytest.mark.parametrize(
