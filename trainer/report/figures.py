@@ -256,7 +256,7 @@ def _reliability_panel(axes: Axes, finding: Finding) -> None:
     if finding["calibrated"] is not None:
         kinds.append(("after", finding["calibrated"], 0))
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
-    _unit_square(axes, finding, "prediction_output", "observed")
+    _unit_square(axes, finding, "predicted", "observed")
     for label, calibration, nth in kinds:
         _bins(axes, calibration["bins"], label, nth)
     highest = max([0.0, *(max(one["predicted"], one["observed"]) for _, kind, _ in kinds for one in kind["bins"])])
