@@ -14,7 +14,7 @@ from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
-from trainer.explanation.explainer import Look, Seen
+from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
 from trainer.explanation.randomisation import Randomisation
 
@@ -38,7 +38,7 @@ def numbers_of(names: Sequence[str], findings: Sequence[str]) -> list[int]:
 
 
 def explain(
-    look: Look,
+    explainer: Explainer,
     files: Sequence[ImageFile],
     *,
     named: Sequence[int],
@@ -53,32 +53,32 @@ def explain(
 
     Raises: InputError when OUT can't be written.
     """
-    findings = named or range(len(look.trained.findings))
+    findings = named or range(len(explainer.trained.findings))
 
-    with opened(look.trained, output, files, tell) as book:
+    with opened(explainer.trained, output, files, tell) as writer:
 
-        def note(seen: Seen) -> None:
+        def note(seen: Explained) -> None:
             for number in named or np.argsort(-seen.probability_K, kind="stable")[:top].tolist():
-                book.add(seen, number)
+                writer.add(seen, number)
 
-        return each(look, files, findings, note, say)
+        return each(explainer, files, findings, note, say)
 
 
 def check_randomisation(
-    look: Look, files: Sequence[ImageFile], *, named: Sequence[int], seed: int, folder: Path
+    explainer: Explainer, files: Sequence[ImageFile], *, named: Sequence[int], seed: int, folder: Path
 ) -> Randomisation:
     """Whether maps of these images, at most the first 32, depend on the model's weights; written to OUT.
 
     Raises: InputError when no image can be used.
     """
-    views = look.views(files[:CHECKED_IMAGES])
+    views = explainer.views(files[:CHECKED_IMAGES])
     if not views:
         raise InputError(f"cannot check maps: none of the first {min(len(files), CHECKED_IMAGES)} images can be used")
-    trained = look.trained
+    trained = explainer.trained
     numbers = list(named) or list(range(len(trained.findings)))
     stages = randomisation.check(
         trained.network,
-        lambda network: look.maps(network, views, numbers),
+        lambda network: explainer.maps(network, views, numbers),
         fresh=randomisation.untrained(trained.model, trained.head, len(trained.findings)),
         draws=REDRAWS,
         seed=seed,

@@ -14,7 +14,7 @@ from trainer.__main__ import main
 from trainer.data.imagefiles import image_files
 from trainer.explain import CHECKED_IMAGES
 from trainer.explanation.cam import activate
-from trainer.explanation.explainer import look
+from trainer.explanation.explainer import open_explainer
 from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.trained import open_trained
@@ -81,7 +81,7 @@ def test_every_image_gets_a_picture_and_a_line_for_its_most_probable_finding(exp
     trained = open_trained(str(model))
     for line, name in zip(lines, ["00000001_000.png", "00000002_000.png", "more/00000003_000.png"], strict=True):
         assert line["image"] == str(images / name)
-        view = look(trained, devices.find("cpu"), batch=1).view([Image.open(images / name)])
+        view = open_explainer(trained, devices.find("cpu"), batch=1).view([Image.open(images / name)])
         logits = trained.network(view).detach().numpy()[0]
         assert line["finding"] == FINDINGS[int(logits.argmax())]
         assert line["probability"] == pytest.approx(1 / (1 + math.exp(-logits.max())), abs=1e-5)
@@ -289,6 +289,6 @@ def test_an_image_that_is_left_out_takes_no_box_with_it(explain, images, tmp_pat
 def test_maps_do_not_depend_on_dropout(tmp_path, images):
     """The hidden head drops half of its features in training; a map must not be drawn by lot."""
     trained = open_trained(str(_save(tmp_path / "m.safetensors", head="hidden")))
-    view = look(trained, devices.find("cpu"), batch=2).view([Image.open(images / "00000001_000.png")])
+    view = open_explainer(trained, devices.find("cpu"), batch=2).view([Image.open(images / "00000001_000.png")])
     first, second = (activate(trained.network.train(), view, [0]).maps_NMhw for _ in range(2))
     np.testing.assert_array_equal(first, second)

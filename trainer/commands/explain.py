@@ -21,7 +21,7 @@ from trainer.explanation.boxlist import read_boxes
 from trainer.explanation.ground_truth import matched, refuse_trained
 from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
-from trainer.explanation.explainer import look
+from trainer.explanation.explainer import open_explainer
 from trainer.explanation.map_writer import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
 from trainer.trained import open_trained
@@ -92,7 +92,7 @@ def explain(
     named = [] if findings is None else numbers_of(findings.split(","), trained.findings)
     drawn = matched(listed, files, trained.findings, only=named) if boxes else None
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
-    eyes = look(trained, devices.find(device), batch=batch_size)
+    explainer = open_explainer(trained, devices.find(device), batch=batch_size)
     output, say = Output(out, box_threshold, overlays), Reporter(0)
     _note(trained.notes)
     if drawn:
@@ -100,16 +100,16 @@ def explain(
         _note([f"{drawn.used:,} of {drawn.listed:,} boxes are used: {lie}"])
         unusable = [(file.name, file.problem) for file in files if file.problem]
         files = drawn.files
-        document, bad = localise(eyes, drawn, trained_on_images=known, output=output, seed=seed, say=say)
+        document, bad = localise(explainer, drawn, trained_on_images=known, output=output, seed=seed, say=say)
         bad += unusable
         _print(as_table(document).splitlines())
         _note(document["notes"])
     else:
-        _note(eyes.notes())
+        _note(explainer.notes())
         tell = _nothing if check_randomisation else _tell
-        bad = explain_images(eyes, files, named=named, top=top, output=output, tell=tell, say=say)
+        bad = explain_images(explainer, files, named=named, top=top, output=output, tell=tell, say=say)
     if check_randomisation and (drawn or len(bad) < len(files)):
-        _print(stages_as_table(randomised(eyes, files, named=named, seed=seed, folder=out)).splitlines())
+        _print(stages_as_table(randomised(explainer, files, named=named, seed=seed, folder=out)).splitlines())
     if bad:
         raise _problem(bad, any_done=drawn is not None or len(bad) < len(files))
 

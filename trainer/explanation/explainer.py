@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Explained:
     """One image, and what the model says of it."""
 
     file: ImageFile
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Look:
+class Explainer:
     """A model on a device; full precision, for maps are compared and not many."""
 
     trained: Trained
@@ -49,9 +49,9 @@ class Look:
     on: torch.device
     batch: int
 
-    def seen(
+    def explain(
         self, files: Sequence[ImageFile], findings: Sequence[int], bad: Callable[[ImageFile, str], None]
-    ) -> Iterator[Seen]:
+    ) -> Iterator[Explained]:
         """Every image that can be read, with the maps of these findings; `bad` is told of the others and why.
 
         Raises: JobFailedError when the network's answer is no number.
@@ -65,7 +65,7 @@ class Look:
             for file, gray, logits_K, maps_Mhw in zip(readable, grays, said.logits_NK, said.maps_NMhw, strict=True):
                 place = placement(*gray.size, self.trained.geometry, self.trained.crop_px)
                 probability_K = self._probability(logits_K[None])[0]
-                yield Seen(file, gray, place, probability_K, dict(zip(findings, maps_Mhw, strict=True)))
+                yield Explained(file, gray, place, probability_K, dict(zip(findings, maps_Mhw, strict=True)))
 
     def maps(self, network: nn.Module, views: Sequence[Tensor], findings: Sequence[int]) -> NDArray[np.float32]:
         """Maps [N, M, h, w] that such a network, on any device, makes of these views."""
@@ -140,11 +140,11 @@ def _opened(file: ImageFile) -> Image.Image | str:
         return str(problem.strerror or type(problem).__name__).lower()
 
 
-def look(trained: Trained, device: Device, *, batch: int) -> Look:
+def open_explainer(trained: Trained, device: Device, *, batch: int) -> Explainer:
     """The model on this device."""
     on = device.open(0, 1)
     trained.network.to(on).to(memory_format=device.memory_format)
-    return Look(trained, device, on, batch)
+    return Explainer(trained, device, on, batch)
 
 
 def _check_finite(*answers: NDArray[np.float32]) -> None:

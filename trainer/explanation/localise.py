@@ -22,7 +22,7 @@ from trainer.explanation.ground_truth import Drawn
 from trainer.explanation.heatmap import peak
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
 from trainer.explanation.localisation_plot import plotted
-from trainer.explanation.explainer import Look, Seen
+from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Output, each, opened
 from trainer.explanation.placement import Placement
 from trainer.report.drawing import as_png
@@ -37,7 +37,7 @@ RANDOM_DRAWS: Final = 10
 
 
 def localise(
-    look: Look,
+    explainer: Explainer,
     drawn: Drawn,
     *,
     trained_on_images: int | None,
@@ -50,21 +50,21 @@ def localise(
     Raises: InputError when no image with a box can be used, or OUT can't be written.
     """
     numbers = sorted({number for boxes in drawn.boxes.values() for number in boxes})
-    cases = _Cases(look.trained.findings, output.box_threshold, np.random.default_rng(seed))
-    with opened(look.trained, output, drawn.files) as book:
+    cases = _Cases(explainer.trained.findings, output.box_threshold, np.random.default_rng(seed))
+    with opened(explainer.trained, output, drawn.files) as writer:
 
-        def judge(seen: Seen) -> None:
+        def judge(seen: Explained) -> None:
             for number, shares_T4 in drawn.boxes[seen.file].items():
                 drawn_T4 = shares_T4 * np.array([seen.place.width, seen.place.height] * 2)
                 cases.add(seen, number, drawn_T4)
-                book.add(seen, number, drawn_T4)
+                writer.add(seen, number, drawn_T4)
 
-        bad = each(look, drawn.files, numbers, judge, say)
+        bad = each(explainer, drawn.files, numbers, judge, say)
         if not cases.model:
             raise InputError(f"cannot use any image with a box:{listing(f'{name}: {why}' for name, why in bad)}")
-        document = _document(look, drawn, cases, trained_on_images)
-        book.write(LOCALISATION, json.dumps(document, indent=1) + "\n")
-        book.write(PLOT, as_png(plotted(document)))
+        document = _document(explainer, drawn, cases, trained_on_images)
+        writer.write(LOCALISATION, json.dumps(document, indent=1) + "\n")
+        writer.write(PLOT, as_png(plotted(document)))
     return document, bad
 
 
@@ -81,7 +81,7 @@ class _Cases:
         self._findings = findings
         self._generator = generator
 
-    def add(self, seen: Seen, number: int, drawn_T4: Floats) -> None:
+    def add(self, seen: Explained, number: int, drawn_T4: Floats) -> None:
         """One finding on one image."""
         rows, columns = seen.maps[number].shape
         self.cells = rows, columns
@@ -97,11 +97,11 @@ class _Cases:
             draw.append(case(random_map(self.cells, self._generator)))
 
 
-def _document(look: Look, drawn: Drawn, cases: _Cases, trained_on_images: int | None) -> Localisation:
+def _document(explainer: Explainer, drawn: Drawn, cases: _Cases, trained_on_images: int | None) -> Localisation:
     boxes = sum(len(case.drawn_T4) for case in cases.model)
     return Localisation(
         format=FORMAT,
-        model=look.trained.origin,
+        model=explainer.trained.origin,
         boxes=boxes,
         boxes_listed=drawn.listed,
         images=len(cases.images),
@@ -115,7 +115,7 @@ def _document(look: Look, drawn: Drawn, cases: _Cases, trained_on_images: int | 
             judged("image centre", [cases.centre]),
         ],
         published=[wang_2017(comparable=boxes == ALL_BOXES and trained_on_images == 0)],
-        notes=[*drawn.notes, *_notes(trained_on_images), *look.notes()],
+        notes=[*drawn.notes, *_notes(trained_on_images), *explainer.notes()],
     )
 
 

@@ -21,7 +21,7 @@ from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxes import found_on_image
-from trainer.explanation.explainer import Look, Seen
+from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.trained import Trained
 
@@ -74,7 +74,7 @@ Bad = tuple[str, str]
 
 
 def each(
-    look: Look, files: Sequence[ImageFile], numbers: Sequence[int], do: Callable[[Seen], Any], say: Reporter
+    explainer: Explainer, files: Sequence[ImageFile], numbers: Sequence[int], do: Callable[[Explained], Any], say: Reporter
 ) -> list[Bad]:
     """Do something with every image that can be read; names and reasons of the others."""
     bad: list[Bad] = []
@@ -84,7 +84,7 @@ def each(
             bad.append((file.name, reason))
             advance(1, "")
 
-        for seen in look.seen(files, list(numbers), refuse):
+        for seen in explainer.explain(files, list(numbers), refuse):
             do(seen)
             advance(1, "")
     return bad
@@ -94,7 +94,7 @@ def each(
 def opened(
     trained: Trained, output: Output, files: Sequence[ImageFile], tell: Callable[[Line], None] = lambda _: None
 ) -> Iterator["MapWriter"]:
-    """A book in OUT for maps of these images; `tell` is given each line.
+    """Writes to OUT the maps of these images; `tell` is given each line.
 
     Raises: InputError where OUT can't be written.
     """
@@ -132,7 +132,7 @@ class MapWriter:
         with writing(self._output.folder):
             (self._output.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def add(self, seen: Seen, number: int, drawn_T4: Floats | None = None) -> None:
+    def add(self, seen: Explained, number: int, drawn_T4: Floats | None = None) -> None:
         """One map of one image, beside boxes drawn on it, in its pixels."""
         finding, map_hw = self._trained.findings[number], seen.maps[number]
         boxes = found_on_image(map_hw, seen.place, self._output.box_threshold)
