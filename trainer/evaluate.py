@@ -30,7 +30,7 @@ from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.evaluation_set import Part, EvaluationSet, evaluation_set, split_of_run
+from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.scoring import Evaluator
 from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained
@@ -71,9 +71,9 @@ def evaluate_model(
             cache=cache,
         )
         fetched(place, say, Watchdog(float("inf"), say.line))
-        question = evaluation_set(trained, place, part, force=force)
+        subset = evaluation_set(trained, place, part, force=force)
         with join(World(), on.backend) as gang:
-            return _answered(trained, question, on, gang, tta=tta, batch=batch_size, say=say)
+            return _answered(trained, subset, on, gang, tta=tta, batch=batch_size, say=say)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
 
 def _answered(
     trained: Trained,
-    question: EvaluationSet,
+    subset: EvaluationSet,
     device: Device,
     gang: Gang,
     *,
@@ -126,45 +126,45 @@ def _answered(
     say: Reporter,
 ) -> Answered:
     """Ask the network, and put together what is told about it."""
-    stored = _stored(trained, question, tta)
-    val_N = question.free_to_fit if stored is None else question.free_to_fit[:0]
-    pack, in_pack_N = _decoded(question, np.concatenate([question.scored, val_N]), gang, say)
-    _check_readable(question, in_pack_N)
+    stored = _stored(trained, subset, tta)
+    val_N = subset.free_to_fit if stored is None else subset.free_to_fit[:0]
+    pack, in_pack_N = _decoded(subset, np.concatenate([subset.scored, val_N]), gang, say)
+    _check_readable(subset, in_pack_N)
     network = OverViews(trained, tta, device.memory_format)
     network.to(device.open(0, 1)).to(memory_format=device.memory_format)
     evaluator = _evaluator(device, gang, pack, len(trained.findings) * views_of(tta), batch)
-    asked = _Asked(trained, question.table, in_pack_N, evaluator, network, say)
-    scored = asked.answers(question.scored, f"scoring {question.part}")
+    asked = _Asked(trained, subset.table, in_pack_N, evaluator, network, say)
+    scored = asked.answers(subset.scored, f"scoring {subset.part}")
     val = asked.answers(val_N, "scoring val") if len(val_N) else None
-    rows_N = question.scored[in_pack_N[question.scored] >= 0]
+    rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
     return Answered(
         model=_name(trained),
         findings=trained.findings,
         classes=trained.loss == "cross_entropy",
         scored=scored,
-        part=question.part,
-        labels=question.place.data,
+        part=subset.part,
+        labels=subset.place.data,
         val=val,
         calibrator=stored,
-        split=split_of(_names(question.table, question.table.rows(part)) for part in ("train", "test")),
-        metadata=metadata.of_dataset(question.source.root, question.source.layout, scored.images),
+        split=split_of(_names(subset.table, subset.table.rows(part)) for part in ("train", "test")),
+        metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
         trained_on_known=trained.trained_on is not None,
-        trained_on_images=None if trained.trained_on is None else int(question.trained_N[rows_N].sum()),
+        trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
         shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, trained.findings)),
-        notes=tuple(_notes(trained, question, tta, rows_N, calibrated=stored is not None or val is not None)),
+        notes=tuple(_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None)),
     )
 
 
-def _stored(trained: Trained, question: EvaluationSet, tta: Tta) -> Calibrator | None:
+def _stored(trained: Trained, subset: EvaluationSet, tta: Tta) -> Calibrator | None:
     """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored."""
-    return None if tta != "none" or question.chosen_N[question.scored].any() else trained.calibrator
+    return None if tta != "none" or subset.chosen_N[subset.scored].any() else trained.calibrator
 
 
 def _decoded(
-    question: EvaluationSet, wanted_N: NDArray[np.int64], gang: Gang, say: Reporter
+    subset: EvaluationSet, wanted_N: NDArray[np.int64], gang: Gang, say: Reporter
 ) -> tuple[Pack, NDArray[np.int64]]:
     """The decoded images that are wanted, and where the pack has each image: the run's own pack, if it is in the cache."""
-    place, source, table = question.place, question.source, question.table
+    place, source, table = subset.place, subset.source, subset.table
     used = replace(source, table=table.used())
     pack = _in_cache(place, used)
     rows_N = np.flatnonzero(table.split_N >= 0)
@@ -206,10 +206,10 @@ def _evaluator(device: Device, gang: Gang, pack: Pack, answers: int, batch: int)
     )
 
 
-def _check_readable(question: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None:
-    if not (in_pack_N[question.scored] >= 0).any():
+def _check_readable(subset: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None:
+    if not (in_pack_N[subset.scored] >= 0).any():
         raise InputError(
-            f"cannot score `{question.place.data}`: none of its {len(question.scored):,} images in {question.part} can be read",
+            f"cannot score `{subset.place.data}`: none of its {len(subset.scored):,} images in {subset.part} can be read",
             hint="check --data",
         )
 
@@ -221,24 +221,24 @@ def _name(trained: Trained) -> str:
 
 
 def _notes(
-    trained: Trained, question: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
+    trained: Trained, subset: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
 ) -> Iterator[str]:
     """What a reader must know beside the numbers; `rows_N` is what could be scored."""
     yield from trained.notes
     total = f"{len(rows_N):,}"
     if trained.trained_on is None:
         yield UNKNOWN_TRAINING
-    if (count := int(question.trained_N[rows_N].sum())) > 0:
+    if (count := int(subset.trained_N[rows_N].sum())) > 0:
         yield f"{count:,} of {total} images are of patients that the model was trained on: its numbers here say little of new patients"
-    if (count := int((question.chosen_N & ~question.trained_N)[rows_N].sum())) > 0:
+    if (count := int((subset.chosen_N & ~subset.trained_N)[rows_N].sum())) > 0:
         yield f"{count:,} of {total} images are of patients by whose images the checkpoint was chosen"
     if tta != "none":
         yield f"probabilities are the mean over {views_of(tta)} views of each image (--tta {tta})"
     if not calibrated:
         yield "no thresholds and no calibration: they are fitted on validation images of patients that are neither trained on nor scored"
-    lost = set(_names(question.table, question.scored)) - set(_names(question.table, rows_N))
+    lost = set(_names(subset.table, subset.scored)) - set(_names(subset.table, rows_N))
     if lost:
-        yield f"{len(lost):,} of {len(question.scored):,} images could not be read, and are not scored"
-    ignored = [name for name in question.labels if name not in trained.findings]
+        yield f"{len(lost):,} of {len(subset.scored):,} images could not be read, and are not scored"
+    ignored = [name for name in subset.labels if name not in trained.findings]
     if ignored:
         yield f"labels that the model does not answer: {', '.join(ignored)}"

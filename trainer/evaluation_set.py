@@ -68,7 +68,7 @@ def evaluation_set(trained: Trained, place: Place, part: Part, *, force: bool) -
     source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
     table = _with_findings(source.table, trained, place.data)
     known = _by_part(trained.trained_on or {})
-    question = EvaluationSet(
+    subset = EvaluationSet(
         place,
         replace(source, table=table),
         source.table.findings,
@@ -76,14 +76,14 @@ def evaluation_set(trained: Trained, place: Place, part: Part, *, force: bool) -
         trained_N=of_patients(known["train"], table.images, table.patients_N),
         chosen_N=of_patients(known["val"], table.images, table.patients_N),
     )
-    if not len(question.scored):
+    if not len(subset.scored):
         raise InputError(
             f"cannot score `{place.data}`: it has no image in {part} (from `--part`)",
             hint="--part test, or another --split",
         )
     if not force:
-        _check_unknown_patients(trained, question)
-    return question
+        _check_unknown_patients(trained, subset)
+    return subset
 
 
 def _with_findings(table: LabelTable, trained: Trained, data: str) -> LabelTable:
@@ -115,14 +115,14 @@ def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:
     return {part: {name for name, its in trained_on.items() if its == part} for part in SPLITS}
 
 
-def _check_unknown_patients(trained: Trained, question: EvaluationSet) -> None:
-    rows_N = question.scored[question.trained_N[question.scored]]
+def _check_unknown_patients(trained: Trained, subset: EvaluationSet) -> None:
+    rows_N = subset.scored[subset.trained_N[subset.scored]]
     if len(rows_N):
-        names = [question.table.images[row] for row in rows_N.tolist()]
+        names = [subset.table.images[row] for row in rows_N.tolist()]
         shown = f"{listing(names[:_SHOWN_NAMES])}{_more(len(names))}"
         raise InputError(
-            f"cannot score `{trained.origin}` on {question.part} of `{question.place.data}`: {len(names):,} of "
-            f"{len(question.scored):,} images are of patients that it was trained on{shown}",
+            f"cannot score `{trained.origin}` on {subset.part} of `{subset.place.data}`: {len(names):,} of "
+            f"{len(subset.scored):,} images are of patients that it was trained on{shown}",
             hint="score images of other patients; --force scores these too, and the output says so",
         )
 
