@@ -17,7 +17,6 @@ from torch import nn
 
 from trainer import card, gallery, report
 from trainer.card import Subject
-from trainer.model_spec import describe
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, evidence, metadata
 from trainer.evaluation.assess import assess
@@ -29,6 +28,7 @@ from trainer.evaluation.summary import as_csv
 from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE, RUN
 from trainer.model import build
+from trainer.model_spec import describe
 from trainer.report import Documents
 from trainer.run import Run
 

@@ -28,9 +28,9 @@ from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
+from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.scoring import Evaluator
 from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained

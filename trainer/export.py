@@ -24,13 +24,13 @@ from trainer.data.augment import center_boxes, cut
 from trainer.data.images import BadImageError
 from trainer.data.pack import to_gray_square
 from trainer.data.synthetic import phantoms
-from trainer.model_spec import FORMAT
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.evidence import FORMAT as EVIDENCE_FORMAT
 from trainer.evaluation.evidence import Evidence
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.model import StateDict, head_of
+from trainer.model_spec import FORMAT
 from trainer.onnx_file import Checked, Gray
 from trainer.sources import DICOM_SUFFIXES
 from trainer.storage import AbsentError, Storage, open_storage

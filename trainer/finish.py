@@ -16,13 +16,13 @@ from torch import nn
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
 from trainer.checkpoint import BrokenError
-from trainer.model_spec import describe, with_header
 from trainer.errors import InputError, KnownError
 from trainer.evaluation.assess import classes_of
 from trainer.history import Entry
 from trainer.layout import MODEL, RESULTS, predictions_key, state_key
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
+from trainer.model_spec import describe, with_header
 from trainer.run import Run, between_batches
 from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
 from trainer.training import Training

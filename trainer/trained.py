@@ -20,6 +20,13 @@ from torch import nn
 
 from trainer import checkpoint
 from trainer.data.pack import Geometry
+from trainer.errors import InputError, on_one_line
+from trainer.evaluation import calibration
+from trainer.evaluation.calibration import Calibrator
+from trainer.findings import SPLITS
+from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT
+from trainer.manifests import Manifest, best, committed
+from trainer.model import StateDict, build
 from trainer.model_spec import (
     WHERE_HINT,
     Loss,
@@ -31,13 +38,6 @@ from trainer.model_spec import (
     parse_header,
     shapes_of,
 )
-from trainer.errors import InputError, on_one_line
-from trainer.evaluation import calibration
-from trainer.evaluation.calibration import Calibrator
-from trainer.findings import SPLITS
-from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT
-from trainer.manifests import Manifest, best, committed
-from trainer.model import StateDict, build
 from trainer.storage import AbsentError, Storage, open_storage
 from trainer.weights import read_weights
 

@@ -16,10 +16,10 @@ from trainer import __main__ as program
 from trainer.config import from_argv
 from trainer.data.pack import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
-from trainer.model_spec import describe
 from trainer.findings import FINDINGS
 from trainer.gallery import Mistake, make, mistakes, wanted
 from trainer.model import build
+from trainer.model_spec import describe
 from trainer.public import public_name
 from trainer.report import Documents, html, pictures
 from trainer.sources import locate_images, read_labels

@@ -18,10 +18,10 @@ from trainer.explain import explain as explain_images
 from trainer.explain import numbers_of
 from trainer.explanation.boxes import THRESHOLD
 from trainer.explanation.boxlist import read_boxes
+from trainer.explanation.explainer import open_explainer
 from trainer.explanation.ground_truth import matched, refuse_trained
 from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
-from trainer.explanation.explainer import open_explainer
 from trainer.explanation.map_writer import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
 from trainer.trained import open_trained

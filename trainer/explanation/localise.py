@@ -18,11 +18,11 @@ from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.baselines import centre_map, random_map
 from trainer.explanation.boxes import found_on_image
+from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.ground_truth import Drawn
 from trainer.explanation.heatmap import peak
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
 from trainer.explanation.localisation_plot import plotted
-from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Output, each, opened
 from trainer.explanation.placement import Placement
 from trainer.report.drawing import as_png

@@ -8,7 +8,6 @@ from trainer.evaluation.evidence import Evidence, OperatingPoint, Proportion
 from trainer.layout import REPORT
 from trainer.report import figures, pictures
 from trainer.report.documents import GALLERY, Documents, read
-from trainer.report.page import Block, Facts, Images, Plots, Section, Shown, Table, Words, page
 from trainer.report.formatting import (
     NONE,
     count,
@@ -22,6 +21,7 @@ from trainer.report.formatting import (
     without_places,
 )
 from trainer.report.formatting import finding as name_of
+from trainer.report.page import Block, Facts, Images, Plots, Section, Shown, Table, Words, page
 from trainer.report.sizes import elapsed_s
 from trainer.storage import Storage
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 from trainer.report import figures
 from trainer.report.documents import Documents
 from trainer.report.drawing import as_png
-from trainer.report.page import Block, Plots, Section, Table, Words, page
 from trainer.report.formatting import NONE, count, duration, interval, number, percent, proportion, size
+from trainer.report.page import Block, Plots, Section, Table, Words, page
 from trainer.report.sizes import Size, as_csv, scaled
 from trainer.storage import Storage
 
