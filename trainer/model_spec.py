@@ -29,7 +29,7 @@ HEADS: Final = ("linear", "hidden")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ModelSpec:
     """What must be known of weights to use them."""
 
     model: str
@@ -83,7 +83,7 @@ def with_header(content: bytes, header: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def of_header(header: Mapping[str, str], where: str) -> Settings:
+def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
     if header.get("format") != FORMAT:
         raise InputError(
             f"cannot use `{where}`: its format is {on_one_line(header.get('format', 'not told'))}, this version reads {FORMAT}",
@@ -95,7 +95,7 @@ def of_header(header: Mapping[str, str], where: str) -> Settings:
         raise InputError(f"cannot use `{where}`: its header is damaged ({problem})", hint="fetch it again") from problem
 
 
-def of_record(record: Mapping[str, Any], where: str) -> Settings:
+def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
     """Runs of earlier versions say nothing of head and loss: they had one of each."""
     try:
         return _settings({"head": "linear", "loss": "bce"} | record["config"], record["identity"]["findings"])
@@ -105,12 +105,12 @@ def of_record(record: Mapping[str, Any], where: str) -> Settings:
         ) from problem
 
 
-def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> Settings:
+def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> ModelSpec:
     """Raises: ValueError, KeyError or TypeError for what can't be."""
     names = tuple(str(name) for name in findings)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"findings are {len(names)}")
-    return Settings(
+    return ModelSpec(
         model=_one_of(told["model"], MODELS),
         head=_one_of(told["head"], HEADS),
         findings=names,
@@ -142,8 +142,8 @@ def guessed(
     findings: tuple[str, ...] | None = None,
     side: int | None = None,
     note: str | None = None,
-) -> Settings:
-    """Settings of weights of which little is told but themselves.
+) -> ModelSpec:
+    """Spec of weights of which little is told but themselves.
 
     `findings` are what they answer, else the 14; `side` is that of the images they are for, without a margin, else images are
     prepared as CheXNet's. `note` is what else a user should know.
@@ -177,7 +177,7 @@ def guessed(
         notes.append(
             "nothing says what these weights answer: the findings in the order of the published lists are assumed"
         )
-    return Settings(model, head, names, "bce", Geometry(side=side, fit="crop"), crop_px, tuple(notes))
+    return ModelSpec(model, head, names, "bce", Geometry(side=side, fit="crop"), crop_px, tuple(notes))
 
 
 def _architecture(state: StateDict) -> tuple[str, str, int] | None:

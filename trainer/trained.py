@@ -30,7 +30,7 @@ from trainer.model import StateDict, build
 from trainer.model_spec import (
     WHERE_HINT,
     Loss,
-    Settings,
+    ModelSpec,
     describe,
     guessed,
     of_header,
@@ -239,8 +239,8 @@ def _of_safetensors(storage: Storage, key: str) -> Trained:
     )
 
 
-def _untold(state: StateDict, record: Mapping[str, Any] | None, where: str) -> Settings:
-    """Settings of weights that don't tell them: those of the run, if it is there."""
+def _untold(state: StateDict, record: Mapping[str, Any] | None, where: str) -> ModelSpec:
+    """Spec of weights that don't tell them: those of the run, if it is there."""
     return of_record(record, where) if record else guessed(state, where)
 
 
@@ -265,7 +265,7 @@ def _header_of(storage: Storage, key: str) -> dict[str, str]:
     return parse_header(content)
 
 
-def _network(settings: Settings, state: StateDict, origin: str) -> nn.Module:
+def _network(settings: ModelSpec, state: StateDict, origin: str) -> nn.Module:
     """Raises: InputError when the weights are of another model, or give another number of answers, than their settings say."""
     expected = shapes_of(settings.model, settings.head, len(settings.findings))
     *_, last = expected
