@@ -36,6 +36,30 @@ def test_orientation_in_exif_is_ignored(tmp_path):
     assert open_gray(tmp_path / "x.jpg").size == (64, 40)
 
 
+@pytest.mark.parametrize("kind", ["palette", "gray and alpha", "CMYK", "16 bits"])
+def test_the_same_picture_is_read_from_whatever_it_is_kept_in(tmp_path, kind):
+    """Archives hold all of these; the palette with shades of transparency must not be warned of."""
+    path, gray = tmp_path / "x.png", gray_ramp()
+    if kind == "palette":
+        gray.convert("P").save(path, transparency=bytes(range(256)))
+    elif kind == "gray and alpha":
+        Image.merge("LA", [gray, gray]).save(path)
+    elif kind == "CMYK":
+        gray.convert("RGB").convert("CMYK").save(path, format="JPEG", quality=100)
+    else:
+        Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(path)
+    shown = np.asarray(open_xray(path)).astype(int)
+    np.testing.assert_allclose(shown, np.asarray(gray), atol=2 if kind == "CMYK" else 0)
+
+
+def test_other_formats_are_refused_whatever_the_name_says(tmp_path):
+    """A moving GIF is no X-ray."""
+    gray_ramp().save(tmp_path / "x.gif", save_all=True, append_images=[gray_ramp().rotate(90)])
+    (tmp_path / "x.gif").rename(tmp_path / "x.png")
+    with pytest.raises(BadImageError, match="it is no image"):
+        open_xray(tmp_path / "x.png")
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"GIF89a"])
 def test_what_is_no_image_is_said_to_be_none(tmp_path, content):
     """A PostScript file would be run by another program."""
@@ -81,6 +105,13 @@ def test_a_tiny_image_is_refused(tmp_path, size, problem):
     """Enlarged it would be interpolation alone."""
     Image.new("L", size, 128).save(tmp_path / "x.png")
     with pytest.raises(BadImageError, match=f"it has {problem}, at least 32"):
+        open_xray(tmp_path / "x.png")
+
+
+def test_a_strip_is_refused(tmp_path):
+    """Its short side made 256 pixels, the long one would fill all memory."""
+    Image.new("1", (32, 2_000_000)).save(tmp_path / "x.png")
+    with pytest.raises(BadImageError, match="32 x 2000000 pixels, too narrow for an X-ray"):
         open_xray(tmp_path / "x.png")
 
 

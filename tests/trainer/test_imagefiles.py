@@ -43,6 +43,29 @@ def test_what_is_no_image_is_listed_with_the_problem(tmp_path):
     ]
 
 
+def test_a_pipe_in_a_directory_is_not_waited_for(tmp_path):
+    """Whoever opens it stands still until somebody writes."""
+    os.mkfifo(tmp_path / "pipe.png")
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    assert listed(tmp_path) == [
+        (f"{tmp_path}/pipe.png", "it is neither a file nor a directory"),
+        (f"{tmp_path}/x.png", None),
+    ]
+
+
+def test_a_name_that_is_too_long_is_a_problem_of_its_own(tmp_path):
+    """A slip of the shell must not cost the others."""
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    long = tmp_path / ("x" * 300)
+    assert listed(long, tmp_path / "x.png") == [(str(long), "file name too long"), (f"{tmp_path}/x.png", None)]
+
+
+def test_a_file_that_is_named_twice_is_one(tmp_path):
+    """As itself and by its directory."""
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    assert listed(tmp_path / "x.png", tmp_path) == [(f"{tmp_path}/x.png", None)]
+
+
 @pytest.mark.parametrize(("raw", "shown"), [(b"\xff.png", "\\xff.png"), (b"a\nb.png", "a\\nb.png")])
 def test_names_that_cannot_be_printed_are_written_with_escapes(tmp_path, raw, shown):
     """A line is a file, and a terminal obeys what it is sent."""

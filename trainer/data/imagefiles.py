@@ -4,9 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
+from typing import Final
 
 from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom
 from trainer.sources import IMAGE_SUFFIXES, OTHER_IMAGES
+
+_NO_FILE: Final = "it is neither a file nor a directory"
 
 
 @dataclass(frozen=True)
@@ -27,21 +31,33 @@ class ImageFile:
 def image_files(places: Sequence[Path]) -> list[ImageFile]:
     """The files given, and below each directory all that are called images or are DICOM, in the order of their names.
 
-    What is not there, and a directory without images, is in the list with the problem.
+    A file that is named twice is in the list once. What is not there, and a directory without images, is in it with the problem.
     """
-    return [file for place in places for file in _at(place)]
+    return list(dict.fromkeys(file for place in places for file in _at(place)))
 
 
 def _at(place: Path) -> list[ImageFile]:
-    if not place.exists():
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
         return [ImageFile(place, "there is no such file")]
-    if place.is_file():
+    except OSError as problem:  # a folder that may not be looked into, a name too long
+        return [ImageFile(place, str(problem.strerror).lower())]
+    if S_ISREG(mode):
         return [ImageFile(place)]
-    if not place.is_dir():
-        return [ImageFile(place, "it is neither a file nor a directory")]
+    if not S_ISDIR(mode):
+        return [ImageFile(place, _NO_FILE)]
     problems: list[ImageFile] = []
-    found = [ImageFile(path) for path in _below(place, problems) if _is_image(path)]
+    found = [ImageFile(path, _obstacle(path)) for path in _below(place, problems) if _is_image(path)]
     return [*found, *problems] or [ImageFile(place, "no image lies in this directory")]
+
+
+def _obstacle(path: Path) -> str | None:
+    """Why this is no file to read: whoever opens a pipe waits for ever. A link to nowhere says so when it is opened."""
+    try:
+        return None if S_ISREG(path.stat().st_mode) else _NO_FILE
+    except OSError:
+        return None
 
 
 def _below(folder: Path, problems: list[ImageFile]) -> Iterator[Path]:

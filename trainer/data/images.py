@@ -19,6 +19,9 @@ FORMATS: Final = ("PNG", "JPEG")
 MIN_SIDE_PX: Final = 32
 """The smallest picture that a network looks at; what is smaller would be made up of interpolated pixels."""
 
+MOST_ELONGATED: Final = 10
+"""How many times longer than wide an X-ray may be; a line of pixels grows to gigabytes when its short side is resized."""
+
 MOST_COLOURED: Final = 0.05
 COLOURED_LEVELS: Final = 24
 """A picture is no X-ray when more than this share of its pixels differ by more than so many levels between red, green and blue.
@@ -34,13 +37,15 @@ def open_gray(path: Path) -> Image.Image:
 
 
 def open_xray(path: Path) -> Image.Image:
-    """The same, of an image that may be an X-ray: not tiny, not a colour photograph, not of one shade.
+    """The same, of an image that may be an X-ray: not tiny, no strip, not a colour photograph, not of one shade.
 
     Raises: as `open_gray`.
     """
     image = _opened(path)
     if min(image.size) < MIN_SIDE_PX:
         raise BadImageError(f"it has {image.width} x {image.height} pixels, at least {MIN_SIDE_PX} a side are needed")
+    if max(image.size) > MOST_ELONGATED * min(image.size):
+        raise BadImageError(f"it has {image.width} x {image.height} pixels, too narrow for an X-ray")
     share = _coloured_share(image)
     if share > MOST_COLOURED:
         raise BadImageError(f"it is a colour picture ({share:.0%} of its pixels are not gray), no X-ray")
@@ -62,6 +67,7 @@ def _opened(path: Path) -> Image.Image:
                 image = Image.open(file, formats=FORMATS)
             if image.width * image.height <= MOST_PIXELS:
                 image.load()
+                image.info.pop("transparency", None)  # not looked at; Pillow warns of a palette that has shades of it
                 return image
         except UnidentifiedImageError:
             raise BadImageError("it is no image: neither PNG, JPEG nor DICOM") from None
@@ -70,7 +76,7 @@ def _opened(path: Path) -> Image.Image:
         except Exception as problem:
             if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
                 raise
-            raise BadImageError(f"it can't be decoded: {problem or type(problem).__name__}") from problem
+            raise BadImageError(f"it can't be decoded: {str(problem) or type(problem).__name__}") from problem
     raise BadImageError("it has too many pixels for an X-ray")
 
 
@@ -86,5 +92,5 @@ def _coloured_share(image: Image.Image) -> float:
     if image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I"):
         return 0.0
     levels = np.asarray(image.convert("RGB"))
-    spread = levels.max(axis=2).astype(np.int16) - levels.min(axis=2)
+    spread = levels.max(axis=2) - levels.min(axis=2)
     return float((spread > COLOURED_LEVELS).mean())
