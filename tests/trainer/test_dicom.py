@@ -145,11 +145,36 @@ def test_a_file_without_suffix_is_told_by_its_magic(tmp_path):
     np.testing.assert_array_equal(gray(write(tmp_path / "IM0001")), gray(write(tmp_path / "x.dcm")))
 
 
+@pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+def test_a_field_without_a_value_is_as_good_as_none(dcm, name):
+    """Programs that hide the patient leave such fields; the picture is whole."""
+    usual = {"RescaleSlope": "1", "RescaleIntercept": "0", **WINDOW}
+    del usual[name]
+    np.testing.assert_array_equal(dcm(**usual, **{name: None}), dcm(**usual))
+
+
+@pytest.mark.parametrize(("bits", "problem"), [(9, "table of gray values has 9 bits"), (12, None)])
+def test_a_table_that_is_not_read_is_not_called_compressed(dcm, bits, problem):
+    """Who is told to install a package for it does so in vain."""
+    luts = sequence(LUTDescriptor=[4096, 0, bits], LUTData=np.arange(4096).astype("<u2").tobytes())
+    if problem is None:
+        assert dcm(VOILUTSequence=luts).max() == 255
+        return
+    with pytest.raises(BadImageError, match=problem):
+        dcm(VOILUTSequence=luts)
+
+
 def broken_values(path):
     """A file whose header quotes the patient in fields that must be numbers."""
     write(path)
     content = path.read_bytes().replace(b"MONOCHROME2 ", b"DOE^JANE    ")
     path.write_bytes(content)
+
+
+def unprintable_values(path):
+    """The same in lower case, which a field of a code must not hold: the package warns of it and quotes it."""
+    write(path)
+    path.write_bytes(path.read_bytes().replace(b"MONOCHROME2 ", b"Doe^Jane    "))
 
 
 def halved(path):
@@ -177,10 +202,22 @@ def compressed(path):
         (lambda path: write(path, PhotometricInterpretation="PALETTE COLOR"), "colour model that is not read"),
         (lambda path: path.write_bytes(b"Doe^Jane, no DICOM"), "it is no DICOM file"),
         (broken_values, "colour model that is not read"),
+        (unprintable_values, "colour model that is not read"),
         (halved, "damaged DICOM file"),
         (compressed, "compressed in a way that the installed packages can't read"),
     ],
-    ids=["no pixels", "frames", "window", "bomb", "palette", "text", "name in a field", "halved", "compressed"],
+    ids=[
+        "no pixels",
+        "frames",
+        "window",
+        "bomb",
+        "palette",
+        "text",
+        "name in a field",
+        "name as a code",
+        "halved",
+        "compressed",
+    ],
 )
 def test_what_cannot_be_shown_is_refused_without_a_word_of_the_header(tmp_path, capfd, caplog, spoil, problem):
     """Logs are read by more people than the pictures."""

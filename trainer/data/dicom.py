@@ -24,7 +24,12 @@ DICOM_HEAD_BYTES: Final = 132
 MOST_PIXELS: Final = 80_000_000
 """More than any chest X-ray has: a film of 35 x 43 cm at 50 micrometres has 60 million."""
 
+_TABLE_BITS: Final = (8, *range(10, 17))
+"""Of a VOI table's values. Source: DICOM PS3.3 C.11.2.1.1."""
+
 _COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+
+_DAMAGED: Final = "it is a damaged DICOM file"
 
 _one_at_a_time: Final = threading.Lock()
 
@@ -69,7 +74,9 @@ def read_dicom(path: Path) -> Image.Image:
         if isinstance(problem, OSError) and problem.errno is not None:
             raise
         # Neither its text nor the exception goes on: they quote the header.
-        raise BadImageError(_reason(type(problem).__name__)) from None
+        raise BadImageError(
+            _DAMAGED if type(problem).__name__ != "InvalidDicomError" else "it is no DICOM file"
+        ) from None
 
 
 @contextmanager
@@ -80,21 +87,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _reason(error: str) -> str:
-    if error == "InvalidDicomError":
-        return "it is no DICOM file"
-    if error in {"RuntimeError", "NotImplementedError"}:
-        return "its pixels are compressed in a way that the installed packages can't read (pylibjpeg reads more)"
-    return "it is a damaged DICOM file"
-
-
 def _picture(path: Path) -> Image.Image:
     from pydicom import dcmread  # noqa: PLC0415 - an extra, and slow to load
-    from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
 
     header = dcmread(path)
     _check(header)
-    stored = pixel_array(header)
+    stored = _stored(header)
     photometric = str(header.PhotometricInterpretation)
     if photometric in _COLOURS:
         if stored.dtype != np.uint8:
@@ -106,7 +104,21 @@ def _picture(path: Path) -> Image.Image:
     return Image.fromarray((shown * 255.0 + 0.5).astype(np.uint8))
 
 
-def _check(header: Any) -> None:  # noqa: ANN401 - pydicom's types are another package's
+def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types are another package's
+    """The pixels as they are stored. Raises: BadImageError where no installed package reads their compression."""
+    from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
+
+    try:
+        return pixel_array(header)
+    except (RuntimeError, NotImplementedError):
+        if not header.file_meta.TransferSyntaxUID.is_compressed:
+            raise
+        raise BadImageError(
+            "its pixels are compressed in a way that the installed packages can't read (pylibjpeg reads more)"
+        ) from None
+
+
+def _check(header: Any) -> None:  # noqa: ANN401
     """Raises: BadImageError for what is no single picture of a size that can be read."""
     if "PixelData" not in header:
         raise BadImageError("it is a DICOM file without pixels")
@@ -125,9 +137,12 @@ def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
     """
     from pydicom.pixels.processing import apply_modality_lut, apply_voi  # noqa: PLC0415
 
+    _drop_empty(header)
     values = np.asarray(apply_modality_lut(stored, header), np.float64)
     if header.get("VOILUTSequence"):
         bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
+        if bits not in _TABLE_BITS:
+            raise BadImageError(f"its table of gray values has {bits} bits, which is not read")
         table = apply_voi(np.rint(values).astype(np.int64), header)
         return np.clip(table / (2.0**bits - 1), 0, 1)
     if header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
@@ -139,6 +154,14 @@ def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
         )
     low, high = _extent(header, stored)
     return np.clip((values - low) / (high - low), 0, 1)
+
+
+def _drop_empty(header: Any) -> None:  # noqa: ANN401
+    """A field without a value, as programs that hide the patient leave it, says nothing: as if it were not there."""
+    for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"):
+        value = header.get(name)
+        if name in header and (value is None or value == ""):
+            delattr(header, name)
 
 
 def _first(value: Any) -> float:  # noqa: ANN401
