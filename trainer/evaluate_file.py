@@ -3,7 +3,6 @@
 Shapes: N images, K findings.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,10 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.config import Layout
 from trainer.evaluation import labelfile, predictions
 from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers, judged
 from trainer.evaluation.evidence import Evidence
 from trainer.evaluation.labelfile import Labels
+from trainer.evaluation.metrics import Floats
 from trainer.evaluation.predictions import Predictions
 from trainer.layout import predictions_key
 
@@ -36,6 +37,10 @@ class Asked:
     """Predictions of another model, or a run that has some."""
     part: str | None = None
     """`train`, `val`, `test`, or `all` that are predicted; test where the labels say which images those are, unless given."""
+    layout: Layout = "auto"
+    split: str | None = None
+    val_list: str | None = None
+    """These three of labels in a data set's directory, as `read_labels` takes them."""
     resamples: int = 1000
     seed: int = 0
 
@@ -45,7 +50,7 @@ def evaluate_file(asked: Asked) -> Evidence:
 
     Raises: InputError for files that do not fit together, and when no finding can be scored.
     """
-    labels = labelfile.read(asked.labels)
+    labels = labelfile.read(asked.labels, layout=asked.layout, split=asked.split, val_list=asked.val_list)
     part = asked.part or ("test" if labels.has_parts else "all")
     given = predictions.read(asked.predictions).of(labels.table.findings)
     rows_N = _scored_rows(given, labels, part)
@@ -67,13 +72,8 @@ def evaluate_file(asked: Asked) -> Evidence:
         metadata=None if labels.metadata is None else labels.metadata.rows(rows_N),
         notes=(UNKNOWN_TRAINING, *((NOTHING_FITTED,) if val is None else ())),
     )
-    other = None if asked.against is None else other_model(asked.against, mine.findings, mine.images, part)
-    return judged(
-        answered,
-        other=None if other is None else (other.path.name, other.probabilities_NK),
-        resamples=asked.resamples,
-        seed=asked.seed,
-    )
+    other = None if asked.against is None else beside(other_model(asked.against, part), answered)
+    return judged(answered, other=other, resamples=asked.resamples, seed=asked.seed)
 
 
 def _scored_rows(given: Predictions, labels: Labels, part: str) -> NDArray[np.int64]:
@@ -101,7 +101,12 @@ def _one_class_each(scored: Answers) -> bool:
     return bool((scored.labels_NK.sum(axis=1) == 1).all() and (np.abs(sums_N - 1) <= _SUM_TOLERANCE).all())
 
 
-def other_model(place: Path, findings: Sequence[str], images: Sequence[str], part: str) -> Predictions:
-    """Another model's predictions of these images; those of a run lie in its directory. Raises: InputError."""
-    path = place / predictions_key(part) if place.is_dir() else place
-    return predictions.read(path).of(findings).at(images)
+def other_model(place: Path, part: str) -> Predictions:
+    """Another model's predictions; those of a run lie in its directory. Raises: InputError."""
+    return predictions.read(place / predictions_key(part) if place.is_dir() else place)
+
+
+def beside(other: Predictions, answered: Answered) -> tuple[str, Floats]:
+    """What the other model is called, and its probabilities of the images that are scored. Raises: InputError."""
+    same = other.of(answered.findings).at(answered.scored.images)
+    return same.path.name, same.probabilities_NK

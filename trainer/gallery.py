@@ -187,7 +187,7 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
                 hint="--data names the data set of the run",
             )
         chances_NK = np.array([row[1:] for row in rows], np.float64).reshape(-1, len(findings))
-        chances_NK = np.clip(chances_NK, 1e-7, 1 - 1e-7)  # six decimals are written
+        chances_NK = np.clip(chances_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no log-odds
         return [row[0] for row in rows], np.log(chances_NK) - np.log1p(-chances_NK)
     raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="let the run end first")
 

@@ -71,7 +71,8 @@ def test_documents_and_plots_are_written_and_a_table_printed(files, capsys):
     auroc = {finding["name"]: finding["auroc"]["value"] for finding in written["findings"]}
     for k, name in enumerate(FINDINGS):
         assert auroc[name] == pytest.approx(roc_auc_score(files.labels[:200, k], files.given[:200, k]))
-    assert written["data"] | {"patients": 100} == {
+    assert written["data"] | {"drawn": False} == {
+        "drawn": False,
         "labels": "labels.csv",
         "part": "test",
         "split": "other",
@@ -164,6 +165,10 @@ def test_two_classes_are_counted_too(tmp_path, capsys):
         (lambda f: None, (*GIVEN, "--out", "test.csv"), "cannot write: it is a file, got `test.csv` (from `--out`)"),
         (lambda f: None, ("--predictions", "test.csv"), "got --predictions"),
         (lambda f: None, (*GIVEN, "--data", "cxr"), "got --data and --predictions and --labels"),
+        (lambda f: None, (*GIVEN, "--tta", "flip", "--step", "3"), "cannot use --step and --tta: no model is run"),
+        (lambda f: None, (*GIVEN, "--split", "patients:70/10/20"), "cannot use --split: only a data set's directory"),
+        (lambda f: None, ("run", "--data", "cxr", "--val-predictions", "val.csv"), "cannot use --val-predictions"),
+        (lambda f: None, ("run", "--data", "cxr", "--against", "nowhere.csv"), "cannot read `nowhere.csv`"),
         (lambda f: None, (), "got none"),
         (lambda f: None, (*GIVEN, "--resamples", "0"), "--resamples"),
     ],

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.evaluation.metrics import probability
 from trainer.scoring import LOG_ODDS, as_table, predictions_csv, score
 
 LOGITS = np.array([[2.0, -1.0], [0.5, 1.5], [3.0, 2.5], [-1.0, 0.0]], np.float32)
@@ -40,6 +41,16 @@ def test_written_probabilities_of_classes_are_those_of_softmax():
     rows = list(csv.DictReader(content.decode().splitlines()))
     written = [[float(row["prob_NORMAL"]), float(row["prob_PNEUMONIA"])] for row in rows]
     np.testing.assert_allclose(written, torch.tensor(LOGITS).softmax(dim=1).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("centre", [-18.0, 0.0, 18.0])
+def test_written_probabilities_tie_only_where_log_odds_do(centre):
+    """A rare finding's probabilities differ in the ninth decimal, and AUROC of the file must be the run's."""
+    log_odds = (centre + np.arange(500) * 4e-4).astype(np.float32).astype(np.float64)[:, None]
+    rows = csv.DictReader(predictions_csv(list(map(str, range(500))), log_odds, ("A",)).decode().splitlines())
+    written = np.array([float(row["prob_A"]) for row in rows])
+    assert (np.diff(written) > 0).all()
+    np.testing.assert_array_equal(written, probability(log_odds)[:, 0])
 
 
 def test_table_shows_accuracy_with_its_interval_where_there_are_classes():

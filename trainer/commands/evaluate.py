@@ -1,7 +1,7 @@
 """`trainer evaluate`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -11,14 +11,15 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 from trainer.config import Layout
 from trainer.console import Reporter
 from trainer.errors import InputError
-from trainer.evaluate_file import Asked, evaluate_file, other_model
+from trainer.evaluate_file import Asked, beside, evaluate_file, other_model
 from trainer.evaluation.answers import Answered, judged
 from trainer.evaluation.evidence import Evidence, to_json
-from trainer.evaluation.metrics import Floats
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
 
 Part = Literal["train", "val", "test", "all"]
+
+BATCH: Final = 32
 
 
 def evaluate(
@@ -37,7 +38,7 @@ def evaluate(
     val_list: str | None = None,
     tta: Literal["none", "flip", "ten_crop"] = "none",
     device: str = "auto",
-    batch_size: PositiveInt = 32,
+    batch_size: PositiveInt = BATCH,
     cache_dir: Path | None = None,
     force: bool = False,
     resamples: PositiveInt = 1000,
@@ -66,9 +67,9 @@ def evaluate(
     step
         Checkpoint of a run: `best`, `last` or its number.
     layout
-        How the data set is laid out; `auto` looks.
+        How the data set, or the labels' directory, is laid out; `auto` looks.
     split
-        `given` by the data set, or `patients:A/B/C[@SEED]`; as the run had it, unless given.
+        `given` by the data set, or `patients:A/B/C[@SEED]`; as a model's run had it, unless given.
     val_list
         File with the names of the validation images (NIH layout).
     tta
@@ -91,6 +92,14 @@ def evaluate(
         What is printed.
     """
     _check_way(model, data, predictions, labels)
+    if predictions is None:
+        _refuse(
+            {"--val-predictions": val_predictions is not None}, "thresholds of a model are fitted on the data set's"
+        )
+    else:
+        of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
+        of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
+        _refuse(of_model, "no model is run where predictions are given")
     if out is not None:
         _make(out)
     if predictions is not None and labels is not None:
@@ -100,6 +109,9 @@ def evaluate(
             val_predictions=val_predictions,
             against=against,
             part=part,
+            layout=layout,
+            split=split,
+            val_list=val_list,
             resamples=resamples,
             seed=seed,
         )
@@ -109,6 +121,7 @@ def evaluate(
 
         assert model is not None
         assert data is not None
+        other = None if against is None else other_model(against, _part_of_model(part))  # before an hour of scoring
         answered = evaluate_model(
             model=model,
             step=step,
@@ -122,9 +135,10 @@ def evaluate(
             batch_size=batch_size,
             cache_dir=cache_dir,
             force=force,
-            say=Reporter(0),
+            say=Reporter(None),
         )
-        evidence = judged(answered, other=_other(against, answered), resamples=resamples, seed=seed)
+        theirs = None if other is None else beside(other, answered)
+        evidence = judged(answered, other=theirs, resamples=resamples, seed=seed)
         if out is not None:
             _write_predictions(answered, out)
     if out is not None:
@@ -162,11 +176,14 @@ def _part_of_model(part: Part | None) -> Literal["train", "val", "test"]:
     return part or "test"
 
 
-def _other(against: Path | None, answered: Answered) -> tuple[str, Floats] | None:
-    if against is None:
-        return None
-    other = other_model(against, answered.findings, answered.scored.images, answered.part)
-    return other.path.name, other.probabilities_NK
+def _refuse(flags: Mapping[str, bool], reason: str) -> None:
+    """Refuse what would be left aside without a word."""
+    given = [name for name, is_given in flags.items() if is_given]
+    if given:
+        raise InputError(
+            f"cannot use {' and '.join(given)}: {reason}",
+            hint=f"leave {'it' if len(given) == 1 else 'them'} out; trainer evaluate --help",
+        )
 
 
 def _make(out: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.config import Layout
 from trainer.errors import InputError
 from trainer.evaluation import metadata
 from trainer.evaluation.metadata import Metadata
@@ -40,15 +41,22 @@ class Labels:
         return rows
 
 
-def read(path: Path) -> Labels:
-    """The labels at `path`.
+def read(path: Path, *, layout: Layout = "auto", split: str | None = None, val_list: str | None = None) -> Labels:
+    """The labels at `path`; how they are laid out and split is asked of directories only.
 
     Raises: InputError with everything that is wrong with them.
     """
     if path.is_dir():
-        given = read_labels(path)
+        given = read_labels(path, layout=layout, split=split or "given", val_list=val_list)
         table = given.table.used()
         return Labels(path, table, metadata.of_dataset(path, given.layout, table.images), is_list=False)
+    asked = {"--layout": layout != "auto", "--split": split is not None, "--val-list": val_list is not None}
+    if any(asked.values()):
+        raise InputError(
+            f"cannot use {' and '.join(name for name, is_there in asked.items() if is_there)}: "
+            f"only a data set's directory is laid out and split, got `{path}` (from `--labels`)",
+            hint="--labels DIRECTORY, or leave it out",
+        )
     source = read_file(path)
     if not len(source.table):
         raise InputError(

@@ -22,7 +22,7 @@ PREFIX: Final = "prob_"
 _IMAGE: Final = "Image Index"
 
 _LEAST: Final = 1e-7
-"""Probabilities this near to 0 or 1 are taken for it in log-odds, which must be finite: about what float32 can tell from 1."""
+"""How far from 0 or 1 a probability is taken to be that was written as such, for log-odds must be finite: what float32 can tell from 1."""
 
 _HINT: Final = (
     f"the first line names the columns: `{_IMAGE}`, then `{PREFIX}Atelectasis` and so on, one for each finding"
@@ -41,9 +41,10 @@ class Predictions:
 
     @property
     def log_odds_NK(self) -> Floats:  # noqa: N802 - a shape suffix
-        """Finite for 0 and 1 too."""
-        inside_NK = np.clip(self.probabilities_NK, _LEAST, 1 - _LEAST)
-        log_odds_NK: Floats = np.log(inside_NK) - np.log1p(-inside_NK)
+        """Finite for 0 and 1 too, which are taken for the nearest to them in the file if that is nearer than `_LEAST`."""
+        yes_NK, no_NK = self.probabilities_NK, 1 - self.probabilities_NK
+        least = min([_LEAST, *(part[part > 0].min(initial=_LEAST) for part in (yes_NK, no_NK))])
+        log_odds_NK: Floats = np.log(np.maximum(yes_NK, least)) - np.log(np.maximum(no_NK, least))
         return log_odds_NK
 
     def of(self, findings: Sequence[str]) -> "Predictions":
@@ -138,7 +139,7 @@ def _probabilities(header: Sequence[str], cells: Sequence[str], columns: Sequenc
     row = []
     for column in columns:
         try:
-            value = float(cells[column])
+            value = math.nan if "_" in cells[column] else float(cells[column])  # Python reads 0_1 as 1
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:

@@ -44,6 +44,45 @@ def test_log_odds_of_0_and_1_are_finite_while_probabilities_keep_their_ranks(fil
     assert found.log_odds_NK[3, 0] == pytest.approx(-found.log_odds_NK[0, 0])
 
 
+def test_log_odds_are_those_the_probabilities_were_made_of(file):
+    """What a run wrote is fitted and judged as in the run, however sure it was; 0 is not surer than the surest."""
+    log_odds = np.array([-25.0, -16.5, 0.3, 16.5, 25.0])
+    rows = [f"{number},{p!r}\n" for number, p in enumerate((1 / (1 + np.exp(-log_odds))).tolist())]
+    found = read(file("".join(["Image Index,prob_A\n", *rows, "none,0\n", "all,1\n"]))).log_odds_NK[:, 0]
+    np.testing.assert_allclose(found[:5], log_odds, rtol=1e-5)
+    assert np.isfinite(found).all()
+    assert found[5] <= found[:5].min()
+    assert found[6] >= found[:5].max()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("x.png", '"x.png"').replace("0.25", '"2.5e-1"'),
+        lambda text: text.replace("\n", "\n\n").replace(",", " , "),
+    ],
+    ids=["byte order mark", "line ends of Windows", "quoted", "spaced"],
+)
+def test_files_as_programs_write_them_are_the_same(tmp_path, change):
+    """Spreadsheets and other systems leave their marks."""
+    (tmp_path / "preds.csv").write_bytes(change(GOOD).encode())
+    found = read(tmp_path / "preds.csv")
+    assert (found.images, found.findings) == (("x.png", "y.png"), ("B", "A"))
+    assert found.probabilities_NK.tolist() == [[0.25, 1], [0.5, 0]]
+
+
+@pytest.mark.parametrize(
+    "content", [gzip.compress(GOOD.encode())[:-9], GOOD.encode(), b""], ids=["cut", "not packed", "empty"]
+)
+def test_damaged_packed_files_are_refused(tmp_path, content):
+    """A download that ended early holds the first rows, which would be scored as if they were all."""
+    (tmp_path / "preds.csv.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"preds\.csv\.gz"):
+        read(tmp_path / "preds.csv.gz")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -58,6 +97,8 @@ def test_log_odds_of_0_and_1_are_finite_while_probabilities_keep_their_ranks(fil
         ("Image Index,prob_A\n", "no row"),
         ("", "no column `Image Index`"),
         ("Image Index,A\nx,0.5\n", "no column `prob_…`"),
+        ("Image Index;prob_A\nx;0.5\n", "no column `Image Index`"),
+        ("Image Index,prob_A\nx,0_1\n", "line 2: prob_A is no probability, got `0_1`"),
         ("prob_A,path\n0.5,x\n", "no column `Image Index`"),
         ("Image Index,prob_A,prob_A\nx,0.5,0.5\n", "column `prob_A` more than once"),
     ],
