@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 
 from trainer import devices
 from trainer.__main__ import main
-from trainer.data.imagefiles import image_files
+from trainer.data.imagefiles import ImageFile, image_files
 from trainer.explain import CHECKED_IMAGES
 from trainer.explanation.cam import activate
 from trainer.explanation.explainer import open_explainer
+from trainer.explanation.map_writer import stems
 from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.trained import open_trained
@@ -140,6 +141,17 @@ def test_pictures_of_two_images_of_one_name_are_two(explain, images, tmp_path):
     names = [json.loads(line)["overlay"] for line in stdout]
     assert names == ["00000001_000.Mass.png", "00000001_000-2.Mass.png"]
     assert all((out / name).is_file() for name in names)
+
+
+def test_pictures_of_any_name_have_one_that_can_be_written(tmp_path):
+    """A name may be as long as file systems let it; the finding's comes on top. Many a series calls all its files alike."""
+    paths = [tmp_path / str(number) / f"{'ä' * 120}.png" for number in range(3)] + [tmp_path / "a\nb.png"]
+    names = list(stems([ImageFile(path) for path in paths]).values())
+    assert [len(name.encode()) for name in names[:3]] == [150, 152, 152]
+    assert len(set(names)) == 4
+    assert names[3] == "a_b"
+    many = [ImageFile(tmp_path / str(number) / "1-1.dcm") for number in range(300)]
+    assert len(set(stems(many).values())) == 300
 
 
 def test_what_is_no_image_is_listed_and_the_rest_is_explained(explain, images, tmp_path):

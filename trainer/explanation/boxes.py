@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.explanation.heatmap import enlarged, scaled
+from trainer.explanation.heatmap import enlarged, peak, scaled
 from trainer.explanation.placement import Placement
 
 Floats = NDArray[np.float64]
@@ -52,6 +52,19 @@ def found_on_image(map_hw: NDArray[np.floating], place: Placement, threshold: fl
     boxes_F4 = place.original(seen.boxes_F4)
     there_F = (boxes_F4[:, 2:] > boxes_F4[:, :2]).all(axis=1)
     return Found(boxes_F4[there_F], seen.scores_F[there_F])
+
+
+def peak_on_image(map_hw: NDArray[np.floating], place: Placement) -> tuple[float, float] | None:
+    """The map's highest place, x and y in pixels of the image; None of a flat map, and where it lies in padding."""
+    point = peak(map_hw)
+    if point is None:
+        return None
+    x, y = (share * place.crop_px for share in point)
+    left, top, right, bottom = place.seen(np.array([[0.0, 0.0, place.width, place.height]]))[0].tolist()
+    if not (left <= x <= right and top <= y <= bottom):
+        return None
+    x, y, _, _ = place.original(np.array([[x, y, x, y]]))[0].tolist()
+    return x, y
 
 
 def parts(values_HW: Floats, threshold: float) -> tuple[Floats, Floats]:

@@ -17,14 +17,12 @@ from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.baselines import centre_map, random_map
-from trainer.explanation.boxes import found_on_image
+from trainer.explanation.boxes import found_on_image, peak_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.ground_truth import Drawn
-from trainer.explanation.heatmap import peak
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
 from trainer.explanation.localisation_plot import plotted
 from trainer.explanation.map_writer import Bad, Output, each, opened
-from trainer.explanation.placement import Placement
 from trainer.report.drawing import as_png
 
 Floats = NDArray[np.float64]
@@ -89,7 +87,7 @@ class _Cases:
 
         def case(map_hw: NDArray[np.floating]) -> Case:
             boxes = found_on_image(map_hw, seen.place, self.threshold)
-            return Case(self._findings[number], drawn_T4, boxes.boxes_F4, _peak_on_image(map_hw, seen.place))
+            return Case(self._findings[number], drawn_T4, boxes.boxes_F4, peak_on_image(map_hw, seen.place))
 
         self.model.append(case(seen.maps[number]))
         self.centre.append(case(centre_map()))
@@ -117,15 +115,6 @@ def _document(explainer: Explainer, drawn: Drawn, cases: _Cases, trained_on_imag
         published=[wang_2017(comparable=boxes == ALL_BOXES and trained_on_images == 0)],
         notes=[*drawn.notes, *_notes(trained_on_images), *explainer.notes()],
     )
-
-
-def _peak_on_image(map_hw: NDArray[np.floating], place: Placement) -> tuple[float, float] | None:
-    point = peak(map_hw)
-    if point is None:
-        return None
-    x, y = (share * place.crop_px for share in point)
-    left, top, _, _ = place.original(np.array([[x, y, x, y]]))[0].tolist()
-    return left, top
 
 
 def _notes(trained_on_images: int | None) -> list[str]:

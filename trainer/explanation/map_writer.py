@@ -29,6 +29,10 @@ Floats = NDArray[np.float64]
 
 MAPS: Final = "maps.jsonl"
 
+STEM_BYTES: Final = 150
+FINDING_BYTES: Final = 80
+"""What an image and a finding may give to a picture's name, which file systems end at 255 bytes."""
+
 _UNFIT_FOR_A_NAME = re.compile(r"[^\w.+-]+")
 
 
@@ -74,7 +78,11 @@ Bad = tuple[str, str]
 
 
 def each(
-    explainer: Explainer, files: Sequence[ImageFile], numbers: Sequence[int], do: Callable[[Explained], Any], say: Reporter
+    explainer: Explainer,
+    files: Sequence[ImageFile],
+    numbers: Sequence[int],
+    do: Callable[[Explained], Any],
+    say: Reporter,
 ) -> list[Bad]:
     """Do something with every image that can be read; names and reasons of the others."""
     bad: list[Bad] = []
@@ -138,7 +146,7 @@ class MapWriter:
         boxes = found_on_image(map_hw, seen.place, self._output.box_threshold)
         picture = None
         if self._output.overlays:
-            picture = f"{self._stems[seen.file]}.{_UNFIT_FOR_A_NAME.sub('_', finding)}.png"
+            picture = f"{self._stems[seen.file]}.{_fit_for_a_name(finding, FINDING_BYTES)}.png"
             with writing(self._output.folder):
                 shown = overlay(seen.gray, map_hw, seen.place, boxes.boxes_F4, drawn_T4)
                 shown.save(self._output.folder / picture)
@@ -161,14 +169,21 @@ class MapWriter:
 def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
     """What the pictures of each image are called: its name without folders and suffix, numbered where two would be one."""
     taken: set[str] = set()
+    next_number: dict[str, int] = {}  # many a series has one name for all its files, each in a folder of its own
     names = {}
     for file in files:
-        stem = _UNFIT_FOR_A_NAME.sub("_", file.path.stem)
-        numbered = (f"{stem}-{number}" for number in range(2, len(files) + 2))
-        name = next(one for one in (stem, *numbered) if one.lower() not in taken)
+        stem = name = _fit_for_a_name(file.path.stem, STEM_BYTES)
+        while name.lower() in taken:
+            number = next_number.get(stem, 2)
+            name, next_number[stem] = f"{stem}-{number}", number + 1
         taken.add(name.lower())
         names[file] = name
     return names
+
+
+def _fit_for_a_name(text: str, most_bytes: int) -> str:
+    """The text as part of a file's name on any system."""
+    return _UNFIT_FOR_A_NAME.sub("_", text).encode()[:most_bytes].decode(errors="ignore")
 
 
 def _as_line(corners: Sequence[float], score: float) -> MapBox:

@@ -22,6 +22,9 @@ COLORMAP: Final = "inferno"
 STRONGEST: Final = 0.6
 """How much of the picture's highest place is colour."""
 
+BAND_PIXELS: Final = 1 << 18
+"""So many are coloured at a time: a radiograph of ten million takes a gigabyte at once."""
+
 _FOUND: Final = (64, 224, 255)
 _DRAWN: Final = (0, 255, 96)
 
@@ -33,19 +36,29 @@ def overlay(
 
     What the model does not see stays gray and is darkened. Boxes are in the image's pixels.
     """
-    values_HW = place.laid_over(scaled(map_hw))
-    seen_HW = ~np.isnan(values_HW)
-    values_HW = np.where(seen_HW, values_HW, 0.0)
-    gray_HW1 = np.asarray(gray.convert("L"), np.float64)[:, :, None] / 255
-    colour_HW3 = colormaps[COLORMAP](values_HW)[:, :, :3]
-    alpha_HW1 = STRONGEST * values_HW[:, :, None]
-    mixed_HW3 = gray_HW1 * (1 - alpha_HW1) + colour_HW3 * alpha_HW1
-    mixed_HW3 = np.where(seen_HW[:, :, None], mixed_HW3, mixed_HW3 / 2)
-    picture = Image.fromarray((mixed_HW3 * 255 + 0.5).astype(np.uint8))
+    shades_HW, scaled_hw = np.asarray(gray.convert("L")), scaled(map_hw)
+    mixed_HW3 = np.empty((*shades_HW.shape, 3), np.uint8)
+    height = max(1, BAND_PIXELS // place.width)
+    for top in range(0, place.height, height):
+        rows = slice(top, top + height)
+        mixed_HW3[rows] = _mixed(shades_HW[rows], place.laid_over(scaled_hw, rows))
+    picture = Image.fromarray(mixed_HW3)
     _outline(picture, boxes_B4, _FOUND)
     if drawn_B4 is not None:
         _outline(picture, drawn_B4, _DRAWN)
     return picture
+
+
+def _mixed(shades_HW: NDArray[np.uint8], values_HW: Floats) -> NDArray[np.uint8]:
+    """Gray with colour over it, [H, W, 3]; values are nan where the model sees nothing."""
+    seen_HW = ~np.isnan(values_HW)
+    values_HW = np.where(seen_HW, values_HW, 0.0)
+    gray_HW1 = shades_HW[:, :, None] / 255
+    colour_HW3 = colormaps[COLORMAP](values_HW)[:, :, :3]
+    alpha_HW1 = STRONGEST * values_HW[:, :, None]
+    mixed_HW3 = gray_HW1 * (1 - alpha_HW1) + colour_HW3 * alpha_HW1
+    mixed_HW3 = np.where(seen_HW[:, :, None], mixed_HW3, mixed_HW3 / 2)
+    return (mixed_HW3 * 255 + 0.5).astype(np.uint8)
 
 
 def _outline(picture: Image.Image, boxes_B4: Floats, colour: tuple[int, int, int]) -> None:

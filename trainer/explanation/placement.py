@@ -37,10 +37,10 @@ class Placement:
         boxes_B4 = (boxes_B4 + self._start_4) / self._scale_4
         return np.clip(boxes_B4, 0, [self.width, self.height, self.width, self.height])
 
-    def laid_over(self, map_hw: NDArray[np.floating]) -> Floats:
-        """A map of what the model sees, at every pixel of the image, [H, W]; nan where the model sees nothing."""
+    def laid_over(self, map_hw: NDArray[np.floating], band: slice = slice(None)) -> Floats:
+        """A map of what the model sees, at every pixel of these rows of the image, [H, W]; nan where the model sees nothing."""
         columns = ((np.arange(self.width) + 0.5) * self.scale_x - self.start_x) / self.crop_px
-        rows = ((np.arange(self.height) + 0.5) * self.scale_y - self.start_y) / self.crop_px
+        rows = ((np.arange(self.height)[band] + 0.5) * self.scale_y - self.start_y) / self.crop_px
         values = read_off(map_hw, rows, columns)
         values[(rows < 0) | (rows > 1), :] = np.nan
         values[:, (columns < 0) | (columns > 1)] = np.nan

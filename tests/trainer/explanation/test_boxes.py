@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.explanation.boxes import found, parts
+from trainer.data.pack import Geometry
+from trainer.explanation.boxes import found, found_on_image, parts, peak_on_image
+from trainer.explanation.placement import placement
 
 
 def flooded(mask):
@@ -58,3 +60,24 @@ def test_the_threshold_is_a_share_of_the_range_so_shift_and_scale_change_nothing
     """Maps of rare findings are negative throughout; their boxes must not depend on that."""
     map_hw = np.random.default_rng(3).normal(size=(7, 7))
     np.testing.assert_allclose(found(map_hw, 96).boxes_F4, found(map_hw * 5 - 100, 96).boxes_F4)
+
+
+@pytest.mark.parametrize(
+    ("fit", "row", "expected"),
+    [("squash", 2, (105.0, 37.5)), ("crop", 2, (82.5, 37.5)), ("pad", 1, (105.0, 15.0))],
+)
+def test_the_highest_place_is_in_pixels_of_an_image_that_is_not_square(fit, row, expected):
+    """120 pixels wide and 60 high: a crop sees the middle of it, padding lies above and below."""
+    map_hw = np.zeros((4, 4))
+    map_hw[row, 3] = 1
+    assert peak_on_image(map_hw, placement(120, 60, Geometry(side=64, fit=fit), 64)) == pytest.approx(expected)
+
+
+def test_a_highest_place_in_padding_is_none():
+    """Moved to the border of the image it could hit a box that lies there."""
+    place = placement(120, 60, Geometry(side=64, fit="pad"), 64)
+    map_hw = np.zeros((4, 4))
+    map_hw[0, 3] = 1
+    assert peak_on_image(map_hw, place) is None
+    assert len(found_on_image(map_hw, place).boxes_F4) == 0
+    assert peak_on_image(np.zeros((4, 4)), place) is None

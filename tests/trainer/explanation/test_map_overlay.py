@@ -24,6 +24,17 @@ def test_colour_lies_where_the_map_is_high_and_nowhere_else():
     np.testing.assert_array_equal(picture[100, 5], 50)
 
 
+def test_a_large_image_is_coloured_in_bands_that_do_not_show(monkeypatch):
+    """A radiograph of ten million pixels would take a gigabyte at once."""
+    gray = Image.effect_noise((75, 50), 60)
+    place = placement(75, 50, Geometry(side=72, fit="crop"), 64)
+    map_hw = np.arange(16.0).reshape(4, 4)
+    at_once = np.asarray(overlay(gray, map_hw, place, NO_BOXES))
+    for pixels in (1, 7 * 75):
+        monkeypatch.setattr("trainer.explanation.overlay.BAND_PIXELS", pixels)
+        np.testing.assert_array_equal(np.asarray(overlay(gray, map_hw, place, NO_BOXES)), at_once)
+
+
 def test_boxes_are_outlined_where_they_are():
     """Found ones and drawn ones in colours of their own, inside their edges."""
     gray = Image.new("L", (100, 100), 0)
