@@ -50,7 +50,7 @@ class Cache:
         """The batches with these samples, in order; padding is given the features of some image, as a pack does."""
         for samples_N in samples:
             places_N = self._place_of[np.maximum(samples_N, 0)]
-            yield Batch(samples_N, self._features_NF[torch.from_numpy(places_N).to(self._on)])
+            yield Batch(samples_N, self._features_NF[torch.from_numpy(places_N).to(self._on, non_blocking=True)])
 
 
 def of_images(run: Run) -> Feed:

@@ -66,7 +66,7 @@ class EpochResult:
 def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepResult:
     """Take one optimiser step on this rank's part of the batch."""
     view = training.feed.view(batch, epoch)
-    y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on)]
+    y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)]
     with run.device.autocast(run.precision):
         logits_NK = training.parallel(view)
     loss = run.loss(logits_NK.float(), y_NK)
@@ -88,6 +88,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     batches = _batches_of(run, epoch, first_step)[: run.last_step - training.step]
     if first_step == 0:
         training.loss_sum.zero_()
+    run.watchdog.sees("preparing an epoch", patience=COMPILING)  # the first brings all devices together
     ready(run, training, epoch)
     meter, finite = Meter(training.feed.loader, run.global_batch), _Finite(run.on, training.step)
     words, wishes = "", Wishes()

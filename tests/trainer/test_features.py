@@ -49,6 +49,15 @@ def test_run_on_cached_features_goes_on_as_if_it_had_not_stopped(classify, tmp_p
     assert whole.replace(b'"whole"', b'"parts"') == parts
 
 
+def test_batches_of_a_cache_do_not_wait_for_the_device(monkeypatch):
+    """Indices that are copied there wait for all that it has to do, unless told otherwise."""
+    cache = Cache(np.arange(3), np.zeros((3, 2), np.float32), torch.device("cpu"))
+    copies, to = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **how: (copies.append(how), to(self, *args, **how))[1])
+    list(cache.batches([np.array([0, 2])]))
+    assert copies == [{"non_blocking": True}]
+
+
 def test_batches_of_a_cache_are_those_samples_and_padding_is_in_shape():
     """The features of another image would train on noise, unnoticed."""
     rows_N = np.array([7, 2, 5])

@@ -347,6 +347,15 @@ def test_step_reads_nothing_from_the_device(monkeypatch, loss):
             name,
             lambda self, *args, original=original, name=name: (reads.append(name), original(self, *args))[1],
         )
+    to = torch.Tensor.to
+    waiting = []
+
+    def copied(self, *args, **how):
+        if not how and self.dim() > 0:  # of a norm, which is there already, torch makes no copy
+            waiting.append(args)
+        return to(self, *args, **how)
+
+    monkeypatch.setattr(torch.Tensor, "to", copied)
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
     flushed = []
     device = SimpleNamespace(
@@ -376,6 +385,7 @@ def test_step_reads_nothing_from_the_device(monkeypatch, loss):
     result = train_step(some_run, training, Batch(np.array([3, 4]), torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), 0)
     finite.note(result.grad_norm)
     assert reads == []
+    assert waiting == [], "a copy to a card waits for all that the card has to do, unless told otherwise"
     assert len(flushed) == 2  # after backward and after the optimiser, as lazy accelerators need
     assert result.loss.shape == ()
 

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from trainer import checkpoint
+from trainer import checkpoint, training
 from trainer.errors import InputError
 from trainer.manifests import committed
 from trainer.storage import LocalStorage
+from trainer.watchdog import Watchdog
 
 
 def states(folder):
@@ -50,6 +51,21 @@ def test_run_that_frees_its_backbone_goes_on_as_if_it_had_not_stopped(classify, 
     assert "features.norm0.running_mean" in freed
     assert not changed(whole[max(whole)], parts[max(parts)])
     assert max(whole) == max(parts) == 4 * steps_per_epoch
+
+
+def test_devices_are_brought_together_under_the_watchdogs_eye(classify, monkeypatch):
+    """A card whose peer never comes waits for ever; computing features ends with a rest of the watchdog."""
+    noted, at_start = [], []
+    for name in ("sees", "rests"):
+        original = getattr(Watchdog, name)
+        monkeypatch.setattr(
+            Watchdog,
+            name,
+            lambda self, *args, name=name, original=original, **how: (noted.append(name), original(self, *args, **how)),
+        )
+    monkeypatch.setattr(training, "in_parallel", lambda _workers, _device, part: (at_start.append(noted[-1]), part)[1])
+    classify("r", "--crop", "center", "--no-flip", "--rotate", "0", "--max-steps", "1")
+    assert at_start == ["sees"]
 
 
 def test_data_set_whose_images_have_several_labels_is_refused_before_anything_is_decoded(
