@@ -116,6 +116,15 @@ def test_truncated_image_is_noted_by_name_and_the_rest_is_packed(tmp_path):
     assert manifest.unreadable["2.png"]
 
 
+def test_picture_too_small_for_a_radiograph_is_noted_by_name(tmp_path):
+    """One pixel, made as large as the others, would be trained on as if it were a chest."""
+    names, paths = write_images(tmp_path, 3, side=8)
+    Image.new("L", (1, 1), 90).save(paths[1])
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+    unreadable = open_pack(tmp_path / "p").manifest.unreadable
+    assert unreadable == {"1.png": "it has 1 x 1 pixels, at least 8 a side are needed"}
+
+
 def test_pack_knows_the_size_each_image_had(tmp_path):
     """Resizing hides it from the model, and not from who asks whether it gives the class away; order is the records'."""
     names, paths = write_images(tmp_path, 70, side=9)  # more than a process decodes at once

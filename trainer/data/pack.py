@@ -32,7 +32,7 @@ from PIL import Image
 
 from trainer.config import PackFit
 from trainer.data.dicom import check_dicom_readable
-from trainer.data.images import open_gray
+from trainer.data.images import BadImageError, open_gray
 from trainer.errors import InputError, TryAgainError, listing
 from trainer.sources import DICOM_SUFFIXES
 
@@ -41,6 +41,9 @@ Gray = NDArray[np.uint8]
 SHARD_BYTES: Final = 64 * 2**20
 FORMAT: Final = 2
 _SIZES: Final = "sizes.bin"
+LEAST_SIDE_PX: Final = 8
+"""What is smaller is a broken file or an icon, and no radiograph: the smallest that people train on, MedMNIST's, have 28."""
+
 _TASK_IMAGES: Final = 32
 """Images a worker process decodes between two reports: about half a second's work."""
 
@@ -186,7 +189,7 @@ def open_pack(folder: Path) -> Pack | None:
 def to_gray_square(path: Path, geometry: Geometry) -> Gray:
     """The image as side x side 8-bit gray.
 
-    Raises: as `open_gray`.
+    Raises: as `open_gray`; BadImageError also where the picture is too small.
     """
     return _square_and_size(path, geometry)[0]
 
@@ -194,6 +197,8 @@ def to_gray_square(path: Path, geometry: Geometry) -> Gray:
 def _square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
     """The same, and the width and height the image had."""
     gray = open_gray(path)
+    if min(gray.size) < LEAST_SIDE_PX:
+        raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} a side are needed")
     return np.asarray(to_square(gray, geometry)), gray.size
 
 
