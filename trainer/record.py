@@ -31,18 +31,12 @@ FREE_TO_CHANGE: Final = frozenset(
             "log_every_steps",
             "preset",
             "device",
-            "on_bad_image",
         ),
-        "cache_features",  # the same numbers but for rounding
-        *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after"),
-        *(
-            "layout",
-            "split",
-            "val_list",
-            "gallery",
-            "report",
-        ),  # what they lead to is compared: names and labels of each split
-        *("batch_size", "global_batch_size"),  # the global batch that results is compared
+        *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report"),
+        # the same numbers but for rounding
+        "cache_features",
+        # what they lead to is compared: names and labels of each split, images left out, the global batch
+        *("layout", "split", "val_list", "on_bad_image", "batch_size", "global_batch_size"),
     }
 )
 """Settings that a later start of the same run may give differently; all others decide the numbers."""
