@@ -50,21 +50,30 @@ def appraise(
     predicted: Mapping[str, Predicted],
     results: Mapping[str, Any],
     entries: Sequence[Entry],
-) -> None:
-    """Write what was fitted on val, what is known of test, report and model card; `results` are those that are written next."""
+) -> Iterator[bool]:
+    """Write what was fitted on val, what is known of test, report and model card; `results` are those that are written next.
+
+    True after each part but the last, so that a worker that is told to stop need not wait for them all.
+    """
     found: Evidence | None = None
     calibrator: Calibrator | None = None
+    documents: Documents | None = None
     with _costs_no_results(run, "calibration or evidence", "evaluate"):
         calibrator = _calibrator(run, predicted.get("val"))
         if "test" in predicted:
             model = f"{run.config.name}, step {results['checkpoint']['step']}"
             found = _evidence(run, predicted["test"], calibrator, model)
+    yield True
     with _costs_no_results(run, "report", "report"):
         documents = Documents(run=_record(run), entries=entries, results=results, evidence=found)
         with _costs_no_results(run, "images in its report", "report --gallery on"):
             documents = _with_pictures(run, network, predicted.get("test") or predicted.get("val"), documents)
-        for key, content in report.files(documents).items():
-            run.prefix.publisher.put(key, content)
+    yield True
+    if documents is not None:
+        with _costs_no_results(run, "report", "report"):
+            for key, content in report.files(documents).items():
+                run.prefix.publisher.put(key, content)
+        yield True
     with _costs_no_results(run, "model card", "export --out DIRECTORY"):
         run.prefix.publisher.put(CARD, _card(run, results, found, calibrator).encode())
 

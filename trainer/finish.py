@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from safetensors.torch import save as to_safetensors
-from torch import nn
 
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
@@ -25,6 +24,7 @@ from trainer.model import StateDict
 from trainer.model_spec import describe, with_header
 from trainer.run import Run, between_batches
 from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
+from trainer.stop import stopped
 from trainer.training import Training
 
 FINAL_S: Final = 600.0
@@ -62,7 +62,9 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     scores = {split: _scores(run, one) for split, one in predicted.items()}
     document = _document(run, training, manifest, entries)
     document |= {split: one.as_json() | _classes(run, predicted[split]) for split, one in scores.items()}
-    run.gang.on_primary(lambda: _conclude(run, training.averaged, predicted, document, entries))
+    if run.config.report:
+        _appraise(run, training, predicted, document, entries)
+    run.gang.on_primary(lambda: _conclude(run, document))
     root = run.prefix.storage.url.rstrip("/")
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
 
@@ -120,16 +122,25 @@ def _mean(values: list[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _conclude(
+def _appraise(
     run: Run,
-    network: nn.Module,
+    training: Training,
     predicted: Mapping[str, Predicted],
-    document: dict[str, Any],
+    document: Mapping[str, Any],
     entries: Sequence[Entry],
 ) -> None:
-    """Write evidence and report, then the results: a run with results is over. The primary calls it."""
-    if run.config.report:
-        appraise(run, network, predicted, document, entries)
+    """Write evidence and report, a part at a time: seconds each, after which any worker may have been told to stop.
+
+    Raises: StopError on all ranks when one was.
+    """
+    parts = appraise(run, training.averaged, predicted, document, entries)
+    while run.gang.on_primary(lambda: next(parts, False)):
+        if run.pulse.asked().stop:
+            raise stopped(training.step)
+
+
+def _conclude(run: Run, document: Mapping[str, Any]) -> None:
+    """Write the results once all else is in place: a run with results is over. The primary calls it."""
     flush(run)
     run.prefix.publisher.put(RESULTS, json.dumps(document, indent=1).encode())
     flush(run)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 
 import pytest
 from safetensors import safe_open
@@ -9,6 +11,7 @@ from safetensors import safe_open
 from trainer import appraisal
 from trainer.evaluation import calibration
 from trainer.findings import FINDINGS
+from trainer.stop import StopError
 
 
 def document(root, key):
@@ -99,6 +102,26 @@ def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path
     there = {"assess": "evaluation/metrics.json", "report": "report/index.html", "card": "model/card.md"}
     missing = {what for what, key in there.items() if not (tmp_path / "r" / key).exists()}
     assert missing == {part} - {"gallery"}
+
+
+def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_it(classify, tmp_path, monkeypatch):
+    """torchrun kills after thirty seconds, and evidence, pictures and report of a large test set together may take longer."""
+
+    def told(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return assess(*arguments, **options)
+
+    assess = appraisal.assess
+    with monkeypatch.context() as patch:
+        patch.setattr(appraisal, "assess", told)
+        with pytest.raises(StopError, match="stopped at step 1, as SIGTERM asked"):
+            classify("r", "--report", "--max-steps", "1")
+    assert (tmp_path / "r/evaluation/metrics.json").exists(), "what was made is kept"
+    assert not (tmp_path / "r/report").exists()
+    assert not (tmp_path / "r/results.json").exists()
+    classify("r", "--report", "--max-steps", "1")
+    assert (tmp_path / "r/report/index.html").exists()
+    assert (tmp_path / "r/results.json").exists()
 
 
 def test_run_without_a_report_is_told_to_have_none(classify, tmp_path):
