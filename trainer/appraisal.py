@@ -29,7 +29,9 @@ from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE, RUN
 from trainer.model import build
 from trainer.model_spec import describe
+from trainer.public import are_drawn
 from trainer.report import Documents
+from trainer.report.formatting import last_name
 from trainer.run import Run
 
 
@@ -172,7 +174,8 @@ def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:
     trained_N = table.patients_N[np.concatenate([run.rows["train"], run.rows["val"]])]
     parts = ([table.images[row] for row in table.rows(split).tolist()] for split in ("train", "test"))
     return Data(
-        labels=run.config.data,
+        drawn=are_drawn(run.source),
+        labels=last_name(run.config.data),
         part="test",
         split=split_of(parts),
         images=len(test.images),

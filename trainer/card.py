@@ -11,8 +11,19 @@ from typing import Any, Final
 from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint
 from trainer.evaluation.evidence import Finding as Scored
+from trainer.evaluation.reference import SPLITS
 from trainer.findings import FINDINGS
-from trainer.report.formatting import NONE, count, finding, interval, last_name, number, percent, proportion, without_places
+from trainer.report.formatting import (
+    NONE,
+    count,
+    finding,
+    interval,
+    last_name,
+    number,
+    percent,
+    proportion,
+    without_places,
+)
 
 _SETTINGS: Final = (
     *(
@@ -100,7 +111,7 @@ def as_markdown(
     findings = [str(name) for name in json.loads(header["findings"])]
     sections = [
         ("Intended use", _items(INTENDED)),
-        ("Data", _data(record, findings)),
+        ("Data", _data(record, findings, is_drawn=_is_drawn(evidence))),
         ("Images", _images(header)),
         ("Network", _network(subject, findings)),
         ("Training", _training(record, results)),
@@ -125,8 +136,10 @@ def _title(header: Mapping[str, str]) -> str:
     return _cell(f"{name}, step {header['step']}" if header.get("step") else name)
 
 
-def _data(record: Mapping[str, Any] | None, findings: Sequence[str]) -> str:
+def _data(record: Mapping[str, Any] | None, findings: Sequence[str], *, is_drawn: bool) -> str:
     terms = [_NIH_TERMS if tuple(findings) == FINDINGS else _PNEUMONIA_TERMS, _OWN_TERMS]
+    if is_drawn:
+        terms = ["**The images are phantoms drawn by a program, no X-rays**: this model knows nothing about patients."]
     if record is None:
         return _items(["Unknown: the weights came without the record of their run.", *terms])
     config, identity = _part(record, "config"), _part(record, "identity")
@@ -145,6 +158,10 @@ def _data(record: Mapping[str, Any] | None, findings: Sequence[str]) -> str:
     if skipped:
         lines.append(f"{len(skipped):,} images could not be read and were left out.")
     return _items([*lines, *terms])
+
+
+def _is_drawn(evidence: Evidence | None) -> bool:
+    return evidence is not None and bool(evidence["data"].get("drawn"))
 
 
 def _split(told: str) -> str:
@@ -212,7 +229,7 @@ def _results(results: Mapping[str, Any] | None, evidence: Evidence | None) -> st
         return _items([*plain, "Not evaluated: there are no intervals. `trainer evaluate` makes them."])
     data = evidence["data"]
     of = (
-        f"On {data['part']}: {data['images']:,} images of {data['patients']:,} patients, split `{_cell(data['split'])}`. In "
+        f"On {data['part']}: {data['images']:,} images of {data['patients']:,} patients, of {SPLITS.get(data['split'], NONE)}. In "
         f"brackets 95 % intervals from {evidence['resamples']:,} resamples of patients. Numbers of other splits can't be compared."
     )
     rows = [_score_cells(one) for one in evidence["findings"]]

@@ -31,6 +31,8 @@ from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
+from trainer.public import are_drawn
+from trainer.report.formatting import last_name
 from trainer.scoring import Evaluator
 from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained
@@ -143,11 +145,12 @@ def _answered(
         classes=trained.loss == "cross_entropy",
         scored=scored,
         part=subset.part,
-        labels=subset.place.data,
+        labels=last_name(subset.place.data),
         val=val,
         calibrator=stored,
         split=split_of(_names(subset.table, subset.table.rows(part)) for part in ("train", "test")),
         metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
+        drawn=are_drawn(subset.source),
         trained_on_known=trained.trained_on is not None,
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
         shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, trained.findings)),
@@ -217,7 +220,7 @@ def _check_readable(subset: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None
 def _name(trained: Trained) -> str:
     """As runs call themselves."""
     name = (trained.record or {}).get("name")
-    return trained.origin if name is None or trained.step is None else f"{name}, step {trained.step}"
+    return last_name(trained.origin) if name is None or trained.step is None else f"{name}, step {trained.step}"
 
 
 def _notes(

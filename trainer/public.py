@@ -47,8 +47,13 @@ def public_name(source: Source) -> str | None:
     if source.layout in _NIH_FILES:
         if _label_hashes(source) == _NIH_FILES[source.layout]:
             return "ChestX-ray14"
-        return "drawn phantoms" if source.layout == "nih" and has_drawn(source.root) else None
+        return "drawn phantoms" if are_drawn(source) else None
     return "Kermany's paediatric pneumonia set" if source.layout == "folders" and _is_kermany(source) else None
+
+
+def are_drawn(source: Source) -> bool:
+    """Whether the images are phantoms of `trainer synth`, and no X-rays."""
+    return source.layout == "nih" and has_drawn(source.root)
 
 
 def _label_hashes(source: Source) -> set[str]:

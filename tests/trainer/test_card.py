@@ -56,6 +56,15 @@ def test_card_names_no_machine_bucket_or_login(card):
     assert "resnet.pth" in section(card, "Training")
 
 
+def test_card_of_drawn_phantoms_says_that_there_were_no_x_rays():
+    """Nobody should cite NIH for it, or believe its numbers."""
+    found = samples.evidence()
+    found["data"]["drawn"] = True
+    data = section(as_markdown(SUBJECT, samples.record(), samples.results(), found), "Data")
+    assert "phantoms drawn by a program, no X-rays" in data
+    assert "NIH" not in data
+
+
 def test_card_has_terms_of_the_data_and_hashes_of_split_and_labels():
     """A model is bound by its data's terms, and only a hash says which images were whose."""
     record = samples.record()
@@ -84,7 +93,7 @@ def test_scores_stand_with_their_intervals_and_the_split_they_belong_to(card):
     first = samples.evidence()["findings"][0]["auroc"]
     assert f"| {first['value']:.3f} ({first['low']:.3f} to {first['high']:.3f}) |" in text
     assert "| **mean** |  |  | 0.812 (0.792 to 0.832) |" in text
-    assert "22,433 images of 6,187 patients, split random" in text.replace("`", "")
+    assert "22,433 images of 6,187 patients, of the published 70/10/20 split" in text
     points = section(card, "Operating points")
     assert "fixed on val, 11,219 images" in points
     assert "| Hernia | 0.1234 |" in points

@@ -14,6 +14,8 @@ from report_samples import entry, evidence, record, results, undefined, write_ru
 from trainer import __main__ as program
 from trainer import report
 from trainer.errors import InputError
+from trainer.findings import FINDINGS
+from trainer.report import runs_page
 from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage
 
@@ -328,7 +330,7 @@ def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
     assert [row["run"] for row in rows] == [f"{model}-{n}" for model in ("densenet121", "vgg16") for n in (1, 2, 4)]
     assert list(rows[0]) == [
         *("run", "model", "workers", "global_batch", "elapsed_s", "images_per_s", "speed_up", "efficiency"),
-        *("accuracy", "mean_auroc", "peak_device_memory_bytes", "utilisation"),
+        *("accuracy", "mean_auroc", "peak_device_memory_bytes", "utilisation", "part", "data", "images"),
     ]
     four = rows[5]
     assert (four["workers"], four["elapsed_s"], four["accuracy"]) == ("4", "60.0", str(560 / 624))
@@ -346,6 +348,55 @@ def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
     ):
         assert words in labels
     assert "560 of 624" in page.text
+
+
+def test_page_tells_what_its_numbers_are_of():
+    """A statistician asks of each: which images, before or after calibration, chosen on what, and how sure."""
+    found = evidence(FINDINGS)
+    found["findings"][0]["auroc"] = {"value": 1.0, "low": 1.0, "high": 1.0}
+    found["subgroups"][0]["mean_auroc"] = {"value": 0.9, "low": None, "high": None}
+    text = Page(report.html(report.Documents(run=record(), entries=[], evidence=found, results=results()))).text
+    for words in (
+        "patients:70/10/20; the published 70/10/20 split",
+        "images, by which it was chosen",
+        "Thresholds are of the probability before calibration. What they do is counted on test",
+        "On test, 22,433 images. Written in each",
+        "An interval that is one number",
+        "A number without an interval",
+        "Mean AUROC of each subgroup of test",
+        "AUROC on the very same images: test of the published 70/10/20 split",
+    ):
+        assert words in text, words
+
+
+def test_page_of_drawn_phantoms_says_so_first():
+    """Who is sent the page alone must not take it for X-rays."""
+    found = evidence(FINDINGS)
+    found["data"]["drawn"] = True
+    text = Page(report.html(report.Documents(run=record(), entries=[], evidence=found, results=results()))).text
+    assert text.index("drawn phantoms, no X-rays") < text.index("Each finding", text.index("Split"))
+
+
+def test_runs_scored_on_other_images_stand_in_another_table():
+    """Side by side in a column the AUROC of two test sets would be compared."""
+    runs = [
+        report.Documents(
+            run=record(name, data=f"/mnt/host-7/{name}"), entries=[], evidence=evidence(FINDINGS), results=results(name)
+        )
+        for name in ("ours", "theirs")
+    ]
+    for one, digest in zip(runs, "ab", strict=True):
+        one.run["identity"]["labels_sha256"] = digest
+    page = Page(runs_page.html(runs, report.scaled(runs)))
+    assert len(page.all("table")) == 2
+    assert runs_page.DIFFERENT in page.text
+    text = runs_page.as_text(report.scaled(runs))
+    assert (
+        text.index("scored on test of ours") < text.index("scored on test of theirs") < text.index(runs_page.DIFFERENT)
+    )
+    assert "host-7" not in text
+    same = report.scaled([runs[0], runs[0]])
+    assert runs_page.DIFFERENT not in runs_page.as_text(same)
 
 
 def test_speed_up_is_over_a_run_that_did_the_same_work(tmp_path):

@@ -59,6 +59,8 @@ class Answered:
     """`official`, `random` or `other`, where the data set tells; the names of the scored images do it else."""
     metadata: Metadata | None = None
     """Of the scored images."""
+    drawn: bool = False
+    """Whether the images are drawn phantoms."""
     trained_on_known: bool = False
     trained_on_images: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
@@ -79,6 +81,7 @@ def judged(
     found = published_list(scored.images) or (OTHER, answered.part)
     data = Data(
         labels=answered.labels,
+        drawn=answered.drawn,
         part=found[1] if answered.part == "all" else answered.part,
         split=answered.split or found[0],
         images=len(scored.images),

@@ -6,6 +6,7 @@ Shapes: N images, K findings, B resamples, X points of a curve.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,8 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.operating import RULES
 from trainer.evaluation.reference import references
+
+DRAWN: Final = "the images are drawn phantoms, no X-rays: these numbers show that the program works, and nothing else"
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,12 @@ def assess(
         classes=classes_of(log_odds_NK, labels_NK, drawn.findings) if classes and len(labels_NK) else None,
         subgroups=groups,
         comparison=None if other is None else _compared(other, drawn, auroc_K),
-        references=references(drawn.findings, split=data["split"], part=data["part"], images=len(labels_NK)),
+        references=[]
+        if data.get("drawn")
+        else references(drawn.findings, split=data["split"], part=data["part"], images=len(labels_NK)),
         shortcuts=list(shortcuts),
         notes=[
+            *([DRAWN] if data.get("drawn") else ()),
             *notes,
             *(calibrator.notes if calibrator else ()),
             *_undefined(drawn),

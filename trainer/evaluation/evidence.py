@@ -166,11 +166,18 @@ class Shortcut(TypedDict):
     """By finding; 0.5 and below is turned around, so that 0.5 is the least."""
 
 
-class Data(TypedDict):
+class _Kind(TypedDict, total=False):
+    """What documents of before lack."""
+
+    drawn: bool
+    """Whether the images are phantoms of `trainer synth`, and no X-rays."""
+
+
+class Data(_Kind):
     """What was scored."""
 
     labels: str
-    """File or data set that the labels come from."""
+    """File or data set that the labels come from; its last name, for the document is passed on."""
     part: str
     """`train`, `val` or `test`; `all` for a file without parts."""
     split: str

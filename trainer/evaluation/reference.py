@@ -16,6 +16,13 @@ OFFICIAL: Final = "official"
 RANDOM: Final = "random"
 OTHER: Final = "other"
 
+SPLITS: Final = {
+    OFFICIAL: "NIH's official split",
+    RANDOM: "the published 70/10/20 split",
+    OTHER: "a split of which nothing is published",
+}
+"""What each is called for people."""
+
 _LISTS: Final = {
     (25_596, "3d0c44b68d287fd04f90c4f25df13428bba7b3e729f65715d5cf73a88e83d226"): (OFFICIAL, "test"),
     (86_524, "eb8e4beb07b2018a5a9f16ba088761c0311959623e46fc54c9c2abb3e3737e47"): (OFFICIAL, "train"),
@@ -89,7 +96,7 @@ def references(findings: Sequence[str], *, split: str, part: str, images: int) -
     ]
 
 
-_OTHER_PATIENTS = "another random split by patient, whose lists were not published"
+_OTHER_PATIENTS = "lists were not published"
 
 # The order of the values is that of FINDINGS; the means are those of the 14 values, the plain mean.
 _PUBLISHED: Final = (
@@ -99,7 +106,7 @@ _PUBLISHED: Final = (
         same_list=True,
         values=".8321 .9107 .8860 .7145 .8653 .8037 .7655 .8857 .8157 .9017 .9422 .8523 .7948 .9416",
         mean=0.8508,
-        note="DenseNet-121, ten crops, labels of 2017",
+        note="DenseNet-121, 10 crops, 2017 labels",
         source="https://github.com/zoogzog/chexnet",
     ),
     _Published(
@@ -108,7 +115,7 @@ _PUBLISHED: Final = (
         same_list=True,
         values=".8294 .9165 .8870 .7143 .8597 .7873 .7745 .8726 .8142 .8932 .9254 .8304 .7831 .9104",
         mean=0.8427,
-        note="DenseNet-121, ten crops, labels of 2017",
+        note="DenseNet-121, 10 crops, 2017 labels",
         source="https://github.com/arnoweng/CheXNet",
     ),
     _Published(
@@ -117,7 +124,7 @@ _PUBLISHED: Final = (
         same_list=True,
         values=".8311 .9220 .8891 .7146 .8627 .7883 .7820 .8844 .8148 .8992 .9343 .8385 .7914 .9206",
         mean=0.8481,
-        note="DenseNet-121, ten crops, labels of 2017",
+        note="DenseNet-121, 10 crops, 2017 labels",
         source="https://github.com/arnoweng/CheXNet",
     ),
     _Published(
@@ -126,7 +133,7 @@ _PUBLISHED: Final = (
         same_list=True,
         values=".8180 .9090 .8827 .7156 .8377 .7756 .7617 .8776 .8002 .8945 .9316 .8251 .7889 .9175",
         mean=0.8383,
-        note="DenseNet-121, one view, labels of 2020",
+        note="DenseNet-121, 1 view, 2020 labels",
         source="https://github.com/jrzech/reproduce-chexnet",
     ),
     _Published(
@@ -180,7 +187,7 @@ _PUBLISHED: Final = (
         same_list=True,
         values="",
         mean=0.822,
-        note="224 px; chosen on the test images",
+        note="224 px, chosen on test",
         source="https://github.com/lambert-x/Medical_MAE",
     ),
     _Published(
@@ -189,7 +196,7 @@ _PUBLISHED: Final = (
         same_list=True,
         values="",
         mean=0.835,
-        note="ViT-B, 224 px; chosen on the test images",
+        note="ViT-B, 224 px, chosen on test",
         source="https://github.com/hustvl/EVA-X",
     ),
 )

@@ -1,6 +1,7 @@
 """The document of evidence as text for people and as a table for programs.
 
 Published values stand in a column beside ours only where they were measured on the very images that are scored.
+No table is wider than 80 characters, as a terminal is.
 """
 
 import csv
@@ -10,6 +11,7 @@ from typing import Final
 
 from trainer.evaluation.evidence import Calibration, Comparison, Evidence, Interval, Proportion, Reference
 from trainer.evaluation.operating import RULE_TITLES, RULES
+from trainer.evaluation.reference import SPLITS
 
 _SHOWN_RULE: Final = "youden"
 
@@ -21,6 +23,7 @@ def as_table(evidence: Evidence) -> str:
     blocks = [
         _head(evidence),
         _scores(evidence),
+        _published(evidence),
         _operating_points(evidence),
         _calibration(evidence),
         _classes(evidence),
@@ -35,8 +38,8 @@ def as_table(evidence: Evidence) -> str:
 def _head(evidence: Evidence) -> str:
     data = evidence["data"]
     what = f"{evidence['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
-    where = f"part {data['part']}, split {data['split']}; 95 % intervals from {evidence['resamples']:,} resamples of patients"
-    return f"{what}\n{where}"
+    where = f"part {data['part']} of {SPLITS[data['split']]}"
+    return f"{what}\n{where}\nin brackets 95 % intervals from {evidence['resamples']:,} resamples of patients"
 
 
 def _beside(evidence: Evidence) -> list[Reference]:
@@ -44,8 +47,7 @@ def _beside(evidence: Evidence) -> list[Reference]:
 
 
 def _scores(evidence: Evidence) -> str:
-    beside = _beside(evidence)
-    header = ["", "positives", "prevalence", "AUROC", "AUPRC", *(reference["name"] for reference in beside)]
+    header = ["", "positives", "prevalence", "AUROC", "AUPRC"]
     rows = [
         [
             finding["name"],
@@ -53,14 +55,33 @@ def _scores(evidence: Evidence) -> str:
             f"{100 * finding['prevalence']:.2f} %",
             _interval(finding["auroc"]),
             _interval(finding["auprc"]),
-            *(_short(reference["auroc"].get(finding["name"])) for reference in beside),
         ]
         for finding in evidence["findings"]
     ]
     means = [_interval(evidence[key]) for key in ("mean_auroc", "mean_auprc")]
-    rows.append(["mean", "", "", *means, *(_short(reference["mean"]) for reference in beside)])
-    published = "AUROC published for these very images is under the name of each model" if beside else ""
-    return "\n".join(filter(None, [_aligned([header, *rows], left=(0, 3, 4)), published]))
+    rows.append(["mean", "", "", *means])
+    return _aligned([header, *rows], left=(0, 3, 4))
+
+
+def _published(evidence: Evidence) -> str:
+    """Our AUROC and those of others for the very same images, a column each."""
+    beside = _beside(evidence)
+    if not beside:
+        return ""
+    rows = [
+        [
+            finding["name"],
+            _interval(finding["auroc"]),
+            *(_short(reference["auroc"].get(finding["name"])) for reference in beside),
+        ]
+        for finding in evidence["findings"]
+    ]
+    rows.append(["mean", _interval(evidence["mean_auroc"]), *(_short(reference["mean"]) for reference in beside)])
+    names = [f"{nth} {reference['name']}, {reference['note']}" for nth, reference in enumerate(beside, start=1)]
+    header = ["", "this model", *(str(nth) for nth in range(1, len(beside) + 1))]
+    data = evidence["data"]
+    title = f"AUROC published for these very images: {data['part']}, {SPLITS[data['split']]}"
+    return "\n".join([title, *names, _aligned([header, *rows], left=(0, 1))])
 
 
 def _operating_points(evidence: Evidence) -> str:
@@ -69,13 +90,14 @@ def _operating_points(evidence: Evidence) -> str:
         point = finding["operating_points"].get(_SHOWN_RULE)
         if point is not None:
             shares = [_interval(point[key]) for key in ("sensitivity", "specificity", "ppv", "npv")]
-            rows.append([finding["name"], f"{point['threshold']:.4g}", *shares, _short(point["f1"])])
+            rows.append([finding["name"], f"{point['threshold']:.4f}", *shares, _short(point["f1"])])
     if not rows:
         return ""
-    header = ["", "threshold", "sensitivity", "specificity", "PPV", "NPV", "F1"]
     others = ", ".join(RULE_TITLES[rule] for rule in RULES if rule != _SHOWN_RULE)
-    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evidence['data']['fitted_on']} (also in the files: {others})"
-    return f"{title}\n{_aligned([header, *rows], left=(0, 2, 3, 4, 5))}"
+    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evidence['data']['fitted_on']}, before calibration"
+    found = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
+    follows = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
+    return f"{title}\n{found}\n\n{follows}\nat {others}: in the files"
 
 
 def _calibration(evidence: Evidence) -> str:
@@ -154,7 +176,8 @@ def _elsewhere(evidence: Evidence) -> str:
     ]
     if not rows:
         return ""
-    return f"published for other images than these: not to be compared\n{_aligned([['', 'split', 'mean AUROC', ''], *rows], left=(0, 1, 3))}"
+    header = ["", "split", "mean", ""]
+    return f"mean AUROC published for other images than these: not to be compared\n{_aligned([header, *rows], left=(0, 1, 3))}"
 
 
 def as_csv(evidence: Evidence) -> str:

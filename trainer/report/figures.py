@@ -247,7 +247,10 @@ def _pr_panel(axes: Axes, finding: Finding) -> None:
     axes.axhline(finding["prevalence"], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _band(axes, finding, "pr", COLOURS[1])
     _unit_square(axes, finding, "recall", "precision")
-    axes.text(0.98, 0.9, interval(finding["auprc"]), ha="right", fontsize=9.5, transform=axes.transAxes)
+    is_high = (finding["auprc"]["value"] or 0) > 0.5  # the words stand where the curve is not
+    axes.text(
+        0.98, 0.05 if is_high else 0.9, interval(finding["auprc"]), ha="right", fontsize=9.5, transform=axes.transAxes
+    )
 
 
 def _reliability_panel(axes: Axes, finding: Finding) -> None:
@@ -277,7 +280,19 @@ def _bins(axes: Axes, bins: Sequence[Bin], label: str, nth: int) -> None:
         linestyle=DASHES[nth],
         linewidth=1.2,
         marker=MARKERS[nth],
+        markersize=3,
         label=label,
+    )
+    most = max((one["count"] for one in bins), default=1)
+    axes.scatter(
+        [one["predicted"] for one in bins],
+        [one["observed"] for one in bins],
+        s=[2 + 50 * one["count"] / most for one in bins],
+        color=COLOURS[nth],
+        marker=MARKERS[nth],
+        alpha=0.6,
+        linewidth=0,
+        zorder=3,
     )
 
 

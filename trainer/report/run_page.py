@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from trainer.errors import InputError
-from trainer.evaluation.evidence import Evidence, OperatingPoint, Proportion
+from trainer.evaluation.assess import DRAWN
+from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Proportion
+from trainer.evaluation.reference import SPLITS
 from trainer.layout import REPORT
 from trainer.report import figures, pictures
 from trainer.report.documents import GALLERY, Documents, read
@@ -26,6 +28,11 @@ from trainer.report.sizes import elapsed_s
 from trainer.storage import Storage
 
 CURVES: Final = "report/curves.png"
+
+_NO_SPREAD: Final = "An interval that is one number says that no resample differed, as where nothing is wrong: too few images to tell how sure it is."
+_NO_INTERVAL: Final = (
+    "A number without an interval: a finding, or its absence, is not in half of the resamples or more."
+)
 
 _RULES: Final = {
     "youden": "highest sensitivity + specificity (Youden)",
@@ -81,7 +88,7 @@ def _summary(one: Documents) -> Section:
         ("Data set", last_name(str(one.setting("data") or NONE))),
         ("Images", count(one.run.get("images"))),
         ("Findings", count(len(one.setting("findings") or []) or None)),
-        ("Split", _shown_setting("split", one.setting("split"))),
+        ("Split", _split(one)),
         *_checkpoint_rows(one),
         *_score_rows(one),
         *_speed_rows(one),
@@ -90,6 +97,14 @@ def _summary(one: Documents) -> Section:
     return Section(
         "summary", "Summary", [Facts([row for row in rows if row[1] != NONE]), *([Words(gaps)] if gaps else [])]
     )
+
+
+def _split(one: Documents) -> str:
+    """How it was asked for and, where that is known, whose split it is."""
+    asked = _shown_setting("split", one.setting("split"))
+    if one.evidence is None or one.evidence["data"].get("drawn"):
+        return asked
+    return f"{asked}; {SPLITS.get(one.evidence['data']['split'], NONE)}"
 
 
 def _joined(one: Documents, *keys: str) -> str:
@@ -118,7 +133,13 @@ def _score_rows(one: Documents) -> list[tuple[str, str]]:
     for part in ("val", "test"):
         value = one.result(part, "mean_auroc")
         if value is not None and not (one.evidence is not None and one.evidence["data"]["part"] == part):
-            rows.append((f"Mean AUROC on {part}", f"{value:.3f} ({count(one.result(part, 'images'))} images)"))
+            images = f"{count(one.result(part, 'images'))} images"
+            rows.append(
+                (
+                    f"Mean AUROC on {part}",
+                    f"{value:.3f} ({images}{', by which it was chosen' if part == 'val' else ''})",
+                )
+            )
     return rows
 
 
@@ -151,8 +172,12 @@ def _gaps(one: Documents) -> list[str]:
         "it has not been evaluated, so there are no intervals, curves per finding, calibration or subgroups: "
         "`trainer evaluate` makes them": one.evidence is None,
         "no epoch was validated": bool(one.entries) and not any(entry.get("val") for entry in one.entries),
+        "the data set tells neither sex, age nor view of its patients: there are no subgroups": one.evidence is not None
+        and not one.evidence["subgroups"],
     }
     gaps = [f"Missing: {words}." for words, is_missing in missing.items() if is_missing]
+    if one.evidence is not None and one.evidence["data"].get("drawn"):
+        gaps.insert(0, f"{DRAWN[0].upper()}{DRAWN[1:]}.")
     if one.evidence is not None and not one.evidence["data"]["trained_on_known"]:
         gaps.append("It is not known which images this model was trained on: its scores may be of images it has seen.")
     seen = one.evidence["data"]["trained_on_images"] if one.evidence is not None else None
@@ -188,11 +213,26 @@ def _findings(one: Documents) -> Section:
                 _finding_rows(one.evidence),
             )
         )
+        blocks += _remarks(
+            [score for f in one.evidence["findings"] for score in (f["auroc"], f["auprc"])],
+            "ECE is the expected calibration error (15 bins), Brier the mean squared error; both as predicted and after calibration.",
+        )
         blocks += _class_tables(one.evidence)
         blocks.append(Plots([figures.auroc_forest(one.evidence)]))
     elif one.results is not None:
         blocks += _plain_scores(one)
     return Section("findings", "Each finding", blocks)
+
+
+def _remarks(shown: Sequence[Interval], *words: str) -> list[Block]:
+    """What keeps a reader from trusting these intervals too much, after other words about them."""
+    defined = [one for one in shown if one["value"] is not None]
+    lines = [
+        *words,
+        *([_NO_SPREAD] if any(one["low"] is not None and one["low"] == one["high"] for one in defined) else []),
+        *([_NO_INTERVAL] if any(one["low"] is None for one in defined) else []),
+    ]
+    return [Words(lines)] if lines else []
 
 
 def _finding_rows(evidence: Evidence) -> list[list[str]]:
@@ -260,7 +300,11 @@ def _roc(one: Documents) -> Section:
     if one.evidence is None:
         return Section("roc", "ROC and precision-recall")
     found = one.evidence["findings"]
-    caption = "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
+    data = one.evidence["data"]
+    caption = (
+        f"On {data['part']}, {data['images']:,} images. Written in each: the area with its 95 % interval, AUROC or AUPRC. "
+        "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
+    )
     drawings = [draw(finding) for finding in found for draw in (figures.roc, figures.precision_recall)]
     return Section("roc", "ROC and precision-recall", [Plots(drawings, caption)])
 
@@ -272,7 +316,11 @@ def _calibration(one: Documents) -> Section:
     words = "No calibration was fitted: probabilities are as the network gives them."
     if fitted_on:
         words = f"Calibration was fitted on {without_places(fitted_on)}, and is only applied here."
-    caption = "Share of positives over the mean predicted probability of each bin; on the dashed line a probability is a frequency."
+    data = one.evidence["data"]
+    caption = (
+        f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin, the larger the "
+        "mark the more images; on the dashed line a probability is a frequency."
+    )
     plots = Plots([figures.reliability(finding) for finding in one.evidence["findings"]], caption)
     return Section("calibration", "Calibration", [Words([words]), plots])
 
@@ -282,9 +330,13 @@ def _operating(one: Documents) -> Section:
         return Section("operating", "Operating points")
     found = one.evidence["findings"]
     rules = list(dict.fromkeys(rule for finding in found for rule in finding["operating_points"]))
+    data = one.evidence["data"]
     head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
-    fitted_on = without_places(one.evidence["data"]["fitted_on"] or "another split")
-    blocks: list[Block] = []
+    fitted_on = without_places(data["fitted_on"] or "another split")
+    points_shown = [point for finding in found for point in finding["operating_points"].values()]
+    words = f"Thresholds are of the probability before calibration. What they do is counted on {data['part']}, with 95 % intervals by patient."
+    shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]  # type: ignore[literal-required] # all four are there
+    blocks: list[Block] = _remarks(shares, words) if rules else []
     for rule in rules:
         points = {finding["name"]: finding["operating_points"].get(rule) for finding in found}
         rows = [[name_of(name), *_point_cells(point)] for name, point in points.items() if point is not None]
@@ -294,13 +346,14 @@ def _operating(one: Documents) -> Section:
 
 def _point_cells(point: OperatingPoint) -> list[str]:
     shares = [interval(share, 2) for share in (point["sensitivity"], point["specificity"], point["ppv"], point["npv"])]
-    return [f"{point['threshold']:.4g}", *shares, number(point["f1"])]
+    return [number(point["threshold"], 4), *shares, number(point["f1"])]
 
 
 def _subgroups(one: Documents) -> Section:
     if one.evidence is None or not one.evidence["subgroups"]:
         return Section("subgroups", "Subgroups")
     groups, found = one.evidence["subgroups"], [finding["name"] for finding in one.evidence["findings"]]
+    part = one.evidence["data"]["part"]
     forest = figures.subgroups_forest(one.evidence)
     undefined = {"value": None, "low": None, "high": None}
     totals = [
@@ -316,8 +369,13 @@ def _subgroups(one: Documents) -> Section:
         "Subgroups",
         [
             *([Plots([forest])] if forest else []),
-            Table("Mean AUROC of each subgroup.", ["Subgroup", "Images", "Patients", "Mean AUROC"], totals),
-            Table("AUROC of each finding by subgroup.", ["Finding", *map(figures.group_name, groups)], each),
+            Table(
+                f"Mean AUROC of each subgroup of {part}.",
+                ["Subgroup", "Images", "Patients", "Mean AUROC (95 %)"],
+                totals,
+            ),
+            Table(f"AUROC of each finding by subgroup of {part}.", ["Finding", *map(figures.group_name, groups)], each),
+            *_remarks([score for group in groups for score in (group["mean_auroc"], *group["auroc"].values())]),
         ],
     )
 
@@ -336,7 +394,11 @@ def _references(one: Documents) -> Section:
         ]
         rows.append(["mean", interval(one.evidence["mean_auroc"]), *(number(r["mean"], 4) for r in beside)])
         blocks.append(
-            Table("AUROC on the very same images.", ["Finding", "this run", *(r["name"] for r in beside)], rows)
+            Table(
+                f"AUROC on the very same images: {one.evidence['data']['part']} of {SPLITS[one.evidence['data']['split']]}.",
+                ["Finding", "this run (95 %)", *(r["name"] for r in beside)],
+                rows,
+            )
         )
     if others:
         rows = [[name_of(f["name"]), *(number(r["auroc"].get(f["name"]), 4) for r in others)] for f in found]
@@ -393,12 +455,13 @@ def _gallery(one: Documents) -> Section:
         )
     words = (
         "Images on which the model was most sure, and wrong by their labels, which are not always right themselves. "
-        "Left the image as the model sees it, right where its answer comes from: the class activation map of the finding named."
+        "Left the image as the model sees it, right where its answer comes from: the class activation map of the finding named. "
+        "Probabilities are before calibration."
     )
     shown = [
         Shown(
             picture.uri,
-            f"X-ray {picture.image} beside its class activation map for {name_of(picture.finding)}",
+            f"Image {picture.image} beside its class activation map for {name_of(picture.finding)}",
             f"{name_of(picture.finding)}: {picture.kind}, probability {picture.probability:.3f}; "
             f"{picture.truth}. {last_name(picture.image)}",
         )

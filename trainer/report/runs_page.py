@@ -26,10 +26,12 @@ HEAD: Final = (
     "Efficiency",
     "Accuracy (95 %)",
     "Mean AUROC (95 %)",
-    "of",
     "Peak device memory",
     "Device in use",
 )
+
+
+DIFFERENT: Final = "These runs were scored on different images: compare accuracy and AUROC within a table only."
 
 
 def write_comparison(storage: Storage, runs: Sequence[Documents]) -> None:
@@ -38,9 +40,9 @@ def write_comparison(storage: Storage, runs: Sequence[Documents]) -> None:
     Raises: as the storage.
     """
     rows = scaled(runs)
+    storage.write(TABLE, as_csv(rows).encode())  # first: `launcher scale` knows by it that the pages are its own
     storage.write(PAGE, html(runs, rows).encode())
     storage.write(PLOT, as_png(figures.scaling(points(rows))))
-    storage.write(TABLE, as_csv(rows).encode())
 
 
 def html(runs: Sequence[Documents], rows: Sequence[Size]) -> str:
@@ -63,7 +65,6 @@ def cells(row: Size) -> list[str]:
         percent(row.efficiency, 0),
         proportion(row.accuracy) if row.accuracy else NONE,
         interval(row.mean_auroc) if row.mean_auroc else NONE,
-        row.part or NONE,
         size(row.peak_device_memory_bytes),
         percent(row.utilisation),
     ]
@@ -79,10 +80,26 @@ def points(rows: Sequence[Size]) -> dict[str, list[tuple[int, float]]]:
 
 
 def _table(rows: Sequence[Size]) -> Section:
-    head, body = _filled(rows)
     words = "Speed-up is over the run of the fewest workers that did the same work; efficiency is speed-up over how many times more workers."
-    table = Table(words, head, body)
-    return Section("runs", "Runs", [table])
+    groups = _by_images(rows)
+    blocks: list[Block] = [Words([DIFFERENT])] if len(groups) > 1 else []
+    blocks += [Table(f"Scored on {_scored_on(group[0])}. {words}", *_filled(group)) for group in groups]
+    return Section("runs", "Runs", blocks)
+
+
+def _scored_on(row: Size) -> str:
+    """Which images the scores are of."""
+    if row.part is None:
+        return "nothing yet"
+    of = f"{row.part} of {row.data}" if row.data else row.part
+    return f"{of}, {row.images:,} images" if row.images is not None else of
+
+
+def _by_images(rows: Sequence[Size]) -> list[list[Size]]:
+    groups: dict[str, list[Size]] = {}
+    for row in rows:
+        groups.setdefault(row.scored, []).append(row)
+    return list(groups.values())
 
 
 def _scaling(rows: Sequence[Size]) -> Section:
@@ -136,11 +153,17 @@ def _by_name(runs: Sequence[Documents]) -> dict[str, Sequence[Mapping[str, Any]]
 
 
 def as_text(rows: Sequence[Size]) -> str:
-    """The table in aligned columns, without those that no run has anything in."""
+    """The table in aligned columns, without those that no run has anything in; one for the runs scored on the same images."""
+    groups = _by_images(rows)
+    return "\n\n".join([*map(_as_text, groups), *([f"note: {DIFFERENT}"] if len(groups) > 1 else [])])
+
+
+def _as_text(rows: Sequence[Size]) -> str:
     head, body = _filled(rows)
+    scored_on = f"scored on {_scored_on(rows[0])}" if rows else "no runs"
     widths = [max(len(line[nth]) for line in (head, *body)) for nth in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join([scored_on, *(line.rstrip() for line in lines)])
 
 
 def _filled(rows: Sequence[Size]) -> tuple[list[str], list[list[str]]]:

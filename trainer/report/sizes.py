@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from trainer.evaluation.evidence import Interval, Proportion
 from trainer.report.documents import Documents
+from trainer.report.formatting import last_name
 
 COLUMNS: Final = (
     "run",
@@ -24,6 +25,9 @@ COLUMNS: Final = (
     "mean_auroc",
     "peak_device_memory_bytes",
     "utilisation",
+    "part",
+    "data",
+    "images",
 )
 """Of scaling.csv, in this order."""
 
@@ -48,6 +52,12 @@ class Size:
     mean_auroc: Interval | None = None
     part: str | None = None
     """Of the data that accuracy and AUROC are of: `test`, else `val`."""
+    data: str | None = None
+    """What the data set is called."""
+    images: int | None = None
+    """How many images accuracy and AUROC are of."""
+    scored: str = ""
+    """The same for runs scored on the very same images: only their accuracy and AUROC can be compared."""
     peak_device_memory_bytes: int | None = None
     utilisation: float | None = None
 
@@ -80,7 +90,8 @@ def as_csv(rows: Sequence[Size]) -> str:
 
 def as_json(rows: Sequence[Size]) -> str:
     """The same with intervals."""
-    return json.dumps([asdict(row) for row in rows], indent=1)
+    shown = [{key: value for key, value in asdict(row).items() if key != "scored"} for row in rows]
+    return json.dumps(shown, indent=1)
 
 
 def _value(one: Interval | Proportion | None) -> float | None:
@@ -100,9 +111,18 @@ def _size(one: Documents) -> Size:
         accuracy=accuracy,
         mean_auroc=mean_auroc,
         part=part,
-        peak_device_memory_bytes=_whole(one.result("peak_device_memory_bytes")),
+        data=last_name(str(one.setting("data"))) if one.setting("data") else None,
+        images=_images(one, part),
+        scored=json.dumps([part, _images(one, part), *(one.setting(key) for key in ("labels_sha256", "split_sha256"))]),
+        peak_device_memory_bytes=_whole(one.result("peak_device_memory_bytes")) or None,  # a processor tells 0
         utilisation=_number(one.result("utilisation")),
     )
+
+
+def _images(one: Documents, part: str | None) -> int | None:
+    if one.evidence is not None:
+        return one.evidence["data"]["images"]
+    return _whole(one.result(part, "images")) if part else None
 
 
 def elapsed_s(one: Documents) -> float | None:

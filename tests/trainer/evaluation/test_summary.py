@@ -80,6 +80,13 @@ def test_table_says_every_part_of_the_evidence(make):
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+@pytest.mark.parametrize(("split", "images"), [("random", 22433), ("official", 25596), ("random", IMAGES)])
+def test_no_line_of_a_table_is_wider_than_a_terminal(make, split, images):
+    """Wrapped columns are unreadable."""
+    lines = as_table(make(split=split, images=images)).splitlines()
+    assert [line for line in lines if len(line) > 80 and not line.startswith("note: ")] == []
+
+
 def test_undefined_is_a_dash_in_text_and_nothing_in_the_table(make):
     """A program must not read a word as a number."""
     evidence = make()
@@ -102,7 +109,15 @@ def test_published_values_of_other_images_have_no_column(make, split, images, be
     evidence = make(split=split, images=images)
     table = as_table(evidence)
     header = re.split(r" {2,}", table.split("\n\n")[1].splitlines()[0].strip())
-    assert header == ["positives", "prevalence", "AUROC", "AUPRC", *beside]
+    assert header == ["positives", "prevalence", "AUROC", "AUPRC"]
+    same = [
+        block for block in table.split("\n\n") if block.startswith("AUROC published for these very images: test, ")
+    ]
+    assert len(same) == bool(beside)
+    for block in same:
+        names, header = block.splitlines()[1 : 1 + len(beside)], block.splitlines()[1 + len(beside)]
+        assert [name.startswith(f"{nth} {one},") for nth, (name, one) in enumerate(zip(names, beside, strict=True), 1)]
+        assert header.split() == ["this", "model", *(str(nth + 1) for nth in range(len(beside)))]
     columns = next(csv.reader(io.StringIO(as_csv(evidence))))
     assert [name for name in columns if name.startswith("auroc of")] == [
         f"auroc of {name} ({split} test)" for name in beside
