@@ -20,27 +20,27 @@ Advance = Callable[[int, str], None]
 
 
 class Reporter:
-    """One rank's voice."""
+    """One rank's voice; that of a command without ranks where `rank` is None."""
 
     def __init__(
         self,
-        rank: int,
+        rank: int | None,
         *,
         hear: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         console: Console | None = None,
     ) -> None:
-        self._rank = rank
+        self._prefix = "" if rank is None else f"[rank {rank}] "
+        self._rank = rank or 0
         self._hear = hear
         self._clock = clock
         self._console = console or Console(stderr=True, highlight=False)
 
     def line(self, text: str) -> None:
-        """Say one thing, in one line that starts with the rank; `hear` gets it too."""
+        """Say one thing, in one line that starts with the rank if there are any; `hear` gets it too."""
         self._hear(text)
-        prefix = f"[rank {self._rank}] "
         style = _STYLES[self._rank % len(_STYLES)]
-        self._console.print(f"{prefix}{text}", style=style, markup=False, soft_wrap=True)
+        self._console.print(f"{self._prefix}{text}", style=style, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:

@@ -18,7 +18,7 @@ from trainer.checkpoint import BrokenError
 from trainer.errors import InputError, KnownError
 from trainer.evaluation.assess import classes_of
 from trainer.history import Entry
-from trainer.layout import MODEL, RESULTS, predictions_key, state_key
+from trainer.layout import MODEL, REPORT, RESULTS, predictions_key, state_key
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
 from trainer.model_spec import describe, with_header
@@ -41,6 +41,8 @@ class Results:
     """The checkpoint that was scored: the best."""
     checkpoint: str
     results: str
+    report: str | None
+    """None of a run without one, and on all ranks but the primary."""
     scores: Mapping[str, Scores]
     """By split; a split without images is not there."""
 
@@ -66,7 +68,16 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
         _appraise(run, training, predicted, document, entries)
     run.gang.on_primary(lambda: _conclude(run, document))
     root = run.prefix.storage.url.rstrip("/")
-    return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", scores)
+    page = f"{root}/{REPORT}" if run.is_primary and _is_there(run, REPORT) else None
+    return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", page, scores)
+
+
+def _is_there(run: Run, key: str) -> bool:
+    try:
+        run.prefix.storage.stat(key)
+    except KnownError:  # the run is over, whatever it lacks has been told
+        return False
+    return True
 
 
 def _predicted(run: Run, training: Training, split: str) -> Predicted:

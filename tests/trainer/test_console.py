@@ -22,6 +22,15 @@ def test_line_starts_with_the_rank_and_is_not_wrapped_or_interpreted():
     assert out.getvalue() == "[rank 3] cannot read [red]" + "x" * 200 + "\n"
 
 
+def test_command_without_ranks_names_none():
+    """Who predicts one image has never heard of ranks."""
+    say, out = voice(None)
+    say.line("an image")
+    with say.progress("predicting", 2) as advance:
+        advance(2, "")
+    assert out.getvalue() == "an image\npredicting 2/2\n"
+
+
 def test_log_gets_one_line_a_minute():
     """A log of thousands of bars is no log."""
     now = [0.0]

@@ -9,8 +9,10 @@ import pytest
 from safetensors import safe_open
 
 from trainer import appraisal
+from trainer.__main__ import main
 from trainer.evaluation import calibration
 from trainer.findings import FINDINGS
+from trainer.finish import Results
 from trainer.stop import StopError
 
 
@@ -27,6 +29,10 @@ def test_run_ends_with_calibration_evidence_report_and_card(finished_run):
     assert evidence["data"]["part"] == "test"
     assert evidence["data"]["images"] == results["test"]["images"]
     assert evidence["data"]["trained_on_images"] == 0
+    assert evidence["data"]["labels"] == finished_run.data.name, (
+        "the document is passed on, the machine's paths are not"
+    )
+    assert evidence["data"]["drawn"]
     assert evidence["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"])
     rows = list(csv.DictReader((root / "evaluation/metrics.csv").read_text().splitlines()))
     assert [row["finding"] for row in rows[:14]] == list(FINDINGS)
@@ -34,6 +40,17 @@ def test_run_ends_with_calibration_evidence_report_and_card(finished_run):
     assert (root / "report/curves.png").read_bytes().startswith(b"\x89PNG")
     assert (root / "model/card.md").read_text().startswith("# Model card")
     assert list((root / "tensorboard").iterdir())
+
+
+def test_command_tells_where_checkpoint_results_and_report_are(finished_run, capsys, monkeypatch):
+    """A report that nobody is told of is read by nobody."""
+    flags = ["train", f"--data={finished_run.data}", "--output=o", "--name=r", "--preset=smoke"]
+    for page, told in (("o/r/report/index.html", True), (None, False)):
+        monkeypatch.setattr("trainer.commands.train.train_run", lambda *_, page=page: Results(1, "c", "r", page, {}))
+        assert main(flags) == 0
+        out = capsys.readouterr().out
+        assert out.startswith("best checkpoint  c\nresults          r\n")
+        assert ("report           o/r/report/index.html\n" in out) is told
 
 
 def test_calibration_is_fitted_on_the_validation_images_alone(finished_run):

@@ -93,7 +93,7 @@ def explain(
     drawn = matched(listed, files, trained.findings, only=named) if boxes else None
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
     explainer = open_explainer(trained, devices.find(device), batch=batch_size)
-    output, say = Output(out, box_threshold, overlays), Reporter(0)
+    output, say = Output(out, box_threshold, overlays), Reporter(None)
     _note(trained.notes)
     if drawn:
         lie = f"they lie on {len(drawn.files):,} of {len(files):,} images given"

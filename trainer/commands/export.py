@@ -40,7 +40,7 @@ def export(
     cache_dir
         Where a file of weights at s3:// is downloaded to.
     """
-    say = Reporter(0)
+    say = Reporter(None)
     formats = wanted(to or [])
     if not to and "onnx" not in formats:
         say.line(f"no ONNX file: its packages are missing; {ONNX_HINT}")

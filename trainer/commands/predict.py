@@ -69,7 +69,7 @@ def predict(
     chosen: Rule = rule or "youden"
     _tell(trained, tta)
     bad: list[Prediction] = []
-    out, say = sys.stdout, Reporter(0)  # a bar on the terminal takes sys.stdout for itself
+    out, say = sys.stdout, Reporter(None)  # a bar on the terminal takes sys.stdout for itself
     with say.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
         predictions = _noting(one.predictions(files, advance), bad)

@@ -21,6 +21,6 @@ def synth(*, out: Path, images: int = 600, seed: int = 0, side: int = 256) -> No
     side
         Width and height in pixels.
     """
-    with Reporter(0).progress("drawing", images) as advance:
+    with Reporter(None).progress("drawing", images) as advance:
         write_phantoms(out, images=images, seed=seed, side=side, progress=lambda done: advance(done, ""))
     sys.stdout.write(f"{out}\n")
