@@ -172,12 +172,11 @@ def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrat
 def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:
     table = run.table
     trained_N = table.patients_N[np.concatenate([run.rows["train"], run.rows["val"]])]
-    parts = ([table.images[row] for row in table.rows(split).tolist()] for split in ("train", "test"))
     return Data(
         drawn=are_drawn(run.source),
         labels=last_name(run.config.data),
         part="test",
-        split=split_of(parts),
+        split=split_of([table.images[row] for row in table.rows("test").tolist()]),
         images=len(test.images),
         patients=len(np.unique(table.patients_N[test.rows_N])),
         fitted_on=calibrator.fitted_on if calibrator else None,

@@ -25,7 +25,7 @@ from trainer.distributed import Gang, join
 from trainer.errors import InputError
 from trainer.evaluation import metadata
 from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers
-from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.calibration import Calibrator, names_sha256
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
@@ -148,7 +148,7 @@ def _answered(
         labels=last_name(subset.place.data),
         val=val,
         calibrator=stored,
-        split=split_of(_names(subset.table, subset.table.rows(part)) for part in ("train", "test")),
+        split=split_of(_names(subset.table, subset.table.rows("test"))),
         metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
         drawn=are_drawn(subset.source),
         trained_on_known=trained.trained_on is not None,
@@ -159,8 +159,17 @@ def _answered(
 
 
 def _stored(trained: Trained, subset: EvaluationSet, tta: Tta) -> Calibrator | None:
-    """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored."""
-    return None if tta != "none" or subset.chosen_N[subset.scored].any() else trained.calibrator
+    """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored.
+
+    Its own record tells of its images where the model is without its run.
+    """
+    if trained.calibrator is None or tta != "none" or subset.chosen_N[subset.scored].any():
+        return None
+    return None if _is_fitted_on(trained.calibrator, subset, subset.part) else trained.calibrator
+
+
+def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> bool:
+    return calibrator.images_sha256 == names_sha256(_names(subset.table, subset.table.rows(part)))
 
 
 def _decoded(
@@ -235,6 +244,9 @@ def _notes(
         yield f"{count:,} of {total} images are of patients that the model was trained on: its numbers here say little of new patients"
     if (count := int((subset.chosen_N & ~subset.trained_N)[rows_N].sum())) > 0:
         yield f"{count:,} of {total} images are of patients by whose images the checkpoint was chosen"
+    stored = _stored(trained, subset, tta)
+    if stored is not None and trained.trained_on is None and not _is_fitted_on(stored, subset, "val"):
+        yield "it is not known which images its thresholds and calibration were fitted on: patients scored here may be among them"
     if tta != "none":
         yield f"probabilities are the mean over {views_of(tta)} views of each image (--tta {tta})"
     if not calibrated:

@@ -59,12 +59,48 @@ def test_a_runs_own_predictions_come_out_again(finished_run, answers):
     assert answered.model == f"r, step {open_trained(str(finished_run.root)).step}"
 
 
+def test_files_of_a_run_give_the_evidence_of_the_run(finished_run, capsys):
+    """A reviewer who has only the predictions must come to the same numbers, thresholds and calibration."""
+    of_run = json.loads((finished_run.root / "evaluation/metrics.json").read_text())
+    files = [f"--{flag}={finished_run.root}/predictions/{part}.csv" for flag, part in OF_FILES.items()]
+    config = json.loads((finished_run.root / "run.json").read_text())["config"]
+    labels = [f"--labels={finished_run.data}", f"--split={config['split']}", f"--seed={config['seed']}"]
+    assert main(["evaluate", *files, *labels, "--format", "json"]) == 0
+    of_files = json.loads(capsys.readouterr().out)
+    assert of_files["findings"][0]["operating_points"] or of_files["findings"][2]["operating_points"]
+    for key in ("mean_auroc", "mean_auprc", "findings", "subgroups"):
+        for found, expected in zip(numbers(of_files[key]), numbers(of_run[key]), strict=True):
+            assert found == (pytest.approx(expected, abs=1e-9) if isinstance(expected, float) else expected)
+
+
+OF_FILES = {"predictions": "test", "val-predictions": "val"}
+
+
+def numbers(document):
+    """What is in a document, in its order."""
+    parts = document.values() if isinstance(document, dict) else document
+    for part in parts if isinstance(document, dict | list) else [document]:
+        yield from numbers(part) if isinstance(part, dict | list) else [part]
+
+
 def test_what_is_stored_is_used_and_val_is_not_asked_again(finished_run, answers):
     """It was fitted on the run's validation images."""
     answered = answers()
     assert answered.val is None
     assert answered.calibrator.images_sha256 == names_sha256(list(written(finished_run, "val")))
     assert not [note for note in answered.notes if "calibration" in note]
+
+
+def test_what_was_fitted_on_the_images_that_are_scored_is_known_without_the_run(finished_run, answers, tmp_path):
+    """A copied model no longer says whom it was chosen by; what was fitted tells its images itself."""
+    shutil.copytree(finished_run.root / "model", tmp_path / "copied")
+    split = json.loads((finished_run.root / "run.json").read_text())["config"]["split"]
+    on_test, on_val = (answers(tmp_path / "copied", split=split, part=part) for part in ("test", "val"))
+    assert on_test.calibrator is not None
+    assert on_val.calibrator is None
+    assert not [note for note in on_test.notes if "fitted on" in note]
+    elsewhere = answers(tmp_path / "copied", split="patients:50/25/25@3")
+    assert [note for note in elsewhere.notes if note.startswith("it is not known which images its thresholds")]
 
 
 def test_where_nothing_is_stored_it_is_fitted_on_val_alone(finished_run, answers, model_alone):

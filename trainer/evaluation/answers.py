@@ -79,11 +79,12 @@ def judged(
     _check_scorable(scored, answered.labels)
     calibrator = answered.calibrator if answered.val is None else _fitted(answered, answered.val)
     found = published_list(scored.images) or (OTHER, answered.part)
+    part = found[1] if answered.part == "all" else answered.part
     data = Data(
-        labels=answered.labels,
         drawn=answered.drawn,
-        part=found[1] if answered.part == "all" else answered.part,
-        split=answered.split or found[0],
+        labels=answered.labels,
+        part=part,
+        split=answered.split or (found[0] if part == found[1] else OTHER),
         images=len(scored.images),
         patients=len(np.unique(scored.patients_N)),
         fitted_on=None if calibrator is None else calibrator.fitted_on,

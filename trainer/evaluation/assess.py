@@ -344,18 +344,38 @@ def _compared(other: tuple[str, NDArray[np.floating]], drawn: _Scored, auroc_K: 
 
 
 def _undefined(drawn: _Scored) -> list[str]:
-    """Findings without a score, and resamples without one of a finding that has one."""
-    notes = []
+    """Findings without a score, resamples without one of a finding that has one, and intervals that say too little."""
+    if drawn.resamples.patients < 2:
+        return ["no intervals, for all images are of one patient", *_absent(drawn)]
+    notes = _absent(drawn)
+    is_positive_NK = drawn.labels_NK > 0
+    defined_K = np.asarray(is_positive_NK.any(axis=0) & ~is_positive_NK.all(axis=0))
     for k, name in enumerate(drawn.findings):
-        positives, total = int((drawn.labels_NK[:, k] > 0).sum()), len(drawn.labels_NK)
         lost = int(np.isnan(drawn.draws.auroc_BK[:, k]).sum())
-        if positives in {0, total}:
-            notes.append(f"{name}: not scored, for {'every' if positives else 'no'} image here has it")
-        elif lost:
+        if defined_K[k] and lost:
             notes.append(
                 f"{name}: {lost:,} of {drawn.resamples.count:,} resamples left out, in which it or its absence was not drawn"
             )
+    lost = int(np.isnan(mean_over_findings(drawn.draws.auroc_BK, defined_K)).sum())
+    if lost and defined_K.sum() > 1:
+        notes.append(f"mean: {lost:,} of {drawn.resamples.count:,} resamples left out, in which one of them was")
+    alone = [
+        name for k, name in enumerate(drawn.findings) if len(np.unique(drawn.patients_N[is_positive_NK[:, k]])) == 1
+    ]
+    if alone:
+        notes.append(f"images with it are of one patient, so that the interval is too narrow: {', '.join(alone)}")
     return notes
+
+
+def _absent(drawn: _Scored) -> list[str]:
+    """Findings without a score."""
+    total = len(drawn.labels_NK)
+    count_K = (drawn.labels_NK > 0).sum(axis=0).tolist()
+    return [
+        f"{name}: not scored, for {'every' if count else 'no'} image here has it"
+        for name, count in zip(drawn.findings, count_K, strict=True)
+        if count in {0, total}
+    ]
 
 
 def _unknown(metadata: Metadata | None, images: int) -> list[str]:
@@ -374,8 +394,10 @@ def _unknown(metadata: Metadata | None, images: int) -> list[str]:
 
 
 def _partial(groups: Sequence[Group], auroc_K: Floats, findings: Sequence[str]) -> list[str]:
-    """Groups whose mean is of fewer findings than the mean of all."""
+    """Groups whose mean is of fewer findings than the mean of all, or whose images are in another group too."""
     notes = []
+    if {"under 18", "under 40"} <= {group["group"] for group in groups}:
+        notes.append("age under 18 is in the group under 40 too")
     for group in groups:
         absent = [
             name

@@ -35,12 +35,15 @@ class Resamples:
     seed: int
 
     def chunks(self) -> Iterator[Counts]:
-        """How often each patient is drawn, int32 [b, P], a few resamples at a time."""
+        """How often each patient is drawn, int32 [b, P], a few resamples at a time.
+
+        Never, where there is only one: drawn again and again he would make every score look certain.
+        """
         random = np.random.Generator(np.random.PCG64(self.seed))
         for start in range(0, self.count, _CHUNK):
             rows = min(_CHUNK, self.count - start)
-            counts_BP = np.empty((rows, self.patients), np.int32)
-            for row in counts_BP:
+            counts_BP = np.zeros((rows, self.patients), np.int32)
+            for row in counts_BP if self.patients > 1 else ():
                 row[:] = np.bincount(random.integers(self.patients, size=self.patients), minlength=self.patients)
             yield counts_BP
 

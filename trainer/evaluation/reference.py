@@ -5,7 +5,7 @@ the published 70/10/20 test list to NIH's own.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,13 +48,13 @@ def published_list(images: Sequence[str]) -> tuple[str, str] | None:
     return _LISTS.get((len(images), digest))
 
 
-def split_of(parts: Iterable[Sequence[str]]) -> str:
-    """The published split that one of these parts of a data set is of: `official` or `random`, else `other`."""
-    for images in parts:
-        found = published_list(images)
-        if found is not None:
-            return found[0]
-    return OTHER
+def split_of(test: Sequence[str]) -> str:
+    """The published split whose test list has exactly these names, `official` or `random`, else `other`.
+
+    The training list does not decide: numbers are compared where the test images are the same.
+    """
+    found = published_list(test)
+    return found[0] if found is not None and found[1] == "test" else OTHER
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,17 @@ def subgroup(
 ) -> Group:
     """Scores of the images of one group, which are all that is given, on the resamples of all patients."""
     auroc_K = auroc_per_finding(scores_NK, labels_NK)
+    patients = len(np.unique(patients_N))
     auroc_BK = auroc_resampled(scores_NK, labels_NK, patients_N, resamples)
+    if patients < 2:  # every draw of him is the same
+        auroc_BK = np.full_like(auroc_BK, np.nan)
     low_K, high_K = percentiles(auroc_BK)
     low, high = percentiles(mean_over_findings(auroc_BK, ~np.isnan(auroc_K)))
     return Group(
         by=by,
         group=group,
         images=len(labels_NK),
-        patients=len(np.unique(patients_N)),
+        patients=patients,
         mean_auroc=interval(mean_defined(auroc_K), float(low), float(high)),
         auroc={name: interval(float(auroc_K[k]), float(low_K[k]), float(high_K[k])) for k, name in enumerate(findings)},
     )

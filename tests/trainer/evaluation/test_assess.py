@@ -200,6 +200,33 @@ def test_resamples_that_lack_a_finding_are_counted():
     assert found["findings"][0]["auroc"]["low"] is not None
 
 
+def test_one_patient_gives_scores_and_no_intervals(images, calibrator):
+    """Every draw of one patient is the same: an interval without width would look like certainty."""
+    log_odds, labels, _ = images
+    found = assessed((log_odds, labels, np.zeros(600, int)), calibrator=calibrator)
+    scores = [found["mean_auroc"], found["mean_auprc"], *(one["auroc"] for one in found["findings"][:2])]
+    scores += [point["ppv"] for point in found["findings"][0]["operating_points"].values()]
+    assert all(score["value"] is not None for score in scores)
+    assert {(score["low"], score["high"]) for score in scores} == {(None, None)}
+    assert "no intervals, for all images are of one patient" in found["notes"]
+    assert not [note for note in found["notes"] if "resamples left out" in note]
+
+
+def test_intervals_that_say_too_little_are_told(images):
+    """Positives of one patient never vary, and children are counted twice."""
+    log_odds, _, patients = images
+    labels = np.zeros((600, 3), np.uint8)
+    labels[patients == 7, 0] = labels[:300, 1] = 1
+    ages = Metadata(np.full(600, ""), np.where(np.arange(600) < 90, 9.0, 50.0), np.full(600, ""))
+    notes = assessed((log_odds, labels, patients), metadata=ages)["notes"]
+    assert "images with it are of one patient, so that the interval is too narrow: A" in notes
+    assert any(
+        note.startswith("mean: ") and note.endswith("of 60 resamples left out, in which one of them was")
+        for note in notes
+    )
+    assert "age under 18 is in the group under 40 too" in notes
+
+
 def test_calibration_of_another_model_is_refused(images, calibrator):
     """Columns would be mixed up silently."""
     with pytest.raises(InputError, match="cannot calibrate"):

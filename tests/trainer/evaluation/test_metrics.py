@@ -43,9 +43,14 @@ def test_scores_equal_scikit_learns_with_many_ties(images):
 
 @given(IMAGES)
 def test_a_weight_counts_as_that_many_images(images):
-    """The bootstrap weighs images instead of repeating them."""
+    """The bootstrap weighs images instead of repeating them; scikit-learn does so too."""
     scores, labels, weights = columns(images)
     again = np.repeat(np.arange(len(scores)), weights)
+    if len(set(labels[weights > 0].tolist())) == 2:
+        shares = weights / 7
+        assert auroc(scores, labels, shares) == pytest.approx(roc_auc_score(labels, scores, sample_weight=shares))
+        expected = average_precision_score(labels, scores, sample_weight=shares)
+        assert auprc(scores, labels, shares) == pytest.approx(expected)
     for score in (auroc, auprc):
         weighted, repeated = score(scores, labels, weights), score(scores[again], labels[again])
         assert weighted == pytest.approx(repeated, abs=1e-12, nan_ok=True)

@@ -33,6 +33,20 @@ def test_groups_hold_whom_they_name():
     }
 
 
+def test_group_of_one_patient_has_no_interval():
+    """Drawn or not, he always scores the same, which is not certainty."""
+    found = subgroup(
+        "sex",
+        "F",
+        findings=("A",),
+        scores_NK=np.array([[0.1], [0.9], [0.4]]),
+        labels_NK=np.array([[0], [1], [1]]),
+        patients_N=np.array([1, 1, 1]),
+        resamples=Resamples(3, 50, 0),
+    )
+    assert found["auroc"]["A"] == found["mean_auroc"] == {"value": 1.0, "low": None, "high": None}
+
+
 def test_group_of_everyone_is_left_out():
     """It would repeat the whole under another name."""
     assert [by for by, _, _ in groups(people(["M", "M"], [30, 50], ["PA", "PA"]))] == ["age", "age"]
