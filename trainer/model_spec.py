@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 import torch
 
-from trainer.config import PackFit, TrainConfig, chexnet
+from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
 from trainer.data.pack import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
@@ -66,7 +66,7 @@ def parse_header(content: bytes) -> dict[str, str]:
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])["__metadata__"]
         return {str(key): str(value) for key, value in header.items()} if "findings" in header else {}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the last: brackets by the thousand
         return {}
 
 
@@ -91,7 +91,7 @@ def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
         )
     try:
         return _settings(header, json.loads(header["findings"]))
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise InputError(f"cannot use `{where}`: its header is damaged ({problem})", hint="fetch it again") from problem
 
 
@@ -110,15 +110,19 @@ def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> ModelSpec:
     names = tuple(str(name) for name in findings)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"findings are {len(names)}")
+    unprintable = next((name for name in names if not name.isprintable()), None)
+    if unprintable is not None:
+        raise ValueError(f"a finding is `{on_one_line(unprintable)}`")
+    side, crop_px = _size(told["pack_side"]), _size(told["crop_px"])
+    if not MIN_CROP_PX <= crop_px <= side:
+        raise ValueError(f"the centre {crop_px} pixels of {side}")
     return ModelSpec(
         model=_one_of(told["model"], MODELS),
         head=_one_of(told["head"], HEADS),
         findings=names,
         loss=cast("Loss", _one_of(told["loss"], get_args(Loss))),
-        geometry=Geometry(
-            side=_size(told["pack_side"]), fit=cast("PackFit", _one_of(told["pack_fit"], get_args(PackFit)))
-        ),
-        crop_px=_size(told["crop_px"]),
+        geometry=Geometry(side=side, fit=cast("PackFit", _one_of(told["pack_fit"], get_args(PackFit)))),
+        crop_px=crop_px,
     )
 
 

@@ -53,7 +53,7 @@ _XRAYVISION: Final = (
 _THRESHOLDS: Final = "op_threshs"
 """A buffer of torchxrayvision's models; not a number for outputs that were never trained."""
 
-_FORMATS: Final = "--weights takes imagenet, none, a state dict (.pt, .pth.tar), or a model.safetensors"
+_FORMATS: Final = "a file of weights is a state dict (.pt, .pth.tar), or a model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ def first_weights(weights: str, model: str, cache: Path) -> StateDict | None:
         return None
     if weights == "imagenet":
         return _imagenet(model, cache)
-    return read_weights(Path(weights)).state
+    try:
+        return read_weights(Path(weights)).state
+    except InputError as problem:
+        raise InputError(f"{problem.args[0]} (from `--weights`)", hint=problem.hint) from problem
 
 
 def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> None:
@@ -163,7 +166,7 @@ def _from_safetensors(path: Path) -> tuple[StateDict, tuple[str, ...] | None]:
         with safe_open(path, framework="pt") as file:
             told = (file.metadata() or {}).get("findings")
             return {name: file.get_tensor(name) for name in file.keys()}, tuple(json.loads(told)) if told else None  # noqa: SIM118 - it is no mapping
-    except (OSError, SafetensorError, ValueError, TypeError) as problem:
+    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as problem:
         raise _unreadable(path, problem) from problem
 
 
@@ -186,15 +189,15 @@ def _numpy_scalars() -> list[Any]:
 
 def _unreadable(path: Path, problem: Exception) -> InputError:
     if isinstance(problem, FileNotFoundError):
-        return InputError(f"cannot read weights: no such file, got `{path}` (from `--weights`)", hint=_FORMATS)
+        return InputError(f"cannot read weights: no such file, got `{path}`", hint=_FORMATS)
     if isinstance(problem, OSError):
-        return InputError(f"cannot read weights `{path}`: {problem.strerror} (from `--weights`)", hint=_FORMATS)
+        return InputError(f"cannot read weights `{path}`: {problem.strerror}", hint=_FORMATS)
     code = re.search(r"GLOBAL ([\w.]+)", str(problem))
     if code:
         return InputError(
             f"cannot read weights `{path}`: no state dict in it but an object of `{code[1]}`, and files are read as data, "
-            "never executed (from `--weights`)",
-            hint="where that class is at home: torch.save(model.state_dict(), 'weights.pt'), then --weights weights.pt",
+            "never executed",
+            hint="where that class is at home: torch.save(model.state_dict(), 'weights.pt'), then give weights.pt",
         )
     return InputError(f"cannot read weights `{path}`: no state dict in it ({type(problem).__name__})", hint=_FORMATS)
 
@@ -208,7 +211,7 @@ def _state_in(content: object, path: Path) -> StateDict:
         or not content
         or not all(isinstance(each, Tensor) for each in content.values())
     ):
-        raise InputError(f"cannot read weights `{path}`: it holds no state dict (from `--weights`)", hint=_FORMATS)
+        raise InputError(f"cannot read weights `{path}`: it holds no state dict", hint=_FORMATS)
     return {str(name): tensor for name, tensor in content.items()}
 
 
@@ -240,12 +243,13 @@ def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
     Raises: InputError when they are other weights for gray images, whose scale nothing tells.
     """
     head = "fc" if stem == "conv1.weight" else "classifier"
+    told = _THRESHOLDS in state
     thresholds_K = state.pop(_THRESHOLDS, torch.zeros(len(_XRAYVISION)))
     rows = state.get(f"{head}.weight")
     if rows is None or len(rows) != len(_XRAYVISION) or len(thresholds_K) != len(_XRAYVISION):
         raise InputError(
             f"cannot use weights `{path}`: they are for images of one channel, whose scale is known for torchxrayvision's "
-            f"{len(_XRAYVISION)} findings only (from `--weights`)",
+            f"{len(_XRAYVISION)} findings only",
             hint=_FORMATS,
         )
     trained = {
@@ -259,6 +263,10 @@ def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
         f"{head}.bias": state[f"{head}.bias"][order],
     }
     note = f"torchxrayvision's weights, converted: {len(findings)} of its {len(_XRAYVISION)} findings, in our order"
+    if not told and head != "fc":  # its one ResNet was trained on all that we know
+        note += (
+            "; the file does not say which were trained, and those of its `chex`, `mimic` and `rsna` models are fewer"
+        )
     return PublicWeights(state | converted, findings, 512 if head == "fc" else 224, note)
 
 

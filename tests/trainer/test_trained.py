@@ -287,7 +287,11 @@ def test_another_model_or_number_of_findings_is_refused_by_name(tmp_path):
         ({"format": "2"}, "its format is 2, this version reads 1"),
         ({"model": "alexnet"}, "`alexnet` is none of"),
         ({"crop_px": "0"}, "a side of 0 pixels"),
+        ({"crop_px": "9"}, "the centre 9 pixels of"),
+        ({"pack_side": "40", "crop_px": "64"}, "the centre 64 pixels of 40"),
         ({"findings": "[1"}, "its header is damaged"),
+        ({"findings": "[" * 100_000}, "its header is damaged"),
+        ({"findings": json.dumps([*FINDINGS[:13], "\x1b[2J"])}, "a finding is `\\x1b[2J`"),
         ({"loss": ""}, "its header is damaged ('loss')"),
     ],
 )

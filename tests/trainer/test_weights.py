@@ -205,6 +205,19 @@ def test_outputs_that_torchxrayvision_never_trained_are_left_out(tmp_path):
     rows = [XRAYVISION.index(name) for name in read.findings]
     torch.testing.assert_close(read.state["classifier.weight"], state["classifier.weight"][rows])
     assert "11 of its 18 findings" in read.note
+    assert "does not say which were trained" not in read.note
+    torch.save(state, tmp_path / "bare.pt")
+    assert "does not say which were trained" in read_weights(tmp_path / "bare.pt").note
+
+
+def test_the_flag_is_named_to_those_who_gave_it(tmp_path):
+    """The same file is `--model` of one command and `--weights` of another."""
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(InputError, match="no state dict in it") as read:
+        read_weights(tmp_path / "text.pth")
+    assert "--weights" not in f"{read.value} {read.value.hint}"
+    with pytest.raises(InputError, match=r"no state dict in it.*\(from `--weights`\)"):
+        first_weights(str(tmp_path / "text.pth"), "densenet_tiny", tmp_path)
 
 
 def test_other_weights_for_gray_images_are_refused(tmp_path):
