@@ -18,8 +18,12 @@ from trainer.layout import MAX_NAME, check_name
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(JobSpec))
 
 
-def _parts(text: str, flag: str, example: str) -> list[str]:
-    """What stands between the commas. Raises: InputError for an empty part, or one given twice."""
+def _parts(tokens: Sequence[Token], flag: str, example: str) -> list[str]:
+    """What stands between the commas. Raises: InputError for an empty part, or one given twice; for two lists."""
+    if len(tokens) > 1:
+        together = ",".join(token.value for token in tokens)
+        raise InputError(f"cannot use {flag} twice", hint=f"{flag} {on_one_line(together)}")
+    text = tokens[0].value
     parts = [part.strip() for part in text.split(",")]
     twice = next((part for part in parts if parts.count(part) > 1), None)
     if twice is not None or not all(parts):
@@ -31,7 +35,7 @@ def _parts(text: str, flag: str, example: str) -> list[str]:
 def _sizes(_: type, tokens: Sequence[Token]) -> tuple[int, ...]:
     """Numbers of workers, the smallest first. Raises: InputError."""
     text = tokens[-1].value
-    parts = _parts(text, "--workers", "1,2,4")
+    parts = _parts(tokens, "--workers", "1,2,4")
     wrong = [part for part in parts if not (part.isascii() and part.isdecimal() and 1 <= int(part[:9]) <= MAX_WORKERS)]
     if wrong:
         raise InputError(
@@ -42,7 +46,7 @@ def _sizes(_: type, tokens: Sequence[Token]) -> tuple[int, ...]:
 
 
 def _models(_: type, tokens: Sequence[Token]) -> tuple[str, ...]:
-    return tuple(_parts(tokens[-1].value, "--models", "vgg16,densenet121"))
+    return tuple(_parts(tokens, "--models", "vgg16,densenet121"))
 
 
 def _given_name(_: type, tokens: Sequence[Token]) -> str:
@@ -111,7 +115,7 @@ def members(family: Family) -> list[JobSpec]:
         _made(
             family,
             workers=size,
-            name=f"{family.name}{_suffix(model, size)}",
+            name=run_name(family.name, model, size),
             train_flags=(*family.train_flags, *([f"--model={model}"] if family.models else []), *batch),
         )
         for model in models
@@ -124,8 +128,9 @@ def _made(family: Family, **changes: object) -> JobSpec:
     return JobSpec(**(values | changes))
 
 
-def _suffix(model: str, size: int) -> str:
-    return f"-{model.replace('_', '-')}-w{size}"
+def run_name(name: str, model: str, size: int | str) -> str:
+    """What the run of a model and size is called in the comparison of this name."""
+    return f"{name}-{model.replace('_', '-')}-w{size}"
 
 
 def _batch_flags(family: Family, given: Mapping[str, object], recipe: Mapping[str, object]) -> list[str]:
@@ -166,7 +171,7 @@ def _check_names(family: Family, models: Sequence[str]) -> None:
     """Raises: InputError for a name with which one of the runs, or a pod, could have none."""
     for model in models:
         for size in family.sizes:
-            suffix = _suffix(model, size)
+            suffix = run_name("", model, size)
             nodes = _made(family, workers=size, name="a", train_flags=()).nodes
             room = min(MAX_NAME, MAX_SERVICE_NAME - len(f"-worker-{nodes - 1}")) - len(suffix)
             if len(family.name) > room:

@@ -3,6 +3,7 @@
 How far a comparison has come is read from the runs themselves, so the same call goes on.
 """
 
+import csv
 import json
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from typing import Any, Final
 
 from launcher import local, manifest, pull, runs
 from launcher import resume as again
+from launcher.family import run_name
 from launcher.runs import Tell
 from launcher.series import GO_ON, Problems
 from launcher.spec import JobSpec, is_s3
-from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
-from trainer.layout import RESULTS, RUN
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
+from trainer.layout import REPORT, RESULTS, RUN
 from trainer.storage import Storage, UnreachableError
 
 STDERR: Final = 2
@@ -26,6 +28,9 @@ STDERR: Final = 2
 
 PAGES: Final = ("index.html", "scaling.png")
 """What `trainer report` writes for people."""
+
+TABLE: Final = "scaling.csv"
+"""What it writes for programs, before the pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +66,8 @@ class Reach:
             return bool(storage.keys(RESULTS))
 
 
-def check_places(members: Sequence[JobSpec], to: Path, reach: Reach) -> None:
-    """Refuse a comparison whose results could not be gathered. Raises: InputError."""
+def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) -> None:
+    """Refuse the comparison of this name when its results could not be gathered. Raises: InputError."""
     output = members[0].output
     if not reach.local and not runs.is_seen(output):
         raise InputError(
@@ -79,8 +84,28 @@ def check_places(members: Sequence[JobSpec], to: Path, reach: Reach) -> None:
         raise InputError(
             f"cannot write to `{to}`: {problem.strerror} (from `--to`)", hint="--to DIRECTORY of yours"
         ) from problem
+    _check_own(name, to)
     for job in members:
         _check_same(job, _json(to / job.name / RUN), str(to / job.name), reach)
+
+
+def _check_own(name: str, to: Path) -> None:
+    """Raises: InputError where the pages of the comparison would take the place of others."""
+    page = to / PAGES[0]
+    try:
+        with (to / TABLE).open(encoding="utf-8", newline="") as file:
+            others = [
+                row["run"] for row in csv.DictReader(file) if row["run"] != run_name(name, row["model"], row["workers"])
+            ]
+    except FileNotFoundError:
+        others = [page.name] if page.exists() else []
+    except (OSError, ValueError, KeyError, csv.Error):
+        others = [TABLE]
+    if others:
+        raise InputError(
+            f"cannot gather runs in `{to}`: it holds `{on_one_line(others[0])}`, which is none of `{name}` (from `--to`)",
+            hint="--to DIRECTORY, one for each comparison",
+        )
 
 
 def _json(path: Path) -> Mapping[str, Any] | None:
@@ -160,12 +185,14 @@ def gather(done: Sequence[JobSpec], to: Path, reach: Reach, tell: Tell) -> dict[
 
 
 def plot(names: Sequence[str], to: Path) -> list[Path]:
-    """Write the report of the comparison into `to`; the paths of page and plot.
+    """Write the report of the comparison into `to`; the paths of page and plot, or of a single run's own report.
 
     The trainer does it, in a process of its own: its plots need more than the launcher has.
 
     Raises: InputError when it could not.
     """
+    if len(names) < 2:  # nothing to compare
+        return [path for path in (to / name / REPORT for name in names) if path.is_file()]
     command = [sys.executable, "-m", "trainer", "report", *(str(to / name) for name in names), "--out", str(to)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     if done.returncode:

@@ -60,7 +60,8 @@ def scale(
     family = members(job)
     try:
         reach = comparison.Reach(local=local, endpoint=s3_endpoint_here)
-        problems = _run(family, to, access, reach, parallel or 1)
+        comparison.check_places(job.name, family, to, reach)
+        problems = _run(family, access, reach, parallel or 1)
         _tell_of(family, to, reach, problems, form)
     except KeyboardInterrupt:
         raise InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON) from None
@@ -79,9 +80,8 @@ def _check_parallel(parallel: int | None, *, local: bool) -> None:
         raise InputError(f"cannot use --parallel {parallel}: it must be at least 1", hint="--parallel 2")
 
 
-def _run(family: Sequence[JobSpec], to: Path, access: Access, reach: comparison.Reach, parallel: int) -> Problems:
+def _run(family: Sequence[JobSpec], access: Access, reach: comparison.Reach, parallel: int) -> Problems:
     """Run what has no results yet, once all of it has been checked; why there still are none, by name."""
-    comparison.check_places(family, to, reach)
     if reach.local:
         check_here(family[0])
     todo = [job for job in family if not comparison.is_done(job, reach, tell)]

@@ -1,14 +1,12 @@
 """`launcher scale`: one job at several sizes, in order, once, and what is told of them."""
 
 import dataclasses
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from apiserver import Fault
-from finished import write_checkpoint
+from finished import leave_results
 
 import launcher.commands.scale
 import launcher.jobs
@@ -21,25 +19,11 @@ from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.scale import Reach
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
-from trainer.storage import UnreachableError, open_storage
+from trainer.storage import UnreachableError
 
 PLACE = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
 JOB = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--data-access=api", "--name=chest"]
 RECIPE = ["--", "--preset", "smoke", "--epochs", "3"]
-SECONDS = {1: 100.0, 2: 62.5, 4: 50.0}
-
-
-def leave_results(output, name, config, workers, **results):
-    """What a run of these settings leaves at its end."""
-    storage = open_storage(f"{output}/{name}")
-    settings = json.loads(json.dumps(asdict(config)))
-    identity = {key: settings[key] for key in ("model", "weights", "epochs", "lr", "seed", "crop_px")}
-    identity["global_batch"] = config.batch_per_worker(workers) * workers
-    record = {"name": name, "config": settings, "identity": identity, "world_size": workers, "device": "cpu"}
-    write_checkpoint(storage, 30, b"state", 0.7)
-    storage.write("run.json", json.dumps(record).encode())
-    document = {"model": config.model, "training_s": SECONDS[workers], "test": {"mean_auroc": 0.8}} | results
-    storage.write("results.json", json.dumps(document).encode())
 
 
 class Operator:
@@ -92,11 +76,15 @@ print("said by the program")
 if "report" in sys.argv:
     if pathlib.Path(__file__).with_name("no-plots").exists():
         sys.exit(2)
-    out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+    start = sys.argv.index("--out")
+    out = pathlib.Path(sys.argv[start + 1])
+    runs = [name.rpartition("/")[2] for name in sys.argv[sys.argv.index("report") + 1 : start]]
+    lines = [",".join([name, name.split("-")[1], name.rpartition("-w")[2]]) for name in runs]
+    (out / "scaling.csv").write_text("\\n".join(["run,model,workers", *lines]))
     for page in ("index.html", "scaling.png"):
         (out / page).write_text("x")
 else:
-    from test_scale import leave_results
+    from finished import leave_results
     from trainer.config import from_argv
     start = next(index for index, word in enumerate(sys.argv) if word.startswith("--data="))
     config = from_argv(sys.argv[start:])
@@ -185,6 +173,45 @@ def test_results_are_gathered_and_plotted_by_the_trainer(scale, python, tmp_path
     assert (python / "calls").read_text() == f"-m trainer report {' '.join(folders)} --out all\n"
     assert "said by the program" not in out
     assert err.endswith("all/index.html\nall/scaling.png\n")
+
+
+def test_single_run_has_nothing_to_be_compared_with(scale, python):
+    """It has a report of its own, and what an earlier call compared stays."""
+    assert scale("--workers=1,2")[0] == 0
+    (python / "calls").unlink()
+    code, out, err = scale("--workers=2")
+    assert (code, len(table(out))) == (0, 1)
+    assert not (python / "calls").exists()
+    assert "scaling.png" not in err
+    assert err.endswith("all/chest-densenet121-w2/report/index.html\n")
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ({"scaling.csv": "run,model,workers\nlung-vgg16-w1,vgg16,1\n"}, "`lung-vgg16-w1`"),
+        ({"scaling.csv": "run,model,workers\nchest-2-vgg16-w1,vgg16,1\n"}, "`chest-2-vgg16-w1`"),
+        ({"scaling.csv": "a,b\n1,2\n"}, "`scaling.csv`"),
+        ({"index.html": "somebody's"}, "`index.html`"),
+    ],
+)
+def test_pages_of_others_are_not_written_over(scale, api, tmp_path, left, words):
+    """Two comparisons in one directory would have one page, and it may be no comparison at all."""
+    (tmp_path / "all").mkdir()
+    for name, content in left.items():
+        (tmp_path / "all" / name).write_text(content, encoding="utf-8")
+    code, out, err = scale("--workers=1,2")
+    assert (code, out) == (2, "")
+    assert f"cannot gather runs in `all`: it holds {words}, which is none of `chest` (from `--to`)" in err
+    assert {path.name: path.read_text() for path in (tmp_path / "all").iterdir()} == left
+    assert created(api) == []
+
+
+def test_comparison_grows_in_its_directory(scale):
+    """Fewer sizes, more sizes and other models are the same comparison."""
+    for flags in (["--workers=1,2"], ["--workers=1,2,4"], ["--workers=2,4", "--models=densenet121,vgg16"]):
+        code, _, err = scale(*flags)
+        assert code == 0, err
 
 
 def test_table_is_printed_where_no_plot_can_be_made(scale, python):
@@ -347,6 +374,8 @@ def test_results_of_fewer_steps_do_not_count(scale, api):
         (["--workers=1,2"], [*RECIPE, "--batch-size", "8"], "hint: -- --global-batch-size 8; or --weak"),
         (["--workers=1", "--weak"], [*RECIPE, "--global-batch-size", "8"], "cannot let the global batch grow"),
         (["--workers=1,1"], RECIPE, "`1` is there twice"),
+        (["--workers=1", "--workers=2"], RECIPE, "cannot use --workers twice\n\nhint: --workers 1,2"),
+        (["--workers=1", "--models=vgg16", "--models=resnet50"], RECIPE, "hint: --models vgg16,resnet50"),
         (["--workers=1,"], RECIPE, "a part of it is empty"),
         (["--workers=0,1"], RECIPE, "each size must be 1 to 4096, got `0`"),
         (["--workers=1,two"], RECIPE, "got `two`"),
