@@ -230,6 +230,17 @@ def test_what_cannot_be_shown_is_refused_without_a_word_of_the_header(tmp_path, 
     assert "4711" not in said
 
 
+def test_what_is_odd_but_can_be_shown_is_not_logged(tmp_path, capfd, caplog):
+    """The package warns of a header's slips and quotes them, to whatever log the program has."""
+    path = write(tmp_path / "x.dcm", SpecificCharacterSet="ISO_IR 100")
+    path.write_bytes(path.read_bytes().replace(b"ISO_IR 100", b"Doe^Jane 1"))
+    with caplog.at_level(logging.DEBUG):
+        open_gray(path)
+    assert not caplog.records
+    assert "doe" not in "".join(capfd.readouterr()).lower()
+    assert not logging.getLogger("pydicom").disabled
+
+
 def test_the_package_that_is_missing_is_named(tmp_path, monkeypatch):
     """It is an extra; a data set of DICOM files needs it before the first is decoded."""
     path = write(tmp_path / "x.dcm")

@@ -3,6 +3,7 @@
 Messages hold nothing of the file: its header may name the patient, and so may what the reading package says of it.
 """
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -81,10 +82,15 @@ def read_dicom(path: Path) -> Image.Image:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing is warned of in the block. One thread at a time: the filters of warnings are the whole process's."""
+    """Nothing is warned of or logged in the block. One thread at a time: what is set for that is the whole process's."""
+    logger = logging.getLogger("pydicom")  # quotes what it can't read, whoever's name that is
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        was_disabled, logger.disabled = logger.disabled, True
+        try:
+            yield
+        finally:
+            logger.disabled = was_disabled
 
 
 def _picture(path: Path) -> Image.Image:
