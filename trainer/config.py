@@ -199,6 +199,11 @@ class TrainConfig:
                 f"cannot unfreeze a backbone that is trained from the start: got --unfreeze-after {self.unfreeze_after}",
                 hint="--backbone frozen, or leave it out",
             )
+        if self.unfreeze_after is not None and self.unfreeze_after >= self.epochs:
+            raise InputError(
+                f"cannot unfreeze the backbone after {self.unfreeze_after} epochs (`--unfreeze-after`): training ends after {self.epochs}",
+                hint="leave it out to keep the backbone frozen, or give more --epochs",
+            )
 
     @property
     def changes_images(self) -> bool:
@@ -344,7 +349,7 @@ def pneumonia() -> dict[str, Value]:
     Source: Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning": DenseNet-121 or VGG16, Adam at 0.003 on the head alone, NLL of
     log-softmax, rotation by 30 degrees, RandomResizedCrop(224), mirrored, 80 % for training and 20 % for testing, batch 64; 20 epochs
     is its example. Differs: no patient is in two parts, a tenth of the training part chooses the checkpoint, and the
-    backbone's BatchNorm and dropout rest; it rotates before cutting to a square, this after.
+    backbone's BatchNorm and dropout rest; it rotates before cutting to a square, to the nearest pixel, this after and bilinearly.
     """
     return chexnet() | {
         "split": "patients:72/8/20",
