@@ -146,3 +146,12 @@ def test_plots_of_an_evaluation_are_files(tmp_path, document):
         assert np.asarray(Image.open(path).convert("L")).std() > 5
     document = document | {"subgroups": []}
     assert [path.name for path in figures.write_plots(document, tmp_path)] == names[:-1]
+
+
+def test_run_keeps_its_colour_where_another_has_no_such_line():
+    """Read across two panels, a colour that changes hands is an error."""
+    runs = {"first": [entry(1)], "second": [entry(1, accuracy=True)]}
+    loss = figures.overlaid("Validation loss", runs, "val", "loss")
+    accuracy = figures.overlaid("Validation accuracy", runs, "val", "accuracy", "value")
+    colours = [{line.get_label(): line.get_color() for line in one.figure.axes[0].lines} for one in (loss, accuracy)]
+    assert colours[0]["second"] == colours[1]["second"] != colours[0]["first"]

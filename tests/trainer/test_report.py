@@ -395,6 +395,7 @@ def test_runs_scored_on_other_images_stand_in_another_table():
         text.index("scored on test of ours") < text.index("scored on test of theirs") < text.index(runs_page.DIFFERENT)
     )
     assert "host-7" not in text
+    assert "only the shapes can be compared" not in page.text, "there are no curves"
     same = report.scaled([runs[0], runs[0]])
     assert runs_page.DIFFERENT not in runs_page.as_text(same)
 

@@ -247,18 +247,22 @@ def wang_2017(*, comparable: bool) -> Published:
 
 
 def as_table(document: Localisation) -> str:
-    """Accuracy by overlap of every method and finding, false boxes and the pointing game, as aligned text."""
-    heads = ["boxes", *(f"IoU>{least}" for least in IOU), "IoBB>.5", "false/img", "pointing"]
-    lines = []
+    """Accuracy by overlap of every method and finding, false boxes and the pointing game, as text of 80 columns at most."""
+    heads = ["boxes", *(f">{least}".replace("0", "") for least in IOU), "IoBB", "false", "point"]
+    lines = [
+        "share of boxes found at IoU > .1 to .7 and at IoBB > .5; boxes found that hit",
+        "nothing, for each image; pointing game",
+        "",
+    ]
     for method in document["methods"]:
-        lines.append(f"{method['name']:<20}" + "".join(f"{head:>10}" for head in heads))
+        lines.append(f"{method['name']:<14}" + "".join(f"{head:>6}" for head in heads))
         for row in method["findings"]:
             values = [one["value"] for one in row["iou"]] + [_at_half(row["iobb"])["value"]]
             values += [row["iou"][0]["false_boxes_per_image"], row["pointing"]["value"]]
-            lines.append(f"  {row['finding']:<18}{row['boxes']:>10}" + _cells(values))
+            lines.append(f"  {row['finding']:<12}{row['boxes']:>6}" + _cells(values))
         mean = method["mean"]
         values = [*mean["iou"], mean["iobb"][IOBB.index(0.5)], mean["false_boxes_per_image"][0], mean["pointing"]]
-        lines += [f"  {'mean':<18}{document['boxes']:>10}" + _cells(values), ""]
+        lines += [f"  {'mean':<12}{document['boxes']:>6}" + _cells(values), ""]
     for other in document["published"]:
         lines.append(_published_line(other))
     return "\n".join(lines)
@@ -269,11 +273,12 @@ def _at_half(accuracies: Sequence[Accuracy]) -> Accuracy:
 
 
 def _cells(values: Sequence[float]) -> str:
-    return "".join(f"{value:>10.3f}" for value in values)
+    """Without the 0 before the point, where there is no other digit."""
+    return "".join(f"{value:.3f}".removeprefix("0").rjust(6) for value in values)
 
 
 def _published_line(other: Published) -> str:
     """One row; what it was measured on is said with it."""
     means = [other["iou"][str(least)]["mean"] for least in IOU] + [other["iobb_mean"]["0.5"]]
-    said = "on these boxes" if other["comparable"] else "on other boxes than used here: not comparable"
-    return f"{other['name']} ({other['split']} split, {other['boxes']} boxes, {said})\n  {'mean':<18}{other['boxes']:>10}{_cells(means)}"
+    said = "on these boxes" if other["comparable"] else "others than here: not comparable"
+    return f"{other['name']} ({other['split']} split, {other['boxes']} boxes, {said})\n  {'mean':<12}{other['boxes']:>6}{_cells(means)}"

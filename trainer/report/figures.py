@@ -194,7 +194,8 @@ def _over_epochs(
     _, bottom, _, height = _PANEL
     figure, (axes,) = canvas(_WIDTH, bottom + height + above, [_PANEL])
     words = []
-    for nth, (name, points) in enumerate(drawn.items()):
+    for name, points in drawn.items():
+        nth = list(lines).index(name)  # a line without points here has its colour elsewhere
         x, y = zip(*points, strict=True)
         marker = MARKERS[nth % len(MARKERS)] if len(points) <= _FEW_EPOCHS else ""
         axes.plot(
@@ -279,8 +280,6 @@ def _bins(axes: Axes, bins: Sequence[Bin], label: str, nth: int) -> None:
         color=COLOURS[nth],
         linestyle=DASHES[nth],
         linewidth=1.2,
-        marker=MARKERS[nth],
-        markersize=3,
         label=label,
     )
     most = max((one["count"] for one in bins), default=1)

@@ -443,7 +443,11 @@ def _shortcuts(one: Documents) -> Section:
         "How well a number that says nothing about the lungs tells them apart: a model may have learnt that instead."
     )
     head = ["Finding", "this model", *(shortcut["name"] for shortcut in one.evidence["shortcuts"])]
-    return Section("shortcuts", "Shortcuts", [Words([words]), Table("AUROC; 0.5 is chance.", head, rows)])
+    return Section(
+        "shortcuts",
+        "Shortcuts",
+        [Words([words]), Table(f"AUROC on {one.evidence['data']['part']}; 0.5 is chance.", head, rows)],
+    )
 
 
 def _gallery(one: Documents) -> Section:
@@ -461,7 +465,7 @@ def _gallery(one: Documents) -> Section:
     shown = [
         Shown(
             picture.uri,
-            f"Image {picture.image} beside its class activation map for {name_of(picture.finding)}",
+            f"Image {last_name(picture.image)} beside its class activation map for {name_of(picture.finding)}",
             f"{name_of(picture.finding)}: {picture.kind}, probability {picture.probability:.3f}; "
             f"{picture.truth}. {last_name(picture.image)}",
         )

@@ -49,7 +49,7 @@ def html(runs: Sequence[Documents], rows: Sequence[Size]) -> str:
     """The page."""
     title = f"{len(runs)} runs compared"
     models = ", ".join(dict.fromkeys(row.model for row in rows))
-    return page(title, models, [_table(rows), _scaling(rows), _curves(runs)])
+    return page(title, models, [_table(rows), _scaling(rows), _curves(runs, alike=len(_by_images(rows)) < 2)])
 
 
 def cells(row: Size) -> list[str]:
@@ -126,7 +126,7 @@ def _by_model(rows: Sequence[Size], key: str) -> dict[str, list[tuple[int, float
     return {model: sorted(found) for model, found in models.items()}
 
 
-def _curves(runs: Sequence[Documents]) -> Section:
+def _curves(runs: Sequence[Documents], *, alike: bool) -> Section:
     entries = _by_name(runs)
     shown = {
         "Training loss": ("train_loss",),
@@ -136,7 +136,8 @@ def _curves(runs: Sequence[Documents]) -> Section:
         "Images per second": ("images_per_s",),
     }
     drawings = [figures.overlaid(title, entries, *keys) for title, keys in shown.items()]
-    blocks: list[Block] = [Plots([drawing for drawing in drawings if drawing is not None])]
+    caption = "" if alike else "Of runs on different images only the shapes can be compared."
+    blocks: list[Block] = [Plots([drawing for drawing in drawings if drawing is not None], caption)]
     return Section("curves", "Curves", blocks if any(drawings) else [])
 
 

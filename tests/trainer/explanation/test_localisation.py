@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.explanation.localisation import IOU, Case, iobb, iou, is_inside, judged, wang_2017
+from trainer.explanation.localisation import IOU, Case, as_table, iobb, iou, is_inside, judged, wang_2017
 
 
 def boxes(*rows):
@@ -65,3 +65,17 @@ def test_published_rows_have_the_means_they_print():
         assert len(row) == 8
         assert np.mean(list(row.values())) == pytest.approx(mean, abs=0.0006)
     assert sorted(published["iou"]) == [str(least) for least in IOU]
+
+
+def test_table_fits_a_terminal():
+    """Wrapped columns are unreadable."""
+    cases = [Case(name, boxes([0, 0, 10, 10]), boxes([0, 0, 10, 8]), (5.0, 5.0)) for name in ("Infiltration", "Mass")]
+    document = {
+        "boxes": 984,
+        "methods": [judged("image centre", [cases])],
+        "published": [wang_2017(comparable=False)],
+    }
+    lines = as_table(document).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert next(line for line in lines if "Mass" in line).split()[:4] == ["Mass", "1", "1.000", "1.000"]
+    assert [line.split()[:4] for line in lines if line.split()[:1] == ["mean"]][1] == ["mean", "984", ".568", ".373"]
