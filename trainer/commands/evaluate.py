@@ -92,6 +92,9 @@ def evaluate(
         What is printed.
     """
     _check_way(model, data, predictions, labels)
+    _refuse_bucket(
+        {"--predictions": predictions, "--labels": labels, "--val-predictions": val_predictions, "--against": against}
+    )
     if predictions is None:
         _refuse(
             {"--val-predictions": val_predictions is not None}, "thresholds of a model are fitted on the data set's"
@@ -165,6 +168,17 @@ def _check_way(model: str | None, data: str | None, predictions: Path | None, la
             f"cannot evaluate: either a model and its data or predictions and their labels are needed, got {' and '.join(given) or 'none'}",
             hint="trainer evaluate RUN --data DIR, or trainer evaluate --predictions CSV --labels FILE",
         )
+
+
+def _refuse_bucket(files: Mapping[str, Path | None]) -> None:
+    """Say that a bucket is no place for these; a Path has lost one of its slashes."""
+    for flag, path in files.items():
+        if path is not None and path.as_posix().startswith("s3:/"):
+            place = f"s3://{path.as_posix().removeprefix('s3:/')}"
+            raise InputError(
+                f"cannot read `{place}`: it must be a file here (from `{flag}`)",
+                hint="download it; only a model and its --data are read from a bucket",
+            )
 
 
 def _part_of_model(part: Part | None) -> Literal["train", "val", "test"]:

@@ -20,7 +20,12 @@ from trainer.evaluation.operating import RULES, thresholds
 FORMAT: Final = 1
 
 _ITERATIONS: Final = 100
-_HALVINGS: Final = 30
+_HALVINGS: Final = 120
+"""Where all probabilities are 0 or 1 in floating point the slope of the loss says little of its curvature: a step may be far too long."""
+
+_NEAR: Final = 1e-10
+"""Steps shorter than this change nothing."""
+
 _PRIOR: Final = 1e-3
 """Weight of the prior that the slope is 1, in images: enough to decide where all log-odds are the same, nothing elsewhere."""
 
@@ -164,9 +169,11 @@ def _newton(x_ND: Floats, target_N: Floats, offset_N: Floats, start_D: Floats, l
         curvature_DD = (x_ND.T * (p_N * (1 - p_N) + 1e-12)) @ x_ND + np.diag(lean_D)
         step_D = np.linalg.solve(curvature_DD, gradient_D)
         before = loss(beta_D)
-        scale = next((s for s in 0.5 ** np.arange(_HALVINGS) if loss(beta_D - s * step_D) < before), 0.0)
+        scales = 0.5 ** np.arange(_HALVINGS)
+        scales = scales[scales * np.abs(step_D).max() > _NEAR]
+        scale = next((s for s in scales if loss(beta_D - s * step_D) < before), 0.0)
         beta_D = beta_D - scale * step_D
-        if np.abs(scale * step_D).max() < 1e-10:
+        if np.abs(scale * step_D).max() < _NEAR:
             break
     return beta_D
 

@@ -31,6 +31,27 @@ def test_line_is_logistic_regressions(fitted):
         assert calibrator.intercept_K[k] == pytest.approx(plain.intercept_[0], rel=0.02)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(1, -50), (1, 30), (0.1, 30), (300, 0), (20, -50)])
+def test_line_is_the_likeliest_however_sure_the_model_is(scale, shift):
+    """Log-odds where every probability is 0 or 1 must not stay as they are, as if they were calibrated."""
+    random = np.random.default_rng(3)
+    labels = (random.random((300, 1)) < 0.3).astype(np.uint8)
+    log_odds = random.normal(labels * 1.5) * scale + shift
+    after = fit(log_odds, labels, ("A",), NAMES[:300], "val").apply(log_odds)
+    plain = LogisticRegression(C=1e9).fit((log_odds - shift) / scale, labels[:, 0])
+    expected = plain.predict_proba((log_odds - shift) / scale)[:, 1]
+    assert probability(after[:, 0]) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_turned_model_that_is_sure_is_brought_to_the_level_of_val():
+    """Its ranks stay; its probabilities must not stay at 0 either."""
+    labels = np.arange(40)[:, None] < 10
+    calibrator = fit(np.arange(40)[:, None] * 0.01 - 60, labels.astype(np.uint8), ("A",), NAMES[:40], "val")
+    assert calibrator.slope_K[0] == 1
+    after = probability(calibrator.apply(np.arange(40)[:, None] * 0.01 - 60))
+    assert after.mean() == pytest.approx(0.25, abs=0.03)
+
+
 def test_calibrating_brings_probabilities_to_frequencies_and_keeps_ranks(fitted):
     """Its one purpose, and what it must not touch."""
     log_odds, labels, calibrator = fitted
