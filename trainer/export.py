@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,8 +22,9 @@ from torch import nn
 from trainer import card, onnx_file
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
+from trainer.data.imagefiles import ImageFile, image_files
 from trainer.data.images import BadImageError
-from trainer.data.pack import to_gray_square
+from trainer.data.pack import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration
@@ -32,7 +34,6 @@ from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.model import StateDict, head_of
 from trainer.model_spec import FORMAT
 from trainer.onnx_file import Checked, Gray
-from trainer.sources import DICOM_SUFFIXES
 from trainer.storage import AbsentError, Storage, open_storage
 from trainer.trained import Trained
 
@@ -51,8 +52,6 @@ PHANTOMS: Final = 8
 
 MOST_IMAGES: Final = 64
 """Images of the user's that it is tried on."""
-
-_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 
 
 _File = tuple[str, bytes, str]
@@ -120,6 +119,8 @@ def export(
 
     Raises: InputError, JobFailedError when the ONNX file answers differently, RemoteError.
     """
+    if trained.calibrator is None:
+        _refuse_calibration_of_another(out)
     state = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
     files = [_WRITERS[name](trained, state, images_NPP) for name in formats]
     if trained.calibrator is not None:
@@ -129,6 +130,17 @@ def export(
     for name, content, _ in files:
         out.write(name, content)
     return [Written(name, len(content), says) for name, content, says in files]
+
+
+def _refuse_calibration_of_another(out: Storage) -> None:
+    """Raises: InputError where a calibration lies that would be taken for that of a model that has none."""
+    name = Path(CALIBRATION).name
+    with suppress(AbsentError):
+        out.stat(name)
+        raise InputError(
+            f"cannot export to `{out.url}`: a {name} lies there, and this model has none",
+            hint="--out names an empty directory, or remove that file",
+        )
 
 
 def header(trained: Trained) -> dict[str, str]:
@@ -181,24 +193,39 @@ def images_of(trained: Trained, folder: Path | None, tell: Callable[[str], None]
 
 
 def _squares(trained: Trained, folder: Path, tell: Callable[[str], None]) -> list[Gray]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
+    files = image_files([folder])
     squares: list[Gray] = []
     problems: list[str] = []
-    for path in paths:
+    for file in files:
         if len(squares) == MOST_IMAGES:
             break
-        try:
-            squares.append(to_gray_square(path, trained.geometry))
-        except (BadImageError, OSError) as problem:
-            problems.append(f"{path.name}: {problem}")
+        square = _square(file, trained.geometry)
+        if isinstance(square, str):
+            problems.append(f"{file.name}: {square}")
+        else:
+            squares.append(square)
     if not squares:
         raise InputError(
             f"cannot check the ONNX file: no image in `{folder}` can be read (from `--check`){listing(problems)}",
             hint="--check takes a directory of PNG, JPEG or DICOM files; without it drawn images are used",
         )
     if problems:
-        tell(f"left out {len(problems)} of {len(paths)} images:{listing(problems)}")
+        tell(f"left out {len(problems)} of {len(files)} images:{listing(problems)}")
     return squares
+
+
+def _square(file: ImageFile, geometry: Geometry) -> Gray | str:
+    """What the model would be given of the file, or why that can't be had."""
+    if file.problem:
+        return file.problem
+    try:
+        return to_gray_square(file.path, geometry)
+    except BadImageError as problem:
+        return str(problem)
+    except InputError as problem:  # a package is missing
+        return str(problem.args[0])
+    except OSError as problem:
+        return str(problem.strerror or type(problem).__name__).lower()
 
 
 def _safetensors(trained: Trained, state: StateDict, _images: Gray | None) -> _File:

@@ -218,9 +218,15 @@ def test_images_that_cannot_be_read_are_told_and_the_others_used(tmp_path):
     """One broken file in a folder must not hide what the check is for."""
     Image.fromarray(np.arange(2500, dtype=np.uint8).reshape(50, 50)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no image")
+    (tmp_path / "c\nd.png").symlink_to("nowhere")
     told = []
     assert images_of(trained(), tmp_path, told.append).shape == (1, 32, 32)
-    assert "b.png" in told[0]
+    (words,) = told
+    assert words.splitlines() == [
+        "left out 2 of 3 images:",
+        f"  {tmp_path}/b.png: it is no image: neither PNG, JPEG nor DICOM",
+        f"  {tmp_path}/c\\nd.png: no such file or directory",
+    ]
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match="no image in"):
         images_of(trained(), tmp_path, told.append)
@@ -268,10 +274,12 @@ def test_scores_of_another_checkpoint_are_not_on_the_card(run, tmp_path):
     [
         (["nowhere", "--out", "out"], "no run there"),
         (["model", "--out", "out", "--to", "coreml"], "unknown format, got `coreml`"),
-        (["model", "--out", "file/out"], "cannot write"),
+        (["model", "--out", "file/out"], "file/out/calibration.json`: not a directory"),
         (["model", "--out", "out", "--check", "empty"], "no image in `empty`"),
+        (["model", "--out", ""], "nothing says where to"),
+        (["model", "--out", "of-another"], "a calibration.json lies there, and this model has none"),
     ],
-    ids=["no model", "format", "place", "images"],
+    ids=["no model", "format", "place", "images", "no place", "calibration of another model"],
 )
 def test_what_cannot_be_exported_is_said_by_name(tmp_path, monkeypatch, capsys, arguments, complaint):
     """Exit code 2, one line, and nothing half written."""
@@ -279,8 +287,12 @@ def test_what_cannot_be_exported_is_said_by_name(tmp_path, monkeypatch, capsys, 
     exported(trained(), tmp_path / "model", "safetensors")
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "of-another").mkdir()
+    (tmp_path / "of-another/calibration.json").write_text("{}")
+    there = sorted(tmp_path.rglob("*"))
     assert main(["export", *arguments]) == 2
     assert complaint in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == there
     assert not (tmp_path / "out").exists()
 
 

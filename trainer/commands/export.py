@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trainer.console import Reporter
+from trainer.errors import InputError
 from trainer.export import ONNX_HINT, fitting, images_of, known_of, wanted
 from trainer.export import export as write
 from trainer.storage import open_storage
@@ -40,6 +41,8 @@ def export(
     cache_dir
         Where a file of weights at s3:// is downloaded to.
     """
+    if not out:
+        raise InputError("cannot export: nothing says where to, got `` (from `--out`)", hint="--out DIRECTORY")
     say = Reporter(None)
     formats = wanted(to or [])
     if not to and "onnx" not in formats:
