@@ -17,6 +17,7 @@ from trainer.evaluation.evidence import Evidence
 from trainer.evaluation.labelfile import Labels
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.predictions import Predictions
+from trainer.findings import SPLITS
 from trainer.layout import predictions_key
 
 NOTHING_FITTED: Final = "no thresholds and no calibration: --val-predictions gives predictions to fit them on"
@@ -56,10 +57,17 @@ def evaluate_file(asked: Asked) -> Evidence:
     rows_N = _scored_rows(given, labels, part)
     mine = given.at([labels.table.images[row] for row in rows_N.tolist()])
     scored = _answers(mine, labels, rows_N)
-    val_path, val = asked.val_predictions, None
+    val_path, val, notes = asked.val_predictions, None, [UNKNOWN_TRAINING]
     if val_path is not None:
         seen = predictions.read(val_path).of(labels.table.findings)
-        val = _answers(seen, labels, seen.rows_in(labels.table.images))
+        val_N = seen.rows_in(labels.table.images)
+        val = _answers(seen, labels, val_N)
+        in_train = int((labels.table.split_N[val_N] == SPLITS.index("train")).sum())
+        if in_train:
+            notes.append(
+                f"{in_train:,} of {len(val_N):,} images that thresholds and calibration are fitted on are in train: "
+                "a model that was trained on them is surer there than here"
+            )
     answered = Answered(
         model=asked.predictions.name,
         findings=mine.findings,
@@ -70,7 +78,7 @@ def evaluate_file(asked: Asked) -> Evidence:
         val=val,
         val_name="" if val_path is None else val_path.name,
         metadata=None if labels.metadata is None else labels.metadata.rows(rows_N),
-        notes=(UNKNOWN_TRAINING, *((NOTHING_FITTED,) if val is None else ())),
+        notes=(*notes, *((NOTHING_FITTED,) if val is None else ())),
     )
     other = None if asked.against is None else beside(other_model(asked.against, part), answered)
     return judged(answered, other=other, resamples=asked.resamples, seed=asked.seed)

@@ -183,6 +183,15 @@ def test_what_does_not_fit_together_is_refused_by_name(files, capsys, spoil, fla
     assert "Traceback" not in err
 
 
+def test_what_is_fitted_on_training_images_is_told(files, capsys):
+    """Thresholds from images that a model knows by heart miss the patients after."""
+    _, out, _ = run(capsys, *GIVEN, "--val-predictions", "val.csv")
+    assert "are in train" not in out
+    (files.folder / "labels.csv").write_text((files.folder / "labels.csv").read_text().replace(",val\n", ",train\n"))
+    _, out, _ = run(capsys, *GIVEN, "--val-predictions", "val.csv")
+    assert "note: 100 of 100 images that thresholds and calibration are fitted on are in train" in out
+
+
 def test_labels_of_one_class_only_are_refused(files, capsys):
     """No finding could be scored; a table of dashes would look like a result."""
     files.labels[:] = 0
