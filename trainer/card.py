@@ -11,6 +11,7 @@ from typing import Any, Final
 from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint
 from trainer.evaluation.evidence import Finding as Scored
+from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.findings import FINDINGS
 from trainer.report.formatting import (
@@ -42,7 +43,7 @@ _SETTINGS: Final = (
 )
 """What of a run's settings is told: all that decides its numbers, and nothing about where it ran."""
 
-_RULES: Final = {"youden": "best sum of sensitivity and specificity", "specificity_90": "specificity of 90 %"}
+_RULES: Final = ("youden", "specificity_90")
 """Operating points shown; `metrics.json` has the others."""
 
 INTENDED: Final = (
@@ -271,7 +272,7 @@ def _operating_points(evidence: Evidence | None) -> str:
         return ""
     fitted_on = _cell(evidence["data"]["fitted_on"] or NONE)
     parts = [f"Thresholds were fixed on {fitted_on} and applied once. They are of the probability before calibration."]
-    for rule, words in _RULES.items():
+    for rule in _RULES:
         points = [
             (one["name"], one["operating_points"][rule])
             for one in evidence["findings"]
@@ -282,7 +283,8 @@ def _operating_points(evidence: Evidence | None) -> str:
             for name, point in points
         ]
         parts.append(
-            f"For the {words}:\n\n" + _table(["finding", "threshold", "sensitivity", "specificity", "PPV", "NPV"], rows)
+            f"For {RULE_TITLES[rule]}:\n\n"
+            + _table(["finding", "threshold", "sensitivity", "specificity", "PPV", "NPV"], rows)
         )
     return "\n\n".join(parts)
 

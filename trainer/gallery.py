@@ -20,6 +20,7 @@ from torch import nn
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.pack import Geometry, to_gray_square
 from trainer.errors import InputError, listing
+from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import Placement
@@ -119,7 +120,7 @@ def make(
                 finding=findings[mistake.column],
                 kind=mistake.kind,
                 truth=_truth(labels_NK[mistake.row], findings),
-                probability=float(np.exp(-np.logaddexp(0, -float(log_odds_NK[mistake.row, mistake.column])))),
+                probability=float(probability(log_odds_NK[mistake.row, mistake.column])),
                 jpeg=_jpeg(pair),
             )
         )

@@ -24,6 +24,7 @@ from trainer.evaluation.metrics import (
     class_cross_entropy,
     class_log_odds,
     mean_defined,
+    probability,
     wilson,
 )
 
@@ -166,7 +167,7 @@ def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Seque
     """
     import pandas as pd  # noqa: PLC0415 - takes a second to load and is needed at the end only
 
-    probabilities_NK = np.exp(-np.logaddexp(0, -log_odds_NK))  # exp of a large number would overflow
+    probabilities_NK = probability(log_odds_NK)
     table = pd.DataFrame(probabilities_NK, columns=[f"prob_{finding}" for finding in findings])
     table.insert(0, "Image Index", list(images))
     text: str = table.to_csv(index=False, lineterminator="\n")

@@ -276,7 +276,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
             {"run.json": "{}", "evaluation/metrics.json": '{"format": 9}'}, "its format is 9", id="newer format"
         ),
         pytest.param(
-            {"run.json": "{}", "evaluation/metrics.json": '{"format": 1}'}, "not as expected", id="not evidence"
+            {"run.json": "{}", "evaluation/metrics.json": '{"format": 1}'}, "it lacks classes, ", id="not evidence"
         ),
         pytest.param(
             {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'}, "not as expected", id="odd results"

@@ -240,12 +240,14 @@ def from_json(content: bytes, origin: str) -> Evidence:
         found = json.loads(content)
     except ValueError as problem:
         raise InputError(f"cannot read the evaluation: it is no JSON, got `{origin}`", hint=_AGAIN) from problem
-    if (
-        not isinstance(found, dict)
-        or found.get("format") != FORMAT
-        or not Evidence.__annotations__.keys() <= found.keys()
-    ):
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        told = found.get("format") if isinstance(found, dict) else None
         raise InputError(
-            f"cannot read the evaluation: it is no document of format {FORMAT}, got `{origin}`", hint=_AGAIN
+            f"cannot read the evaluation: its format is {told}, this program's is {FORMAT}, got `{origin}`", hint=_AGAIN
+        )
+    missing = Evidence.__annotations__.keys() - found.keys()
+    if missing:
+        raise InputError(
+            f"cannot read the evaluation: it lacks {', '.join(sorted(missing))}, got `{origin}`", hint=_AGAIN
         )
     return cast("Evidence", found)

@@ -11,6 +11,8 @@ from typing import Final, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.findings import FINDINGS
+
 Floats = NDArray[np.float64]
 
 FORMAT: Final = 1
@@ -209,17 +211,8 @@ def _share(part_FT: Floats, whole_FT: Floats) -> Floats:
     return np.divide(part_FT, whole_FT, out=np.zeros_like(part_FT), where=whole_FT > 0)
 
 
-_BOXED: Final = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "mean",
-)
+_BOXED: Final = (*FINDINGS[:8], "mean")
+"""The findings of the list of boxes, which are the first eight, in the columns of Wang's table."""
 
 
 def wang_2017(*, comparable: bool) -> Published:

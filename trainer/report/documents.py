@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from trainer import history
 from trainer.errors import InputError
@@ -68,12 +68,6 @@ def read(storage: Storage) -> Documents:
             f"cannot report on `{storage.url}`: it holds no `{RUN}`",
             hint="give OUTPUT/NAME of a run, or what `launcher pull` made",
         )
-    metrics = _document(storage, EVALUATION)
-    if metrics is not None and metrics.get("format") != evidence.FORMAT:
-        raise InputError(
-            f"cannot read `{storage.url}/{EVALUATION}`: its format is {metrics.get('format')}, this program's is {evidence.FORMAT}",
-            hint="`trainer evaluate` writes it anew",
-        )
     try:
         gallery = pictures.from_bytes(storage.read(GALLERY))
     except AbsentError:
@@ -82,9 +76,16 @@ def read(storage: Storage) -> Documents:
         run=run,
         entries=history.read(storage, _ALL_STEPS),  # a line that is no entry is left out there
         results=_document(storage, RESULTS),
-        evidence=cast("Evidence | None", metrics),
+        evidence=_evidence(storage),
         pictures=gallery,
     )
+
+
+def _evidence(storage: Storage) -> Evidence | None:
+    try:
+        return evidence.from_json(storage.read(EVALUATION), f"{storage.url}/{EVALUATION}")
+    except AbsentError:
+        return None
 
 
 def _document(storage: Storage, key: str) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from trainer.errors import InputError
 from trainer.evaluation.assess import DRAWN
 from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Proportion
+from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.layout import REPORT
 from trainer.report import figures, pictures
@@ -33,13 +34,6 @@ _NO_SPREAD: Final = "An interval that is one number says that no resample differ
 _NO_INTERVAL: Final = (
     "A number without an interval: a finding, or its absence, is not in half of the resamples or more."
 )
-
-_RULES: Final = {
-    "youden": "highest sensitivity + specificity (Youden)",
-    "best_f1": "best F1",
-    "specificity_90": "specificity 90 %",
-    "specificity_95": "specificity 95 %",
-}
 
 _HIDDEN: Final = frozenset({"output", "cache_dir", "name", "findings"})
 """Settings that say where a machine keeps things, or that stand elsewhere on the page."""
@@ -340,7 +334,7 @@ def _operating(one: Documents) -> Section:
     for rule in rules:
         points = {finding["name"]: finding["operating_points"].get(rule) for finding in found}
         rows = [[name_of(name), *_point_cells(point)] for name, point in points.items() if point is not None]
-        blocks.append(Table(f"Thresholds for {_RULES.get(rule, rule)}, fixed on {fitted_on}.", head, rows))
+        blocks.append(Table(f"Thresholds for {RULE_TITLES.get(rule, rule)}, fixed on {fitted_on}.", head, rows))
     return Section("operating", "Operating points", blocks)
 
 
