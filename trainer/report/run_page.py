@@ -329,7 +329,7 @@ def _operating(one: Documents) -> Section:
     fitted_on = without_places(data["fitted_on"] or "another split")
     points_shown = [point for finding in found for point in finding["operating_points"].values()]
     words = f"Thresholds are of the probability before calibration. What they do is counted on {data['part']}, with 95 % intervals by patient."
-    shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]  # type: ignore[literal-required] # all four are there
+    shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]
     blocks: list[Block] = _remarks(shares, words) if rules else []
     for rule in rules:
         points = {finding["name"]: finding["operating_points"].get(rule) for finding in found}
