@@ -40,6 +40,13 @@ def test_stats_needs_no_torch(phantoms):
     assert done.stderr == "False\n"
 
 
+def test_training_starts_without_what_draws():
+    """Every process would wait for fonts at every start, and one of them draws, at the end."""
+    code = "import sys, trainer.commands.train; print(*(name for name in ('matplotlib', 'sklearn', 'onnx') if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [

@@ -7,7 +7,6 @@ Shapes: H x W pixels, B boxes.
 from typing import Final
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -51,6 +50,8 @@ def overlay(
 
 def _mixed(shades_HW: NDArray[np.uint8], values_HW: Floats) -> NDArray[np.uint8]:
     """Gray with colour over it, [H, W, 3]; values are nan where the model sees nothing."""
+    from matplotlib import colormaps  # noqa: PLC0415 - each process of a training that starts would wait for it
+
     seen_HW = ~np.isnan(values_HW)
     values_HW = np.where(seen_HW, values_HW, 0.0)
     gray_HW1 = shades_HW[:, :, None] / 255

@@ -13,15 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-logging.getLogger("matplotlib").setLevel(
-    logging.ERROR
-)  # before it looks for fonts: a read-only home is no news to a user
-
-import matplotlib as mpl  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+# Loaded by the first drawing: it looks for fonts, and each process of a training that starts would wait for that.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK: Final = "#010203"
 """Of text and axes: near-black in a PNG, the page's own colour in an SVG."""
@@ -86,27 +83,46 @@ _HEAD = re.compile(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
 class Drawing:
     """A figure, and what it shows in words with its numbers."""
 
-    figure: Figure
+    figure: "Figure"
     alt: str
 
 
 @contextmanager
 def styled() -> Iterator[None]:
     """The style for the block, or the function it decorates; a letter that the fonts lack is no reason to warn, for a browser has others."""
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a read-only home is no news to a user
+    from matplotlib import rc_context  # noqa: PLC0415 - see above
+
+    with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def canvas(
     width: float, height: float, panels: Sequence[tuple[float, float, float, float]]
-) -> tuple[Figure, list[Axes]]:
+) -> "tuple[Figure, list[Axes]]":
     """A figure of this size and its axes, each (left, bottom, width, height); all in pixels. Call it where it is `styled`."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
+
     figure = Figure(figsize=(width / 72, height / 72))
     axes = [figure.add_axes((x / width, y / height, w / width, h / height)) for x, y, w, h in panels]
     for one in axes:
         one.set_axisbelow(True)
     return figure, axes
+
+
+def in_percent(axes: "Axes", *, decimals: int | None) -> None:
+    """Write the shares of the upright axis as percent; without `decimals` as many as they need."""
+    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - see above
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
+
+
+def with_few_ticks(axes: "Axes", most: int, *, whole: bool = False) -> None:
+    """Mark the level axis at no more than so many places."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - see above
+
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=whole))
 
 
 def as_png(drawing: Drawing) -> bytes:

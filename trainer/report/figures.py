@@ -5,16 +5,28 @@ Every figure is at most 340 pixels wide, so that a phone shows it at full size a
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from trainer.evaluation.evidence import Bin, Evidence, Finding, Group, Interval, Reference
-from trainer.report.drawing import COLOURS, DASHES, INK, MARKERS, Drawing, as_png, canvas, styled
+from trainer.report.drawing import (
+    COLOURS,
+    DASHES,
+    INK,
+    MARKERS,
+    Drawing,
+    as_png,
+    canvas,
+    in_percent,
+    styled,
+    with_few_ticks,
+)
 from trainer.report.formatting import finding as name_of
 from trainer.report.formatting import interval, number, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Entry = Mapping[str, Any]
 
@@ -61,7 +73,7 @@ def data_wait(entries: Sequence[Entry]) -> Drawing | None:
     lines = {"waiting for data": _series(entries, "data_wait_share"), "device in use": _series(entries, "utilisation")}
     drawing = _over_epochs("Share of time", lines, from_zero=True)
     if drawing is not None:
-        drawing.figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        in_percent(drawing.figure.axes[0], decimals=None)
     return drawing
 
 
@@ -202,7 +214,7 @@ def _over_epochs(
             x, y, color=COLOURS[nth % len(COLOURS)], linestyle=DASHES[nth % len(DASHES)], marker=marker, label=name[:28]
         )
         words.append(_told(name, points))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    with_few_ticks(axes, 6, whole=True)
     axes.set_xlabel("epoch")
     if from_zero:
         axes.set_ylim(0, _above([y for points in drawn.values() for _, y in points]))
@@ -224,7 +236,7 @@ def _above(values: Sequence[float]) -> float:
     return 1.06 * max(values) or 1.0
 
 
-def _legend_above(axes: Axes, height: float) -> None:
+def _legend_above(axes: "Axes", height: float) -> None:
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1 + 3 / height),
@@ -237,14 +249,14 @@ def _legend_above(axes: Axes, height: float) -> None:
     )
 
 
-def _roc_panel(axes: Axes, finding: Finding) -> None:
+def _roc_panel(axes: "Axes", finding: Finding) -> None:
     axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _band(axes, finding, "roc", COLOURS[0])
     _unit_square(axes, finding, "1 - specificity", "sensitivity")
     axes.text(0.98, 0.05, interval(finding["auroc"]), ha="right", fontsize=9.5, transform=axes.transAxes)
 
 
-def _pr_panel(axes: Axes, finding: Finding) -> None:
+def _pr_panel(axes: "Axes", finding: Finding) -> None:
     axes.axhline(finding["prevalence"], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _band(axes, finding, "pr", COLOURS[1])
     _unit_square(axes, finding, "recall", "precision")
@@ -254,7 +266,7 @@ def _pr_panel(axes: Axes, finding: Finding) -> None:
     )
 
 
-def _reliability_panel(axes: Axes, finding: Finding) -> None:
+def _reliability_panel(axes: "Axes", finding: Finding) -> None:
     """The corner that has something in it: of a rare finding all probabilities are low."""
     kinds = [("before", finding["raw"], 1)]
     if finding["calibrated"] is not None:
@@ -273,7 +285,7 @@ def _reliability_panel(axes: Axes, finding: Finding) -> None:
     axes.legend(loc="upper left", borderpad=0.2, fontsize=9.5, handlelength=1.4, labelspacing=0.1)
 
 
-def _bins(axes: Axes, bins: Sequence[Bin], label: str, nth: int) -> None:
+def _bins(axes: "Axes", bins: Sequence[Bin], label: str, nth: int) -> None:
     axes.plot(
         [one["predicted"] for one in bins],
         [one["observed"] for one in bins],
@@ -295,7 +307,7 @@ def _bins(axes: Axes, bins: Sequence[Bin], label: str, nth: int) -> None:
     )
 
 
-def _band(axes: Axes, finding: Finding, which: str, colour: str) -> None:
+def _band(axes: "Axes", finding: Finding, which: str, colour: str) -> None:
     curve = finding["roc"] if which == "roc" else finding["pr"]
     x = np.array(curve["x"], np.float64)
     y, low, high = (np.array(values, np.float64) for values in (curve["y"], curve["low"], curve["high"]))
@@ -306,7 +318,7 @@ def _band(axes: Axes, finding: Finding, which: str, colour: str) -> None:
     axes.plot(x, y, color=colour)
 
 
-def _unit_square(axes: Axes, finding: Finding, x: str, y: str) -> None:
+def _unit_square(axes: "Axes", finding: Finding, x: str, y: str) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_xlabel(x, labelpad=0)
     axes.set_ylabel(y, labelpad=-6)
@@ -316,7 +328,7 @@ def _unit_square(axes: Axes, finding: Finding, x: str, y: str) -> None:
     axes.set_yticks(ticks, ["0", "", "1"])  # the label of the axis stands there
 
 
-def _grid(findings: Sequence[Finding], panel: Callable[[Axes, Finding], None], title: str) -> Drawing:
+def _grid(findings: Sequence[Finding], panel: "Callable[[Axes, Finding], None]", title: str) -> Drawing:
     """All findings in one picture, up to four beside each other."""
     columns = min(4, len(findings))
     rows = -(-len(findings) // columns)
@@ -349,13 +361,13 @@ def _forest(title: str, rows: Sequence[tuple[str, Interval]], *, margin: float, 
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    with_few_ticks(axes, 4)
     axes.set_xlabel(f"{title}, 95 % interval")
     told = ", ".join(f"{name} {interval(one)}" for name, one in rows)
     return Drawing(figure, f"{title} with 95 % intervals: {told}.")
 
 
-def _mark_references(axes: Axes, evidence: Evidence, beside: Sequence[Reference]) -> None:
+def _mark_references(axes: "Axes", evidence: Evidence, beside: Sequence[Reference]) -> None:
     names = [one["name"] for one in evidence["findings"]]
     for nth, reference in enumerate(beside, start=1):
         rows = [(reference["auroc"][name], row) for row, name in enumerate(names) if name in reference["auroc"]]
@@ -411,7 +423,7 @@ def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> 
     axes = drawing.figure.axes[0]
     axes.set_ylim(0, _above([1.0, *(value for points in models.values() for _, value in points)]))
     axes.axhline(1, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    in_percent(axes, decimals=0)
     return drawing
 
 
