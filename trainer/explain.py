@@ -17,6 +17,7 @@ from trainer.explanation import randomisation
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
 from trainer.explanation.randomisation import Randomisation
+from trainer.report.formatting import last_name
 
 RANDOMISATION: Final = "randomisation.json"
 
@@ -86,7 +87,7 @@ def check_randomisation(
     images = sum(len(view) for view in views)
     document = Randomisation(
         format=randomisation.FORMAT,
-        model=trained.origin,
+        model=last_name(trained.origin),
         images=images,
         maps=images * len(numbers),
         draws=REDRAWS,

@@ -191,6 +191,7 @@ def test_boxes_are_found_or_not_beside_maps_that_know_nothing(explain, images, t
     assert code == 0
     assert "6 of 7 boxes are used: they lie on 3 of 3 images given" in stderr
     document = json.loads((out / "localisation.json").read_text())
+    assert "/" not in document["model"], "it is passed on, and names no place of this machine"
     model_row, random_row, centre_row = document["methods"]
     assert (document["boxes"], document["boxes_listed"], document["images"]) == (6, 7, 3)
     assert (document["trained_on_known"], document["trained_on_images"]) == (False, None)

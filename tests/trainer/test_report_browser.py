@@ -121,7 +121,7 @@ def test_nothing_of_a_page_is_wider_than_its_screen(place, width):
     assert found["content"] == width, found["wide"]
     assert not found["wide"]
     assert found["smallest"] >= 8
-    assert found["styled"] == "1152px"  # the page's policy lets its own style in
+    assert found["styled"] == "1248px"  # the page's policy lets its own style in
     assert [name for name in found["fetched"] if not name.startswith("data:")] == []
     assert found["scroll"] or width > 360
 

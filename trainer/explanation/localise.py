@@ -24,6 +24,7 @@ from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisati
 from trainer.explanation.localisation_plot import plotted
 from trainer.explanation.map_writer import Bad, Output, each, opened
 from trainer.report.drawing import as_png
+from trainer.report.formatting import last_name
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +100,7 @@ def _document(explainer: Explainer, drawn: Drawn, cases: _Cases, trained_on_imag
     boxes = sum(len(case.drawn_T4) for case in cases.model)
     return Localisation(
         format=FORMAT,
-        model=explainer.trained.origin,
+        model=last_name(explainer.trained.origin),
         boxes=boxes,
         boxes_listed=drawn.listed,
         images=len(cases.images),
