@@ -29,7 +29,7 @@ from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE, RUN
 from trainer.model import build
 from trainer.model_spec import describe
-from trainer.public import are_drawn
+from trainer.public_datasets import are_drawn
 from trainer.report import Documents
 from trainer.report.formatting import last_name
 from trainer.run import Run

@@ -31,7 +31,7 @@ from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.public import are_drawn
+from trainer.public_datasets import are_drawn
 from trainer.report.formatting import last_name
 from trainer.scoring import Evaluator
 from trainer.sources import Source, locate_images

@@ -25,7 +25,7 @@ from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import Placement
 from trainer.layout import predictions_key
-from trainer.public import public_name
+from trainer.public_datasets import public_name
 from trainer.report.pictures import Picture
 from trainer.sources import Source, locate_images, read_labels
 from trainer.storage import AbsentError, open_storage
@@ -57,7 +57,7 @@ class Mistake:
 def wanted(choice: Choice, source: Source) -> tuple[bool, str]:
     """Whether a report shows images of this data set, and why (not) in words.
 
-    `auto` shows those of data sets that are surely public: see `trainer.public`.
+    `auto` shows those of data sets that are surely public: see `trainer.public_datasets`.
     """
     if choice != "auto":
         return choice == "on", f"`--gallery {choice}` was given"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from report_samples import entry, evidence, undefined
 
-from trainer.report import figures
+from trainer.report import evidence_figures, history_figures, scaling_figures
 from trainer.report.drawing import COLOURS, INK, as_png, as_svg
 
 
@@ -34,13 +34,15 @@ def test_colours_of_data_show_on_light_and_dark_pages(colour, paper):
 
 def test_a_figure_is_the_same_bytes_each_time(document):
     """A report that is written again must not differ where nothing has changed."""
-    assert as_svg(figures.roc(document["findings"][0])) == as_svg(figures.roc(document["findings"][0]))
-    assert as_png(figures.auroc_forest(document)) == as_png(figures.auroc_forest(document))
+    assert as_svg(evidence_figures.roc(document["findings"][0])) == as_svg(
+        evidence_figures.roc(document["findings"][0])
+    )
+    assert as_png(evidence_figures.auroc_forest(document)) == as_png(evidence_figures.auroc_forest(document))
 
 
 def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
     """Black text on a dark page is no text; an own style would be refused by the page's policy."""
-    svg = as_svg(figures.reliability(document["findings"][0]))
+    svg = as_svg(evidence_figures.reliability(document["findings"][0]))
     assert "currentColor" in svg
     assert INK not in svg
     assert "#000000" not in svg
@@ -51,8 +53,8 @@ def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
 
 def test_no_two_figures_share_an_id(document):
     """In one page, the second figure would be cut by the first one's frame."""
-    svgs = [as_svg(figures.roc(one)) for one in document["findings"]]
-    svgs += [as_svg(figures.precision_recall(one)) for one in document["findings"]]
+    svgs = [as_svg(evidence_figures.roc(one)) for one in document["findings"]]
+    svgs += [as_svg(evidence_figures.precision_recall(one)) for one in document["findings"]]
     ids = [name for svg in svgs for name in re.findall(r'\bid="([^"]+)"', svg)]
     assert ids
     assert len(ids) == len(set(ids))
@@ -65,17 +67,17 @@ def test_the_words_of_a_figure_tell_its_numbers(document):
     one = document["findings"][0]
     auroc = one["auroc"]
     numbers = f"{auroc['value']:.3f}, 95 % interval {auroc['low']:.3f} to {auroc['high']:.3f}"
-    assert numbers in figures.roc(one).alt
-    assert f"{auroc['value']:.3f}" in figures.auroc_forest(document).alt
-    alt = figures.loss_curves([entry(1), entry(2)]).alt
+    assert numbers in evidence_figures.roc(one).alt
+    assert f"{auroc['value']:.3f}" in evidence_figures.auroc_forest(document).alt
+    alt = history_figures.loss_curves([entry(1), entry(2)]).alt
     assert "training: from 0.4 at epoch 1 to 0.2 at epoch 2" in alt
     assert "validation: from 0.24 at epoch 1 to 0.23 at epoch 2" in alt
-    assert "4 workers 12 s" in figures.elapsed_by_workers({"vgg16": [(1, 40.0), (4, 12.0)]}).alt
+    assert "4 workers 12 s" in scaling_figures.elapsed_by_workers({"vgg16": [(1, 40.0), (4, 12.0)]}).alt
 
 
 def test_only_references_of_the_very_same_images_stand_beside_ours(document):
     """A number of another split in the same figure reads as a comparison."""
-    svg = as_svg(figures.auroc_forest(document))
+    svg = as_svg(evidence_figures.auroc_forest(document))
     assert "zoogzog" in svg
     assert "Wang" not in svg
 
@@ -84,21 +86,24 @@ def test_names_of_classes_are_text_whatever_they_hold():
     """Folder names become classes: markup, dollar signs and long names must neither break nor leave the figure."""
     for name in ("<script>alert(1)</script>", "$\\frac{1", "肺炎", "x" * 300):
         one = evidence((name, "b"))["findings"][0]
-        svg = as_svg(figures.roc(one))
+        svg = as_svg(evidence_figures.roc(one))
         assert "<script" not in svg
         assert len(svg) < 12_000
-        as_png(figures.roc(one))
+        as_png(evidence_figures.roc(one))
 
 
 def test_what_is_undefined_is_said_and_not_drawn():
     """A finding without positives in the split has no AUROC: neither 0 nor 0.5."""
     document = evidence(("Mass",))
     document["findings"].append(undefined("Hernia"))
-    for drawing in (figures.roc(document["findings"][1]), figures.precision_recall(document["findings"][1])):
+    for drawing in (
+        evidence_figures.roc(document["findings"][1]),
+        evidence_figures.precision_recall(document["findings"][1]),
+    ):
         assert "not defined" in as_svg(drawing)
-    assert "not defined" in as_svg(figures.auroc_forest(document))
-    assert "Hernia -" in figures.auroc_forest(document).alt
-    as_svg(figures.reliability(document["findings"][1]))
+    assert "not defined" in as_svg(evidence_figures.auroc_forest(document))
+    assert "Hernia -" in evidence_figures.auroc_forest(document).alt
+    as_svg(evidence_figures.reliability(document["findings"][1]))
 
 
 @pytest.mark.parametrize(
@@ -112,17 +117,17 @@ def test_what_is_undefined_is_said_and_not_drawn():
 )
 def test_a_history_without_numbers_has_no_curves_but_a_picture_that_says_so(entries):
     """Old and broken runs are reported too."""
-    assert figures.loss_curves(entries) is None
-    assert figures.score_curves(entries) is None
-    assert figures.throughput(entries) is None
-    assert figures.data_wait(entries) is None
-    assert Image.open(io.BytesIO(figures.curves_png(entries))).format == "PNG"
+    assert history_figures.loss_curves(entries) is None
+    assert history_figures.score_curves(entries) is None
+    assert history_figures.throughput(entries) is None
+    assert history_figures.data_wait(entries) is None
+    assert Image.open(io.BytesIO(history_figures.curves_png(entries))).format == "PNG"
 
 
 def test_a_gap_in_the_history_is_a_gap_in_one_curve_only():
     """Training alone is recorded for the part of an epoch that a limit has ended."""
     entries = [entry(1), {"step": 20, "epoch": 1.3, "train_loss": 0.3, "val": None}]
-    alt = figures.loss_curves(entries).alt
+    alt = history_figures.loss_curves(entries).alt
     assert "at epoch 1.3" in alt.partition("validation")[0]
     assert "at epoch 1.3" not in alt.partition("validation")[2]
 
@@ -130,28 +135,28 @@ def test_a_gap_in_the_history_is_a_gap_in_one_curve_only():
 def test_curves_show_accuracy_where_the_model_says_one_class():
     """The pneumonia paper's figure is of train loss, test loss and accuracy."""
     with_it, without = (
-        figures.curves_png([entry(1, accuracy=flag), entry(2, accuracy=flag)]) for flag in (True, False)
+        history_figures.curves_png([entry(1, accuracy=flag), entry(2, accuracy=flag)]) for flag in (True, False)
     )
     assert with_it != without
-    assert "accuracy" in figures.score_curves([entry(1, accuracy=True)]).alt
-    assert "accuracy" not in figures.score_curves([entry(1)]).alt
+    assert "accuracy" in history_figures.score_curves([entry(1, accuracy=True)]).alt
+    assert "accuracy" not in history_figures.score_curves([entry(1)]).alt
 
 
 def test_plots_of_an_evaluation_are_files(tmp_path, document):
     """For slides and papers, which take no HTML."""
-    paths = figures.write_plots(document, tmp_path)
+    paths = evidence_figures.write_plots(document, tmp_path)
     names = ["auroc.png", "roc.png", "precision_recall.png", "calibration.png", "subgroups.png"]
     assert [path.name for path in paths] == names
     for path in paths:
         assert np.asarray(Image.open(path).convert("L")).std() > 5
     document = document | {"subgroups": []}
-    assert [path.name for path in figures.write_plots(document, tmp_path)] == names[:-1]
+    assert [path.name for path in evidence_figures.write_plots(document, tmp_path)] == names[:-1]
 
 
 def test_run_keeps_its_colour_where_another_has_no_such_line():
     """Read across two panels, a colour that changes hands is an error."""
     runs = {"first": [entry(1)], "second": [entry(1, accuracy=True)]}
-    loss = figures.overlaid("Validation loss", runs, "val", "loss")
-    accuracy = figures.overlaid("Validation accuracy", runs, "val", "accuracy", "value")
+    loss = history_figures.overlaid("Validation loss", runs, "val", "loss")
+    accuracy = history_figures.overlaid("Validation accuracy", runs, "val", "accuracy", "value")
     colours = [{line.get_label(): line.get_color() for line in one.figure.axes[0].lines} for one in (loss, accuracy)]
     assert colours[0]["second"] == colours[1]["second"] != colours[0]["first"]

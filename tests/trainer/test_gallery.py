@@ -20,7 +20,7 @@ from trainer.findings import FINDINGS
 from trainer.gallery import Mistake, make, mistakes, wanted
 from trainer.model import build
 from trainer.model_spec import describe
-from trainer.public import public_name
+from trainer.public_datasets import public_name
 from trainer.report import Documents, html, pictures
 from trainer.sources import locate_images, read_labels
 

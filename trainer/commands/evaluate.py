@@ -229,7 +229,7 @@ def _write_predictions(answered: Answered, out: Path) -> None:
 
 def _write(evidence: Evidence, out: Path) -> None:
     """Both documents and the plots; their paths are told on stderr."""
-    from trainer.report.figures import write_plots  # noqa: PLC0415 - matplotlib takes a second to load
+    from trainer.report.evidence_figures import write_plots  # noqa: PLC0415 - matplotlib takes a second to load
 
     paths = [out / Path(EVALUATION).name, out / Path(EVALUATION_TABLE).name]
     try:

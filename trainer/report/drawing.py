@@ -64,6 +64,12 @@ _STYLE: Final[dict[Any, Any]] = {
     "ytick.labelsize": 10.5,
 }
 
+WIDTH: Final = 340
+"""Of a figure, in pixels: a phone shows it at full size, a desktop several beside each other."""
+
+PANEL: Final = (48.0, 42.0, 284.0, 190.0)
+"""Left, bottom, width and height of the axes of lines in such a figure."""
+
 _PNG_DPI: Final = 160
 
 _PROLOG = re.compile(r".*?(?=<svg)", re.DOTALL)
@@ -166,3 +172,21 @@ def _own_ids(text: str) -> str:
     prefix = hashlib.sha256(text.encode()).hexdigest()[:8]
     text = _ID.sub(lambda match: f' id="{prefix}{match[1]}"' if match[1] in used else "", text)
     return _USED.sub(lambda match: match[0].replace(f"#{match[1]}", f"#{prefix}{match[1]}"), text)
+
+
+def headroom(values: Sequence[float]) -> float:
+    """A little more than the highest, so that no line runs along the edge."""
+    return 1.06 * max(values) or 1.0
+
+
+def legend_above(axes: "Axes", height: float) -> None:
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1 + 3 / height),
+        ncols=2,
+        borderpad=0,
+        borderaxespad=0,
+        columnspacing=1.2,
+        handlelength=2.2,
+        labelspacing=0.2,
+    )

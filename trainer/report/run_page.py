@@ -9,7 +9,7 @@ from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Prop
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.layout import REPORT
-from trainer.report import figures, pictures
+from trainer.report import evidence_figures, history_figures, pictures
 from trainer.report.documents import GALLERY, Documents, read
 from trainer.report.formatting import (
     NONE,
@@ -44,7 +44,7 @@ _NO_PLACE: Final = frozenset({"split"})
 
 def files(documents: Documents) -> dict[str, bytes]:
     """What a run's report consists of, by key of the run's prefix."""
-    content = {REPORT: html(documents).encode(), CURVES: figures.curves_png(documents.entries)}
+    content = {REPORT: html(documents).encode(), CURVES: history_figures.curves_png(documents.entries)}
     if documents.pictures:
         content[GALLERY] = pictures.to_bytes(documents.pictures)
     return content
@@ -181,7 +181,11 @@ def _gaps(one: Documents) -> list[str]:
 
 
 def _curves(one: Documents) -> Section:
-    drawings = [drawing for drawing in (figures.loss_curves(one.entries), figures.score_curves(one.entries)) if drawing]
+    drawings = [
+        drawing
+        for drawing in (history_figures.loss_curves(one.entries), history_figures.score_curves(one.entries))
+        if drawing
+    ]
     return Section("curves", "Curves", [Plots(drawings)] if drawings else [])
 
 
@@ -212,7 +216,7 @@ def _findings(one: Documents) -> Section:
             "ECE is the expected calibration error (15 bins), Brier the mean squared error; both as predicted and after calibration.",
         )
         blocks += _class_tables(one.evidence)
-        blocks.append(Plots([figures.auroc_forest(one.evidence)]))
+        blocks.append(Plots([evidence_figures.auroc_forest(one.evidence)]))
     elif one.results is not None:
         blocks += _plain_scores(one)
     return Section("findings", "Each finding", blocks)
@@ -299,7 +303,9 @@ def _roc(one: Documents) -> Section:
         f"On {data['part']}, {data['images']:,} images. Written in each: the area with its 95 % interval, AUROC or AUPRC. "
         "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
     )
-    drawings = [draw(finding) for finding in found for draw in (figures.roc, figures.precision_recall)]
+    drawings = [
+        draw(finding) for finding in found for draw in (evidence_figures.roc, evidence_figures.precision_recall)
+    ]
     return Section("roc", "ROC and precision-recall", [Plots(drawings, caption)])
 
 
@@ -315,7 +321,7 @@ def _calibration(one: Documents) -> Section:
         f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin, the larger the "
         "mark the more images; on the dashed line a probability is a frequency."
     )
-    plots = Plots([figures.reliability(finding) for finding in one.evidence["findings"]], caption)
+    plots = Plots([evidence_figures.reliability(finding) for finding in one.evidence["findings"]], caption)
     return Section("calibration", "Calibration", [Words([words]), plots])
 
 
@@ -348,10 +354,15 @@ def _subgroups(one: Documents) -> Section:
         return Section("subgroups", "Subgroups")
     groups, found = one.evidence["subgroups"], [finding["name"] for finding in one.evidence["findings"]]
     part = one.evidence["data"]["part"]
-    forest = figures.subgroups_forest(one.evidence)
+    forest = evidence_figures.subgroups_forest(one.evidence)
     undefined = {"value": None, "low": None, "high": None}
     totals = [
-        [figures.group_name(group), count(group["images"]), count(group["patients"]), interval(group["mean_auroc"])]
+        [
+            evidence_figures.group_name(group),
+            count(group["images"]),
+            count(group["patients"]),
+            interval(group["mean_auroc"]),
+        ]
         for group in groups
     ]
     each = [
@@ -368,7 +379,11 @@ def _subgroups(one: Documents) -> Section:
                 ["Subgroup", "Images", "Patients", "Mean AUROC (95 %)"],
                 totals,
             ),
-            Table(f"AUROC of each finding by subgroup of {part}.", ["Finding", *map(figures.group_name, groups)], each),
+            Table(
+                f"AUROC of each finding by subgroup of {part}.",
+                ["Finding", *map(evidence_figures.group_name, groups)],
+                each,
+            ),
             *_remarks([score for group in groups for score in (group["mean_auroc"], *group["auroc"].values())]),
         ],
     )
@@ -469,7 +484,11 @@ def _gallery(one: Documents) -> Section:
 
 
 def _speed(one: Documents) -> Section:
-    drawings = [drawing for drawing in (figures.throughput(one.entries), figures.data_wait(one.entries)) if drawing]
+    drawings = [
+        drawing
+        for drawing in (history_figures.throughput(one.entries), history_figures.data_wait(one.entries))
+        if drawing
+    ]
     rows = [
         ("Images per second", number(one.result("images_per_s"), 1)),
         ("Peak device memory of a worker", size(one.result("peak_device_memory_bytes"))),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from trainer.report import figures
+from trainer.report import history_figures, scaling_figures
 from trainer.report.documents import Documents
 from trainer.report.drawing import as_png
 from trainer.report.formatting import NONE, count, duration, interval, number, percent, proportion, size
@@ -42,7 +42,7 @@ def write_comparison(storage: Storage, runs: Sequence[Documents]) -> None:
     rows = scaled(runs)
     storage.write(TABLE, as_csv(rows).encode())  # first: `launcher scale` knows by it that the pages are its own
     storage.write(PAGE, html(runs, rows).encode())
-    storage.write(PLOT, as_png(figures.scaling(points(rows))))
+    storage.write(PLOT, as_png(scaling_figures.scaling(points(rows))))
 
 
 def html(runs: Sequence[Documents], rows: Sequence[Size]) -> str:
@@ -109,9 +109,9 @@ def _scaling(rows: Sequence[Size]) -> Section:
         return Section("scaling", "Scaling")
     speed_ups = _by_model(rows, "speed_up")
     drawings = [
-        figures.elapsed_by_workers(by_model),
-        figures.speed_up_by_workers(speed_ups),
-        figures.efficiency_by_workers(_by_model(rows, "efficiency")),
+        scaling_figures.elapsed_by_workers(by_model),
+        scaling_figures.speed_up_by_workers(speed_ups),
+        scaling_figures.efficiency_by_workers(_by_model(rows, "efficiency")),
     ]
     words = "Elapsed time is that of training and validation; the dashed line is what perfect scaling would be."
     return Section("scaling", "Scaling", [Plots(drawings), Words([words])])
@@ -135,7 +135,7 @@ def _curves(runs: Sequence[Documents], *, alike: bool) -> Section:
         "Validation accuracy": ("val", "accuracy", "value"),
         "Images per second": ("images_per_s",),
     }
-    drawings = [figures.overlaid(title, entries, *keys) for title, keys in shown.items()]
+    drawings = [history_figures.overlaid(title, entries, *keys) for title, keys in shown.items()]
     caption = "" if alike else "Of runs on different images only the shapes can be compared."
     blocks: list[Block] = [Plots([drawing for drawing in drawings if drawing is not None], caption)]
     return Section("curves", "Curves", blocks if any(drawings) else [])

@@ -110,9 +110,7 @@ def test_published_values_of_other_images_have_no_column(make, split, images, be
     table = as_table(evidence)
     header = re.split(r" {2,}", table.split("\n\n")[1].splitlines()[0].strip())
     assert header == ["positives", "prevalence", "AUROC", "AUPRC"]
-    same = [
-        block for block in table.split("\n\n") if block.startswith("AUROC published for these very images: test, ")
-    ]
+    same = [block for block in table.split("\n\n") if block.startswith("AUROC published for these very images: test, ")]
     assert len(same) == bool(beside)
     for block in same:
         names, header = block.splitlines()[1 : 1 + len(beside)], block.splitlines()[1 + len(beside)]

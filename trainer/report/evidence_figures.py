@@ -1,11 +1,8 @@
-"""The figures of a report: from the evidence, from the history of a run, and from runs of several sizes. No torch here.
+"""Figures of the evidence: curves with their bands, reliability, findings and subgroups with their intervals. No torch here."""
 
-Every figure is at most 340 pixels wide, so that a phone shows it at full size and a desktop several beside each other.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,10 +12,10 @@ from trainer.report.drawing import (
     DASHES,
     INK,
     MARKERS,
+    WIDTH,
     Drawing,
     as_png,
     canvas,
-    in_percent,
     styled,
     with_few_ticks,
 )
@@ -28,78 +25,11 @@ from trainer.report.formatting import interval, number, percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Entry = Mapping[str, Any]
-
-_WIDTH: Final = 340
-_PANEL: Final = (48.0, 42.0, 284.0, 190.0)
-"""Left, bottom, width and height of the axes of a curve over epochs."""
-
 _SQUARE: Final = (36.0, 36.0, 128.0, 128.0)
 _SMALL: Final = (170.0, 186.0)
 """Two beside each other on a phone."""
 
 _TITLE: Final = 19
-
-_FEW_EPOCHS: Final = 30
-"""Up to so many, each epoch is a dot."""
-
-
-@styled()
-def loss_curves(entries: Sequence[Entry]) -> Drawing | None:
-    """Training and validation loss by epoch; None where no entry has a loss."""
-    lines = {"training": _series(entries, "train_loss"), "validation": _series(entries, "val", "loss")}
-    return _over_epochs("Loss", lines)
-
-
-@styled()
-def score_curves(entries: Sequence[Entry]) -> Drawing | None:
-    """Mean AUROC on the validation images by epoch, and accuracy where the model says one class."""
-    lines = {
-        "mean AUROC": _series(entries, "val", "mean_auroc"),
-        "accuracy": _series(entries, "val", "accuracy", "value"),
-    }
-    return _over_epochs("Validation score", lines)
-
-
-@styled()
-def throughput(entries: Sequence[Entry]) -> Drawing | None:
-    """Images a second by epoch."""
-    return _over_epochs("Images per second", {"images/s": _series(entries, "images_per_s")}, from_zero=True)
-
-
-@styled()
-def data_wait(entries: Sequence[Entry]) -> Drawing | None:
-    """Share of its time that training waited for data, by epoch; and how much the device was in use, where it says so."""
-    lines = {"waiting for data": _series(entries, "data_wait_share"), "device in use": _series(entries, "utilisation")}
-    drawing = _over_epochs("Share of time", lines, from_zero=True)
-    if drawing is not None:
-        in_percent(drawing.figure.axes[0], decimals=None)
-    return drawing
-
-
-@styled()
-def curves_png(entries: Sequence[Entry]) -> bytes:
-    """Training loss, validation loss and accuracy (else mean AUROC) by epoch in one picture; a note where there is none.
-
-    Source: the figure of Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning" (train loss, test loss, accuracy), with its test
-    images, on which nothing may be chosen, replaced by validation images.
-    """
-    accuracy = _series(entries, "val", "accuracy", "value")
-    score = ("accuracy", accuracy) if accuracy else ("mean AUROC", _series(entries, "val", "mean_auroc"))
-    lines = {"training loss": _series(entries, "train_loss"), "validation loss": _series(entries, "val", "loss")}
-    lines[f"validation {score[0]}"] = score[1]
-    drawing = _over_epochs("", lines)
-    if drawing is None:
-        figure, (axes,) = canvas(_WIDTH, 240, [_PANEL])
-        axes.text(0.5, 0.5, "no epoch was recorded", ha="center", transform=axes.transAxes)
-        drawing = Drawing(figure, "no epoch was recorded")
-    return as_png(drawing)
-
-
-@styled()
-def overlaid(title: str, runs: Mapping[str, Sequence[Entry]], *keys: str) -> Drawing | None:
-    """The same number of several runs by epoch."""
-    return _over_epochs(title, {run: _series(entries, *keys) for run, entries in runs.items()})
 
 
 @styled()
@@ -176,77 +106,6 @@ def write_plots(evidence: Evidence, folder: Path) -> list[Path]:
             (folder / name).write_bytes(as_png(drawing))
             paths.append(folder / name)
     return paths
-
-
-def _series(entries: Sequence[Entry], *keys: str) -> list[tuple[float, float]]:
-    """Epoch and value of the entries that have one; an entry may be of another version, or be damaged."""
-    points = []
-    for entry in entries:
-        value: Any = entry
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        epoch = entry.get("epoch")
-        if _is_number(value) and _is_number(epoch):
-            points.append((float(epoch), float(value)))
-    return points
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _over_epochs(
-    title: str, lines: Mapping[str, Sequence[tuple[float, float]]], *, from_zero: bool = False
-) -> Drawing | None:
-    drawn = {name: points for name, points in lines.items() if points}
-    if not drawn:
-        return None
-    rows = (len(drawn) + 1) // 2
-    above = 14.0 * rows + (22 if title else 6)
-    _, bottom, _, height = _PANEL
-    figure, (axes,) = canvas(_WIDTH, bottom + height + above, [_PANEL])
-    words = []
-    for name, points in drawn.items():
-        nth = list(lines).index(name)  # a line without points here has its colour elsewhere
-        x, y = zip(*points, strict=True)
-        marker = MARKERS[nth % len(MARKERS)] if len(points) <= _FEW_EPOCHS else ""
-        axes.plot(
-            x, y, color=COLOURS[nth % len(COLOURS)], linestyle=DASHES[nth % len(DASHES)], marker=marker, label=name[:28]
-        )
-        words.append(_told(name, points))
-    with_few_ticks(axes, 6, whole=True)
-    axes.set_xlabel("epoch")
-    if from_zero:
-        axes.set_ylim(0, _above([y for points in drawn.values() for _, y in points]))
-    _legend_above(axes, height)
-    if title:
-        axes.set_title(title, loc="left", pad=14.0 * rows + 8)
-    return Drawing(figure, f"{title or 'Curves'} by epoch. {' '.join(words)}")
-
-
-def _told(name: str, points: Sequence[tuple[float, float]]) -> str:
-    first, last = points[0], points[-1]
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    ends = f"from {first[1]:.4g} at epoch {first[0]:g} to {last[1]:.4g} at epoch {last[0]:g}"
-    return f"{name}: {ends}, lowest {low:.4g}, highest {high:.4g}."
-
-
-def _above(values: Sequence[float]) -> float:
-    """A little more than the highest, so that no line runs along the edge."""
-    return 1.06 * max(values) or 1.0
-
-
-def _legend_above(axes: "Axes", height: float) -> None:
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 1 + 3 / height),
-        ncols=2,
-        borderpad=0,
-        borderaxespad=0,
-        columnspacing=1.2,
-        handlelength=2.2,
-        labelspacing=0.2,
-    )
 
 
 def _roc_panel(axes: "Axes", finding: Finding) -> None:
@@ -349,8 +208,8 @@ def _forest(title: str, rows: Sequence[tuple[str, Interval]], *, margin: float, 
     """A dot and its interval in each row, the first at the top."""
     step, below, above = 21.0, 40.0, 26.0 + 14 * marks
     height = step * len(rows)
-    panel = (margin, below, _WIDTH - margin - 10, height)
-    figure, (axes,) = canvas(_WIDTH, height + below + above, [panel])
+    panel = (margin, below, WIDTH - margin - 10, height)
+    figure, (axes,) = canvas(WIDTH, height + below + above, [panel])
     for row, (_, one) in enumerate(rows):
         if one["value"] is None:
             axes.text(0.02, row, "not defined", va="center", fontsize=10, transform=axes.get_yaxis_transform())
@@ -393,66 +252,3 @@ def _with_interval(one: Interval) -> str:
     if one["value"] is None:
         return "not defined"
     return f"{number(one['value'])}, 95 % interval {number(one['low'])} to {number(one['high'])}"
-
-
-@styled()
-def elapsed_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """Elapsed seconds over the number of workers, a line for each model.
-
-    Source: the figure of Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning" (elapsed time over number of GPUs).
-    """
-    return _by_workers("Elapsed time in seconds", models, "{:.4g} s")
-
-
-@styled()
-def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """How many times faster than the smallest size, beside what perfect scaling would be."""
-    drawing = _by_workers("Speed-up", models, "{:.2f}")
-    sizes = sorted({workers for points in models.values() for workers, _ in points})
-    ideal = [workers / sizes[0] for workers in sizes]
-    axes = drawing.figure.axes[0]
-    axes.plot(sizes, ideal, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
-    axes.set_ylim(0, _above([*ideal, *(value for points in models.values() for _, value in points)]))
-    return drawing
-
-
-@styled()
-def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """Speed-up for each worker more, beside the perfect 100 %."""
-    drawing = _by_workers("Efficiency", models, "{:.0%}")
-    axes = drawing.figure.axes[0]
-    axes.set_ylim(0, _above([1.0, *(value for points in models.values() for _, value in points)]))
-    axes.axhline(1, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
-    in_percent(axes, decimals=0)
-    return drawing
-
-
-@styled()
-def scaling(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """Elapsed time over workers for a file of its own; a note where no time is known."""
-    if models:
-        return elapsed_by_workers(models)
-    figure, (axes,) = canvas(_WIDTH, 240, [_PANEL])
-    axes.text(0.5, 0.5, "no elapsed time was recorded", ha="center", transform=axes.transAxes)
-    return Drawing(figure, "No elapsed time was recorded.")
-
-
-def _by_workers(title: str, models: Mapping[str, Sequence[tuple[int, float]]], form: str) -> Drawing:
-    rows = (len(models) + 1) // 2
-    above = 14.0 * rows + 22
-    _, bottom, _, height = _PANEL
-    figure, (axes,) = canvas(_WIDTH, bottom + height + above, [_PANEL])
-    words = []
-    for nth, (model, points) in enumerate(models.items()):
-        x, y = zip(*points, strict=True)
-        colour, marker, dashes = (kind[nth % len(kind)] for kind in (COLOURS, MARKERS, DASHES))
-        axes.plot(x, y, color=colour, marker=marker, linestyle=dashes, label=model[:28])
-        told = ", ".join(f"{workers} workers {form.format(value)}" for workers, value in points)
-        words.append(f"{model}: {told}.")
-    sizes = sorted({workers for points in models.values() for workers, _ in points})
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set_xlabel("workers")
-    axes.set_ylim(0, _above([value for points in models.values() for _, value in points]))
-    _legend_above(axes, height)
-    axes.set_title(title, loc="left", pad=14.0 * rows + 8)
-    return Drawing(figure, f"{title} by number of workers. {' '.join(words)}")
