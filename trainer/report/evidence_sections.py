@@ -1,0 +1,297 @@
+"""Sections of a run's page about how good the model is: from the document of evidence."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Proportion
+from trainer.evaluation.operating import RULE_TITLES
+from trainer.evaluation.reference import SPLITS
+from trainer.report import evidence_figures
+from trainer.report.documents import Documents
+from trainer.report.formatting import (
+    NONE,
+    count,
+    interval,
+    last_name,
+    number,
+    percent,
+    proportion,
+    without_places,
+)
+from trainer.report.formatting import finding as name_of
+from trainer.report.page import Block, Plots, Section, Table, Words
+
+_NO_SPREAD: Final = "An interval that is one number says that no resample differed, as where nothing is wrong: too few images to tell how sure it is."
+_NO_INTERVAL: Final = (
+    "A number without an interval: a finding, or its absence, is not in half of the resamples or more."
+)
+
+
+def findings(one: Documents) -> Section:
+    blocks: list[Block] = []
+    if one.evidence is not None:
+        data = one.evidence["data"]
+        blocks.append(
+            Table(
+                f"{data['part']}: {data['images']:,} images; 95 % intervals from {one.evidence['resamples']:,} resamples of "
+                f"{data['patients']:,} patients.",
+                [
+                    "Finding",
+                    "Positives",
+                    "Prevalence",
+                    "AUROC",
+                    "AUPRC",
+                    "ECE",
+                    "ECE calibrated",
+                    "Brier",
+                    "Brier calibrated",
+                ],
+                _finding_rows(one.evidence),
+            )
+        )
+        blocks += _remarks(
+            [score for f in one.evidence["findings"] for score in (f["auroc"], f["auprc"])],
+            "ECE is the expected calibration error (15 bins), Brier the mean squared error; both as predicted and after calibration.",
+        )
+        blocks += _class_tables(one.evidence)
+        blocks.append(Plots([evidence_figures.auroc_forest(one.evidence)]))
+    elif one.results is not None:
+        blocks += _plain_scores(one)
+    return Section("findings", "Each finding", blocks)
+
+
+def _remarks(shown: Sequence[Interval], *words: str) -> list[Block]:
+    """What keeps a reader from trusting these intervals too much, after other words about them."""
+    defined = [one for one in shown if one["value"] is not None]
+    lines = [
+        *words,
+        *([_NO_SPREAD] if any(one["low"] is not None and one["low"] == one["high"] for one in defined) else []),
+        *([_NO_INTERVAL] if any(one["low"] is None for one in defined) else []),
+    ]
+    return [Words(lines)] if lines else []
+
+
+def _finding_rows(evidence: Evidence) -> list[list[str]]:
+    rows = []
+    for one in evidence["findings"]:
+        after = one["calibrated"]
+        rows.append(
+            [
+                name_of(one["name"]),
+                count(one["positives"]),
+                percent(one["prevalence"]),
+                interval(one["auroc"]),
+                interval(one["auprc"]),
+                number(one["raw"]["ece"], 4),
+                number(after["ece"], 4) if after else NONE,
+                number(one["raw"]["brier"], 4),
+                number(after["brier"], 4) if after else NONE,
+            ]
+        )
+    mean = ["mean", "", "", interval(evidence["mean_auroc"]), interval(evidence["mean_auprc"])]
+    return [*rows, [*mean, *_mean_calibration(evidence)]]
+
+
+def _mean_calibration(evidence: Evidence) -> list[str]:
+    cells = []
+    for key in ("ece", "brier"):
+        for which in ("raw", "calibrated"):
+            parts: list[Any] = [one["raw"] if which == "raw" else one["calibrated"] for one in evidence["findings"]]
+            values = [part[key] for part in parts if part is not None and part[key] is not None]
+            cells.append(number(sum(values) / len(values) if values and len(values) == len(parts) else None, 4))
+    return cells
+
+
+def _class_tables(evidence: Evidence) -> list[Block]:
+    classes = evidence["classes"]
+    if classes is None:
+        return []
+    rows = [[name_of(name), _counted(one), _share(one)] for name, one in classes["recall"].items()]
+    rows.append(["all (accuracy)", _counted(classes["accuracy"]), _share(classes["accuracy"])])
+    return [
+        Table("Images of each class that were taken for it; Wilson's 95 % interval.", ["Class", "Right", "Share"], rows)
+    ]
+
+
+def _counted(one: Proportion) -> str:
+    return f"{one['correct']:,} of {one['total']:,}"
+
+
+def _share(one: Proportion) -> str:
+    return proportion(one).partition(",")[0]
+
+
+def _plain_scores(one: Documents) -> list[Block]:
+    """AUROC without intervals, as the run itself has noted it."""
+    parts = [part for part in ("val", "test") if isinstance(one.result(part, "auroc"), Mapping)]
+    if not parts:
+        return []
+    names = list(one.result(parts[0], "auroc"))
+    rows = [[name_of(name), *(number(one.result(part, "auroc", name)) for part in parts)] for name in names]
+    rows.append(["mean", *(number(one.result(part, "mean_auroc")) for part in parts)])
+    return [Table("AUROC of the best checkpoint, without intervals.", ["Finding", *parts], rows)]
+
+
+def roc(one: Documents) -> Section:
+    if one.evidence is None:
+        return Section("roc", "ROC and precision-recall")
+    found = one.evidence["findings"]
+    data = one.evidence["data"]
+    caption = (
+        f"On {data['part']}, {data['images']:,} images. Written in each: the area with its 95 % interval, AUROC or AUPRC. "
+        "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
+    )
+    drawings = [
+        draw(finding) for finding in found for draw in (evidence_figures.roc, evidence_figures.precision_recall)
+    ]
+    return Section("roc", "ROC and precision-recall", [Plots(drawings, caption)])
+
+
+def calibration(one: Documents) -> Section:
+    if one.evidence is None:
+        return Section("calibration", "Calibration")
+    fitted_on = one.evidence["data"]["fitted_on"]
+    words = "No calibration was fitted: probabilities are as the network gives them."
+    if fitted_on:
+        words = f"Calibration was fitted on {without_places(fitted_on)}, and is only applied here."
+    data = one.evidence["data"]
+    caption = (
+        f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin, the larger the "
+        "mark the more images; on the dashed line a probability is a frequency."
+    )
+    plots = Plots([evidence_figures.reliability(finding) for finding in one.evidence["findings"]], caption)
+    return Section("calibration", "Calibration", [Words([words]), plots])
+
+
+def operating(one: Documents) -> Section:
+    if one.evidence is None:
+        return Section("operating", "Operating points")
+    found = one.evidence["findings"]
+    rules = list(dict.fromkeys(rule for finding in found for rule in finding["operating_points"]))
+    data = one.evidence["data"]
+    head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
+    fitted_on = without_places(data["fitted_on"] or "another split")
+    points_shown = [point for finding in found for point in finding["operating_points"].values()]
+    words = f"Thresholds are of the probability before calibration. What they do is counted on {data['part']}, with 95 % intervals by patient."
+    shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]
+    blocks: list[Block] = _remarks(shares, words) if rules else []
+    for rule in rules:
+        points = {finding["name"]: finding["operating_points"].get(rule) for finding in found}
+        rows = [[name_of(name), *_point_cells(point)] for name, point in points.items() if point is not None]
+        blocks.append(Table(f"Thresholds for {RULE_TITLES.get(rule, rule)}, fixed on {fitted_on}.", head, rows))
+    return Section("operating", "Operating points", blocks)
+
+
+def _point_cells(point: OperatingPoint) -> list[str]:
+    shares = [interval(share, 2) for share in (point["sensitivity"], point["specificity"], point["ppv"], point["npv"])]
+    return [number(point["threshold"], 4), *shares, number(point["f1"])]
+
+
+def subgroups(one: Documents) -> Section:
+    if one.evidence is None or not one.evidence["subgroups"]:
+        return Section("subgroups", "Subgroups")
+    groups, found = one.evidence["subgroups"], [finding["name"] for finding in one.evidence["findings"]]
+    part = one.evidence["data"]["part"]
+    forest = evidence_figures.subgroups_forest(one.evidence)
+    undefined = {"value": None, "low": None, "high": None}
+    totals = [
+        [
+            evidence_figures.group_name(group),
+            count(group["images"]),
+            count(group["patients"]),
+            interval(group["mean_auroc"]),
+        ]
+        for group in groups
+    ]
+    each = [
+        [name_of(name), *(interval(group["auroc"].get(name, undefined), 2) for group in groups)]  # type: ignore[arg-type] # same keys
+        for name in found
+    ]
+    return Section(
+        "subgroups",
+        "Subgroups",
+        [
+            *([Plots([forest])] if forest else []),
+            Table(
+                f"Mean AUROC of each subgroup of {part}.",
+                ["Subgroup", "Images", "Patients", "Mean AUROC (95 %)"],
+                totals,
+            ),
+            Table(
+                f"AUROC of each finding by subgroup of {part}.",
+                ["Finding", *map(evidence_figures.group_name, groups)],
+                each,
+            ),
+            *_remarks([score for group in groups for score in (group["mean_auroc"], *group["auroc"].values())]),
+        ],
+    )
+
+
+def references(one: Documents) -> Section:
+    if one.evidence is None or not one.evidence["references"]:
+        return Section("references", "Published results")
+    references, found = one.evidence["references"], one.evidence["findings"]
+    beside = [reference for reference in references if reference["comparable"]]
+    others = [reference for reference in references if not reference["comparable"]]
+    blocks: list[Block] = []
+    if beside:
+        rows = [
+            [name_of(f["name"]), interval(f["auroc"]), *(number(r["auroc"].get(f["name"]), 4) for r in beside)]
+            for f in found
+        ]
+        rows.append(["mean", interval(one.evidence["mean_auroc"]), *(number(r["mean"], 4) for r in beside)])
+        blocks.append(
+            Table(
+                f"AUROC on the very same images: {one.evidence['data']['part']} of {SPLITS[one.evidence['data']['split']]}.",
+                ["Finding", "this run (95 %)", *(r["name"] for r in beside)],
+                rows,
+            )
+        )
+    if others:
+        rows = [[name_of(f["name"]), *(number(r["auroc"].get(f["name"]), 4) for r in others)] for f in found]
+        rows.append(["mean", *(number(r["mean"], 4) for r in others)])
+        head = ["Finding", *(f"{r['name']} ({r['split']} split)" for r in others)]
+        blocks.append(Table("AUROC on other images: not comparable with those of this page.", head, rows))
+    blocks.append(Words([f"{r['name']}: {r['note']}; source: {r['source']}" for r in references]))
+    return Section("references", "Published results", blocks)
+
+
+def comparison(one: Documents) -> Section:
+    compared = one.evidence["comparison"] if one.evidence is not None else None
+    if compared is None:
+        return Section("comparison", "Comparison")
+    other = last_name(compared["other"])
+    rows = [
+        [
+            name_of(row["name"]),
+            number(row["ours"]),
+            number(row["other"]),
+            interval(row["difference"]),
+            number(row["p"]),
+            number(row["p_holm"]),
+        ]
+        for row in compared["differences"]
+    ]
+    caption = (
+        f"AUROC of this model minus that of {other}, on the same resamples of patients; p by Holm for all findings."
+    )
+    head = ["Finding", "this model", other, "Difference (95 %)", "p", "p (Holm)"]
+    return Section("comparison", "Comparison", [Table(caption, head, rows)])
+
+
+def shortcuts(one: Documents) -> Section:
+    if one.evidence is None or not one.evidence["shortcuts"]:
+        return Section("shortcuts", "Shortcuts")
+    found = one.evidence["findings"]
+    rows = [[name_of(f["name"]), number(f["auroc"]["value"])] for f in found]
+    for row, finding in zip(rows, found, strict=True):
+        row += [number(shortcut["auroc"].get(finding["name"])) for shortcut in one.evidence["shortcuts"]]
+    words = (
+        "How well a number that says nothing about the lungs tells them apart: a model may have learnt that instead."
+    )
+    head = ["Finding", "this model", *(shortcut["name"] for shortcut in one.evidence["shortcuts"])]
+    return Section(
+        "shortcuts",
+        "Shortcuts",
+        [Words([words]), Table(f"AUROC on {one.evidence['data']['part']}; 0.5 is chance.", head, rows)],
+    )

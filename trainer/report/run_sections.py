@@ -1,0 +1,215 @@
+"""Sections of a run's page about the run: what it was, how it went, and what it was told."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from trainer.evaluation.assess import DRAWN
+from trainer.evaluation.evidence import Evidence
+from trainer.evaluation.reference import SPLITS
+from trainer.report import history_figures
+from trainer.report.documents import Documents
+from trainer.report.formatting import (
+    NONE,
+    count,
+    duration,
+    interval,
+    last_name,
+    number,
+    percent,
+    proportion,
+    size,
+    without_places,
+)
+from trainer.report.formatting import finding as name_of
+from trainer.report.page import Facts, Images, Plots, Section, Shown, Words
+from trainer.report.sizes import elapsed_s
+
+_HIDDEN: Final = frozenset({"output", "cache_dir", "name", "findings"})
+"""Settings that say where a machine keeps things, or that stand elsewhere on the page."""
+
+_NO_PLACE: Final = frozenset({"split"})
+"""Settings with a slash that are no path."""
+
+
+def summary(one: Documents) -> Section:
+    rows = [
+        ("Model", _joined(one, "model", "head", "backbone", "loss")),
+        ("Data set", last_name(str(one.setting("data") or NONE))),
+        ("Images", count(one.run.get("images"))),
+        ("Findings", count(len(one.setting("findings") or []) or None)),
+        ("Split", _split(one)),
+        *_checkpoint_rows(one),
+        *_score_rows(one),
+        *_speed_rows(one),
+    ]
+    gaps = _gaps(one)
+    return Section(
+        "summary", "Summary", [Facts([row for row in rows if row[1] != NONE]), *([Words(gaps)] if gaps else [])]
+    )
+
+
+def _split(one: Documents) -> str:
+    """How it was asked for and, where that is known, whose split it is."""
+    asked = _shown_setting("split", one.setting("split"))
+    if one.evidence is None or one.evidence["data"].get("drawn"):
+        return asked
+    return f"{asked}; {SPLITS.get(one.evidence['data']['split'], NONE)}"
+
+
+def _joined(one: Documents, *keys: str) -> str:
+    return ", ".join(
+        f"{key} {one.setting(key)}" if key != "model" else str(one.setting(key)) for key in keys if one.setting(key)
+    )
+
+
+def _checkpoint_rows(one: Documents) -> list[tuple[str, str]]:
+    step, epoch = one.result("checkpoint", "step"), one.result("checkpoint", "epoch")
+    if step is None:
+        return []
+    return [("Best checkpoint", f"step {step:,}, epoch {epoch:g}" if epoch is not None else f"step {step:,}")]
+
+
+def _score_rows(one: Documents) -> list[tuple[str, str]]:
+    """What it came to: with intervals where it was evaluated, always with the part that the numbers are of."""
+    rows = []
+    if one.evidence is not None:
+        data, classes = one.evidence["data"], one.evidence["classes"]
+        of = f"{data['part']}, {data['images']:,} images of {data['patients']:,} patients"
+        rows += [("Scored on", of), ("Mean AUROC (95 %)", interval(one.evidence["mean_auroc"]))]
+        rows += [("Mean AUPRC (95 %)", interval(one.evidence["mean_auprc"]))]
+        if classes is not None:
+            rows += [("Accuracy (95 %)", proportion(classes["accuracy"])), *_class_rows(one.evidence)]
+    for part in ("val", "test"):
+        value = one.result(part, "mean_auroc")
+        if value is not None and not (one.evidence is not None and one.evidence["data"]["part"] == part):
+            images = f"{count(one.result(part, 'images'))} images"
+            rows.append(
+                (
+                    f"Mean AUROC on {part}",
+                    f"{value:.3f} ({images}{', by which it was chosen' if part == 'val' else ''})",
+                )
+            )
+    return rows
+
+
+def _class_rows(evidence: Evidence) -> list[tuple[str, str]]:
+    classes = evidence["classes"]
+    assert classes is not None
+    positive = name_of(classes["positive"])
+    return [
+        (f"Sensitivity for {positive}", proportion(classes["sensitivity"])),
+        (f"Specificity for {positive}", proportion(classes["specificity"])),
+        ("Always the most common class", percent(classes["majority_share"])),
+    ]
+
+
+def _speed_rows(one: Documents) -> list[tuple[str, str]]:
+    workers = one.result("world_size") or one.run.get("world_size")
+    device, hardware = one.result("device") or one.setting("device"), one.result("hardware")
+    return [
+        ("Trained on", f"{workers} x {device}{f' ({hardware})' if hardware else ''}" if workers else NONE),
+        ("Global batch", count(one.setting("global_batch"))),
+        ("Training and validation took", duration(elapsed_s(one))),
+    ]
+
+
+def _gaps(one: Documents) -> list[str]:
+    """What a reader would look for and not find."""
+    missing = {
+        "no epoch has been recorded: there are no curves": not one.entries,
+        "the run has not ended: there are no results": one.results is None,
+        "it has not been evaluated, so there are no intervals, curves per finding, calibration or subgroups: "
+        "`trainer evaluate` makes them": one.evidence is None,
+        "no epoch was validated": bool(one.entries) and not any(entry.get("val") for entry in one.entries),
+        "the data set tells neither sex, age nor view of its patients: there are no subgroups": one.evidence is not None
+        and not one.evidence["subgroups"],
+    }
+    gaps = [f"Missing: {words}." for words, is_missing in missing.items() if is_missing]
+    if one.evidence is not None and one.evidence["data"].get("drawn"):
+        gaps.insert(0, f"{DRAWN[0].upper()}{DRAWN[1:]}.")
+    if one.evidence is not None and not one.evidence["data"]["trained_on_known"]:
+        gaps.append("It is not known which images this model was trained on: its scores may be of images it has seen.")
+    seen = one.evidence["data"]["trained_on_images"] if one.evidence is not None else None
+    if seen:
+        gaps.append(f"{seen:,} of the images scored are of patients it was trained on: these scores flatter it.")
+    return gaps
+
+
+def curves(one: Documents) -> Section:
+    drawings = [
+        drawing
+        for drawing in (history_figures.loss_curves(one.entries), history_figures.score_curves(one.entries))
+        if drawing
+    ]
+    return Section("curves", "Curves", [Plots(drawings)] if drawings else [])
+
+
+def gallery(one: Documents) -> Section:
+    if not one.pictures:
+        return Section(
+            "errors",
+            "Most confident errors",
+            [Words([f"No images are shown: {one.why_none}."])] if one.why_none else [],
+        )
+    words = (
+        "Images on which the model was most sure, and wrong by their labels, which are not always right themselves. "
+        "Left the image as the model sees it, right where its answer comes from: the class activation map of the finding named. "
+        "Probabilities are before calibration."
+    )
+    shown = [
+        Shown(
+            picture.uri,
+            f"Image {last_name(picture.image)} beside its class activation map for {name_of(picture.finding)}",
+            f"{name_of(picture.finding)}: {picture.kind}, probability {picture.probability:.3f}; "
+            f"{picture.truth}. {last_name(picture.image)}",
+        )
+        for picture in one.pictures
+    ]
+    return Section("errors", "Most confident errors", [Words([words]), Images(shown)])
+
+
+def speed(one: Documents) -> Section:
+    drawings = [
+        drawing
+        for drawing in (history_figures.throughput(one.entries), history_figures.data_wait(one.entries))
+        if drawing
+    ]
+    rows = [
+        ("Images per second", number(one.result("images_per_s"), 1)),
+        ("Peak device memory of a worker", size(one.result("peak_device_memory_bytes"))),
+        ("Device in use", percent(one.result("utilisation"))),
+    ]
+    known = [row for row in rows if row[1] != NONE]
+    return Section("speed", "Speed", [*([Facts(known)] if known else []), *([Plots(drawings)] if drawings else [])])
+
+
+def configuration(one: Documents) -> Section:
+    parts = [part for part in (one.run.get("config"), one.run.get("identity")) if isinstance(part, Mapping)]
+    settings = {key: value for part in parts for key, value in part.items() if key not in _HIDDEN and value is not None}
+    rows = [(str(key), _shown_setting(key, value)) for key, value in settings.items()]
+    return Section("configuration", "Configuration", [Facts(rows)] if rows else [])
+
+
+def _shown_setting(key: str, value: object) -> str:
+    """A setting without the place of a machine in it."""
+    if value is None:
+        return NONE
+    if isinstance(value, list):
+        return f"{len(value)}: {', '.join(map(str, value[:3]))}{', …' if len(value) > 3 else ''}" if value else "none"
+    if isinstance(value, str) and key not in _NO_PLACE:
+        return last_name(value) if "/" in value or "\\" in value else value
+    return str(value)
+
+
+def versions(one: Documents) -> Section:
+    versions = one.run.get("versions")
+    rows = [(str(key), str(value)) for key, value in versions.items() if value] if isinstance(versions, Mapping) else []
+    digest = one.result("checkpoint", "sha256")
+    if digest:
+        rows.append(("best checkpoint, sha256", str(digest)))
+    return Section("versions", "Versions", [Facts(rows)] if rows else [])
+
+
+def notes(one: Documents) -> Section:
+    notes = [without_places(note) for note in one.evidence["notes"]] if one.evidence is not None else []
+    return Section("notes", "Notes", [Words(notes)] if notes else [])
