@@ -210,7 +210,8 @@ def _rendezvous(spec: JobSpec) -> dict[str, str]:
 def _resources(spec: JobSpec) -> Object:
     """Requests and limits; extended resources and huge pages must be equal in both."""
     row = spec.hardware
-    both: Object = {"memory": _mebibytes(row.memory_mib * spec.per_node)}
+    memory_mib = row.memory_of_mib.get(spec.train.model, row.memory_mib)
+    both: Object = {"memory": _mebibytes(memory_mib * spec.per_node)}
     pages_mib = (row.hugepages_mib or 0) * spec.per_node + (spec.adapters.hugepages_mib if spec.adapters else 0)
     if pages_mib:
         both["hugepages-2Mi"] = _mebibytes(pages_mib)

@@ -151,6 +151,14 @@ def test_threads_are_what_a_worker_asks_for_unless_the_user_says_otherwise():
         assert [entry["value"] for entry in variables if entry["name"] == "OMP_NUM_THREADS"] == [expected]
 
 
+@pytest.mark.parametrize(("model", "memory"), [("densenet121", "4Gi"), ("vgg16", "6Gi")])
+def test_memory_of_a_processors_worker_is_what_its_model_was_measured_to_need(model, memory):
+    """A worker of VGG16 took 4.7 GiB, and would be killed at the limit of the others, again and again."""
+    one = replace(JOBS["cpu"], workers=1, train_flags=("--preset", "pneumonia", "--model", model))
+    resources = pod_of(render(one)[-1])[1]["containers"][0]["resources"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"] == memory
+
+
 def test_elastic_nodes_are_given_to_torchrun_as_a_flag():
     """The operator overwrites PET_NNODES with the number of pods; a flag it can't overwrite."""
     container = pod_of(render(JOBS["cuda-elastic"])[-1])[1]["containers"][0]
