@@ -60,6 +60,13 @@ def test_image_runs_as_the_user_of_the_manifests(name):
     )
 
 
+def test_image_for_gpus_can_tell_how_much_they_are_in_use():
+    """Torch asks NVIDIA's library, which bases with torch lack: the extra `cuda` would bring it, with another torch."""
+    [install] = [rest for rest in values("Dockerfile.cuda", "RUN") if "-c /tmp/pins.txt" in rest]
+    assert " nvidia-ml-py " in install
+    assert "\nnvidia-ml-py==" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+
+
 def test_images_start_the_same_way():
     """What works with one must work with the other."""
     for instruction in ("ENTRYPOINT", "CMD", "WORKDIR", "USER", "COPY"):
