@@ -19,7 +19,7 @@ NOTHING: Final = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run, with the columns of the trainer's scaling.csv; None is what it does not tell."""
+    """One run, in columns that the trainer's scaling.csv has too; None is what it does not tell."""
 
     run: str
     model: str
