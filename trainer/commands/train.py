@@ -32,5 +32,5 @@ def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     if world.is_primary:
         if results.scores:
             sys.stdout.write(as_table(results.scores) + "\n\n")
-        told = {"best checkpoint": results.checkpoint, "results": results.results, "report": results.report}
+        told = {"best checkpoint": results.checkpoint, "report": results.report, "results": results.results}
         sys.stdout.write("".join(f"{what:<17}{place}\n" for what, place in told.items() if place is not None))
