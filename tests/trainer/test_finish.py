@@ -49,7 +49,8 @@ def test_command_tells_where_checkpoint_results_and_report_are(finished_run, cap
         monkeypatch.setattr("trainer.commands.train.train_run", lambda *_, page=page: Results(1, "c", "r", page, {}))
         assert main(flags) == 0
         out = capsys.readouterr().out
-        assert out.startswith("best checkpoint  c\nresults          r\n")
+        assert out.startswith("best checkpoint  c\n")
+        assert out.endswith("results          r\n")  # the last line of a pod's log
         assert ("report           o/r/report/index.html\n" in out) is told
 
 
