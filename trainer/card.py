@@ -6,10 +6,10 @@ It is passed on with the model, so it names no machine, no place and no patient.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from trainer.errors import on_one_line
-from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint
+from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, mean_calibration
 from trainer.evaluation.evidence import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
@@ -62,6 +62,11 @@ _NIH_TERMS: Final = (
 )
 _PNEUMONIA_TERMS: Final = "If the images are those of Kermany et al., Cell 2018 (chest X-rays of children, one to five years old, Guangzhou): CC BY 4.0."
 _OWN_TERMS: Final = "Other data: their owner's terms hold for this model too."
+
+_CALIBRATIONS: Final[tuple[tuple[str, Literal["raw", "calibrated"]], ...]] = (
+    ("as predicted", "raw"),
+    ("calibrated", "calibrated"),
+)
 
 _SHORTCUTS_14: Final = (
     (
@@ -301,15 +306,8 @@ def _calibration(subject: Subject, evidence: Evidence | None) -> str:
         else "None was fitted."
     ]
     if evidence is not None:
-        before, after = (
-            [one["raw"] for one in evidence["findings"]],
-            [one["calibrated"] for one in evidence["findings"]],
-        )
-        for words, calibrations in (
-            ("as predicted", before),
-            ("calibrated", [one for one in after if one is not None]),
-        ):
-            ece, brier = _mean(one["ece"] for one in calibrations), _mean(one["brier"] for one in calibrations)
+        for words, which in _CALIBRATIONS:
+            ece, brier = mean_calibration(evidence, which, "ece"), mean_calibration(evidence, which, "brier")
             if ece is not None or brier is not None:
                 lines.append(
                     f"Mean over findings, {words}: expected calibration error {number(ece, 4)}, Brier score {number(brier, 4)}."
@@ -356,11 +354,6 @@ def _versions(record: Mapping[str, Any] | None, results: Mapping[str, Any] | Non
 def _part(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     part = document.get(key)
     return dict(part) if isinstance(part, Mapping) else {}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _items(lines: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ Findings are the 14, or the classes of a data set in folders.
 
 import json
 import math
-from typing import Final, TypedDict, cast
+from typing import Final, Literal, TypedDict, cast
 
 from trainer.errors import InputError
 
@@ -251,3 +251,13 @@ def from_json(content: bytes, origin: str) -> Evidence:
             f"cannot read the evaluation: it lacks {', '.join(sorted(missing))}, got `{origin}`", hint=_AGAIN
         )
     return cast("Evidence", found)
+
+
+def mean_calibration(
+    evidence: Evidence, which: Literal["raw", "calibrated"], key: Literal["ece", "brier"]
+) -> float | None:
+    """Mean over all findings; None where one has no such number, for a mean over the others would be of something else."""
+    parts = [one["raw"] if which == "raw" else one["calibrated"] for one in evidence["findings"]]
+    values = [part[key] for part in parts if part is not None]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(parts) else None

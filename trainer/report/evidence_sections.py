@@ -1,9 +1,9 @@
 """Sections of a run's page about how good the model is: from the document of evidence."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Proportion
+from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Proportion, mean_calibration
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.report import evidence_figures
@@ -93,13 +93,12 @@ def _finding_rows(evidence: Evidence) -> list[list[str]]:
 
 
 def _mean_calibration(evidence: Evidence) -> list[str]:
-    cells = []
-    for key in ("ece", "brier"):
-        for which in ("raw", "calibrated"):
-            parts: list[Any] = [one["raw"] if which == "raw" else one["calibrated"] for one in evidence["findings"]]
-            values = [part[key] for part in parts if part is not None and part[key] is not None]
-            cells.append(number(sum(values) / len(values) if values and len(values) == len(parts) else None, 4))
-    return cells
+    return [
+        number(mean_calibration(evidence, "raw", "ece"), 4),
+        number(mean_calibration(evidence, "calibrated", "ece"), 4),
+        number(mean_calibration(evidence, "raw", "brier"), 4),
+        number(mean_calibration(evidence, "calibrated", "brier"), 4),
+    ]
 
 
 def _class_tables(evidence: Evidence) -> list[Block]:
