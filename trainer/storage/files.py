@@ -2,17 +2,43 @@
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.storage.interface import CHUNK_BYTES, AbsentError
 
 PARTIAL: Final = ".partial"
 """How the names of files end that are being written; they start with `.`."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file to read, through links too; pipes and devices are refused, as whoever opens one may wait for ever.
+
+    Raises: OSError, with EINVAL for what is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """An empty file to lock, made where there is none; nothing of it is changed, and no link is followed.
+
+    Raises: OSError, with ELOOP for a link and EINVAL for what is no regular file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "r+b")
 
 
 @contextmanager

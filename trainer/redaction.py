@@ -1,0 +1,1 @@
+"""Text that leaves the process, without the secrets that it knows."""
