@@ -40,6 +40,12 @@ SEED ?= 1
 chaos: .venv/ready  ## kill workers, torchrun and the bucket's server at random moments: MINUTES=10 SEED=1
 	$(BIN)/python tests/chaos --minutes $(MINUTES) --seed $(SEED)
 
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: .venv/ready  ## spoil images, tables, runs, weights and settings, and look what their readers do: SECONDS=60 SEED=1
+	$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED)
+
 # Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/guide.md). Without one, the cluster tool's.
 E2E = $(BIN)/python -m pytest -m cluster -rA --durations=0 tests/e2e
 
