@@ -77,8 +77,8 @@ WORDS: Final = (
 )
 """Texts that mean something to one reader or another."""
 
-BOMB_BYTES: Final = 400 << 20
-"""What a bomb unpacks to: over every limit on what is unpacked, and not yet a danger to who looks for it."""
+BOMB_BYTES: Final = 1300 << 20
+"""What a bomb unpacks to: more than any input may take, and not yet a danger to who looks for it."""
 
 
 def spoiled_bytes(dice: Dice, content: bytes, *, others: tuple[bytes, ...] = ()) -> bytes:
@@ -237,9 +237,18 @@ def spoiled_gzip(dice: Dice, content: bytes) -> bytes:
 @cache
 def gzip_bomb() -> bytes:
     """A little file that unpacks to `BOMB_BYTES` of one letter."""
-    packer = zlib.compressobj(9, wbits=31)
-    block = b"a" * (1 << 20)
-    return b"".join(packer.compress(block) for _ in range(BOMB_BYTES >> 20)) + packer.flush()
+    return _packed(b"a" * (1 << 20), wbits=31)
+
+
+@cache
+def deflated_bomb() -> bytes:
+    """The same of zeros and without a head, as DICOM has it."""
+    return _packed(bytes(1 << 20), wbits=-15)
+
+
+def _packed(block: bytes, *, wbits: int) -> bytes:
+    packer = zlib.compressobj(1, wbits=wbits)
+    return b"".join(packer.compress(block) for _ in range(BOMB_BYTES // len(block))) + packer.flush()
 
 
 def spoiled_zip(dice: Dice, content: bytes) -> bytes:
@@ -260,8 +269,23 @@ def spoiled_zip(dice: Dice, content: bytes) -> bytes:
         entries[dice.choice(WORDS)[:200].replace("\x00", "") or "x"] = b"x"
     packed = zipfile.ZIP_DEFLATED if way == 5 or dice.random() < 0.1 else zipfile.ZIP_STORED
     if way == 5 and dice.random() < 0.3:
-        entries[name] = bytes(BOMB_BYTES)
+        return zip_bomb(content)
     return _archive(entries, packed)
+
+
+@cache
+def zip_bomb(content: bytes) -> bytes:
+    """The archive with the bytes of its first tensor packed, `BOMB_BYTES` of zeros."""
+    entries = _entries(content)
+    tensor = next(name for name in sorted(entries) if "/data/" in name)
+    buffer = io.BytesIO(_archive({name: entries[name] for name in entries if name != tensor}, zipfile.ZIP_STORED))
+    with (
+        zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(tensor, "w", force_zip64=True) as entry,
+    ):
+        for _ in range(BOMB_BYTES >> 20):
+            entry.write(bytes(1 << 20))
+    return buffer.getvalue()
 
 
 def _entries(content: bytes) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ import numpy as np
 from mutations import (
     Dice,
     deep_json,
+    deflated_bomb,
     spoiled_bytes,
     spoiled_gzip,
     spoiled_jpeg,
@@ -154,13 +155,21 @@ def _image_files(_: Path) -> Iterator[tuple[str, bytes]]:
     buffer = io.BytesIO()
     gray.save(buffer, "JPEG", progressive=True)
     yield "images/progressive.jpg", buffer.getvalue()
+    for name, size, arguments in (
+        ("strip.png", (1_500_000, 8), {}),
+        ("large.jpg", (2_500, 2_500), {"progressive": True}),
+    ):
+        buffer = io.BytesIO()
+        Image.new("L", size, 90).save(buffer, name[-3:].replace("jpg", "jpeg"), **arguments)
+        yield f"images/{name}", buffer.getvalue()
 
 
 def _try_image(bench: Bench, dice: Dice) -> bool:
     seed = dice.choice(sorted((bench.corpus / "images").iterdir()))
+    content = seed.read_bytes()
+    is_as_it_is = dice.random() < 0.2  # some of them ask for much without being spoiled
     spoil = spoiled_png if seed.suffix == ".png" else spoiled_jpeg
-    path = _laid(bench, seed.name, spoil(dice, seed.read_bytes()))
-    return _read_image(path, dice)
+    return _read_image(_laid(bench, seed.name, content if is_as_it_is else spoil(dice, content)), dice)
 
 
 def _read_image(path: Path, dice: Dice) -> bool:
@@ -171,14 +180,13 @@ def _read_image(path: Path, dice: Dice) -> bool:
 
     def read() -> None:
         try:
-            square = to_gray_square(path, Geometry(side=36, fit=fit))
+            square = to_gray_square(path, Geometry(side=320, fit=fit))
         except BadImageError as problem:
             said_by(KnownError(str(problem)))
             raise KnownError(str(problem)) from problem
-        if square.shape != (36, 36) or square.dtype != np.uint8:
+        if square.shape != (320, 320) or square.dtype != np.uint8:
             raise FaultError(f"a record of {square.shape} {square.dtype}")
-        with_or_without = dice.random() < 0.5
-        if with_or_without:
+        if dice.random() < 0.5:
             try:
                 open_xray(path)
             except BadImageError as problem:
@@ -234,8 +242,6 @@ def _try_dicom(bench: Bench, dice: Dice) -> bool:
 
 def _spoiled_dicom(dice: Dice, content: bytes) -> bytes:
     """A file with another number in one of the fields that say how large things are; deflated ones may be bombs."""
-    import zlib
-
     fields = {
         "Rows": (0x28, 0x10),
         "Columns": (0x28, 0x11),
@@ -249,10 +255,9 @@ def _spoiled_dicom(dice: Dice, content: bytes) -> bytes:
     if where > 0:
         value = dice.choice((0, 1, 8, 32, 64, 255, 40_000, 65_535)).to_bytes(2, "little")
         return content[: where + 8] + value + content[where + 10 :]
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(dice.choice((1, 400)))) + packer.flush()
-    meta_end = content.find(b"UI\x16\x001.2.840.10008.1.2.1.99")
-    return content[: meta_end + 30] + bomb if meta_end > 0 else spoiled_bytes(dice, content)
+    syntax = b"UI\x16\x001.2.840.10008.1.2.1.99"
+    meta_end = content.find(syntax) + len(syntax)
+    return content[:meta_end] + deflated_bomb() if syntax in content else spoiled_bytes(dice, content)
 
 
 # Tables
