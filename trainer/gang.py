@@ -28,6 +28,7 @@ from typing import Final, NoReturn
 
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
 from trainer.layout import JOB
+from trainer.storage.files import write_file
 
 VERDICT: Final = "TRAINER_VERDICT"
 
@@ -78,9 +79,7 @@ def give_verdict(verdict: Verdict) -> None:
     path = os.environ.get(VERDICT)
     if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
         with suppress(OSError):  # then the error is met again
-            partial = Path(f"{path}.{os.getpid()}")
-            partial.write_text(f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}", encoding="ascii")
-            partial.replace(path)
+            write_file(Path(path), f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}".encode())
 
 
 def await_verdict(exit_code: int) -> None:

@@ -96,6 +96,17 @@ def test_verdict_is_given_for_permanent_errors_only(tmp_path, monkeypatch):
     assert earlier_verdict() == Verdict(1, 2)  # the first that failed is what is told
 
 
+def test_verdict_is_not_written_through_a_link(tmp_path, monkeypatch):
+    """The variable may name a file in a directory that others can write to."""
+    (tmp_path / "theirs").write_text("theirs")
+    for name in ("verdict", f"verdict.{os.getpid()}"):
+        (tmp_path / name).symlink_to(tmp_path / "theirs")
+    monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
+    give_verdict(Verdict(1, 2))
+    assert earlier_verdict() == Verdict(1, 2)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
 def test_there_is_no_verdict_outside_a_gang(monkeypatch):
     """Plain `python -m trainer` has no file to write."""
     monkeypatch.delenv(VERDICT, raising=False)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ from trainer.storage.interface import CHUNK_BYTES, AbsentError
 
 PARTIAL: Final = ".partial"
 """How the names of files end that are being written; they start with `.`."""
+
+_PARTIAL_NAME: Final = re.compile(rf"\.(.+)-[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -28,24 +31,37 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def open_lock(path: Path) -> BinaryIO:
+def open_lock(path: str | Path, *, folder: int | None = None) -> BinaryIO:
     """An empty file to lock, made where there is none; nothing of it is changed, and no link is followed.
+
+    `folder` is an open folder to which the path is relative.
 
     Raises: OSError, with ELOOP for a link and EINVAL for what is no regular file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, 0o666, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return os.fdopen(descriptor, "r+b")
 
 
+def partial_name(name: str) -> str:
+    """A hidden name to write what is to become `name`, by nobody used before."""
+    return f".{name}-{uuid.uuid4().hex}{PARTIAL}"
+
+
+def whole_name(partial: str) -> str | None:
+    """What a file of this name is to become; None of a name that `partial_name` does not give."""
+    match = _PARTIAL_NAME.fullmatch(partial)
+    return match[1] if match else None
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A hidden name in the same folder to write to; what is left there at the end of the block is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+    partial = path.with_name(partial_name(path.name))
     try:
         yield partial
     finally:
@@ -54,15 +70,25 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, renamed to it when the block ends well and removed otherwise."""
+    """A name beside `path` to write to, renamed to it when the block ends well and removed otherwise.
+
+    A link at `path` is replaced, and what it points to stays as it is.
+    """
     with beside(path) as partial:
         yield partial
         partial.replace(path)
 
 
-def write_flushed(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a new file, and wait until the disk has it."""
-    with path.open("xb") as file:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, which is whole or not there, in place of what has its name."""
+    with replacing(path) as partial:
+        write_flushed(partial, [content])
+
+
+def write_flushed(path: str | Path, chunks: Iterable[bytes], *, folder: int | None = None) -> None:
+    """Write a new file, and wait until the disk has it. `folder` is an open folder to which the path is relative."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666, dir_fd=folder), "wb") as file:
         for chunk in chunks:
             file.write(chunk)
         file.flush()
@@ -71,7 +97,7 @@ def write_flushed(path: Path, chunks: Iterable[bytes]) -> None:
 
 def pieces(path: Path) -> Iterator[bytes]:
     """A file's bytes, a piece at a time. Raises: AbsentError; InputError when it can't be read."""
-    with file_errors("read", path), path.open("rb") as file:
+    with file_errors("read", path), open_regular(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 
