@@ -7,8 +7,8 @@ import pytest
 from faultproxy import CutAnswer, Refuse
 
 from trainer.data.fetch import fetch, folder_of
-from trainer.errors import InputError, RemoteError, TryAgainError
-from trainer.storage import S3Storage
+from trainer.errors import InputError, RemoteError
+from trainer.storage import FullError, S3Storage
 
 URL = "s3://cxr/data"
 
@@ -124,7 +124,7 @@ def test_cache_that_is_too_small_ends_the_job_by_name(s3, tmp_path, progress, mo
     put(a="x")
 
     def full(*_, **__):
-        raise TryAgainError("cannot write `a`: no space left on device")
+        raise FullError("cannot write `a`: no space left on device")
 
     monkeypatch.setattr(S3Storage, "copy_to", full)
     with pytest.raises(InputError, match="no space left on device") as refusal:

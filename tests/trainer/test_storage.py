@@ -11,8 +11,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from trainer.errors import InputError, RemoteError, TryAgainError
-from trainer.storage import AbsentError, ChangedError, CredentialsError, LocalStorage, open_storage
+from trainer.errors import InputError, RemoteError
+from trainer.storage import AbsentError, ChangedError, CredentialsError, FullError, LocalStorage, open_storage
 
 
 @pytest.fixture
@@ -67,15 +67,17 @@ def test_interrupted_write_leaves_the_old_object_and_no_other(storage, monkeypat
     assert storage.keys("") == ["a"]
 
 
-def test_full_disk_asks_to_try_again(storage, monkeypatch):
-    """Room can be made, and the run goes on: not an error for good."""
+def test_full_disk_is_named_with_the_room_it_has_and_not_tried_again(storage, monkeypatch):
+    """Whoever started it must make room: a gang that starts its workers again would meet the same disk each time."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TryAgainError, match="no space left"):
-        storage.write("a", b"new")
+    with pytest.raises(FullError, match=r"no space left on device; 4 KiB needed, \d+ [KM]iB free\n") as full:
+        storage.write("a", bytes(4000))
+    assert full.value.exit_code == 2
+    assert "make room" in full.value.hint
 
 
 def test_output_that_is_a_file_is_refused_by_name(tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.pack import locked
-from trainer.errors import InputError, TryAgainError
-from trainer.storage import Storage, copy_all, open_storage
+from trainer.errors import InputError
+from trainer.storage import FullError, Storage, copy_all, open_storage
 
 PATIENCE_S: Final = 180.0
 """How long a start waits for a bucket that does not answer."""
@@ -57,8 +57,8 @@ def _copied(storage: Storage, keys: Collection[str], folder: Path) -> Iterator[s
     """Each key once its file is there. Raises: InputError when the cache is too small, which another start would find again."""
     try:
         yield from copy_all(storage, keys, folder)
-    except TryAgainError as full:
-        raise InputError(
+    except FullError as full:
+        raise FullError(
             str(full.args[0]), hint="the data set needs more room; --cache-dir names another place"
         ) from full
 

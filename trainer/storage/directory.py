@@ -61,7 +61,8 @@ class LocalStorage:
 
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`."""
-        with file_errors("write", self._path(key)), replacing(self._path(key)) as partial:
+        path = self._path(key)
+        with file_errors("write", path, needs_bytes=len(content)), replacing(path) as partial:
             write_flushed(partial, [content])
 
     def upload(self, key: str, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator
@@ -9,11 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from trainer.errors import InputError, KnownError, TryAgainError
-from trainer.storage.interface import CHUNK_BYTES, AbsentError
+from trainer.errors import InputError, KnownError
+from trainer.limits import in_words
+from trainer.storage.interface import CHUNK_BYTES, AbsentError, FullError
 
 PARTIAL: Final = ".partial"
 """How the names of files end that are being written; they start with `.`."""
+
+_PARTIAL_NAME: Final = re.compile(rf"\.(.+)-[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
+
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""How the system says that a disk, or the share of it that one may use, is full."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -41,11 +49,22 @@ def open_lock(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "r+b")
 
 
+def partial_name(name: str) -> str:
+    """A hidden name to write what is to become `name`, by nobody used before."""
+    return f".{name}-{uuid.uuid4().hex}{PARTIAL}"
+
+
+def whole_name(partial: str) -> str | None:
+    """What a file of this name is to become; None of a name that `partial_name` does not give."""
+    match = _PARTIAL_NAME.fullmatch(partial)
+    return match[1] if match else None
+
+
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
     """A hidden name in the same folder to write to; what is left there at the end of the block is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}{PARTIAL}")
+    partial = path.with_name(partial_name(path.name))
     try:
         yield partial
     finally:
@@ -77,21 +96,32 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def file_errors(verb: str, path: Path) -> Iterator[None]:
-    """Turn what the system refuses in the block into errors of ours.
+def file_errors(verb: str, path: Path, *, needs_bytes: int | None = None) -> Iterator[None]:
+    """Turn what the system refuses in the block into errors of ours. `needs_bytes` is how much is to be written.
 
-    Raises: AbsentError for a file to be read that is not there; TryAgainError for a full disk; else InputError.
+    Raises: AbsentError for a file to be read that is not there; FullError for a full disk; else InputError.
     """
     try:
         yield
     except OSError as problem:
-        raise _file_error(verb, path, problem) from problem
+        raise _file_error(verb, path, problem, needs_bytes) from problem
 
 
-def _file_error(verb: str, path: Path, problem: OSError) -> KnownError:
+def _file_error(verb: str, path: Path, problem: OSError, needs_bytes: int | None) -> KnownError:
     if verb == "read" and isinstance(problem, FileNotFoundError):
         return AbsentError(f"cannot read `{path}`: no such file")
     text = f"cannot {verb} `{path}`: {str(problem.strerror or problem).lower()}"
-    if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return TryAgainError(text, hint="make room; the same command goes on from the newest checkpoint")
+    if problem.errno in FULL:
+        return FullError(f"{text}{_room(path, needs_bytes)}", hint="make room; the same command continues")
     return InputError(text, hint="check the directory, and who may read and write it")
+
+
+def _room(path: Path, needs_bytes: int | None) -> str:
+    """What is needed and what is free, as the end of a sentence; nothing where the system does not say."""
+    there = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
+    try:
+        system = os.statvfs(there or "/")
+    except OSError:
+        return ""
+    needed = "" if needs_bytes is None else f"{in_words(needs_bytes + 1023)} needed, "
+    return f"; {needed}{in_words(system.f_bavail * system.f_frsize)} free"

@@ -29,6 +29,10 @@ class ChangedError(InputError):
     """Somebody put another object in its place meanwhile."""
 
 
+class FullError(InputError):
+    """A disk has no room for what is to be written: another start would find the same, until somebody makes room."""
+
+
 class NotPermittedError(RemoteError):
     """The bucket knows these credentials and refuses what they ask."""
 
@@ -64,7 +68,7 @@ class Claim(Protocol):
 class Storage(Protocol):
     """Objects under one prefix. Names whose last part starts with `.` are readable but never listed.
 
-    Every method raises, beside what it names: InputError where a directory can't be used as asked, TryAgainError when
+    Every method raises, beside what it names: InputError where a directory can't be used as asked, FullError when
     a disk is full; NotPermittedError, CredentialsError, UnreachableError or another RemoteError where a bucket can't.
     """
 
