@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer import manifests
 from trainer.errors import InputError, listing
-from trainer.layout import CHECKPOINTS, committed_step, manifest_key, state_key
+from trainer.layout import CHECKPOINTS, committed_step, is_ours, manifest_key, state_key
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
 from trainer.schedule import Plateau
@@ -132,10 +132,13 @@ def read_state(storage: Storage, manifest: Manifest) -> bytes:
 
 
 def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int) -> dict[int, Manifest]:
-    """Remove all but the newest and the best of these checkpoints, manifest first, and states that nothing commits; those that stay."""
+    """Remove all but the newest and the best of these checkpoints, manifest first, and states that nothing commits; those that stay.
+
+    Files that are no checkpoint of ours stay, whatever they are.
+    """
     kept = worth_keeping(manifests.values(), keep_last=keep_last)
     keep = {key for step in kept for key in (manifest_key(step), state_key(step))}
-    surplus = [key for key in storage.keys(CHECKPOINTS) if key not in keep]
+    surplus = [key for key in storage.keys(CHECKPOINTS) if is_ours(key) and key not in keep]
     for key in sorted(surplus, key=lambda key: committed_step(key) is None):
         storage.delete(key)
     return {step: manifest for step, manifest in manifests.items() if step in kept}

@@ -15,16 +15,17 @@ from safetensors.torch import save as to_safetensors
 from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
 from trainer.checkpoint import BrokenError
-from trainer.errors import InputError, KnownError
+from trainer.errors import InputError, JobFailedError, KnownError
 from trainer.evaluation.assess import classes_of
 from trainer.history import Entry
-from trainer.layout import MODEL, REPORT, RESULTS, predictions_key, state_key
+from trainer.layout import MODEL, REPORT, RESULTS, RUN, manifest_key, predictions_key, state_key
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
 from trainer.model_spec import describe, with_header
 from trainer.run import Run, between_batches
 from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
 from trainer.stop import stopped
+from trainer.storage import AbsentError
 from trainer.training import Training
 
 FINAL_S: Final = 600.0
@@ -155,6 +156,21 @@ def _conclude(run: Run, document: Mapping[str, Any]) -> None:
     flush(run)
     run.prefix.publisher.put(RESULTS, json.dumps(document, indent=1).encode())
     flush(run)
+    _check_whole(run, document)
+
+
+def _check_whole(run: Run, document: Mapping[str, Any]) -> None:
+    """Refuse to call a run done that is not there. Raises: KnownError when it has another writer, or a part of it is gone."""
+    run.prefix.check()
+    step = document["checkpoint"]["step"]
+    for key in (RUN, MODEL, manifest_key(step), state_key(step), RESULTS):
+        try:
+            run.prefix.storage.stat(key)
+        except AbsentError as problem:
+            raise JobFailedError(
+                f"cannot finish the run at `{run.prefix.storage.url}`: its `{key}` was removed meanwhile",
+                hint="it is not whole: train it again under another --name",
+            ) from problem
 
 
 def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:

@@ -7,9 +7,11 @@
 <output>/<run>/predictions/{val,test}.csv
 <output>/<run>/model/{model.safetensors,calibration.json,card.md}
 <output>/<run>/evaluation/{metrics.json,metrics.csv}
-<output>/<run>/report/index.html
-<output>/<run>/tensorboard/
+<output>/<run>/report/{index.html,curves.png,gallery.json}
+<output>/<run>/tensorboard/events.out.tfevents.1790000000.000000
 <output>/<run>/logs/rank-00000.log
+
+Whatever else lies there is not the run's: it is neither deleted nor replaced (`is_ours`).
 """
 
 import re
@@ -30,6 +32,10 @@ CARD: Final = "model/card.md"
 EVALUATION: Final = "evaluation/metrics.json"
 EVALUATION_TABLE: Final = "evaluation/metrics.csv"
 REPORT: Final = "report/index.html"
+REPORT_CURVES: Final = "report/curves.png"
+REPORT_GALLERY: Final = "report/gallery.json"
+"""The pictures of the report, so that its page can be written again without the model."""
+
 TENSORBOARD: Final = "tensorboard/"
 
 JOB: Final = "TRAINER_JOB"
@@ -39,7 +45,30 @@ MAX_NAME: Final = 53
 """Characters of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_CHECKPOINT = re.compile(r"checkpoints/step-(\d{8,})/(state\.pt|manifest\.json)")
+_NUMBER = "[0-9]{%d}|[1-9][0-9]{%d,17}"
+"""A number as `{:0Nd}` writes it: the same key must come back from it."""
+
+_CHECKPOINT = re.compile(rf"checkpoints/step-({_NUMBER % (8, 8)})/(state\.pt|manifest\.json)")
+
+_OURS = re.compile(
+    "|".join(
+        [
+            _CHECKPOINT.pattern,
+            *map(re.escape, (RUN, STARTS, OWNER, SPLIT, METRICS, RESULTS, MODEL, CALIBRATION, CARD)),
+            *map(re.escape, (EVALUATION, EVALUATION_TABLE, REPORT, REPORT_CURVES, REPORT_GALLERY)),
+            r"predictions/(?:val|test)\.csv",
+            rf"tensorboard/events\.out\.tfevents\.(?:{_NUMBER % (10, 10)})\.(?:{_NUMBER % (6, 6)})",
+            rf"logs/rank-(?:{_NUMBER % (5, 5)})\.log",
+        ]
+    )
+)
+"""Every key that a run writes: the one table by which a run's files are told from others."""
+
+_BEFORE_RECORD = re.compile(rf"{re.escape(STARTS)}|{re.escape(OWNER)}|logs/.*")
+
+_FOLDERS = re.compile(
+    rf"checkpoints(?:/step-(?:{_NUMBER % (8, 8)}))?|predictions|model|evaluation|report|tensorboard|logs"
+)
 
 
 def check_name(name: str) -> str:
@@ -75,6 +104,21 @@ def committed_step(key: str) -> int | None:
     """The step that `key` commits, None when it is no checkpoint's manifest."""
     match = _CHECKPOINT.fullmatch(key)
     return int(match[1]) if match and match[2] == "manifest.json" else None
+
+
+def is_ours(key: str) -> bool:
+    """Whether a run writes under this very key; what lies under any other in its prefix is never deleted or replaced."""
+    return _OURS.fullmatch(key) is not None
+
+
+def comes_before_record(key: str) -> bool:
+    """Whether a key of ours may hold something before `run.json` is written, as after a start that was killed early."""
+    return is_ours(key) and _BEFORE_RECORD.fullmatch(key) is not None
+
+
+def is_our_folder(name: str) -> bool:
+    """Whether keys of ours lie in the folder of this name, relative to the run's."""
+    return _FOLDERS.fullmatch(name) is not None
 
 
 def predictions_key(split: str) -> str:

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from trainer import checkpoint, record, starts
+from trainer import checkpoint, ownership, record, starts
 from trainer.config import TrainConfig
 from trainer.console import Reporter
 from trainer.distributed import Gang
 from trainer.errors import InputError
-from trainer.layout import OWNER
 from trainer.manifests import Manifest, committed
+from trainer.ownership import RunClaim
 from trainer.publisher import Publisher
 from trainer.ranklog import RankLog
 from trainer.spool import Spool
@@ -50,8 +50,22 @@ class Prefix:
     """The checkpoint to go on from."""
     newest_state: bytes | None
     """Its state; on the primary only."""
+    claim: Claim
+    """Lost once another writes to the prefix, or it is gone."""
     ends_at_s: float
     """When the deadline is, in seconds of Unix time; infinite without one."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the run may not go on: `check` says why."""
+        return self.publisher.has_failed or self.claim.lost() is not None
+
+    def check(self) -> None:
+        """Raises: KnownError where the run may not go on."""
+        self.publisher.check()
+        problem = self.claim.lost()
+        if problem is not None:
+            raise problem
 
 
 @contextmanager
@@ -60,7 +74,7 @@ def entered(
 ) -> Iterator[Prefix]:
     """The prefix, for the block; all workers enter it together.
 
-    Raises: InputError when another job writes to it, when `--resume` or its settings say otherwise; JobFailedError when too many
+    Raises: InputError when another job writes to it, when it holds what is not of a run, when `--resume` or its settings say otherwise; JobFailedError when too many
     starts led nowhere; TimeLimitError when its deadline is over; RemoteError.
     """
     url = f"{config.output.rstrip('/')}/{config.name}"
@@ -72,14 +86,18 @@ def entered(
 
         def take_claim() -> None:
             nonlocal claim
-            storage.keys(
-                OWNER
-            )  # waits for a bucket that is down, as the claim, which is looked at beside training, must not
+            # waits for a bucket that is down, as the claim, which is looked at beside training, must not
+            ownership.check(storage, say.line)
             soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
-            claim = held.enter_context(soon.claim(gang.world.job, say.line))
+            claim = RunClaim(held.enter_context(soon.claim(gang.world.job, say.line)), soon)
             storage.sweep("")
 
+        def hold() -> None:
+            storage.hold()
+            beside.hold()
+
         gang.on_primary(take_claim)
+        gang.together(hold)
         found = Found()
         gang.on_primary(lambda: _catch_up(storage, spools, say))
         gang.on_primary(lambda: _check_may_go_on(storage, config, identity))
@@ -87,7 +105,7 @@ def entered(
         gang.together(lambda: log.keep_in(beside))
         begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, gang.world))
         if gang.world.is_primary:
-            held.enter_context(starts.noted(storage, begun))
+            held.enter_context(starts.noted(storage, begun, claim))
         publisher = Publisher(beside, Spool(cache, url, begun["first_s"]), claim, say.line, keep_last=config.keep_last)
         publisher.knows(found.manifests)
         if gang.world.is_primary:
@@ -97,6 +115,7 @@ def entered(
             publisher,
             Manifest(**newest) if newest else None,
             found.state,
+            claim,
             starts.ends_at_s(config, begun),
         )
 
@@ -106,6 +125,9 @@ class _NoClaim:
 
     def check(self) -> None:
         """Nothing can be refused."""
+
+    def lost(self) -> None:
+        """Nothing can be lost."""
 
 
 NO_CLAIM: Final = _NoClaim()

@@ -260,6 +260,7 @@ class Publisher:
         manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
         scored: Scored | None = None
         try:
+            self._check_claim()  # another writer's state of this step must not be replaced
             self._storage.write(state_key(step), content)
             with self._changed:
                 scored = self._scored.pop(step, None)

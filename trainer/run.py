@@ -197,7 +197,7 @@ def _pulse(config: TrainConfig, gang: Gang, stop: Stop, prefix: Prefix) -> Pulse
         stop,
         ends_at_s=prefix.ends_at_s,
         checkpoint_every_s=60.0 * (config.checkpoint_every_minutes or math.inf),
-        failed=lambda: prefix.publisher.has_failed,
+        failed=lambda: prefix.has_failed,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from trainer.config import TrainConfig, parse_duration
 from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
-from trainer.storage import AbsentError, Storage
+from trainer.storage import AbsentError, Claim, Storage
 from trainer.world import World
 
 MOST: Final = 10
@@ -52,21 +52,24 @@ def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dic
 
 
 @contextmanager
-def noted(storage: Storage, starts: Starts) -> Iterator[None]:
+def noted(storage: Storage, starts: Starts, claim: Claim) -> Iterator[None]:
     """Note that the start ends in order when the block is left: with an error of its own too, which tells why.
 
-    A peer that is lost is no such end: it may be the one that is killed again and again.
+    A peer that is lost is no such end: it may be the one that is killed again and again. Nor is a claim: the prefix is another's.
     """
+    ended = {**starts, "without_progress": 0}
     try:
         yield
     except (TryAgainError, PeerError):
         raise
     except BaseException:
         with suppress(KnownError):  # the error that there is matters more
-            _write(storage, {**starts, "without_progress": 0})
+            claim.check()
+            _write(storage, ended)
         raise
     with suppress(KnownError):  # a run that has ended well must not fail for a count
-        _write(storage, {**starts, "without_progress": 0})
+        claim.check()
+        _write(storage, ended)
 
 
 def ends_at_s(config: TrainConfig, starts: Starts) -> float:

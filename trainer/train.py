@@ -211,7 +211,7 @@ def _has_work(run: Run, training: Training) -> bool:
 
 def _end_if_wished(run: Run, step: int, wishes: Wishes) -> None:
     if wishes.failure:
-        run.gang.on_primary(run.prefix.publisher.check)
+        run.gang.on_primary(run.prefix.check)
     if wishes.stop:
         raise stopped(step)
     if wishes.deadline and step < run.last_step:

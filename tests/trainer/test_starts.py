@@ -8,6 +8,7 @@ from trainer import starts
 from trainer.config import from_argv
 from trainer.errors import InputError, JobFailedError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
+from trainer.prefix import NO_CLAIM
 from trainer.storage import LocalStorage
 from trainer.world import World
 
@@ -49,7 +50,7 @@ def test_progress_and_an_orderly_end_begin_the_count_anew(storage):
     """A run that is preempted every day is well."""
     crash(storage, 30, starts.MOST)
     crash(storage, 60, starts.MOST)
-    with pytest.raises(KeyError), starts.noted(storage, starts.begin(storage, config(), 90, POD)):
+    with pytest.raises(KeyError), starts.noted(storage, starts.begin(storage, config(), 90, POD), NO_CLAIM):
         raise KeyError
     crash(storage, 90, starts.MOST)
 
@@ -57,7 +58,7 @@ def test_progress_and_an_orderly_end_begin_the_count_anew(storage):
 def test_lost_peer_is_no_orderly_end(storage):
     """It may be the pod that is killed again and again, while this one always lives to tell."""
     for _ in range(starts.MOST):
-        with pytest.raises(TryAgainError), starts.noted(storage, starts.begin(storage, config(), 30, POD)):
+        with pytest.raises(TryAgainError), starts.noted(storage, starts.begin(storage, config(), 30, POD), NO_CLAIM):
             raise TryAgainError("a peer was lost")
     with pytest.raises(JobFailedError):
         starts.begin(storage, config(), 30, POD)
@@ -98,3 +99,19 @@ def test_file_holds_what_it_says(storage):
     starts.begin(storage, config(), 7, POD)
     held = json.loads(storage.read(STARTS))
     assert (held["step"], held["without_progress"]) == (7, 1)
+
+
+def test_start_whose_claim_is_lost_notes_nothing(storage):
+    """The count, and the time of the first start, are another run's by now."""
+
+    class Lost:
+        def check(self):
+            raise InputError("another job has taken it over")
+
+    begun = starts.begin(storage, config(), 30, POD)
+    storage.write(STARTS, b'{"first_s": 5.0, "step": 0, "without_progress": 1}')
+    with pytest.raises(InputError, match="the run's own"), starts.noted(storage, begun, Lost()):
+        raise InputError("the run's own")
+    with starts.noted(storage, begun, Lost()):
+        pass
+    assert json.loads(storage.read(STARTS))["first_s"] == 5.0

@@ -3,8 +3,12 @@
 import errno
 import fcntl
 import os
+import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -12,7 +16,18 @@ import boto3
 import pytest
 
 from trainer.errors import InputError, RemoteError
-from trainer.storage import AbsentError, ChangedError, CredentialsError, FullError, LocalStorage, open_storage
+from trainer.layout import manifest_key, state_key
+from trainer.storage import (
+    AbsentError,
+    ChangedError,
+    CredentialsError,
+    DamagedError,
+    FullError,
+    LocalStorage,
+    multipart,
+    open_storage,
+)
+from trainer.storage.files import open_new, partial_name, remove_abandoned
 
 
 @pytest.fixture
@@ -108,10 +123,17 @@ def test_written_files_can_be_read_by_others(storage, tmp_path):
 
 def test_deleting_removes_the_folder_that_becomes_empty(storage, tmp_path):
     """Pruned checkpoints leave no empty folders behind."""
-    storage.write("checkpoints/step-1/state.pt", b"")
-    storage.delete("checkpoints/step-1/state.pt")
-    storage.delete("checkpoints/step-1/state.pt")
-    assert not Path(tmp_path / "run/checkpoints/step-1").exists()
+    storage.write(state_key(1), b"")
+    storage.delete(state_key(1))
+    storage.delete(state_key(1))
+    assert not Path(tmp_path / "run" / state_key(1)).parent.exists()
+
+
+def test_deleting_leaves_folders_that_are_not_of_a_run(storage, tmp_path):
+    """An empty folder of the user's may be one that another program waits to fill."""
+    storage.write("mine/deep/notes.txt", b"")
+    storage.delete("mine/deep/notes.txt")
+    assert (tmp_path / "run/mine/deep").is_dir()
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/runs", "s3://", "s3:///runs"])
@@ -158,6 +180,25 @@ def test_stat_of_what_is_absent(anywhere):
     for key in ("a/b.json", "a"):
         with pytest.raises(AbsentError):
             anywhere.stat(key)
+
+
+@pytest.mark.parametrize("listed_bytes", [2_499_999, 1, 0, 2_500_001])
+def test_object_of_another_length_than_listed_is_refused_before_it_fills_the_disk(anywhere, tmp_path, listed_bytes):
+    """A server that sends without end, or an object that was replaced since."""
+    anywhere.write("state.pt", bytes(2_500_000))
+    stat, written = replace(anywhere.stat("state.pt"), size_bytes=listed_bytes), []
+    with pytest.raises(DamagedError, match=rf"state\.pt.*the listing says {listed_bytes:,}"):
+        anywhere.copy_to("state.pt", tmp_path / "copy", stat=stat, progress=written.append)
+    assert sum(written) <= listed_bytes
+    assert [path for path in tmp_path.iterdir() if path.name.startswith((".copy", "copy"))] == []
+
+
+def test_object_as_long_as_listed_is_copied(anywhere, tmp_path):
+    """An empty one too."""
+    for key, content in (("state.pt", bytes(2_500_000)), ("empty", b"")):
+        anywhere.write(key, content)
+        anywhere.copy_to(key, tmp_path / key, stat=anywhere.stats("")[key])
+        assert (tmp_path / key).read_bytes() == content
 
 
 def test_copy_is_whole_and_told(anywhere, tmp_path):
@@ -247,30 +288,96 @@ def test_hidden_names_are_read_but_not_listed(anywhere):
 def test_without_hard_links_a_look_stands_in(storage, monkeypatch):
     """Some mounts have none: the run starts all the same, and knows that nobody is kept away."""
 
-    def refused(*_):
+    def refused(*_, **__):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
-    monkeypatch.setattr(Path, "hardlink_to", refused)
+    monkeypatch.setattr(os, "link", refused)
     assert not storage.excludes()
     assert storage.create("owner.json", b"one")
     assert not storage.create("owner.json", b"another")
     assert storage.read("owner.json") == b"one"
 
 
-def test_sweep_of_a_directory_removes_what_was_left_half_written(storage, tmp_path):
-    """A killed writer's file is as large as a checkpoint; that of one who still writes is left."""
-    folder = tmp_path / "run/checkpoints"
-    folder.mkdir(parents=True)
-    old, new, other = folder / ".state.pt-0.partial", folder / ".state.pt-1.partial", tmp_path / "run/.x-2.partial"
-    for path in (old, new, other):
-        path.write_bytes(b"half")
-    hours_ago = time.time() - 2 * 3600
-    for path in (old, other):
+def half_written(key, *, old=True):
+    """A file that a killed writer of this key has left."""
+    key.parent.mkdir(parents=True, exist_ok=True)
+    path = key.with_name(partial_name(key.name))
+    path.write_bytes(b"half")
+    if old:
+        hours_ago = time.time() - 2 * 3600
         os.utime(path, (hours_ago, hours_ago))
-    storage.sweep("checkpoints/")
-    assert not old.exists()
-    assert new.exists()
-    assert other.exists()
+    return path
+
+
+def test_sweep_of_a_directory_removes_what_was_left_half_written(storage, tmp_path):
+    """A killed writer's file is as large as a checkpoint; that of one who still writes is left, however old it is."""
+    run = tmp_path / "run"
+    old, written = half_written(run / state_key(1)), run / state_key(2)
+    other, probe = half_written(run / "run.json"), half_written(run / ".excludes")
+    written.parent.mkdir(parents=True)
+    written = written.with_name(partial_name("state.pt"))
+    with open_new(written):
+        os.utime(written, (0, 0))
+        storage.sweep("checkpoints/")
+        assert [path.exists() for path in (old, written, other)] == [False, True, True]
+        storage.sweep("")
+        assert [path.exists() for path in (written, other, probe)] == [True, False, False]
+    storage.sweep("")
+    os.utime(written, (0, 0))
+    storage.sweep("")
+    assert not written.exists()
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_start_and_not_an_hour_later(storage, tmp_path):
+    """A run that is killed often would fill the disk with halves of checkpoints."""
+    partial = tmp_path / "run" / state_key(1)
+    partial.parent.mkdir(parents=True)
+    partial = partial.with_name(partial_name("state.pt"))
+    code = "import pathlib, os, sys, signal; from trainer.storage.files import write_flushed\n"
+    code += "write_flushed(pathlib.Path(sys.argv[1]), (os.kill(os.getpid(), signal.SIGKILL) for _ in range(1)))"
+    subprocess.run([sys.executable, "-c", code, str(partial)], check=False)
+    assert partial.exists()
+    storage.sweep("")
+    assert partial.exists()  # so young, its writer might be about to lock it
+    moments_ago = time.time() - 2
+    os.utime(partial, (moments_ago, moments_ago))
+    storage.sweep("")
+    assert not partial.exists()
+
+
+def test_file_system_without_locks_lets_half_written_files_grow_old(tmp_path, monkeypatch):
+    """Nobody can tell there whether the writer lives."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    old, new = half_written(tmp_path / "a"), half_written(tmp_path / "b", old=False)
+    os.utime(new, (time.time() - 60, time.time() - 60))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    remove_abandoned(tmp_path)
+    assert [old.exists(), new.exists()] == [False, True]
+
+
+def test_sweep_of_a_directory_leaves_what_others_have_half_written(storage, tmp_path):
+    """rsync and browsers write to hidden names too, and other programs have partial files of their own."""
+    run = tmp_path / "run"
+    foreign = [half_written(run / "notes.txt"), half_written(run / "old" / state_key(1))]
+    folder = (run / state_key(1)).parent
+    folder.mkdir(parents=True)
+    names = [
+        ".state.pt-0.partial",
+        ".state.pt.partial",
+        f"state.pt-{'0' * 32}.partial",
+        f".state.pt-{'g' * 32}.partial",
+    ]
+    foreign += [folder / name for name in names]
+    linked = folder / partial_name("state.pt")
+    linked.symlink_to(foreign[0])
+    for path in foreign:
+        path.write_bytes(b"theirs")
+        os.utime(path, (0, 0))
+    storage.sweep("")
+    assert [path for path in [*foreign, linked] if not path.exists()] == []
 
 
 @pytest.mark.parametrize(("server", "left"), [("s3", 0), ("rclone", 1)])
@@ -278,9 +385,162 @@ def test_sweep_of_a_bucket_ends_old_uploads_alone(server, left, request):
     """Parts are paid for, and listed nowhere. moto dates every upload to 2010, rclone tells the time."""
     request.getfixturevalue(server)
     client = boto3.session.Session().client("s3")
-    client.create_multipart_upload(Bucket="cxr", Key="runs/one/state.pt")
+    client.create_multipart_upload(Bucket="cxr", Key=f"runs/one/{state_key(1)}")
     open_storage("s3://cxr/runs/one").sweep("")
     assert len(client.list_multipart_uploads(Bucket="cxr").get("Uploads", [])) == left
+
+
+def test_sweep_of_a_bucket_leaves_uploads_and_objects_of_others(s3):
+    """A backup that takes days uploads below the same prefix."""
+    client = boto3.session.Session().client("s3")
+    keys = ["runs/one/backup.tar", f"runs/one/old/{state_key(1)}", f"runs/one/{state_key(1)}.bak"]
+    for key in keys:
+        client.create_multipart_upload(Bucket="cxr", Key=key)
+    storage = open_storage("s3://cxr/runs/one")
+    storage.write(".excludes-patterns", b"theirs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multipart, "STALE", timedelta(days=-1))  # whatever is there is old
+        storage.sweep("")
+    uploads = client.list_multipart_uploads(Bucket="cxr")["Uploads"]
+    assert sorted(upload["Key"] for upload in uploads) == sorted(keys)
+    assert storage.read(".excludes-patterns") == b"theirs"
+
+
+def test_write_through_a_linked_folder_is_refused(storage, tmp_path):
+    """Pruning and reports would reach files elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    theirs = elsewhere / "step-00000001/state.pt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").symlink_to(elsewhere)
+    for attempt in (
+        lambda: storage.write(state_key(1), b"ours"),
+        lambda: storage.create(manifest_key(1), b"ours"),
+        lambda: storage.replace(state_key(1), b"ours", storage.stat(state_key(1)).stamp),
+        lambda: storage.delete(state_key(1)),
+    ):
+        with pytest.raises(InputError, match="run/checkpoints`: it is a link"):
+            attempt()
+    storage.sweep("")
+    assert [path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()] == [b"theirs"]
+
+
+def test_write_replaces_a_link_and_not_what_it_points_to(storage, tmp_path):
+    """A link that lies where a file of ours belongs was planted; its target is somebody's."""
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").symlink_to(tmp_path / "theirs")
+    storage.write("run.json", b"ours")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    assert not (tmp_path / "run/run.json").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_lock_that_is_no_file_of_ours_is_refused_and_nothing_changes(kind, storage, tmp_path):
+    """It was opened for writing, which emptied whatever it was a link to."""
+    (tmp_path / "run").mkdir()
+    lock, theirs = tmp_path / "run/.lock", tmp_path / "theirs"
+    if "link" in kind:
+        lock.symlink_to(theirs)
+    if kind == "link":
+        theirs.write_bytes(b"theirs")
+    if kind == "pipe":
+        os.mkfifo(lock)
+    if kind == "folder":
+        lock.mkdir()
+    with pytest.raises(InputError, match=r"run/\.lock"), storage.claim("job", print):
+        pass
+    assert theirs.exists() == (kind == "link")
+    assert kind != "link" or theirs.read_bytes() == b"theirs"
+
+
+def test_lock_with_content_is_not_emptied(storage, tmp_path):
+    """A file of that name may be somebody else's."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").write_bytes(b"theirs")
+    with storage.claim("job", print):
+        pass
+    assert (tmp_path / "run/.lock").read_bytes() == b"theirs"
+
+
+def test_links_and_files_in_the_way_are_obstacles(storage, tmp_path):
+    """They are told before anything is written."""
+    run = tmp_path / "run"
+    (run / "old").mkdir(parents=True)
+    assert storage.obstacles() == []
+    (run / "old/linked").symlink_to(tmp_path)
+    (run / "notes.txt").symlink_to(tmp_path / "nothing")
+    (run / "checkpoints").write_text("a file")
+    (run / "run.json").mkdir()
+    os.mkfifo(run / "results.json")
+    os.mkfifo(run / "theirs")
+    said = {line.removeprefix(f"`{run}/").replace("` is", ":") for line in storage.obstacles()}
+    assert said == {
+        "checkpoints: no folder",
+        "notes.txt: a link",
+        "old/linked: a link",
+        "results.json: no regular file",
+        "run.json: a folder",
+    }
+
+
+def test_held_folder_that_is_removed_is_not_made_again(storage, tmp_path):
+    """Half a run would be there, without its record."""
+    storage.hold()
+    storage.write("run.json", b"1")
+    shutil.rmtree(tmp_path / "run")
+    for attempt in (lambda: storage.write("metrics.jsonl", b"2"), lambda: storage.delete("run.json")):
+        with pytest.raises(InputError, match="folder was removed or replaced"):
+            attempt()
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_folder_that_is_replaced_gets_nothing(storage, tmp_path):
+    """It is another run's by now."""
+    storage.hold()
+    storage.write("run.json", b"1")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    LocalStorage(str(tmp_path / "run")).write("run.json", b"other")
+    with pytest.raises(InputError, match="folder was removed or replaced"):
+        storage.write("metrics.jsonl", b"2")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert (tmp_path / "run/run.json").read_bytes() == b"other"
+
+
+def test_claim_is_lost_with_its_folder(storage, tmp_path):
+    """Nothing may be committed to a run that is gone."""
+    with storage.claim("job", print) as claim:
+        claim.check()
+        assert claim.lost() is None
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(InputError, match="folder was removed or replaced"):
+            claim.check()
+
+
+def test_claim_is_lost_to_a_second_writer_of_the_name(storage, tmp_path):
+    """Both would end well, one of them with the other's weights."""
+    with storage.claim("job", print) as claim:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with LocalStorage(str(tmp_path / "run")).claim("job", print) as second:
+            with pytest.raises(InputError, match="another process may have started there"):
+                claim.check()
+            second.check()
+
+
+def test_lock_of_a_folder_that_is_replaced_while_it_is_taken_is_taken_again(storage, tmp_path, monkeypatch):
+    """Else two writers hold two locks of one name."""
+    real, replaced = fcntl.flock, []
+
+    def replace_once(lock, how):
+        if not replaced:
+            replaced.append((tmp_path / "run").rename(tmp_path / "moved"))
+        real(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", replace_once)
+    with storage.claim("job", print) as claim:
+        claim.check()
+        assert (tmp_path / "run/.lock").exists()
 
 
 def test_deleted_object_is_gone_and_deleting_again_is_fine(anywhere):

@@ -9,13 +9,12 @@ from trainer import history
 from trainer.errors import InputError
 from trainer.evaluation import evidence
 from trainer.evaluation.evidence import Evidence
-from trainer.layout import EVALUATION, RESULTS, RUN
+from trainer.layout import EVALUATION, REPORT_GALLERY, RESULTS, RUN
 from trainer.report import pictures
 from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, Storage
 
-GALLERY: Final = "report/gallery.json"
-"""The pictures of the report, so that its page can be written again without the model."""
+GALLERY: Final = REPORT_GALLERY
 
 _ALL_STEPS: Final = 2**62
 

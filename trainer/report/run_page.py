@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from trainer.errors import InputError
-from trainer.layout import REPORT
+from trainer.layout import REPORT, REPORT_CURVES
 from trainer.report import evidence_sections, history_figures, pictures, run_sections
 from trainer.report.documents import GALLERY, Documents, read
 from trainer.report.formatting import (
@@ -13,7 +13,7 @@ from trainer.report.formatting import (
 from trainer.report.page import Section, page
 from trainer.storage import Storage
 
-CURVES: Final = "report/curves.png"
+CURVES: Final = REPORT_CURVES
 
 
 def files(documents: Documents) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -9,12 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
+from trainer.layout import is_ours
 from trainer.storage import lease, multipart
 from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
 from trainer.storage.download import Download, hash_of, stamp_of
 from trainer.storage.faults import RefusedError
-from trainer.storage.files import file_errors, replacing
+from trainer.storage.files import file_errors, open_new, replacing
 from trainer.storage.greeting import greet
 from trainer.storage.interface import (
     AbsentError,
@@ -26,6 +28,7 @@ from trainer.storage.interface import (
     ignore,
     is_hidden,
 )
+from trainer.storage.listed import as_listed
 from trainer.storage.options import options_of
 from trainer.storage.patience import Patience
 
@@ -34,6 +37,8 @@ WHOLE_BYTES: Final = 64 << 20
 
 PROBE: Final = ".excludes-"
 """How the hidden objects begin by which a server is tried."""
+
+_PROBE_KEY: Final = re.compile(rf"{re.escape(PROBE)}[0-9a-f]{{32}}")
 
 _UNCONDITIONAL: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
 """How servers refuse conditions that they do not know."""
@@ -76,10 +81,16 @@ class S3Storage:
                 hint="the object was changed or damaged in the bucket; put it there again, or remove it",
             )
 
-    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ignore) -> None:
+    def copy_to(
+        self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
+    ) -> None:
         """See `Storage.copy_to`."""
-        with file_errors("write", path), replacing(path) as partial, partial.open("xb") as file:
-            for chunk in self.chunks(key):
+        chunks = self.chunks(key)
+        if stat is not None:
+            chunks = as_listed(chunks, stat, f"cannot read `{self._name(key)}`")
+        needs_bytes = stat.size_bytes if stat is not None else None
+        with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
+            for chunk in chunks:
                 file.write(chunk)
                 progress(len(chunk))
 
@@ -171,12 +182,21 @@ class S3Storage:
 
     def sweep(self, prefix: str) -> None:
         """See `Storage.sweep`: uploads in parts that were begun more than a day ago, and as old objects that `excludes` has put."""
-        multipart.sweep(self._connection, self._bucket, self._prefix + prefix, self._options.every_request)
+        at = f"s3://{self._bucket}/{self._prefix}{prefix}"
+        where = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
+        multipart.sweep(self._connection, at, where, lambda key: is_ours(key.removeprefix(self._prefix)))
         before = datetime.now(timezone.utc) - multipart.STALE
         with suppress(NotPermittedError, RefusedError):
             for key, stat in self._listed(prefix + PROBE).items():
-                if stat.modified < before:
+                if stat.modified < before and _PROBE_KEY.fullmatch(key):
                     self.delete(key)
+
+    def hold(self) -> None:
+        """See `Storage.hold`: a prefix of a bucket is no folder that could be replaced."""
+
+    def obstacles(self) -> list[str]:
+        """See `Storage.obstacles`: a bucket has no links and no folders."""
+        return []
 
     def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:
         """See `Storage.claim`: a lease with a heartbeat, as nothing gives a lock back when its holder dies."""

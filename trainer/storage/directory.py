@@ -3,27 +3,65 @@
 import errno
 import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
-from trainer.errors import InputError
-from trainer.storage.files import PARTIAL, beside, file_errors, pieces, replacing, write_flushed
+from trainer.errors import InputError, KnownError, TryAgainError
+from trainer.layout import is_our_folder, is_ours
+from trainer.storage.files import (
+    file_errors,
+    is_abandoned,
+    open_lock,
+    open_new,
+    partial_name,
+    pieces,
+    replacing,
+    whole_name,
+    write_flushed,
+)
+from trainer.storage.folders import Root, entries, removed, same_file
 from trainer.storage.interface import CHUNK_BYTES, AbsentError, ChangedError, Claim, Stat, ignore, is_hidden
+from trainer.storage.listed import as_listed
 
-STALE_S: Final = 3600.0
-"""Age of a half-written file whose writer is taken for dead."""
+LOCK: Final = ".lock"
+PROBE: Final = ".excludes"
+"""Of a run's folder: what its writer locks, and what is written to find out about links."""
+
+TRIES: Final = 5
+"""So often the lock is taken of a folder that is replaced meanwhile."""
 
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 """How file systems say that they have no hard links. Source: link(2); those of FUSE answer ENOSYS."""
 
 
 class _Locked:
+    """A lock that its holder keeps as long as the file at its path is the one that was locked."""
+
+    def __init__(self, lock: BinaryIO, path: Path, url: str) -> None:
+        self._lock, self._path, self._url = lock, path, url
+
     def check(self) -> None:
-        """Nobody else gets a lock that is held."""
+        """Raises: InputError when the run's folder is gone, or another process holds the lock of the one that is there."""
+        problem = self.lost()
+        if problem is not None:
+            raise problem
+
+    def lost(self) -> KnownError | None:
+        """See `Claim.lost`; it costs no more than a look."""
+        try:
+            if same_file(self._lock.fileno(), self._path):
+                return None
+        except OSError:  # who could not look was not replaced
+            return None
+        if not self._path.is_file():
+            return removed(self._url)
+        return InputError(
+            f"cannot go on with the run at `{self._url}`: its folder was replaced, and another process may have started there",
+            hint="end that process, or give one of them another --name",
+        )
 
 
 class LocalStorage:
@@ -32,6 +70,7 @@ class LocalStorage:
     def __init__(self, url: str) -> None:
         self.url = url
         self._root = Path(url)
+        self._folders = Root(self._root, url)
         self._excludes: bool | None = None
 
     def read(self, key: str) -> bytes:
@@ -52,23 +91,26 @@ class LocalStorage:
             if _stat(os.fstat(file.fileno())).stamp != begun:
                 raise ChangedError(f"cannot read `{path}`: it changed while it was read")
 
-    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ignore) -> None:
+    def copy_to(
+        self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
+    ) -> None:
         """See `Storage.copy_to`."""
-        with file_errors("write", path), replacing(path) as partial, partial.open("xb") as file:
-            for chunk in self.chunks(key):
+        chunks = self.chunks(key)
+        if stat is not None:
+            chunks = as_listed(chunks, stat, f"cannot read `{self._path(key)}`")
+        needs_bytes = stat.size_bytes if stat is not None else None
+        with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
+            for chunk in chunks:
                 file.write(chunk)
                 progress(len(chunk))
 
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`."""
-        path = self._path(key)
-        with file_errors("write", path, needs_bytes=len(content)), replacing(path) as partial:
-            write_flushed(partial, [content])
+        self._put(key, [content], needs_bytes=len(content))
 
     def upload(self, key: str, path: Path) -> None:
         """See `Storage.upload`."""
-        with file_errors("write", self._path(key)), replacing(self._path(key)) as partial:
-            write_flushed(partial, pieces(path))
+        self._put(key, pieces(path))
 
     def create(self, key: str, content: bytes) -> bool:
         """See `Storage.create`: the written file gets the name by a link, which fails where there is one."""
@@ -78,9 +120,9 @@ class LocalStorage:
                 return False
             self.write(key, content)
             return True
-        with file_errors("write", path), beside(path) as partial:
-            write_flushed(partial, [content])
-            return _linked(partial, path)
+        with self._beside(key) as (folder, name, partial):
+            write_flushed(partial, [content], folder=folder)
+            return _linked(folder, partial, name)
 
     def replace(self, key: str, content: bytes, stamp: str) -> bool:
         """See `Storage.replace`: compared and renamed under a lock on a hidden file beside it.
@@ -90,7 +132,7 @@ class LocalStorage:
         path = self._path(key)
         if not path.exists():
             return False
-        with file_errors("write", path), path.with_name(f".{path.name}.lock").open("w") as lock:
+        with self._beside(key) as (folder, name, _), open_lock(f".{name}.lock", folder=folder) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.exists() or _stat(path.stat()).stamp != stamp:
                 return False
@@ -100,10 +142,9 @@ class LocalStorage:
     def excludes(self) -> bool:
         """See `Storage.excludes`: whether the file system has hard links."""
         if self._excludes is None:
-            probe = self._root / ".excludes"
-            with file_errors("write", probe), beside(probe) as one, beside(probe) as other:
-                write_flushed(one, [])
-                self._excludes = _has_links(one, other)
+            with self._beside(PROBE) as (folder, _, one), self._beside(PROBE) as (_, _, other):
+                write_flushed(one, [], folder=folder)
+                self._excludes = _has_links(folder, one, other)
         return self._excludes
 
     def stat(self, key: str) -> Stat:
@@ -129,46 +170,89 @@ class LocalStorage:
         return sorted(name for name in names if name.startswith(prefix) and not is_hidden(name))
 
     def delete(self, key: str) -> None:
-        """See `Storage.delete`; a folder that becomes empty goes too."""
-        path = self._path(key)
-        with file_errors("delete", path):
-            path.unlink(missing_ok=True)
-            if path.parent != self._root and path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+        """See `Storage.delete`; a folder of a run's keys that becomes empty goes too."""
+        with (
+            file_errors("delete", self._path(key)),
+            suppress(FileNotFoundError),
+            self._folders.folder_of(key, make=False) as (folder, name),
+        ):
+            os.unlink(name, dir_fd=folder)
+        parent = key.rpartition("/")[0]
+        if is_ours(key) and parent:
+            with suppress(OSError), self._folders.folder_of(parent, make=False) as (folder, name):  # most are not empty
+                os.rmdir(name, dir_fd=folder)
 
     def sweep(self, prefix: str) -> None:
-        """See `Storage.sweep`: half-written files older than `STALE_S`."""
-        before = time.time() - STALE_S
+        """See `Storage.sweep`: half-written files that no living process holds open."""
         with file_errors("list", self._root / prefix):
-            found = list(self._below(prefix))
-        for path in found:
-            whole = path.with_name(path.name.removeprefix(".")).relative_to(self._root).as_posix()
-            if path.name.startswith(".") and path.name.endswith(PARTIAL) and whole.startswith(prefix):
-                with suppress(OSError):  # its writer lives, or it is another's
-                    if path.stat().st_mtime < before:
-                        path.unlink()
+            found = [name for name, entry in entries(self._root) if entry.is_file(follow_symlinks=False)]
+        for partial in found:
+            key = _begun(partial)
+            if key is not None and key.startswith(prefix) and (is_ours(key) or key == PROBE):
+                with suppress(OSError), self._folders.folder_of(partial, make=False) as (folder, name):
+                    if is_abandoned(name, folder=folder):
+                        os.unlink(name, dir_fd=folder)
+
+    def hold(self) -> None:
+        """See `Storage.hold`."""
+        with file_errors("write", self._root):
+            self._folders.hold()
+
+    def obstacles(self) -> list[str]:
+        """See `Storage.obstacles`."""
+        with file_errors("list", self._root):
+            found = [(name, _obstacle(name, entry)) for name, entry in entries(self._root)]
+        return [f"`{self._root / name}` is {what}" for name, what in sorted(found) if what]
 
     @contextmanager
     def claim(self, job: str, tell: Callable[[str], None]) -> Iterator[Claim]:  # noqa: ARG002 - nobody is waited for
         """See `Storage.claim`: a lock that the system gives back when its holder ends, however it ends."""
-        path = self._root / ".lock"
-        with file_errors("write", path):
-            self._root.mkdir(parents=True, exist_ok=True)
-            lock = path.open("w")
-        with lock:
+        with self._lock() as lock:
+            yield _Locked(lock, self._root / LOCK, self.url)
+
+    def _lock(self) -> BinaryIO:
+        """The lock of the folder that has this run's name; the folder may be replaced while it is taken."""
+        for _ in range(TRIES):
+            with file_errors("write", self._root / LOCK), self._folders.opened(make=True) as folder:
+                lock = open_lock(LOCK, folder=folder)
+            with ExitStack() as closing:
+                closing.enter_context(lock)
+                self._take(lock)
+                if same_file(lock.fileno(), self._root / LOCK):
+                    closing.pop_all()
+                    return lock
+        raise TryAgainError(f"cannot lock the run at `{self.url}`: its folder is removed again and again")
+
+    def _take(self, lock: BinaryIO) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise InputError(
+                f"cannot write to the run at `{self.url}`: another process is training it",
+                hint="wait for it, or give another --name",
+            ) from problem
+        except OSError as problem:
+            raise InputError(
+                f"cannot lock the run at `{self.url}`: {str(problem.strerror).lower()}",
+                hint="its file system keeps no locks, so a second writer would not be noticed; --output names another place",
+            ) from problem
+
+    def _put(self, key: str, chunks: Iterable[bytes], *, needs_bytes: int | None = None) -> None:
+        with self._beside(key, needs_bytes) as (folder, name, partial):
+            write_flushed(partial, chunks, folder=folder)
+            os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    @contextmanager
+    def _beside(self, key: str, needs_bytes: int | None = None) -> Iterator[tuple[int, str, str]]:
+        """The key's open folder, its name there, and a hidden one to write to, whose file is gone at the end of the block."""
+        errors = file_errors("write", self._path(key), needs_bytes=needs_bytes)
+        with errors, self._folders.folder_of(key, make=True) as (folder, name):
+            partial = partial_name(name)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as problem:
-                raise InputError(
-                    f"cannot write to the run at `{self.url}`: another process is training it",
-                    hint="wait for it, or give another --name",
-                ) from problem
-            except OSError as problem:
-                raise InputError(
-                    f"cannot lock the run at `{self.url}`: {str(problem.strerror).lower()}",
-                    hint="its file system keeps no locks, so a second writer would not be noticed; --output names another place",
-                ) from problem
-            yield _Locked()
+                yield folder, name, partial
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(partial, dir_fd=folder)
 
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key)
@@ -187,19 +271,38 @@ def _stat(stat: os.stat_result) -> Stat:
     return Stat(stat.st_size, f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}", modified)
 
 
-def _linked(partial: Path, path: Path) -> bool:
+def _linked(folder: int, partial: str, name: str) -> bool:
     try:
-        path.hardlink_to(partial)
+        os.link(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError:
-        return partial.stat().st_nlink > 1  # over a network the answer can be lost, and the system then asks again
+        # over a network the answer can be lost, and the system then asks again
+        return os.stat(partial, dir_fd=folder).st_nlink > 1
     return True
 
 
-def _has_links(one: Path, other: Path) -> bool:
+def _has_links(folder: int, one: str, other: str) -> bool:
     try:
-        other.hardlink_to(one)
+        os.link(one, other, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as problem:
         if problem.errno in _NO_LINKS:
             return False
         raise
     return True
+
+
+def _begun(name: str) -> str | None:
+    """The key that a half-written file of this name was to get; None of a file that is no such."""
+    folder, slash, last = name.rpartition("/")
+    whole = whole_name(last)
+    return None if whole is None else f"{folder}{slash}{whole}"
+
+
+def _obstacle(name: str, entry: os.DirEntry[str]) -> str | None:
+    """Why no run can be kept beside this, None when one can."""
+    if entry.is_symlink():
+        return "a link"
+    if entry.is_dir():
+        return "a folder" if is_ours(name) or name == LOCK else None
+    if is_our_folder(name):
+        return "no folder"
+    return "no regular file" if is_ours(name) and not entry.is_file() else None

@@ -1,12 +1,14 @@
 """Files that are whole or not there, and what is said when the system refuses one."""
 
 import errno
+import fcntl
 import os
 import re
 import stat
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -19,9 +21,14 @@ PARTIAL: Final = ".partial"
 
 _PARTIAL_NAME: Final = re.compile(rf"\.(.+)-[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
 
-
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """How the system says that a disk, or the share of it that one may use, is full."""
+
+STALE_S: Final = 3600.0
+"""Age of a half-written file whose writer is taken for dead where the file system knows no locks."""
+
+SETTLED_S: Final = 1.0
+"""Age below which a half-written file is let be: its writer may be about to lock it, or to give it its name."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -36,13 +43,15 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def open_lock(path: Path) -> BinaryIO:
+def open_lock(path: str | Path, *, folder: int | None = None) -> BinaryIO:
     """An empty file to lock, made where there is none; nothing of it is changed, and no link is followed.
+
+    `folder` is an open folder to which the path is relative.
 
     Raises: OSError, with ELOOP for a link and EINVAL for what is no regular file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, flags, 0o666, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
@@ -73,15 +82,71 @@ def beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, renamed to it when the block ends well and removed otherwise."""
+    """A name beside `path` to write to, renamed to it when the block ends well and removed otherwise.
+
+    A link at `path` is replaced, and what it points to stays as it is.
+    """
     with beside(path) as partial:
         yield partial
         partial.replace(path)
 
 
-def write_flushed(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a new file, and wait until the disk has it."""
-    with path.open("xb") as file:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, which is whole or not there, in place of what has its name."""
+    with replacing(path) as partial:
+        write_flushed(partial, [content])
+
+
+def open_new(path: str | Path, *, folder: int | None = None) -> BinaryIO:
+    """A new file to write, locked as long as it is open: who finds it half-written can tell whether its writer lives.
+
+    `folder` is an open folder to which the path is relative.
+
+    Raises: OSError, FileExistsError for one that is there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666, dir_fd=folder)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return os.fdopen(descriptor, "wb")
+
+
+def is_abandoned(path: str | Path, *, folder: int | None = None) -> bool:
+    """Whether nobody writes this half-written file any more. `folder` is an open folder to which the path is relative.
+
+    Raises: OSError.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, dir_fd=folder)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return time.time() - found.st_mtime > STALE_S
+        return time.time() - found.st_mtime > SETTLED_S
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes have half-written in this very folder: of the file `name`, or of any."""
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            whole = whole_name(entry.name)
+            if whole is not None and name in {None, whole} and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):  # its writer is just done, or it is another user's
+                    if is_abandoned(entry.path):
+                        Path(entry.path).unlink()
+
+
+def write_flushed(path: str | Path, chunks: Iterable[bytes], *, folder: int | None = None) -> None:
+    """Write a new file, and wait until the disk has it. `folder` is an open folder to which the path is relative."""
+    with open_new(path, folder=folder) as file:
         for chunk in chunks:
             file.write(chunk)
         file.flush()

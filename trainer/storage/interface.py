@@ -61,7 +61,11 @@ class Claim(Protocol):
     """The right to be the only writer."""
 
     def check(self) -> None:
-        """Raises: InputError or TryAgainError when another has it by now."""
+        """Raises: InputError or TryAgainError when another has it by now, InputError when the run is gone."""
+        ...
+
+    def lost(self) -> KnownError | None:
+        """What `check` would raise, as far as it is known without asking a server; None while all seems well."""
         ...
 
 
@@ -89,10 +93,12 @@ class Storage(Protocol):
         """
         ...
 
-    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ...) -> None:
+    def copy_to(self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ...) -> None:
         """Write the object to a file, which is whole or not there; `progress` hears how many bytes each piece has.
 
-        Raises: AbsentError, DamagedError, ChangedError.
+        Where its listing is given, no more is written than it tells.
+
+        Raises: AbsentError, ChangedError; DamagedError also for an object that is longer or shorter than listed.
         """
         ...
 
@@ -137,7 +143,18 @@ class Storage(Protocol):
         ...
 
     def sweep(self, prefix: str) -> None:
-        """Remove what processes that were killed in the middle of a write left of it, once it is old."""
+        """Remove what processes that were killed in the middle of a write of a run's file left of it."""
+        ...
+
+    def hold(self) -> None:
+        """Be the storage of a run that is there: a directory that is removed or replaced from now on is never made again.
+
+        Writing to it raises InputError then.
+        """
+        ...
+
+    def obstacles(self) -> list[str]:
+        """What no run can be kept beside, in words: links, and what is no file or no folder where a run's belong."""
         ...
 
     def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:

@@ -104,6 +104,10 @@ class Lease:
         if self._lost is not None:
             raise self._lost
 
+    def lost(self) -> KnownError | None:
+        """See `Claim.lost`: what the last heartbeat has found."""
+        return self._lost
+
     def beat(self) -> None:
         """Show that the owner lives."""
         there = self._look()

@@ -60,18 +60,19 @@ def put_in_parts(
         raise
 
 
-def sweep(connection: Connection, bucket: str, prefix: str, arguments: Mapping[str, str]) -> None:
-    """Give up uploads under the prefix that were begun more than a day ago.
+def sweep(connection: Connection, at: str, where: Mapping[str, str], is_ours: Callable[[str], bool]) -> None:
+    """Give up uploads there of keys that are ours, and that were begun more than a day ago; `at` is the place in words.
 
     Nothing happens where the server forbids it or does not know how.
     """
-    what = f"cannot sweep `s3://{bucket}/{prefix}`"
+    what = f"cannot sweep `{at}`"
     before = datetime.now(timezone.utc) - STALE
+    target = {name: value for name, value in where.items() if name != "Prefix"}
     try:
-        for found in _unfinished(connection, what, {"Bucket": bucket, "Prefix": prefix, **arguments}):
-            if found["Initiated"] < before:
-                target = {"Bucket": bucket, "Key": found["Key"], "UploadId": found["UploadId"], **arguments}
-                connection.call(what, lambda client: client.abort_multipart_upload(**target))  # noqa: B023 - called at once
+        for found in _unfinished(connection, what, where):
+            if found["Initiated"] < before and is_ours(found["Key"]):
+                upload = {**target, "Key": found["Key"], "UploadId": found["UploadId"]}
+                connection.call(what, lambda client: client.abort_multipart_upload(**upload))  # noqa: B023 - called at once
     except (NotPermittedError, RefusedError):
         return
 

@@ -1,0 +1,120 @@
+"""Whose a run's prefix is: what a start finds out before it writes anything there.
+
+A prefix is a run's when its `run.json` is a record of ours. Then what lies under a key of `layout.is_ours` may be replaced and
+deleted, and nothing else. Without a record nothing of ours may be there but what a start that was killed early has left.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+from trainer.errors import InputError, KnownError, listing, on_one_line
+from trainer.layout import OWNER, RUN, STARTS, comes_before_record, is_ours
+from trainer.limits import parsed_json
+from trainer.storage import AbsentError, Claim, DamagedError, Storage
+
+SHOWN: Final = 5
+"""Of files that are not a run's, in one line."""
+
+ELSEWHERE: Final = "give another --name, or move away what lies there"
+
+_LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
+
+
+def check(storage: Storage, tell: Callable[[str], None]) -> None:
+    """Refuse a prefix where files that are not of a run would be replaced, or reached through links; nothing is written.
+
+    `tell` hears of others, which are left alone.
+
+    Raises: InputError naming them; RemoteError.
+    """
+    obstacles = storage.obstacles()
+    if obstacles:
+        raise InputError(
+            f"cannot keep a run at `{storage.url}`: other things are in its way:{listing(map(on_one_line, obstacles))}",
+            hint=f"inside a run no link is followed; {ELSEWHERE}",
+        )
+    keys = storage.keys("")
+    if RUN in keys:
+        check_record(storage)
+    else:
+        _check_unclaimed(storage, keys)
+    foreign = [key for key in keys if not is_ours(key)]
+    if foreign:
+        tell(f"`{storage.url}` holds files that are not of this run, and are left alone: {_some(foreign)}")
+
+
+def check_record(storage: Storage) -> None:
+    """Refuse a prefix that is not a run's. Raises: InputError where its `run.json` is missing or somebody else's."""
+    with suppress(AbsentError, DamagedError):
+        if _is_record(storage.read(RUN)):
+            return
+    raise InputError(
+        f"cannot write to `{storage.url}`: its `{RUN}` is not the record of a run, or is damaged", hint=ELSEWHERE
+    )
+
+
+class RunClaim:
+    """A claim that is lost as well once the run's record is gone, as when somebody removes the prefix of a bucket."""
+
+    def __init__(self, claim: Claim, storage: Storage) -> None:
+        self._claim, self._storage = claim, storage
+        self._has_begun = False
+
+    def check(self) -> None:
+        """See `Claim.check`."""
+        self._claim.check()
+        try:
+            self._storage.stat(RUN)
+            self._has_begun = True
+        except AbsentError as problem:
+            if self._has_begun:
+                raise InputError(
+                    f"cannot go on with the run at `{self._storage.url}`: its `{RUN}` was removed meanwhile",
+                    hint="the same command starts a new run, where nothing of this one is left",
+                ) from problem
+
+    def lost(self) -> KnownError | None:
+        """See `Claim.lost`."""
+        return self._claim.lost()
+
+
+def _check_unclaimed(storage: Storage, keys: Iterable[str]) -> None:
+    theirs = [key for key in keys if is_ours(key) and not (comes_before_record(key) and _is_of_a_start(storage, key))]
+    if theirs:
+        raise InputError(
+            f"cannot start a run at `{storage.url}`: it has no `{RUN}`, and a run would replace what lies there: {_some(theirs)}",
+            hint=ELSEWHERE,
+        )
+
+
+def _is_record(content: bytes) -> bool:
+    document = _document(content)
+    return all(isinstance(document.get(part), dict) for part in ("config", "identity"))
+
+
+def _is_of_a_start(storage: Storage, key: str) -> bool:
+    """Whether what lies under a key that comes before the record was written by a start."""
+    try:
+        content = storage.read(key)
+    except (AbsentError, DamagedError):
+        return False
+    if key == STARTS:
+        return {"first_s", "step"} <= _document(content).keys()
+    if key == OWNER:
+        return {"job", "token"} <= _document(content).keys()
+    return not content or _LOG_LINE.match(content) is not None
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    with suppress(ValueError):
+        document = parsed_json(content)
+        if isinstance(document, dict):
+            return document
+    return {}
+
+
+def _some(keys: list[str]) -> str:
+    named = ", ".join(f"`{on_one_line(key)}`" for key in keys[:SHOWN])
+    return f"{named} and {len(keys) - SHOWN:,} more" if len(keys) > SHOWN else named
