@@ -177,12 +177,12 @@ def _file_error(verb: str, path: Path, problem: OSError, needs_bytes: int | None
         return AbsentError(f"cannot read `{path}`: no such file")
     text = f"cannot {verb} `{path}`: {str(problem.strerror or problem).lower()}"
     if problem.errno in FULL:
-        return FullError(f"{text}{_room(path, needs_bytes)}", hint="make room; the same command continues")
+        return FullError(f"{text}{room(path, needs_bytes)}", hint="make room; the same command continues")
     return InputError(text, hint="check the directory, and who may read and write it")
 
 
-def _room(path: Path, needs_bytes: int | None) -> str:
-    """What is needed and what is free, as the end of a sentence; nothing where the system does not say."""
+def room(path: Path, needs_bytes: int | None = None) -> str:
+    """What is needed for a file and what is free, as the end of a sentence; nothing where the system does not say."""
     there = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
     try:
         system = os.statvfs(there or "/")
