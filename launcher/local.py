@@ -20,6 +20,7 @@ from typing import Final
 from launcher.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
+from trainer import lifeline
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 from trainer.flags import flag_of
 from trainer.layout import JOB
@@ -104,7 +105,7 @@ def run(
     out: int | None = None,
     settle_s: float = SETTLE_S,
 ) -> None:
-    """Run the job and wait for its end; nothing is left running, whatever happens.
+    """Run the job and wait for its end; nothing is left running, whatever happens, not even when this process is killed.
 
     `scratch` is the first pod's cache, the others' are folders in it; `python` the interpreter that takes the image's place;
     `out` the descriptor that takes the pods' output, this process's own unless given.
@@ -114,11 +115,13 @@ def run(
     job = objects[-1]
     mark = uuid.uuid4().hex
     pods: list[_Pod] = []
-    with _termination_raised():
+    with lifeline.held() as life, _termination_raised():
         try:
             port = _free_port()
             for role, index in _replicas(job):
-                pods.append(_start(job, role, index, scratch=scratch, port=port, python=python, mark=mark, out=out))
+                pods.append(
+                    _start(job, role, index, scratch=scratch, port=port, python=python, mark=mark, out=out, life=life)
+                )
             codes = _follow(pods, settle_s)
             _stop(pods)
         except _Terminated:
@@ -170,7 +173,16 @@ def on_this_machine(value: str, paths: Mapping[str, str]) -> str:
 
 
 def _start(
-    job: Object, role: str, index: int, *, scratch: Path, port: int, python: str, mark: str, out: int | None
+    job: Object,
+    role: str,
+    index: int,
+    *,
+    scratch: Path,
+    port: int,
+    python: str,
+    mark: str,
+    out: int | None,
+    life: int,
 ) -> _Pod:
     container = _container(job, role)
     paths = _paths(job, role, scratch if index == 0 else scratch / f"pod-{index}")  # pods share no cache
@@ -187,7 +199,11 @@ def _start(
         _pod_name(job, role, index),
         # A session of its own: Ctrl-C reaches the launcher only, which tells every pod.
         subprocess.Popen(
-            command, env=inherited | injected | {MARK: mark, JOB: mark}, stdout=out, start_new_session=True
+            command,
+            env=inherited | injected | {MARK: mark, JOB: mark, lifeline.LIFELINE: str(life)},
+            stdout=out,
+            start_new_session=True,
+            pass_fds=[life],
         ),
         _pod_spec(job, role)["terminationGracePeriodSeconds"],
     )

@@ -9,9 +9,20 @@ from typing import Final, Literal
 from launcher import checkpoints
 from launcher.progress import transferred
 from launcher.runs import Run, Tell
-from launcher.transfer import Item, fetch_all, inside, only_one
+from launcher.transfer import Item, fetch_all, inside, only_one, remove_stale_partials
 from trainer.errors import InputError
-from trainer.layout import METRICS, OWNER, RESULTS, RUN, SPLIT, STARTS, manifest_key, state_key
+from trainer.layout import (
+    CHECKPOINTS,
+    METRICS,
+    OWNER,
+    RESULTS,
+    RUN,
+    SPLIT,
+    STARTS,
+    committed_step,
+    manifest_key,
+    state_key,
+)
 from trainer.manifests import Manifest
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 
@@ -31,7 +42,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
 def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory: Path, tell: Tell) -> list[Path]:
     """Fetch a part of the run into the directory, laid out as the run is; the files' paths, a checkpoint's state first.
 
-    The same again fetches only what is missing or different; a file that is there is replaced by a whole, verified one only.
+    The same again fetches only what is missing or different; a file of this run that is there is replaced by a whole, verified
+    one only, and a file that no pull of it has put there is refused.
 
     Raises: InputError, AbsentError, DamagedError, RemoteError, TryAgainError.
     """
@@ -39,14 +51,18 @@ def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory:
     manifest = None
     if what in {"checkpoint", "all"}:
         manifest = checkpoints.chosen(run, checkpoints.of_run(run, storage, tell), "best" if step is None else step)
-    items = _items(run, storage, what, manifest, directory)
+    stats = storage.stats("")
+    items = _items(run, stats, what, manifest, directory)
     with only_one(directory, tell):
-        _check_directory(run, storage, directory)
+        is_pulled = _check_directory(run, storage, directory)
         wanted = [item for item in items if not item.is_there()]
+        for item in wanted:
+            item.check_replaceable(is_pulled=is_pulled or item.key == RUN)
+        _remove_stale(stats, directory)
         if len(wanted) < len(items):
             tell(f"{len(items) - len(wanted)} of {len(items)} files are here already")
         _fetch(storage, wanted)
-    return [item.target for item in items]
+    return [item.target for item in items if what != "model" or item.key != RUN]  # which comes along, unasked for
 
 
 def _check_flags(run: Run, step: str | None, what: What, directory: Path) -> None:
@@ -61,20 +77,46 @@ def _check_flags(run: Run, step: str | None, what: What, directory: Path) -> Non
         )
 
 
-def _check_directory(run: Run, storage: Storage, directory: Path) -> None:
-    """Raises: InputError where another run lies, whose files would be replaced or mixed with this one's."""
+def _check_directory(run: Run, storage: Storage, directory: Path) -> bool:
+    """Whether this run was pulled there before.
+
+    Raises: InputError where another run lies, whose files would be replaced or mixed with this one's, or another file has the place
+    of the record; one that is empty, as a machine leaves it that loses its power, gives way.
+    """
     living = any((directory / name).is_file() for name in (STARTS, OWNER))
-    there = _identity(_content(directory / RUN))
-    if living or (there and there != _identity(_record(storage))):
+    content, ours = _content(directory / RUN), _identity(_record(storage))
+    there = _identity(content)
+    if living or (there and there != ours):
         name = f"the run `{there[0]}`" if there else "a run"
         raise InputError(
             f"cannot pull `{run.name}` into `{directory}`: it holds {name}{', where that trains' if living else ''}",
             hint="--to another DIRECTORY",
         )
+    if content is not None and there is None and content.strip(b"\0"):
+        raise InputError(
+            f"cannot pull `{run.name}` into `{directory}`: its {RUN} is another file, which no pull has put there",
+            hint="move it away, or --to another DIRECTORY",
+        )
+    return there is not None and there == ours
 
 
-def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+def _remove_stale(stats: Mapping[str, Stat], directory: Path) -> None:
+    """Remove what earlier pulls have left half-fetched of objects that the run has no more, as of checkpoints that were pruned."""
+    marks: dict[str, dict[str, str]] = {}
+    for key, stat in stats.items():
+        folder, _, name = key.rpartition("/")
+        marks.setdefault(folder, {})[name] = stat.stamp
+    checkpoints_here = directory / CHECKPOINTS
+    if checkpoints_here.is_dir() and not checkpoints_here.is_symlink():
+        steps = (f"{CHECKPOINTS}{path.name}" for path in checkpoints_here.iterdir())
+        marks = {folder: {} for folder in steps if committed_step(f"{folder}/manifest.json") is not None} | marks
+    for folder, there in marks.items():
+        remove_stale_partials(directory / folder, there)
+
+
+def _content(path: Path) -> bytes | None:
+    """A file's content, None where there is no file; a link is none."""
+    return path.read_bytes() if path.is_file() and not path.is_symlink() else None
 
 
 def _record(storage: Storage) -> bytes:
@@ -83,18 +125,17 @@ def _record(storage: Storage) -> bytes:
     return b""
 
 
-def _identity(record: bytes) -> tuple[object, object] | None:
+def _identity(record: bytes | None) -> tuple[object, object] | None:
     """Which run the record is of, None where it is none."""
     try:
-        content = json.loads(record)
+        content = json.loads(record or b"")
         return content["name"], content["identity"]
     except (ValueError, TypeError, KeyError):
         return None
 
 
-def _items(run: Run, storage: Storage, what: What, manifest: Manifest | None, directory: Path) -> list[Item]:
+def _items(run: Run, stats: Mapping[str, Stat], what: What, manifest: Manifest | None, directory: Path) -> list[Item]:
     """What to fetch, the checkpoint first. Raises: InputError for names that leave the directory; AbsentError."""
-    stats = storage.stats("")
     if not stats:
         raise checkpoints.nothing_of(run)
     wanted = [*_checkpoint_keys(manifest), *_other_keys(stats, what)]
@@ -107,6 +148,8 @@ def _items(run: Run, storage: Storage, what: What, manifest: Manifest | None, di
             if gone
             else "a run writes its results when it is over",
         )
+    if what == "model" and RUN in stats:  # by it the next pull knows the directory
+        wanted.append(RUN)
     for key in wanted:
         inside(directory, key)
     sha256 = {state_key(manifest.step): manifest.sha256} if manifest else {}
@@ -127,14 +170,15 @@ def _other_keys(stats: Mapping[str, Stat], what: What) -> Iterator[str]:
 
 
 def _fetch(storage: Storage, items: list[Item]) -> None:
-    """Manifests last, as the run itself does: what is pulled is a checkpoint once its manifest is there."""
+    """The record first, by which the directory is known as this run's; manifests last: with its manifest a checkpoint is there."""
+    record = [item for item in items if item.key == RUN]
     commits = [item for item in items if item.target.name == "manifest.json"]
-    others = [item for item in items if item not in commits]
+    others = [item for item in items if item not in [*record, *commits]]
     if not items:
         return
     total_bytes = sum(item.missing_bytes() for item in items)
     with transferred("pulling", total_bytes) as advance, _goes_on():
-        for batch in (others, commits):
+        for batch in (record, others, commits):
             fetch_all(storage, batch, threads=THREADS, advance=advance)
 
 

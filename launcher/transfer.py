@@ -5,13 +5,16 @@ of another one is never gone on with. Nothing waits for the disk: what a machine
 hash where a manifest vouches for one. Of other files it sees the size and the time only.
 """
 
+import errno
 import hashlib
 import os
 import queue
+import re
+import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +23,10 @@ from typing import Final
 from launcher.progress import Advance
 from trainer.errors import InputError, TryAgainError, on_one_line
 from trainer.storage import AbsentError, ChangedError, DamagedError, Stat, Storage
+from trainer.storage.files import FULL, room
+from trainer.storage.listed import as_listed
+
+_PARTIAL: Final = re.compile(r"\.(.+)\.([0-9a-f]{16})\.partial", re.DOTALL)
 
 PIECE_BYTES: Final = 1 << 20
 
@@ -49,8 +56,7 @@ class Item:
     @property
     def partial(self) -> Path:
         """Where it lies until it is whole."""
-        mark = hashlib.sha256(self.stat.stamp.encode()).hexdigest()[:16]
-        return self.target.with_name(f".{self.target.name}.{mark}.partial")
+        return self.target.with_name(f".{self.target.name}.{_mark(self.stat.stamp)}.partial")
 
     @property
     def goes_on(self) -> bool:
@@ -60,6 +66,26 @@ class Item:
     def missing_bytes(self) -> int:
         """How much of it has not come yet."""
         return self.stat.size_bytes - (min(_size(self.partial), self.stat.size_bytes) if self.goes_on else 0)
+
+    def check_replaceable(self, *, is_pulled: bool) -> None:
+        """Refuse to put it in the place of what is not ours; `is_pulled` says whether this run was pulled there before.
+
+        Raises: InputError for a link, a folder or anything else but a file, and for a file that no pull has put there.
+        """
+        try:
+            there = self.target.lstat()
+        except OSError:  # nothing, or what the transfer meets again and tells
+            return
+        problem = None
+        if not stat.S_ISREG(there.st_mode):
+            problem = "a link" if stat.S_ISLNK(there.st_mode) else "no regular file"
+        elif not is_pulled:
+            problem = "another file, which no pull of this run has put there"
+        if problem:
+            raise InputError(
+                f"cannot pull `{self.key}`: `{self.target}` is {problem}",
+                hint="move it away, or --to another DIRECTORY",
+            )
 
     def is_there(self) -> bool:
         """Whether the target is this object: by its hash, else by size and time as this program sets them."""
@@ -74,7 +100,7 @@ class Item:
 
 
 def inside(root: Path, key: str) -> Path:
-    """The path of an object below `root`. Raises: InputError for a name that would lead out of it, by itself or by a link."""
+    """The path of an object below `root`. Raises: InputError for a name that would lead out of it, or through a link."""
     parts = key.split("/")
     target = root.joinpath(*parts)
     named_well = key.isprintable() and "\\" not in key and not {"", ".", ".."} & set(parts)
@@ -83,6 +109,10 @@ def inside(root: Path, key: str) -> Path:
             f"cannot pull `{on_one_line(key)}`: its name leads out of `{root}`",
             hint="nothing was written; ask who writes to the run, or give another --to where a link is in the way",
         )
+    for depth in range(1, len(parts)):
+        folder = root.joinpath(*parts[:depth])
+        if folder.is_symlink():
+            raise InputError(f"cannot pull `{key}`: `{folder}` is a link", hint="--to another DIRECTORY")
     return target
 
 
@@ -183,15 +213,14 @@ def _as_it_is_now(storage: Storage, item: Item) -> Item:
 
 
 def _fetch_once(storage: Storage, item: Item, advance: Advance, stop: threading.Event) -> None:
-    with _file_errors(item.target):
+    with _file_errors(item.target, item.missing_bytes()):
         item.target.parent.mkdir(parents=True, exist_ok=True)
         if not item.goes_on or _size(item.partial) > item.stat.size_bytes:
             item.partial.unlink(missing_ok=True)
         digest = _sha256_of(item.partial) if item.sha256 else None  # what the storage knows the storage compares
         have = _size(item.partial)
-        chunks = storage.chunks(item.key, first=have, stamp=item.stat.stamp) if have < item.stat.size_bytes else ()
-        with open(item.partial, "ab", opener=_follow_no_link) as file:
-            for chunk in chunks:
+        with open(item.partial, "ab", opener=_regular_without_links) as file:
+            for chunk in _rest(storage, item, have):
                 if stop.is_set():
                     return
                 file.write(chunk)
@@ -204,13 +233,16 @@ def _fetch_once(storage: Storage, item: Item, advance: Advance, stop: threading.
         _remove_partials(item.target)
 
 
+def _rest(storage: Storage, item: Item, have_bytes: int) -> Iterable[bytes]:
+    """What of the object is not here yet. Raises: DamagedError when it is not as long as listed; as `Storage.chunks`."""
+    if have_bytes == item.stat.size_bytes > 0:
+        return ()
+    chunks = storage.chunks(item.key, first=have_bytes, stamp=item.stat.stamp)
+    return as_listed(chunks, item.stat, f"cannot pull `{item.key}`", first=have_bytes)
+
+
 def _check(item: Item, sha256: str | None) -> None:
     """Raises: DamagedError."""
-    found_bytes = _size(item.partial)
-    if found_bytes != item.stat.size_bytes:
-        raise DamagedError(
-            f"cannot pull `{item.key}`: it has {found_bytes} bytes, the listing says {item.stat.size_bytes}"
-        )
     if item.sha256 != sha256:
         raise DamagedError(
             f"cannot pull `{item.key}`: it is damaged, its sha256 is {str(sha256)[:12]}…, the manifest says {str(item.sha256)[:12]}…",
@@ -234,26 +266,53 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _remove_partials(target: Path) -> None:
-    """Of this target, whichever object they are a part of."""
-    for path in target.parent.iterdir():
-        if path.name.startswith(f".{target.name}.") and path.suffix == ".partial":
+def remove_stale_partials(folder: Path, marks: Mapping[str, str]) -> None:
+    """Remove from this very folder the parts of objects that are not there any more, so that nothing can continue them.
+
+    `marks` are the stamps of the objects that are there, by file name.
+    """
+    for name, mark, path in _partials(folder):
+        if name not in marks or mark != _mark(marks[name]):
             path.unlink(missing_ok=True)
 
 
-def _follow_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+def _remove_partials(target: Path) -> None:
+    """Of this target, whichever object they are a part of."""
+    for name, _, path in _partials(target.parent):
+        if name == target.name:
+            path.unlink(missing_ok=True)
+
+
+def _partials(folder: Path) -> Iterator[tuple[str, str, Path]]:
+    """Parts in a folder that is no link: the name of the file that each is to become, its object's mark, and where it is."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        match = _PARTIAL.fullmatch(path.name)
+        if match and stat.S_ISREG(path.lstat().st_mode):
+            yield match[1], match[2], path
+
+
+def _mark(stamp: str) -> str:
+    return hashlib.sha256(stamp.encode()).hexdigest()[:16]
+
+
+def _regular_without_links(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return descriptor
 
 
 @contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
+def _file_errors(path: Path, needs_bytes: int | None = None) -> Iterator[None]:
     """What the system refuses here, as an error of ours."""
-    import errno  # noqa: PLC0415
-
     try:
         yield
     except OSError as problem:
         text = f"cannot write `{path}`: {str(problem.strerror or problem).lower()}"
-        if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise TryAgainError(text, hint="make room; the same command goes on where this one stopped") from problem
+        if problem.errno in FULL:
+            hint = "make room; the same command goes on where this one stopped"
+            raise TryAgainError(f"{text}{room(path, needs_bytes)}", hint=hint) from problem
         raise InputError(text, hint="--to DIRECTORY that you may write to") from problem

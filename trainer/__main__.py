@@ -11,6 +11,7 @@ from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.lifeline import end_with_parent
 from trainer.world import World, read_world
 
 _COMMANDS: Final = {
@@ -120,6 +121,7 @@ def _worker() -> World:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     code = main(sys.argv[1:])
     if "torch" in sys.modules:
         from trainer.distributed import leave_process

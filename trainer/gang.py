@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+from trainer import lifeline
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
 from trainer.layout import JOB
 from trainer.storage.files import write_file
@@ -107,6 +108,9 @@ def main(argv: list[str]) -> int:
     # The first process of a container is deaf to signals that it has no handler for; torchrun sets its own once it is loaded.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    starter = lifeline.taken()
+    if starter is not None:
+        lifeline.watch(starter, lambda: _leave_now(COMES_BACK, "who started this is gone"))
     started_s = time.monotonic()
     code = _run(argv)
     if code != TryAgainError.exit_code:
@@ -115,12 +119,13 @@ def main(argv: list[str]) -> int:
     if starts >= MOST_STARTS:
         return code
     sys.stderr.write(f"starting the workers again ({starts} of {MOST_STARTS - 1})\n")
-    return _start_again(argv, starts + 1)
+    return _start_again(argv, starts + 1, starter)
 
 
 def _run(argv: list[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault(JOB, uuid.uuid4().hex)
+    os.environ[lifeline.PARENT] = str(os.getpid())
     # torch takes seconds to load; workers need only the verdict from this module
     from torch.distributed import DistError  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
@@ -180,7 +185,7 @@ def _watch(signals: int, over: threading.Event) -> None:
         told = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
         times_told += told.count(signal.SIGTERM)
         if times_told > 1:
-            _leave_now(code)
+            _leave_now(code, "told to stop again")
         verdict = earlier_verdict()
         if ends_at_s < math.inf:
             continue
@@ -191,20 +196,31 @@ def _watch(signals: int, over: threading.Event) -> None:
             times_told -= 1  # the one that follows is ours
             os.kill(os.getpid(), signal.SIGTERM)
     if not over.is_set():
-        os._exit(code)
+        _end_now(code)
 
 
-def _leave_now(code: int) -> NoReturn:
-    """End the workers and this process, which was told a second time to stop."""
-    sys.stderr.write("told to stop again: ending at once\n")
+def _leave_now(code: int, why: str) -> NoReturn:
+    """End the workers and this process at once, and leave nothing of it."""
+    with suppress(OSError):  # whoever read it may be gone as well
+        sys.stderr.write(f"{why}: ending at once\n")
+        sys.stderr.flush()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
             if int(stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
                 os.kill(int(stat.parent.name), signal.SIGKILL)
+    _end_now(code)
+
+
+def _end_now(code: int) -> NoReturn:
+    """Leave without waiting for anything; the folder of the verdict goes too."""
+    with suppress(OSError, KeyError):
+        verdict = Path(os.environ[VERDICT])
+        verdict.unlink(missing_ok=True)
+        verdict.parent.rmdir()
     os._exit(code)
 
 
-def _start_again(argv: list[str], starts: int) -> NoReturn:
+def _start_again(argv: list[str], starts: int, starter: int | None) -> NoReturn:
     """Become a new gang in this process; nothing of the old one may hold the rendezvous' port."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
@@ -212,7 +228,13 @@ def _start_again(argv: list[str], starts: int) -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # kept until the new one hears it
     os.environ[STARTS] = str(starts)
     sys.stderr.flush()
-    os.closerange(3, min(65536, os.sysconf("SC_OPEN_MAX")))
+    end = min(65536, os.sysconf("SC_OPEN_MAX"))
+    if starter is None:
+        os.closerange(3, end)
+    else:
+        lifeline.handed_on(starter)
+        os.closerange(3, starter)
+        os.closerange(starter + 1, end)
     os.execv(sys.executable, [sys.executable, "-m", "trainer.gang", *argv])  # noqa: S606 - ourselves
 
 

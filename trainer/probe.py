@@ -291,7 +291,7 @@ def _copy_labels(storage: Storage, root: Path, val_list: str | None) -> None:
     if val_list is not None and _stays_below(val_list):
         keys += [key for key in storage.keys(val_list) if key == val_list and key not in keys]
     for key in keys:
-        storage.copy_to(key, root / key)
+        storage.copy_to(key, root / key, stat=storage.stat(key))
     if keys:
         return
     for split in SPLITS:

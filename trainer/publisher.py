@@ -1,8 +1,8 @@
 """Checkpoints on their way to the run's prefix, beside training: one thread, and the newest state wins.
 
 At most three states are in memory: one being written, the newest, and the best that the newest has overtaken, because the best is
-what the run is scored with. A bucket that fails does not stop training: it is told, the newest state is kept in a spool on this
-node, and the thread goes on trying.
+what the run is scored with. A bucket or a disk that fails does not stop training: it is told, the newest state is kept in a spool on
+this node where that has room, and the thread goes on trying.
 """
 
 import threading
@@ -18,10 +18,14 @@ from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 from trainer.layout import METRICS, state_key
 from trainer.manifests import Manifest, worth
 from trainer.spool import Spool
-from trainer.storage import Claim, Storage, UnreachableError
+from trainer.storage import Claim, FullError, Storage, UnreachableError
 
 RETRY_S: Final = 5.0
 TELL_EVERY_S: Final = 60.0
+
+ROOM_S: Final = 30.0
+"""How long the end of a run waits for a disk that is full or refuses: long enough for several tries, and no server that comes back."""
+
 POLL_S: Final = 0.2
 
 Tell = Callable[[str], None]
@@ -67,6 +71,7 @@ class Publisher:
         self._kept_steps: set[int] = set()
         self._fatal: Exception | None = None
         self._problem: KnownError | None = None
+        self._not_kept: KnownError | None = None
         self._told_s = 0.0
 
     def knows(self, manifests: list[Manifest]) -> None:
@@ -113,12 +118,15 @@ class Publisher:
             raise self._fatal
 
     def flush(self, gives_up: Callable[[], bool]) -> None:
-        """Wait until all is in place.
+        """Wait until all is in place; for a disk that takes nothing `ROOM_S` at most.
 
-        Raises: TryAgainError when it is not once `gives_up` says so; RemoteError where the bucket has refused it; as `check`.
+        Raises: TryAgainError when it is not once `gives_up` says so; RemoteError where the bucket has refused it, FullError or another
+        InputError where the disk has; as `check`.
         """
+        since_s = self._clock()
         while self._fatal is None and self._has_work():
-            if gives_up():
+            disk_waited_s = self._clock() - since_s if isinstance(self._problem, InputError) else 0.0
+            if gives_up() or disk_waited_s >= ROOM_S:
                 self._keep_newest()
                 raise self._not_in_place()
             with self._changed:
@@ -147,19 +155,37 @@ class Publisher:
 
     def _not_in_place(self) -> KnownError:
         problem = self._problem
-        if isinstance(problem, InputError | RemoteError) and not isinstance(problem, UnreachableError):
-            return problem
+        kind: type[KnownError] = TryAgainError
+        if isinstance(problem, InputError):
+            kind = FullError if isinstance(problem, FullError) else InputError
+        elif isinstance(problem, RemoteError) and not isinstance(problem, UnreachableError):
+            kind = RemoteError
         reason = str(problem.args[0]) if problem else "the bucket is too slow"
-        return TryAgainError(
-            f"cannot commit all that was trained: {reason}",
-            hint="the same command goes on from the newest checkpoint that is committed, or is kept on this node",
+        first = "make room there; " if kind is FullError else ""
+        return kind(f"cannot commit all that was trained: {reason}", hint=f"{first}{self._continues()}")
+
+    def _continues(self) -> str:
+        """From which step the same command would continue, and what of this run is lost then."""
+        in_place, kept = max(self._committed, default=0), self._spool.newest_step() or 0
+        if kept > in_place:
+            where = f"on this node continues from step {kept}, which is kept in `{self._spool.folder}`"
+            return f"the same command {where}{self._lost()}"
+        where = (
+            f"continues from step {in_place}, the newest that is committed" if in_place else "starts from the beginning"
         )
+        return f"the same command {where}{self._lost()}"
+
+    def _lost(self) -> str:
+        """What could not be kept on this node either, as the end of a sentence; nothing when all that waits is kept."""
+        if self._not_kept is None:
+            return ""
+        return f"; what was trained since is not kept on this node either: {self._not_kept.args[0]}"
 
     def _work(self) -> None:
         while (act := self._next_act()) is not None:
             try:
                 act()
-                self._went_well()
+                self._went_well(published=act in (self._publish_best, self._publish_newest))
             except KnownError as problem:
                 self._went_wrong(problem)
                 self._keep_newest()
@@ -189,7 +215,7 @@ class Publisher:
             return self._publish_newest if self._newest is not None else self._write_file
 
     def _keep_newest(self) -> None:
-        """Keep the newest state on this node, whatever else could not be written: it is what training would go on from."""
+        """Keep the newest state on this node if there is room, whatever else could not be written: training would go on from it."""
         with self._changed:
             pending = self._newest or self._on_its_way
         if pending is not None and pending.state.step not in self._kept_steps:
@@ -272,10 +298,16 @@ class Publisher:
         commit(self._storage, manifest)
 
     def _keep(self, manifest: Manifest, content: bytes) -> None:
+        """Keep the state on this node; whether that worked is in `_not_kept`."""
         with self._changed:
             metrics = self._files.get(METRICS)
-        self._spool.keep(manifest, content, metrics)
-        self._kept_steps.add(manifest.step)
+        try:
+            self._spool.keep(manifest, content, metrics)
+        except KnownError as problem:
+            self._not_kept = problem
+        else:
+            self._not_kept = None
+            self._kept_steps.add(manifest.step)
 
     def _write_file(self) -> None:
         with self._changed:
@@ -307,14 +339,15 @@ class Publisher:
             self._fatal = problem
             raise
 
-    def _went_well(self) -> None:
-        if self._problem is not None:
-            self._problem = None
+    def _went_well(self, *, published: bool) -> None:
+        """Note what was written; a small file may find room where a state that waits does not."""
+        if self._problem is not None and (published or not (self._newest or self._best)):
+            self._problem = self._not_kept = None
             self._tell("checkpoints can be written again")
 
     def _went_wrong(self, problem: KnownError) -> None:
         now_s = self._clock()
         if self._problem is None or now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
-            self._tell(f"training goes on without checkpoints for now: {problem.args[0]}")
+            self._tell(f"training goes on without checkpoints for now: {problem.args[0]}{self._lost()}")
         self._problem = problem

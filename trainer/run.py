@@ -24,7 +24,7 @@ from torch import Tensor
 from trainer import devices, record
 from trainer.config import TrainConfig, parse_duration
 from trainer.console import Reporter
-from trainer.data.fetch import folder_of
+from trainer.data.fetch import fetch_file
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Geometry, Pack
 from trainer.dataset import Place, decoded, fetched, labelled, left_out, rows_without
@@ -40,7 +40,6 @@ from trainer.ranklog import RankLog
 from trainer.scoring import Evaluator, centre_view
 from trainer.sources import Source
 from trainer.stop import Stop, stopped
-from trainer.storage import open_storage
 from trainer.watchdog import COMPILING, Watchdog
 from trainer.weights import first_weights
 from trainer.world import World
@@ -245,10 +244,7 @@ def _start_record(
 def _first_weights(config: TrainConfig) -> StateDict | None:
     weights = config.weights
     if "://" in weights:
-        folder, _, name = weights.rpartition("/")
-        path = folder_of(folder, _cache(config)) / name
-        open_storage(folder).copy_to(name, path)
-        weights = str(path)
+        weights = str(fetch_file(weights, _cache(config)))
     return first_weights(weights, config.model, _cache(config))
 
 

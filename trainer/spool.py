@@ -5,16 +5,18 @@ The newest, and the best of those before it: with the one training goes on, with
 
 import hashlib
 import json
-import shutil
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from trainer.checkpoint import commit, read_state, worth_keeping
 from trainer.errors import InputError, KnownError
-from trainer.layout import METRICS, manifest_key, state_key
+from trainer.layout import CHECKPOINTS, METRICS, committed_step, manifest_key, state_key
 from trainer.manifests import Manifest, committed
 from trainer.storage import AbsentError, LocalStorage, Storage
+from trainer.storage.files import whole_name
+from trainer.storage.ownfolder import files_below, own_folder
 
 RUN: Final = "run.json"
 
@@ -23,41 +25,63 @@ class Spool:
     """A place for such states of one run."""
 
     def __init__(self, cache: Path, url: str, born_s: float) -> None:
-        self._folder = cache / "unpublished" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        self._storage: Storage = LocalStorage(str(self._folder))
+        self._cache, self._names = cache, ("unpublished", hashlib.sha256(url.encode()).hexdigest()[:16])
+        self.folder = cache.joinpath(*self._names)
+        self._storage: Storage = LocalStorage(str(self.folder))
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
 
     def keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
         """Keep this state if it is the newest or the best, with the metrics.jsonl that could not be written before it.
 
-        A disk that is full keeps none, and training goes on.
+        Raises: KnownError when it could not be kept, as on a full disk; what was kept before stays.
         """
-        with suppress(KnownError):
-            if not self._is_of_this_run():
-                self.clear()
-            before = committed(self._storage)
-            others = [one for one in before if one.step != manifest.step]
-            worth = worth_keeping([*others, manifest], keep_last=1)
-            if manifest in before or manifest.step not in worth:
-                return
-            self._is_empty = False
-            self._storage.write(RUN, self._run)
-            if metrics is not None:
-                self._storage.write(METRICS, metrics)
-            else:  # the prefix has it by now
-                self._storage.delete(METRICS)
-            self._storage.write(state_key(manifest.step), content)
-            commit(self._storage, manifest)
-            for other in others:
-                if other.step not in worth:
-                    self._remove(other)
+        self._check_own(make=True)
+        if not self._is_of_this_run():
+            self.clear()
+        before = committed(self._storage)
+        others = [one for one in before if one.step != manifest.step]
+        worth = worth_keeping([*others, manifest], keep_last=1)
+        if manifest in before or manifest.step not in worth:
+            return
+        self._is_empty = False
+        self._storage.write(RUN, self._run)
+        self._storage.write(state_key(manifest.step), content)
+        if metrics is not None:
+            self._storage.write(METRICS, metrics)
+        else:  # the prefix has it by now
+            self._storage.delete(METRICS)
+        commit(self._storage, manifest)
+        for other in others:
+            if other.step not in worth:
+                self._remove(other)
+
+    def newest_step(self) -> int | None:
+        """The newest step that is kept for this run, None without any."""
+        try:
+            self._check_own()
+            kept = committed(self._storage) if self._is_of_this_run() else []
+        except KnownError:
+            return None
+        return max((manifest.step for manifest in kept), default=None)
 
     def clear(self) -> None:
-        """Forget what was kept: the run's prefix has it, or something newer. What a killed start has half-written goes too."""
-        if not self._is_empty:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._is_empty = not self._folder.exists()
+        """Forget what was kept: the run's prefix has it, or something newer. What a killed start has half-written goes too.
+
+        Only files go that a spool writes; where anything else lies, its folder stays.
+        """
+        if self._is_empty:
+            return
+        with suppress(KnownError, OSError):
+            self._check_own()
+            found = files_below(self.folder) if self.folder.is_dir() else ()
+            ours = [key for key, what in found if stat.S_ISREG(what.st_mode) and _is_ours(key)]
+            for key in sorted(ours, key=lambda key: committed_step(key) is None):  # a state goes after its manifest
+                self._storage.delete(key)
+            for folder in (self.folder / CHECKPOINTS, self.folder):
+                if folder.is_dir():
+                    folder.rmdir()
+        self._is_empty = not self.folder.exists()
 
     def hand_over(self, storage: Storage, newest_step: int) -> list[int]:
         """Commit what was kept to the run's prefix, where it is of this run and newer; its steps.
@@ -74,6 +98,13 @@ class Spool:
         self.clear()
         return [manifest.step for manifest, _ in newer]
 
+    def _check_own(self, *, make: bool = False) -> None:
+        """Raises: InputError where the folder, or one in it, is a link or another user's."""
+        own_folder(self._cache, *self._names, make=make)
+        for name, what in files_below(self.folder) if self.folder.is_dir() else ():
+            if stat.S_ISLNK(what.st_mode):
+                raise InputError(f"cannot use `{self.folder / name}` as a cache: it is a link", hint="remove the link")
+
     def _is_of_this_run(self) -> bool:
         try:
             return self._storage.read(RUN) == self._run
@@ -82,6 +113,7 @@ class Spool:
 
     def _kept(self) -> list[tuple[Manifest, bytes]]:
         try:
+            self._check_own()
             if not self._is_of_this_run():
                 return []
             return [(one, read_state(self._storage, one)) for one in committed(self._storage)]
@@ -91,3 +123,12 @@ class Spool:
     def _remove(self, old: Manifest) -> None:
         self._storage.delete(manifest_key(old.step))
         self._storage.delete(state_key(old.step))
+
+
+def _is_ours(key: str) -> bool:
+    """Whether a spool writes a file of this name, or has begun to."""
+    folder, slash, name = key.rpartition("/")
+    name = whole_name(name) or name
+    if not folder:
+        return name in {RUN, METRICS}
+    return name in {"state.pt", "manifest.json"} and committed_step(f"{folder}{slash}manifest.json") is not None

@@ -19,6 +19,7 @@ from safetensors.torch import load as from_safetensors
 from torch import nn
 
 from trainer import checkpoint
+from trainer.data.fetch import fetch_file
 from trainer.data.pack import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
@@ -195,8 +196,7 @@ def _of_file(place: str, cache: Path | None) -> Trained:
             raise InputError(
                 f"cannot download `{place}`: nothing says where to (from `--cache-dir`)", hint="--cache-dir DIRECTORY"
             )
-        storage.copy_to(name, cache / "weights" / name)
-        path = cache / "weights" / name
+        path = fetch_file(place, cache)
     else:
         path = Path(place)
     public = read_weights(path)

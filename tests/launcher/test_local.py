@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,43 @@ os.kill(os.getpid(), 9)
     with pytest.raises(JobFailedError):
         run_here(job(command=command), tmp_path)
     assert not is_running(int((tmp_path / "child").read_text()))
+
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+from launcher.local import run
+sys.path.insert(0, sys.argv[1])
+from test_local import job
+command = '''
+import os, pathlib, subprocess, sys, time
+from trainer import lifeline
+lifeline.watch(lifeline.taken(), lambda: os._exit(1))
+folder = pathlib.Path(sys.argv[1])
+(folder / f"{os.getpid()}.pod").touch()
+time.sleep(600)
+'''
+objects = job(workers_per_node=1, command=command)
+for replica in objects[-1]["spec"]["pytorchReplicaSpecs"].values():
+    replica["template"]["spec"]["containers"][0]["args"] = [sys.argv[2]]
+run(objects, scratch=Path(sys.argv[2]), tell=print, python=sys.executable)
+"""
+
+
+def test_nothing_outlives_a_launcher_that_is_killed(tmp_path):
+    """SIGKILL leaves it no time to stop anything; the pods read the end of its lifeline."""
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(Path(__file__).parent), str(tmp_path)])
+    end_s = time.monotonic() + 30
+    while len(pods := [int(path.stem) for path in tmp_path.glob("*.pod")]) < 2:
+        assert launcher.poll() is None
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+    assert all(is_running(pod) for pod in pods)
+    launcher.kill()
+    launcher.wait()
+    while any(is_running(pod) for pod in pods):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_parts_can_be_had_alone(launcher, tmp_path, flags, expected):
     code, out, _ = launcher(f"pull demo --output {tmp_path}/runs --to there {flags}")
     assert code == 0
     assert out.splitlines() == [f"there/{key}" for key in expected]
-    assert files("there") == sorted(expected)
+    assert files("there") == sorted({*expected, "run.json"})  # by which the next pull knows the directory
 
 
 def test_what_is_pulled_is_a_run_again(launcher, tmp_path):
@@ -297,15 +297,144 @@ def test_links_that_leave_the_directory_are_refused(launcher, here, tmp_path):
     assert files(outside) == []
 
 
-def test_link_in_the_place_of_a_file_is_replaced_not_followed(here, tmp_path):
-    storage = write_run(str(tmp_path / "runs"))
-    outside = tmp_path / "outside"
+def link_to_a_file(path, outside):
     outside.write_text("mine", encoding="utf-8")
+    path.symlink_to(outside)
+
+
+def link_to_nothing(path, outside):
+    path.symlink_to(outside)
+
+
+def hard_link(path, outside):
+    outside.write_text("mine", encoding="utf-8")
+    path.hardlink_to(outside)
+
+
+def pipe(path, _outside):
+    os.mkfifo(path)
+
+
+def folder(path, outside):
+    path.mkdir()
+    (path / "mine").write_text("mine", encoding="utf-8")
+
+
+def file_of_the_user(path, _outside):
+    path.write_text("mine", encoding="utf-8")
+
+
+@pytest.mark.parametrize("put", [link_to_a_file, link_to_nothing, hard_link, pipe, folder, file_of_the_user])
+@pytest.mark.parametrize("key", ["run.json", "metrics.jsonl", state_key(20), "model/model.safetensors"])
+def test_what_no_pull_has_put_there_is_refused_by_name(here, tmp_path, put, key):
+    """Whoever pulls into a directory of other files must not lose one."""
+    storage, outside = write_run(str(tmp_path / "runs")), tmp_path / "outside"
+    target = here / "demo" / key
+    target.parent.mkdir(parents=True)
+    put(target, outside)
+    before = [target.lstat(), *(path.read_bytes() for path in (outside, target) if path.is_file())]
+    with pytest.raises(InputError, match=rf"demo.*{target.name}") as refusal:
+        pulled(storage, "demo")
+    assert "move it away, or --to another DIRECTORY" in refusal.value.hint
+    after = [target.lstat(), *(path.read_bytes() for path in (outside, target) if path.is_file())]
+    assert [stat[:2] for stat in (before[0], after[0])] == [after[0][:2]] * 2
+    assert before[1:] == after[1:]
+    assert [name for name in files("demo") if name not in {key, f"{key}/mine"}] == []
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/step-00000020"])
+def test_no_linked_folder_is_written_to(here, tmp_path, name):
+    """One within the directory would mix what it holds with the run."""
+    storage = write_run(str(tmp_path / "runs"))
+    (here / "demo/elsewhere").mkdir(parents=True)
+    link = here / "demo" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(here / "demo/elsewhere")
+    with pytest.raises(InputError, match=f"`demo/{name}` is a link"):
+        pulled(storage, "demo")
+    assert files("demo") == []
+
+
+def test_record_that_is_none_of_a_run_is_refused(here, tmp_path):
+    """`run.json` is no rare name."""
+    storage = write_run(str(tmp_path / "runs"))
     (here / "demo").mkdir()
-    (here / "demo/run.json").symlink_to(outside)
+    (here / "demo/run.json").write_text('{"scripts": {}}', encoding="utf-8")
+    for what in ("all", "model"):
+        with pytest.raises(InputError, match=r"its run\.json is another file"):
+            pulled(storage, "demo", what=what)
+    assert files("demo") == ["run.json"]
+    assert (here / "demo/run.json").read_text(encoding="utf-8") == '{"scripts": {}}'
+
+
+@pytest.mark.parametrize("what", ["model", "report", "all"])
+def test_what_a_pull_has_put_there_is_replaced_when_the_run_has_a_newer_one(here, output, what):
+    """A run that was trained further, whichever part of it was pulled."""
+    storage = write_run(output)
+    pulled(storage, "demo", what=what)
+    key = "model/model.safetensors" if what == "model" else "results.json"
+    storage.write(key, b"newer and longer " * 400)
+    pulled(storage, "demo", what=what)
+    assert (here / "demo" / key).read_bytes() == storage.read(key)
+
+
+def test_pull_that_was_killed_knows_its_files_again(here, output):
+    """The record is there before anything that may change in the run."""
+    wire = Wire(write_run(output))
+    for key in ("results.json", "metrics.jsonl", "logs/rank-00000.log"):
+        wire.break_after[key] = 0
+    with pytest.raises(UnreachableError):
+        pulled(wire, "demo")
+    assert "run.json" in files("demo")
+    for key in REPORT:
+        if key != "run.json":
+            wire.write(key, b"rewritten meanwhile")
+    pulled(wire, "demo")
+    assert (here / "demo/metrics.jsonl").read_bytes() == b"rewritten meanwhile"
+
+
+class Endless(Wire):
+    """A storage that sends more, or less, than it listed."""
+
+    def __init__(self, storage, key, lengths):
+        super().__init__(storage)
+        self._key, self._lengths = key, lengths
+
+    def chunks(self, key, *, first=0, stamp=None):
+        if key != self._key:
+            yield from super().chunks(key, first=first, stamp=stamp)
+        else:
+            yield from (bytes(length) for length in self._lengths)
+
+
+@pytest.mark.parametrize("key", ["metrics.jsonl", state_key(20)])
+@pytest.mark.parametrize("lengths", [[1 << 20] * 10_000, [1], [1 << 30]], ids=["endless", "short", "one piece"])
+def test_object_of_another_length_than_listed_does_not_fill_the_disk(here, output, key, lengths):
+    """It is named, and as much of it as was listed is the most that is ever written."""
+    storage = Endless(write_run(output), key, lengths if lengths != [1 << 30] else [1 << 24])
+    listed_bytes = storage.stat(key).size_bytes
+    with pytest.raises(DamagedError, match=rf"{key}.*the listing says {listed_bytes:,}"):
+        pulled(storage, "demo")
+    assert key not in files("demo")
+    assert all(path.stat().st_size <= listed_bytes for path in (here / "demo" / key).parent.glob(".*.partial"))
+
+
+def test_parts_that_nothing_can_continue_are_removed(here, tmp_path):
+    """Each kill of a pull would leave one, and the run prunes its checkpoints."""
+    storage = write_run(str(tmp_path / "runs"))
+    current = Item(key=state_key(30), root=here / "demo", stat=storage.stat(state_key(30))).partial
+    ours = [
+        here / "demo" / state_key(10).replace("state.pt", f".state.pt.{'a' * 16}.partial"),  # of another content
+        here / "demo/checkpoints/step-00000007" / f".state.pt.{'b' * 16}.partial",  # pruned
+        here / "demo" / f".metrics.jsonl.{'c' * 16}.partial",
+    ]
+    others = [here / "demo" / name for name in (".notes.partial", f"x/.y.{'d' * 16}.partial", ".state.pt.1.partial")]
+    for path in [current, *ours, *others]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"part")
     pulled(storage, "demo")
-    assert outside.read_text(encoding="utf-8") == "mine"
-    assert (here / "demo/run.json").read_bytes() == storage.read("run.json")
+    assert [path.exists() for path in [current, *others]] == [True] * 4
+    assert not any(path.exists() for path in ours)
 
 
 def test_folders_that_consoles_make_are_left_out(here, s3):

@@ -1,14 +1,16 @@
 """A data set in a bucket comes to the node once, whole, and as it is now."""
 
+import os
 from contextlib import contextmanager
+from dataclasses import replace
 
 import boto3
 import pytest
 from faultproxy import CutAnswer, Refuse
 
-from trainer.data.fetch import fetch, folder_of
-from trainer.errors import InputError, RemoteError, TryAgainError
-from trainer.storage import S3Storage
+from trainer.data.fetch import fetch, fetch_file, folder_of
+from trainer.errors import InputError, RemoteError
+from trainer.storage import DamagedError, FullError, S3Storage
 
 URL = "s3://cxr/data"
 
@@ -124,9 +126,136 @@ def test_cache_that_is_too_small_ends_the_job_by_name(s3, tmp_path, progress, mo
     put(a="x")
 
     def full(*_, **__):
-        raise TryAgainError("cannot write `a`: no space left on device")
+        raise FullError("cannot write `a`: no space left on device")
 
     monkeypatch.setattr(S3Storage, "copy_to", full)
     with pytest.raises(InputError, match="no space left on device") as refusal:
         fetch(URL, tmp_path, progress)
     assert "--cache-dir" in refusal.value.hint
+
+
+FOREIGN = ["notes.txt", "images/mine.png", "labels", ".partial", ".labels.partial"]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_file_that_no_download_has_put_there_is_named_and_stays(s3, tmp_path, progress, name):
+    """Neither removed, nor replaced, nor read as part of the data set."""
+    put(labels=b"1", images__a=b"22")
+    folder = folder_of(URL, tmp_path)
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=f"its file `{name}` is none that was downloaded") as refusal:
+        fetch(URL, tmp_path, progress)
+    assert "--cache-dir" in refusal.value.hint
+    assert files(folder) == {name: b"mine"}
+
+
+def test_file_that_appears_beside_a_downloaded_data_set_is_named_and_stays(s3, tmp_path, progress):
+    """A second start cleans up what the bucket no longer has: only that."""
+    put(labels=b"1", gone=b"2")
+    fetch(URL, tmp_path, progress)
+    boto3.client("s3").delete_object(Bucket="cxr", Key="data/gone")
+    folder = folder_of(URL, tmp_path)
+    (folder / "mine").write_bytes(b"mine")
+    with pytest.raises(InputError, match="its file `mine`"):
+        fetch(URL, tmp_path, progress)
+    assert files(folder) == {"labels": b"1", "gone": b"2", "mine": b"mine"}
+    (folder / "mine").unlink()
+    fetch(URL, tmp_path, progress)
+    assert files(folder) == {"labels": b"1"}
+
+
+@pytest.mark.parametrize("level", ["data", "of the set", "files", "images", "labels"])
+def test_no_link_in_the_cache_is_followed(s3, tmp_path, progress, level):
+    """The cache may lie where others can write."""
+    put(labels=b"1", images__a=b"22")
+    cache, outside = tmp_path / "cache", tmp_path / "outside"
+    folder = folder_of(URL, cache)
+    links = {"data": folder.parent.parent, "of the set": folder.parent, "files": folder}
+    link = links.get(level, folder / level)
+    outside.mkdir()
+    (outside / "a").write_bytes(b"mine")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside / "a" if level == "labels" else outside)
+    with pytest.raises(InputError, match="is a link"):
+        fetch(URL, cache, progress)
+    assert files(outside) == {"a": b"mine"}
+
+
+@pytest.mark.parametrize("target", ["link", "pipe"])
+def test_list_of_what_was_downloaded_is_a_file(s3, tmp_path, progress, target):
+    """A link would have our lines appended to another's file, and a pipe be waited for."""
+    put(labels=b"1")
+    fetch(URL, tmp_path, progress)
+    stamps = folder_of(URL, tmp_path).parent / "stamps.jsonl"
+    stamps.unlink()
+    (tmp_path / "mine").write_bytes(b"mine")
+    stamps.symlink_to(tmp_path / "mine") if target == "link" else os.mkfifo(stamps)
+    with pytest.raises(InputError, match=r"stamps\.jsonl"):
+        fetch(URL, tmp_path, progress)
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+
+
+def test_download_that_was_killed_is_continued_by_the_next_start(s3, tmp_path, progress):
+    """What it was about to write, and what it had half-written, is known for its own."""
+    put(labels=b"1", other=b"2")
+    with pytest.raises(KeyboardInterrupt), progress_that_is_interrupted() as interrupted:
+        fetch(URL, tmp_path, interrupted)
+    folder = folder_of(URL, tmp_path)
+    (folder / "labels").write_bytes(b"older and longer")  # of a version that was replaced in the bucket since
+    half = folder / f".other-{'0' * 32}.partial"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
+    fetch(URL, tmp_path, progress)
+    assert files(folder) == {"labels": b"1", "other": b"2"}
+
+
+@contextmanager
+def progress_that_is_interrupted():
+    @contextmanager
+    def begin(_files):
+        def tell(_done, _words):
+            raise KeyboardInterrupt
+
+        yield tell
+
+    yield begin
+
+
+@pytest.mark.parametrize("listed_bytes", [3, 1_000_001])
+def test_object_of_another_length_than_listed_ends_the_download(s3, tmp_path, progress, monkeypatch, listed_bytes):
+    """A server that sends without end would fill the node's disk."""
+    put(labels=bytes(1_000_000))
+    listed = S3Storage.stats
+    monkeypatch.setattr(
+        S3Storage,
+        "stats",
+        lambda self, prefix: {
+            key: replace(stat, size_bytes=listed_bytes) for key, stat in listed(self, prefix).items()
+        },
+    )
+    with pytest.raises(DamagedError, match=rf"data/labels.*the listing says {listed_bytes:,}"):
+        fetch(URL, tmp_path, progress)
+    assert files(folder_of(URL, tmp_path)) == {}
+
+
+def test_single_file_is_downloaded_whole_and_again(s3, tmp_path):
+    """Weights are looked up at each start."""
+    for content in (b"first", b"second one"):
+        put(w=content)
+        assert fetch_file(f"{URL}/w", tmp_path).read_bytes() == content
+
+
+def test_single_file_takes_no_other_files_place(s3, tmp_path, progress):
+    """It may lie beside a data set, which must still know all of its files."""
+    put(w=b"weights", labels=b"1")
+    path = fetch_file(f"{URL}/w", tmp_path)
+    fetch(URL, tmp_path, progress)
+    assert files(path.parent) == {"w": b"weights", "labels": b"1"}
+    other = folder_of("s3://cxr/other", tmp_path) / "w"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"mine")
+    boto3.client("s3").put_object(Bucket="cxr", Key="other/w", Body=b"longer than that")
+    with pytest.raises(InputError, match="its file `w` is none that was downloaded"):
+        fetch_file("s3://cxr/other/w", tmp_path)
+    assert other.read_bytes() == b"mine"

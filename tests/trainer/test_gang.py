@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,47 @@ def test_signal_reaches_the_workers_and_ends_the_gang(tmp_path):
     _, said = gang.communicate(timeout=60)
     assert gang.returncode == 143
     assert said == "stopped by SIGTERM\n"
+
+
+def lives(pid):
+    """Whether there is such a process; what waits for its parent to look has no command line any more."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("victim", ["starter", "gang"])
+def test_workers_end_with_a_gang_or_a_starter_that_is_killed(tmp_path, victim):
+    """torchrun's workers have sessions of their own, and would train on without anybody who could stop them."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import os, pathlib, sys, time\n"
+        "from trainer.lifeline import end_with_parent\n"
+        "end_with_parent()\n"
+        "pathlib.Path(sys.argv[1], f'{os.getpid()}.{os.getppid()}.pid').touch()\n"
+        "time.sleep(600)\n"
+    )
+    command = [sys.executable, "-m", "trainer.gang", "--nproc-per-node=2", str(worker), str(tmp_path)]
+    start = (
+        "import os, subprocess, sys; from trainer import lifeline\n"
+        "with lifeline.held() as life:\n"
+        "    environment = {**os.environ, lifeline.LIFELINE: str(life)}\n"
+        "    subprocess.run(sys.argv[1:], env=environment, pass_fds=[life], start_new_session=True)\n"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    starter = subprocess.Popen(
+        [sys.executable, "-c", start, *command], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while len(started := [path.name.split(".") for path in tmp_path.glob("*.pid")]) < 2:
+        assert starter.poll() is None
+        time.sleep(0.05)
+    os.kill(starter.pid if victim == "starter" else int(started[0][1]), signal.SIGKILL)
+    _, said = starter.communicate(timeout=60)  # until nobody holds stderr any more
+    assert not [pid for pid, _, _ in started if lives(pid)]
+    assert said == ("who started this is gone: ending at once\n" if victim == "starter" else "")
+    assert victim == "gang" or not list(tmp_path.glob("gang-*"))
 
 
 def test_verdict_is_given_for_permanent_errors_only(tmp_path, monkeypatch):

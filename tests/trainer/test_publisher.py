@@ -1,7 +1,10 @@
 """Checkpoints beside training: nothing is lost, nothing is half-written, and training never waits."""
 
+import errno
+import os
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from trainer.manifests import best, committed
 from trainer.publisher import Publisher
 from trainer.schedule import Plateau
 from trainer.spool import Spool
-from trainer.storage import LocalStorage, NotPermittedError, UnreachableError
+from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
 
 BORN_S = 1e9
 
@@ -445,3 +448,155 @@ def test_small_files_are_written_with_their_last_content(publisher, bucket):
     bucket.gate.set()
     publisher.flush(never)
     assert bucket.read("metrics.jsonl") == b"1\n2"
+
+
+FULL = FullError(
+    "cannot write `/runs/r/state.pt`: no space left on device; 84 MiB needed, 3 MiB free", hint="make room"
+)
+
+
+class Clock:
+    """Time that passes as soon as it is looked at."""
+
+    def __init__(self, step_s):
+        self._now_s, self._step_s = 0.0, step_s
+
+    def __call__(self):
+        self._now_s += self._step_s
+        return self._now_s
+
+
+def no_room(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def on_a_full_disk(tmp_path, bucket, told, *, spool_full=False, monkeypatch=None, committed_step=None):
+    """A publisher whose disk takes no state any more, and which has met that."""
+    publisher = Publisher(
+        bucket, spool_of(tmp_path, bucket), Claim(), told.append, keep_last=2, retry_s=0.01, clock=Clock(1.0)
+    )
+    with publisher.working():
+        if committed_step:
+            publisher.offer(state(committed_step), epoch=1.0)
+            publisher.flush(never)
+        if spool_full:
+            monkeypatch.setattr("trainer.storage.files.os.fsync", no_room)
+        bucket.problem = FULL
+        publisher.offer(state(20), epoch=2.0)
+        soon(lambda: publisher._problem)
+        yield publisher
+
+
+def test_end_on_a_full_disk_is_bounded_whatever_the_caller_would_wait(tmp_path, bucket, told):
+    """Accelerators must not be held for a disk that nobody clears, nor taken again: another start meets the same."""
+    with on_a_full_disk(tmp_path, bucket, told) as publisher, pytest.raises(FullError) as end:
+        publisher.flush(never)
+    assert end.value.exit_code == 2
+    assert "cannot commit all that was trained" in str(end.value)
+    assert "84 MiB needed, 3 MiB free" in str(end.value)
+
+
+def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, bucket, told):
+    """Whoever makes room must know whether anything is lost."""
+    with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as publisher, pytest.raises(FullError) as end:
+        publisher.flush(never)
+    folder = spool_of(tmp_path, bucket).folder
+    assert end.value.hint == (
+        f"make room there; the same command on this node continues from step 20, which is kept in `{folder}`"
+    )
+    elsewhere = LocalStorage(str(tmp_path / "elsewhere"))
+    assert spool_of(tmp_path, bucket).hand_over(elsewhere, 10) == [20]
+
+
+@pytest.mark.parametrize("committed_step", [10, None])
+def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, bucket, told, monkeypatch, committed_step):
+    """The spool is most often on the same disk."""
+    with on_a_full_disk(
+        tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch, committed_step=committed_step
+    ) as publisher:
+        with pytest.raises(FullError) as end:
+            publisher.flush(never)
+        assert 20 not in publisher._kept_steps
+    where = "continues from step 10, the newest that is committed" if committed_step else "starts from the beginning"
+    begins = f"make room there; the same command {where}; what was trained since is not kept on this node either: "
+    assert end.value.hint.startswith(f"{begins}cannot write `{tmp_path}/cache/unpublished/")
+    assert "no space left on device" in end.value.hint
+    assert "is not kept on this node either" in told[0]
+
+
+def test_state_is_kept_once_the_spool_has_room(tmp_path, bucket, told, monkeypatch):
+    """What could not be kept is tried again with every try of the prefix."""
+    with on_a_full_disk(tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch) as publisher:
+        monkeypatch.undo()
+        soon(lambda: 20 in publisher._kept_steps)
+        assert spool_of(tmp_path, bucket).newest_step() == 20
+
+
+def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
+    """A disk that is cleared while the end waits costs nothing."""
+    with on_a_full_disk(tmp_path, bucket, told) as publisher:
+        publisher._clock = lambda: 0.0
+        bucket.problem = None
+        publisher.flush(never)
+    assert steps(bucket) == [20]
+    assert told[-1] == "checkpoints can be written again"
+
+
+def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, bucket, told):
+    """On a disk with a few kilobytes left the manifest of an earlier step can still be written."""
+    bucket.failing = lambda key: key.endswith("state.pt") and "20" in key
+    with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as publisher:
+        publisher.validated(10, Scored(0.9, 0.1))
+        soon(lambda: committed(bucket)[0].validated)
+        soon(lambda: len([line for line in told if "without checkpoints" in line]) > 1)  # minutes of that clock
+    assert not [line for line in told if "again" in line]
+
+
+def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
+    """Its folder may hold what somebody else has put there."""
+    spool = spool_of(tmp_path, bucket)
+    content = to_bytes(state(10))
+    spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    foreign = ["notes.txt", "checkpoints/best.ckpt", "checkpoints/step-00000010/mine.pt", ".x.partial", "old/state.pt"]
+    for name in foreign:
+        (spool.folder / name).parent.mkdir(exist_ok=True)
+        (spool.folder / name).write_text("mine")
+    half = spool.folder / "checkpoints/step-00000010" / f".state.pt-{'0' * 32}.partial"
+    half.write_text("ours")
+    spool_of(tmp_path, bucket).clear()
+    left = sorted(path.relative_to(spool.folder).as_posix() for path in spool.folder.rglob("*") if path.is_file())
+    assert left == sorted(foreign)
+
+
+@pytest.mark.parametrize("level", ["unpublished", "of the run", "checkpoints"])
+def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
+    """A link in a cache that others can write to would lead our writes and removals anywhere."""
+    spool, outside = spool_of(tmp_path, bucket), tmp_path / "outside"
+    places = {
+        "unpublished": spool.folder.parent,
+        "of the run": spool.folder,
+        "checkpoints": spool.folder / "checkpoints",
+    }
+    inside = outside / "checkpoints/step-00000001"
+    inside.mkdir(parents=True)
+    (inside / "state.pt").write_text("mine")
+    places[level].parent.mkdir(parents=True, exist_ok=True)
+    places[level].symlink_to(outside if level != "checkpoints" else outside / "checkpoints")
+    content = to_bytes(state(10))
+    with pytest.raises(InputError, match="it is a link"):
+        spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    assert spool.newest_step() is None
+    assert spool.hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == []
+    assert [path for path in outside.rglob("*") if path.is_file()] == [inside / "state.pt"]
+
+
+def test_spool_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
+    """Who makes our folder before us, in a directory that all may write to, must not give us a state to go on from."""
+    spool = spool_of(tmp_path, bucket)
+    spool.folder.mkdir(parents=True)
+    monkeypatch.setattr("trainer.storage.ownfolder.os.geteuid", lambda: 4711)
+    content = to_bytes(state(10))
+    with pytest.raises(InputError, match="belongs to another user"):
+        spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    assert list(spool.folder.iterdir()) == []

@@ -4,18 +4,30 @@ import errno
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import boto3
 import pytest
 
-from trainer.errors import InputError, RemoteError, TryAgainError
+from trainer.errors import InputError, RemoteError
 from trainer.layout import manifest_key, state_key
-from trainer.storage import AbsentError, ChangedError, CredentialsError, LocalStorage, multipart, open_storage
-from trainer.storage.files import partial_name
+from trainer.storage import (
+    AbsentError,
+    ChangedError,
+    CredentialsError,
+    DamagedError,
+    FullError,
+    LocalStorage,
+    multipart,
+    open_storage,
+)
+from trainer.storage.files import open_new, partial_name, remove_abandoned
 
 
 @pytest.fixture
@@ -70,15 +82,17 @@ def test_interrupted_write_leaves_the_old_object_and_no_other(storage, monkeypat
     assert storage.keys("") == ["a"]
 
 
-def test_full_disk_asks_to_try_again(storage, monkeypatch):
-    """Room can be made, and the run goes on: not an error for good."""
+def test_full_disk_is_named_with_the_room_it_has_and_not_tried_again(storage, monkeypatch):
+    """Whoever started it must make room: a gang that starts its workers again would meet the same disk each time."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(TryAgainError, match="no space left"):
-        storage.write("a", b"new")
+    with pytest.raises(FullError, match=r"no space left on device; 4 KiB needed, \d+ [KM]iB free\n") as full:
+        storage.write("a", bytes(4000))
+    assert full.value.exit_code == 2
+    assert "make room" in full.value.hint
 
 
 def test_output_that_is_a_file_is_refused_by_name(tmp_path):
@@ -166,6 +180,25 @@ def test_stat_of_what_is_absent(anywhere):
     for key in ("a/b.json", "a"):
         with pytest.raises(AbsentError):
             anywhere.stat(key)
+
+
+@pytest.mark.parametrize("listed_bytes", [2_499_999, 1, 0, 2_500_001])
+def test_object_of_another_length_than_listed_is_refused_before_it_fills_the_disk(anywhere, tmp_path, listed_bytes):
+    """A server that sends without end, or an object that was replaced since."""
+    anywhere.write("state.pt", bytes(2_500_000))
+    stat, written = replace(anywhere.stat("state.pt"), size_bytes=listed_bytes), []
+    with pytest.raises(DamagedError, match=rf"state\.pt.*the listing says {listed_bytes:,}"):
+        anywhere.copy_to("state.pt", tmp_path / "copy", stat=stat, progress=written.append)
+    assert sum(written) <= listed_bytes
+    assert [path for path in tmp_path.iterdir() if path.name.startswith((".copy", "copy"))] == []
+
+
+def test_object_as_long_as_listed_is_copied(anywhere, tmp_path):
+    """An empty one too."""
+    for key, content in (("state.pt", bytes(2_500_000)), ("empty", b"")):
+        anywhere.write(key, content)
+        anywhere.copy_to(key, tmp_path / key, stat=anywhere.stats("")[key])
+        assert (tmp_path / key).read_bytes() == content
 
 
 def test_copy_is_whole_and_told(anywhere, tmp_path):
@@ -277,14 +310,50 @@ def half_written(key, *, old=True):
 
 
 def test_sweep_of_a_directory_removes_what_was_left_half_written(storage, tmp_path):
-    """A killed writer's file is as large as a checkpoint; that of one who still writes is left."""
+    """A killed writer's file is as large as a checkpoint; that of one who still writes is left, however old it is."""
     run = tmp_path / "run"
-    old, new = half_written(run / state_key(1)), half_written(run / state_key(2), old=False)
+    old, written = half_written(run / state_key(1)), run / state_key(2)
     other, probe = half_written(run / "run.json"), half_written(run / ".excludes")
-    storage.sweep("checkpoints/")
-    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+    written.parent.mkdir(parents=True)
+    written = written.with_name(partial_name("state.pt"))
+    with open_new(written):
+        os.utime(written, (0, 0))
+        storage.sweep("checkpoints/")
+        assert [path.exists() for path in (old, written, other)] == [False, True, True]
+        storage.sweep("")
+        assert [path.exists() for path in (written, other, probe)] == [True, False, False]
     storage.sweep("")
-    assert [path.exists() for path in (new, other, probe)] == [True, False, False]
+    assert not written.exists()
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_start_and_not_an_hour_later(storage, tmp_path):
+    """A run that is killed often would fill the disk with halves of checkpoints."""
+    partial = tmp_path / "run" / state_key(1)
+    partial.parent.mkdir(parents=True)
+    partial = partial.with_name(partial_name("state.pt"))
+    code = "import pathlib, os, sys, signal; from trainer.storage.files import write_flushed\n"
+    code += "write_flushed(pathlib.Path(sys.argv[1]), (os.kill(os.getpid(), signal.SIGKILL) for _ in range(1)))"
+    subprocess.run([sys.executable, "-c", code, str(partial)], check=False)
+    assert partial.exists()
+    storage.sweep("")
+    assert partial.exists()  # so young, its writer might be about to lock it
+    moments_ago = time.time() - 2
+    os.utime(partial, (moments_ago, moments_ago))
+    storage.sweep("")
+    assert not partial.exists()
+
+
+def test_file_system_without_locks_lets_half_written_files_grow_old(tmp_path, monkeypatch):
+    """Nobody can tell there whether the writer lives."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    old, new = half_written(tmp_path / "a"), half_written(tmp_path / "b", old=False)
+    os.utime(new, (time.time() - 60, time.time() - 60))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    remove_abandoned(tmp_path)
+    assert [old.exists(), new.exists()] == [False, True]
 
 
 def test_sweep_of_a_directory_leaves_what_others_have_half_written(storage, tmp_path):

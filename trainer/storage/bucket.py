@@ -16,7 +16,7 @@ from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
 from trainer.storage.download import Download, hash_of, stamp_of
 from trainer.storage.faults import RefusedError
-from trainer.storage.files import file_errors, replacing
+from trainer.storage.files import file_errors, open_new, replacing
 from trainer.storage.greeting import greet
 from trainer.storage.interface import (
     AbsentError,
@@ -28,6 +28,7 @@ from trainer.storage.interface import (
     ignore,
     is_hidden,
 )
+from trainer.storage.listed import as_listed
 from trainer.storage.options import options_of
 from trainer.storage.patience import Patience
 
@@ -80,10 +81,16 @@ class S3Storage:
                 hint="the object was changed or damaged in the bucket; put it there again, or remove it",
             )
 
-    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ignore) -> None:
+    def copy_to(
+        self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
+    ) -> None:
         """See `Storage.copy_to`."""
-        with file_errors("write", path), replacing(path) as partial, partial.open("xb") as file:
-            for chunk in self.chunks(key):
+        chunks = self.chunks(key)
+        if stat is not None:
+            chunks = as_listed(chunks, stat, f"cannot read `{self._name(key)}`")
+        needs_bytes = stat.size_bytes if stat is not None else None
+        with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
+            for chunk in chunks:
                 file.write(chunk)
                 progress(len(chunk))
 

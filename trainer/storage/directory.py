@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
@@ -14,7 +13,9 @@ from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.layout import is_our_folder, is_ours
 from trainer.storage.files import (
     file_errors,
+    is_abandoned,
     open_lock,
+    open_new,
     open_regular,
     partial_name,
     pieces,
@@ -24,9 +25,7 @@ from trainer.storage.files import (
 )
 from trainer.storage.folders import Root, entries, removed, same_file
 from trainer.storage.interface import CHUNK_BYTES, AbsentError, ChangedError, Claim, Stat, ignore, is_hidden
-
-STALE_S: Final = 3600.0
-"""Age of a half-written file whose writer is taken for dead."""
+from trainer.storage.listed import as_listed
 
 LOCK: Final = ".lock"
 PROBE: Final = ".excludes"
@@ -93,16 +92,22 @@ class LocalStorage:
             if _stat(os.fstat(file.fileno())).stamp != begun:
                 raise ChangedError(f"cannot read `{path}`: it changed while it was read")
 
-    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ignore) -> None:
+    def copy_to(
+        self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
+    ) -> None:
         """See `Storage.copy_to`."""
-        with file_errors("write", path), replacing(path) as partial, partial.open("xb") as file:
-            for chunk in self.chunks(key):
+        chunks = self.chunks(key)
+        if stat is not None:
+            chunks = as_listed(chunks, stat, f"cannot read `{self._path(key)}`")
+        needs_bytes = stat.size_bytes if stat is not None else None
+        with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
+            for chunk in chunks:
                 file.write(chunk)
                 progress(len(chunk))
 
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`."""
-        self._put(key, [content])
+        self._put(key, [content], needs_bytes=len(content))
 
     def upload(self, key: str, path: Path) -> None:
         """See `Storage.upload`."""
@@ -179,16 +184,14 @@ class LocalStorage:
                 os.rmdir(name, dir_fd=folder)
 
     def sweep(self, prefix: str) -> None:
-        """See `Storage.sweep`: half-written files older than `STALE_S`."""
-        before = time.time() - STALE_S
+        """See `Storage.sweep`: half-written files that no living process holds open."""
         with file_errors("list", self._root / prefix):
             found = [name for name, entry in entries(self._root) if entry.is_file(follow_symlinks=False)]
         for partial in found:
             key = _begun(partial)
             if key is not None and key.startswith(prefix) and (is_ours(key) or key == PROBE):
                 with suppress(OSError), self._folders.folder_of(partial, make=False) as (folder, name):
-                    # otherwise its writer lives
-                    if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < before:
+                    if is_abandoned(name, folder=folder):
                         os.unlink(name, dir_fd=folder)
 
     def hold(self) -> None:
@@ -235,15 +238,16 @@ class LocalStorage:
                 hint="its file system keeps no locks, so a second writer would not be noticed; --output names another place",
             ) from problem
 
-    def _put(self, key: str, chunks: Iterable[bytes]) -> None:
-        with self._beside(key) as (folder, name, partial):
+    def _put(self, key: str, chunks: Iterable[bytes], *, needs_bytes: int | None = None) -> None:
+        with self._beside(key, needs_bytes) as (folder, name, partial):
             write_flushed(partial, chunks, folder=folder)
             os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     @contextmanager
-    def _beside(self, key: str) -> Iterator[tuple[int, str, str]]:
+    def _beside(self, key: str, needs_bytes: int | None = None) -> Iterator[tuple[int, str, str]]:
         """The key's open folder, its name there, and a hidden one to write to, whose file is gone at the end of the block."""
-        with file_errors("write", self._path(key)), self._folders.folder_of(key, make=True) as (folder, name):
+        errors = file_errors("write", self._path(key), needs_bytes=needs_bytes)
+        with errors, self._folders.folder_of(key, make=True) as (folder, name):
             partial = partial_name(name)
             try:
                 yield folder, name, partial

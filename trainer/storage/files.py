@@ -1,22 +1,34 @@
 """Files that are whole or not there, and what is said when the system refuses one."""
 
 import errno
+import fcntl
 import os
 import re
 import stat
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from trainer.errors import InputError, KnownError, TryAgainError
-from trainer.storage.interface import CHUNK_BYTES, AbsentError
+from trainer.errors import InputError, KnownError
+from trainer.limits import in_words
+from trainer.storage.interface import CHUNK_BYTES, AbsentError, FullError
 
 PARTIAL: Final = ".partial"
 """How the names of files end that are being written; they start with `.`."""
 
 _PARTIAL_NAME: Final = re.compile(rf"\.(.+)-[0-9a-f]{{32}}{re.escape(PARTIAL)}", re.DOTALL)
+
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""How the system says that a disk, or the share of it that one may use, is full."""
+
+STALE_S: Final = 3600.0
+"""Age of a half-written file whose writer is taken for dead where the file system knows no locks."""
+
+SETTLED_S: Final = 1.0
+"""Age below which a half-written file is let be: its writer may be about to lock it, or to give it its name."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -85,10 +97,56 @@ def write_file(path: Path, content: bytes) -> None:
         write_flushed(partial, [content])
 
 
+def open_new(path: str | Path, *, folder: int | None = None) -> BinaryIO:
+    """A new file to write, locked as long as it is open: who finds it half-written can tell whether its writer lives.
+
+    `folder` is an open folder to which the path is relative.
+
+    Raises: OSError, FileExistsError for one that is there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666, dir_fd=folder)
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return os.fdopen(descriptor, "wb")
+
+
+def is_abandoned(path: str | Path, *, folder: int | None = None) -> bool:
+    """Whether nobody writes this half-written file any more. `folder` is an open folder to which the path is relative.
+
+    Raises: OSError.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, dir_fd=folder)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return time.time() - found.st_mtime > STALE_S
+        return time.time() - found.st_mtime > SETTLED_S
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes have half-written in this very folder: of the file `name`, or of any."""
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            whole = whole_name(entry.name)
+            if whole is not None and name in {None, whole} and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):  # its writer is just done, or it is another user's
+                    if is_abandoned(entry.path):
+                        Path(entry.path).unlink()
+
+
 def write_flushed(path: str | Path, chunks: Iterable[bytes], *, folder: int | None = None) -> None:
     """Write a new file, and wait until the disk has it. `folder` is an open folder to which the path is relative."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o666, dir_fd=folder), "wb") as file:
+    with open_new(path, folder=folder) as file:
         for chunk in chunks:
             file.write(chunk)
         file.flush()
@@ -103,21 +161,32 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def file_errors(verb: str, path: Path) -> Iterator[None]:
-    """Turn what the system refuses in the block into errors of ours.
+def file_errors(verb: str, path: Path, *, needs_bytes: int | None = None) -> Iterator[None]:
+    """Turn what the system refuses in the block into errors of ours. `needs_bytes` is how much is to be written.
 
-    Raises: AbsentError for a file to be read that is not there; TryAgainError for a full disk; else InputError.
+    Raises: AbsentError for a file to be read that is not there; FullError for a full disk; else InputError.
     """
     try:
         yield
     except OSError as problem:
-        raise _file_error(verb, path, problem) from problem
+        raise _file_error(verb, path, problem, needs_bytes) from problem
 
 
-def _file_error(verb: str, path: Path, problem: OSError) -> KnownError:
+def _file_error(verb: str, path: Path, problem: OSError, needs_bytes: int | None) -> KnownError:
     if verb == "read" and isinstance(problem, FileNotFoundError):
         return AbsentError(f"cannot read `{path}`: no such file")
     text = f"cannot {verb} `{path}`: {str(problem.strerror or problem).lower()}"
-    if problem.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return TryAgainError(text, hint="make room; the same command goes on from the newest checkpoint")
+    if problem.errno in FULL:
+        return FullError(f"{text}{room(path, needs_bytes)}", hint="make room; the same command continues")
     return InputError(text, hint="check the directory, and who may read and write it")
+
+
+def room(path: Path, needs_bytes: int | None = None) -> str:
+    """What is needed for a file and what is free, as the end of a sentence; nothing where the system does not say."""
+    there = next((folder for folder in path.absolute().parents if folder.is_dir()), None)
+    try:
+        system = os.statvfs(there or "/")
+    except OSError:
+        return ""
+    needed = "" if needs_bytes is None else f"{in_words(needs_bytes + 1023)} needed, "
+    return f"; {needed}{in_words(system.f_bavail * system.f_frsize)} free"

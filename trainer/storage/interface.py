@@ -29,6 +29,10 @@ class ChangedError(InputError):
     """Somebody put another object in its place meanwhile."""
 
 
+class FullError(InputError):
+    """A disk has no room for what is to be written: another start would find the same, until somebody makes room."""
+
+
 class NotPermittedError(RemoteError):
     """The bucket knows these credentials and refuses what they ask."""
 
@@ -68,7 +72,7 @@ class Claim(Protocol):
 class Storage(Protocol):
     """Objects under one prefix. Names whose last part starts with `.` are readable but never listed.
 
-    Every method raises, beside what it names: InputError where a directory can't be used as asked, TryAgainError when
+    Every method raises, beside what it names: InputError where a directory can't be used as asked, FullError when
     a disk is full; NotPermittedError, CredentialsError, UnreachableError or another RemoteError where a bucket can't.
     """
 
@@ -89,10 +93,12 @@ class Storage(Protocol):
         """
         ...
 
-    def copy_to(self, key: str, path: Path, *, progress: Callable[[int], None] = ...) -> None:
+    def copy_to(self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ...) -> None:
         """Write the object to a file, which is whole or not there; `progress` hears how many bytes each piece has.
 
-        Raises: AbsentError, DamagedError, ChangedError.
+        Where its listing is given, no more is written than it tells.
+
+        Raises: AbsentError, ChangedError; DamagedError also for an object that is longer or shorter than listed.
         """
         ...
 
@@ -137,7 +143,7 @@ class Storage(Protocol):
         ...
 
     def sweep(self, prefix: str) -> None:
-        """Remove what processes that were killed in the middle of a write of a run's file left of it, once it is old."""
+        """Remove what processes that were killed in the middle of a write of a run's file left of it."""
         ...
 
     def hold(self) -> None:
