@@ -19,7 +19,7 @@ from safetensors.torch import load as from_safetensors
 from torch import nn
 
 from trainer import checkpoint
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator

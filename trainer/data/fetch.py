@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final
 
-from trainer.data.pack import locked
+from trainer.data.locks import Waiting, locked
 from trainer.errors import InputError, TryAgainError
 from trainer.storage import Storage, copy_all, open_storage
 
@@ -27,7 +27,7 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
 """From the number of files to what is told of each file that is done."""
 
 
-def fetch(url: str, cache: Path, progress: Progress) -> None:
+def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = Waiting()) -> None:  # noqa: B008 - it is frozen
     """Download what is not there yet, or has changed since.
 
     Raises: InputError for an empty prefix or a name that would leave the folder; RemoteError.
@@ -43,7 +43,7 @@ def fetch(url: str, cache: Path, progress: Progress) -> None:
     if odd:
         raise InputError(f"cannot download `{url}/{odd[0]}`: its name leads out of the data set", hint="remove it")
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent):
+    with locked(folder.parent, waiting):
         here = _stamps(folder)
         missing = {key: stamp for key, stamp in there.items() if here.get(key) != stamp or not (folder / key).is_file()}
         _remove_others(folder, there.keys())
