@@ -21,7 +21,10 @@ from torchvision.transforms import v2
 
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_view
 from trainer.data.loader import Loader
-from trainer.data.pack import Geometry, build, locked, open_pack
+from trainer.data.locks import locked
+from trainer.data.pack import open_pack
+from trainer.data.packing import build
+from trainer.data.records import Geometry
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cpu
 

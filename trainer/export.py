@@ -24,7 +24,7 @@ from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
 from trainer.data.imagefiles import ImageFile, image_files
 from trainer.data.images import BadImageError
-from trainer.data.pack import Geometry, to_gray_square
+from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from trainer.data.augment import center_boxes, cut, normalise
-from trainer.data.pack import Geometry, to_gray_square
+from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps

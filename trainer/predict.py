@@ -17,7 +17,7 @@ from trainer.console import Advance
 from trainer.data.augment import Tta
 from trainer.data.imagefiles import ImageFile
 from trainer.data.images import BadImageError, open_xray
-from trainer.data.pack import Geometry, Gray, to_square
+from trainer.data.records import Geometry, Gray, to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability

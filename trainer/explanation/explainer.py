@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.data.augment import evaluation_view
 from trainer.data.imagefiles import ImageFile
 from trainer.data.images import BadImageError, open_xray
-from trainer.data.pack import to_square
+from trainer.data.records import to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
