@@ -1,6 +1,5 @@
 """Results of a run to this machine: which files, into which directory, in which order."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,8 +9,10 @@ from launcher import checkpoints
 from launcher.progress import transferred
 from launcher.runs import Run, Tell
 from launcher.transfer import Item, fetch_all, inside, only_one
+from trainer.documents import content_of
 from trainer.errors import InputError
 from trainer.layout import METRICS, OWNER, RESULTS, RUN, SPLIT, STARTS, manifest_key, state_key
+from trainer.limits import JSON_BYTES, LimitError, parsed_json, read_at_most
 from trainer.manifests import Manifest
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 
@@ -74,19 +75,23 @@ def _check_directory(run: Run, storage: Storage, directory: Path) -> None:
 
 
 def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if path.is_symlink() or not path.is_file():
+        return b""
+    with path.open("rb") as file, suppress(LimitError):  # a file that is none of ours
+        return read_at_most(file, JSON_BYTES)
+    return b""
 
 
 def _record(storage: Storage) -> bytes:
     with suppress(AbsentError):
-        return storage.read(RUN)
+        return content_of(storage, RUN)
     return b""
 
 
 def _identity(record: bytes) -> tuple[object, object] | None:
     """Which run the record is of, None where it is none."""
     try:
-        content = json.loads(record)
+        content = parsed_json(record)
         return content["name"], content["identity"]
     except (ValueError, TypeError, KeyError):
         return None

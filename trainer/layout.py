@@ -39,7 +39,10 @@ MAX_NAME: Final = 53
 """Characters of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_CHECKPOINT = re.compile(r"checkpoints/step-(\d{8,})/(state\.pt|manifest\.json)")
+STEP_DIGITS: Final = 18
+"""No run takes more steps, and all of them fit in 64 bits."""
+
+_CHECKPOINT = re.compile(rf"checkpoints/step-([0-9]{{8}}|[1-9][0-9]{{8,{STEP_DIGITS - 1}}})/(state\.pt|manifest\.json)")
 
 
 def check_name(name: str) -> str:
@@ -75,6 +78,11 @@ def committed_step(key: str) -> int | None:
     """The step that `key` commits, None when it is no checkpoint's manifest."""
     match = _CHECKPOINT.fullmatch(key)
     return int(match[1]) if match and match[2] == "manifest.json" else None
+
+
+def step_of(text: str) -> int | None:
+    """The step that a text names, as users give it; None when it is no number, or more than any run has."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= STEP_DIGITS else None
 
 
 def predictions_key(split: str) -> str:
