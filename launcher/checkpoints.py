@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from launcher.runs import Run, Tell
 from launcher.show import age, document, table
 from trainer.errors import InputError, on_one_line
-from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key
+from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of
 from trainer.manifests import Manifest, best, committed
 from trainer.storage import AbsentError, DamagedError, Stat, Storage
 
@@ -17,9 +17,6 @@ Form = Literal["table", "json", "yaml", "name"]
 
 SHOWN_STEPS: Final = 20
 """How many steps a message lists; runs keep a handful."""
-
-STEP_DIGITS: Final = 18
-"""No run takes more steps."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def chosen(run: Run, found: Sequence[Checkpoint], step: str) -> Manifest:
             f"cannot choose a checkpoint of `{run.name}`: there is none yet at `{run.url}`",
             hint=f"launcher pull {run.name} --what report fetches the rest; launcher logs {run.name}",
         )
-    number = int(step) if step.isascii() and step.isdecimal() and len(step) <= STEP_DIGITS else None
+    number = step_of(step)
     if step not in {"best", "last"} and number is None:
         raise InputError(
             f"cannot use `{on_one_line(step)}` as a step: it is `best`, `last` or a number (from `--step`)",

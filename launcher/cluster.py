@@ -8,14 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import urlencode
 
 from launcher.login import Login, login
 from launcher.resources import JOBS, PODS, Object, Resource
 from launcher.target import Target
 from trainer import __version__
+from trainer.documents import checked
 from trainer.errors import RemoteError, on_one_line
+from trainer.limits import API_BYTES, API_NODES, LISTED_OBJECTS, parsed_json
 
 Objects = list[Object]
 
@@ -31,6 +33,9 @@ LONGEST_WAIT_S: Final = 20.0
 
 PAGE: Final = 500
 """Objects in one answer to a list. Source: what kubectl asks for."""
+
+MOST_SHORT_PAGES: Final = 1000
+"""Pages beyond those that the objects fill: a server may give some with less than it was asked for."""
 
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
@@ -187,11 +192,16 @@ class Cluster(Login):
         for line in self._lines(request, read_s=timeout_s + CONNECT_S):
             if not line.endswith(b"\n"):
                 raise self._unreachable(request.what, ConnectionError("the answer ends in the middle of an event"))
-            event = json.loads(line)
-            if event["type"] == "ERROR":
-                raise _refusal(request, int(event["object"].get("code", 0)), line)
-            if event["type"] != "BOOKMARK":
-                yield event["type"], event["object"]
+            try:
+                event = checked(_object(line), _Event)
+            except ValueError as problem:
+                raise self._unreachable(request.what, ConnectionError("the answer holds what is no event")) from problem
+            kind, changed = event["type"], event["object"]
+            if kind == "ERROR":
+                code = changed.get("code")
+                raise _refusal(request, code if isinstance(code, int) else 0, line)
+            if kind != "BOOKMARK":
+                yield kind, changed
 
     def log(
         self,
@@ -266,13 +276,19 @@ class Cluster(Login):
 
     def _pages(self, request: Request) -> Objects:
         items: Objects = []
-        position = ""
+        position, seen = "", set[str]()
         while True:
             page = self._json(replace(request, query={**request.query, "continue": position}))
             items += page.get("items") or []
-            position = page["metadata"].get("continue", "")
+            position = str((page.get("metadata") or {}).get("continue") or "")
             if not position:
                 return items
+            if position in seen or len(seen) - len(items) // PAGE > MOST_SHORT_PAGES or len(items) > LISTED_OBJECTS:
+                raise RemoteError(
+                    f"cannot {request.what}: `{self.server}` lists without an end: {len(items):,} in {len(seen) + 1:,} pages",
+                    hint="check the server of the kubeconfig, and proxies on the way",
+                )
+            seen.add(position)
 
     def _made(self, resource: Resource, name: str, namespace: str | None, manager: str) -> Object | None:
         """The object, when this manager made it; what can't be looked at must not hide why one looks."""
@@ -285,13 +301,12 @@ class Cluster(Login):
     def _json(self, request: Request) -> Object:
         answer = self._ask(request)
         try:
-            content = json.loads(answer.body)
+            return _object(answer.body)
         except ValueError as problem:
             raise RemoteError(
                 f"cannot {request.what}: `{self.server}` did not answer as a Kubernetes API server does",
                 hint="check the server of the kubeconfig, and proxies on the way",
             ) from problem
-        return content  # type: ignore[no-any-return]  # every answer of the API is an object
 
     def _ask(self, request: Request) -> Answer:
         """The answer, when it is a good one; asks again where that is safe."""
@@ -387,6 +402,16 @@ def open_cluster(target: Target) -> Cluster:
     return Cluster(found.namespace, found.server, found.context, found.http, found.authorization)
 
 
+class _Event(TypedDict):
+    type: str
+    object: dict[str, Any]
+
+
+def _object(body: bytes) -> Object:
+    """What every answer of the API is. Raises: ValueError for anything else."""
+    return checked(parsed_json(body, most_bytes=API_BYTES, most_nodes=API_NODES), dict[str, Any])
+
+
 def _may_pass(problem: UnreachableError) -> bool:
     """Whether another try may do better: not with who was silent for the whole time limit, nor with TLS that does not fit."""
     from urllib3 import exceptions  # noqa: PLC0415 - loaded by now
@@ -399,7 +424,7 @@ def _may_pass(problem: UnreachableError) -> bool:
 def _refusal(request: Request, status: int, body: bytes) -> RemoteError:
     """What the server's answer means, in its own words."""
     try:
-        document = json.loads(body)
+        document = _object(body)
         document = document.get("object", document)
         said = str(document.get("message", "")).strip()
         group_is_absent = "details" not in document

@@ -1,7 +1,6 @@
 """What is done with jobs on a cluster: create, look at, wait for, delete."""
 
 import difflib
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,7 +33,9 @@ from launcher.resources import (
     Resource,
 )
 from launcher.snapshot import State, is_over, outcome, state
-from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
+from trainer.documents import checked
+from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError, on_one_line
+from trainer.limits import parsed_json
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
@@ -72,7 +73,14 @@ def settings_of(job: Object) -> dict[str, Value]:
             f"cannot tell the settings of `{job['metadata']['name']}`: the launcher did not make it",
             hint="launcher list shows those that it made",
         )
-    settings: dict[str, Value] = json.loads(text)
+    try:
+        settings: dict[str, Value] = checked(parsed_json(text.encode()), dict[str, str | list[str] | dict[str, Any]])
+    except ValueError as problem:
+        reason = on_one_line(str(problem)[:200])
+        raise InputError(
+            f"cannot tell the settings of `{job['metadata']['name']}`: its annotation `{SETTINGS}` is damaged ({reason})",
+            hint="launcher submit with the settings that you give",
+        ) from problem
     return settings
 
 

@@ -6,7 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from launcher import yamlfile
 from trainer.errors import InputError, on_one_line
+from trainer.limits import LimitError, parsed_yaml
 
 Document = Mapping[str, Any]
 
@@ -30,14 +32,16 @@ def documents(paths: Iterable[Path]) -> list[Document]:
 def document(path: Path) -> Document:
     """What a file holds. Raises: InputError; its message quotes nothing, for there are keys in it."""
     try:
-        text = path.read_bytes()
-    except OSError as problem:
-        raise InputError(f"cannot read the kubeconfig `{path}`: {problem.strerror}") from problem
+        text = yamlfile.read(path)
+    except (OSError, ValueError) as problem:
+        raise InputError(f"cannot read the kubeconfig `{path}`: {yamlfile.why_unread(problem)}") from None
     import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes, and there may be no file
 
     try:
-        content = yaml.load(text.decode(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except (UnicodeDecodeError, yaml.YAMLError) as problem:
+        content = parsed_yaml(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except LimitError as problem:
+        raise InputError(f"cannot read the kubeconfig `{path}`: {problem}") from None
+    except (ValueError, yaml.YAMLError) as problem:
         mark = getattr(problem, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML{place}") from None
@@ -50,10 +54,17 @@ def contexts(found: Iterable[Document]) -> dict[str, str | None]:
     """Each context's namespace, None where it says none; of two that have one name the first counts."""
     namespaces: dict[str, str | None] = {}
     for each in found:
-        for entry in each.get("contexts") or ():
-            namespace = (entry.get("context") or {}).get("namespace")
+        for entry in entries_of(each, "contexts"):
+            context = entry.get("context")
+            namespace = context.get("namespace") if isinstance(context, dict) else None
             namespaces.setdefault(str(entry.get("name")), str(namespace) if namespace else None)
     return namespaces
+
+
+def entries_of(document: Document, key: str) -> list[Document]:
+    """The named entries of a list in a kubeconfig; what is none is left out, as nobody could name it."""
+    entries = document.get(key)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def current(found: Iterable[Document]) -> str | None:

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from cyclopts import Token
 
+from launcher import yamlfile
 from launcher.resources import Object
 from trainer.errors import InputError, on_one_line
+from trainer.limits import parsed_yaml
 
 KEYS: Final[Mapping[str, str]] = {
     "containers": "name",
@@ -56,17 +58,20 @@ def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: AR
         return _checked(text, "the overlay", source if source not in {"", "cli"} else "--overlay")
     path = Path(text).resolve()
     try:
-        return _checked(path.read_text(encoding="utf-8"), f"the overlay `{path}`", "--overlay")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
+        patch = yamlfile.read(path)
+    except (OSError, ValueError) as problem:
+        reason = yamlfile.why_unread(problem)
         raise InputError(f"cannot read the overlay `{path}`: {reason} (from `--overlay`)", hint=EXAMPLE) from problem
+    return _checked(patch, f"the overlay `{path}`", "--overlay")
 
 
 def _checked(text: str, what: str, origin: str) -> Overlay:
     import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes
 
     try:
-        patch = yaml.safe_load(text)
+        patch = parsed_yaml(text, yaml.SafeLoader)
+    except ValueError as problem:
+        raise InputError(f"cannot read {what}: {problem} (from `{origin}`)", hint=EXAMPLE) from None
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)  # without its line of the text, which may hold a secret
         reason = on_one_line(str(getattr(problem, "problem", None) or "it is no YAML"))

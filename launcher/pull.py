@@ -1,6 +1,5 @@
 """Results of a run to this machine: which files, into which directory, in which order."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from launcher import checkpoints
 from launcher.progress import transferred
 from launcher.runs import Run, Tell
 from launcher.transfer import Item, fetch_all, inside, only_one, remove_stale_partials
+from trainer.documents import content_of
 from trainer.errors import InputError
 from trainer.layout import (
     CHECKPOINTS,
@@ -23,6 +23,7 @@ from trainer.layout import (
     manifest_key,
     state_key,
 )
+from trainer.limits import JSON_BYTES, LimitError, parsed_json, read_at_most
 from trainer.manifests import Manifest
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 
@@ -115,20 +116,24 @@ def _remove_stale(stats: Mapping[str, Stat], directory: Path) -> None:
 
 
 def _content(path: Path) -> bytes | None:
-    """A file's content, None where there is no file; a link is none."""
-    return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+    """A file's content, None where there is no file, or one that is none of ours; a link is none."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file, suppress(LimitError):
+        return read_at_most(file, JSON_BYTES)
+    return None
 
 
 def _record(storage: Storage) -> bytes:
     with suppress(AbsentError):
-        return storage.read(RUN)
+        return content_of(storage, RUN)
     return b""
 
 
 def _identity(record: bytes | None) -> tuple[object, object] | None:
     """Which run the record is of, None where it is none."""
     try:
-        content = json.loads(record or b"")
+        content = parsed_json(record or b"")
         return content["name"], content["identity"]
     except (ValueError, TypeError, KeyError):
         return None

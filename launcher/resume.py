@@ -9,10 +9,11 @@ from launcher.runs import Run, Tell
 from launcher.settings import EXAMPLES, PROJECT_FILE
 from launcher.spec import OWNED_FLAGS, JobSpec, is_s3
 from trainer.config import TrainConfig, to_argv
-from trainer.errors import InputError, listing
+from trainer.documents import checked, run_record, shown
+from trainer.errors import InputError, listing, on_one_line
 from trainer.layout import RESULTS, RUN
 from trainer.manifests import Manifest, committed
-from trainer.storage import AbsentError, Storage
+from trainer.storage import Storage
 
 ACCELERATORS: Final = {"cpu": "cpu", "cuda": "cuda", "hpu": "gaudi"}
 """What users ask for, by the trainer's device."""
@@ -54,13 +55,10 @@ def look(run: Run, storage: Storage, tell: Tell) -> Found:
 
 
 def _record(storage: Storage) -> Mapping[str, Any] | None:
-    try:
-        record = json.loads(storage.read(RUN))
-        return dict(record) | {key: dict(record[key]) for key in ("config", "identity")}
-    except AbsentError:
-        return None
-    except (ValueError, KeyError, TypeError) as problem:
-        raise InputError(f"cannot read `{storage.url}/{RUN}`: it is no record of a run") from problem
+    record = run_record(storage)
+    if record is not None and not {"config", "identity"} <= record.keys():
+        raise InputError(f"cannot read `{storage.url}/{RUN}`: it is no record of a run")
+    return record
 
 
 def settings_of(name: str, found: Found) -> dict[str, str | list[str]]:
@@ -74,11 +72,11 @@ def settings_of(name: str, found: Found) -> dict[str, str | list[str]]:
             hint=f"launcher submit --name {name} starts it with the settings that you give",
         )
     try:
-        config = TrainConfig(**found.record["config"])
+        config = TrainConfig(**checked(found.record["config"], TrainConfig, "config"))  # type: ignore[arg-type]  # its fields
         device, workers = ACCELERATORS[found.record["device"]], found.record["world_size"]
-    except (TypeError, KeyError) as problem:
+    except (TypeError, KeyError, ValueError) as problem:
         raise InputError(
-            f"cannot resume `{name}`: `{found.url}/{RUN}` was written by another version ({problem})",
+            f"cannot resume `{name}`: `{found.url}/{RUN}` was written by another version ({on_one_line(str(problem)[:200])})",
             hint=f"resume it with that version, or launcher submit --name {name} with the settings that you give",
         ) from problem
     flags = [flag for flag in to_argv(config) if flag.partition("=")[0] not in OWNED_FLAGS]
@@ -132,7 +130,7 @@ def differences(job: JobSpec, record: Mapping[str, Any]) -> list[str]:
     if there.get("global_batch") is not None:
         now["global_batch"] = job.train.batch_per_worker(job.workers) * job.workers
     return [
-        f"{key}: {there[key]} there, {now[key]} now"
+        f"{key}: {shown(there[key])} there, {shown(now[key])} now"
         for key in sorted(there.keys() & now.keys())
         if there[key] != now[key]
     ]

@@ -4,7 +4,7 @@ How far a comparison has come is read from the runs themselves, so the same call
 """
 
 import csv
-import json
+import io
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +19,12 @@ from launcher.family import run_name
 from launcher.runs import Tell
 from launcher.series import GO_ON, Problems
 from launcher.spec import JobSpec, is_s3
+from trainer.documents import Record, Results, checked
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
 from trainer.layout import REPORT, RESULTS, RUN
+from trainer.limits import JSON_BYTES, parsed_json, read_at_most
 from trainer.storage import Storage, UnreachableError
+from trainer.storage.files import open_regular
 
 STDERR: Final = 2
 """What jobs that run here say; stdout is for the table."""
@@ -93,13 +96,15 @@ def _check_own(name: str, to: Path) -> None:
     """Raises: InputError where the pages of the comparison would take the place of others."""
     page = to / PAGES[0]
     try:
-        with (to / TABLE).open(encoding="utf-8", newline="") as file:
+        with open_regular(to / TABLE) as file:
             others = [
-                row["run"] for row in csv.DictReader(file) if row["run"] != run_name(name, row["model"], row["workers"])
+                row["run"]
+                for row in csv.DictReader(io.StringIO(read_at_most(file, JSON_BYTES).decode()))
+                if row["run"] != run_name(name, row["model"], row["workers"])
             ]
     except FileNotFoundError:
         others = [page.name] if page.exists() else []
-    except (OSError, ValueError, KeyError, csv.Error):
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, InputError):
         others = [TABLE]
     if others:
         raise InputError(
@@ -111,10 +116,11 @@ def _check_own(name: str, to: Path) -> None:
 def _json(path: Path) -> Mapping[str, Any] | None:
     """What was pulled there; None where nothing was, or where it is none of ours, which `pull` tells."""
     try:
-        record = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            record = checked(parsed_json(read_at_most(file, JSON_BYTES)), Record)
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and "identity" in record else None
+    return record if "identity" in record else None
 
 
 def _check_same(job: JobSpec, record: Mapping[str, Any] | None, place: str, reach: Reach) -> None:
@@ -176,9 +182,12 @@ def gather(done: Sequence[JobSpec], to: Path, reach: Reach, tell: Tell) -> dict[
         with reach.opened(job) as storage:
             pull.pull(run, storage, step=None, what="report", directory=to / job.name, tell=lambda _: None)
         try:
-            found[job.name] = dict(json.loads((to / job.name / RESULTS).read_bytes()))
-        except (ValueError, TypeError) as problem:
-            raise InputError(f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run") from problem
+            with open_regular(to / job.name / RESULTS) as file:
+                found[job.name] = checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
+        except (OSError, ValueError) as problem:
+            raise InputError(
+                f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run ({problem})"
+            ) from problem
     if done:
         tell(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
     return found

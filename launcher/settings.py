@@ -15,12 +15,14 @@ from typing import Annotated, Any, Final, cast, get_args
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
+from launcher import yamlfile
 from launcher.accelerators import AcceleratorName, Generation, hardware
 from launcher.keys import DEFAULTS, IS_LIST
 from launcher.kubeconfig import namespace_of
 from launcher.overlay import as_text
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
+from trainer.limits import parsed_yaml
 
 LOCAL_IMAGE: Final = "local"
 """Stands for the image where no container is started."""
@@ -186,9 +188,9 @@ def read_file(path: Path) -> Settings:
     Raises: InputError.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is no UTF-8 text"
+        text = yamlfile.read(path)
+    except (OSError, ValueError) as problem:
+        reason = yamlfile.why_unread(problem)
         raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_HOW) from problem
     values = _parse(text, f"`{path}`")
     if isinstance(values, dict) and isinstance(values.get(OVERLAY), dict):
@@ -244,7 +246,7 @@ def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN4
 
     try:
         # The base leaves every scalar the text it is: `elastic: 1:4` is no number of base 60, `image: r/c:1.10` stays 1.10.
-        return yaml.load(text, Loader=yaml.SafeLoader if typed else yaml.BaseLoader)  # noqa: S506 - both are safe
+        return parsed_yaml(text, yaml.SafeLoader if typed else yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as problem:
         reason = " ".join(str(problem).split())
         raise InputError(f"cannot read settings from {origin}: {reason}", hint=_HOW) from problem

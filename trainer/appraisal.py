@@ -4,7 +4,6 @@ None of it may cost a run its results: what goes wrong is told in one line, with
 Shapes: N images, K findings.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from torch import nn
 
 from trainer import card, gallery, report
 from trainer.card import Subject
+from trainer.documents import run_record
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, evidence, metadata
 from trainer.evaluation.assess import assess
@@ -26,7 +26,7 @@ from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
 from trainer.history import Entry
-from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE, RUN
+from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
 from trainer.model import build
 from trainer.model_spec import describe
 from trainer.public_datasets import are_drawn
@@ -153,8 +153,7 @@ def _pixels(run: Run, row_1: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(run.prefix.storage.read(RUN))
-    return record
+    return run_record(run.prefix.storage) or {}
 
 
 def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrator: Calibrator | None) -> str:

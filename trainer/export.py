@@ -8,7 +8,7 @@ Shapes: N images, P pixels of a side.
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,20 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import card, onnx_file, replaceable
+from trainer import card, documents, onnx_file, replaceable
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
 from trainer.data.imagefiles import ImageFile, image_files
 from trainer.data.images import BadImageError
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
+from trainer.documents import Results
 from trainer.errors import InputError, listing, on_one_line
-from trainer.evaluation import calibration
+from trainer.evaluation import calibration, evidence
 from trainer.evaluation.evidence import FORMAT as EVIDENCE_FORMAT
 from trainer.evaluation.evidence import Evidence
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
+from trainer.limits import parsed_json
 from trainer.model import StateDict, head_of
 from trainer.model_spec import FORMAT
 from trainer.onnx_file import Checked, Gray
@@ -161,24 +163,34 @@ def header(trained: Trained) -> dict[str, str]:
 
 
 def known_of(place: str, trained: Trained) -> Known:
-    """Results and evidence of the run at this place, where they are of this very model."""
+    """Results and evidence of the run at this place, where they are of this very model. Raises: InputError for damaged ones."""
     if trained.record is None:
         return Known()
     run = open_storage(_INSIDE_RUN.sub("", place.rstrip("/")) or ".")
-    results, evidence = _document(run, RESULTS), _document(run, EVALUATION)
-    scored = (results or {}).get("checkpoint")
-    if not isinstance(scored, Mapping) or scored.get("step") != trained.step:
-        return Known()
-    fits = evidence is not None and evidence.get("format") == EVIDENCE_FORMAT
-    return Known(results, cast("Evidence", evidence) if fits else None)
-
-
-def _document(run: Storage, key: str) -> dict[str, Any] | None:
     try:
-        document = json.loads(run.read(key))
-    except (AbsentError, ValueError):
+        results = documents.read(run, RESULTS, Results)
+    except AbsentError:
+        return Known()
+    if results.get("checkpoint", {}).get("step") != trained.step:
+        return Known()
+    return Known(cast("dict[str, Any]", results), _evidence_of(run))
+
+
+def _evidence_of(run: Storage) -> Evidence | None:
+    """None where there is none, or one of another version: a card without it is still a card."""
+    try:
+        content = documents.content_of(run, EVALUATION)
+        return evidence.from_json(content, f"{run.url.rstrip('/')}/{EVALUATION}") if _is_ours(content) else None
+    except AbsentError:
         return None
-    return document if isinstance(document, dict) else None
+
+
+def _is_ours(content: bytes) -> bool:
+    try:
+        document = parsed_json(content)
+    except ValueError:
+        return True  # to be told as damaged
+    return not isinstance(document, dict) or document.get("format", EVIDENCE_FORMAT) == EVIDENCE_FORMAT
 
 
 def images_of(trained: Trained, folder: Path | None, tell: Callable[[str], None]) -> Gray:

@@ -180,7 +180,8 @@ def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
     def find() -> dict[str, Any]:
         nonlocal weights
         manifest, content = _best(run)
-        weights = checkpoint.tensors_to_bytes(checkpoint.from_bytes(content).model)
+        where = f"{run.prefix.storage.url.rstrip('/')}/{state_key(manifest.step)}"
+        weights = checkpoint.tensors_to_bytes(checkpoint.from_bytes(content, where, manifest=manifest).model)
         return vars(manifest)
 
     manifest = Manifest(**run.gang.on_primary(find))

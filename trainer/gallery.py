@@ -3,7 +3,6 @@
 Shapes: N images, K findings, S pack side, P crop side.
 """
 
-import csv
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +16,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from trainer import documents, tables
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
+from trainer.evaluation import predictions
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import Placement
 from trainer.layout import predictions_key
+from trainer.limits import TEXT_BYTES
 from trainer.public_datasets import public_name
 from trainer.report.pictures import Picture
 from trainer.sources import Source, locate_images, read_labels
@@ -177,19 +179,22 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
     """Names and log-odds that the run has left of its test images, else of its validation images."""
     storage = open_storage(run)
     for split in ("test", "val"):
+        key = predictions_key(split)
+        where = f"{storage.url.rstrip('/')}/{key}"
         try:
-            text = storage.read(predictions_key(split)).decode()
+            table = tables.rows(documents.read_bounded(storage, key, TEXT_BYTES))
+            given = predictions.of_rows(Path(where), table)
         except AbsentError:
             continue
-        header, *rows = csv.reader(text.splitlines())
-        if header != ["Image Index", *(f"prob_{finding}" for finding in findings)]:
+        except ValueError as problem:
+            raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
+        if given.findings != tuple(findings):
             raise InputError(
                 f"cannot show errors of `{run}`: its predictions are of other findings than the labels",
                 hint="--data names the data set of the run",
             )
-        chances_NK = np.array([row[1:] for row in rows], np.float64).reshape(-1, len(findings))
-        chances_NK = np.clip(chances_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no log-odds
-        return [row[0] for row in rows], np.log(chances_NK) - np.log1p(-chances_NK)
+        chances_NK = np.clip(given.probabilities_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no log-odds
+        return list(given.images), np.log(chances_NK) - np.log1p(-chances_NK)
     raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="let the run end first")
 
 

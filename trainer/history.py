@@ -5,19 +5,24 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from trainer.documents import EpochEntry, checked, content_of
 from trainer.layout import METRICS
+from trainer.limits import parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage
 
 Entry = Mapping[str, Any]
 
 
 def read(storage: Storage, step: int) -> list[Entry]:
-    """The entries of earlier starts up to this step; those of steps that are trained again are left out."""
-    entries = []
+    """The entries of earlier starts up to this step; those of steps that are trained again are left out.
+
+    Raises: InputError for a file that is far too large.
+    """
+    entries: list[Entry] = []
     with suppress(AbsentError, DamagedError):
-        for line in storage.read(METRICS).splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # a curve with a gap is better than no training
-                entry = json.loads(line)
+        for line in content_of(storage, METRICS).splitlines():
+            with suppress(ValueError):  # a curve with a gap is better than no training
+                entry = checked(parsed_json(line), EpochEntry)
                 if entry["step"] <= step:
                     entries.append(entry)
     return entries

@@ -45,7 +45,10 @@ MAX_NAME: Final = 53
 """Characters of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_NUMBER = "[0-9]{%d}|[1-9][0-9]{%d,17}"
+STEP_DIGITS: Final = 18
+"""No run takes more steps, and all of them fit in 64 bits."""
+
+_NUMBER = f"[0-9]{{%d}}|[1-9][0-9]{{%d,{STEP_DIGITS - 1}}}"
 """A number as `{:0Nd}` writes it: the same key must come back from it."""
 
 _CHECKPOINT = re.compile(rf"checkpoints/step-({_NUMBER % (8, 8)})/(state\.pt|manifest\.json)")
@@ -119,6 +122,11 @@ def comes_before_record(key: str) -> bool:
 def is_our_folder(name: str) -> bool:
     """Whether keys of ours lie in the folder of this name, relative to the run's."""
     return _FOLDERS.fullmatch(name) is not None
+
+
+def step_of(text: str) -> int | None:
+    """The step that a text names, as users give it; None when it is no number, or more than any run has."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= STEP_DIGITS else None
 
 
 def predictions_key(split: str) -> str:

@@ -8,10 +8,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Annotated, Final, TypedDict
 
-from trainer.errors import InputError
+from trainer.documents import Count, Sha256, Share, Step, Within, checked, read_bounded
+from trainer.errors import InputError, on_one_line
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key
+from trainer.limits import MANIFEST_BYTES, parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage
 
 FORMAT: Final = 2
@@ -22,16 +24,20 @@ class Manifest:
     """What commits a checkpoint."""
 
     format: int = FORMAT
-    step: int
-    epoch: float
-    world_size: int
-    bytes: int
-    sha256: str
-    val_auroc: float | None = None
+    step: Step
+    epoch: Annotated[float, Within(0, 1e12)]
+    world_size: Annotated[int, Within(0, 2**31)]
+    bytes: Count
+    sha256: Sha256
+    val_auroc: Share | None = None
     """Mean over the findings where it is defined; None where this checkpoint was not validated."""
     val_loss: float | None = None
     validated: bool = False
     """Whether validation has followed: where it has not, a run that goes on from here begins with it."""
+
+
+class _Told(TypedDict):
+    format: int
 
 
 def _ignore(_: str) -> None:
@@ -70,19 +76,26 @@ def worth(val_auroc: float | None, val_loss: float | None) -> tuple[float, float
     return val_auroc, -math.inf if val_loss is None else -val_loss
 
 
+def _of_step(manifest: Manifest, step: int) -> Manifest:
+    if manifest.step != step:
+        raise ValueError(f"it is of step {manifest.step}")
+    return manifest
+
+
 def _read(storage: Storage, step: int, tell: Callable[[str], None]) -> Manifest | None:
     where = f"{storage.url.rstrip('/')}/{manifest_key(step)}"
     try:
-        content = json.loads(storage.read(manifest_key(step)))
-        if content["format"] == FORMAT:
-            return Manifest(**content)
+        content = parsed_json(read_bounded(storage, manifest_key(step), MANIFEST_BYTES))
+        told = checked(content, _Told)["format"]
+        if told == FORMAT:
+            return _of_step(Manifest(**checked(content, Manifest)), step)  # type: ignore[arg-type]  # a mapping of its fields
     except AbsentError:  # pruned since it was listed
         return None
-    except (ValueError, TypeError, KeyError, DamagedError) as problem:
+    except (ValueError, TypeError, DamagedError) as problem:
         reason = problem.args[0] if isinstance(problem, DamagedError) else problem
-        tell(f"cannot use checkpoint `{where}`, which is damaged: {reason}")
+        tell(f"cannot use checkpoint `{where}`, which is damaged: {on_one_line(str(reason))}")
         return None
     raise InputError(
-        f"cannot read checkpoint `{where}`: its format is {content['format']}, this version reads {FORMAT}",
+        f"cannot read checkpoint `{where}`: its format is {told}, this version reads {FORMAT}",
         hint="go on with the version that wrote it, or give another --name",
     )

@@ -4,7 +4,8 @@ It is told by the header of `model.safetensors`, by the record of a run, or by t
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, get_args
 
@@ -12,10 +13,13 @@ import torch
 
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
 from trainer.data.records import Geometry
+from trainer.documents import checked, shown
 from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
 from trainer.layout import RUN
+from trainer.limits import parsed_json
 from trainer.model import StateDict, build
+from trainer.torchfile import safetensors_header
 
 Loss = Literal["bce", "cross_entropy"]
 
@@ -58,16 +62,12 @@ def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict
 
 
 def parse_header(content: bytes) -> dict[str, str]:
-    """What `describe` has said at the head of a safetensors file; nothing where another program wrote it.
-
-    Source: the format's description: eight bytes of length, little end first, then JSON with `__metadata__`.
-    """
+    """What `describe` has said at the head of a safetensors file; nothing where another program wrote it."""
     try:
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])["__metadata__"]
-        return {str(key): str(value) for key, value in header.items()} if "findings" in header else {}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the last: brackets by the thousand
+        header = safetensors_header(content)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+    return header if "findings" in header else {}
 
 
 def with_header(content: bytes, header: Mapping[str, str]) -> bytes:
@@ -86,13 +86,14 @@ def with_header(content: bytes, header: Mapping[str, str]) -> bytes:
 def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
     if header.get("format") != FORMAT:
         raise InputError(
-            f"cannot use `{where}`: its format is {on_one_line(header.get('format', 'not told'))}, this version reads {FORMAT}",
+            f"cannot use `{where}`: its format is {on_one_line(header.get('format', 'not told')[:60])}, this version reads {FORMAT}",
             hint="use the version that wrote it",
         )
     try:
-        return _settings(header, json.loads(header["findings"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as problem:
-        raise InputError(f"cannot use `{where}`: its header is damaged ({problem})", hint="fetch it again") from problem
+        return _settings(header, parsed_json(header["findings"].encode()))
+    except (ValueError, KeyError, TypeError) as problem:
+        reason = on_one_line(str(problem))
+        raise InputError(f"cannot use `{where}`: its header is damaged ({reason})", hint="fetch it again") from problem
 
 
 def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
@@ -100,19 +101,20 @@ def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
     try:
         return _settings({"head": "linear", "loss": "bce"} | record["config"], record["identity"]["findings"])
     except (ValueError, KeyError, TypeError) as problem:
+        reason = on_one_line(str(problem)[:200])
         raise InputError(
-            f"cannot use the run at `{where}`: its {RUN} does not tell what it trained ({problem})", hint=WHERE_HINT
+            f"cannot use the run at `{where}`: its {RUN} does not tell what it trained ({reason})", hint=WHERE_HINT
         ) from problem
 
 
-def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> ModelSpec:
+def _settings(told: Mapping[str, Any], findings: object) -> ModelSpec:
     """Raises: ValueError, KeyError or TypeError for what can't be."""
-    names = tuple(str(name) for name in findings)
+    names = tuple(checked(findings, list[str], "findings"))
     if not names or len(set(names)) < len(names):
         raise ValueError(f"findings are {len(names)}")
     unprintable = next((name for name in names if not name.isprintable()), None)
     if unprintable is not None:
-        raise ValueError(f"a finding is `{on_one_line(unprintable)}`")
+        raise ValueError(f"a finding is `{shown(unprintable)}`")
     side, crop_px = _size(told["pack_side"]), _size(told["crop_px"])
     if not MIN_CROP_PX <= crop_px <= side:
         raise ValueError(f"the centre {crop_px} pixels of {side}")
@@ -127,15 +129,16 @@ def _settings(told: Mapping[str, Any], findings: Iterable[object]) -> ModelSpec:
 
 
 def _one_of(value: object, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ValueError(f"`{on_one_line(str(value))}` is none of {', '.join(known)}")
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"`{shown(value)}` is none of {', '.join(known)}")
     return str(value)
 
 
 def _size(value: object) -> int:
-    number = int(str(value))
+    text = str(value)
+    number = int(text) if re.fullmatch("[0-9]{1,4}", text) else 0
     if not 1 <= number <= 4096:
-        raise ValueError(f"a side of {number} pixels")
+        raise ValueError(f"a side of {text[:20]} pixels")
     return number
 
 
@@ -190,7 +193,7 @@ def _architecture(state: StateDict) -> tuple[str, str, int] | None:
     for model in MODELS:
         for head in HEADS:
             *_, last = shapes_of(model, head, 1)
-            if last in shapes and shapes_of(model, head, shapes[last][0]) == shapes:
+            if len(shapes.get(last, ())) == 1 and shapes_of(model, head, shapes[last][0]) == shapes:
                 return model, head, int(shapes[last][0])
     return None
 

@@ -7,15 +7,16 @@ Nothing is guessed from a folder's name. Known are
 A part of one with label files of one's own is not known: `--gallery on` is for it.
 """
 
-import gzip
 import hashlib
 import re
-import zlib
 from pathlib import Path
 from typing import Final
 
+from trainer import tables
 from trainer.data.synthetic import has_drawn
+from trainer.limits import LimitError
 from trainer.sources import Source
+from trainer.tables import TableError
 
 _NIH_FILES: Final = {
     "nih": {"dc1d2df67fdc1c5a7601d48699cda2b13dc2c4841488b4183dcf04884dbaca11"},
@@ -62,11 +63,10 @@ def _label_hashes(source: Source) -> set[str]:
 
 
 def _sha256(path: Path) -> str:
-    content = path.read_bytes()
     try:
-        return hashlib.sha256(gzip.decompress(content) if path.suffix == ".gz" else content).hexdigest()
-    except (OSError, EOFError, zlib.error):
-        return "cannot be unpacked"
+        return hashlib.sha256(tables.content_of(path)).hexdigest()
+    except (OSError, LimitError, TableError):
+        return "cannot be read"
 
 
 def _is_kermany(source: Source) -> bool:

@@ -13,10 +13,11 @@ import torchvision
 
 import trainer
 from trainer.config import TrainConfig
+from trainer.documents import run_record, shown
 from trainer.errors import InputError, listing
 from trainer.findings import LabelTable
 from trainer.layout import RUN
-from trainer.storage import AbsentError, Storage
+from trainer.storage import Storage
 
 FREE_TO_CHANGE: Final = frozenset(
     {
@@ -63,16 +64,14 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
 
     Raises: InputError with every difference.
     """
-    try:
-        before = BEFORE | json.loads(storage.read(RUN))["identity"]
-    except AbsentError:
+    there = run_record(storage, hint="give another --name")
+    if there is None:
         return
-    except (ValueError, KeyError, TypeError) as problem:
-        raise InputError(
-            f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="give another --name"
-        ) from problem
+    if "identity" not in there:
+        raise InputError(f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="give another --name")
+    before = BEFORE | there["identity"]
     differences = [
-        f"{key}: {before.get(key)} there, {description.get(key)} now"
+        f"{key}: {shown(before.get(key))} there, {shown(description.get(key))} now"
         for key in sorted(description)
         if before.get(key) != description.get(key)
     ]

@@ -6,16 +6,14 @@
     folders  train/CLASS/*, test/CLASS/*, perhaps val/CLASS/*          one class per image
 
 Text files may be packed (.gz); images of the first three lie in images/ or images_001/ and so on, however deep.
-The csv module reads the tables: NIH's header has commas inside names, and the numbers of bad lines are wanted.
+`trainer.tables` reads them: NIH's header has commas inside names, and the numbers of bad lines are wanted.
 """
 
-import csv
-import gzip
 import os
 import re
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -25,6 +23,7 @@ from typing import Final
 
 import numpy as np
 
+from trainer import tables
 from trainer.config import Layout
 from trainer.errors import InputError, listing
 from trainer.findings import (
@@ -38,6 +37,8 @@ from trainer.findings import (
     patient_split,
 )
 from trainer.folders import files_below, is_folder
+from trainer.limits import TABLE_ROWS, LimitError
+from trainer.tables import TableError
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
 """Share of NIH's train_val patients used for validation. Source: the usual cut, 11,212 of 86,524 images, is near it."""
@@ -150,7 +151,7 @@ def read_file(path: Path) -> Source:
     if _IMAGE not in first:
         table = _read_lists(path, [path])
         return Source("lists", path, replace(table, split_N=np.full(len(table), -1, np.int8)))
-    header = next(csv.reader([first]))
+    _, header = next(csv_rows(path), (0, []))
     if _LABELS in header and not set(FINDINGS) <= set(header):
         return Source("nih", path, _read_nih(path, path, {}))
     return Source("csv", path, _read_csv(path, path, given=_SPLIT in header))
@@ -290,32 +291,29 @@ def _images(count: int) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of the lines that are not blank."""
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if line.strip():
-            yield number, line.strip()
+    with _read_errors(path):
+        for number, line in enumerate(tables.lines(tables.content_of(path)), start=1):
+            if number > TABLE_ROWS:
+                raise LimitError(f"it has more than {TABLE_ROWS:,} lines")
+            if line.strip():
+                yield number, line.strip()
 
 
-def read_text(path: Path) -> str:
-    """What is in a text file, packed or not. Raises: InputError."""
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of the rows that are not blank; the first row names the columns. Raises: InputError."""
+    with _read_errors(path):
+        yield from tables.rows(tables.content_of(path))
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
     try:
-        packed = path.read_bytes()
-        return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
+        yield
+    except (OSError, LimitError, TableError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise InputError(
             f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}", hint="is the file there, complete, and text?"
         ) from problem
-
-
-def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of the rows that are not blank; the first row names the columns."""
-    reader = csv.reader(read_text(path).splitlines())
-    try:
-        for row in reader:
-            if row:
-                yield reader.line_num, [cell.strip() for cell in row]
-    except csv.Error as problem:
-        raise InputError(f"cannot read `{path}`: line {reader.line_num}: {problem}", hint="is it a table?") from problem
 
 
 def _check_columns(path: Path, header: Sequence[str], wanted: Sequence[str], known: Collection[str] | None) -> None:

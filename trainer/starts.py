@@ -9,10 +9,12 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
+from trainer import documents
 from trainer.config import TrainConfig, parse_duration
-from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError, TryAgainError
+from trainer.documents import Count, Seconds, Step
+from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
 from trainer.storage import AbsentError, Claim, Storage
 from trainer.world import World
@@ -27,7 +29,7 @@ Starts = Mapping[str, Any]
 def first_s(storage: Storage) -> float | None:
     """When the run was first started, in seconds of Unix time, by which one run tells itself from another of its name; None before."""
     value = _read(storage).get("first_s")
-    return float(value) if isinstance(value, int | float) else None
+    return None if value is None else float(value)
 
 
 def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dic
     """
     now_s = time.time()
     before = _read(storage)
-    without_progress = int(before.get("without_progress", 0)) if before.get("step") == step and world.in_pod else 0
+    without_progress = before.get("without_progress", 0) if before.get("step") == step and world.in_pod else 0
     starts = {"first_s": before.get("first_s", now_s), "step": step, "without_progress": without_progress + 1}
     if now_s >= ends_at_s(config, starts):
         raise deadline_over(config, step)
@@ -87,16 +89,17 @@ def deadline_over(config: TrainConfig, step: int) -> TimeLimitError:
     )
 
 
-def _read(storage: Storage) -> dict[str, Any]:
+class _Document(TypedDict, total=False):
+    first_s: Seconds
+    step: Step
+    without_progress: Count
+
+
+def _read(storage: Storage) -> _Document:
     try:
-        starts = json.loads(storage.read(STARTS))
+        return documents.read(storage, STARTS, _Document, hint="delete it: it only counts starts")
     except AbsentError:
         return {}
-    except ValueError as problem:
-        raise InputError(
-            f"cannot read `{storage.url}/{STARTS}`: it is no JSON", hint="delete it: it only counts starts"
-        ) from problem
-    return starts if isinstance(starts, dict) else {}
 
 
 def _write(storage: Storage, starts: Starts) -> None:

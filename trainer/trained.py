@@ -4,28 +4,24 @@ It is read from a run (a directory, s3://, or what `launcher pull` made of one),
 or a file of weights in a public format. All of it is loaded as data.
 """
 
-import csv
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import load as from_safetensors
 from torch import nn
 
-from trainer import checkpoint
+from trainer import checkpoint, documents, tables, torchfile
 from trainer.data.fetch import fetch_file
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator
 from trainer.findings import SPLITS
-from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT
+from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT, STEP_DIGITS, state_key, step_of
+from trainer.limits import STATE_BYTES, TEXT_BYTES, LimitError
 from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict, build
 from trainer.model_spec import (
@@ -40,11 +36,14 @@ from trainer.model_spec import (
     shapes_of,
 )
 from trainer.storage import AbsentError, Storage, open_storage
+from trainer.torchfile import NoStateError
 from trainer.weights import read_weights
 
 __all__ = ["Trained", "describe", "open_trained"]
 
-_STEP_FOLDER: Final = re.compile(r"(?P<run>.*?)/?checkpoints/step-(?P<step>\d{8,})(?:/state\.pt)?")
+_STEP_FOLDER: Final = re.compile(
+    rf"(?P<run>.*?)/?checkpoints/step-(?P<step>[0-9]{{8,{STEP_DIGITS}}})(?:/state\.pt)?", re.DOTALL
+)
 
 _FILES: Final = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
 """How files of weights are named; in a bucket it is the name that tells a file from a run."""
@@ -145,11 +144,8 @@ def _of_checkpoint(storage: Storage, step: str) -> Trained:
     manifest = _chosen(storage, step)
     origin = f"{storage.url.rstrip('/')}, step {manifest.step}"
     content = checkpoint.read_state(storage, manifest)
-    try:
-        state = checkpoint.from_bytes(content).model
-    except Exception as problem:  # its hash is right: another version, or another program, wrote it
-        reason = f"{type(problem).__name__}: its content is no training state"
-        raise InputError(f"cannot read the checkpoint at `{origin}`: {reason}", hint=WHERE_HINT) from problem
+    where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
+    state = checkpoint.from_bytes(content, where, manifest=manifest).model
     record = _record(storage)
     settings = _untold(state, record, origin)
     exported = _header_of(storage, MODEL)
@@ -172,7 +168,8 @@ def _chosen(storage: Storage, step: str) -> Manifest:
     if step in {"best", "last"}:
         manifest = best(manifests) if step == "best" else next(reversed(manifests), None)
     else:
-        manifest = next((each for each in manifests if step.isdecimal() and each.step == int(step)), None)
+        number = step_of(step)
+        manifest = next((each for each in manifests if number is not None and each.step == number), None)
     if manifest is not None:
         return manifest
     if not manifests:
@@ -215,15 +212,12 @@ def _of_file(place: str, cache: Path | None) -> Trained:
 def _of_safetensors(storage: Storage, key: str) -> Trained:
     """The exported model, with what lies beside it and in the run around it, where there is one."""
     where = f"{storage.url.rstrip('/')}/{key}"
-    content = storage.read(key)
-    header = parse_header(content)
     try:
-        state = from_safetensors(content)
-    except Exception as problem:
-        raise InputError(
-            f"cannot read `{where}`: it is truncated, or no safetensors file ({type(problem).__name__})",
-            hint="fetch it again",
-        ) from problem
+        content = documents.read_bounded(storage, key, STATE_BYTES)
+        state, header = torchfile.load_safetensors(content)
+    except (LimitError, NoStateError) as problem:
+        raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
+    header = header if "findings" in header else {}
     run, beside = _surroundings(storage, key)
     record = _record(run) if run else None
     settings = of_header(header, where) if header else _untold(state, record, where)
@@ -234,7 +228,7 @@ def _of_safetensors(storage: Storage, key: str) -> Trained:
         calibrator=_calibrator(storage, beside, settings.findings),
         trained_on=_trained_on(run) if run else None,
         record=record,
-        step=int(step) if step.isdecimal() else None,
+        step=step_of(step),
         **vars(settings),
     )
 
@@ -257,10 +251,10 @@ def _surroundings(storage: Storage, key: str) -> tuple[Storage | None, str]:
 def _header_of(storage: Storage, key: str) -> dict[str, str]:
     """What the head of a safetensors file says of it; nothing where there is none."""
     content = b""
-    with suppress(AbsentError):
+    with suppress(AbsentError, LimitError):
         for piece in storage.chunks(key):
             content += piece
-            if len(content) >= 8 and len(content) >= 8 + int.from_bytes(content[:8], "little"):
+            if len(content) >= 8 and len(content) >= 8 + torchfile.header_bytes(content):
                 break
     return parse_header(content)
 
@@ -288,20 +282,12 @@ def _network(settings: ModelSpec, state: StateDict, origin: str) -> nn.Module:
 
 
 def _record(storage: Storage) -> dict[str, Any] | None:
-    try:
-        record = json.loads(storage.read(RUN))
-    except AbsentError:
-        return None
-    except ValueError as problem:
-        raise InputError(
-            f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="fetch it again"
-        ) from problem
-    return record if isinstance(record, dict) else None
+    return documents.run_record(storage, hint="fetch it again")
 
 
 def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibrator | None:
     try:
-        content = storage.read(key)
+        content = documents.content_of(storage, key)
     except AbsentError:
         return None
     where = f"{storage.url.rstrip('/')}/{key}"
@@ -315,18 +301,14 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
 
 
 def _trained_on(storage: Storage) -> dict[str, str] | None:
+    where = f"{storage.url.rstrip('/')}/{SPLIT}"
     try:
-        text = gzip.decompress(storage.read(SPLIT)).decode()
+        content = tables.unpacked(documents.read_bounded(storage, SPLIT, TEXT_BYTES), SPLIT)
+        rows = [row for _, row in tables.rows(content)][1:]
     except AbsentError:
         return None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as problem:
-        raise InputError(
-            f"cannot read `{storage.url.rstrip('/')}/{SPLIT}`: it is damaged", hint="fetch it again"
-        ) from problem
-    rows = list(csv.reader(text.splitlines()))[1:]
+    except ValueError as problem:
+        raise InputError(f"cannot read `{where}`: it is damaged: {problem}", hint="fetch it again") from problem
     if any(len(row) != 2 or row[1] not in SPLITS for row in rows):
-        raise InputError(
-            f"cannot read `{storage.url.rstrip('/')}/{SPLIT}`: it is no table of images and parts",
-            hint="fetch it again",
-        )
+        raise InputError(f"cannot read `{where}`: it is no table of images and parts", hint="fetch it again")
     return dict(rows)

@@ -7,6 +7,7 @@ import copy
 import gc
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -17,8 +18,9 @@ from trainer import checkpoint, model
 from trainer.checkpoint import RankState, TrainState, copied
 from trainer.curves import Curves
 from trainer.devices import Device
-from trainer.errors import JobFailedError
+from trainer.errors import InputError, JobFailedError
 from trainer.features import Feed, of_images
+from trainer.layout import state_key
 from trainer.model import StateDict
 from trainer.run import Run
 from trainer.schedule import Plateau
@@ -61,10 +63,11 @@ def begin(run: Run) -> Training:
 
     Raises: InputError when the weights are another network's.
     """
-    content = run.gang.broadcast(run.prefix.newest_state or b"") if run.prefix.newest else None
-    state = checkpoint.from_bytes(content) if content is not None else None
+    state = _found(run)
     network = _network(run, filled=state is None and run.is_primary)
     # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
+    if state is not None:
+        run.gang.together(partial(checkpoint.check_fits, state, network, run.gang.world.size, _place(run)))
     network.load_state_dict(state.model if state else _first_state(run, network))
     network.to(run.on).to(memory_format=run.device.memory_format)
     training = Training(
@@ -85,6 +88,21 @@ def begin(run: Run) -> Training:
     if state is not None:
         _go_on(run, training, state)
     return training
+
+
+def _found(run: Run) -> TrainState | None:
+    """The state of the newest checkpoint, on all ranks. Raises: InputError when it is none."""
+    newest = run.prefix.newest
+    if newest is None:
+        return None
+    content = run.gang.broadcast(run.prefix.newest_state or b"")
+    return run.gang.together(lambda: checkpoint.from_bytes(content, _place(run), manifest=newest))
+
+
+def _place(run: Run) -> str:
+    """Where the state lies that the run goes on from."""
+    assert run.prefix.newest is not None
+    return f"{run.prefix.storage.url.rstrip('/')}/{state_key(run.prefix.newest.step)}"
 
 
 def _network(run: Run, *, filled: bool) -> nn.Module:
@@ -146,6 +164,7 @@ def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
 def _go_on(run: Run, training: Training, state: TrainState) -> None:
     """Put everything but the parameters back."""
     assert run.prefix.newest is not None
+    run.gang.together(lambda: checkpoint.check_moments(state, training.optimizer, _place(run)))
     for group in state.optimizer["param_groups"]:
         group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
@@ -158,7 +177,7 @@ def _go_on(run: Run, training: Training, state: TrainState) -> None:
         training.validated_step = state.step - 1
     world = run.gang.world
     if len(state.ranks) == world.size:
-        _put_back(run, training, state.ranks[world.rank])
+        run.gang.together(lambda: _put_back(run, training, state.ranks[world.rank]))
     else:
         training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
     run.say.line(f"going on from step {state.step}")
@@ -168,9 +187,16 @@ def _put_back(run: Run, training: Training, own: RankState) -> None:
     """What each rank has for itself; with another number of workers nobody's parts fit."""
     for name, buffer in training.network.named_buffers():
         buffer.copy_(own.buffers[name])
-    torch.set_rng_state(own.random["cpu"])
-    if "device" in own.random:
-        run.device.set_random_state(own.random["device"])
+    try:
+        torch.set_rng_state(own.random["cpu"])
+        if "device" in own.random:
+            run.device.set_random_state(own.random["device"])
+    except (RuntimeError, ValueError, TypeError) as problem:
+        kind = type(problem).__name__
+        raise InputError(
+            f"cannot go on from `{_place(run)}`: its random generators are none of this machine's ({kind})",
+            hint="go on on the kind of device that wrote it, or give another --name to start anew",
+        ) from problem
     training.loss_sum.fill_(own.loss_sum)
 
 

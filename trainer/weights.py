@@ -4,7 +4,6 @@ Files are read as data; nothing in them is executed. Shapes: C channels, K findi
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -15,15 +14,17 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.serialization import safe_globals
 from torchvision.models import DenseNet121_Weights, ResNet50_Weights, VGG16_Weights
 
+from trainer import documents, torchfile
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
+from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.model import StateDict, head_of
+from trainer.storage.files import open_regular
+from trainer.torchfile import ForeignObjectError, NoStateError
 
 IMAGENET: Final = {
     "densenet121": DenseNet121_Weights.IMAGENET1K_V1,
@@ -52,6 +53,9 @@ _XRAYVISION: Final = (
 
 _THRESHOLDS: Final = "op_threshs"
 """A buffer of torchxrayvision's models; not a number for outputs that were never trained."""
+
+_NUMBERS: Final = ("f2", "f4", "f8", "i4", "i8", "u1", "b1", "?")
+"""Types of numpy's numbers, as pickles name them."""
 
 _FORMATS: Final = "a file of weights is a state dict (.pt, .pth.tar), or a model.safetensors"
 
@@ -118,7 +122,7 @@ def read_weights(path: Path) -> PublicWeights:
     raw = _state_in(_loaded(path), path)
     state = _own_names(raw)
     stem = _first_layer(state)
-    if stem is not None and state[stem].shape[1] == 1:
+    if stem is not None and state[stem].ndim == 4 and state[stem].shape[1] == 1:
         return _from_xrayvision(state, stem, path)
     if _is_chexnet(raw, state):
         note = "findings are in the order of the published lists, as arnoweng's and zoogzog's are"
@@ -163,28 +167,44 @@ def _check_hash(path: Path) -> None:
 def _from_safetensors(path: Path) -> tuple[StateDict, tuple[str, ...] | None]:
     """Tensors, and the findings that the header of our own files names."""
     try:
-        with safe_open(path, framework="pt") as file:
-            told = (file.metadata() or {}).get("findings")
-            return {name: file.get_tensor(name) for name in file.keys()}, tuple(json.loads(told)) if told else None  # noqa: SIM118 - it is no mapping
-    except (OSError, SafetensorError, ValueError, TypeError, RecursionError) as problem:
+        state, header = torchfile.load_safetensors(_content(path))
+        told = header.get("findings")
+        return state, tuple(documents.checked(parsed_json(told.encode()), list[str])) if told else None
+    except (OSError, ValueError) as problem:
         raise _unreadable(path, problem) from problem
+
+
+def _content(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return read_at_most(file, STATE_BYTES)
 
 
 def _loaded(path: Path) -> object:
     """What torch saved there, read as data. Raises: InputError."""
     try:
-        with safe_globals(_numpy_scalars()):
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
-            return content
-    except Exception as problem:
+        return torchfile.load(_content(path), objects=torchfile.WEIGHTS_OBJECTS, trusted=_numpy_scalars())
+    except (OSError, ValueError) as problem:
         raise _unreadable(path, problem) from problem
 
 
 def _numpy_scalars() -> list[Any]:
-    """What rebuilds numbers of numpy: checkpoints keep their best loss as one. It makes numbers and nothing else."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = {type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8", "u1", "?")}
-    return [np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    """What rebuilds numbers of numpy, in place of what numpy would: checkpoints keep their best loss as one."""
+    kinds = {type(np.dtype(code)) for code in _NUMBERS}
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    return [*kinds, (_number_type, "numpy.dtype"), *((_number, f"{module}.scalar") for module in modules)]
+
+
+def _number_type(code: object, *_: object) -> np.dtype[Any]:
+    """Only of numbers: others can be of any size, which numpy then fills with zeros."""
+    if code not in _NUMBERS:
+        raise ValueError("no type of numbers")
+    return np.dtype(str(code), copy=True)
+
+
+def _number(kind: np.dtype[Any], content: bytes) -> Any:  # noqa: ANN401 - a number of any type
+    if kind.itemsize > 8 or len(content) != kind.itemsize:
+        raise ValueError("no number")
+    return np.frombuffer(content, kind)[0]
 
 
 def _unreadable(path: Path, problem: Exception) -> InputError:
@@ -192,13 +212,16 @@ def _unreadable(path: Path, problem: Exception) -> InputError:
         return InputError(f"cannot read weights: no such file, got `{path}`", hint=_FORMATS)
     if isinstance(problem, OSError):
         return InputError(f"cannot read weights `{path}`: {problem.strerror}", hint=_FORMATS)
-    code = re.search(r"GLOBAL ([\w.]+)", str(problem))
-    if code:
+    if isinstance(problem, ForeignObjectError):
         return InputError(
-            f"cannot read weights `{path}`: no state dict in it but an object of `{code[1]}`, and files are read as data, "
+            f"cannot read weights `{path}`: no state dict in it but an object of `{on_one_line(problem.name)}`, and files are read as data, "
             "never executed",
             hint="where that class is at home: torch.save(model.state_dict(), 'weights.pt'), then give weights.pt",
         )
+    if isinstance(problem, LimitError):
+        return InputError(f"cannot read weights `{path}`: {problem}", hint=_FORMATS)
+    if isinstance(problem, NoStateError):
+        return InputError(f"cannot read weights `{path}`: no state dict in it: {problem}", hint=_FORMATS)
     return InputError(f"cannot read weights `{path}`: no state dict in it ({type(problem).__name__})", hint=_FORMATS)
 
 
@@ -227,7 +250,8 @@ def _own_names(raw: StateDict) -> StateDict:
 def _is_chexnet(raw: Iterable[str], state: StateDict) -> bool:
     """Whether the head was a layer and its sigmoid in one, as arnoweng's and zoogzog's, with 14 outputs."""
     in_sequence = any(name.endswith("classifier.0.weight") for name in raw)
-    return in_sequence and len(state.get("classifier.weight", ())) == len(FINDINGS)
+    weight = state.get("classifier.weight")
+    return in_sequence and weight is not None and weight.ndim == 2 and len(weight) == len(FINDINGS)
 
 
 def _first_layer(state: Iterable[str]) -> str | None:
@@ -245,8 +269,8 @@ def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
     head = "fc" if stem == "conv1.weight" else "classifier"
     told = _THRESHOLDS in state
     thresholds_K = state.pop(_THRESHOLDS, torch.zeros(len(_XRAYVISION)))
-    rows = state.get(f"{head}.weight")
-    if rows is None or len(rows) != len(_XRAYVISION) or len(thresholds_K) != len(_XRAYVISION):
+    shapes = [tensor.shape[:1] for tensor in _head_of_xrayvision(state, head, thresholds_K)]
+    if shapes != [(len(_XRAYVISION),)] * 3:
         raise InputError(
             f"cannot use weights `{path}`: they are for images of one channel, whose scale is known for torchxrayvision's "
             f"{len(_XRAYVISION)} findings only",
@@ -259,7 +283,7 @@ def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
     order = torch.tensor([_XRAYVISION.index(name) for name in findings])
     converted = {
         stem: _for_three_channels(state[stem]),
-        f"{head}.weight": rows[order],
+        f"{head}.weight": state[f"{head}.weight"][order],
         f"{head}.bias": state[f"{head}.bias"][order],
     }
     note = f"torchxrayvision's weights, converted: {len(findings)} of its {len(_XRAYVISION)} findings, in our order"
@@ -268,6 +292,11 @@ def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
             "; the file does not say which were trained, and those of its `chex`, `mimic` and `rsna` models are fewer"
         )
     return PublicWeights(state | converted, findings, 512 if head == "fc" else 224, note)
+
+
+def _head_of_xrayvision(state: StateDict, head: str, thresholds_K: Tensor) -> list[Tensor]:
+    """What has a row for each of its findings, as far as it is there."""
+    return [state[name] for name in (f"{head}.weight", f"{head}.bias") if name in state] + [thresholds_K]
 
 
 def _for_three_channels(weight_O1HW: Tensor) -> Tensor:

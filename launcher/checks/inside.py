@@ -1,7 +1,6 @@
 """Looks from inside: a short pod with the job's image, account, secrets and volumes, but no accelerator, runs `trainer probe`."""
 
 import copy
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from launcher.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.spec import JobSpec, labels
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
+from trainer.limits import parsed_json
 from trainer.probe import Status
 
 POD: Final = "pod"
@@ -158,7 +158,7 @@ def rows(told: Told, name: str) -> Iterator[Row]:
 def _row(line: str) -> Row | None:
     """A row from the probe's JSON; whatever else is in the log, which anybody's code may write, is no row."""
     try:
-        content = json.loads(line)
+        content = parsed_json(line.encode())
     except ValueError:
         return None
     if not isinstance(content, dict) or set(content) != {"check", "status", "found", "fix"}:

@@ -1,7 +1,6 @@
 """What a job names and others have made: secrets, accounts, claims, queues, drivers."""
 
 import base64
-import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,6 +20,7 @@ from launcher.resources import (
 )
 from launcher.spec import JobSpec, is_s3
 from trainer.errors import on_one_line
+from trainer.limits import parsed_json
 from trainer.probe import Outcome
 
 PRIORITY_CLASSES: Final = Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", namespaced=False)
@@ -141,10 +141,10 @@ def _registries(there: Object) -> set[str]:
     """Hosts that a registry Secret is for; what else is in it is not looked at."""
     for key, nested in ((".dockerconfigjson", True), (".dockercfg", False)):
         try:
-            content = json.loads(base64.b64decode((there.get("data") or {})[key]))
+            content = parsed_json(base64.b64decode((there.get("data") or {})[key]))
             entries = (content.get("auths") or {}) if nested else content
             names = [str(name).partition("://")[2] or str(name) for name in entries]
-        except (KeyError, ValueError, AttributeError):
+        except (KeyError, ValueError, AttributeError, TypeError):
             continue
         return {_host(name.partition("/")[0]) for name in names}
     return set()

@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.evaluation.metrics import Floats, class_log_odds, probability
 from trainer.evaluation.operating import RULES, thresholds
+from trainer.limits import parsed_json
 
 FORMAT: Final = 1
 
@@ -189,10 +190,10 @@ def from_bytes(content: bytes, origin: str = "calibration.json") -> Calibrator:
     Raises: InputError for anything else; `origin` says where it was read.
     """
     try:
-        return _parsed(json.loads(content))
+        return _parsed(parsed_json(content))
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise InputError(
-            f"cannot read the calibration: {problem}, got `{origin}`",
+            f"cannot read the calibration: {on_one_line(str(problem)[:200])}, got `{origin}`",
             hint="take calibration.json and model.safetensors from the same run",
         ) from problem
 
@@ -204,6 +205,10 @@ def _parsed(found: object) -> Calibrator:
     if unknown:
         raise ValueError(f"unknown key `{min(unknown)}`")
     findings = _texts(found["findings"])
+    if not isinstance(found["thresholds"], Mapping) or not all(
+        isinstance(one, Mapping) for one in found["thresholds"].values()
+    ):
+        raise TypeError("thresholds by rule and finding are needed")
     slopes, intercepts = (_numbers(found[key], len(findings)) for key in ("slope_K", "intercept_K"))
     if min(slopes, default=1.0) <= 0:
         raise ValueError("a slope must be above 0")

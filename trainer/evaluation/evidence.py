@@ -6,9 +6,11 @@ Findings are the 14, or the classes of a data set in folders.
 
 import json
 import math
-from typing import Final, Literal, TypedDict, cast
+from typing import Final, Literal, TypedDict
 
+from trainer.documents import checked, shown
 from trainer.errors import InputError
+from trainer.limits import LimitError, parsed_json
 
 FORMAT: Final = 1
 
@@ -237,11 +239,13 @@ def from_json(content: bytes, origin: str) -> Evidence:
     Raises: InputError for what is no such document, or one of another format.
     """
     try:
-        found = json.loads(content)
+        found = parsed_json(content)
+    except LimitError as problem:
+        raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
     except ValueError as problem:
         raise InputError(f"cannot read the evaluation: it is no JSON, got `{origin}`", hint=_AGAIN) from problem
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        told = found.get("format") if isinstance(found, dict) else None
+        told = shown(found.get("format")) if isinstance(found, dict) else None
         raise InputError(
             f"cannot read the evaluation: its format is {told}, this program's is {FORMAT}, got `{origin}`", hint=_AGAIN
         )
@@ -250,7 +254,22 @@ def from_json(content: bytes, origin: str) -> Evidence:
         raise InputError(
             f"cannot read the evaluation: it lacks {', '.join(sorted(missing))}, got `{origin}`", hint=_AGAIN
         )
-    return cast("Evidence", found)
+    try:
+        checked_evidence: Evidence = checked(found, Evidence)
+        _check_curves(checked_evidence)
+    except ValueError as problem:
+        raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
+    return checked_evidence
+
+
+def _check_curves(evidence: Evidence) -> None:
+    for one in evidence["findings"]:
+        for curve in (one["roc"], one["pr"]):
+            lengths = {len(curve["x"]), len(curve["y"]), len(curve["low"]), len(curve["high"])}
+            if len(lengths) > 1:
+                raise ValueError(
+                    f"a curve of `{shown(one['name'])}` has {max(lengths)} points, and {min(lengths)} values"
+                )
 
 
 def mean_calibration(

@@ -5,7 +5,7 @@ Shapes: N images, K findings.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -90,7 +90,11 @@ def read(path: Path) -> Predictions:
 
     Raises: InputError with everything that is wrong with it: columns, values that are no probability, images there twice.
     """
-    table = csv_rows(path)
+    return of_rows(path, csv_rows(path))
+
+
+def of_rows(path: Path, table: Iterator[tuple[int, list[str]]]) -> Predictions:
+    """The predictions in the rows of a table, which were read at `path`. Raises: InputError as `read`."""
     _, header = next(table, (0, []))
     columns = _columns(path, header)
     image_column = header.index(_IMAGE)

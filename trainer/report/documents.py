@@ -1,11 +1,11 @@
 """What a run's prefix says of the run; every part but its record may be missing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainer import history
+from trainer import documents, history
+from trainer.documents import Results
 from trainer.errors import InputError
 from trainer.evaluation import evidence
 from trainer.evaluation.evidence import Evidence
@@ -61,20 +61,20 @@ def read(storage: Storage) -> Documents:
 
     Raises: InputError where there is no run, or a document is no JSON of ours; RemoteError as the storage.
     """
-    run = _document(storage, RUN)
+    run = documents.run_record(storage)
     if run is None:
         raise InputError(
             f"cannot report on `{storage.url}`: it holds no `{RUN}`",
             hint="give OUTPUT/NAME of a run, or what `launcher pull` made",
         )
     try:
-        gallery = pictures.from_bytes(storage.read(GALLERY))
+        gallery = pictures.from_bytes(documents.content_of(storage, GALLERY))
     except AbsentError:
         gallery = None
     return Documents(
         run=run,
         entries=history.read(storage, _ALL_STEPS),  # a line that is no entry is left out there
-        results=_document(storage, RESULTS),
+        results=_results(storage),
         evidence=_evidence(storage),
         pictures=gallery,
     )
@@ -82,20 +82,13 @@ def read(storage: Storage) -> Documents:
 
 def _evidence(storage: Storage) -> Evidence | None:
     try:
-        return evidence.from_json(storage.read(EVALUATION), f"{storage.url}/{EVALUATION}")
+        return evidence.from_json(documents.content_of(storage, EVALUATION), f"{storage.url}/{EVALUATION}")
     except AbsentError:
         return None
 
 
-def _document(storage: Storage, key: str) -> dict[str, Any] | None:
+def _results(storage: Storage) -> Mapping[str, Any] | None:
     try:
-        content = storage.read(key)
+        return documents.read(storage, RESULTS, Results)
     except AbsentError:
         return None
-    try:
-        document = json.loads(content)
-    except ValueError as problem:
-        raise InputError(f"cannot read `{storage.url}/{key}`: it is no JSON", hint="is the file complete?") from problem
-    if not isinstance(document, dict):
-        raise InputError(f"cannot read `{storage.url}/{key}`: it is no JSON object", hint="is it a file of a run?")
-    return document

@@ -7,6 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trainer.documents import Share, checked
+from trainer.limits import parsed_json
+
 FORMAT: Final = 1
 
 
@@ -43,7 +46,7 @@ def from_bytes(content: bytes) -> tuple[Picture, ...]:
     """The pictures of such a file; those that can't be read are left out, for a page without them is still a page."""
     pictures = []
     with suppress(ValueError, KeyError, TypeError):
-        for row in json.loads(content)["pictures"]:
+        for row in parsed_json(content)["pictures"]:
             with suppress(ValueError, KeyError, TypeError):
                 pictures.append(_picture(row))
     return tuple(pictures)
@@ -53,5 +56,5 @@ def _picture(row: Mapping[str, Any]) -> Picture:
     jpeg = base64.b64decode(row["jpeg"], validate=True)
     if not jpeg.startswith(b"\xff\xd8\xff"):
         raise ValueError("no JPEG")
-    words = {name: str(row[name]) for name in ("image", "finding", "kind", "truth")}
-    return Picture(**words, probability=float(row["probability"]), jpeg=jpeg)
+    words = {name: checked(row[name], str) for name in ("image", "finding", "kind", "truth")}
+    return Picture(**words, probability=float(checked(row["probability"], Share)), jpeg=jpeg)

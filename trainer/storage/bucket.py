@@ -30,6 +30,7 @@ from trainer.storage.interface import (
 )
 from trainer.storage.listed import as_listed
 from trainer.storage.options import options_of
+from trainer.storage.paging import pages
 from trainer.storage.patience import Patience
 
 WHOLE_BYTES: Final = 64 << 20
@@ -159,15 +160,15 @@ class S3Storage:
         what = f"cannot list `{self._name(prefix)}`"
         arguments = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
         found: dict[str, Stat] = {}
-        after: dict[str, str] = {}
-        while True:
-            page = self._connection.call(what, lambda client: client.list_objects_v2(**arguments, **after))  # noqa: B023
+        for page in pages(what, lambda after: self._list_page(what, {**arguments, **after}), ("ContinuationToken",)):
             for entry in page.get("Contents", ()):
                 key = entry["Key"].removeprefix(self._prefix)
                 found[key] = Stat(entry["Size"], stamp_of(entry), entry["LastModified"])
-            if not page.get("IsTruncated"):
-                return found
-            after = {"ContinuationToken": page["NextContinuationToken"]}
+        return found
+
+    def _list_page(self, what: str, arguments: Mapping[str, str]) -> dict[str, Any]:
+        page: dict[str, Any] = self._connection.call(what, lambda client: client.list_objects_v2(**arguments))
+        return page
 
     def keys(self, prefix: str) -> list[str]:
         """See `Storage.keys`."""

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.layout import OWNER
+from trainer.limits import MANIFEST_BYTES, parsed_json
 from trainer.storage.interface import AbsentError, Stat
 
 LEASE_S: Final = 20.0
@@ -130,12 +131,13 @@ class Lease:
 
     def _owner(self) -> tuple[dict[str, str], Stat] | None:
         try:
-            stat, content = self._store.stat(OWNER), self._store.read(OWNER)
+            stat = self._store.stat(OWNER)
+            content = self._store.read(OWNER) if stat.size_bytes <= MANIFEST_BYTES else b""
         except AbsentError:
             return None
         owner: object = {}
         with suppress(ValueError):  # nobody whom we know
-            owner = json.loads(content)
+            owner = parsed_json(content)
         return owner if isinstance(owner, dict) else {}, stat
 
     def _look(self) -> Stat | None:

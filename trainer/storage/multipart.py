@@ -12,6 +12,7 @@ from trainer.storage.connection import Connection
 from trainer.storage.content import Content, md5_of
 from trainer.storage.faults import RefusedError
 from trainer.storage.interface import NotPermittedError
+from trainer.storage.paging import pages
 from trainer.storage.patience import Patience
 
 PART_BYTES: Final = 16 << 20
@@ -111,11 +112,11 @@ def _complete(
 
 
 def _unfinished(connection: Connection, what: str, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    after: dict[str, str] = {}
-    while True:
-        page = connection.call(what, lambda client: client.list_multipart_uploads(**arguments, **after))  # noqa: B023
-        found += page.get("Uploads", ())
-        if not page.get("IsTruncated"):
-            return found
-        after = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+    def page(after: Mapping[str, str]) -> dict[str, Any]:
+        answer: dict[str, Any] = connection.call(
+            what, lambda client: client.list_multipart_uploads(**arguments, **after)
+        )
+        return answer
+
+    found = pages(what, page, ("KeyMarker", "UploadIdMarker"))
+    return [upload for each in found for upload in each.get("Uploads", ())]

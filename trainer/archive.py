@@ -1,0 +1,116 @@
+"""The entries of a zip archive as torch writes it: stored, one behind the other, each listed once.
+
+It is read here by itself and strictly, for zip has several places that say the same: where two readers see something different,
+one of them checks what the other does not load.
+
+Source of the records: PKWARE's APPNOTE 6.3, section 4.3.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from trainer.limits import STATE_ENTRIES, LimitError
+
+_END: Final = struct.Struct("<4s4H2LH")
+_END_64: Final = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR_64: Final = struct.Struct("<4sLQL")
+_LISTED: Final = struct.Struct("<4s6H3L5H2L")
+_LOCAL: Final = struct.Struct("<4s5H3L2H")
+
+_ENCRYPTED: Final = 1
+_ELSEWHERE: Final = 0xFFFFFFFF
+"""A size or place that needs 64 bits, and stands in the extra field."""
+
+
+class ArchiveError(ValueError):
+    """It is no such archive; the text ends a sentence that begins with the file's name."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: where its record lies, and how long its content is."""
+
+    name: str
+    local: int
+    size_bytes: int
+
+
+def stored_entries(archive: bytes) -> dict[str, memoryview]:
+    """The content of each entry by its name.
+
+    Raises: LimitError for entries that are packed, or too many; ArchiveError, struct.error, UnicodeDecodeError for no such archive.
+    """
+    count, listed_at, ends_at = _directory(archive)
+    if count > STATE_ENTRIES:
+        raise LimitError(f"it has more than {STATE_ENTRIES:,} entries")
+    entries, at = [], listed_at
+    for _ in range(count):
+        entry, at = _entry(archive, at)
+        entries.append(entry)
+    if at != ends_at:
+        raise ArchiveError("its list of entries is damaged")
+    entries.sort(key=lambda entry: entry.local)
+    found: dict[str, memoryview] = {}
+    for entry, after in zip(entries, [*(each.local for each in entries[1:]), listed_at], strict=False):
+        content = _content(archive, entry)
+        if content + entry.size_bytes > after:
+            raise LimitError("its entries overlap")
+        found[entry.name] = memoryview(archive)[content : content + entry.size_bytes]
+    if len(found) < count:
+        raise ArchiveError("it has an entry twice")
+    return found
+
+
+def _directory(archive: bytes) -> tuple[int, int, int]:
+    """How many entries are listed, and where their list begins and ends."""
+    at = len(archive) - _END.size
+    signature, *_, count, size, first, comment = _END.unpack_from(archive, max(0, at))
+    if signature != b"PK\5\6" or comment:
+        raise ArchiveError("it breaks off, or is no archive")
+    ends_at = at
+    if archive[at - _LOCATOR_64.size : at - _LOCATOR_64.size + 4] == b"PK\6\7":
+        ends_at = at - _LOCATOR_64.size - _END_64.size
+        _, _, told_at, _ = _LOCATOR_64.unpack_from(archive, at - _LOCATOR_64.size)
+        signature, *_, count, size, first = _END_64.unpack_from(archive, max(0, ends_at))
+        if signature != b"PK\6\6" or told_at != ends_at:
+            raise ArchiveError("its list of entries is damaged")
+    if first + size != ends_at:
+        raise ArchiveError("its list of entries is damaged")
+    return count, first, ends_at
+
+
+def _entry(archive: bytes, at: int) -> tuple[Entry, int]:
+    """The entry that is listed there, and where the next one is."""
+    signature, _, _, flags, method, *_, packed, size, name, extra, comment, _, _, _, local = _LISTED.unpack_from(
+        archive, at
+    )
+    named_at = at + _LISTED.size
+    extra_at = named_at + name
+    if signature != b"PK\1\2" or flags & _ENCRYPTED:
+        raise ArchiveError("its list of entries is damaged")
+    size, packed, local = _wide(archive[extra_at : extra_at + extra], [size, packed, local])
+    if method or packed != size:
+        raise LimitError("its entries are compressed, which torch writes none of")
+    return Entry(archive[named_at:extra_at].decode(), local, size), extra_at + extra + comment
+
+
+def _wide(extra: bytes, numbers: list[int]) -> list[int]:
+    """The numbers, those that need 64 bits from the extra field, which has them in this order."""
+    if _ELSEWHERE not in numbers:
+        return numbers
+    while extra:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == 1:
+            wide = iter(struct.unpack_from(f"<{numbers.count(_ELSEWHERE)}Q", extra[4 : 4 + length]))
+            return [next(wide) if number == _ELSEWHERE else number for number in numbers]
+        extra = extra[4 + length :]
+    raise ArchiveError("its list of entries is damaged")
+
+
+def _content(archive: bytes, entry: Entry) -> int:
+    """Where the entry's content begins."""
+    signature, *_, name, extra = _LOCAL.unpack_from(archive, entry.local)
+    if signature != b"PK\3\4":
+        raise ArchiveError("its list of entries is damaged")
+    return entry.local + _LOCAL.size + int(name) + int(extra)

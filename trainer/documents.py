@@ -1,0 +1,315 @@
+"""The JSON documents of a run, read as what they must be: keys, types and ranges are looked at once, here, where they come in.
+
+What annotations say is what is checked: `checked(value, Kind)` for a TypedDict, a dataclass's fields, lists, mappings and numbers.
+Other keys are left alone, for later versions may have more.
+"""
+
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from trainer.errors import InputError, on_one_line
+from trainer.layout import RUN, STEP_DIGITS
+from trainer.limits import JSON_BYTES, LimitError, in_words, parsed_json
+from trainer.storage.interface import AbsentError, Storage
+
+SHOWN_CHARS: Final = 60
+"""Of a wrong value, in a message."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Within:
+    """The range of a number, as annotation of its type."""
+
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"from {self.least:g} to {self.most:g}"
+
+
+Step = Annotated[int, Within(0, 10**STEP_DIGITS)]
+Count = Annotated[int, Within(0, 2**62)]
+Share = Annotated[float, Within(0, 1)]
+Seconds = Annotated[float, Within(0, 2**33)]
+"""Of Unix time, or shorter."""
+Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
+
+
+class Record(TypedDict, total=False):
+    """run.json. All of it may be missing, and each reader says what it needs."""
+
+    name: str
+    config: dict[str, Any]
+    """The settings, which are those of TrainConfig in the version that wrote them."""
+    identity: dict[str, Any]
+    versions: dict[str, Any]
+    world_size: Count
+    device: str
+    layout: str
+    images: Count
+
+
+class ScoredCheckpoint(TypedDict, total=False):
+    """Which checkpoint was scored."""
+
+    step: Step
+    epoch: float
+    sha256: str
+
+
+class Accuracy(TypedDict, total=False):
+    """Of a model that says one class."""
+
+    value: float | None
+
+
+class ClassScores(TypedDict, total=False):
+    """How often each class was found."""
+
+    accuracy: Accuracy | None
+
+
+class SplitScores(TypedDict, total=False):
+    """Scores of one split."""
+
+    images: Count
+    mean_auroc: Share | None
+    loss: float | None
+    auroc: dict[str, Share | None]
+    accuracy: Accuracy | float | None
+    classes: ClassScores | None
+
+
+class Results(TypedDict, total=False):
+    """results.json."""
+
+    name: str
+    model: str
+    checkpoint: ScoredCheckpoint
+    last_step: Step
+    world_size: Count
+    global_batch: Count
+    device: str
+    hardware: str | None
+    peak_device_memory_bytes: Count | None
+    training_s: float | None
+    images_per_s: float | None
+    utilisation: float | None
+    val: SplitScores
+    test: SplitScores
+
+
+class _OfStep(TypedDict):
+    step: Step
+
+
+class EpochEntry(_OfStep, total=False):
+    """A line of metrics.jsonl."""
+
+    epoch: float
+    train_loss: float | None
+    images_per_s: float | None
+    data_wait_share: float | None
+    seconds: float | None
+    utilisation: float | None
+    snapshot_ms: float | None
+    val: SplitScores | None
+
+
+def read(storage: Storage, key: str, kind: type[T], *, hint: str | None = None) -> T:
+    """The document under this key, checked.
+
+    Raises: InputError with the document's name for what is no such document; AbsentError, and else as the storage.
+    """
+    where = f"{storage.url.rstrip('/')}/{key}"
+    return parsed(content_of(storage, key), where, kind, hint=hint)
+
+
+def content_of(storage: Storage, key: str, *, most_bytes: int = JSON_BYTES) -> bytes:
+    """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
+    try:
+        return read_bounded(storage, key, most_bytes)
+    except LimitError as problem:
+        where = f"{storage.url.rstrip('/')}/{key}"
+        raise InputError(f"cannot read `{where}`: {problem}", hint="is it a file of a run?") from problem
+
+
+def read_bounded(storage: Storage, key: str, most_bytes: int) -> bytes:
+    """An object's bytes. Raises: LimitError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
+    content = bytearray()
+    for piece in storage.chunks(key):
+        content += piece
+        if len(content) > most_bytes:
+            raise LimitError(f"it has more than {in_words(most_bytes)}")
+    return bytes(content)
+
+
+def parsed(content: bytes, where: str, kind: type[T], *, hint: str | None = None) -> T:
+    """The document in these bytes, checked. Raises: InputError; `where` is its name."""
+    try:
+        document = parsed_json(content)
+    except LimitError as problem:
+        raise InputError(f"cannot read `{where}`: {problem}", hint=hint or "is it a file of a run?") from problem
+    except ValueError as problem:
+        reason = on_one_line(str(problem))[:200]
+        raise InputError(
+            f"cannot read `{where}`: it is no JSON ({reason})", hint=hint or "is the file complete?"
+        ) from problem
+    try:
+        return checked(document, kind)
+    except ValueError as problem:
+        raise InputError(f"cannot read `{where}`: {problem}", hint=hint or "is it a file of a run?") from problem
+
+
+def run_record(storage: Storage, *, hint: str | None = None) -> dict[str, Any] | None:
+    """run.json; None where there is none. Raises: InputError, and else as the storage."""
+    try:
+        record = read(storage, RUN, Record, hint=hint)
+    except AbsentError:
+        return None
+    return cast("dict[str, Any]", record)
+
+
+def shown(value: object) -> str:
+    """A value of a document in a message: on one line, and cut where it is very long."""
+    text = on_one_line(str(value)[: 10 * SHOWN_CHARS])
+    return text if len(text) <= 10 * SHOWN_CHARS else f"{text[: 10 * SHOWN_CHARS]}…"
+
+
+def checked(value: object, kind: type[T], name: str = "") -> T:
+    """The value itself, when it is of this kind. Raises: ValueError that says which part is not, and what it must be."""
+    problem = _problem(value, kind, name)
+    if problem is not None:
+        raise ValueError(problem)
+    return cast("T", value)
+
+
+def _problem(value: object, kind: Any, name: str) -> str | None:  # noqa: ANN401 - an annotation
+    """What is wrong with the value; None when nothing is."""
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin in _PROBLEMS:
+        return _PROBLEMS[origin](value, inner, name)
+    if hasattr(kind, "__required_keys__") or is_dataclass(kind):
+        return _problem_of_document(value, kind, name)
+    return _problem_of_leaf(value, kind, name)
+
+
+def _problem_of_union(value: object, inner: tuple[Any, ...], name: str) -> str | None:
+    problems = [_problem(value, each, name) for each in inner]
+    return None if None in problems else problems[0]
+
+
+def _problem_of_annotated(value: object, inner: tuple[Any, ...], name: str) -> str | None:
+    return _problem(value, inner[0], name) or _outside(value, inner[1], name)
+
+
+def _problem_of_literal(value: object, inner: tuple[Any, ...], name: str) -> str | None:
+    is_one = any(value == each and type(value) is type(each) for each in inner)
+    return None if is_one else _must_be(value, f"one of {', '.join(map(str, inner))}", name)
+
+
+def _problem_of_leaf(value: object, kind: type, name: str) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    holds = {
+        int: is_number and isinstance(value, int),
+        float: is_number,
+        str: isinstance(value, str),
+        bool: isinstance(value, bool),
+        types.NoneType: value is None,
+    }
+    return None if holds.get(kind, True) else _must_be(value, _WORDS[kind], name)
+
+
+def _problem_of_list(value: object, inner: tuple[Any, ...], name: str) -> str | None:
+    if not isinstance(value, list | tuple):
+        return _must_be(value, "a list", name)
+    problems = (_problem(each, inner[0], f"{name}[{number}]") for number, each in enumerate(value) if inner)
+    return next((problem for problem in problems if problem), None)
+
+
+def _problem_of_mapping(value: object, inner: tuple[Any, ...], name: str) -> str | None:
+    if not isinstance(value, Mapping):
+        return _must_be(value, "a JSON object", name)
+    problems = (_problem(each, inner[1], _below(name, key)) for key, each in value.items() if inner)
+    return next((problem for problem in problems if problem), None)
+
+
+def _problem_of_document(value: object, kind: Any, name: str) -> str | None:  # noqa: ANN401 - a TypedDict or dataclass
+    if not isinstance(value, Mapping):
+        return _must_be(value, "a JSON object", name)
+    absent = sorted(_required(kind) - value.keys())
+    if absent:
+        return f"it lacks {', '.join(f'`{_below(name, key)}`' for key in absent)}"
+    hints = _hints(kind)
+    problems = (_problem(value[key], hints[key], _below(name, key)) for key in hints.keys() & value.keys())
+    return min((problem for problem in problems if problem), default=None)
+
+
+@cache
+def _required(kind: Any) -> frozenset[str]:  # noqa: ANN401 - as above
+    if is_dataclass(kind):
+        return frozenset(one.name for one in fields(kind) if one.default is MISSING)
+    return frozenset(kind.__required_keys__)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _outside(value: Any, within: object, name: str) -> str | None:  # noqa: ANN401 - of the annotated type by now
+    if isinstance(within, Within):
+        return None if within.least <= value <= within.most else _must_be(value, f"a number {within}", name)
+    if isinstance(within, re.Pattern):
+        return None if within.fullmatch(value) else _must_be(value, f"a text as `{within.pattern}`", name)
+    return None
+
+
+def _must_be(value: object, wanted: str, name: str) -> str:
+    shown = (
+        on_one_line(str(value)[:SHOWN_CHARS]) if isinstance(value, str | int | float | bool | None) else _kind_of(value)
+    )
+    return f"{f'`{on_one_line(name)}`' if name else 'it'} must be {wanted}, got {shown}"
+
+
+def _kind_of(value: object) -> str:
+    return (
+        "a list"
+        if isinstance(value, list | tuple)
+        else "a JSON object"
+        if isinstance(value, Mapping)
+        else "another kind"
+    )
+
+
+def _below(name: str, key: object) -> str:
+    text = str(key)[:SHOWN_CHARS]
+    return f"{name}.{text}" if name else text
+
+
+_WORDS: Final = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    types.NoneType: "null",
+}
+
+_PROBLEMS: Final[Mapping[Any, Callable[[object, tuple[Any, ...], str], str | None]]] = {
+    Any: lambda _value, _inner, _name: None,
+    Union: _problem_of_union,
+    types.UnionType: _problem_of_union,
+    Annotated: _problem_of_annotated,
+    Literal: _problem_of_literal,
+    list: _problem_of_list,
+    tuple: _problem_of_list,
+    dict: _problem_of_mapping,
+    Mapping: _problem_of_mapping,
+}
+"""By what an annotation is made of."""
