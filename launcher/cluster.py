@@ -16,6 +16,7 @@ from launcher.resources import JOBS, PODS, Object, Resource
 from launcher.target import Target
 from trainer import __version__
 from trainer.errors import RemoteError, on_one_line
+from trainer.redaction import redacted
 
 Objects = list[Object]
 
@@ -31,6 +32,9 @@ LONGEST_WAIT_S: Final = 20.0
 
 PAGE: Final = 500
 """Objects in one answer to a list. Source: what kubectl asks for."""
+
+MOST_SAID_BYTES: Final = 16384
+"""Of an answer that is no Status, what is looked at; 200 characters of it are shown."""
 
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
@@ -404,7 +408,7 @@ def _refusal(request: Request, status: int, body: bytes) -> RemoteError:
         said = str(document.get("message", "")).strip()
         group_is_absent = "details" not in document
     except (ValueError, AttributeError):
-        said, group_is_absent = body[:200].decode(errors="replace").strip(), True
+        said, group_is_absent = redacted(body[:MOST_SAID_BYTES].decode(errors="replace"))[:200].strip(), True
     if status == 404 and group_is_absent:
         return _not_served(request)
     kind = ServerError if status in BUSY or status >= 500 else _KINDS.get(status, RemoteError)

@@ -28,6 +28,7 @@ from typing import Final, NoReturn
 
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
 from trainer.layout import JOB
+from trainer.redaction import guarded_streams
 
 VERDICT: Final = "TRAINER_VERDICT"
 
@@ -248,4 +249,6 @@ def _named(code: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with guarded_streams():
+        code = main(sys.argv[1:])
+    sys.exit(code)
