@@ -278,14 +278,23 @@ def _bounded(form: str) -> str:
     return f"{before if form[0].isalnum() else ''}{re.escape(form)}{behind if form[-1].isalnum() else ''}"
 
 
-@lru_cache(maxsize=16)
-def _broken_pattern_of(values: frozenset[str]) -> re.Pattern[str] | None:
-    """What finds long values that are broken over lines, as tables and encoders do."""
-    gap = r"(?:[ \t\r│|]*(?:\n|\\n)[ \t│|]*)?"
-    forms = {form for value in values for form in _forms(value) if len(form) >= SHORTEST_LINE and "\n" not in form}
-    if not forms:
-        return None
-    return re.compile("|".join(gap.join(map(re.escape, form)) for form in sorted(forms, key=len, reverse=True)))
+_GAP: Final = r"[ \t\r│|]*(?:\n|\\n)[ \t│|]*"
+"""Between the parts of a value that a table or an encoder has broken over lines."""
+
+
+def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
+    """The text without long values that are broken over lines."""
+    gaps = [match.span() for match in _compiled(_GAP).finditer(text)]
+    joined, places, position = [], [], 0
+    for start, end in [*gaps, (len(text), len(text))]:
+        joined.append(text[position:start])
+        places += range(position, start)
+        position = end
+    for match in reversed(list(pattern.finditer("".join(joined)))):
+        start, end = places[match.start()], places[match.end() - 1] + 1
+        if match.end() - match.start() >= SHORTEST_LINE:
+            text = text[:start] + HIDDEN + text[end:]
+    return text
 
 
 # What looks like a secret, whatever its value.
@@ -388,8 +397,7 @@ def _by_value(text: str, values: frozenset[str]) -> str:
         return text
     text = pattern.sub(HIDDEN, text)
     if "\n" in text.rstrip("\n") or "\\n" in text:
-        broken = _broken_pattern_of(values)
-        text = broken.sub(HIDDEN, text) if broken else text
+        text = _without_broken(text, pattern)
     return text
 
 
