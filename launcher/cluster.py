@@ -18,6 +18,7 @@ from trainer import __version__
 from trainer.documents import checked
 from trainer.errors import RemoteError, on_one_line
 from trainer.limits import API_BYTES, API_NODES, LISTED_OBJECTS, parsed_json
+from trainer.redaction import redacted
 
 Objects = list[Object]
 
@@ -36,6 +37,8 @@ PAGE: Final = 500
 
 MOST_SHORT_PAGES: Final = 1000
 """Pages beyond those that the objects fill: a server may give some with less than it was asked for."""
+MOST_SAID_BYTES: Final = 16384
+"""Of an answer that is no Status, what is looked at; 200 characters of it are shown."""
 
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
@@ -429,7 +432,7 @@ def _refusal(request: Request, status: int, body: bytes) -> RemoteError:
         said = str(document.get("message", "")).strip()
         group_is_absent = "details" not in document
     except (ValueError, AttributeError):
-        said, group_is_absent = body[:200].decode(errors="replace").strip(), True
+        said, group_is_absent = redacted(body[:MOST_SAID_BYTES].decode(errors="replace"))[:200].strip(), True
     if status == 404 and group_is_absent:
         return _not_served(request)
     kind = ServerError if status in BUSY or status >= 500 else _KINDS.get(status, RemoteError)

@@ -1,5 +1,6 @@
 """kubectl's configuration files: which contexts they hold, and the namespace of one; read without a client."""
 
+import base64
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 from launcher import yamlfile
 from trainer.errors import InputError, on_one_line
 from trainer.limits import LimitError, parsed_yaml
+from trainer.redaction import learn, learn_document
 
 Document = Mapping[str, Any]
 
@@ -47,7 +49,19 @@ def document(path: Path) -> Document:
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML{place}") from None
     if not isinstance(content, dict):
         raise InputError(f"cannot read the kubeconfig `{path}`: it is no mapping")
+    _learn_secrets(content, path.parent)
     return content
+
+
+def _learn_secrets(content: Document, folder: Path) -> None:
+    """Learn what must be in no message: tokens and passwords, keys, those in files, and logins of servers and proxies."""
+    learn_document(content)
+    for entry in content.get("users") or ():
+        user = (entry.get("user") if isinstance(entry, dict) else None) or {}
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            learn((folder / user["tokenFile"]).read_text(encoding="utf-8"))
+        with suppress(ValueError, TypeError, AttributeError):
+            learn(base64.b64decode(user.get("client-key-data", "")).decode())
 
 
 def contexts(found: Iterable[Document]) -> dict[str, str | None]:

@@ -4,6 +4,7 @@ The client brings what is hard to get right: kubeconfig, credential plugins, TLS
 classes are left out, because they take seconds to load and differ between its releases.
 """
 
+import base64
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, Final
 from launcher import kubeconfig
 from launcher.target import Target
 from trainer.errors import InputError, RemoteError, on_one_line
+from trainer.redaction import is_one_word, learn_text, redacted, stripped, without_login
 
 STREAMS: Final = 64
 """Connections that are kept open: following a log takes one a pod."""
@@ -76,7 +78,8 @@ def _load(files: str, context: str, configuration: Any) -> None:  # noqa: ANN401
     try:
         load_kube_config(config_file=files, context=context, client_configuration=configuration, persist_config=False)
     except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        reason = str(problem).partition("{")[0].strip() if isinstance(problem, ConfigException) else "an entry is wrong"
+        said = redacted(str(problem)).partition("{")[0].strip()
+        reason = said if isinstance(problem, ConfigException) else "an entry is wrong"
         raise InputError(
             f"cannot use the context `{on_one_line(context)}`: {on_one_line(reason)}",
             hint=f"does `kubectl --context {context} get pods` work?",
@@ -116,17 +119,52 @@ def _login(configuration: Any, namespace: str, context: str) -> Login:  # noqa: 
             settings = configuration.auth_settings().get("BearerToken")  # here the client renews what has expired
         if said:
             raise _no_credentials(said, context)
-        return str(settings["value"]) if settings else None
+        return _header(str(settings["value"]), context) if settings else None
 
+    _check_server(configuration, context)
     http = RESTClientObject(configuration).pool_manager
     return Login(namespace, configuration.host.rstrip("/"), context, http, authorization)
+
+
+def _check_server(configuration: Any, context: str) -> None:  # noqa: ANN401 - the client ships no types
+    """Raises: InputError for a server with a login in it, which nothing would use and every message would tell."""
+    if "@" in configuration.host:
+        raise InputError(
+            f"cannot use the context `{on_one_line(context)}`: its server `{without_login(on_one_line(configuration.host))}` holds a login",
+            hint="credentials go to the kubeconfig's `users`; `server` is https://HOST:PORT",
+        )
+    learn_text(str(configuration.proxy or ""))
+
+
+def _header(value: str, context: str) -> str:
+    """The header of a user: its token or password without the white space at its ends that files have, and learnt.
+
+    Raises: InputError for what can stand in no header.
+    """
+    scheme, _, secret = value.partition(" ")
+    secret = stripped(secret)
+    if scheme == "Basic":
+        secret = _password_stripped(secret)
+    if not is_one_word(secret):
+        raise InputError(
+            f"cannot log in with the context `{on_one_line(context)}`: its token holds a line break, a space or a letter beyond ASCII",
+            hint="copy the token again: `kubectl config view` shows in which entry it is",
+        )
+    return f"{scheme} {secret}"
+
+
+def _password_stripped(encoded: str) -> str:
+    """User and password of a Basic header, each without white space at its ends."""
+    user, _, password = base64.b64decode(encoded).decode("latin-1").partition(":")
+    login = f"{user.strip()}:{stripped(password)}"
+    return stripped(base64.b64encode(login.encode("latin-1")).decode())
 
 
 def _no_credentials(said: list[str], context: str) -> RemoteError:
     # On a terminal the plugin has written to it itself, and the client stumbles over that it has nothing to quote.
     reason = next((text for text in said if not text.startswith("'NoneType'")), "its credential plugin failed")
     return RemoteError(
-        f"cannot log in with the context `{on_one_line(context)}`: {on_one_line(reason)[:SHOWN]}",
+        f"cannot log in with the context `{on_one_line(context)}`: {on_one_line(redacted(reason))[:SHOWN]}",
         hint=f"log in again; does `kubectl --context {context} get pods` work?",
     )
 

@@ -14,6 +14,7 @@ from launcher.podlog import PodLog, Sighting
 from launcher.resources import JOB_LABEL, Object
 from launcher.snapshot import wanted_pods
 from trainer.errors import RemoteError
+from trainer.redaction import redacted
 
 PACE: Final = Pace()
 
@@ -101,7 +102,7 @@ class _Printing:
         """Print what is wanted of the lines, now."""
         for line in lines:
             if self.ranks is None or line.rank in self.ranks:
-                self.out.write(shown(line, self.style))
+                self.out.write(redacted(shown(line, self.style)))
         self.out.flush()
 
 

@@ -1,15 +1,16 @@
 """Groups of a job's options, each checked by itself; no Kubernetes types."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from launcher.overlay import Overlay, literal_variables, read_overlay
+from launcher.overlay import Overlay, literal_variables, read_overlay, texts_of
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
+from trainer.redaction import holds_secret, is_secret_name, is_telling, without_login
 
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 """A flag that can be given several times."""
@@ -22,11 +23,9 @@ _OBJECT_NAME = re.compile(rf"(?=.{{1,253}}$){_DOMAIN}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL_KEY = re.compile(rf"((?=[^/]{{1,253}}/){_DOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_SECRETIVE = re.compile(r"SECRET|PASSW|TOKEN(?!IZ)|CREDENTIAL|ACCESS_KEY|PRIVATE|API_?KEY", re.IGNORECASE)
 _OURS = re.compile(
     r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$|TRAINER_(JOB|VERDICT)$"
 )
-_LOGIN = re.compile(r"://[^/\s@]+@")
 _URL = re.compile(r"https?://[^\s/@]+(:\d+)?/?", re.ASCII)
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -63,7 +62,7 @@ class S3Options:
         _check_secret_names({"--s3-secret": self.secret, "--csi-secret": self.csi_secret})
         if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
             raise InputError(
-                f"cannot use `{without_login(self.endpoint)}` as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
+                f"cannot use `{without_login(on_one_line(self.endpoint))}` as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
                 hint="--s3-endpoint https://s3.example.org",
             )
         if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
@@ -103,6 +102,9 @@ class PodOptions:
 
     def __post_init__(self) -> None:
         _check_names({"--service-account": self.service_account})
+        given = {"--label": self.label, "--node-selector": self.node_selector, "--toleration": self.toleration}
+        for flag, entries in given.items():
+            check_texts(flag, entries)
         for secret in self.image_pull_secret:
             _check_secret_names({"--image-pull-secret": secret})
         for entry in self.env:
@@ -115,6 +117,7 @@ class PodOptions:
             _check_label(entry, "--label", reserved=OWN_PREFIXES)
         for name in literal_variables(self.overlay.patch) if self.overlay else ():
             _check_no_secret(name, "--overlay")
+        check_texts("--overlay", texts_of(self.overlay.patch) if self.overlay else ())
         for entry in self.toleration:
             toleration_parts(entry)
 
@@ -161,15 +164,19 @@ class PolicyOptions:
             )
 
 
+def check_texts(flag: str, texts: Iterable[str]) -> None:
+    """Refuse what would put a secret into a manifest, which everybody reads. Raises: InputError that names only the flag."""
+    if any(holds_secret(text) for text in texts):
+        raise InputError(
+            f"cannot put what is given into a manifest, where everybody reads it: it holds a login, a key or a token (from `{flag}`)",
+            hint="credentials go to Secrets: --s3-secret NAME, --env-from-secret NAME=SECRET:KEY",
+        )
+
+
 def pair(entry: str) -> tuple[str, str]:
     """KEY and VALUE of `KEY=VALUE`."""
     key, _, value = entry.partition("=")
     return key, value
-
-
-def without_login(url: str) -> str:
-    """A URL as a message may show it: on one line, and without a user and a password."""
-    return re.sub("//.*@", "//…@", on_one_line(url))
 
 
 def toleration_parts(entry: str) -> tuple[str, str | None, str | None]:
@@ -207,20 +214,25 @@ def _check_variable(entry: str) -> None:
     name, equals, _ = entry.partition("=")
     if not equals or not _VARIABLE.fullmatch(name):
         raise InputError(
-            f"cannot use `{on_one_line(name)}` as a variable: it is no NAME=VALUE (from `--env`)",
-            hint="--env NAME=VALUE",
+            f"cannot use {_shown(name)} as a variable: it is no NAME=VALUE (from `--env`)", hint="--env NAME=VALUE"
         )
     _check_no_secret(name, "--env")
-    if _LOGIN.search(entry):
+    if holds_secret(entry):
         raise InputError(
-            f"cannot put the value of `{name}` into a manifest, where everybody reads it: it is a URL with a login (from `--env`)",
+            f"cannot put the value of `{name}` into a manifest, where everybody reads it: it holds a login, a key or a token (from `--env`)",
             hint=f"--env-from-secret {name}=SECRET:KEY",
         )
     _check_not_ours(name, "--env")
 
 
+def _shown(name: str) -> str:
+    """What should have been a variable's name; not where it may be the secret itself, `API_KEY:…` or a value alone."""
+    is_word = name.isascii() and name.isidentifier() and not re.search(r"\d", name)
+    return f"`{on_one_line(name)}`" if is_word or not is_telling(name) else "what is given"
+
+
 def _check_no_secret(name: str, flag: str) -> None:
-    if _SECRETIVE.search(name):
+    if is_secret_name(name):
         raise InputError(
             f"cannot put `{on_one_line(name)}` into a manifest, where everybody reads it: its name says that it is a secret (from `{flag}`)",
             hint=f"--env-from-secret {on_one_line(name)}=SECRET:KEY",

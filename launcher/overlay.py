@@ -14,6 +14,7 @@ from launcher import yamlfile
 from launcher.resources import Object
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_yaml
+from trainer.redaction import learn_document, learn_text
 
 KEYS: Final[Mapping[str, str]] = {
     "containers": "name",
@@ -73,10 +74,12 @@ def _checked(text: str, what: str, origin: str) -> Overlay:
     except ValueError as problem:
         raise InputError(f"cannot read {what}: {problem} (from `{origin}`)", hint=EXAMPLE) from None
     except yaml.YAMLError as problem:
+        learn_text(text)
         mark = getattr(problem, "problem_mark", None)  # without its line of the text, which may hold a secret
         reason = on_one_line(str(getattr(problem, "problem", None) or "it is no YAML"))
         place = f" in line {mark.line + 1}" if mark else ""
         raise InputError(f"cannot read {what}: {reason}{place} (from `{origin}`)", hint=EXAMPLE) from None
+    learn_document(patch)
     if not isinstance(patch, dict) or not patch or not set(patch) <= {"metadata", "spec"}:
         raise InputError(
             f"cannot use {what}: it must be a pod template's `metadata` and `spec` (from `{origin}`)", hint=EXAMPLE
@@ -95,6 +98,19 @@ def literal_variables(patch: Object) -> Iterator[str]:
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, dict):
                 yield from literal_variables(each)
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """All texts in a patch, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield str(key)
+            yield from texts_of(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts_of(each)
 
 
 def merged(base: Object, patch: Object) -> Object:

@@ -23,6 +23,7 @@ from launcher.overlay import as_text
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
 from trainer.limits import parsed_yaml
+from trainer.redaction import learn_document, learn_text
 
 LOCAL_IMAGE: Final = "local"
 """Stands for the image where no container is started."""
@@ -212,7 +213,7 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"cannot use --set {on_one_line(assignment)}: it has no `=`", hint="--set workers=8")
-        values[key] = _parse(text, f"`--set {assignment}`", typed=key == OVERLAY)
+        values[key] = _parse(text, f"`--set {on_one_line(key)}=…`", typed=key == OVERLAY)
     return _settings("--set", values)
 
 
@@ -248,11 +249,15 @@ def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN4
         # The base leaves every scalar the text it is: `elastic: 1:4` is no number of base 60, `image: r/c:1.10` stays 1.10.
         return parsed_yaml(text, yaml.SafeLoader if typed else yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as problem:
-        reason = " ".join(str(problem).split())
-        raise InputError(f"cannot read settings from {origin}: {reason}", hint=_HOW) from problem
+        learn_text(text)
+        mark = getattr(problem, "problem_mark", None)  # without its line of the text, which may hold a secret
+        reason = on_one_line(str(getattr(problem, "problem", None) or "it is no YAML"))
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"cannot read settings from {origin}: {reason}{place}", hint=_HOW) from None
 
 
 def _settings(origin: str, values: Mapping[str, object]) -> Settings:
+    learn_document(values)
     unknown = [key for key in values if key not in _KEYS]
     if unknown:
         import difflib  # noqa: PLC0415 - an error may take its time

@@ -11,11 +11,12 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from launcher.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
-from launcher.options import PodOptions, PolicyOptions, S3Options, without_login
+from launcher.options import PodOptions, PolicyOptions, S3Options, check_texts
 from trainer.config import TrainConfig, from_argv
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
 from trainer.layout import check_name
+from trainer.redaction import without_login
 
 DATA_MOUNT: Final = "/data"
 OUTPUT_MOUNT: Final = "/output"
@@ -97,6 +98,8 @@ class JobSpec:
         check_name(self.name)
         self._check_words()
         self._check_places()
+        check_texts("--image", [self.image])
+        check_texts("the trainer's flags", self.train_flags)
         self._check_workers()
         self._check_efa()
         self._check_pod_names()
@@ -308,9 +311,10 @@ def _divisors(number: int, candidates: Sequence[int]) -> list[int]:
 
 def _check_place(field: str, place: str) -> None:
     if _S3.fullmatch(place):
+        check_texts(flag_of(field), [place])
         return
     if is_s3(place) or not PurePosixPath(place).is_absolute():
         raise InputError(
-            f"cannot use `{without_login(place)}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
+            f"cannot use `{without_login(on_one_line(place))}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
             hint=f"{flag_of(field)} s3://BUCKET/PREFIX",
         )

@@ -9,7 +9,15 @@ from faultproxy import FaultProxy
 from moto.server import ThreadedMotoServer
 from rclone_server import RcloneServer
 
+from trainer import redaction
+
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned(monkeypatch):
+    """What one test's process has learnt to leave out, the next one's may say."""
+    monkeypatch.setattr(redaction, "_learned", frozenset())
 
 
 @pytest.fixture

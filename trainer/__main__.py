@@ -12,6 +12,7 @@ from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
 from trainer.lifeline import end_with_parent
+from trainer.redaction import guarded_streams, learn_words
 from trainer.world import World, read_world
 
 _COMMANDS: Final = {
@@ -63,7 +64,13 @@ for _name, _help in _COMMANDS.items():
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code."""
+    """Run one command; its exit code. Nothing that it says on stdout and stderr holds a secret."""
+    learn_words(argv)
+    with guarded_streams():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     verdict = earlier_verdict()
     if verdict is not None:
         return verdict.exit_code

@@ -14,6 +14,8 @@ Exit code 0 is done, 1 is a bug: whatever is not a `KnownError`.
 
 from collections.abc import Iterable
 
+from trainer.redaction import redacted
+
 EXIT_CODES = {
     0: "done",
     1: "a bug in this program (run again with --debug for the traceback)",
@@ -35,18 +37,19 @@ SHOWN_PROBLEMS = 12
 class KnownError(Exception):
     """What could not be done, with a hint and an exit code.
 
-    Text: `<what could not be done>: <reason>, got <value> (<where it came from>)`, lower case, no full stop.
+    Text: `<what could not be done>: <reason>, got <value> (<where it came from>)`, lower case, no full stop. Secrets in it are
+    left out: values and the words of servers and libraries may hold some.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         self.hint = hint
 
     def __str__(self) -> str:
         message = str(self.args[0])
-        return f"error: {message}" if self.hint is None else f"error: {message}\n\nhint: {self.hint}"
+        return f"error: {message}" if self.hint is None else f"error: {message}\n\nhint: {redacted(self.hint)}"
 
 
 class InputError(KnownError):
@@ -119,4 +122,5 @@ def words(problem: BaseException) -> str:
         return "interrupted"
     if isinstance(problem, KnownError):
         return str(problem)
-    return f"error: bug: {type(problem).__name__}: {problem}\n\nhint: run again with --debug for the traceback"
+    text = redacted(f"{type(problem).__name__}: {problem}")
+    return f"error: bug: {text}\n\nhint: run again with --debug for the traceback"

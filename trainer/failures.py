@@ -7,6 +7,7 @@ import torch
 from torch.distributed import DistBackendError, DistError
 
 from trainer.errors import InputError, KnownError, TryAgainError
+from trainer.redaction import redacted
 
 _NO_MEMORY = ("DefaultCPUAllocator", "not enough memory")
 _PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout")
@@ -32,10 +33,11 @@ def _known(problem: RuntimeError) -> KnownError | None:
     text = " ".join(str(problem).split())
     if isinstance(problem, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
         return InputError(
-            f"cannot train: out of memory ({text[:200]})", hint="give a smaller --batch-size or --crop-px"
+            f"cannot train: out of memory ({redacted(text)[:200]})", hint="give a smaller --batch-size or --crop-px"
         )
     if isinstance(problem, (DistBackendError, DistError)) or any(words in text for words in _PEER_LOST):
         return TryAgainError(
-            f"cannot go on: a peer was lost ({text[:200]})", hint="the same command goes on from the newest checkpoint"
+            f"cannot go on: a peer was lost ({redacted(text)[:200]})",
+            hint="the same command goes on from the newest checkpoint",
         )
     return None

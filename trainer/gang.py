@@ -29,6 +29,7 @@ from typing import Final, NoReturn
 from trainer import lifeline
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
 from trainer.layout import JOB
+from trainer.redaction import guarded_streams
 from trainer.storage.files import write_file
 
 VERDICT: Final = "TRAINER_VERDICT"
@@ -269,4 +270,6 @@ def _named(code: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with guarded_streams():
+        code = main(sys.argv[1:])
+    sys.exit(code)

@@ -20,6 +20,7 @@ from typing import Final, Literal
 from trainer.config import TrainConfig
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.findings import SPLITS
+from trainer.redaction import redacted
 from trainer.sources import LABEL_FILES, Source, locate_images, read_labels
 from trainer.storage import Storage, greet, open_storage
 
@@ -107,12 +108,13 @@ def outcome_of(look: Look) -> Outcome:
     except KnownError as problem:
         return refused(problem)
     except OSError as problem:
-        return Outcome("FAIL", on_one_line(str(problem)))
+        return Outcome("FAIL", on_one_line(redacted(str(problem))))
 
 
 def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
     """An error as a finding: its lines as one."""
     text = "; ".join(line.strip() for line in str(problem.args[0]).splitlines())
+    text = redacted(text)
     found = on_one_line(text if len(text) <= FOUND_LENGTH else f"{text[:FOUND_LENGTH]} …")
     return Outcome(status, found, on_one_line(problem.hint or ""))
 

@@ -1,7 +1,6 @@
 """What a rank has said, kept in the run's prefix as well: pods go, and their logs with them."""
 
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 from trainer.layout import log_key
+from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage
 
 WRITE_EVERY_S: Final = 15.0
@@ -18,20 +18,6 @@ LEAVING_S: Final = 3.0
 
 MOST_BYTES: Final = 4 << 20
 """Of a log so much is kept, the newest; hundreds of starts."""
-
-HIDDEN: Final = "***"
-
-_SECRETIVE: Final = re.compile(r"SECRET|TOKEN|PASSW|CREDENTIAL|ACCESS_KEY|PRIVATE|API_?KEY", re.IGNORECASE)
-_LOGIN: Final = re.compile(r"(?<=://)[^/\s@]+@")
-_SIGNED: Final = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s]+")
-
-
-def redacted(text: str, environment: Mapping[str, str]) -> str:
-    """The text without the values of variables that hold secrets, logins in URLs and signatures."""
-    for name, value in environment.items():
-        if len(value) >= 5 and _SECRETIVE.search(name):
-            text = text.replace(value, HIDDEN)
-    return _SIGNED.sub(rf"\1{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", text))
 
 
 class RankLog:

@@ -17,6 +17,7 @@ from trainer.documents import run_record, shown
 from trainer.errors import InputError, listing
 from trainer.findings import LabelTable
 from trainer.layout import RUN
+from trainer.redaction import cleaned
 from trainer.storage import Storage
 
 FREE_TO_CHANGE: Final = frozenset(
@@ -49,7 +50,7 @@ BEFORE: Final = {"head": "linear", "backbone": "trained", "unfreeze_after": None
 
 def describe(config: TrainConfig, table: LabelTable, *, precision: str, global_batch: int) -> dict[str, Any]:
     """What decides the numbers of a run, flat; two starts with equal descriptions are the same run."""
-    settings = {key: value for key, value in asdict(config).items() if key not in FREE_TO_CHANGE}
+    settings = {key: value for key, value in cleaned(asdict(config)).items() if key not in FREE_TO_CHANGE}
     return settings | {
         "precision": precision,
         "global_batch": global_batch,
@@ -86,7 +87,7 @@ def write(storage: Storage, config: TrainConfig, identity: Mapping[str, Any], fa
     """Write run.json: settings, what decides the numbers, versions, and facts about this start."""
     record = {
         "name": config.name,
-        "config": asdict(config),
+        "config": cleaned(asdict(config)),
         "identity": dict(identity),
         "versions": {
             "trainer": trainer.__version__,

@@ -1,1 +1,490 @@
-"""Text that leaves the process, without the secrets that it knows."""
+"""Text that leaves the process, without secrets: those that this process knows, by value, and what looks like one, by pattern.
+
+Known are the values of environment variables whose names say that they are secret, logins in proxies and endpoints, and
+whatever readers of credentials hand to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found
+raw, percent-encoded, escaped, in base64 or hexadecimal, and broken over lines.
+
+`redacted` is what printers, log writers and errors call; `guarded_streams` puts it behind stdout and stderr, so that tracebacks,
+warnings and the loggers of libraries pass it too. Ordinary words (`false`, short words, numbers) are never blotted out, nor are
+names of files and of Kubernetes Secrets.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Final, TextIO, cast
+
+HIDDEN: Final = "***"
+
+SHORTEST: Final = 6
+"""Characters of a value that is looked for; a password that is shorter would blot out syllables of ordinary words."""
+
+SHORTEST_WORD: Final = 8
+"""The same of a value that consists of small letters only."""
+
+LONG: Final = 12
+"""A value of so many characters stands in a text by no accident: it is found inside words, and refused in a manifest."""
+
+SHORTEST_LINE: Final = 16
+"""Of a value of several lines, such as a private key, lines of this length are secrets of their own."""
+
+LOOK_EVERY_S: Final = 0.1
+"""How often a stream looks whether the environment has changed."""
+
+_NAME: Final = re.compile(
+    r"SECRET|PASSW|PASSPHRASE|TOKEN(?!IZ)|CREDENTIAL|ACCESS_?KEY|PRIVATE|API_?KEY|BEARER|COOKIE|JWT|WEBHOOK"
+    r"|CONNECTION_STRING|KEY_DATA$|(?:^|_)(?:AUTH|ACCOUNT|STORAGE|ENCRYPTION|SIGNING|MASTER|SHARED|LICENSE|DEPLOY|CLIENT)_KEY$"
+    r"|(?:^|_)(?:PASS|PAT|AUTH|SAS|DSN)$|_PWD$|^PWD_"
+)
+_PARTS: Final = (
+    *("secret", "pass", "token", "credential", "key", "private", "bearer", "cookie", "jwt", "webhook", "connection"),
+    *("auth", "pat", "sas", "dsn", "pwd"),
+)
+"""What such names are made of, in small letters."""
+
+_NAME_OF_ELSE: Final = re.compile(
+    r"(?:^|_)(?:MAX|MIN|NUM|N)_(?:\w+_)?TOKENS?$|_(?:FILE|PATH|DIR|NAME|ARN|TYPE|EXPIRATION|EXPIRY|EXPIRES|TTL|ENABLED|ENDPOINT|REF|MODE)$"
+    r"|(?<!WEBHOOK)_URL$|^GOOGLE_APPLICATION_CREDENTIALS$|^LAUNCHER_|^SECRETS?$|SERVICE_ACCOUNT_TOKEN$|_REF$"
+)
+"""What such a variable holds is a number, a place, or the name of something; `secret` alone names a Kubernetes Secret."""
+
+_REFERENCES: Final = frozenset({"S3_SECRET", "CSI_SECRET", "IMAGE_PULL_SECRET", "ENV_FROM_SECRET"})
+"""Settings and flags that name Kubernetes Secrets and their keys, never values."""
+
+_ORDINARY: Final = frozenset(
+    {
+        *("disabled", "enabled", "required", "optional", "password", "username", "undefined", "anonymous", "redacted"),
+        *("training", "trainer", "chexnet", "launcher", "checkpoint", "checkpoints", "kubernetes"),
+    }
+)
+"""Words that a message may hold whatever a variable says."""
+
+_NUMBER: Final = re.compile(r"[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}", re.ASCII)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?", re.ASCII)
+_PLACEHOLDER: Final = re.compile(r"[A-Z_:.*…<>\[\]-]+|[$<{%].*|\.\.\.|None|null|b?['\"]{2}")
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable, a flag or a field of this name holds a secret: `API_KEY`, `--api-key`, `secretAccessKey`."""
+    return _is_secret_name(name)
+
+
+@lru_cache(maxsize=4096)
+def _is_secret_name(name: str) -> bool:
+    words = _words(name)
+    return bool(_NAME.search(words)) and not _NAME_OF_ELSE.search(words)
+
+
+def _is_reference(name: str) -> bool:
+    return _words(name) in _REFERENCES
+
+
+def _words(name: str) -> str:
+    """`clientKeyData`, `client-key-data` and `--client-key-data` as `CLIENT_KEY_DATA`."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip("-").strip())
+    return re.sub(r"[-.\s]+", "_", parted).upper()
+
+
+def is_telling(value: str) -> bool:
+    """Whether a secret of this value can be looked for in texts: it is no ordinary word, number, date or existing file."""
+    text = value.strip()
+    if len(text) < SHORTEST or _NUMBER.fullmatch(text) or _DATE.fullmatch(text) or _PLACEHOLDER.fullmatch(text):
+        return False
+    if text.isalpha() and (len(text) < SHORTEST_WORD or text.lower() in _ORDINARY):
+        return False
+    return not (text.startswith(("/", "~/", "./")) and _is_there(text))
+
+
+@lru_cache(maxsize=256)
+def _is_there(path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - pathlib is not loaded for it
+    return False
+
+
+# What this process knows.
+
+_learned: frozenset[str] = frozenset()
+
+
+def learn(*values: object) -> None:
+    """Leave these values out of whatever is said from now on; what is no telling text is passed over."""
+    global _learned  # noqa: PLW0603 - a process has one memory of what it must not say
+    new = {value.strip() for value in values if isinstance(value, str) and is_telling(value)}
+    if not new <= _learned:
+        _learned = _learned | new
+
+
+def learn_text(text: str) -> None:
+    """Learn the secrets that a text holds by its own account: `API_KEY=…`, `token: …`, logins of URLs."""
+    learn(*_logins(text), *(value for _, value in _assignments(text)))
+
+
+def learn_words(words: Sequence[str]) -> None:
+    """Learn what a command line gives to flags and variables whose names say that they are secret."""
+    flag = ""
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if _is_reference(flag) or (equals and _is_reference(name)):
+            flag = ""
+            continue
+        if flag and is_secret_name(flag) and not word.startswith("--"):
+            learn(word)
+        learn_text(word)
+        flag = word if word.startswith("--") and not equals else ""
+
+
+def learn_document(document: object, *, key: str = "") -> None:
+    """Learn the secrets in what a YAML or JSON file holds: by the names of fields, and of variables in lists."""
+    if isinstance(document, str):
+        if is_secret_name(key):
+            learn(document)
+        learn_text(document)
+    elif isinstance(document, Mapping):
+        if is_secret_name(str(document.get("name", ""))):
+            learn(document.get("value"))
+        for name, value in document.items():
+            if not _is_reference(str(name)):
+                learn_document(value, key=str(name))
+    elif isinstance(document, Iterable) and not isinstance(document, bytes):
+        for each in document:
+            learn_document(each, key=key)
+
+
+def stripped(value: str) -> str:
+    """A credential without the white space at its ends that a file or a paste has put there; learnt."""
+    value = value.strip()
+    learn(value)
+    return value
+
+
+def is_one_word(value: str) -> bool:
+    """Whether a credential can stand in a header: printable ASCII without white space."""
+    return all("!" <= char <= "~" for char in value)
+
+
+def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of variables that are secrets, and logins in the others."""
+    found: list[str] = []
+    for name, value in environment.items():
+        if _is_secret_name(name) and ("WEBHOOK" in name.upper() or not _URL.match(value)):
+            found.append(value)
+        if "@" in value:
+            is_proxy = name.upper().endswith("_PROXY") and "://" not in value
+            found += _logins(f"http://{value}" if is_proxy else value)
+    return tuple(value for value in dict.fromkeys(found) if is_telling(value))
+
+
+_LOGIN: Final = r"(?<=://)(?:[^\s/:\"<>`]*:[^\s\"<>`]*|[^\s/\"<>`]*)(?=@)"
+"""A user and a password, which may hold `/`, `@` and `:` that nobody has encoded; so it ends at the last `@`."""
+
+
+def _logins(text: str) -> Iterator[str]:
+    """Passwords in the URLs of a text, and what stands for a login as a whole; as they are written, and decoded."""
+    if "@" not in text or "://" not in text:
+        return
+    from urllib.parse import unquote  # noqa: PLC0415 - only who has one pays for it
+
+    for match in _compiled(_LOGIN).finditer(text):
+        user, colon, password = match[0].partition(":")
+        for secret in (match[0] if colon else user, password):
+            yield from {secret, unquote(secret)}
+
+
+_ASSIGNMENT: Final = (
+    r"(?P<name>[A-Za-z_][\w.-]*)(?P<sign>[\"']?\s*(?:=|:(?!//))\s*b?)"
+    r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'`&,;|)}]+)"
+)
+_ENTRY: Final = (
+    r"(?P<name>\bname[\"']?\s*[:=]\s*[\"']?)(?P<variable>[A-Za-z_][\w.-]*)"
+    r"(?P<sign>[\"']?[\s,]+[\"']?value[\"']?\s*[:=]\s*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'`&,;|)}]+)"
+)
+"""A variable of a pod: `{name: API_KEY, value: …}`."""
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    """Names and values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` where the name says secret."""
+    if not _may_name_a_secret(text.lower()):
+        return
+    for match in _compiled(_ENTRY).finditer(text):
+        if is_secret_name(match["variable"]):
+            yield match["variable"], match["value"].strip("\"'")
+    position = 0
+    while found := _compiled(_ASSIGNMENT).search(text, position):
+        # A value may hold assignments of its own: `env=[API_KEY=…]`; what names Secrets is passed over as a whole.
+        is_whole = is_secret_name(found["name"]) or _is_reference(found["name"])
+        position = found.end() if is_whole else found.start("value") + 1
+        if is_secret_name(found["name"]) and not _is_reference(found["name"]):
+            yield found["name"], found["value"].strip("\"'")
+
+
+# What a value looks like in a text.
+
+
+def _forms(value: str) -> Iterator[str]:
+    """The value as it is, as encoders and quoters write it, and its lines."""
+    import html  # noqa: PLC0415 - for processes that have a secret and something to say
+    import json  # noqa: PLC0415
+    import shlex  # noqa: PLC0415
+    from urllib.parse import quote, quote_plus  # noqa: PLC0415
+
+    lines = [line.strip() for line in value.splitlines()]
+    if len(lines) > 1:
+        yield from (line for line in lines if len(line) >= SHORTEST_LINE and not line.startswith("-----"))
+    quoted = [quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="/:@+=")]
+    escaped = [repr(value)[1:-1], json.dumps(value)[1:-1], value.encode("unicode_escape").decode()]
+    yield value
+    for each in (*quoted, *escaped):
+        yield each
+        yield re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), each)
+        yield repr(each)[1:-1]
+    yield from (html.escape(value), html.escape(value, quote=False), shlex.quote(value)[1:-1])
+    if len(value) >= SHORTEST_WORD:
+        yield from _in_base64(value.encode(errors="surrogateescape"))
+        yield from (value.encode(errors="surrogateescape").hex(), value.encode(errors="surrogateescape").hex().upper())
+
+
+def _in_base64(value: bytes) -> Iterator[str]:
+    """What is sure to stand in base64 text whatever stands before and behind the value."""
+    from base64 import b64encode  # noqa: PLC0415 - as above
+
+    for before in range(3):
+        encoded = b64encode(b"\0" * before + value).decode()
+        sure = encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]
+        if len(sure) >= SHORTEST_WORD:
+            yield from (sure, sure.replace("+", "-").replace("/", "_"))
+
+
+@lru_cache(maxsize=16)
+def _pattern_of(values: frozenset[str]) -> re.Pattern[str] | None:
+    """What finds these values, the longest form first; None without any."""
+    forms = {form for value in values for form in _forms(value) if len(form) >= SHORTEST}
+    if not forms:
+        return None
+    return re.compile("|".join(_bounded(form) for form in sorted(forms, key=len, reverse=True)))
+
+
+def _bounded(form: str) -> str:
+    """The form itself; a short one only where it is no part of a word."""
+    if len(form) >= LONG:
+        return re.escape(form)
+    before, behind = (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])")
+    return f"{before if form[0].isalnum() else ''}{re.escape(form)}{behind if form[-1].isalnum() else ''}"
+
+
+_GAP: Final = r"[ \t\r│|]*(?:\n|\\n)[ \t│|]*"
+"""Between the parts of a value that a table or an encoder has broken over lines."""
+
+
+def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
+    """The text without long values that are broken over lines."""
+    gaps = [match.span() for match in _compiled(_GAP).finditer(text)]
+    joined, places, position = [], [], 0
+    for start, end in [*gaps, (len(text), len(text))]:
+        joined.append(text[position:start])
+        places += range(position, start)
+        position = end
+    for match in reversed(list(pattern.finditer("".join(joined)))):
+        start, end = places[match.start()], places[match.end() - 1] + 1
+        if match.end() - match.start() >= SHORTEST_LINE:
+            text = text[:start] + HIDDEN + text[end:]
+    return text
+
+
+# What looks like a secret, whatever its value.
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """A shape of secrets; it is tried only on a text that holds one of the marks, in small letters."""
+
+    marks: tuple[str, ...]
+    source: str
+    put: str | Callable[[re.Match[str]], str]
+
+
+def _if_telling(match: re.Match[str]) -> str:
+    """The match with its last group hidden, if that is no word of a sentence."""
+    value = match[match.lastindex or 0]
+    is_word = len(value) < SHORTEST or (value.strip(".,:;").replace("-", "").isalpha() and len(value) < 24)
+    return match[0] if is_word or _PLACEHOLDER.fullmatch(value) else match[0][: -len(value)] + HIDDEN
+
+
+def _if_assigned(match: re.Match[str]) -> str:
+    """`NAME=VALUE` without its value, where the name says secret; after a colon the value must look like one, too."""
+    name, sign, quoted = match["name"], match["sign"], match["value"]
+    value = quoted.strip("\"'")
+    if not is_secret_name(name) or _is_reference(name) or _PLACEHOLDER.fullmatch(value) or not value:
+        inner = _compiled(_ASSIGNMENT).sub(_if_assigned, quoted) if "=" in quoted else quoted
+        return f"{name}{sign}{inner}"
+    if _NUMBER.fullmatch(value) or value.lower() in {"true", "false", "none", "null", "yes", "no"}:
+        return match[0]
+    if ":" in sign and not (is_telling(value) and re.search(r"\d", value)):
+        return match[0]
+    return f"{name}{sign}{quoted.replace(value, HIDDEN)}"
+
+
+def _if_entry(match: re.Match[str]) -> str:
+    """A pod's variable without its value, where its name says secret."""
+    if not is_secret_name(match["variable"]):
+        return match[0]
+    return f"{match['name']}{match['variable']}{match['sign']}{HIDDEN}"
+
+
+_QUERY_NAMES: Final = (
+    r"x-amz-[\w-]+|x-goog-[\w-]+|awsaccesskeyid|signature|sig|(?:access|id|refresh|auth|session|security)?[-_]?token"
+    r"|(?:api|access|secret|account)?[-_]?key|key-pair-id|policy|passw\w*|pwd|(?:client[-_]?)?secret|credentials?|jwt|code|auth"
+)
+
+_SHAPES: Final = (
+    _Pattern(("private key-----",), r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", HIDDEN),
+    _Pattern(("://",), _LOGIN, HIDDEN),
+    _Pattern(("%3a%2f%2f",), r"(?i)(?<=%3A%2F%2F)[^\s&\"'<>]*(?=%40)", HIDDEN),
+    _Pattern(("=",), rf"(?i)((?:[?&]|&amp;|\\u0026|%26|%3f)(?:{_QUERY_NAMES})(?:=|%3D))[^&\s\"'`<>\\]+", rf"\1{HIDDEN}"),
+    _Pattern(("x-amz-", "credential=", "signature="), r"(?i)\b((?:X-Amz-(?:Credential|Signature|Security-Token)|Credential|Signature)=)[^&\s\"',<>]{6,}", rf"\1{HIDDEN}"),
+    _Pattern(("header value",), r"(?is)(header value:?\s*)b?(?:'.*?(?<!\\)'|\".*?(?<!\\)\")", rf"\1{HIDDEN}"),
+    _Pattern(
+        ("authorization", "-token", "api-key", "cookie", "customer-key"),
+        r"(?i)((?:(?:proxy-)?authorization|x-amz-security-token|x-auth-token|x-api-key|x-vault-token|private-token|(?:set-)?cookie"
+        r"|x-amz-server-side-encryption-customer-key(?:-md5)?)[\"']?\s*[:=,>]\s*b?[\"']?(?:(?:bearer|basic|digest|token|apikey|negotiate|ntlm|aws)\s+)?)"
+        r"([^\s\"',;&)}\]<]+)",
+        _if_telling,
+    ),
+    _Pattern(("bearer", "basic"), r"(?i)\b((?:bearer|basic)(?:\s+|%20|\+))([\w.~+/=%-]{6,})", _if_telling),
+    _Pattern(("akia", "asia", "abia", "acca", "aroa", "aida"), r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA)[A-Z0-9]{16}(?![A-Za-z0-9])", HIDDEN),
+    _Pattern(("eyj",), r"(?<![A-Za-z0-9])eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?", HIDDEN),
+    _Pattern(
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "hf_", "sk-", "aiza", "dckr_pat_", "npm_", "pypi-"),
+        r"(?<![A-Za-z0-9])(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|hf_[A-Za-z0-9]{20,}"
+        r"|sk-[\w-]{20,}|AIza[\w-]{30,}|dckr_pat_[\w-]{20,}|npm_\w{30,}|pypi-[\w-]{30,})",
+        HIDDEN,
+    ),
+)  # fmt: skip
+_ASSIGNED: Final = (
+    _Pattern(("value",), _ENTRY, _if_entry),
+    _Pattern(("=", ":"), _ASSIGNMENT, _if_assigned),
+)
+
+
+@cache
+def _compiled(source: str) -> re.Pattern[str]:
+    """Compiled when it is first needed: most commands of the launcher say nothing that has a mark."""
+    return re.compile(source)
+
+
+def redacted(text: str, environment: Mapping[str, str] | None = None, *, assigned: bool = True) -> str:
+    """The text with `***` for each secret that this process knows, or that looks like one.
+
+    `environment` is this process's unless given. Without `assigned`, the values of `NAME=VALUE` and `NAME: VALUE` stay where
+    nothing but the name says secret: in documents, such names may name Secrets.
+    """
+    return _by_shape(_by_value(text, _known(os.environ if environment is None else environment)), assigned=assigned)
+
+
+def _known(environment: Mapping[str, str]) -> frozenset[str]:
+    return _learned.union(_of_environment(environment))
+
+
+def _by_value(text: str, values: frozenset[str]) -> str:
+    pattern = _pattern_of(values)
+    if pattern is None:
+        return text
+    text = pattern.sub(HIDDEN, text)
+    if "\n" in text.rstrip("\n") or "\\n" in text:
+        text = _without_broken(text, pattern)
+    return text
+
+
+def _by_shape(text: str, *, assigned: bool) -> str:
+    small = text.lower()
+    for pattern in (*_SHAPES, *(_ASSIGNED if assigned and _may_name_a_secret(small) else ())):
+        if any(mark in small for mark in pattern.marks):
+            text = _compiled(pattern.source).sub(pattern.put, text)
+    return text
+
+
+def _may_name_a_secret(small: str) -> bool:
+    """Whether a text in small letters holds a part of any name that says secret; most texts do not, and are done."""
+    return any(part in small for part in _PARTS)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a text must not stand where others read it: it has a login, a key or a token in it, or a long value that is secret here."""
+    values = frozenset(value for value in _known(os.environ) if len(value) >= LONG)
+    return looks_secret(text) or _by_value(text, values) != text
+
+
+def looks_secret(text: str) -> bool:
+    """The same by its looks alone, whatever this process knows."""
+    return _by_shape(text, assigned=True) != text
+
+
+def without_login(url: str) -> str:
+    """An address as a message may show it: without user and password, whatever is in them, and without what signs it."""
+    return redacted(re.sub("(?s)//.*@", f"//{HIDDEN}@", url))
+
+
+def cleaned(document: Any, *, key: str = "") -> Any:  # noqa: ANN401 - any JSON
+    """A document as others may read it: of fields and variables whose names say secret only the name, of texts what `redacted` leaves."""
+    if isinstance(document, str):
+        return (
+            HIDDEN
+            if document and is_secret_name(key) and not _is_reference(key)
+            else redacted(document, assigned=not _is_reference(key))
+        )
+    if isinstance(document, Mapping):
+        hides = is_secret_name(str(document.get("name", ""))) and "value" in document
+        return {
+            name: HIDDEN if hides and name == "value" else cleaned(value, key=str(name))
+            for name, value in document.items()
+        }
+    if isinstance(document, list | tuple):
+        return type(document)([cleaned(each, key=key) for each in document])
+    return document
+
+
+class _Guarded:
+    """A stream to which texts go without secrets; in all else the stream itself."""
+
+    def __init__(self, stream: TextIO, *, assigned: bool) -> None:
+        self._stream = stream
+        self._assigned = assigned
+        self._values: frozenset[str] = frozenset()
+        self._looked: tuple[float, object] = (-LOOK_EVERY_S, None)
+
+    def write(self, text: str) -> int:
+        """Write a text; how long it was."""
+        now = time.monotonic()
+        if self._looked[1] is not _learned or now - self._looked[0] >= LOOK_EVERY_S:  # logs are many lines a second
+            self._looked, self._values = (now, _learned), _known(os.environ)
+        self._stream.write(_by_shape(_by_value(text, self._values), assigned=self._assigned))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def guarded_streams() -> Iterator[None]:
+    """For the block, what anybody in this process writes to stdout and stderr goes through `redacted`.
+
+    stdout holds documents, in which `NAME: VALUE` may name a Secret: there only what is known or looks like a secret is hidden.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout = cast("TextIO", _Guarded(sys.stdout, assigned=False))
+    sys.stderr = cast("TextIO", _Guarded(sys.stderr, assigned=True))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

@@ -17,6 +17,7 @@ from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
 from trainer.limits import parsed_json
 from trainer.probe import Status
+from trainer.redaction import redacted
 
 POD: Final = "pod"
 """The row about the pod itself."""
@@ -146,7 +147,7 @@ def rows(told: Told, name: str) -> Iterator[Row]:
         yield Row(
             POD,
             "FAIL",
-            f"`{name}` ended without an answer; it said: {said[:300]}",
+            f"`{name}` ended without an answer; it said: {redacted(said)[:300]}",
             "is the image one of this version?",
             "pod",
         )
@@ -165,7 +166,7 @@ def _row(line: str) -> Row | None:
         return None
     if content["status"] not in get_args(Status) or not all(isinstance(text, str) for text in content.values()):
         return None
-    text = {key: on_one_line(value)[:1000] for key, value in content.items()}
+    text = {key: on_one_line(redacted(value))[:1000] for key, value in content.items()}
     return Row(text["check"], content["status"], text["found"], text["fix"], "pod")
 
 
@@ -229,7 +230,7 @@ def _waiting(pod_: Object) -> str:
     for status in pod_.get("status", {}).get("containerStatuses") or ():
         waiting = status.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in HOPELESS:
-            return on_one_line(f"{waiting['reason']}: {waiting.get('message', '')}")[:400].rstrip(": ")
+            return on_one_line(redacted(f"{waiting['reason']}: {waiting.get('message', '')}"))[:400].rstrip(": ")
     return ""
 
 
@@ -249,7 +250,7 @@ def _news(cluster: Cluster, namespace: str, name: str, *, only: str | None = Non
     newest = max(events, key=_event_time, default=None)
     if newest is None or only not in {None, newest.get("reason")}:
         return ""
-    return on_one_line(f"{newest.get('reason')}: {newest.get('message')}")[:400]
+    return on_one_line(redacted(f"{newest.get('reason')}: {newest.get('message')}"))[:400]
 
 
 def _event_time(event: Object) -> str:
@@ -268,7 +269,7 @@ def _ending(pod_: Object, name: str, lines: Iterable[str]) -> str:
     )
     reason = pod_.get("status", {}).get("reason") or ended.get("reason") or "Error"
     said = [line for line in lines if line and _row(line) is None]
-    last = f"; it said: {on_one_line(said[-1])[:300]}" if said else ""
+    last = f"; it said: {on_one_line(redacted(said[-1]))[:300]}" if said else ""
     return f"`{name}` failed: {on_one_line(reason)}, exit code {ended.get('exitCode', 'unknown')}{last}"
 
 

@@ -1,5 +1,6 @@
 """`launcher init` and `launcher config`: the settings that stay."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,9 +12,11 @@ from launcher import show
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
-from launcher.settings import PROJECT_FILE, effective, nothing_standing, read_file, standing
+from launcher.overlay import INLINE, as_text
+from launcher.settings import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
 from launcher.usable import problem_of
 from trainer.errors import InputError
+from trainer.redaction import cleaned
 
 
 def init(
@@ -63,4 +66,11 @@ def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="
 
 def _row(key: str, texts: tuple[str, ...], origin: str) -> dict[str, str | None]:
     problem = None if origin == "default" else problem_of(key, texts, job_of)
-    return {"setting": key, "value": ", ".join(texts), "from": origin, "problem": problem}
+    return {"setting": key, "value": ", ".join(_shown(key, text) for text in texts), "from": origin, "problem": problem}
+
+
+def _shown(key: str, text: str) -> str:
+    """A setting's text as others may read it; an overlay is a mapping written as JSON, or a file's name."""
+    if key == OVERLAY and text.startswith(INLINE):
+        return as_text(cleaned(json.loads(text)))
+    return str(cleaned(text, key=key))

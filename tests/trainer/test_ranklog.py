@@ -3,7 +3,8 @@
 import pytest
 
 from trainer.layout import log_key
-from trainer.ranklog import MOST_BYTES, RankLog, redacted
+from trainer.ranklog import MOST_BYTES, RankLog
+from trainer.redaction import redacted
 from trainer.storage import LocalStorage
 
 

@@ -10,6 +10,7 @@ from trainer.errors import InputError
 from trainer.evaluation import evidence
 from trainer.evaluation.evidence import Evidence
 from trainer.layout import EVALUATION, REPORT_GALLERY, RESULTS, RUN
+from trainer.redaction import cleaned
 from trainer.report import pictures
 from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, Storage
@@ -72,7 +73,7 @@ def read(storage: Storage) -> Documents:
     except AbsentError:
         gallery = None
     return Documents(
-        run=run,
+        run=cleaned(run),  # a run of an earlier version may have written what it should not
         entries=history.read(storage, _ALL_STEPS),  # a line that is no entry is left out there
         results=_results(storage),
         evidence=_evidence(storage),

@@ -4,7 +4,8 @@ A write is all or nothing, whatever ends the process; keys are relative, `/`-sep
 This package alone imports boto3, and only where a bucket is used.
 """
 
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
+from trainer.redaction import looks_secret, without_login
 from trainer.storage.bucket import S3Storage
 from trainer.storage.connection import Timeouts
 from trainer.storage.directory import LocalStorage
@@ -56,9 +57,9 @@ def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float 
     if not separator:
         return LocalStorage(url)
     bucket = rest.partition("/")[0]
-    if scheme != "s3" or not bucket or "@" in bucket:
+    if scheme != "s3" or not bucket or "@" in bucket or looks_secret(url):
         # Who pastes a signed URL or one with a login shall not find it in the logs.
-        shown = f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+        shown = without_login(on_one_line(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"))
         raise InputError(
             f"cannot keep runs in `{shown}`: it is neither a directory nor `s3://BUCKET/PREFIX` (from `--output`)",
             hint="--output s3://BUCKET/PREFIX",

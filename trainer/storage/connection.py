@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from trainer.errors import InputError
+from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, learn_what_is_sent, prepared
 from trainer.storage.faults import boto_errors, known, passes
 from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
@@ -15,8 +15,6 @@ from trainer.storage.patience import Patience, Tries
 
 CONNECTIONS: Final = 32
 """More than there are threads that use one client at once."""
-
-TOKEN_FILE: Final = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 Result = TypeVar("Result")
 Client = Any
@@ -100,9 +98,11 @@ def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
     import boto3  # noqa: PLC0415 - as above
     import botocore.session  # noqa: PLC0415
 
+    check_endpoint(*(os.environ.get(name, "") for name in ENDPOINTS))
     try:
         session = botocore.session.Session()
         session.register_component("data_loader", _models())
+        credentials = prepared(session)
         client = boto3.session.Session(botocore_session=session).client("s3", config=config)
     except boto_errors() as problem:
         raise known("cannot use S3", problem) from problem
@@ -110,13 +110,8 @@ def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
         raise InputError(
             "cannot use S3: the endpoint is no URL (from AWS_ENDPOINT_URL)", hint="AWS_ENDPOINT_URL=https://HOST:PORT"
         ) from None
-    # Every message about an endpoint would tell the login.
-    endpoint = urlsplit(str(client.meta.endpoint_url))
-    if "@" in endpoint.netloc:
-        raise InputError(
-            f"cannot use S3: the endpoint at `{endpoint.hostname}` holds a login (from AWS_ENDPOINT_URL)",
-            hint="credentials go to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        )
+    check_endpoint(str(client.meta.endpoint_url))  # a profile may say it
+    learn_what_is_sent(client, credentials)
     return client
 
 

@@ -7,6 +7,7 @@ import re
 from typing import Any, Final
 
 from trainer.errors import InputError, KnownError, RemoteError
+from trainer.redaction import redacted
 from trainer.storage.interface import (
     AbsentError,
     CredentialsError,
@@ -54,11 +55,6 @@ _RIGHTS_HINT: Final = (
     "without ListBucket what is absent is refused like this too"
 )
 
-_SECRETS: Final = re.compile(
-    r"(://)[^/@\s]+(?=@)|(X-Amz-(?:Credential|Signature|Security-Token)=)[^&\s\"']+", re.IGNORECASE
-)
-"""A login in a URL; what signs a URL."""
-
 
 class RefusedError(RemoteError):
     """The server refused a request with a code that is nothing of the above."""
@@ -66,11 +62,6 @@ class RefusedError(RemoteError):
     def __init__(self, message: str, *, code: str, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.code = code
-
-
-def without_secrets(text: str) -> str:
-    """The text with logins and signatures of URLs blotted out."""
-    return _SECRETS.sub(r"\1\2…", text)
 
 
 _QUERY: Final = re.compile(r"(?<=[/\w])\?[^\"'\s]*(?=[\"'])")
@@ -105,7 +96,7 @@ def known(what: str, problem: Exception, *, tried: str = "") -> KnownError:
 
     if isinstance(problem, ClientError):
         return _refusal(what, problem, tried)
-    reason = _QUERY.sub("", " ".join(without_secrets(str(problem)).split())).rstrip(".")
+    reason = _QUERY.sub("", " ".join(redacted(str(problem)).split())).rstrip(".")
     text = f"{what}: {reason[:1].lower()}{reason[1:]}{tried}"
     if passes(problem):
         return UnreachableError(text, hint=_WHERE_HINT)
@@ -167,5 +158,5 @@ def _lasting(text: str, code: str) -> KnownError:
 
 def _answer(problem: Any) -> tuple[str, int]:  # noqa: ANN401 - as above
     """The code and the status of a refusal; a code may be the status."""
-    code = str(problem.response.get("Error", {}).get("Code", "unknown"))
+    code = redacted(str(problem.response.get("Error", {}).get("Code", "unknown")))
     return code, int(problem.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,104 @@
+"""The keys and tokens that botocore finds: without white space at their ends, and known to `trainer.redaction`.
+
+botocore reads variables, files, profiles and services itself, and passes what it finds to HTTP as it is: a token that ends with
+a line break then comes back in the text of an error.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from trainer.errors import InputError
+from trainer.redaction import HIDDEN, is_one_word, learn, stripped, without_login
+from trainer.storage.interface import CredentialsError
+
+ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+
+TOKEN_FILE: Final = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name
+
+VARIABLES: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+)
+"""What botocore takes credentials from, and would take white space from too."""
+
+_ROLE_BY_TOKEN: Final = "assume-role-with-web-identity"  # noqa: S105 - botocore's name of a way
+
+_PARTS: Final = {"access_key": "access key", "secret_key": "secret key", "token": "session token"}
+
+
+def check_endpoint(*urls: str) -> None:
+    """Raises: InputError for an endpoint with a login in it: every message about the endpoint would tell the login."""
+    for url in urls:
+        if "@" in url and "://" in url:
+            host = without_login(url).partition(f"{HIDDEN}@")[2].partition("/")[0]
+            raise InputError(
+                f"cannot use S3: the endpoint at `{host}` holds a login (from AWS_ENDPOINT_URL)",
+                hint="credentials go to AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+
+
+def prepared(session: Any) -> Any:  # noqa: ANN401 - botocore has no types
+    """The session's credentials, None without any; those that are asked for later are stripped when they are.
+
+    Raises: CredentialsError for a key or token with a line break, a space or a letter beyond ASCII in it; what botocore raises.
+    """
+    for name in VARIABLES:
+        if name in os.environ and os.environ[name] != os.environ[name].strip():
+            os.environ[name] = stripped(os.environ[name])
+    _strip_token_files(session)
+    credentials = session.get_credentials()
+    # Those of a role or a service are asked for when they are used, and renewed: nobody has put white space there.
+    if type(credentials).__name__ == "Credentials":
+        _strip(credentials)
+    return credentials
+
+
+def learn_what_is_sent(client: Any, credentials: Any) -> None:  # noqa: ANN401 - as above
+    """From now on, learn the keys and the token with which the client's requests are signed, also when they are renewed."""
+
+    def learn_them(**_: object) -> None:
+        if credentials is not None:
+            frozen = credentials.get_frozen_credentials()
+            learn(frozen.secret_key, frozen.token)
+
+    client.meta.events.register("before-send.s3", learn_them)
+
+
+def _strip(credentials: Any) -> None:  # noqa: ANN401 - as above
+    for part, words in _PARTS.items():
+        value = getattr(credentials, part)
+        if not value:
+            continue
+        value = value.strip() if part == "access_key" else stripped(value)
+        if not is_one_word(value):
+            raise CredentialsError(
+                f"cannot use S3: the {words} holds a line break, a space or a letter that no key has (from {_origin(credentials)})",
+                hint="copy it again: it is one word of ASCII",
+            )
+        setattr(credentials, part, value)
+
+
+def _origin(credentials: Any) -> str:  # noqa: ANN401 - as above
+    """Where the credentials were found, in botocore's word for it unless it is the environment."""
+    return "AWS_ACCESS_KEY_ID and its like" if credentials.method == "env" else f"botocore's `{credentials.method}`"
+
+
+def _strip_token_files(session: Any) -> None:  # noqa: ANN401 - as above
+    """Have tokens of a service account read without white space at their ends."""
+    for provider in session.get_component("credential_provider").providers:
+        if provider.METHOD == _ROLE_BY_TOKEN and hasattr(provider, "_token_loader_cls"):
+            provider._token_loader_cls = _TokenFile  # noqa: SLF001 - the session makes the provider itself
+
+
+class _TokenFile:
+    """What botocore takes for its reader of such a file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self) -> str:
+        return stripped(Path(self._path).read_text(encoding="utf-8"))
