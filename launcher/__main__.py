@@ -7,11 +7,17 @@ import sys
 from collections.abc import Callable, Sequence
 
 from trainer import __version__
-from trainer.errors import InterruptedByUser, KnownError
+from trainer.errors import InterruptedByUser, KnownError, words
+from trainer.screen import screened
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code."""
+    with screened():
+        return _outcome(argv)
+
+
+def _outcome(argv: Sequence[str]) -> int:
     debug = "--debug" in _split(argv)[0]
     try:
         _run(argv)
@@ -29,10 +35,11 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as bug:
+    except Exception as bug:  # noqa: BLE001 - whatever it is, the user gets one line
         if debug:
-            raise
-        sys.stderr.write(f"error: bug: {type(bug).__name__}: {bug}\n\nhint: run again with --debug for the traceback\n")
+            sys.excepthook(type(bug), bug, bug.__traceback__)
+        else:
+            sys.stderr.write(f"{words(bug)}\n")
         return 1
     return 0
 

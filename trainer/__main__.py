@@ -11,6 +11,7 @@ from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.screen import screened
 from trainer.world import World, read_world
 
 _COMMANDS: Final = {
@@ -63,6 +64,11 @@ for _name, _help in _COMMANDS.items():
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; its exit code."""
+    with screened():
+        return _outcome(argv)
+
+
+def _outcome(argv: Sequence[str]) -> int:
     verdict = earlier_verdict()
     if verdict is not None:
         return verdict.exit_code

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from trainer import spreadsheet
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.pack import Geometry, to_gray_square
 from trainer.errors import InputError, listing
@@ -181,7 +182,7 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
             text = storage.read(predictions_key(split)).decode()
         except AbsentError:
             continue
-        header, *rows = csv.reader(text.splitlines())
+        header, *rows = csv.reader(io.StringIO(text, newline=""))
         if header != ["Image Index", *(f"prob_{finding}" for finding in findings)]:
             raise InputError(
                 f"cannot show errors of `{run}`: its predictions are of other findings than the labels",
@@ -189,7 +190,7 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
             )
         chances_NK = np.array([row[1:] for row in rows], np.float64).reshape(-1, len(findings))
         chances_NK = np.clip(chances_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no log-odds
-        return [row[0] for row in rows], np.log(chances_NK) - np.log1p(-chances_NK)
+        return [spreadsheet.read(row[0]) for row in rows], np.log(chances_NK) - np.log1p(-chances_NK)
     raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="let the run end first")
 
 

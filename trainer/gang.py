@@ -26,8 +26,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
+from trainer.errors import (
+    InputError,
+    InterruptedByUser,
+    JobFailedError,
+    RemoteError,
+    TimeLimitError,
+    TryAgainError,
+    on_one_line,
+)
 from trainer.layout import JOB
+from trainer.screen import screen
 
 VERDICT: Final = "TRAINER_VERDICT"
 
@@ -143,7 +152,9 @@ def _run(argv: list[str]) -> int:
             verdict = earlier_verdict()
             return _failed(verdict) if verdict else _stopped(stop.sigval)
         except (DistError, RendezvousError) as problem:
-            sys.stderr.write(f"error: cannot bring the workers together: {' '.join(str(problem).split())}\n")
+            sys.stderr.write(
+                f"error: cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}\n"
+            )
             return TryAgainError.exit_code
         finally:  # torchrun's handlers raise, which from here on nobody expects; this process is about to leave
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -248,4 +259,5 @@ def _named(code: int) -> str:
 
 
 if __name__ == "__main__":
+    screen()
     sys.exit(main(sys.argv[1:]))

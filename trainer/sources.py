@@ -11,6 +11,7 @@ The csv module reads the tables: NIH's header has commas inside names, and the n
 
 import csv
 import gzip
+import io
 import os
 import re
 import zlib
@@ -26,7 +27,7 @@ from typing import Final
 import numpy as np
 
 from trainer.config import Layout
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, listing, on_one_line
 from trainer.findings import (
     FINDINGS,
     SPLITS,
@@ -308,7 +309,7 @@ def read_text(path: Path) -> str:
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of the rows that are not blank; the first row names the columns."""
-    reader = csv.reader(read_text(path).splitlines())
+    reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
         for row in reader:
             if row:
@@ -452,7 +453,7 @@ def _part(split: str) -> int:
 
 def _read_folders(data: Path, splits: Sequence[str]) -> LabelTable:
     rows = _Rows()
-    classes_of = {split: _readable(rows, f"{split}/", _classes(data / split)) for split in splits}
+    classes_of = {split: _named_well(rows, f"{split}/", _classes(data / split)) for split in splits}
     classes = classes_of["train"]
     if len(classes) < 2:
         rows.problems.append(f"train/: one directory for each of two classes or more is needed, got {len(classes)}")
@@ -475,6 +476,14 @@ def _readable(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:
     bad = [name for name in names if not _is_utf8(name)]
     rows.problems += [f"{where}{_escaped(name)}: its name is not UTF-8" for name in bad]
     return [name for name in names if name not in bad]
+
+
+def _named_well(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:
+    """The names of classes that a model file can hold and a table can show; the others are problems."""
+    readable = _readable(rows, where, names)
+    odd = [name for name in readable if not name.isprintable()]
+    rows.problems += [f"{where}{on_one_line(name)}: its name holds what can't be printed" for name in odd]
+    return [name for name in readable if name not in odd]
 
 
 def _is_utf8(name: str) -> bool:

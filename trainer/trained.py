@@ -6,6 +6,7 @@ or a file of weights in a public format. All of it is loaded as data.
 
 import csv
 import gzip
+import io
 import json
 import re
 import zlib
@@ -18,7 +19,7 @@ from typing import Any, Final
 from safetensors.torch import load as from_safetensors
 from torch import nn
 
-from trainer import checkpoint
+from trainer import checkpoint, spreadsheet
 from trainer.data.pack import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
@@ -323,10 +324,10 @@ def _trained_on(storage: Storage) -> dict[str, str] | None:
         raise InputError(
             f"cannot read `{storage.url.rstrip('/')}/{SPLIT}`: it is damaged", hint="fetch it again"
         ) from problem
-    rows = list(csv.reader(text.splitlines()))[1:]
+    rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
     if any(len(row) != 2 or row[1] not in SPLITS for row in rows):
         raise InputError(
             f"cannot read `{storage.url.rstrip('/')}/{SPLIT}`: it is no table of images and parts",
             hint="fetch it again",
         )
-    return dict(rows)
+    return {spreadsheet.read(image): part for image, part in rows}

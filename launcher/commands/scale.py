@@ -13,7 +13,7 @@ from launcher import scale as comparison
 from launcher.cluster import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
-from launcher.commands.talk import tell
+from launcher.commands.talk import tell, tell_problem
 from launcher.family import Family, members
 from launcher.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
@@ -118,7 +118,7 @@ def _tell_of(
     except InputError as problem:
         if not problems:
             raise
-        tell(f"{problem}")
+        tell_problem(problem)
     if problems:
         raise JobFailedError(
             f"{len(problems)} of {len(family)} runs have no results:"
