@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from trainer import __version__
 from trainer.errors import InterruptedByUser, KnownError, words
-from trainer.screen import screened
+from trainer.screen import screen, screened
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,11 +35,10 @@ def _outcome(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as bug:  # noqa: BLE001 - whatever it is, the user gets one line
+    except Exception as bug:
         if debug:
-            sys.excepthook(type(bug), bug, bug.__traceback__)
-        else:
-            sys.stderr.write(f"{words(bug)}\n")
+            raise
+        sys.stderr.write(f"{words(bug)}\n")
         return 1
     return 0
 
@@ -74,6 +73,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def script() -> None:
     """The command `launcher`."""
+    screen()  # for good: what escapes from main is shown as well
     code = main(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is still cleaned up would tell of a second one in tracebacks
     sys.exit(code)

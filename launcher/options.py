@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from cyclopts import Parameter
 
 from launcher.overlay import Overlay, literal_variables, read_overlay
+from launcher.trust import as_given
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
 
@@ -35,7 +36,9 @@ _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 class S3Options:
     """How pods reach buckets."""
 
-    endpoint: Annotated[str | None, Parameter(name="--s3-endpoint")] = None
+    endpoint: Annotated[
+        str | None, Parameter(name="--s3-endpoint", converter=as_given, n_tokens=1, accepts_keys=False)
+    ] = None
     """URL of the S3 server; AWS unless given."""
 
     region: Annotated[str | None, Parameter(name="--s3-region")] = None

@@ -11,7 +11,7 @@ from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
-from trainer.screen import screened
+from trainer.screen import screen, screened
 from trainer.world import World, read_world
 
 _COMMANDS: Final = {
@@ -126,6 +126,7 @@ def _worker() -> World:
 
 
 if __name__ == "__main__":
+    screen()  # for good: what is printed while the process ends, too
     code = main(sys.argv[1:])
     if "torch" in sys.modules:
         from trainer.distributed import leave_process

@@ -205,6 +205,7 @@ def _told_if_lost(settings: Mapping[str, Any]) -> Iterator[None]:
     except BaseException:
         text = textwrap.indent(yaml.safe_dump(dict(settings)), "  ")
         tell(f"the job may be gone; its settings, as `submit --file` takes them, are\n{text.rstrip()}")
+        tell("")
         raise
 
 

@@ -18,8 +18,9 @@ from launcher.family import Family, members
 from launcher.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
 from launcher.settings import Sources
-from launcher.spec import JobSpec
+from launcher.spec import JobSpec, is_s3
 from launcher.target import Access, Target
+from launcher.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
 
 
@@ -59,7 +60,8 @@ def scale(
     _check_parallel(parallel, local=local)
     family = members(job)
     try:
-        reach = comparison.Reach(local=local, endpoint=s3_endpoint_here)
+        endpoint = s3_endpoint_here or family[0].s3.endpoint
+        reach = comparison.Reach(local=local, endpoint=allowed(endpoint) if is_s3(family[0].output) else endpoint)
         comparison.check_places(job.name, family, to, reach)
         problems = _run(family, access, reach, parallel or 1)
         _tell_of(family, to, reach, problems, form)
