@@ -8,17 +8,18 @@ from collections.abc import Callable, Sequence
 
 from trainer import __version__
 from trainer.errors import InterruptedByUser, KnownError, words
-from trainer.redaction import guarded_streams, learn_words
+from trainer.redaction import learn_words
+from trainer.screen import screen, screened
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code. Nothing that it says on stdout and stderr holds a secret."""
+    """Run one command; its exit code. Nothing that it prints holds a secret, or what a terminal would obey."""
     learn_words(argv)
-    with guarded_streams():
-        return _main(argv)
+    with screened():
+        return _outcome(argv)
 
 
-def _main(argv: Sequence[str]) -> int:
+def _outcome(argv: Sequence[str]) -> int:
     debug = "--debug" in _split(argv)[0]
     try:
         _run(argv)
@@ -75,6 +76,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def script() -> None:
     """The command `launcher`."""
+    screen()  # for good: what escapes from main is shown as well
     code = main(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is still cleaned up would tell of a second one in tracebacks
     sys.exit(code)

@@ -7,6 +7,7 @@ from typing import Final
 
 from launcher.resources import Object
 from launcher.spec import JobSpec, bucket_and_prefix, is_s3, labels
+from launcher.trust import allowed
 
 VOLUME_NAME_LENGTH: Final = 63
 """Mountpoint's driver makes the volume's name a label."""
@@ -32,7 +33,11 @@ def environment(spec: JobSpec) -> Iterator[Object]:
 
 @contextmanager
 def reached(endpoint: str | None, region: str | None) -> Iterator[None]:
-    """For the block, S3 is for this process where the job's pods look for it; credentials stay the user's."""
+    """For the block, S3 is for this process where the job's pods look for it; credentials stay the user's.
+
+    Raises: InputError for an endpoint that somebody else has given and that must not get them, see `launcher.trust`.
+    """
+    endpoint = allowed(endpoint)
     # Of two variables for one thing the special one counts, and it may be the user's.
     endpoints = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), endpoint)
     wanted = endpoints | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), region)

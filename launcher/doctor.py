@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from functools import partial
 from threading import Lock
@@ -14,7 +15,7 @@ from launcher.manifest import render
 from launcher.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
 from launcher.scheduling import accelerator, requests
 from launcher.spec import JobSpec
-from trainer.errors import RemoteError
+from trainer.errors import RemoteError, on_one_line
 from trainer.probe import Outcome, skew
 
 SCHEMA: Final = 1
@@ -29,10 +30,12 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
     """A row for each check, in the order in which one would fix things.
 
     Without a cluster only what can be seen from here. With `in_cluster` a short pod looks at buckets, labels and weights with
-    the job's own account; it is removed again. Raises nothing: what goes wrong is a row.
+    the job's own account; it is removed again. What goes wrong is a row.
+
+    Raises: InputError for an endpoint that this user's credentials must not be sent to; then nothing is looked at.
     """
     of_cluster = _cluster_checks(spec, cluster, in_cluster=in_cluster) if cluster else []
-    with here.buckets_of(spec):
+    with nullcontext() if in_cluster else here.buckets_of(spec):
         rows = run([*of_cluster, *([] if in_cluster else here.checks(spec))])
     if not (in_cluster and cluster):
         return rows
@@ -61,9 +64,9 @@ def as_table(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         cells = (f"{text:<{width}}" for text, width in zip((row.status, row.check, row.where), widths, strict=True))
-        lines.append("  ".join([*cells, row.found]))
+        lines.append("  ".join([*cells, on_one_line(row.found)]))
         if row.fix and row.status != "OK":
-            lines.append(f"{' ' * (sum(widths) + 6)}fix: {row.fix}")
+            lines.append(f"{' ' * (sum(widths) + 6)}fix: {on_one_line(row.fix)}")
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from launcher import interpreter
 from launcher.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
+from launcher.trust import allowed
 from trainer import lifeline
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 from trainer.flags import flag_of
@@ -79,6 +81,8 @@ def check(spec: JobSpec) -> None:
                 f"cannot use `{place}` with --local: it is no directory of this machine (from `{flag_of(field)}`)",
                 hint=f"{flag_of(field)} DIRECTORY",
             )
+    if is_s3(spec.train.weights):
+        allowed(spec.s3.endpoint)
     val_list = spec.train.val_list
     paths = {DATA_MOUNT: spec.data, OUTPUT_MOUNT: spec.output, CACHE_MOUNT: str(cache_of(spec))}
     _check_weights(on_this_machine(spec.train.weights, paths))
@@ -200,7 +204,10 @@ def _start(
         # A session of its own: Ctrl-C reaches the launcher only, which tells every pod.
         subprocess.Popen(
             command,
-            env=inherited | injected | {MARK: mark, JOB: mark, lifeline.LIFELINE: str(life)},
+            env=inherited
+            | injected
+            | interpreter.environment()
+            | {MARK: mark, JOB: mark, lifeline.LIFELINE: str(life)},
             stdout=out,
             start_new_session=True,
             pass_fds=[life],

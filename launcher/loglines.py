@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
+from trainer.screen import visible
 
 Form = Literal["text", "raw", "json"]
 
@@ -29,6 +30,7 @@ _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|
 """RFC 3339 with up to nanoseconds. Source: Kubernetes' kubelet writes nine digits and the node's own offset."""
 
 _COLOUR: Final = r"(?:\x1b\[[0-9;]*m)*"
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 _RANK: Final = re.compile(rf"{_COLOUR}\[rank (\d+)\]{_COLOUR} ?")
 """What the trainer puts before its lines. Source: trainer/console.py."""
@@ -218,16 +220,17 @@ class Style:
 
 
 def shown(line: Line, style: Style) -> str:
-    """The line as it is printed, with its end."""
+    """The line as it is printed, with its end: its colours left out, whatever else a terminal would obey escaped."""
     if style.form == "json":
         return json.dumps({"time": line.stamp, "pod": line.pod, "rank": line.rank, "text": line.text}) + "\n"
     stamp = f"{line.stamp} " if style.timestamps else ""
+    text = _COLOURS.sub("", line.text)
     if style.form == "raw":
-        return f"{stamp}{line.text}\n"
-    prefix = _prefix(line, style)
-    # A progress bar goes back to the line's start by itself, and would write over the prefix.
-    parts = (_without_rank(part) for part in line.text.lstrip("\r").split("\r"))
-    return stamp + "\r".join(f"{prefix}{part}" for part in parts) + "\n"
+        return f"{stamp}{visible(text)}\n"
+    prefix = f"{stamp}{_prefix(line, style)}"
+    # A progress bar goes back to the line's start, and would write over the prefix: each of its states is a line.
+    parts = (_without_rank(part) for part in text.strip("\r").split("\r"))
+    return "".join(f"{prefix}{visible(part)}\n" for part in parts)
 
 
 def _prefix(line: Line, style: Style) -> str:

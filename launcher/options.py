@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from cyclopts import Parameter
 
 from launcher.overlay import Overlay, literal_variables, read_overlay, texts_of
+from launcher.trust import as_given
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
 from trainer.redaction import holds_secret, is_secret_name, is_telling, without_login
@@ -34,7 +35,9 @@ _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 class S3Options:
     """How pods reach buckets."""
 
-    endpoint: Annotated[str | None, Parameter(name="--s3-endpoint")] = None
+    endpoint: Annotated[
+        str | None, Parameter(name="--s3-endpoint", converter=as_given, n_tokens=1, accepts_keys=False)
+    ] = None
     """URL of the S3 server; AWS unless given."""
 
     region: Annotated[str | None, Parameter(name="--s3-region")] = None

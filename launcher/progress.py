@@ -10,6 +10,9 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from trainer.errors import on_one_line
+from trainer.screen import screened, unscreened
+
 LINE_EVERY_S: Final = 60.0
 
 Advance = Callable[[int], None]
@@ -21,18 +24,19 @@ def transferred(
     what: str, total_bytes: int, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Advance]:
     """Show how many of the bytes are done, for the block; the yielded function moves it."""
-    console = console or Console(file=sys.stderr, highlight=False)
+    what = on_one_line(what)
+    console = console or Console(file=unscreened(sys.stderr), highlight=False)
     if not console.is_terminal:
         yield _lines(what, total_bytes, console, clock)
         return
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bars:
+    with Progress(*columns, console=console) as bars, screened():
         task = bars.add_task(what, total=total_bytes)
         yield lambda done: bars.update(task, advance=done)
 
@@ -50,6 +54,6 @@ def _lines(what: str, total_bytes: int, console: Console, clock: Callable[[], fl
             told_at = clock()
             rate = done_so_far / 2**20 / (told_at - begun)
             text = f"{what} {done_so_far >> 20}/{total_bytes >> 20} MiB, {rate:.1f} MiB/s"
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     return advance

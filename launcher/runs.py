@@ -14,6 +14,7 @@ from launcher.cluster import NotFoundError
 from launcher.options import S3Options
 from launcher.resources import Object
 from launcher.spec import is_s3
+from launcher.trust import ForeignEndpoint, as_given
 from trainer.errors import InputError, KnownError
 from trainer.layout import RUN, check_name
 from trainer.storage import CredentialsError, Storage, UnreachableError, open_storage
@@ -31,8 +32,7 @@ class Typed(str):
 
 def with_origin(_: type, tokens: Sequence[Token]) -> str:
     """What the parser read for a flag."""
-    text = tokens[-1].value
-    return Typed(text) if tokens[-1].source == "cli" else text
+    return Typed(tokens[-1].value) if tokens[-1].source == "cli" else as_given(_, tokens)
 
 
 _EITHER: Final = Parameter(converter=with_origin, n_tokens=1, accepts_keys=False, show_default=False)
@@ -77,7 +77,8 @@ class Run:
 
         Raises: KnownError, as `open_storage`.
         """
-        with reached(self.s3.endpoint, self.s3.region):
+        endpoint = self.s3.endpoint if is_s3(self.url) else None
+        with reached(endpoint, self.s3.region):
             try:
                 storage = open_storage(self.url)
                 storage.keys(RUN)
@@ -129,9 +130,13 @@ def is_seen(output: str) -> bool:
 
 def _below(output: str, name: str, where: Where, settings: Settings) -> Run:
     def said(given: str | None, key: str) -> str | None:
-        return str(settings[key]) if key in settings and not isinstance(given, Typed) else given
+        told = str(settings[key]) if key in settings and not isinstance(given, Typed) else given
+        return given if told == given else told
 
-    s3 = S3Options(endpoint=said(where.endpoint, "s3_endpoint"), region=said(where.region, "s3_region"))
+    endpoint = said(where.endpoint, "s3_endpoint")
+    if endpoint != where.endpoint and endpoint is not None:
+        endpoint = ForeignEndpoint.of(endpoint, f"the settings of the job {name}")
+    s3 = S3Options(endpoint=endpoint, region=said(where.region, "s3_region"))
     return Run(name, f"{output.rstrip('/')}/{name}", s3)
 
 

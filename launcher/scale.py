@@ -5,6 +5,7 @@ How far a comparison has come is read from the runs themselves, so the same call
 
 import csv
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from launcher import local, manifest, pull, runs
+from launcher import interpreter, local, manifest, pull, runs
 from launcher import resume as again
 from launcher.family import run_name
 from launcher.runs import Tell
 from launcher.series import GO_ON, Problems
 from launcher.spec import JobSpec, is_s3
+from trainer import spreadsheet
 from trainer.documents import Record, Results, checked
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
 from trainer.layout import REPORT, RESULTS, RUN
@@ -47,11 +49,8 @@ class Reach:
 
     def run(self, job: JobSpec) -> runs.Run:
         """Where the files of a job's run lie."""
-        settings: dict[str, object] = {"output": job.output}
-        endpoint = self.endpoint or job.s3.endpoint
-        settings |= {"s3_endpoint": endpoint} if endpoint else {}
-        settings |= {"s3_region": job.s3.region} if job.s3.region else {}
-        return runs.of_settings(job.name, settings, runs.Where())
+        where = runs.Where(endpoint=self.endpoint or job.s3.endpoint, region=job.s3.region)
+        return runs.of_settings(job.name, {"output": job.output}, where)
 
     @contextmanager
     def opened(self, job: JobSpec) -> Iterator[Storage]:
@@ -98,8 +97,8 @@ def _check_own(name: str, to: Path) -> None:
     try:
         with open_regular(to / TABLE) as file:
             others = [
-                row["run"]
-                for row in csv.DictReader(io.StringIO(read_at_most(file, JSON_BYTES).decode()))
+                spreadsheet.read(row["run"])
+                for row in csv.DictReader(io.StringIO(read_at_most(file, JSON_BYTES).decode(), newline=""))
                 if row["run"] != run_name(name, row["model"], row["workers"])
             ]
     except FileNotFoundError:
@@ -203,7 +202,8 @@ def plot(names: Sequence[str], to: Path) -> list[Path]:
     if len(names) < 2:  # nothing to compare
         return [path for path in (to / name / REPORT for name in names) if path.is_file()]
     command = [sys.executable, "-m", "trainer", "report", *(str(to / name) for name in names), "--out", str(to)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    environment = os.environ | interpreter.environment()
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, env=environment)
     if done.returncode:
         raise InputError(
             f"cannot plot: `trainer report` left with exit code {done.returncode}, its reason is in the lines above",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, cast, get_args
 
@@ -20,6 +20,7 @@ from launcher.accelerators import AcceleratorName, Generation, hardware
 from launcher.keys import DEFAULTS, IS_LIST
 from launcher.kubeconfig import namespace_of
 from launcher.overlay import as_text
+from launcher.trust import FolderOrigin, check_code
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
 from trainer.limits import parsed_yaml
@@ -100,13 +101,18 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     flags = {_key(argument): argument for argument in arguments}
     if not flags.keys() & {"accelerator", "namespace"}:
         return
-    for settings in _sources(flags):
+    is_local = "local" in flags and bool(flags["local"].tokens)
+    for settings in _typed(flags):
         _fill(flags, settings)
+    for settings in standing():
+        for key in _fill(flags, settings):
+            if is_local:
+                check_code(key, settings.values[key][0], settings.origin_of(key))
     if "accelerator" not in flags:
         return
     _fill(flags, _context(flags))
     _fill(flags, Settings(MADE_UP, {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)}))
-    if "local" in flags and flags["local"].tokens:
+    if is_local:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
         flags[field].tokens[:] = [token.evolve(value=absolute(token.value)) for token in flags[field].tokens]
@@ -146,8 +152,9 @@ def standing() -> list[Settings]:
     """
     if _IGNORED.get():
         return []
-    files = [path for path in (Path(PROJECT_FILE), user_file()) if path.is_file()]
-    return [read_environment(os.environ), *(read_file(path) for path in files)]
+    files = {Path(PROJECT_FILE): FolderOrigin(PROJECT_FILE), user_file(): str(user_file())}
+    found = [replace(read_file(path), origin=origin) for path, origin in files.items() if path.is_file()]
+    return [read_environment(os.environ), *found]
 
 
 def user_file() -> Path:
@@ -226,13 +233,13 @@ def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
         raise InputError(f"cannot change `{key}` here: {kept[key]} (from `--set`)", hint="leave it out")
 
 
-def _sources(flags: Mapping[str, Argument]) -> list[Settings]:
-    """What the user gave besides flags, the strongest first."""
+def _typed(flags: Mapping[str, Argument]) -> list[Settings]:
+    """What the user gave for this command besides flags, the strongest first."""
     given = []
     if "file" in flags:
         given.append(read_assignments(token.value for token in flags["set"].tokens))
         given += [read_file(Path(token.value)) for token in flags["file"].tokens]
-    return [*given, *standing()]
+    return given
 
 
 def _key(argument: Argument) -> str:
@@ -281,12 +288,13 @@ def _texts(key: str, value: object, origin: str) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _fill(flags: Mapping[str, Argument], settings: Settings) -> None:
-    for key, texts in settings.values.items():
-        argument = flags.get(key)
-        if argument is not None and not argument.tokens:
-            for index, text in enumerate(texts):
-                argument.append(Token(keyword=flag_of(key), value=text, source=settings.origin_of(key), index=index))
+def _fill(flags: Mapping[str, Argument], settings: Settings) -> list[str]:
+    """Give the flags that have no value theirs; which ones got one."""
+    filled = [key for key, texts in settings.values.items() if texts and key in flags and not flags[key].tokens]
+    for key in filled:
+        for index, text in enumerate(settings.values[key]):
+            flags[key].append(Token(keyword=flag_of(key), value=text, source=settings.origin_of(key), index=index))
+    return filled
 
 
 def absolute(place: str) -> str:

@@ -1,7 +1,5 @@
 """What sizes and models have in common and in what they differ: time, speed-up, efficiency and quality as a table; pure."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
@@ -9,6 +7,7 @@ from typing import Any, Final, Literal
 from launcher.checkpoints import size
 from launcher.show import document, table
 from launcher.spec import JobSpec
+from trainer.spreadsheet import line
 
 Form = Literal["table", "json", "csv"]
 Results = Mapping[str, Any]
@@ -100,11 +99,7 @@ def shown(found: Sequence[Row], form: Form) -> str:
 
 
 def _as_csv(found: Sequence[Row]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(Row.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(each) for each in found)
-    return out.getvalue()
+    return "".join([line(Row.__dataclass_fields__), *(line(asdict(each).values()) for each in found)])
 
 
 def _words(row: Row) -> dict[str, str]:

@@ -473,9 +473,9 @@ def test_warnings_loggers_and_threads_say_no_secret(home, monkeypatch, capfd):
     """None of them asks the program before it writes."""
     code = """
 import logging, os, sys, threading, warnings
-from trainer.redaction import guarded_streams
+from trainer.screen import screened
 secret = os.environ["HF_TOKEN"]
-with guarded_streams():
+with screened():
     logging.basicConfig(level=logging.DEBUG)
     warnings.warn(f"a {secret}")
     logging.getLogger("botocore").debug("sent %s", {"X-Amz-Security-Token": secret})

@@ -12,7 +12,8 @@ from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
 from trainer.lifeline import end_with_parent
-from trainer.redaction import guarded_streams, learn_words
+from trainer.redaction import learn_words
+from trainer.screen import screen, screened
 from trainer.world import World, read_world
 
 _COMMANDS: Final = {
@@ -64,13 +65,13 @@ for _name, _help in _COMMANDS.items():
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code. Nothing that it says on stdout and stderr holds a secret."""
+    """Run one command; its exit code. Nothing that it prints holds a secret, or what a terminal would obey."""
     learn_words(argv)
-    with guarded_streams():
-        return _main(argv)
+    with screened():
+        return _outcome(argv)
 
 
-def _main(argv: Sequence[str]) -> int:
+def _outcome(argv: Sequence[str]) -> int:
     verdict = earlier_verdict()
     if verdict is not None:
         return verdict.exit_code
@@ -128,6 +129,7 @@ def _worker() -> World:
 
 
 if __name__ == "__main__":
+    screen()  # for good: what is printed while the process ends, too
     end_with_parent()
     code = main(sys.argv[1:])
     if "torch" in sys.modules:

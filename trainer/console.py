@@ -1,8 +1,11 @@
 """What a run says while it works: lines that start with the rank, and progress, all on stderr.
 
+Nothing in a line is taken for rich's markup or begins another line, whatever names and messages are in it.
+
 On a terminal progress is a bar; in a log it is one line a minute. Only the primary shows progress; every rank may speak.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +13,9 @@ from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainer.errors import on_one_line
+from trainer.screen import screened, unscreened
 
 LINE_EVERY_S: Final = 60.0
 
@@ -34,13 +40,14 @@ class Reporter:
         self._rank = rank or 0
         self._hear = hear
         self._clock = clock
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Console(file=unscreened(sys.stderr), highlight=False)
 
     def line(self, text: str) -> None:
         """Say one thing, in one line that starts with the rank if there are any; `hear` gets it too."""
+        text = on_one_line(text)
         self._hear(text)
         style = _STYLES[self._rank % len(_STYLES)]
-        self._console.print(f"{self._prefix}{text}", style=style, markup=False, soft_wrap=True)
+        self._console.print(f"{self._prefix}{text}", style=style, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Advance]:
@@ -54,15 +61,16 @@ class Reporter:
 
     def _bar(self, what: str, total: int) -> Iterator[Advance]:
         columns = (
-            TextColumn(f"{what:<16}"),
+            TextColumn("{task.description:<16}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[words]}", markup=False),
         )
-        with Progress(*columns, console=self._console) as bars:
-            task = bars.add_task(what, total=total, words="")
-            yield lambda done, words: bars.update(task, advance=done, words=words)
+        # While there is a bar, rich takes what others print, and would obey their colours and links.
+        with Progress(*columns, console=self._console) as bars, screened():
+            task = bars.add_task(on_one_line(what), total=total, words="")
+            yield lambda done, words: bars.update(task, advance=done, words=on_one_line(words))
 
     def _lines(self, what: str, total: int) -> Advance:
         done_so_far = 0

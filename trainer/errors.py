@@ -44,12 +44,14 @@ class KnownError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(redacted(message))
+        super().__init__(as_block(redacted(message)))
         self.hint = hint
 
     def __str__(self) -> str:
-        message = str(self.args[0])
-        return f"error: {message}" if self.hint is None else f"error: {message}\n\nhint: {redacted(self.hint)}"
+        message = as_block(str(self.args[0]))
+        return (
+            f"error: {message}" if self.hint is None else f"error: {message}\n\nhint: {as_block(redacted(self.hint))}"
+        )
 
 
 class InputError(KnownError):
@@ -101,13 +103,30 @@ class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the progr
 
 
 def on_one_line(text: str) -> str:
-    """The text with what can't be seen in a message, such as a line break, written as an escape."""
+    """The text with what can't be seen in a message, such as a line break, written as an escape.
+
+    That is what Unicode calls control, format, surrogate, private or unassigned, and every separator but the space: what moves a
+    terminal's cursor, starts a line, or changes the direction of reading.
+    """
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def as_block(text: str) -> str:
+    """The text on one line, and the indented lines below it that belong to it, such as a `listing`.
+
+    A line break that is followed by anything but two spaces is written as an escape: no foreign text begins a line.
+    """
+    return _INDENTED_LINE.join(map(on_one_line, text.split(_INDENTED_LINE)))
+
+
+_INDENTED_LINE = "\n  "
 
 
 def listing(problems: Iterable[str]) -> str:
     """All problems of one thing as one indented block, long lists cut with a count."""
-    lines = list(problems)
+    lines = [on_one_line(problem) for problem in problems]
     shown = [f"\n  {line}" for line in lines[:SHOWN_PROBLEMS]]
     if len(lines) > SHOWN_PROBLEMS:
         shown.append(f"\n  … and {len(lines) - SHOWN_PROBLEMS} more")
@@ -122,5 +141,5 @@ def words(problem: BaseException) -> str:
         return "interrupted"
     if isinstance(problem, KnownError):
         return str(problem)
-    text = redacted(f"{type(problem).__name__}: {problem}")
+    text = on_one_line(redacted(f"{type(problem).__name__}: {problem}"))
     return f"error: bug: {text}\n\nhint: run again with --debug for the traceback"

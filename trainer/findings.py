@@ -3,9 +3,7 @@
 Shapes: N image, P patient, K finding, S part of a split.
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing, on_one_line
+from trainer.spreadsheet import line
 
 FINDINGS: Final[tuple[str, ...]] = (
     "Atelectasis",
@@ -361,14 +360,10 @@ def as_table(stats: Prevalence) -> str:
 
 def as_csv(stats: Prevalence) -> str:
     """The same rows and columns as CSV with six decimals; no value for an empty split."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["finding", *SPLITS])
+    lines = [line(["finding", *SPLITS])]
     for name, cells in _cells(stats):
-        writer.writerow(
-            [name, *("" if cell is None else f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells)]
-        )
-    return out.getvalue()
+        lines.append(line([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells)]))
+    return "".join(lines)
 
 
 def as_json(stats: Prevalence) -> str:

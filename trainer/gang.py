@@ -27,9 +27,17 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from trainer import lifeline
-from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
+from trainer.errors import (
+    InputError,
+    InterruptedByUser,
+    JobFailedError,
+    RemoteError,
+    TimeLimitError,
+    TryAgainError,
+    on_one_line,
+)
 from trainer.layout import JOB
-from trainer.redaction import guarded_streams
+from trainer.screen import screen
 from trainer.storage.files import write_file
 
 VERDICT: Final = "TRAINER_VERDICT"
@@ -148,7 +156,9 @@ def _run(argv: list[str]) -> int:
             verdict = earlier_verdict()
             return _failed(verdict) if verdict else _stopped(stop.sigval)
         except (DistError, RendezvousError) as problem:
-            sys.stderr.write(f"error: cannot bring the workers together: {' '.join(str(problem).split())}\n")
+            sys.stderr.write(
+                f"error: cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}\n"
+            )
             return TryAgainError.exit_code
         finally:  # torchrun's handlers raise, which from here on nobody expects; this process is about to leave
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -270,6 +280,5 @@ def _named(code: int) -> str:
 
 
 if __name__ == "__main__":
-    with guarded_streams():
-        code = main(sys.argv[1:])
-    sys.exit(code)
+    screen()
+    sys.exit(main(sys.argv[1:]))

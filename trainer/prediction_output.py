@@ -1,13 +1,12 @@
 """Predictions as text: JSON lines and CSV for programs, a table for people."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.predict import Prediction
+from trainer.spreadsheet import line
 from trainer.trained import Trained
 
 _DIGITS: Final = 7
@@ -41,18 +40,12 @@ def csv_lines(predictions: Iterable[Prediction], trained: Trained) -> Iterator[s
     classes = trained.loss == "cross_entropy"
     decided = [] if classes or trained.calibrator is None else list(trained.findings)
     extra = ["class", "confidence"] if classes else [f"positive_{name}" for name in decided]
-    yield _row(["Image Index", *(f"prob_{name}" for name in trained.findings), *extra])
+    yield line(["Image Index", *(f"prob_{name}" for name in trained.findings), *extra])
     for each in predictions:
         if each.error is None:
             last: list[object] = [each.best[0], f"{each.best[1]:.6f}"] if classes else []
             last += [{True: 1, False: 0, None: ""}[each.positive[name]] for name in decided]
-            yield _row([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last])
-
-
-def _row(cells: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+            yield line([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last])
 
 
 def table_lines(predictions: Iterable[Prediction], trained: Trained, rule: str) -> Iterator[str]:

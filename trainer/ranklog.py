@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
+from trainer.errors import on_one_line
 from trainer.layout import log_key
 from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage
@@ -34,9 +35,9 @@ class RankLog:
         self._thread: threading.Thread | None = None
 
     def add(self, text: str) -> None:
-        """Note a line."""
+        """Note a line; whatever is in it, it stays one."""
         time = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._append([f"{time} {redacted(text, self._environment)}\n".encode()])
+        self._append([f"{time} {on_one_line(redacted(text, self._environment))}\n".encode()])
         self._changed.set()
 
     def keep_in(self, storage: Storage) -> None:

@@ -4,17 +4,16 @@ Known are the values of environment variables whose names say that they are secr
 whatever readers of credentials hand to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found
 raw, percent-encoded, escaped, in base64 or hexadecimal, and broken over lines.
 
-`redacted` is what printers, log writers and errors call; `guarded_streams` puts it behind stdout and stderr, so that tracebacks,
+`redacted` is what printers, log writers and errors call; `guarded` puts it behind a stream, so that tracebacks,
 warnings and the loggers of libraries pass it too. Ordinary words (`false`, short words, numbers) are never blotted out, nor are
 names of files and of Kubernetes Secrets.
 """
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Final, TextIO, cast
@@ -285,7 +284,9 @@ _GAP: Final = r"[ \t\r│|]*(?:\n|\\n)[ \t│|]*"
 def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
     """The text without long values that are broken over lines."""
     gaps = [match.span() for match in _compiled(_GAP).finditer(text)]
-    joined, places, position = [], [], 0
+    joined: list[str] = []
+    places: list[int] = []
+    position = 0
     for start, end in [*gaps, (len(text), len(text))]:
         joined.append(text[position:start])
         places += range(position, start)
@@ -475,16 +476,6 @@ class _Guarded:
         return getattr(self._stream, name)
 
 
-@contextmanager
-def guarded_streams() -> Iterator[None]:
-    """For the block, what anybody in this process writes to stdout and stderr goes through `redacted`.
-
-    stdout holds documents, in which `NAME: VALUE` may name a Secret: there only what is known or looks like a secret is hidden.
-    """
-    before = sys.stdout, sys.stderr
-    sys.stdout = cast("TextIO", _Guarded(sys.stdout, assigned=False))
-    sys.stderr = cast("TextIO", _Guarded(sys.stderr, assigned=True))
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+def guarded(stream: TextIO, *, assigned: bool = True) -> TextIO:
+    """The stream, for writers of text: whatever is written goes through `redacted`."""
+    return cast("TextIO", _Guarded(stream, assigned=assigned))

@@ -3,9 +3,7 @@
 Labels, settings and weights come before images are decoded, and images before the first step.
 """
 
-import csv
 import gzip
-import io
 import json
 import math
 import os
@@ -40,6 +38,7 @@ from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
 from trainer.scoring import Evaluator, centre_view
 from trainer.sources import Source
+from trainer.spreadsheet import line
 from trainer.stop import Stop, stopped
 from trainer.watchdog import COMPILING, Watchdog
 from trainer.weights import first_weights
@@ -275,9 +274,5 @@ def _cache(config: TrainConfig) -> Path:
 
 def _split_csv(table: LabelTable) -> bytes:
     """Names of the images of each split: what later scoring must know of training."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["Image Index", "split"])
-    for split in SPLITS:
-        writer.writerows((table.images[row], split) for row in table.rows(split).tolist())
-    return gzip.compress(text.getvalue().encode(), mtime=0)
+    rows = ((table.images[row], split) for split in SPLITS for row in table.rows(split).tolist())
+    return gzip.compress("".join(map(line, [("Image Index", "split"), *rows])).encode(), mtime=0)

@@ -27,6 +27,7 @@ from trainer.evaluation.metrics import (
     probability,
     wilson,
 )
+from trainer.spreadsheet import line
 
 Logits = NDArray[np.float32]
 LogOdds = NDArray[np.float64]
@@ -165,13 +166,9 @@ def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Seque
 
     With every digit they have: fewer would make ties, and the file's AUROC and decisions others than the run's.
     """
-    import pandas as pd  # noqa: PLC0415 - takes a second to load and is needed at the end only
-
-    probabilities_NK = probability(log_odds_NK)
-    table = pd.DataFrame(probabilities_NK, columns=[f"prob_{finding}" for finding in findings])
-    table.insert(0, "Image Index", list(images))
-    text: str = table.to_csv(index=False, lineterminator="\n")
-    return text.encode()
+    rows = zip(images, probability(log_odds_NK).tolist(), strict=True)
+    header = ["Image Index", *(f"prob_{finding}" for finding in findings)]
+    return "".join([line(header), *(line([name, *chances]) for name, chances in rows)]).encode()
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from trainer import tables
 from trainer.config import Layout
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, listing, on_one_line
 from trainer.findings import (
     FINDINGS,
     SPLITS,
@@ -451,7 +451,7 @@ def _part(split: str) -> int:
 
 def _read_folders(data: Path, splits: Sequence[str]) -> LabelTable:
     rows = _Rows()
-    classes_of = {split: _readable(rows, f"{split}/", _classes(data / split)) for split in splits}
+    classes_of = {split: _named_well(rows, f"{split}/", _classes(data / split)) for split in splits}
     classes = classes_of["train"]
     if len(classes) < 2:
         rows.problems.append(f"train/: one directory for each of two classes or more is needed, got {len(classes)}")
@@ -474,6 +474,14 @@ def _readable(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:
     bad = [name for name in names if not _is_utf8(name)]
     rows.problems += [f"{where}{_escaped(name)}: its name is not UTF-8" for name in bad]
     return [name for name in names if name not in bad]
+
+
+def _named_well(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:
+    """The names of classes that a model file can hold and a table can show; the others are problems."""
+    readable = _readable(rows, where, names)
+    odd = [name for name in readable if not name.isprintable()]
+    rows.problems += [f"{where}{on_one_line(name)}: its name holds what can't be printed" for name in odd]
+    return [name for name in readable if name not in odd]
 
 
 def _is_utf8(name: str) -> bool:

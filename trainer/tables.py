@@ -44,7 +44,9 @@ def unpacked(content: bytes, name: str) -> bytes:
 
 def lines(content: bytes) -> Iterator[str]:
     """The lines of a text with their ends. Raises: LimitError for one that is too long; TableError for what is no UTF-8."""
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=None)
+    text = io.TextIOWrapper(
+        io.BytesIO(content), encoding="utf-8-sig", newline=""
+    )  # line ends inside quotes stay what they are
     try:
         while line := text.readline(LINE_CHARS + 1):
             if len(line) > LINE_CHARS:

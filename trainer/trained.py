@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from trainer import checkpoint, documents, tables, torchfile
+from trainer import checkpoint, documents, spreadsheet, tables, torchfile
 from trainer.data.fetch import fetch_file
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
@@ -311,4 +311,4 @@ def _trained_on(storage: Storage) -> dict[str, str] | None:
         raise InputError(f"cannot read `{where}`: it is damaged: {problem}", hint="fetch it again") from problem
     if any(len(row) != 2 or row[1] not in SPLITS for row in rows):
         raise InputError(f"cannot read `{where}`: it is no table of images and parts", hint="fetch it again")
-    return dict(rows)
+    return {spreadsheet.read(image): part for image, part in rows}

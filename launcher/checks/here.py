@@ -70,4 +70,6 @@ def _weights_reason(weights: str, model: str) -> Outcome | None:
 
 def buckets_of(spec: JobSpec) -> AbstractContextManager[None]:
     """For the block, S3 is where the job's pods look for it; credentials stay the user's."""
-    return reached(spec.s3.endpoint, spec.s3.region)
+    looked_at = [step for step in steps(_config(spec)) if _reason(step, spec) is None]
+    is_used = bool(looked_at) and any(map(is_s3, (spec.data, spec.output, spec.train.weights)))
+    return reached(spec.s3.endpoint if is_used else None, spec.s3.region)

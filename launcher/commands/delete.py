@@ -5,7 +5,7 @@ import sys
 from launcher import jobs
 from launcher.cluster import open_cluster
 from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
-from launcher.commands.talk import agreed, tell
+from launcher.commands.talk import agreed, tell_problem
 from launcher.target import Target
 from trainer.errors import InputError, InterruptedByUser, KnownError
 
@@ -37,6 +37,6 @@ def delete(
         except KnownError as problem:
             problems.append(problem)
     for earlier in problems[:-1]:
-        tell(str(earlier))
+        tell_problem(earlier)
     if problems:
         raise problems[-1]

@@ -12,6 +12,7 @@ from launcher.diagnose import diagnose
 from launcher.loglines import LogOptions
 from launcher.snapshot import State
 from trainer.errors import InterruptedByUser, JobFailedError
+from trainer.screen import unscreened
 
 
 def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | None = None) -> None:
@@ -33,7 +34,7 @@ def follow(cluster: Cluster, name: str, options: LogOptions | None = None) -> No
             cluster,
             name,
             options or LogOptions(follow=True),
-            out=sys.stdout,
+            out=unscreened(sys.stdout),
             tell=tell,
             waiting=waiting,
             colour=colour,

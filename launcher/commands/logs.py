@@ -13,6 +13,7 @@ from launcher.commands.parameters import Name, On
 from launcher.commands.talk import tell
 from launcher.loglines import LogOptions
 from launcher.target import Target
+from trainer.screen import unscreened
 
 
 def logs(
@@ -27,4 +28,4 @@ def logs(
         follow(cluster, name, options)
     else:
         colour = joblog.wants_colour(sys.stdout, os.environ)
-        joblog.write(cluster, name, options, out=sys.stdout, tell=tell, colour=colour)
+        joblog.write(cluster, name, options, out=unscreened(sys.stdout), tell=tell, colour=colour)

@@ -4,6 +4,7 @@ import dataclasses
 import secrets
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, Final
@@ -202,7 +203,9 @@ def _told_if_lost(settings: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        tell(f"the job may be gone; its settings, as `submit --file` takes them, are\n{yaml.safe_dump(dict(settings))}")
+        text = textwrap.indent(yaml.safe_dump(dict(settings)), "  ")
+        tell(f"the job may be gone; its settings, as `submit --file` takes them, are\n{text.rstrip()}")
+        tell("")
         raise
 
 

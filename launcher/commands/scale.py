@@ -13,13 +13,14 @@ from launcher import scale as comparison
 from launcher.cluster import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
-from launcher.commands.talk import tell
+from launcher.commands.talk import tell, tell_problem
 from launcher.family import Family, members
 from launcher.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
 from launcher.settings import Sources
-from launcher.spec import JobSpec
+from launcher.spec import JobSpec, is_s3
 from launcher.target import Access, Target
+from launcher.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
 
 
@@ -59,7 +60,8 @@ def scale(
     _check_parallel(parallel, local=local)
     family = members(job)
     try:
-        reach = comparison.Reach(local=local, endpoint=s3_endpoint_here)
+        endpoint = s3_endpoint_here or family[0].s3.endpoint
+        reach = comparison.Reach(local=local, endpoint=allowed(endpoint) if is_s3(family[0].output) else endpoint)
         comparison.check_places(job.name, family, to, reach)
         problems = _run(family, access, reach, parallel or 1)
         _tell_of(family, to, reach, problems, form)
@@ -118,7 +120,7 @@ def _tell_of(
     except InputError as problem:
         if not problems:
             raise
-        tell(f"{problem}")
+        tell_problem(problem)
     if problems:
         raise JobFailedError(
             f"{len(problems)} of {len(family)} runs have no results:"

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from trainer.errors import KnownError, as_block, on_one_line
+
 WATCH_EVERY_S: Final = 2.0
 
 _AGE: Final = r" *\b(\d+[smhdy])+\b *"
@@ -13,20 +15,25 @@ _AGE: Final = r" *\b(\d+[smhdy])+\b *"
 
 
 def tell(text: str) -> None:
-    """A line beside the result."""
-    sys.stderr.write(f"{text}\n")
+    """A line beside the result, and the indented ones that belong to it."""
+    sys.stderr.write(f"{as_block(text)}\n")
+
+
+def tell_problem(problem: KnownError) -> None:
+    """What went wrong and is not the end; its text is safe already."""
+    sys.stderr.write(f"{problem}\n")
 
 
 def ask(question: str, usual: str = "") -> str:
     """What is typed, or `usual` for an Enter."""
-    sys.stderr.write(f"{question}{f' [{usual}]' if usual else ''}: ")
+    sys.stderr.write(on_one_line(f"{question}{f' [{usual}]' if usual else ''}: "))
     sys.stderr.flush()
     return sys.stdin.readline().strip() or usual
 
 
 def agreed(question: str) -> bool:
     """Whether the answer is yes; Enter is no."""
-    sys.stderr.write(question)
+    sys.stderr.write(on_one_line(question))
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

@@ -101,11 +101,11 @@ def test_what_is_no_list_of_ranks_is_refused(text):
         (Style(), "hello", "hello\n"),
         (Style(name_pods=True), "hello", "[worker-1] hello\n"),
         (Style(name_pods=True), "[rank 3] hello", "[rank 3] hello\n"),
-        (Style(name_pods=True), "1/9\r2/9\r9/9", "[worker-1] 1/9\r[worker-1] 2/9\r[worker-1] 9/9\n"),
-        (Style(), "[rank 0] 1/9\r2/9\r[rank 0] 9/9", "[rank 0] 1/9\r[rank 0] 2/9\r[rank 0] 9/9\n"),
-        (Style(name_pods=True), "\r1/9\r2/9", "[worker-1] 1/9\r[worker-1] 2/9\n"),
+        (Style(name_pods=True), "1/9\r2/9\r9/9", "[worker-1] 1/9\n[worker-1] 2/9\n[worker-1] 9/9\n"),
+        (Style(), "[rank 0] 1/9\r2/9\r[rank 0] 9/9", "[rank 0] 1/9\n[rank 0] 2/9\n[rank 0] 9/9\n"),
+        (Style(name_pods=True), "\r1/9\r2/9", "[worker-1] 1/9\n[worker-1] 2/9\n"),
         (Style(timestamps=True, name_pods=True), "hello", "2030-01-01T12:00:00.000000000Z [worker-1] hello\n"),
-        (Style("raw", name_pods=True), "1\r[rank 0] 2", "1\r[rank 0] 2\n"),
+        (Style("raw", name_pods=True), "1\r[rank 0] 2", "1\\r[rank 0] 2\n"),
         (Style(colour=True), "[rank 1] hello", "\x1b[35m[rank 1] \x1b[0mhello\n"),
         (Style(colour=True, name_pods=True), "hello", "\x1b[35m[worker-1] \x1b[0mhello\n"),
         (Style(colour=True), "hello", "hello\n"),
@@ -123,7 +123,7 @@ def test_what_is_no_list_of_ranks_is_refused(text):
     ],
 )
 def test_line_says_whose_it_is(style, text, printed):
-    """Once, and again where the program goes back to the line's start and would write over it."""
+    """Once, and again for each state of a bar that goes back to the line's start: it would write over the prefix, or forge one."""
     assert shown(line(text), style) == printed
 
 

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from trainer import devices
 from trainer.console import Reporter
 from trainer.data.imagefiles import image_files
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.explain import check_randomisation as randomised
 from trainer.explain import explain as explain_images
 from trainer.explain import numbers_of
@@ -136,7 +136,7 @@ def _nothing(_line: Line) -> None:
 
 def _note(notes: Iterable[str]) -> None:
     """What a reader must know, on stderr."""
-    sys.stderr.write("".join(f"note: {note}\n" for note in notes))
+    sys.stderr.write("".join(f"note: {on_one_line(note)}\n" for note in notes))
 
 
 def _print(lines: Iterable[str]) -> None:

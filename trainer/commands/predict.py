@@ -12,7 +12,7 @@ from trainer import devices
 from trainer.console import Reporter
 from trainer.data.augment import Tta
 from trainer.data.imagefiles import image_files
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.predict import Prediction, predictor
 from trainer.prediction_output import csv_lines, json_lines, table_lines
 from trainer.trained import Trained, open_trained
@@ -110,7 +110,7 @@ def _tell(trained: Trained, tta: Tta) -> None:
     elif tta != "none":
         notes.append(f"calibration and thresholds were fitted without --tta {tta}")
     for note in notes:
-        sys.stderr.write(f"note: {note}\n")
+        sys.stderr.write(f"note: {on_one_line(note)}\n")
 
 
 def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterator[Prediction]:

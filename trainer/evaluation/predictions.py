@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer import spreadsheet
 from trainer.errors import InputError, listing
 from trainer.evaluation.metrics import Floats
 from trainer.sources import csv_rows
@@ -102,7 +103,7 @@ def of_rows(path: Path, table: Iterator[tuple[int, list[str]]]) -> Predictions:
     values: list[list[float]] = []
     problems: list[str] = []
     for line, cells in table:
-        image = cells[image_column] if len(cells) == len(header) else ""
+        image = spreadsheet.read(cells[image_column]) if len(cells) == len(header) else ""
         try:
             row = _probabilities(header, cells, columns)
         except ValueError as problem:

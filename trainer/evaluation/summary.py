@@ -4,14 +4,14 @@ Published values stand in a column beside ours only where they were measured on 
 No table is wider than 80 characters, as a terminal is.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Final
 
+from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Calibration, Comparison, Evidence, Interval, Proportion, Reference
 from trainer.evaluation.operating import RULE_TITLES, RULES
 from trainer.evaluation.reference import SPLITS
+from trainer.spreadsheet import line
 
 _SHOWN_RULE: Final = "youden"
 
@@ -30,7 +30,7 @@ def as_table(evidence: Evidence) -> str:
         _subgroups(evidence),
         _comparison(evidence["comparison"]),
         _elsewhere(evidence),
-        "\n".join(f"note: {note}" for note in evidence["notes"]),
+        "\n".join(f"note: {on_one_line(note)}" for note in evidence["notes"]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -39,7 +39,7 @@ def _head(evidence: Evidence) -> str:
     data = evidence["data"]
     what = f"{evidence['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
     where = f"part {data['part']} of {SPLITS[data['split']]}"
-    return f"{what}\n{where}\nin brackets 95 % intervals from {evidence['resamples']:,} resamples of patients"
+    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets 95 % intervals from {evidence['resamples']:,} resamples of patients"
 
 
 def _beside(evidence: Evidence) -> list[Reference]:
@@ -81,7 +81,7 @@ def _published(evidence: Evidence) -> str:
     header = ["", "this model", *(str(nth) for nth in range(1, len(beside) + 1))]
     data = evidence["data"]
     title = f"AUROC published for these very images: {data['part']}, {SPLITS[data['split']]}"
-    return "\n".join([title, *names, _aligned([header, *rows], left=(0, 1))])
+    return "\n".join([*map(on_one_line, [title, *names]), _aligned([header, *rows], left=(0, 1))])
 
 
 def _operating_points(evidence: Evidence) -> str:
@@ -97,7 +97,7 @@ def _operating_points(evidence: Evidence) -> str:
     title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evidence['data']['fitted_on']}, before calibration"
     found = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
     follows = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
-    return f"{title}\n{found}\n\n{follows}\nat {others}: in the files"
+    return f"{on_one_line(title)}\n{found}\n\n{follows}\nat {others}: in the files"
 
 
 def _calibration(evidence: Evidence) -> str:
@@ -164,7 +164,7 @@ def _comparison(comparison: Comparison | None) -> str:
         ]
         for row in comparison["differences"]
     ]
-    return f"AUROC against {comparison['other']}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
+    return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
 
 
 def _elsewhere(evidence: Evidence) -> str:
@@ -190,12 +190,7 @@ def as_csv(evidence: Evidence) -> str:
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
     header += [f"{rule}_{name}" for rule in rules for name in _POINT_COLUMNS]
     header += [f"auroc of {reference['name']} ({split} test)" for reference in beside]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    for row in _csv_rows(evidence, rules, beside):
-        writer.writerow(["" if cell is None else cell for cell in row])
-    return out.getvalue()
+    return "".join([line(header), *map(line, _csv_rows(evidence, rules, beside))])
 
 
 _BOUNDS: Final = ("", "_low", "_high")
@@ -258,7 +253,11 @@ def _interval(one: Interval, *, signed: bool = False) -> str:
 
 
 def _aligned(rows: Sequence[Cells], left: Sequence[int] = (0,)) -> str:
-    """Columns two spaces apart; those in `left` start where the column does, the others end there."""
+    """Columns two spaces apart; those in `left` start where the column does, the others end there.
+
+    Whatever is in a cell, a row is one line.
+    """
+    rows = [list(map(on_one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

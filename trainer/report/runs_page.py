@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from trainer.errors import on_one_line
 from trainer.report import history_figures, scaling_figures
 from trainer.report.documents import Documents
 from trainer.report.drawing import as_png
@@ -162,7 +163,7 @@ def as_text(rows: Sequence[Size]) -> str:
 
 def _as_text(rows: Sequence[Size]) -> str:
     head, body = _filled(rows)
-    scored_on = f"scored on {_scored_on(rows[0])}" if rows else "no runs"
+    scored_on = on_one_line(f"scored on {_scored_on(rows[0])}") if rows else "no runs"
     widths = [max(len(line[nth]) for line in (head, *body)) for nth in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)]
     return "\n".join([scored_on, *(line.rstrip() for line in lines)])
@@ -170,6 +171,6 @@ def _as_text(rows: Sequence[Size]) -> str:
 
 def _filled(rows: Sequence[Size]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells of the columns that some run has something in."""
-    body = [cells(row) for row in rows]
+    body = [list(map(on_one_line, cells(row))) for row in rows]
     kept = [nth for nth in range(len(HEAD)) if nth == 0 or any(line[nth] != NONE for line in body)]
     return [HEAD[nth] for nth in kept], [[line[nth] for nth in kept] for line in body]

@@ -1,7 +1,5 @@
 """Several runs as rows: what each took and came to, and how much faster more workers were."""
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,6 +9,7 @@ from typing import Any, Final
 from trainer.evaluation.evidence import Interval, Proportion
 from trainer.report.documents import Documents
 from trainer.report.formatting import last_name
+from trainer.spreadsheet import line
 
 COLUMNS: Final = (
     "run",
@@ -79,13 +78,11 @@ def scaled(runs: Sequence[Documents]) -> list[Size]:
 
 def as_csv(rows: Sequence[Size]) -> str:
     """The table for programs; empty where a number is unknown."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = [line(COLUMNS)]
     for row in rows:
         values = asdict(row) | {"accuracy": _value(row.accuracy), "mean_auroc": _value(row.mean_auroc)}
-        writer.writerow(["" if values[name] is None else values[name] for name in COLUMNS])
-    return out.getvalue()
+        lines.append(line(values[name] for name in COLUMNS))
+    return "".join(lines)
 
 
 def as_json(rows: Sequence[Size]) -> str:

@@ -1,0 +1,124 @@
+"""What is taken from others with a word: settings of the current directory's file, and an endpoint that a job names.
+
+Who has filled a folder, or made a job, is not always who runs a command there. So nothing of the folder's file decides what code
+runs on this machine, and credentials go to an endpoint that somebody else names only once that is said, and not in the clear to
+anywhere (docs/decisions/0025).
+"""
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from cyclopts import Token
+
+from trainer.errors import InputError, as_block
+
+CODE: Final = frozenset({"env", "overlay"})
+"""Settings that decide what code runs where a job does: variables such as PYTHONPATH and LD_PRELOAD, and commands."""
+
+_PRIVATE: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
+)
+"""Loopback, RFC 1918 and RFC 4193."""
+
+_NAME: Final = re.compile(r"(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
+_NUMERIC: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
+_PRIVATE_NAME: Final = re.compile(r"[^.]+|(.+\.)?(localhost|svc|cluster\.local|internal)", re.ASCII)
+"""A single label, which only a search domain completes, and names that no public DNS gives away (RFC 6761, ICANN's .internal)."""
+
+
+_VARIABLES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+
+
+class FolderOrigin(str):
+    """The origin of what the current directory's settings file says."""
+
+    __slots__ = ()
+
+
+class ForeignEndpoint(str):
+    """URL of an S3 server that the user of this command has not given; `origin` says who has."""
+
+    __slots__ = ("origin",)
+
+    origin: str
+
+    @classmethod
+    def of(cls, url: str, origin: str) -> "ForeignEndpoint":
+        """This URL, from there."""
+        endpoint = cls(url)
+        endpoint.origin = origin
+        return endpoint
+
+
+def as_given(_: type, tokens: Sequence[Token]) -> str:
+    """What the parser read for an endpoint, with its origin where that is the folder's file."""
+    text, source = tokens[-1].value, tokens[-1].source
+    return ForeignEndpoint.of(text, source) if isinstance(source, FolderOrigin) else text
+
+
+def check_code(key: str, text: str, origin: str) -> None:
+    """Refuse a standing setting that would decide, for `--local`, what code runs on this machine, and is not surely the user's.
+
+    Raises: InputError.
+    """
+    if key not in CODE:
+        return
+    if isinstance(origin, FolderOrigin):
+        raise InputError(
+            f"cannot take `{key}` from this folder's file with --local: it decides what code runs on this machine (from `{origin}`)",
+            hint=f"once you have read it: -f {origin} takes all of it as yours; or give it as a flag, or in your own file",
+        )
+    if key == "overlay" and not text.startswith("{") and not Path(text).is_absolute():
+        raise InputError(
+            f"cannot take the overlay `{text}` of this folder with --local: it decides what code runs on this machine (from `{origin}`)",
+            hint="give its whole path, or --overlay FILE",
+        )
+
+
+def allowed(endpoint: str | None) -> str | None:
+    """The endpoint, for requests with this user's credentials; one that somebody else has given is told on stderr.
+
+    That of a job is told only where it leads beyond this machine and private networks, and is not the environment's too.
+
+    Raises: InputError for such a one to which they would go in the clear, beyond this machine and private networks.
+    """
+    if not isinstance(endpoint, ForeignEndpoint):
+        return endpoint
+    stays_near = is_private(endpoint)
+    if not isinstance(endpoint.origin, FolderOrigin) and (stays_near or endpoint in map(os.environ.get, _VARIABLES)):
+        return str(endpoint)
+    if not endpoint.startswith("https://") and not stays_near:
+        raise InputError(
+            f"cannot send credentials to `{endpoint}`: it is plain http, to no private address (from `{endpoint.origin}`)",
+            hint=f"https://…; or --s3-endpoint {endpoint}, typed, if that is what you want",
+        )
+    sys.stderr.write(
+        as_block(f"note: requests to S3, signed as you, go to {endpoint} (from `{endpoint.origin}`)") + "\n"
+    )
+    return str(endpoint)
+
+
+def is_private(url: str) -> bool:
+    """Whether the URL's host is this machine, an address of a private network, or a name that no public DNS knows.
+
+    By what is written: nothing is resolved, for who answers for a name may be who wants the credentials.
+    """
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:  # brackets that are no address
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        last = host.rpartition(".")[2]
+        is_name = _NAME.fullmatch(host) is not None and not _NUMERIC.fullmatch(last)  # 134744072 is 8.8.8.8
+        return is_name and _PRIVATE_NAME.fullmatch(host) is not None
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in _PRIVATE if network.version == address.version)
