@@ -115,10 +115,10 @@ def test_image_lines_are_those_that_the_launcher_suggests():
     assert f"{defaults('Dockerfile.hpu')['GAUDI_VERSION']}, torch {defaults('Dockerfile.hpu')['TORCH_VERSION']}" in (
         GAUDI["2"].image
     )
-    older = dict(re.findall(r"(GAUDI_VERSION|TORCH_VERSION)=([\d.]+)", GAUDI["1"].image))
+    older = dict(re.findall(r"(GAUDI_VERSION|GAUDI_BUILD|TORCH_VERSION)=([\d.]*\d)", GAUDI["1"].image))
     for argument, version in older.items():
         assert f"{argument}={version}" in DOCKERFILES["Dockerfile.hpu"].partition("ARG ")[0]
-    assert set(older) == {"GAUDI_VERSION", "TORCH_VERSION"}
+    assert set(older) == {"GAUDI_VERSION", "GAUDI_BUILD", "TORCH_VERSION"}
     assert "Dockerfile.cuda" in ACCELERATORS["cuda"].image
 
 
