@@ -14,12 +14,12 @@ setup: .venv/ready  ## make the environment
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/pip install --quiet --disable-pip-version-check uv
+	.uv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt uv
 
 # Compiling once saves every later process a second or two of its start.
 .venv/ready: pyproject.toml constraints.txt | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[cpu,launcher,dicom,onnx]' --group dev
+	$(UV) pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt --build-constraints constraints.txt -e '.[cpu,launcher,dicom,onnx]' --group dev
 	touch $@
 
 .PHONY: demo
@@ -86,7 +86,18 @@ check: lint types test  ## what CI runs
 golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/reference.md; review them as a diff
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py tests/test_docs.py tests/test_k8s.py
 
+COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url
+HASHED = $(COMPILE) --generate-hashes -c constraints.txt
+
 .PHONY: constraints
-constraints:  ## renew the pins of constraints.txt within the bounds of pyproject.toml
-	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 \
-		--extra cpu --extra cuda --extra launcher --extra dicom --extra onnx --group dev --no-header --no-annotate --no-emit-index-url -c - -o constraints.txt pyproject.toml
+constraints: | $(UV)  ## renew the pins of constraints.txt within the bounds of pyproject.toml, and the hashes of images/
+	printf 'torch==2.14.1\ntorchvision==0.29.1\n' | $(COMPILE) --extra cpu --extra cuda --extra launcher --extra dicom --extra onnx \
+		--group dev --group build --group tools -c - -o constraints.txt pyproject.toml
+	$(MAKE) hashes
+
+.PHONY: hashes
+hashes: | $(UV)  ## write the hashes of images/ again, for the pins of constraints.txt
+	$(HASHED) --extra dicom -o images/requirements.txt pyproject.toml
+	echo nvidia-ml-py | $(HASHED) -o images/nvidia.txt -
+	printf 'torch\ntorchvision\n' | $(HASHED) -o images/torch.txt -
+	$(HASHED) --group pyproject.toml:build -o images/build.txt

@@ -1,4 +1,7 @@
-"""What each accelerator needs from Kubernetes and from the container: one row each, amounts per worker."""
+"""What each accelerator needs from Kubernetes and from the container: one row each, amounts per worker.
+
+No row asks for a Linux capability: a user other than root gets none of those that a pod adds (measured: docs/decisions/0026).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -44,9 +47,6 @@ class Accelerator:
     hugepages_mib: int | None = None
     """Huge pages of 2 MiB, so this is even."""
 
-    capabilities: tuple[str, ...] = ()
-    """Linux capabilities beyond none."""
-
     env: Mapping[str, str] = field(default_factory=_env)
     """Set in every job."""
 
@@ -68,7 +68,6 @@ class Efa:
     """Adapters of the largest node."""
 
     hugepages_mib: int = 0
-    capabilities: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=_env)
 
 
@@ -85,7 +84,6 @@ _GAUDI_2: Final = Accelerator(
     read_only_root=False,  # the vendor's libraries write beside themselves
     # Source: 29000Mi for 8 cards is the vendor's health screen for Gaudi2 and 3.
     hugepages_mib=3626,
-    capabilities=("SYS_NICE",),
     # Lazy (1), though eager is the vendor's default: on chest X-rays with 1.24 and Gaudi2, eager lost 9 AUC points
     # without an error where lazy met the reference (docs/decisions/0008). Written out because the default changed at 1.21.
     env=_env(PT_HPU_LAZY_MODE="1", HABANA_LOGS="/tmp/habana_logs"),  # noqa: S108 - the pod's own
@@ -101,7 +99,7 @@ GAUDI: Final[Mapping[Generation, Accelerator]] = MappingProxyType(
             hugepages_mib=2626,
             # Source: the vendor's guide to several DL1 nodes; only they reach each other through the host's adapters.
             efa=Efa(most=4, env=_env(FI_PROVIDER="efa", FI_EFA_USE_DEVICE_RDMA="1", RDMAV_FORK_SAFE="1")),
-            image="build Dockerfile.hpu with GAUDI_VERSION=1.21.4 and TORCH_VERSION=2.6.0, the last for this generation",
+            image="build Dockerfile.hpu with GAUDI_VERSION=1.21.3, GAUDI_BUILD=57 and TORCH_VERSION=2.6.0: 1.21 is the last for this generation",
         ),
         "2": _GAUDI_2,
         "3": _GAUDI_2,
@@ -119,8 +117,8 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
             shm_mib=2 * 1024,
             env=_env(NCCL_DEBUG="WARN"),
             multi_node_env=_env(NCCL_SOCKET_IFNAME="eth0"),
-            # Source: 5120Mi of huge pages, and IPC_LOCK for RDMA, in the cloud vendor's examples; no FI_* with libfabric >= 1.18.
-            efa=Efa(most=32, hugepages_mib=5120, capabilities=("IPC_LOCK",)),
+            # Source: 5120Mi of huge pages in the cloud vendor's examples; no FI_* with libfabric >= 1.18.
+            efa=Efa(most=32, hugepages_mib=5120),
             image="build Dockerfile.cuda",
         ),
         # Half a core is what two workers on a small node can both be promised; they use what is free.

@@ -159,7 +159,7 @@ def _container(spec: JobSpec) -> Object:
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": spec.hardware.read_only_root,
-            "capabilities": _capabilities(spec),
+            "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [mount for _, mount in _volumes(spec)],
     }
@@ -228,11 +228,6 @@ def _cores(milli: int) -> str:
 
 def _mebibytes(mib: int) -> str:
     return f"{mib}Mi" if mib % 1024 else f"{mib // 1024}Gi"
-
-
-def _capabilities(spec: JobSpec) -> Object:
-    added = [*spec.hardware.capabilities, *(spec.adapters.capabilities if spec.adapters else ())]
-    return {"drop": ["ALL"]} | ({"add": added} if added else {})
 
 
 def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:

@@ -1,18 +1,23 @@
 """The Dockerfiles, as far as can be told without building them: hadolint, and the rules that a build on a real base relies on."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from packaging.requirements import Requirement
 
 from launcher.accelerators import ACCELERATORS, GAUDI
 from launcher.manifest import USER_ID
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile.cuda", "Dockerfile.hpu")}
+PINNED = sorted((ROOT / "images").glob("*.txt"))
+PINS = SimpleNamespace(**runpy.run_path(str(ROOT / "images/pins.py")))
 HADOLINT = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
 
 
@@ -62,9 +67,9 @@ def test_image_runs_as_the_user_of_the_manifests(name):
 
 def test_image_for_gpus_can_tell_how_much_they_are_in_use():
     """Torch asks NVIDIA's library, which bases with torch lack: the extra `cuda` would bring it, with another torch."""
-    [install] = [rest for rest in values("Dockerfile.cuda", "RUN") if "-c /tmp/pins.txt" in rest]
-    assert " nvidia-ml-py " in install
-    assert "\nnvidia-ml-py==" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    [install] = [rest for rest in values("Dockerfile.cuda", "RUN") if "-r /tmp/pins.txt" in rest]
+    assert "images/nvidia.txt" in install
+    assert (ROOT / "images/nvidia.txt").read_text(encoding="utf-8").startswith("nvidia-ml-py==")
 
 
 def test_images_start_the_same_way():
@@ -96,9 +101,8 @@ def test_context_holds_what_is_copied_and_nothing_else(name):
 @every_image
 def test_trainer_image_holds_no_kubernetes_client(name):
     """Code in a pod has no business with the cluster."""
-    installs = re.findall(r"pip install [^&]*", " ".join(values(name, "RUN")))
-    assert installs
-    assert not any("launcher" in install for install in installs)
+    assert "kubernetes" not in {entry.name for path in PINNED for entry in pinned(path)}
+    assert not re.search(r"\[[^]]*launcher", " ".join(values(name, "RUN")))
 
 
 def test_vendor_image_keeps_its_own_torch_and_paths():
@@ -115,40 +119,92 @@ def test_image_lines_are_those_that_the_launcher_suggests():
     assert f"{defaults('Dockerfile.hpu')['GAUDI_VERSION']}, torch {defaults('Dockerfile.hpu')['TORCH_VERSION']}" in (
         GAUDI["2"].image
     )
-    older = dict(re.findall(r"(GAUDI_VERSION|TORCH_VERSION)=([\d.]+)", GAUDI["1"].image))
+    older = dict(re.findall(r"(GAUDI_VERSION|GAUDI_BUILD|TORCH_VERSION)=([\d.]*\d)", GAUDI["1"].image))
     for argument, version in older.items():
         assert f"{argument}={version}" in DOCKERFILES["Dockerfile.hpu"].partition("ARG ")[0]
-    assert set(older) == {"GAUDI_VERSION", "TORCH_VERSION"}
+    assert set(older) == {"GAUDI_VERSION", "GAUDI_BUILD", "TORCH_VERSION"}
     assert "Dockerfile.cuda" in ACCELERATORS["cuda"].image
 
 
-def pins(name, base, folder):
-    """The constraints that the build makes from what a base image has installed."""
-    [script] = [rest for rest in values(name, "RUN") if "constraints.txt" in rest]
-    commands = [each for each in script.split(" && ") if each.startswith(("sed ", "grep ", "cat "))]
-    assert len(commands) == 4
-    (folder / "base.txt").write_text("".join(f"{line}\n" for line in base))
-    line = " && ".join(commands).replace("/tmp/", f"{folder}/")
-    subprocess.run(["sh", "-ec", line], cwd=ROOT, check=True)
-    return (folder / "pins.txt").read_text().splitlines()
+@every_image
+def test_every_install_is_by_hash_or_without_an_index(name):
+    """Whatever else an index answers, the build must not take it; --only-binary keeps sources from running."""
+    installs = re.findall(r"pip (?:install|wheel) [^&]*", " ".join(values(name, "RUN")))
+    assert len(installs) == 4
+    for install in installs:
+        from_files = "--require-hashes --only-binary :all: -r " in install
+        assert from_files or "--no-index" in install or "--no-deps --no-build-isolation" in install, install
 
 
 @every_image
-def test_base_without_torch_gets_the_versions_of_the_tests(name, tmp_path):
+def test_image_lists_what_is_in_it(name):
+    """After the last install, in a place that the user of the image can read."""
+    [last] = [rest for rest in values(name, "RUN") if "images/sbom.py" in rest]
+    assert last.endswith("/opt/venv/bin/python images/sbom.py > /usr/share/doc/chexnet/sbom.cdx.json")
+    assert last.index("pip install") < last.index("images/sbom.py")
+    assert [rest for rest in values(name, "RUN") if "pip install" in rest][-1] == last
+
+
+def pinned(path):
+    """The requirements of a file with hashes."""
+    return [Requirement(entry.split("\\")[0].strip()) for entry in PINS.entries(path.read_text(encoding="utf-8"))]
+
+
+def test_there_are_files_with_hashes():
+    """The next tests are about files that they find."""
+    assert {path.name for path in PINNED} == {"requirements.txt", "torch.txt", "nvidia.txt", "build.txt"}
+
+
+@pytest.mark.parametrize("path", PINNED, ids=lambda path: path.name)
+def test_images_get_the_versions_of_constraints_each_with_hashes(path):
+    """`make constraints` writes all of them; one that was left behind would put other versions into images than the tests ran with."""
+    tested = {
+        (entry.name, str(entry.specifier))
+        for entry in map(Requirement, (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    }
+    text = path.read_text(encoding="utf-8")
+    assert {(entry.name, str(entry.specifier)) for entry in pinned(path)} <= tested
+    for entry in PINS.entries(text):
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
+    assert "".join(PINS.entries(text)) == text
+
+
+def test_images_get_all_that_the_project_asks_for():
+    """Requirements that are in no file are refused by the build, on the machine of whoever builds."""
+    for path, names in {
+        "requirements.txt": {*requirement_names("dependencies"), "pydicom"},
+        "torch.txt": {"torch", "torchvision"},
+        "build.txt": {"hatchling"},
+    }.items():
+        assert names <= {entry.name for entry in pinned(ROOT / "images" / path)}, path
+    assert not {"torch", "torchvision"} & {entry.name for entry in pinned(ROOT / "images/requirements.txt")}
+
+
+def requirement_names(key):
+    """Names in an array of pyproject.toml, lower case; Python 3.10 has no parser for it."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    array = re.search(rf"^{key} = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1]
+    return {Requirement(each).name.lower() for each in re.findall(r'"([^"]+)"', array)}
+
+
+def test_base_without_torch_gets_the_versions_of_the_tests():
     """A plain Python base has only pip."""
-    assert pins(name, ["pip==23.0.1", "setuptools==66.1.1"], tmp_path) == (
-        (ROOT / "constraints.txt").read_text().splitlines()
-    )
+    text = (ROOT / "images/requirements.txt").read_text(encoding="utf-8")
+    assert PINS.chosen(text, ["pip", "setuptools"]) == text
 
 
-@every_image
-def test_torch_and_numpy_of_the_base_stay_what_they_are(name, tmp_path):
-    """Two pins of one package would fail the build, ours alone would replace the base's."""
-    base = ["numpy==1.26.4", "pillow==9.5.0", "torch==2.10.0a0+gitc1e5ed4", "torchvision==0.25.0+cpu"]
-    made = pins(name, base, tmp_path)
-    for package in ("numpy", "torch", "torchvision"):
-        assert [line for line in made if line.startswith(f"{package}==")] == [
-            line for line in base if line.startswith(f"{package}==")
-        ]
-    assert "pillow==9.5.0" not in made
-    assert any(line.startswith("pillow==") for line in made)
+def test_torch_and_numpy_of_the_base_stay_what_they_are():
+    """The build's pip refuses what has no hash, so the base's own torch and NumPy must not be asked for."""
+    text = "".join((ROOT / "images" / each).read_text(encoding="utf-8") for each in ("requirements.txt", "torch.txt"))
+    base = ["NumPy", "pillow", "torch", "torchvision", "torch_tb_profiler", "habana-torch-plugin"]
+    names = {Requirement(entry.split("\\")[0]).name for entry in PINS.entries(PINS.chosen(text, base))}
+    assert not {"numpy", "torch", "torchvision"} & names
+    assert {"pillow", "pandas", "boto3", "sympy"} <= names
+
+
+def test_pins_are_printed_for_what_is_installed(tmp_path):
+    """As the build calls it: this environment has NumPy."""
+    file = tmp_path / "two.txt"
+    file.write_text("numpy==1 ; python_version < '3' \\\n    --hash=sha256:00\nrich==2 \\\n    --hash=sha256:11\n")
+    done = subprocess.run([sys.executable, ROOT / "images/pins.py", file], capture_output=True, text=True, check=True)
+    assert done.stdout == "rich==2 \\\n    --hash=sha256:11\n"

@@ -3,6 +3,7 @@
 UPDATE_GOLDEN=1 rewrites the examples; `make golden` sets it.
 """
 
+import json
 import os
 import re
 import shlex
@@ -95,22 +96,86 @@ def test_base_can_serve_a_second_team(overlay, tmp_path):
     assert {each["metadata"]["namespace"] for each in objects if each["kind"] in spaced} == {"team-b"}
 
 
-@pytest.mark.parametrize("overlay", ["cuda", "kind"])
-def test_namespace_enforces_the_strictest_pod_security(overlay):
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("components", [(), ("pod-rules",), ("kueue", "s3-data")], ids="+".join)
+def test_namespace_enforces_the_strictest_pod_security(overlay, components, tmp_path):
     """Jobs of ours pass it; whatever else runs in the namespace must too."""
-    labels = found(kustomize(K8S / "overlays" / overlay), "Namespace")["metadata"]["labels"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-
-
-def test_gaudi_namespace_replaces_pod_security_by_rules_of_its_own():
-    """Without the rules, `privileged` would let everyone who may submit mount the node's directories."""
-    objects = kustomize(K8S / "overlays/gaudi")
+    objects = kustomize(with_components(tmp_path, *components, overlay=overlay))
     labels = found(objects, "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert "pod-security.kubernetes.io/enforce-version" not in labels  # the server's own, which knows most
+
+
+def test_pod_rules_hold_for_the_namespace_that_takes_them(tmp_path):
+    """A binding that selects another label binds nothing, and says nothing."""
+    objects = kustomize(with_components(tmp_path, "pod-rules"))
+    labels = found(objects, "Namespace")["metadata"]["labels"]
+    policy = found(objects, "ValidatingAdmissionPolicy")
     binding = found(objects, "ValidatingAdmissionPolicyBinding")["spec"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
     assert binding["matchResources"]["namespaceSelector"]["matchLabels"].items() <= labels.items()
-    assert binding["policyName"] == found(objects, "ValidatingAdmissionPolicy")["metadata"]["name"]
+    assert binding["policyName"] == policy["metadata"]["name"]
     assert binding["validationActions"] == ["Deny"]
+    assert policy["spec"]["failurePolicy"] == "Fail"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("livenessProbe", "readinessProbe", "startupProbe", "lifecycle.postStart", "lifecycle.preStop"),
+        *("httpGet.host", "tcpSocket.host", "initContainers", "ephemeralContainers"),
+    ],
+)
+def test_pod_rules_look_at_hosts_in_probes_and_hooks(field):
+    """The node itself makes these calls: `make e2e` tries one of each on a server."""
+    text = (K8S / "components/pod-rules/policy.yaml").read_text()
+    assert f".?{field}" in text
+
+
+def test_pods_may_ask_only_the_clusters_own_dns():
+    """Port 53 to every pod of every namespace is a way out for data."""
+    policy = found(kustomize(K8S / "base"), "NetworkPolicy", "out-to-peers-dns-and-s3")
+    rules = [rule for rule in policy["spec"]["egress"] if any(port["port"] == 53 for port in rule.get("ports", []))]
+    assert rules == [
+        {
+            "to": [
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                    "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                }
+            ],
+            "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+        }
+    ]
+    assert "169.254.20.10" in (K8S / "base/network.yaml").read_text()
+
+
+MEMORY_POLICY = {"get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"}
+NEVER = {
+    *("bpf", "clock_settime", "delete_module", "fsopen", "init_module", "io_uring_setup", "kexec_load", "keyctl"),
+    *("mount", "move_mount", "move_pages", "open_by_handle_at", "perf_event_open", "pivot_root", "process_vm_readv"),
+    *("quotactl", "reboot", "setns", "swapon", "sysfs", "umount2", "unshare", "userfaultfd"),
+}
+
+
+def test_seccomp_profile_allows_memory_policies_and_nothing_dangerous():
+    """It is containerd's own profile for a pod without capabilities, and four calls."""
+    profile = json.loads((K8S / "seccomp/memory-policy.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = [rule for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
+    whole = [name for rule in allowed if "args" not in rule for name in rule["names"]]
+    assert len(whole) == len(set(whole)) > 300
+    assert set(whole) >= MEMORY_POLICY | {"sched_setaffinity", "mmap", "execve"}
+    assert not NEVER & {name for rule in allowed for name in rule["names"]}
+    assert not {"clone", "personality", "socket"} & set(whole)
+
+
+def test_patch_names_the_profile_that_the_readme_installs():
+    """A profile that is not on the node keeps the pod in CreateContainerError."""
+    profile = yaml.safe_load((K8S / "examples/patches/memory-policy.yaml").read_text())["spec"]["securityContext"]
+    assert profile["seccompProfile"]["type"] == "Localhost"
+    path = profile["seccompProfile"]["localhostProfile"]
+    assert f"/var/lib/kubelet/seccomp/{path}" in (K8S / "README.md").read_text()
+    assert (K8S / "seccomp" / Path(path).name).is_file()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -227,5 +292,5 @@ def test_example_is_what_its_first_line_prints(path):
 def test_readme_names_every_folder():
     """Its tree is what a reader goes by."""
     readme = (K8S / "README.md").read_text()
-    for folder in ("operator/", "base/", "examples/", *OVERLAYS, *COMPONENTS):
+    for folder in ("operator/", "base/", "examples/", "seccomp/", *OVERLAYS, *COMPONENTS):
         assert folder in readme, folder

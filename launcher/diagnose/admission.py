@@ -56,7 +56,7 @@ def _refused(event: Event, facts: Facts) -> Cause:
         return Cause(
             code="pod-security",
             why=f"{pod} can't be made: it violates PodSecurity `{quoted(security[1])}` of namespace {facts.namespace}: {quoted(security[2])}",
-            next_step="submit in a namespace that allows it (docs/security.md says what each accelerator needs and why), or change --overlay",
+            next_step=_allowed_by(security[2]),
         )
     if account:
         name = quoted(account[1])
@@ -76,6 +76,13 @@ def _refused(event: Event, facts: Facts) -> Cause:
         why=f"{pod} can't be made: {quoted(said)}",
         next_step=f"kubectl describe pytorchjob {facts.job} -n {facts.namespace}",
     )
+
+
+def _allowed_by(violations: str) -> str:
+    """What to do about a pod that Pod Security refuses; jobs of earlier versions asked for capabilities."""
+    if "securityContext.capabilities.add" in violations:
+        return f"{resubmit('this version')}, whose jobs need no capability (docs/security.md), or change --overlay"
+    return "submit in a namespace that allows it (docs/security.md says what each accelerator needs and why), or change --overlay"
 
 
 def _refused_pod(event: Event) -> str:

@@ -1,4 +1,5 @@
-"""k8s/ applied as its README says, on a namespace of its own: what its roles let people do, and what its pod rules let pods be.
+"""k8s/ applied as its README says, on a namespace of its own: what its roles let people do, what its pod rules let pods be,
+and what the capabilities and system calls of pods are.
 
 Cluster-wide objects get names of their own, so that this runs beside an installation and leaves it as it is.
 """
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 K8S = ROOT / "k8s"
 COMMAND = "# python -m launcher "
 LABEL = "chexnet-launcher/pod-rules"
+ENFORCE = "pod-security.kubernetes.io/enforce"
+DRY = ["--dry-run=server", "-f", "-"]
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 ANY = ["--accelerator", "cpu", "--workers", "1", "--output", "s3://cxr/runs"]
 JOB = [*ANY, "--data", "s3://cxr/chestxray14"]
@@ -109,14 +112,14 @@ class Team:
 @pytest.fixture(scope="module")
 def teams(kubeconfig, image, tmp_path_factory):
     """Makes teams, one an overlay; their namespaces and roles are gone afterwards."""
-    made: dict[str, Team] = {}
+    made: dict[tuple[str, ...], Team] = {}
 
-    def team(overlay: str) -> Team:
-        if overlay not in made:
-            site = Site(kubeconfig, f"e2e-{overlay}-{secrets.token_hex(3)}", image)
-            made[overlay] = Team(site, build(tmp_path_factory.mktemp(overlay), site.namespace, overlay))
-            made[overlay].apply()
-        return made[overlay]
+    def team(*parts: str) -> Team:
+        if parts not in made:
+            site = Site(kubeconfig, f"e2e-{parts[0]}-{secrets.token_hex(3)}", image)
+            made[parts] = Team(site, build(tmp_path_factory.mktemp(parts[0]), site.namespace, *parts))
+            made[parts].apply()
+        return made[parts]
 
     yield team
     for each in made.values():
@@ -128,9 +131,24 @@ def team(teams):
     return teams("gaudi")
 
 
+@pytest.fixture(scope="module")
+def ruled(teams):
+    """A namespace where only the policy of `pod-rules` holds pods in: Pod Security is off."""
+    made = teams("kind", "pod-rules")
+    made.site.kubectl("label", "namespace", made.site.namespace, f"{ENFORCE}=privileged", "--overwrite")
+
+    def in_force() -> bool:
+        body = pod("i:1", hostNetwork=True)
+        return "denied request" in made.site.kubectl("create", *DRY, stdin=body, check=False)
+
+    wait_until("the policy is in force", in_force)
+    return made
+
+
 def pod(image, **changes):
     """The small pod with changes in its spec, or, as `container`, in its container."""
     body = copy.deepcopy(POD)
+    body["metadata"] |= changes.pop("metadata", {})
     body["spec"]["containers"][0] |= {"image": image} | changes.pop("container", {})
     body["spec"] |= changes
     return json.dumps(body)
@@ -303,85 +321,229 @@ def test_claim_of_an_administrator_is_found_by_submit(team, submitter, component
 
 
 DROPPED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+SAFE = copy.deepcopy(POD["spec"]["securityContext"])
+
+
+def secured(**changes):
+    """The container with another security context."""
+    return {"container": {"securityContext": DROPPED | changes}}
+
+
+def adding(*capabilities):
+    return secured(capabilities={"drop": ["ALL"], "add": list(capabilities)})
+
+
+def on_pod(**changes):
+    return {"securityContext": {key: value for key, value in (SAFE | changes).items() if value is not None}}
+
+
+def beside(field, **changes):
+    """A second container in that field of the pod."""
+    return {field: [{"name": "beside", "image": "i:1", "securityContext": DROPPED} | changes]}
+
+
+RULES = yaml.safe_load_all((K8S / "components/pod-rules/policy.yaml").read_text())
+MESSAGES = [rule["message"] for each in RULES for rule in each["spec"].get("validations", [])]
+
+CALL = {"httpGet": {"port": 80, "host": "169.254.169.254"}}
+CONNECT = {"tcpSocket": {"port": 80, "host": "10.0.0.1"}}
+
+REFUSED = {
+    "host network": ({"hostNetwork": True}, "the node's network"),
+    "host processes": ({"hostPID": True}, "the node's network"),
+    "host IPC": ({"hostIPC": True}, "the node's network"),
+    "host port": ({"container": {"ports": [{"containerPort": 80, "hostPort": 80}]}}, "the node's network"),
+    "host port of an init container": (
+        beside("initContainers", ports=[{"containerPort": 80, "hostPort": 80}]),
+        "the node's network",
+    ),
+    **{
+        f"host in {probe} ({kind})": ({"container": {probe: call}}, "must not name a host")
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe")
+        for kind, call in (("httpGet", CALL), ("tcpSocket", CONNECT))
+    },
+    **{
+        f"host in {hook} ({kind})": ({"container": {"lifecycle": {hook: call}}}, "must not name a host")
+        for hook in ("postStart", "preStop")
+        for kind, call in (("httpGet", CALL), ("tcpSocket", CONNECT))
+    },
+    "loopback of the node": (
+        {"container": {"readinessProbe": {"httpGet": {"port": 10250, "host": "127.0.0.1"}}}},
+        "must not name a host",
+    ),
+    "host in a probe of a sidecar": (
+        beside("initContainers", restartPolicy="Always", readinessProbe=CALL),
+        "must not name a host",
+    ),
+    "host in a hook of a sidecar": (
+        beside("initContainers", restartPolicy="Always", lifecycle={"preStop": CALL}),
+        "must not name a host",
+    ),
+    "directory of the node": ({"volumes": [{"name": "v", "hostPath": {"path": "/etc"}}]}, "a volume must be"),
+    "nfs": ({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "/"}}]}, "a volume must be"),
+    "iscsi": (
+        {"volumes": [{"name": "v", "iscsi": {"targetPortal": "t", "iqn": "iqn.2001-04.com.example:a", "lun": 0}}]},
+        "a volume must be",
+    ),
+    "privileged": ({"container": {"securityContext": {"privileged": True}}}, "must not be privileged"),
+    "privileged init container": (
+        beside("initContainers", securityContext={"privileged": True}),
+        "must not be privileged",
+    ),
+    "escalation unsaid": ({"container": {"securityContext": {"capabilities": {"drop": ["ALL"]}}}}, "Escalation"),
+    "no security context": ({"container": {"securityContext": None}}, "must not be privileged"),
+    "nothing dropped": ({"container": {"securityContext": {"allowPrivilegeEscalation": False}}}, "drop ALL"),
+    "not all dropped": (secured(capabilities={"drop": ["NET_RAW"]}), "drop ALL"),
+    "SYS_ADMIN": (adding("SYS_ADMIN"), "may add SYS_NICE"),
+    "SYS_PTRACE beside SYS_NICE": (adding("SYS_NICE", "SYS_PTRACE"), "may add SYS_NICE"),
+    "ALL added": (adding("ALL"), "may add SYS_NICE"),
+    "root": (secured(runAsUser=0), "runAsNonRoot"),
+    "root for the pod": (on_pod(runAsUser=0), "runAsNonRoot"),
+    "root for an init container": (
+        beside("initContainers", securityContext=DROPPED | {"runAsUser": 0}),
+        "runAsNonRoot",
+    ),
+    "root allowed": (secured(runAsNonRoot=False), "runAsNonRoot"),
+    "root allowed by the pod": (on_pod(runAsNonRoot=False) | secured(runAsNonRoot=True), "runAsNonRoot"),
+    "root unsaid": (on_pod(runAsNonRoot=None), "runAsNonRoot"),
+    "no seccomp": (on_pod(seccompProfile=None), "seccompProfile"),
+    "unconfined": (secured(seccompProfile={"type": "Unconfined"}), "seccompProfile"),
+    "unconfined pod": (
+        on_pod(seccompProfile={"type": "Unconfined"}) | secured(seccompProfile={"type": "RuntimeDefault"}),
+        "seccompProfile",
+    ),
+    "sysctls": (on_pod(sysctls=[{"name": "net.core.somaxconn", "value": "1024"}]), "no sysctls"),
+    "SELinux": (secured(seLinuxOptions={"type": "spc_t"}), "no sysctls"),
+    "SELinux for the pod": (on_pod(seLinuxOptions={"user": "system_u"}), "no sysctls"),
+    "AppArmor": (secured(appArmorProfile={"type": "Unconfined"}), "no sysctls"),
+    "AppArmor for the pod": (on_pod(appArmorProfile={"type": "Unconfined"}), "no sysctls"),
+    "AppArmor by annotation": (
+        {"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/pytorch": "unconfined"}}},
+        "no sysctls",
+    ),
+    "procMount": (secured(procMount="Unmasked") | {"hostUsers": False}, "no sysctls"),
+    "host process": (on_pod(windowsOptions={"runAsUserName": "NT AUTHORITY\\SYSTEM"}), "no sysctls"),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
+def test_pod_rules_refuse_pods_that_could_leave_their_namespace(ruled, changes, reason):
+    """Pod Security is off there; the policy in its place must hold everything."""
+    said = ruled.site.kubectl("create", *DRY, stdin=pod("i:1", **copy.deepcopy(changes)), check=False)
+    [message] = [each for each in MESSAGES if reason in each]
+    assert f"denied request: {message}" in said, said
+
+
+STRICTER = {"sysctls", "host process"}  # these instances are safe, and Pod Security takes them
+BY_STANDARD = {name: changes for name, (changes, _) in REFUSED.items() if name not in STRICTER}
+
+
+@pytest.mark.parametrize("changes", BY_STANDARD.values(), ids=BY_STANDARD)
+@pytest.mark.parametrize("overlay", ["gaudi", "cuda"])
+def test_namespaces_of_the_overlays_refuse_the_same(teams, overlay, changes):
+    """By Pod Security alone."""
+    site = teams(overlay).site
+    said = site.kubectl("create", *DRY, stdin=pod("i:1", **copy.deepcopy(changes)), check=False)
+    assert 'violates PodSecurity "restricted' in said, said
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    "changes",
     [
-        ({"hostNetwork": True}, "the node's network"),
-        ({"hostPID": True}, "the node's network"),
-        ({"hostIPC": True}, "the node's network"),
-        ({"container": {"ports": [{"containerPort": 80, "hostPort": 80}]}}, "the node's network"),
-        ({"volumes": [{"name": "etc", "hostPath": {"path": "/etc"}}]}, "a volume must be"),
-        ({"volumes": [{"name": "n", "nfs": {"server": "s", "path": "/"}}]}, "a volume must be"),
-        ({"container": {"securityContext": {"privileged": True}}}, "must not be privileged"),
-        ({"container": {"securityContext": {"capabilities": {"drop": ["ALL"]}}}}, "allowPrivilegeEscalation"),
-        ({"container": {"securityContext": {"allowPrivilegeEscalation": False}}}, "drop ALL"),
-        (
-            {"container": {"securityContext": DROPPED | {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}}}},
-            "may add SYS_NICE",
-        ),
-        ({"container": {"securityContext": DROPPED | {"runAsUser": 0}}}, "runAsNonRoot"),
-        ({"container": {"securityContext": DROPPED | {"runAsNonRoot": False}}}, "runAsNonRoot"),
-        ({"securityContext": {"seccompProfile": {"type": "RuntimeDefault"}}}, "runAsNonRoot"),
-        ({"securityContext": {"runAsNonRoot": True}}, "seccompProfile"),
-        (
-            {"container": {"securityContext": DROPPED | {"seccompProfile": {"type": "Unconfined"}}}},
-            "seccompProfile",
-        ),
-        (
-            {
-                "container": {
-                    "securityContext": DROPPED | {"procMount": "Unmasked"},
-                },
-                "hostUsers": False,
-            },
-            "procMount",
-        ),
-        (
-            {"initContainers": [{"name": "first", "image": "i:1", "securityContext": {"privileged": True}}]},
-            "must not be privileged",
-        ),
+        {},
+        {"container": {"readinessProbe": {"httpGet": {"port": 80}}, "livenessProbe": {"tcpSocket": {"port": 80}}}},
+        {"container": {"startupProbe": {"exec": {"command": ["true"]}}, "readinessProbe": {"grpc": {"port": 80}}}},
+        {
+            "container": {
+                "lifecycle": {"preStop": {"httpGet": {"port": 80}}, "postStart": {"exec": {"command": ["true"]}}}
+            }
+        },
+        {"volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "secret": {"secretName": "s"}}]},
+        on_pod(seccompProfile={"type": "Localhost", "localhostProfile": "chexnet/memory-policy.json"}),
     ],
-    ids=lambda value: None if isinstance(value, str) else "+".join(value),
+    ids=["plain", "probes", "commands", "hooks", "volumes", "profile"],
 )
-def test_gaudi_namespace_refuses_pods_that_could_leave_it(team, changes, reason):
-    """Pod Security is off there, for one capability; the policy in its place must hold everything else."""
-    said = team.site.kubectl("create", "--dry-run=server", "-f", "-", stdin=pod("i:1", **changes), check=False)
-    assert "denied request" in said, said
-    assert reason in said
+@pytest.mark.parametrize("where", [("gaudi",), ("cuda",), ("kind", "pod-rules")], ids="+".join)
+def test_harmless_pods_are_taken(teams, ruled, where, changes):
+    """A rule that refuses everything would pass the tests above."""
+    site = teams(*where).site
+    assert "created" in site.kubectl("create", *DRY, stdin=pod("i:1", **copy.deepcopy(changes)))
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--accelerator", "gaudi", "--workers", "8"],
-        ["--accelerator", "gaudi", "--workers", "16", "--gaudi-generation", "1", "--efa", "4"],
-        ["--accelerator", "cuda", "--workers", "16", "--efa", "4"],
-        ["--accelerator", "cpu", "--workers", "2"],
-    ],
-    ids=lambda flags: "-".join(flags[1::2]),
-)
-def test_gaudi_namespace_takes_pods_of_jobs(team, teams, flags):
-    """What the policy is for: SYS_NICE, and IPC_LOCK with EFA; Pod Security alone refuses these."""
-    places = [
-        "--image",
-        "i:1",
-        "--data",
-        "s3://c/d",
-        "--data-access",
-        "api",
-        "--output",
-        "s3://c/r",
-        "--name",
-        "n",
-        "-o",
-        "json",
-    ]
-    job = json.loads(team.site.launcher("render", *flags, *places).stdout)
+def test_pod_rules_hold_for_containers_that_are_added_to_a_running_pod(ruled):
+    """`kubectl debug` adds them through a subresource of its own."""
+    site = ruled.site
+    site.kubectl("create", "-f", "-", stdin=pod(site.image, metadata={"name": "debugged"}))
+    path = f"/api/v1/namespaces/{site.namespace}/pods/debugged/ephemeralcontainers"
+    for container in ({"securityContext": {"privileged": True}}, {"securityContext": DROPPED | {"runAsUser": 0}}):
+        body = json.loads(site.kubectl("get", "pod", "debugged", "-o", "json"))
+        body["spec"]["ephemeralContainers"] = [{"name": "debug", "image": site.image} | container]
+        said = site.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(body), check=False)
+        assert any(f"denied request: {message}" in said for message in MESSAGES), said
+    body["spec"]["ephemeralContainers"] = [{"name": "debug", "image": site.image, "securityContext": DROPPED}]
+    assert "debug" in site.kubectl("replace", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+
+HARDWARE = [
+    ["--accelerator", "gaudi", "--workers", "8"],
+    ["--accelerator", "gaudi", "--workers", "16", "--gaudi-generation", "1", "--efa", "4"],
+    ["--accelerator", "cuda", "--workers", "16", "--efa", "4"],
+    ["--accelerator", "cpu", "--workers", "2"],
+]
+PLACES = ["--image", "i:1", "--data", "s3://c/d", "--data-access", "api", "--output", "s3://c/r", "--name", "n"]
+
+
+@pytest.mark.parametrize("flags", HARDWARE, ids=lambda flags: "-".join(flags[1::2]))
+@pytest.mark.parametrize("where", [("gaudi",), ("cuda",), ("kind", "pod-rules")], ids="+".join)
+def test_every_job_passes_the_strictest_rules(teams, ruled, where, flags):
+    """No accelerator asks for more than Pod Security `restricted` allows."""
+    site = teams(*where).site
+    job = json.loads(site.launcher("render", *flags, *PLACES, "-o", "json").stdout)
     template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
     body = json.dumps(POD | {"metadata": {"name": "probe"}, "spec": template["spec"] | {"restartPolicy": "Never"}})
-    assert "created" in team.site.kubectl("create", "--dry-run=server", "-f", "-", stdin=body)
-    strict = teams("kind").site.kubectl("create", "--dry-run=server", "-f", "-", stdin=body, check=False)
-    added = template["spec"]["containers"][0]["securityContext"]["capabilities"].get("add", [])
-    assert ('violates PodSecurity "restricted' in strict) == bool(added)
+    assert "created" in site.kubectl("create", *DRY, stdin=body)
+
+
+@pytest.mark.parametrize("capability", ["SYS_NICE", "IPC_LOCK"])
+def test_jobs_of_earlier_versions_are_refused_by_name_or_taken(teams, ruled, capability):
+    """They asked for these capabilities; a namespace that had `pod-rules` keeps running them."""
+    body = pod("i:1", **adding(capability))
+    assert "created" in ruled.site.kubectl("create", *DRY, stdin=body)
+    said = teams("gaudi").site.kubectl("create", *DRY, stdin=body, check=False)
+    assert f'must not include "{capability}" in securityContext.capabilities.add' in said
+
+
+CALLS = """
+import ctypes, errno, os, resource
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.syscall.restype = ctypes.c_long
+def call(number, *arguments):
+    return "ok" if libc.syscall(ctypes.c_long(number), *arguments) >= 0 else errno.errorcode[ctypes.get_errno()]
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+nodes, length = ctypes.c_ulong(1), ctypes.c_size_t(1 << 20)
+memory = ctypes.c_void_p(libc.mmap(None, length, 3, 0x22, -1, 0))
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+os.sched_setaffinity(0, os.sched_getaffinity(0))
+print("effective", int(status["CapEff"], 16))
+print("set_mempolicy", call(238, ctypes.c_long(2), ctypes.byref(nodes), ctypes.c_long(64)))
+print("mbind", call(237, memory, length, ctypes.c_long(2), ctypes.byref(nodes), ctypes.c_long(64), ctypes.c_long(0)))
+print("mlock", call(149, memory, length))
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "policy"), [((), "EPERM"), (("SYS_NICE",), "ok"), (("IPC_LOCK",), "EPERM")], ids=["none", "nice", "lock"]
+)
+def test_what_capabilities_do_for_the_user_of_the_pods(ruled, added, policy):
+    """Added capabilities stay without effect for a user other than root, but for the system calls that containerd's seccomp profile
+    opens with SYS_NICE (docs/decisions/0026); a thread's affinity needs none."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers of the calls are this machine's")
+    site, name = ruled.site, "-".join(["calls", *added]).lower().replace("_", "-")
+    changes = adding(*added) if added else secured()
+    changes["container"]["command"] = ["python3", "-c", CALLS]
+    site.kubectl("create", "-f", "-", stdin=pod(site.image, metadata={"name": name}, **changes))
+    wait_until("the pod is done", lambda: "mlock" in site.kubectl("logs", name, check=False))
+    said = dict(line.split() for line in site.kubectl("logs", name).splitlines())
+    assert said == {"effective": "0", "set_mempolicy": policy, "mbind": policy, "mlock": "ENOMEM"}
