@@ -7,6 +7,7 @@ over one is bad input, named with the limit; a file of a usual data set or run i
 import gzip
 import io
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
@@ -111,10 +112,26 @@ def in_words(size_bytes: int) -> str:
 
 def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
     """All that a file holds. Raises: LimitError before more than `most_bytes` are in memory."""
-    content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+    pieces: list[bytes] = []
+    left = most_bytes + 1
+    # Not all at once: `read` sets aside as much as it is asked for, however little there is.
+    while left and (piece := file.read(min(left, max(_PIECE_BYTES, _size_of(file) + 1)))):
+        pieces.append(piece)
+        left -= len(piece)
+    if not left:
         raise LimitError(f"it has more than {in_words(most_bytes)}")
-    return content
+    return b"".join(pieces)
+
+
+_PIECE_BYTES: Final = 1 << 20
+
+
+def _size_of(file: BinaryIO) -> int:
+    """A file's size, so that one piece is all of it; 0 of what is no file."""
+    try:
+        return os.fstat(file.fileno()).st_size
+    except OSError:  # BytesIO and others have no descriptor
+        return 0
 
 
 def gunzipped(packed: bytes, *, most_bytes: int = TEXT_BYTES) -> bytes:

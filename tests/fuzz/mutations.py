@@ -153,7 +153,9 @@ def _spoiled_line(dice: Dice, line: str, separator: str) -> str:
 
 
 def spoiled_json(dice: Dice, content: bytes) -> bytes:
-    """A document with a few changed, lost or foreign values; now and then with changed bytes."""
+    """A document with a few changed, lost or foreign values; now and then with changed bytes, or nested without an end."""
+    if dice.random() < 0.05:
+        return b"[" * dice.choice((1_000, 200_000)) + b"]" * dice.choice((0, 1_000))
     if dice.random() < 0.15:
         return spoiled_bytes(dice, content)
     document = json.loads(content)
@@ -196,9 +198,11 @@ def _foreign_value(dice: Dice, node: Any) -> Any:
     return deep
 
 
-def deep_json(dice: Dice) -> bytes:
-    """Brackets inside each other, more than a parser that calls itself can follow."""
-    return b"[" * dice.choice((1_000, 200_000)) + b"]" * dice.choice((0, 1_000))
+def zeroed(dice: Dice, content: bytes) -> bytes:
+    """The content with zeros in place of a part of it, of the same size, as a power cut leaves it."""
+    first = dice.randrange(len(content))
+    last = min(len(content), first + dice.choice((1, 512, len(content))))
+    return content[:first] + bytes(last - first) + content[last:]
 
 
 def spoiled_yaml(dice: Dice, content: bytes) -> bytes:
@@ -350,3 +354,23 @@ def spoiled_jpeg(dice: Dice, content: bytes) -> bytes:
         scan = content.rfind(b"\xff\xda")
         return content[:scan] + content[scan:-2] * dice.choice((3, 40, 5_000)) + content[-2:]
     return spoiled_bytes(dice, content)
+
+
+def spoiled_dicom(dice: Dice, content: bytes) -> bytes:
+    """A DICOM file with another number in a field that says how large something is; a deflated one may be a bomb."""
+    if dice.random() < 0.5:
+        return spoiled_bytes(dice, content)
+    tag = b"\x28\x00" + dice.choice(_SIZES) + b"US\x02\x00"
+    where = content.find(tag)
+    if where > 0:
+        value = dice.choice((0, 1, 8, 32, 64, 255, 40_000, 65_535)).to_bytes(2, "little")
+        return content[: where + 8] + value + content[where + 10 :]
+    meta_end = content.find(_DEFLATED) + len(_DEFLATED)
+    return content[:meta_end] + deflated_bomb() if _DEFLATED in content else spoiled_bytes(dice, content)
+
+
+_SIZES: Final = (b"\x10\x00", b"\x11\x00", b"\x02\x00", b"\x00\x01", b"\x01\x01")
+"""Elements of group 0028: rows, columns, samples per pixel, bits allocated, bits stored."""
+
+_DEFLATED: Final = b"UI\x16\x001.2.840.10008.1.2.1.99"
+"""How a file says that what follows its head is deflated."""

@@ -32,6 +32,11 @@ def _hangs(_: Bench, __: object) -> bool:
     return True
 
 
+def _works(_: Bench, __: object) -> bool:
+    while True:
+        pass
+
+
 def _grows(_: Bench, __: object) -> bool:
     return bool(bytearray(os.urandom(1)) * (1200 << 20))
 
@@ -60,6 +65,7 @@ KINDS: Final = {
         "refuses": _refuses,
         "advises": _advises,
         "hangs": _hangs,
+        "works": _works,
         "grows": _grows,
         "grows_without_end": _grows_without_end,
         "ends": _ends,

@@ -20,9 +20,8 @@ from typing import Any, Final
 import numpy as np
 from mutations import (
     Dice,
-    deep_json,
-    deflated_bomb,
     spoiled_bytes,
+    spoiled_dicom,
     spoiled_gzip,
     spoiled_jpeg,
     spoiled_json,
@@ -30,6 +29,7 @@ from mutations import (
     spoiled_text,
     spoiled_yaml,
     spoiled_zip,
+    zeroed,
 )
 from PIL import Image
 
@@ -174,7 +174,7 @@ def _try_image(bench: Bench, dice: Dice) -> bool:
 
 def _read_image(path: Path, dice: Dice) -> bool:
     from trainer.data.images import BadImageError, open_xray
-    from trainer.data.pack import Geometry, to_gray_square
+    from trainer.data.records import Geometry, to_gray_square
 
     fit = dice.choice(("crop", "pad", "squash"))
 
@@ -235,29 +235,7 @@ def _dicom_files(_: Path) -> Iterator[tuple[str, bytes]]:
 
 def _try_dicom(bench: Bench, dice: Dice) -> bool:
     seed = dice.choice(sorted((bench.corpus / "dicom").iterdir()))
-    content = seed.read_bytes()
-    spoiled = _spoiled_dicom(dice, content) if dice.random() < 0.5 else spoiled_bytes(dice, content)
-    return _read_image(_laid(bench, seed.name, spoiled), dice)
-
-
-def _spoiled_dicom(dice: Dice, content: bytes) -> bytes:
-    """A file with another number in one of the fields that say how large things are; deflated ones may be bombs."""
-    fields = {
-        "Rows": (0x28, 0x10),
-        "Columns": (0x28, 0x11),
-        "Samples": (0x28, 2),
-        "Allocated": (0x28, 0x100),
-        "Stored": (0x28, 0x101),
-    }
-    group, element = fields[dice.choice(sorted(fields))]
-    tag = group.to_bytes(2, "little") + element.to_bytes(2, "little") + b"US\x02\x00"
-    where = content.find(tag)
-    if where > 0:
-        value = dice.choice((0, 1, 8, 32, 64, 255, 40_000, 65_535)).to_bytes(2, "little")
-        return content[: where + 8] + value + content[where + 10 :]
-    syntax = b"UI\x16\x001.2.840.10008.1.2.1.99"
-    meta_end = content.find(syntax) + len(syntax)
-    return content[:meta_end] + deflated_bomb() if syntax in content else spoiled_bytes(dice, content)
+    return _read_image(_laid(bench, seed.name, spoiled_dicom(dice, seed.read_bytes())), dice)
 
 
 # Tables
@@ -389,7 +367,7 @@ def _try_documents(bench: Bench, dice: Dice) -> bool:
         lines[dice.randrange(len(lines))] = spoiled_json(dice, dice.choice(lines))
         path.write_bytes(b"\n".join(lines))
     else:
-        path.write_bytes(deep_json(dice) if dice.random() < 0.05 else spoiled_json(dice, content))
+        path.write_bytes(spoiled_json(dice, content))
     reported = command(main, "report", str(run), "--out", str(bench.work / "out"), "--gallery", "off")
     if path.name in {"starts.json", "run.json"}:
         from trainer import starts
@@ -408,7 +386,7 @@ def _try_manifests(bench: Bench, dice: Dice) -> bool:
     run = _run_copy(bench)
     path = next(run.glob("checkpoints/*/manifest.json"))
     state = path.with_name("state.pt").read_bytes()
-    path.write_bytes(deep_json(dice) if dice.random() < 0.05 else spoiled_json(dice, path.read_bytes()))
+    path.write_bytes(spoiled_json(dice, path.read_bytes()))
 
     def read() -> None:
         found = checkpoint.newest(LocalStorage(str(run)), check_said)
@@ -477,7 +455,8 @@ def _try_weights(bench: Bench, dice: Dice) -> bool:
 
 def _try_packs(bench: Bench, dice: Dice) -> bool:
     """A pack of decoded images: what is opened is, to the pixel, what was written."""
-    from trainer.data.pack import open_pack
+    from trainer.data.pack import DamagedPackError, open_pack
+    from trainer.data.records import Geometry
 
     (seed,) = (path for path in (bench.corpus / "cache/packs").iterdir() if not path.name.startswith("."))
     folder = bench.work / seed.name
@@ -486,17 +465,16 @@ def _try_packs(bench: Bench, dice: Dice) -> bool:
     content = path.read_bytes()
     if path.suffix == ".json":
         spoiled = spoiled_json(dice, content)
-    elif dice.random() < 0.5:  # of the same size, as a power cut leaves it
-        first = dice.randrange(len(content))
-        last = min(len(content), first + dice.choice((1, 512, len(content))))
-        spoiled = content[:first] + bytes(last - first) + content[last:]
     else:
-        spoiled = spoiled_bytes(dice, content)
+        spoiled = dice.choice((zeroed, spoiled_bytes))(dice, content)
     path.write_bytes(spoiled)
-    opened = open_pack(folder)
-    if opened is None:
+    names, geometry = (seed / "names.txt").read_text().splitlines(), Geometry(side=36, fit="crop")
+    try:
+        opened = open_pack(folder, names, geometry)
+    except DamagedPackError:
         return False
-    whole = open_pack(seed)
+    whole = open_pack(seed, names, geometry)
+    assert opened is not None
     assert whole is not None
     rows = np.arange(whole.manifest.count, dtype=np.int64)
     mine, theirs = (np.empty((len(rows), 36, 36), np.uint8) for _ in range(2))

@@ -1,11 +1,13 @@
 """A few seconds of `make fuzz`, and that it would find what it looks for."""
 
+import gzip
 import random
 from collections import Counter
 
 import mutations
 import pytest
-from targets import KINDS, prepare
+import targets
+from targets import KINDS, Bench, prepare
 from tries import Worker, rounds, worker
 
 SECONDS = 5.0
@@ -27,42 +29,67 @@ def test_spoiled_input_is_accepted_or_refused(corpus, tmp_path):
     assert {outcome.kind for outcome in outcomes} == set(KINDS)
 
 
-@pytest.mark.parametrize(
-    ("kind", "fault"),
-    {
-        "raises": "KeyError: 'no such key'",
-        "advises": "words of a library",
-        "hangs": "hangs: no answer",
-        "grows": "MiB of memory",
-        "grows_without_end": "more than 1024 MiB of memory",
-        "ends": "ended the process, with 9",
-        "prints": "control characters",
-        "changes": "other pixels",
-    }.items(),
-)
-def test_planted_fault_is_found(kind, fault, planted):
-    """A fuzzer that finds nothing must have had something to find."""
-    outcome = planted.attempt(kind, 1)
-    assert fault in (outcome.fault or "")
-    assert not outcome.accepted
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_spoiled_is_accepted(corpus, tmp_path, monkeypatch, kind):
+    """Readers that refuse everything are not tried."""
+    for name in vars(targets).keys() & vars(mutations).keys():
+        if name.startswith(("spoiled_", "zeroed")):
+            monkeypatch.setattr(targets, name, lambda _, content, **__: content)
+    monkeypatch.setattr(targets, "spoiled_gzip", lambda _, content: gzip.compress(content, mtime=0))
+    for number in range(3):
+        work = tmp_path / str(number)
+        work.mkdir()
+        dice = random.Random(number)
+        monkeypatch.setattr(dice, "choice", lambda options: next(iter(options)))
+        assert KINDS[kind].attempt(Bench(corpus, work), dice)
 
 
-def test_tries_go_on_after_a_fault(planted):
-    """One bad input must not hide the next."""
-    assert planted.attempt("ends", 1).fault
-    assert planted.attempt("accepts", 2).accepted
-    refused = planted.attempt("refuses", 3)
-    assert (refused.fault, refused.accepted) == (None, False)
+@pytest.fixture
+def planted(tmp_path):
+    """Starts a worker whose readers are at fault, with these limits."""
+    (tmp_path / "corpus").mkdir()
+    made = []
+
+    def start(**limits):
+        made.append(Worker(tmp_path / "corpus", tmp_path / "work", 1, kinds="planted", **limits))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.close()
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    """A worker whose readers are at fault."""
-    folder = tmp_path_factory.mktemp("planted")
-    (folder / "corpus").mkdir()
-    made = Worker(folder / "corpus", folder / "work", 1, kinds="planted", hang_s=2.0)
-    yield made
-    made.close()
+def test_planted_faults_are_found(planted):
+    """A fuzzer that finds nothing must have had something to find; and one fault must not hide the next."""
+    making = planted()
+    found = {kind: making.attempt(kind, 1) for kind in FAULTS}
+    assert {kind: outcome.fault for kind, outcome in found.items() if FAULTS[kind] not in (outcome.fault or "")} == {}
+    assert not any(outcome.accepted for outcome in found.values())
+    good, refused = making.attempt("accepts", 2), making.attempt("refuses", 3)
+    assert (good.fault, good.accepted, refused.fault, refused.accepted) == (None, True, None, False)
+
+
+FAULTS = {
+    "raises": "KeyError: 'no such key'",
+    "advises": "words of a library",
+    "grows": "MiB of memory",
+    "grows_without_end": "more than 1024 MiB of memory",
+    "ends": "ended the process, with 9",
+    "prints": "control characters",
+    "changes": "other pixels",
+}
+
+
+def test_reader_that_waits_is_found(planted):
+    """It would take the fuzzer with it."""
+    outcome = planted(hang_s=1.0).attempt("hangs", 1)
+    assert (outcome.fault, outcome.accepted) == ("hangs: no answer in 1 s", False)
+
+
+def test_reader_that_works_without_an_end_is_found(planted):
+    """On a machine that is busy too: its own processor time counts."""
+    outcome = planted(busy_s=0.5).attempt("works", 1)
+    assert (outcome.fault, outcome.accepted) == ("works without an end: no answer in 0.5 s of processor time", False)
 
 
 @pytest.mark.parametrize("name", ["spoiled_bytes", "spoiled_text", "spoiled_json", "spoiled_yaml"])

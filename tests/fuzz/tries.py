@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-HANG_S: Final = 20.0
-"""A reader that is silent for so long hangs; the slowest of them takes less than a second on a busy machine."""
+HANG_S: Final = 120.0
+"""A reader that has not answered for so long waits for something."""
+
+BUSY_S: Final = 15.0
+"""One that has worked for so long, in seconds of processor time, works without an end; the slowest takes less than two."""
 
 MOST_BYTES: Final = 1 << 30
 """More memory than this, beyond what the process had before, no input may take."""
@@ -38,9 +41,18 @@ class Worker:
     `kinds` names the module whose `KINDS` are tried.
     """
 
-    def __init__(self, corpus: Path, work: Path, seed: int, *, kinds: str = "targets", hang_s: float = HANG_S) -> None:
+    def __init__(
+        self,
+        corpus: Path,
+        work: Path,
+        seed: int,
+        *,
+        kinds: str = "targets",
+        hang_s: float = HANG_S,
+        busy_s: float = BUSY_S,
+    ) -> None:
         self._arguments = [kinds, str(corpus), str(work), str(seed)]
-        self._home, self._hang_s = str(work), hang_s
+        self._home, self._hang_s, self._busy_s = str(work), hang_s, busy_s
         self._process: subprocess.Popen[str] | None = None
 
     def attempt(self, kind: str, number: int) -> Outcome:
@@ -69,7 +81,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1", "OMP_NUM_THREADS": "1", "HOME": self._home},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": self._home, "KUBECONFIG": os.devnull},
             )
             assert self._process.stdout is not None
             if self._process.stdout.readline() != "ready\n":
@@ -79,14 +91,22 @@ class Worker:
     def _answer(self, process: "subprocess.Popen[str]") -> "dict[str, object] | str":
         """What the process says, or why it does not."""
         assert process.stdout is not None
-        end_s = time.monotonic() + self._hang_s
-        while not _is_readable(process.stdout, min(1.0, end_s - time.monotonic())):
+        end_s, had_s = time.monotonic() + self._hang_s, _processor_s(process.pid)
+        while not _is_readable(process.stdout, min(0.5, self._busy_s)):
+            if _processor_s(process.pid) - had_s > self._busy_s:
+                return f"works without an end: no answer in {self._busy_s:g} s of processor time"
             if time.monotonic() >= end_s:
-                return f"hangs: no answer in {self._hang_s:.0f} s"
+                return f"hangs: no answer in {self._hang_s:g} s"
         line = process.stdout.readline()
         if not line:
             return f"ended the process, with {process.wait()}"
         return dict(json.loads(line))
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time of a process so far. Source: proc_pid_stat(5), fields 14 and 15."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _is_readable(pipe: IO[str], seconds: float) -> bool:
