@@ -47,6 +47,15 @@ def test_classes_are_folders_whose_names_can_be_shown(tmp_path, capsys, odd, for
     assert "its name" in check_quiet(capsys).err
 
 
+def test_image_whose_name_has_a_line_break_is_named(tmp_path, capsys):
+    """A pack's list of names has one a line."""
+    for split in ("train", "test"):
+        for name in ("NORMAL", "PNEUMONIA"):
+            picture(tmp_path / split / name / "person1_virus_1\n[rank 0].png")
+    assert main(["stats", "--data", str(tmp_path)]) == 2
+    assert "[rank 0].png: its name has a line break" in check_quiet(capsys).err
+
+
 def test_names_in_any_script_are_classes(tmp_path):
     for split, number in (("train", 1), ("train", 2), ("test", 3)):
         for name in ("肺炎", "Öff=1"):

@@ -34,6 +34,7 @@ from trainer.config import PackFit
 from trainer.data.dicom import check_dicom_readable
 from trainer.data.images import BadImageError, open_gray
 from trainer.errors import InputError, TryAgainError, listing
+from trainer.screen import screen
 from trainer.sources import DICOM_SUFFIXES
 
 Gray = NDArray[np.uint8]
@@ -264,6 +265,7 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
 
 def _end_with_parent() -> None:
     """In a process of the pool: end when its parent is killed, for whose next task it would wait for ever."""
+    screen()  # decoders quote what files hold
     parent = multiprocessing.parent_process()
     assert parent is not None
 
