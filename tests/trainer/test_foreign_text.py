@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import warnings
 
 import numpy as np
@@ -162,9 +163,8 @@ def test_reports_of_runs_that_others_wrote(tmp_path, capsys, form):
 
 def test_warnings_and_logs_of_libraries(capsys):
     """pydicom and others quote what files hold."""
-    with screened(), warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.warn_explicit(CANARY.replace("\n", ""), UserWarning, "x.py", 1)
+    with screened():
+        sys.stderr.write(warnings.formatwarning(CANARY.replace("\n", ""), UserWarning, "x.py", 1, line=""))
         logging.lastResort.handle(logging.LogRecord("x", logging.WARNING, "x", 1, CANARY.replace("\n", ""), (), None))
     assert any(check_quiet(capsys))
 
