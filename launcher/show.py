@@ -42,7 +42,7 @@ def job_list(jobs: Sequence[Object], pods: Iterable[Object], form: Form, *, ever
 
 
 def _name(job: Object) -> str:
-    return f"pytorchjob.kubeflow.org/{job['metadata']['name']}\n"
+    return f"pytorchjob.kubeflow.org/{on_one_line(job['metadata']['name'])}\n"
 
 
 def _job_record(job: Object, pods: Sequence[Object]) -> Record:
@@ -120,9 +120,9 @@ def _header(snapshot: Snapshot, progress: str) -> str:
     lines = {
         "job": f"{job['metadata']['namespace']}/{job['metadata']['name']}",
         "state": f"{state(job)}, {age(job['metadata']['creationTimestamp'], snapshot.now)} old",
-        "progress": on_one_line(progress),
+        "progress": progress,
     }
-    return "".join(f"{name:<9} {value}\n" for name, value in lines.items() if value)
+    return "".join(f"{name:<9} {on_one_line(value)}\n" for name, value in lines.items() if value)
 
 
 def _status_record(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str) -> Record:
@@ -195,7 +195,7 @@ def events(snapshot: Snapshot, form: Form) -> str:
     if form in {"json", "yaml"}:
         return document({"events": records}, form)
     if form == "name":
-        return "".join(f"event/{event['metadata']['name']}\n" for event in snapshot.events)
+        return "".join(f"event/{on_one_line(event['metadata']['name'])}\n" for event in snapshot.events)
     return table([_event_row(record, snapshot.now) for record in records], empty="no events")
 
 

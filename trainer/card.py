@@ -129,7 +129,12 @@ def as_markdown(
         ("Files", _table(["file", "what it is"], subject.files) if subject.files else ""),
         (
             "Notes",
-            _items([without_places(note) for note in [*subject.notes, *(evidence["notes"] if evidence else [])]]),
+            _items(
+                [
+                    on_one_line(without_places(note))
+                    for note in [*subject.notes, *(evidence["notes"] if evidence else [])]
+                ]
+            ),
         ),
         ("Versions", _versions(record, results)),
     ]
@@ -175,7 +180,7 @@ def _split(told: str) -> str:
 
 
 def _images(header: Mapping[str, str]) -> str:
-    side, crop_px = header["pack_side"], header["crop_px"]
+    side, crop_px = _cell(header["pack_side"]), _cell(header["crop_px"])
     fit = {
         "crop": f"the short side is resized to {side} pixels and the centre {side} x {side} taken",
         "pad": f"the long side is resized to {side} pixels and the rest of {side} x {side} filled with black",
@@ -215,12 +220,15 @@ def _training(record: Mapping[str, Any] | None, results: Mapping[str, Any] | Non
     told = [(key, _cell(last_name(value) if isinstance(value, str) else value)) for key, value in rows]
     told += [
         ("global batch", count(settings.get("global_batch"))),
-        ("workers", f"{record.get('world_size', NONE)} x {_cell(record.get('device', NONE))}"),
+        ("workers", f"{_cell(record.get('world_size', NONE))} x {_cell(record.get('device', NONE))}"),
     ]
     checkpoint = _part(results or {}, "checkpoint")
     if checkpoint:
         told.append(
-            ("checkpoint", f"step {checkpoint.get('step')}, epoch {checkpoint.get('epoch')}: the best on validation")
+            (
+                "checkpoint",
+                f"step {_cell(checkpoint.get('step'))}, epoch {_cell(checkpoint.get('epoch'))}: the best on validation",
+            )
         )
     return _table(["setting", "value"], told)
 

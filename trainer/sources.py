@@ -473,7 +473,9 @@ def _readable(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:
     """The names that are text; the others, which no label file could hold, are problems."""
     bad = [name for name in names if not _is_utf8(name)]
     rows.problems += [f"{where}{_escaped(name)}: its name is not UTF-8" for name in bad]
-    return [name for name in names if name not in bad]
+    broken = [name for name in names if "\n" in name or "\r" in name]
+    rows.problems += [f"{where}{name}: its name has a line break" for name in broken]
+    return [name for name in names if name not in {*bad, *broken}]
 
 
 def _named_well(rows: _Rows, where: str, names: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from launcher.cluster import open_cluster
 from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
 from launcher.commands.talk import agreed, tell_problem
 from launcher.target import Target
-from trainer.errors import InputError, InterruptedByUser, KnownError
+from trainer.errors import InputError, InterruptedByUser, KnownError, on_one_line
 
 
 def delete(
@@ -32,7 +32,7 @@ def delete(
     for name in names:
         try:
             for removed in jobs.delete(cluster, name, timeout_s=seconds(timeout) or 300):
-                sys.stdout.write(f"{removed}\n")
+                sys.stdout.write(f"{on_one_line(removed)}\n")
                 sys.stdout.flush()
         except KnownError as problem:
             problems.append(problem)

@@ -41,6 +41,7 @@ from trainer.data.pack import (
 )
 from trainer.data.records import Geometry, square_and_size
 from trainer.errors import InputError, KnownError, TryAgainError, listing
+from trainer.screen import screen
 from trainer.sources import DICOM_SUFFIXES
 from trainer.storage.files import write_flushed
 
@@ -250,6 +251,7 @@ def _cause(exit_code: int | None) -> str:
 
 def _begin(at_work: _AtWork) -> None:
     """In a process of the pool: take a place, and end when the parent is killed, for whose next task it would wait for ever."""
+    screen()  # decoders quote what files hold
     at_work.enter()
     _mine.append(at_work)
     parent = multiprocessing.parent_process()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Interval, Proportion
 from trainer.report.documents import Documents
 from trainer.report.formatting import last_name
@@ -81,7 +82,7 @@ def as_csv(rows: Sequence[Size]) -> str:
     lines = [line(COLUMNS)]
     for row in rows:
         values = asdict(row) | {"accuracy": _value(row.accuracy), "mean_auroc": _value(row.mean_auroc)}
-        lines.append(line(values[name] for name in COLUMNS))
+        lines.append(line(on_one_line(cell) if isinstance(cell, str) else cell for cell in map(values.get, COLUMNS)))
     return "".join(lines)
 
 
