@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import card, onnx_file
+from trainer import card, onnx_file, replaceable
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
 from trainer.data.imagefiles import ImageFile, image_files
@@ -127,7 +127,8 @@ def export(
         says = f"calibration and thresholds, fitted on {trained.calibrator.fitted_on}"
         files.append((Path(CALIBRATION).name, calibration.to_bytes(trained.calibrator), says))
     files.append((Path(CARD).name, _card(trained, known, files).encode(), "model card"))
-    for name, content, _ in files:
+    replaceable.check(out, [name for name, *_ in files], beside=Path(CARD).name)
+    for name, content, _ in reversed(files):  # the card first: it says whose the others are
         out.write(name, content)
     return [Written(name, len(content), says) for name, content, says in files]
 

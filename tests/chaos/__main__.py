@@ -8,8 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what pytest does for tests/
 
+import folder_trials as trial
 from moments import Moment, drawn
-from trials import Site, Trial, site
+from trials import Site, site
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +37,7 @@ def tried(there: Site, seed: int, numbers: range, minutes: float, *, shows: bool
         if time.monotonic() > end_s:
             break
         moment = drawn(seed, number)
-        outcome = Trial(there, moment).outcome()
+        outcome = trial.outcome(there, moment)
         verdict = "LOST " + "; ".join(outcome.losses) if outcome.losses else "OK" if outcome.met else "not met"
         say(f"{number:4}  {moment}  {outcome.restarts} again  exit {outcome.codes}  {outcome.seconds:.1f} s  {verdict}")
         if shows or outcome.losses:

@@ -56,10 +56,45 @@ PARTS: Final = ["multipart._send:before", "multipart._send:after", "multipart._c
 SPOOL: Final = ["files.write_flushed:before", "files.write_flushed:after", "spool.Spool.keep:after"]
 """The same of a state that is kept on the node while the bucket is away."""
 
-MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2}
+FOLDER: Final = [
+    "starts.begin:after",
+    "training.begin:before",
+    "train.train_step:before",
+    "train.validate:before",
+    "train.keep:after",
+    "files.write_flushed:before",
+    "files.write_flushed:after",
+    "checkpoint.prune:before",
+    "train.finish:before",
+]
+"""Moments at which the folder of a run that is kept in a directory goes."""
+
+DISK: Final = [
+    "starts.begin:before",
+    "starts.begin:after",
+    "training.begin:after",
+    "train.train_step:before",
+    "train.validate:before",
+    "train.keep:before",
+    "train.keep:after",
+    "files.write_flushed:before",
+    "checkpoint.prune:before",
+    "train.finish:before",
+]
+"""Moments at which the disk of a run that is kept in a directory has no room any more."""
+
+IN_DIRECTORY: Final = {"folder": FOLDER, "disk": DISK}
+
+MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2, "folder": 6, "disk": 6}
 """So often at least a point of this phase is met in a run; others once."""
 
 KINDS: Final = ["rank", "torchrun", "all", "term", "server"]
+FOLDER_KINDS: Final = ["removed", "second"]
+"""The run's folder is removed, or that and a second run is started under its name while the first still trains."""
+
+DISK_KINDS: Final = ["full", "full but for the cache", "killed"]
+"""The disk is full for the run and what is kept on the node, or for the run alone; or all of a run in a directory is killed."""
+
 AWAY_S: Final = [0.0, 1.0, 5.0]
 """How long a killed server stays away: less and more than the publisher's patience, as tests/chaos/hook sets it."""
 
@@ -69,7 +104,7 @@ class Stage:
     """Something to kill, and when."""
 
     kind: str
-    """One of `KINDS`, or `nothing`: the next stage is waited for from here on."""
+    """One of `KINDS`, `FOLDER_KINDS` or `DISK_KINDS`, or `nothing`: the next stage is waited for from here on."""
     point: str | None
     """None: after `seconds`, wherever the run is then."""
     nth: int = 1
@@ -98,12 +133,23 @@ class Moment:
     in_parts: bool = False
     """Whether states are sent in parts."""
 
+    @property
+    def in_directory(self) -> bool:
+        """Whether the run is kept in a directory, and not in a bucket."""
+        return self.phase in IN_DIRECTORY
+
     def __str__(self) -> str:
         return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
 
 
+ONCE: Final = ("pack.build", "pack._tasks", "pack._write", "starts.begin", "training.begin", "train.finish")
+
 PHASES: Final = [*POINTS, "spool", "any time"]
-PAIRS: Final = [pair for pair in product(PHASES, KINDS) if pair != ("spool", "server")]
+PAIRS: Final = [
+    *(pair for pair in product(PHASES, KINDS) if pair != ("spool", "server")),
+    *(("folder", kind) for kind in FOLDER_KINDS),
+    *(("disk", kind) for kind in DISK_KINDS),
+]
 
 
 def drawn(seed: int, number: int) -> Moment:
@@ -120,14 +166,18 @@ def drawn(seed: int, number: int) -> Moment:
         return Moment(name, phase, [away, _stage(dice, kind, dice.choice(SPOOL), dice.randint(1, 3))])
     if phase == "any time":
         return Moment(name, phase, [_stage(dice, kind, None, 1)], in_parts)
+    if phase in IN_DIRECTORY:
+        return Moment(name, phase, [_stage(dice, kind, dice.choice(IN_DIRECTORY[phase]), dice.randint(1, MANY[phase]))])
     points = PARTS if phase == "state" and in_parts else POINTS[phase]
     most = MANY.get(phase, 1)
     return Moment(name, phase, [_stage(dice, kind, dice.choice(points), dice.randint(1, most))], in_parts)
 
 
 def _stage(dice: random.Random, kind: str, point: str | None, nth: int) -> Stage:
-    if point is not None and point.startswith(("train.validate", "pack.build", "pack._tasks", "pack._write")):
-        nth = min(nth, 3 if point.startswith("train") else 1)
+    if point is not None and point.startswith(ONCE):
+        nth = 1
+    if point is not None and point.startswith("train.validate"):
+        nth = min(nth, 3)
     return Stage(
         kind=kind,
         point=point,

@@ -36,7 +36,7 @@ def of(prefix: Path) -> Unbroken:
         states={int(path.parent.name[5:]): _sha256(path) for path in prefix.glob("checkpoints/*/state.pt")},
         curve=[_of_epoch(json.loads(line)) for line in (prefix / "metrics.jsonl").read_text().splitlines()],
         results={**json.loads((prefix / "results.json").read_text()), **dict.fromkeys(ITS_OWN)},
-        files=sorted(key for key in _keys(prefix) if not key.startswith(("checkpoints/", "tensorboard/"))),
+        files=sorted(key for key in _keys(prefix) if not key.startswith(("checkpoints/", "tensorboard/", ".lock"))),
     )
 
 

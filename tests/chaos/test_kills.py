@@ -1,8 +1,9 @@
-"""Five of the moments that `make chaos` draws: what is killed, and when, is fixed."""
+"""Ten of the moments that `make chaos` draws: what is killed, and when, is fixed."""
 
+import folder_trials as trial
 import pytest
 from moments import Moment, Stage, drawn
-from trials import Trial, site
+from trials import site
 
 pytestmark = pytest.mark.e2e
 
@@ -15,6 +16,13 @@ FIXED = [
     ),
     Moment("torchrun-at-manifest", "manifest", [Stage("torchrun", "put manifest:middle", nth=3)]),
     Moment("all-in-last-prune", "prune", [Stage("nothing", "committed 21"), Stage("all", "delete manifest:after")]),
+    Moment("folder-removed", "folder", [Stage("removed", "train.train_step:before", nth=9)]),
+    Moment("second-writer", "folder", [Stage("second", "files.write_flushed:before", nth=6)]),
+    Moment("disk-full", "disk", [Stage("full", "train.keep:before", nth=3, told_by=0)]),
+    Moment(
+        "disk-full-but-cache", "disk", [Stage("full but for the cache", "train.train_step:before", nth=9, told_by=0)]
+    ),
+    Moment("killed-in-directory", "disk", [Stage("killed", "files.write_flushed:after", nth=9)]),
     Moment("term-at-the-end", "end", [Stage("term", "tempfile.TemporaryDirectory.cleanup:before")]),
 ]
 """Most of them have found something once: docs/benchmarks.md."""
@@ -30,7 +38,7 @@ def there():
 @pytest.mark.parametrize("moment", FIXED, ids=[moment.name for moment in FIXED])
 def test_run_in_which_something_is_killed_ends_as_an_unbroken_one(there, moment):
     """Nothing that a preemption, a lost node or a bucket does may cost more than the time to train again."""
-    outcome = Trial(there, moment).outcome()
+    outcome = trial.outcome(there, moment)
     assert outcome.met
     assert outcome.losses == [], (there.folder / moment.name / "output.log").read_text()
 

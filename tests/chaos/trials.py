@@ -125,6 +125,8 @@ class Trial:
         self._folder = site.folder / moment.name
         (self._folder / "tmp").mkdir(parents=True)
         self._cache = self._folder / "cache"
+        self._output = f"s3://{BUCKET}/runs"
+        self._prefix = site.prefix(moment.name)
         if moment.phase not in {"none", "load", "pack"}:  # others need not decode again
             shutil.copytree(site.folder / "unbroken/cache/packs", self._cache / "packs")
         self._job = f"chaos-{moment.name}-{os.getpid()}"
@@ -181,7 +183,7 @@ class Trial:
     def _command(self) -> list[str]:
         flags = {
             "--data": self._site.data,
-            "--output": f"s3://{BUCKET}/runs",
+            "--output": self._output,
             "--name": self._moment.name,
             "--cache-dir": self._cache,
             **RECIPE,
@@ -231,11 +233,14 @@ class Trial:
         if gang.returncode is not None:
             return
         self._stages.pop(0)
-        deeds = {"server": self._end_server, "rank": self._end_rank, "nothing": lambda *_: None}
-        deeds.get(stage.kind, self._end_gang)(stage, gang.pid)
+        self._act(stage, gang.pid)
         if stage.kind != "server" and self._returns is not None:
             self._bring_server_back()
         self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits()]
+
+    def _act(self, stage: Stage, gang: int) -> None:
+        deeds = {"server": self._end_server, "rank": self._end_rank, "nothing": lambda *_: None}
+        deeds.get(stage.kind, self._end_gang)(stage, gang)
 
     def _end_gang(self, stage: Stage, gang: int) -> None:
         if stage.kind == "all":
@@ -273,7 +278,7 @@ class Trial:
                 self._server_returns()
 
     def _broken_commits(self) -> list[str]:
-        problems = remains.broken_commits(self._site.prefix(self._moment.name))
+        problems = remains.broken_commits(self._prefix)
         # A store keeps the old object until the new one is whole; this one, killed, leaves what it had.
         return [one for one in problems if not self._is_away or "no JSON" not in one]
 
@@ -292,7 +297,7 @@ class Trial:
         self._outcome.losses += [f"output has `{word}`" for word in ("Traceback", "bug:") if word in text]
         self._outcome.losses += remains.left_on_node(self._cache)
         if codes[-1] == 0 and self._moment.stages:
-            self._outcome.losses += remains.losses(self._site.prefix(self._moment.name), self._site.unbroken)
+            self._outcome.losses += remains.losses(self._prefix, self._site.unbroken)
             uploads = self._site.unfinished_uploads(self._moment.name)
             self._outcome.losses += [f"the upload of {key} is unfinished" for key in uploads]
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from report_samples import entry, evidence, undefined
 
+from trainer.commands.evaluate import PLOTS
 from trainer.report import evidence_figures, history_figures, scaling_figures
 from trainer.report.drawing import COLOURS, INK, as_png, as_svg
 
@@ -142,15 +143,13 @@ def test_curves_show_accuracy_where_the_model_says_one_class():
     assert "accuracy" not in history_figures.score_curves([entry(1)]).alt
 
 
-def test_plots_of_an_evaluation_are_files(tmp_path, document):
+def test_plots_of_an_evaluation_are_files(document):
     """For slides and papers, which take no HTML."""
-    paths = evidence_figures.write_plots(document, tmp_path)
-    names = ["auroc.png", "roc.png", "precision_recall.png", "calibration.png", "subgroups.png"]
-    assert [path.name for path in paths] == names
-    for path in paths:
-        assert np.asarray(Image.open(path).convert("L")).std() > 5
-    document = document | {"subgroups": []}
-    assert [path.name for path in evidence_figures.write_plots(document, tmp_path)] == names[:-1]
+    plots = evidence_figures.plots(document)
+    assert tuple(plots) == PLOTS
+    for content in plots.values():
+        assert np.asarray(Image.open(io.BytesIO(content)).convert("L")).std() > 5
+    assert tuple(evidence_figures.plots(document | {"subgroups": []})) == PLOTS[:-1]
 
 
 def test_run_keeps_its_colour_where_another_has_no_such_line():

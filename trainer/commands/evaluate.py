@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
+from trainer import replaceable
 from trainer.config import Layout
 from trainer.console import Reporter
 from trainer.errors import InputError
@@ -16,10 +18,16 @@ from trainer.evaluation.answers import Answered, judged
 from trainer.evaluation.evidence import Evidence, to_json
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
+from trainer.storage import LocalStorage
 
 Part = Literal["train", "val", "test", "all"]
 
 BATCH: Final = 32
+
+DOCUMENT: Final = Path(EVALUATION).name
+TABLE: Final = Path(EVALUATION_TABLE).name
+PLOTS: Final = ("auroc.png", "roc.png", "precision_recall.png", "calibration.png", "subgroups.png")
+"""What `evidence_figures.plots` makes, which takes a second to load."""
 
 
 def evaluate(
@@ -104,7 +112,7 @@ def evaluate(
         of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
         _refuse(of_model, "no model is run where predictions are given")
     if out is not None:
-        _make(out)
+        _make(out, None if predictions is not None else _part_of_model(part))
     if predictions is not None and labels is not None:
         asked = Asked(
             predictions=predictions,
@@ -200,8 +208,8 @@ def _refuse(flags: Mapping[str, bool], reason: str) -> None:
         )
 
 
-def _make(out: Path) -> None:
-    """The directory, before anything is computed for it."""
+def _make(out: Path, predicted: str | None) -> None:
+    """The directory, before anything is computed for it. Raises: InputError where files of others would be replaced."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -209,36 +217,25 @@ def _make(out: Path) -> None:
         raise InputError(
             f"cannot write: {reason}, got `{out}` (from `--out`)", hint="--out names a directory"
         ) from problem
+    names = [DOCUMENT, TABLE, *PLOTS, *([predictions_key(predicted)] if predicted else [])]
+    replaceable.check(LocalStorage(str(out)), names, beside=DOCUMENT)
 
 
 def _write_predictions(answered: Answered, out: Path) -> None:
     """What the model says of each image, as a run has it: `--predictions` and `--against` read it."""
     from trainer.scoring import predictions_csv  # noqa: PLC0415 - torch
 
-    path = out / predictions_key(answered.part)
-    scored = answered.scored
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(predictions_csv(scored.images, scored.log_odds_NK, answered.findings))
-    except OSError as problem:
-        raise InputError(
-            f"cannot write: {str(problem.strerror).lower()}, got `{path}` (from `--out`)", hint="who may write there?"
-        ) from problem
-    sys.stderr.write(f"{path}\n")
+    key, scored = predictions_key(answered.part), answered.scored
+    LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, answered.findings))
+    sys.stderr.write(f"{out / key}\n")
 
 
 def _write(evidence: Evidence, out: Path) -> None:
     """Both documents and the plots; their paths are told on stderr."""
-    from trainer.report.evidence_figures import write_plots  # noqa: PLC0415 - matplotlib takes a second to load
+    from trainer.report.evidence_figures import plots  # noqa: PLC0415 - matplotlib takes a second to load
 
-    paths = [out / Path(EVALUATION).name, out / Path(EVALUATION_TABLE).name]
-    try:
-        paths[0].write_bytes(to_json(evidence))
-        paths[1].write_text(as_csv(evidence), encoding="utf-8")
-        paths += write_plots(evidence, out)
-    except OSError as problem:
-        raise InputError(
-            f"cannot write: {str(problem.strerror).lower()}, got `{out}` (from `--out`)", hint="who may write there?"
-        ) from problem
-    for path in paths:
-        sys.stderr.write(f"{path}\n")
+    storage = LocalStorage(str(out))
+    documents = ((DOCUMENT, to_json(evidence)), (TABLE, as_csv(evidence).encode()))
+    for name, content in chain(documents, plots(evidence).items()):
+        storage.write(name, content)
+        sys.stderr.write(f"{out / name}\n")

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from trainer import replaceable
 from trainer import report as reports
 from trainer.errors import InputError
+from trainer.ownership import check_record
 from trainer.report import Documents, runs_page
 from trainer.report import sizes as tables
 from trainer.storage import open_storage
@@ -62,6 +64,7 @@ def _compare(found: list[Documents], out: str | None) -> None:
             hint="--out DIR, or --format table prints it",
         )
     storage = open_storage(out)
+    replaceable.check(storage, runs_page.FILES, beside=runs_page.PAGE)
     reports.write_comparison(storage, found)
     sys.stdout.write(f"{storage.url.rstrip('/')}/{runs_page.PAGE}\n")
 
@@ -74,14 +77,18 @@ def _write(document: Documents, run: str, out: str | None) -> None:
         sys.stdout.write(f"{out}\n")
         return
     storage = open_storage(run if out is None else out)
+    if out is None:
+        check_record(storage)
     content = reports.files(document)
+    page = next(key for key in content if key.endswith(".html"))
     if out is not None:
         content = {key.rpartition("/")[2]: content for key, content in content.items()}
+        page = page.rpartition("/")[2]
+        replaceable.check(storage, content, beside=page)
     for key, file in content.items():
         storage.write(key, file)
     if out is None and reports.GALLERY not in content:
         storage.delete(reports.GALLERY)
-    page = next(key for key in content if key.endswith(".html"))
     sys.stdout.write(f"{storage.url.rstrip('/')}/{page}\n")
 
 

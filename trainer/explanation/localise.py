@@ -50,7 +50,7 @@ def localise(
     """
     numbers = sorted({number for boxes in drawn.boxes.values() for number in boxes})
     cases = _Cases(explainer.trained.findings, output.box_threshold, np.random.default_rng(seed))
-    with opened(explainer.trained, output, drawn.files) as writer:
+    with opened(explainer.trained, output, drawn.files, others=(LOCALISATION, PLOT)) as writer:
 
         def judge(seen: Explained) -> None:
             for number, shares_T4 in drawn.boxes[seen.file].items():

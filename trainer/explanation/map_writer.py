@@ -6,23 +6,31 @@
 Shapes: T boxes drawn, h x w cells of a map.
 """
 
+import io
 import json
+import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from trainer import replaceable
 from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxes import found_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
+from trainer.limits import parsed_json
+from trainer.storage import AbsentError, LocalStorage
+from trainer.storage.files import replacing, write_file
 from trainer.trained import Trained
 
 Floats = NDArray[np.float64]
@@ -100,17 +108,45 @@ def each(
 
 @contextmanager
 def opened(
-    trained: Trained, output: Output, files: Sequence[ImageFile], tell: Callable[[Line], None] = lambda _: None
+    trained: Trained,
+    output: Output,
+    files: Sequence[ImageFile],
+    tell: Callable[[Line], None] = lambda _: None,
+    *,
+    others: Sequence[str] = (),
 ) -> Iterator["MapWriter"]:
-    """Writes to OUT the maps of these images; `tell` is given each line.
+    """Writes to OUT the maps of these images; `tell` is given each line. OUT/maps.jsonl appears at the end of the block.
 
-    Raises: InputError where OUT can't be written.
+    Raises: InputError where OUT can't be written, or files of others have the names of pictures or of these `others`.
     """
-    with writing(output.folder):
-        output.folder.mkdir(parents=True, exist_ok=True)
-        file = (output.folder / MAPS).open("w", encoding="utf-8")
-    with file:
-        yield MapWriter(trained, output, files, file, tell)
+    names = stems(files)
+    with ExitStack() as held:
+        with writing(output.folder):
+            output.folder.mkdir(parents=True, exist_ok=True)
+            _check_free(trained, output, names, others)
+            partial = held.enter_context(replacing(output.folder / MAPS))
+            file = held.enter_context(partial.open("x", encoding="utf-8"))
+        yield MapWriter(trained, output, names, file, tell)
+
+
+def _check_free(trained: Trained, output: Output, names: Mapping[ImageFile, str], others: Sequence[str]) -> None:
+    storage = LocalStorage(str(output.folder))
+    replaceable.check(storage, [MAPS, *others], beside=MAPS)
+    if output.overlays:
+        ends = tuple(_ending(finding) for finding in trained.findings)
+        mine = {f"{stem}{end}" for stem in names.values() for end in ends}
+        there = [entry.name for entry in os.scandir(output.folder) if entry.name in mine]
+        replaceable.check(storage, there, ours=_drawn_before(storage) if there else ())
+
+
+def _drawn_before(storage: LocalStorage) -> set[str]:
+    """Pictures that are listed in the file of an earlier call: those of older versions don't say whose they are."""
+    found = set()
+    with suppress(AbsentError):
+        for line in storage.read(MAPS).splitlines():
+            with suppress(ValueError, AttributeError):
+                found.add(str(parsed_json(line).get("overlay")))
+    return found
 
 
 @contextmanager
@@ -127,18 +163,24 @@ class MapWriter:
     """Writes pictures and lines to OUT."""
 
     def __init__(
-        self, trained: Trained, output: Output, files: Sequence[ImageFile], file: TextIO, tell: Callable[[Line], None]
+        self,
+        trained: Trained,
+        output: Output,
+        names: Mapping[ImageFile, str],
+        file: TextIO,
+        tell: Callable[[Line], None],
     ) -> None:
         self._trained = trained
         self._output = output
-        self._stems = stems(files)
+        self._stems = names
         self._file = file
         self._tell = tell
 
     def write(self, name: str, content: str | bytes) -> None:
         """Another file in OUT."""
+        content = content.encode() if isinstance(content, str) else content
         with writing(self._output.folder):
-            (self._output.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+            write_file(self._output.folder / name, content)
 
     def add(self, seen: Explained, number: int, drawn_T4: Floats | None = None) -> None:
         """One map of one image, beside boxes drawn on it, in its pixels."""
@@ -146,10 +188,8 @@ class MapWriter:
         boxes = found_on_image(map_hw, seen.place, self._output.box_threshold)
         picture = None
         if self._output.overlays:
-            picture = f"{self._stems[seen.file]}.{_fit_for_a_name(finding, FINDING_BYTES)}.png"
-            with writing(self._output.folder):
-                shown = overlay(seen.gray, map_hw, seen.place, boxes.boxes_F4, drawn_T4)
-                shown.save(self._output.folder / picture)
+            picture = f"{self._stems[seen.file]}{_ending(finding)}"
+            self.write(picture, _as_png(overlay(seen.gray, map_hw, seen.place, boxes.boxes_F4, drawn_T4)))
         line = Line(
             image=seen.file.name,
             finding=finding,
@@ -179,6 +219,19 @@ def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
         taken.add(name.lower())
         names[file] = name
     return names
+
+
+def _ending(finding: str) -> str:
+    """How the names of pictures of this finding end."""
+    return f".{_fit_for_a_name(finding, FINDING_BYTES)}.png"
+
+
+def _as_png(picture: Image.Image) -> bytes:
+    """The file, which says that this program wrote it."""
+    about, out = PngInfo(), io.BytesIO()
+    about.add_text(*replaceable.PNG_MARK)
+    picture.save(out, format="PNG", pnginfo=about)
+    return out.getvalue()
 
 
 def _fit_for_a_name(text: str, most_bytes: int) -> str:

@@ -1,7 +1,6 @@
 """Figures of the evidence: curves with their bands, reliability, findings and subgroups with their intervals. No torch here."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -91,8 +90,8 @@ def group_name(group: Group) -> str:
 
 
 @styled()
-def write_plots(evidence: Evidence, folder: Path) -> list[Path]:
-    """Write the figures of an evaluation as PNG files to this directory, which is there; their paths."""
+def plots(evidence: Evidence) -> dict[str, bytes]:
+    """The figures of an evaluation as PNG files, by name."""
     drawings = {
         "auroc.png": auroc_forest(evidence),
         "roc.png": _grid(evidence["findings"], _roc_panel, "ROC"),
@@ -100,12 +99,7 @@ def write_plots(evidence: Evidence, folder: Path) -> list[Path]:
         "calibration.png": _grid(evidence["findings"], _reliability_panel, "Reliability"),
         "subgroups.png": subgroups_forest(evidence),
     }
-    paths = []
-    for name, drawing in drawings.items():
-        if drawing is not None:
-            (folder / name).write_bytes(as_png(drawing))
-            paths.append(folder / name)
-    return paths
+    return {name: as_png(drawing) for name, drawing in drawings.items() if drawing is not None}
 
 
 def _roc_panel(axes: "Axes", finding: Finding) -> None:

@@ -14,6 +14,7 @@ from trainer.storage import Storage
 PAGE: Final = "index.html"
 PLOT: Final = "scaling.png"
 TABLE: Final = "scaling.csv"
+FILES: Final = (TABLE, PAGE, PLOT)
 
 HEAD: Final = (
     "Run",

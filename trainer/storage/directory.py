@@ -16,6 +16,7 @@ from trainer.storage.files import (
     is_abandoned,
     open_lock,
     open_new,
+    open_regular,
     partial_name,
     pieces,
     replacing,
@@ -75,13 +76,13 @@ class LocalStorage:
 
     def read(self, key: str) -> bytes:
         """See `Storage.read`."""
-        with file_errors("read", self._path(key)):
-            return self._path(key).read_bytes()
+        with file_errors("read", self._path(key)), open_regular(self._path(key)) as file:
+            return file.read()
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
         """See `Storage.chunks`; there is no hash to compare with."""
         path = self._path(key)
-        with file_errors("read", path), path.open("rb") as file:
+        with file_errors("read", path), open_regular(path) as file:
             begun = _stat(os.fstat(file.fileno())).stamp
             if stamp not in {None, begun}:
                 raise ChangedError(f"cannot read `{path}`: it has changed")

@@ -155,7 +155,7 @@ def write_flushed(path: str | Path, chunks: Iterable[bytes], *, folder: int | No
 
 def pieces(path: Path) -> Iterator[bytes]:
     """A file's bytes, a piece at a time. Raises: AbsentError; InputError when it can't be read."""
-    with file_errors("read", path), path.open("rb") as file:
+    with file_errors("read", path), open_regular(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
 
