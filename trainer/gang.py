@@ -30,6 +30,7 @@ from typing import Final, NoReturn
 from trainer import lifeline
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, RemoteError, TimeLimitError, TryAgainError
 from trainer.layout import JOB
+from trainer.storage.files import write_file
 
 VERDICT: Final = "TRAINER_VERDICT"
 VERDICT_BYTES: Final = 64
@@ -82,16 +83,20 @@ def give_verdict(verdict: Verdict) -> None:
     path = os.environ.get(VERDICT)
     if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
         with suppress(OSError):  # then the error is met again
-            _write_verdict(path, f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}")
+            _write_verdict(path, f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}".encode())
 
 
-def _write_verdict(path: str, text: str) -> None:
+def _write_verdict(path: str, content: bytes) -> None:
     """In the room that `_folder` has reserved: a full disk is one of the errors to be told."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # there is none, or a link
+        write_file(Path(path), content)
+        return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if earlier_verdict() is None:
-            os.pwrite(descriptor, text.encode().ljust(VERDICT_BYTES), 0)
+            os.pwrite(descriptor, content.ljust(VERDICT_BYTES), 0)
     finally:
         os.close(descriptor)
 
