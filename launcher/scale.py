@@ -91,14 +91,14 @@ def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) 
 
 def _check_own(name: str, to: Path) -> None:
     """Raises: InputError where the pages of the comparison would take the place of others."""
-    page = to / PAGES[0]
+    links = [name for name in (TABLE, *PAGES) if (to / name).is_symlink()]
     try:
         with (to / TABLE).open(encoding="utf-8", newline="") as file:
-            others = [
+            others = links or [
                 row["run"] for row in csv.DictReader(file) if row["run"] != run_name(name, row["model"], row["workers"])
             ]
     except FileNotFoundError:
-        others = [page.name] if page.exists() else []
+        others = links or [page for page in PAGES if (to / page).exists()]
     except (OSError, ValueError, KeyError, csv.Error):
         others = [TABLE]
     if others:
