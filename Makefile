@@ -37,7 +37,7 @@ MINUTES ?= 10
 SEED ?= 1
 
 .PHONY: chaos
-chaos: .venv/ready  ## kill workers, torchrun and the bucket's server at random moments: MINUTES=10 SEED=1
+chaos: .venv/ready  ## kill workers, torchrun and the bucket's server, and fill disks, at random moments: MINUTES=10 SEED=1
 	$(BIN)/python tests/chaos --minutes $(MINUTES) --seed $(SEED)
 
 # Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/guide.md). Without one, the cluster tool's.
