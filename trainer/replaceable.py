@@ -11,8 +11,8 @@ from typing import Final
 from trainer.errors import InputError, listing, on_one_line
 from trainer.storage import AbsentError, Storage
 
-PNG_MARK: Final = ("Software", "trainer")
-"""What PNG files say of who made them that have no document beside them."""
+PNG_MARK: Final = (b"maPs", b"trainer")
+"""Type and content of a private chunk of PNG files that have no document beside them; no viewer shows it as metadata."""
 
 _BEGINNINGS: Final = {
     "index.html": re.compile(rb'(?s).{0,4000}<meta name="generator" content="trainer '),
@@ -27,7 +27,7 @@ _BEGINNINGS: Final = {
 _BY_SUFFIX: Final = {
     ".json": re.compile(rb'\{\s*"format": \d+,'),
     ".csv": re.compile(rb"Image Index,prob_"),
-    ".png": re.compile(rb"(?s)\x89PNG.{0,200}tEXt" + b"\0".join(part.encode() for part in PNG_MARK)),
+    ".png": re.compile(rb"(?s)\x89PNG.{0,200}" + b"".join(PNG_MARK)),
 }
 
 

@@ -12,7 +12,7 @@ from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, KnownError
 from trainer.manifests import committed
 from trainer.ranklog import RankLog
-from trainer.storage import LocalStorage
+from trainer.storage import LocalStorage, open_storage
 from trainer.train import train
 from trainer.world import World
 
@@ -214,6 +214,21 @@ def test_run_that_is_not_whole_at_its_end_is_no_success(name, run, tmp_path, mon
     with pytest.raises(KnownError, match=rf"`{name}` was removed") as end:
         run()
     assert end.value.exit_code in {2, 3}
+
+
+@pytest.mark.parametrize("which", ["run.json", ""])
+def test_run_whose_prefix_in_a_bucket_is_emptied_stops(which, run, s3, at_step):
+    """Its results would be all that is there."""
+
+    def remove():
+        storage = open_storage("s3://cxr/runs/r")
+        for key in storage.keys(which):
+            storage.delete(key)
+
+    at_step(5, remove)
+    with pytest.raises(InputError, match=r"its `run\.json` was removed meanwhile"):
+        run("--checkpoint-every-steps", "2", output="s3://cxr/runs")
+    assert "results.json" not in open_storage("s3://cxr/runs/r").keys("")
 
 
 def test_log_of_a_run_whose_folder_is_gone_makes_none(tmp_path):

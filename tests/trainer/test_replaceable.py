@@ -151,7 +151,7 @@ def test_pictures_of_an_earlier_call_are_replaced(finished_run, pictures, out):
     [first, second] = sorted(out.glob("*.png"))
     Image.open(first).save(first)  # without its mark
     assert explain(finished_run, pictures, out, "--findings", "Mass") == 0
-    assert b"Software\0trainer" in first.read_bytes()
+    assert b"maPstrainer" in first.read_bytes()
     (out / "maps.jsonl").unlink()
     assert explain(finished_run, pictures, out, "--findings", "Mass") == 0
     second.write_bytes(THEIRS)

@@ -494,6 +494,21 @@ def test_held_folder_that_is_removed_is_not_made_again(storage, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_held_folder_that_goes_in_the_middle_of_a_write_is_named(storage, tmp_path, monkeypatch):
+    """`No such file or directory` would send the user to look for rights."""
+    storage.hold()
+    real = os.fsync
+
+    def remove(file):
+        real(file)
+        shutil.rmtree(tmp_path / "run")
+
+    monkeypatch.setattr(os, "fsync", remove)
+    with pytest.raises(InputError, match="folder was removed or replaced"):
+        storage.write("checkpoints/step-00000001/state.pt", b"1")
+    assert not (tmp_path / "run").exists()
+
+
 def test_held_folder_that_is_replaced_gets_nothing(storage, tmp_path):
     """It is another run's by now."""
     storage.hold()

@@ -77,9 +77,9 @@ def _write(document: Documents, run: str, out: str | None) -> None:
         sys.stdout.write(f"{out}\n")
         return
     storage = open_storage(run if out is None else out)
+    content = reports.files(document)
     if out is None:
         check_record(storage)
-    content = reports.files(document)
     page = next(key for key in content if key.endswith(".html"))
     if out is not None:
         content = {key.rpartition("/")[2]: content for key, content in content.items()}

@@ -229,7 +229,7 @@ def _ending(finding: str) -> str:
 def _as_png(picture: Image.Image) -> bytes:
     """The file, which says that this program wrote it."""
     about, out = PngInfo(), io.BytesIO()
-    about.add_text(*replaceable.PNG_MARK)
+    about.add(*replaceable.PNG_MARK)
     picture.save(out, format="PNG", pnginfo=about)
     return out.getvalue()
 

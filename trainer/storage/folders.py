@@ -62,7 +62,12 @@ class Root:
         if self._held is not None:
             if not same_file(self._held, self.path, follow=True):
                 raise removed(self._url)
-            yield self._held
+            try:
+                yield self._held
+            except OSError as problem:
+                if not same_file(self._held, self.path, follow=True):  # it went in the middle of what was done there
+                    raise removed(self._url) from problem
+                raise
             return
         if make:
             self.path.mkdir(parents=True, exist_ok=True)
