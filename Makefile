@@ -37,7 +37,7 @@ MINUTES ?= 10
 SEED ?= 1
 
 .PHONY: chaos
-chaos: .venv/ready  ## kill workers, torchrun and the bucket's server at random moments: MINUTES=10 SEED=1
+chaos: .venv/ready  ## kill workers, torchrun and the bucket's server, and fill disks, at random moments: MINUTES=10 SEED=1
 	$(BIN)/python tests/chaos --minutes $(MINUTES) --seed $(SEED)
 
 SECONDS ?= 60

@@ -1,5 +1,7 @@
 """`launcher init`: the project's settings file, asked for and written; the asking is handed in, so all else is pure."""
 
+import errno
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -7,6 +9,7 @@ from typing import Final
 from launcher.keys import IS_LIST
 from launcher.spec import JobSpec
 from trainer.errors import InputError
+from trainer.storage.files import replacing, write_flushed
 
 QUESTIONS: Final[Mapping[str, str]] = {
     "accelerator": "gaudi, cuda or cpu",
@@ -76,13 +79,19 @@ def check(settings: Mapping[str, str | list[str]], parse: Callable[[list[str]], 
 
 
 def write(path: Path, text: str, *, replace: bool) -> None:
-    """Write the file; one that is there only with leave.
+    """Write the file, which is whole or as it was; one that is there is replaced only with leave, and a link never followed.
 
     Raises: InputError.
     """
     try:
-        with path.open("w" if replace else "x", encoding="utf-8") as file:
-            file.write(text)
+        mode = _mode_of(path)
+        if mode is not None and replace:
+            with replacing(path) as partial:
+                write_flushed(partial, [text.encode()])
+                partial.chmod(mode)
+        else:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
     except FileExistsError as problem:
         raise InputError(
             f"cannot write `{path}`: it is there already", hint="-y changes it; what is not named stays"
@@ -90,3 +99,14 @@ def write(path: Path, text: str, *, replace: bool) -> None:
     except OSError as problem:
         reason = str(problem.strerror).lower()
         raise InputError(f"cannot write `{path}`: {reason}", hint="run it in a directory of yours") from problem
+
+
+def _mode_of(path: Path) -> int | None:
+    """The permissions of a file, None where there is none. Raises: OSError for what is no file."""
+    try:
+        there = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(there):
+        raise OSError(errno.EINVAL, "it is a link" if stat.S_ISLNK(there) else "it is no regular file")
+    return stat.S_IMODE(there)

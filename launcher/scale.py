@@ -93,16 +93,16 @@ def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) 
 
 def _check_own(name: str, to: Path) -> None:
     """Raises: InputError where the pages of the comparison would take the place of others."""
-    page = to / PAGES[0]
+    links = [name for name in (TABLE, *PAGES) if (to / name).is_symlink()]
     try:
         with open_regular(to / TABLE) as file:
-            others = [
+            others = links or [
                 spreadsheet.read(row["run"])
                 for row in csv.DictReader(io.StringIO(read_at_most(file, JSON_BYTES).decode(), newline=""))
                 if row["run"] != run_name(name, row["model"], row["workers"])
             ]
     except FileNotFoundError:
-        others = [page.name] if page.exists() else []
+        others = links or [page for page in PAGES if (to / page).exists()]
     except (OSError, ValueError, KeyError, TypeError, csv.Error, InputError):
         others = [TABLE]
     if others:

@@ -10,6 +10,7 @@ in this same process. The training operator takes codes below 128 for the end of
 another (docs/decisions/0009).
 """
 
+import fcntl
 import logging
 import math
 import os
@@ -21,7 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -41,6 +42,8 @@ from trainer.screen import screen
 from trainer.storage.files import write_file
 
 VERDICT: Final = "TRAINER_VERDICT"
+VERDICT_BYTES: Final = 64
+"""Reserved for a verdict before it is needed."""
 
 PERMANENT: Final = frozenset(
     {InputError.exit_code, JobFailedError.exit_code, RemoteError.exit_code, TimeLimitError.exit_code}
@@ -89,7 +92,22 @@ def give_verdict(verdict: Verdict) -> None:
     path = os.environ.get(VERDICT)
     if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
         with suppress(OSError):  # then the error is met again
-            write_file(Path(path), f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}".encode())
+            _write_verdict(path, f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}".encode())
+
+
+def _write_verdict(path: str, content: bytes) -> None:
+    """In the room that `_folder` has reserved: a full disk is one of the errors to be told."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # there is none, or a link
+        write_file(Path(path), content)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if earlier_verdict() is None:
+            os.pwrite(descriptor, content.ljust(VERDICT_BYTES), 0)
+    finally:
+        os.close(descriptor)
 
 
 def await_verdict(exit_code: int) -> None:
@@ -121,7 +139,11 @@ def main(argv: list[str]) -> int:
     if starter is not None:
         lifeline.watch(starter, lambda: _leave_now(COMES_BACK, "who started this is gone"))
     started_s = time.monotonic()
-    code = _run(argv)
+    try:
+        code = _run(argv)
+    except _NoFolderError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return problem.exit_code
     if code != TryAgainError.exit_code:
         return code
     starts = 1 if time.monotonic() - started_s > LONG_S else int(os.environ.get(STARTS, "1"))
@@ -146,7 +168,7 @@ def _run(argv: list[str]) -> int:
     logging.disable(logging.ERROR)
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
-    with tempfile.TemporaryDirectory(prefix="gang-") as folder, _watched(Path(folder) / "verdict"):
+    with _folder() as folder, _watched(folder / "verdict"):
         try:
             run(arguments)
         except ChildFailedError as failure:
@@ -164,6 +186,25 @@ def _run(argv: list[str]) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
     return 0
+
+
+class _NoFolderError(InputError):
+    """There is no room for a file of a few bytes."""
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder of this gang alone, gone after the block. Raises: _NoFolderError."""
+    with ExitStack() as held:
+        try:
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="gang-")))
+            (folder / "verdict").write_bytes(b" " * VERDICT_BYTES)
+        except OSError as problem:
+            raise _NoFolderError(
+                f"cannot start the workers: no temporary file can be written: {str(problem.strerror or problem).lower()}",
+                hint="make room, or TMPDIR names another place",
+            ) from problem
+        yield folder
 
 
 @contextmanager

@@ -6,7 +6,10 @@ Files are read as data; nothing in them is executed. Shapes: C channels, K findi
 import hashlib
 import math
 import re
+import stat
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +26,8 @@ from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.model import StateDict, head_of
-from trainer.storage.files import open_regular
+from trainer.storage.files import STALE_S, open_regular
+from trainer.storage.ownfolder import own_folder
 from trainer.torchfile import ForeignObjectError, NoStateError
 
 IMAGENET: Final = {
@@ -135,7 +139,9 @@ def _imagenet(model: str, cache: Path) -> StateDict:
     if source is None:
         raise InputError(f"cannot start `{model}` from ImageNet: there are no such weights", hint="--weights none")
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(source.url).name
-    folder = cached.parent if cached.is_file() else cache / "weights"
+    folder = cached.parent if cached.is_file() else own_folder(cache, "weights")
+    if folder != cached.parent:
+        _remove_old_parts(folder, cached.name)
     _check_hash(folder / cached.name)
     try:
         state = dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
@@ -146,6 +152,16 @@ def _imagenet(model: str, cache: Path) -> StateDict:
         ) from problem
     head = _IMAGENET_HEADS[model]
     return {name: tensor for name, tensor in _own_names(state).items() if not name.startswith(head)}
+
+
+def _remove_old_parts(folder: Path, name: str) -> None:
+    """What killed downloads of the file have left here. Source: torch.hub.download_url_to_file writes to NAME.UUID.partial."""
+    pattern = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{32}}\.partial")
+    for path in [path for path in folder.iterdir() if pattern.fullmatch(path.name)]:
+        with suppress(OSError):
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > STALE_S:
+                path.unlink()
 
 
 def _check_hash(path: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import time
 
+from disk_trials import DiskTrial
 from moments import Moment, Stage
 from trials import COMES_BACK_CODES, HANGS_S, ROOT, Outcome, Site, Trial
 
@@ -63,4 +64,4 @@ class FolderTrial(Trial):
 
 def outcome(site: Site, moment: Moment) -> Outcome:
     """How a run goes in which this moment comes."""
-    return (FolderTrial if moment.in_directory else Trial)(site, moment).outcome()
+    return {"folder": FolderTrial, "disk": DiskTrial}.get(moment.phase, Trial)(site, moment).outcome()

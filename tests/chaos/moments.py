@@ -69,12 +69,31 @@ FOLDER: Final = [
 ]
 """Moments at which the folder of a run that is kept in a directory goes."""
 
-MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2, "folder": 6}
+DISK: Final = [
+    "starts.begin:before",
+    "starts.begin:after",
+    "training.begin:after",
+    "train.train_step:before",
+    "train.validate:before",
+    "train.keep:before",
+    "train.keep:after",
+    "files.write_flushed:before",
+    "checkpoint.prune:before",
+    "train.finish:before",
+]
+"""Moments at which the disk of a run that is kept in a directory has no room any more."""
+
+IN_DIRECTORY: Final = {"folder": FOLDER, "disk": DISK}
+
+MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2, "folder": 6, "disk": 6}
 """So often at least a point of this phase is met in a run; others once."""
 
 KINDS: Final = ["rank", "torchrun", "all", "term", "server"]
 FOLDER_KINDS: Final = ["removed", "second"]
 """The run's folder is removed, or that and a second run is started under its name while the first still trains."""
+
+DISK_KINDS: Final = ["full", "full but for the cache", "killed"]
+"""The disk is full for the run and what is kept on the node, or for the run alone; or all of a run in a directory is killed."""
 
 AWAY_S: Final = [0.0, 1.0, 5.0]
 """How long a killed server stays away: less and more than the publisher's patience, as tests/chaos/hook sets it."""
@@ -85,7 +104,7 @@ class Stage:
     """Something to kill, and when."""
 
     kind: str
-    """One of `KINDS` or `FOLDER_KINDS`, or `nothing`: the next stage is waited for from here on."""
+    """One of `KINDS`, `FOLDER_KINDS` or `DISK_KINDS`, or `nothing`: the next stage is waited for from here on."""
     point: str | None
     """None: after `seconds`, wherever the run is then."""
     nth: int = 1
@@ -117,7 +136,7 @@ class Moment:
     @property
     def in_directory(self) -> bool:
         """Whether the run is kept in a directory, and not in a bucket."""
-        return self.phase == "folder"
+        return self.phase in IN_DIRECTORY
 
     def __str__(self) -> str:
         return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
@@ -129,6 +148,7 @@ PHASES: Final = [*POINTS, "spool", "any time"]
 PAIRS: Final = [
     *(pair for pair in product(PHASES, KINDS) if pair != ("spool", "server")),
     *(("folder", kind) for kind in FOLDER_KINDS),
+    *(("disk", kind) for kind in DISK_KINDS),
 ]
 
 
@@ -146,8 +166,8 @@ def drawn(seed: int, number: int) -> Moment:
         return Moment(name, phase, [away, _stage(dice, kind, dice.choice(SPOOL), dice.randint(1, 3))])
     if phase == "any time":
         return Moment(name, phase, [_stage(dice, kind, None, 1)], in_parts)
-    if phase == "folder":
-        return Moment(name, phase, [_stage(dice, kind, dice.choice(FOLDER), dice.randint(1, MANY[phase]))])
+    if phase in IN_DIRECTORY:
+        return Moment(name, phase, [_stage(dice, kind, dice.choice(IN_DIRECTORY[phase]), dice.randint(1, MANY[phase]))])
     points = PARTS if phase == "state" and in_parts else POINTS[phase]
     most = MANY.get(phase, 1)
     return Moment(name, phase, [_stage(dice, kind, dice.choice(points), dice.randint(1, most))], in_parts)

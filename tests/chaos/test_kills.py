@@ -1,4 +1,4 @@
-"""Seven of the moments that `make chaos` draws: what is killed, and when, is fixed."""
+"""Nine of the moments that `make chaos` draws: what is killed, and when, is fixed."""
 
 import folder_trials as trial
 import pytest
@@ -18,6 +18,8 @@ FIXED = [
     Moment("all-in-last-prune", "prune", [Stage("nothing", "committed 21"), Stage("all", "delete manifest:after")]),
     Moment("folder-removed", "folder", [Stage("removed", "train.train_step:before", nth=9)]),
     Moment("second-writer", "folder", [Stage("second", "files.write_flushed:before", nth=6)]),
+    Moment("disk-full", "disk", [Stage("full", "train.keep:before", nth=3, told_by=0)]),
+    Moment("killed-in-directory", "disk", [Stage("killed", "files.write_flushed:after", nth=9)]),
     Moment("term-at-the-end", "end", [Stage("term", "tempfile.TemporaryDirectory.cleanup:before")]),
 ]
 """Most of them have found something once: docs/benchmarks.md."""

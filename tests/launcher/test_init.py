@@ -1,5 +1,8 @@
 """The settings file that `launcher init` writes."""
 
+import errno
+import os
+
 import pytest
 import yaml
 
@@ -95,3 +98,45 @@ def test_settings_that_make_no_job_are_not_written(here, capsys):
 
 def test_questions_are_about_settings():
     assert set(init.QUESTIONS) <= set(IS_LIST)
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_settings_are_not_written_through_what_is_no_file(here, capsys, kind):
+    """-y is leave to change the settings, not what a link of that name points to."""
+    theirs, path = here / "theirs", here / "launcher.yaml"
+    if kind == "link":
+        theirs.write_text("image: theirs\n", encoding="utf-8")
+    if kind.startswith("link"):
+        path.symlink_to(theirs)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert init_write(path) == ("it is a link" if kind.startswith("link") else "it is no regular file")
+    assert theirs.exists() == (kind == "link")
+    assert not theirs.exists() or theirs.read_text(encoding="utf-8") == "image: theirs\n"
+
+
+def init_write(path):
+    """What `write` refuses the path for."""
+    with pytest.raises(InputError) as refusal:
+        init.write(path, "image: mine\n", replace=True)
+    return str(refusal.value.args[0]).rpartition(": ")[2]
+
+
+def test_full_disk_leaves_the_settings_as_they_were(here, monkeypatch):
+    """They may hold an afternoon's work."""
+    path = here / "launcher.yaml"
+    path.write_text("image: mine\n", encoding="utf-8")
+    path.chmod(0o600)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        assert init_write(path) == "no space left on device"
+    assert path.read_text(encoding="utf-8") == "image: mine\n"
+    assert [entry.name for entry in here.iterdir()] == ["launcher.yaml"]
+    init.write(path, "image: newer\n", replace=True)
+    assert (path.read_text(encoding="utf-8"), path.stat().st_mode & 0o777) == ("image: newer\n", 0o600)

@@ -186,6 +186,17 @@ def test_single_run_has_nothing_to_be_compared_with(scale, python):
     assert err.endswith("all/chest-densenet121-w2/report/index.html\n")
 
 
+@pytest.mark.parametrize("name", ["scaling.csv", "index.html", "scaling.png"])
+def test_pages_are_not_written_through_links(scale, api, tmp_path, name):
+    """A link may lead to another's file, whether that is there or not."""
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / name).symlink_to(tmp_path / "theirs")
+    code, out, err = scale("--workers=1,2")
+    assert (code, out) == (2, "")
+    assert f"it holds `{name}`" in err
+    assert not (tmp_path / "theirs").exists()
+
+
 @pytest.mark.parametrize(
     ("left", "words"),
     [
@@ -193,6 +204,7 @@ def test_single_run_has_nothing_to_be_compared_with(scale, python):
         ({"scaling.csv": "run,model,workers\nchest-2-vgg16-w1,vgg16,1\n"}, "`chest-2-vgg16-w1`"),
         ({"scaling.csv": "a,b\n1,2\n"}, "`scaling.csv`"),
         ({"index.html": "somebody's"}, "`index.html`"),
+        ({"scaling.png": "somebody's"}, "`scaling.png`"),
     ],
 )
 def test_pages_of_others_are_not_written_over(scale, api, tmp_path, left, words):

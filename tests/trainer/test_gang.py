@@ -1,5 +1,6 @@
 """torchrun with a readable end: exit codes, one message, permanent errors met once."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from trainer import gang
 from trainer.gang import VERDICT, Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.layout import JOB
+from trainer.lifeline import PARENT
 
 WORKER = """
 import os, sys, pathlib
@@ -147,6 +150,36 @@ def test_verdict_is_not_written_through_a_link(tmp_path, monkeypatch):
     give_verdict(Verdict(1, 2))
     assert earlier_verdict() == Verdict(1, 2)
     assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_verdict_needs_no_room_on_a_disk_that_is_full_by_then(tmp_path, monkeypatch):
+    """A full disk is one of the errors that no new start changes."""
+    monkeypatch.setenv(VERDICT, "")
+    with gang._folder() as folder:
+        verdict = folder / "verdict"
+        monkeypatch.setenv(VERDICT, str(verdict))
+        before = verdict.stat()
+        assert earlier_verdict() is None
+        give_verdict(Verdict(12, 2, told=False))
+        assert earlier_verdict() == Verdict(12, 2, told=False)
+        assert (verdict.stat().st_size, verdict.stat().st_ino) == (before.st_size, before.st_ino)
+        assert len(list(folder.iterdir())) == 1
+
+
+def test_gang_without_room_for_its_own_file_says_so(tmp_path, monkeypatch, capsys):
+    """Not with a traceback, and not again and again."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for variable in ("TORCH_CPP_LOG_LEVEL", JOB, PARENT, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "1")
+    assert gang.main(["--nproc-per-node=1", "x.py"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: cannot start the workers: no temporary file can be written: no space left on device")
+    assert "TMPDIR" in said
 
 
 def test_there_is_no_verdict_outside_a_gang(monkeypatch):

@@ -497,6 +497,29 @@ def test_end_on_a_full_disk_is_bounded_whatever_the_caller_would_wait(tmp_path, 
     assert "84 MiB needed, 3 MiB free" in str(end.value)
 
 
+def test_end_on_a_disk_that_refuses_is_bounded_too(publisher, bucket):
+    """A file system that was mounted read-only after an error does not become writable by waiting."""
+    bucket.problem = InputError("cannot write `/runs/r/state.pt`: read-only file system")
+    publisher._clock = Clock(1.0)
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._problem)
+    with pytest.raises(InputError, match=r"cannot commit all that was trained: .*read-only") as end:
+        publisher.flush(never)
+    assert end.value.exit_code == 2
+
+
+def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(publisher, bucket):
+    """A server comes back by itself."""
+    bucket.problem = UnreachableError("cannot write: 503")
+    publisher._clock = Clock(1000.0)
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher._problem)
+    asked = []
+    with pytest.raises(TryAgainError):
+        publisher.flush(lambda: asked.append(1) or len(asked) > 5)
+    assert len(asked) == 6
+
+
 def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, bucket, told):
     """Whoever makes room must know whether anything is lost."""
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as publisher, pytest.raises(FullError) as end:

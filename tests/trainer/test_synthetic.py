@@ -1,6 +1,8 @@
 """The drawn data set: the same every time, complete, and never over something else."""
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -176,3 +178,69 @@ def test_too_few_images_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"at least 30 images are needed, got 29 \(from `--images`\)"):
         write_phantoms(tmp_path / "out", images=29)
     assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from trainer.data.synthetic import write_phantoms
+write_phantoms(pathlib.Path(sys.argv[1]), images=30, side=32, progress=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "empty"])
+def test_what_a_killed_drawing_left_goes_at_the_next(tmp_path, exists):
+    """An empty directory with half a data set in it would be refused for ever."""
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert [path for path in tmp_path.rglob(".out-*.partial") if path.is_dir()]
+    write_phantoms(out, images=30, side=32)
+    assert not list(tmp_path.rglob(".out-*.partial"))
+    assert len(hashes(out)) == 30
+
+
+def test_draft_of_one_who_still_draws_is_left(tmp_path):
+    """Two may draw to one place; the second to be done is refused."""
+
+    def draw_another(_done):
+        if not (tmp_path / "out").exists():
+            write_phantoms(tmp_path / "out", images=31, side=32)
+
+    with pytest.raises(InputError, match="cannot write to"):
+        write_phantoms(tmp_path / "out", images=30, side=32, progress=draw_another)
+    assert len(hashes(tmp_path / "out")) == 31
+
+
+@pytest.mark.parametrize("put", ["file of the user", "link", "linked images", "another name"])
+def test_nothing_of_others_goes_with_a_draft(tmp_path, put):
+    """Whatever has a name like a draft's."""
+    mine = tmp_path / "mine"
+    (mine / "images").mkdir(parents=True)
+    (mine / "test_list.txt").write_text("mine")
+    (mine / "images/00000001_000.png").write_text("mine")
+    draft = tmp_path / (".out-01234567.partial" if put != "another name" else ".out-01.partial")
+    if put == "link":
+        draft.symlink_to(mine)
+    else:
+        draft.mkdir()
+        (draft / "notes.txt").write_text("mine")
+    if put == "linked images":
+        (draft / "images").symlink_to(mine / "images")
+    write_phantoms(tmp_path / "out", images=30, side=32)
+    assert draft.exists()
+    assert put == "link" or (draft / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in mine.rglob("*") if path.is_file()) == ["00000001_000.png", "test_list.txt"]
+
+
+def test_file_that_appears_while_it_is_drawn_is_not_replaced(tmp_path):
+    """The directory was empty when the drawing began."""
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def put(_done):
+        (out / "test_list.txt").write_text("mine")
+
+    with pytest.raises(InputError, match="cannot write to"):
+        write_phantoms(out, images=30, side=32, progress=put)
+    assert (out / "test_list.txt").read_text() == "mine"

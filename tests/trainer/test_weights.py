@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import re
 from collections import OrderedDict
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -60,6 +62,33 @@ def test_imagenet_weights_that_are_neither_cached_nor_reachable_are_a_clear_erro
     with pytest.raises(InputError, match="cannot get ImageNet weights") as refusal:
         first_weights("imagenet", "densenet121", tmp_path)
     assert "--weights" in refusal.value.hint
+
+
+def test_cache_of_imagenet_weights_keeps_what_is_not_ours(tmp_path, monkeypatch):
+    """A killed download leaves its half there; whatever else has a name like it stays."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    name = Path(IMAGENET["densenet121"].url).name
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    ours, new = weights / f"{name}.{'0' * 32}.partial", weights / f"{name}.{'1' * 32}.partial"
+    others = [
+        weights / f"{name}.partial",
+        weights / f"other.{'0' * 32}.partial",
+        weights / f"{name}.{'2' * 32}.partial",
+    ]
+    for path in [ours, new, *others[:2]]:
+        path.write_bytes(b"half")
+    others[2].symlink_to(others[0])
+    for path in [ours, *others]:
+        os.utime(path, (0, 0), follow_symlinks=False)
+    with pytest.raises(InputError, match="cannot get ImageNet weights"):
+        first_weights("imagenet", "densenet121", tmp_path)
+    assert [path.exists() for path in [ours, new, *others]] == [False, True, True, True, True]
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/weights").symlink_to(weights)
+    with pytest.raises(InputError, match="it is a link"):
+        first_weights("imagenet", "densenet121", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("findings", [14, 1000])

@@ -7,12 +7,16 @@ Shapes: H x W pixels, N images.
 """
 
 import csv
+import errno
+import fcntl
 import io
 import json
+import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -63,6 +67,11 @@ _COLUMNS = (
 _ENTRIES = "Data_Entry_2017.csv"
 _MARK = "phantoms.json"
 """Says what was drawn, so that it can be known again for no patient's."""
+
+_DRAWN: Final = re.compile(
+    rf"images/[0-9]{{8}}_[0-9]{{3}}\.png|train_val_list\.txt|test_list\.txt|{re.escape(_ENTRIES)}|{re.escape(_MARK)}"
+)
+"""Every file of such a data set."""
 
 Pixels = NDArray[np.float32]
 
@@ -213,12 +222,15 @@ def _check_numbers(images: int, seed: int, side: int) -> None:
 def _complete_or_nothing(out: Path) -> Iterator[Path]:
     """A directory to write to, whose content becomes that of `out` at the end, and is removed if the end is not reached."""
     try:
+        for folder in (out.parent, out):
+            _remove_drafts(folder, out.name)
         exists = _is_empty(out)
         draft = (out if exists else out.parent) / f".{out.name}-{secrets.token_hex(4)}.partial"
         draft.mkdir(parents=True)
         try:
-            yield draft
-            _publish(draft, out, into=exists)
+            with _locked(draft):
+                yield draft
+                _publish(draft, out, into=exists)
         except BaseException:  # Ctrl-C too
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -227,6 +239,39 @@ def _complete_or_nothing(out: Path) -> Iterator[Path]:
             f"cannot write to `{out}`: {problem.strerror or problem} (from `--out`)",
             hint="--out DIRECTORY of yours, on a disk with room",
         ) from problem
+
+
+@contextmanager
+def _locked(draft: Path) -> Iterator[None]:
+    """Lock the folder for the block, as a sign that its writer lives. Raises: BlockingIOError when another holds it."""
+    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_drafts(folder: Path, name: str) -> None:
+    """Remove what killed processes have drawn of a data set of this name; whatever else lies in a draft stays, and so does it."""
+    pattern = re.compile(rf"\.{re.escape(name)}-[0-9a-f]{{8}}\.partial")
+    for draft in [path for path in _entries_of(folder) if pattern.fullmatch(path.name)]:
+        with suppress(OSError), _locked(draft):  # otherwise it is a link, or its writer lives
+            for path in [*_entries_of(draft / "images"), *_entries_of(draft)]:
+                if _DRAWN.fullmatch(path.relative_to(draft).as_posix()):
+                    path.unlink()
+            for inner in (draft / "images", draft):
+                if inner.exists():
+                    inner.rmdir()
+
+
+def _entries_of(folder: Path) -> list[Path]:
+    if folder.is_symlink() and folder.name == "images":
+        return []
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _is_empty(out: Path) -> bool:
@@ -249,6 +294,8 @@ def _publish(draft: Path, out: Path, *, into: bool) -> None:
         draft.rename(out)
         return
     for entry in sorted(draft.iterdir()):
+        if os.path.lexists(out / entry.name):
+            raise FileExistsError(errno.EEXIST, f"somebody has put `{entry.name}` there meanwhile")
         entry.rename(out / entry.name)
     draft.rmdir()
 

@@ -177,7 +177,7 @@ def _file_error(verb: str, path: Path, problem: OSError, needs_bytes: int | None
         return AbsentError(f"cannot read `{path}`: no such file")
     text = f"cannot {verb} `{path}`: {str(problem.strerror or problem).lower()}"
     if problem.errno in FULL:
-        return FullError(f"{text}{room(path, needs_bytes)}", hint="make room; the same command continues")
+        return FullError(f"{text}{room(path, needs_bytes)}", hint="make room, then run the same command again")
     return InputError(text, hint="check the directory, and who may read and write it")
 
 

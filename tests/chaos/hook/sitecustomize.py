@@ -3,6 +3,7 @@
 The test kills whom it wants meanwhile, this process for one. The trainer knows nothing of it.
 """
 
+import errno
 import functools
 import http.client
 import importlib.abc
@@ -13,9 +14,12 @@ import sys
 import threading
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 ADDRESS = os.environ.get("CHAOS_SOCKET", "")
 SMALL_PARTS = "CHAOS_PARTS" in os.environ
+FULL = os.environ.get("CHAOS_FULL", "")
+"""A file: once it is there the disk below the directory that it names has no room any more."""
 
 WRAPPED = {
     "tempfile": ["TemporaryDirectory.cleanup"],
@@ -80,12 +84,37 @@ def hasten_prefix(module):
 
 def hasten_publisher(module):
     module.Publisher.__init__.__kwdefaults__["retry_s"] = 0.5
+    module.ROOM_S = 3.0
 
 
 def hasten_multipart(module):
     module.STALE = timedelta(0)
     if SMALL_PARTS:
         module.PART_BYTES = 300_000
+
+
+def fill_disk(module):
+    """Write half of a file where there is no room for the whole."""
+    write = module.write_flushed
+
+    def write_in_room(path, chunks, *, folder=None):
+        if not is_full(path, folder):
+            write(path, chunks, folder=folder)
+            return
+        content = b"".join(chunks)
+        write(path, [content[: len(content) // 2]], folder=folder)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    module.write_flushed = write_in_room
+
+
+def is_full(path, folder):
+    try:
+        below = Path(FULL).read_text()
+    except OSError:
+        return False
+    where = Path(path).parent if folder is None else Path(f"/proc/self/fd/{folder}")
+    return where.resolve().is_relative_to(Path(below).resolve())
 
 
 def wrap_bucket(module):
@@ -133,6 +162,7 @@ SPECIAL = {
     "trainer.prefix": hasten_prefix,
     "trainer.publisher": hasten_publisher,
     "trainer.storage.bucket": wrap_bucket,
+    "trainer.storage.files": fill_disk,
     "trainer.storage.multipart": hasten_multipart,
     "trainer.world": lambda _: tell("worker starts"),
 }
