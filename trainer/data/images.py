@@ -162,7 +162,7 @@ def _coloured_share(image: Image.Image) -> float:
         return 0.0
     coloured = 0
     for _, band in _bands(image):
-        levels = np.asarray(band.convert("RGB"))
-        spread = levels.max(axis=2) - levels.min(axis=2)
+        red, green, blue = map(np.asarray, band.convert("RGB").split())
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         coloured += int((spread > COLOURED_LEVELS).sum())
     return coloured / (image.width * image.height)
