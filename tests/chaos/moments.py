@@ -20,12 +20,12 @@ POINTS: Final = {
         "training.begin:after",
     ],
     "pack": [
-        "pack.build:before",
-        "pack._tasks:before",
-        "pack._decode:before",
-        "pack._decode:after",
-        "pack._write:after",
-        "pack.build:after",
+        "packing.build:before",
+        "packing._tasks:before",
+        "packing._decode:before",
+        "packing._decode:after",
+        "packing._write:after",
+        "packing.build:after",
     ],
     "step": ["train.train_step:before", "train.train_step:after", "train.validate:before", "train.validate:after"],
     "snapshot": ["train.keep:before", "training.ranks_of:after", "training.snapshot:after", "train.keep:after"],
@@ -59,7 +59,7 @@ SPOOL: Final = ["files.write_flushed:before", "files.write_flushed:after", "spoo
 MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2}
 """So often at least a point of this phase is met in a run; others once."""
 
-KINDS: Final = ["rank", "torchrun", "all", "term", "server"]
+KINDS: Final = ["rank", "torchrun", "all", "term", "server", "pack"]
 AWAY_S: Final = [0.0, 1.0, 5.0]
 """How long a killed server stays away: less and more than the publisher's patience, as tests/chaos/hook sets it."""
 
@@ -84,7 +84,11 @@ class Stage:
     def __str__(self) -> str:
         when = f"{self.point} #{self.nth}" if self.point else f"after {self.seconds:.2f} s"
         by = f" of rank {self.told_by}" if self.told_by is not None else ""
-        whom = {"rank": f"rank {self.rank}", "server": f"server for {self.away_s} s"}.get(self.kind, self.kind)
+        whom = {
+            "rank": f"rank {self.rank}",
+            "server": f"server for {self.away_s} s",
+            "pack": "all, and the node's pack is damaged",
+        }.get(self.kind, self.kind)
         return f"{when}{by}: {whom}"
 
 
@@ -103,7 +107,7 @@ class Moment:
 
 
 PHASES: Final = [*POINTS, "spool", "any time"]
-PAIRS: Final = [pair for pair in product(PHASES, KINDS) if pair != ("spool", "server")]
+PAIRS: Final = [pair for pair in product(PHASES, KINDS) if pair not in {("spool", "server"), ("load", "pack")}]
 
 
 def drawn(seed: int, number: int) -> Moment:
@@ -126,7 +130,7 @@ def drawn(seed: int, number: int) -> Moment:
 
 
 def _stage(dice: random.Random, kind: str, point: str | None, nth: int) -> Stage:
-    if point is not None and point.startswith(("train.validate", "pack.build", "pack._tasks", "pack._write")):
+    if point is not None and point.startswith(("train.validate", "packing.build", "packing._tasks", "packing._write")):
         nth = min(nth, 3 if point.startswith("train") else 1)
     return Stage(
         kind=kind,

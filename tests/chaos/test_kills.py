@@ -1,4 +1,4 @@
-"""Five of the moments that `make chaos` draws: what is killed, and when, is fixed."""
+"""Six of the moments that `make chaos` draws: what is killed, and when, is fixed."""
 
 import pytest
 from moments import Moment, Stage, drawn
@@ -7,7 +7,7 @@ from trials import Trial, site
 pytestmark = pytest.mark.e2e
 
 FIXED = [
-    Moment("rank-in-pack", "pack", [Stage("rank", "pack._decode:before", rank=0)]),
+    Moment("rank-in-pack", "pack", [Stage("rank", "packing._decode:before", rank=0)]),
     Moment(
         "all-in-spool",
         "state",
@@ -15,6 +15,7 @@ FIXED = [
     ),
     Moment("torchrun-at-manifest", "manifest", [Stage("torchrun", "put manifest:middle", nth=3)]),
     Moment("all-in-last-prune", "prune", [Stage("nothing", "committed 21"), Stage("all", "delete manifest:after")]),
+    Moment("damaged-pack", "step", [Stage("pack", "train.train_step:after", nth=9)]),
     Moment("term-at-the-end", "end", [Stage("term", "tempfile.TemporaryDirectory.cleanup:before")]),
 ]
 """Most of them have found something once: docs/benchmarks.md."""
@@ -32,7 +33,11 @@ def test_run_in_which_something_is_killed_ends_as_an_unbroken_one(there, moment)
     """Nothing that a preemption, a lost node or a bucket does may cost more than the time to train again."""
     outcome = Trial(there, moment).outcome()
     assert outcome.met
-    assert outcome.losses == [], (there.folder / moment.name / "output.log").read_text()
+    said = (there.folder / moment.name / "output.log").read_text()
+    assert outcome.losses == [], said
+    assert ("is damaged: shard-00000.bin is not what was written; building it again" in said) == (
+        moment.name == "damaged-pack"
+    )
 
 
 def test_same_seed_and_number_are_the_same_moment():

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_scans, check_shape
 from trainer.data.codestream import CodestreamError, Frame, read_frame
 from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom, quiet, read_dicom
+from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, IMAGE_FILE_BYTES, MOST_PIXELS, in_words
 from trainer.storage.files import open_regular
 
@@ -55,6 +56,17 @@ def open_xray(path: Path) -> Image.Image:
     """
     with ExitStack() as held:
         return _checked_xray(_opened(path, held))
+
+
+def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
+    """What of these keeps an image from being used, as it stands behind the image's name."""
+    if isinstance(problem, InputError):  # a package is missing
+        return str(problem.args[0])
+    if isinstance(problem, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(problem, OSError):
+        return str(problem.strerror or type(problem).__name__).lower()
+    return str(problem)
 
 
 def _checked_xray(image: Image.Image) -> Image.Image:
