@@ -17,7 +17,7 @@ READS: Final = 100_000
 FRAGMENTS: Final = 10_000
 """That compressed pixels may be cut into; there is one as a rule."""
 
-RUNS: Final = 20_000_000
+RUNS: Final = 10_000_000
 """Of a run-length encoded picture, which is decoded one by one."""
 
 _FIELDS: Final = (

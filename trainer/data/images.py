@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_scans, check_shape
 from trainer.data.codestream import CodestreamError, Frame, read_frame
 from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom, quiet, read_dicom
+from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, IMAGE_FILE_BYTES, MOST_PIXELS, in_words
 from trainer.storage.files import open_regular
 
@@ -55,6 +56,17 @@ def open_xray(path: Path) -> Image.Image:
     """
     with ExitStack() as held:
         return _checked_xray(_opened(path, held))
+
+
+def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
+    """What of these keeps an image from being used, as it stands behind the image's name."""
+    if isinstance(problem, InputError):  # a package is missing
+        return str(problem.args[0])
+    if isinstance(problem, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(problem, OSError):
+        return str(problem.strerror or type(problem).__name__).lower()
+    return str(problem)
 
 
 def _checked_xray(image: Image.Image) -> Image.Image:
@@ -162,7 +174,7 @@ def _coloured_share(image: Image.Image) -> float:
         return 0.0
     coloured = 0
     for _, band in _bands(image):
-        levels = np.asarray(band.convert("RGB"))
-        spread = levels.max(axis=2) - levels.min(axis=2)
+        red, green, blue = map(np.asarray, band.convert("RGB").split())
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
         coloured += int((spread > COLOURED_LEVELS).sum())
     return coloured / (image.width * image.height)

@@ -67,15 +67,15 @@ def _take(lock: BinaryIO, folder: Path, waiting: Waiting) -> None:
     try:
         while not _taken(lock):
             waiting.beat()
-            now_s, who = waiting.clock(), f"{_holder(lock)} makes `{folder}`"
+            now_s = waiting.clock()
             if now_s - begun_s > LONGEST_S:
                 raise TryAgainError(
-                    f"cannot go on: {who} and has not finished within {LONGEST_S / 60:.0f} minutes",
+                    f"cannot go on: {_holder(lock)} makes `{folder}` and has not finished within {LONGEST_S / 60:.0f} minutes",
                     hint="end that process if it hangs, or --cache-dir names another place",
                 )
             if now_s - told_s >= SAY_S:
                 told_s = now_s
-                waiting.tell(f"waiting: {who} ({(now_s - begun_s) / 60:.0f} min)")
+                waiting.tell(f"waiting: {_holder(lock)} makes `{folder}` ({(now_s - begun_s) / 60:.0f} min)")
             waiting.sleep(LOOK_S)
     except OSError as problem:
         raise InputError(
