@@ -81,15 +81,19 @@ class LimitError(ValueError):
 
 def in_words(size_bytes: int) -> str:
     """A limit in bytes as people read it."""
+    if size_bytes < 1 << 10:
+        return f"{size_bytes} bytes"
     return f"{size_bytes >> 20} MiB" if size_bytes >= 1 << 20 else f"{size_bytes >> 10} KiB"
 
 
 def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
     """All that a file holds. Raises: LimitError before more than `most_bytes` are in memory."""
-    content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise LimitError(f"it has more than {in_words(most_bytes)}")
-    return content
+    content = bytearray()
+    while piece := file.read(1 << 20):  # Python makes room for all that it is asked for, however short the file
+        content += piece
+        if len(content) > most_bytes:
+            raise LimitError(f"it has more than {in_words(most_bytes)}")
+    return bytes(content)
 
 
 def gunzipped(packed: bytes, *, most_bytes: int = TEXT_BYTES) -> bytes:

@@ -213,7 +213,7 @@ def _of_safetensors(storage: Storage, key: str) -> Trained:
     """The exported model, with what lies beside it and in the run around it, where there is one."""
     where = f"{storage.url.rstrip('/')}/{key}"
     try:
-        content = documents.read_bounded(storage, key, STATE_BYTES)
+        content = storage.read(key, most_bytes=STATE_BYTES)
         state, header = torchfile.load_safetensors(content)
     except (LimitError, NoStateError) as problem:
         raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
@@ -303,7 +303,7 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
 def _trained_on(storage: Storage) -> dict[str, str] | None:
     where = f"{storage.url.rstrip('/')}/{SPLIT}"
     try:
-        content = tables.unpacked(documents.read_bounded(storage, SPLIT, TEXT_BYTES), SPLIT)
+        content = tables.unpacked(storage.read(SPLIT, most_bytes=TEXT_BYTES), SPLIT)
         rows = [row for _, row in tables.rows(content)][1:]
     except AbsentError:
         return None

@@ -15,6 +15,7 @@ from launcher.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.spec import JobSpec, labels
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
+from trainer.limits import parsed_json
 from trainer.probe import Status
 
 POD: Final = "pod"

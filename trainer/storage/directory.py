@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from trainer.errors import InputError
-from trainer.storage.files import PARTIAL, beside, file_errors, pieces, replacing, write_flushed
+from trainer.limits import read_at_most
+from trainer.storage.files import PARTIAL, beside, file_errors, open_regular, pieces, replacing, write_flushed
 from trainer.storage.interface import CHUNK_BYTES, AbsentError, ChangedError, Claim, Stat, ignore, is_hidden
 
 STALE_S: Final = 3600.0
@@ -34,10 +35,10 @@ class LocalStorage:
         self._root = Path(url)
         self._excludes: bool | None = None
 
-    def read(self, key: str) -> bytes:
-        """See `Storage.read`."""
-        with file_errors("read", self._path(key)):
-            return self._path(key).read_bytes()
+    def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
+        """See `Storage.read`; a pipe or a device is refused."""
+        with file_errors("read", self._path(key)), open_regular(self._path(key)) as file:
+            return file.read() if most_bytes is None else read_at_most(file, most_bytes)
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
         """See `Storage.chunks`; there is no hash to compare with."""
