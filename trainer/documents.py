@@ -41,13 +41,25 @@ Seconds = Annotated[float, Within(0, 2**33)]
 Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 
 
+class Identity(TypedDict, total=False):
+    """What decides the numbers of a run, beside those of its settings that do."""
+
+    findings: list[str]
+    global_batch: Count | None
+    precision: str
+    labels_sha256: str
+    split_sha256: str
+    pack_sha256: str
+    skipped: list[str]
+
+
 class Record(TypedDict, total=False):
     """run.json. All of it may be missing, and each reader says what it needs."""
 
     name: str
     config: dict[str, Any]
     """The settings, which are those of TrainConfig in the version that wrote them."""
-    identity: dict[str, Any]
+    identity: Identity
     versions: dict[str, Any]
     world_size: Count
     device: str

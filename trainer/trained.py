@@ -94,7 +94,10 @@ def open_trained(place: str, *, step: str = "best", cache: Path | None = None) -
 def _is_file(place: str) -> bool:
     if "://" in place:
         return place.lower().endswith(_FILES)
-    return Path(place).is_file() or (place.lower().endswith(_FILES) and not Path(place).is_dir())
+    try:
+        return Path(place).is_file() or (place.lower().endswith(_FILES) and not Path(place).is_dir())
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _refuse_step(step: str, place: str) -> None:

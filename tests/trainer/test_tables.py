@@ -44,18 +44,16 @@ def test_tables_that_are_none_are_bad_input_with_their_name(tmp_path, read, cont
     path = write(tmp_path, content)
     monkeypatch.setattr(tables, "LINE_CHARS", 1 << 14)
     monkeypatch.setattr(tables, "TABLE_COLUMNS", 1000)
-    with in_memory(8 << 20):
-        with pytest.raises(InputError, match=path.name):
-            read(path)
+    with in_memory(8 << 20), pytest.raises(InputError, match=path.name):
+        read(path)
 
 
 def test_packed_table_is_unpacked_no_further_than_the_limit(tmp_path, monkeypatch, in_memory):
     """2 MB unpack to 6 GB."""
     monkeypatch.setattr(tables, "gunzipped", lambda packed: limits.gunzipped(packed, most_bytes=1 << 20))
     path = write(tmp_path, gzip.compress(b"Image Index,split\n" + b"a.png,train\n" * 1_000_000))
-    with in_memory(8 << 20):
-        with pytest.raises(InputError, match=r"labels\.csv\.gz`: it unpacks to more than 1 MiB"):
-            list(csv_rows(path))
+    with in_memory(8 << 20), pytest.raises(InputError, match=r"labels\.csv\.gz`: it unpacks to more than 1 MiB"):
+        list(csv_rows(path))
 
 
 def test_more_rows_than_any_data_set_has_are_refused(tmp_path, monkeypatch):
