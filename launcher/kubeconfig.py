@@ -35,7 +35,9 @@ def document(path: Path) -> Document:
     """What a file holds. Raises: InputError; its message quotes nothing, for there are keys in it."""
     try:
         text = yamlfile.read(path)
-    except (OSError, ValueError) as problem:
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML") from None
+    except (OSError, LimitError) as problem:
         raise InputError(f"cannot read the kubeconfig `{path}`: {yamlfile.why_unread(problem)}") from None
     import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes, and there may be no file
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from launcher import interpreter, local, manifest, pull, runs
 from launcher import resume as again
@@ -119,7 +119,7 @@ def _json(path: Path) -> Mapping[str, Any] | None:
             record = checked(parsed_json(read_at_most(file, JSON_BYTES)), Record)
     except (OSError, ValueError):
         return None
-    return record if "identity" in record else None
+    return cast("Mapping[str, Any]", record) if "identity" in record else None
 
 
 def _check_same(job: JobSpec, record: Mapping[str, Any] | None, place: str, reach: Reach) -> None:

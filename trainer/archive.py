@@ -72,8 +72,10 @@ def _directory(archive: bytes) -> tuple[int, int, int]:
     if archive[at - _LOCATOR_64.size : at - _LOCATOR_64.size + 4] == b"PK\6\7":
         ends_at = at - _LOCATOR_64.size - _END_64.size
         _, _, told_at, _ = _LOCATOR_64.unpack_from(archive, at - _LOCATOR_64.size)
+        narrow = (count, size, first)
         signature, *_, count, size, first = _END_64.unpack_from(archive, max(0, ends_at))
-        if signature != b"PK\6\6" or told_at != ends_at:
+        same = all(told in {wide, 0xFFFF, _ELSEWHERE} for told, wide in zip(narrow, (count, size, first), strict=True))
+        if signature != b"PK\6\6" or told_at != ends_at or not same:
             raise ArchiveError("its list of entries is damaged")
     if first + size != ends_at:
         raise ArchiveError("its list of entries is damaged")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer import manifests, torchfile
-from trainer.documents import Step, checked, read_bounded
+from trainer.documents import Step, checked
 from trainer.errors import InputError, listing, on_one_line
 from trainer.layout import CHECKPOINTS, committed_step, is_ours, manifest_key, state_key
 from trainer.limits import STATE_BYTES, LimitError
@@ -131,7 +131,7 @@ def read_state(storage: Storage, manifest: Manifest) -> bytes:
     problem = ""
     for _ in range(READINGS):
         try:
-            content = read_bounded(storage, state_key(manifest.step), min(manifest.bytes, STATE_BYTES))
+            content = storage.read(state_key(manifest.step), most_bytes=min(manifest.bytes, STATE_BYTES))
         except AbsentError as absent:
             raise BrokenError(f"cannot restore step {manifest.step}: `{where}` is missing") from absent
         except DamagedError as damaged:

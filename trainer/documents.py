@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, Union, ca
 
 from trainer.errors import InputError, on_one_line
 from trainer.layout import RUN, STEP_DIGITS
-from trainer.limits import JSON_BYTES, LimitError, in_words, parsed_json
+from trainer.limits import JSON_BYTES, LimitError, parsed_json
 from trainer.storage.interface import AbsentError, Storage
 
 SHOWN_CHARS: Final = 60
@@ -41,13 +41,25 @@ Seconds = Annotated[float, Within(0, 2**33)]
 Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 
 
+class Identity(TypedDict, total=False):
+    """What decides the numbers of a run, beside those of its settings that do."""
+
+    findings: list[str]
+    global_batch: Count | None
+    precision: str
+    labels_sha256: str
+    split_sha256: str
+    pack_sha256: str
+    skipped: list[str]
+
+
 class Record(TypedDict, total=False):
     """run.json. All of it may be missing, and each reader says what it needs."""
 
     name: str
     config: dict[str, Any]
     """The settings, which are those of TrainConfig in the version that wrote them."""
-    identity: dict[str, Any]
+    identity: Identity
     versions: dict[str, Any]
     world_size: Count
     device: str
@@ -122,55 +134,41 @@ class EpochEntry(_OfStep, total=False):
     val: SplitScores | None
 
 
-def read(storage: Storage, key: str, kind: type[T], *, hint: str | None = None) -> T:
-    """The document under this key, checked.
+def read(storage: Storage, key: str, kind: type[T], *, called: str = "JSON", hint: str | None = None) -> T:
+    """The document under this key, checked; `called` says what it should be.
 
     Raises: InputError with the document's name for what is no such document; AbsentError, and else as the storage.
     """
     where = f"{storage.url.rstrip('/')}/{key}"
-    return parsed(content_of(storage, key), where, kind, hint=hint)
+    return parsed(content_of(storage, key), where, kind, called=called, hint=hint)
 
 
 def content_of(storage: Storage, key: str, *, most_bytes: int = JSON_BYTES) -> bytes:
     """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
     try:
-        return read_bounded(storage, key, most_bytes)
+        return storage.read(key, most_bytes=most_bytes)
     except LimitError as problem:
         where = f"{storage.url.rstrip('/')}/{key}"
         raise InputError(f"cannot read `{where}`: {problem}", hint="is it a file of a run?") from problem
 
 
-def read_bounded(storage: Storage, key: str, most_bytes: int) -> bytes:
-    """An object's bytes. Raises: LimitError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
-    content = bytearray()
-    for piece in storage.chunks(key):
-        content += piece
-        if len(content) > most_bytes:
-            raise LimitError(f"it has more than {in_words(most_bytes)}")
-    return bytes(content)
-
-
-def parsed(content: bytes, where: str, kind: type[T], *, hint: str | None = None) -> T:
-    """The document in these bytes, checked. Raises: InputError; `where` is its name."""
+def parsed(content: bytes, where: str, kind: type[T], *, called: str = "JSON", hint: str | None = None) -> T:
+    """The document in these bytes, checked. Raises: InputError; `where` is its name, `called` what it should be."""
     try:
-        document = parsed_json(content)
+        return checked(parsed_json(content), kind)
     except LimitError as problem:
         raise InputError(f"cannot read `{where}`: {problem}", hint=hint or "is it a file of a run?") from problem
     except ValueError as problem:
         reason = on_one_line(str(problem))[:200]
         raise InputError(
-            f"cannot read `{where}`: it is no JSON ({reason})", hint=hint or "is the file complete?"
+            f"cannot read `{where}`: it is no {called}: {reason}", hint=hint or "is the file complete, and of a run?"
         ) from problem
-    try:
-        return checked(document, kind)
-    except ValueError as problem:
-        raise InputError(f"cannot read `{where}`: {problem}", hint=hint or "is it a file of a run?") from problem
 
 
 def run_record(storage: Storage, *, hint: str | None = None) -> dict[str, Any] | None:
     """run.json; None where there is none. Raises: InputError, and else as the storage."""
     try:
-        record = read(storage, RUN, Record, hint=hint)
+        record = read(storage, RUN, Record, called="record of a run", hint=hint)
     except AbsentError:
         return None
     return cast("dict[str, Any]", record)

@@ -190,7 +190,8 @@ def _is_ours(content: bytes) -> bool:
         document = parsed_json(content)
     except ValueError:
         return True  # to be told as damaged
-    return not isinstance(document, dict) or document.get("format", EVIDENCE_FORMAT) == EVIDENCE_FORMAT
+    told = document.get("format") if isinstance(document, dict) else None
+    return not isinstance(told, int) or told == EVIDENCE_FORMAT
 
 
 def images_of(trained: Trained, folder: Path | None, tell: Callable[[str], None]) -> Gray:

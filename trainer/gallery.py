@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from trainer import documents, tables
+from trainer import tables
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.images import BadImageError, why_not
 from trainer.data.records import Geometry, to_gray_square
@@ -183,7 +183,7 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
         key = predictions_key(split)
         where = f"{storage.url.rstrip('/')}/{key}"
         try:
-            table = tables.rows(documents.read_bounded(storage, key, TEXT_BYTES))
+            table = tables.rows(storage.read(key, most_bytes=TEXT_BYTES))
             given = predictions.of_rows(Path(where), table)
         except AbsentError:
             continue

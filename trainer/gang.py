@@ -125,7 +125,7 @@ def earlier_verdict() -> Verdict | None:
     """What this gang has failed of for good before, None when it has not."""
     try:
         rank, exit_code, told = map(int, Path(os.environ[VERDICT]).read_text(encoding="ascii").split())
-        return Verdict(rank, exit_code, bool(told))
+        return Verdict(rank, exit_code, bool(told)) if exit_code in PERMANENT else None
     except (KeyError, OSError, ValueError):
         return None
 

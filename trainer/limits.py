@@ -107,6 +107,8 @@ class LimitError(ValueError):
 
 def in_words(size_bytes: int) -> str:
     """A limit in bytes as people read it."""
+    if size_bytes < 1 << 10:
+        return f"{size_bytes} bytes"
     return f"{size_bytes >> 20} MiB" if size_bytes >= 1 << 20 else f"{size_bytes >> 10} KiB"
 
 

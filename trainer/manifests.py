@@ -8,9 +8,9 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Final, TypedDict
+from typing import Annotated, Any, Final, TypedDict
 
-from trainer.documents import Count, Sha256, Share, Step, Within, checked, read_bounded
+from trainer.documents import Count, Sha256, Share, Step, Within, checked
 from trainer.errors import InputError, on_one_line
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key
 from trainer.limits import MANIFEST_BYTES, parsed_json
@@ -76,7 +76,13 @@ def worth(val_auroc: float | None, val_loss: float | None) -> tuple[float, float
     return val_auroc, -math.inf if val_loss is None else -val_loss
 
 
-def _of_step(manifest: Manifest, step: int) -> Manifest:
+def _manifest(content: dict[str, Any], step: int) -> Manifest:
+    """Raises: ValueError for what is no manifest of this step."""
+    unknown = sorted(content.keys() - Manifest.__dataclass_fields__.keys())
+    if unknown:
+        raise ValueError(f"it has an unknown key `{unknown[0][:60]}`")
+    checked(content, Manifest)
+    manifest = Manifest(**content)
     if manifest.step != step:
         raise ValueError(f"it is of step {manifest.step}")
     return manifest
@@ -85,13 +91,13 @@ def _of_step(manifest: Manifest, step: int) -> Manifest:
 def _read(storage: Storage, step: int, tell: Callable[[str], None]) -> Manifest | None:
     where = f"{storage.url.rstrip('/')}/{manifest_key(step)}"
     try:
-        content = parsed_json(read_bounded(storage, manifest_key(step), MANIFEST_BYTES))
+        content = parsed_json(storage.read(manifest_key(step), most_bytes=MANIFEST_BYTES))
         told = checked(content, _Told)["format"]
         if told == FORMAT:
-            return _of_step(Manifest(**checked(content, Manifest)), step)  # type: ignore[arg-type]  # a mapping of its fields
+            return _manifest(checked(content, dict[str, Any]), step)
     except AbsentError:  # pruned since it was listed
         return None
-    except (ValueError, TypeError, DamagedError) as problem:
+    except (ValueError, DamagedError) as problem:
         reason = problem.args[0] if isinstance(problem, DamagedError) else problem
         tell(f"cannot use checkpoint `{where}`, which is damaged: {on_one_line(str(reason))}")
         return None

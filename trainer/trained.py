@@ -95,7 +95,10 @@ def open_trained(place: str, *, step: str = "best", cache: Path | None = None) -
 def _is_file(place: str) -> bool:
     if "://" in place:
         return place.lower().endswith(_FILES)
-    return Path(place).is_file() or (place.lower().endswith(_FILES) and not Path(place).is_dir())
+    try:
+        return Path(place).is_file() or (place.lower().endswith(_FILES) and not Path(place).is_dir())
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _refuse_step(step: str, place: str) -> None:
@@ -213,7 +216,7 @@ def _of_safetensors(storage: Storage, key: str) -> Trained:
     """The exported model, with what lies beside it and in the run around it, where there is one."""
     where = f"{storage.url.rstrip('/')}/{key}"
     try:
-        content = documents.read_bounded(storage, key, STATE_BYTES)
+        content = storage.read(key, most_bytes=STATE_BYTES)
         state, header = torchfile.load_safetensors(content)
     except (LimitError, NoStateError) as problem:
         raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
@@ -303,7 +306,7 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
 def _trained_on(storage: Storage) -> dict[str, str] | None:
     where = f"{storage.url.rstrip('/')}/{SPLIT}"
     try:
-        content = tables.unpacked(documents.read_bounded(storage, SPLIT, TEXT_BYTES), SPLIT)
+        content = tables.unpacked(storage.read(SPLIT, most_bytes=TEXT_BYTES), SPLIT)
         rows = [row for _, row in tables.rows(content)][1:]
     except AbsentError:
         return None

@@ -1,5 +1,7 @@
 """What all tests of the trainer share."""
 
+import tracemalloc
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,22 @@ import torch
 def _one_thread():
     """Small networks on a busy machine lose more to threads that wait for each other than they gain."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def in_memory():
+    """Within the block Python holds no more bytes at a time than this."""
+
+    @contextmanager
+    def bounded(most_bytes):
+        tracemalloc.start()
+        try:
+            yield
+            assert tracemalloc.get_traced_memory()[1] < most_bytes
+        finally:
+            tracemalloc.stop()
+
+    return bounded
 
 
 @dataclass(frozen=True)

@@ -154,10 +154,10 @@ def test_disk_that_does_not_answer_is_not_taken_for_damage(storage, monkeypatch)
     put(storage, 20)
     read = storage.read
 
-    def stale(key):
+    def stale(key, **how):
         if key == state_key(20):
             raise InputError("cannot read: stale file handle")
-        return read(key)
+        return read(key, **how)
 
     monkeypatch.setattr(storage, "read", stale)
     with pytest.raises(InputError, match="stale file handle"):
@@ -171,10 +171,10 @@ def test_manifest_whose_hash_is_wrong_is_named_and_left_out(storage, monkeypatch
     put(storage, 20)
     read = storage.read
 
-    def damaged(key):
+    def damaged(key, **how):
         if key == manifest_key(20):
             raise DamagedError("its SHA-256 begins with 0, that of what was written with 1")
-        return read(key)
+        return read(key, **how)
 
     monkeypatch.setattr(storage, "read", damaged)
     told = []
@@ -191,7 +191,9 @@ def test_read_that_went_wrong_once_is_tried_again(storage, monkeypatch):
     """The bytes in the bucket are good; one read of them was not."""
     put(storage, 10)
     read, answers = storage.read, [b"torn"]
-    monkeypatch.setattr(storage, "read", lambda key: answers.pop() if key == state_key(10) and answers else read(key))
+    monkeypatch.setattr(
+        storage, "read", lambda key, **how: answers.pop() if key == state_key(10) and answers else read(key, **how)
+    )
     told = []
     manifest, _ = newest(storage, told.append)
     assert (manifest.step, told) == (10, [])

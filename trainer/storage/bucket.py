@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trainer.layout import is_ours
+from trainer.limits import LimitError, in_words
 from trainer.storage import lease, multipart
 from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
@@ -61,9 +62,14 @@ class S3Storage:
         self._connection.client()  # settings that make none are told now
         self._excludes: bool | None = None
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
         """See `Storage.read`."""
-        return b"".join(self.chunks(key))
+        content = bytearray()
+        for chunk in self.chunks(key):
+            content += chunk
+            if most_bytes is not None and len(content) > most_bytes:
+                raise LimitError(f"it has more than {in_words(most_bytes)}")
+        return bytes(content)
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
         """See `Storage.chunks`."""

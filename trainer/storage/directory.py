@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 
 from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.layout import is_our_folder, is_ours
+from trainer.limits import read_at_most
 from trainer.storage.files import (
     file_errors,
     is_abandoned,
@@ -74,10 +75,10 @@ class LocalStorage:
         self._folders = Root(self._root, url)
         self._excludes: bool | None = None
 
-    def read(self, key: str) -> bytes:
-        """See `Storage.read`."""
+    def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
+        """See `Storage.read`; a pipe or a device is refused."""
         with file_errors("read", self._path(key)), open_regular(self._path(key)) as file:
-            return file.read()
+            return file.read() if most_bytes is None else read_at_most(file, most_bytes)
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
         """See `Storage.chunks`; there is no hash to compare with."""

@@ -79,8 +79,8 @@ class Storage(Protocol):
     url: str
     """The prefix, as the user wrote it."""
 
-    def read(self, key: str) -> bytes:
-        """The object's bytes. Raises: AbsentError, DamagedError."""
+    def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
+        """The object's bytes. Raises: AbsentError, DamagedError; LimitError before more than `most_bytes` are in memory."""
         ...
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:

@@ -1,0 +1,82 @@
+"""Text tables are read in bounded memory, whatever they hold."""
+
+import gzip
+import os
+
+import pytest
+
+from trainer import limits, tables
+from trainer.errors import InputError
+from trainer.evaluation import predictions
+from trainer.evaluation.labelfile import read as read_labels_file
+from trainer.sources import csv_rows, read_labels
+
+HOSTILE = {
+    "one endless line": b"x" * 20_000,
+    "one endless packed line": gzip.compress(b"x" * 20_000),
+    "endless row over lines": b'"' + b'a\n","' * 5000,
+    "columns": b"Image Index" + b",prob_a" * 1500,
+    "long cell": b'Image Index,prob_a\n"' + b"x" * 140_000 + b'",1\n',
+    "open quote": b'Image Index,prob_a\n"a\n' + b"b\n" * 10_000,
+    "no text": b"Image Index,prob_a\n\xff\xfe,1\n",
+    "UTF-16": "Image Index,prob_a\na,1\n".encode("utf-16"),
+    "cut off": gzip.compress(b"Image Index,prob_a\na,1\n" * 100)[:-9],
+    "no gzip": b"\x1f\x8b\x08nothing",
+    "nothing": b"",
+    "NUL": b"Image Index,prob_a\n\0,1\n\0\0",
+}
+
+
+def write(folder, content):
+    path = folder / ("labels.csv.gz" if content[:2] == b"\x1f\x8b" else "labels.csv")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(
+    "read",
+    [predictions.read, read_labels_file, lambda path: read_labels(path.parent, layout="csv")],
+    ids=["predictions", "labels", "data set"],
+)
+def test_tables_that_are_none_are_bad_input_with_their_name(tmp_path, read, content, monkeypatch, in_memory):
+    """From a download that went wrong to a file that was made for it."""
+    path = write(tmp_path, content)
+    monkeypatch.setattr(tables, "LINE_CHARS", 1 << 14)
+    monkeypatch.setattr(tables, "TABLE_COLUMNS", 1000)
+    with in_memory(8 << 20), pytest.raises(InputError, match=path.name):
+        read(path)
+
+
+def test_packed_table_is_unpacked_no_further_than_the_limit(tmp_path, monkeypatch, in_memory):
+    """2 MB unpack to 6 GB."""
+    monkeypatch.setattr(tables, "gunzipped", lambda packed: limits.gunzipped(packed, most_bytes=1 << 20))
+    path = write(tmp_path, gzip.compress(b"Image Index,split\n" + b"a.png,train\n" * 1_000_000))
+    with in_memory(8 << 20), pytest.raises(InputError, match=r"labels\.csv\.gz`: it unpacks to more than 1 MiB"):
+        list(csv_rows(path))
+
+
+def test_more_rows_than_any_data_set_has_are_refused(tmp_path, monkeypatch):
+    """Each of them may be a problem to list."""
+    monkeypatch.setattr(tables, "TABLE_ROWS", 100)
+    path = write(tmp_path, b"Image Index,prob_a\n" + b"a\n" * 200)
+    with pytest.raises(InputError, match="more than 100 rows"):
+        predictions.read(path)
+
+
+@pytest.mark.parametrize("link", ["/dev/zero", "pipe"])
+def test_pipes_and_devices_are_no_tables(tmp_path, link):
+    """One gives no end, the other no beginning."""
+    path = tmp_path / "labels.csv"
+    if link == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(link)
+    with pytest.raises(InputError, match="no regular file"):
+        predictions.read(path)
+
+
+def test_rows_are_those_of_the_table(tmp_path):
+    """With quotes, blanks, a byte order mark and ends of lines of three systems."""
+    content = '\ufeffa, b\r\n\r\n"c,\nd",e\rf,"g"\n'.encode()
+    assert list(tables.rows(content)) == [(1, ["a", "b"]), (4, ["c,\nd", "e"]), (5, ["f", "g"])]
