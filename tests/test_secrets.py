@@ -18,7 +18,7 @@ from cyclopts import App
 
 from launcher import __main__ as launcher
 from launcher import cluster
-from launcher.commands import app as launcher_app
+from launcher import commands as launcher_commands
 from trainer import __main__ as trainer
 from trainer.storage.patience import Tries
 
@@ -67,7 +67,7 @@ def commands(app: App) -> Iterator[list[str]]:
         yield [*words, *QUICK.get(name, [])]
 
 
-LAUNCHER = list(commands(launcher_app))
+LAUNCHER = list(commands(launcher_commands.app))
 TRAINER = list(commands(trainer.app))
 
 FORMS = {
@@ -142,6 +142,9 @@ def home(tmp_path, monkeypatch, echo) -> Path:
     }.items():
         monkeypatch.setenv(name, value)
     kubeconfig(tmp_path, echo, {"token": "token-of-this-test"})
+    monkeypatch.setattr(
+        launcher, "_loaded", lambda: launcher_commands.dispatch
+    )  # counting frozen objects takes long here
     monkeypatch.setattr(cluster, "ATTEMPTS", 1)
     monkeypatch.setattr(Tries, "another", lambda _: False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())

@@ -123,7 +123,7 @@ def learn(*values: object) -> None:
 
 def learn_text(text: str) -> None:
     """Learn the secrets that a text holds by its own account: `API_KEY=…`, `token: …`, logins of URLs."""
-    learn(*_logins(text), *(value for _, value in _assignments(text)))
+    learn(*_logins(text), *_assignments(text))
 
 
 def learn_words(words: Sequence[str]) -> None:
@@ -208,20 +208,26 @@ _ENTRY: Final = (
 """A variable of a pod: `{name: API_KEY, value: …}`."""
 
 
-def _assignments(text: str) -> Iterator[tuple[str, str]]:
-    """Names and values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` where the name says secret."""
+def _assignments(text: str) -> Iterator[str]:
+    """Values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` where the name says secret."""
     if not _may_name_a_secret(text.lower()):
         return
     for match in _compiled(_ENTRY).finditer(text):
         if is_secret_name(match["variable"]):
-            yield match["variable"], match["value"].strip("\"'")
+            yield from _bare(match["value"])
     position = 0
     while found := _compiled(_ASSIGNMENT).search(text, position):
         # A value may hold assignments of its own: `env=[API_KEY=…]`; what names Secrets is passed over as a whole.
         is_whole = is_secret_name(found["name"]) or _is_reference(found["name"])
         position = found.end() if is_whole else found.start("value") + 1
         if is_secret_name(found["name"]) and not _is_reference(found["name"]):
-            yield found["name"], found["value"].strip("\"'")
+            yield from _bare(found["value"])
+
+
+def _bare(value: str) -> Iterator[str]:
+    """A value without its quotes, and without the brackets of a list that it begins or ends."""
+    yield value.strip("\"'")
+    yield value.strip("\"'[]{}(")
 
 
 # What a value looks like in a text.
@@ -241,7 +247,7 @@ def _forms(value: str) -> Iterator[str]:
     escaped = [repr(value)[1:-1], json.dumps(value)[1:-1], value.encode("unicode_escape").decode()]
     yield value
     for each in (*quoted, *escaped):
-        yield each
+        yield from (each, each.replace("'", "\\'"), each.replace('"', '\\"'))
         yield re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), each)
         yield repr(each)[1:-1]
     yield from (html.escape(value), html.escape(value, quote=False), shlex.quote(value)[1:-1])
@@ -285,7 +291,9 @@ _GAP: Final = r"[ \t\r│|]*(?:\n|\\n)[ \t│|]*"
 def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
     """The text without long values that are broken over lines."""
     gaps = [match.span() for match in _compiled(_GAP).finditer(text)]
-    joined, places, position = [], [], 0
+    joined: list[str] = []
+    places: list[int] = []
+    position = 0
     for start, end in [*gaps, (len(text), len(text))]:
         joined.append(text[position:start])
         places += range(position, start)
@@ -312,7 +320,8 @@ class _Pattern:
 def _if_telling(match: re.Match[str]) -> str:
     """The match with its last group hidden, if that is no word of a sentence."""
     value = match[match.lastindex or 0]
-    is_word = len(value) < SHORTEST or (value.strip(".,:;").replace("-", "").isalpha() and len(value) < 24)
+    letters = value.strip(".,:;").replace("-", "")
+    is_word = len(value) < SHORTEST or (letters.isalpha() and letters[1:].islower() and len(value) < 24)
     return match[0] if is_word or _PLACEHOLDER.fullmatch(value) else match[0][: -len(value)] + HIDDEN
 
 
@@ -320,7 +329,9 @@ def _if_assigned(match: re.Match[str]) -> str:
     """`NAME=VALUE` without its value, where the name says secret; after a colon the value must look like one, too."""
     name, sign, quoted = match["name"], match["sign"], match["value"]
     value = quoted.strip("\"'")
-    if not is_secret_name(name) or _is_reference(name) or _PLACEHOLDER.fullmatch(value) or not value:
+    if _is_reference(name):
+        return match[0]
+    if not is_secret_name(name) or _PLACEHOLDER.fullmatch(value) or not value:
         inner = _compiled(_ASSIGNMENT).sub(_if_assigned, quoted) if "=" in quoted else quoted
         return f"{name}{sign}{inner}"
     if _NUMBER.fullmatch(value) or value.lower() in {"true", "false", "none", "null", "yes", "no"}:
