@@ -28,10 +28,10 @@ SHORTEST_WORD: Final = 8
 """The same of a value that consists of small letters only."""
 
 LONG: Final = 12
-"""A value of so many characters stands in a text by no accident: it is found inside words, and refused in a manifest."""
+"""A value of so many characters stands in a text by no accident: it is found inside words too."""
 
 SHORTEST_LINE: Final = 16
-"""Of a value of several lines, such as a private key, lines of this length are secrets of their own."""
+"""Of a value of several lines, such as a private key, lines of this length are secrets of their own; what is broken is as long."""
 
 LOOK_EVERY_S: Final = 0.1
 """How often a stream looks whether the environment has changed."""
@@ -66,7 +66,11 @@ _ORDINARY: Final = frozenset(
 
 _NUMBER: Final = re.compile(r"[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?", re.ASCII)
-_PLACEHOLDER: Final = re.compile(r"[A-Z_:.*…<>\[\]-]+|[$<{%].*|\.\.\.|None|null|b?['\"]{2}")
+_PLACEHOLDER: Final = re.compile(
+    r"[A-Z]{1,11}(?:[_:.-][A-Z]{1,11})*|[*….<>\[\]-]+|<.*>|\$\{?\w+\}?|\$\(.*|\{\w*\}|%s|None|null|b?['\"]{2}"
+)
+"""What stands for a value in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
+
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -94,7 +98,7 @@ def _words(name: str) -> str:
 def is_telling(value: str) -> bool:
     """Whether a secret of this value can be looked for in texts: it is no ordinary word, number, date or existing file."""
     text = value.strip()
-    if len(text) < SHORTEST or _NUMBER.fullmatch(text) or _DATE.fullmatch(text) or _PLACEHOLDER.fullmatch(text):
+    if len(text) < SHORTEST or _NUMBER.fullmatch(text) or _DATE.fullmatch(text):
         return False
     if text.isalpha() and (len(text) < SHORTEST_WORD or text.lower() in _ORDINARY):
         return False
@@ -153,6 +157,7 @@ def learn_document(document: object, *, key: str = "") -> None:
             if not _is_reference(str(name)):
                 learn_document(value, key=str(name))
     elif isinstance(document, Iterable) and not isinstance(document, bytes):
+        learn_words([each for each in document if isinstance(each, str)])
         for each in document:
             learn_document(each, key=key)
 
@@ -172,8 +177,10 @@ def is_one_word(value: str) -> bool:
 def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Values of variables that are secrets, and logins in the others."""
     found: list[str] = []
-    for name, value in environment.items():
-        if _is_secret_name(name) and ("WEBHOOK" in name.upper() or not _URL.match(value)):
+    for name, raw in environment.items():
+        value = raw.strip()
+        is_name_of_key = name.upper().endswith("ACCESS_KEY_ID") and not any(char.isdigit() for char in value)
+        if _is_secret_name(name) and not is_name_of_key and ("WEBHOOK" in name.upper() or not _URL.match(value)):
             found.append(value)
         if "@" in value:
             is_proxy = name.upper().endswith("_PROXY") and "://" not in value
@@ -426,13 +433,17 @@ def _may_name_a_secret(small: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text must not stand where others read it: it has a login, a key or a token in it, or a long value that is secret here."""
-    values = frozenset(value for value in _known(os.environ) if len(value) >= LONG)
-    return looks_secret(text) or _by_value(text, values) != text
+    """Whether a text must not stand where others read it: it has a login, a key or a token in it, known here or by its looks."""
+    return looks_secret(text) or holds_known(text)
+
+
+def holds_known(text: str) -> bool:
+    """The same by what this process knows alone."""
+    return _by_value(text, _known(os.environ)) != text
 
 
 def looks_secret(text: str) -> bool:
-    """The same by its looks alone, whatever this process knows."""
+    """The same by its looks alone."""
     return _by_shape(text, assigned=True) != text
 
 
