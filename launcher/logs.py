@@ -102,7 +102,7 @@ class _Printing:
         """Print what is wanted of the lines, now."""
         for line in lines:
             if self.ranks is None or line.rank in self.ranks:
-                self.out.write(redacted(shown(line, self.style)))
+                self.out.write(redacted(shown(line, self.style), {}))  # what is known, stdout leaves out
         self.out.flush()
 
 

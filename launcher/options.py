@@ -1,5 +1,6 @@
 """Groups of a job's options, each checked by itself; no Kubernetes types."""
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from launcher.overlay import Overlay, literal_variables, read_overlay, texts_of
 from launcher.trust import as_given
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
-from trainer.redaction import holds_secret, is_secret_name, is_telling, without_login
+from trainer.flags import flag_of
+from trainer.redaction import holds_known, holds_secret, is_secret_name, is_telling, without_login
 
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 """A flag that can be given several times."""
@@ -28,6 +30,14 @@ _OURS = re.compile(
     r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$|TRAINER_(JOB|VERDICT)$"
 )
 _URL = re.compile(r"https?://[^\s/@]+(:\d+)?/?", re.ASCII)
+_FLAGS: Final = {
+    **{name: f"--s3-{name}" for name in ("endpoint", "region", "secret")},
+    "claim": "--data-pvc",
+    "access": "--data-access",
+    "train_flags": "the trainer's flags",
+}
+"""Flags that are not called like their fields."""
+
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -170,10 +180,25 @@ class PolicyOptions:
 def check_texts(flag: str, texts: Iterable[str]) -> None:
     """Refuse what would put a secret into a manifest, which everybody reads. Raises: InputError that names only the flag."""
     if any(holds_secret(text) for text in texts):
-        raise InputError(
-            f"cannot put what is given into a manifest, where everybody reads it: it holds a login, a key or a token (from `{flag}`)",
-            hint="credentials go to Secrets: --s3-secret NAME, --env-from-secret NAME=SECRET:KEY",
-        )
+        raise _unfit(flag)
+
+
+def check_known(owner: object) -> None:
+    """Refuse options that hold what is a secret of this process, a token of the environment for one. Raises: InputError, as above."""
+    for field in dataclasses.fields(owner):  # type: ignore[arg-type]  # any group of options
+        value = getattr(owner, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, Overlay):
+            check_known(value)
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(text, str) and holds_known(text) for text in texts):
+            raise _unfit(_FLAGS.get(field.name, flag_of(field.name)))
+
+
+def _unfit(flag: str) -> InputError:
+    return InputError(
+        f"cannot put what is given into a manifest, where everybody reads it: it holds a login, a key or a token (from `{flag}`)",
+        hint="credentials go to Secrets: --s3-secret NAME, --env-from-secret NAME=SECRET:KEY",
+    )
 
 
 def pair(entry: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from launcher.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
-from launcher.options import PodOptions, PolicyOptions, S3Options, check_texts
+from launcher.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
 from trainer.config import TrainConfig, from_argv
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
@@ -95,6 +95,7 @@ class JobSpec:
     """Flags of `python -m trainer train`; on the command line what follows `--`."""
 
     def __post_init__(self) -> None:
+        check_known(self)
         check_name(self.name)
         self._check_words()
         self._check_places()

@@ -18,7 +18,7 @@ from cyclopts import App
 
 from launcher import __main__ as launcher
 from launcher import cluster
-from launcher.commands import app as launcher_app
+from launcher import commands as launcher_commands
 from trainer import __main__ as trainer
 from trainer.storage.patience import Tries
 
@@ -67,7 +67,7 @@ def commands(app: App) -> Iterator[list[str]]:
         yield [*words, *QUICK.get(name, [])]
 
 
-LAUNCHER = list(commands(launcher_app))
+LAUNCHER = list(commands(launcher_commands.app))
 TRAINER = list(commands(trainer.app))
 
 FORMS = {
@@ -142,6 +142,9 @@ def home(tmp_path, monkeypatch, echo) -> Path:
     }.items():
         monkeypatch.setenv(name, value)
     kubeconfig(tmp_path, echo, {"token": "token-of-this-test"})
+    monkeypatch.setattr(
+        launcher, "_loaded", lambda: launcher_commands.dispatch
+    )  # counting frozen objects takes long here
     monkeypatch.setattr(cluster, "ATTEMPTS", 1)
     monkeypatch.setattr(Tries, "another", lambda _: False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
@@ -245,6 +248,7 @@ WORDS = {
     "output": ["--output", f"s3://AKIA:{CANARY}@cxr/runs"],
     "output that is signed": ["--output", SIGNED],
     "Secret": ["--s3-secret", CANARY],
+    "flag with a name": ["--label", f"api_key={CANARY}"],
     "weights": ["--", "--weights", SIGNED],
     "weights in a bucket": ["--", "--weights", f"s3://AKIA:{CANARY}@cxr/w.pt"],
     "trainer's unknown flag": ["--", f"--password={CANARY}"],
@@ -291,6 +295,43 @@ def test_no_command_of_the_trainer_repeats_a_secret_of_its_command_line(place, h
     for words in TRAINER:
         run(trainer, [*words, *OF_TRAINER[place]], capfd)
     assert_files_silent(home)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "api_key={}",
+        "env=[API_KEY={}]",
+        "s3_endpoint=https://someone:{}@host",
+        "data=s3://AKIA:{}@cxr/x",
+        "s3_secret={}",
+        "{}",
+    ],
+)
+def test_init_neither_writes_nor_repeats_a_secret(given, home, monkeypatch, capfd):
+    """`launcher.yaml` is committed and shared."""
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    run(launcher, ["init", "-y", given.format(CANARY)], capfd)
+    assert_files_silent(home)
+
+
+@pytest.mark.parametrize("flag", ["--service-account", "--s3-secret", "--data-pvc", "--s3-region", "--queue", "--name", "--label", "--env-from-secret", "--toleration", "--output", "--env"])  # fmt: skip
+def test_a_secret_of_this_process_gets_into_no_manifest(flag, home, monkeypatch, capfd):
+    """One that looks like a name is one to Kubernetes."""
+    secret = "4f3e2d1c0b9a87"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    value = {
+        "--label": f"team={secret}",
+        "--env": f"TEAM={secret}",
+        "--env-from-secret": f"A={secret}:k",
+        "--output": f"s3://cxr/{secret}",
+    }
+    words = next(words for words in LAUNCHER if words[0] == "render")
+    assert launcher.main([*words, flag, value.get(flag, secret)]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert secret not in err
+    assert flag in err
 
 
 SETTINGS = {

@@ -27,10 +27,10 @@ SHORTEST_WORD: Final = 8
 """The same of a value that consists of small letters only."""
 
 LONG: Final = 12
-"""A value of so many characters stands in a text by no accident: it is found inside words, and refused in a manifest."""
+"""A value of so many characters stands in a text by no accident: it is found inside words too."""
 
 SHORTEST_LINE: Final = 16
-"""Of a value of several lines, such as a private key, lines of this length are secrets of their own."""
+"""Of a value of several lines, such as a private key, lines of this length are secrets of their own; what is broken is as long."""
 
 LOOK_EVERY_S: Final = 0.1
 """How often a stream looks whether the environment has changed."""
@@ -65,7 +65,11 @@ _ORDINARY: Final = frozenset(
 
 _NUMBER: Final = re.compile(r"[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?", re.ASCII)
-_PLACEHOLDER: Final = re.compile(r"[A-Z_:.*…<>\[\]-]+|[$<{%].*|\.\.\.|None|null|b?['\"]{2}")
+_PLACEHOLDER: Final = re.compile(
+    r"[A-Z]{1,11}(?:[_:.-][A-Z]{1,11})*|[*….<>\[\]-]+|<.*>|\$\{?\w+\}?|\$\(.*|\{\w*\}|%s|None|null|b?['\"]{2}"
+)
+"""What stands for a value in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
+
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -93,7 +97,7 @@ def _words(name: str) -> str:
 def is_telling(value: str) -> bool:
     """Whether a secret of this value can be looked for in texts: it is no ordinary word, number, date or existing file."""
     text = value.strip()
-    if len(text) < SHORTEST or _NUMBER.fullmatch(text) or _DATE.fullmatch(text) or _PLACEHOLDER.fullmatch(text):
+    if len(text) < SHORTEST or _NUMBER.fullmatch(text) or _DATE.fullmatch(text):
         return False
     if text.isalpha() and (len(text) < SHORTEST_WORD or text.lower() in _ORDINARY):
         return False
@@ -122,7 +126,7 @@ def learn(*values: object) -> None:
 
 def learn_text(text: str) -> None:
     """Learn the secrets that a text holds by its own account: `API_KEY=…`, `token: …`, logins of URLs."""
-    learn(*_logins(text), *(value for _, value in _assignments(text)))
+    learn(*_logins(text), *_assignments(text))
 
 
 def learn_words(words: Sequence[str]) -> None:
@@ -152,6 +156,7 @@ def learn_document(document: object, *, key: str = "") -> None:
             if not _is_reference(str(name)):
                 learn_document(value, key=str(name))
     elif isinstance(document, Iterable) and not isinstance(document, bytes):
+        learn_words([each for each in document if isinstance(each, str)])
         for each in document:
             learn_document(each, key=key)
 
@@ -171,8 +176,10 @@ def is_one_word(value: str) -> bool:
 def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Values of variables that are secrets, and logins in the others."""
     found: list[str] = []
-    for name, value in environment.items():
-        if _is_secret_name(name) and ("WEBHOOK" in name.upper() or not _URL.match(value)):
+    for name, raw in environment.items():
+        value = raw.strip()
+        is_name_of_key = name.upper().endswith("ACCESS_KEY_ID") and not any(char.isdigit() for char in value)
+        if _is_secret_name(name) and not is_name_of_key and ("WEBHOOK" in name.upper() or not _URL.match(value)):
             found.append(value)
         if "@" in value:
             is_proxy = name.upper().endswith("_PROXY") and "://" not in value
@@ -207,20 +214,26 @@ _ENTRY: Final = (
 """A variable of a pod: `{name: API_KEY, value: …}`."""
 
 
-def _assignments(text: str) -> Iterator[tuple[str, str]]:
-    """Names and values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` where the name says secret."""
+def _assignments(text: str) -> Iterator[str]:
+    """Values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` where the name says secret."""
     if not _may_name_a_secret(text.lower()):
         return
     for match in _compiled(_ENTRY).finditer(text):
         if is_secret_name(match["variable"]):
-            yield match["variable"], match["value"].strip("\"'")
+            yield from _bare(match["value"])
     position = 0
     while found := _compiled(_ASSIGNMENT).search(text, position):
         # A value may hold assignments of its own: `env=[API_KEY=…]`; what names Secrets is passed over as a whole.
         is_whole = is_secret_name(found["name"]) or _is_reference(found["name"])
         position = found.end() if is_whole else found.start("value") + 1
         if is_secret_name(found["name"]) and not _is_reference(found["name"]):
-            yield found["name"], found["value"].strip("\"'")
+            yield from _bare(found["value"])
+
+
+def _bare(value: str) -> Iterator[str]:
+    """A value without its quotes, and without the brackets of a list that it begins or ends."""
+    yield value.strip("\"'")
+    yield value.strip("\"'[]{}(")
 
 
 # What a value looks like in a text.
@@ -240,7 +253,7 @@ def _forms(value: str) -> Iterator[str]:
     escaped = [repr(value)[1:-1], json.dumps(value)[1:-1], value.encode("unicode_escape").decode()]
     yield value
     for each in (*quoted, *escaped):
-        yield each
+        yield from (each, each.replace("'", "\\'"), each.replace('"', '\\"'))
         yield re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), each)
         yield repr(each)[1:-1]
     yield from (html.escape(value), html.escape(value, quote=False), shlex.quote(value)[1:-1])
@@ -313,7 +326,8 @@ class _Pattern:
 def _if_telling(match: re.Match[str]) -> str:
     """The match with its last group hidden, if that is no word of a sentence."""
     value = match[match.lastindex or 0]
-    is_word = len(value) < SHORTEST or (value.strip(".,:;").replace("-", "").isalpha() and len(value) < 24)
+    letters = value.strip(".,:;").replace("-", "")
+    is_word = len(value) < SHORTEST or (letters.isalpha() and letters[1:].islower() and len(value) < 24)
     return match[0] if is_word or _PLACEHOLDER.fullmatch(value) else match[0][: -len(value)] + HIDDEN
 
 
@@ -321,7 +335,9 @@ def _if_assigned(match: re.Match[str]) -> str:
     """`NAME=VALUE` without its value, where the name says secret; after a colon the value must look like one, too."""
     name, sign, quoted = match["name"], match["sign"], match["value"]
     value = quoted.strip("\"'")
-    if not is_secret_name(name) or _is_reference(name) or _PLACEHOLDER.fullmatch(value) or not value:
+    if _is_reference(name):
+        return match[0]
+    if not is_secret_name(name) or _PLACEHOLDER.fullmatch(value) or not value:
         inner = _compiled(_ASSIGNMENT).sub(_if_assigned, quoted) if "=" in quoted else quoted
         return f"{name}{sign}{inner}"
     if _NUMBER.fullmatch(value) or value.lower() in {"true", "false", "none", "null", "yes", "no"}:
@@ -416,13 +432,17 @@ def _may_name_a_secret(small: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text must not stand where others read it: it has a login, a key or a token in it, or a long value that is secret here."""
-    values = frozenset(value for value in _known(os.environ) if len(value) >= LONG)
-    return looks_secret(text) or _by_value(text, values) != text
+    """Whether a text must not stand where others read it: it has a login, a key or a token in it, known here or by its looks."""
+    return looks_secret(text) or holds_known(text)
+
+
+def holds_known(text: str) -> bool:
+    """The same by what this process knows alone."""
+    return _by_value(text, _known(os.environ)) != text
 
 
 def looks_secret(text: str) -> bool:
-    """The same by its looks alone, whatever this process knows."""
+    """The same by its looks alone."""
     return _by_shape(text, assigned=True) != text
 
 

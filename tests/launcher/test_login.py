@@ -7,6 +7,7 @@ import ipaddress
 import json
 import ssl
 import sys
+import traceback
 
 import pytest
 from apiserver import ApiServer
@@ -71,12 +72,64 @@ def test_token_that_has_expired_is_renewed(api, tmp_path):
     [
         pytest.param({"token": "t"}, "Bearer t", id="token"),
         pytest.param({"username": "u", "password": "p"}, f"Basic {base64.b64encode(b'u:p').decode()}", id="password"),
+        pytest.param({"token": " t\n"}, "Bearer t", id="token with white space"),
+        pytest.param(
+            {"username": "u\n", "password": " p\r\n"},
+            f"Basic {base64.b64encode(b'u:p').decode()}",
+            id="password with white space",
+        ),
+        pytest.param({"auth-provider": {"name": "gcp", "config": {"access-token": "t\n"}}}, "Bearer t", id="provider"),
         pytest.param({}, None, id="nobody"),
     ],
 )
 def test_user_of_the_kubeconfig_is_who_asks(api, tmp_path, user, header):
     opened(api.kubeconfig(tmp_path / "k", user)).list(JOBS)
     assert api.state.authorizations == [header]
+
+
+def test_token_file_may_end_with_a_line_break(api, tmp_path):
+    """Editors and `echo` put it there; HTTP has no place for it."""
+    (tmp_path / "token").write_text(f"{SECRET}\n", encoding="utf-8")
+    opened(api.kubeconfig(tmp_path / "k", {"tokenFile": str(tmp_path / "token")})).list(JOBS)
+    assert api.state.authorizations == [f"Bearer {SECRET}"]
+
+
+def test_token_of_a_plugin_may_end_with_a_line_break(api, tmp_path):
+    """The program prints what another has printed."""
+    user = giving(tmp_path)
+    path = tmp_path / "plugin.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("token-{number}", "token-{number}\\n"), encoding="utf-8")
+    opened(api.kubeconfig(tmp_path / "k", user)).list(JOBS)
+    assert api.state.authorizations == ["Bearer token-0"]
+
+
+def test_token_that_can_stand_in_no_header_is_refused_by_its_context(api, tmp_path):
+    """Two lines pasted as one; the library's own message quotes them."""
+    cluster = opened(api.kubeconfig(tmp_path / "k", {"token": f"{SECRET}\n{SECRET}"}))
+    with pytest.raises(InputError, match=r"context `here`.*token holds a line break") as caught:
+        cluster.list(JOBS)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
+def test_words_of_the_server_that_hold_the_token_are_shown_without_it(api, tmp_path):
+    """Proxies on the way like to show what they got."""
+    api.state.fail("GET", "pytorchjobs", 403, f"no {SECRET} here")
+    cluster = opened(api.kubeconfig(tmp_path / "k", {"token": SECRET}))
+    with pytest.raises(RemoteError, match=r"no \*\*\* here"):
+        cluster.list(JOBS)
+
+
+@pytest.mark.parametrize("password", [SECRET, f"pa/{SECRET}", f"p@:{SECRET}"])
+def test_login_in_the_server_is_refused_without_being_told(tmp_path, password):
+    """Every message about the server would tell it, and nothing would use it."""
+    path = tmp_path / "k"
+    context = {"name": "here", "context": {"cluster": "c", "user": "u"}}
+    document = {"current-context": "here", "contexts": [context], "users": [{"name": "u", "user": {"token": "t"}}]}
+    cluster = {"name": "c", "cluster": {"server": f"https://someone:{password}@127.0.0.1:9"}}
+    path.write_text(json.dumps(document | {"clusters": [cluster]}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"server `https://\*\*\*@127\.0\.0\.1:9` holds a login") as caught:
+        opened(path)
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """What the environment says about S3, and what no message says."""
 
+import json
 import os
 import re
+import sys
 import threading
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +14,7 @@ import pytest
 
 from trainer.errors import InputError, RemoteError
 from trainer.redaction import redacted
-from trainer.storage import open_storage, options
+from trainer.storage import CredentialsError, credentials, open_storage, options
 from trainer.storage.options import Options, options_of
 
 
@@ -171,3 +173,81 @@ def test_forked_process_makes_a_client_of_its_own(s3):
     os.waitpid(child, 0)
     assert os.read(reading, 10) == b"other"
     assert id(storage._connection.client()) == mine
+
+
+def as_the_file_says(tmp_path, monkeypatch, text):
+    """Credentials of a file, none of the environment."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+
+
+def credentials_now():
+    """The keys and the token that botocore has after a client was made."""
+    storage = open_storage("s3://cxr/run")
+    return storage._connection.client()._request_signer._credentials.get_frozen_credentials()
+
+
+def test_white_space_around_credentials_of_the_environment_is_taken_off(s3, monkeypatch):
+    """`$(cat token)` keeps none, but a Secret made from a file does; HTTP refuses it, and quotes what it refuses."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", " secret-of-the-test\r\n")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-the-test\n")
+    open_storage("s3://cxr/run").write("x", b"1")
+    assert tuple(credentials_now())[:3] == ("AKIAIOSFODNN7EXAMPLE", "secret-of-the-test", "token-of-the-test")
+
+
+def test_white_space_around_credentials_of_a_program_is_taken_off(s3, tmp_path, monkeypatch):
+    """botocore takes them as they come."""
+    document = {"Version": 1, "AccessKeyId": "AKIA1\n", "SecretAccessKey": "s-1\n", "SessionToken": "t-1\n"}
+    (tmp_path / "program.py").write_text(f"print({json.dumps(json.dumps(document))})", encoding="utf-8")
+    as_the_file_says(tmp_path, monkeypatch, f"[default]\ncredential_process = {sys.executable} {tmp_path}/program.py\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "credentials"))
+    assert tuple(credentials_now())[:3] == ("AKIA1", "s-1", "t-1")
+
+
+def test_credentials_that_can_stand_in_no_header_are_refused_by_name(s3, tmp_path, monkeypatch):
+    """Two lines pasted as one."""
+    text = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = topsecret\n  topsecret\n"
+    as_the_file_says(tmp_path, monkeypatch, text)
+    with pytest.raises(
+        CredentialsError, match=r"the secret key holds a line break.*shared-credentials-file"
+    ) as refusal:
+        open_storage("s3://cxr/run")
+    assert "topsecret" not in "".join(traceback.format_exception(refusal.value))
+
+
+def test_token_of_a_service_account_is_sent_without_white_space(s3, tmp_path, monkeypatch):
+    """moto takes any; what is looked at is what was sent."""
+    as_the_file_says(tmp_path, monkeypatch, "")
+    (tmp_path / "token").write_text("token-of-the-test\n", encoding="utf-8")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/trainer")
+    sent = []
+    read = credentials._TokenFile.__call__
+    monkeypatch.setattr(credentials._TokenFile, "__call__", lambda self: sent.append(read(self)) or sent[-1])
+    open_storage("s3://cxr/run").write("x", b"1")
+    assert sent == ["token-of-the-test"]
+    assert redacted("sent token-of-the-test") == "sent ***"
+
+
+def test_temporary_credentials_are_known_once_they_are_used(s3, tmp_path, monkeypatch):
+    """A role's key and token are in no variable."""
+    as_the_file_says(tmp_path, monkeypatch, "")
+    (tmp_path / "token").write_text("token-of-the-test\n", encoding="utf-8")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/trainer")
+    storage = open_storage("s3://cxr/run")
+    storage.write("x", b"1")
+    found = storage._connection.client()._request_signer._credentials.get_frozen_credentials()
+    assert redacted(f"{found.secret_key} {found.token}") == "*** ***"
+
+
+@pytest.mark.parametrize("password", ["pa/topsecret", "p@topsecret", "p:topsecret", "12/topsecret"])
+def test_login_in_the_endpoint_is_refused_whatever_its_password_holds(password, s3, monkeypatch):
+    """A `/` ends what a parser takes for the host."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://user:{password}@127.0.0.1:9")
+    with pytest.raises(InputError, match=r"endpoint at `127\.0\.0\.1:9` holds a login") as refusal:
+        open_storage("s3://cxr/run")
+    assert "topsecret" not in "".join(traceback.format_exception(refusal.value))

@@ -5,6 +5,7 @@ a line break then comes back in the text of an error.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from trainer.storage.interface import CredentialsError
 ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 TOKEN_FILE: Final = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name
+
+CONTAINER_TOKEN_FILE: Final = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"  # noqa: S105 - as above
 
 VARIABLES: Final = (
     "AWS_ACCESS_KEY_ID",
@@ -50,6 +53,9 @@ def prepared(session: Any) -> Any:  # noqa: ANN401 - botocore has no types
         if name in os.environ and os.environ[name] != os.environ[name].strip():
             os.environ[name] = stripped(os.environ[name])
     _strip_token_files(session)
+    for name in (TOKEN_FILE, CONTAINER_TOKEN_FILE):
+        with suppress(OSError, ValueError):
+            learn(Path(os.environ.get(name, "")).read_text(encoding="utf-8"))
     credentials = session.get_credentials()
     # Those of a role or a service are asked for when they are used, and renewed: nobody has put white space there.
     if type(credentials).__name__ == "Credentials":

@@ -1,0 +1,272 @@
+"""What is left out of texts, in whichever form it stands there, and what stays."""
+
+import base64
+import io
+import json
+import re
+import sys
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from trainer import redaction
+from trainer.redaction import (
+    HIDDEN,
+    cleaned,
+    guarded_streams,
+    holds_known,
+    holds_secret,
+    is_secret_name,
+    is_telling,
+    learn,
+    learn_document,
+    learn_text,
+    learn_words,
+    looks_secret,
+    redacted,
+    without_login,
+)
+
+SECRET = "pa/ss w+rd=Zz9'é"
+ENVIRONMENT = {"DB_PASSWORD": SECRET}
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq2\nqq91kkQWERTY0987zyxw\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        f"{SECRET}\n",
+        repr(SECRET),
+        repr(repr(SECRET)),
+        json.dumps({"x": SECRET}),
+        json.dumps({"x": SECRET}, ensure_ascii=False),
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        re.sub("%..", lambda code: code[0].lower(), quote(SECRET, safe="")),
+        quote_plus(SECRET),
+        SECRET.encode().hex(),
+        "\n".join([SECRET[:9], SECRET[9:]]),
+        f"│ {SECRET[:9]} │\n│ {SECRET[9:]} │",
+        *(base64.b64encode(b"user:"[:length] + SECRET.encode()).decode() for length in range(1, 5)),
+        base64.urlsafe_b64encode(SECRET.encode()).decode(),
+        base64.encodebytes(b"x" * 45 + SECRET.encode()).decode(),
+    ],
+)
+def test_known_value_is_left_out_in_every_form(form):
+    """Libraries quote, escape, encode and wrap what they show."""
+    text = redacted(f"sent {form} to the server", ENVIRONMENT)
+    assert HIDDEN in text
+    assert text.startswith("sent ")
+    assert text.rstrip().endswith("to the server")
+    for part in ("ss w+rd", "ss%20w", "ss+w", "w+rd=Zz9", SECRET.encode().hex()[6:20]):
+        assert part.lower() not in text.lower()
+    encoded = base64.b64encode(SECRET.encode()).decode()
+    assert encoded[4:16] not in text
+
+
+def test_lines_of_a_known_key_are_left_out_one_by_one():
+    """A traceback shows single lines."""
+    assert redacted("got MIIEpAIBAAKCAQEA7bq2!", {"TLS_PRIVATE_KEY": KEY}) == f"got {HIDDEN}!"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("TOKENIZERS_PARALLELISM", "false", "use_cache=false"),
+        ("API_KEY", "false", "pretrained: false"),
+        ("API_TOKEN", "true", "it is true"),
+        ("SECRET", "none", "none"),
+        ("PASSWORD", "0", "step 0 of 10"),
+        ("MAX_TOKENS", "4096", "4096 images"),
+        ("TOKEN_TTL", "3600s", "after 3600s"),
+        ("TOKEN", "1234567890", "1234567890 bytes"),
+        ("TOKEN_EXPIRES", "2026-11-28T12:00:00Z", "at 2026-11-28T12:00:00Z"),
+        ("DB_PASSWORD", "train", "training"),
+        ("DB_PASSWORD", "trainer", "python -m trainer"),
+        ("DB_PASSWORD", "training", "training"),
+        ("DB_PASSWORD", "gpu-01", "gpu-012 of node1gpu-01x"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/token", "cannot read /var/run/secrets/token"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/home/me/.aws/credentials", "in /home/me/.aws/credentials"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/keys/google.json", "in /keys/google.json"),
+        ("LAUNCHER_S3_SECRET", "s3-keys-of-cxr", "--s3-secret s3-keys-of-cxr"),
+        ("VAULT_SECRET_PATH", "/team/cxr-secrets", "at /team/cxr-secrets"),
+        ("TOKEN_URL", "https://login.example.org/oauth2", "at https://login.example.org/oauth2"),
+        ("PWD", "/work/folder-1", "in /work/folder-1"),
+        ("LANG", "step 12", "step 12"),
+    ],
+)
+def test_ordinary_words_stay(name, value, text):
+    """A log without its words helps nobody."""
+    assert redacted(text, {name: value}) == text
+
+
+def test_path_that_exists_is_no_secret(tmp_path):
+    """Whatever the variable is called."""
+    (tmp_path / "key-of-1").touch()
+    assert redacted(f"in {tmp_path}/key-of-1", {"SSH_PRIVATE_KEY": f"{tmp_path}/key-of-1"}).endswith("key-of-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at http://me:pw@minio:9000/b", "at http://***@minio:9000/b"),
+        ("at https://me:pa/ss@host/b", "at https://***@host/b"),
+        ("at https://me:p@ss:w/o@rd@host/b and on", "at https://***@host/b and on"),
+        ("at https://me:12/34@host", "at https://***@host"),
+        ("at https://token@host/b", "at https://***@host/b"),
+        ("at https://:pw@host", "at https://***@host"),
+        ("s3://AKIA:pa/ss@cxr/x", "s3://***@cxr/x"),
+        ("to=https%3A%2F%2Fme%3Apw%40host", "to=https%3A%2F%2F***%40host"),
+        ("GET /b?X-Amz-Signature=abc&x=1", "GET /b?X-Amz-Signature=***&x=1"),
+        ("GET /b?x=1&AWSAccessKeyId=AK&Signature=s%2F1&Expires=9", "GET /b?x=1&AWSAccessKeyId=***&Signature=***&Expires=9"),
+        ("GET /b?sv=1&sig=abc%3D", "GET /b?sv=1&sig=***"),
+        ("GET /b?token=abc HTTP/1.1", "GET /b?token=*** HTTP/1.1"),
+        ("a?x=1&amp;X-Goog-Signature=ff", "a?x=1&amp;X-Goog-Signature=***"),
+        ("Authorization: Bearer abc.def-123", "Authorization: Bearer ***"),
+        ("{'Authorization': b'Basic dXNlcjpwYXNz'}", "{'Authorization': b'Basic ***'}"),
+        ("got Bearer abcdef0123456789", "got Bearer ***"),
+        ("X-Amz-Security-Token: FwoGZXIvYXdzE9", "X-Amz-Security-Token: ***"),
+        ("Invalid header value b'Bearer x\\n'", "Invalid header value ***"),
+        ("Invalid return character(s) in header value: 'x\\n'", "Invalid return character(s) in header value: ***"),
+        ("key AKIAIOSFODNN7EXAMPLE, role ASIAIOSFODNN7EXAMPLE", "key ***, role ***"),
+        ("id eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl!", "id ***!"),
+        (f"key {KEY} end", "key *** end"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE", "***"),
+        ("password=hunter2 user=me", "password=*** user=me"),
+        ("db_password = 'two words' x", "db_password = '***' x"),
+        ("AWS_SECRET_ACCESS_KEY=abc", "AWS_SECRET_ACCESS_KEY=***"),
+        ("--api-key=abc --lr=0.1", "--api-key=*** --lr=0.1"),
+        ("env=[API_KEY=abc, LANG=C]", "env=[API_KEY=***, LANG=C]"),
+        ('{"secretAccessKey": "x1y2z3w4"}', '{"secretAccessKey": "***"}'),
+        ("client-key-data: LS0tLS1CRUdJTiBSU0E9", "client-key-data: ***"),
+        ("- name: HF_TOKEN\n  value: abc", "- name: HF_TOKEN\n  value: ***"),
+        ("remote: ghp_0123456789abcdefghijABCDEFGHIJ012345", "remote: ***"),
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret_is_left_out(text, expected):
+    """Of servers and users that this process knows nothing of."""
+    assert redacted(text, {}) == expected
+    assert looks_secret(text)
+    assert redacted(expected, {}) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rank 3: loss=0.123 auroc=0.871 images/s=312 lr=1e-4",
+        "cannot read `s3://cxr/nih/images/00001_000.png`: no such object",
+        "create the Secret: kubectl create secret generic s3 --from-literal=AWS_ACCESS_KEY_ID=…",
+        "hint: --env-from-secret API_KEY=SECRET:KEY",
+        "s3_secret: s3-keys-1\nimage_pull_secret: [registry-01]",
+        "env_from_secret: [WANDB_API_KEY=wandb-1:api-key]",
+        "secretKeyRef: {name: s3-1, key: AWS_SECRET_ACCESS_KEY}",
+        "Basic authentication failed: authorization required",
+        "the bearer must be authenticated",
+        "password: incorrect; token: expired",
+        "image registry.example.org/cxr@sha256:0123456789abcdef",
+        "mail someone@example.org, see https://example.org/@someone",
+        "TOKENIZERS_PARALLELISM=false MAX_TOKENS=4096",
+        "automountServiceAccountToken: false",
+        "http://minio:9000/cxr?list-type=2&prefix=runs%2F&key-marker=x",
+        "patient=00001 path=/data/key=1",
+        "Segoe UI eyJ AKIA BEGIN PRIVATE KEY",
+    ],
+)
+def test_what_only_speaks_of_secrets_stays(text):
+    """Names of Secrets, files and flags are what a user must see."""
+    assert redacted(text, {}) == text
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "--api-key", "secretAccessKey", "client-key-data", "wandb_api_key", "DB_PWD", "SLACK_WEBHOOK_URL", "github_pat", "aws_session_token", "PASSPHRASE"])  # fmt: skip
+def test_names_that_say_secret(name):
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "PWD", "OLDPWD", "PATH", "KEYBOARD", "MAX_NEW_TOKENS", "AWS_WEB_IDENTITY_TOKEN_FILE", "secretName", "tokenFile", "SECRET_REF", "author", "patience", "monkey"])  # fmt: skip
+def test_names_that_do_not(name):
+    assert not is_secret_name(name)
+
+
+def test_logins_of_proxies_are_known_also_without_a_scheme():
+    """curl takes `user:password@host`, and a password may hold what ends a host."""
+    environment = {"https_proxy": "someone:pa/ss@w0rd@proxy:3128"}
+    assert redacted("proxy pa/ss@w0rd and someone:pa/ss@w0rd", environment) == "proxy *** and ***"
+    assert redacted("as hunter%2F22", {"DATABASE_URL": "postgres://u:hunter%2F22@db"}) == "as ***"
+    assert redacted("as hunter/22", {"DATABASE_URL": "postgres://u:hunter%2F22@db"}) == "as ***"
+
+
+def test_what_is_learnt_is_left_out_from_then_on():
+    """Keys come from files and services too."""
+    assert redacted("a s3cret-1 b", {}) == "a s3cret-1 b"
+    learn("s3cret-1\n", None, "no", 5)
+    assert redacted("a s3cret-1 b no", {}) == "a *** b no"
+
+
+def test_command_line_files_and_documents_are_learnt_from():
+    """By the names that stand before the values; what names Secrets is no secret."""
+    learn_words(["--set", "api_key=from-set-1", "--token", "from-flag-2", "--env-from-secret", "A_TOKEN=wandb-1:api-key", "--s3-secret", "s3-keys-3"])  # fmt: skip
+    learn_text("password: [from-text-4")
+    learn_document(
+        {"env": ["API_KEY=from-list-5"], "s3_secret": "s3-keys-6", "users": [{"user": {"token": "from-user-7"}}]}
+    )
+    learn_document({"spec": [{"name": "HF_TOKEN", "value": "from-entry-8"}, {"name": "LANG", "value": "not-secret-9"}]})
+    said = "from-set-1 from-flag-2 wandb-1:api-key s3-keys-3 from-text-4 from-list-5 s3-keys-6 from-user-7 from-entry-8 not-secret-9"
+    assert redacted(said, {}) == "*** *** wandb-1:api-key s3-keys-3 *** *** s3-keys-6 *** *** not-secret-9"
+
+
+def test_documents_keep_their_shape_without_secrets():
+    """run.json and `config -o json` are read by programs."""
+    document = {"lr": 0.1, "env": ["API_KEY=abc", "LANG=C"], "data": "s3://a:b@cxr/x", "password": "abc", "n": None}
+    assert cleaned(document) == {"lr": 0.1, "env": ["API_KEY=***", "LANG=C"], "data": "s3://***@cxr/x", "password": HIDDEN, "n": None}  # fmt: skip
+    assert cleaned({"env": [{"name": "TOKEN", "value": "abc"}]}) == {"env": [{"name": "TOKEN", "value": HIDDEN}]}
+    assert cleaned(["A_KEY=s:k"], key="env_from_secret") == ["A_KEY=s:k"]
+
+
+def test_what_would_be_left_out_may_not_go_into_a_manifest(monkeypatch):
+    """What is printed and what is sent would differ."""
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-the-test-1\n")
+    assert holds_secret("X=a-token-of-the-test-1")
+    assert holds_known("s3://x/a-token-of-the-test-1")
+    assert not holds_known("A_TOKEN=s3:key-1")
+
+
+def test_address_is_shown_without_its_login_whatever_that_holds():
+    assert without_login("https://u:p/a@b c@host/x?sig=abc") == "https://***@host/x?sig=***"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["hunter2", "swordfish", "Tr0ub4dor&3", "12345678901234", "a-b-c-d", "$ecret12", "ABCDEFGHIJKLMNOP", "<x7&y>z"],
+)
+def test_values_that_are_looked_for(value):
+    assert is_telling(value)
+    assert redacted(f"as {value}.", {"PASSWORD": value}) == "as ***."
+
+
+def test_streams_leave_out_secrets_and_are_else_what_they_were(monkeypatch):
+    """Whoever writes: print, a warning, a traceback."""
+    out, err = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("HF_TOKEN", "a-token-1")
+    with guarded_streams():
+        assert sys.stdout.write("a-token-1\n") == 10
+        print("api_key: x1y2z3w4", file=sys.stdout)  # noqa: T201 - it is what writes
+        sys.stderr.writelines(["a-token-1 ", "api_key: x1y2z3w4"])
+        assert not sys.stderr.isatty()
+        learn("b-token-2")
+        sys.stdout.write("b-token-2\n")
+    assert (sys.stdout, sys.stderr) == (out, err)
+    assert out.getvalue() == "***\napi_key: x1y2z3w4\n***\n"
+    assert err.getvalue() == "*** api_key: ***"
+
+
+def test_a_line_of_a_log_costs_microseconds():
+    """Logs of many ranks pass here; what is measured is how often anything is compiled."""
+    stream = redaction._Guarded(io.StringIO(), assigned=True)
+    stream.write("rank 0: loss=0.1")
+    before = redaction._compiled.cache_info().misses
+    for step in range(1000):
+        stream.write(f"rank 0: step {step} loss=0.1")
+    assert redaction._compiled.cache_info().misses == before
