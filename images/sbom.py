@@ -26,7 +26,7 @@ Component = dict[str, Any]
 def python_component(distribution: Distribution) -> Component:
     """One Python package. Its name is compared as indexes do (PEP 503)."""
     name = re.sub(r"[-_.]+", "-", distribution.name).lower()
-    purl = f"pkg:pypi/{name}@{quote(distribution.version, safe='')}"
+    purl = f"pkg:pypi/{name}@{quote(distribution.version, safe=':')}"
     component = {"type": "library", "bom-ref": purl, "name": name, "version": distribution.version, "purl": purl}
     return component | _licences(distribution)
 
@@ -65,11 +65,11 @@ def debian_components(system: Component | None) -> list[Component]:
     listed = subprocess.run(["dpkg-query", "-W", "-f", layout], capture_output=True, text=True, check=True).stdout
     rows = sorted(line.split("\t")[1:] for line in listed.splitlines() if line.startswith("installed\t"))
     distro = "-".join(part for part in (system["name"], system.get("version")) if part)
-    return [_debian_component(system["name"], distro, *row) for row in rows]
+    return [debian_component(system["name"], distro, *row) for row in rows]
 
 
-def _debian_component(system: str, distro: str, name: str, version: str, architecture: str) -> Component:
-    place = f"pkg:deb/{system}/{quote(name, safe='')}@{quote(version, safe='')}"
+def debian_component(system: str, distro: str, name: str, version: str, architecture: str) -> Component:
+    place = f"pkg:deb/{system}/{quote(name, safe='')}@{quote(version, safe=':')}"
     purl = f"{place}?arch={architecture}&distro={quote(distro, safe='')}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 

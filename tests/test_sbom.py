@@ -110,6 +110,8 @@ def test_names_and_versions_of_builds_are_written_as_package_urls():
     component = SBOM.python_component(package(Name="Habana_Torch.plugin", Version="1.24.0+git1007"))
     assert component["purl"] == "pkg:pypi/habana-torch-plugin@1.24.0%2Bgit1007"
     assert component["version"] == "1.24.0+git1007"
+    debian = SBOM.debian_component("debian", "debian-12", "libstdc++6", "1:12.2.0-14+deb12u1~a", "amd64")
+    assert debian["purl"] == "pkg:deb/debian/libstdc%2B%2B6@1:12.2.0-14%2Bdeb12u1~a?arch=amd64&distro=debian-12"
 
 
 @pytest.mark.parametrize(
