@@ -320,6 +320,7 @@ class Publisher:
 
     def _prune(self) -> None:
         try:
+            self._claim.check()  # another writer's checkpoints would be superfluous to this one
             self._committed = prune(self._storage, self._committed, keep_last=self._keep_last)
         except UnreachableError:  # the next checkpoint tries again
             return

@@ -22,7 +22,7 @@ from trainer.errors import InputError
 from trainer.layout import manifest_key, state_key
 from trainer.manifests import Manifest, best, committed, worth
 from trainer.schedule import Plateau
-from trainer.storage import DamagedError, LocalStorage
+from trainer.storage import DamagedError, LocalStorage, open_storage
 
 
 def state(step):
@@ -234,6 +234,29 @@ def test_pruning_keeps_the_newest_and_the_best_and_removes_what_nothing_commits(
     assert storage.keys("checkpoints/") == sorted(key for step in kept for key in (manifest_key(step), state_key(step)))
     for manifest in committed(storage):
         assert from_bytes(read_state(storage, manifest)).step == manifest.step
+
+
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+def test_pruning_leaves_what_is_no_checkpoint_of_ours(kind, storage, request):
+    """Whoever keeps other files below `checkpoints/` lost them without a word."""
+    if kind == "bucket":
+        request.getfixturevalue("s3")
+        storage = open_storage("s3://cxr/runs/one")
+    foreign = [
+        "epoch=3-step=100.ckpt",
+        "old/best.pt",
+        "step-00000010/notes.txt",
+        "step-10/state.pt",
+        "step-00000010.pt",
+    ]
+    for name in foreign:
+        storage.write(f"checkpoints/{name}", b"theirs")
+    for step in (10, 20, 30):
+        put(storage, step)
+    prune(storage, {manifest.step: manifest for manifest in committed(storage)}, keep_last=1)
+    assert [manifest.step for manifest in committed(storage)] == [30]
+    kept = {f"checkpoints/{name}" for name in foreign} | {state_key(30), manifest_key(30)}
+    assert set(storage.keys("checkpoints/")) == kept
 
 
 def test_pruning_removes_manifests_before_their_states(storage, monkeypatch):

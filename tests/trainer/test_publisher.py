@@ -428,6 +428,25 @@ def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(publishe
     assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
 
 
+def test_writer_that_was_replaced_removes_nothing(publisher, bucket, claim):
+    """What it does not know of are the other writer's checkpoints."""
+    theirs = [state_key(step) for step in (1, 2, 3)]
+    for key in theirs:
+        bucket.write(key, b"theirs")
+    claim.problem = InputError("another job has taken it over")
+    publisher.tidy()
+    assert bucket.keys("checkpoints/") == theirs
+
+
+def test_writer_that_was_replaced_writes_no_state(publisher, bucket, claim):
+    """The other's state of the same step would no longer be what its manifest says."""
+    bucket.write(state_key(10), b"theirs")
+    claim.problem = InputError("another job has taken it over")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher.has_failed)
+    assert bucket.read(state_key(10)) == b"theirs"
+
+
 def test_writer_that_was_replaced_commits_nothing_more(publisher, bucket, claim):
     """Two writers would prune each other's checkpoints."""
     claim.problem = InputError("another job has taken it over")

@@ -58,7 +58,7 @@ def explain(
     model
         A run (OUTPUT/NAME, also in S3 or as pulled), RUN/checkpoints/step-…, a model.safetensors, or a file of weights.
     out
-        Directory to write to; made where it is missing, files of the same names are replaced.
+        Directory to write to; made where it is missing, what an earlier call wrote there is replaced.
     findings
         Which findings to explain, as `Nodule,Mass`; else the most probable of each image.
     top

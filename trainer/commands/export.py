@@ -31,7 +31,7 @@ def export(
     model
         A run (OUTPUT/NAME), RUN/checkpoints/step-NNNNNNNN, a model.safetensors, or a file of weights; also at s3://.
     out
-        Directory or s3:// address to write to; files of the same name are replaced.
+        Directory or s3:// address to write to; what an earlier export wrote there is replaced.
     to
         `safetensors`, `torch` (a state dict for torchvision) or `onnx`, also as `a,b` or several times; all that can be written here.
     step
