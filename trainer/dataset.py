@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from trainer.config import Layout, OnBadImage
 from trainer.console import Reporter
 from trainer.data.fetch import fetch, folder_of
-from trainer.data.pack import Geometry, Pack, build, locked, open_pack, pack_key
+from trainer.data.locks import Waiting, locked
+from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key
+from trainer.data.packing import build
+from trainer.data.records import Geometry
 from trainer.distributed import Gang
 from trainer.errors import InputError, listing
 from trainer.findings import SPLITS, LabelTable
 from trainer.sources import Source, locate_images, read_labels
-from trainer.watchdog import Watchdog
+from trainer.watchdog import COMPILING, Watchdog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,9 @@ class Place:
 def fetched(place: Place, say: Reporter, watchdog: Watchdog) -> None:
     """Bring a data set that lies in a bucket to this node; the first worker of each calls it."""
     if "://" in place.data:
-        fetch(place.data, place.cache, lambda files: watchdog.progress(say.progress, "downloading", files))
+        waiting = _waiting(say, watchdog, "another process downloads the data set")
+        fetch(place.data, place.cache, lambda files: watchdog.progress(say.progress, "downloading", files), waiting)
+        watchdog.rests()
 
 
 def labelled(place: Place) -> Source:
@@ -59,8 +64,8 @@ def decoded(place: Place, source: Source, gang: Gang, say: Reporter, watchdog: W
         paths = locate_images(source)
         key = pack_key(names, paths, geometry)
         folder = place.cache / "packs" / key
-        with locked(folder):
-            if open_pack(folder) is None:
+        with locked(folder, _waiting(say, watchdog, "another process decodes the images")):
+            if not _is_whole(folder, names, geometry, say, watchdog):
                 say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
                 with watchdog.progress(say.progress, "decoding", len(names)) as advance:
                     build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
@@ -68,9 +73,24 @@ def decoded(place: Place, source: Source, gang: Gang, say: Reporter, watchdog: W
     gang.first_on_node(decode)
     keys = [content.decode() for content in gang.all_gather(key.encode())]
     mine = keys[gang.world.rank - gang.world.local_rank]
-    pack = open_pack(place.cache / "packs" / mine)
-    assert pack is not None, mine
-    return pack
+    return gang.together(lambda: attach(place.cache / "packs" / mine, names, geometry))
+
+
+def _is_whole(folder: Path, names: Sequence[str], geometry: Geometry, say: Reporter, watchdog: Watchdog) -> bool:
+    """Whether the pack at `folder` is there and what was written; it is said where it is not."""
+    doing = "verifying the decoded images"
+    watchdog.sees(doing, patience=COMPILING)
+    try:
+        return (
+            open_pack(folder, names, geometry, progress=lambda _: watchdog.sees(doing, patience=COMPILING)) is not None
+        )
+    except DamagedPackError as damage:
+        say.line(f"the pack at `{folder}` is damaged: {damage}; building it again")
+        return False
+
+
+def _waiting(say: Reporter, watchdog: Watchdog, why: str) -> Waiting:
+    return Waiting(say.line, lambda: watchdog.sees(f"waiting: {why}", patience=COMPILING))
 
 
 def left_out(place: Place, pack: Pack, on_bad_image: OnBadImage) -> list[str]:

@@ -18,7 +18,7 @@ from trainer.config import Layout
 from trainer.console import Reporter
 from trainer.data.augment import Tta
 from trainer.data.loader import Loader
-from trainer.data.pack import Pack, open_pack, pack_key
+from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
 from trainer.dataset import Place, decoded, fetched, left_out
 from trainer.devices import Device
 from trainer.distributed import Gang, join
@@ -178,7 +178,7 @@ def _decoded(
     """The decoded images that are wanted, and where the pack has each image: the run's own pack, if it is in the cache."""
     place, source, table = subset.place, subset.source, subset.table
     used = replace(source, table=table.used())
-    pack = _in_cache(place, used)
+    pack = _in_cache(place, used, say)
     rows_N = np.flatnonzero(table.split_N >= 0)
     if pack is None:
         rows_N = np.sort(wanted_N)
@@ -192,8 +192,8 @@ def _decoded(
     return pack, in_pack_N
 
 
-def _in_cache(place: Place, used: Source) -> Pack | None:
-    """The pack of all images in any part, if it is there and they still are."""
+def _in_cache(place: Place, used: Source, say: Reporter) -> Pack | None:
+    """The pack of all images in any part, if it is there, whole, and they still are."""
     packs = place.cache / "packs"
     if not packs.is_dir():
         return None
@@ -202,7 +202,11 @@ def _in_cache(place: Place, used: Source) -> Pack | None:
         key = pack_key(used.table.images, paths, place.geometry)
     except InputError:  # images of other parts may be missing
         return None
-    return open_pack(packs / key)
+    try:
+        return open_pack(packs / key, used.table.images, place.geometry)
+    except DamagedPackError as damage:
+        say.line(f"the pack at `{packs / key}` is damaged: {damage}; the images that are scored are decoded again")
+        return None
 
 
 def _evaluator(device: Device, gang: Gang, pack: Pack, answers: int, batch: int) -> Evaluator:

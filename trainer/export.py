@@ -23,8 +23,8 @@ from trainer import card, onnx_file, replaceable
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
 from trainer.data.imagefiles import ImageFile, image_files
-from trainer.data.images import BadImageError
-from trainer.data.pack import Geometry, to_gray_square
+from trainer.data.images import BadImageError, why_not
+from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration
@@ -221,12 +221,8 @@ def _square(file: ImageFile, geometry: Geometry) -> Gray | str:
         return file.problem
     try:
         return to_gray_square(file.path, geometry)
-    except BadImageError as problem:
-        return str(problem)
-    except InputError as problem:  # a package is missing
-        return str(problem.args[0])
-    except OSError as problem:
-        return str(problem.strerror or type(problem).__name__).lower()
+    except (BadImageError, InputError, OSError, MemoryError) as problem:
+        return why_not(problem)
 
 
 def _safetensors(trained: Trained, state: StateDict, _images: Gray | None) -> _File:

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import nn
 
 from trainer.data.augment import center_boxes, cut, normalise
-from trainer.data.pack import Geometry, to_gray_square
+from trainer.data.images import BadImageError, why_not
+from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
@@ -196,8 +197,8 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
 def _record(path: Path, geometry: Geometry) -> Gray:
     try:
         return to_gray_square(path, geometry)
-    except (OSError, ValueError, SyntaxError) as problem:
-        raise InputError(f"cannot show `{path.name}`: {problem}", hint="replace the file") from problem
+    except (BadImageError, InputError, OSError, MemoryError) as problem:
+        raise InputError(f"cannot show `{path.name}`: {why_not(problem)}", hint="replace the file") from problem
 
 
 def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, classes: bool) -> Image.Image:

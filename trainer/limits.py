@@ -14,6 +14,31 @@ MOST_PIXELS: Final = 80_000_000
 MOST_ELONGATED: Final = 10
 """How many times longer than wide an image may be; a line of pixels grows to gigabytes when its short side is resized."""
 
+IMAGE_FILE_BYTES: Final = 192 << 20
+"""Of an image's file, and of what a deflated DICOM file unpacks to. 80 million pixels of 16 bits without compression have 153 MiB."""
+
+DECODED_BYTES: Final = 512 << 20
+"""Of an image in memory, in the mode that it is decoded to. 80 million pixels of red, green, blue and padding have 305 MiB."""
+
+SCANS: Final = 100
+"""Of a JPEG: each is a pass over the whole picture. Encoders write 10 at most unless told otherwise.
+
+Source: libjpeg-turbo, jcparam.c (jpeg_simple_progression: 10 scans for colours, 6 for gray); its fuzzers stop at 500.
+"""
+
+SCANNED_PIXELS: Final = 2_000_000_000
+"""Scans times pixels of a JPEG: some ten seconds. 10 scans of the largest picture are 800 million."""
+
+J2K_BLOCKS: Final = 400_000
+"""Tiles, precincts and code-blocks of a JPEG 2000 picture; a decoder keeps some hundred bytes of each. Blocks of 32 x 32, the
+smallest that encoders write on their own, are 80,000 in the largest picture."""
+
+TABLE_VALUES: Final = 1 << 16
+"""Of a DICOM table of gray values. Source: DICOM PS3.3 C.11.1.1.1: the number of entries has 16 bits."""
+
+FOLDER_DEPTH: Final = 100
+"""Of folders inside each other below a data set's."""
+
 TEXT_BYTES: Final = 256 << 20
 """Of a label list or any other table, unpacked. ChestX-ray14's is 8 MB, that of MIMIC-CXR's 377,110 images 60 MB."""
 

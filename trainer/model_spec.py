@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, cast, get_args
 import torch
 
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
 from trainer.layout import RUN

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from trainer.console import Advance
 from trainer.data.augment import Tta
 from trainer.data.imagefiles import ImageFile
-from trainer.data.images import BadImageError, open_xray
-from trainer.data.pack import Geometry, Gray, to_square
+from trainer.data.images import BadImageError, open_xray, why_not
+from trainer.data.records import Geometry, Gray, to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
@@ -132,12 +132,8 @@ def _record(file: ImageFile, geometry: Geometry) -> Gray | str:
         return file.problem
     try:
         return np.asarray(to_square(open_xray(file.path), geometry))
-    except BadImageError as problem:
-        return str(problem)
-    except InputError as problem:
-        return str(problem.args[0])
-    except OSError as problem:
-        return str(problem.strerror or type(problem).__name__).lower()
+    except (BadImageError, InputError, OSError, MemoryError) as problem:
+        return why_not(problem)
 
 
 def _bad(file: ImageFile, problem: str) -> Prediction:

@@ -26,7 +26,8 @@ from trainer.config import TrainConfig, parse_duration
 from trainer.console import Reporter
 from trainer.data.fetch import fetch_file
 from trainer.data.loader import Loader, steps_per_epoch
-from trainer.data.pack import Geometry, Pack
+from trainer.data.pack import Pack
+from trainer.data.records import Geometry
 from trainer.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang, join

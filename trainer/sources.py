@@ -37,6 +37,7 @@ from trainer.findings import (
     check_patients,
     patient_split,
 )
+from trainer.folders import files_below, is_folder
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
 """Share of NIH's train_val patients used for validation. Source: the usual cut, 11,212 of 86,524 images, is near it."""
@@ -185,7 +186,7 @@ def _entries(data: Path) -> list[str]:
     """Names in the directory, those of directories with a slash."""
     try:
         with os.scandir(data) as found:
-            return sorted(entry.name + "/" * entry.is_dir() for entry in found)
+            return sorted(entry.name + "/" * is_folder(entry) for entry in found)
     except OSError as problem:
         reason = "no such directory" if isinstance(problem, FileNotFoundError) else str(problem.strerror).lower()
         raise InputError(
@@ -510,10 +511,8 @@ def patient_in_name(image: str) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below the folder in order of their names, hidden ones left out; asks the file system once per directory."""
-    for where, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(where, name) for name in sorted(files) if not name.startswith("."))
+    """Files below the folder in order of their names, hidden ones left out; each folder once."""
+    return files_below(folder, _unreadable)
 
 
 def _unreadable(problem: OSError) -> None:

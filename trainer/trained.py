@@ -20,7 +20,7 @@ from torch import nn
 
 from trainer import checkpoint
 from trainer.data.fetch import fetch_file
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator

@@ -20,12 +20,12 @@ POINTS: Final = {
         "training.begin:after",
     ],
     "pack": [
-        "pack.build:before",
-        "pack._tasks:before",
-        "pack._decode:before",
-        "pack._decode:after",
-        "pack._write:after",
-        "pack.build:after",
+        "packing.build:before",
+        "packing._tasks:before",
+        "packing._decode:before",
+        "packing._decode:after",
+        "packing._write:after",
+        "packing.build:after",
     ],
     "step": ["train.train_step:before", "train.train_step:after", "train.validate:before", "train.validate:after"],
     "snapshot": ["train.keep:before", "training.ranks_of:after", "training.snapshot:after", "train.keep:after"],
@@ -88,7 +88,7 @@ IN_DIRECTORY: Final = {"folder": FOLDER, "disk": DISK}
 MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2, "folder": 6, "disk": 6}
 """So often at least a point of this phase is met in a run; others once."""
 
-KINDS: Final = ["rank", "torchrun", "all", "term", "server"]
+KINDS: Final = ["rank", "torchrun", "all", "term", "server", "pack"]
 FOLDER_KINDS: Final = ["removed", "second"]
 """The run's folder is removed, or that and a second run is started under its name while the first still trains."""
 
@@ -119,7 +119,11 @@ class Stage:
     def __str__(self) -> str:
         when = f"{self.point} #{self.nth}" if self.point else f"after {self.seconds:.2f} s"
         by = f" of rank {self.told_by}" if self.told_by is not None else ""
-        whom = {"rank": f"rank {self.rank}", "server": f"server for {self.away_s} s"}.get(self.kind, self.kind)
+        whom = {
+            "rank": f"rank {self.rank}",
+            "server": f"server for {self.away_s} s",
+            "pack": "all, and the node's pack is damaged",
+        }.get(self.kind, self.kind)
         return f"{when}{by}: {whom}"
 
 
@@ -142,11 +146,11 @@ class Moment:
         return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
 
 
-ONCE: Final = ("pack.build", "pack._tasks", "pack._write", "starts.begin", "training.begin", "train.finish")
+ONCE: Final = ("packing.build", "packing._tasks", "packing._write", "starts.begin", "training.begin", "train.finish")
 
 PHASES: Final = [*POINTS, "spool", "any time"]
 PAIRS: Final = [
-    *(pair for pair in product(PHASES, KINDS) if pair != ("spool", "server")),
+    *(pair for pair in product(PHASES, KINDS) if pair not in {("spool", "server"), ("load", "pack")}),
     *(("folder", kind) for kind in FOLDER_KINDS),
     *(("disk", kind) for kind in DISK_KINDS),
 ]

@@ -1,4 +1,4 @@
-"""Nine of the moments that `make chaos` draws: what is killed, and when, is fixed."""
+"""Ten of the moments that `make chaos` draws: what is killed, and when, is fixed."""
 
 import folder_trials as trial
 import pytest
@@ -8,7 +8,7 @@ from trials import site
 pytestmark = pytest.mark.e2e
 
 FIXED = [
-    Moment("rank-in-pack", "pack", [Stage("rank", "pack._decode:before", rank=0)]),
+    Moment("rank-in-pack", "pack", [Stage("rank", "packing._decode:before", rank=0)]),
     Moment(
         "all-in-spool",
         "state",
@@ -20,6 +20,7 @@ FIXED = [
     Moment("second-writer", "folder", [Stage("second", "files.write_flushed:before", nth=6)]),
     Moment("disk-full", "disk", [Stage("full", "train.keep:before", nth=3, told_by=0)]),
     Moment("killed-in-directory", "disk", [Stage("killed", "files.write_flushed:after", nth=9)]),
+    Moment("damaged-pack", "step", [Stage("pack", "train.train_step:after", nth=9)]),
     Moment("term-at-the-end", "end", [Stage("term", "tempfile.TemporaryDirectory.cleanup:before")]),
 ]
 """Most of them have found something once: docs/benchmarks.md."""
@@ -37,7 +38,11 @@ def test_run_in_which_something_is_killed_ends_as_an_unbroken_one(there, moment)
     """Nothing that a preemption, a lost node or a bucket does may cost more than the time to train again."""
     outcome = trial.outcome(there, moment)
     assert outcome.met
-    assert outcome.losses == [], (there.folder / moment.name / "output.log").read_text()
+    said = (there.folder / moment.name / "output.log").read_text()
+    assert outcome.losses == [], said
+    assert ("is damaged: shard-00000.bin is not what was written; building it again" in said) == (
+        moment.name == "damaged-pack"
+    )
 
 
 def test_same_seed_and_number_are_the_same_moment():

@@ -239,7 +239,12 @@ class Trial:
         self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits()]
 
     def _act(self, stage: Stage, gang: int) -> None:
-        deeds = {"server": self._end_server, "rank": self._end_rank, "nothing": lambda *_: None}
+        deeds = {
+            "server": self._end_server,
+            "rank": self._end_rank,
+            "pack": self._damage_pack,
+            "nothing": lambda *_: None,
+        }
         deeds.get(stage.kind, self._end_gang)(stage, gang)
 
     def _end_gang(self, stage: Stage, gang: int) -> None:
@@ -248,6 +253,14 @@ class Trial:
         else:
             with suppress(ProcessLookupError):
                 os.kill(gang, SIGTERM if stage.kind == "term" else SIGKILL)
+
+    def _damage_pack(self, _stage: Stage, _gang: int) -> None:
+        """End all, and zero what they have decoded, as a power cut may: size and time of the file stay."""
+        victims.kill_all(self._job)
+        for shard in sorted(self._cache.glob("packs/*/shard-*.bin"))[:1]:
+            status = shard.stat()
+            shard.write_bytes(bytes(status.st_size))
+            os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _end_rank(self, stage: Stage, gang: int) -> None:
         """End one worker, as soon as it is there."""

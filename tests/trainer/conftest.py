@@ -90,7 +90,7 @@ def classify(two_classes, tmp_path, tmp_path_factory):
 @pytest.fixture
 def make_trained():
     """A trained model around a network: nothing is known of where it is from."""
-    from trainer.data.pack import Geometry
+    from trainer.data.records import Geometry
     from trainer.trained import Trained
 
     def make(network, **known):

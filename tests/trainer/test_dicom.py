@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data import pack
 from trainer.data.images import BadImageError, open_gray, open_xray
-from trainer.data.pack import Geometry, locked, open_pack
+from trainer.data.locks import locked
+from trainer.data.pack import open_pack
+from trainer.data.packing import build
+from trainer.data.records import Geometry
 from trainer.errors import InputError
 
 pydicom = pytest.importorskip("pydicom")
@@ -247,7 +249,7 @@ def test_the_package_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for read in (
         lambda: open_gray(path),
-        lambda: pack.build(tmp_path / "p", ["x"], [path], Geometry(side=64, fit="crop"), progress=lambda done: None),
+        lambda: build(tmp_path / "p", ["x"], [path], Geometry(side=64, fit="crop"), progress=lambda done: None),
     ):
         with pytest.raises(InputError, match="pydicom is missing") as caught:
             read()
@@ -258,8 +260,8 @@ def test_a_data_set_of_dicom_files_is_packed(tmp_path):
     """One fast path for all data."""
     good, bad = write(tmp_path / "a.dcm", **WINDOW), write(tmp_path / "b.dcm", pixels=None)
     with locked(tmp_path / "p"):
-        pack.build(tmp_path / "p", ["a", "b"], [good, bad], Geometry(side=64, fit="crop"), progress=lambda done: None)
-    opened = open_pack(tmp_path / "p")
+        build(tmp_path / "p", ["a", "b"], [good, bad], Geometry(side=64, fit="crop"), progress=lambda done: None)
+    opened = open_pack(tmp_path / "p", ["a", "b"], Geometry(side=64, fit="crop"))
     out = np.empty((1, 64, 64), np.uint8)
     opened.gather(np.array([0]), out)
     np.testing.assert_array_equal(out[0], gray(good))

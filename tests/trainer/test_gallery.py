@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from trainer import __main__ as program
 from trainer.config import from_argv
-from trainer.data.pack import Geometry, to_gray_square
+from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
 from trainer.findings import FINDINGS
 from trainer.gallery import Mistake, make, mistakes, wanted

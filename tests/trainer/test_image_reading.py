@@ -111,8 +111,9 @@ def test_a_tiny_image_is_refused(tmp_path, size, problem):
 def test_a_strip_is_refused(tmp_path):
     """Its short side made 256 pixels, the long one would fill all memory."""
     Image.new("1", (32, 2_000_000)).save(tmp_path / "x.png")
-    with pytest.raises(BadImageError, match="32 x 2000000 pixels, too narrow for an X-ray"):
-        open_xray(tmp_path / "x.png")
+    for read in (open_xray, open_gray):  # of a data set too
+        with pytest.raises(BadImageError, match="32 x 2000000 pixels, too narrow for an X-ray"):
+            read(tmp_path / "x.png")
 
 
 def test_an_image_of_one_shade_is_refused(tmp_path):

@@ -1,12 +1,15 @@
 """Which samples a rank sees, and that what it sees is what the pack holds."""
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.loader import BUFFERS, Loader, evaluation_batches, training_batches, training_order
-from trainer.data.pack import Geometry, Manifest, Pack
+from trainer.data.pack import Manifest, Pack, Shard
+from trainer.data.records import Geometry
 from trainer.devices import cpu
 
 
@@ -58,10 +61,12 @@ def test_evaluation_counts_every_image_once_in_batches_of_one_shape(images, worl
 @pytest.fixture
 def pack(tmp_path):
     """Twenty records, each filled with its own number, in one shard."""
-    shard = np.repeat(np.arange(20, dtype=np.uint8), 16).reshape(20, 4, 4)
+    records = np.repeat(np.arange(20, dtype=np.uint8), 16).reshape(20, 4, 4)
+    records.tofile(tmp_path / "shard-00000.bin")
+    checksums_N = np.array([zlib.crc32(record) for record in records], np.uint32)
     geometry = Geometry(side=4, fit="crop")
     manifest = Manifest(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
-    return Pack(tmp_path, manifest, [shard], np.full((20, 2), 8, np.int32))
+    return Pack(tmp_path, manifest, [Shard(tmp_path / "shard-00000.bin")], np.full((20, 2), 8, np.int32), checksums_N)
 
 
 def test_batches_hold_the_records_that_were_asked_for(pack):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from trainer import checkpoint
 from trainer.config import from_argv
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.errors import InputError
 from trainer.findings import FINDINGS
 from trainer.model import build

@@ -9,24 +9,33 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_shape
+from trainer.data.dicom_file import UNREAD_COMPRESSION, check_compressed, read_header
 from trainer.errors import InputError
+from trainer.limits import DECODED_BYTES, TABLE_VALUES, in_words
 from trainer.sources import DICOM_SUFFIXES
 
 DICOM_HEAD_BYTES: Final = 132
 """How much of a file tells whether it is DICOM. Source: DICOM PS3.10 section 7.1: 128 bytes of anything, then `DICM`."""
 
-MOST_PIXELS: Final = 80_000_000
-"""More than any chest X-ray has: a film of 35 x 43 cm at 50 micrometres has 60 million."""
-
 _TABLE_BITS: Final = (8, *range(10, 17))
 """Of a VOI table's values. Source: DICOM PS3.3 C.11.2.1.1."""
+
+_VALUE_BITS: Final = (1, 8, 16, 32)
+
+_COLOUR_BYTES: Final = 10
+"""Of one of red, green and blue: as stored, and as the two float32 that a change of the colour model takes."""
+
+_TABLES_BYTES: Final = 8 * 2 * TABLE_VALUES
+"""Of all tables of a sequence, of which the first is used."""
+
+_LONG_TABLE: Final = f"its table of gray values has more than {TABLE_VALUES:,} values"
 
 _COLOURS: Final = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 
@@ -35,10 +44,6 @@ _DAMAGED: Final = "it is a damaged DICOM file"
 _one_at_a_time: Final = threading.Lock()
 
 Floats = NDArray[np.float64]
-
-
-class BadImageError(ValueError):
-    """Why one image can't be used; who reads many lists it and goes on."""
 
 
 def is_dicom(name: str, head: bytes) -> bool:
@@ -57,19 +62,19 @@ def check_dicom_readable() -> None:
         )
 
 
-def read_dicom(path: Path) -> Image.Image:
+def read_dicom(file: BinaryIO) -> Image.Image:
     """The picture, 8-bit gray, or RGB where the file is in colours.
 
     Stored values go through the modality's table or slope, then the first VOI table or window; without either, all values
     that the stored bits can hold are shown, as of a 16-bit PNG. MONOCHROME1 is inverted.
 
-    Raises: BadImageError; InputError where pydicom is missing; OSError of the disk.
+    Raises: BadImageError; InputError where pydicom is missing; OSError of the disk; MemoryError.
     """
     check_dicom_readable()
     try:
         with quiet():
-            return _picture(path)
-    except BadImageError:
+            return _picture(file)
+    except (BadImageError, MemoryError):
         raise
     except Exception as problem:
         if isinstance(problem, OSError) and problem.errno is not None:
@@ -93,10 +98,8 @@ def quiet() -> Iterator[None]:
             logger.disabled = was_disabled
 
 
-def _picture(path: Path) -> Image.Image:
-    from pydicom import dcmread  # noqa: PLC0415 - an extra, and slow to load
-
-    header = dcmread(path)
+def _picture(file: BinaryIO) -> Image.Image:
+    header = read_header(file)
     _check(header)
     stored = _stored(header)
     photometric = str(header.PhotometricInterpretation)
@@ -104,10 +107,15 @@ def _picture(path: Path) -> Image.Image:
         if stored.dtype != np.uint8:
             raise BadImageError("it is a DICOM in colours of more than 8 bits")
         return Image.fromarray(stored)
-    shown = _shown(header, stored)
-    if photometric == "MONOCHROME1":
-        shown = 1.0 - shown
-    return Image.fromarray((shown * 255.0 + 0.5).astype(np.uint8))
+    _drop_empty(header)
+    gray = np.empty(stored.shape, np.uint8)
+    rows = max(1, BAND_PIXELS // stored.shape[1])
+    for top in range(0, len(stored), rows):
+        shown = _shown(header, stored[top : top + rows])
+        if photometric == "MONOCHROME1":
+            shown = 1.0 - shown
+        gray[top : top + rows] = (shown * 255.0 + 0.5).astype(np.uint8)
+    return Image.fromarray(gray)
 
 
 def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types are another package's
@@ -115,13 +123,11 @@ def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types are 
     from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
 
     try:
-        return pixel_array(header)
+        return pixel_array(header, index=0)  # the only one: what follows it in the file would be decoded too
     except (RuntimeError, NotImplementedError):
         if not header.file_meta.TransferSyntaxUID.is_compressed:
             raise
-        raise BadImageError(
-            "its pixels are compressed in a way that the installed packages can't read (pylibjpeg reads more)"
-        ) from None
+        raise BadImageError(UNREAD_COMPRESSION) from None
 
 
 def _check(header: Any) -> None:  # noqa: ANN401
@@ -130,10 +136,46 @@ def _check(header: Any) -> None:  # noqa: ANN401
         raise BadImageError("it is a DICOM file without pixels")
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise BadImageError("it is a DICOM file of several pictures; a chest X-ray is one")
-    if str(header.PhotometricInterpretation) not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
+    photometric = str(header.PhotometricInterpretation)
+    if photometric not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
         raise BadImageError("it is a DICOM in a colour model that is not read")
-    if int(header.Rows) * int(header.Columns) > MOST_PIXELS:
-        raise BadImageError("it has too many pixels for an X-ray")
+    width, height, samples = int(header.Columns), int(header.Rows), int(header.SamplesPerPixel)
+    if min(width, height) < 1 or samples != (3 if photometric in _COLOURS else 1):
+        raise BadImageError(_DAMAGED)
+    check_shape(width, height)
+    value_bytes = _bytes_of(header, width * height * samples)
+    if header.file_meta.TransferSyntaxUID.is_encapsulated:
+        check_compressed(header, width, height, samples, value_bytes)
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        _check_tables(header, name)
+
+
+def _bytes_of(header: Any, values: int) -> int:  # noqa: ANN401
+    """Of so many stored values. Raises: BadImageError where they take too much memory, or are of no usual kind."""
+    bits = int(header.BitsAllocated)
+    if bits not in _VALUE_BITS:
+        raise BadImageError(f"it is a DICOM of {bits} bits a value, which is not read")
+    in_colours = str(header.PhotometricInterpretation) in _COLOURS
+    bytes_needed = values * (_COLOUR_BYTES if in_colours else 2 * max(1, bits // 8))
+    if bytes_needed > DECODED_BYTES:
+        raise BadImageError(
+            f"it has {header.Columns} x {header.Rows} pixels, which take {in_words(bytes_needed)}; "
+            f"at most {in_words(DECODED_BYTES)} are used"
+        )
+    return values * max(1, bits // 8)
+
+
+def _check_tables(header: Any, name: str) -> None:  # noqa: ANN401
+    """Before a table of gray values becomes an array, or a list of numbers. Raises: BadImageError for one that is too long."""
+    if name not in header:
+        return
+    raw = getattr(header.get_item(name), "value", None)
+    if isinstance(raw, bytes) and len(raw) > _TABLES_BYTES:
+        raise BadImageError(_LONG_TABLE)
+    for item in header[name].value[:1]:
+        values = getattr(item.get_item("LUTData"), "value", None) if "LUTData" in item else None
+        if isinstance(values, bytes) and len(values) > 2 * TABLE_VALUES:
+            raise BadImageError(_LONG_TABLE)
 
 
 def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
@@ -143,7 +185,6 @@ def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
     """
     from pydicom.pixels.processing import apply_modality_lut, apply_voi  # noqa: PLC0415
 
-    _drop_empty(header)
     values = np.asarray(apply_modality_lut(stored, header), np.float64)
     if header.get("VOILUTSequence"):
         bits = int(header.VOILUTSequence[0].LUTDescriptor[2])

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from trainer.data.pack import locked
+from trainer.data.locks import Waiting, locked
 from trainer.errors import InputError, on_one_line
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
@@ -31,7 +31,7 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
 """From the number of files to what is told of each file that is done."""
 
 
-def fetch(url: str, cache: Path, progress: Progress) -> None:
+def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = Waiting()) -> None:  # noqa: B008 - it is frozen
     """Download what is not there yet, or has changed since.
 
     Raises: InputError for an empty prefix, a name that would leave the folder, and a folder in which others have put something;
@@ -49,7 +49,7 @@ def fetch(url: str, cache: Path, progress: Progress) -> None:
             f"cannot download `{url}/{odd[0]}`: its name leads out of the data set, or names no file", hint="rename it"
         )
     folder = _own(url, cache)
-    with locked(folder.parent):
+    with locked(folder.parent, waiting):
         ours, here = _noted(folder)
         found = _looked_through(folder, ours, there)
         _remove_others(folder, found - there.keys())

@@ -8,7 +8,9 @@ from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom
+from trainer.folders import files_below
 from trainer.sources import IMAGE_SUFFIXES, OTHER_IMAGES
+from trainer.storage.files import open_regular
 
 _NO_FILE: Final = "it is neither a file nor a directory"
 
@@ -66,15 +68,7 @@ def _below(folder: Path, problems: list[ImageFile]) -> Iterator[Path]:
     def unreadable(problem: OSError) -> None:
         problems.append(ImageFile(Path(problem.filename), str(problem.strerror).lower()))
 
-    seen = set()
-    for where, folders, files in os.walk(folder, followlinks=True, onerror=unreadable):
-        stat = Path(where).stat()
-        if (stat.st_dev, stat.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(where, name) for name in sorted(files) if not name.startswith("."))
+    return files_below(folder, unreadable)
 
 
 def _is_image(path: Path) -> bool:
@@ -83,9 +77,7 @@ def _is_image(path: Path) -> bool:
     if path.suffix and not path.suffix[1:].isdigit():  # DICOM's unique names are numbers and points
         return False
     try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return is_dicom("", file.read(DICOM_HEAD_BYTES))
     except OSError:
         return False

@@ -3,13 +3,22 @@
 Orientation in EXIF is not looked at: training reads pixels as they are stored, and so does whatever is compared with it.
 """
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from trainer.data.dicom import DICOM_HEAD_BYTES, MOST_PIXELS, BadImageError, is_dicom, quiet, read_dicom
+from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_scans, check_shape
+from trainer.data.codestream import CodestreamError, Frame, read_frame
+from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom, quiet, read_dicom
+from trainer.errors import InputError
+from trainer.limits import DECODED_BYTES, IMAGE_FILE_BYTES, MOST_PIXELS, in_words
+from trainer.storage.files import open_regular
 
 __all__ = ["BadImageError", "open_gray", "open_xray"]
 
@@ -19,33 +28,50 @@ FORMATS: Final = ("PNG", "JPEG")
 MIN_SIDE_PX: Final = 32
 """The smallest picture that a network looks at; what is smaller would be made up of interpolated pixels."""
 
-MOST_ELONGATED: Final = 10
-"""How many times longer than wide an X-ray may be; a line of pixels grows to gigabytes when its short side is resized."""
+LARGE_BYTES: Final = 64 << 20
+"""In memory; several threads read images at once, and of larger ones one at a time."""
 
 MOST_COLOURED: Final = 0.05
 COLOURED_LEVELS: Final = 24
 """A picture is no X-ray when more than this share of its pixels differ by more than so many levels between red, green and blue.
 JPEG's rounding and a coloured mark stay below; a photograph does not."""
 
+_one_large: Final = threading.Lock()
+
 
 def open_gray(path: Path) -> Image.Image:
     """The image in 8-bit gray, whatever its mode; 16-bit gray by its full range.
 
-    Raises: BadImageError with the reason; InputError where a package is missing; OSError of the disk.
+    Raises: BadImageError with the reason, one over a limit for another; InputError where a package is missing; OSError of the
+    disk, and for what is no regular file; MemoryError.
     """
-    return _to_gray(_opened(path))
+    with ExitStack() as held:
+        return _to_gray(_opened(path, held))
 
 
 def open_xray(path: Path) -> Image.Image:
-    """The same, of an image that may be an X-ray: not tiny, no strip, not a colour photograph, not of one shade.
+    """The same, of an image that may be an X-ray: not tiny, not a colour photograph, not of one shade.
 
     Raises: as `open_gray`.
     """
-    image = _opened(path)
+    with ExitStack() as held:
+        return _checked_xray(_opened(path, held))
+
+
+def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
+    """What of these keeps an image from being used, as it stands behind the image's name."""
+    if isinstance(problem, InputError):  # a package is missing
+        return str(problem.args[0])
+    if isinstance(problem, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(problem, OSError):
+        return str(problem.strerror or type(problem).__name__).lower()
+    return str(problem)
+
+
+def _checked_xray(image: Image.Image) -> Image.Image:
     if min(image.size) < MIN_SIDE_PX:
         raise BadImageError(f"it has {image.width} x {image.height} pixels, at least {MIN_SIDE_PX} a side are needed")
-    if max(image.size) > MOST_ELONGATED * min(image.size):
-        raise BadImageError(f"it has {image.width} x {image.height} pixels, too narrow for an X-ray")
     share = _coloured_share(image)
     if share > MOST_COLOURED:
         raise BadImageError(f"it is a colour picture ({share:.0%} of its pixels are not gray), no X-ray")
@@ -56,41 +82,99 @@ def open_xray(path: Path) -> Image.Image:
     return gray
 
 
-def _opened(path: Path) -> Image.Image:
-    """The image, decoded, in the mode it has."""
-    with path.open("rb") as file:
-        if is_dicom(path.name, file.read(DICOM_HEAD_BYTES)):
-            return read_dicom(path)
+def _opened(path: Path, held: ExitStack) -> Image.Image:
+    """The image, decoded, in the mode it has; a large one while no other thread has one, until `held` ends."""
+    with open_regular(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes > IMAGE_FILE_BYTES:
+            raise BadImageError(f"its file has {in_words(size_bytes)}, at most {in_words(IMAGE_FILE_BYTES)} are read")
+        head = file.read(DICOM_HEAD_BYTES)
         file.seek(0)
+        if is_dicom(path.name, head):
+            held.enter_context(_turn(size_bytes))
+            return read_dicom(file)
         try:
-            with quiet():
-                image = Image.open(file, formats=FORMATS)
-            if image.width * image.height <= MOST_PIXELS:
-                image.load()
-                image.info.pop("transparency", None)  # not looked at; Pillow warns of a palette that has shades of it
-                return image
+            return _decoded(file, held)
+        except (BadImageError, MemoryError):
+            raise
         except UnidentifiedImageError:
             raise BadImageError("it is no image: neither PNG, JPEG nor DICOM") from None
         except Image.DecompressionBombError:
-            pass
+            raise BadImageError(f"it has too many pixels for an X-ray, more than {MOST_PIXELS:,}") from None
         except Exception as problem:
             if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
                 raise
             raise BadImageError(f"it can't be decoded: {str(problem) or type(problem).__name__}") from problem
-    raise BadImageError("it has too many pixels for an X-ray")
+
+
+def _decoded(file: BinaryIO, held: ExitStack) -> Image.Image:
+    """A PNG or JPEG, once its headers have told that it is within the limits."""
+    with quiet():
+        image = Image.open(file, formats=FORMATS)
+    check_shape(image.width, image.height)
+    frame = _checked_jpeg(file, image.size) if image.format != "PNG" else None
+    bytes_needed = image.width * image.height * _bytes_per_pixel(image.mode, frame)
+    if bytes_needed > DECODED_BYTES:
+        raise BadImageError(
+            f"it has {image.width} x {image.height} pixels, which take {in_words(bytes_needed)} in mode {image.mode}; "
+            f"at most {in_words(DECODED_BYTES)} are used"
+        )
+    held.enter_context(_turn(bytes_needed))
+    image.load()
+    image.info.pop("transparency", None)  # not looked at; Pillow warns of a palette that has shades of it
+    return image
+
+
+def _checked_jpeg(file: BinaryIO, size: tuple[int, int]) -> Frame:
+    """What a JPEG's headers say. Raises: BadImageError where its scans are too many, or it has two sizes."""
+    at = file.tell()
+    file.seek(0)
+    try:
+        frame = read_frame(file.read())
+    except CodestreamError as problem:
+        raise BadImageError(f"it can't be decoded: {problem}") from None
+    file.seek(at)
+    check_scans(frame)
+    if (frame.width, frame.height) != size:
+        raise BadImageError("it can't be decoded: its JPEG data has several sizes")
+    return frame
+
+
+def _bytes_per_pixel(mode: str, frame: Frame | None) -> int:
+    """What Pillow keeps of each pixel, and libjpeg beside it of a picture in several scans: two bytes for each component."""
+    kept = 1 if mode in {"1", "L", "P"} else 2 if mode.startswith("I;16") else 4
+    return kept if frame is None or frame.scans == 1 else kept + 2 * frame.components
+
+
+def _turn(bytes_needed: int) -> AbstractContextManager[object]:
+    """For the block: the only large image that a thread of this process has, where it is large."""
+    return _one_large if bytes_needed > LARGE_BYTES else nullcontext()
 
 
 def _to_gray(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit gray opens as I;16 or I; its full range becomes 8 bits
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((np.clip(wide, 0, 65535) + 128) // 257).astype(np.uint8))
-    return image.convert("L")
+    if not image.mode.startswith("I"):
+        return image.convert("L")
+    gray = np.empty((image.height, image.width), np.uint8)
+    for top, band in _bands(image):  # 16-bit gray opens as I;16 or I; its full range becomes 8 bits
+        wide = np.asarray(band).astype(np.int64)
+        gray[top : top + band.height] = (np.clip(wide, 0, 65535) + 128) // 257
+    return Image.fromarray(gray)
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Stripes of the image from its top, each with its first row."""
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _coloured_share(image: Image.Image) -> float:
     """Share of the pixels that are not gray."""
     if image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I"):
         return 0.0
-    levels = np.asarray(image.convert("RGB"))
-    spread = levels.max(axis=2) - levels.min(axis=2)
-    return float((spread > COLOURED_LEVELS).mean())
+    coloured = 0
+    for _, band in _bands(image):
+        red, green, blue = map(np.asarray, band.convert("RGB").split())
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        coloured += int((spread > COLOURED_LEVELS).sum())
+    return coloured / (image.width * image.height)

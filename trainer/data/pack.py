@@ -1,66 +1,56 @@
-"""A data set decoded once into uint8 arrays: build, verify, open.
+"""A data set decoded once into uint8 arrays: open, verify, read.
 
     <pack>/shard-00000.bin   raw 8-bit gray records of side x side bytes, no header, about 64 MiB a file
     <pack>/names.txt         one image name a record
     <pack>/sizes.bin         width and height of each image as it was, little-endian int32; 0 and 0 where it could not be read
     <pack>/manifest.json     written last: side, filter, fit, counts, bytes and sha256 of every file, images that could not be read
+    <pack>/checksums.bin     CRC-32 of each record, little-endian uint32; made from the verified shards wherever it is not there
 
 Made with the recipe's own resize, so that what is cropped from a pack is what would be cropped from the image. Labels and
-splits stay with the source: another split needs no other pack. Knows nothing of torch: its worker processes start fast.
+splits stay with the source: another split needs no other pack. Knows nothing of torch: worker processes start fast.
+
+A disk loses or changes what it holds without a word. Each start verifies the whole pack against its manifest, and the manifest
+against what is asked for; each record is compared with its checksum whenever it is read. `trainer.data.packing` makes packs.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import multiprocessing
 import os
-import shutil
-import threading
-import uuid
+import re
+import stat
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image
 
-from trainer.config import PackFit
-from trainer.data.dicom import check_dicom_readable
-from trainer.data.images import BadImageError, open_gray
+from trainer.data.records import Geometry, Gray
 from trainer.errors import InputError, TryAgainError, listing
-from trainer.sources import DICOM_SUFFIXES
+from trainer.limits import JSON_BYTES, parsed_json
+from trainer.storage.files import open_regular, replacing, write_flushed
 
-Gray = NDArray[np.uint8]
+Checksums = NDArray[np.uint32]
 
 SHARD_BYTES: Final = 64 * 2**20
 FORMAT: Final = 2
-_SIZES: Final = "sizes.bin"
-LEAST_SIDE_PX: Final = 8
-"""What is smaller is a broken file or an icon, and no radiograph: the smallest that people train on, MedMNIST's, have 28."""
+MANIFEST, NAMES, SIZES, CHECKSUMS = "manifest.json", "names.txt", "sizes.bin", "checksums.bin"
+OUR_FILES: Final = re.compile(
+    rf"shard-\d{{5,}}\.bin|{re.escape(MANIFEST)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
+)
+"""Names of what may lie in a pack's folder."""
 
-_TASK_IMAGES: Final = 32
-"""Images a worker process decodes between two reports: about half a second's work."""
-
-
-class Progress(Protocol):
-    """Told how many more images are done."""
-
-    def __call__(self, done: int) -> None: ...
+Progress = Callable[[int], None]
+"""Told how many more images are done."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """How images become records."""
-
-    side: int
-    fit: PackFit
-    filter: str = "bilinear"
+class DamagedPackError(ValueError):
+    """A pack that is not what was written; the text says in what, and follows `the pack at … is damaged: `."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,249 +67,238 @@ class Manifest:
     """Reason by image name; the record of such an image is black."""
 
 
+class Shard:
+    """A file of records, read by position: unlike a memory map, it fails with an error where the file has become shorter."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open_regular(path) as file:
+            self._descriptor = os.dup(file.fileno())
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):
+            os.close(self._descriptor)
+
+    def read_into(self, record_SS: Gray, number: int) -> bool:
+        """Fill the array with the record of this number; whether there was so much. Raises: OSError."""
+        return os.preadv(self._descriptor, [record_SS.data], number * record_SS.nbytes) == record_SS.nbytes
+
+
 @dataclass(frozen=True)
 class Pack:
-    """An open pack: a memory map, shared by all processes of a node."""
+    """An open pack."""
 
     folder: Path
     manifest: Manifest
-    shards: list[Gray]
+    shards: list[Shard]
     sizes_N2: NDArray[np.int32]
     """Width and height of each image before it was resized; 0 and 0 where it could not be read."""
+    checksums_N: Checksums
+    """CRC-32 of each record."""
 
     def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
-        """Copy these records into the first rows of `out_NHW`."""
-        per_shard = _records_per_shard(self.manifest.geometry.side)
+        """Copy these records into the first rows of `out_NHW`.
+
+        Raises: TryAgainError where one is no longer what it was when the pack was verified.
+        """
+        per_shard = records_per_shard(self.manifest.geometry.side)
         for position, row in enumerate(rows_N.tolist()):
-            out_NHW[position] = self.shards[row // per_shard][row % per_shard]
+            shard, record_SS, expected = self.shards[row // per_shard], out_NHW[position], self.checksums_N[row]
+            try:
+                is_whole = shard.read_into(record_SS, row % per_shard)
+            except OSError as problem:
+                raise self._changed(shard, str(problem.strerror).lower()) from problem
+            if not is_whole or zlib.crc32(record_SS) != expected:
+                raise self._changed(shard, f"record {row} is not what was written")
+
+    def _changed(self, shard: Shard, what: str) -> TryAgainError:
+        return TryAgainError(
+            f"cannot go on: the pack at `{self.folder}` was damaged while it was used, in {shard.path.name}: {what}",
+            hint="the next start verifies it and builds it again; look at the disk if this comes back",
+        )
 
     @property
     def sha256(self) -> str:
         """One hash over names and pixels: what a run goes on with must be the same, and old sizes teach it nothing."""
-        files = sorted(item for item in self.manifest.files.items() if item[0] != _SIZES)
+        files = sorted(item for item in self.manifest.files.items() if item[0] != SIZES)
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) -> str:
     """A folder name that changes when an image, its name or the geometry does.
 
-    Raises: InputError for images that can't be found or reached.
+    Raises: InputError for images that can't be found or reached, or are no regular files.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, asdict(geometry)]).encode())
     problems = []
     for name, path in zip(names, paths, strict=True):
         try:
-            stat = path.stat()
+            status = path.stat()
         except OSError as problem:
             problems.append(f"{path}: {problem.strerror}")
-        else:
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            continue
+        if not stat.S_ISREG(status.st_mode):  # whoever opens a pipe waits for ever
+            problems.append(f"{path}: it is no regular file")
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     if problems:
         raise InputError(f"cannot read {len(problems)} images:{listing(problems)}", hint="check --data")
     return digest.hexdigest()[:24]
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else builds the pack at `folder` within the block: two runs may share a cache.
+def open_pack(
+    folder: Path, names: Sequence[str], geometry: Geometry, *, progress: Progress = lambda _: None
+) -> Pack | None:
+    """The pack of these images at `folder` once every byte of it is verified, on all cores; None where there is none.
 
-    Raises: InputError when the cache can't be written.
+    The checksums of its records are written beside them where they are missing, or another's.
+
+    Raises: DamagedPackError; InputError where it may not be read.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = (folder.parent / f".{folder.name}.lock").open("w")
-    except OSError as problem:
-        hint = "--cache-dir names another place"
-        raise InputError(f"cannot write to `{folder.parent}`: {problem.strerror}", hint=hint) from problem
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress) -> None:
-    """Decode all images into a new pack at `folder`, on all cores; images that can't be read are noted in the manifest.
-
-    The folder appears whole or not at all. The caller holds `locked`.
-
-    Raises: InputError when the cache is too small, which another start would find again, or DICOM can't be read here;
-    TryAgainError when it can't be written.
-    """
-    if any(path.suffix.lower() in DICOM_SUFFIXES for path in paths):
-        check_dicom_readable()
-    partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.partial")
-    try:
-        _sweep(folder)
-        partial.mkdir()
-        try:
-            _write(partial, names, paths, geometry, progress)
-            partial.replace(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    except OSError as problem:
-        kind = InputError if problem.errno in {errno.ENOSPC, errno.EDQUOT} else TryAgainError
-        raise kind(
-            f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
-            hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; --cache-dir names another place",
-        ) from problem
-
-
-def open_pack(folder: Path) -> Pack | None:
-    """The pack at `folder`, None when there is none or it is not whole."""
-    try:
-        content = json.loads((folder / "manifest.json").read_bytes())
-        if content["format"] != FORMAT:
-            return None
-        geometry = Geometry(**content.pop("geometry"))
-        manifest = Manifest(geometry=geometry, **content)
-        if any((folder / name).stat().st_size != size for name, (size, _) in manifest.files.items()):
-            return None
-        sizes_N2 = np.frombuffer((folder / _SIZES).read_bytes(), "<i4").reshape(manifest.count, 2)
-    except (OSError, ValueError, KeyError, TypeError):
+    if not folder.exists():
         return None
-    shape = (-1, geometry.side, geometry.side)
-    shards = [
-        np.memmap(folder / name, np.uint8, "r").reshape(shape)
-        for name in sorted(manifest.files)
-        if name.startswith("shard-")
-    ]
-    return Pack(folder, manifest, shards, sizes_N2.astype(np.int32))
+    with _named_damage(folder):
+        manifest = _manifest(folder, names, geometry)
+        shards = shard_names(len(names), geometry.side)
+        _check_small_files(folder, manifest, names)
+        with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), len(shards) or 1)) as pool:
+            parts = []
+            for name, part in zip(
+                shards, pool.map(lambda name: _verified(folder, name, manifest), shards), strict=True
+            ):
+                parts.append(part)
+                progress(manifest.files[name][0] // geometry.side**2)
+        checksums_N = np.concatenate([np.empty(0, np.uint32), *parts])
+        keep_checksums(folder, checksums_N)
+        return _opened(folder, manifest, checksums_N)
 
 
-def to_gray_square(path: Path, geometry: Geometry) -> Gray:
-    """The image as side x side 8-bit gray.
+def attach(folder: Path, names: Sequence[str], geometry: Geometry) -> Pack:
+    """The pack that another process of this node has verified a moment ago.
 
-    Raises: as `open_gray`; BadImageError also where the picture is too small.
+    Raises: TryAgainError where it is gone or changed meanwhile.
     """
-    return _square_and_size(path, geometry)[0]
+    try:
+        with _named_damage(folder):
+            manifest = _manifest(folder, names, geometry)
+            _check_small_files(folder, manifest, names)
+            checksums_N = np.frombuffer(_content(folder / CHECKSUMS, 4 * len(names)), "<u4")
+            return _opened(folder, manifest, checksums_N.astype(np.uint32))
+    except DamagedPackError as damage:
+        raise TryAgainError(
+            f"cannot use the pack at `{folder}`: {damage}", hint="another run may be building it again; start once more"
+        ) from damage
 
 
-def _square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
-    """The same, and the width and height the image had."""
-    gray = open_gray(path)
-    if min(gray.size) < LEAST_SIDE_PX:
-        raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} a side are needed")
-    return np.asarray(to_square(gray, geometry)), gray.size
+def keep_checksums(folder: Path, checksums_N: Checksums) -> None:
+    """Write them for the other processes of this node, unless they are there, or the folder may not be written to."""
+    content = checksums_N.astype("<u4").tobytes()
+    with suppress(OSError, DamagedPackError):
+        if _content(folder / CHECKSUMS, len(content)) == content:
+            return
+    with suppress(PermissionError), replacing(folder / CHECKSUMS) as partial:
+        write_flushed(partial, [content])
 
 
-def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
-    """The gray image as a square record."""
-    side = geometry.side
-    width, height = gray.size
-    if width == height or geometry.fit == "squash":
-        return gray.resize((side, side), Image.Resampling.BILINEAR)
-    if geometry.fit == "pad":
-        scale = side / max(width, height)
-        small = gray.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
-        square = Image.new("L", (side, side))
-        square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
-        return square
-    # Short side to `side`, then the centre: torchvision's Resize and CenterCrop, to the pixel.
-    if width < height:
-        gray = gray.resize((side, int(side * height / width)), Image.Resampling.BILINEAR)
-    else:
-        gray = gray.resize((int(side * width / height), side), Image.Resampling.BILINEAR)
-    left, top = round((gray.width - side) / 2), round((gray.height - side) / 2)
-    return gray.crop((left, top, left + side, top + side))
+@contextmanager
+def _named_damage(folder: Path) -> Iterator[None]:
+    """What is missing or can't be read in the block is damage. Raises: DamagedPackError; InputError where a file may not be read."""
+    try:
+        yield
+    except PermissionError as problem:
+        raise InputError(
+            f"cannot read the pack at `{folder}`: permission denied", hint="--cache-dir names another place"
+        ) from problem
+    except OSError as problem:
+        name = Path(str(problem.filename)).name if problem.filename else "a file of it"
+        raise DamagedPackError(f"{name}: {str(problem.strerror).lower()}") from problem
 
 
-def _records_per_shard(side: int) -> int:
+def _manifest(folder: Path, names: Sequence[str], geometry: Geometry) -> Manifest:
+    """The manifest, in which all is as it must be for these images, but what only the files can tell. Raises: DamagedPackError; OSError."""
+    try:
+        said: Any = parsed_json(_content(folder / MANIFEST))
+        files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in said["files"].items()}
+        known = {"format": FORMAT, "geometry": asdict(geometry), "count": len(names), "pillow": PIL.__version__}
+        is_known = said == known | {"files": said["files"], "unreadable": said["unreadable"]}
+        unreadable = {str(name): str(reason) for name, reason in said["unreadable"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        raise DamagedPackError(f"{MANIFEST} can't be read") from None
+    sizes = sizes_of_files(len(names), geometry.side) | {NAMES: sum(len(name.encode()) + 1 for name in names)}
+    if not is_known or {name: size for name, (size, _) in files.items()} != sizes:
+        raise DamagedPackError(f"{MANIFEST} is not of these images")
+    return Manifest(
+        format=FORMAT, geometry=geometry, count=len(names), pillow=PIL.__version__, files=files, unreadable=unreadable
+    )
+
+
+def _check_small_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
+    """Raises: DamagedPackError where names or sizes are not what was written, or contradict what the manifest says can't be read; OSError."""
+    if _hashed(folder, NAMES, manifest) != "".join(f"{name}\n" for name in names).encode():
+        raise DamagedPackError(f"{NAMES} has other names")
+    sizes_N2 = _sizes(_hashed(folder, SIZES, manifest))
+    if {
+        name for name, size in zip(names, sizes_N2.tolist(), strict=True) if size == [0, 0]
+    } != manifest.unreadable.keys():
+        raise DamagedPackError(f"{MANIFEST} and {SIZES} disagree on which images can't be read")
+
+
+def _sizes(content: bytes) -> NDArray[np.int32]:
+    return np.frombuffer(content, "<i4").reshape(-1, 2).astype(np.int32)
+
+
+def _hashed(folder: Path, name: str, manifest: Manifest) -> bytes:
+    size, sha256 = manifest.files[name]
+    content = _content(folder / name, size)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedPackError(f"{name} is not what was written")
+    return content
+
+
+def _content(path: Path, size: int | None = None) -> bytes:
+    """A small file, of this size where one is given. Raises: DamagedPackError; OSError."""
+    most = JSON_BYTES if size is None else size
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most or (size is not None and len(content) != size):
+        raise DamagedPackError(f"{path.name} is not as long as it was")
+    return content
+
+
+def _verified(folder: Path, name: str, manifest: Manifest) -> Checksums:
+    """CRC-32 of each record of a shard that is what the manifest says. Raises: DamagedPackError; OSError."""
+    size, sha256 = manifest.files[name]
+    digest, checksums = hashlib.sha256(), []
+    with open_regular(folder / name) as file:
+        if os.fstat(file.fileno()).st_size != size:
+            raise DamagedPackError(f"{name} is not as long as it was")
+        while record := file.read(manifest.geometry.side**2):
+            digest.update(record)
+            checksums.append(zlib.crc32(record))
+    if digest.hexdigest() != sha256:
+        raise DamagedPackError(f"{name} is not what was written")
+    return np.array(checksums, np.uint32)
+
+
+def _opened(folder: Path, manifest: Manifest, checksums_N: Checksums) -> Pack:
+    shards = [Shard(folder / name) for name in shard_names(manifest.count, manifest.geometry.side)]
+    return Pack(folder, manifest, shards, _sizes(_hashed(folder, SIZES, manifest)), checksums_N)
+
+
+def records_per_shard(side: int) -> int:
+    """Records in each shard but the last."""
     return max(1, SHARD_BYTES // side**2)
 
 
-def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, progress: Progress) -> None:
-    per_shard = _records_per_shard(geometry.side)
-    shards = [folder / f"shard-{number:05d}.bin" for number in range(-(-len(paths) // per_shard))]
-    for number, shard in enumerate(shards):
-        with shard.open("wb") as file:
-            file.truncate(min(per_shard, len(paths) - number * per_shard) * geometry.side**2)
-    (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    # spawn: the parent has threads, and forking a process that holds an accelerator is not safe
-    workers = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        tasks = [
-            pool.submit(_decode, shard, offset, part, geometry)
-            for shard, offset, part in _tasks(shards, paths, per_shard)
-        ]
-        unreadable: dict[Path, str] = {}
-        for task in as_completed(tasks):
-            sizes, bad = task.result()
-            unreadable |= bad
-            progress(len(sizes))
-        sizes_N2 = np.array([size for task in tasks for size in task.result()[0]], "<i4")
-        (folder / _SIZES).write_bytes(sizes_N2.tobytes())
-        written = [*shards, folder / "names.txt", folder / _SIZES]
-        files = dict(zip((path.name for path in written), pool.map(_size_and_hash, written), strict=True))
-    manifest = Manifest(
-        format=FORMAT,
-        geometry=geometry,
-        count=len(paths),
-        pillow=PIL.__version__,
-        files=files,
-        unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
-    )
-    (folder / "manifest.json").write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+def shard_names(count: int, side: int) -> list[str]:
+    """Of the shards of so many records, in their order."""
+    return [f"shard-{number:05d}.bin" for number in range(-(-count // records_per_shard(side)))]
 
 
-def _end_with_parent() -> None:
-    """In a process of the pool: end when its parent is killed, for whose next task it would wait for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def _tasks(shards: Sequence[Path], paths: Sequence[Path], per_shard: int) -> Iterator[tuple[Path, int, list[Path]]]:
-    for number, shard in enumerate(shards):
-        in_shard = list(paths[number * per_shard : (number + 1) * per_shard])
-        for offset in range(0, len(in_shard), _TASK_IMAGES):
-            yield shard, offset, in_shard[offset : offset + _TASK_IMAGES]
-
-
-def _decode(
-    shard: Path, offset: int, paths: list[Path], geometry: Geometry
-) -> tuple[list[tuple[int, int]], dict[Path, str]]:
-    """Write these images' records from record `offset` of the shard on; the sizes they had, and which could not be read."""
-    unreadable = {}
-    sizes = [(0, 0)] * len(paths)
-    records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
-    for position, path in enumerate(paths):
-        try:
-            records[position], sizes[position] = _square_and_size(path, geometry)
-        except InputError:  # a package is missing, for all images alike
-            raise
-        except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
-            if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
-                raise TryAgainError(
-                    f"cannot read `{path}`: {problem.strerror}", hint="check --data and who may read it"
-                ) from None
-            unreadable[path] = str(problem) or type(problem).__name__
-    with shard.open("r+b") as file:
-        file.seek(offset * geometry.side**2)
-        file.write(records.data)
-    return sizes, unreadable
-
-
-def _size_and_hash(path: Path) -> tuple[int, str]:
-    with path.open("rb") as file:
-        return path.stat().st_size, _sha256(file.read)
-
-
-def _sha256(read: Callable[[int], bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := read(2**20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what an interrupted build of the same pack left, and the pack itself where it is not whole."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    for left in folder.parent.glob(f".{folder.name}-*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
+def sizes_of_files(count: int, side: int) -> dict[str, int]:
+    """Bytes of every file that the manifest lists, by name, but of the names of the images."""
+    per_shard = records_per_shard(side)
+    shards = {
+        name: min(per_shard, count - number * per_shard) * side**2
+        for number, name in enumerate(shard_names(count, side))
+    }
+    return {**shards, SIZES: 8 * count}

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from trainer.data.augment import evaluation_view
 from trainer.data.imagefiles import ImageFile
-from trainer.data.images import BadImageError, open_xray
-from trainer.data.pack import to_square
+from trainer.data.images import BadImageError, open_xray, why_not
+from trainer.data.records import to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import activate, cells
 from trainer.explanation.placement import Placement, placement
 from trainer.inference import log_odds_of
+from trainer.limits import MOST_PIXELS
 from trainer.trained import Trained
 
 Floats = NDArray[np.float64]
@@ -56,10 +57,7 @@ class Explainer:
 
         Raises: JobFailedError when the network's answer is no number.
         """
-        for start in range(0, len(files), self.batch):
-            readable, grays = self._read(files[start : start + self.batch], bad)
-            if not grays:
-                continue
+        for readable, grays in self._batches(files, bad):
             said = activate(self.trained.network, self.view(grays), findings, classes=self._classes)
             _check_finite(said.logits_NK, said.maps_NMhw)
             for file, gray, logits_K, maps_Mhw in zip(readable, grays, said.logits_NK, said.maps_NMhw, strict=True):
@@ -76,10 +74,8 @@ class Explainer:
     def views(self, files: Sequence[ImageFile]) -> list[Tensor]:
         """What the model sees of the images that can be read, in batches."""
         views = []
-        for start in range(0, len(files), self.batch):
-            _, grays = self._read(files[start : start + self.batch], lambda _file, _reason: None)
-            if grays:
-                views.append(self.view(grays))
+        for _, grays in self._batches(files, lambda _file, _reason: None):
+            views.append(self.view(grays))
         return views
 
     def view(self, grays: Sequence[Image.Image]) -> Tensor:
@@ -112,18 +108,25 @@ class Explainer:
         log_odds_NK, fitted = log_odds_of(logits_NK, trained.loss, len(trained.findings)), trained.calibrator
         return probability(fitted.apply(log_odds_NK) if fitted else log_odds_NK)
 
-    def _read(
+    def _batches(
         self, files: Sequence[ImageFile], bad: Callable[[ImageFile, str], None]
-    ) -> tuple[list[ImageFile], list[Image.Image]]:
-        readable, grays = [], []
-        for file in files:
-            gray = _opened(file)
-            if isinstance(gray, str):
-                bad(file, gray)
-            else:
+    ) -> Iterator[tuple[list[ImageFile], list[Image.Image]]]:
+        """Images that can be read, of so many files at a time, and of fewer where they are large: all are in memory at once."""
+        for start in range(0, len(files), self.batch):
+            readable: list[ImageFile] = []
+            grays: list[Image.Image] = []
+            for file in files[start : start + self.batch]:
+                gray = _opened(file)
+                if isinstance(gray, str):
+                    bad(file, gray)
+                    continue
                 readable.append(file)
                 grays.append(gray)
-        return readable, grays
+                if sum(one.width * one.height for one in grays) > MOST_PIXELS:
+                    yield readable, grays
+                    readable, grays = [], []
+            if grays:
+                yield readable, grays
 
 
 def _opened(file: ImageFile) -> Image.Image | str:
@@ -132,12 +135,8 @@ def _opened(file: ImageFile) -> Image.Image | str:
         return file.problem
     try:
         return open_xray(file.path)
-    except BadImageError as problem:
-        return str(problem)
-    except InputError as problem:  # a package is missing
-        return str(problem.args[0])
-    except OSError as problem:
-        return str(problem.strerror or type(problem).__name__).lower()
+    except (BadImageError, InputError, OSError, MemoryError) as problem:
+        return why_not(problem)
 
 
 def open_explainer(trained: Trained, device: Device, *, batch: int) -> Explainer:

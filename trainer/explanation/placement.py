@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.explanation.heatmap import read_off
 
 Floats = NDArray[np.float64]

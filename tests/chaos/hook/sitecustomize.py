@@ -25,7 +25,7 @@ WRAPPED = {
     "tempfile": ["TemporaryDirectory.cleanup"],
     "torch.distributed.run": ["run"],
     "trainer.checkpoint": ["prune"],
-    "trainer.data.pack": ["build", "_tasks", "_decode", "_write"],
+    "trainer.data.packing": ["build", "_tasks", "_decode", "_write"],
     "trainer.prefix": [],
     "trainer.publisher": [],
     "trainer.spool": ["Spool.keep", "Spool.clear", "Spool.hand_over"],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.explanation.boxes import found, found_on_image, parts, peak_on_image
 from trainer.explanation.placement import placement
 

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from trainer.data.pack import Geometry
+from trainer.data.records import Geometry
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import placement
 

@@ -1,0 +1,72 @@
+"""A decoder that the system ends while it is at an image: told with the image, and what to do."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.data import packing
+from trainer.data.locks import locked
+from trainer.data.records import Geometry
+from trainer.errors import InputError
+
+HOOK = """
+import importlib.abc, importlib.machinery, os, signal, sys
+
+def spoil(module):
+    real = module.square_and_size
+    def square_and_size(path, geometry):
+        if path.name == "heavy.png":
+            {deed}
+        return real(path, geometry)
+    module.square_and_size = square_and_size
+
+class Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module):
+        super().exec_module(module)
+        spoil(module)
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path, target=None):
+        if fullname == "trainer.data.records":
+            spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+            spec.loader = Loader(fullname, spec.origin)
+            return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+DEEDS = {
+    "os.kill(os.getpid(), signal.SIGKILL)": "its decoder was killed, as the system does for want of memory",
+    "os.kill(os.getpid(), signal.SIGSEGV)": "its decoder crashed with signal 11",
+    "os._exit(7)": "its decoder crashed with exit code 7",
+    "raise MemoryError": "there is not enough memory",
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_image_that_ends_its_decoder_is_named(tmp_path, monkeypatch, deed):
+    """`bug: BrokenProcessPool` names neither the image nor what to do; and trying again would meet it again."""
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook/sitecustomize.py").write_text(HOOK.format(deed=deed))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hook"), str(Path(__file__).parents[2])]))
+    names = [f"{number:02}.png" for number in range(70)]
+    names[40] = "heavy.png"
+    for name in names:
+        Image.fromarray(np.full((16, 16), 9, np.uint8)).save(tmp_path / name)
+    with locked(tmp_path / "p"), pytest.raises(InputError) as caught:
+        packing.build(
+            tmp_path / "p",
+            names,
+            [tmp_path / name for name in names],
+            Geometry(side=8, fit="crop"),
+            progress=lambda _: None,
+        )
+    text = str(caught.value)
+    assert DEEDS[deed] in text
+    assert f"{tmp_path}/heavy.png" in text
+    assert "0.png" not in text
+    assert "more memory" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []

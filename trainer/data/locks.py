@@ -1,0 +1,104 @@
+"""Being the only process that makes something in a node's cache, and waiting for another that does."""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from trainer.errors import InputError, TryAgainError
+from trainer.storage.files import open_lock
+
+LOOK_S: Final = 0.5
+SAY_S: Final = 60.0
+
+LONGEST_S: Final = 100 * 60.0
+"""Longest wait: less than peers wait for this worker (`distributed.AGREEMENT_TIMEOUT`)."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Who is told of a wait."""
+
+    tell: Callable[[str], None] = lambda _: None
+    """Given a line at once and then each minute."""
+    beat: Callable[[], None] = lambda: None
+    """Called at each look, so that a watchdog does not take the wait for a hang."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@contextmanager
+def locked(folder: Path, waiting: Waiting = Waiting()) -> Iterator[None]:
+    """Nobody else makes what lies at `folder` within the block: two runs may share a cache.
+
+    Raises: InputError when the cache can't be written or locked; TryAgainError when another process holds it for too long.
+    """
+    path = folder.parent / f".{folder.name}.lock"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = open_lock(path)
+    except OSError as problem:
+        reason = "it is a link" if problem.errno == errno.ELOOP else problem.strerror
+        hint = "--cache-dir names another place"
+        raise InputError(f"cannot write to `{path.parent}`: {reason}, at {path.name}", hint=hint) from problem
+    with lock:
+        _take(lock, folder, waiting)
+        yield
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nobody makes what lies at `folder` now, as far as this node can tell."""
+    try:
+        lock = open_lock(folder.parent / f".{folder.name}.lock")
+    except OSError:
+        return False
+    with lock:
+        return _taken(lock)
+
+
+def _take(lock: BinaryIO, folder: Path, waiting: Waiting) -> None:
+    begun_s = waiting.clock()
+    told_s = begun_s - SAY_S
+    try:
+        while not _taken(lock):
+            waiting.beat()
+            now_s = waiting.clock()
+            if now_s - begun_s > LONGEST_S:
+                raise TryAgainError(
+                    f"cannot go on: {_holder(lock)} makes `{folder}` and has not finished within {LONGEST_S / 60:.0f} minutes",
+                    hint="end that process if it hangs, or --cache-dir names another place",
+                )
+            if now_s - told_s >= SAY_S:
+                told_s = now_s
+                waiting.tell(f"waiting: {_holder(lock)} makes `{folder}` ({(now_s - begun_s) / 60:.0f} min)")
+            waiting.sleep(LOOK_S)
+    except OSError as problem:
+        raise InputError(
+            f"cannot lock `{folder}`: {str(problem.strerror).lower()}",
+            hint="its file system keeps no locks; --cache-dir names another place",
+        ) from problem
+
+
+def _taken(lock: BinaryIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(lock: BinaryIO) -> str:
+    """Who holds a lock, where the system tells; another node's processes are not known here. Source: proc_locks(5)."""
+    status = os.fstat(lock.fileno())
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5] == device and words[4].isdigit() and words[4] != "0":
+                return f"process {words[4]}"
+    return "another process"

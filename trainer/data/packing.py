@@ -1,0 +1,314 @@
+"""Making a pack: all images decoded once, on all cores; the folder appears whole or not at all."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from multiprocessing.context import SpawnContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import PIL
+
+from trainer.data.dicom import check_dicom_readable
+from trainer.data.locks import is_free
+from trainer.data.pack import (
+    FORMAT,
+    MANIFEST,
+    NAMES,
+    OUR_FILES,
+    SIZES,
+    Manifest,
+    Progress,
+    keep_checksums,
+    records_per_shard,
+    shard_names,
+    sizes_of_files,
+)
+from trainer.data.records import Geometry, square_and_size
+from trainer.errors import InputError, KnownError, TryAgainError, listing
+from trainer.sources import DICOM_SUFFIXES
+from trainer.storage.files import write_flushed
+
+_TASK_IMAGES: Final = 32
+"""Images a worker process decodes between two reports: about half a second's work."""
+
+_PARTIAL: Final = re.compile(r"\.([0-9a-f]{24})-[0-9a-f]{32}\.partial")
+"""Names of folders that a pack is made in: its key, and something of its own."""
+
+STALE_S: Final = 24 * 3600.0
+"""So long untouched, and another pack's unfinished folder is left over: none takes that long to make."""
+
+_ENDING_S: Final = 10.0
+"""How long the other decoders may take to end once one is gone."""
+
+_MEMORY_HINT: Final = "give the pod or machine more memory, or fewer processors so that fewer images are decoded at once; or replace the image"
+
+
+def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress) -> None:
+    """Decode all images into a new pack at `folder`, on all cores; images that can't be read are noted in the manifest.
+
+    The folder appears whole and on the disk, or not at all. What was there before is removed, where all of it is a pack's. The
+    caller holds `locked`.
+
+    Raises: InputError when the cache is too small or holds what is not ours, which another start would find again, DICOM can't
+    be read here, or an image took a decoder's memory; TryAgainError when it can't be written.
+    """
+    if any(path.suffix.lower() in DICOM_SUFFIXES for path in paths):
+        check_dicom_readable()
+    partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.partial")
+    try:
+        _clear(folder)
+        partial.mkdir()
+        try:
+            _write(partial, names, paths, geometry, progress)
+            _flush(partial)
+            partial.replace(folder)
+            _flush(folder.parent)
+        except BaseException:
+            _remove(partial)
+            raise
+    except OSError as problem:
+        kind = InputError if problem.errno in {errno.ENOSPC, errno.EDQUOT} else TryAgainError
+        raise kind(
+            f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
+            hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; --cache-dir names another place",
+        ) from problem
+
+
+def _clear(folder: Path) -> None:
+    """Remove the pack that is built again, and what interrupted builds have left.
+
+    Raises: InputError where something that is no pack's is in the way; OSError.
+    """
+    if folder.is_symlink():
+        raise InputError(f"cannot build the pack at `{folder}` again: it is a link", hint="remove the link")
+    if folder.exists() and (others := _others(folder)):
+        raise InputError(
+            f"cannot build the pack at `{folder}` again: it holds what is not ours{listing(others)}",
+            hint="move that elsewhere, or --cache-dir names another place",
+        )
+    if folder.exists():
+        _remove(folder)
+    for left in folder.parent.iterdir():
+        key = _PARTIAL.fullmatch(left.name)
+        if left.name.startswith(f".{folder.name}-") and left.name.endswith(".partial"):
+            is_left = re.fullmatch(r"[0-9a-f]{32}", left.name[len(folder.name) + 2 : -len(".partial")]) is not None
+        else:
+            is_left = key is not None and _is_stale(left) and is_free(folder.with_name(key[1]))
+        if is_left and not left.is_symlink() and left.is_dir() and not _others(left):
+            _remove(left)
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > STALE_S
+    except OSError:
+        return False
+
+
+def _others(folder: Path) -> list[str]:
+    """Names in a pack's folder that no pack has."""
+    with os.scandir(folder) as entries:
+        return sorted(
+            entry.name
+            for entry in entries
+            if entry.is_dir(follow_symlinks=False) or not OUR_FILES.fullmatch(entry.name)
+        )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a pack's files, and the folder if nothing else is in it; a link is removed, not what it leads to."""
+    with suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if OUR_FILES.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
+                Path(entry.path).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, progress: Progress) -> None:
+    shards = [folder / name for name in shard_names(len(paths), geometry.side)]
+    lengths = sizes_of_files(len(paths), geometry.side)
+    for shard in shards:
+        with shard.open("xb") as file:
+            file.truncate(lengths[shard.name])
+    write_flushed(folder / NAMES, ["".join(f"{name}\n" for name in names).encode()])
+    with _decoders(paths) as pool:
+        tasks = [pool.submit(_decode, *task, geometry) for task in _tasks(shards, paths, geometry.side)]
+        unreadable: dict[Path, str] = {}
+        for task in as_completed(tasks):
+            sizes, bad = task.result()
+            unreadable |= bad
+            progress(len(sizes))
+        sizes_N2 = np.array([size for task in tasks for size in task.result()[0]], "<i4")
+        write_flushed(folder / SIZES, [sizes_N2.tobytes()])
+        written = [*shards, folder / NAMES, folder / SIZES]
+        hashed = list(pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)))
+    manifest = Manifest(
+        format=FORMAT,
+        geometry=geometry,
+        count=len(paths),
+        pillow=PIL.__version__,
+        files={path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashed, strict=True)},
+        unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
+    )
+    keep_checksums(folder, np.array([one for _, checksums in hashed[: len(shards)] for one in checksums], np.uint32))
+    write_flushed(folder / MANIFEST, [json.dumps(asdict(manifest), indent=1).encode()])
+
+
+class _AtWork:
+    """Which image each decoder is at, in memory that is still there when the system has ended one."""
+
+    def __init__(self, decoders: int, context: SpawnContext) -> None:
+        self._cells = context.RawArray("q", 2 * decoders)  # process, row; 0 where nobody sits
+        self._lock = context.Lock()
+        self._place = 0
+
+    def enter(self) -> None:
+        """Sit down, in a decoder."""
+        with self._lock:
+            self._place = next(place for place in range(0, len(self._cells), 2) if not self._cells[place])
+            self._cells[self._place : self._place + 2] = [os.getpid(), -1]
+
+    def note(self, row: int) -> None:
+        """Note the image that this decoder is at from now on; -1 is none."""
+        self._cells[self._place + 1] = row
+
+    def row_of(self, process: int | None) -> int:
+        """The image that a decoder was at, -1 where it was at none."""
+        pairs = zip(self._cells[::2], self._cells[1::2], strict=True)
+        return next((row for number, row in pairs if number and number == process), -1)
+
+
+_mine: Final[list[_AtWork]] = []
+"""In a decoder: where it notes what it is at."""
+
+
+@contextmanager
+def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
+    """Processes that decode these images. Raises: InputError when the system ends one, with the image it was at."""
+    count = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
+    # spawn: the parent has threads, and forking a process that holds an accelerator is not safe
+    context = multiprocessing.get_context("spawn")
+    at_work, others = _AtWork(count, context), set(multiprocessing.active_children())
+    started: list[BaseProcess] = []
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(at_work,)) as pool:
+        try:
+            pool.submit(int).result()  # all are started with the first task
+            started += set(multiprocessing.active_children()) - others
+            yield pool
+        except BrokenProcessPool as problem:
+            raise _ended(started, at_work, paths) from problem
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Path]) -> InputError:
+    """Which decoder has ended first, and at which image; the pool ends the others."""
+    for process in started:
+        process.join(_ENDING_S)
+    ended = [process for process in started if process.exitcode not in {None, 0, -signal.SIGTERM}]
+    rows = [(at_work.row_of(process.pid), process.exitcode) for process in ended]
+    what = [f"{paths[row]}: {_cause(code)}" for row, code in rows if row >= 0]
+    if not what:
+        causes = ", ".join(sorted({_cause(process.exitcode) for process in ended})) or "its process was ended"
+        return InputError(f"cannot decode the images: {causes}", hint=_MEMORY_HINT)
+    return InputError(
+        f"cannot decode {'an image' if len(what) == 1 else f'{len(what)} images'}:{listing(what)}", hint=_MEMORY_HINT
+    )
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code == -signal.SIGKILL:
+        return "its decoder was killed, as the system does for want of memory"
+    return f"its decoder crashed with {f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'}"
+
+
+def _begin(at_work: _AtWork) -> None:
+    """In a process of the pool: take a place, and end when the parent is killed, for whose next task it would wait for ever."""
+    at_work.enter()
+    _mine.append(at_work)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator[tuple[Path, int, int, list[Path]]]:
+    """Shard, its first record's row, the first record within it, and the images."""
+    per_shard = records_per_shard(side)
+    for number, shard in enumerate(shards):
+        in_shard = list(paths[number * per_shard : (number + 1) * per_shard])
+        for offset in range(0, len(in_shard), _TASK_IMAGES):
+            yield shard, number * per_shard, offset, in_shard[offset : offset + _TASK_IMAGES]
+
+
+def _decode(
+    shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry
+) -> tuple[list[tuple[int, int]], dict[Path, str]]:
+    """Write these images' records from record `offset` of the shard on; the sizes they had, and which could not be read."""
+    unreadable = {}
+    sizes = [(0, 0)] * len(paths)
+    records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
+    for position, path in enumerate(paths):
+        _mine[0].note(first_row + offset + position)
+        try:
+            records[position], sizes[position] = square_and_size(path, geometry)
+        except InputError:  # a package is missing, for all images alike
+            raise
+        except MemoryError:
+            raise InputError(f"cannot decode `{path}`: there is not enough memory", hint=_MEMORY_HINT) from None
+        except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
+            if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
+                raise _unreachable(path, problem) from None
+            unreadable[path] = str(problem) or type(problem).__name__
+    _mine[0].note(-1)
+    with shard.open("r+b") as file:
+        file.seek(offset * geometry.side**2)
+        file.write(records.data)
+    return sizes, unreadable
+
+
+def _unreachable(path: Path, problem: OSError) -> KnownError:
+    """Trying again helps where a mount is away, and not where a pipe or a folder has an image's name."""
+    kind = InputError if problem.errno == errno.EINVAL else TryAgainError
+    return kind(f"cannot read `{path}`: {problem.strerror}", hint="check --data and who may read it")
+
+
+def _flushed_and_hashed(path: Path, record_bytes: int) -> tuple[str, list[int]]:
+    """sha256 of a file that the disk has, and CRC-32 of each of its records."""
+    _flush(path)
+    digest, checksums = hashlib.sha256(), []
+    with path.open("rb") as file:
+        while record := file.read(record_bytes):
+            digest.update(record)
+            checksums.append(zlib.crc32(record))
+    return digest.hexdigest(), checksums

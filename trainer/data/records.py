@@ -1,0 +1,64 @@
+"""How images become records: square, 8-bit gray, made with the recipe's own resize."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainer.config import PackFit
+from trainer.data.bad_image import BadImageError
+from trainer.data.images import open_gray
+
+Gray = NDArray[np.uint8]
+
+LEAST_SIDE_PX: Final = 8
+"""What is smaller is a broken file or an icon, and no radiograph: the smallest that people train on, MedMNIST's, have 28."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How images become records."""
+
+    side: int
+    fit: PackFit
+    filter: str = "bilinear"
+
+
+def to_gray_square(path: Path, geometry: Geometry) -> Gray:
+    """The image as side x side 8-bit gray.
+
+    Raises: as `open_gray`; BadImageError also where the picture is too small.
+    """
+    return square_and_size(path, geometry)[0]
+
+
+def square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
+    """The same, and the width and height the image had."""
+    gray = open_gray(path)
+    if min(gray.size) < LEAST_SIDE_PX:
+        raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} a side are needed")
+    return np.asarray(to_square(gray, geometry)), gray.size
+
+
+def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
+    """The gray image as a square record."""
+    side = geometry.side
+    width, height = gray.size
+    if width == height or geometry.fit == "squash":
+        return gray.resize((side, side), Image.Resampling.BILINEAR)
+    if geometry.fit == "pad":
+        scale = side / max(width, height)
+        small = gray.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
+        square = Image.new("L", (side, side))
+        square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+        return square
+    # Short side to `side`, then the centre: torchvision's Resize and CenterCrop, to the pixel.
+    if width < height:
+        gray = gray.resize((side, int(side * height / width)), Image.Resampling.BILINEAR)
+    else:
+        gray = gray.resize((int(side * width / height), side), Image.Resampling.BILINEAR)
+    left, top = round((gray.width - side) / 2), round((gray.height - side) / 2)
+    return gray.crop((left, top, left + side, top + side))
