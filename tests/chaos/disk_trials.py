@@ -49,8 +49,8 @@ class DiskTrial(Trial):
             self._outcome.losses.append(f"a run on a full disk ended with {code}")
         if "no space left on device" not in said or "make room" not in said:
             self._outcome.losses.append("a run on a full disk did not say so")
-        if self._outcome.worker_starts > 1:
-            self._outcome.losses.append("a run on a full disk was started again by its gang")
+        if said.count("[rank 0] error:") > 1:  # workers that find a verdict leave without a word
+            self._outcome.losses.append("a run on a full disk met it more than once")
 
     def _look(self) -> None:
         said = self._said()
