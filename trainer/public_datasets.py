@@ -7,7 +7,6 @@ Nothing is guessed from a folder's name. Known are
 A part of one with label files of one's own is not known: `--gallery on` is for it.
 """
 
-import gzip
 import hashlib
 import re
 import zlib
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.synthetic import has_drawn
+from trainer.limits import TEXT_BYTES, LimitError, gunzipped
 from trainer.sources import Source
+from trainer.storage.files import open_regular
 
 _NIH_FILES: Final = {
     "nih": {"dc1d2df67fdc1c5a7601d48699cda2b13dc2c4841488b4183dcf04884dbaca11"},
@@ -62,11 +63,12 @@ def _label_hashes(source: Source) -> set[str]:
 
 
 def _sha256(path: Path) -> str:
-    content = path.read_bytes()
     try:
-        return hashlib.sha256(gzip.decompress(content) if path.suffix == ".gz" else content).hexdigest()
-    except (OSError, EOFError, zlib.error):
-        return "cannot be unpacked"
+        with open_regular(path) as file:
+            content = file.read(TEXT_BYTES + 1)
+        return hashlib.sha256(gunzipped(content) if path.suffix == ".gz" else content).hexdigest()
+    except (OSError, EOFError, zlib.error, LimitError):  # one of these is none of the files that are looked for
+        return "cannot be read"
 
 
 def _is_kermany(source: Source) -> bool:
