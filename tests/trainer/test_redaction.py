@@ -13,7 +13,6 @@ from trainer import redaction
 from trainer.redaction import (
     HIDDEN,
     cleaned,
-    guarded_streams,
     holds_known,
     holds_secret,
     is_secret_name,
@@ -26,6 +25,7 @@ from trainer.redaction import (
     redacted,
     without_login,
 )
+from trainer.screen import screened
 
 SECRET = "pa/ss w+rd=Zz9'é"
 ENVIRONMENT = {"DB_PASSWORD": SECRET}
@@ -250,7 +250,7 @@ def test_streams_leave_out_secrets_and_are_else_what_they_were(monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setenv("HF_TOKEN", "a-token-1")
-    with guarded_streams():
+    with screened():
         assert sys.stdout.write("a-token-1\n") == 10
         print("api_key: x1y2z3w4", file=sys.stdout)  # noqa: T201 - it is what writes
         sys.stderr.writelines(["a-token-1 ", "api_key: x1y2z3w4"])

@@ -91,7 +91,7 @@ def _opened(path: Path, held: ExitStack) -> Image.Image:
         head = file.read(DICOM_HEAD_BYTES)
         file.seek(0)
         if is_dicom(path.name, head):
-            held.enter_context(_turn(size_bytes))
+            held.enter_context(_one_large)  # how large it is only its header tells, and one at a time is read anyway
             return read_dicom(file)
         try:
             return _decoded(file, held)
@@ -142,7 +142,9 @@ def _checked_jpeg(file: BinaryIO, size: tuple[int, int]) -> Frame:
 
 def _bytes_per_pixel(mode: str, frame: Frame | None) -> int:
     """What Pillow keeps of each pixel, and libjpeg beside it of a picture in several scans: two bytes for each component."""
-    kept = 1 if mode in {"1", "L", "P"} else 2 if mode.startswith("I;16") else 4
+    kept = {"1": 1, "L": 1, "P": 1, "CMYK": 8}.get(
+        mode, 2 if mode.startswith("I;16") else 4
+    )  # CMYK is inverted in a copy
     return kept if frame is None or frame.scans == 1 else kept + 2 * frame.components
 
 

@@ -8,10 +8,12 @@ import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
 from trainer.errors import InputError, listing, on_one_line
+from trainer.storage.files import open_regular
 
 SIDE: Final = 1024
 """Width and height of NIH's images, in whose pixels the boxes are."""
@@ -38,7 +40,7 @@ class DrawnBox:
 def read_boxes(path: Path) -> list[DrawnBox]:
     """All boxes of the list. Raises: InputError with every line that is no box."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             header = [cell.strip() for cell in next(rows, [])]
             if tuple(header[:3]) != _COLUMNS:
