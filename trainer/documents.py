@@ -134,7 +134,7 @@ class EpochEntry(_OfStep, total=False):
     val: SplitScores | None
 
 
-def read(storage: Storage, key: str, kind: type[T], *, called: str = "JSON", hint: str | None = None) -> T:
+def read(storage: Storage, key: str, kind: type[T], *, called: str = "document of a run", hint: str | None = None) -> T:
     """The document under this key, checked; `called` says what it should be.
 
     Raises: InputError with the document's name for what is no such document; AbsentError, and else as the storage.
@@ -152,10 +152,12 @@ def content_of(storage: Storage, key: str, *, most_bytes: int = JSON_BYTES) -> b
         raise InputError(f"cannot read `{where}`: {problem}", hint="is it a file of a run?") from problem
 
 
-def parsed(content: bytes, where: str, kind: type[T], *, called: str = "JSON", hint: str | None = None) -> T:
+def parsed(
+    content: bytes, where: str, kind: type[T], *, called: str = "document of a run", hint: str | None = None
+) -> T:
     """The document in these bytes, checked. Raises: InputError; `where` is its name, `called` what it should be."""
     try:
-        return checked(parsed_json(content), kind)
+        return checked(_parsed(content), kind)
     except LimitError as problem:
         raise InputError(f"cannot read `{where}`: {problem}", hint=hint or "is it a file of a run?") from problem
     except ValueError as problem:
@@ -163,6 +165,15 @@ def parsed(content: bytes, where: str, kind: type[T], *, called: str = "JSON", h
         raise InputError(
             f"cannot read `{where}`: it is no {called}: {reason}", hint=hint or "is the file complete, and of a run?"
         ) from problem
+
+
+def _parsed(content: bytes) -> object:
+    try:
+        return parsed_json(content)
+    except LimitError:
+        raise
+    except ValueError as problem:
+        raise ValueError(f"it is no JSON: {problem}") from problem
 
 
 def run_record(storage: Storage, *, hint: str | None = None) -> dict[str, Any] | None:

@@ -271,7 +271,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
     [
         pytest.param({}, "it holds no `run.json`", id="no run"),
         pytest.param({"run.json": "{"}, "it is no JSON", id="broken record"),
-        pytest.param({"run.json": "[]"}, "it is no JSON object", id="record of another kind"),
+        pytest.param({"run.json": "[]"}, "must be a JSON object, got a list", id="record of another kind"),
         pytest.param(
             {"run.json": "{}", "evaluation/metrics.json": '{"format": 9}'}, "its format is 9", id="newer format"
         ),
@@ -279,7 +279,9 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
             {"run.json": "{}", "evaluation/metrics.json": '{"format": 1}'}, "it lacks classes, ", id="not evidence"
         ),
         pytest.param(
-            {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'}, "not as expected", id="odd results"
+            {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'},
+            "results.json`: it is no document of a run: `checkpoint.step` must be a whole number",
+            id="odd results",
         ),
     ],
 )
