@@ -11,6 +11,7 @@ from typing import Final
 
 from trainer.data.locks import Waiting, locked
 from trainer.errors import InputError, on_one_line
+from trainer.limits import parsed_json
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
 from trainer.storage.ownfolder import files_below, own_folder
@@ -51,9 +52,13 @@ def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = Waiting(
     folder = _own(url, cache)
     with locked(folder.parent, waiting):
         ours, here = _noted(folder)
-        found = _looked_through(folder, ours, there)
-        _remove_others(folder, found - there.keys())
-        missing = {key: stat for key, stat in there.items() if here.get(key) != stat.stamp or key not in found}
+        sizes = _looked_through(folder, ours, there)
+        _remove_others(folder, sizes.keys() - there.keys())
+        missing = {
+            key: stat
+            for key, stat in there.items()
+            if here.get(key) != stat.stamp or sizes.get(key) != stat.size_bytes  # a file that was cut or changed since
+        }
         with progress(len(missing)) as advance, _notes(folder) as note:
             note(*([key, None] for key in missing))
             for key in _copied(storage, missing, folder):
@@ -97,20 +102,20 @@ def _copied(storage: Storage, stats: Mapping[str, Stat], folder: Path) -> Iterat
         ) from full
 
 
-def _looked_through(folder: Path, ours: Collection[str], there: Mapping[str, Stat]) -> set[str]:
-    """Names of the files in the folder, which are all ours; what killed downloads have half-written is removed.
+def _looked_through(folder: Path, ours: Collection[str], there: Mapping[str, Stat]) -> dict[str, int]:
+    """Bytes of the files in the folder by name, which are all ours; what killed downloads have half-written is removed.
 
     Raises: InputError for a link, or a file that no download has put there: it would be read as part of the data set, or replaced.
     """
-    found = set()
+    sizes = {}
     for name, what in files_below(folder):
         whole = whole_name(Path(name).name)
         if stat.S_ISREG(what.st_mode) and whole is not None:
             remove_abandoned((folder / name).parent, whole)
         else:
             _check_ours(folder, name, what, ours, there)
-            found.add(name)
-    return found
+            sizes[name] = what.st_size
+    return sizes
 
 
 def _check_ours(
@@ -158,7 +163,7 @@ def _noted(folder: Path) -> tuple[set[str], dict[str, str]]:
         return ours, stamps
     for line in lines:
         with suppress(ValueError, TypeError):  # half a line, as a kill leaves it: that file is downloaded again
-            key, stamp = json.loads(line)
+            key, stamp = parsed_json(line.encode())
             ours.add(str(key))
             stamps.pop(str(key), None)
             if stamp is not None:

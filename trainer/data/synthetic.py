@@ -27,8 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from trainer import tables
 from trainer.errors import InputError
 from trainer.findings import FINDINGS
+from trainer.limits import parsed_json
 
 MIN_IMAGES: Final = 30
 """Fewer cannot fill three parts that keep patients apart."""
@@ -331,10 +333,10 @@ def _findings(exam: _Exam, seed: int) -> tuple[str, ...]:
 def has_drawn(folder: Path) -> bool:
     """Whether the data set at this directory was drawn here: its table is the one that the seed it names draws."""
     try:
-        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+        mark = parsed_json(tables.content_of(folder / _MARK))
         images, seed, side = (int(mark[key]) for key in ("images", "seed", "side"))
         _check_numbers(images, seed, side)
-        found = (folder / _ENTRIES).read_text(encoding="utf-8")
+        found = tables.content_of(folder / _ENTRIES).decode()
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return False
     if found.count("\n") != images + 1:

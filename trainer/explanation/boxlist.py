@@ -4,16 +4,16 @@ Columns `Image Index`, `Finding Label`, then `Bbox [x`, `y`, `w`, `h]`: upper le
 1024 x 1024. The header has three names too many. 984 boxes on 880 images, of eight findings.
 """
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Final
 
+from trainer import tables
 from trainer.errors import InputError, listing, on_one_line
-from trainer.storage.files import open_regular
+from trainer.limits import LimitError
+from trainer.tables import TableError
 
 SIDE: Final = 1024
 """Width and height of NIH's images, in whose pixels the boxes are."""
@@ -40,22 +40,19 @@ class DrawnBox:
 def read_boxes(path: Path) -> list[DrawnBox]:
     """All boxes of the list. Raises: InputError with every line that is no box."""
     try:
-        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            header = [cell.strip() for cell in next(rows, [])]
-            if tuple(header[:3]) != _COLUMNS:
-                raise InputError(
-                    f"cannot read the boxes of `{path}`: its first line lacks {_absent(header)} (from `--boxes`)",
-                    hint=_HINT,
-                )
-            boxes, problems = _parsed(rows)
+        rows = tables.rows(tables.content_of(path))
+        _, header = next(rows, (0, []))
+        if tuple(header[:3]) != _COLUMNS:
+            raise InputError(
+                f"cannot read the boxes of `{path}`: its first line lacks {_absent(header)} (from `--boxes`)",
+                hint=_HINT,
+            )
+        boxes, problems = _parsed(rows)
     except OSError as problem:
         reason = "no such file" if isinstance(problem, FileNotFoundError) else problem.strerror
         raise InputError(f"cannot read boxes: {reason}, got `{path}` (from `--boxes`)", hint=_HINT) from problem
-    except (UnicodeDecodeError, csv.Error) as problem:
-        raise InputError(
-            f"cannot read the boxes of `{path}`: it is no CSV file (from `--boxes`)", hint=_HINT
-        ) from problem
+    except (TableError, LimitError) as problem:
+        raise InputError(f"cannot read the boxes of `{path}`: {problem} (from `--boxes`)", hint=_HINT) from problem
     if problems:
         raise InputError(f"cannot use {len(problems)} lines of `{path}`:{listing(problems)}", hint=_HINT)
     if not boxes:
@@ -67,16 +64,17 @@ def _absent(header: list[str]) -> str:
     return " and ".join(f"`{name}`" for name in _COLUMNS if name not in header[:3]) or "their order"
 
 
-def _parsed(rows: Iterator[list[str]]) -> tuple[list[DrawnBox], list[str]]:
+def _parsed(rows: Iterator[tuple[int, list[str]]]) -> tuple[list[DrawnBox], list[str]]:
     boxes, problems = [], []
-    for number, row in enumerate(rows, start=2):
-        cells = [cell.strip() for cell in row]
+    for number, cells in rows:
         if not any(cells):
             continue
         try:
             boxes.append(_box(cells))
         except (ValueError, IndexError):
-            problems.append(f"line {number}: no box within {SIDE} x {SIDE} pixels, got `{on_one_line(','.join(row))}`")
+            problems.append(
+                f"line {number}: no box within {SIDE} x {SIDE} pixels, got `{on_one_line(','.join(cells))}`"
+            )
     return boxes, problems
 
 
