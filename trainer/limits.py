@@ -21,7 +21,7 @@ MOST_ELONGATED: Final = 10
 IMAGE_FILE_BYTES: Final = 192 << 20
 """Of an image's file, and of what a deflated DICOM file unpacks to. 80 million pixels of 16 bits without compression have 153 MiB."""
 
-DECODED_BYTES: Final = 512 << 20
+DECODED_BYTES: Final = 384 << 20
 """Of an image in memory, in the mode that it is decoded to. 80 million pixels of red, green, blue and padding have 305 MiB."""
 
 SCANS: Final = 100

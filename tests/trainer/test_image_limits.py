@@ -151,7 +151,7 @@ HOSTILE = {
     "large.jpg": (lambda path: path.write_bytes(elsewhere(65_500)), "too many pixels"),
     "colours.jpg": (
         lambda path: path.write_bytes(elsewhere(7_600, mode="RGB", progressive=True)),
-        "7600 x 7600 pixels, which take 550 MiB in mode RGB; at most 512 MiB",
+        "7600 x 7600 pixels, which take 550 MiB in mode RGB; at most 384 MiB",
     ),
     "bomb.dcm": (lambda path: deflated(path, *[bytes(1 << 20)] * 250), "unpacks to more than 192 MiB"),
     "elements.dcm": (lambda path: deflated(path, EMPTY_ELEMENT * 200_000), "more elements than are read"),

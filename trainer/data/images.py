@@ -28,7 +28,7 @@ FORMATS: Final = ("PNG", "JPEG")
 MIN_SIDE_PX: Final = 32
 """The smallest picture that a network looks at; what is smaller would be made up of interpolated pixels."""
 
-LARGE_BYTES: Final = 64 << 20
+LARGE_BYTES: Final = 32 << 20
 """In memory; several threads read images at once, and of larger ones one at a time."""
 
 MOST_COLOURED: Final = 0.05
