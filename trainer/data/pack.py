@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from trainer.data.records import Geometry, Gray
 from trainer.errors import InputError, TryAgainError, listing
 from trainer.limits import JSON_BYTES, parsed_json
-from trainer.storage.files import open_regular, replacing, write_flushed
+from trainer.storage.files import open_regular, remove_abandoned, replacing, write_flushed
 
 Checksums = NDArray[np.uint32]
 
@@ -219,6 +219,7 @@ def keep_checksums(folder: Path, checksums_N: Checksums) -> None:
     there_N = _kept_checksums(folder, len(checksums_N))
     if there_N is not None and np.array_equal(there_N, checksums_N):
         return
+    remove_abandoned(folder, [CHECKSUMS])
     with suppress(OSError), replacing(folder / CHECKSUMS) as partial:
         write_flushed(partial, [checksums_N.astype("<u4").tobytes()])
 
