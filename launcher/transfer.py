@@ -289,8 +289,16 @@ def _partials(folder: Path) -> Iterator[tuple[str, str, Path]]:
         return
     for path in list(folder.iterdir()):
         match = _PARTIAL.fullmatch(path.name)
-        if match and stat.S_ISREG(path.lstat().st_mode):
+        if match and _is_regular(path):
             yield match[1], match[2], path
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file and no link; another thread may just have given it its name."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _mark(stamp: str) -> str:
