@@ -9,7 +9,7 @@ from typing import Final
 from launcher.keys import IS_LIST
 from launcher.spec import JobSpec
 from trainer.errors import InputError
-from trainer.storage.files import replacing, write_flushed
+from trainer.storage.files import remove_abandoned, replacing, write_flushed
 
 QUESTIONS: Final[Mapping[str, str]] = {
     "accelerator": "gaudi, cuda or cpu",
@@ -83,6 +83,7 @@ def write(path: Path, text: str, *, replace: bool) -> None:
 
     Raises: InputError.
     """
+    remove_abandoned(path.parent, [path.name])
     try:
         mode = _mode_of(path)
         if mode is not None and replace:

@@ -294,9 +294,10 @@ def _partials(folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def _is_regular(path: Path) -> bool:
+    """Whether it is a file and no link; another thread may just have given it its name."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:  # another thread has finished it meanwhile
+    except FileNotFoundError:
         return False
 
 

@@ -40,7 +40,7 @@ def check(storage: Storage, tell: Callable[[str], None]) -> None:
         check_record(storage)
     else:
         _check_unclaimed(storage, keys)
-    foreign = [key for key in keys if not is_ours(key)]
+    foreign = [key for key in keys if not is_ours(key) and not _is_folder_mark(key)]
     if foreign:
         tell(f"`{storage.url}` holds files that are not of this run, and are left alone: {_some(foreign)}")
 
@@ -72,7 +72,7 @@ class RunClaim:
             if self._has_begun:
                 raise InputError(
                     f"cannot go on with the run at `{self._storage.url}`: its `{RUN}` was removed meanwhile",
-                    hint="the same command starts a new run, where nothing of this one is left",
+                    hint="remove what is left of it, then the same command starts a new run; or give another --name",
                 ) from problem
 
     def lost(self) -> KnownError | None:
@@ -87,6 +87,11 @@ def _check_unclaimed(storage: Storage, keys: Iterable[str]) -> None:
             f"cannot start a run at `{storage.url}`: it has no `{RUN}`, and a run would replace what lies there: {_some(theirs)}",
             hint=ELSEWHERE,
         )
+
+
+def _is_folder_mark(key: str) -> bool:
+    """Whether this is the empty object by which consoles and mounts show a folder of a bucket."""
+    return not key or key.endswith("/")
 
 
 def _is_record(content: bytes) -> bool:

@@ -347,6 +347,8 @@ class Publisher:
             self._tell("checkpoints can be written again")
 
     def _went_wrong(self, problem: KnownError) -> None:
+        if self._fatal is not None or self._over:  # training does not go on, and its end tells why
+            return
         now_s = self._clock()
         if self._problem is None or now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s

@@ -32,7 +32,7 @@ _BY_SUFFIX: Final = {
 
 
 def check(storage: Storage, names: Iterable[str], *, beside: str = "", ours: Collection[str] = ()) -> None:
-    """Refuse a directory in which somebody else's files have these names; nothing is written.
+    """Refuse a directory in which somebody else's files have these names; what killed commands have half-written of ours is removed.
 
     Files that don't say whose they are pass where `beside` is a document of ours, and those named in `ours`.
 
@@ -51,6 +51,7 @@ def check(storage: Storage, names: Iterable[str], *, beside: str = "", ours: Col
             f"{listing(map(on_one_line, others))}",
             hint="--out names another directory, or move them away",
         )
+    storage.sweep("", names=there)
 
 
 def begins_as_ours(storage: Storage, name: str) -> bool | None:

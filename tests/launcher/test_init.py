@@ -100,6 +100,15 @@ def test_questions_are_about_settings():
     assert set(init.QUESTIONS) <= set(IS_LIST)
 
 
+def test_what_a_killed_init_has_half_written_goes(here):
+    """It would be found by whoever lists the directory, for ever."""
+    left = here / f".launcher.yaml-{'0' * 32}.partial"
+    left.write_text("half")
+    os.utime(left, (1, 1))
+    assert main(["init", "-y", "image=x"]) == 0
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
 def test_settings_are_not_written_through_what_is_no_file(here, capsys, kind):
     """-y is leave to change the settings, not what a link of that name points to."""

@@ -22,7 +22,7 @@ from launcher.options import S3Options
 from launcher.progress import transferred
 from launcher.pull import pull
 from launcher.runs import Run
-from launcher.transfer import CHANGES, Item, fetch_all, inside, only_one
+from launcher.transfer import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
 from trainer.checkpoint import TrainState, to_bytes
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
@@ -435,6 +435,21 @@ def test_parts_that_nothing_can_continue_are_removed(here, tmp_path):
     pulled(storage, "demo")
     assert [path.exists() for path in [current, *others]] == [True] * 4
     assert not any(path.exists() for path in ours)
+
+
+def test_part_to_which_another_thread_gives_its_name_meanwhile_is_no_problem(tmp_path, monkeypatch):
+    """Eight files of a folder come at once, and each that is whole looks for what is left of it: one pull in many failed."""
+    part, real = tmp_path / f".run.json.{'0' * 16}.partial", Path.lstat
+    part.write_bytes(b"part")
+
+    def lstat(path):
+        if path == part:
+            part.replace(tmp_path / "run.json")
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    remove_stale_partials(tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_folders_that_consoles_make_are_left_out(here, s3):

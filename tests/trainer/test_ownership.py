@@ -3,6 +3,7 @@
 import json
 import os
 
+import boto3
 import pytest
 
 from trainer import ownership
@@ -73,6 +74,20 @@ def test_files_of_others_in_a_new_prefix_are_told(storage):
     """A run may be kept in a folder that has notes."""
     storage.write("notes.txt", b"theirs")
     assert len(checked(storage)) == 1
+
+
+def test_folders_of_a_console_are_nobodys_files(s3):
+    """Consoles and mounts put an empty object for each folder; users can do nothing about them."""
+    put = boto3.client("s3").put_object
+    for key in ("", "checkpoints/", "checkpoints/step-00000005/", "notes/"):
+        put(Bucket="cxr", Key=f"runs/one/{key}", Body=b"")
+    storage, told = open_storage("s3://cxr/runs/one"), []
+    ownership.check(storage, told.append)
+    assert told == []
+    put(Bucket="cxr", Key="runs/one/notes/mine.txt", Body=b"mine")
+    ownership.check(storage, told.append)
+    assert len(told) == 1
+    assert told[0].endswith(": `notes/mine.txt`")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """A pack whose files changed: named, built again, and nothing of others removed on the way."""
 
+import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +215,76 @@ def test_pack_that_another_run_has_replaced_is_still_read(there):
     opened.gather(np.arange(len(NAMES)), np.empty((len(NAMES), SIDE, SIDE), np.uint8))
     with pytest.raises(TryAgainError, match="another run may be building it again"):
         attach(there, NAMES, GEOMETRY)
+
+
+@contextmanager
+def few_open_files(more):
+    """For the block, this process may open so many files more than it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """A pack with a shard for each of its 200 records."""
+    monkeypatch.setattr(pack, "SHARD_BYTES", 1)
+    paths = [tmp_path / f"{number}.png" for number in range(200)]
+    for number, path in enumerate(paths):
+        Image.new("L", (SIDE, SIDE), number + 1).save(path)
+    names = [path.name for path in paths]
+    with locked(tmp_path / "p"):
+        packing.build(tmp_path / "p", names, paths, GEOMETRY, progress=lambda _: None)
+    return tmp_path / "p", names
+
+
+def test_pack_of_more_shards_than_files_may_be_open_is_read(many):
+    """MIMIC-CXR at 512 pixels has 1,500 shards, and a process 1,024 files."""
+    folder, names = many
+    with few_open_files(pack.MOST_OPEN + 20):
+        opened = open_pack(folder, names, GEOMETRY)
+        records = np.empty((200, SIDE, SIDE), np.uint8)
+        opened.gather(np.arange(200), records)
+    assert (records[:, 0, 0] == np.arange(1, 201)).all()
+    (folder / "shard-00199.bin").write_bytes(bytes(SIDE * SIDE))
+    with pytest.raises(TryAgainError, match="shard-00199"):
+        opened.gather(np.array([199]), records)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
+def test_what_says_nothing_of_the_pack_does_not_build_it_again(decode, monkeypatch, number):
+    """The pack is whole: to decode it again would take hours, and meet the same."""
+    folder = decode()[0].folder
+    before = (folder / "shard-00000.bin").stat()
+
+    def refused(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(pack, "open_regular", refused)
+    with pytest.raises(TryAgainError, match="cannot read the pack"):
+        decode()
+    assert os.path.samestat(before, (folder / "shard-00000.bin").stat())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_pack_beside_which_nothing_can_be_written_is_used_as_it_is(decode, monkeypatch, number):
+    """An old pack on a full disk, or in a cache of another user: each worker takes the checksums itself."""
+
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pack, "write_flushed", refused)
+    opened, said = decode()
+    assert said == []
+    assert not (opened.folder / "checksums.bin").exists()
+    opened.gather(np.arange(12), np.empty((12, SIDE, SIDE), np.uint8))
+    DAMAGES["zeroed shard"](opened.folder)
+    with pytest.raises(TryAgainError, match="is not what was written"):
+        attach(opened.folder, NAMES, GEOMETRY)
 
 
 @pytest.fixture

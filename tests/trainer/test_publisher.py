@@ -459,6 +459,16 @@ def test_writer_that_was_replaced_commits_nothing_more(publisher, bucket, claim)
         publisher.flush(never)
 
 
+def test_writer_that_may_not_go_on_does_not_say_that_training_goes_on(publisher, bucket, claim, told):
+    """The run's end tells why; a line before it that says the opposite sends the reader the wrong way."""
+    claim.problem = InputError("its folder was removed")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher.has_failed)
+    with pytest.raises(InputError, match="its folder was removed"):
+        publisher.flush(never)
+    assert told == []
+
+
 def test_small_files_are_written_with_their_last_content(publisher, bucket):
     """metrics.jsonl grows with each epoch; only the newest matters."""
     bucket.gate.clear()

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from trainer.errors import InputError
 from trainer.explanation import map_writer
 from trainer.replaceable import check
 from trainer.storage import LocalStorage
+from trainer.storage.files import is_abandoned, open_new, partial_name
 
 THEIRS = b"theirs, and the only copy"
 
@@ -181,6 +183,41 @@ def test_lines_of_a_call_that_is_broken_off_do_not_replace_those_there(finished_
     monkeypatch.setattr(map_writer, "found_on_image", break_off)
     assert explain(finished_run, pictures, out, "--findings", "Mass", "--no-overlays") == 2
     assert files(out) == before
+
+
+def half_written(path):
+    """What a killed writer of this file leaves, some seconds later."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(partial_name(path.name))
+    partial.write_bytes(b"half")
+    os.utime(partial, (1, 1))
+    return partial
+
+
+@pytest.mark.parametrize(("command", "name"), WRITTEN)
+def test_what_a_killed_command_has_half_written_goes_with_the_next(command, name, finished_run, out):
+    """And no more than that: neither folders that the command does not write to are looked into, nor other files touched."""
+    left, others = half_written(out / name), [half_written(out / "mine.txt"), half_written(out / "mine" / name)]
+    written = out / f".{name.rpartition('/')[2]}-{'0' * 32}.partial"
+    with open_new(written):
+        os.utime(written, (1, 1))
+        assert main(arguments(command, finished_run, out)) == 0
+        assert written.exists()
+    assert not left.exists()
+    assert [path.read_bytes() for path in others] == [b"half", b"half"]
+
+
+def test_half_written_maps_and_pictures_go_with_the_next_call(finished_run, pictures, out):
+    """While a call writes its lines they are locked, so that another one into the same directory leaves them."""
+    left = [half_written(out / name) for name in ("maps.jsonl", "a.Mass.png")]
+    explain = f"explain --model {finished_run.root} --out {out} --findings Mass --device cpu {pictures}".split()
+    assert main(explain) == 0
+    assert [path.exists() for path in left] == [False, False]
+    trained = SimpleNamespace(findings=("Mass",))
+    with map_writer.opened(trained, map_writer.Output(out, 0.5, overlays=False), []):
+        (lines,) = out.glob(".maps.jsonl-*")
+        os.utime(lines, (1, 1))
+        assert not is_abandoned(lines)
 
 
 def test_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):

@@ -531,6 +531,16 @@ def test_claim_is_lost_with_its_folder(storage, tmp_path):
             claim.check()
 
 
+def test_claim_is_lost_with_its_lock_and_what_is_said_is_true(storage, tmp_path):
+    """Whoever tidies up hidden files has removed nothing that was trained."""
+    with storage.claim("job", print) as claim:
+        storage.write("run.json", b"1")
+        (tmp_path / "run/.lock").unlink()
+        with pytest.raises(InputError, match=r"its `\.lock` was removed meanwhile") as end:
+            claim.check()
+    assert "continues from the newest checkpoint" in end.value.hint
+
+
 def test_claim_is_lost_to_a_second_writer_of_the_name(storage, tmp_path):
     """Both would end well, one of them with the other's weights."""
     with storage.claim("job", print) as claim:

@@ -75,7 +75,7 @@ def fetch_file(url: str, cache: Path) -> Path:
     place, _, name = url.rpartition("/")
     storage, folder = open_storage(place), _own(place, cache)
     stat = storage.stat(name)
-    remove_abandoned(folder, name)
+    remove_abandoned(folder, [name])
     with locked(folder.parent):
         ours, _ = _noted(folder)
         with suppress(FileNotFoundError):
@@ -111,7 +111,7 @@ def _looked_through(folder: Path, ours: Collection[str], there: Mapping[str, Sta
     for name, what in files_below(folder):
         whole = whole_name(Path(name).name)
         if stat.S_ISREG(what.st_mode) and whole is not None:
-            remove_abandoned((folder / name).parent, whole)
+            remove_abandoned((folder / name).parent, [whole])
         else:
             _check_ours(folder, name, what, ours, there)
             sizes[name] = what.st_size

@@ -13,6 +13,7 @@ A disk loses or changes what it holds without a word. Each start verifies the wh
 against what is asked for; each record is compared with its checksum whenever it is read. `trainer.data.packing` makes packs.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from trainer.data.records import Geometry, Gray
 from trainer.errors import InputError, TryAgainError, listing
 from trainer.limits import JSON_BYTES, parsed_json
-from trainer.storage.files import open_regular, replacing, write_flushed
+from trainer.storage.files import open_regular, remove_abandoned, replacing, write_flushed
 
 Checksums = NDArray[np.uint32]
 
@@ -44,6 +45,23 @@ OUR_FILES: Final = re.compile(
     rf"shard-\d{{5,}}\.bin|{re.escape(MANIFEST)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
 )
 """Names of what may lie in a pack's folder."""
+
+MOST_OPEN: Final = 128
+"""Shards of a pack that stay open. A process may open 1024 files where nobody has set more, and a pack can have thousands."""
+
+_DAMAGE: Final = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EINVAL,
+        errno.ELOOP,
+        errno.EIO,
+        errno.EBADMSG,
+        getattr(errno, "EUCLEAN", errno.EIO),
+    }
+)
+"""What systems say of a file that is gone, is none, or can't be read from its disk. Whatever else fails may pass: no pack is built again for it."""
 
 Progress = Callable[[int], None]
 """Told how many more images are done."""
@@ -68,20 +86,33 @@ class Manifest:
 
 
 class Shard:
-    """A file of records, read by position: unlike a memory map, it fails with an error where the file has become shorter."""
+    """A file of records, read by position: unlike a memory map, it fails with an error where the file has become shorter.
 
-    def __init__(self, path: Path) -> None:
+    One that does not stay open is opened for each record.
+    """
+
+    def __init__(self, path: Path, *, stays_open: bool = True) -> None:
         self.path = path
+        self._descriptor: int | None = None
         with open_regular(path) as file:
-            self._descriptor = os.dup(file.fileno())
+            if stays_open:
+                self._descriptor = os.dup(file.fileno())
 
     def __del__(self) -> None:
         with suppress(AttributeError, OSError):
-            os.close(self._descriptor)
+            if self._descriptor is not None:
+                os.close(self._descriptor)
 
     def read_into(self, record_SS: Gray, number: int) -> bool:
         """Fill the array with the record of this number; whether there was so much. Raises: OSError."""
-        return os.preadv(self._descriptor, [record_SS.data], number * record_SS.nbytes) == record_SS.nbytes
+        if self._descriptor is not None:
+            return _fills(self._descriptor, record_SS, number)
+        with open_regular(self.path) as file:
+            return _fills(file.fileno(), record_SS, number)
+
+
+def _fills(descriptor: int, record_SS: Gray, number: int) -> bool:
+    return os.preadv(descriptor, [record_SS.data], number * record_SS.nbytes) == record_SS.nbytes
 
 
 @dataclass(frozen=True)
@@ -158,22 +189,14 @@ def open_pack(
         return None
     with _named_damage(folder):
         manifest = _manifest(folder, names, geometry)
-        shards = shard_names(len(names), geometry.side)
         _check_small_files(folder, manifest, names)
-        with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), len(shards) or 1)) as pool:
-            parts = []
-            for name, part in zip(
-                shards, pool.map(lambda name: _verified(folder, name, manifest), shards), strict=True
-            ):
-                parts.append(part)
-                progress(manifest.files[name][0] // geometry.side**2)
-        checksums_N = np.concatenate([np.empty(0, np.uint32), *parts])
+        checksums_N = _all_verified(folder, manifest, progress)
         keep_checksums(folder, checksums_N)
         return _opened(folder, manifest, checksums_N)
 
 
 def attach(folder: Path, names: Sequence[str], geometry: Geometry) -> Pack:
-    """The pack that another process of this node has verified a moment ago.
+    """The pack that another process of this node has verified a moment ago; verified again where it could not leave its checksums.
 
     Raises: TryAgainError where it is gone or changed meanwhile.
     """
@@ -181,8 +204,10 @@ def attach(folder: Path, names: Sequence[str], geometry: Geometry) -> Pack:
         with _named_damage(folder):
             manifest = _manifest(folder, names, geometry)
             _check_small_files(folder, manifest, names)
-            checksums_N = np.frombuffer(_content(folder / CHECKSUMS, 4 * len(names)), "<u4")
-            return _opened(folder, manifest, checksums_N.astype(np.uint32))
+            checksums_N = _kept_checksums(folder, len(names))
+            if checksums_N is None:
+                checksums_N = _all_verified(folder, manifest, lambda _: None)
+            return _opened(folder, manifest, checksums_N)
     except DamagedPackError as damage:
         raise TryAgainError(
             f"cannot use the pack at `{folder}`: {damage}", hint="another run may be building it again; start once more"
@@ -190,18 +215,28 @@ def attach(folder: Path, names: Sequence[str], geometry: Geometry) -> Pack:
 
 
 def keep_checksums(folder: Path, checksums_N: Checksums) -> None:
-    """Write them for the other processes of this node, unless they are there, or the folder may not be written to."""
-    content = checksums_N.astype("<u4").tobytes()
+    """Write them for the other processes of this node, unless they are there; who finds none takes them itself, as on a full disk."""
+    there_N = _kept_checksums(folder, len(checksums_N))
+    if there_N is not None and np.array_equal(there_N, checksums_N):
+        return
+    remove_abandoned(folder, [CHECKSUMS])
+    with suppress(OSError), replacing(folder / CHECKSUMS) as partial:
+        write_flushed(partial, [checksums_N.astype("<u4").tobytes()])
+
+
+def _kept_checksums(folder: Path, count: int) -> Checksums | None:
     with suppress(OSError, DamagedPackError):
-        if _content(folder / CHECKSUMS, len(content)) == content:
-            return
-    with suppress(PermissionError), replacing(folder / CHECKSUMS) as partial:
-        write_flushed(partial, [content])
+        return np.frombuffer(_content(folder / CHECKSUMS, 4 * count), "<u4").astype(np.uint32)
+    return None
 
 
 @contextmanager
 def _named_damage(folder: Path) -> Iterator[None]:
-    """What is missing or can't be read in the block is damage. Raises: DamagedPackError; InputError where a file may not be read."""
+    """What is missing or can't be read from its disk is damage.
+
+    Raises: DamagedPackError; InputError where a file may not be read; TryAgainError for what says nothing of the pack, as a
+    limit on open files.
+    """
     try:
         yield
     except PermissionError as problem:
@@ -210,7 +245,12 @@ def _named_damage(folder: Path) -> Iterator[None]:
         ) from problem
     except OSError as problem:
         name = Path(str(problem.filename)).name if problem.filename else "a file of it"
-        raise DamagedPackError(f"{name}: {str(problem.strerror).lower()}") from problem
+        reason = f"{name}: {str(problem.strerror).lower()}"
+        if problem.errno in _DAMAGE:
+            raise DamagedPackError(reason) from problem
+        raise TryAgainError(
+            f"cannot read the pack at `{folder}`: {reason}", hint="--cache-dir names another place"
+        ) from problem
 
 
 def _manifest(folder: Path, names: Sequence[str], geometry: Geometry) -> Manifest:
@@ -264,6 +304,16 @@ def _content(path: Path, size: int | None = None) -> bytes:
     return content
 
 
+def _all_verified(folder: Path, manifest: Manifest, progress: Progress) -> Checksums:
+    """CRC-32 of each record once every shard is verified, on all cores. Raises: DamagedPackError; OSError."""
+    names, parts = shard_names(manifest.count, manifest.geometry.side), [np.empty(0, np.uint32)]
+    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), len(names) or 1)) as pool:
+        for name, part in zip(names, pool.map(lambda name: _verified(folder, name, manifest), names), strict=True):
+            parts.append(part)
+            progress(manifest.files[name][0] // manifest.geometry.side**2)
+    return np.concatenate(parts)
+
+
 def _verified(folder: Path, name: str, manifest: Manifest) -> Checksums:
     """CRC-32 of each record of a shard that is what the manifest says. Raises: DamagedPackError; OSError."""
     size, sha256 = manifest.files[name]
@@ -280,7 +330,8 @@ def _verified(folder: Path, name: str, manifest: Manifest) -> Checksums:
 
 
 def _opened(folder: Path, manifest: Manifest, checksums_N: Checksums) -> Pack:
-    shards = [Shard(folder / name) for name in shard_names(manifest.count, manifest.geometry.side)]
+    names = shard_names(manifest.count, manifest.geometry.side)
+    shards = [Shard(folder / name, stays_open=number < MOST_OPEN) for number, name in enumerate(names)]
     return Pack(folder, manifest, shards, _sizes(_hashed(folder, SIZES, manifest)), checksums_N)
 
 

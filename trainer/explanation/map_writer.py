@@ -30,7 +30,7 @@ from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.limits import parsed_json
 from trainer.storage import AbsentError, LocalStorage
-from trainer.storage.files import replacing, write_file
+from trainer.storage.files import open_new, replacing, write_file
 from trainer.trained import Trained
 
 Floats = NDArray[np.float64]
@@ -125,7 +125,7 @@ def opened(
             output.folder.mkdir(parents=True, exist_ok=True)
             _check_free(trained, output, names, others)
             partial = held.enter_context(replacing(output.folder / MAPS))
-            file = held.enter_context(partial.open("x", encoding="utf-8"))
+            file = held.enter_context(io.TextIOWrapper(open_new(partial), encoding="utf-8"))
         yield MapWriter(trained, output, names, file, tell)
 
 
@@ -137,6 +137,7 @@ def _check_free(trained: Trained, output: Output, names: Mapping[ImageFile, str]
         mine = {f"{stem}{end}" for stem in names.values() for end in ends}
         there = [entry.name for entry in os.scandir(output.folder) if entry.name in mine]
         replaceable.check(storage, there, ours=_drawn_before(storage) if there else ())
+        storage.sweep("", names=mine)
 
 
 def _drawn_before(storage: LocalStorage) -> set[str]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -187,11 +187,14 @@ class S3Storage:
                 f"cannot delete `{self._name(key)}`", lambda client: client.delete_object(**self._object(key))
             )
 
-    def sweep(self, prefix: str) -> None:
+    def sweep(self, prefix: str, *, names: Collection[str] | None = None) -> None:
         """See `Storage.sweep`: uploads in parts that were begun more than a day ago, and as old objects that `excludes` has put."""
+        is_swept = is_ours if names is None else names.__contains__
         at = f"s3://{self._bucket}/{self._prefix}{prefix}"
         where = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
-        multipart.sweep(self._connection, at, where, lambda key: is_ours(key.removeprefix(self._prefix)))
+        multipart.sweep(self._connection, at, where, lambda key: is_swept(key.removeprefix(self._prefix)))
+        if names is not None:
+            return
         before = datetime.now(timezone.utc) - multipart.STALE
         with suppress(NotPermittedError, RefusedError):
             for key, stat in self._listed(prefix + PROBE).items():

@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from trainer.storage.files import (
     open_regular,
     partial_name,
     pieces,
+    remove_abandoned,
     replacing,
     whole_name,
     write_flushed,
@@ -44,6 +45,7 @@ class _Locked:
 
     def __init__(self, lock: BinaryIO, path: Path, url: str) -> None:
         self._lock, self._path, self._url = lock, path, url
+        self._folder = path.parent.stat()
 
     def check(self) -> None:
         """Raises: InputError when the run's folder is gone, or another process holds the lock of the one that is there."""
@@ -59,10 +61,22 @@ class _Locked:
         except OSError:  # who could not look was not replaced
             return None
         if not self._path.is_file():
-            return removed(self._url)
+            return self._without_lock() if self._is_same_folder() else removed(self._url)
         return InputError(
             f"cannot go on with the run at `{self._url}`: its folder was replaced, and another process may have started there",
             hint="end that process, or give one of them another --name",
+        )
+
+    def _is_same_folder(self) -> bool:
+        try:
+            return os.path.samestat(self._folder, self._path.parent.stat())
+        except OSError:
+            return False
+
+    def _without_lock(self) -> KnownError:
+        return InputError(
+            f"cannot go on with the run at `{self._url}`: its `{LOCK}` was removed meanwhile, and another process may have started there",
+            hint="the same command continues from the newest checkpoint, once no other process trains it",
         )
 
 
@@ -184,8 +198,11 @@ class LocalStorage:
             with suppress(OSError), self._folders.folder_of(parent, make=False) as (folder, name):  # most are not empty
                 os.rmdir(name, dir_fd=folder)
 
-    def sweep(self, prefix: str) -> None:
+    def sweep(self, prefix: str, *, names: Collection[str] | None = None) -> None:
         """See `Storage.sweep`: half-written files that no living process holds open."""
+        if names is not None:
+            self._sweep_named([name for name in names if name.startswith(prefix)])
+            return
         with file_errors("list", self._root / prefix):
             found = [name for name, entry in entries(self._root) if entry.is_file(follow_symlinks=False)]
         for partial in found:
@@ -194,6 +211,16 @@ class LocalStorage:
                 with suppress(OSError), self._folders.folder_of(partial, make=False) as (folder, name):
                     if is_abandoned(name, folder=folder):
                         os.unlink(name, dir_fd=folder)
+
+    def _sweep_named(self, names: Iterable[str]) -> None:
+        """Looks into the folders of these names only: the directory may be anybody's, and large."""
+        by_folder: dict[str, set[str]] = {}
+        for name in names:
+            folder, _, last = name.rpartition("/")
+            by_folder.setdefault(folder, set()).add(last)
+        for folder, last_names in by_folder.items():
+            if not (folder and (self._root / folder).is_symlink()):
+                remove_abandoned(self._root / folder, last_names)
 
     def hold(self) -> None:
         """See `Storage.hold`."""

@@ -7,7 +7,7 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -133,12 +133,12 @@ def is_abandoned(path: str | Path, *, folder: int | None = None) -> bool:
         os.close(descriptor)
 
 
-def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes have half-written in this very folder: of the file `name`, or of any."""
+def remove_abandoned(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove what killed processes have half-written in this very folder: of the files of these names, or of any."""
     with suppress(OSError), os.scandir(folder) as found:
         for entry in found:
             whole = whole_name(entry.name)
-            if whole is not None and name in {None, whole} and entry.is_file(follow_symlinks=False):
+            if whole is not None and (names is None or whole in names) and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):  # its writer is just done, or it is another user's
                     if is_abandoned(entry.path):
                         Path(entry.path).unlink()

@@ -1,6 +1,6 @@
 """What every place that keeps objects can do, and the errors by which it says what it can't."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -142,8 +142,8 @@ class Storage(Protocol):
         """Remove the object; absent is fine."""
         ...
 
-    def sweep(self, prefix: str) -> None:
-        """Remove what processes that were killed in the middle of a write of a run's file left of it."""
+    def sweep(self, prefix: str, *, names: Collection[str] | None = None) -> None:
+        """Remove what processes that were killed in the middle of a write left of a run's files, or of those with these names."""
         ...
 
     def hold(self) -> None:
