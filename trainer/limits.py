@@ -67,6 +67,12 @@ JSON_NODES: Final = 4_000_000
 API_BYTES: Final = 512 << 20
 """Of an answer of the Kubernetes API: a list of all pods, were there 20,000 of them."""
 
+CHANGE_BYTES: Final = 16 << 20
+"""Of a change of one object that the API tells. etcd takes objects of 1.5 MiB."""
+
+LOG_LINE_BYTES: Final = 1 << 20
+"""Of a line of a container's log; what comes after is left out."""
+
 API_NODES: Final = 32_000_000
 """Values of such an answer."""
 
