@@ -106,6 +106,13 @@ class Answer:
     body: bytes
 
 
+@dataclass
+class _Room:
+    """How much a server may still answer to one question, in however many pages."""
+
+    left_bytes: int = field(default_factory=lambda: API_BYTES)
+
+
 @dataclass(frozen=True)
 class Cluster(Login):
     """A connection to one API server, as one user."""
@@ -290,11 +297,9 @@ class Cluster(Login):
 
     def _pages(self, request: Request) -> Objects:
         items: Objects = []
-        position, seen, left_bytes = "", set[str](), API_BYTES
+        position, seen, room = "", set[str](), _Room()
         while True:
-            answer = self._ask(replace(request, query={**request.query, "continue": position}), left_bytes)
-            page = self._parsed(request, answer)
-            left_bytes -= len(answer.body)
+            page = self._json(replace(request, query={**request.query, "continue": position}), room)
             items += page.get("items") or []
             position = str((page.get("metadata") or {}).get("continue") or "")
             if not position:
@@ -314,10 +319,10 @@ class Cluster(Login):
                 return there
         return None
 
-    def _json(self, request: Request) -> Object:
-        return self._parsed(request, self._ask(request))
-
-    def _parsed(self, request: Request, answer: Answer) -> Object:
+    def _json(self, request: Request, room: "_Room | None" = None) -> Object:
+        room = room or _Room()
+        answer = self._ask(request, room.left_bytes)
+        room.left_bytes -= len(answer.body)
         try:
             return _object(answer.body)
         except ValueError as problem:

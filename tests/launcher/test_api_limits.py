@@ -66,7 +66,7 @@ def test_pages_are_bounded_all_together(cluster, api, monkeypatch):
         handler.answer({"metadata": {"continue": str(next(pages))}, "items": [{"a": "x" * 500}]})
 
     api.state.faults.append(Fault("GET", "pytorchjobs", page, times=1000))
-    with pytest.raises(RemoteError, match="cannot list pytorchjobs: .* answers with more than"):
+    with pytest.raises(RemoteError, match=r"cannot list pytorchjobs: .* answers with more than"):
         cluster.list(JOBS)
     assert next(pages) < 10
 
