@@ -100,6 +100,15 @@ YAML_NODES: Final = 100_000
 YAML_DEPTH: Final = 64
 """Of lists and mappings inside each other; a pod template has 12."""
 
+CREDENTIAL_BYTES: Final = 1 << 20
+"""Of a file with credentials, or with what botocore's profiles are."""
+
+CERTIFICATE_BYTES: Final = 16 << 20
+"""Of a bundle of certificates. Mozilla's has 200 KiB."""
+
+ANSWER_BYTES: Final = 64 << 20
+"""Of an answer of an S3 server that is no object. A page of 1,000 names of 1,024 bytes has 4 MiB."""
+
 NUMBER_CHARS: Final = 64
 """Of a number in such a file: longer ones take Python minutes to read, and nobody means them."""
 

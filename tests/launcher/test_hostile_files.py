@@ -183,3 +183,14 @@ def test_output_of_another_program_is_read_to_its_end(read):
         assert writer.wait() == 0
     finally:
         os.close(ours)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_token_file_without_an_end_is_refused_and_not_read(tmp_path, make):
+    """The client would wait for it, or read it into all memory."""
+    make(tmp_path / "token")
+    path = tmp_path / "k"
+    path.write_text(json.dumps({"users": [{"name": "u", "user": {"tokenFile": "token"}}]}))
+    with pytest.raises(InputError, match="`tokenFile` `token` is no regular file"):
+        document(path)
+    assert namespace_of(str(path), None) is None
