@@ -3,8 +3,8 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ from launcher.target import Target
 from trainer import __version__
 from trainer.documents import checked
 from trainer.errors import RemoteError, on_one_line
-from trainer.limits import API_BYTES, API_NODES, LISTED_OBJECTS, parsed_json
+from trainer.limits import API_BYTES, API_NODES, CHANGE_BYTES, LISTED_OBJECTS, LOG_LINE_BYTES, in_words, parsed_json
 from trainer.redaction import redacted
 
 Objects = list[Object]
@@ -37,8 +37,18 @@ PAGE: Final = 500
 
 MOST_SHORT_PAGES: Final = 1000
 """Pages beyond those that the objects fill: a server may give some with less than it was asked for."""
+
+PIECE_BYTES: Final = 1 << 16
+"""How much of an answer is read at a time."""
+
+REFUSAL_BYTES: Final = 1 << 20
+"""Of a refusal, what is read: a Status names one object."""
+
 MOST_SAID_BYTES: Final = 16384
 """Of an answer that is no Status, what is looked at; 200 characters of it are shown."""
+
+CUT: Final = b" [the rest of the line is left out: it is too long]"
+"""What stands at the end of a line that was cut."""
 
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
@@ -94,6 +104,13 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass
+class _Room:
+    """How much a server may still answer to one question, in however many pages."""
+
+    left_bytes: int = field(default_factory=lambda: API_BYTES)
 
 
 @dataclass(frozen=True)
@@ -192,7 +209,7 @@ class Cluster(Login):
         }
         path = resource.path(namespace or self.namespace)
         request = Request("GET", path, f"watch {resource.plural}", query)
-        for line in self._lines(request, read_s=timeout_s + CONNECT_S):
+        for line in self._lines(request, read_s=timeout_s + CONNECT_S, most_bytes=CHANGE_BYTES):
             if not line.endswith(b"\n"):
                 raise self._unreachable(request.what, ConnectionError("the answer ends in the middle of an event"))
             try:
@@ -234,7 +251,8 @@ class Cluster(Login):
             "tailLines": "" if tail is None else str(tail),
         }
         path = f"{PODS.path(namespace or self.namespace, pod)}/log"
-        return self._lines(Request("GET", path, f"read the log of pod `{pod}`", query), read_s=read_timeout_s)
+        request = Request("GET", path, f"read the log of pod `{pod}`", query)
+        return self._lines(request, read_s=read_timeout_s, most_bytes=LOG_LINE_BYTES)
 
     def may(
         self, verb: str, resource: Resource, *, namespace: str | None = None, subresource: str = "", name: str = ""
@@ -279,9 +297,9 @@ class Cluster(Login):
 
     def _pages(self, request: Request) -> Objects:
         items: Objects = []
-        position, seen = "", set[str]()
+        position, seen, room = "", set[str](), _Room()
         while True:
-            page = self._json(replace(request, query={**request.query, "continue": position}))
+            page = self._json(replace(request, query={**request.query, "continue": position}), room)
             items += page.get("items") or []
             position = str((page.get("metadata") or {}).get("continue") or "")
             if not position:
@@ -301,8 +319,10 @@ class Cluster(Login):
                 return there
         return None
 
-    def _json(self, request: Request) -> Object:
-        answer = self._ask(request)
+    def _json(self, request: Request, room: "_Room | None" = None) -> Object:
+        room = room or _Room()
+        answer = self._ask(request, room.left_bytes)
+        room.left_bytes -= len(answer.body)
         try:
             return _object(answer.body)
         except ValueError as problem:
@@ -311,12 +331,12 @@ class Cluster(Login):
                 hint="check the server of the kubeconfig, and proxies on the way",
             ) from problem
 
-    def _ask(self, request: Request) -> Answer:
-        """The answer, when it is a good one; asks again where that is safe."""
+    def _ask(self, request: Request, most_bytes: int = API_BYTES) -> Answer:
+        """The answer, when it is a good one; asks again where that is safe. Raises: RemoteError for a longer one, too."""
         for attempt in range(1, ATTEMPTS + 1):
             wait_s = 0.25 * 2.0**attempt
             try:
-                answer = self._once(request)
+                answer = self._once(request, most_bytes)
             except UnreachableError as problem:
                 if attempt == ATTEMPTS or not _may_pass(problem):
                     raise
@@ -330,7 +350,26 @@ class Cluster(Login):
             self.sleep(wait_s)
         raise AssertionError
 
-    def _once(self, request: Request) -> Answer:
+    def _once(self, request: Request, most_bytes: int) -> Answer:
+        with self._response(request, READ_S) as response:
+            content = _content(response, most_bytes if response.status < 300 else REFUSAL_BYTES)
+            if len(content) > most_bytes:
+                raise RemoteError(
+                    f"cannot {request.what}: `{self.server}` answers with more than {in_words(most_bytes)}",
+                    hint="check the server of the kubeconfig, and proxies on the way",
+                )
+            return Answer(response.status, response.headers, content)
+
+    def _lines(self, request: Request, *, read_s: float, most_bytes: int) -> Iterator[bytes]:
+        """Lines of an answer as they arrive, with their ends; one that is too long is cut."""
+        with self._response(request, read_s) as response:
+            if response.status >= 300:
+                raise _refusal(request, response.status, _content(response, REFUSAL_BYTES))
+            yield from split_lines(_arriving(response), most_bytes)
+
+    @contextmanager
+    def _response(self, request: Request, read_s: float) -> Iterator[Any]:
+        """The answer, of which nothing but its head has been read; what is not read in the block is given up."""
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that talk to a cluster load it
 
         headers, body = self._headers(), None
@@ -342,35 +381,12 @@ class Cluster(Login):
                 self._url(request),
                 body=body,
                 headers=headers,
-                timeout=_timeout(READ_S),
-                retries=False,
-            )
-        except HTTPError as problem:
-            raise self._unreachable(request.what, problem) from problem
-        return Answer(response.status, response.headers, response.data)
-
-    def _lines(self, request: Request, *, read_s: float) -> Iterator[bytes]:
-        """Lines of an answer as they arrive, with their ends."""
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that talk to a cluster load it
-
-        try:
-            response = self.http.request(
-                request.method,
-                self._url(request),
-                headers=self._headers(),
                 timeout=_timeout(read_s),
                 retries=False,
                 preload_content=False,
             )
             try:
-                if response.status >= 300:
-                    raise _refusal(request, response.status, response.read())
-                rest = b""
-                for chunk in response.stream(amt=None):
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    yield from (line + b"\n" for line in lines)
-                if rest:
-                    yield rest
+                yield response
             finally:
                 response.close()
         except HTTPError as problem:
@@ -403,6 +419,46 @@ def open_cluster(target: Target) -> Cluster:
     """
     found = login(target)
     return Cluster(found.namespace, found.server, found.context, found.http, found.authorization)
+
+
+def split_lines(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """The lines of what comes in pieces, with their ends, the last one perhaps without.
+
+    Of a longer line than allowed only the beginning is kept, always the same: who reads it again knows it again.
+    """
+    line = bytearray()
+    for piece in pieces:
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            line += end[: most_bytes + 1 - len(line)]
+            yield _cut(line, most_bytes) + b"\n"
+            line.clear()
+        line += rest[: most_bytes + 1 - len(line)]
+    if line:
+        yield _cut(line, most_bytes)
+
+
+def _cut(line: bytearray, most_bytes: int) -> bytes:
+    return bytes(line) if len(line) <= most_bytes else bytes(line[:most_bytes]) + CUT
+
+
+def _content(response: Any, most_bytes: int) -> bytes:  # noqa: ANN401 - urllib3 is loaded late
+    """The answer's body; of a longer one a little more than allowed."""
+    content = bytearray()
+    for piece in response.stream(PIECE_BYTES):
+        content += piece
+        if len(content) > most_bytes:
+            break
+    return bytes(content)
+
+
+def _arriving(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - as above
+    """The answer's body as it comes: a line is not kept back until others have followed it."""
+    if response.chunked:
+        yield from response.stream(PIECE_BYTES)
+        return
+    while piece := response.read1(PIECE_BYTES):
+        yield piece
 
 
 class _Event(TypedDict):

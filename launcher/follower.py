@@ -26,6 +26,9 @@ Tell = Callable[[str], None]
 ROOM: Final = 10_000
 """Lines that wait to be printed before the threads that read wait too."""
 
+ROOM_CHARS: Final = 64 << 20
+"""The same for how long they are, all together."""
+
 ATTEMPTS: Final = 5
 """How often in a row a log may fail before the user is told of it; of what can't change any more the rest is given up."""
 
@@ -131,17 +134,22 @@ class _Channel:
         lock = threading.Lock()
         self._filled, self._emptied, self._viewed = (threading.Condition(lock) for _ in range(3))
         self._items: deque[_Item] = deque([view])
+        self._chars = 0
         self._is_closed = False
         self.view = view
 
     def put(self, item: _Item) -> None:
         """Hand over an item. Raises: _ClosedError."""
         with self._emptied:
-            self._emptied.wait_for(lambda: len(self._items) < ROOM or self._is_closed)
+            self._emptied.wait_for(lambda: self._has_room() or self._is_closed)
             if self._is_closed:
                 raise _ClosedError
             self._items.append(item)
+            self._chars += len(item.text) if isinstance(item, Line) else 0
             self._filled.notify()
+
+    def _has_room(self) -> bool:
+        return len(self._items) < ROOM and self._chars < ROOM_CHARS
 
     def take(self) -> list[_Item]:
         """All items that are there, at least one; waits for it."""
@@ -149,6 +157,7 @@ class _Channel:
             self._filled.wait_for(lambda: self._items)
             items = list(self._items)
             self._items.clear()
+            self._chars = 0
             self._emptied.notify_all()
             return items
 

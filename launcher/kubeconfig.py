@@ -2,6 +2,7 @@
 
 import base64
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from launcher import yamlfile
 from trainer.errors import InputError, on_one_line
-from trainer.limits import LimitError, parsed_yaml
+from trainer.limits import CREDENTIAL_BYTES, LimitError, in_words, parsed_yaml, read_at_most
 from trainer.redaction import learn, learn_document
+from trainer.storage.files import open_regular
 
 Document = Mapping[str, Any]
 
@@ -51,8 +53,25 @@ def document(path: Path) -> Document:
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML{place}") from None
     if not isinstance(content, dict):
         raise InputError(f"cannot read the kubeconfig `{path}`: it is no mapping")
+    _check_token_files(content, path)
     _learn_secrets(content, path.parent)
     return content
+
+
+def _check_token_files(content: Document, path: Path) -> None:
+    """Raises: InputError for a `tokenFile` that the client would read for ever, or into all memory."""
+    for entry in entries_of(content, "users"):
+        user = entry.get("user")
+        named = user.get("tokenFile") if isinstance(user, dict) else None
+        try:
+            found = (path.parent / str(named)).stat()
+        except (OSError, ValueError):  # who uses that user is told
+            continue
+        if named and (not stat.S_ISREG(found.st_mode) or found.st_size > CREDENTIAL_BYTES):
+            raise InputError(
+                f"cannot read the kubeconfig `{path}`: its `tokenFile` `{on_one_line(str(named))}` is no regular file of at most "
+                f"{in_words(CREDENTIAL_BYTES)}"
+            )
 
 
 def _learn_secrets(content: Document, folder: Path) -> None:
@@ -60,8 +79,8 @@ def _learn_secrets(content: Document, folder: Path) -> None:
     learn_document(content)
     for entry in content.get("users") or ():
         user = (entry.get("user") if isinstance(entry, dict) else None) or {}
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            learn((folder / user["tokenFile"]).read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, TypeError, KeyError), open_regular(folder / user["tokenFile"]) as file:
+            learn(read_at_most(file, CREDENTIAL_BYTES).decode())
         with suppress(ValueError, TypeError, AttributeError):
             learn(base64.b64decode(user.get("client-key-data", "")).decode())
 

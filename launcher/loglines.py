@@ -1,5 +1,6 @@
 """Lines of container logs: what the API server sends, which of them are new, whose they are and how they are shown; pure."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -25,6 +26,9 @@ KEEP_S: Final = 30
 Streams start at whole seconds, lines of stdout and stderr may be out of order by moments, and whether a container was
 restarted is known only seconds later: see `launcher.podlog`.
 """
+
+REMEMBERED_CHARS: Final = 256
+"""Of a line, by which it is known again; of a longer one its hash as well."""
 
 _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ?")
 """RFC 3339 with up to nanoseconds. Source: Kubernetes' kubelet writes nine digits and the node's own offset."""
@@ -151,7 +155,10 @@ def stamped(raw: bytes) -> Stamped:
     if not match:
         return Stamped(None, "", text)
     offset = "+00:00" if match[3] == "Z" else match[3]
-    seconds = int(datetime.fromisoformat(match[1] + offset).timestamp())
+    try:
+        seconds = int(datetime.fromisoformat(match[1] + offset).timestamp())
+    except (ValueError, OverflowError):  # the 45th of a month
+        return Stamped(None, "", text)
     return Stamped(seconds * SECOND + int((match[2] or "0").ljust(9, "0")), match[0].rstrip(), text[match.end() :])
 
 
@@ -193,7 +200,7 @@ class Memory:
             if line.time_ns is None:
                 yield line
                 continue
-            key = (line.time_ns, line.text)
+            key = (line.time_ns, _short(line.text))
             if repeated[key]:
                 repeated[key] -= 1
             elif self._floor_ns is None or line.time_ns >= self._floor_ns:
@@ -205,6 +212,13 @@ class Memory:
         # Twice what a stream sends again, for clocks that are set back; in steps, so that it costs nothing.
         if self._lines[0][0] < time_ns - 3 * KEEP_S * SECOND:
             self._lines = [line for line in self._lines if line[0] >= time_ns - 2 * KEEP_S * SECOND]
+
+
+def _short(text: str) -> str:
+    """The text, or what stands for a long one: many of them are remembered."""
+    if len(text) <= REMEMBERED_CHARS:
+        return text
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest() + text[:REMEMBERED_CHARS]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """One look at a job and at what surrounds it; what the user may not see is left out."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -182,7 +183,7 @@ def _failure(pod: Object) -> tuple[str, str, bool] | None:
 def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:
     """The last lines of a pod's log; none when they can't be had."""
     with suppress(RemoteError):
-        lines = list(cluster.log(pod, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S))
+        lines = deque(cluster.log(pod, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S), TAIL_LINES)
         return [line.partition(b" ")[2].decode(errors="replace").rstrip("\n") for line in lines]
     return []
 

@@ -57,7 +57,7 @@ def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: AR
     text, source = tokens[0].value, tokens[0].source
     if text.startswith(INLINE):
         return _checked(text, "the overlay", source if source not in {"", "cli"} else "--overlay")
-    path = Path(text).resolve()
+    path = Path(text).absolute()
     try:
         patch = yamlfile.read(path)
     except (OSError, ValueError) as problem:

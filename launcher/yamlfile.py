@@ -1,13 +1,27 @@
 """Files of YAML as users name them: settings, overlays, kubeconfigs; read in bounded memory."""
 
+import errno
+import os
+import stat
 from pathlib import Path
+from typing import Final
 
 from trainer.limits import YAML_BYTES, LimitError, read_at_most
 
+_OPEN_ALREADY: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""Where a shell's `<(…)` and a pipe into this program are."""
+
 
 def read(path: Path) -> str:
-    """The text of such a file, which may be a pipe. Raises: OSError; LimitError; UnicodeDecodeError."""
-    with path.open("rb") as file:
+    """The text of such a file, which may be the output of another program: `-f <(…)`, `-f /dev/stdin`.
+
+    Raises: OSError, with EINVAL for a pipe in a folder, for which nobody may ever write; LimitError; UnicodeDecodeError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not str(path).startswith(_OPEN_ALREADY):
+            raise OSError(errno.EINVAL, "it is a pipe", str(path))
+        os.set_blocking(descriptor, True)
         return read_at_most(file, YAML_BYTES).decode()
 
 

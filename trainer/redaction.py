@@ -187,8 +187,25 @@ def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for value in dict.fromkeys(found) if is_telling(value))
 
 
-_LOGIN: Final = r"(?<=://)(?:[^\s/:\"<>`]*:[^\s\"<>`]*|[^\s/\"<>`]*)(?=@)"
-"""A user and a password, which may hold `/`, `@` and `:` that nobody has encoded; so it ends at the last `@`."""
+_AFTER_SCHEME: Final = r"(?<=://)[^\s\"<>`]+"
+
+
+def _login_spans(address: str) -> Iterator[tuple[int, int]]:
+    """Where, in what follows a `://`, a user and a password stand, which may hold `/`, `@` and `:` that nobody has encoded.
+
+    So a login with a password ends at the last `@`. Each character is looked at a few times only, however many addresses follow.
+    """
+    start, last = 0, address.rfind("@")
+    while start <= last:
+        slash, colon = address.find("/", start) % (len(address) + 1), address.find(":", start)
+        has_password = start <= colon < min(slash, last)
+        end = last if has_password else address.rfind("@", start, slash)
+        if end >= 0:
+            yield start, end
+        following = address.find("://", max(start, end))
+        if following < 0:
+            return
+        start = following + len("://")
 
 
 def _logins(text: str) -> Iterator[str]:
@@ -197,16 +214,24 @@ def _logins(text: str) -> Iterator[str]:
         return
     from urllib.parse import unquote  # noqa: PLC0415 - only who has one pays for it
 
-    for match in _compiled(_LOGIN).finditer(text):
-        user, colon, password = match[0].partition(":")
-        for secret in (match[0] if colon else user, password):
-            yield from {secret, unquote(secret)}
+    for match in _compiled(_AFTER_SCHEME).finditer(text):
+        for start, end in _login_spans(match[0]):
+            user, colon, password = match[0][start:end].partition(":")
+            for secret in (match[0][start:end] if colon else user, password):
+                yield from {secret, unquote(secret)}
 
 
-_ASSIGNMENT: Final = (
-    r"(?P<name>[A-Za-z_][\w.-]*)(?P<sign>[\"']?\s*(?:=|:(?!//))\s*b?)"
-    r"(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'`&,;|)}]+)"
-)
+def _without_logins(match: re.Match[str]) -> str:
+    """What follows a `://`, without its logins."""
+    pieces, position = [], 0
+    for start, end in _login_spans(match[0]):
+        pieces += [match[0][position:start], HIDDEN]
+        position = end
+    return "".join([*pieces, match[0][position:]])
+
+
+_NAMED: Final = r"(?P<name>[A-Za-z_][\w.-]{0,100})(?P<sign>[\"']?\s{0,100}(?:=|:(?!//))\s{0,100}b?)(?=[^\s`&,;|)}])"
+_VALUE: Final = r"\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'`&,;|)}]+"
 _ENTRY: Final = (
     r"(?P<name>\bname[\"']?\s*[:=]\s*[\"']?)(?P<variable>[A-Za-z_][\w.-]*)"
     r"(?P<sign>[\"']?[\s,]+[\"']?value[\"']?\s*[:=]\s*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"'`&,;|)}]+)"
@@ -221,13 +246,33 @@ def _assignments(text: str) -> Iterator[str]:
     for match in _compiled(_ENTRY).finditer(text):
         if is_secret_name(match["variable"]):
             yield from _bare(match["value"])
-    position = 0
-    while found := _compiled(_ASSIGNMENT).search(text, position):
-        # A value may hold assignments of its own: `env=[API_KEY=…]`; what names Secrets is passed over as a whole.
-        is_whole = is_secret_name(found["name"]) or _is_reference(found["name"])
-        position = found.end() if is_whole else found.start("value") + 1
-        if is_secret_name(found["name"]) and not _is_reference(found["name"]):
-            yield from _bare(found["value"])
+    for name, _, start, end in _assigned(text):
+        if is_secret_name(name) and not _is_reference(name):
+            yield from _bare(text[start:end])
+
+
+def _assigned(text: str) -> Iterator[tuple[str, str, int, int]]:
+    """Name and sign of each `NAME=VALUE` and `NAME: VALUE`, and where the value begins and ends.
+
+    A value may hold assignments of its own, which come after it: `env=[API_KEY=…]`. What names Secrets, or is one, is passed over as
+    a whole. Each character is looked at a few times only, however many assignments are inside each other.
+    """
+    position, inside = 0, 0
+    while found := _compiled(_NAMED).search(text, position):
+        position = start = found.end()
+        if found.start() < inside <= start:  # its value would be outside
+            continue
+        if start >= inside:  # what is inside a value without quotes ends where that ends
+            value = _compiled(_VALUE).match(text, start)
+            if value is None:
+                continue
+            inside = start if text[start] in "\"'" else value.end()
+            end = value.end()
+        else:
+            end = inside
+        yield found["name"], found["sign"], start, end
+        if is_secret_name(found["name"]) or _is_reference(found["name"]):
+            position = end
 
 
 def _bare(value: str) -> Iterator[str]:
@@ -331,20 +376,29 @@ def _if_telling(match: re.Match[str]) -> str:
     return match[0] if is_word or _PLACEHOLDER.fullmatch(value) else match[0][: -len(value)] + HIDDEN
 
 
-def _if_assigned(match: re.Match[str]) -> str:
-    """`NAME=VALUE` without its value, where the name says secret; after a colon the value must look like one, too."""
-    name, sign, quoted = match["name"], match["sign"], match["value"]
+def _without_assigned(text: str) -> str:
+    """The text without the values of `NAME=VALUE` and `NAME: VALUE` where the name says secret."""
+    pieces: list[str] = []
+    done = 0
+    for name, sign, start, end in _assigned(text):
+        says_secret = is_secret_name(name) and not _is_reference(name)
+        if start < done or (not says_secret and text.find("=", start, end) >= 0):  # what it holds comes next
+            continue
+        pieces += [text[done:start], _shown_value(sign, text[start:end]) if says_secret else text[start:end]]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def _shown_value(sign: str, quoted: str) -> str:
+    """The value of a name that says secret, hidden; after a colon it must look like one, too."""
     value = quoted.strip("\"'")
-    if _is_reference(name):
-        return match[0]
-    if not is_secret_name(name) or _PLACEHOLDER.fullmatch(value) or not value:
-        inner = _compiled(_ASSIGNMENT).sub(_if_assigned, quoted) if "=" in quoted else quoted
-        return f"{name}{sign}{inner}"
-    if _NUMBER.fullmatch(value) or value.lower() in {"true", "false", "none", "null", "yes", "no"}:
-        return match[0]
+    if not value or _PLACEHOLDER.fullmatch(value) or _NUMBER.fullmatch(value):
+        return quoted
+    if value.lower() in {"true", "false", "none", "null", "yes", "no"}:
+        return quoted
     if ":" in sign and not (is_telling(value) and re.search(r"\d", value)):
-        return match[0]
-    return f"{name}{sign}{quoted.replace(value, HIDDEN)}"
+        return quoted
+    return quoted.replace(value, HIDDEN)
 
 
 def _if_entry(match: re.Match[str]) -> str:
@@ -361,7 +415,7 @@ _QUERY_NAMES: Final = (
 
 _SHAPES: Final = (
     _Pattern(("private key-----",), r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", HIDDEN),
-    _Pattern(("://",), _LOGIN, HIDDEN),
+    _Pattern(("://",), _AFTER_SCHEME, _without_logins),
     _Pattern(("%3a%2f%2f",), r"(?i)(?<=%3A%2F%2F)[^\s&\"'<>]*(?=%40)", HIDDEN),
     _Pattern(("=",), rf"(?i)((?:[?&]|&amp;|\\u0026|%26|%3f)(?:{_QUERY_NAMES})(?:=|%3D))[^&\s\"'`<>\\]+", rf"\1{HIDDEN}"),
     _Pattern(("x-amz-", "credential=", "signature="), r"(?i)\b((?:X-Amz-(?:Credential|Signature|Security-Token)|Credential|Signature)=)[^&\s\"',<>]{6,}", rf"\1{HIDDEN}"),
@@ -383,10 +437,7 @@ _SHAPES: Final = (
         HIDDEN,
     ),
 )  # fmt: skip
-_ASSIGNED: Final = (
-    _Pattern(("value",), _ENTRY, _if_entry),
-    _Pattern(("=", ":"), _ASSIGNMENT, _if_assigned),
-)
+_ENTRIES: Final = _Pattern(("value",), _ENTRY, _if_entry)
 
 
 @cache
@@ -420,10 +471,11 @@ def _by_value(text: str, values: frozenset[str]) -> str:
 
 def _by_shape(text: str, *, assigned: bool) -> str:
     small = text.lower()
-    for pattern in (*_SHAPES, *(_ASSIGNED if assigned and _may_name_a_secret(small) else ())):
+    is_named = assigned and _may_name_a_secret(small)
+    for pattern in (*_SHAPES, *((_ENTRIES,) if is_named else ())):
         if any(mark in small for mark in pattern.marks):
             text = _compiled(pattern.source).sub(pattern.put, text)
-    return text
+    return _without_assigned(text) if is_named and ("=" in small or ":" in small) else text
 
 
 def _may_name_a_secret(small: str) -> bool:

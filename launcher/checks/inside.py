@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
@@ -276,7 +277,7 @@ def _ending(pod_: Object, name: str, lines: Iterable[str]) -> str:
 def _log(cluster: Cluster, namespace: str, name: str) -> list[str]:
     """What the pod printed, without the server's times."""
     try:
-        lines = list(cluster.log(name, namespace=namespace, tail=MOST_LINES))
+        lines = deque(cluster.log(name, namespace=namespace, tail=MOST_LINES), MOST_LINES)
     except RemoteError:
         return []
     return [line.partition(b" ")[2].decode(errors="replace").strip() for line in lines]

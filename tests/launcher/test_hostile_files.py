@@ -1,6 +1,9 @@
 """Settings, overlays, kubeconfigs and records that were made to harm are bad input with the file's name."""
 
 import json
+import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -155,3 +158,39 @@ def test_list_of_the_api_without_an_end_is_refused(monkeypatch, token):
     )
     with pytest.raises(RemoteError, match="lists without an end"):
         cluster.Cluster("n", "https://h", "c", None, lambda: "").list(PODS)
+
+
+@pytest.mark.parametrize("read", [read_file, overlay_of, document])
+def test_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path, read):
+    """A `launcher.yaml` that came with a folder is read by every command, and nobody may ever write to it."""
+    os.mkfifo(tmp_path / "hostile.yaml")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "hostile.yaml")
+    for name in ("hostile.yaml", "link.yaml"):
+        with pytest.raises(InputError, match=rf"{name}.*it is a pipe"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("read", [read_file, overlay_of, document])
+def test_output_of_another_program_is_read_to_its_end(read):
+    """As a shell passes it: `-f <(…)`."""
+    ours, theirs = os.pipe()
+    writer = subprocess.Popen(["/bin/sh", "-c", "printf '{workers: 1,'; sleep 0.1; printf ' spec: {}}'"], stdout=theirs)
+    os.close(theirs)
+    try:
+        with suppress(InputError):
+            read(Path(f"/dev/fd/{ours}"))
+        assert os.read(ours, 1) == b""
+        assert writer.wait() == 0
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_token_file_without_an_end_is_refused_and_not_read(tmp_path, make):
+    """The client would wait for it, or read it into all memory."""
+    make(tmp_path / "token")
+    path = tmp_path / "k"
+    path.write_text(json.dumps({"users": [{"name": "u", "user": {"tokenFile": "token"}}]}))
+    with pytest.raises(InputError, match="`tokenFile` `token` is no regular file"):
+        document(path)
+    assert namespace_of(str(path), None) is None

@@ -270,3 +270,33 @@ def test_a_line_of_a_log_compiles_nothing():
     for step in range(1000):
         stream.write(f"rank 0: step {step} loss=0.1")
     assert redaction._compiled.cache_info().misses == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("http://" * 40_000, id="addresses"),
+        pytest.param("http://a:" * 30_000 + "@", id="addresses with passwords"),
+        pytest.param("password=key=" * 20_000, id="assignments"),
+        pytest.param("a=" * 130_000 + "password=1", id="assignments inside each other"),
+        pytest.param("password" * 30_000 + "=", id="a long name"),
+        pytest.param("password" + " " * 260_000, id="white space"),
+    ],
+)
+def test_long_text_of_one_shape_takes_no_longer_than_another(text):
+    """A log may have lines of a megabyte: time that grows with their square would be hours, and recursion would end."""
+    assert len(redaction.redacted(text, {})) <= len(text) + len(redaction.HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("env=[MODE=a,API_KEY=abc123def ]", "env=[MODE=a,API_KEY=*** ]"),
+        ("a=b=c=API_KEY=abc123def next", "a=b=c=API_KEY=*** next"),
+        ("args: password=\n  next: line1", "args: password=\n  next: line1"),
+        ("x://u:p/q@h/a x://y@z", "x://***@h/a x://***@z"),
+        ("a://b://c:d@e", "a://***@e"),
+    ],
+)
+def test_values_inside_values_are_found(text, expected):
+    assert redaction.redacted(text, {}) == expected

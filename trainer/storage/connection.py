@@ -1,13 +1,14 @@
 """Requests to an S3 server, one client a process, and faults that pass waited out."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from trainer.errors import InputError
-from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, learn_what_is_sent, prepared
+from trainer.errors import InputError, RemoteError
+from trainer.limits import ANSWER_BYTES, in_words
+from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, check_files, learn_what_is_sent, prepared
 from trainer.storage.faults import boto_errors, known, passes
 from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
@@ -99,6 +100,7 @@ def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
     import botocore.session  # noqa: PLC0415
 
     check_endpoint(*(os.environ.get(name, "") for name in ENDPOINTS))
+    check_files()
     try:
         session = botocore.session.Session()
         session.register_component("data_loader", _models())
@@ -112,7 +114,44 @@ def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
         ) from None
     check_endpoint(str(client.meta.endpoint_url))  # a profile may say it
     learn_what_is_sent(client, credentials)
+    _bound_answers(client)
     return client
+
+
+def _bound_answers(client: Client) -> None:
+    """From now on, read no more of an answer that botocore reads as a whole, such as an error's, than any has."""
+    session = client._endpoint.http_session  # noqa: SLF001 - botocore has no event between a head and its body
+    send = session.send
+
+    def bounded(request: Any) -> Any:  # noqa: ANN401 - botocore has no types
+        request.stream_output = True  # else all is read by now
+        answer = send(request)
+        stream = answer.raw.stream
+
+        def bounded_stream(*arguments: object, **named: object) -> Iterator[bytes]:
+            try:
+                yield from at_most(stream(*arguments, **named), ANSWER_BYTES)
+            except RemoteError:
+                answer.raw.close()
+                raise
+
+        answer.raw.stream = bounded_stream
+        return answer
+
+    session.send = bounded
+
+
+def at_most(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """The pieces of an answer. Raises: RemoteError before more than `most_bytes` have come together."""
+    read_bytes = 0
+    for piece in pieces:
+        read_bytes += len(piece)
+        if read_bytes > most_bytes:
+            raise RemoteError(
+                f"cannot use S3: the server answers with more than {in_words(most_bytes)} where no object was asked for",
+                hint="is it an S3 server that AWS_ENDPOINT_URL names?",
+            )
+        yield piece
 
 
 @cache

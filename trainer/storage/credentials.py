@@ -5,12 +5,15 @@ a line break then comes back in the text of an error.
 """
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
+from trainer.limits import CERTIFICATE_BYTES, CREDENTIAL_BYTES, in_words, read_at_most
 from trainer.redaction import HIDDEN, is_one_word, learn, stripped, without_login
+from trainer.storage.files import open_regular
 from trainer.storage.interface import CredentialsError
 
 ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -18,6 +21,15 @@ ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 TOKEN_FILE: Final = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name
 
 CONTAINER_TOKEN_FILE: Final = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"  # noqa: S105 - as above
+
+CREDENTIAL_FILES: Final = {
+    "AWS_CONFIG_FILE": CREDENTIAL_BYTES,
+    "AWS_SHARED_CREDENTIALS_FILE": CREDENTIAL_BYTES,
+    TOKEN_FILE: CREDENTIAL_BYTES,
+    CONTAINER_TOKEN_FILE: CREDENTIAL_BYTES,
+    "AWS_CA_BUNDLE": CERTIFICATE_BYTES,
+}
+"""Variables that name files which botocore reads, and how long these may be."""
 
 VARIABLES: Final = (
     "AWS_ACCESS_KEY_ID",
@@ -31,6 +43,24 @@ VARIABLES: Final = (
 _ROLE_BY_TOKEN: Final = "assume-role-with-web-identity"  # noqa: S105 - botocore's name of a way
 
 _PARTS: Final = {"access_key": "access key", "secret_key": "secret key", "token": "session token"}
+
+
+def check_files() -> None:
+    """Raises: InputError for what botocore would read for ever, or into all memory: a pipe, a device, a file of gigabytes."""
+    for name, most_bytes in CREDENTIAL_FILES.items():
+        path = os.environ.get(name, "")
+        try:
+            found = Path(path).expanduser().stat()
+        except (OSError, ValueError, RuntimeError):  # botocore tells of it, or needs none
+            continue
+        is_nothing = path == os.devnull
+        if stat.S_ISDIR(found.st_mode) or is_nothing:  # a directory of certificates; no configuration
+            continue
+        problem = None if stat.S_ISREG(found.st_mode) else "it is no regular file"
+        if found.st_size > most_bytes:
+            problem = f"it has more than {in_words(most_bytes)}"
+        if problem:
+            raise InputError(f"cannot use S3: {problem}, got `{on_one_line(path)}` (from {name})")
 
 
 def check_endpoint(*urls: str) -> None:
@@ -55,7 +85,7 @@ def prepared(session: Any) -> Any:  # noqa: ANN401 - botocore has no types
     _strip_token_files(session)
     for name in (TOKEN_FILE, CONTAINER_TOKEN_FILE):
         with suppress(OSError, ValueError):
-            learn(Path(os.environ.get(name, "")).read_text(encoding="utf-8"))
+            learn(_text_of(os.environ.get(name, "")))
     credentials = session.get_credentials()
     # Those of a role or a service are asked for when they are used, and renewed: nobody has put white space there.
     if type(credentials).__name__ == "Credentials":
@@ -107,4 +137,10 @@ class _TokenFile:
         self._path = path
 
     def __call__(self) -> str:
-        return stripped(Path(self._path).read_text(encoding="utf-8"))
+        return stripped(_text_of(self._path))
+
+
+def _text_of(path: str) -> str:
+    """Raises: OSError, ValueError."""
+    with open_regular(Path(path)) as file:
+        return read_at_most(file, CREDENTIAL_BYTES).decode()
