@@ -1,9 +1,8 @@
 """Chest X-ray training jobs on Kubernetes; runs on the user's machine.
 
-`python -m launcher` puts the current directory before all others that modules are looked for in: a `yaml.py` of a folder that
-somebody else has filled would run. It is taken out again here, before the first import that could find one; the program
-`launcher` and `python -P` never put it there. Where this package itself lies there, as in a checkout, that folder's code is what
-was asked for.
+`python -m launcher` puts the current directory first on Python's path, so that a `yaml.py` in a foreign folder would run. It is
+removed here, before the first import that could find one; the program `launcher` and `python -P` never put it there. It stays
+when this package itself lies there, as in a checkout.
 """
 
 import os
@@ -11,7 +10,7 @@ import sys
 
 
 def _leave_current_directory() -> None:
-    """What `trainer` does; here, because until then another `trainer` would be found."""
+    """As in `trainer`, which can't be imported for this: another `trainer` could lie there."""
     try:
         here = os.getcwd()  # noqa: PTH109 - pathlib would be looked for there
     except OSError:  # it is gone

@@ -1,4 +1,4 @@
-"""Python programs that are started on this machine: they find no modules in the current directory."""
+"""Environment of Python programs started on this machine: they import no modules from the current directory."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,6 @@ SAFE_PATH: Final = "PYTHONSAFEPATH"
 
 
 def environment() -> dict[str, str]:
-    """What to add to such a program's environment; nothing in a checkout that is not installed, whose code lies there."""
+    """Variables to add to such a program's environment; none in a checkout that is not installed, whose code lies there."""
     lies_here = Path(trainer.__file__).parents[1] == Path.cwd()
     return {} if lies_here and SAFE_PATH not in os.environ else {SAFE_PATH: "1"}

@@ -1,8 +1,8 @@
-"""What is taken from others with a word: settings of the current directory's file, and an endpoint that a job names.
+"""Settings that are not surely the user's: those in the current directory's file, and the endpoint in a job's settings.
 
-Who has filled a folder, or made a job, is not always who runs a command there. So nothing of the folder's file decides what code
-runs on this machine, and credentials go to an endpoint that somebody else names only once that is said, and not in the clear to
-anywhere (docs/decisions/0025).
+The user who runs a command did not always fill the folder, or submit the job. So no setting of the folder's file decides what code
+runs on this machine, and before credentials are sent to an endpoint from elsewhere it is named on stderr, and refused where it is
+plain http to a public address (docs/decisions/0025).
 """
 
 import ipaddress
@@ -30,20 +30,19 @@ _PRIVATE: Final = tuple(
 _NAME: Final = re.compile(r"(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
 _NUMERIC: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _PRIVATE_NAME: Final = re.compile(r"[^.]+|(.+\.)?(localhost|svc|cluster\.local|internal)", re.ASCII)
-"""A single label, which only a search domain completes, and names that no public DNS gives away (RFC 6761, ICANN's .internal)."""
-
+"""A single label, which only a search domain completes, and names outside the public DNS (RFC 6761, ICANN's .internal)."""
 
 _VARIABLES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 class FolderOrigin(str):
-    """The origin of what the current directory's settings file says."""
+    """Origin of the settings in the current directory's file."""
 
     __slots__ = ()
 
 
 class ForeignEndpoint(str):
-    """URL of an S3 server that the user of this command has not given; `origin` says who has."""
+    """URL of an S3 server that the user of this command did not give; `origin` names its source."""
 
     __slots__ = ("origin",)
 
@@ -51,20 +50,20 @@ class ForeignEndpoint(str):
 
     @classmethod
     def of(cls, url: str, origin: str) -> "ForeignEndpoint":
-        """This URL, from there."""
+        """The URL with its origin."""
         endpoint = cls(url)
         endpoint.origin = origin
         return endpoint
 
 
 def as_given(_: type, tokens: Sequence[Token]) -> str:
-    """What the parser read for an endpoint, with its origin where that is the folder's file."""
+    """The parsed endpoint, with its origin when that is the folder's file."""
     text, source = tokens[-1].value, tokens[-1].source
     return ForeignEndpoint.of(text, source) if isinstance(source, FolderOrigin) else text
 
 
 def check_code(key: str, text: str, origin: str) -> None:
-    """Refuse a standing setting that would decide, for `--local`, what code runs on this machine, and is not surely the user's.
+    """Refuse a setting that decides what code `--local` runs on this machine, unless it is surely the user's.
 
     Raises: InputError.
     """
@@ -83,11 +82,11 @@ def check_code(key: str, text: str, origin: str) -> None:
 
 
 def allowed(endpoint: str | None) -> str | None:
-    """The endpoint, for requests with this user's credentials; one that somebody else has given is told on stderr.
+    """The endpoint, for requests signed with this user's credentials; a foreign one is named on stderr.
 
-    That of a job is told only where it leads beyond this machine and private networks, and is not the environment's too.
+    A job's endpoint is not named when it is private, or the same as the environment's.
 
-    Raises: InputError for such a one to which they would go in the clear, beyond this machine and private networks.
+    Raises: InputError for a foreign endpoint that is plain http to a public address.
     """
     if not isinstance(endpoint, ForeignEndpoint):
         return endpoint
@@ -108,7 +107,7 @@ def allowed(endpoint: str | None) -> str | None:
 def is_private(url: str) -> bool:
     """Whether the URL's host is this machine, an address of a private network, or a name that no public DNS knows.
 
-    By what is written: nothing is resolved, for who answers for a name may be who wants the credentials.
+    Judged by the text of the name: a DNS server that answers for it may belong to whoever wants the credentials.
     """
     try:
         host = urlsplit(url).hostname or ""

@@ -1,4 +1,4 @@
-"""Files of YAML as users name them: settings, overlays, kubeconfigs; read in bounded memory."""
+"""Text of YAML files that users name (settings, overlays, kubeconfigs), read in bounded memory."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def read(path: Path) -> str:
 
 
 def why_unread(problem: OSError | ValueError) -> str:
-    """Why `read` could not, as the end of a sentence."""
+    """The reason for which `read` failed, as the end of a sentence."""
     if isinstance(problem, OSError):
         return str(problem.strerror)
     return str(problem) if isinstance(problem, LimitError) else "it is no UTF-8 text"

@@ -1,8 +1,8 @@
 """Training of chest X-ray classifiers; runs in the pod.
 
-`python -m trainer` puts the current directory before all others that modules are looked for in, where a `numpy.py` of somebody
-else would run. It is taken out again here, and never there for the processes that this one starts (from Python 3.11 on). Where
-this package itself lies there, as in a checkout, that folder's code is what was asked for.
+`python -m trainer` puts the current directory first on Python's path, so that a `numpy.py` in a foreign folder would run. It is
+removed here, and kept off the path of the processes that this one starts (from Python 3.11 on). It stays when this package itself
+lies there, as in a checkout.
 """
 
 import os
@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def _leave_current_directory() -> None:
-    """One that PYTHONPATH names too stays."""
+    """Remove the current directory from the path, unless PYTHONPATH names it too."""
     try:
         here = os.getcwd()  # noqa: PTH109 - pathlib would be looked for there
     except OSError:  # it is gone

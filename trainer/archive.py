@@ -1,7 +1,7 @@
-"""The entries of a zip archive as torch writes it: stored, one behind the other, each listed once.
+"""A strict reader of zip archives as torch writes them: entries stored without compression, not overlapping, each listed once.
 
-It is read here by itself and strictly, for zip has several places that say the same: where two readers see something different,
-one of them checks what the other does not load.
+zip records the same facts in several places. Where these disagree, a check may look at other bytes than torch loads later, so any
+disagreement is refused here.
 
 Source of the records: PKWARE's APPNOTE 6.3, section 4.3.
 """
@@ -20,16 +20,16 @@ _LOCAL: Final = struct.Struct("<4s5H3L2H")
 
 _ENCRYPTED: Final = 1
 _ELSEWHERE: Final = 0xFFFFFFFF
-"""A size or place that needs 64 bits, and stands in the extra field."""
+"""Value of a size or offset that needs 64 bits and stands in the extra field."""
 
 
 class ArchiveError(ValueError):
-    """It is no such archive; the text ends a sentence that begins with the file's name."""
+    """Not such an archive; the text completes a sentence that begins with the file's name."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: where its record lies, and how long its content is."""
+    """One entry: offset of its local header, and size of its content."""
 
     name: str
     local: int
@@ -39,7 +39,7 @@ class Entry:
 def stored_entries(archive: bytes) -> dict[str, memoryview]:
     """The content of each entry by its name.
 
-    Raises: LimitError for entries that are packed, or too many; ArchiveError, struct.error, UnicodeDecodeError for no such archive.
+    Raises: LimitError for compressed, overlapping or too many entries; ArchiveError, struct.error, UnicodeDecodeError for a damaged archive.
     """
     count, listed_at, ends_at = _directory(archive)
     if count > STATE_ENTRIES:
@@ -53,7 +53,7 @@ def stored_entries(archive: bytes) -> dict[str, memoryview]:
     entries.sort(key=lambda entry: entry.local)
     found: dict[str, memoryview] = {}
     for entry, after in zip(entries, [*(each.local for each in entries[1:]), listed_at], strict=False):
-        content = _content(archive, entry)
+        content = _content_offset(archive, entry)
         if content + entry.size_bytes > after:
             raise LimitError("its entries overlap")
         found[entry.name] = memoryview(archive)[content : content + entry.size_bytes]
@@ -63,7 +63,7 @@ def stored_entries(archive: bytes) -> dict[str, memoryview]:
 
 
 def _directory(archive: bytes) -> tuple[int, int, int]:
-    """How many entries are listed, and where their list begins and ends."""
+    """The number of entries, and the offsets at which their list begins and ends."""
     at = len(archive) - _END.size
     signature, *_, count, size, first, comment = _END.unpack_from(archive, max(0, at))
     if signature != b"PK\5\6" or comment:
@@ -71,11 +71,11 @@ def _directory(archive: bytes) -> tuple[int, int, int]:
     ends_at = at
     if archive[at - _LOCATOR_64.size : at - _LOCATOR_64.size + 4] == b"PK\6\7":
         ends_at = at - _LOCATOR_64.size - _END_64.size
-        _, _, told_at, _ = _LOCATOR_64.unpack_from(archive, at - _LOCATOR_64.size)
+        _, _, stated_at, _ = _LOCATOR_64.unpack_from(archive, at - _LOCATOR_64.size)
         narrow = (count, size, first)
         signature, *_, count, size, first = _END_64.unpack_from(archive, max(0, ends_at))
-        same = all(told in {wide, 0xFFFF, _ELSEWHERE} for told, wide in zip(narrow, (count, size, first), strict=True))
-        if signature != b"PK\6\6" or told_at != ends_at or not same:
+        same = all(each in {wide, 0xFFFF, _ELSEWHERE} for each, wide in zip(narrow, (count, size, first), strict=True))
+        if signature != b"PK\6\6" or stated_at != ends_at or not same:
             raise ArchiveError("its list of entries is damaged")
     if first + size != ends_at:
         raise ArchiveError("its list of entries is damaged")
@@ -83,7 +83,7 @@ def _directory(archive: bytes) -> tuple[int, int, int]:
 
 
 def _entry(archive: bytes, at: int) -> tuple[Entry, int]:
-    """The entry that is listed there, and where the next one is."""
+    """The entry listed at this offset, and the offset of the next one."""
     signature, _, _, flags, method, *_, packed, size, name, extra, comment, _, _, _, local = _LISTED.unpack_from(
         archive, at
     )
@@ -98,7 +98,7 @@ def _entry(archive: bytes, at: int) -> tuple[Entry, int]:
 
 
 def _wide(extra: bytes, numbers: list[int]) -> list[int]:
-    """The numbers, those that need 64 bits from the extra field, which has them in this order."""
+    """The numbers, with those that need 64 bits taken from the extra field, which has them in the same order."""
     if _ELSEWHERE not in numbers:
         return numbers
     while extra:
@@ -110,8 +110,8 @@ def _wide(extra: bytes, numbers: list[int]) -> list[int]:
     raise ArchiveError("its list of entries is damaged")
 
 
-def _content(archive: bytes, entry: Entry) -> int:
-    """Where the entry's content begins."""
+def _content_offset(archive: bytes, entry: Entry) -> int:
+    """The offset of the entry's content."""
     signature, *_, name, extra = _LOCAL.unpack_from(archive, entry.local)
     if signature != b"PK\3\4":
         raise ArchiveError("its list of entries is damaged")

@@ -1,7 +1,7 @@
-"""The JSON documents of a run, read as what they must be: keys, types and ranges are looked at once, here, where they come in.
+"""Reader of a run's JSON documents, and the schemas they are checked against.
 
-What annotations say is what is checked: `checked(value, Kind)` for a TypedDict, a dataclass's fields, lists, mappings and numbers.
-Other keys are left alone, for later versions may have more.
+`checked(value, Kind)` compares a value with the annotations of a TypedDict or dataclass: keys, types and ranges of numbers. Unknown
+keys are accepted, as later versions may add some.
 """
 
 import re
@@ -17,7 +17,7 @@ from trainer.limits import JSON_BYTES, LimitError, parsed_json
 from trainer.storage.interface import AbsentError, Storage
 
 SHOWN_CHARS: Final = 60
-"""Of a wrong value, in a message."""
+"""Characters of a wrong value that a message shows."""
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 
 
 class Identity(TypedDict, total=False):
-    """What decides the numbers of a run, beside those of its settings that do."""
+    """What decides a run's numbers, apart from its settings."""
 
     findings: list[str]
     global_batch: Count | None
@@ -54,11 +54,11 @@ class Identity(TypedDict, total=False):
 
 
 class Record(TypedDict, total=False):
-    """run.json. All of it may be missing, and each reader says what it needs."""
+    """run.json. Every key may be missing; each reader checks for those it needs."""
 
     name: str
     config: dict[str, Any]
-    """The settings, which are those of TrainConfig in the version that wrote them."""
+    """Settings: fields of TrainConfig in the version that wrote them."""
     identity: Identity
     versions: dict[str, Any]
     world_size: Count
@@ -68,7 +68,7 @@ class Record(TypedDict, total=False):
 
 
 class ScoredCheckpoint(TypedDict, total=False):
-    """Which checkpoint was scored."""
+    """The checkpoint that was scored."""
 
     step: Step
     epoch: float
@@ -76,13 +76,13 @@ class ScoredCheckpoint(TypedDict, total=False):
 
 
 class Accuracy(TypedDict, total=False):
-    """Of a model that says one class."""
+    """Accuracy of a model that predicts one class an image."""
 
     value: float | None
 
 
 class ClassScores(TypedDict, total=False):
-    """How often each class was found."""
+    """Scores of a model that predicts one class an image."""
 
     accuracy: Accuracy | None
 
@@ -200,7 +200,7 @@ def checked(value: object, kind: type[T], name: str = "") -> T:
 
 
 def _problem(value: object, kind: Any, name: str) -> str | None:  # noqa: ANN401 - an annotation
-    """What is wrong with the value; None when nothing is."""
+    """Description of the first mismatch, None without any."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in _PROBLEMS:
         return _PROBLEMS[origin](value, inner, name)
@@ -321,4 +321,4 @@ _PROBLEMS: Final[Mapping[Any, Callable[[object, tuple[Any, ...], str], str | Non
     dict: _problem_of_mapping,
     Mapping: _problem_of_mapping,
 }
-"""By what an annotation is made of."""
+"""Checks by the origin of an annotation."""

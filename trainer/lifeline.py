@@ -1,8 +1,8 @@
-"""Processes that end with the one that started them, however that one ends: nothing of its own runs in a process that is killed.
+"""Processes that end with the process that started them, also when that is killed and can run no code of its own.
 
-Who starts processes keeps a pipe open and hands them its reading end; the system closes the pipe when the starter is gone, and
-they read its end. That works through any command in between. A worker of torchrun gets no descriptors, but is torchrun's own child:
-it asks the system to be killed with its parent.
+The starter keeps a pipe open and passes its reading end on. When the starter is gone, the system closes the pipe and the readers
+see its end; this works through any command in between. torchrun passes no descriptors to its workers, but they are its own
+children: each asks the system to be killed with its parent.
 """
 
 import ctypes
@@ -16,18 +16,18 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 LIFELINE: Final = "TRAINER_LIFELINE"
-"""Variable with the number of the descriptor to read from."""
+"""Environment variable with the number of the descriptor to read from."""
 
 PARENT: Final = "TRAINER_PARENT"
-"""Variable with the process id of the parent that a worker is to end with."""
+"""Environment variable with the process id of the parent that a worker ends with."""
 
 _PR_SET_PDEATHSIG: Final = 1
-"""Source: linux/prctl.h. Other systems have no such call, and a worker there ends when it next waits for its peers."""
+"""Source: linux/prctl.h. Other systems lack this call; there a worker ends when it next waits for its peers."""
 
 
 @contextmanager
 def held() -> Iterator[int]:
-    """The descriptor to hand to processes that are to end with this one; after the block it reads as ended."""
+    """The descriptor to pass to processes that end with this one; the pipe is closed after the block."""
     reader, writer = os.pipe()
     try:
         yield reader
@@ -37,11 +37,11 @@ def held() -> Iterator[int]:
 
 
 def taken() -> int | None:
-    """The descriptor that the starter has handed over, None where it has not. What this process starts does not see it."""
+    """The descriptor that the starter passed, None without one. Child processes do not inherit it."""
     given = os.environ.pop(LIFELINE, "")
     if not given.isdigit():
         return None
-    with suppress(OSError, OverflowError):  # the number of a file that a process in between has closed
+    with suppress(OSError, OverflowError):  # a process in between has closed it
         if stat.S_ISFIFO(os.fstat(int(given)).st_mode):
             os.set_inheritable(int(given), False)  # noqa: FBT003 - takes no keyword
             return int(given)
@@ -49,7 +49,7 @@ def taken() -> int | None:
 
 
 def handed_on(descriptor: int) -> None:
-    """Let the program that takes this process's place, by exec, find the descriptor."""
+    """Pass the descriptor on to the program that replaces this process by exec."""
     os.set_inheritable(descriptor, True)  # noqa: FBT003 - takes no keyword
     os.environ[LIFELINE] = str(descriptor)
 
@@ -66,7 +66,7 @@ def watch(descriptor: int, at_end: Callable[[], object]) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the parent that `PARENT` names ends; at once where that has ended already."""
+    """Have this process killed when the parent named by `PARENT` ends; at once if it has ended already."""
     given = os.environ.pop(PARENT, "")
     if not given.isdigit() or not sys.platform.startswith("linux"):
         return

@@ -1,7 +1,7 @@
-"""How much of what others wrote is read: every limit on the size and shape of input, and the readers that keep them.
+"""Limits on the size and shape of input, and the readers of gzip, JSON and YAML that keep them.
 
-A limit is checked before the work that it bounds: from a header, from the size of what is packed, or while the input comes. What is
-over one is bad input, named with the limit; a file of a usual data set or run is far below all of them.
+Each limit is checked before the work that it bounds: against a header, or while the input is read. Input over a limit is bad input,
+and the message names the limit. Usual data sets and runs are far below all of them.
 """
 
 import gzip
@@ -77,7 +77,7 @@ API_NODES: Final = 32_000_000
 """Values of such an answer."""
 
 MANIFEST_BYTES: Final = 1 << 20
-"""Of what commits a checkpoint, counts starts or tells a run's owner; ours have some 300 bytes."""
+"""Of a checkpoint's manifest, the count of starts and the owner's record; ours have some 300 bytes."""
 
 STATE_BYTES: Final = 4 << 30
 """Of a training state or a file of weights. VGG16's with the moments of Adam, the largest, has 1.6 GB."""
@@ -117,18 +117,18 @@ LISTED_OBJECTS: Final = 2_000_000
 
 
 class LimitError(ValueError):
-    """What is read is over a limit; the text says which, and ends a sentence that begins with the file's name."""
+    """Input over a limit; the text names the limit, and completes a sentence that begins with the file's name."""
 
 
 def in_words(size_bytes: int) -> str:
-    """A limit in bytes as people read it."""
+    """A number of bytes in the largest unit that fits."""
     if size_bytes < 1 << 10:
         return f"{size_bytes} bytes"
     return f"{size_bytes >> 20} MiB" if size_bytes >= 1 << 20 else f"{size_bytes >> 10} KiB"
 
 
 def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
-    """All that a file holds. Raises: LimitError before more than `most_bytes` are in memory."""
+    """The content of a file. Raises: LimitError before more than `most_bytes` are in memory."""
     pieces: list[bytes] = []
     left = most_bytes + 1
     # Not all at once: `read` sets aside as much as it is asked for, however little there is.
@@ -144,7 +144,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 def _size_of(file: BinaryIO) -> int:
-    """A file's size, so that one piece is all of it; 0 of what is no file."""
+    """A file's size, so that one piece is all of it; 0 without a descriptor."""
     try:
         return os.fstat(file.fileno()).st_size
     except OSError:  # BytesIO and others have no descriptor
@@ -171,9 +171,9 @@ def gunzipped(packed: bytes, *, most_bytes: int = TEXT_BYTES) -> bytes:
 
 
 def parsed_json(content: bytes, *, most_bytes: int = JSON_BYTES, most_nodes: int = JSON_NODES) -> Any:  # noqa: ANN401 - any JSON
-    """What a JSON document holds; of UTF-8 text as RFC 8259 has it, with finite numbers and each key once.
+    """The value of a JSON document: UTF-8, finite numbers, and no key twice in an object (RFC 8259).
 
-    Raises: LimitError when it is too long, too deep or has a number too large for a float; ValueError when it is no JSON.
+    Raises: LimitError when it is too long, too deep or has a number too large for a float; ValueError when it is not JSON.
     """
     if len(content) > most_bytes:
         raise LimitError(f"it has more than {in_words(most_bytes)}")
@@ -197,7 +197,7 @@ def parsed_json(content: bytes, *, most_bytes: int = JSON_BYTES, most_nodes: int
 
 
 def depth_of(document: object) -> int:
-    """How many lists and mappings are inside each other."""
+    """The nesting depth of lists and mappings."""
     depth, level = 0, [document]
     while level := [node for node in level if isinstance(node, dict | list)]:
         depth += 1
@@ -206,12 +206,10 @@ def depth_of(document: object) -> int:
 
 
 def parsed_yaml(text: str, loader: Any) -> Any:  # noqa: ANN401 - any of PyYAML's safe loaders, any YAML
-    """What a YAML document holds.
+    """The value of a YAML document. Each alias is counted with the size of its target before anything is built.
 
-    Its aliases are counted as what they stand for before anything is built of them.
-
-    Raises: LimitError when it is too long, too deep, too large or refers to itself; yaml.YAMLError when it is no YAML; ValueError
-    when a value is not of the type that it claims.
+    Raises: LimitError when it is too long, too deep, too large or refers to itself; yaml.YAMLError when it is not YAML; ValueError
+    when a value does not have the type of its tag.
     """
     if len(text) > YAML_BYTES:
         raise LimitError(f"it has more than {in_words(YAML_BYTES)}")
@@ -235,14 +233,14 @@ def _check_events(reader: Any) -> None:  # noqa: ANN401 - as above
     """Raises: LimitError; as the loader for what is no YAML."""
     sizes: dict[str | None, int] = {}
     around: list[tuple[str | None, int]] = []
-    """Anchor of each list and mapping that is not over, and how many values came before it."""
+    """Anchor of each open list and mapping, and the number of values before it."""
     total = 0
     for event in _events(reader):
         anchor, kind = getattr(event, "anchor", None), type(event).__name__
         if kind == "AliasEvent":
             if any(anchor == each for each, _ in around):
                 raise LimitError("it refers to itself")
-            total += sizes.get(anchor, 0)  # of one that is nowhere the loader says it better
+            total += sizes.get(anchor, 0)  # an undefined one is left to the loader
         elif kind == "ScalarEvent":
             total, sizes[anchor] = total + 1, 1
         elif kind.endswith("StartEvent") and hasattr(event, "anchor"):

@@ -1,7 +1,7 @@
-"""Whose a run's prefix is: what a start finds out before it writes anything there.
+"""Check that a prefix belongs to a run, made at each start before anything is written.
 
-A prefix is a run's when its `run.json` is a record of ours. Then what lies under a key of `layout.is_ours` may be replaced and
-deleted, and nothing else. Without a record nothing of ours may be there but what a start that was killed early has left.
+A prefix belongs to a run when its `run.json` is a record of ours. Then only files under keys of `layout.is_ours` may be replaced and
+deleted. Without a record, the only such files allowed are those that an early killed start leaves.
 """
 
 import re
@@ -15,7 +15,7 @@ from trainer.limits import parsed_json
 from trainer.storage import AbsentError, Claim, DamagedError, Storage
 
 SHOWN: Final = 5
-"""Of files that are not a run's, in one line."""
+"""Foreign files named in one line."""
 
 ELSEWHERE: Final = "give another --name, or move away what lies there"
 
@@ -23,9 +23,9 @@ _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 
 
 def check(storage: Storage, tell: Callable[[str], None]) -> None:
-    """Refuse a prefix where files that are not of a run would be replaced, or reached through links; nothing is written.
+    """Refuse a prefix where foreign files would be replaced, or reached through links; nothing is written.
 
-    `tell` hears of others, which are left alone.
+    `tell` gets one line that names the foreign files that are left alone.
 
     Raises: InputError naming them; RemoteError.
     """
@@ -46,7 +46,7 @@ def check(storage: Storage, tell: Callable[[str], None]) -> None:
 
 
 def check_record(storage: Storage) -> None:
-    """Refuse a prefix that is not a run's. Raises: InputError where its `run.json` is missing or somebody else's."""
+    """Refuse a prefix that does not belong to a run. Raises: InputError when its `run.json` is missing, damaged or foreign."""
     with suppress(AbsentError, DamagedError):
         if _is_record(storage.read(RUN)):
             return
@@ -56,7 +56,7 @@ def check_record(storage: Storage) -> None:
 
 
 class RunClaim:
-    """A claim that is lost as well once the run's record is gone, as when somebody removes the prefix of a bucket."""
+    """A claim that is also lost when the run's record disappears, as when the prefix of a bucket is removed."""
 
     def __init__(self, claim: Claim, storage: Storage) -> None:
         self._claim, self._storage = claim, storage
@@ -100,7 +100,7 @@ def _is_record(content: bytes) -> bool:
 
 
 def _is_of_a_start(storage: Storage, key: str) -> bool:
-    """Whether what lies under a key that comes before the record was written by a start."""
+    """Whether the content of a key that precedes the record was written by a start."""
     try:
         content = storage.read(key)
     except (AbsentError, DamagedError):

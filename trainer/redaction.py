@@ -1,12 +1,12 @@
-"""Text that leaves the process, without secrets: those that this process knows, by value, and what looks like one, by pattern.
+"""Redaction of secrets in text that leaves the process: known secrets by value, and unknown ones by pattern.
 
-Known are the values of environment variables whose names say that they are secret, logins in proxies and endpoints, and
-whatever readers of credentials hand to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found
-raw, percent-encoded, escaped, in base64 or hexadecimal, and broken over lines.
+Known are the values of environment variables with secret names, logins in proxies and endpoints, and the values that readers of
+credentials pass to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found raw, percent-encoded,
+escaped, in base64 or hexadecimal, and broken over lines.
 
-`redacted` is what printers, log writers and errors call; `guarded` puts it behind a stream, so that tracebacks,
-warnings and the loggers of libraries pass it too. Ordinary words (`false`, short words, numbers) are never blotted out, nor are
-names of files and of Kubernetes Secrets.
+Printers, log writers and errors call `redacted`; `guarded` puts it behind a stream, so that tracebacks, warnings and the loggers
+of libraries pass it too. Ordinary words (`false`, short words, numbers) are never redacted, nor are names of files and of
+Kubernetes Secrets.
 """
 
 import os
@@ -21,19 +21,19 @@ from typing import Any, Final, TextIO, cast
 HIDDEN: Final = "***"
 
 SHORTEST: Final = 6
-"""Characters of a value that is looked for; a password that is shorter would blot out syllables of ordinary words."""
+"""Least characters of a value; a shorter one would redact syllables of ordinary words."""
 
 SHORTEST_WORD: Final = 8
-"""The same of a value that consists of small letters only."""
+"""The same for a value of letters only."""
 
 LONG: Final = 12
-"""A value of so many characters stands in a text by no accident: it is found inside words too."""
+"""From this length on a value is found inside words too."""
 
 SHORTEST_LINE: Final = 16
 """Of a value of several lines, such as a private key, lines of this length are secrets of their own; what is broken is as long."""
 
 LOOK_EVERY_S: Final = 0.1
-"""How often a stream looks whether the environment has changed."""
+"""Interval at which a stream reads the environment again."""
 
 _NAME: Final = re.compile(
     r"SECRET|PASSW|PASSPHRASE|TOKEN(?!IZ)|CREDENTIAL|ACCESS_?KEY|PRIVATE|API_?KEY|BEARER|COOKIE|JWT|WEBHOOK"
@@ -50,7 +50,7 @@ _NAME_OF_ELSE: Final = re.compile(
     r"(?:^|_)(?:MAX|MIN|NUM|N)_(?:\w+_)?TOKENS?$|_(?:FILE|PATH|DIR|NAME|ARN|TYPE|EXPIRATION|EXPIRY|EXPIRES|TTL|ENABLED|ENDPOINT|REF|MODE)$"
     r"|(?<!WEBHOOK)_URL$|^GOOGLE_APPLICATION_CREDENTIALS$|^LAUNCHER_|^SECRETS?$|SERVICE_ACCOUNT_TOKEN$|_REF$"
 )
-"""What such a variable holds is a number, a place, or the name of something; `secret` alone names a Kubernetes Secret."""
+"""Names of numbers, places and references; `secret` alone names a Kubernetes Secret."""
 
 _REFERENCES: Final = frozenset({"S3_SECRET", "CSI_SECRET", "IMAGE_PULL_SECRET", "ENV_FROM_SECRET"})
 """Settings and flags that name Kubernetes Secrets and their keys, never values."""
@@ -61,14 +61,14 @@ _ORDINARY: Final = frozenset(
         *("training", "trainer", "chexnet", "launcher", "checkpoint", "checkpoints", "kubernetes"),
     }
 )
-"""Words that a message may hold whatever a variable says."""
+"""Words that are never redacted, whatever a variable holds."""
 
 _NUMBER: Final = re.compile(r"[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?", re.ASCII)
 _PLACEHOLDER: Final = re.compile(
     r"[A-Z]{1,11}(?:[_:.-][A-Z]{1,11})*|[*….<>\[\]-]+|<.*>|\$\{?\w+\}?|\$\(.*|\{\w*\}|%s|None|null|b?['\"]{2}"
 )
-"""What stands for a value in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
+"""Placeholders of values in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -117,7 +117,7 @@ _learned: frozenset[str] = frozenset()
 
 
 def learn(*values: object) -> None:
-    """Leave these values out of whatever is said from now on; what is no telling text is passed over."""
+    """Redact these values from now on; ordinary words and non-texts are ignored."""
     global _learned  # noqa: PLW0603 - a process has one memory of what it must not say
     new = {value.strip() for value in values if isinstance(value, str) and is_telling(value)}
     if not new <= _learned:
@@ -125,12 +125,12 @@ def learn(*values: object) -> None:
 
 
 def learn_text(text: str) -> None:
-    """Learn the secrets that a text holds by its own account: `API_KEY=…`, `token: …`, logins of URLs."""
+    """Learn the secrets that a text names as such: `API_KEY=…`, `token: …`, logins of URLs."""
     learn(*_logins(text), *_assignments(text))
 
 
 def learn_words(words: Sequence[str]) -> None:
-    """Learn what a command line gives to flags and variables whose names say that they are secret."""
+    """Learn the values of flags and variables with secret names in a command line."""
     flag = ""
     for word in words:
         name, equals, _ = word.partition("=")
@@ -144,7 +144,7 @@ def learn_words(words: Sequence[str]) -> None:
 
 
 def learn_document(document: object, *, key: str = "") -> None:
-    """Learn the secrets in what a YAML or JSON file holds: by the names of fields, and of variables in lists."""
+    """Learn the secrets in a YAML or JSON document, by the names of fields and of variables in lists."""
     if isinstance(document, str):
         if is_secret_name(key):
             learn(document)
@@ -162,7 +162,7 @@ def learn_document(document: object, *, key: str = "") -> None:
 
 
 def stripped(value: str) -> str:
-    """A credential without the white space at its ends that a file or a paste has put there; learnt."""
+    """A credential without white space at its ends; it is learnt."""
     value = value.strip()
     learn(value)
     return value
@@ -174,7 +174,7 @@ def is_one_word(value: str) -> bool:
 
 
 def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of variables that are secrets, and logins in the others."""
+    """Values of variables with secret names, and logins in the others."""
     found: list[str] = []
     for name, raw in environment.items():
         value = raw.strip()
@@ -209,7 +209,7 @@ def _login_spans(address: str) -> Iterator[tuple[int, int]]:
 
 
 def _logins(text: str) -> Iterator[str]:
-    """Passwords in the URLs of a text, and what stands for a login as a whole; as they are written, and decoded."""
+    """Passwords and logins in the URLs of a text, as written and decoded."""
     if "@" not in text or "://" not in text:
         return
     from urllib.parse import unquote  # noqa: PLC0415 - only who has one pays for it
@@ -281,7 +281,7 @@ def _bare(value: str) -> Iterator[str]:
     yield value.strip("\"'[]{}(")
 
 
-# What a value looks like in a text.
+# Forms of a known value in a text.
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -308,7 +308,7 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _in_base64(value: bytes) -> Iterator[str]:
-    """What is sure to stand in base64 text whatever stands before and behind the value."""
+    """The part of the value's base64 that does not depend on the text around it, for each of three offsets."""
     from base64 import b64encode  # noqa: PLC0415 - as above
 
     for before in range(3):
@@ -320,7 +320,7 @@ def _in_base64(value: bytes) -> Iterator[str]:
 
 @lru_cache(maxsize=16)
 def _pattern_of(values: frozenset[str]) -> re.Pattern[str] | None:
-    """What finds these values, the longest form first; None without any."""
+    """A pattern of all forms of these values, the longest first; None without any."""
     forms = {form for value in values for form in _forms(value) if len(form) >= SHORTEST}
     if not forms:
         return None
@@ -356,7 +356,7 @@ def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
     return text
 
 
-# What looks like a secret, whatever its value.
+# Shapes of secrets, whatever their value.
 
 
 @dataclass(frozen=True)
@@ -442,7 +442,7 @@ _ENTRIES: Final = _Pattern(("value",), _ENTRY, _if_entry)
 
 @cache
 def _compiled(source: str) -> re.Pattern[str]:
-    """Compiled when it is first needed: most commands of the launcher say nothing that has a mark."""
+    """Compiled on first use: most commands of the launcher print nothing that has a mark."""
     return re.compile(source)
 
 
@@ -484,27 +484,27 @@ def _may_name_a_secret(small: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text must not stand where others read it: it has a login, a key or a token in it, known here or by its looks."""
+    """Whether a text holds a login, a key or a token, known by value or by pattern."""
     return looks_secret(text) or holds_known(text)
 
 
 def holds_known(text: str) -> bool:
-    """The same by what this process knows alone."""
+    """The same by value only."""
     return _by_value(text, _known(os.environ)) != text
 
 
 def looks_secret(text: str) -> bool:
-    """The same by its looks alone."""
+    """The same by pattern only."""
     return _by_shape(text, assigned=True) != text
 
 
 def without_login(url: str) -> str:
-    """An address as a message may show it: without user and password, whatever is in them, and without what signs it."""
+    """A URL without user, password and signature, for messages."""
     return redacted(re.sub("(?s)//.*@", f"//{HIDDEN}@", url))
 
 
 def cleaned(document: Any, *, key: str = "") -> Any:  # noqa: ANN401 - any JSON
-    """A document as others may read it: of fields and variables whose names say secret only the name, of texts what `redacted` leaves."""
+    """A document with the values of fields and variables with secret names hidden, and all texts redacted."""
     if isinstance(document, str):
         return (
             HIDDEN
@@ -523,7 +523,7 @@ def cleaned(document: Any, *, key: str = "") -> Any:  # noqa: ANN401 - any JSON
 
 
 class _Guarded:
-    """A stream to which texts go without secrets; in all else the stream itself."""
+    """A stream that redacts what is written; everything else is passed to the stream behind it."""
 
     def __init__(self, stream: TextIO, *, assigned: bool) -> None:
         self._stream = stream
@@ -532,7 +532,7 @@ class _Guarded:
         self._looked: tuple[float, object] = (-LOOK_EVERY_S, None)
 
     def write(self, text: str) -> int:
-        """Write a text; how long it was."""
+        """Write a text; its length before redaction."""
         now = time.monotonic()
         if self._looked[1] is not _learned or now - self._looked[0] >= LOOK_EVERY_S:  # logs are many lines a second
             self._looked, self._values = (now, _learned), _known(os.environ)
@@ -549,5 +549,5 @@ class _Guarded:
 
 
 def guarded(stream: TextIO, *, assigned: bool = True) -> TextIO:
-    """The stream, for writers of text: whatever is written goes through `redacted`."""
+    """The stream with `redacted` in front of it."""
     return cast("TextIO", _Guarded(stream, assigned=assigned))

@@ -1,7 +1,7 @@
-"""What commands may replace in a directory that the user has named: files that this program wrote there before.
+"""Files that commands may replace in their `--out` directory: those that this program wrote there before.
 
-A file is known by how it begins. Plots, ONNX files and state dicts don't say who made them: they are taken for ours beside a
-document of the same command that does.
+A file is recognised by its first bytes. Plots, ONNX files and state dicts carry no mark: they count as ours beside a document of
+the same command that does.
 """
 
 import re
@@ -12,7 +12,7 @@ from trainer.errors import InputError, listing, on_one_line
 from trainer.storage import AbsentError, Storage
 
 PNG_MARK: Final = (b"maPs", b"trainer")
-"""Type and content of a private chunk of PNG files that have no document beside them; no viewer shows it as metadata."""
+"""Type and content of a private chunk, the mark of PNG files without a document beside them; viewers ignore it."""
 
 _BEGINNINGS: Final = {
     "index.html": re.compile(rb'(?s).{0,4000}<meta name="generator" content="trainer '),
@@ -22,7 +22,7 @@ _BEGINNINGS: Final = {
     "maps.jsonl": re.compile(rb'\Z|\{"image": '),
     "model.safetensors": re.compile(rb'(?s).{8}\{"__metadata__": ?\{.{0,60000}?"pack_side":'),
 }
-"""By name, where it is told by the name alone."""
+"""First bytes by file name."""
 
 _BY_SUFFIX: Final = {
     ".json": re.compile(rb'\{\s*"format": \d+,'),
@@ -32,18 +32,18 @@ _BY_SUFFIX: Final = {
 
 
 def check(storage: Storage, names: Iterable[str], *, beside: str = "", ours: Collection[str] = ()) -> None:
-    """Refuse a directory in which somebody else's files have these names; what killed commands have half-written of ours is removed.
+    """Refuse a directory in which foreign files have these names; half-written files of killed commands of ours are removed.
 
-    Files that don't say whose they are pass where `beside` is a document of ours, and those named in `ours`.
+    Files without a mark pass when `beside` is a document of ours, or when they are named in `ours`.
 
     Raises: InputError naming the others.
     """
     there = {name: begins_as_ours(storage, name) for name in names}
-    is_marked = there.get(beside) is True
+    has_document = there.get(beside) is True
     others = [
         name
         for name, is_ours in there.items()
-        if is_ours is False and name not in ours and not (is_marked and not _tells(name))
+        if is_ours is False and name not in ours and not (has_document and not _is_marked(name))
     ]
     if others:
         raise InputError(
@@ -69,6 +69,6 @@ def _pattern(name: str) -> re.Pattern[bytes] | None:
     return _BEGINNINGS.get(last) or _BY_SUFFIX.get(f".{last.rpartition('.')[2]}")
 
 
-def _tells(name: str) -> bool:
-    """Whether all of our files of this name say that they are ours."""
+def _is_marked(name: str) -> bool:
+    """Whether all of our files of this name carry a mark."""
     return _pattern(name) is not None and not name.endswith(".png")

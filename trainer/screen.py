@@ -1,7 +1,7 @@
-"""What programs print: without secrets, and without what a terminal would obey.
+"""stdout and stderr of both programs, with secrets redacted and control characters escaped.
 
-Messages escape foreign text where it is put into them (`errors.on_one_line`, `errors.as_block`), and leave secrets out. This is the
-net below: it also catches what libraries warn of and tracebacks. Line breaks and tabs pass, for tables and documents are made of them.
+Messages escape foreign text where they are built (`errors.on_one_line`, `errors.as_block`). This second line of defence also covers
+tracebacks and the warnings of libraries. Line breaks and tabs pass: tables and documents need them.
 """
 
 import sys
@@ -14,18 +14,18 @@ from trainer.redaction import guarded
 
 
 def visible(text: str) -> str:
-    """The text with every character escaped that can't be seen, but for line breaks and tabs."""
+    """The text with every unprintable character escaped, except line breaks and tabs."""
     if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "\n".join("\t".join(map(on_one_line, line.split("\t"))) for line in text.split("\n"))
 
 
 class _Screened:
-    """A stream to which only visible text is written; in all else the stream itself."""
+    """A stream that escapes what is written; everything else is passed to the stream behind it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.rich_proxied_file = stream
-        """Where rich writes: its colours and bars are our own. Source: rich 13.9, Console.file."""
+        """The stream that rich writes to, whose colours and bars are not escaped. Source: rich 13.9, Console.file."""
 
     def write(self, text: str) -> int:
         self.rich_proxied_file.write(visible(text))
@@ -41,7 +41,7 @@ class _Screened:
 
 @contextmanager
 def screened() -> Iterator[None]:
-    """For the block, stdout and stderr of this process show whatever is written to them, and obey nothing of it."""
+    """Screen stdout and stderr of this process for the block."""
     before = sys.stdout, sys.stderr
     screen()
     try:
@@ -51,19 +51,19 @@ def screened() -> Iterator[None]:
 
 
 def screen() -> None:
-    """The same until the process ends."""
-    # stdout holds documents, in which `NAME: VALUE` may name a Secret: there only what is known or looks like a secret is hidden.
+    """Screen stdout and stderr until the process ends."""
+    # stdout holds documents, where `NAME: VALUE` may name a Secret: only known and recognisable secrets are hidden there.
     sys.stdout, sys.stderr = _screened(sys.stdout, assigned=False), _screened(sys.stderr, assigned=True)
 
 
 def _screened(stream: TextIO, *, assigned: bool) -> TextIO:
     if isinstance(stream, _Screened):
         return stream
-    return cast("TextIO", _Screened(guarded(stream, assigned=assigned)))  # rich's output, too, goes through the guard
+    return cast("TextIO", _Screened(guarded(stream, assigned=assigned)))  # rich's output is redacted too
 
 
 def unscreened(stream: TextIO) -> TextIO:
-    """The stream below, for who writes colours and has made foreign text visible himself."""
+    """The stream behind the screen, for writers of colours that escape foreign text themselves."""
     while isinstance(stream, _Screened):
         stream = stream.rich_proxied_file
     return stream

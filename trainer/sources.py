@@ -25,6 +25,7 @@ import numpy as np
 
 from trainer import tables
 from trainer.config import Layout
+from trainer.datafolder import files_below, is_folder
 from trainer.errors import InputError, listing, on_one_line
 from trainer.findings import (
     FINDINGS,
@@ -36,7 +37,6 @@ from trainer.findings import (
     check_patients,
     patient_split,
 )
-from trainer.folders import files_below, is_folder
 from trainer.limits import TABLE_ROWS, LimitError
 from trainer.tables import TableError
 

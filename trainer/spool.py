@@ -15,8 +15,8 @@ from trainer.errors import InputError, KnownError
 from trainer.layout import CHECKPOINTS, METRICS, committed_step, manifest_key, state_key
 from trainer.manifests import Manifest, committed
 from trainer.storage import AbsentError, LocalStorage, Storage
+from trainer.storage.cachefolder import cache_folder, cached_files
 from trainer.storage.files import whole_name
-from trainer.storage.ownfolder import files_below, own_folder
 
 RUN: Final = "run.json"
 
@@ -74,7 +74,7 @@ class Spool:
             return
         with suppress(KnownError, OSError):
             self._check_own()
-            found = files_below(self.folder) if self.folder.is_dir() else ()
+            found = cached_files(self.folder) if self.folder.is_dir() else ()
             ours = [key for key, what in found if stat.S_ISREG(what.st_mode) and _is_ours(key)]
             for key in sorted(ours, key=lambda key: committed_step(key) is None):  # a state goes after its manifest
                 self._storage.delete(key)
@@ -100,8 +100,8 @@ class Spool:
 
     def _check_own(self, *, make: bool = False) -> None:
         """Raises: InputError where the folder, or one in it, is a link or another user's."""
-        own_folder(self._cache, *self._names, make=make)
-        for name, what in files_below(self.folder) if self.folder.is_dir() else ():
+        cache_folder(self._cache, *self._names, make=make)
+        for name, what in cached_files(self.folder) if self.folder.is_dir() else ():
             if stat.S_ISLNK(what.st_mode):
                 raise InputError(f"cannot use `{self.folder / name}` as a cache: it is a link", hint="remove the link")
 

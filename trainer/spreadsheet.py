@@ -1,8 +1,8 @@
-"""CSV files of ours: a spreadsheet runs nothing of them, and our readers read every text back equal.
+"""CSV cells that no spreadsheet runs as a formula, and that our readers read back unchanged.
 
-Spreadsheets run what begins with `=`, `+`, `-` or `@`, also behind a tab or a line break, as soon as a file is opened. Such text
-gets an apostrophe before it, by which a spreadsheet takes a cell for text, and readers of our files take one off again. Text that
-begins with apostrophes and then like a formula gets one more; all other text, `'abc` too, is written as it is.
+Spreadsheets run cells that begin with `=`, `+`, `-` or `@`, also after a tab or a line break, as soon as a file is opened. Such text
+is written with an apostrophe before it, which marks a cell as text, and our readers remove it. Text that begins with apostrophes
+followed by a formula gets one more; all other text, also `'abc`, is written unchanged.
 
 Source: OWASP, CSV Injection.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 _BEGINNING: Final = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
-"""The last four are the first four in full width, which some spreadsheets take for the same."""
+"""The last four are the first four in full width, which some spreadsheets accept too."""
 
 _RUN: Final = re.compile(rf"'*{_BEGINNING}")
 _KEPT: Final = re.compile(rf"'+{_BEGINNING}")
@@ -23,18 +23,18 @@ _ENDS: Final = "\r\n"
 
 
 def line(cells: Iterable[object]) -> str:
-    """A row, with its end; nothing where a cell is None. Texts are kept; numbers stay numbers, -1.5 too."""
+    """A row with its line end. Texts are protected, numbers are not (-1.5 stays a number), None is an empty cell."""
     out = io.StringIO()
-    # The writer quotes what its line ends are made of, and so a lone \r, which other programs take for one.
+    # The writer quotes characters of its line ends: with \r\n also a lone \r, which other programs read as a line end.
     csv.writer(out, lineterminator=_ENDS).writerow([kept(cell) if isinstance(cell, str) else cell for cell in cells])
     return out.getvalue().removesuffix(_ENDS) + "\n"
 
 
 def kept(text: str) -> str:
-    """A text as a cell that no spreadsheet runs."""
+    """A text as a cell that no spreadsheet runs as a formula."""
     return f"'{text}" if _RUN.match(text) else text
 
 
 def read(cell: str) -> str:
-    """The text of a cell that `kept` has written; a cell of an older file or another program, as it is."""
+    """The text of a cell that `kept` wrote; other cells, of older files or programs, unchanged."""
     return cell[1:] if _KEPT.match(cell) else cell

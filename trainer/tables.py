@@ -1,4 +1,4 @@
-"""Text tables as others write them, a row at a time and in bounded memory: packed or not, with or without a byte order mark."""
+"""Reader of CSV tables, row by row and in bounded memory; gzip and a byte order mark are accepted."""
 
 import csv
 import io
@@ -19,15 +19,15 @@ from trainer.limits import (
 from trainer.storage.files import open_regular
 
 PACKED: Final = ".gz"
-"""How the names of packed files end; no other packing is read."""
+"""Suffix of compressed files; no other compression is read."""
 
 
 class TableError(ValueError):
-    """It is no table; the text ends a sentence that begins with the file's name."""
+    """Not a table; the text completes a sentence that begins with the file's name."""
 
 
 def content_of(path: Path) -> bytes:
-    """What is in a text file, unpacked. Raises: OSError; LimitError, TableError."""
+    """The content of a text file, unpacked. Raises: OSError; LimitError, TableError."""
     with open_regular(path) as file:
         return unpacked(read_at_most(file, TEXT_BYTES), path.name)
 
@@ -43,10 +43,9 @@ def unpacked(content: bytes, name: str) -> bytes:
 
 
 def lines(content: bytes) -> Iterator[str]:
-    """The lines of a text with their ends. Raises: LimitError for one that is too long; TableError for what is no UTF-8."""
-    text = io.TextIOWrapper(
-        io.BytesIO(content), encoding="utf-8-sig", newline=""
-    )  # line ends inside quotes stay what they are
+    """The lines of a text with their ends. Raises: LimitError for one that is too long; TableError when it is not UTF-8."""
+    # newline="": line ends inside quotes are kept
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     try:
         while line := text.readline(LINE_CHARS + 1):
             if len(line) > LINE_CHARS:
@@ -57,9 +56,9 @@ def lines(content: bytes) -> Iterator[str]:
 
 
 def rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of the rows that are not blank, without white space around them.
+    """Line number and stripped cells of each row that is not blank.
 
-    Raises: LimitError for too many rows or columns; TableError for what is no table.
+    Raises: LimitError for too many rows or columns; TableError when it is not a table.
     """
     chars, count = 0, 0
 
@@ -67,7 +66,7 @@ def rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
         nonlocal chars
         for line in lines(content):
             chars += len(line)
-            if chars > LINE_CHARS:  # a quoted cell goes on over lines
+            if chars > LINE_CHARS:  # a quoted cell may have several lines
                 raise LimitError(f"it has a row of more than {LINE_CHARS:,} characters")
             yield line
 

@@ -1,7 +1,7 @@
-"""What `torch.save` wrote, read back as data: looked through before anything of it is built, and all that is built looked at.
+"""Reader of files that `torch.save` or safetensors wrote: checked as bytes before torch loads them, and as tensors afterwards.
 
-`weights_only` keeps code out. It does not keep out entries that inflate to gigabytes, tensors that claim more than is stored of
-them, or objects that are no part of a state; and its errors advise to turn it off.
+torch's `weights_only` keeps code out. It accepts entries that inflate to gigabytes, tensors that claim more memory than the file
+stores, and objects that are no part of a state; and its errors advise to turn it off.
 """
 
 import io
@@ -21,17 +21,17 @@ from trainer.limits import JSON_BYTES, PICKLE_BYTES, STATE_BYTES, LimitError, in
 STATE_OBJECTS: Final = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
 )
-"""Of what objects a state of ours is made, as pickles name them."""
+"""Objects in a training state of ours, as pickles name them."""
 
 WEIGHTS_OBJECTS: Final = re.compile(
     f"{STATE_OBJECTS.pattern}|collections Counter|_codecs encode|numpy dtype|numpy\\._?core\\.multiarray scalar"
     "|torch\\.storage \\w+Storage|torch (Size|device|u?int\\d+|b?float\\d+|bool|half|double)|torch\\._utils _rebuild_(tensor|parameter_with_state)"
     "|torch\\.nn\\.parameter Parameter|(__builtin__|builtins) (set|complex)"
 )
-"""Of what those of public weights are. Nothing else that `weights_only` calls: some of it makes gigabytes of a number."""
+"""Objects in public weights. `weights_only` would call others, some of which allocate gigabytes for a number in the file."""
 
 _UNSIZED: Final = re.compile(r"torch(\.storage)? (Untyped|Typed)Storage")
-"""Storages that torch would call with a size out of the file; those of states are named by their type."""
+"""Storages that torch would allocate with a size from the file; states name theirs by type."""
 
 _REFUSED_OPCODES: Final = frozenset({"EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ_EX", "STACK_GLOBAL", "PERSID"})
 
@@ -39,18 +39,18 @@ _TRANSCODERS: Final = frozenset(
     {"base64", "base64codec", "bz2", "bz2codec", "hex", "hexcodec", "quopri", "quopricodec", "quotedprintable"}
     | {"rot13", "uu", "uucodec", "zip", "zlib", "zlibcodec"}
 )
-"""Codecs from bytes to bytes; `hex` of `hex` of `hex` doubles what it is given each time. Source: Python's encodings.aliases."""
+"""Codecs from bytes to bytes; each `hex` of `hex` of `hex` doubles its input. Source: Python's encodings.aliases."""
 
 _LEGACY_PICKLES: Final = 5
-"""Magic number, protocol, system, the objects, the names of their storages. Source: torch.serialization._legacy_save."""
+"""Pickles in a file: magic number, protocol, system, the objects, the names of their storages. Source: torch.serialization._legacy_save."""
 
 
 class NoStateError(ValueError):
-    """It is nothing that torch saves of data; the text ends a sentence that begins with the file's name."""
+    """Not tensors as torch saves them; the text completes a sentence that begins with the file's name."""
 
 
 class ForeignObjectError(NoStateError):
-    """It holds an object of a class that is no data."""
+    """An object of a class that is not data."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"it holds an object of `{name}`, and files are read as data, never executed")
@@ -58,11 +58,11 @@ class ForeignObjectError(NoStateError):
 
 
 def load(content: bytes, *, objects: re.Pattern[str] = STATE_OBJECTS, trusted: Collection[Any] = ()) -> object:
-    """The tensors, numbers, texts and containers that torch saved, on the processor; nothing of it is executed.
+    """The tensors, numbers, texts and containers that torch saved, on the CPU; no code in the file is executed.
 
-    `objects` says what objects may be in it, `trusted` what is called for them beside torch's own.
+    `objects` matches the names of the objects allowed in it; `trusted` are functions that torch may call beside its own.
 
-    Raises: LimitError before more memory is used than the file has bytes; NoStateError for whatever else is wrong with it.
+    Raises: LimitError before more memory is used than the file has bytes; NoStateError for every other fault.
     """
     if len(content) > STATE_BYTES:
         raise LimitError(f"it has more than {in_words(STATE_BYTES)}")
@@ -76,16 +76,14 @@ def load(content: bytes, *, objects: re.Pattern[str] = STATE_OBJECTS, trusted: C
         raise
     except ArchiveError as problem:
         raise NoStateError(str(problem)) from problem
-    except (
-        Exception
-    ) as problem:  # pickle and torch raise whatever they meet, and torch's words advise to execute the file
+    except Exception as problem:  # pickle and torch raise anything, and torch's message advises to execute the file
         kind = type(problem).__name__
         raise NoStateError(f"it is damaged, or nothing that torch saves of tensors ({kind})") from problem
     return found
 
 
 def load_safetensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors in a safetensors file, and what its header says beside them.
+    """The tensors and the metadata of a safetensors file.
 
     Raises: LimitError, NoStateError.
     """
@@ -93,15 +91,15 @@ def load_safetensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]
         raise LimitError(f"it has more than {in_words(STATE_BYTES)}")
     try:
         return _from_safetensors(content), safetensors_header(content)
-    except Exception as problem:  # the library is written in another language, and torch refuses shapes that it takes
+    except Exception as problem:  # errors of the Rust library, and of torch for shapes that it accepts
         kind = type(problem).__name__
         raise NoStateError(f"it is truncated, or no safetensors file ({kind})") from problem
 
 
 def safetensors_header(content: bytes) -> dict[str, str]:
-    """What the head of a safetensors file says beside its tensors.
+    """The metadata in the header of a safetensors file.
 
-    Raises: ValueError, KeyError, TypeError for what is none; LimitError for a head that is too long.
+    Raises: ValueError, KeyError, TypeError for a damaged header; LimitError for one that is too long.
     Source: the format's description: eight bytes of length, little end first, then JSON with `__metadata__`.
     """
     head = parsed_json(content[8 : 8 + header_bytes(content)])
@@ -109,7 +107,7 @@ def safetensors_header(content: bytes) -> dict[str, str]:
 
 
 def header_bytes(content: bytes) -> int:
-    """How long the head says it is that begins with these bytes. Raises: LimitError."""
+    """The length of the header, as its first eight bytes state it. Raises: LimitError."""
     length = int.from_bytes(content[:8], "little")
     if length > JSON_BYTES:
         raise LimitError(f"its header has more than {in_words(JSON_BYTES)}")
@@ -117,7 +115,7 @@ def header_bytes(content: bytes) -> int:
 
 
 def tensors_in(found: object) -> Iterator[Tensor]:
-    """Every tensor within containers, each once, however often they refer to each other."""
+    """Every tensor within nested containers; each container is visited once."""
     seen: set[int] = set()
     left = [found]
     while left:
@@ -148,7 +146,7 @@ def _check_pickles(content: bytes, objects: re.Pattern[str]) -> None:
 
 
 def _check_pickle(file: io.BytesIO, objects: re.Pattern[str]) -> None:
-    """Read one pickle to its end without building anything of it. Raises: NoStateError, LimitError."""
+    """Read the opcodes of one pickle to its end, without building its objects. Raises: NoStateError, LimitError."""
     ends_at = file.tell() + PICKLE_BYTES
     encodes, transcodes = False, False
     for opcode, argument, _ in pickletools.genops(file):
@@ -168,7 +166,7 @@ def _check_pickle(file: io.BytesIO, objects: re.Pattern[str]) -> None:
 
 
 def _check_tensor(tensor: Tensor) -> None:
-    """Raises: NoStateError for one that is more than numbers in memory; LimitError where these are fewer than it claims."""
+    """Raises: NoStateError for a tensor that is not plain numbers in memory; LimitError for one larger than its storage."""
     if type(tensor) not in {Tensor, nn.Parameter} or tensor.layout != torch.strided or tensor.is_quantized:
         raise NoStateError("it holds a tensor of a kind that no model here has")
     if not tensor.is_cpu:  # `meta`, say, which no mapping changes

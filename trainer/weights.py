@@ -26,8 +26,8 @@ from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.model import StateDict, head_of
+from trainer.storage.cachefolder import cache_folder
 from trainer.storage.files import STALE_S, open_regular
-from trainer.storage.ownfolder import own_folder
 from trainer.torchfile import ForeignObjectError, NoStateError
 
 IMAGENET: Final = {
@@ -139,7 +139,7 @@ def _imagenet(model: str, cache: Path) -> StateDict:
     if source is None:
         raise InputError(f"cannot start `{model}` from ImageNet: there are no such weights", hint="--weights none")
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(source.url).name
-    folder = cached.parent if cached.is_file() else own_folder(cache, "weights")
+    folder = cached.parent if cached.is_file() else cache_folder(cache, "weights")
     if folder != cached.parent:
         _remove_old_parts(folder, cached.name)
     _check_hash(folder / cached.name)

@@ -1,4 +1,4 @@
-"""Why an image can't be used, and what every reader of images refuses before it decodes one."""
+"""The error of an unusable image, and checks that every image reader makes before decoding."""
 
 from typing import Final
 
@@ -6,11 +6,11 @@ from trainer.data.codestream import Frame
 from trainer.limits import MOST_ELONGATED, MOST_PIXELS, SCANNED_PIXELS, SCANS
 
 BAND_PIXELS: Final = 1 << 20
-"""So many pixels are computed at a time: intermediate values of all at once would take gigabytes."""
+"""Pixels computed at a time: the intermediate values of a whole image would take gigabytes."""
 
 
 class BadImageError(ValueError):
-    """Why one image can't be used; who reads many lists it and goes on."""
+    """The reason for which one image can't be used; readers of many images list it and continue."""
 
 
 def check_shape(width: int, height: int) -> None:

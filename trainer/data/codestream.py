@@ -1,4 +1,4 @@
-"""What a compressed picture says of itself before it is decoded: its size, and how much work and memory decoding takes.
+"""Headers of JPEG and JPEG 2000 pictures, read without decoding: size, and the work and memory that decoding takes.
 
 JPEG with its lossless kinds and JPEG-LS, and JPEG 2000; decoders believe these headers, so they are looked at first.
 """
@@ -23,19 +23,19 @@ _COD, _COC, _TILE_PART, _TILE_DATA, _J2K_END = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0
 """Source: ITU-T T.800 table A.2."""
 
 _TILE_IN_BLOCKS: Final = 40
-"""What a tile takes of a decoder's memory, in blocks: measured with OpenJPEG 2.5, 10 kB."""
+"""Memory that a decoder needs for a tile, in blocks: 10 kB, measured with OpenJPEG 2.5."""
 
 _J2K: Final = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 codestream, and the marker that must follow. Source: ITU-T T.800 A.4.1, A.5.1."""
 
 
 class CodestreamError(ValueError):
-    """A picture that a decoder should not be given; the text says why."""
+    """A picture that must not be decoded, with the reason."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What the headers of a compressed picture say."""
+    """Size and cost of a picture according to its headers."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Frame:
 
 
 def read_frame(content: bytes) -> Frame:
-    """What the picture says of itself. Raises: CodestreamError where that can't be found, or contradicts itself."""
+    """The headers of a picture. Raises: CodestreamError when they are missing or contradict each other."""
     at = content.find(_J2K, 0, 4096)  # a DICOM fragment may have the boxes of a .jp2 before it, which it should not
     return _j2k(content[at + 4 :]) if at >= 0 else _jpeg(content)
 

@@ -1,4 +1,4 @@
-"""From a DICOM file to the header fields that are needed, and what compressed pixels say of themselves before they are decoded.
+"""Reader of the DICOM header fields that are needed, and checks of compressed pixels before they are decoded.
 
 What the reading package would do without a bound is bounded here: unpacking a deflated file, reading its elements, decoding.
 """
@@ -15,7 +15,7 @@ READS: Final = 100_000
 """Of a file while its elements are parsed, two or three for each. Files of the public sets have some hundred elements."""
 
 FRAGMENTS: Final = 10_000
-"""That compressed pixels may be cut into; there is one as a rule."""
+"""Most fragments of compressed pixels; usually there is one."""
 
 RUNS: Final = 10_000_000
 """Of a run-length encoded picture, which is decoded one by one."""
@@ -26,7 +26,7 @@ _FIELDS: Final = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 )
-"""All that is read of a header: no name of a patient."""
+"""The only header fields that are read; no patient data is among them."""
 
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _UNPACKED_AT_ONCE: Final = 1 << 20
@@ -44,7 +44,7 @@ def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - pydicom's types are an
 
 
 class _Bounded(io.RawIOBase):
-    """A file that gives pieces, and not without an end: neither all of it at once, as pydicom asks to unpack it, nor millions."""
+    """A file with bounded reads, in size and in number, while pydicom parses it."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__()

@@ -13,8 +13,8 @@ from trainer.data.locks import Waiting, locked
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_json
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
+from trainer.storage.cachefolder import cache_folder, cached_files
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
-from trainer.storage.ownfolder import files_below, own_folder
 
 PATIENCE_S: Final = 180.0
 """How long a start waits for a bucket that does not answer."""
@@ -89,7 +89,7 @@ def fetch_file(url: str, cache: Path) -> Path:
 def _own(url: str, cache: Path) -> Path:
     """The folder of the data set at `url`, made where there is none."""
     folder = folder_of(url, cache)
-    return own_folder(cache, *folder.relative_to(cache).parts)
+    return cache_folder(cache, *folder.relative_to(cache).parts)
 
 
 def _copied(storage: Storage, stats: Mapping[str, Stat], folder: Path) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _looked_through(folder: Path, ours: Collection[str], there: Mapping[str, Sta
     Raises: InputError for a link, or a file that no download has put there: it would be read as part of the data set, or replaced.
     """
     sizes = {}
-    for name, what in files_below(folder):
+    for name, what in cached_files(folder):
         whole = whole_name(Path(name).name)
         if stat.S_ISREG(what.st_mode) and whole is not None:
             remove_abandoned((folder / name).parent, [whole])

@@ -8,7 +8,7 @@ from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom
-from trainer.folders import files_below
+from trainer.datafolder import files_below
 from trainer.sources import IMAGE_SUFFIXES, OTHER_IMAGES
 from trainer.storage.files import open_regular
 

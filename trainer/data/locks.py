@@ -1,4 +1,4 @@
-"""Being the only process that makes something in a node's cache, and waiting for another that does."""
+"""Lock on a folder of a node's cache while one process makes it, and the wait for another that holds it."""
 
 import errno
 import fcntl
@@ -17,15 +17,15 @@ LOOK_S: Final = 0.5
 SAY_S: Final = 60.0
 
 LONGEST_S: Final = 100 * 60.0
-"""Longest wait: less than peers wait for this worker (`distributed.AGREEMENT_TIMEOUT`)."""
+"""Longest wait, shorter than peers wait for this worker (`distributed.AGREEMENT_TIMEOUT`)."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Who is told of a wait."""
+    """Callbacks of a wait."""
 
     tell: Callable[[str], None] = lambda _: None
-    """Given a line at once and then each minute."""
+    """Gets a line at once and then each minute."""
     beat: Callable[[], None] = lambda: None
     """Called at each look, so that a watchdog does not take the wait for a hang."""
     clock: Callable[[], float] = time.monotonic
@@ -34,7 +34,7 @@ class Waiting:
 
 @contextmanager
 def locked(folder: Path, waiting: Waiting = Waiting()) -> Iterator[None]:
-    """Nobody else makes what lies at `folder` within the block: two runs may share a cache.
+    """Hold the lock of `folder` for the block: runs that share a cache make it one at a time.
 
     Raises: InputError when the cache can't be written or locked; TryAgainError when another process holds it for too long.
     """
@@ -52,7 +52,7 @@ def locked(folder: Path, waiting: Waiting = Waiting()) -> Iterator[None]:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nobody makes what lies at `folder` now, as far as this node can tell."""
+    """Whether no process of this node holds the lock of `folder`."""
     try:
         lock = open_lock(folder.parent / f".{folder.name}.lock")
     except OSError:
@@ -80,7 +80,7 @@ def _take(lock: BinaryIO, folder: Path, waiting: Waiting) -> None:
     except OSError as problem:
         raise InputError(
             f"cannot lock `{folder}`: {str(problem.strerror).lower()}",
-            hint="its file system keeps no locks; --cache-dir names another place",
+            hint="its file system supports no locks; --cache-dir names another place",
         ) from problem
 
 
@@ -93,7 +93,7 @@ def _taken(lock: BinaryIO) -> bool:
 
 
 def _holder(lock: BinaryIO) -> str:
-    """Who holds a lock, where the system tells; another node's processes are not known here. Source: proc_locks(5)."""
+    """The process that holds a lock, if it runs on this node. Source: proc_locks(5)."""
     status = os.fstat(lock.fileno())
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""How images become records: square, 8-bit gray, made with the recipe's own resize."""
+"""Conversion of images to records: square, 8-bit gray, resized as the recipe does."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from trainer.data.images import open_gray
 Gray = NDArray[np.uint8]
 
 LEAST_SIDE_PX: Final = 8
-"""What is smaller is a broken file or an icon, and no radiograph: the smallest that people train on, MedMNIST's, have 28."""
+"""Smaller images are broken files or icons; the smallest radiographs in use, MedMNIST's, have 28."""
 
 
 @dataclass(frozen=True, kw_only=True)

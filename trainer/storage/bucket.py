@@ -17,7 +17,6 @@ from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
 from trainer.storage.download import Download, hash_of, stamp_of
 from trainer.storage.faults import RefusedError
-from trainer.storage.files import file_errors, open_new, replacing
 from trainer.storage.greeting import greet
 from trainer.storage.interface import (
     AbsentError,
@@ -29,7 +28,7 @@ from trainer.storage.interface import (
     ignore,
     is_hidden,
 )
-from trainer.storage.listed import as_listed
+from trainer.storage.listed import save
 from trainer.storage.options import options_of
 from trainer.storage.paging import pages
 from trainer.storage.patience import Patience
@@ -92,14 +91,7 @@ class S3Storage:
         self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
     ) -> None:
         """See `Storage.copy_to`."""
-        chunks = self.chunks(key)
-        if stat is not None:
-            chunks = as_listed(chunks, stat, f"cannot read `{self._name(key)}`")
-        needs_bytes = stat.size_bytes if stat is not None else None
-        with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
-            for chunk in chunks:
-                file.write(chunk)
-                progress(len(chunk))
+        save(self.chunks(key), path, f"cannot read `{self._name(key)}`", stat=stat, progress=progress)
 
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`."""

@@ -1,7 +1,7 @@
-"""The keys and tokens that botocore finds: without white space at their ends, and known to `trainer.redaction`.
+"""botocore's credentials, stripped of white space at their ends and known to `trainer.redaction`.
 
-botocore reads variables, files, profiles and services itself, and passes what it finds to HTTP as it is: a token that ends with
-a line break then comes back in the text of an error.
+botocore reads variables, files, profiles and services itself and sends the values unchanged: a token that ends with a line break
+would then be quoted in an error.
 """
 
 import os
@@ -38,7 +38,7 @@ VARIABLES: Final = (
     "AWS_SECURITY_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
-"""What botocore takes credentials from, and would take white space from too."""
+"""Variables from which botocore takes credentials, white space included."""
 
 _ROLE_BY_TOKEN: Final = "assume-role-with-web-identity"  # noqa: S105 - botocore's name of a way
 
@@ -64,7 +64,7 @@ def check_files() -> None:
 
 
 def check_endpoint(*urls: str) -> None:
-    """Raises: InputError for an endpoint with a login in it: every message about the endpoint would tell the login."""
+    """Raises: InputError for an endpoint with a login: every message about the endpoint would show it."""
     for url in urls:
         if "@" in url and "://" in url:
             host = without_login(url).partition(f"{HIDDEN}@")[2].partition("/")[0]
@@ -75,7 +75,7 @@ def check_endpoint(*urls: str) -> None:
 
 
 def prepared(session: Any) -> Any:  # noqa: ANN401 - botocore has no types
-    """The session's credentials, None without any; those that are asked for later are stripped when they are.
+    """The session's credentials, stripped; None without any. Those that a service gives later are stripped when they come.
 
     Raises: CredentialsError for a key or token with a line break, a space or a letter beyond ASCII in it; what botocore raises.
     """
@@ -87,14 +87,14 @@ def prepared(session: Any) -> Any:  # noqa: ANN401 - botocore has no types
         with suppress(OSError, ValueError):
             learn(_text_of(os.environ.get(name, "")))
     credentials = session.get_credentials()
-    # Those of a role or a service are asked for when they are used, and renewed: nobody has put white space there.
+    # Those of a role or a service are fetched on use and renewed: no white space there.
     if type(credentials).__name__ == "Credentials":
         _strip(credentials)
     return credentials
 
 
 def learn_what_is_sent(client: Any, credentials: Any) -> None:  # noqa: ANN401 - as above
-    """From now on, learn the keys and the token with which the client's requests are signed, also when they are renewed."""
+    """Learn the keys and the token of every request of this client, also after they are renewed."""
 
     def learn_them(**_: object) -> None:
         if credentials is not None:
@@ -112,26 +112,26 @@ def _strip(credentials: Any) -> None:  # noqa: ANN401 - as above
         value = value.strip() if part == "access_key" else stripped(value)
         if not is_one_word(value):
             raise CredentialsError(
-                f"cannot use S3: the {words} holds a line break, a space or a letter that no key has (from {_origin(credentials)})",
+                f"cannot use S3: the {words} holds a line break, a space or a non-ASCII character (from {_origin(credentials)})",
                 hint="copy it again: it is one word of ASCII",
             )
         setattr(credentials, part, value)
 
 
 def _origin(credentials: Any) -> str:  # noqa: ANN401 - as above
-    """Where the credentials were found, in botocore's word for it unless it is the environment."""
+    """The source of the credentials: the environment, or botocore's name for it."""
     return "AWS_ACCESS_KEY_ID and its like" if credentials.method == "env" else f"botocore's `{credentials.method}`"
 
 
 def _strip_token_files(session: Any) -> None:  # noqa: ANN401 - as above
-    """Have tokens of a service account read without white space at their ends."""
+    """Strip the token files of service accounts when they are read."""
     for provider in session.get_component("credential_provider").providers:
         if provider.METHOD == _ROLE_BY_TOKEN and hasattr(provider, "_token_loader_cls"):
             provider._token_loader_cls = _TokenFile  # noqa: SLF001 - the session makes the provider itself
 
 
 class _TokenFile:
-    """What botocore takes for its reader of such a file."""
+    """A reader of such a file, as botocore calls it."""
 
     def __init__(self, path: str) -> None:
         self._path = path

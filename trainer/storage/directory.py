@@ -16,18 +16,16 @@ from trainer.storage.files import (
     file_errors,
     is_abandoned,
     open_lock,
-    open_new,
     open_regular,
     partial_name,
     pieces,
     remove_abandoned,
-    replacing,
     whole_name,
     write_flushed,
 )
-from trainer.storage.folders import Root, entries, removed, same_file
 from trainer.storage.interface import CHUNK_BYTES, AbsentError, ChangedError, Claim, Stat, ignore, is_hidden
-from trainer.storage.listed import as_listed
+from trainer.storage.listed import save
+from trainer.storage.openfolder import Root, entries, removed, same_file
 
 LOCK: Final = ".lock"
 PROBE: Final = ".excludes"
@@ -111,14 +109,7 @@ class LocalStorage:
         self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
     ) -> None:
         """See `Storage.copy_to`."""
-        chunks = self.chunks(key)
-        if stat is not None:
-            chunks = as_listed(chunks, stat, f"cannot read `{self._path(key)}`")
-        needs_bytes = stat.size_bytes if stat is not None else None
-        with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
-            for chunk in chunks:
-                file.write(chunk)
-                progress(len(chunk))
+        save(self.chunks(key), path, f"cannot read `{self._path(key)}`", stat=stat, progress=progress)
 
     def write(self, key: str, content: bytes) -> None:
         """See `Storage.write`."""

@@ -1,14 +1,16 @@
-"""An object as long as its listing said, or none: what is longer would fill a disk before any hash could be compared."""
+"""Objects read up to the size that was listed: a longer one would fill a disk before any hash could be compared."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
+from trainer.storage.files import file_errors, open_new, replacing
 from trainer.storage.interface import DamagedError, Stat
 
 
 def as_listed(chunks: Iterable[bytes], stat: Stat, what: str, *, first: int = 0) -> Iterator[bytes]:
-    """The object's bytes from offset `first` on, no more than `stat` tells; `what` is how errors begin.
+    """The object's bytes from offset `first` on, at most the size in `stat`; `what` is how errors begin.
 
-    Raises: DamagedError as soon as more come, without handing them on, and at the end when fewer came.
+    Raises: DamagedError as soon as there are more, before they are yielded, and at the end when there were fewer.
     """
     size_bytes = first
     for chunk in chunks:
@@ -18,6 +20,20 @@ def as_listed(chunks: Iterable[bytes], stat: Stat, what: str, *, first: int = 0)
         yield chunk
     if size_bytes < stat.size_bytes:
         raise _differs(what, f"{size_bytes:,}", stat)
+
+
+def save(chunks: Iterable[bytes], path: Path, what: str, *, stat: Stat | None, progress: Callable[[int], None]) -> None:
+    """Write an object to a file, which is whole or not there; with `stat` as `as_listed`. `progress` gets the bytes of each chunk.
+
+    Raises: DamagedError; FullError, InputError when the file can't be written; as `chunks`.
+    """
+    needs_bytes = None
+    if stat is not None:
+        chunks, needs_bytes = as_listed(chunks, stat, what), stat.size_bytes
+    with file_errors("write", path, needs_bytes=needs_bytes), replacing(path) as partial, open_new(partial) as file:
+        for chunk in chunks:
+            file.write(chunk)
+            progress(len(chunk))
 
 
 def _differs(what: str, found: str, stat: Stat) -> DamagedError:

@@ -1,4 +1,4 @@
-"""Listings that come in pages, however many a server claims to have."""
+"""The pages of a bucket's listing, bounded in number."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -9,15 +9,15 @@ from trainer.limits import LISTED_OBJECTS
 _FULL_PAGE: Final = 1000
 """Objects in a page. Source: Amazon S3 API reference, ListObjectsV2; pages may have fewer, and none is of use."""
 
-_HINT: Final = "the server does not list as S3 does: is the endpoint right, and the prefix no other's?"
+_HINT: Final = "the server does not list as S3 does: check the endpoint and the prefix"
 
 
 def pages(
     what: str, ask: Callable[[Mapping[str, str]], Mapping[str, Any]], tokens: Sequence[str]
 ) -> Iterator[Mapping[str, Any]]:
-    """Every page of a listing; `ask` gets one, `tokens` name what is passed on from one to the next.
+    """Every page of a listing; `ask` requests one, `tokens` names the fields that are passed on to the next request.
 
-    Raises: RemoteError for a listing without an end: with too many objects or pages, or that comes back to where it was; as `ask`.
+    Raises: RemoteError for a listing without an end: too many objects or pages, or a token that comes again; as `ask`.
     """
     after: dict[str, str] = {}
     seen: set[tuple[str, ...]] = set()
@@ -30,7 +30,7 @@ def pages(
         after = {name: str(page.get(f"Next{name}") or "") for name in tokens}
         position = tuple(after.values())
         if not position[0] or position in seen:
-            raise RemoteError(f"{what}: the server says that there is more, and not where", hint=_HINT)
+            raise RemoteError(f"{what}: the server announces another page and gives no new token for it", hint=_HINT)
         seen.add(position)
         listed += len(page.get("Contents", ())) + len(page.get("Uploads", ()))
         if listed > LISTED_OBJECTS:

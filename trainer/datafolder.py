@@ -1,4 +1,4 @@
-"""Files below a folder, each folder visited once, whatever links lead to it."""
+"""Files below a data set's folder. Links to folders are followed, and each folder is visited once."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from trainer.limits import FOLDER_DEPTH
 
 
 def files_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
-    """Files below the folder in order of their names, those of a folder before its folders'; hidden ones are left out.
+    """Files below the folder sorted by name, a folder's own files before those of its subfolders, without hidden ones.
 
-    Links to folders are followed. A folder that was visited before, by another name, or that the walk started in, is not
-    entered again: a link to `.` would never end. `unreadable` is told of folders that can't be read or are nested too deeply.
-    What is no folder is a file here, pipes and broken links too.
+    A folder that was visited before under another name, or that contains the first folder, is not entered again: a link to `.`
+    would never end. `unreadable` is called with folders that can't be read or are nested too deeply. Everything that is not a
+    folder counts as a file, also pipes and broken links.
     """
     seen = _above(folder)
     waiting = [(folder, 0)]

@@ -1,20 +1,22 @@
-"""Folders that this program makes for itself in a cache: neither reached by a link nor made by another user.
+"""Folders that this program makes in a cache: none is a link or belongs to another user.
 
-A cache may lie where others can write, as below `/tmp`; whoever makes a folder there before us must not say where we write, nor what
-we read as our own.
+A cache may lie where others can write, as below `/tmp`: a folder that somebody made there first must not redirect our writes or
+supply files that we read as our own.
 """
 
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 
 from trainer.errors import InputError
 from trainer.storage.files import file_errors
+from trainer.storage.openfolder import entries
 
 
-def own_folder(cache: Path, *names: str, make: bool = True) -> Path:
+def cache_folder(cache: Path, *names: str, make: bool = True) -> Path:
     """The folder of these names in the cache, made where it is missing unless told otherwise. The cache itself may be a link.
 
     Raises: InputError for a link, a file or another user's folder among them; FullError.
@@ -32,18 +34,16 @@ def own_folder(cache: Path, *names: str, make: bool = True) -> Path:
     return folder
 
 
-def files_below(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a folder but folders: its name relative to it, and what it is; links are told and not followed.
+def cached_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a folder except folders: relative name and status. Links are listed, not followed.
 
     Raises: InputError when the folder can't be read.
     """
     with file_errors("list", folder):
-        for place, folders, files in os.walk(folder, onerror=_raise):
-            links = [name for name in folders if Path(place, name).is_symlink()]
-            for name in sorted([*links, *files]):
-                path = Path(place, name)
+        for name, entry in sorted(entries(folder), key=itemgetter(0)):
+            if not entry.is_dir(follow_symlinks=False):
                 with suppress(FileNotFoundError):  # removed meanwhile
-                    yield path.relative_to(folder).as_posix(), path.lstat()
+                    yield name, entry.stat(follow_symlinks=False)
 
 
 def _check(folder: Path, found: os.stat_result) -> None:
@@ -58,7 +58,3 @@ def _check(folder: Path, found: os.stat_result) -> None:
         raise InputError(
             f"cannot use `{folder}` as a cache: {problem}", hint="remove it, or --cache-dir names another place"
         )
-
-
-def _raise(problem: OSError) -> None:
-    raise problem

@@ -1,7 +1,7 @@
-"""The folder of a storage and those below it, opened without following links.
+"""The open folder of a storage, and folders below it opened without following links.
 
-What is written or removed is named relative to an open folder: a link that somebody plants meanwhile, or another folder that
-takes the name, can't lead it elsewhere.
+Files are written and removed relative to an open folder, so that neither a link planted meanwhile nor another folder that takes the
+name can lead a write elsewhere.
 """
 
 import errno
@@ -22,7 +22,7 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP
 
 
 def removed(url: str) -> InputError:
-    """What to say of a run whose folder is no longer the one that it was."""
+    """The error of a run whose folder is no longer the one that it was."""
     return InputError(
         f"cannot go on with the run at `{url}`: its folder was removed or replaced meanwhile",
         hint="what was trained went with it; the same command starts a new run",
@@ -97,7 +97,7 @@ class Root:
 
 
 def entries(path: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a folder, by name relative to it; links are told and not followed."""
+    """Everything below a folder, by name relative to it; links are listed, not followed."""
     folders = [prefix]
     while folders:
         inside = folders.pop()
@@ -126,5 +126,5 @@ def _below(folder: int, name: str, path: Path, *, make: bool) -> int:
 
 
 def linked(path: Path) -> InputError:
-    """What to say of a link among a run's folders."""
+    """The error of a link among a run's folders."""
     return InputError(f"cannot use `{path}`: it is a link, and inside a run none is followed", hint="remove the link")

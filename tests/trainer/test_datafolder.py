@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from trainer.datafolder import files_below
 from trainer.errors import InputError
-from trainer.folders import files_below
 from trainer.limits import FOLDER_DEPTH
 from trainer.sources import _walk
 
