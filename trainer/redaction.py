@@ -14,9 +14,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final, NamedTuple, TextIO, cast
 
 HIDDEN: Final = "***"
 
@@ -35,18 +34,32 @@ SHORTEST_LINE: Final = 16
 LOOK_EVERY_S: Final = 0.1
 """How often a stream looks whether the environment has changed."""
 
-_NAME: Final = re.compile(
+_NAME: Final = (
     r"SECRET|PASSW|PASSPHRASE|TOKEN(?!IZ)|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|API_?KEY|BEARER|COOKIE|JWT|WEBHOOK(?:_UR[IL])?$"
     r"|(?:^|_)PRIVATE$|CONNECTION_STRING|KEY_DATA$|(?:^|_)(?:AUTH|ACCOUNT|STORAGE|ENCRYPTION|SIGNING|MASTER|SHARED|LICENSE|DEPLOY|CLIENT)_KEY$"
     r"|(?:^|_)(?:PASS|PAT|AUTH|SAS|DSN)$|_PWD$|^PWD_"
 )
 _PARTS: Final = (
-    *("secret", "passw", "passp", "token", "credential", "key", "private", "bearer", "cookie", "jwt", "webhook", "connection", "pwd"),
+    *(
+        "secret",
+        "passw",
+        "passp",
+        "token",
+        "credential",
+        "key",
+        "private",
+        "bearer",
+        "cookie",
+        "jwt",
+        "webhook",
+        "connection",
+        "pwd",
+    ),
     *(part + end for part in ("pass", "auth", "pat", "sas", "dsn") for end in ("=", ":", '"', "'", " ", "\\")),
 )
 """What such names are made of, in small letters; the last five stand at their ends, and in many other words."""
 
-_NAME_OF_ELSE: Final = re.compile(
+_NAME_OF_ELSE: Final = (
     r"(?:^|_)(?:MAX|MIN|NUM|N)_(?:\w+_)?TOKENS?$|(?:^|_)(?:CLS|CLASS|PAD|MASK|EOS|BOS|SEP|UNK|POS|PATCH)_TOKENS?$"
     r"|_(?:FILE|PATH|DIR|NAME|NAMESPACE|ARN|TYPE|CLASS|EXPIRATION|EXPIRY|EXPIRES|TTL|SECONDS|ENABLED|DISABLED|REQUIRED|ENDPOINT|REF|MODE"
     r"|POLICY|ISSUER|AUDIENCE|ALGORITHM|DOMAIN|BACKEND|PROVIDER|HELPER|ROLE|HOST|PORT|REGION|VERSION|COUNT|LENGTH|SIZE|LIMIT|SCOPES?"
@@ -69,14 +82,14 @@ _ORDINARY: Final = frozenset(
 )
 """Words that a message may hold whatever a variable says."""
 
-_NUMBER: Final = re.compile(r"[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}", re.ASCII)
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?", re.ASCII)
-_PLACEHOLDER: Final = re.compile(
+_NUMBER: Final = r"(?a)[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}"
+_DATE: Final = r"(?a)\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?"
+_PLACEHOLDER: Final = (
     r"[A-Z]{1,11}(?:[_:.-][A-Z]{1,11})*|[*….<>\[\]-]+|<.*>|\$\{?\w+\}?|\$\(.*|\{\w*\}|%s|None|null|b?['\"]{2}"
 )
 """What stands for a value in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
 
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_URL: Final = r"(?i)[a-z][a-z0-9+.-]*://"
 
 
 def is_secret_name(name: str) -> bool:
@@ -87,7 +100,7 @@ def is_secret_name(name: str) -> bool:
 @lru_cache(maxsize=4096)
 def _is_secret_name(name: str) -> bool:
     words = _words(name)
-    return bool(_NAME.search(words)) and not _NAME_OF_ELSE.search(words)
+    return bool(_compiled(_NAME).search(words)) and not _compiled(_NAME_OF_ELSE).search(words)
 
 
 def _is_reference(name: str) -> bool:
@@ -103,7 +116,7 @@ def _words(name: str) -> str:
 def is_telling(value: str) -> bool:
     """Whether a secret of this value can be looked for in texts: it is no ordinary word, number, date or existing file."""
     text = value.strip()
-    if len(text) < SHORTEST or _NUMBER.fullmatch(text) or _DATE.fullmatch(text):
+    if len(text) < SHORTEST or _compiled(_NUMBER).fullmatch(text) or _compiled(_DATE).fullmatch(text):
         return False
     if text.isalpha() and (len(text) < SHORTEST_WORD or text.lower() in _ORDINARY):
         return False
@@ -185,12 +198,16 @@ def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
     for name, raw in environment.items():
         value = raw.strip()
         is_name_of_key = name.upper().endswith("ACCESS_KEY_ID") and not any(char.isdigit() for char in value)
-        if _is_secret_name(name) and not is_name_of_key and ("WEBHOOK" in name.upper() or not _URL.match(value)):
+        if (
+            _is_secret_name(name)
+            and not is_name_of_key
+            and ("WEBHOOK" in name.upper() or not _compiled(_URL).match(value))
+        ):
             found.append(value)
         if "@" in value:
             is_proxy = name.upper().endswith("_PROXY") and "://" not in value
             # An address that stands alone and holds an `@` is seldom one without a login.
-            is_address = is_proxy or _URL.match(value)
+            is_address = is_proxy or _compiled(_URL).match(value)
             found += _logins(f"http://{value}" if is_proxy else value, _LOGIN if is_address else _LOGIN_OR_PORT)
     return tuple(value for value in dict.fromkeys(found) if is_telling(value))
 
@@ -255,9 +272,7 @@ def _bare(value: str) -> Iterator[str]:
 
 def _forms(value: str) -> Iterator[str]:
     """The value as it is, as encoders and quoters write it, and its lines."""
-    import html  # noqa: PLC0415 - for processes that have a secret and something to say
-    import json  # noqa: PLC0415
-    import shlex  # noqa: PLC0415
+    import json  # noqa: PLC0415 - for processes that have a secret and something to say
     from urllib.parse import quote, quote_plus  # noqa: PLC0415
 
     lines = [line.strip() for line in value.splitlines()]
@@ -270,7 +285,13 @@ def _forms(value: str) -> Iterator[str]:
         yield from (each, each.replace("'", "\\'"), each.replace('"', '\\"'))
         yield re.sub(r"%[0-9A-F]{2}", lambda code: code[0].lower(), each)
         yield repr(each)[1:-1]
-    yield from (html.escape(value), html.escape(value, quote=False), shlex.quote(value)[1:-1])
+    in_html = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    yield from (
+        in_html,
+        in_html.replace('"', "&quot;").replace("'", "&#x27;"),
+        in_html.replace('"', "&#34;").replace("'", "&#39;"),
+    )
+    yield value.replace("'", "'\"'\"'")  # shlex.quote
     if len(value) >= SHORTEST_WORD:
         yield from _in_base64(value.encode(errors="surrogateescape"))
         yield from (value.encode(errors="surrogateescape").hex(), value.encode(errors="surrogateescape").hex().upper())
@@ -332,8 +353,7 @@ def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
 # What looks like a secret, whatever its value.
 
 
-@dataclass(frozen=True)
-class _Pattern:
+class _Pattern(NamedTuple):
     """A shape of secrets; it is tried only on a text that holds one of the marks, in small letters."""
 
     marks: tuple[str, ...]
@@ -346,7 +366,7 @@ def _if_telling(match: re.Match[str]) -> str:
     value = match[match.lastindex or 0]
     letters = value.strip(".,:;").replace("-", "")
     is_word = len(value) < SHORTEST or (letters.isalpha() and letters[1:].islower() and len(value) < 24)
-    return match[0] if is_word or _PLACEHOLDER.fullmatch(value) else match[0][: -len(value)] + HIDDEN
+    return match[0] if is_word or _compiled(_PLACEHOLDER).fullmatch(value) else match[0][: -len(value)] + HIDDEN
 
 
 def _if_assigned(match: re.Match[str]) -> str:
@@ -355,10 +375,10 @@ def _if_assigned(match: re.Match[str]) -> str:
     value = quoted.strip("\"'\\")
     if _is_reference(name):
         return match[0]
-    if not is_secret_name(name) or _PLACEHOLDER.fullmatch(value) or not value:
+    if not is_secret_name(name) or _compiled(_PLACEHOLDER).fullmatch(value) or not value:
         inner = _compiled(_ASSIGNMENT).sub(_if_assigned, quoted) if "=" in quoted else quoted
         return f"{name}{sign}{inner}"
-    if _NUMBER.fullmatch(value) or value.lower() in {"true", "false", "none", "null", "yes", "no"}:
+    if _compiled(_NUMBER).fullmatch(value) or value.lower() in {"true", "false", "none", "null", "yes", "no"}:
         return match[0]
     if ":" in sign and not (is_telling(value) and re.search(r"\d", value)):
         return match[0]
@@ -403,15 +423,13 @@ _SHAPES: Final = (
 )  # fmt: skip
 _MARKS: Final = tuple(mark for pattern in _SHAPES for mark in pattern.marks)
 
-_NAMED: Final = (
-    r"(?:(?:secret|passw|passp|token|credential|key|private|bearer|cookie|jwt|webhook|connection|pwd)[\w.-]*|pass|pat|auth|sas|dsn)(?:\\*[\"'])?\s*[=:]"
-)
+_NAMED: Final = r"(?:(?:secret|passw|passp|token|credential|key|private|bearer|cookie|jwt|webhook|connection|pwd)[\w.-]*|pass|pat|auth|sas|dsn)(?:\\*[\"'])?\s*[=:]"
 """What every assignment that `_ASSIGNMENT` may hide has in it, in small letters; to look for this first is many times faster."""
 
 
 @cache
 def _compiled(source: str) -> re.Pattern[str]:
-    """Compiled when it is first needed: most commands of the launcher say nothing that has a mark."""
+    """Compiled when it is first needed: a short command of the launcher needs few of them."""
     return re.compile(source)
 
 
