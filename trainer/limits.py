@@ -4,7 +4,6 @@ A limit is checked before the work that it bounds: from a header, from the size 
 over one is bad input, named with the limit; a file of a usual data set or run is far below all of them.
 """
 
-import gzip
 import io
 import json
 import os
@@ -141,6 +140,8 @@ def gunzipped(packed: bytes, *, most_bytes: int = TEXT_BYTES) -> bytes:
 
     Raises: LimitError before more than `most_bytes` are in memory; zlib.error, EOFError for a damaged file.
     """
+    import gzip  # noqa: PLC0415 - the launcher reads settings without it
+
     if packed.count(b"\x1f\x8b\x08") > GZIP_MEMBERS:
         raise LimitError(f"it is packed in more than {GZIP_MEMBERS:,} pieces")
     content = bytearray()
