@@ -110,9 +110,12 @@ def is_private(url: str) -> bool:
 
     By what is written: nothing is resolved, for who answers for a name may be who wants the credentials.
     """
+    if "@" in url or "\\" in url:  # whose host programs do not agree about
+        return False
     try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:  # brackets that are no address
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # brackets that are no address, a port that is no number
         return False
     try:
         address = ipaddress.ip_address(host)

@@ -31,6 +31,9 @@ LONG: Final = 12
 SHORTEST_LINE: Final = 16
 """Of a value of several lines, such as a private key, lines of this length are secrets of their own; what is broken is as long."""
 
+SHORTEST_BEGUN: Final = 4
+"""Characters by which a value is taken to have begun at the end of a text."""
+
 LOOK_EVERY_S: Final = 0.1
 """How often a stream looks whether the environment has changed."""
 
@@ -146,6 +149,11 @@ def learn(*values: object) -> None:
 def learn_text(text: str) -> None:
     """Learn the secrets that a text holds by its own account: `API_KEY=…`, `token: …`, logins of URLs."""
     learn(*_logins(text, _LOGIN_OR_PORT), *_assignments(text))
+
+
+def learn_address(url: str) -> None:
+    """Learn the login of an address that stands alone, whatever its password begins with."""
+    learn(*_logins(url if "://" in url else f"http://{url}", _LOGIN))
 
 
 def learn_words(words: Sequence[str]) -> None:
@@ -279,7 +287,12 @@ def _forms(value: str) -> Iterator[str]:
     if len(lines) > 1:
         yield from (line for line in lines if len(line) >= SHORTEST_LINE and not line.startswith("-----"))
     quoted = [quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="/:@+=")]
-    escaped = [repr(value)[1:-1], json.dumps(value)[1:-1], value.encode("unicode_escape").decode()]
+    escaped = [
+        repr(value)[1:-1],
+        json.dumps(value)[1:-1],
+        json.dumps(value)[1:-1].replace("/", "\\/"),
+        value.encode("unicode_escape").decode(),
+    ]
     yield value
     for each in (*quoted, *escaped):
         yield from (each, each.replace("'", "\\'"), each.replace('"', '\\"'))
@@ -533,29 +546,60 @@ def cleaned(document: Any, *, key: str = "") -> Any:  # noqa: ANN401 - any JSON
 
 
 class _Guarded:
-    """A stream to which texts go without secrets; in all else the stream itself."""
+    """A stream to which texts go without secrets; in all else the stream itself.
+
+    An end of a text that may be the beginning of a known value is kept back until the next write, or a flush.
+    """
 
     def __init__(self, stream: TextIO, *, assigned: bool) -> None:
         self._stream = stream
         self._assigned = assigned
         self._values: frozenset[str] = frozenset()
         self._looked: tuple[float, object] = (-LOOK_EVERY_S, None)
+        self._kept = ""
 
     def write(self, text: str) -> int:
         """Write a text; how long it was."""
         now = time.monotonic()
         if self._looked[1] is not _learned or now - self._looked[0] >= LOOK_EVERY_S:  # logs are many lines a second
             self._looked, self._values = (now, _learned), _known(os.environ)
+        length = len(text)
+        if self._kept:
+            text, self._kept = self._kept + text, ""
+        if self._values and not text.endswith("\n"):
+            end = len(text) - _begun(text, _forms_of(self._values))
+            text, self._kept = text[:end], text[end:]
+        self._put(text)
+        return length
+
+    def _put(self, text: str) -> None:
         self._stream.write(_by_shape(_by_value(text, self._values), assigned=self._assigned))
-        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write texts."""
         for line in lines:
             self.write(line)
 
+    def flush(self) -> None:
+        """Write what was kept back, too."""
+        if self._kept:
+            kept, self._kept = self._kept, ""
+            self._put(kept)
+        self._stream.flush()
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
         return getattr(self._stream, name)
+
+
+def _begun(text: str, forms: Iterable[str]) -> int:
+    """How many characters at the text's end begin one of the forms without ending it; 0 where they are few."""
+    found = 0
+    for form in forms:
+        for size in range(min(len(form) - 1, len(text)), max(found, SHORTEST_BEGUN - 1), -1):
+            if text.endswith(form[:size]):
+                found = size
+                break
+    return found
 
 
 def guarded(stream: TextIO, *, assigned: bool = True) -> TextIO:

@@ -18,6 +18,7 @@ from trainer.redaction import (
     is_secret_name,
     is_telling,
     learn,
+    learn_address,
     learn_document,
     learn_text,
     learn_words,
@@ -41,6 +42,7 @@ KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq2\nqq91kkQWERTY0987zy
         repr(repr(SECRET)),
         json.dumps({"x": SECRET}),
         json.dumps({"x": SECRET}, ensure_ascii=False),
+        json.dumps({"x": SECRET}).replace("/", "\\/"),
         quote(SECRET),
         quote(SECRET, safe=""),
         re.sub("%..", lambda code: code[0].lower(), quote(SECRET, safe="")),
@@ -284,6 +286,32 @@ def test_streams_leave_out_secrets_and_are_else_what_they_were(monkeypatch):
     assert (sys.stdout, sys.stderr) == (out, err)
     assert out.getvalue() == "***\napi_key: x1y2z3w4\n***\n"
     assert err.getvalue() == "*** api_key: ***"
+
+
+@pytest.mark.parametrize("at", range(4, 20, 5))
+def test_secret_that_is_written_in_two_parts_is_left_out(monkeypatch, at):
+    """And what only begins like one is written at a flush, or at the end."""
+    secret = "a-token-of-the-test-1"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with screened():
+        sys.stdout.write(f"x {secret[:at]}")
+        sys.stdout.write(f"{secret[at:]} y\n")
+        assert out.getvalue() == "x *** y\n"
+        sys.stdout.write("a-tok")
+        sys.stdout.flush()
+        assert out.getvalue() == "x *** y\na-tok"
+        sys.stdout.write("yes? a-to")
+    assert out.getvalue() == "x *** y\na-tokyes? a-to"
+
+
+@pytest.mark.parametrize("proxy", ["http://me:12345/x9@proxy:3128", "me:12345/x9@proxy:3128"])
+def test_password_of_a_proxy_may_begin_like_a_port(monkeypatch, proxy):
+    """In a text of any origin it would be one, and a path."""
+    assert redacted("cannot use 12345/x9", {"HTTPS_PROXY": proxy}) == "cannot use ***"
+    learn_address(proxy.replace("x9", "y9"))
+    assert redacted("cannot use 12345/y9", {}) == "cannot use ***"
 
 
 def test_a_line_of_a_log_compiles_nothing():
