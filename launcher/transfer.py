@@ -289,8 +289,15 @@ def _partials(folder: Path) -> Iterator[tuple[str, str, Path]]:
         return
     for path in list(folder.iterdir()):
         match = _PARTIAL.fullmatch(path.name)
-        if match and stat.S_ISREG(path.lstat().st_mode):
+        if match and _is_regular(path):
             yield match[1], match[2], path
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # another thread has finished it meanwhile
+        return False
 
 
 def _mark(stamp: str) -> str:

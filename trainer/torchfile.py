@@ -171,7 +171,7 @@ def _check_tensor(tensor: Tensor) -> None:
     """Raises: NoStateError for one that is more than numbers in memory; LimitError where these are fewer than it claims."""
     if type(tensor) not in {Tensor, nn.Parameter} or tensor.layout != torch.strided or tensor.is_quantized:
         raise NoStateError("it holds a tensor of a kind that no model here has")
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:  # `meta`, say, which no mapping changes
         raise NoStateError("it holds a tensor that is not stored in it")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise LimitError("it holds a tensor that is larger than what is stored of it")

@@ -715,6 +715,15 @@ def test_terminal_has_a_bar():
     assert "100.0/100.0 MiB" in text.getvalue()
 
 
+def test_part_that_another_thread_finishes_meanwhile_is_no_fault(here, output, monkeypatch):
+    """Files of one folder are fetched at once, and each looks for what is left of its own."""
+    storage = write_run(output)
+    gone, listed = f".test.csv.{'0' * 16}.partial", Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: [*listed(folder), folder / gone])
+    pulled(storage, "demo", what="report")
+    assert Path("demo/predictions/val.csv").is_file()
+
+
 def test_interrupted_by_ctrl_c_says_how_to_go_on(here, tmp_path, capsys):
     storage = write_run(str(tmp_path / "runs"))
     assert storage

@@ -95,15 +95,15 @@ def test_stream_shows_whatever_libraries_print(text, capsys):
     assert out.err == "x\n"
 
 
-def test_stream_is_the_old_one_afterwards_and_below(capsys):
-    """Colours are our own, and go below."""
+def test_stream_is_the_old_one_afterwards_and_passes_colours_below(capsys, monkeypatch):
+    """Colours are our own, and go below the screen, but not past what hides secrets."""
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-1")
     before = sys.stdout
     with screened(), screened():
-        unscreened(sys.stdout).write("\x1b[36mx\x1b[0m\n")
-        assert unscreened(sys.stdout) is before
+        unscreened(sys.stdout).write("\x1b[36ma-token-of-1\x1b[0m\n")
         assert sys.stdout.isatty() is False
     assert sys.stdout is before
-    assert capsys.readouterr().out == "\x1b[36mx\x1b[0m\n"
+    assert capsys.readouterr().out == "\x1b[36m***\x1b[0m\n"
 
 
 def test_text_that_can_be_seen_is_left_alone():
