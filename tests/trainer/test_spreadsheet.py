@@ -22,7 +22,22 @@ from trainer.sources import csv_rows
 from trainer.storage import LocalStorage
 from trainer.trained import _trained_on
 
-FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1", "=cmd|' /C calc'!A0", "'=1", "''+1", " =1", "\u00a0\u3000@a", "\ufeff-1", "' =1"]
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\uff1d1",
+    "=cmd|' /C calc'!A0",
+    "'=1",
+    "''+1",
+    " =1",
+    "\u00a0\u3000@a",
+    "\ufeff-1",
+    "' =1",
+]
 OLD = ["'abc", "a=1", "'", "", "00000001_000.png", "train/=x/1.png", "a,b", 'a"b', "a;=1"]
 
 
