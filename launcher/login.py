@@ -16,7 +16,7 @@ from typing import Any, Final
 from launcher import kubeconfig
 from launcher.target import Target
 from trainer.errors import InputError, RemoteError, on_one_line
-from trainer.redaction import is_one_word, learn_text, redacted, stripped, without_login
+from trainer.redaction import is_one_word, learn_address, redacted, stripped, without_login
 
 STREAMS: Final = 64
 """Connections that are kept open: following a log takes one a pod."""
@@ -133,7 +133,7 @@ def _check_server(configuration: Any, context: str) -> None:  # noqa: ANN401 - t
             f"cannot use the context `{on_one_line(context)}`: its server `{without_login(on_one_line(configuration.host))}` holds a login",
             hint="credentials go to the kubeconfig's `users`; `server` is https://HOST:PORT",
         )
-    learn_text(str(configuration.proxy or ""))
+    learn_address(str(configuration.proxy or ""))
 
 
 def _header(value: str, context: str) -> str:

@@ -14,7 +14,7 @@ from launcher.podlog import PodLog, Sighting
 from launcher.resources import JOB_LABEL, Object
 from launcher.snapshot import wanted_pods
 from trainer.errors import RemoteError
-from trainer.redaction import redacted
+from trainer.redaction import without_assigned
 
 PACE: Final = Pace()
 
@@ -102,7 +102,7 @@ class _Printing:
         """Print what is wanted of the lines, now."""
         for line in lines:
             if self.ranks is None or line.rank in self.ranks:
-                self.out.write(redacted(shown(line, self.style), {}))  # what is known, stdout leaves out
+                self.out.write(without_assigned(shown(line, self.style)))  # all other secrets stdout leaves out
         self.out.flush()
 
 

@@ -109,9 +109,12 @@ def is_private(url: str) -> bool:
 
     Judged by the text of the name: a DNS server that answers for it may belong to whoever wants the credentials.
     """
+    if "@" in url or "\\" in url:  # whose host programs do not agree about
+        return False
     try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:  # brackets that are no address
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # brackets that are no address, a port that is no number
         return False
     try:
         address = ipaddress.ip_address(host)

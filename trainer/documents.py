@@ -9,12 +9,27 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, Final, Literal, TypedDict, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from trainer.errors import InputError, on_one_line
 from trainer.layout import RUN, STEP_DIGITS
 from trainer.limits import JSON_BYTES, LimitError, parsed_json
-from trainer.storage.interface import AbsentError, Storage
+
+if TYPE_CHECKING:
+    from trainer.storage.interface import Storage
 
 SHOWN_CHARS: Final = 60
 """Characters of a wrong value that a message shows."""
@@ -134,7 +149,9 @@ class EpochEntry(_OfStep, total=False):
     val: SplitScores | None
 
 
-def read(storage: Storage, key: str, kind: type[T], *, called: str = "document of a run", hint: str | None = None) -> T:
+def read(
+    storage: "Storage", key: str, kind: type[T], *, called: str = "document of a run", hint: str | None = None
+) -> T:
     """The document under this key, checked; `called` says what it should be.
 
     Raises: InputError with the document's name for what is no such document; AbsentError, and else as the storage.
@@ -143,7 +160,7 @@ def read(storage: Storage, key: str, kind: type[T], *, called: str = "document o
     return parsed(content_of(storage, key), where, kind, called=called, hint=hint)
 
 
-def content_of(storage: Storage, key: str, *, most_bytes: int = JSON_BYTES) -> bytes:
+def content_of(storage: "Storage", key: str, *, most_bytes: int = JSON_BYTES) -> bytes:
     """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
     try:
         return storage.read(key, most_bytes=most_bytes)
@@ -176,8 +193,10 @@ def _parsed(content: bytes) -> object:
         raise ValueError(f"it is no JSON: {problem}") from problem
 
 
-def run_record(storage: Storage, *, hint: str | None = None) -> dict[str, Any] | None:
+def run_record(storage: "Storage", *, hint: str | None = None) -> dict[str, Any] | None:
     """run.json; None where there is none. Raises: InputError, and else as the storage."""
+    from trainer.storage.interface import AbsentError  # noqa: PLC0415 - the launcher checks documents without a storage
+
     try:
         record = read(storage, RUN, Record, called="record of a run", hint=hint)
     except AbsentError:

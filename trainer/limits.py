@@ -4,7 +4,6 @@ Each limit is checked before the work that it bounds: against a header, or while
 and the message names the limit. Usual data sets and runs are far below all of them.
 """
 
-import gzip
 import io
 import json
 import os
@@ -156,6 +155,8 @@ def gunzipped(packed: bytes, *, most_bytes: int = TEXT_BYTES) -> bytes:
 
     Raises: LimitError before more than `most_bytes` are in memory; zlib.error, EOFError for a damaged file.
     """
+    import gzip  # noqa: PLC0415 - the launcher reads settings without it
+
     if packed.count(b"\x1f\x8b\x08") > GZIP_MEMBERS:
         raise LimitError(f"it is packed in more than {GZIP_MEMBERS:,} pieces")
     content = bytearray()

@@ -6,7 +6,7 @@ tracebacks and the warnings of libraries. Line breaks and tabs pass: tables and 
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 from trainer.errors import on_one_line
@@ -47,7 +47,11 @@ def screened() -> Iterator[None]:
     try:
         yield
     finally:
+        meanwhile = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = before
+        for stream in meanwhile:
+            with suppress(OSError, ValueError):  # nobody reads, or it is closed
+                stream.flush()  # what may have been a secret's beginning
 
 
 def screen() -> None:

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-_BEGINNING: Final = r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
-"""The last four are the first four in full width, which some spreadsheets accept too."""
+_BEGINNING: Final = r"(?:[\t\r\n]|[\s\ufeff\u200b]*[=+\-@\uff1d\uff0b\uff0d\uff20])"
+"""The last four are those before them in full width, which some spreadsheets take for the same; some trim blanks of any kind."""
 
 _RUN: Final = re.compile(rf"'*{_BEGINNING}")
 _KEPT: Final = re.compile(rf"'+{_BEGINNING}")

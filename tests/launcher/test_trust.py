@@ -249,6 +249,10 @@ def test_endpoint_of_a_job_is_told_where_it_leads_away(capsys, monkeypatch):
                 "",
             )
         ),
+        *(
+            (host, False)
+            for host in ("evil.org\\@localhost", "localhost#@evil.org", "localhost:80@evil.org", "10.0.0.1:80.evil.org")
+        ),
         *((host, False) for host in ("100.64.0.1", "0.0.0.0", "\uff4c\u2024localhost", "xsvc.org")),
     ],
 )

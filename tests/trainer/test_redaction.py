@@ -18,6 +18,7 @@ from trainer.redaction import (
     is_secret_name,
     is_telling,
     learn,
+    learn_address,
     learn_document,
     learn_text,
     learn_words,
@@ -41,6 +42,7 @@ KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq2\nqq91kkQWERTY0987zy
         repr(repr(SECRET)),
         json.dumps({"x": SECRET}),
         json.dumps({"x": SECRET}, ensure_ascii=False),
+        json.dumps({"x": SECRET}).replace("/", "\\/"),
         quote(SECRET),
         quote(SECRET, safe=""),
         re.sub("%..", lambda code: code[0].lower(), quote(SECRET, safe="")),
@@ -93,6 +95,13 @@ def test_lines_of_a_known_key_are_left_out_one_by_one():
         ("VAULT_SECRET_PATH", "/team/cxr-secrets", "at /team/cxr-secrets"),
         ("TOKEN_URL", "https://login.example.org/oauth2", "at https://login.example.org/oauth2"),
         ("PWD", "/work/folder-1", "in /work/folder-1"),
+        ("PRIVATE_REGISTRY", "registry.example.org", "image registry.example.org/cxr:1"),
+        ("PRIVATE_SUBNET", "10.0.0.0/24", "in 10.0.0.0/24"),
+        ("SECRET_NAMESPACE", "team-cxr", "namespace team-cxr"),
+        ("SECRETS_BACKEND", "vault-kv2", "vault-kv2"),
+        ("JWT_AUDIENCE", "trainer-1", "pod trainer-1"),
+        ("GIT_CREDENTIAL_HELPER", "osxkeychain", "osxkeychain"),
+        ("TOKEN_IDS", "[101,102]", "[101,102]"),
         ("LANG", "step 12", "step 12"),
     ],
 )
@@ -142,6 +151,14 @@ def test_path_that_exists_is_no_secret(tmp_path):
         ("client-key-data: LS0tLS1CRUdJTiBSU0E9", "client-key-data: ***"),
         ("- name: HF_TOKEN\n  value: abc", "- name: HF_TOKEN\n  value: ***"),
         ("remote: ghp_0123456789abcdefghijABCDEFGHIJ012345", "remote: ***"),
+        ("key sk-proj-Ab3dEf6hIj9kLm2nOp5q", "key ***"),
+        ("at http://me:80801x/2@host", "at http://***@host"),
+        ("SLACK_WEBHOOK=https://hooks.example.org/T0/B1/xyz", "SLACK_WEBHOOK=***"),
+        ("a\\u0026token=abc", "a\\u0026token=***"),
+        ("DB_PASS: x1y2z3w4", "DB_PASS: ***"),
+        ("{'DB_PASS': 'x1y2z3w4'}", "{'DB_PASS': '***'}"),
+        ("GITLAB_PAT = x1y2z3w4", "GITLAB_PAT = ***"),
+        ('{\\"basic-auth\\": \\"x1y2z3w4\\"}', '{\\"basic-auth\\": \\"***\\"}'),
     ],
 )  # fmt: skip
 def test_what_looks_like_a_secret_is_left_out(text, expected):
@@ -171,6 +188,15 @@ def test_what_looks_like_a_secret_is_left_out(text, expected):
         "http://minio:9000/cxr?list-type=2&prefix=runs%2F&key-marker=x",
         "patient=00001 path=/data/key=1",
         "Segoe UI eyJ AKIA BEGIN PRIVATE KEY",
+        'failed calling webhook "v.kb.io": Post "https://kueue-webhook-service.kueue-system.svc:443/validate?timeout=10s": EOF',
+        "cannot read `http://minio:9000/cxr/a@b.png`",
+        "https://registry:5000/v2/cxr/train@sha256:0123456789abcdef",
+        "job sk-chest-xray-densenet121-run-4, npm_config_registry_of_the_institute_and_more",
+        "cls_token=torch.Size([1, 1, 768]) pad_token=[PAD] token_ids=[101, 102] token_mixer=conv2",
+        "password_policy=strict credential_source=Ec2InstanceMetadata private_ip=10.0.0.12x",
+        "vault.hashicorp.com/agent-inject-secret-db1: secret/data/team-1",
+        "secretProviderClass: my-provider-1",
+        "AllReduce: opCount 12 count 512 [nranks=8] pattern=x1y2z3 commId=0xdeadbeef path=/x pass 3 of 12 key=12345678",
     ],
 )
 def test_what_only_speaks_of_secrets_stays(text):
@@ -260,6 +286,32 @@ def test_streams_leave_out_secrets_and_are_else_what_they_were(monkeypatch):
     assert (sys.stdout, sys.stderr) == (out, err)
     assert out.getvalue() == "***\napi_key: x1y2z3w4\n***\n"
     assert err.getvalue() == "*** api_key: ***"
+
+
+@pytest.mark.parametrize("at", range(4, 20, 5))
+def test_secret_that_is_written_in_two_parts_is_left_out(monkeypatch, at):
+    """And what only begins like one is written at a flush, or at the end."""
+    secret = "a-token-of-the-test-1"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with screened():
+        sys.stdout.write(f"x {secret[:at]}")
+        sys.stdout.write(f"{secret[at:]} y\n")
+        assert out.getvalue() == "x *** y\n"
+        sys.stdout.write("a-tok")
+        sys.stdout.flush()
+        assert out.getvalue() == "x *** y\na-tok"
+        sys.stdout.write("yes? a-to")
+    assert out.getvalue() == "x *** y\na-tokyes? a-to"
+
+
+@pytest.mark.parametrize("proxy", ["http://me:12345/x9@proxy:3128", "me:12345/x9@proxy:3128"])
+def test_password_of_a_proxy_may_begin_like_a_port(monkeypatch, proxy):
+    """In a text of any origin it would be one, and a path."""
+    assert redacted("cannot use 12345/x9", {"HTTPS_PROXY": proxy}) == "cannot use ***"
+    learn_address(proxy.replace("x9", "y9"))
+    assert redacted("cannot use 12345/y9", {}) == "cannot use ***"
 
 
 def test_a_line_of_a_log_compiles_nothing():

@@ -19,6 +19,14 @@ from trainer.storage.files import is_abandoned, open_new, partial_name
 THEIRS = b"theirs, and the only copy"
 
 
+@pytest.fixture(autouse=True)
+def drawn_at_once(monkeypatch):
+    """Figures take seconds, and what they show does not count here."""
+    monkeypatch.setattr("trainer.report.page.as_svg", lambda _: "<svg/>")
+    for module in ("runs_page", "history_figures", "evidence_figures"):
+        monkeypatch.setattr(f"trainer.report.{module}.as_png", lambda _: b"\x89PNG")
+
+
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out"
