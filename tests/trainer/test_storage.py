@@ -566,6 +566,27 @@ def test_lock_of_a_folder_that_is_replaced_while_it_is_taken_is_taken_again(stor
         assert (tmp_path / "run/.lock").exists()
 
 
+@pytest.mark.parametrize("what", ["is removed meanwhile", "may not be read"])
+def test_folder_that_can_not_be_listed_does_not_hide_the_others(storage, tmp_path, monkeypatch, what):
+    """A run that trains removes old checkpoints while its report is made; the root of a disk has a `lost+found`."""
+    for step in (1, 2, 3):
+        storage.write(state_key(step), b"1")
+    real, gone = os.scandir, tmp_path / "run/checkpoints/step-00000002"
+
+    def scandir(path):
+        is_gone = not isinstance(path, int) and Path(path) == gone  # rmtree gives a descriptor
+        if is_gone and what == "may not be read":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        if is_gone:
+            shutil.rmtree(gone)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert storage.keys("checkpoints/") == [state_key(1), state_key(3)]
+    assert storage.obstacles() == []
+    storage.sweep("")
+
+
 def test_deleted_object_is_gone_and_deleting_again_is_fine(anywhere):
     """Pruning may be cut off and start again."""
     anywhere.write("checkpoints/step-1/state.pt", b"1")

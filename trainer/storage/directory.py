@@ -172,9 +172,10 @@ class LocalStorage:
 
     def keys(self, prefix: str) -> list[str]:
         """See `Storage.keys`."""
+        folder = prefix[: prefix.rfind("/") + 1]
         with file_errors("list", self._root / prefix):
-            names = [path.relative_to(self._root).as_posix() for path in self._below(prefix) if path.is_file()]
-        return sorted(name for name in names if name.startswith(prefix) and not is_hidden(name))
+            names = [name for name, _ in entries(self._root, folder) if name.startswith(prefix) and not is_hidden(name)]
+            return sorted(name for name in names if self._path(name).is_file())
 
     def delete(self, key: str) -> None:
         """See `Storage.delete`; a folder of a run's keys that becomes empty goes too."""
@@ -279,10 +280,6 @@ class LocalStorage:
         assert not parts.is_absolute(), key
         assert ".." not in parts.parts, key
         return self._root / parts
-
-    def _below(self, prefix: str) -> Iterator[Path]:
-        folder = self._root / prefix if prefix.endswith("/") else (self._root / prefix).parent if prefix else self._root
-        return folder.rglob("*")
 
 
 def _stat(stat: os.stat_result) -> Stat:

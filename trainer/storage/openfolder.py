@@ -97,11 +97,15 @@ class Root:
 
 
 def entries(path: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a folder, by name relative to it; links are listed, not followed."""
+    """Everything below a folder, by name relative to it; links are listed, not followed.
+
+    Folders that are removed meanwhile are left out, as checkpoints of a run that trains are, and those that may not be read, as
+    a disk's `lost+found`.
+    """
     folders = [prefix]
     while folders:
         inside = folders.pop()
-        with suppress(FileNotFoundError), os.scandir(path / inside) as found:
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(path / inside) as found:
             for entry in found:
                 name = f"{inside}{entry.name}"
                 yield name, entry
