@@ -37,6 +37,12 @@ SETTLE_S: Final = 5.0
 """How long to wait for those that were told to stop; one may hang in a dead connection, and its file is only a part."""
 
 
+LOOK_S: Final = 0.2
+SAY_S: Final = 60.0
+LONGEST_S: Final = 100 * 60.0
+"""How often another pull into the same directory is looked for, and spoken of, and how long it is waited for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
     """An object, and the file that it is to become."""
@@ -118,24 +124,44 @@ def inside(root: Path, key: str) -> Path:
 
 @contextmanager
 def only_one(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """For the block, no other pull writes to the directory, which is made; waits for one that does."""
-    import fcntl  # noqa: PLC0415 - not on every system that can submit
+    """For the block, no other pull writes to the directory, which is made; waits for one that does.
 
+    Raises: TryAgainError when that takes too long.
+    """
     with _file_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory, os.O_RDONLY)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tell(f"waiting for another pull into {directory}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:
-            tell(f"{directory} knows no locks: do not pull into it twice at once")
+        _take(lock, directory, tell)
         yield
     finally:
         os.close(lock)
+
+
+def _take(lock: int, directory: Path, tell: Callable[[str], None]) -> None:
+    import fcntl  # noqa: PLC0415 - not on every system that can submit
+
+    begun_s = time.monotonic()
+    told_s = begun_s - SAY_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            now_s = time.monotonic()
+        except OSError:
+            tell(f"{directory} knows no locks: do not pull into it twice at once")
+            return
+        else:
+            return
+        if now_s - begun_s > LONGEST_S:
+            raise TryAgainError(
+                f"cannot pull into `{directory}`: another pull into it has not finished within {LONGEST_S / 60:.0f} minutes",
+                hint="end it if it hangs, or --to another DIRECTORY",
+            )
+        if now_s - told_s >= SAY_S:
+            told_s = now_s
+            tell(f"waiting for another pull into {directory}")
+        time.sleep(LOOK_S)
 
 
 def fetch_all(storage: Storage, items: Sequence[Item], *, threads: int, advance: Advance) -> None:

@@ -597,6 +597,20 @@ def test_waiting_for_a_lock_that_fails_is_no_bug(here, monkeypatch):
     assert [each.partition(" ")[0] for each in said] == ["waiting", "demo"]
 
 
+def test_pull_that_hangs_is_spoken_of_each_minute_and_left_in_the_end(monkeypatch, tmp_path):
+    """A stopped one holds its lock for ever."""
+    now, said = [0.0], []
+    monkeypatch.setattr("launcher.transfer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("launcher.transfer.time.sleep", lambda _: now.__setitem__(0, now[0] + 30))
+    with (
+        only_one(tmp_path, said.append),
+        pytest.raises(TryAgainError, match="has not finished within 100 minutes"),
+        only_one(tmp_path, said.append),
+    ):
+        pass
+    assert len(said) == 101
+
+
 @pytest.mark.parametrize("what", ["model", "report", "all"])
 def test_run_that_is_not_there_is_said_so_whatever_is_asked_for(launcher, tmp_path, what):
     """It won't write its results when it is over."""

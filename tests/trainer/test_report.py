@@ -15,7 +15,7 @@ from trainer import __main__ as program
 from trainer import report
 from trainer.errors import InputError
 from trainer.findings import FINDINGS
-from trainer.report import runs_page
+from trainer.report import run_page, runs_page
 from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage
 
@@ -457,3 +457,14 @@ def test_documents_of_another_shape_are_an_error_with_a_hint():
     """Somebody edits a file by hand sooner or later."""
     with pytest.raises(InputError, match="not as expected"):
         report.html(report.Documents(run={"identity": {"findings": 3}}, entries=[]))
+
+
+def test_fault_of_the_page_itself_is_no_bad_input(monkeypatch):
+    """Else nobody would ever look for it in this program."""
+
+    def broken(_):
+        raise KeyError("no such key")
+
+    monkeypatch.setattr(run_page, "_SECTIONS", (broken,))
+    with pytest.raises(KeyError):
+        report.html(report.Documents(run=record(), entries=[], results=results()))

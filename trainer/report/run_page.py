@@ -1,9 +1,11 @@
 """The page of one run, section by section in the order of a reviewer's questions."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, get_type_hints
 
-from trainer.errors import InputError
+from trainer.config import TrainConfig
+from trainer.documents import Record, Results, checked
+from trainer.errors import InputError, on_one_line
 from trainer.layout import REPORT, REPORT_CURVES
 from trainer.report import evidence_sections, history_figures, pictures, run_sections
 from trainer.report.documents import GALLERY, Documents, read
@@ -34,15 +36,32 @@ def write(storage: Storage) -> None:
 
 
 def html(documents: Documents) -> str:
-    """The page. Raises: InputError when a document is not as this program writes it."""
+    """The page. Raises: InputError when run.json or results.json is not as this program writes it."""
     try:
         sections = [section(documents) for section in _SECTIONS]
         return page(f"Run {documents.name}", _subtitle(documents), sections)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as problem:
-        reason = f"a document of it is not as expected ({type(problem).__name__}: {problem})"
+        misfit = _misfit(documents)
+        if misfit is None:  # then it is this program's fault
+            raise
         raise InputError(
-            f"cannot report on the run `{documents.name}`: {reason}", hint="was it written by another version?"
+            f"cannot report on the run `{documents.name}`: a document of it is not as expected: {misfit}",
+            hint="was it written by another version?",
         ) from problem
+
+
+def _misfit(documents: Documents) -> str | None:
+    """What in the run's record or results is of another kind than this version writes; None where nothing is."""
+    try:
+        checked(documents.run, Record)
+        config = checked(documents.run.get("config", {}), dict[str, Any], "config")
+        for name, kind in get_type_hints(TrainConfig, include_extras=True).items():  # earlier versions had fewer
+            checked(config.get(name), kind | None, f"config.{name}")
+        checked(documents.setting("findings") or [], list[str], "findings")
+        checked(documents.results or {}, Results)
+    except ValueError as problem:
+        return on_one_line(str(problem))
+    return None
 
 
 def _subtitle(documents: Documents) -> str:
