@@ -40,7 +40,10 @@ def endless(**page):
         ([{"IsTruncated": True, "NextContinuationToken": ""}], "gives no new token"),
         ([{"IsTruncated": True, "NextContinuationToken": None}], "gives no new token"),
         (itertools.repeat({"IsTruncated": True, "NextContinuationToken": "same"}), "gives no new token"),
-        (itertools.cycle([{"IsTruncated": True, "NextContinuationToken": token} for token in "abc"]), "gives no new token"),
+        (
+            itertools.cycle([{"IsTruncated": True, "NextContinuationToken": token} for token in "abc"]),
+            "gives no new token",
+        ),
         (endless(), "have only 0 objects"),
         (endless(Contents=[1]), "have only"),
         (endless(Contents=[1] * 1000), "more than 5,000 objects"),
