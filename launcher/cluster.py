@@ -215,7 +215,9 @@ class Cluster(Login):
             try:
                 event = checked(_object(line), _Event)
             except ValueError as problem:
-                raise self._unreachable(request.what, ConnectionError("the answer holds what is no event")) from problem
+                raise self._unreachable(
+                    request.what, ConnectionError("a line of the answer is not an event")
+                ) from problem
             kind, changed = event["type"], event["object"]
             if kind == "ERROR":
                 code = changed.get("code")
@@ -306,7 +308,7 @@ class Cluster(Login):
                 return items
             if position in seen or len(seen) - len(items) // PAGE > MOST_SHORT_PAGES or len(items) > LISTED_OBJECTS:
                 raise RemoteError(
-                    f"cannot {request.what}: `{self.server}` lists without an end: {len(items):,} in {len(seen) + 1:,} pages",
+                    f"cannot {request.what}: the listing of `{self.server}` does not end: {len(items):,} in {len(seen) + 1:,} pages",
                     hint="check the server of the kubeconfig, and proxies on the way",
                 )
             seen.add(position)

@@ -96,7 +96,7 @@ def allowed(endpoint: str | None) -> str | None:
     if not endpoint.startswith("https://") and not stays_near:
         raise InputError(
             f"cannot send credentials to `{endpoint}`: it is plain http, to no private address (from `{endpoint.origin}`)",
-            hint=f"https://…; or --s3-endpoint {endpoint}, typed, if that is what you want",
+            hint=f"use https://…, or give --s3-endpoint {endpoint} yourself if that is intended",
         )
     sys.stderr.write(
         as_block(f"note: requests to S3, signed as you, go to {endpoint} (from `{endpoint.origin}`)") + "\n"

@@ -67,7 +67,7 @@ def _directory(archive: bytes) -> tuple[int, int, int]:
     at = len(archive) - _END.size
     signature, *_, count, size, first, comment = _END.unpack_from(archive, max(0, at))
     if signature != b"PK\5\6" or comment:
-        raise ArchiveError("it breaks off, or is no archive")
+        raise ArchiveError("it is truncated, or not an archive")
     ends_at = at
     if archive[at - _LOCATOR_64.size : at - _LOCATOR_64.size + 4] == b"PK\6\7":
         ends_at = at - _LOCATOR_64.size - _END_64.size
@@ -93,7 +93,7 @@ def _entry(archive: bytes, at: int) -> tuple[Entry, int]:
         raise ArchiveError("its list of entries is damaged")
     size, packed, local = _wide(archive[extra_at : extra_at + extra], [size, packed, local])
     if method or packed != size:
-        raise LimitError("its entries are compressed, which torch writes none of")
+        raise LimitError("its entries are compressed; torch writes none that are")
     return Entry(archive[named_at:extra_at].decode(), local, size), extra_at + extra + comment
 
 

@@ -36,7 +36,7 @@ _MOMENTS: Final = frozenset({"step", "exp_avg", "exp_avg_sq"})
 """What Adam keeps of a parameter."""
 
 _FREE_SETTINGS: Final = frozenset({"params", "lr", "initial_lr", "fused", "foreach"})
-"""Settings of an optimiser that are set anew, or change no number."""
+"""Settings of an optimiser that are set at each start, or change no number."""
 
 
 class BrokenError(InputError):
@@ -200,14 +200,14 @@ def from_bytes(content: bytes, where: str = "state.pt", *, manifest: Manifest | 
 
 
 def check_fits(state: TrainState, network: nn.Module, workers: int, where: str) -> None:
-    """Refuse a state that is whole, but of another network than goes on with it. Raises: InputError."""
+    """Refuse a valid state that does not fit the network it is loaded into. Raises: InputError."""
     problem = _other_tensors(state.model, network.state_dict(), "model") or _other_ranks(state.ranks, network, workers)
     if problem is not None:
         raise _other_state(where, problem)
 
 
 def check_moments(state: TrainState, optimizer: torch.optim.Optimizer, where: str) -> None:
-    """Refuse the state of an optimiser that is another than goes on with it. Raises: InputError."""
+    """Refuse an optimiser state that does not fit the optimiser it is loaded into. Raises: InputError."""
     problem = _other_moments(state.optimizer, optimizer)
     if problem is not None:
         raise _other_state(where, problem)
@@ -316,7 +316,7 @@ def _finite(value: object, name: str) -> float:
 def _other_ranks(ranks: list[RankState], network: nn.Module, workers: int) -> str | None:
     """What of the ranks' own parts does not fit; with another number of workers they are not put back."""
     if not ranks:
-        return "it has no rank's part"
+        return "it has no state of any rank"
     for number, rank in enumerate(ranks if len(ranks) == workers else []):
         problem = _other_tensors(rank.buffers, dict(network.named_buffers()), f"ranks[{number}].buffers")
         if problem is not None:
@@ -350,7 +350,7 @@ def _other_moments(there: Mapping[str, Any], optimizer: torch.optim.Optimizer) -
         if not 0 <= index < len(parameters):
             return f"`optimizer` has a parameter {index}"
         if set(moments) != _MOMENTS or moments["step"].numel() != 1:
-            return f"parameter {index} of `optimizer` has not {', '.join(sorted(_MOMENTS))}"
+            return f"parameter {index} of `optimizer` lacks one of {', '.join(sorted(_MOMENTS))}"
         odd = [name for name in sorted(_MOMENTS - {"step"}) if not _is_alike(moments[name], parameters[index])]
         if odd:
             return f"`{odd[0]}` of parameter {index} in `optimizer` has the shape {tuple(moments[odd[0]].shape)}"

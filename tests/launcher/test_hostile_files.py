@@ -156,7 +156,7 @@ def test_list_of_the_api_without_an_end_is_refused(monkeypatch, token):
     monkeypatch.setattr(
         cluster.Cluster, "_json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
     )
-    with pytest.raises(RemoteError, match="lists without an end"):
+    with pytest.raises(RemoteError, match="does not end"):
         cluster.Cluster("n", "https://h", "c", None, lambda: "").list(PODS)
 
 

@@ -39,7 +39,7 @@ sys.meta_path.insert(0, Finder())
 """
 
 DEEDS = {
-    "os.kill(os.getpid(), signal.SIGKILL)": "its decoder was killed, as the system does for want of memory",
+    "os.kill(os.getpid(), signal.SIGKILL)": "its decoder was killed, probably for lack of memory",
     "os.kill(os.getpid(), signal.SIGSEGV)": "its decoder crashed with signal 11",
     "os._exit(7)": "its decoder crashed with exit code 7",
     "raise MemoryError": "there is not enough memory",

@@ -333,13 +333,13 @@ def test_damaged_pack_is_named_and_built_again(decode, damage):
     assert said == []
 
 
-def test_what_is_not_ours_in_a_packs_folder_stays(decode):
+def test_foreign_file_in_a_packs_folder_is_refused_and_kept(decode):
     """A user's notes are no part of a pack that is built again."""
     folder = decode()[0].folder
     (folder / "notes.txt").write_text("mine")
     decode()  # whole: nobody looks
     DAMAGES["zeroed shard"](folder)
-    with pytest.raises(InputError, match=r"not ours\n  notes\.txt"):
+    with pytest.raises(InputError, match=r"not a pack's\n  notes\.txt"):
         decode()
     assert (folder / "notes.txt").read_text() == "mine"
     assert (folder / "shard-00001.bin").exists()

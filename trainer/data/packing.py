@@ -100,7 +100,7 @@ def _clear(folder: Path) -> None:
         raise InputError(f"cannot build the pack at `{folder}` again: it is a link", hint="remove the link")
     if folder.exists() and (others := _others(folder)):
         raise InputError(
-            f"cannot build the pack at `{folder}` again: it holds what is not ours{listing(others)}",
+            f"cannot build the pack at `{folder}` again: it holds files that are not a pack's{listing(others)}",
             hint="move that elsewhere, or --cache-dir names another place",
         )
     if folder.exists():
@@ -245,7 +245,7 @@ def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Pat
 
 def _cause(exit_code: int | None) -> str:
     if exit_code == -signal.SIGKILL:
-        return "its decoder was killed, as the system does for want of memory"
+        return "its decoder was killed, probably for lack of memory"
     return f"its decoder crashed with {f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'}"
 
 
