@@ -128,6 +128,8 @@ def in_words(size_bytes: int) -> str:
 
 def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
     """The content of a file. Raises: LimitError before more than `most_bytes` are in memory."""
+    if _size_of(file) > most_bytes:
+        raise LimitError(f"it has more than {in_words(most_bytes)}")
     pieces: list[bytes] = []
     left = most_bytes + 1
     # Not all at once: `read` sets aside as much as it is asked for, however little there is.

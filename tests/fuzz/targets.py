@@ -378,6 +378,20 @@ def _try_documents(bench: Bench, dice: Dice) -> bool:
     return reported
 
 
+def _try_pulls(bench: Bench, dice: Dice) -> bool:
+    """A document of a run, read by the launcher."""
+    from launcher.__main__ import main
+
+    run = _run_copy(bench)
+    document = dice.choice(["run.json", "starts.json", "results.json", "manifest.json"])
+    path = next(run.rglob(document))
+    path.write_bytes(spoiled_json(dice, path.read_bytes()))
+    there = ("r", "--output", str(bench.work))
+    listed = command(main, "checkpoints", *there, "-o", dice.choice(("table", "json", "yaml", "name")))
+    what = dice.choice(("checkpoint", "model", "report", "all"))
+    return command(main, "pull", *there, "--what", what, "--to", str(bench.work / "pulled")) and listed
+
+
 def _try_manifests(bench: Bench, dice: Dice) -> bool:
     """The manifest of a checkpoint: whatever it says, what goes on is the state that was written."""
     from trainer import checkpoint
@@ -587,6 +601,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "predictions": Kind(_try_predictions, _prediction_files),
     "boxes": Kind(_try_boxes, _box_files),
     "documents": Kind(_try_documents),
+    "pulls": Kind(_try_pulls),
     "manifests": Kind(_try_manifests),
     "states": Kind(_try_states),
     "weights": Kind(_try_weights, _weight_files),

@@ -1,6 +1,8 @@
 """What is over a limit is named before it takes memory or time."""
 
 import gzip
+import io
+import os
 import zlib
 
 import pytest
@@ -144,3 +146,16 @@ def test_damaged_gzip_is_told_as_damaged(damage):
     """In two kinds of errors, whatever the library raises."""
     with pytest.raises((zlib.error, EOFError)):
         gunzipped(damage(gzip.compress(bytes(range(256)) * 9)))
+
+
+def test_file_that_is_too_long_is_not_read_at_all(tmp_path):
+    """Its size is known: gigabytes of a state would be read first, and might not fit."""
+
+    class Unread(io.FileIO):
+        def read(self, *_):
+            raise AssertionError
+
+    (tmp_path / "long").touch()
+    os.truncate(tmp_path / "long", 1 << 40)
+    with Unread(tmp_path / "long") as file, pytest.raises(LimitError, match="more than 4096 MiB"):
+        limits.read_at_most(file, limits.STATE_BYTES)
