@@ -43,14 +43,14 @@ MANIFEST, NAMES, SIZES, CHECKSUMS = "manifest.json", "names.txt", "sizes.bin", "
 OUR_FILES: Final = re.compile(
     rf"shard-\d{{5,}}\.bin|{re.escape(MANIFEST)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
 )
-"""Names of what may lie in a pack's folder."""
+"""Names of the files in a pack's folder."""
 
 Progress = Callable[[int], None]
-"""Told how many more images are done."""
+"""Called with the number of further images that are done."""
 
 
 class DamagedPackError(ValueError):
-    """A pack that is not what was written; the text says in what, and follows `the pack at … is damaged: `."""
+    """A pack that differs from what was written; the text follows `the pack at … is damaged: `."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ def keep_checksums(folder: Path, checksums_N: Checksums) -> None:
 
 @contextmanager
 def _named_damage(folder: Path) -> Iterator[None]:
-    """What is missing or can't be read in the block is damage. Raises: DamagedPackError; InputError where a file may not be read."""
+    """Treat missing or unreadable files in the block as damage. Raises: DamagedPackError; InputError without permission to read."""
     try:
         yield
     except PermissionError as problem:
@@ -214,7 +214,7 @@ def _named_damage(folder: Path) -> Iterator[None]:
 
 
 def _manifest(folder: Path, names: Sequence[str], geometry: Geometry) -> Manifest:
-    """The manifest, in which all is as it must be for these images, but what only the files can tell. Raises: DamagedPackError; OSError."""
+    """The manifest, checked against these images; files are not read. Raises: DamagedPackError; OSError."""
     try:
         said: Any = parsed_json(_content(folder / MANIFEST))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in said["files"].items()}
