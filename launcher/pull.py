@@ -95,7 +95,7 @@ def _check_directory(run: Run, storage: Storage, directory: Path) -> bool:
         )
     if content is not None and there is None and content.strip(b"\0"):
         raise InputError(
-            f"cannot pull `{run.name}` into `{directory}`: its {RUN} is another file, which no pull has put there",
+            f"cannot pull `{run.name}` into `{directory}`: its {RUN} was not put there by a pull",
             hint="move it away, or --to another DIRECTORY",
         )
     return there is not None and there == ours

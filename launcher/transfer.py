@@ -86,7 +86,7 @@ class Item:
         if not stat.S_ISREG(there.st_mode):
             problem = "a link" if stat.S_ISLNK(there.st_mode) else "no regular file"
         elif not is_pulled:
-            problem = "another file, which no pull of this run has put there"
+            problem = "a file that no pull of this run put there"
         if problem:
             raise InputError(
                 f"cannot pull `{self.key}`: `{self.target}` is {problem}",

@@ -65,7 +65,7 @@ _OURS = re.compile(
         ]
     )
 )
-"""Every key that a run writes: the one table by which a run's files are told from others."""
+"""Every key that a run writes: the one table that separates a run's files from foreign ones."""
 
 _BEFORE_RECORD = re.compile(rf"{re.escape(STARTS)}|{re.escape(OWNER)}|logs/.*")
 

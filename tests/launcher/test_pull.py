@@ -361,7 +361,7 @@ def test_record_that_is_none_of_a_run_is_refused(here, tmp_path):
     (here / "demo").mkdir()
     (here / "demo/run.json").write_text('{"scripts": {}}', encoding="utf-8")
     for what in ("all", "model"):
-        with pytest.raises(InputError, match=r"its run\.json is another file"):
+        with pytest.raises(InputError, match=r"its run\.json was not put there by a pull"):
             pulled(storage, "demo", what=what)
     assert files("demo") == ["run.json"]
     assert (here / "demo/run.json").read_text(encoding="utf-8") == '{"scripts": {}}'

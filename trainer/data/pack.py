@@ -44,7 +44,7 @@ MANIFEST, NAMES, SIZES, CHECKSUMS = "manifest.json", "names.txt", "sizes.bin", "
 OUR_FILES: Final = re.compile(
     rf"shard-\d{{5,}}\.bin|{re.escape(MANIFEST)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
 )
-"""Names of what may lie in a pack's folder."""
+"""Names of the files in a pack's folder."""
 
 MOST_OPEN: Final = 128
 """Shards of a pack that stay open. A process may open 1024 files where nobody has set more, and a pack can have thousands."""
@@ -64,11 +64,11 @@ _DAMAGE: Final = frozenset(
 """What systems say of a file that is gone, is none, or can't be read from its disk. Whatever else fails may pass: no pack is built again for it."""
 
 Progress = Callable[[int], None]
-"""Told how many more images are done."""
+"""Called with the number of further images that are done."""
 
 
 class DamagedPackError(ValueError):
-    """A pack that is not what was written; the text says in what, and follows `the pack at … is damaged: `."""
+    """A pack that differs from what was written; the text follows `the pack at … is damaged: `."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,10 +232,10 @@ def _kept_checksums(folder: Path, count: int) -> Checksums | None:
 
 @contextmanager
 def _named_damage(folder: Path) -> Iterator[None]:
-    """What is missing or can't be read from its disk is damage.
+    """Treat a file that is missing, or that its disk can't read, as damage.
 
-    Raises: DamagedPackError; InputError where a file may not be read; TryAgainError for what says nothing of the pack, as a
-    limit on open files.
+    Raises: DamagedPackError; InputError without permission to read; TryAgainError for errors that say nothing of the pack, such as
+    a limit on open files.
     """
     try:
         yield
@@ -254,7 +254,7 @@ def _named_damage(folder: Path) -> Iterator[None]:
 
 
 def _manifest(folder: Path, names: Sequence[str], geometry: Geometry) -> Manifest:
-    """The manifest, in which all is as it must be for these images, but what only the files can tell. Raises: DamagedPackError; OSError."""
+    """The manifest, checked against these images; files are not read. Raises: DamagedPackError; OSError."""
     try:
         said: Any = parsed_json(_content(folder / MANIFEST))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in said["files"].items()}

@@ -52,7 +52,7 @@ _PARTIAL: Final = re.compile(r"\.([0-9a-f]{24})-[0-9a-f]{32}\.partial")
 """Names of folders that a pack is made in: its key, and something of its own."""
 
 STALE_S: Final = 24 * 3600.0
-"""So long untouched, and another pack's unfinished folder is left over: none takes that long to make."""
+"""Age at which another pack's unfinished folder counts as abandoned: no build takes that long."""
 
 _ENDING_S: Final = 10.0
 """How long the other decoders may take to end once one is gone."""
@@ -123,7 +123,7 @@ def _is_stale(folder: Path) -> bool:
 
 
 def _others(folder: Path) -> list[str]:
-    """Names in a pack's folder that no pack has."""
+    """Foreign names in a pack's folder."""
     with os.scandir(folder) as entries:
         return sorted(
             entry.name
@@ -184,12 +184,12 @@ class _AtWork:
     """Which image each decoder is at, in memory that is still there when the system has ended one."""
 
     def __init__(self, decoders: int, context: SpawnContext) -> None:
-        self._cells = context.RawArray("q", 2 * decoders)  # process, row; 0 where nobody sits
+        self._cells = context.RawArray("q", 2 * decoders)  # process, row; 0 is a free place
         self._lock = context.Lock()
         self._place = 0
 
     def enter(self) -> None:
-        """Sit down, in a decoder."""
+        """Take a place; called in a decoder."""
         with self._lock:
             self._place = next(place for place in range(0, len(self._cells), 2) if not self._cells[place])
             self._cells[self._place : self._place + 2] = [os.getpid(), -1]
@@ -205,7 +205,7 @@ class _AtWork:
 
 
 _mine: Final[list[_AtWork]] = []
-"""In a decoder: where it notes what it is at."""
+"""In a decoder process: its place, where it notes the current image."""
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
 
 
 def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Path]) -> InputError:
-    """Which decoder has ended first, and at which image; the pool ends the others."""
+    """The decoder that ended first, and its image; the pool ends the others."""
     for process in started:
         process.join(_ENDING_S)
     ended = [process for process in started if process.exitcode not in {None, 0, -signal.SIGTERM}]
@@ -250,7 +250,7 @@ def _cause(exit_code: int | None) -> str:
 
 
 def _begin(at_work: _AtWork) -> None:
-    """In a process of the pool: take a place, and end when the parent is killed, for whose next task it would wait for ever."""
+    """Initialise a decoder process: take a place, and end with the parent, whose next task it would otherwise await for ever."""
     screen()  # decoders quote what files hold
     at_work.enter()
     _mine.append(at_work)
