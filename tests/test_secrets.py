@@ -56,12 +56,13 @@ def commands(app: App) -> Iterator[list[str]]:
         if name.startswith("-"):
             continue
         words = [name]
-        for argument in app[name].assemble_argument_collection():
+        arguments = app[name].assemble_argument_collection()
+        for argument in arguments:
             if argument.required and argument.name != "*" and argument.index is None:
                 words += [argument.name, GIVEN.get(argument.name, "t1")]
             elif argument.required and argument.name != "*":
                 words += [GIVEN.get(argument.name, "t1")]
-        flags = {each for argument in app[name].assemble_argument_collection() for each in argument.names}
+        flags = {each for argument in arguments for each in argument.names}
         words += ["--data", GIVEN["--data"]] if {"--accelerator", "--data"} <= flags else []
         words += ["--output", GIVEN["--output"]] if "--output" in flags and "--output" not in words else []
         yield [*words, *QUICK.get(name, [])]
