@@ -31,7 +31,7 @@ demo: .venv/ready  ## draw a data set and train on it with two workers, through 
 
 .PHONY: test
 test: .venv/ready  ## run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 MINUTES ?= 10
 SEED ?= 1
