@@ -12,7 +12,6 @@ from launcher import yamlfile
 from trainer.errors import InputError, on_one_line
 from trainer.limits import CREDENTIAL_BYTES, LimitError, in_words, parsed_yaml, read_at_most
 from trainer.redaction import learn, learn_document
-from trainer.storage.files import open_regular
 
 Document = Mapping[str, Any]
 
@@ -79,10 +78,17 @@ def _learn_secrets(content: Document, folder: Path) -> None:
     learn_document(content)
     for entry in content.get("users") or ():
         user = (entry.get("user") if isinstance(entry, dict) else None) or {}
-        with suppress(OSError, ValueError, TypeError, KeyError), open_regular(folder / user["tokenFile"]) as file:
-            learn(read_at_most(file, CREDENTIAL_BYTES).decode())
+        if isinstance(user, dict) and "tokenFile" in user:
+            _learn_token(folder / str(user["tokenFile"]))
         with suppress(ValueError, TypeError, AttributeError):
             learn(base64.b64decode(user.get("client-key-data", "")).decode())
+
+
+def _learn_token(path: Path) -> None:
+    from trainer.storage.files import open_regular  # noqa: PLC0415 - loads the storage, which few commands need
+
+    with suppress(OSError, ValueError), open_regular(path) as file:
+        learn(read_at_most(file, CREDENTIAL_BYTES).decode())
 
 
 def contexts(found: Iterable[Document]) -> dict[str, str | None]:
