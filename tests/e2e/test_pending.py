@@ -149,10 +149,13 @@ def test_quota_that_is_exceeded(open_site, phantoms):
     open_site.kubectl("delete", "quota", quota)
 
 
-def test_namespace_that_forbids_what_gaudi_needs(stored, phantoms):
-    """The job is accepted, and only an event tells that its pods are not."""
-    submit(stored, "forbidden", *GAUDI, "--workers", "1", *by_api(phantoms))
-    assert "PodSecurity" in sentence_with(stored, "forbidden", "pod-security").replace(" ", "")
+def test_namespace_that_forbids_a_capability(stored, phantoms):
+    """The job is accepted, and only an event tells that its pods are not: as of Gaudi jobs that earlier versions submitted."""
+    capability = "{spec: {containers: [{name: pytorch, securityContext: {capabilities: {add: [SYS_NICE]}}}]}}"
+    submit(stored, "forbidden", *ONE, *by_api(phantoms), "--overlay", capability)
+    sentence = sentence_with(stored, "forbidden", "pod-security")
+    assert "PodSecurity" in sentence.replace(" ", "")
+    assert "SYS_NICE" in sentence
     stored.launcher("delete", "forbidden", "-y")
 
 
