@@ -94,7 +94,7 @@ def test_lines_of_a_known_key_are_left_out_one_by_one():
         ("LAUNCHER_S3_SECRET", "s3-keys-of-cxr", "--s3-secret s3-keys-of-cxr"),
         ("VAULT_SECRET_PATH", "/team/cxr-secrets", "at /team/cxr-secrets"),
         ("TOKEN_URL", "https://login.example.org/oauth2", "at https://login.example.org/oauth2"),
-        ("PWD", "/work/folder-1", "in /work/folder-1"),
+        ("PWD", "/srv/folder-1", "in /srv/folder-1"),
         ("PRIVATE_REGISTRY", "registry.example.org", "image registry.example.org/cxr:1"),
         ("PRIVATE_SUBNET", "10.0.0.0/24", "in 10.0.0.0/24"),
         ("SECRET_NAMESPACE", "team-cxr", "namespace team-cxr"),
