@@ -177,7 +177,8 @@ class Trial:
             victims.kill_all(self._job)
             self._gang.wait()
             code = 1
-        self._outcome.codes.append(code)
+        with self._lock:  # whoever ended it is done, and ends nothing of the next start
+            self._outcome.codes.append(code)
         return code
 
     def _command(self) -> list[str]:

@@ -57,6 +57,8 @@ STALE_S: Final = 24 * 3600.0
 _ENDING_S: Final = 10.0
 """How long the other decoders may take to end once one is gone."""
 
+_LOOK_S: Final = 0.01
+
 _MEMORY_HINT: Final = "give the pod or machine more memory, or fewer processors so that fewer images are decoded at once; or replace the image"
 
 
@@ -186,6 +188,7 @@ class _AtWork:
     def __init__(self, decoders: int, context: SpawnContext) -> None:
         self._cells = context.RawArray("q", 2 * decoders)  # process, row; 0 is a free place
         self._lock = context.Lock()
+        self._all = context.Barrier(decoders)
         self._place = 0
 
     def enter(self) -> None:
@@ -193,6 +196,10 @@ class _AtWork:
         with self._lock:
             self._place = next(place for place in range(0, len(self._cells), 2) if not self._cells[place])
             self._cells[self._place : self._place + 2] = [os.getpid(), -1]
+
+    def meet(self) -> None:
+        """Wait for the other decoders; called in each of them."""
+        self._all.wait()
 
     def note(self, row: int) -> None:
         """Note the image that this decoder is at from now on; -1 is none."""
@@ -218,7 +225,9 @@ def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
     started: list[BaseProcess] = []
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(at_work,)) as pool:
         try:
-            pool.submit(int).result()  # all are started with the first task
+            # A pool starts processes when it needs them; which has ended can be told of those that were known before only.
+            for each in [pool.submit(_meet) for _ in range(count)]:
+                each.result()
             started += set(multiprocessing.active_children()) - others
             yield pool
         except BrokenProcessPool as problem:
@@ -230,17 +239,25 @@ def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
 
 def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Path]) -> InputError:
     """The decoder that ended first, and its image; the pool ends the others."""
-    for process in started:
-        process.join(_ENDING_S)
-    ended = [process for process in started if process.exitcode not in {None, 0, -signal.SIGTERM}]
-    rows = [(at_work.row_of(process.pid), process.exitcode) for process in ended]
+    codes = {process.pid: _exit_code(process) for process in started}
+    ended = {pid: code for pid, code in codes.items() if code not in {None, 0, -signal.SIGTERM}}
+    rows = [(at_work.row_of(pid), code) for pid, code in ended.items()]
     what = [f"{paths[row]}: {_cause(code)}" for row, code in rows if row >= 0]
     if not what:
-        causes = ", ".join(sorted({_cause(process.exitcode) for process in ended})) or "its process was ended"
+        causes = ", ".join(sorted(map(_cause, ended.values()))) or "its process was ended"
         return InputError(f"cannot decode the images: {causes}", hint=_MEMORY_HINT)
     return InputError(
         f"cannot decode {'an image' if len(what) == 1 else f'{len(what)} images'}:{listing(what)}", hint=_MEMORY_HINT
     )
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    """The exit code of a process that ends, which the pool waits for too: whoever comes second learns it a moment later."""
+    until_s = time.monotonic() + _ENDING_S
+    while process.exitcode is None and time.monotonic() < until_s:
+        process.join(_LOOK_S)
+        time.sleep(_LOOK_S)
+    return process.exitcode
 
 
 def _cause(exit_code: int | None) -> str:
@@ -262,6 +279,10 @@ def _begin(at_work: _AtWork) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _meet() -> None:
+    _mine[0].meet()
 
 
 def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator[tuple[Path, int, int, list[Path]]]:
