@@ -206,8 +206,8 @@ def run_record(storage: "Storage", *, hint: str | None = None) -> dict[str, Any]
 
 def shown(value: object) -> str:
     """A value of a document in a message: on one line, and cut where it is very long."""
-    text = on_one_line(str(value)[: 10 * SHOWN_CHARS])
-    return text if len(text) <= 10 * SHOWN_CHARS else f"{text[: 10 * SHOWN_CHARS]}…"
+    text, most = str(value), 10 * SHOWN_CHARS
+    return on_one_line(text[:most]) + "…" * (len(text) > most)
 
 
 def checked(value: object, kind: type[T], name: str = "") -> T:

@@ -66,14 +66,14 @@ JSON_NODES: Final = 4_000_000
 API_BYTES: Final = 512 << 20
 """Of an answer of the Kubernetes API: a list of all pods, were there 20,000 of them."""
 
+API_NODES: Final = 32_000_000
+"""Values of such an answer."""
+
 CHANGE_BYTES: Final = 16 << 20
 """Of a change of one object that the API tells. etcd takes objects of 1.5 MiB."""
 
 LOG_LINE_BYTES: Final = 1 << 20
 """Of a line of a container's log; what comes after is left out."""
-
-API_NODES: Final = 32_000_000
-"""Values of such an answer."""
 
 MANIFEST_BYTES: Final = 1 << 20
 """Of a checkpoint's manifest, the count of starts and the owner's record; ours have some 300 bytes."""
@@ -99,6 +99,9 @@ YAML_NODES: Final = 100_000
 YAML_DEPTH: Final = 64
 """Of lists and mappings inside each other; a pod template has 12."""
 
+NUMBER_CHARS: Final = 64
+"""Of a number in such a file: longer ones take Python minutes to read, and nobody means them."""
+
 CREDENTIAL_BYTES: Final = 1 << 20
 """Of a file with credentials, or with what botocore's profiles are."""
 
@@ -107,9 +110,6 @@ CERTIFICATE_BYTES: Final = 16 << 20
 
 ANSWER_BYTES: Final = 64 << 20
 """Of an answer of an S3 server that is no object. A page of 1,000 names of 1,024 bytes has 4 MiB."""
-
-NUMBER_CHARS: Final = 64
-"""Of a number in such a file: longer ones take Python minutes to read, and nobody means them."""
 
 LISTED_OBJECTS: Final = 2_000_000
 """Of one listing of a bucket. The largest public data set has 377,110 images."""

@@ -70,11 +70,11 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
         return
     if "identity" not in there:
         raise InputError(f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="give another --name")
-    before = BEFORE | there["identity"]
+    before, now = BEFORE | cleaned(there["identity"]), cleaned(dict(description))  # earlier versions redacted nothing
     differences = [
-        f"{key}: {shown(before.get(key))} there, {shown(description.get(key))} now"
-        for key in sorted(description)
-        if before.get(key) != description.get(key)
+        f"{key}: {shown(before.get(key))} there, {shown(now.get(key))} now"
+        for key in sorted(now)
+        if before.get(key) != now.get(key)
     ]
     if differences:
         raise InputError(

@@ -9,6 +9,9 @@ from trainer.limits import LISTED_OBJECTS
 _FULL_PAGE: Final = 1000
 """Objects in a page. Source: Amazon S3 API reference, ListObjectsV2; pages may have fewer, and none is of use."""
 
+MOST_SHORT_PAGES: Final = 10_000
+"""Pages beyond those that the objects fill: servers skip what was deleted, and may give empty ones."""
+
 _HINT: Final = "the server does not list as S3 does: check the endpoint and the prefix"
 
 
@@ -37,7 +40,3 @@ def pages(
             raise RemoteError(f"{what}: there are more than {LISTED_OBJECTS:,} objects", hint=_HINT)
         if len(seen) - listed // _FULL_PAGE > MOST_SHORT_PAGES:
             raise RemoteError(f"{what}: {len(seen):,} pages have only {listed:,} objects", hint=_HINT)
-
-
-MOST_SHORT_PAGES: Final = 10_000
-"""Pages beyond those that the objects fill: servers skip what was deleted, and may give empty ones."""
