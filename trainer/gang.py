@@ -168,24 +168,36 @@ def _run(argv: list[str]) -> int:
     logging.disable(logging.ERROR)
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
-    with _folder() as folder, _watched(folder / "verdict"):
-        try:
-            run(arguments)
-        except ChildFailedError as failure:
-            rank, first = failure.get_first_failure()
-            return _failed(earlier_verdict() or Verdict(rank, first.exitcode))
-        except SignalException as stop:
-            verdict = earlier_verdict()
-            return _failed(verdict) if verdict else _stopped(stop.sigval)
-        except (DistError, RendezvousError) as problem:
-            sys.stderr.write(
-                f"error: cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}\n"
-            )
-            return TryAgainError.exit_code
-        finally:  # torchrun's handlers raise, which from here on nobody expects; this process is about to leave
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-    return 0
+    with _folder() as folder:
+        with _watched(folder / "verdict"):
+            try:
+                try:
+                    run(arguments)
+                finally:
+                    _ignore_signals()
+            except ChildFailedError as failure:
+                rank, first = failure.get_first_failure()
+                verdict = earlier_verdict() or Verdict(rank, first.exitcode)
+            except SignalException as stop:  # in torchrun, or just after it
+                _ignore_signals()
+                told = earlier_verdict()
+                if told is None:
+                    return _stopped(stop.sigval)
+                verdict = told
+            except (DistError, RendezvousError) as problem:
+                sys.stderr.write(
+                    f"error: cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}\n"
+                )
+                return TryAgainError.exit_code
+            else:
+                return 0
+        return _failed(verdict)
+
+
+def _ignore_signals() -> None:
+    """After torchrun: its handlers raise, wherever this process is by then, and it leaves soon anyway."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _NoFolderError(InputError):
@@ -299,7 +311,7 @@ def _failed(verdict: Verdict) -> int:
     """Say which worker failed, and how; the code to leave with, which a repetition would not change unless it is 75."""
     code = verdict.exit_code
     if not verdict.told:
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+        signal.signal(signal.SIGTERM, lambda *_: _end_now(code))
         time.sleep(LINGER_S)
         return code
     sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")

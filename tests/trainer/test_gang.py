@@ -90,6 +90,67 @@ def test_signal_reaches_the_workers_and_ends_the_gang(tmp_path):
     assert said == "stopped by SIGTERM\n"
 
 
+FAILED = """
+import os, signal, sys
+from types import SimpleNamespace
+import torch.distributed.run
+from torch.distributed.elastic.multiprocessing.api import _terminate_process_handler
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from trainer import gang
+
+class Failed(ChildFailedError):
+    def __init__(self): pass
+    def get_first_failure(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 1, SimpleNamespace(exitcode=2)
+
+def run(arguments):
+    signal.signal(signal.SIGTERM, _terminate_process_handler)
+    gang.give_verdict(gang.Verdict(1, 2, told=bool(int(sys.argv[2]))))
+    raise Failed
+
+torch.distributed.run.run = run
+gang.LINGER_S = float(sys.argv[1])
+sys.exit(gang.main(["--nproc-per-node=2", "worker.py"]))
+"""
+"""A gang whose torchrun has just failed when a signal comes: of the job's end, or of the watch over the gang."""
+
+
+@pytest.mark.e2e
+def test_signal_after_the_failure_changes_neither_exit_code_nor_message(tmp_path):
+    """torchrun's handlers raise, and nobody takes their exception any more: a traceback, and exit code 1 for bad input."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FAILED, "0", "1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "worker 1 failed with exit code 2\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.e2e
+def test_node_without_a_teller_stays_until_the_log_of_the_other_is_kept(tmp_path):
+    """The watch over the gang would end it a second after the verdict."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    lingers_s = gang.END_S + 1.5
+    started_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", FAILED, str(lingers_s), "0"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment,
+    )
+    assert time.monotonic() - started_s >= lingers_s
+    assert (done.returncode, done.stderr) == (2, "")
+
+
 def lives(pid):
     """Whether there is such a process; what waits for its parent to look has no command line any more."""
     try:
