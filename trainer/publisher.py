@@ -124,7 +124,7 @@ class Publisher:
         InputError where the disk has; as `check`.
         """
         since_s = self._clock()
-        while self._fatal is None and self._has_work():
+        while not self._is_lost() and self._has_work():
             disk_waited_s = self._clock() - since_s if isinstance(self._problem, InputError) else 0.0
             if gives_up() or disk_waited_s >= ROOM_S:
                 self._keep_newest()
@@ -187,8 +187,9 @@ class Publisher:
                 act()
                 self._went_well(published=act in (self._publish_best, self._publish_newest))
             except KnownError as problem:
-                self._went_wrong(problem)
-                self._keep_newest()
+                if not self._is_lost():
+                    self._went_wrong(problem)
+                    self._keep_newest()
             except Exception as bug:  # noqa: BLE001 - a thread that ends without a word would train on without checkpoints
                 self._fatal = bug
             finally:
@@ -270,7 +271,7 @@ class Publisher:
         except KnownError:
             if scored is not None:
                 self.validated(step, scored)
-            if self._fatal is None:
+            if not self._is_lost():
                 self._keep(manifest, content)
             raise
         self.knows([manifest])
@@ -339,6 +340,16 @@ class Publisher:
         except KnownError as problem:
             self._fatal = problem
             raise
+
+    def _is_lost(self) -> bool:
+        """Whether the run is over for this process: a write fails too when its folder is gone, before the claim is asked again.
+
+        Then nothing is kept on this node any more: the run goes on elsewhere, or is no more.
+        """
+        problem = self._claim.lost()
+        if self._fatal is None and problem is not None:
+            self._fatal = problem
+        return self._fatal is not None
 
     def _went_well(self, *, published: bool) -> None:
         """Note what was written; a small file may find room where a state that waits does not."""

@@ -59,10 +59,14 @@ class Claim:
 
     def __init__(self):
         self.problem = None
+        self.noticed = None
 
     def check(self):
         if self.problem is not None:
             raise self.problem
+
+    def lost(self):
+        return self.noticed
 
 
 @pytest.fixture
@@ -315,6 +319,23 @@ def test_claim_that_cannot_be_asked_is_not_lost(publisher, bucket, claim, told):
     claim.problem = None
     publisher.flush(never)
     assert steps(bucket) == [10]
+
+
+def test_run_whose_folder_goes_while_a_state_is_written_keeps_nothing_on_this_node(
+    tmp_path, publisher, bucket, claim, told
+):
+    """The write fails before the claim is asked again; the states of a run that is no more would stay for ever."""
+
+    def goes():
+        claim.noticed = InputError("its folder was replaced")
+
+    bucket.meanwhile, bucket.problem = goes, InputError("cannot write: its folder was removed")
+    publisher.offer(state(10), epoch=1.0)
+    soon(lambda: publisher.has_failed)
+    with pytest.raises(InputError, match="its folder was replaced"):
+        publisher.flush(never)
+    assert told == []
+    assert not spool_of(tmp_path, bucket).folder.exists()
 
 
 def test_outage_while_pruning_is_not_taken_for_a_refusal(publisher, bucket, told, monkeypatch):
