@@ -26,6 +26,7 @@ from trainer.layout import (
 from trainer.limits import JSON_BYTES, LimitError, parsed_json, read_at_most
 from trainer.manifests import Manifest
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
+from trainer.storage.waiting import Waiting
 
 What = Literal["checkpoint", "model", "report", "all"]
 
@@ -54,7 +55,7 @@ def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory:
         manifest = checkpoints.chosen(run, checkpoints.of_run(run, storage, tell), "best" if step is None else step)
     stats = storage.stats("")
     items = _items(run, stats, what, manifest, directory)
-    with only_one(directory, tell):
+    with only_one(directory, Waiting(tell)):
         is_pulled = _check_directory(run, storage, directory)
         wanted = [item for item in items if not item.is_there()]
         for item in wanted:

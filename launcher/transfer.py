@@ -14,7 +14,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from trainer.errors import InputError, TryAgainError, on_one_line
 from trainer.storage import AbsentError, ChangedError, DamagedError, Stat, Storage
 from trainer.storage.files import FULL, room
 from trainer.storage.listed import as_listed
+from trainer.storage.waiting import Waiting, wait_until
 
 _PARTIAL: Final = re.compile(r"\.(.+)\.([0-9a-f]{16})\.partial", re.DOTALL)
 
@@ -35,12 +36,6 @@ CHANGES: Final = 3
 
 SETTLE_S: Final = 5.0
 """How long to wait for those that were told to stop; one may hang in a dead connection, and its file is only a part."""
-
-
-LOOK_S: Final = 0.2
-SAY_S: Final = 60.0
-LONGEST_S: Final = 100 * 60.0
-"""How often another pull into the same directory is looked for, and spoken of, and how long it is waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +118,7 @@ def inside(root: Path, key: str) -> Path:
 
 
 @contextmanager
-def only_one(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def only_one(directory: Path, waiting: Waiting) -> Iterator[None]:
     """For the block, no other pull writes to the directory, which is made; waits for one that does.
 
     Raises: TryAgainError when that takes too long.
@@ -132,36 +127,33 @@ def only_one(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _take(lock, directory, tell)
+        _take(lock, directory, waiting)
         yield
     finally:
         os.close(lock)
 
 
-def _take(lock: int, directory: Path, tell: Callable[[str], None]) -> None:
+def _take(lock: int, directory: Path, waiting: Waiting) -> None:
     import fcntl  # noqa: PLC0415 - not on every system that can submit
 
-    begun_s = time.monotonic()
-    told_s = begun_s - SAY_S
-    while True:
+    def is_taken() -> bool:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            now_s = time.monotonic()
+            return False
         except OSError:
-            tell(f"{directory} knows no locks: do not pull into it twice at once")
-            return
-        else:
-            return
-        if now_s - begun_s > LONGEST_S:
-            raise TryAgainError(
-                f"cannot pull into `{directory}`: another pull into it has not finished within {LONGEST_S / 60:.0f} minutes",
-                hint="end it if it hangs, or --to another DIRECTORY",
-            )
-        if now_s - told_s >= SAY_S:
-            told_s = now_s
-            tell(f"waiting for another pull into {directory}")
-        time.sleep(LOOK_S)
+            waiting.tell(f"{directory} knows no locks: do not pull into it twice at once")
+        return True
+
+    wait_until(
+        is_taken,
+        waiting,
+        line=lambda _: f"waiting for another pull into {directory}",
+        too_long=lambda minutes: TryAgainError(
+            f"cannot pull into `{directory}`: another pull into it has not finished within {minutes:.0f} minutes",
+            hint="end it if it hangs, or --to another DIRECTORY",
+        ),
+    )
 
 
 def fetch_all(storage: Storage, items: Sequence[Item], *, threads: int, advance: Advance) -> None:

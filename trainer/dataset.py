@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.config import Layout, OnBadImage
 from trainer.console import Reporter
 from trainer.data.fetch import fetch, folder_of
-from trainer.data.locks import Waiting, locked
+from trainer.data.locks import locked
 from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key
 from trainer.data.packing import build
 from trainer.data.records import Geometry
@@ -21,6 +21,7 @@ from trainer.distributed import Gang
 from trainer.errors import InputError, listing
 from trainer.findings import SPLITS, LabelTable
 from trainer.sources import Source, locate_images, read_labels
+from trainer.storage.waiting import Waiting
 from trainer.watchdog import COMPILING, Watchdog
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 import yaml
+from canary import CANARY, check_quiet
 from finished import record, write_run
 from test_show import event, job, pod
 
@@ -14,20 +15,8 @@ from launcher.__main__ import main
 from launcher.jobs import SETTINGS
 from trainer.storage import open_storage
 
-CANARY = "\x1b]0;x\x07\x9b2J\r\n[rank 0] forged\u2028[rank 0] forged\u202e\u200b\x08"
 AT = "/api/v1/namespaces/team-a"
 JOBS = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
-
-
-def check_quiet(capsys):
-    """Nothing on stdout and stderr that a terminal would obey, no line that begins like a rank's; what was printed."""
-    captured = capsys.readouterr()
-    for text in captured:
-        odd = {char for char in text if not char.isprintable()} - {"\n", "\t"}
-        assert not odd, text
-        assert not [line for line in text.splitlines() if line.startswith("[rank")], text
-        assert "Traceback" not in text
-    return captured
 
 
 def spoiled(value, *, but=()):

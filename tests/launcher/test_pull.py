@@ -29,6 +29,7 @@ from trainer.layout import manifest_key, state_key
 from trainer.model import build
 from trainer.schedule import Plateau
 from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage
+from trainer.storage.waiting import SILENT, Waiting
 
 BEST = "checkpoints/step-00000020"
 REPORT = ["metrics.jsonl", "predictions/test.csv", "predictions/val.csv", "results.json", "run.json", "split.csv.gz"]
@@ -592,20 +593,19 @@ def test_waiting_for_a_lock_that_fails_is_no_bug(here, monkeypatch):
         raise next(answers)
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with only_one(Path("demo"), said.append):
+    with only_one(Path("demo"), Waiting(said.append)):
         pass
     assert [each.partition(" ")[0] for each in said] == ["waiting", "demo"]
 
 
-def test_pull_that_hangs_is_spoken_of_each_minute_and_left_in_the_end(monkeypatch, tmp_path):
+def test_pull_that_hangs_is_spoken_of_each_minute_and_left_in_the_end(tmp_path):
     """A stopped one holds its lock for ever."""
     now, said = [0.0], []
-    monkeypatch.setattr("launcher.transfer.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("launcher.transfer.time.sleep", lambda _: now.__setitem__(0, now[0] + 30))
+    waiting = Waiting(said.append, clock=lambda: now[0], sleep=lambda _: now.__setitem__(0, now[0] + 30))
     with (
-        only_one(tmp_path, said.append),
+        only_one(tmp_path, waiting),
         pytest.raises(TryAgainError, match="has not finished within 100 minutes"),
-        only_one(tmp_path, said.append),
+        only_one(tmp_path, waiting),
     ):
         pass
     assert len(said) == 101
@@ -657,7 +657,7 @@ def test_second_pull_into_a_directory_waits_for_the_first(here, tmp_path):
     """Else each would write into the other's parts."""
     storage, said = write_run(str(tmp_path / "runs")), []
     done = []
-    with only_one(Path("demo"), said.append):
+    with only_one(Path("demo"), Waiting(said.append)):
         second = threading.Thread(target=lambda: done.append(pulled(storage, "demo", tell=said.append)))
         second.start()
         deadline = time.monotonic() + 20
@@ -756,7 +756,7 @@ def test_part_that_another_thread_finishes_meanwhile_is_no_fault(here, output, m
 def test_interrupted_by_ctrl_c_says_how_to_go_on(here, tmp_path, capsys):
     storage = write_run(str(tmp_path / "runs"))
     assert storage
-    with only_one(Path("demo"), lambda _: None):
+    with only_one(Path("demo"), SILENT):
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         assert main(f"pull demo --output {tmp_path}/runs".split()) == 130

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from canary import CANARY, check_quiet
 from PIL import Image
 
 from trainer.__main__ import main
@@ -16,20 +17,8 @@ from trainer.screen import screened
 from trainer.sources import read_labels
 from trainer.storage import open_storage
 
-CANARY = "\x1b]0;x\x07\x9b2J\r\n[rank 0] forged\u2028[rank 0] forged\u202e\u200b\x08"
 NAME = "\x1b]0;x\x07\n[rank 0] forged\u202e"
-"""The same as a file may be called."""
-
-
-def check_quiet(capsys):
-    """Nothing that a terminal would obey, no line that begins like a rank's, no traceback."""
-    captured = capsys.readouterr()
-    for text in captured:
-        odd = {char for char in text if not char.isprintable()} - {"\n", "\t"}
-        assert not odd, text
-        assert not [line for line in text.splitlines() if line.startswith("[rank")], text
-        assert "Traceback" not in text
-    return captured
+"""Such text as a file may be called."""
 
 
 def picture(path):

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from trainer.data.locks import LONGEST_S, SAY_S, Waiting, is_free, locked
+from trainer.data.locks import is_free, locked
 from trainer.errors import InputError, TryAgainError
+from trainer.storage.waiting import LONGEST_S, SAY_S, Waiting
 
 
 class Clock:

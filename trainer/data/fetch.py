@@ -9,12 +9,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from trainer.data.locks import Waiting, locked
+from trainer.data.locks import locked
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_json
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
 from trainer.storage.cachefolder import cache_folder, cached_files
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
+from trainer.storage.waiting import Waiting
 
 PATIENCE_S: Final = 180.0
 """How long a start waits for a bucket that does not answer."""

@@ -3,37 +3,18 @@
 import errno
 import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from trainer.errors import InputError, TryAgainError
 from trainer.storage.files import open_lock
-
-LOOK_S: Final = 0.5
-SAY_S: Final = 60.0
-
-LONGEST_S: Final = 100 * 60.0
-"""Longest wait, shorter than peers wait for this worker (`distributed.AGREEMENT_TIMEOUT`)."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Callbacks of a wait."""
-
-    tell: Callable[[str], None] = lambda _: None
-    """Gets a line at once and then each minute."""
-    beat: Callable[[], None] = lambda: None
-    """Called at each look, so that a watchdog does not take the wait for a hang."""
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+from trainer.storage.waiting import SILENT, Waiting, wait_until
 
 
 @contextmanager
-def locked(folder: Path, waiting: Waiting = Waiting()) -> Iterator[None]:
+def locked(folder: Path, waiting: Waiting = SILENT) -> Iterator[None]:
     """Hold the lock of `folder` for the block: runs that share a cache make it one at a time.
 
     Raises: InputError when the cache can't be written or locked; TryAgainError when another process holds it for too long.
@@ -62,21 +43,16 @@ def is_free(folder: Path) -> bool:
 
 
 def _take(lock: BinaryIO, folder: Path, waiting: Waiting) -> None:
-    begun_s = waiting.clock()
-    told_s = begun_s - SAY_S
     try:
-        while not _taken(lock):
-            waiting.beat()
-            now_s = waiting.clock()
-            if now_s - begun_s > LONGEST_S:
-                raise TryAgainError(
-                    f"cannot go on: {_holder(lock)} makes `{folder}` and has not finished within {LONGEST_S / 60:.0f} minutes",
-                    hint="end that process if it hangs, or --cache-dir names another place",
-                )
-            if now_s - told_s >= SAY_S:
-                told_s = now_s
-                waiting.tell(f"waiting: {_holder(lock)} makes `{folder}` ({(now_s - begun_s) / 60:.0f} min)")
-            waiting.sleep(LOOK_S)
+        wait_until(
+            lambda: _taken(lock),
+            waiting,
+            line=lambda minutes: f"waiting: {_holder(lock)} makes `{folder}` ({minutes:.0f} min)",
+            too_long=lambda minutes: TryAgainError(
+                f"cannot go on: {_holder(lock)} makes `{folder}` and has not finished within {minutes:.0f} minutes",
+                hint="end that process if it hangs, or --cache-dir names another place",
+            ),
+        )
     except OSError as problem:
         raise InputError(
             f"cannot lock `{folder}`: {str(problem.strerror).lower()}",

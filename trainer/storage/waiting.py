@@ -1,0 +1,53 @@
+"""Wait for a lock that another process holds: said at once and then each minute, and not for ever."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from trainer.errors import KnownError
+
+LOOK_S: Final = 0.5
+SAY_S: Final = 60.0
+
+LONGEST_S: Final = 100 * 60.0
+"""Longest wait, shorter than peers wait for this worker (`distributed.AGREEMENT_TIMEOUT`)."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Callbacks of a wait."""
+
+    tell: Callable[[str], None] = lambda _: None
+    """Gets a line at once and then each minute."""
+    beat: Callable[[], None] = lambda: None
+    """Called at each look, so that a watchdog does not take the wait for a hang."""
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+SILENT: Final = Waiting()
+
+
+def wait_until(
+    is_taken: Callable[[], bool],
+    waiting: Waiting,
+    *,
+    line: Callable[[float], str],
+    too_long: Callable[[float], KnownError],
+) -> None:
+    """Try to take a lock until that succeeds; `line` and `too_long` get the minutes waited so far, and the most there are.
+
+    Raises: what `too_long` returns, after `LONGEST_S`.
+    """
+    begun_s = waiting.clock()
+    told_s = begun_s - SAY_S
+    while not is_taken():
+        waiting.beat()
+        now_s = waiting.clock()
+        if now_s - begun_s > LONGEST_S:
+            raise too_long(LONGEST_S / 60)
+        if now_s - told_s >= SAY_S:
+            told_s = now_s
+            waiting.tell(line((now_s - begun_s) / 60))
+        waiting.sleep(LOOK_S)
