@@ -1,6 +1,10 @@
 """A decoder that the system ends while it is at an image: told with the image, and what to do."""
 
 import os
+import signal
+import time
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +74,30 @@ def test_image_that_ends_its_decoder_is_named(tmp_path, monkeypatch, deed):
     assert "0.png" not in text
     assert "more memory" in caught.value.hint
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
+
+
+@pytest.mark.parametrize("victim", [1, 2])
+def test_decoder_that_is_killed_while_it_starts_is_told(tmp_path, monkeypatch, victim):
+    """Memory is shortest when all of them import NumPy; whoever waited for it would wait for ever."""
+    starts = []
+
+    def start(self):
+        starts.append(self)
+        BaseProcess.start(self)
+        if len(starts) == victim:
+            os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(SpawnProcess, "start", start, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    paths = [tmp_path / f"{number}.png" for number in range(200)]
+
+    def work():
+        with packing._decoders(paths) as pool:
+            for each in [pool.submit(time.sleep, 0.01) for _ in range(300)]:
+                each.result()
+
+    with pytest.raises(InputError, match="cannot decode the images: its decoder was killed") as caught:
+        work()
+    assert "more memory" in caught.value.hint
+    assert len(starts) >= victim
+    assert not [process for process in starts if process.is_alive()]

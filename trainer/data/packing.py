@@ -16,10 +16,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import PIL
@@ -188,7 +188,6 @@ class _AtWork:
     def __init__(self, decoders: int, context: SpawnContext) -> None:
         self._cells = context.RawArray("q", 2 * decoders)  # process, row; 0 is a free place
         self._lock = context.Lock()
-        self._all = context.Barrier(decoders)
         self._place = 0
 
     def enter(self) -> None:
@@ -196,10 +195,6 @@ class _AtWork:
         with self._lock:
             self._place = next(place for place in range(0, len(self._cells), 2) if not self._cells[place])
             self._cells[self._place : self._place + 2] = [os.getpid(), -1]
-
-    def meet(self) -> None:
-        """Wait for the other decoders; called in each of them."""
-        self._all.wait()
 
     def note(self, row: int) -> None:
         """Note the image that this decoder is at from now on; -1 is none."""
@@ -215,36 +210,48 @@ _mine: Final[list[_AtWork]] = []
 """In a decoder process: its place, where it notes the current image."""
 
 
+class _Starting(SpawnContext):
+    """Notes each process: a pool starts them when it needs them, and has forgotten them once one has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[BaseProcess] = []
+
+    def Process(self, *args: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401, N802 - as the pool calls it
+        """A process that is about to be started."""
+        process = SpawnProcess(*args, **settings)
+        self.started.append(process)
+        return process
+
+
 @contextmanager
 def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
     """Processes that decode these images. Raises: InputError when the system ends one, with the image it was at."""
     count = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
     # spawn: the parent has threads, and forking a process that holds an accelerator is not safe
-    context = multiprocessing.get_context("spawn")
-    at_work, others = _AtWork(count, context), set(multiprocessing.active_children())
-    started: list[BaseProcess] = []
+    context = _Starting()
+    at_work = _AtWork(count, context)
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(at_work,)) as pool:
         try:
-            # A pool starts processes when it needs them; which has ended can be told of those that were known before only.
-            for each in [pool.submit(_meet) for _ in range(count)]:
-                each.result()
-            started += set(multiprocessing.active_children()) - others
             yield pool
         except BrokenProcessPool as problem:
-            raise _ended(started, at_work, paths) from problem
+            raise _ended(context.started, at_work, paths) from problem
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Path]) -> InputError:
-    """The decoder that ended first, and its image; the pool ends the others."""
-    codes = {process.pid: _exit_code(process) for process in started}
+    """The decoder that ended first, and its image; the others are ended."""
+    for process in started:
+        if process.pid is not None:  # the pool misses one that it starts just then, and would wait for it for ever
+            process.terminate()
+    codes = {process.pid: _exit_code(process) for process in started if process.pid is not None}
     ended = {pid: code for pid, code in codes.items() if code not in {None, 0, -signal.SIGTERM}}
     rows = [(at_work.row_of(pid), code) for pid, code in ended.items()]
     what = [f"{paths[row]}: {_cause(code)}" for row, code in rows if row >= 0]
     if not what:
-        causes = ", ".join(sorted(map(_cause, ended.values()))) or "its process was ended"
+        causes = ", ".join(sorted(set(map(_cause, ended.values())))) or "its process was ended"
         return InputError(f"cannot decode the images: {causes}", hint=_MEMORY_HINT)
     return InputError(
         f"cannot decode {'an image' if len(what) == 1 else f'{len(what)} images'}:{listing(what)}", hint=_MEMORY_HINT
@@ -279,10 +286,6 @@ def _begin(at_work: _AtWork) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def _meet() -> None:
-    _mine[0].meet()
 
 
 def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator[tuple[Path, int, int, list[Path]]]:
