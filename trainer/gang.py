@@ -78,6 +78,10 @@ LONG_S: Final = 600.0
 """A torchrun that ran so long had got somewhere, and the count begins anew."""
 
 
+_heard: Final[list[int]] = []
+"""Signals that came after torchrun."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Which worker has failed for good, and how; `told` says whether on this node somebody has said why."""
@@ -149,6 +153,8 @@ def main(argv: list[str]) -> int:
     starts = 1 if time.monotonic() - started_s > LONG_S else int(os.environ.get(STARTS, "1"))
     if starts >= MOST_STARTS:
         return code
+    if _heard:
+        return _stopped(signal.Signals(_heard[0]))
     sys.stderr.write(f"starting the workers again ({starts} of {MOST_STARTS - 1})\n")
     return _start_again(argv, starts + 1, starter)
 
@@ -174,12 +180,12 @@ def _run(argv: list[str]) -> int:
                 try:
                     run(arguments)
                 finally:
-                    _ignore_signals()
+                    _note_signals()
             except ChildFailedError as failure:
                 rank, first = failure.get_first_failure()
                 verdict = earlier_verdict() or Verdict(rank, first.exitcode)
             except SignalException as stop:  # in torchrun, or just after it
-                _ignore_signals()
+                _note_signals()
                 told = earlier_verdict()
                 if told is None:
                     return _stopped(stop.sigval)
@@ -194,10 +200,10 @@ def _run(argv: list[str]) -> int:
         return _failed(verdict)
 
 
-def _ignore_signals() -> None:
-    """After torchrun: its handlers raise, wherever this process is by then, and it leaves soon anyway."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+def _note_signals() -> None:
+    """After torchrun, whose handlers raise, wherever this process is by then: it leaves soon anyway, but must not start again."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, lambda heard, _: _heard.append(heard))
 
 
 class _NoFolderError(InputError):

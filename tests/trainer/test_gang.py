@@ -91,7 +91,7 @@ def test_signal_reaches_the_workers_and_ends_the_gang(tmp_path):
 
 
 FAILED = """
-import os, signal, sys
+import os, signal, sys, time
 from types import SimpleNamespace
 import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.api import _terminate_process_handler
@@ -101,12 +101,13 @@ from trainer import gang
 class Failed(ChildFailedError):
     def __init__(self): pass
     def get_first_failure(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return 1, SimpleNamespace(exitcode=2)
+        os.kill(os.getpid(), int(sys.argv[3]))
+        print(time.monotonic())
+        return 1, SimpleNamespace(exitcode=int(sys.argv[4]))
 
 def run(arguments):
-    signal.signal(signal.SIGTERM, _terminate_process_handler)
-    gang.give_verdict(gang.Verdict(1, 2, told=bool(int(sys.argv[2]))))
+    signal.signal(int(sys.argv[3]), _terminate_process_handler)
+    gang.give_verdict(gang.Verdict(1, int(sys.argv[4]), told=bool(int(sys.argv[2]))))
     raise Failed
 
 torch.distributed.run.run = run
@@ -116,38 +117,43 @@ sys.exit(gang.main(["--nproc-per-node=2", "worker.py"]))
 """A gang whose torchrun has just failed when a signal comes: of the job's end, or of the watch over the gang."""
 
 
-@pytest.mark.e2e
-def test_signal_after_the_failure_changes_neither_exit_code_nor_message(tmp_path):
-    """torchrun's handlers raise, and nobody takes their exception any more: a traceback, and exit code 1 for bad input."""
+def fail(tmp_path, *, lingers_s=0.0, told=True, number=signal.SIGTERM, code=2):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", FAILED, "0", "1"],
+    words = map(str, (lingers_s, int(told), int(number), code))
+    return subprocess.run(
+        [sys.executable, "-c", FAILED, *words],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
         env=environment,
     )
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_signal_after_the_failure_changes_neither_exit_code_nor_message(tmp_path, number):
+    """torchrun's handlers raise, and nobody takes their exception any more: a traceback, and exit code 1 for bad input."""
+    done = fail(tmp_path, number=number)
     assert done.returncode == 2
     assert done.stderr == "worker 1 failed with exit code 2\n"
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.e2e
+def test_gang_that_is_told_to_stop_after_torchrun_does_not_start_again(tmp_path):
+    """A job that is deleted loses its rendezvous, which alone would be a reason to try again."""
+    done = fail(tmp_path, code=75)
+    assert done.returncode == 143
+    assert done.stderr == "worker 1 failed with exit code 75\nstopped by SIGTERM\n"
+
+
+@pytest.mark.e2e
 def test_node_without_a_teller_stays_until_the_log_of_the_other_is_kept(tmp_path):
     """The watch over the gang would end it a second after the verdict."""
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     lingers_s = gang.END_S + 1.5
-    started_s = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", FAILED, str(lingers_s), "0"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=environment,
-    )
-    assert time.monotonic() - started_s >= lingers_s
+    done = fail(tmp_path, lingers_s=lingers_s, told=False)
+    assert time.monotonic() - float(done.stdout) >= lingers_s
     assert (done.returncode, done.stderr) == (2, "")
 
 
