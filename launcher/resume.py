@@ -13,6 +13,7 @@ from trainer.documents import checked, run_record, shown
 from trainer.errors import InputError, listing, on_one_line
 from trainer.layout import RESULTS, RUN
 from trainer.manifests import Manifest, committed
+from trainer.redaction import cleaned
 from trainer.storage import Storage
 
 ACCELERATORS: Final = {"cpu": "cpu", "cuda": "cuda", "hpu": "gaudi"}
@@ -124,7 +125,7 @@ def check(job: JobSpec, found: Found) -> None:
 
 def differences(job: JobSpec, record: Mapping[str, Any]) -> list[str]:
     """Of what decides a run's numbers: what the record says, and what the job would say."""
-    there, now = record["identity"], json.loads(json.dumps(asdict(job.train)))
+    there, now = cleaned(record["identity"]), cleaned(json.loads(json.dumps(asdict(job.train))))
     if now["precision"] == "auto":
         now.pop("precision")  # the record has what it came to
     if there.get("global_batch") is not None:

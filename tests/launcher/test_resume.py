@@ -1,6 +1,7 @@
 """`launcher resume`: the job that is over once more, on the same run."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -165,6 +166,16 @@ def test_other_settings_are_refused_here_and_not_by_the_trainer(launch, api, end
     assert code == 2
     assert "global_batch: 8 there, 16 now" in err
     assert JOB_PATH in api.state.objects
+
+
+def test_path_that_a_run_has_redacted_is_no_other_setting():
+    """The trainer would go on with it."""
+    weights = "/data/api_key=abc123def/w.pt"
+    train = from_argv(["--data", "d", "--output", "o", "--name", "demo", "--weights", weights])
+    job = SimpleNamespace(train=train, workers=1)
+    for before in ("/data/api_key=***", weights):
+        assert again.differences(job, {"identity": {"weights": before}}) == []
+    assert again.differences(job, {"identity": {"weights": "/data/w.pt"}}) != []
 
 
 def test_run_without_a_checkpoint_begins_anew(launch, ended, output):
