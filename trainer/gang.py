@@ -79,7 +79,7 @@ LONG_S: Final = 600.0
 
 
 _heard: Final[list[int]] = []
-"""Signals that came after torchrun."""
+"""Signals that arrived after torchrun had ended."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _note_signals() -> None:
-    """After torchrun, whose handlers raise, wherever this process is by then: it leaves soon anyway, but must not start again."""
+    """Replace torchrun's handlers, which raise an exception, by ones that note the signal: this process ends soon, and must not start workers again."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, lambda heard, _: _heard.append(heard))
 

@@ -342,9 +342,9 @@ class Publisher:
             raise
 
     def _is_lost(self) -> bool:
-        """Whether the run is over for this process: a write fails too when its folder is gone, before the claim is asked again.
+        """Whether this process may not write to the run any more; from then on it keeps no state on this node either.
 
-        Then nothing is kept on this node any more: the run goes on elsewhere, or is no more.
+        A write to a folder that was removed fails before the claim is checked again, so each failed write asks here.
         """
         problem = self._claim.lost()
         if self._fatal is None and problem is not None:

@@ -177,7 +177,7 @@ class Trial:
             victims.kill_all(self._job)
             self._gang.wait()
             code = 1
-        with self._lock:  # whoever ended it is done, and ends nothing of the next start
+        with self._lock:  # until a kill that is under way is over: it must not reach the next start
             self._outcome.codes.append(code)
         return code
 

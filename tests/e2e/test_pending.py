@@ -150,7 +150,7 @@ def test_quota_that_is_exceeded(open_site, phantoms):
 
 
 def test_namespace_that_forbids_a_capability(stored, phantoms):
-    """The job is accepted, and only an event tells that its pods are not: as of Gaudi jobs that earlier versions submitted."""
+    """The job is accepted and its pods are refused, which only an event reports. Gaudi jobs of earlier versions asked for SYS_NICE."""
     capability = "{spec: {containers: [{name: pytorch, securityContext: {capabilities: {add: [SYS_NICE]}}}]}}"
     submit(stored, "forbidden", *ONE, *by_api(phantoms), "--overlay", capability)
     sentence = sentence_with(stored, "forbidden", "pod-security")

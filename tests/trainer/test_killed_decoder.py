@@ -1,4 +1,4 @@
-"""A decoder that the system ends while it is at an image: told with the image, and what to do."""
+"""A decoder that the system kills: the message names the image that it was decoding, and what to do."""
 
 import os
 import signal
@@ -78,7 +78,7 @@ def test_image_that_ends_its_decoder_is_named(tmp_path, monkeypatch, deed):
 
 @pytest.mark.parametrize("victim", [1, 2])
 def test_decoder_that_is_killed_while_it_starts_is_told(tmp_path, monkeypatch, victim):
-    """Memory is shortest when all of them import NumPy; whoever waited for it would wait for ever."""
+    """Memory may run out while all of them import NumPy. A build must not wait for a decoder that never got ready."""
     starts = []
 
     def start(self):

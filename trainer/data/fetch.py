@@ -15,7 +15,7 @@ from trainer.limits import parsed_json
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
 from trainer.storage.cachefolder import cache_folder, cached_files
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
-from trainer.storage.waiting import Waiting
+from trainer.storage.waiting import SILENT, Waiting
 
 PATIENCE_S: Final = 180.0
 """How long a start waits for a bucket that does not answer."""
@@ -33,7 +33,7 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
 """From the number of files to what is told of each file that is done."""
 
 
-def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = Waiting()) -> None:  # noqa: B008 - it is frozen
+def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = SILENT) -> None:
     """Download what is not there yet, or has changed since.
 
     Raises: InputError for an empty prefix, a name that would leave the folder, and a folder in which others have put something;

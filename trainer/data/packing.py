@@ -58,6 +58,7 @@ _ENDING_S: Final = 10.0
 """How long the other decoders may take to end once one is gone."""
 
 _LOOK_S: Final = 0.01
+"""Interval between looks at an exit code."""
 
 _MEMORY_HINT: Final = "give the pod or machine more memory, or fewer processors so that fewer images are decoded at once; or replace the image"
 
@@ -211,7 +212,7 @@ _mine: Final[list[_AtWork]] = []
 
 
 class _Starting(SpawnContext):
-    """Notes each process: a pool starts them when it needs them, and has forgotten them once one has ended."""
+    """Keeps a list of its processes: a pool starts them when it needs them, and drops its own list once one has ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,7 +245,7 @@ def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
 def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Path]) -> InputError:
     """The decoder that ended first, and its image; the others are ended."""
     for process in started:
-        if process.pid is not None:  # the pool misses one that it starts just then, and would wait for it for ever
+        if process.pid is not None:  # the pool does not end one that it is just starting, and would wait for it forever
             process.terminate()
     codes = {process.pid: _exit_code(process) for process in started if process.pid is not None}
     ended = {pid: code for pid, code in codes.items() if code not in {None, 0, -signal.SIGTERM}}
@@ -259,7 +260,10 @@ def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Pat
 
 
 def _exit_code(process: BaseProcess) -> int | None:
-    """The exit code of a process that ends, which the pool waits for too: whoever comes second learns it a moment later."""
+    """The exit code of a process that is ending; None after `_ENDING_S`.
+
+    The pool waits for the process too. Where the pool collects the exit code, it appears here a moment later.
+    """
     until_s = time.monotonic() + _ENDING_S
     while process.exitcode is None and time.monotonic() < until_s:
         process.join(_LOOK_S)

@@ -1,4 +1,4 @@
-"""Wait for a lock that another process holds: said at once and then each minute, and not for ever."""
+"""Wait for a lock that another process holds, with a message at once and then each minute, and a limit."""
 
 import time
 from collections.abc import Callable
@@ -36,9 +36,11 @@ def wait_until(
     line: Callable[[float], str],
     too_long: Callable[[float], KnownError],
 ) -> None:
-    """Try to take a lock until that succeeds; `line` and `too_long` get the minutes waited so far, and the most there are.
+    """Call `is_taken` until it has taken the lock.
 
-    Raises: what `too_long` returns, after `LONGEST_S`.
+    `line` returns the message for a number of minutes waited, `too_long` the error for the longest wait in minutes.
+
+    Raises: that error, after `LONGEST_S`; as `is_taken`.
     """
     begun_s = waiting.clock()
     told_s = begun_s - SAY_S
