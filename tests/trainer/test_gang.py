@@ -106,7 +106,7 @@ class Failed(ChildFailedError):
         return 1, SimpleNamespace(exitcode=int(sys.argv[4]))
 
 def run(arguments):
-    signal.signal(int(sys.argv[3]), _terminate_process_handler)
+    signal.signal(int(sys.argv[3]) or signal.SIGTERM, _terminate_process_handler)
     gang.give_verdict(gang.Verdict(1, int(sys.argv[4]), told=bool(int(sys.argv[2]))))
     raise Failed
 
@@ -114,7 +114,7 @@ torch.distributed.run.run = run
 gang.LINGER_S = float(sys.argv[1])
 sys.exit(gang.main(["--nproc-per-node=2", "worker.py"]))
 """
-"""A gang whose torchrun has just failed when a signal comes: of the job's end, or of the watch over the gang."""
+"""A gang whose torchrun has just failed when a signal comes: of the job's end, or of the watch over the gang. 0 is no signal."""
 
 
 def fail(tmp_path, *, lingers_s=0.0, told=True, number=signal.SIGTERM, code=2):
@@ -152,7 +152,7 @@ def test_gang_that_is_told_to_stop_after_torchrun_does_not_start_again(tmp_path)
 def test_node_without_a_teller_stays_until_the_log_of_the_other_is_kept(tmp_path):
     """The watch over the gang would end it a second after the verdict."""
     lingers_s = gang.END_S + 1.5
-    done = fail(tmp_path, lingers_s=lingers_s, told=False)
+    done = fail(tmp_path, lingers_s=lingers_s, told=False, number=0)
     assert time.monotonic() - float(done.stdout) >= lingers_s
     assert (done.returncode, done.stderr) == (2, "")
 
