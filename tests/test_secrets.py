@@ -20,7 +20,7 @@ from launcher import __main__ as launcher
 from launcher import cluster
 from launcher import commands as launcher_commands
 from trainer import __main__ as trainer
-from trainer.storage.patience import Tries
+from trainer.storage.retry import Tries
 
 CANARY = "kAn4ry/5ecret+wOrd=Zz9"
 """What must be found nowhere; with letters that encoders change."""

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from trainer import replaceable
 from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, on_one_line
@@ -19,7 +18,7 @@ from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
 from trainer.explanation.randomisation import Randomisation
 from trainer.report.formatting import last_name
-from trainer.storage import LocalStorage
+from trainer.storage import LocalStorage, output_files
 from trainer.storage.files import write_file
 
 RANDOMISATION: Final = "randomisation.json"
@@ -75,7 +74,7 @@ def check_randomisation(
 
     Raises: InputError when no image can be used.
     """
-    replaceable.check(LocalStorage(str(folder)), [RANDOMISATION])
+    output_files.check(LocalStorage(str(folder)), [RANDOMISATION])
     views = explainer.views(files[:CHECKED_IMAGES])
     if not views:
         raise InputError(f"cannot check maps: none of the first {min(len(files), CHECKED_IMAGES)} images can be used")

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import card, documents, onnx_file, replaceable
+from trainer import card, documents, onnx_file
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
 from trainer.data.imagefiles import ImageFile, image_files
@@ -36,7 +36,7 @@ from trainer.limits import parsed_json
 from trainer.model import StateDict, head_of
 from trainer.model_spec import FORMAT
 from trainer.onnx_file import Checked, Gray
-from trainer.storage import AbsentError, Storage, open_storage
+from trainer.storage import AbsentError, Storage, open_storage, output_files
 from trainer.trained import Trained
 
 FORMATS: Final = ("safetensors", "torch", "onnx")
@@ -129,7 +129,7 @@ def export(
         says = f"calibration and thresholds, fitted on {trained.calibrator.fitted_on}"
         files.append((Path(CALIBRATION).name, calibration.to_bytes(trained.calibrator), says))
     files.append((Path(CARD).name, _card(trained, known, files).encode(), "model card"))
-    replaceable.check(out, [name for name, *_ in files], beside=Path(CARD).name)
+    output_files.check(out, [name for name, *_ in files], beside=Path(CARD).name)
     for name, content, _ in reversed(files):  # the card first: it says whose the others are
         out.write(name, content)
     return [Written(name, len(content), says) for name, content, says in files]

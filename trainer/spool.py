@@ -15,7 +15,7 @@ from trainer.errors import InputError, KnownError
 from trainer.layout import CHECKPOINTS, METRICS, committed_step, manifest_key, state_key
 from trainer.manifests import Manifest, committed
 from trainer.storage import AbsentError, LocalStorage, Storage
-from trainer.storage.cachefolder import cache_folder, cached_files
+from trainer.storage.cache_folder import cache_folder, cached_files
 from trainer.storage.files import whole_name
 
 RUN: Final = "run.json"

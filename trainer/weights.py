@@ -26,7 +26,7 @@ from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.model import StateDict, head_of
-from trainer.storage.cachefolder import cache_folder
+from trainer.storage.cache_folder import cache_folder
 from trainer.storage.files import STALE_S, open_regular
 from trainer.torchfile import ForeignObjectError, NoStateError
 

@@ -76,17 +76,17 @@ def test_signal_reaches_the_workers_and_ends_the_gang(tmp_path):
     """Kubernetes signals the first process of a pod and waits."""
     worker = tmp_path / "worker.py"
     worker.write_text("import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)\n")
-    gang = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "trainer.gang", "--nproc-per-node=1", str(worker), str(tmp_path / "started")],
         stderr=subprocess.PIPE,
         text=True,
     )
     while not (tmp_path / "started").exists():
-        assert gang.poll() is None
+        assert process.poll() is None
         time.sleep(0.05)
-    gang.send_signal(signal.SIGTERM)
-    _, said = gang.communicate(timeout=60)
-    assert gang.returncode == 143
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
     assert said == "stopped by SIGTERM\n"
 
 
@@ -96,7 +96,7 @@ from types import SimpleNamespace
 import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.api import _terminate_process_handler
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from trainer import gang
+from trainer import process
 
 class Failed(ChildFailedError):
     def __init__(self): pass

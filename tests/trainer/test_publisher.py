@@ -668,7 +668,7 @@ def test_spool_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
     """Who makes our folder before us, in a directory that all may write to, must not give us a state to go on from."""
     spool = spool_of(tmp_path, bucket)
     spool.folder.mkdir(parents=True)
-    monkeypatch.setattr("trainer.storage.cachefolder.os.geteuid", lambda: 4711)
+    monkeypatch.setattr("trainer.storage.cache_folder.os.geteuid", lambda: 4711)
     content = to_bytes(state(10))
     with pytest.raises(InputError, match="belongs to another user"):
         spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)

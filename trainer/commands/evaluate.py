@@ -9,7 +9,6 @@ from typing import Annotated, Final, Literal
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from trainer import replaceable
 from trainer.config import Layout
 from trainer.console import Reporter
 from trainer.errors import InputError
@@ -18,7 +17,7 @@ from trainer.evaluation.answers import Answered, judged
 from trainer.evaluation.evidence import Evidence, to_json
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
-from trainer.storage import LocalStorage
+from trainer.storage import LocalStorage, output_files
 
 Part = Literal["train", "val", "test", "all"]
 
@@ -218,7 +217,7 @@ def _make(out: Path, predicted: str | None) -> None:
             f"cannot write: {reason}, got `{out}` (from `--out`)", hint="--out names a directory"
         ) from problem
     names = [DOCUMENT, TABLE, *PLOTS, *([predictions_key(predicted)] if predicted else [])]
-    replaceable.check(LocalStorage(str(out)), names, beside=DOCUMENT)
+    output_files.check(LocalStorage(str(out)), names, beside=DOCUMENT)
 
 
 def _write_predictions(answered: Answered, out: Path) -> None:

@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from trainer import replaceable
 from trainer import report as reports
 from trainer.errors import InputError
 from trainer.ownership import check_record
 from trainer.report import Documents, runs_page
 from trainer.report import sizes as tables
-from trainer.storage import open_storage
+from trainer.storage import open_storage, output_files
 
 Form = Literal["html", "table", "csv", "json"]
 
@@ -64,7 +63,7 @@ def _compare(found: list[Documents], out: str | None) -> None:
             hint="--out DIR, or --format table prints it",
         )
     storage = open_storage(out)
-    replaceable.check(storage, runs_page.FILES, beside=runs_page.PAGE)
+    output_files.check(storage, runs_page.FILES, beside=runs_page.PAGE)
     reports.write_comparison(storage, found)
     sys.stdout.write(f"{storage.url.rstrip('/')}/{runs_page.PAGE}\n")
 
@@ -84,7 +83,7 @@ def _write(document: Documents, run: str, out: str | None) -> None:
     if out is not None:
         content = {key.rpartition("/")[2]: content for key, content in content.items()}
         page = page.rpartition("/")[2]
-        replaceable.check(storage, content, beside=page)
+        output_files.check(storage, content, beside=page)
     for key, file in content.items():
         storage.write(key, file)
     if out is None and reports.GALLERY not in content:

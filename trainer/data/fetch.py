@@ -13,7 +13,7 @@ from trainer.data.locks import locked
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_json
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
-from trainer.storage.cachefolder import cache_folder, cached_files
+from trainer.storage.cache_folder import cache_folder, cached_files
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
 from trainer.storage.waiting import SILENT, Waiting
 

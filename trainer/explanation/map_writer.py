@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer import replaceable
 from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError
@@ -29,7 +28,7 @@ from trainer.explanation.boxes import found_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.limits import parsed_json
-from trainer.storage import AbsentError, LocalStorage
+from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
 from trainer.trained import Trained
 
@@ -131,12 +130,12 @@ def opened(
 
 def _check_free(trained: Trained, output: Output, names: Mapping[ImageFile, str], others: Sequence[str]) -> None:
     storage = LocalStorage(str(output.folder))
-    replaceable.check(storage, [MAPS, *others], beside=MAPS)
+    output_files.check(storage, [MAPS, *others], beside=MAPS)
     if output.overlays:
         ends = tuple(_ending(finding) for finding in trained.findings)
         mine = {f"{stem}{end}" for stem in names.values() for end in ends}
         there = [entry.name for entry in os.scandir(output.folder) if entry.name in mine]
-        replaceable.check(storage, there, ours=_drawn_before(storage) if there else ())
+        output_files.check(storage, there, ours=_drawn_before(storage) if there else ())
         storage.sweep("", names=mine)
 
 
@@ -230,7 +229,7 @@ def _ending(finding: str) -> str:
 def _as_png(picture: Image.Image) -> bytes:
     """The file, which says that this program wrote it."""
     about, out = PngInfo(), io.BytesIO()
-    about.add(*replaceable.PNG_MARK)
+    about.add(*output_files.PNG_MARK)
     picture.save(out, format="PNG", pnginfo=about)
     return out.getvalue()
 

@@ -6,10 +6,8 @@ This package alone imports boto3, and only where a bucket is used.
 
 from trainer.errors import InputError, on_one_line
 from trainer.redaction import looks_secret, without_login
-from trainer.storage.bucket import S3Storage
+from trainer.storage.bulk import copy_all
 from trainer.storage.connection import Timeouts
-from trainer.storage.directory import LocalStorage
-from trainer.storage.greeting import Server, greet
 from trainer.storage.interface import (
     AbsentError,
     ChangedError,
@@ -22,8 +20,10 @@ from trainer.storage.interface import (
     Storage,
     UnreachableError,
 )
-from trainer.storage.patience import Patience
-from trainer.storage.transfer import copy_all
+from trainer.storage.local import LocalStorage
+from trainer.storage.ping import Server, greet
+from trainer.storage.retry import Patience
+from trainer.storage.s3 import S3Storage
 
 __all__ = [
     "AbsentError",

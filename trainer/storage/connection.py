@@ -9,10 +9,10 @@ from typing import Any, Final, TypeVar
 from trainer.errors import InputError, RemoteError
 from trainer.limits import ANSWER_BYTES, in_words
 from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, check_files, learn_what_is_sent, prepared
-from trainer.storage.faults import boto_errors, known, passes
+from trainer.storage.errors import boto_errors, known, passes
 from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
-from trainer.storage.patience import Patience, Tries
+from trainer.storage.retry import Patience, Tries
 
 CONNECTIONS: Final = 32
 """More than there are threads that use one client at once."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.storage.connection import Connection
-from trainer.storage.faults import RefusedError, boto_errors
+from trainer.storage.errors import RefusedError, boto_errors
 from trainer.storage.interface import CHUNK_BYTES, ChangedError
-from trainer.storage.patience import Tries
+from trainer.storage.retry import Tries
 
 
 @dataclass

@@ -10,10 +10,10 @@ from typing import Any, Final
 from trainer.errors import KnownError
 from trainer.storage.connection import Connection
 from trainer.storage.content import Content, md5_of
-from trainer.storage.faults import RefusedError
+from trainer.storage.errors import RefusedError
 from trainer.storage.interface import NotPermittedError
 from trainer.storage.paging import pages
-from trainer.storage.patience import Patience
+from trainer.storage.retry import Patience
 
 PART_BYTES: Final = 16 << 20
 MOST_PARTS: Final = 10_000

@@ -30,7 +30,7 @@ WRAPPED = {
     "trainer.publisher": [],
     "trainer.spool": ["Spool.keep", "Spool.clear", "Spool.hand_over"],
     "trainer.starts": ["begin"],
-    "trainer.storage.bucket": [],
+    "trainer.storage.s3": [],
     "trainer.storage.files": ["write_flushed"],
     "trainer.storage.lease": ["Lease.take", "Lease.give_back"],
     "trainer.storage.multipart": ["_send", "_complete"],
@@ -161,7 +161,7 @@ def told_send(connection, send, data):
 SPECIAL = {
     "trainer.prefix": hasten_prefix,
     "trainer.publisher": hasten_publisher,
-    "trainer.storage.bucket": wrap_bucket,
+    "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,
     "trainer.storage.multipart": hasten_multipart,
     "trainer.world": lambda _: tell("worker starts"),

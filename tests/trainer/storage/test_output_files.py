@@ -12,9 +12,9 @@ from PIL import Image
 from trainer.__main__ import main
 from trainer.errors import InputError
 from trainer.explanation import map_writer
-from trainer.replaceable import check
 from trainer.storage import LocalStorage
 from trainer.storage.files import is_abandoned, open_new, partial_name
+from trainer.storage.output_files import check
 
 THEIRS = b"theirs, and the only copy"
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from trainer.storage.connection import new_client
-from trainer.storage.faults import boto_errors, known
+from trainer.storage.errors import boto_errors, known
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from trainer.storage import (
     UnreachableError,
     multipart,
 )
-from trainer.storage import bucket as bucket_module
+from trainer.storage import s3 as bucket_module
 from trainer.storage.connection import Timeouts
-from trainer.storage.faults import known, passes
+from trainer.storage.errors import known, passes
 
 URL = "s3://cxr/run"
 LARGE = bytes(range(256)) * 4096 * 5  # five chunks

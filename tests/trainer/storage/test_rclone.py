@@ -6,7 +6,7 @@ from faultproxy import CutAnswer, FaultProxy
 
 from trainer.errors import RemoteError
 from trainer.storage import CredentialsError, Patience, S3Storage, UnreachableError, multipart, open_storage
-from trainer.storage import bucket as bucket_module
+from trainer.storage import s3 as bucket_module
 
 URL = "s3://cxr/runs/one"
 

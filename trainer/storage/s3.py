@@ -16,8 +16,7 @@ from trainer.storage import lease, multipart
 from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
 from trainer.storage.download import Download, hash_of, stamp_of
-from trainer.storage.faults import RefusedError
-from trainer.storage.greeting import greet
+from trainer.storage.errors import RefusedError
 from trainer.storage.interface import (
     AbsentError,
     Claim,
@@ -31,7 +30,8 @@ from trainer.storage.interface import (
 from trainer.storage.listed import save
 from trainer.storage.options import options_of
 from trainer.storage.paging import pages
-from trainer.storage.patience import Patience
+from trainer.storage.ping import greet
+from trainer.storage.retry import Patience
 
 WHOLE_BYTES: Final = 64 << 20
 """Up to this size an object is put with one request."""

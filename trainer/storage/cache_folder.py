@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer.errors import InputError
 from trainer.storage.files import file_errors
-from trainer.storage.openfolder import entries
+from trainer.storage.open_folder import entries
 
 
 def cache_folder(cache: Path, *names: str, make: bool = True) -> Path:

@@ -25,7 +25,7 @@ from trainer.storage.files import (
 )
 from trainer.storage.interface import CHUNK_BYTES, AbsentError, ChangedError, Claim, Stat, ignore, is_hidden
 from trainer.storage.listed import save
-from trainer.storage.openfolder import Root, entries, removed, same_file
+from trainer.storage.open_folder import Root, entries, removed, same_file
 
 LOCK: Final = ".lock"
 PROBE: Final = ".excludes"
