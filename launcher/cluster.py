@@ -15,8 +15,8 @@ from launcher.login import Login, login
 from launcher.resources import JOBS, PODS, Object, Resource
 from launcher.target import Target
 from trainer import __version__
-from trainer.documents import checked
 from trainer.errors import RemoteError, on_one_line
+from trainer.formats.documents import checked
 from trainer.limits import API_BYTES, API_NODES, CHANGE_BYTES, LISTED_OBJECTS, LOG_LINE_BYTES, in_words, parsed_json
 from trainer.redaction import redacted
 

@@ -33,8 +33,8 @@ from launcher.resources import (
     Resource,
 )
 from launcher.snapshot import State, is_over, outcome, state
-from trainer.documents import checked
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError, on_one_line
+from trainer.formats.documents import checked
 from trainer.limits import parsed_json
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"

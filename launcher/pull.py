@@ -9,8 +9,8 @@ from launcher import checkpoints
 from launcher.progress import transferred
 from launcher.runs import Run, Tell
 from launcher.transfer import Item, fetch_all, inside, only_one, remove_stale_partials
-from trainer.documents import content_of
 from trainer.errors import InputError
+from trainer.formats.documents import content_of
 from trainer.layout import (
     CHECKPOINTS,
     METRICS,

@@ -9,8 +9,8 @@ from launcher.runs import Run, Tell
 from launcher.settings import EXAMPLES, PROJECT_FILE
 from launcher.spec import OWNED_FLAGS, JobSpec, is_s3
 from trainer.config import TrainConfig, to_argv
-from trainer.documents import checked, run_record, shown
 from trainer.errors import InputError, listing, on_one_line
+from trainer.formats.documents import checked, run_record, shown
 from trainer.layout import RESULTS, RUN
 from trainer.manifests import Manifest, committed
 from trainer.redaction import cleaned

@@ -20,9 +20,9 @@ from launcher.family import run_name
 from launcher.runs import Tell
 from launcher.series import GO_ON, Problems
 from launcher.spec import JobSpec, is_s3
-from trainer import spreadsheet
-from trainer.documents import Record, Results, checked
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
+from trainer.formats import spreadsheet
+from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, RESULTS, RUN
 from trainer.limits import JSON_BYTES, parsed_json, read_at_most
 from trainer.storage import Storage, UnreachableError

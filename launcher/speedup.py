@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from launcher.checkpoints import size
 from launcher.show import document, table
 from launcher.spec import JobSpec
-from trainer.spreadsheet import line
+from trainer.formats.spreadsheet import line
 
 Form = Literal["table", "json", "csv"]
 Results = Mapping[str, Any]

@@ -16,7 +16,6 @@ from torch import nn
 
 from trainer import card, gallery, report
 from trainer.card import Subject
-from trainer.documents import run_record
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, evidence, metadata
 from trainer.evaluation.assess import assess
@@ -25,6 +24,7 @@ from trainer.evaluation.evidence import Data, Evidence
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
+from trainer.formats.documents import run_record
 from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
 from trainer.model import build

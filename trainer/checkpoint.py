@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer import manifests, torchfile
-from trainer.documents import Step, checked
 from trainer.errors import InputError, listing, on_one_line
+from trainer.formats.documents import Step, checked
 from trainer.layout import CHECKPOINTS, committed_step, is_ours, manifest_key, state_key
 from trainer.limits import STATE_BYTES, LimitError
 from trainer.manifests import Manifest, best, committed

@@ -19,18 +19,19 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import card, documents, onnx_file
+from trainer import card, onnx_file
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
 from trainer.data.imagefiles import ImageFile, image_files
 from trainer.data.images import BadImageError, why_not
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
-from trainer.documents import Results
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration, evidence
 from trainer.evaluation.evidence import FORMAT as EVIDENCE_FORMAT
 from trainer.evaluation.evidence import Evidence
+from trainer.formats import documents
+from trainer.formats.documents import Results
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.limits import parsed_json
 from trainer.model import StateDict, head_of

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing, on_one_line
-from trainer.spreadsheet import line
+from trainer.formats.spreadsheet import line
 
 FINDINGS: Final[tuple[str, ...]] = (
     "Atelectasis",

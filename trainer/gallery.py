@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from trainer import tables
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.images import BadImageError, why_not
 from trainer.data.records import Geometry, to_gray_square
@@ -26,6 +25,7 @@ from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import Placement
+from trainer.formats import tables
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
 from trainer.public_datasets import public_name

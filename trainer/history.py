@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from trainer.documents import EpochEntry, checked, content_of
+from trainer.formats.documents import EpochEntry, checked, content_of
 from trainer.layout import METRICS
 from trainer.limits import parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage

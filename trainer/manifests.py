@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, TypedDict
 
-from trainer.documents import Count, Sha256, Share, Step, Within, checked
 from trainer.errors import InputError, on_one_line
+from trainer.formats.documents import Count, Sha256, Share, Step, Within, checked
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key
 from trainer.limits import MANIFEST_BYTES, parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage

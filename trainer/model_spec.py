@@ -13,9 +13,9 @@ import torch
 
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
 from trainer.data.records import Geometry
-from trainer.documents import checked, shown
 from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
+from trainer.formats.documents import checked, shown
 from trainer.layout import RUN
 from trainer.limits import parsed_json
 from trainer.model import StateDict, build

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from trainer.evaluation.operating import RULE_TITLES
+from trainer.formats.spreadsheet import line
 from trainer.predict import Prediction
-from trainer.spreadsheet import line
 from trainer.trained import Trained
 
 _DIGITS: Final = 7

@@ -31,6 +31,7 @@ from trainer.devices import Arithmetic, Device
 from trainer.distributed import Gang, join
 from trainer.errors import InputError, KnownError, PeerError
 from trainer.findings import SPLITS, LabelTable
+from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.model import LOSSES, Loss, StateDict
 from trainer.prefix import Prefix, entered
@@ -38,7 +39,6 @@ from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
 from trainer.scoring import Evaluator, centre_view
 from trainer.sources import Source
-from trainer.spreadsheet import line
 from trainer.stop import Stop, stopped
 from trainer.watchdog import COMPILING, Watchdog
 from trainer.weights import first_weights

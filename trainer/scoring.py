@@ -27,7 +27,7 @@ from trainer.evaluation.metrics import (
     probability,
     wilson,
 )
-from trainer.spreadsheet import line
+from trainer.formats.spreadsheet import line
 
 Logits = NDArray[np.float32]
 LogOdds = NDArray[np.float64]

@@ -6,7 +6,7 @@
     folders  train/CLASS/*, test/CLASS/*, perhaps val/CLASS/*          one class per image
 
 Text files may be packed (.gz); images of the first three lie in images/ or images_001/ and so on, however deep.
-`trainer.tables` reads them: NIH's header has commas inside names, and the numbers of bad lines are wanted.
+`trainer.formats.tables` reads them: NIH's header has commas inside names, and the numbers of bad lines are wanted.
 """
 
 import os
@@ -23,7 +23,6 @@ from typing import Final
 
 import numpy as np
 
-from trainer import tables
 from trainer.config import Layout
 from trainer.datafolder import files_below, is_folder
 from trainer.errors import InputError, listing, on_one_line
@@ -37,8 +36,9 @@ from trainer.findings import (
     check_patients,
     patient_split,
 )
+from trainer.formats import tables
+from trainer.formats.tables import TableError
 from trainer.limits import TABLE_ROWS, LimitError
-from trainer.tables import TableError
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
 """Share of NIH's train_val patients used for validation. Source: the usual cut, 11,212 of 86,524 images, is near it."""

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypedDict
 
-from trainer import documents
 from trainer.config import TrainConfig, parse_duration
-from trainer.documents import Count, Seconds, Step
 from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError, TryAgainError
+from trainer.formats import documents
+from trainer.formats.documents import Count, Seconds, Step
 from trainer.layout import STARTS
 from trainer.storage import AbsentError, Claim, Storage
 from trainer.world import World

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import DenseNet121_Weights, ResNet50_Weights, VGG16_Weights
 
-from trainer import documents, torchfile
+from trainer import torchfile
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from trainer.errors import InputError, on_one_line
 from trainer.findings import FINDINGS
+from trainer.formats import documents
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.model import StateDict, head_of
 from trainer.storage.cache_folder import cache_folder

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from trainer import tables
 from trainer.errors import InputError
 from trainer.findings import FINDINGS
+from trainer.formats import tables
 from trainer.limits import parsed_json
 
 MIN_IMAGES: Final = 30

@@ -8,8 +8,8 @@ import json
 import math
 from typing import Final, Literal, TypedDict
 
-from trainer.documents import checked, shown
 from trainer.errors import InputError
+from trainer.formats.documents import checked, shown
 from trainer.limits import LimitError, parsed_json
 
 FORMAT: Final = 1

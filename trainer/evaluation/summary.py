@@ -11,7 +11,7 @@ from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Calibration, Comparison, Evidence, Interval, Proportion, Reference
 from trainer.evaluation.operating import RULE_TITLES, RULES
 from trainer.evaluation.reference import SPLITS
-from trainer.spreadsheet import line
+from trainer.formats.spreadsheet import line
 
 _SHOWN_RULE: Final = "youden"
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trainer import tables
 from trainer.errors import InputError, listing, on_one_line
+from trainer.formats import tables
+from trainer.formats.tables import TableError
 from trainer.limits import LimitError
-from trainer.tables import TableError
 
 SIDE: Final = 1024
 """Width and height of NIH's images, in whose pixels the boxes are."""

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainer import documents, history
-from trainer.documents import Results
+from trainer import history
 from trainer.errors import InputError
 from trainer.evaluation import evidence
 from trainer.evaluation.evidence import Evidence
+from trainer.formats import documents
+from trainer.formats.documents import Results
 from trainer.layout import EVALUATION, REPORT_GALLERY, RESULTS, RUN
 from trainer.redaction import cleaned
 from trainer.report import pictures

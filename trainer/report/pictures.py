@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainer.documents import Share, checked
+from trainer.formats.documents import Share, checked
 from trainer.limits import parsed_json
 
 FORMAT: Final = 1

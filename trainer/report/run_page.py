@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, get_type_hints
 
 from trainer.config import TrainConfig
-from trainer.documents import Record, Results, checked
 from trainer.errors import InputError, on_one_line
+from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, REPORT_CURVES
 from trainer.report import evidence_sections, history_figures, pictures, run_sections
 from trainer.report.documents import GALLERY, Documents, read

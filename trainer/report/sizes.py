@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Interval, Proportion
+from trainer.formats.spreadsheet import line
 from trainer.report.documents import Documents
 from trainer.report.formatting import last_name
-from trainer.spreadsheet import line
 
 COLUMNS: Final = (
     "run",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import launcher
 import trainer
-from trainer import spreadsheet
 from trainer.evaluation import predictions
 from trainer.findings import LabelTable, Prevalence, as_csv
+from trainer.formats import spreadsheet
 from trainer.layout import SPLIT
 from trainer.run import _split_csv
 from trainer.scoring import predictions_csv

@@ -1,0 +1,1 @@
+"""Text formats that are not ours alone: tables, spreadsheets and JSON documents, read in bounded memory."""
