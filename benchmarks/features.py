@@ -17,14 +17,14 @@ import torch
 from PIL import Image
 
 from trainer.config import from_argv
-from trainer.console import Reporter
 from trainer.data.synthetic import write_phantoms
 from trainer.features import Feed, of_features, of_images
 from trainer.ranklog import RankLog
 from trainer.run import Run, opened
+from trainer.runtime.console import Reporter
+from trainer.runtime.world import World
 from trainer.train import train_epoch, validate
 from trainer.training import Training, begin
-from trainer.world import World
 
 PAIRS = 5
 IMAGES = 320

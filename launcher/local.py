@@ -22,10 +22,10 @@ from launcher.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from launcher.trust import allowed
-from trainer import lifeline
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 from trainer.flags import flag_of
 from trainer.layout import JOB
+from trainer.runtime import parent_watch
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
 """Exit codes of pods that a later start may carry on."""
@@ -119,7 +119,7 @@ def run(
     job = objects[-1]
     mark = uuid.uuid4().hex
     pods: list[_Pod] = []
-    with lifeline.held() as life, _termination_raised():
+    with parent_watch.held() as life, _termination_raised():
         try:
             port = _free_port()
             for role, index in _replicas(job):
@@ -207,7 +207,7 @@ def _start(
             env=inherited
             | injected
             | interpreter.environment()
-            | {MARK: mark, JOB: mark, lifeline.LIFELINE: str(life)},
+            | {MARK: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
             stdout=out,
             start_new_session=True,
             pass_fds=[life],

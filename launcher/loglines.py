@@ -37,7 +37,7 @@ _COLOUR: Final = r"(?:\x1b\[[0-9;]*m)*"
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 _RANK: Final = re.compile(rf"{_COLOUR}\[rank (\d+)\]{_COLOUR} ?")
-"""What the trainer puts before its lines. Source: trainer/console.py."""
+"""What the trainer puts before its lines. Source: trainer/runtime/console.py."""
 
 _RANGE: Final = re.compile(r"(\d+)(?:-(\d+))?")
 

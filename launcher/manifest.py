@@ -149,7 +149,7 @@ def _container(spec: JobSpec) -> Object:
     return {
         "name": CONTAINER,
         "image": spec.image,
-        "command": ["python", "-m", "trainer.gang"],
+        "command": ["python", "-m", "trainer.runtime.entrypoint"],
         "args": _args(spec),
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
         # A name only once: the API server takes no other. The user's word is the last.

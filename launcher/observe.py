@@ -37,7 +37,7 @@ TAIL_S: Final = 5.0
 """A node that is silent for so long must not hold up what is known without it."""
 
 RANK_0: Final = "[rank 0] "
-"""How lines of the one begin that tells the progress. Source: trainer/console.py."""
+"""How lines of the one begin that tells the progress. Source: trainer/runtime/console.py."""
 
 
 def observe(cluster: Cluster, name: str) -> Snapshot:

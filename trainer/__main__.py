@@ -10,11 +10,11 @@ from cyclopts import App, CycloptsError
 from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
-from trainer.gang import Verdict, await_verdict, earlier_verdict, give_verdict
-from trainer.lifeline import end_with_parent
 from trainer.redaction import learn_words
+from trainer.runtime.entrypoint import Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.runtime.parent_watch import end_with_parent
+from trainer.runtime.world import World, read_world
 from trainer.screen import screen, screened
-from trainer.world import World, read_world
 
 _COMMANDS: Final = {
     "train": (
@@ -133,7 +133,7 @@ if __name__ == "__main__":
     end_with_parent()
     code = main(sys.argv[1:])
     if "torch" in sys.modules:
-        from trainer.distributed import leave_process
+        from trainer.runtime.process_group import leave_process
 
         leave_process(code)
     sys.exit(code)

@@ -20,13 +20,13 @@ from torch.nn.utils import clip_grad_norm_
 
 from trainer import devices, model
 from trainer.config import MIN_CROP_PX, MOST, Precision
-from trainer.console import Reporter
 from trainer.data.augment import evaluation_view, training_view
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.findings import FINDINGS
 from trainer.flags import flag_of
 from trainer.meter import WARMING_UP_STEPS
+from trainer.runtime.console import Reporter
 
 Mode = Literal["train", "predict"]
 

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from trainer import devices
 from trainer.config import Layout
-from trainer.console import Reporter
 from trainer.data.augment import Tta
 from trainer.data.loader import Loader
 from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
 from trainer.dataset import Place, decoded, fetched, left_out
 from trainer.devices import Device
-from trainer.distributed import Gang, join
 from trainer.errors import InputError
 from trainer.evaluation import metadata
 from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers
@@ -33,11 +31,13 @@ from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
 from trainer.public_datasets import are_drawn
 from trainer.report.formatting import last_name
+from trainer.runtime.console import Reporter
+from trainer.runtime.process_group import Gang, join
+from trainer.runtime.watchdog import Watchdog
+from trainer.runtime.world import World
 from trainer.scoring import Evaluator
 from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained
-from trainer.watchdog import Watchdog
-from trainer.world import World
 
 
 def evaluate_model(

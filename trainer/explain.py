@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
@@ -18,6 +17,7 @@ from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
 from trainer.explanation.randomisation import Randomisation
 from trainer.report.formatting import last_name
+from trainer.runtime.console import Reporter
 from trainer.storage import LocalStorage, output_files
 from trainer.storage.files import write_file
 

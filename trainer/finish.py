@@ -23,8 +23,8 @@ from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
 from trainer.model_spec import describe, with_header
 from trainer.run import Run, between_batches
+from trainer.runtime.preemption import stopped
 from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
-from trainer.stop import stopped
 from trainer.storage import AbsentError
 from trainer.training import Training
 

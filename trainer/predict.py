@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainer.console import Advance
 from trainer.data.augment import Tta
 from trainer.data.imagefiles import ImageFile
 from trainer.data.images import BadImageError, open_xray, why_not
@@ -22,6 +21,7 @@ from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.inference import OverViews, log_odds_of
+from trainer.runtime.console import Advance
 from trainer.scoring import LogOdds
 from trainer.trained import Trained
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from trainer import checkpoint, ownership, record, starts
 from trainer.config import TrainConfig
-from trainer.console import Reporter
-from trainer.distributed import Gang
 from trainer.errors import InputError
 from trainer.manifests import Manifest, committed
 from trainer.ownership import RunClaim
 from trainer.publisher import Publisher
 from trainer.ranklog import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.process_group import Gang
 from trainer.spool import Spool
 from trainer.storage import Claim, Storage, open_storage
 

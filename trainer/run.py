@@ -21,28 +21,28 @@ from torch import Tensor
 
 from trainer import devices, record
 from trainer.config import TrainConfig, parse_duration
-from trainer.console import Reporter
 from trainer.data.fetch import fetch_file
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Pack
 from trainer.data.records import Geometry
 from trainer.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.devices import Arithmetic, Device
-from trainer.distributed import Gang, join
 from trainer.errors import InputError, KnownError, PeerError
 from trainer.findings import SPLITS, LabelTable
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.model import LOSSES, Loss, StateDict
 from trainer.prefix import Prefix, entered
-from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.coordination import Pulse
+from trainer.runtime.preemption import Stop, stopped
+from trainer.runtime.process_group import Gang, join
+from trainer.runtime.watchdog import COMPILING, Watchdog
+from trainer.runtime.world import World
 from trainer.scoring import Evaluator, centre_view
 from trainer.sources import Source
-from trainer.stop import Stop, stopped
-from trainer.watchdog import COMPILING, Watchdog
 from trainer.weights import first_weights
-from trainer.world import World
 
 JOINING_S: Final = 120.0
 """Longest wait for workers that torchrun has brought together already: after a restart under its static rendezvous they may have

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from trainer.data.augment import evaluation_view
 from trainer.data.loader import Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
-from trainer.distributed import Gang
 from trainer.errors import JobFailedError
 from trainer.evaluation.metrics import (
     auroc_per_finding,
@@ -28,6 +27,7 @@ from trainer.evaluation.metrics import (
     wilson,
 )
 from trainer.formats.spreadsheet import line
+from trainer.runtime.process_group import Gang
 
 Logits = NDArray[np.float32]
 LogOdds = NDArray[np.float64]

@@ -16,8 +16,8 @@ from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.formats import documents
 from trainer.formats.documents import Count, Seconds, Step
 from trainer.layout import STARTS
+from trainer.runtime.world import World
 from trainer.storage import AbsentError, Claim, Storage
-from trainer.world import World
 
 MOST: Final = 10
 """Starts in a row that neither reached a checkpoint nor ended in order, after which a job has failed."""

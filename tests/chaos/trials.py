@@ -23,8 +23,8 @@ from rclone_server import RcloneServer
 
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import TryAgainError
-from trainer.gang import COMES_BACK
 from trainer.layout import JOB
+from trainer.runtime.entrypoint import COMES_BACK
 
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).with_name("hook")
@@ -191,7 +191,16 @@ class Trial:
             **self._flags,
         }
         words = ["--no-report", *(str(word) for flag in flags.items() for word in flag)]
-        return [sys.executable, "-m", "trainer.gang", "--max-restarts=3", "-m", "trainer", "train", *words]
+        return [
+            sys.executable,
+            "-m",
+            "trainer.runtime.entrypoint",
+            "--max-restarts=3",
+            "-m",
+            "trainer",
+            "train",
+            *words,
+        ]
 
     def _environment(self) -> dict[str, str]:
         """That of a pod, as the launcher's manifest makes it."""

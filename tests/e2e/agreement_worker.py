@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from trainer.devices import cpu
-from trainer.distributed import join, leave_process
 from trainer.errors import InputError, KnownError
-from trainer.world import read_world
+from trainer.runtime.process_group import join, leave_process
+from trainer.runtime.world import read_world
 
 
 def main(folder: Path) -> None:

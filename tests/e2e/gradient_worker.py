@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from trainer.devices import cpu
-from trainer.distributed import join, leave_process
 from trainer.model import build, class_loss, finding_loss, freeze, unfreeze
+from trainer.runtime.process_group import join, leave_process
+from trainer.runtime.world import read_world
 from trainer.training import in_parallel
-from trainer.world import read_world
 
 IMAGES = 8
 

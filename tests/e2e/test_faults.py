@@ -184,7 +184,7 @@ def kill_pod(run):
             ids = re.search(r"^NSpid:.*\t(\d+)$", (folder / "status").read_text(), re.MULTILINE)
         except OSError:
             continue
-        if uid in group.replace("_", "-") and b"trainer.gang" in command and ids and ids[1] == "1":
+        if uid in group.replace("_", "-") and b"trainer.runtime.entrypoint" in command and ids and ids[1] == "1":
             os.kill(int(folder.name), signal.SIGKILL)
             return
     pytest.skip("the node's processes are not this machine's")

@@ -49,7 +49,14 @@ def gang(phantoms, cache):
     def start(output, *flags, workers=2, epochs=30, **environment):
         places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
         train = ["-m", "trainer", "train", *places, *RECIPE, "--epochs", epochs, *flags]
-        command = [sys.executable, "-m", "trainer.gang", "--max-restarts=3", f"--nproc-per-node={workers}", *train]
+        command = [
+            sys.executable,
+            "-m",
+            "trainer.runtime.entrypoint",
+            "--max-restarts=3",
+            f"--nproc-per-node={workers}",
+            *train,
+        ]
         return subprocess.Popen(
             list(map(str, command)),
             cwd=ROOT,

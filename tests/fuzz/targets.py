@@ -68,11 +68,11 @@ class Kind:
 def prepare(corpus: Path) -> None:
     """Write the corpus: a finished run of a tiny network with its data set, and what each kind needs besides."""
     from trainer.config import from_argv
-    from trainer.console import Reporter
     from trainer.data.synthetic import write_phantoms
     from trainer.ranklog import RankLog
+    from trainer.runtime.console import Reporter
+    from trainer.runtime.world import World
     from trainer.train import train
-    from trainer.world import World
 
     write_phantoms(corpus / "data", images=60, side=48)
     recipe = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --epochs 1 --batch-size 8 --device cpu"

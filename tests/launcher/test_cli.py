@@ -284,7 +284,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def interpreter(tmp_path, data, monkeypatch):
-    """Put a program in Python's place, which takes the arguments of `python -m trainer.gang …`."""
+    """Put a program in Python's place, which takes the arguments of `python -m trainer.runtime.entrypoint …`."""
 
     def stand_in(script):
         path = tmp_path / "python"
@@ -304,7 +304,7 @@ def test_submit_local_runs_the_rendered_command_and_prints_the_run(launcher, tmp
     code, out, err = launcher(f"{LOCAL} -- --preset smoke")
     assert (code, out, err) == (0, f"{tmp_path}/runs/t1\n", "")
     seen = (tmp_path / "seen").read_text(encoding="utf-8")
-    assert seen.startswith("2 -m trainer.gang --max-restarts=3 -m trainer train ")
+    assert seen.startswith("2 -m trainer.runtime.entrypoint --max-restarts=3 -m trainer train ")
     assert f"--data={data} --output={tmp_path}/runs --name=t1 --preset=smoke" in seen
     assert f"--cache-dir={tmp_path}/runs/cache" in seen
 

@@ -83,7 +83,7 @@ def test_workers_find_nothing_there(folder):
     gang = [
         sys.executable,
         "-m",
-        "trainer.gang",
+        "trainer.runtime.entrypoint",
         "--nnodes",
         "1",
         "--nproc-per-node",

@@ -44,11 +44,11 @@ class FinishedRun:
 def finished_run(tmp_path_factory):
     """Eighty phantoms and a tiny network trained on them for one epoch; read it, and copy it to change it."""
     from trainer.config import from_argv
-    from trainer.console import Reporter
     from trainer.data.synthetic import write_phantoms
     from trainer.ranklog import RankLog
+    from trainer.runtime.console import Reporter
+    from trainer.runtime.world import World
     from trainer.train import train
-    from trainer.world import World
 
     folder = tmp_path_factory.mktemp("finished")
     run = FinishedRun(folder / "r", folder / "data", folder / "cache")
@@ -82,10 +82,10 @@ def classify(two_classes, tmp_path, tmp_path_factory):
     Without its report, which takes longer than the training, unless `--report` is among them.
     """
     from trainer.config import from_argv
-    from trainer.console import Reporter
     from trainer.ranklog import RankLog
+    from trainer.runtime.console import Reporter
+    from trainer.runtime.world import World
     from trainer.train import train
-    from trainer.world import World
 
     recipe = (
         "--preset pneumonia --model densenet_tiny --weights none --pack-side 36 --crop-px 32 --epochs 2 --batch-size 8"

@@ -8,9 +8,9 @@ import torch
 from trainer import bench, devices
 from trainer.__main__ import main
 from trainer.bench import Timing, Workload, as_json, as_table, devices_named, timed
-from trainer.console import Reporter
 from trainer.devices import cpu
 from trainer.errors import InputError, JobFailedError
+from trainer.runtime.console import Reporter
 
 TINY = ["--model", "densenet_tiny", "--batch-size", "2", "--crop-px", "32", "--steps", "2", "--device", "cpu"]
 

@@ -13,7 +13,7 @@ from trainer.__main__ import main
 from trainer.evaluation import calibration
 from trainer.findings import FINDINGS
 from trainer.finish import Results
-from trainer.stop import StopError
+from trainer.runtime.preemption import StopError
 
 
 def document(root, key):

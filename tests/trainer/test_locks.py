@@ -68,7 +68,7 @@ def test_wait_has_an_end(tmp_path, other):
 
 def test_peers_wait_longer_than_who_waits_for_a_lock():
     """Else they would leave before the reason is told."""
-    from trainer.distributed import AGREEMENT_TIMEOUT
+    from trainer.runtime.process_group import AGREEMENT_TIMEOUT
 
     assert AGREEMENT_TIMEOUT.total_seconds() > LONGEST_S
 

@@ -9,7 +9,7 @@ import pytest
 from trainer import __main__ as program
 from trainer.errors import EXIT_CODES, KnownError, PeerError, TryAgainError
 from trainer.findings import FINDINGS
-from trainer.gang import VERDICT
+from trainer.runtime.entrypoint import VERDICT
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_incomplete_environment_is_an_error_not_a_traceback(monkeypatch, capsys)
 def test_operators_node_variables_are_not_taken_for_a_worker(monkeypatch):
     """In a pod RANK and WORLD_SIZE describe the node; only torchrun sets LOCAL_RANK."""
     from trainer.errors import InputError
-    from trainer.world import World, read_world
+    from trainer.runtime.world import World, read_world
 
     assert read_world({"RANK": "3", "WORLD_SIZE": "16"}) == World()
     with pytest.raises(InputError, match="LOCAL_WORLD_SIZE"):

@@ -7,14 +7,14 @@ import pytest
 
 from trainer import train as training
 from trainer.config import from_argv
-from trainer.console import Reporter
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, KnownError
 from trainer.manifests import committed
 from trainer.ranklog import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.world import World
 from trainer.storage import LocalStorage, open_storage
 from trainer.train import train
-from trainer.world import World
 
 RECIPE = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --epochs 2 --batch-size 8 --device cpu"
 

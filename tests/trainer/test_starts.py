@@ -9,8 +9,8 @@ from trainer.config import from_argv
 from trainer.errors import InputError, JobFailedError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
 from trainer.prefix import NO_CLAIM
+from trainer.runtime.world import World
 from trainer.storage import LocalStorage
-from trainer.world import World
 
 POD = World(in_pod=True)
 

@@ -14,7 +14,6 @@ from PIL import Image
 from trainer import checkpoint, starts
 from trainer import run as assembly
 from trainer.config import from_argv
-from trainer.console import Reporter
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
@@ -23,11 +22,12 @@ from trainer.findings import FINDINGS
 from trainer.layout import state_key
 from trainer.manifests import best, committed
 from trainer.model import LOSSES
-from trainer.pulse import Pulse
 from trainer.ranklog import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.coordination import Pulse
+from trainer.runtime.world import World
 from trainer.storage import LocalStorage
 from trainer.train import _Finite, train, train_step
-from trainer.world import World
 
 RECIPE = [
     "--preset",

@@ -8,8 +8,8 @@ import torch
 from trainer import checkpoint, training
 from trainer.errors import InputError
 from trainer.manifests import committed
+from trainer.runtime.watchdog import Watchdog
 from trainer.storage import LocalStorage
-from trainer.watchdog import Watchdog
 
 
 def states(folder):

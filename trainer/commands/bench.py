@@ -6,7 +6,7 @@ from typing import Literal
 
 from trainer.bench import Workload, as_json, as_table, devices_named, timed
 from trainer.config import Precision
-from trainer.console import Reporter
+from trainer.runtime.console import Reporter
 
 
 def bench(

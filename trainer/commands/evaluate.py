@@ -10,13 +10,13 @@ from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
 from trainer.config import Layout
-from trainer.console import Reporter
 from trainer.errors import InputError
 from trainer.evaluate_file import Asked, beside, evaluate_file, other_model
 from trainer.evaluation.answers import Answered, judged
 from trainer.evaluation.evidence import Evidence, to_json
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
+from trainer.runtime.console import Reporter
 from trainer.storage import LocalStorage, output_files
 
 Part = Literal["train", "val", "test", "all"]

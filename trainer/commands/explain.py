@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trainer import devices
-from trainer.console import Reporter
 from trainer.data.imagefiles import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.explain import check_randomisation as randomised
@@ -24,6 +23,7 @@ from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
 from trainer.explanation.map_writer import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
+from trainer.runtime.console import Reporter
 from trainer.trained import open_trained
 
 

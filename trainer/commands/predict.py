@@ -9,12 +9,12 @@ from typing import Annotated, Final, Literal, TextIO
 from cyclopts import Parameter
 
 from trainer import devices
-from trainer.console import Reporter
 from trainer.data.augment import Tta
 from trainer.data.imagefiles import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.predict import Prediction, predictor
 from trainer.prediction_output import csv_lines, json_lines, table_lines
+from trainer.runtime.console import Reporter
 from trainer.trained import Trained, open_trained
 
 Rule = Literal["youden", "best_f1", "specificity_90", "specificity_95"]

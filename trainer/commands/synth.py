@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from trainer.console import Reporter
 from trainer.data.synthetic import write_phantoms
+from trainer.runtime.console import Reporter
 
 
 def synth(*, out: Path, images: int = 600, seed: int = 0, side: int = 256) -> None:

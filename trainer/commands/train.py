@@ -6,12 +6,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trainer.config import TrainConfig
-from trainer.console import Reporter
 from trainer.errors import words
 from trainer.ranklog import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.world import read_world
 from trainer.scoring import as_table
 from trainer.train import train as train_run
-from trainer.world import read_world
 
 
 def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:

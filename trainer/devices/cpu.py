@@ -21,7 +21,7 @@ def missing() -> str | None:
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - the protocol's word and parameters
-    """The processor; OMP_NUM_THREADS says how much of it, which `trainer.gang` sets to this worker's share."""
+    """The processor; OMP_NUM_THREADS says how much of it, which `trainer.runtime.entrypoint` sets to this worker's share."""
     return torch.device("cpu")
 
 

@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.baselines import centre_map, random_map
@@ -25,6 +24,7 @@ from trainer.explanation.localisation_plot import plotted
 from trainer.explanation.map_writer import Bad, Output, each, opened
 from trainer.report.drawing import as_png
 from trainer.report.formatting import last_name
+from trainer.runtime.console import Reporter
 
 Floats = NDArray[np.float64]
 

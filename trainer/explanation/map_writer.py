@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer.console import Reporter
 from trainer.data.imagefiles import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxes import found_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.limits import parsed_json
+from trainer.runtime.console import Reporter
 from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
 from trainer.trained import Trained

@@ -36,7 +36,7 @@ WRAPPED = {
     "trainer.storage.multipart": ["_send", "_complete"],
     "trainer.train": ["train_step", "keep", "validate", "finish"],
     "trainer.training": ["begin", "ranks_of", "snapshot"],
-    "trainer.world": [],
+    "trainer.runtime.world": [],
 }
 """Functions that are told of before and after each call, by module."""
 
@@ -164,7 +164,7 @@ SPECIAL = {
     "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,
     "trainer.storage.multipart": hasten_multipart,
-    "trainer.world": lambda _: tell("worker starts"),
+    "trainer.runtime.world": lambda _: tell("worker starts"),
 }
 """What takes minutes or days takes seconds; parts are so small that a tiny state has several."""
 

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from trainer.stop import SAVING_S, Stop, stopped
+from trainer.runtime.preemption import SAVING_S, Stop, stopped
 
 
 def test_first_signal_is_noted_and_the_second_leaves():

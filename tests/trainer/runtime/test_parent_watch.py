@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer import lifeline
-from trainer.lifeline import LIFELINE, PARENT, end_with_parent, taken
+from trainer.runtime import parent_watch
+from trainer.runtime.parent_watch import LIFELINE, PARENT, end_with_parent, taken
 
 SOON_S = 20.0
 
@@ -99,11 +99,11 @@ def test_descriptor_that_is_none_is_not_waited_for(monkeypatch, given):
 
 def test_descriptor_survives_exec_and_is_not_inherited_otherwise(monkeypatch):
     """torchrun is started again in the same process, which still must end with its starter."""
-    with lifeline.held() as life:
+    with parent_watch.held() as life:
         monkeypatch.setenv(LIFELINE, str(life))
         assert taken() == life
         assert not os.get_inheritable(life)
-        lifeline.handed_on(life)
+        parent_watch.handed_on(life)
         assert os.get_inheritable(life)
         assert os.environ[LIFELINE] == str(life)
         monkeypatch.delenv(LIFELINE)
@@ -113,7 +113,7 @@ def test_worker_whose_parent_is_gone_already_ends_at_once():
     """The parent may be killed between the start of the worker and its first line."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    code = "from trainer.lifeline import end_with_parent; end_with_parent(); print('lives')"
+    code = "from trainer.runtime.parent_watch import end_with_parent; end_with_parent(); print('lives')"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, PARENT: str(gone.pid)}, capture_output=True, check=False
     )
@@ -123,7 +123,7 @@ def test_worker_whose_parent_is_gone_already_ends_at_once():
 def test_process_of_a_worker_lives_though_it_is_no_child_of_the_parent(monkeypatch):
     """A command that a worker starts inherits the variable."""
     monkeypatch.setenv(PARENT, str(os.getppid()))
-    code = "from trainer.lifeline import end_with_parent; end_with_parent(); print('lives')"
+    code = "from trainer.runtime.parent_watch import end_with_parent; end_with_parent(); print('lives')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"lives\n"
     monkeypatch.setenv(PARENT, "nobody")
     end_with_parent()

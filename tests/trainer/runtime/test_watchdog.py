@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from trainer.watchdog import COMPILING, Watchdog
+from trainer.runtime.watchdog import COMPILING, Watchdog
 
 
 class Time:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer import gang
-from trainer.gang import VERDICT, Verdict, await_verdict, earlier_verdict, give_verdict
 from trainer.layout import JOB
-from trainer.lifeline import PARENT
+from trainer.runtime import entrypoint
+from trainer.runtime.entrypoint import VERDICT, Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.runtime.parent_watch import PARENT
 
 WORKER = """
 import os, sys, pathlib
@@ -38,7 +38,7 @@ def run_gang(tmp_path, code, *, restarts=1):
     command = [
         sys.executable,
         "-m",
-        "trainer.gang",
+        "trainer.runtime.entrypoint",
         "--nproc-per-node=2",
         f"--max-restarts={restarts}",
         "--monitor-interval=0.1",
@@ -77,7 +77,14 @@ def test_signal_reaches_the_workers_and_ends_the_gang(tmp_path):
     worker = tmp_path / "worker.py"
     worker.write_text("import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer.gang", "--nproc-per-node=1", str(worker), str(tmp_path / "started")],
+        [
+            sys.executable,
+            "-m",
+            "trainer.runtime.entrypoint",
+            "--nproc-per-node=1",
+            str(worker),
+            str(tmp_path / "started"),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -151,7 +158,7 @@ def test_gang_that_is_told_to_stop_after_torchrun_does_not_start_again(tmp_path)
 @pytest.mark.e2e
 def test_node_without_a_teller_stays_until_the_log_of_the_other_is_kept(tmp_path):
     """The watch over the gang would end it a second after the verdict."""
-    lingers_s = gang.END_S + 1.5
+    lingers_s = entrypoint.END_S + 1.5
     done = fail(tmp_path, lingers_s=lingers_s, told=False, number=0)
     assert time.monotonic() - float(done.stdout) >= lingers_s
     assert (done.returncode, done.stderr) == (2, "")
@@ -172,12 +179,12 @@ def test_workers_end_with_a_gang_or_a_starter_that_is_killed(tmp_path, victim):
     worker = tmp_path / "worker.py"
     worker.write_text(
         "import os, pathlib, sys, time\n"
-        "from trainer.lifeline import end_with_parent\n"
+        "from trainer.runtime.parent_watch import end_with_parent\n"
         "end_with_parent()\n"
         "pathlib.Path(sys.argv[1], f'{os.getpid()}.{os.getppid()}.pid').touch()\n"
         "time.sleep(600)\n"
     )
-    command = [sys.executable, "-m", "trainer.gang", "--nproc-per-node=2", str(worker), str(tmp_path)]
+    command = [sys.executable, "-m", "trainer.runtime.entrypoint", "--nproc-per-node=2", str(worker), str(tmp_path)]
     start = (
         "import os, subprocess, sys; from trainer import lifeline\n"
         "with lifeline.held() as life:\n"
@@ -222,7 +229,7 @@ def test_verdict_is_not_written_through_a_link(tmp_path, monkeypatch):
 def test_verdict_needs_no_room_on_a_disk_that_is_full_by_then(tmp_path, monkeypatch):
     """A full disk is one of the errors that no new start changes."""
     monkeypatch.setenv(VERDICT, "")
-    with gang._folder() as folder:
+    with entrypoint._folder() as folder:
         verdict = folder / "verdict"
         monkeypatch.setenv(VERDICT, str(verdict))
         before = verdict.stat()
@@ -243,7 +250,7 @@ def test_gang_without_room_for_its_own_file_says_so(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for variable in ("TORCH_CPP_LOG_LEVEL", JOB, PARENT, "OMP_NUM_THREADS"):
         monkeypatch.setenv(variable, "1")
-    assert gang.main(["--nproc-per-node=1", "x.py"]) == 2
+    assert entrypoint.main(["--nproc-per-node=1", "x.py"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: cannot start the workers: no temporary file can be written: no space left on device")
     assert "TMPDIR" in said
@@ -271,7 +278,7 @@ def test_silent_worker_waits_for_the_one_that_tells(tmp_path, monkeypatch):
 def test_nobody_waits_for_what_passes(tmp_path, monkeypatch, exit_code):
     """The others start again; each second of it costs accelerators."""
     monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
-    monkeypatch.setattr(gang, "TELLING_S", 1e6)
+    monkeypatch.setattr(entrypoint, "TELLING_S", 1e6)
     await_verdict(exit_code)
 
 

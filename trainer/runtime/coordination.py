@@ -11,8 +11,8 @@ from typing import Final
 
 import torch
 
-from trainer.distributed import Gang
-from trainer.stop import Stop
+from trainer.runtime.preemption import Stop
+from trainer.runtime.process_group import Gang
 
 REACT_S: Final = 2.0
 MOST_STEPS: Final = 50

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from trainer.console import Reporter
+from trainer.runtime.console import Reporter
 
 
 def voice(rank=0, *, terminal=False, clock=lambda: 0.0):

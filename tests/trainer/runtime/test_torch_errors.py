@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainer.errors import InputError, TryAgainError
-from trainer.failures import failures_named
+from trainer.runtime.torch_errors import failures_named
 
 
 @pytest.mark.parametrize(

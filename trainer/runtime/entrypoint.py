@@ -1,4 +1,4 @@
-"""`python -m trainer.gang`: torchrun for our jobs, the first process of a pod, whose exit code says what is to become of the job.
+"""`python -m trainer.runtime.entrypoint`: torchrun for our jobs, the first process of a pod, whose exit code says what is to become of the job.
 
 Takes torchrun's flags and environment and runs it in this process, so that signals reach it. It leaves with the failed
 worker's own exit code, which torchrun turns into 1, and one line in place of torchrun's traceback.
@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from trainer import lifeline
 from trainer.errors import (
     InputError,
     InterruptedByUser,
@@ -38,6 +37,7 @@ from trainer.errors import (
     on_one_line,
 )
 from trainer.layout import JOB
+from trainer.runtime import parent_watch
 from trainer.screen import screen
 from trainer.storage.files import write_file
 
@@ -139,9 +139,9 @@ def main(argv: list[str]) -> int:
     # The first process of a container is deaf to signals that it has no handler for; torchrun sets its own once it is loaded.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    starter = lifeline.taken()
+    starter = parent_watch.taken()
     if starter is not None:
-        lifeline.watch(starter, lambda: _leave_now(COMES_BACK, "who started this is gone"))
+        parent_watch.watch(starter, lambda: _leave_now(COMES_BACK, "who started this is gone"))
     started_s = time.monotonic()
     try:
         code = _run(argv)
@@ -162,7 +162,7 @@ def main(argv: list[str]) -> int:
 def _run(argv: list[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault(JOB, uuid.uuid4().hex)
-    os.environ[lifeline.PARENT] = str(os.getpid())
+    os.environ[parent_watch.PARENT] = str(os.getpid())
     # torch takes seconds to load; workers need only the verdict from this module
     from torch.distributed import DistError  # noqa: PLC0415
     from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
@@ -302,10 +302,10 @@ def _start_again(argv: list[str], starts: int, starter: int | None) -> NoReturn:
     if starter is None:
         os.closerange(3, end)
     else:
-        lifeline.handed_on(starter)
+        parent_watch.handed_on(starter)
         os.closerange(3, starter)
         os.closerange(starter + 1, end)
-    os.execv(sys.executable, [sys.executable, "-m", "trainer.gang", *argv])  # noqa: S606 - ourselves
+    os.execv(sys.executable, [sys.executable, "-m", "trainer.runtime.entrypoint", *argv])  # noqa: S606 - ourselves
 
 
 def _stopped(sigval: signal.Signals) -> int:

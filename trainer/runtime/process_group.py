@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 
 from trainer.errors import KnownError, PeerError, TryAgainError
+from trainer.runtime.world import World
 from trainer.storage import UnreachableError
-from trainer.world import World
 
 T = TypeVar("T")
 

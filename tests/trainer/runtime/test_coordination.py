@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from trainer.pulse import MOST_STEPS, Pulse
-from trainer.stop import Stop
-from trainer.world import World
+from trainer.runtime.coordination import MOST_STEPS, Pulse
+from trainer.runtime.preemption import Stop
+from trainer.runtime.world import World
 
 
 class Gang:
