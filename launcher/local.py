@@ -72,7 +72,7 @@ def check(spec: JobSpec) -> None:
 
     Raises: InputError.
     """
-    from trainer.sources import read_labels  # noqa: PLC0415 - loads NumPy
+    from trainer.data.layouts import read_labels  # noqa: PLC0415 - loads NumPy
 
     for field in ("data", "output"):
         place = getattr(spec, field)

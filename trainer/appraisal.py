@@ -16,6 +16,7 @@ from torch import nn
 
 from trainer import card, gallery, report
 from trainer.card import Subject
+from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, evidence, metadata
 from trainer.evaluation.assess import assess
@@ -29,7 +30,6 @@ from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
 from trainer.model import build
 from trainer.model_spec import describe
-from trainer.public_datasets import are_drawn
 from trainer.report import Documents
 from trainer.report.formatting import last_name
 from trainer.run import Run

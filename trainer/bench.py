@@ -21,9 +21,9 @@ from torch.nn.utils import clip_grad_norm_
 from trainer import devices, model
 from trainer.config import MIN_CROP_PX, MOST, Precision
 from trainer.data.augment import evaluation_view, training_view
+from trainer.data.labels import FINDINGS
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
-from trainer.findings import FINDINGS
 from trainer.flags import flag_of
 from trainer.meter import WARMING_UP_STEPS
 from trainer.runtime.console import Reporter

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from trainer.data.labels import FINDINGS
 from trainer.errors import on_one_line
 from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, mean_calibration
 from trainer.evaluation.evidence import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
-from trainer.findings import FINDINGS
 from trainer.report.formatting import (
     NONE,
     count,

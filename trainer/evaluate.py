@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from trainer import devices
 from trainer.config import Layout
 from trainer.data.augment import Tta
+from trainer.data.dataset import Place, decoded, fetched, left_out
+from trainer.data.labels import LabelTable
+from trainer.data.layouts import Source, locate_images
 from trainer.data.loader import Loader
 from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
-from trainer.dataset import Place, decoded, fetched, left_out
+from trainer.data.public import are_drawn
 from trainer.devices import Device
 from trainer.errors import InputError
 from trainer.evaluation import metadata
@@ -27,16 +30,13 @@ from trainer.evaluation.calibration import Calibrator, names_sha256
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
-from trainer.findings import LabelTable
 from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.public_datasets import are_drawn
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 from trainer.scoring import Evaluator
-from trainer.sources import Source, locate_images
 from trainer.trained import Trained, open_trained
 
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Layout
+from trainer.data.labels import SPLITS
 from trainer.evaluation import labelfile, predictions
 from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers, judged
 from trainer.evaluation.evidence import Evidence
 from trainer.evaluation.labelfile import Labels
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.predictions import Predictions
-from trainer.findings import SPLITS
 from trainer.layout import predictions_key
 
 NOTHING_FITTED: Final = "no thresholds and no calibration: --val-predictions gives predictions to fit them on"

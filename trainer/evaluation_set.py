@@ -11,12 +11,12 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.fetch import folder_of
-from trainer.dataset import Place
+from trainer.data.dataset import Place
+from trainer.data.download import folder_of
+from trainer.data.labels import SPLITS, LabelTable
+from trainer.data.layouts import Source, read_labels
 from trainer.errors import InputError, listing
 from trainer.evaluation.overlap import of_patients
-from trainer.findings import SPLITS, LabelTable
-from trainer.sources import Source, read_labels
 from trainer.trained import Trained
 
 Part = Literal["train", "val", "test"]

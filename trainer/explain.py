@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from trainer.data.imagefiles import ImageFile
+from trainer.data.image_files import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
 from trainer.explanation.explainer import Explained, Explainer

@@ -22,8 +22,8 @@ from torch import nn
 from trainer import card, onnx_file
 from trainer.card import Subject
 from trainer.data.augment import center_boxes, cut
-from trainer.data.imagefiles import ImageFile, image_files
-from trainer.data.images import BadImageError, why_not
+from trainer.data.decode import BadImageError, why_not
+from trainer.data.image_files import ImageFile, image_files
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line

@@ -17,7 +17,9 @@ from PIL import Image
 from torch import nn
 
 from trainer.data.augment import center_boxes, cut, normalise
-from trainer.data.images import BadImageError, why_not
+from trainer.data.decode import BadImageError, why_not
+from trainer.data.layouts import Source, locate_images, read_labels
+from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
 from trainer.evaluation import predictions
@@ -28,9 +30,7 @@ from trainer.explanation.placement import Placement
 from trainer.formats import tables
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
-from trainer.public_datasets import public_name
 from trainer.report.pictures import Picture
-from trainer.sources import Source, locate_images, read_labels
 from trainer.storage import AbsentError, open_storage
 from trainer.trained import open_trained
 
@@ -60,7 +60,7 @@ class Mistake:
 def wanted(choice: Choice, source: Source) -> tuple[bool, str]:
     """Whether a report shows images of this data set, and why (not) in words.
 
-    `auto` shows those of data sets that are surely public: see `trainer.public_datasets`.
+    `auto` shows those of data sets that are surely public: see `trainer.data.public`.
     """
     if choice != "auto":
         return choice == "on", f"`--gallery {choice}` was given"

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, cast, get_args
 import torch
 
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
+from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
-from trainer.findings import FINDINGS
 from trainer.formats.documents import checked, shown
 from trainer.layout import RUN
 from trainer.limits import parsed_json

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.data.augment import Tta
-from trainer.data.imagefiles import ImageFile
-from trainer.data.images import BadImageError, open_xray, why_not
+from trainer.data.decode import BadImageError, open_xray, why_not
+from trainer.data.image_files import ImageFile
 from trainer.data.records import Geometry, Gray, to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError

@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from trainer.config import TrainConfig
+from trainer.data.labels import SPLITS
+from trainer.data.layouts import LABEL_FILES, Source, locate_images, read_labels
 from trainer.errors import InputError, KnownError, on_one_line
-from trainer.findings import SPLITS
 from trainer.redaction import redacted
-from trainer.sources import LABEL_FILES, Source, locate_images, read_labels
 from trainer.storage import Storage, greet, open_storage
 
 Status = Literal["OK", "WARN", "FAIL", "skipped"]

@@ -13,8 +13,8 @@ import torchvision
 
 import trainer
 from trainer.config import TrainConfig
+from trainer.data.labels import LabelTable
 from trainer.errors import InputError, listing
-from trainer.findings import LabelTable
 from trainer.formats.documents import run_record, shown
 from trainer.layout import RUN
 from trainer.redaction import cleaned

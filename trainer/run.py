@@ -21,14 +21,15 @@ from torch import Tensor
 
 from trainer import devices, record
 from trainer.config import TrainConfig, parse_duration
-from trainer.data.fetch import fetch_file
+from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
+from trainer.data.download import fetch_file
+from trainer.data.labels import SPLITS, LabelTable
+from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Pack
 from trainer.data.records import Geometry
-from trainer.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, KnownError, PeerError
-from trainer.findings import SPLITS, LabelTable
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.model import LOSSES, Loss, StateDict
@@ -41,7 +42,6 @@ from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.scoring import Evaluator, centre_view
-from trainer.sources import Source
 from trainer.weights import first_weights
 
 JOINING_S: Final = 120.0

@@ -14,12 +14,12 @@ from typing import Any, Final
 from torch import nn
 
 from trainer import checkpoint, torchfile
-from trainer.data.fetch import fetch_file
+from trainer.data.download import fetch_file
+from trainer.data.labels import SPLITS
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator
-from trainer.findings import SPLITS
 from trainer.formats import documents, spreadsheet, tables
 from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT, STEP_DIGITS, state_key, step_of
 from trainer.limits import STATE_BYTES, TEXT_BYTES, LimitError

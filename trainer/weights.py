@@ -22,8 +22,8 @@ from torchvision.models import DenseNet121_Weights, ResNet50_Weights, VGG16_Weig
 
 from trainer import torchfile
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError, on_one_line
-from trainer.findings import FINDINGS
 from trainer.formats import documents
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.model import StateDict, head_of

@@ -173,7 +173,7 @@ def _try_image(bench: Bench, dice: Dice) -> bool:
 
 
 def _read_image(path: Path, dice: Dice) -> bool:
-    from trainer.data.images import BadImageError, open_xray
+    from trainer.data.decode import BadImageError, open_xray
     from trainer.data.records import Geometry, to_gray_square
 
     fit = dice.choice(("crop", "pad", "squash"))
@@ -242,7 +242,7 @@ def _try_dicom(bench: Bench, dice: Dice) -> bool:
 
 
 def _label_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
-    from trainer.findings import FINDINGS
+    from trainer.data.labels import FINDINGS
 
     entries = (corpus / "data/Data_Entry_2017.csv").read_bytes()
     yield "labels/nih/Data_Entry_2017.csv", entries
@@ -288,7 +288,7 @@ def _prediction_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
     yield "predictions/test.csv", content
     lines = content.decode().splitlines()
     names = [line.partition(",")[0] for line in lines[1:]]
-    from trainer.findings import FINDINGS
+    from trainer.data.labels import FINDINGS
 
     header = ",".join(["Image Index", "Patient ID", *FINDINGS])
     rows = [

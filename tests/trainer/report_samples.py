@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from trainer.findings import FINDINGS
+from trainer.data.labels import FINDINGS
 
 
 def interval(value, half=0.02):

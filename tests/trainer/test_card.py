@@ -6,7 +6,7 @@ import pytest
 import report_samples as samples
 
 from trainer.card import Subject, as_markdown
-from trainer.findings import FINDINGS
+from trainer.data.labels import FINDINGS
 
 HEADER = {
     "format": "1",

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from trainer.__main__ import main
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluate import evaluate_model
 from trainer.evaluation.calibration import names_sha256
 from trainer.evaluation.metrics import probability
-from trainer.findings import FINDINGS
 from trainer.runtime.console import Reporter
 from trainer.trained import open_trained
 

@@ -13,7 +13,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from trainer.__main__ import main
-from trainer.findings import FINDINGS
+from trainer.data.labels import FINDINGS
 
 LABELS_HEADER = f"Image Index,{','.join(FINDINGS)},split"
 

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from trainer import devices
 from trainer.__main__ import main
-from trainer.data.imagefiles import ImageFile, image_files
+from trainer.data.image_files import ImageFile, image_files
+from trainer.data.labels import FINDINGS
 from trainer.explain import CHECKED_IMAGES
 from trainer.explanation.cam import activate
 from trainer.explanation.explainer import open_explainer
 from trainer.explanation.map_writer import stems
-from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.trained import open_trained
 

@@ -19,12 +19,12 @@ from torchvision.models import DenseNet, densenet121
 from trainer import onnx_file
 from trainer.__main__ import main
 from trainer.data.augment import normalise
+from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator
 from trainer.export import Known, export, fitting, header, images_of, torchvision_code, wanted
-from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.storage import open_storage
 from trainer.trained import Trained, open_trained

@@ -10,8 +10,8 @@ from safetensors import safe_open
 
 from trainer import appraisal
 from trainer.__main__ import main
+from trainer.data.labels import FINDINGS
 from trainer.evaluation import calibration
-from trainer.findings import FINDINGS
 from trainer.finish import Results
 from trainer.runtime.preemption import StopError
 

@@ -15,15 +15,15 @@ from safetensors.torch import save
 
 from trainer import __main__ as program
 from trainer.config import from_argv
+from trainer.data.labels import FINDINGS
+from trainer.data.layouts import locate_images, read_labels
+from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
-from trainer.findings import FINDINGS
 from trainer.gallery import Mistake, make, mistakes, wanted
 from trainer.model import build
 from trainer.model_spec import describe
-from trainer.public_datasets import public_name
 from trainer.report import Documents, html, pictures
-from trainer.sources import locate_images, read_labels
 
 
 @pytest.fixture(scope="module")

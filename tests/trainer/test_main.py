@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from trainer import __main__ as program
+from trainer.data.labels import FINDINGS
 from trainer.errors import EXIT_CODES, KnownError, PeerError, TryAgainError
-from trainer.findings import FINDINGS
 from trainer.runtime.entrypoint import VERDICT
 
 

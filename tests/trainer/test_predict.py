@@ -12,7 +12,7 @@ from PIL import Image
 
 from trainer import devices
 from trainer.__main__ import main
-from trainer.data.imagefiles import ImageFile, image_files
+from trainer.data.image_files import ImageFile, image_files
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator, to_bytes
 from trainer.model import build

@@ -13,8 +13,8 @@ from report_samples import entry, evidence, record, results, undefined, write_ru
 
 from trainer import __main__ as program
 from trainer import report
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.findings import FINDINGS
 from trainer.report import run_page, runs_page
 from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage

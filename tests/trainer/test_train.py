@@ -14,11 +14,11 @@ from PIL import Image
 from trainer import checkpoint, starts
 from trainer import run as assembly
 from trainer.config import from_argv
+from trainer.data.labels import FINDINGS
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.features import of_images
-from trainer.findings import FINDINGS
 from trainer.layout import state_key
 from trainer.manifests import best, committed
 from trainer.model import LOSSES

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from trainer import checkpoint
 from trainer.config import from_argv
+from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError
-from trainer.findings import FINDINGS
 from trainer.model import build
 from trainer.schedule import Plateau
 from trainer.storage import LocalStorage

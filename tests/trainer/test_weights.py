@@ -16,8 +16,8 @@ from torch import nn
 from torchvision.models import DenseNet, resnet50
 
 from trainer.data.augment import normalise
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.findings import FINDINGS
 from trainer.model import build, head_of
 from trainer.weights import IMAGENET, first_weights, load_first_weights, read_weights
 

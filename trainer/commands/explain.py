@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trainer import devices
-from trainer.data.imagefiles import image_files
+from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.explain import check_randomisation as randomised
 from trainer.explain import explain as explain_images

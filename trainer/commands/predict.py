@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from trainer import devices
 from trainer.data.augment import Tta
-from trainer.data.imagefiles import image_files
+from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.predict import Prediction, predictor
 from trainer.prediction_output import csv_lines, json_lines, table_lines

@@ -17,9 +17,9 @@ from PIL import Image
 
 from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_shape
 from trainer.data.dicom_file import UNREAD_COMPRESSION, check_compressed, read_header
+from trainer.data.layouts import DICOM_SUFFIXES
 from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, TABLE_VALUES, in_words
-from trainer.sources import DICOM_SUFFIXES
 
 DICOM_HEAD_BYTES: Final = 132
 """How much of a file tells whether it is DICOM. Source: DICOM PS3.10 section 7.1: 128 bytes of anything, then `DICM`."""

@@ -25,6 +25,7 @@ import numpy as np
 import PIL
 
 from trainer.data.dicom import check_dicom_readable
+from trainer.data.layouts import DICOM_SUFFIXES
 from trainer.data.locks import is_free
 from trainer.data.pack import (
     FORMAT,
@@ -42,7 +43,6 @@ from trainer.data.pack import (
 from trainer.data.records import Geometry, square_and_size
 from trainer.errors import InputError, KnownError, TryAgainError, listing
 from trainer.screen import screen
-from trainer.sources import DICOM_SUFFIXES
 from trainer.storage.files import write_flushed
 
 _TASK_IMAGES: Final = 32

@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.config import PackFit
 from trainer.data.bad_image import BadImageError
-from trainer.data.images import open_gray
+from trainer.data.decode import open_gray
 
 Gray = NDArray[np.uint8]
 

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.findings import FINDINGS
 from trainer.formats import tables
 from trainer.limits import parsed_json
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Layout
+from trainer.data.labels import SPLITS, LabelTable
+from trainer.data.layouts import read_file, read_labels
 from trainer.errors import InputError
 from trainer.evaluation import metadata
 from trainer.evaluation.metadata import Metadata
-from trainer.findings import SPLITS, LabelTable
-from trainer.sources import read_file, read_labels
 
 
 @dataclass(frozen=True, eq=False)

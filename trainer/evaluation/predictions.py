@@ -13,10 +13,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.layouts import csv_rows
 from trainer.errors import InputError, listing
 from trainer.evaluation.metrics import Floats
 from trainer.formats import spreadsheet
-from trainer.sources import csv_rows
 
 PREFIX: Final = "prob_"
 

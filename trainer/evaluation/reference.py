@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from trainer.data.labels import FINDINGS
 from trainer.evaluation.evidence import Reference
-from trainer.findings import FINDINGS
 
 OFFICIAL: Final = "official"
 RANDOM: Final = "random"

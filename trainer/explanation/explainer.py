@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainer.data.augment import evaluation_view
-from trainer.data.imagefiles import ImageFile
-from trainer.data.images import BadImageError, open_xray, why_not
+from trainer.data.decode import BadImageError, open_xray, why_not
+from trainer.data.image_files import ImageFile
 from trainer.data.records import to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError

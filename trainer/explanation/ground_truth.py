@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.imagefiles import ImageFile
+from trainer.data.image_files import ImageFile
+from trainer.data.layouts import patient_in_name
 from trainer.errors import InputError, listing
 from trainer.explanation.boxlist import DrawnBox
-from trainer.sources import patient_in_name
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from typing import Final, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.findings import FINDINGS
+from trainer.data.labels import FINDINGS
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.imagefiles import ImageFile
+from trainer.data.image_files import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.baselines import centre_map, random_map
 from trainer.explanation.boxes import found_on_image, peak_on_image

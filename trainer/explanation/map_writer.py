@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainer.data.imagefiles import ImageFile
+from trainer.data.image_files import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxes import found_on_image
 from trainer.explanation.explainer import Explained, Explainer

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.answers import Answered, Answers, judged
 from trainer.evaluation.calibration import fit
-from trainer.findings import FINDINGS
 
 
 def answers(names, seed):

@@ -4,9 +4,9 @@ import gzip
 
 import pytest
 
+from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.labelfile import read
-from trainer.findings import FINDINGS
 
 ZEROS = ",".join(["0"] * 13)
 

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
+from trainer.data.labels import FINDINGS
 from trainer.evaluation.reference import published_list, references, split_of
-from trainer.findings import FINDINGS
 
 
 def names(path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainer.data.imagefiles import ImageFile
+from trainer.data.image_files import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxlist import DrawnBox
 from trainer.explanation.ground_truth import matched, refuse_trained

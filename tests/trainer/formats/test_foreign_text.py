@@ -12,9 +12,9 @@ from PIL import Image
 
 from trainer.__main__ import main
 from trainer.card import _cell, _items
-from trainer.findings import FINDINGS
+from trainer.data.labels import FINDINGS
+from trainer.data.layouts import read_labels
 from trainer.screen import screened
-from trainer.sources import read_labels
 from trainer.storage import open_storage
 
 NAME = "\x1b]0;x\x07\n[rank 0] forged\u202e"

@@ -6,11 +6,11 @@ import os
 import pytest
 
 from trainer import limits
+from trainer.data.layouts import csv_rows, read_labels
 from trainer.errors import InputError
 from trainer.evaluation import predictions
 from trainer.evaluation.labelfile import read as read_labels_file
 from trainer.formats import tables
-from trainer.sources import csv_rows, read_labels
 
 HOSTILE = {
     "one endless line": b"x" * 20_000,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.images import BadImageError, open_gray, open_xray
+from trainer.data.decode import BadImageError, open_gray, open_xray
 from trainer.data.locks import locked
 from trainer.data.pack import open_pack
 from trainer.data.packing import build

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from trainer.data.imagefiles import image_files
+from trainer.data.image_files import image_files
 
 
 def listed(*places):

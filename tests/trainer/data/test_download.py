@@ -8,7 +8,7 @@ import boto3
 import pytest
 from faultproxy import CutAnswer, Refuse
 
-from trainer.data.fetch import fetch, fetch_file, folder_of
+from trainer.data.download import fetch, fetch_file, folder_of
 from trainer.errors import InputError, RemoteError
 from trainer.storage import DamagedError, FullError, S3Storage
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from trainer.data.labels import FINDINGS, SPLITS, as_table, prevalence
+from trainer.data.layouts import locate_images, read_labels
 from trainer.errors import InputError
-from trainer.findings import FINDINGS, SPLITS, as_table, prevalence
-from trainer.sources import locate_images, read_labels
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
 UNQUOTED = "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"

@@ -14,18 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer import dataset
-from trainer.data import pack, packing
+from trainer.data import dataset, pack, packing
+from trainer.data.labels import LabelTable
+from trainer.data.layouts import Source
 from trainer.data.locks import locked
 from trainer.data.pack import DamagedPackError, attach, open_pack, pack_key
 from trainer.data.records import Geometry
 from trainer.errors import InputError, TryAgainError
-from trainer.findings import LabelTable
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import Gang
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
-from trainer.sources import Source
 
 SIDE = 8
 GEOMETRY = Geometry(side=SIDE, fit="crop")

@@ -12,11 +12,11 @@ import re
 from pathlib import Path
 from typing import Final
 
+from trainer.data.layouts import Source
 from trainer.data.synthetic import has_drawn
 from trainer.formats import tables
 from trainer.formats.tables import TableError
 from trainer.limits import LimitError
-from trainer.sources import Source
 
 _NIH_FILES: Final = {
     "nih": {"dc1d2df67fdc1c5a7601d48699cda2b13dc2c4841488b4183dcf04884dbaca11"},

@@ -24,9 +24,8 @@ from typing import Final
 import numpy as np
 
 from trainer.config import Layout
-from trainer.datafolder import files_below, is_folder
-from trainer.errors import InputError, listing, on_one_line
-from trainer.findings import (
+from trainer.data.directory_walk import files_below, is_folder
+from trainer.data.labels import (
     FINDINGS,
     SPLITS,
     LabelTable,
@@ -36,6 +35,7 @@ from trainer.findings import (
     check_patients,
     patient_split,
 )
+from trainer.errors import InputError, listing, on_one_line
 from trainer.formats import tables
 from trainer.formats.tables import TableError
 from trainer.limits import TABLE_ROWS, LimitError

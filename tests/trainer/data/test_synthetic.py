@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainer.data.labels import FINDINGS, SPLITS, check_patients
+from trainer.data.layouts import locate_images, read_labels
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
-from trainer.findings import FINDINGS, SPLITS, check_patients
-from trainer.sources import locate_images, read_labels
 
 
 def hashes(root):

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.errors import InputError
-from trainer.findings import (
+from trainer.data.labels import (
     FINDINGS,
     SPLITS,
     LabelTable,
@@ -25,6 +24,7 @@ from trainer.findings import (
     patient_split,
     prevalence,
 )
+from trainer.errors import InputError
 
 SPLIT_OF_40 = "feadc22a8e689abac07eb4d580ca9bd596d5aed58339e69ebdc1380eb9a3e729"
 SEVENTY_TEN_TWENTY = PatientSplit((Fraction(70), Fraction(10), Fraction(20)), seed=0)

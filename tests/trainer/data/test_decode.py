@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.images import BadImageError, open_gray, open_xray
+from trainer.data.decode import BadImageError, open_gray, open_xray
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 

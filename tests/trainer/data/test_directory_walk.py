@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from trainer.datafolder import files_below
+from trainer.data.directory_walk import files_below
+from trainer.data.layouts import _walk
 from trainer.errors import InputError
 from trainer.limits import FOLDER_DEPTH
-from trainer.sources import _walk
 
 
 def names(folder, problems=None):

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Layout, OnBadImage
-from trainer.data.fetch import fetch, folder_of
+from trainer.data.download import fetch, folder_of
+from trainer.data.labels import SPLITS, LabelTable
+from trainer.data.layouts import Source, locate_images, read_labels
 from trainer.data.locks import locked
 from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key
 from trainer.data.packing import build
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing
-from trainer.findings import SPLITS, LabelTable
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import Gang
 from trainer.runtime.watchdog import COMPILING, Watchdog
-from trainer.sources import Source, locate_images, read_labels
 from trainer.storage.waiting import Waiting
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from trainer.data.codestream import CodestreamError, read_frame
-from trainer.data.images import BadImageError, open_gray
+from trainer.data.decode import BadImageError, open_gray
 from trainer.limits import IMAGE_FILE_BYTES
 
 pydicom = pytest.importorskip("pydicom")
