@@ -19,8 +19,8 @@ from PIL import Image
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.features import Feed, of_features, of_images
-from trainer.ranklog import RankLog
 from trainer.run import Run, opened
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
 from trainer.train import train_epoch, validate

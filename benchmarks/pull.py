@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from trainer.layout import manifest_key, state_key
-from trainer.manifests import Manifest
+from trainer.runs.manifest import Manifest
 
 ROOT = Path(__file__).parents[1]
 RCLONE = Path(sys.executable).with_name("rclone")

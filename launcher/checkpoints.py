@@ -10,7 +10,7 @@ from launcher.runs import Run, Tell
 from launcher.show import age, document, table
 from trainer.errors import InputError, on_one_line
 from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of
-from trainer.manifests import Manifest, best, committed
+from trainer.runs.manifest import Manifest, best, committed
 from trainer.storage import AbsentError, DamagedError, Stat, Storage
 
 Form = Literal["table", "json", "yaml", "name"]

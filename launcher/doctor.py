@@ -16,7 +16,7 @@ from launcher.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
 from launcher.scheduling import accelerator, requests
 from launcher.spec import JobSpec
 from trainer.errors import RemoteError, on_one_line
-from trainer.probe import Outcome, skew
+from trainer.runs.probe import Outcome, skew
 
 SCHEMA: Final = 1
 """Version of the JSON; it changes when a key changes its meaning or goes."""

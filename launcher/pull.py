@@ -24,7 +24,7 @@ from trainer.layout import (
     state_key,
 )
 from trainer.limits import JSON_BYTES, LimitError, parsed_json, read_at_most
-from trainer.manifests import Manifest
+from trainer.runs.manifest import Manifest
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 from trainer.storage.waiting import Waiting
 

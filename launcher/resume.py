@@ -12,8 +12,8 @@ from trainer.config import TrainConfig, to_argv
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import checked, run_record, shown
 from trainer.layout import RESULTS, RUN
-from trainer.manifests import Manifest, committed
 from trainer.redaction import cleaned
+from trainer.runs.manifest import Manifest, committed
 from trainer.storage import Storage
 
 ACCELERATORS: Final = {"cpu": "cpu", "cuda": "cuda", "hpu": "gaudi"}

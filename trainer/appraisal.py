@@ -26,13 +26,13 @@ from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
 from trainer.formats.documents import run_record
-from trainer.history import Entry
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
 from trainer.model import build
 from trainer.model_spec import describe
 from trainer.report import Documents
 from trainer.report.formatting import last_name
 from trainer.run import Run
+from trainer.runs.history import Entry
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from safetensors.torch import save as to_safetensors
 
-from trainer import checkpoint
 from trainer.appraisal import Predicted, appraise
-from trainer.checkpoint import BrokenError
 from trainer.errors import InputError, JobFailedError, KnownError
 from trainer.evaluation.assess import classes_of
-from trainer.history import Entry
 from trainer.layout import MODEL, REPORT, RESULTS, RUN, manifest_key, predictions_key, state_key
-from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
 from trainer.model_spec import describe, with_header
 from trainer.run import Run, between_batches
+from trainer.runs import checkpoints
+from trainer.runs.checkpoints import BrokenError
+from trainer.runs.history import Entry
+from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
 from trainer.storage import AbsentError
@@ -181,11 +181,11 @@ def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
         nonlocal weights
         manifest, content = _best(run)
         where = f"{run.prefix.storage.url.rstrip('/')}/{state_key(manifest.step)}"
-        weights = checkpoint.tensors_to_bytes(checkpoint.from_bytes(content, where, manifest=manifest).model)
+        weights = checkpoints.tensors_to_bytes(checkpoints.from_bytes(content, where, manifest=manifest).model)
         return vars(manifest)
 
     manifest = Manifest(**run.gang.on_primary(find))
-    return manifest, checkpoint.tensors_from_bytes(run.gang.broadcast(weights))
+    return manifest, checkpoints.tensors_from_bytes(run.gang.broadcast(weights))
 
 
 def _best(run: Run) -> tuple[Manifest, bytes]:
@@ -194,7 +194,7 @@ def _best(run: Run) -> tuple[Manifest, bytes]:
     manifests = committed(run.prefix.storage, run.say.line)
     while (top := best(manifests)) is not None:
         try:
-            return top, checkpoint.read_state(run.prefix.storage, top)
+            return top, checkpoints.read_state(run.prefix.storage, top)
         except BrokenError as problem:
             run.say.line(f"{problem.args[0]}; scoring the best of the others")
             manifests.remove(top)

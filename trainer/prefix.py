@@ -7,16 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from trainer import checkpoint, ownership, record, starts
 from trainer.config import TrainConfig
 from trainer.errors import InputError
-from trainer.manifests import Manifest, committed
-from trainer.ownership import RunClaim
-from trainer.publisher import Publisher
-from trainer.ranklog import RankLog
+from trainer.runs import attempts, checkpoints, ownership, record
+from trainer.runs.checkpoint_writer import Publisher
+from trainer.runs.fallback import Spool
+from trainer.runs.manifest import Manifest, committed
+from trainer.runs.ownership import RunClaim
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import Gang
-from trainer.spool import Spool
 from trainer.storage import Claim, Storage, open_storage
 
 PATIENCE_S: Final = 180.0
@@ -103,9 +103,9 @@ def entered(
         gang.on_primary(lambda: _check_may_go_on(storage, config, identity))
         newest = gang.on_primary(lambda: _look(storage, config, say, found))
         gang.together(lambda: log.keep_in(beside))
-        begun = gang.on_primary(lambda: starts.begin(storage, config, newest["step"] if newest else 0, gang.world))
+        begun = gang.on_primary(lambda: attempts.begin(storage, config, newest["step"] if newest else 0, gang.world))
         if gang.world.is_primary:
-            held.enter_context(starts.noted(storage, begun, claim))
+            held.enter_context(attempts.noted(storage, begun, claim))
         publisher = Publisher(beside, Spool(cache, url, begun["first_s"]), claim, say.line, keep_last=config.keep_last)
         publisher.knows(found.manifests)
         if gang.world.is_primary:
@@ -116,7 +116,7 @@ def entered(
             Manifest(**newest) if newest else None,
             found.state,
             claim,
-            starts.ends_at_s(config, begun),
+            attempts.ends_at_s(config, begun),
         )
 
 
@@ -150,7 +150,7 @@ def _look(storage: Storage, config: TrainConfig, say: Reporter, found: Found) ->
 
     Raises: InputError when `--resume` must find one, or none is whole.
     """
-    newest = checkpoint.newest(storage, say.line)
+    newest = checkpoints.newest(storage, say.line)
     if newest is None:
         if config.resume == "must":
             raise InputError(
@@ -165,7 +165,7 @@ def _look(storage: Storage, config: TrainConfig, say: Reporter, found: Found) ->
 
 def _catch_up(storage: Storage, spools: Callable[[float], Spool], say: Reporter) -> None:
     """Commit what an earlier start could only keep on this node."""
-    first_s = starts.first_s(storage)
+    first_s = attempts.first_s(storage)
     if first_s is not None:
         newest_step = max((manifest.step for manifest in committed(storage)), default=0)
         for step in spools(first_s).hand_over(storage, newest_step):

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import devices, record
+from trainer import devices
 from trainer.config import TrainConfig, parse_duration
 from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.data.download import fetch_file
@@ -34,7 +34,8 @@ from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.model import LOSSES, Loss, StateDict
 from trainer.prefix import Prefix, entered
-from trainer.ranklog import RankLog
+from trainer.runs import record
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Pulse
 from trainer.runtime.preemption import Stop, stopped

@@ -12,18 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from trainer import history
-from trainer.checkpoint import Scored
 from trainer.config import TrainConfig
-from trainer.curves import of_epoch
 from trainer.data.loader import Batch, Rows, training_batches, training_order
 from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.features import of_features
 from trainer.finish import FINAL_S, SCORING, Results, finish, flush
 from trainer.layout import METRICS
 from trainer.meter import WARMING_UP_STEPS, Meter
-from trainer.ranklog import RankLog
 from trainer.run import Run, between_batches, opened
+from trainer.runs import history
+from trainer.runs.attempts import deadline_over
+from trainer.runs.checkpoints import Scored
+from trainer.runs.rank_log import RankLog
+from trainer.runs.tensorboard import of_epoch
 from trainer.runtime.console import Advance, Reporter
 from trainer.runtime.coordination import Wishes
 from trainer.runtime.preemption import StopError, stopped
@@ -32,7 +33,6 @@ from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
 from trainer.schedule import rate_factor
 from trainer.scoring import LOG_ODDS, Scores, null_if_nan, score
-from trainer.starts import deadline_over
 from trainer.training import LOWER_RATE, Training, averaged_state, begin, ranks_of, ready, snapshot
 
 FAILED_S: Final = 12.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from trainer import checkpoint, torchfile
+from trainer import torchfile
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS
 from trainer.data.records import Geometry
@@ -23,7 +23,6 @@ from trainer.evaluation.calibration import Calibrator
 from trainer.formats import documents, spreadsheet, tables
 from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT, STEP_DIGITS, state_key, step_of
 from trainer.limits import STATE_BYTES, TEXT_BYTES, LimitError
-from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict, build
 from trainer.model_spec import (
     WHERE_HINT,
@@ -36,6 +35,8 @@ from trainer.model_spec import (
     parse_header,
     shapes_of,
 )
+from trainer.runs import checkpoints
+from trainer.runs.manifest import Manifest, best, committed
 from trainer.storage import AbsentError, Storage, open_storage
 from trainer.torchfile import NoStateError
 from trainer.weights import read_weights
@@ -147,9 +148,9 @@ def _has(storage: Storage, key: str) -> bool:
 def _of_checkpoint(storage: Storage, step: str) -> Trained:
     manifest = _chosen(storage, step)
     origin = f"{storage.url.rstrip('/')}, step {manifest.step}"
-    content = checkpoint.read_state(storage, manifest)
+    content = checkpoints.read_state(storage, manifest)
     where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
-    state = checkpoint.from_bytes(content, where, manifest=manifest).model
+    state = checkpoints.from_bytes(content, where, manifest=manifest).model
     record = _record(storage)
     settings = _untold(state, record, origin)
     exported = _header_of(storage, MODEL)

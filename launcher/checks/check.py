@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from launcher.cluster import ForbiddenError
 from trainer.errors import KnownError, on_one_line
-from trainer.probe import Look, Outcome, Status, refused
+from trainer.runs.probe import Look, Outcome, Status, refused
 from trainer.storage import CredentialsError, NotPermittedError
 
 Where = Literal["here", "cluster", "pod"]

@@ -10,7 +10,7 @@ from launcher.checks.check import fail, ok, skipped, warn
 from launcher.resources import Object
 from launcher.scheduling import Amounts, Barrier, Room, accelerator, quantity, requests, rooms, shown
 from trainer.errors import on_one_line
-from trainer.probe import Outcome
+from trainer.runs.probe import Outcome
 
 PAGES: Final = "hugepages-2Mi"
 

@@ -10,7 +10,7 @@ from launcher.bucket import reached
 from launcher.checks.check import IN_CLUSTER, Check, skipped, warn
 from launcher.spec import JobSpec, is_s3
 from trainer.config import TrainConfig
-from trainer.probe import IMAGENET, Outcome, Step, steps
+from trainer.runs.probe import IMAGENET, Outcome, Step, steps
 
 INSIDE: Final = re.compile(r"[^.]+|.+\.svc|.+\.cluster\.local")
 """Names that only the cluster's DNS knows."""

@@ -17,8 +17,8 @@ from launcher.spec import JobSpec, labels
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
 from trainer.limits import parsed_json
-from trainer.probe import Status
 from trainer.redaction import redacted
+from trainer.runs.probe import Status
 
 POD: Final = "pod"
 """The row about the pod itself."""

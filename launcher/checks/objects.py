@@ -21,7 +21,7 @@ from launcher.resources import (
 from launcher.spec import JobSpec, is_s3
 from trainer.errors import on_one_line
 from trainer.limits import parsed_json
-from trainer.probe import Outcome
+from trainer.runs.probe import Outcome
 
 PRIORITY_CLASSES: Final = Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", namespaced=False)
 NEW_LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta2", "localqueues", "LocalQueue")

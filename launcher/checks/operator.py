@@ -8,7 +8,7 @@ from launcher.checks.check import fail, ok, skipped, warn
 from launcher.cluster import Cluster, ConflictError, ForbiddenError, NotFoundError
 from launcher.resources import JOBS, NAMESPACES, PODS, Object, Resource
 from trainer.errors import on_one_line
-from trainer.probe import Outcome, refused
+from trainer.runs.probe import Outcome, refused
 
 OLDEST: Final = 27
 NEWEST: Final = 36

@@ -7,7 +7,7 @@ from launcher.checks.check import fail, ok, warn
 from launcher.checks.fit import Gang
 from launcher.resources import Object
 from launcher.scheduling import quantity, requests, shown
-from trainer.probe import Outcome
+from trainer.runs.probe import Outcome
 
 
 def quota(gang: Gang, quotas: Iterable[Object], *, priority_class: str | None, claims: int) -> Outcome:

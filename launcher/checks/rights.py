@@ -7,7 +7,7 @@ from launcher.checks.check import fail, ok, warn
 from launcher.cluster import Cluster
 from launcher.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
 from launcher.spec import JobSpec
-from trainer.probe import Outcome
+from trainer.runs.probe import Outcome
 
 
 @dataclass(frozen=True)

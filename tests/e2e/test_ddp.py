@@ -12,11 +12,11 @@ import pytest
 import torch
 from gradient_worker import gradients
 
-from trainer.checkpoint import from_bytes, newest
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cuda
-from trainer.manifests import committed
 from trainer.model import build
+from trainer.runs.checkpoints import from_bytes, newest
+from trainer.runs.manifest import committed
 from trainer.storage import LocalStorage, open_storage
 
 HERE = Path(__file__).parent

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from launcher.manifest import RENDEZVOUS
-from trainer.checkpoint import from_bytes, newest
 from trainer.data.synthetic import write_phantoms
-from trainer.manifests import committed
+from trainer.runs.checkpoints import from_bytes, newest
+from trainer.runs.manifest import committed
 from trainer.storage import LocalStorage, open_storage
 
 ROOT = Path(__file__).parents[2]

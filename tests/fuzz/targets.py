@@ -69,7 +69,7 @@ def prepare(corpus: Path) -> None:
     """Write the corpus: a finished run of a tiny network with its data set, and what each kind needs besides."""
     from trainer.config import from_argv
     from trainer.data.synthetic import write_phantoms
-    from trainer.ranklog import RankLog
+    from trainer.runs.rank_log import RankLog
     from trainer.runtime.console import Reporter
     from trainer.runtime.world import World
     from trainer.train import train
@@ -370,9 +370,9 @@ def _try_documents(bench: Bench, dice: Dice) -> bool:
         path.write_bytes(spoiled_json(dice, content))
     reported = command(main, "report", str(run), "--out", str(bench.work / "out"), "--gallery", "off")
     if path.name in {"starts.json", "run.json"}:
-        from trainer import starts
+        from trainer.runs import attempts
 
-        is_accepted(lambda: starts.first_s(LocalStorage(str(run))))
+        is_accepted(lambda: attempts.first_s(LocalStorage(str(run))))
     if path.name in {"run.json", "calibration.json", "split.csv.gz"}:
         return is_accepted(lambda: open_trained(str(run))) and reported
     return reported
@@ -394,7 +394,7 @@ def _try_pulls(bench: Bench, dice: Dice) -> bool:
 
 def _try_manifests(bench: Bench, dice: Dice) -> bool:
     """The manifest of a checkpoint: whatever it says, what goes on is the state that was written."""
-    from trainer import checkpoint
+    from trainer.runs import checkpoints
     from trainer.storage import LocalStorage
 
     run = _run_copy(bench)
@@ -403,7 +403,7 @@ def _try_manifests(bench: Bench, dice: Dice) -> bool:
     path.write_bytes(spoiled_json(dice, path.read_bytes()))
 
     def read() -> None:
-        found = checkpoint.newest(LocalStorage(str(run)), check_said)
+        found = checkpoints.newest(LocalStorage(str(run)), check_said)
         if found is None:
             raise FaultError("a checkpoint is lost without a word")
         manifest, content = found

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from trainer.config import TrainConfig, from_argv
 from trainer.layout import manifest_key, state_key
-from trainer.manifests import Manifest
+from trainer.runs.manifest import Manifest
 from trainer.storage import Storage, open_storage
 
 STATES = {10: b"state of step 10 " * 900, 20: b"state of step 20 " * 1000, 30: b"state of step 30 " * 1100}

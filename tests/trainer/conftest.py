@@ -45,7 +45,7 @@ def finished_run(tmp_path_factory):
     """Eighty phantoms and a tiny network trained on them for one epoch; read it, and copy it to change it."""
     from trainer.config import from_argv
     from trainer.data.synthetic import write_phantoms
-    from trainer.ranklog import RankLog
+    from trainer.runs.rank_log import RankLog
     from trainer.runtime.console import Reporter
     from trainer.runtime.world import World
     from trainer.train import train
@@ -82,7 +82,7 @@ def classify(two_classes, tmp_path, tmp_path_factory):
     Without its report, which takes longer than the training, unless `--report` is among them.
     """
     from trainer.config import from_argv
-    from trainer.ranklog import RankLog
+    from trainer.runs.rank_log import RankLog
     from trainer.runtime.console import Reporter
     from trainer.runtime.world import World
     from trainer.train import train

@@ -9,8 +9,8 @@ from trainer import train as training
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, KnownError
-from trainer.manifests import committed
-from trainer.ranklog import RankLog
+from trainer.runs.manifest import committed
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage, open_storage

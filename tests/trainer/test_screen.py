@@ -11,7 +11,7 @@ from rich.console import Console
 
 from trainer.errors import InputError, as_block, listing, words
 from trainer.layout import log_key
-from trainer.ranklog import RankLog
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.screen import screened, unscreened, visible
 from trainer.storage import LocalStorage

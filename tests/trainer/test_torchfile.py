@@ -11,10 +11,10 @@ import torch
 
 from trainer import archive, torchfile
 from trainer.archive import stored_entries
-from trainer.checkpoint import RankState, TrainState, check_fits, check_moments, from_bytes, to_bytes
 from trainer.errors import InputError
 from trainer.limits import LimitError
 from trainer.model import build
+from trainer.runs.checkpoints import RankState, TrainState, check_fits, check_moments, from_bytes, to_bytes
 from trainer.schedule import Plateau
 from trainer.weights import read_weights
 
@@ -353,7 +353,7 @@ WRONG = {
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
 def test_state_of_other_parts_is_refused_with_its_name(whole, spoil):
     """Its hash may be right, and another program have written it."""
-    from trainer.checkpoint import manifest_of
+    from trainer.runs.checkpoints import manifest_of
 
     manifest = manifest_of(b"", whole, epoch=1.0, scored=None)
     with pytest.raises(

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import checkpoint, starts
 from trainer import run as assembly
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
@@ -20,9 +19,10 @@ from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.features import of_images
 from trainer.layout import state_key
-from trainer.manifests import best, committed
 from trainer.model import LOSSES
-from trainer.ranklog import RankLog
+from trainer.runs import attempts, checkpoints
+from trainer.runs.manifest import best, committed
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Pulse
 from trainer.runtime.world import World
@@ -91,7 +91,7 @@ def newest(tmp_path, name):
 
 
 def restored(storage, manifest):
-    return checkpoint.from_bytes(checkpoint.read_state(storage, manifest))
+    return checkpoints.from_bytes(checkpoints.read_state(storage, manifest))
 
 
 def assert_same_weights(one, other):
@@ -404,14 +404,14 @@ def test_best_checkpoint_that_is_damaged_gives_way_to_the_next_best(run, tmp_pat
     run("r", "--epochs", "3", "--keep-last", "3")
     storage = LocalStorage(str(tmp_path / "r"))
     first, *others = committed(storage)
-    checkpoint.commit(storage, replace(first, val_auroc=0.99))
+    checkpoints.commit(storage, replace(first, val_auroc=0.99))
     storage.write(state_key(first.step), b"torn")
     assert run("r", "--epochs", "3", "--keep-last", "3").step == best(others).step
 
 
 def test_deadline_ends_a_run_with_a_checkpoint_from_which_a_longer_one_goes_on(run, tmp_path, monkeypatch):
     """Nothing that was trained is lost, and the numbers are those of a run without a deadline."""
-    monkeypatch.setattr(starts, "time", SimpleNamespace(time=lambda: 1e9))
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: 1e9))
     monkeypatch.setattr(assembly, "Pulse", partial(Pulse, now=lambda: 1e9 + 61))
     with pytest.raises(TimeLimitError, match="the deadline is over at step") as caught:
         run("d", "--deadline", "60s", "--log-every-steps", "2")

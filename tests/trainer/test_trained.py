@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainer import checkpoint
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError
 from trainer.model import build
+from trainer.runs import checkpoints
 from trainer.schedule import Plateau
 from trainer.storage import LocalStorage
 from trainer.trained import describe, open_trained
@@ -38,17 +38,17 @@ def write_run(root, steps, *, findings=FINDINGS, flags=(), old=False):
     storage = LocalStorage(str(root))
     settings = config(root, *flags)
     for step, auroc in steps.items():
-        state = checkpoint.TrainState(
+        state = checkpoints.TrainState(
             step=step,
             model=network(step, len(findings), settings.model, settings.head).state_dict(),
             ranks=[],
             optimizer={},
             plateau=Plateau(),
         )
-        content = checkpoint.to_bytes(state)
+        content = checkpoints.to_bytes(state)
         storage.write(f"checkpoints/step-{step:08d}/state.pt", content)
-        scored = checkpoint.Scored(auroc, 0.5)
-        checkpoint.commit(storage, checkpoint.manifest_of(content, state, epoch=1.0, scored=scored))
+        scored = checkpoints.Scored(auroc, 0.5)
+        checkpoints.commit(storage, checkpoints.manifest_of(content, state, epoch=1.0, scored=scored))
     record = vars(settings) | {}
     if old:
         record = {key: value for key, value in record.items() if key not in {"head", "loss", "backbone"}}

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from trainer import checkpoint, training
+from trainer import training
 from trainer.errors import InputError
-from trainer.manifests import committed
+from trainer.runs import checkpoints
+from trainer.runs.manifest import committed
 from trainer.runtime.watchdog import Watchdog
 from trainer.storage import LocalStorage
 
@@ -15,7 +16,7 @@ from trainer.storage import LocalStorage
 def states(folder):
     """All checkpoints' states by step."""
     storage = LocalStorage(str(folder))
-    return {one.step: checkpoint.from_bytes(checkpoint.read_state(storage, one)) for one in committed(storage)}
+    return {one.step: checkpoints.from_bytes(checkpoints.read_state(storage, one)) for one in committed(storage)}
 
 
 def changed(before, after):

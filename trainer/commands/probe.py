@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trainer.config import TrainConfig
-from trainer.probe import probe as lines
+from trainer.runs.probe import probe as lines
 
 
 def probe(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:

@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 from trainer import report as reports
 from trainer.errors import InputError
-from trainer.ownership import check_record
 from trainer.report import Documents, runs_page
 from trainer.report import sizes as tables
+from trainer.runs.ownership import check_record
 from trainer.storage import open_storage, output_files
 
 Form = Literal["html", "table", "csv", "json"]

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from trainer.config import TrainConfig
 from trainer.errors import words
-from trainer.ranklog import RankLog
+from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import read_world
 from trainer.scoring import as_table

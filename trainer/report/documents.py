@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trainer import history
 from trainer.errors import InputError
 from trainer.evaluation import evidence
 from trainer.evaluation.evidence import Evidence
@@ -14,6 +13,7 @@ from trainer.layout import EVALUATION, REPORT_GALLERY, RESULTS, RUN
 from trainer.redaction import cleaned
 from trainer.report import pictures
 from trainer.report.pictures import Picture
+from trainer.runs import history
 from trainer.storage import AbsentError, Storage
 
 GALLERY: Final = REPORT_GALLERY

@@ -24,12 +24,12 @@ FULL = os.environ.get("CHAOS_FULL", "")
 WRAPPED = {
     "tempfile": ["TemporaryDirectory.cleanup"],
     "torch.distributed.run": ["run"],
-    "trainer.checkpoint": ["prune"],
+    "trainer.runs.checkpoints": ["prune"],
     "trainer.data.packing": ["build", "_tasks", "_decode", "_write"],
     "trainer.prefix": [],
-    "trainer.publisher": [],
-    "trainer.spool": ["Spool.keep", "Spool.clear", "Spool.hand_over"],
-    "trainer.starts": ["begin"],
+    "trainer.runs.checkpoint_writer": [],
+    "trainer.runs.fallback": ["Spool.keep", "Spool.clear", "Spool.hand_over"],
+    "trainer.runs.attempts": ["begin"],
     "trainer.storage.s3": [],
     "trainer.storage.files": ["write_flushed"],
     "trainer.storage.lease": ["Lease.take", "Lease.give_back"],
@@ -160,7 +160,7 @@ def told_send(connection, send, data):
 
 SPECIAL = {
     "trainer.prefix": hasten_prefix,
-    "trainer.publisher": hasten_publisher,
+    "trainer.runs.checkpoint_writer": hasten_publisher,
     "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,
     "trainer.storage.multipart": hasten_multipart,

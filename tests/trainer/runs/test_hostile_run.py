@@ -8,9 +8,10 @@ import shutil
 
 import pytest
 
-from trainer import manifests, report
+from trainer import report
 from trainer.__main__ import main
 from trainer.layout import committed_step
+from trainer.runs import manifest as manifests
 from trainer.storage import LocalStorage, lease
 
 HOSTILE = {

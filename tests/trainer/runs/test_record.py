@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trainer.errors import InputError
-from trainer.record import check_same
+from trainer.runs.record import check_same
 from trainer.storage import LocalStorage
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from trainer.layout import log_key
-from trainer.ranklog import MOST_BYTES, RankLog
 from trainer.redaction import redacted
+from trainer.runs.rank_log import MOST_BYTES, RankLog
 from trainer.storage import LocalStorage
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from trainer.curves import Curves, of_epoch
+from trainer.runs.tensorboard import Curves, of_epoch
 
 
 def write(folder, taken):
@@ -90,5 +90,7 @@ def test_epoch_of_the_history_becomes_tags():
 
 def test_import_loads_neither_tensorboard_nor_torch():
     """Every worker imports this module; the third of a second is the primary's alone, and only when it publishes."""
-    code = "import sys, trainer.curves; sys.exit(any(name in sys.modules for name in ('tensorboard', 'torch')))"
+    code = (
+        "import sys, trainer.runs.tensorboard; sys.exit(any(name in sys.modules for name in ('tensorboard', 'torch')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,10 +6,10 @@ import os
 import boto3
 import pytest
 
-from trainer import ownership
 from trainer.errors import InputError
 from trainer.layout import RUN, manifest_key, state_key
-from trainer.ownership import RunClaim
+from trainer.runs import ownership
+from trainer.runs.ownership import RunClaim
 from trainer.storage import LocalStorage, open_storage
 
 RECORD = json.dumps({"name": "r", "config": {"lr": 1e-3}, "identity": {"findings": []}}).encode()

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 import boto3
 import pytest
 
-from trainer import probe
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
+from trainer.runs import probe
 from trainer.storage import CredentialsError, NotPermittedError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from trainer import checkpoint
-from trainer.checkpoint import Scored, TrainState, commit, manifest_of, prune
 from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 from trainer.layout import METRICS, state_key
-from trainer.manifests import Manifest, worth
-from trainer.spool import Spool
+from trainer.runs import checkpoints
+from trainer.runs.checkpoints import Scored, TrainState, commit, manifest_of, prune
+from trainer.runs.fallback import Spool
+from trainer.runs.manifest import Manifest, worth
 from trainer.storage import Claim, FullError, Storage, UnreachableError
 
 RETRY_S: Final = 5.0
@@ -220,7 +220,7 @@ class Publisher:
         with self._changed:
             pending = self._newest or self._on_its_way
         if pending is not None and pending.state.step not in self._kept_steps:
-            content = checkpoint.to_bytes(pending.state)
+            content = checkpoints.to_bytes(pending.state)
             self._keep(manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored), content)
 
     def _publish_best(self) -> None:
@@ -256,7 +256,7 @@ class Publisher:
 
     def _publish(self, pending: _Pending) -> None:
         """Write a state, commit it, and remove what it makes superfluous."""
-        content = checkpoint.to_bytes(pending.state)
+        content = checkpoints.to_bytes(pending.state)
         step = pending.state.step
         manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
         scored: Scored | None = None

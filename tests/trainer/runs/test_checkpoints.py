@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from trainer import manifests
-from trainer.checkpoint import (
+from trainer.errors import InputError
+from trainer.layout import manifest_key, state_key
+from trainer.runs import manifest as manifests
+from trainer.runs.checkpoints import (
     RankState,
     Scored,
     TrainState,
@@ -18,9 +20,7 @@ from trainer.checkpoint import (
     read_state,
     to_bytes,
 )
-from trainer.errors import InputError
-from trainer.layout import manifest_key, state_key
-from trainer.manifests import Manifest, best, committed, worth
+from trainer.runs.manifest import Manifest, best, committed, worth
 from trainer.schedule import Plateau
 from trainer.storage import DamagedError, LocalStorage, open_storage
 

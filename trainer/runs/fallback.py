@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from trainer.checkpoint import commit, read_state, worth_keeping
 from trainer.errors import InputError, KnownError
 from trainer.layout import CHECKPOINTS, METRICS, committed_step, manifest_key, state_key
-from trainer.manifests import Manifest, committed
+from trainer.runs.checkpoints import commit, read_state, worth_keeping
+from trainer.runs.manifest import Manifest, committed
 from trainer.storage import AbsentError, LocalStorage, Storage
 from trainer.storage.cache_folder import cache_folder, cached_files
 from trainer.storage.files import whole_name

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from trainer.checkpoint import RankState, Scored, TrainState, manifest_of, read_state, to_bytes
 from trainer.errors import InputError, RemoteError, TryAgainError
 from trainer.layout import manifest_key, state_key
-from trainer.manifests import best, committed
-from trainer.publisher import Publisher
+from trainer.runs.checkpoint_writer import Publisher
+from trainer.runs.checkpoints import RankState, Scored, TrainState, manifest_of, read_state, to_bytes
+from trainer.runs.fallback import Spool
+from trainer.runs.manifest import best, committed
 from trainer.schedule import Plateau
-from trainer.spool import Spool
 from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
 
 BORN_S = 1e9

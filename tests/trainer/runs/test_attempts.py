@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from trainer import starts
 from trainer.config import from_argv
 from trainer.errors import InputError, JobFailedError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
 from trainer.prefix import NO_CLAIM
+from trainer.runs import attempts
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
 
@@ -27,76 +27,79 @@ def config(*flags):
 def crash(storage, step, times):
     """Start so often, and end without a word each time."""
     for _ in range(times):
-        starts.begin(storage, config(), step, POD)
+        attempts.begin(storage, config(), step, POD)
 
 
 def test_pod_that_is_killed_again_and_again_fails_its_job(storage):
     """The operator never tires, and the accelerators are held."""
-    crash(storage, 30, starts.MOST)
-    with pytest.raises(JobFailedError, match=f"started {starts.MOST} times in a row from step 30") as caught:
-        starts.begin(storage, config(), 30, POD)
+    crash(storage, 30, attempts.MOST)
+    with pytest.raises(JobFailedError, match=f"started {attempts.MOST} times in a row from step 30") as caught:
+        attempts.begin(storage, config(), 30, POD)
     assert "memory" in str(caught.value)
 
 
 def test_whoever_has_seen_that_may_start_it_again(storage):
     """Else nobody could after giving it more memory."""
-    crash(storage, 30, starts.MOST)
+    crash(storage, 30, attempts.MOST)
     with pytest.raises(JobFailedError):
-        starts.begin(storage, config(), 30, POD)
-    starts.begin(storage, config(), 30, POD)
+        attempts.begin(storage, config(), 30, POD)
+    attempts.begin(storage, config(), 30, POD)
 
 
 def test_progress_and_an_orderly_end_begin_the_count_anew(storage):
     """A run that is preempted every day is well."""
-    crash(storage, 30, starts.MOST)
-    crash(storage, 60, starts.MOST)
-    with pytest.raises(KeyError), starts.noted(storage, starts.begin(storage, config(), 90, POD), NO_CLAIM):
+    crash(storage, 30, attempts.MOST)
+    crash(storage, 60, attempts.MOST)
+    with pytest.raises(KeyError), attempts.noted(storage, attempts.begin(storage, config(), 90, POD), NO_CLAIM):
         raise KeyError
-    crash(storage, 90, starts.MOST)
+    crash(storage, 90, attempts.MOST)
 
 
 def test_lost_peer_is_no_orderly_end(storage):
     """It may be the pod that is killed again and again, while this one always lives to tell."""
-    for _ in range(starts.MOST):
-        with pytest.raises(TryAgainError), starts.noted(storage, starts.begin(storage, config(), 30, POD), NO_CLAIM):
+    for _ in range(attempts.MOST):
+        with (
+            pytest.raises(TryAgainError),
+            attempts.noted(storage, attempts.begin(storage, config(), 30, POD), NO_CLAIM),
+        ):
             raise TryAgainError("a peer was lost")
     with pytest.raises(JobFailedError):
-        starts.begin(storage, config(), 30, POD)
+        attempts.begin(storage, config(), 30, POD)
 
 
 def test_starts_by_hand_are_not_counted(storage):
     """Ten times Ctrl-C is no crash loop."""
-    for _ in range(starts.MOST + 1):
-        starts.begin(storage, config(), 0, World())
+    for _ in range(attempts.MOST + 1):
+        attempts.begin(storage, config(), 0, World())
 
 
 def test_deadline_counts_from_the_first_start_and_is_refused_when_over(storage, monkeypatch):
     """Waiting for accelerators counts: it is the user's time."""
     now = 1_000_000.0
-    monkeypatch.setattr(starts.time, "time", lambda: now)
-    begun = starts.begin(storage, config("--deadline", "2h"), 0, POD)
-    assert starts.ends_at_s(config("--deadline", "2h"), begun) == now + 7200
+    monkeypatch.setattr(attempts.time, "time", lambda: now)
+    begun = attempts.begin(storage, config("--deadline", "2h"), 0, POD)
+    assert attempts.ends_at_s(config("--deadline", "2h"), begun) == now + 7200
     now += 7199
-    starts.begin(storage, config("--deadline", "2h"), 10, POD)
+    attempts.begin(storage, config("--deadline", "2h"), 10, POD)
     now += 1
     with pytest.raises(
         TimeLimitError, match="the deadline is over at step 20, 2h after the run's first start"
     ) as caught:
-        starts.begin(storage, config("--deadline", "2h"), 20, POD)
+        attempts.begin(storage, config("--deadline", "2h"), 20, POD)
     assert caught.value.exit_code == 124
-    starts.begin(storage, config("--deadline", "3h"), 20, POD)
-    starts.begin(storage, config(), 20, POD)
+    attempts.begin(storage, config("--deadline", "3h"), 20, POD)
+    attempts.begin(storage, config(), 20, POD)
 
 
 def test_file_that_is_damaged_is_named(storage):
     """It is small, and may be deleted."""
     storage.write(STARTS, b"{")
     with pytest.raises(InputError, match=r"starts\.json"):
-        starts.begin(storage, config(), 0, POD)
+        attempts.begin(storage, config(), 0, POD)
 
 
 def test_file_holds_what_it_says(storage):
-    starts.begin(storage, config(), 7, POD)
+    attempts.begin(storage, config(), 7, POD)
     held = json.loads(storage.read(STARTS))
     assert (held["step"], held["without_progress"]) == (7, 1)
 
@@ -108,10 +111,10 @@ def test_start_whose_claim_is_lost_notes_nothing(storage):
         def check(self):
             raise InputError("another job has taken it over")
 
-    begun = starts.begin(storage, config(), 30, POD)
+    begun = attempts.begin(storage, config(), 30, POD)
     storage.write(STARTS, b'{"first_s": 5.0, "step": 0, "without_progress": 1}')
-    with pytest.raises(InputError, match="the run's own"), starts.noted(storage, begun, Lost()):
+    with pytest.raises(InputError, match="the run's own"), attempts.noted(storage, begun, Lost()):
         raise InputError("the run's own")
-    with starts.noted(storage, begun, Lost()):
+    with attempts.noted(storage, begun, Lost()):
         pass
     assert json.loads(storage.read(STARTS))["first_s"] == 5.0

@@ -15,13 +15,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from trainer import manifests, torchfile
+from trainer import torchfile
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import Step, checked
 from trainer.layout import CHECKPOINTS, committed_step, is_ours, manifest_key, state_key
 from trainer.limits import STATE_BYTES, LimitError
-from trainer.manifests import Manifest, best, committed
 from trainer.model import StateDict
+from trainer.runs.manifest import Manifest, best, committed
+from trainer.runs.manifest import to_bytes as manifest_bytes
 from trainer.schedule import Plateau
 from trainer.storage import AbsentError, DamagedError, Storage
 
@@ -94,7 +95,7 @@ def manifest_of(content: bytes, state: TrainState, *, epoch: float, scored: Scor
 
 def commit(storage: Storage, manifest: Manifest) -> None:
     """Write the manifest of a state that is there; again, when validation has told more of it."""
-    storage.write(manifest_key(manifest.step), manifests.to_bytes(manifest))
+    storage.write(manifest_key(manifest.step), manifest_bytes(manifest))
 
 
 def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, bytes] | None:
