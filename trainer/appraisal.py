@@ -18,10 +18,10 @@ from trainer import card, gallery, report
 from trainer.card import Subject
 from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
-from trainer.evaluation import calibration, evidence, metadata
-from trainer.evaluation.assess import assess
+from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
-from trainer.evaluation.evidence import Data, Evidence
+from trainer.evaluation.document import Data, Evidence
+from trainer.evaluation.evaluate import assess
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
@@ -122,7 +122,7 @@ def _evidence(run: Run, test: Predicted, calibrator: Calibrator | None, model: s
         notes=_notes(run),
         seed=run.config.seed,
     )
-    run.prefix.publisher.put(EVALUATION, evidence.to_json(found))
+    run.prefix.publisher.put(EVALUATION, document.to_json(found))
     run.prefix.publisher.put(EVALUATION_TABLE, as_csv(found).encode())
     return found
 

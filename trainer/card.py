@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 from trainer.data.labels import FINDINGS
 from trainer.errors import on_one_line
-from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, mean_calibration
-from trainer.evaluation.evidence import Finding as Scored
+from trainer.evaluation.document import Evidence, Interval, OperatingPoint, mean_calibration
+from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.report.formatting import (

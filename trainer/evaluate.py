@@ -25,9 +25,10 @@ from trainer.data.public import are_drawn
 from trainer.devices import Device
 from trainer.errors import InputError
 from trainer.evaluation import metadata
-from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers
 from trainer.evaluation.calibration import Calibrator, names_sha256
+from trainer.evaluation.inputs import UNKNOWN_TRAINING, Answered, Answers
 from trainer.evaluation.reference import split_of
+from trainer.evaluation.scores import Evaluator
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.inference import OverViews, log_odds_of, views_of
@@ -36,7 +37,6 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
-from trainer.scoring import Evaluator
 from trainer.trained import Trained, open_trained
 
 

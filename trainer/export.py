@@ -27,9 +27,9 @@ from trainer.data.image_files import ImageFile, image_files
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
-from trainer.evaluation import calibration, evidence
-from trainer.evaluation.evidence import FORMAT as EVIDENCE_FORMAT
-from trainer.evaluation.evidence import Evidence
+from trainer.evaluation import calibration, document
+from trainer.evaluation.document import FORMAT as EVIDENCE_FORMAT
+from trainer.evaluation.document import Evidence
 from trainer.formats import documents
 from trainer.formats.documents import Results
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
@@ -181,7 +181,7 @@ def _evidence_of(run: Storage) -> Evidence | None:
     """None where there is none, or one of another version: a card without it is still a card."""
     try:
         content = documents.content_of(run, EVALUATION)
-        return evidence.from_json(content, f"{run.url.rstrip('/')}/{EVALUATION}") if _is_ours(content) else None
+        return document.from_json(content, f"{run.url.rstrip('/')}/{EVALUATION}") if _is_ours(content) else None
     except AbsentError:
         return None
 

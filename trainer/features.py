@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from trainer import model
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
+from trainer.evaluation.scores import Evaluator
 from trainer.run import Run, between_batches
-from trainer.scoring import Evaluator
 
 DOING: Final = "computing features"
 

@@ -14,7 +14,8 @@ from safetensors.torch import save as to_safetensors
 
 from trainer.appraisal import Predicted, appraise
 from trainer.errors import InputError, JobFailedError, KnownError
-from trainer.evaluation.assess import classes_of
+from trainer.evaluation.evaluate import classes_of
+from trainer.evaluation.scores import LOG_ODDS, Scores, predictions_csv, score
 from trainer.layout import MODEL, REPORT, RESULTS, RUN, manifest_key, predictions_key, state_key
 from trainer.model import StateDict
 from trainer.model_spec import describe, with_header
@@ -24,7 +25,6 @@ from trainer.runs.checkpoints import BrokenError
 from trainer.runs.history import Entry
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
-from trainer.scoring import LOG_ODDS, Scores, predictions_csv, score
 from trainer.storage import AbsentError
 from trainer.training import Training
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.data.augment import Tta, evaluation_views
+from trainer.evaluation.scores import LOG_ODDS, LogOdds
 from trainer.model_spec import Loss
-from trainer.scoring import LOG_ODDS, LogOdds
 from trainer.trained import Trained
 
 

@@ -20,7 +20,7 @@ from trainer.data.augment import normalise
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.metrics import probability
-from trainer.scoring import LOG_ODDS
+from trainer.evaluation.scores import LOG_ODDS
 from trainer.trained import Trained
 
 TOLERANCE: Final = 1e-4

@@ -20,9 +20,9 @@ from trainer.data.records import Geometry, Gray, to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
+from trainer.evaluation.scores import LogOdds
 from trainer.inference import OverViews, log_odds_of
 from trainer.runtime.console import Advance
-from trainer.scoring import LogOdds
 from trainer.trained import Trained
 
 READERS: Final = 8

@@ -30,6 +30,7 @@ from trainer.data.pack import Pack
 from trainer.data.records import Geometry
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, KnownError, PeerError
+from trainer.evaluation.scores import Evaluator, centre_view
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.model import LOSSES, Loss, StateDict
@@ -42,7 +43,6 @@ from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
-from trainer.scoring import Evaluator, centre_view
 from trainer.weights import first_weights
 
 JOINING_S: Final = 120.0

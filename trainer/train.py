@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from trainer.config import TrainConfig
 from trainer.data.loader import Batch, Rows, training_batches, training_order
 from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
+from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
 from trainer.features import of_features
 from trainer.finish import FINAL_S, SCORING, Results, finish, flush
 from trainer.layout import METRICS
@@ -32,7 +33,6 @@ from trainer.runtime.torch_errors import failures_named
 from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
 from trainer.schedule import rate_factor
-from trainer.scoring import LOG_ODDS, Scores, null_if_nan, score
 from trainer.training import LOWER_RATE, Training, averaged_state, begin, ranks_of, ready, snapshot
 
 FAILED_S: Final = 12.0

@@ -11,9 +11,9 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 
 from trainer.config import Layout
 from trainer.errors import InputError
-from trainer.evaluate_file import Asked, beside, evaluate_file, other_model
-from trainer.evaluation.answers import Answered, judged
-from trainer.evaluation.evidence import Evidence, to_json
+from trainer.evaluation.document import Evidence, to_json
+from trainer.evaluation.from_file import Asked, beside, evaluate_file, other_model
+from trainer.evaluation.inputs import Answered, judged
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
 from trainer.runtime.console import Reporter
@@ -222,7 +222,7 @@ def _make(out: Path, predicted: str | None) -> None:
 
 def _write_predictions(answered: Answered, out: Path) -> None:
     """What the model says of each image, as a run has it: `--predictions` and `--against` read it."""
-    from trainer.scoring import predictions_csv  # noqa: PLC0415 - torch
+    from trainer.evaluation.scores import predictions_csv  # noqa: PLC0415 - torch
 
     key, scored = predictions_key(answered.part), answered.scored
     LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, answered.findings))

@@ -7,10 +7,10 @@ from cyclopts import Parameter
 
 from trainer.config import TrainConfig
 from trainer.errors import words
+from trainer.evaluation.scores import as_table
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import read_world
-from trainer.scoring import as_table
 from trainer.train import train as train_run
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import mean_over_findings, percentiles
-from trainer.evaluation.evidence import Comparison, Difference, interval, number
+from trainer.evaluation.document import Comparison, Difference, interval, number
 from trainer.evaluation.metrics import Floats, mean_defined
 
 

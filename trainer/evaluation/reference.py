@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from trainer.data.labels import FINDINGS
-from trainer.evaluation.evidence import Reference
+from trainer.evaluation.document import Reference
 
 OFFICIAL: Final = "official"
 RANDOM: Final = "random"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.evidence import Shortcut
+from trainer.evaluation.document import Shortcut
 from trainer.evaluation.metrics import auroc_per_finding
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import Resamples, auroc_resampled, mean_over_findings, percentiles
-from trainer.evaluation.evidence import Group, interval
+from trainer.evaluation.document import Group, interval
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import auroc_per_finding, mean_defined
 

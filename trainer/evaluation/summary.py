@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from trainer.errors import on_one_line
-from trainer.evaluation.evidence import Calibration, Comparison, Evidence, Interval, Proportion, Reference
+from trainer.evaluation.document import Calibration, Comparison, Evidence, Interval, Proportion, Reference
 from trainer.evaluation.operating import RULE_TITLES, RULES
 from trainer.evaluation.reference import SPLITS
 from trainer.formats.spreadsheet import line

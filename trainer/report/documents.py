@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trainer.errors import InputError
-from trainer.evaluation import evidence
-from trainer.evaluation.evidence import Evidence
+from trainer.evaluation import document
+from trainer.evaluation.document import Evidence
 from trainer.formats import documents
 from trainer.formats.documents import Results
 from trainer.layout import EVALUATION, REPORT_GALLERY, RESULTS, RUN
@@ -84,7 +84,7 @@ def read(storage: Storage) -> Documents:
 
 def _evidence(storage: Storage) -> Evidence | None:
     try:
-        return evidence.from_json(documents.content_of(storage, EVALUATION), f"{storage.url}/{EVALUATION}")
+        return document.from_json(documents.content_of(storage, EVALUATION), f"{storage.url}/{EVALUATION}")
     except AbsentError:
         return None
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from trainer.evaluation.evidence import Bin, Evidence, Finding, Group, Interval, Reference
+from trainer.evaluation.document import Bin, Evidence, Finding, Group, Interval, Reference
 from trainer.report.drawing import (
     COLOURS,
     DASHES,

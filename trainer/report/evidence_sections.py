@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trainer.evaluation.evidence import Evidence, Interval, OperatingPoint, Proportion, mean_calibration
+from trainer.evaluation.document import Evidence, Interval, OperatingPoint, Proportion, mean_calibration
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.report import evidence_figures

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from trainer.evaluation.evidence import Interval, Proportion
+from trainer.evaluation.document import Interval, Proportion
 
 NONE: Final = "-"
 _PERCENT = "\u00a0%"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.evaluation.assess import DRAWN
-from trainer.evaluation.evidence import Evidence
+from trainer.evaluation.document import Evidence
+from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
 from trainer.report import history_figures
 from trainer.report.documents import Documents

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from trainer.errors import on_one_line
-from trainer.evaluation.evidence import Interval, Proportion
+from trainer.evaluation.document import Interval, Proportion
 from trainer.formats.spreadsheet import line
 from trainer.report.documents import Documents
 from trainer.report.formatting import last_name

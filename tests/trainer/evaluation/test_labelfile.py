@@ -6,7 +6,7 @@ import pytest
 
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.evaluation.labelfile import read
+from trainer.evaluation.label_file import read
 
 ZEROS = ",".join(["0"] * 13)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from trainer.data.labels import FINDINGS
-from trainer.evaluation.assess import assess
 from trainer.evaluation.calibration import fit
-from trainer.evaluation.evidence import Data
+from trainer.evaluation.document import Data
+from trainer.evaluation.evaluate import assess
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.summary import as_csv, as_table
 

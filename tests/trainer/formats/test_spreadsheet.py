@@ -15,10 +15,10 @@ import trainer
 from trainer.data.labels import LabelTable, Prevalence, as_csv
 from trainer.data.layouts import csv_rows
 from trainer.evaluation import predictions
+from trainer.evaluation.scores import predictions_csv
 from trainer.formats import spreadsheet
 from trainer.layout import SPLIT
 from trainer.run import _split_csv
-from trainer.scoring import predictions_csv
 from trainer.storage import LocalStorage
 from trainer.trained import _trained_on
 

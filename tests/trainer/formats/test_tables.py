@@ -9,7 +9,7 @@ from trainer import limits
 from trainer.data.layouts import csv_rows, read_labels
 from trainer.errors import InputError
 from trainer.evaluation import predictions
-from trainer.evaluation.labelfile import read as read_labels_file
+from trainer.evaluation.label_file import read as read_labels_file
 from trainer.formats import tables
 
 HOSTILE = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.evaluation.metrics import probability
-from trainer.scoring import LOG_ODDS, as_table, predictions_csv, score
+from trainer.evaluation.scores import LOG_ODDS, as_table, predictions_csv, score
 
 LOGITS = np.array([[2.0, -1.0], [0.5, 1.5], [3.0, 2.5], [-1.0, 0.0]], np.float32)
 LABELS = np.array([[1, 0], [0, 1], [0, 1], [0, 1]], np.uint8)

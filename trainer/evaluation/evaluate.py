@@ -26,7 +26,7 @@ from trainer.evaluation.bootstrap import (
 )
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.comparison import compared
-from trainer.evaluation.evidence import (
+from trainer.evaluation.document import (
     FORMAT,
     Bin,
     Calibration,

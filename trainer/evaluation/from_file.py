@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from trainer.config import Layout
 from trainer.data.labels import SPLITS
-from trainer.evaluation import labelfile, predictions
-from trainer.evaluation.answers import UNKNOWN_TRAINING, Answered, Answers, judged
-from trainer.evaluation.evidence import Evidence
-from trainer.evaluation.labelfile import Labels
+from trainer.evaluation import label_file, predictions
+from trainer.evaluation.document import Evidence
+from trainer.evaluation.inputs import UNKNOWN_TRAINING, Answered, Answers, judged
+from trainer.evaluation.label_file import Labels
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.predictions import Predictions
 from trainer.layout import predictions_key
@@ -51,7 +51,7 @@ def evaluate_file(asked: Asked) -> Evidence:
 
     Raises: InputError for files that do not fit together, and when no finding can be scored.
     """
-    labels = labelfile.read(asked.labels, layout=asked.layout, split=asked.split, val_list=asked.val_list)
+    labels = label_file.read(asked.labels, layout=asked.layout, split=asked.split, val_list=asked.val_list)
     part = asked.part or ("test" if labels.has_parts else "all")
     given = predictions.read(asked.predictions).of(labels.table.findings)
     rows_N = _scored_rows(given, labels, part)

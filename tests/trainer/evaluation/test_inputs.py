@@ -7,8 +7,8 @@ import pytest
 
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.evaluation.answers import Answered, Answers, judged
 from trainer.evaluation.calibration import fit
+from trainer.evaluation.inputs import Answered, Answers, judged
 
 
 def answers(names, seed):
@@ -94,7 +94,7 @@ def test_what_is_stored_gives_way_to_what_is_fitted_here(answered):
 )
 def test_published_numbers_stand_beside_the_very_images_only(monkeypatch, answered, known, asked, told, comparable):
     """A file that calls NIH's training images its test part is no test of the official split."""
-    monkeypatch.setattr("trainer.evaluation.answers.published_list", lambda images: known)
+    monkeypatch.setattr("trainer.evaluation.inputs.published_list", lambda images: known)
     counts = {"random": len(answered.scored.images), "official": len(answered.scored.images)}
     monkeypatch.setattr("trainer.evaluation.reference._TEST_IMAGES", counts)
     evidence = judged(replace(answered, part=asked), resamples=5)

@@ -8,9 +8,9 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 
 from trainer.data.labels import FINDINGS as NIH
 from trainer.errors import InputError
-from trainer.evaluation.assess import DRAWN, assess
 from trainer.evaluation.calibration import fit
-from trainer.evaluation.evidence import Data, from_json, to_json
+from trainer.evaluation.document import Data, from_json, to_json
+from trainer.evaluation.evaluate import DRAWN, assess
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import class_log_odds, probability
 

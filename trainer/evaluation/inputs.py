@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
-from trainer.evaluation.assess import assess
 from trainer.evaluation.calibration import Calibrator, fit
-from trainer.evaluation.evidence import Data, Evidence, Shortcut
+from trainer.evaluation.document import Data, Evidence, Shortcut
+from trainer.evaluation.evaluate import assess
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.reference import OTHER, published_list
