@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainer import card, gallery, report
-from trainer.card import Subject
+from trainer import gallery, report
 from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
@@ -29,8 +28,9 @@ from trainer.formats.documents import run_record
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
 from trainer.model import build
 from trainer.model_spec import describe
-from trainer.report import Documents
+from trainer.report import Documents, model_card
 from trainer.report.formatting import last_name
+from trainer.report.model_card import Subject
 from trainer.run import Run
 from trainer.runs.history import Entry
 
@@ -165,7 +165,7 @@ def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrat
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         fitted_on=calibrator.fitted_on if calibrator else None,
     )
-    return card.as_markdown(subject, _record(run), results, found)
+    return model_card.as_markdown(subject, _record(run), results, found)
 
 
 def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:

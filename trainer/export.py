@@ -19,8 +19,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import card, onnx_file
-from trainer.card import Subject
+from trainer import onnx_file
 from trainer.data.augment import center_boxes, cut
 from trainer.data.decode import BadImageError, why_not
 from trainer.data.image_files import ImageFile, image_files
@@ -37,6 +36,8 @@ from trainer.limits import parsed_json
 from trainer.model import StateDict, head_of
 from trainer.model_spec import FORMAT
 from trainer.onnx_file import Checked, Gray
+from trainer.report import model_card
+from trainer.report.model_card import Subject
 from trainer.storage import AbsentError, Storage, open_storage, output_files
 from trainer.trained import Trained
 
@@ -294,4 +295,4 @@ def _card(trained: Trained, known: Known, files: Sequence[_File]) -> str:
         files=[(name, says) for name, _, says in files],
         notes=trained.notes,
     )
-    return card.as_markdown(subject, trained.record, known.results, known.evidence)
+    return model_card.as_markdown(subject, trained.record, known.results, known.evidence)

@@ -298,5 +298,5 @@ def test_what_cannot_be_exported_is_said_by_name(tmp_path, monkeypatch, capsys, 
 
 def test_card_is_written_without_torch():
     """The launcher and the report are quick to start."""
-    code = "import sys, trainer.card; assert 'torch' not in sys.modules"
+    code = "import sys, trainer.report.model_card; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

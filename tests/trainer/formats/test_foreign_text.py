@@ -11,9 +11,9 @@ from canary import CANARY, check_quiet
 from PIL import Image
 
 from trainer.__main__ import main
-from trainer.card import _cell, _items
 from trainer.data.labels import FINDINGS
 from trainer.data.layouts import read_labels
+from trainer.report.model_card import _cell, _items
 from trainer.screen import screened
 from trainer.storage import open_storage
 

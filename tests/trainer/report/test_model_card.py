@@ -5,8 +5,8 @@ import json
 import pytest
 import report_samples as samples
 
-from trainer.card import Subject, as_markdown
 from trainer.data.labels import FINDINGS
+from trainer.report.model_card import Subject, as_markdown
 
 HEADER = {
     "format": "1",
