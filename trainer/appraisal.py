@@ -26,8 +26,8 @@ from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
 from trainer.formats.documents import run_record
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
-from trainer.model import build
-from trainer.model_spec import describe
+from trainer.models.architectures import build
+from trainer.models.spec import describe
 from trainer.report import Documents, model_card
 from trainer.report.formatting import last_name
 from trainer.report.model_card import Subject

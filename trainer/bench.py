@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from trainer import devices, model
+from trainer import devices
 from trainer.config import MIN_CROP_PX, MOST, Precision
 from trainer.data.augment import evaluation_view, training_view
 from trainer.data.labels import FINDINGS
@@ -26,6 +26,7 @@ from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.flags import flag_of
 from trainer.meter import WARMING_UP_STEPS
+from trainer.models import architectures
 from trainer.runtime.console import Reporter
 
 Mode = Literal["train", "predict"]
@@ -160,7 +161,7 @@ def _timed_step(step: Callable[[], Tensor], advance: Callable[[int, str], None])
 def _step(device: Device, on: torch.device, workload: Workload, precision: Arithmetic) -> Callable[[], Tensor]:
     """One batch from the host's memory to a number on the device, to be called again and again."""
     torch.manual_seed(0)
-    network = model.build(workload.model, workload.head, workload.findings)
+    network = architectures.build(workload.model, workload.head, workload.findings)
     network.to(on).to(memory_format=device.memory_format)
     host_N1SS = device.host_buffer((workload.batch_size, 1, workload.pack_side, workload.pack_side))
     host_N1SS.random_(0, 256)
@@ -184,11 +185,11 @@ def _training_step(
 ) -> Callable[[], Tensor]:
     """As `train.train_step`, with the recipe's crop, mirror, loss and optimiser."""
     if workload.frozen:
-        model.freeze(network)
-    model.to_training(network, frozen=workload.frozen)
+        architectures.freeze(network)
+    architectures.to_training(network, frozen=workload.frozen)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4, **device.optimizer_options())
-    loss_of = model.LOSSES["cross_entropy" if workload.head == "hidden" else "bce"]
+    loss_of = architectures.LOSSES["cross_entropy" if workload.head == "hidden" else "bce"]
     samples_N = np.arange(workload.batch_size)
     classes_N = torch.arange(workload.batch_size) % workload.findings
     y_NK = nn.functional.one_hot(classes_N, workload.findings).float().to(trained[0].device)

@@ -31,13 +31,13 @@ from trainer.evaluation.reference import split_of
 from trainer.evaluation.scores import Evaluator
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
-from trainer.inference import OverViews, log_odds_of, views_of
+from trainer.models.load import Trained, open_trained
+from trainer.models.tta import OverViews, log_odds_of, views_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
-from trainer.trained import Trained, open_trained
 
 
 def evaluate_model(

@@ -17,7 +17,7 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.errors import InputError, listing
 from trainer.evaluation.overlap import of_patients
-from trainer.trained import Trained
+from trainer.models.load import Trained
 
 Part = Literal["train", "val", "test"]
 

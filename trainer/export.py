@@ -33,13 +33,13 @@ from trainer.formats import documents
 from trainer.formats.documents import Results
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.limits import parsed_json
-from trainer.model import StateDict, head_of
-from trainer.model_spec import FORMAT
+from trainer.models.architectures import StateDict, head_of
+from trainer.models.load import Trained
+from trainer.models.spec import FORMAT
 from trainer.onnx_file import Checked, Gray
 from trainer.report import model_card
 from trainer.report.model_card import Subject
 from trainer.storage import AbsentError, Storage, open_storage, output_files
-from trainer.trained import Trained
 
 FORMATS: Final = ("safetensors", "torch", "onnx")
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer import model
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
 from trainer.evaluation.scores import Evaluator
+from trainer.models import architectures
 from trainer.run import Run, between_batches
 
 DOING: Final = "computing features"
@@ -66,8 +66,11 @@ def of_features(run: Run, network: nn.Module, step: int) -> Feed:
     rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
     world = run.gang.world
     batches = len(evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=run.evaluator.batch))
-    whole = replace(run.evaluator, findings=model.features_of(network))
-    with run.watchdog.progress(run.say.progress, DOING, batches) as advance, model.headless(network) as backbone:
+    whole = replace(run.evaluator, findings=architectures.features_of(network))
+    with (
+        run.watchdog.progress(run.say.progress, DOING, batches) as advance,
+        architectures.headless(network) as backbone,
+    ):
 
         def after_batch() -> None:
             advance(1, "")
@@ -75,7 +78,7 @@ def of_features(run: Run, network: nn.Module, step: int) -> Feed:
 
         features_NF = whole.predict(backbone, rows_N, after_batch)
     cache = Cache(rows_N, features_NF, run.on)
-    return Feed(cache, _features, model.head_of, replace(run.evaluator, loader=cache, view=_same))
+    return Feed(cache, _features, architectures.head_of, replace(run.evaluator, loader=cache, view=_same))
 
 
 def _augmented(run: Run, batch: Batch, epoch: int) -> Tensor:

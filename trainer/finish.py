@@ -17,8 +17,8 @@ from trainer.errors import InputError, JobFailedError, KnownError
 from trainer.evaluation.evaluate import classes_of
 from trainer.evaluation.scores import LOG_ODDS, Scores, predictions_csv, score
 from trainer.layout import MODEL, REPORT, RESULTS, RUN, manifest_key, predictions_key, state_key
-from trainer.model import StateDict
-from trainer.model_spec import describe, with_header
+from trainer.models.architectures import StateDict
+from trainer.models.spec import describe, with_header
 from trainer.run import Run, between_batches
 from trainer.runs import checkpoints
 from trainer.runs.checkpoints import BrokenError

@@ -30,9 +30,9 @@ from trainer.explanation.placement import Placement
 from trainer.formats import tables
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
+from trainer.models.load import open_trained
 from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, open_storage
-from trainer.trained import open_trained
 
 SIDE: Final = 200
 """Pixels of each of the two pictures: what a phone shows of them."""

@@ -21,7 +21,7 @@ from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LOG_ODDS
-from trainer.trained import Trained
+from trainer.models.load import Trained
 
 TOLERANCE: Final = 1e-4
 """Largest difference between what the file and the network answer."""

@@ -21,9 +21,9 @@ from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LogOdds
-from trainer.inference import OverViews, log_odds_of
+from trainer.models.load import Trained
+from trainer.models.tta import OverViews, log_odds_of
 from trainer.runtime.console import Advance
-from trainer.trained import Trained
 
 READERS: Final = 8
 """Threads that decode images; Pillow works on several at once."""

@@ -33,7 +33,8 @@ from trainer.errors import InputError, KnownError, PeerError
 from trainer.evaluation.scores import Evaluator, centre_view
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
-from trainer.model import LOSSES, Loss, StateDict
+from trainer.models.architectures import LOSSES, Loss, StateDict
+from trainer.models.pretrained import first_weights
 from trainer.prefix import Prefix, entered
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
@@ -43,7 +44,6 @@ from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
-from trainer.weights import first_weights
 
 JOINING_S: Final = 120.0
 """Longest wait for workers that torchrun has brought together already: after a restart under its static rendezvous they may have

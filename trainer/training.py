@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer import model
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.features import Feed, of_images
 from trainer.layout import state_key
-from trainer.model import StateDict
+from trainer.models import architectures
+from trainer.models.architectures import StateDict
+from trainer.models.pretrained import load_first_weights
 from trainer.run import Run
 from trainer.runs import checkpoints
 from trainer.runs.checkpoints import RankState, TrainState, copied
 from trainer.runs.tensorboard import Curves
 from trainer.schedule import Plateau
-from trainer.weights import load_first_weights
 
 LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
 
@@ -113,7 +113,7 @@ def _network(run: Run, *, filled: bool) -> nn.Module:
     """
     torch.manual_seed(run.config.seed)
     with torch.device("cpu" if filled else "meta"):
-        network = model.build(run.config.model, run.config.head, len(run.table.findings))
+        network = architectures.build(run.config.model, run.config.head, len(run.table.findings))
     torch.manual_seed(run.config.seed + 1 + run.gang.world.rank)
     return network if filled else network.to_empty(device="cpu")
 
@@ -122,12 +122,12 @@ def ready(run: Run, training: Training, epoch: int) -> None:
     """Prepare for the steps of this epoch, counted from 0: what is trained, and by whom. All ranks call it."""
     frozen = run.config.freezes(epoch)
     if frozen != training.frozen:
-        (model.freeze if frozen else model.unfreeze)(training.network)
+        (architectures.freeze if frozen else architectures.unfreeze)(training.network)
         training.parallel = training.network
         gc.collect()  # the one before has hooks on the same parameters until it is gone
         training.parallel = in_parallel(run.gang.world.size, run.device, training.feed.part(training.network))
         training.frozen = frozen
-    model.to_training(training.network, frozen=frozen)
+    architectures.to_training(training.network, frozen=frozen)
 
 
 def in_parallel(workers: int, device: Device, part: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainer.devices import cpu
-from trainer.model import build, class_loss, finding_loss, freeze, unfreeze
+from trainer.models.architectures import build, class_loss, finding_loss, freeze, unfreeze
 from trainer.runtime.process_group import join, leave_process
 from trainer.runtime.world import read_world
 from trainer.training import in_parallel

@@ -14,7 +14,7 @@ from gradient_worker import gradients
 
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cuda
-from trainer.model import build
+from trainer.models.architectures import build
 from trainer.runs.checkpoints import from_bytes, newest
 from trainer.runs.manifest import committed
 from trainer.storage import LocalStorage, open_storage

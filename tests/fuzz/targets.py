@@ -354,8 +354,8 @@ def _run_copy(bench: Bench) -> Path:
 def _try_documents(bench: Bench, dice: Dice) -> bool:
     """A document of a run, read by the report and as a run that is gone on with."""
     from trainer.__main__ import main
+    from trainer.models.load import open_trained
     from trainer.storage import LocalStorage
-    from trainer.trained import open_trained
 
     run = _run_copy(bench)
     path = run / dice.choice([*_DOCUMENTS, "split.csv.gz"])
@@ -417,7 +417,7 @@ def _try_manifests(bench: Bench, dice: Dice) -> bool:
 
 def _try_states(bench: Bench, dice: Dice) -> bool:
     """A training state, with a hash that is right, as whoever may write to the bucket can make it, or not."""
-    from trainer.trained import open_trained
+    from trainer.models.load import open_trained
 
     run = _run_copy(bench)
     path = next(run.glob("checkpoints/*/state.pt"))
@@ -449,8 +449,8 @@ def _weight_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _try_weights(bench: Bench, dice: Dice) -> bool:
-    from trainer.trained import open_trained
-    from trainer.weights import first_weights
+    from trainer.models.load import open_trained
+    from trainer.models.pretrained import first_weights
 
     seed = dice.choice(sorted((bench.corpus / "weights").iterdir()))
     spoil = spoiled_zip if seed.name == "new.pt" else spoiled_bytes

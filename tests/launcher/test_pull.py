@@ -25,7 +25,7 @@ from launcher.runs import Run
 from launcher.transfer import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
-from trainer.model import build
+from trainer.models.architectures import build
 from trainer.runs.checkpoints import TrainState, to_bytes
 from trainer.schedule import Plateau
 from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage

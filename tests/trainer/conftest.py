@@ -109,7 +109,7 @@ def classify(two_classes, tmp_path, tmp_path_factory):
 def make_trained():
     """A trained model around a network: nothing is known of where it is from."""
     from trainer.data.records import Geometry
-    from trainer.trained import Trained
+    from trainer.models.load import Trained
 
     def make(network, **known):
         unknown = {"calibrator": None, "trained_on": None, "record": None, "step": None}

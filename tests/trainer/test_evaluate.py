@@ -16,8 +16,8 @@ from trainer.errors import InputError
 from trainer.evaluate import evaluate_model
 from trainer.evaluation.calibration import names_sha256
 from trainer.evaluation.metrics import probability
+from trainer.models.load import open_trained
 from trainer.runtime.console import Reporter
-from trainer.trained import open_trained
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def chooser(monkeypatch, make_trained):
     """A model of three classes that are not in the order of the folders."""
     import torch
 
-    from trainer.model import build
+    from trainer.models.architectures import build
 
     torch.manual_seed(0)
     network = build("densenet_tiny", "linear", 3).eval()
@@ -234,7 +234,7 @@ def test_labels_beyond_what_a_model_answers_are_left_and_named(monkeypatch, answ
 
     trained = open_trained(str(finished_run.root))
     torch.manual_seed(0)
-    from trainer.model import build
+    from trainer.models.architectures import build
 
     fewer = replace(
         trained, network=build("densenet_tiny", "linear", 2).eval(), findings=("Hernia", "Mass"), calibrator=None

@@ -17,8 +17,8 @@ from trainer.explain import CHECKED_IMAGES
 from trainer.explanation.cam import activate
 from trainer.explanation.explainer import open_explainer
 from trainer.explanation.map_writer import stems
-from trainer.model import build
-from trainer.trained import open_trained
+from trainer.models.architectures import build
+from trainer.models.load import open_trained
 
 BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 

@@ -25,9 +25,9 @@ from trainer.errors import InputError, JobFailedError
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator
 from trainer.export import Known, export, fitting, header, images_of, torchvision_code, wanted
-from trainer.model import build
+from trainer.models.architectures import build
+from trainer.models.load import Trained, open_trained
 from trainer.storage import open_storage
-from trainer.trained import Trained, open_trained
 
 TWO = ("NORMAL", "PNEUMONIA")
 

@@ -19,7 +19,7 @@ from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.features import of_images
 from trainer.layout import state_key
-from trainer.model import LOSSES
+from trainer.models.architectures import LOSSES
 from trainer.runs import attempts, checkpoints
 from trainer.runs.manifest import best, committed
 from trainer.runs.rank_log import RankLog

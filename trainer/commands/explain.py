@@ -23,8 +23,8 @@ from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
 from trainer.explanation.map_writer import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
+from trainer.models.load import open_trained
 from trainer.runtime.console import Reporter
-from trainer.trained import open_trained
 
 
 def explain(

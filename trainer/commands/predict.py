@@ -12,10 +12,10 @@ from trainer import devices
 from trainer.data.augment import Tta
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
+from trainer.models.load import Trained, open_trained
 from trainer.predict import Prediction, predictor
 from trainer.prediction_output import csv_lines, json_lines, table_lines
 from trainer.runtime.console import Reporter
-from trainer.trained import Trained, open_trained
 
 Rule = Literal["youden", "best_f1", "specificity_90", "specificity_95"]
 

@@ -21,9 +21,9 @@ from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import activate, cells
 from trainer.explanation.placement import Placement, placement
-from trainer.inference import log_odds_of
 from trainer.limits import MOST_PIXELS
-from trainer.trained import Trained
+from trainer.models.load import Trained
+from trainer.models.tta import log_odds_of
 
 Floats = NDArray[np.float64]
 

@@ -27,10 +27,10 @@ from trainer.explanation.boxes import found_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.limits import parsed_json
+from trainer.models.load import Trained
 from trainer.runtime.console import Reporter
 from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
-from trainer.trained import Trained
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torchvision.models import VGG, DenseNet, ResNet
 
-from trainer.model import build
+from trainer.models.architectures import build
 
 Maps = NDArray[np.float32]
 Floats = NDArray[np.float64]

@@ -15,12 +15,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from trainer import torchfile
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import Step, checked
 from trainer.layout import CHECKPOINTS, committed_step, is_ours, manifest_key, state_key
 from trainer.limits import STATE_BYTES, LimitError
-from trainer.model import StateDict
+from trainer.models import tensor_file
+from trainer.models.architectures import StateDict
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.runs.manifest import to_bytes as manifest_bytes
 from trainer.schedule import Plateau
@@ -190,7 +190,7 @@ def from_bytes(content: bytes, where: str = "state.pt", *, manifest: Manifest | 
     Raises: InputError for anything else: its hash may be right, and another program have written it.
     """
     try:
-        state = _state_of(torchfile.load(content))
+        state = _state_of(tensor_file.load(content))
         _check_step(state, manifest)
     except ValueError as problem:
         raise InputError(

@@ -42,7 +42,7 @@ IMAGENET: Final = {
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
 }
-"""Source: torchvision's weights IMAGENET1K_V1, as `trainer.weights` takes them; a test compares."""
+"""Source: torchvision's weights IMAGENET1K_V1, as `trainer.models.pretrained` takes them; a test compares."""
 
 ANSWER_S: Final = 10.0
 

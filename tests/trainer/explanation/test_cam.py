@@ -9,7 +9,7 @@ from torchvision.models.vgg import make_layers
 
 from trainer.evaluation.metrics import class_log_odds
 from trainer.explanation.cam import activate, class_activation_maps, gradient_maps
-from trainer.model import build
+from trainer.models.architectures import build
 
 
 def _small_vgg():

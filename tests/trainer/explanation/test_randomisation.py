@@ -9,7 +9,7 @@ from torchvision.models.vgg import make_layers
 
 from trainer.explanation import randomisation
 from trainer.explanation.cam import activate
-from trainer.model import build
+from trainer.models.architectures import build
 
 
 def _tiny():

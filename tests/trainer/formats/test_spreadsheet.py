@@ -18,9 +18,9 @@ from trainer.evaluation import predictions
 from trainer.evaluation.scores import predictions_csv
 from trainer.formats import spreadsheet
 from trainer.layout import SPLIT
+from trainer.models.load import _trained_on
 from trainer.run import _split_csv
 from trainer.storage import LocalStorage
-from trainer.trained import _trained_on
 
 FORMULAS = [
     "=1+1",

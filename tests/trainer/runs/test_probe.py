@@ -201,9 +201,9 @@ def unreachable(*_args, **_options):
 
 def test_the_addresses_of_imagenet_weights_are_those_that_are_trained_from():
     """They are written out in the probe, which must not load torch."""
-    from trainer import weights
+    from trainer.models import pretrained
 
-    assert {model: source.url for model, source in weights.IMAGENET.items()} == probe.IMAGENET
+    assert {model: source.url for model, source in pretrained.IMAGENET.items()} == probe.IMAGENET
 
 
 def test_a_finding_is_one_line_whatever_the_error_holds():

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trainer.data.augment import Tta, evaluation_views
 from trainer.evaluation.scores import LOG_ODDS, LogOdds
-from trainer.model_spec import Loss
-from trainer.trained import Trained
+from trainer.models.load import Trained
+from trainer.models.spec import Loss
 
 
 class OverViews(nn.Module):

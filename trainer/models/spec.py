@@ -18,8 +18,8 @@ from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import checked, shown
 from trainer.layout import RUN
 from trainer.limits import parsed_json
-from trainer.model import StateDict, build
-from trainer.torchfile import safetensors_header
+from trainer.models.architectures import StateDict, build
+from trainer.models.tensor_file import safetensors_header
 
 Loss = Literal["bce", "cross_entropy"]
 

@@ -14,11 +14,11 @@ from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError
-from trainer.model import build
+from trainer.models.architectures import build
+from trainer.models.load import describe, open_trained
 from trainer.runs import checkpoints
 from trainer.schedule import Plateau
 from trainer.storage import LocalStorage
-from trainer.trained import describe, open_trained
 
 X_NCHW = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import DenseNet121_Weights, ResNet50_Weights, VGG16_Weights
 
-from trainer import torchfile
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError, on_one_line
 from trainer.formats import documents
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
-from trainer.model import StateDict, head_of
+from trainer.models import tensor_file
+from trainer.models.architectures import StateDict, head_of
+from trainer.models.tensor_file import ForeignObjectError, NoStateError
 from trainer.storage.cache_folder import cache_folder
 from trainer.storage.files import STALE_S, open_regular
-from trainer.torchfile import ForeignObjectError, NoStateError
 
 IMAGENET: Final = {
     "densenet121": DenseNet121_Weights.IMAGENET1K_V1,
@@ -184,7 +184,7 @@ def _check_hash(path: Path) -> None:
 def _from_safetensors(path: Path) -> tuple[StateDict, tuple[str, ...] | None]:
     """Tensors, and the findings that the header of our own files names."""
     try:
-        state, header = torchfile.load_safetensors(_content(path))
+        state, header = tensor_file.load_safetensors(_content(path))
         told = header.get("findings")
         return state, tuple(documents.checked(parsed_json(told.encode()), list[str])) if told else None
     except (OSError, ValueError) as problem:
@@ -199,7 +199,7 @@ def _content(path: Path) -> bytes:
 def _loaded(path: Path) -> object:
     """What torch saved there, read as data. Raises: InputError."""
     try:
-        return torchfile.load(_content(path), objects=torchfile.WEIGHTS_OBJECTS, trusted=_numpy_scalars())
+        return tensor_file.load(_content(path), objects=tensor_file.WEIGHTS_OBJECTS, trusted=_numpy_scalars())
     except (OSError, ValueError) as problem:
         raise _unreadable(path, problem) from problem
 

@@ -18,8 +18,8 @@ from torchvision.models import DenseNet, resnet50
 from trainer.data.augment import normalise
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.model import build, head_of
-from trainer.weights import IMAGENET, first_weights, load_first_weights, read_weights
+from trainer.models.architectures import build, head_of
+from trainer.models.pretrained import IMAGENET, first_weights, load_first_weights, read_weights
 
 XRAYVISION = (
     *("Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema", "Fibrosis", "Effusion"),

@@ -6,8 +6,8 @@ import torch
 
 from trainer.data.augment import evaluation_view, evaluation_views
 from trainer.evaluation.metrics import probability
-from trainer.inference import OverViews, log_odds_of, views_of
-from trainer.model import build
+from trainer.models.architectures import build
+from trainer.models.tta import OverViews, log_odds_of, views_of
 
 
 def softmax(logits):

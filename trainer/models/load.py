@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from torch import nn
 
-from trainer import torchfile
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS
 from trainer.data.records import Geometry
@@ -23,8 +22,10 @@ from trainer.evaluation.calibration import Calibrator
 from trainer.formats import documents, spreadsheet, tables
 from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT, STEP_DIGITS, state_key, step_of
 from trainer.limits import STATE_BYTES, TEXT_BYTES, LimitError
-from trainer.model import StateDict, build
-from trainer.model_spec import (
+from trainer.models import tensor_file
+from trainer.models.architectures import StateDict, build
+from trainer.models.pretrained import read_weights
+from trainer.models.spec import (
     WHERE_HINT,
     Loss,
     ModelSpec,
@@ -35,11 +36,10 @@ from trainer.model_spec import (
     parse_header,
     shapes_of,
 )
+from trainer.models.tensor_file import NoStateError
 from trainer.runs import checkpoints
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.storage import AbsentError, Storage, open_storage
-from trainer.torchfile import NoStateError
-from trainer.weights import read_weights
 
 __all__ = ["Trained", "describe", "open_trained"]
 
@@ -219,7 +219,7 @@ def _of_safetensors(storage: Storage, key: str) -> Trained:
     where = f"{storage.url.rstrip('/')}/{key}"
     try:
         content = storage.read(key, most_bytes=STATE_BYTES)
-        state, header = torchfile.load_safetensors(content)
+        state, header = tensor_file.load_safetensors(content)
     except (LimitError, NoStateError) as problem:
         raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
     header = header if "findings" in header else {}
@@ -259,7 +259,7 @@ def _header_of(storage: Storage, key: str) -> dict[str, str]:
     with suppress(AbsentError, LimitError):
         for piece in storage.chunks(key):
             content += piece
-            if len(content) >= 8 and len(content) >= 8 + torchfile.header_bytes(content):
+            if len(content) >= 8 and len(content) >= 8 + tensor_file.header_bytes(content):
                 break
     return parse_header(content)
 

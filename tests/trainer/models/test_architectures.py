@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.model import build, class_loss, features_of, finding_loss, freeze, head_of, headless, to_training, unfreeze
+from trainer.models.architectures import (
+    build,
+    class_loss,
+    features_of,
+    finding_loss,
+    freeze,
+    head_of,
+    headless,
+    to_training,
+    unfreeze,
+)
 
 
 def counted(network):

@@ -15,8 +15,8 @@ from safetensors.torch import load as _from_safetensors
 from torch import Tensor, nn
 from torch.serialization import safe_globals
 
-from trainer.archive import ArchiveError, stored_entries
 from trainer.limits import JSON_BYTES, PICKLE_BYTES, STATE_BYTES, LimitError, in_words, parsed_json
+from trainer.models.zip_archive import ArchiveError, stored_entries
 
 STATE_OBJECTS: Final = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"

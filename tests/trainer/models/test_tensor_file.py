@@ -9,14 +9,14 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from trainer import archive, torchfile
-from trainer.archive import stored_entries
 from trainer.errors import InputError
 from trainer.limits import LimitError
-from trainer.model import build
+from trainer.models import tensor_file, zip_archive
+from trainer.models.architectures import build
+from trainer.models.pretrained import read_weights
+from trainer.models.zip_archive import stored_entries
 from trainer.runs.checkpoints import RankState, TrainState, check_fits, check_moments, from_bytes, to_bytes
 from trainer.schedule import Plateau
-from trainer.weights import read_weights
 
 WHERE = "s3://b/r/checkpoints/step-00000003/state.pt"
 
@@ -76,7 +76,7 @@ def bombed(content):
 
 def overlapping(content):
     """Every entry is the first one, as in a zip that unpacks to more than it has."""
-    count, first, _ = archive._directory(content)
+    count, first, _ = zip_archive._directory(content)
     changed = bytearray(content)
     at = first
     for _number in range(count):
@@ -165,14 +165,14 @@ def test_archive_that_two_readers_see_differently_is_refused(whole):
 
 def test_archive_with_far_too_many_entries_is_refused(whole, monkeypatch):
     """Each takes memory before it is looked at."""
-    monkeypatch.setattr(archive, "STATE_ENTRIES", 10)
+    monkeypatch.setattr(zip_archive, "STATE_ENTRIES", 10)
     with pytest.raises(InputError, match="more than 10 entries"):
         from_bytes(to_bytes(whole), WHERE)
 
 
 def test_state_larger_than_any_is_refused(whole, monkeypatch):
     """By its length alone."""
-    monkeypatch.setattr(torchfile, "STATE_BYTES", 1000)
+    monkeypatch.setattr(tensor_file, "STATE_BYTES", 1000)
     with pytest.raises(InputError, match="more than 1000 bytes"):
         from_bytes(to_bytes(whole), WHERE)
 
@@ -181,7 +181,7 @@ def test_state_larger_than_any_is_refused(whole, monkeypatch):
 def test_entries_of_torchs_archive_are_read(zipped):
     """In the form of today and in that of before."""
     content = OrderedDict(a=torch.arange(3.0), b=torch.arange(4).to(torch.uint8))
-    loaded = torchfile.load(saved(content, _use_new_zipfile_serialization=zipped))
+    loaded = tensor_file.load(saved(content, _use_new_zipfile_serialization=zipped))
     assert torch.equal(loaded["a"], content["a"])
     assert torch.equal(loaded["b"], content["b"])
     if zipped:
@@ -415,10 +415,10 @@ def test_state_of_this_training_fits(whole):
 def test_errors_of_limits_are_told_apart():
     """A caller may say what is too large."""
     with pytest.raises(LimitError, match="compressed"):
-        torchfile.load(deflated(saved({"a": torch.zeros(1000)})))
+        tensor_file.load(deflated(saved({"a": torch.zeros(1000)})))
 
 
 def test_whole_pickles_only():
     """The magic number of torch's old form is a pickle too."""
-    with pytest.raises(torchfile.NoStateError):
-        torchfile.load(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2))
+    with pytest.raises(tensor_file.NoStateError):
+        tensor_file.load(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2))
