@@ -127,7 +127,7 @@ def evaluate(
         )
         evidence = evaluate_file(asked)
     else:
-        from trainer.evaluate import evaluate_model  # noqa: PLC0415 - torch takes seconds, and files need none
+        from trainer.inference.evaluate import evaluate_model  # noqa: PLC0415 - torch takes seconds, and files need none
 
         assert model is not None
         assert data is not None

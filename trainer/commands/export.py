@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from trainer.errors import InputError
-from trainer.export import ONNX_HINT, fitting, images_of, known_of, wanted
-from trainer.export import export as write
+from trainer.inference.export import ONNX_HINT, fitting, images_of, known_of, wanted
+from trainer.inference.export import export as write
 from trainer.models.load import open_trained
 from trainer.runtime.console import Reporter
 from trainer.storage import open_storage

@@ -12,9 +12,9 @@ from trainer import devices
 from trainer.data.augment import Tta
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
+from trainer.inference.predict import Prediction, predictor
+from trainer.inference.prediction_output import csv_lines, json_lines, table_lines
 from trainer.models.load import Trained, open_trained
-from trainer.predict import Prediction, predictor
-from trainer.prediction_output import csv_lines, json_lines, table_lines
 from trainer.runtime.console import Reporter
 
 Rule = Literal["youden", "best_f1", "specificity_90", "specificity_95"]

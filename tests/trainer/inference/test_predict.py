@@ -15,9 +15,9 @@ from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator, to_bytes
+from trainer.inference.predict import predictor
 from trainer.models.architectures import build
 from trainer.models.load import open_trained
-from trainer.predict import predictor
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.formats.spreadsheet import line
+from trainer.inference.predict import Prediction
 from trainer.models.load import Trained
-from trainer.predict import Prediction
 
 _DIGITS: Final = 7
 """As many as single precision has."""

@@ -13,9 +13,9 @@ from PIL import Image
 from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.evaluate import evaluate_model
 from trainer.evaluation.calibration import names_sha256
 from trainer.evaluation.metrics import probability
+from trainer.inference.evaluate import evaluate_model
 from trainer.models.load import open_trained
 from trainer.runtime.console import Reporter
 
@@ -206,7 +206,7 @@ def chooser(monkeypatch, make_trained):
     torch.manual_seed(0)
     network = build("densenet_tiny", "linear", 3).eval()
     made = make_trained(network, findings=("c", "a", "b"), loss="cross_entropy")
-    monkeypatch.setattr("trainer.evaluate.open_trained", lambda place, step, cache: made)
+    monkeypatch.setattr("trainer.inference.evaluate.open_trained", lambda place, step, cache: made)
     return made
 
 
@@ -239,7 +239,7 @@ def test_labels_beyond_what_a_model_answers_are_left_and_named(monkeypatch, answ
     fewer = replace(
         trained, network=build("densenet_tiny", "linear", 2).eval(), findings=("Hernia", "Mass"), calibrator=None
     )
-    monkeypatch.setattr("trainer.evaluate.open_trained", lambda place, step, cache: fewer)
+    monkeypatch.setattr("trainer.inference.evaluate.open_trained", lambda place, step, cache: fewer)
     answered = answers("m")
     assert answered.scored.labels_NK.shape[1] == 2
     assert any(note.startswith("labels that the model does not answer: Atelectasis") for note in answered.notes)

@@ -19,7 +19,6 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import nn
 
-from trainer import onnx_file
 from trainer.data.augment import center_boxes, cut
 from trainer.data.decode import BadImageError, why_not
 from trainer.data.image_files import ImageFile, image_files
@@ -31,12 +30,13 @@ from trainer.evaluation.document import FORMAT as EVIDENCE_FORMAT
 from trainer.evaluation.document import Evidence
 from trainer.formats import documents
 from trainer.formats.documents import Results
+from trainer.inference import onnx_file
+from trainer.inference.onnx_file import Checked, Gray
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.limits import parsed_json
 from trainer.models.architectures import StateDict, head_of
 from trainer.models.load import Trained
 from trainer.models.spec import FORMAT
-from trainer.onnx_file import Checked, Gray
 from trainer.report import model_card
 from trainer.report.model_card import Subject
 from trainer.storage import AbsentError, Storage, open_storage, output_files

@@ -16,7 +16,6 @@ from safetensors.torch import save
 from torch import nn
 from torchvision.models import DenseNet, densenet121
 
-from trainer import onnx_file
 from trainer.__main__ import main
 from trainer.data.augment import normalise
 from trainer.data.labels import FINDINGS
@@ -24,7 +23,8 @@ from trainer.data.records import Geometry
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator
-from trainer.export import Known, export, fitting, header, images_of, torchvision_code, wanted
+from trainer.inference import onnx_file
+from trainer.inference.export import Known, export, fitting, header, images_of, torchvision_code, wanted
 from trainer.models.architectures import build
 from trainer.models.load import Trained, open_trained
 from trainer.storage import open_storage
