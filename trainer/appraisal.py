@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainer import gallery, report
+from trainer import report
 from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
@@ -24,6 +24,7 @@ from trainer.evaluation.evaluate import assess
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
+from trainer.explanation import gallery
 from trainer.formats.documents import run_record
 from trainer.layout import CALIBRATION, CARD, EVALUATION, EVALUATION_TABLE
 from trainer.models.architectures import build

@@ -12,11 +12,11 @@ from cyclopts import Parameter
 from trainer import devices
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
-from trainer.explain import check_randomisation as randomised
-from trainer.explain import explain as explain_images
-from trainer.explain import numbers_of
 from trainer.explanation.boxes import THRESHOLD
 from trainer.explanation.boxlist import read_boxes
+from trainer.explanation.explain import check_randomisation as randomised
+from trainer.explanation.explain import explain as explain_images
+from trainer.explanation.explain import numbers_of
 from trainer.explanation.explainer import open_explainer
 from trainer.explanation.ground_truth import matched, refuse_trained
 from trainer.explanation.localisation import as_table

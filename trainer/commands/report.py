@@ -92,7 +92,7 @@ def _write(document: Documents, run: str, out: str | None) -> None:
 
 
 def _with_gallery(run: str, document: Documents, data: str | None) -> Documents:
-    from trainer.gallery import of_run  # noqa: PLC0415 - torch, which a report needs for this alone
+    from trainer.explanation.gallery import of_run  # noqa: PLC0415 - torch, which a report needs for this alone
 
     pictures = of_run(run, document.run, data=data)
     return dataclasses.replace(document, pictures=pictures, why_none="no error was found")

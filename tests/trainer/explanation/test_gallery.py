@@ -20,7 +20,7 @@ from trainer.data.layouts import locate_images, read_labels
 from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
-from trainer.gallery import Mistake, make, mistakes, wanted
+from trainer.explanation.gallery import Mistake, make, mistakes, wanted
 from trainer.models.architectures import build
 from trainer.models.spec import describe
 from trainer.report import Documents, html, pictures

@@ -13,8 +13,8 @@ from trainer import devices
 from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
 from trainer.data.labels import FINDINGS
-from trainer.explain import CHECKED_IMAGES
 from trainer.explanation.cam import activate
+from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
 from trainer.explanation.map_writer import stems
 from trainer.models.architectures import build
