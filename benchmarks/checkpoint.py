@@ -29,12 +29,12 @@ from rclone_server import RcloneServer  # noqa: E402
 from trainer.config import from_argv  # noqa: E402
 from trainer.data.loader import training_batches, training_order  # noqa: E402
 from trainer.data.synthetic import write_phantoms  # noqa: E402
-from trainer.run import Run, opened  # noqa: E402
 from trainer.runs.rank_log import RankLog  # noqa: E402
 from trainer.runtime.console import Reporter  # noqa: E402
 from trainer.runtime.world import World  # noqa: E402
-from trainer.train import keep, train_step  # noqa: E402
-from trainer.training import Training, begin, ready  # noqa: E402
+from trainer.training.loop import keep, train_step  # noqa: E402
+from trainer.training.setup import Run, opened  # noqa: E402
+from trainer.training.state import Training, begin, ready  # noqa: E402
 
 PAIRS = 7
 CORES = sorted(os.sched_getaffinity(0))

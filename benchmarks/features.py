@@ -18,13 +18,13 @@ from PIL import Image
 
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
-from trainer.features import Feed, of_features, of_images
-from trainer.run import Run, opened
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
-from trainer.train import train_epoch, validate
-from trainer.training import Training, begin
+from trainer.training.feature_cache import Feed, of_features, of_images
+from trainer.training.loop import train_epoch, validate
+from trainer.training.setup import Run, opened
+from trainer.training.state import Training, begin
 
 PAIRS = 5
 IMAGES = 320

@@ -10,7 +10,7 @@ from trainer.devices import cpu
 from trainer.models.architectures import build, class_loss, finding_loss, freeze, unfreeze
 from trainer.runtime.process_group import join, leave_process
 from trainer.runtime.world import read_world
-from trainer.training import in_parallel
+from trainer.training.state import in_parallel
 
 IMAGES = 8
 

@@ -72,7 +72,7 @@ def prepare(corpus: Path) -> None:
     from trainer.runs.rank_log import RankLog
     from trainer.runtime.console import Reporter
     from trainer.runtime.world import World
-    from trainer.train import train
+    from trainer.training.loop import train
 
     write_phantoms(corpus / "data", images=60, side=48)
     recipe = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --epochs 1 --batch-size 8 --device cpu"

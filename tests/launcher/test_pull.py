@@ -27,9 +27,9 @@ from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
 from trainer.models.architectures import build
 from trainer.runs.checkpoints import TrainState, to_bytes
-from trainer.schedule import Plateau
 from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage
 from trainer.storage.waiting import SILENT, Waiting
+from trainer.training.schedule import Plateau
 
 BEST = "checkpoints/step-00000020"
 REPORT = ["metrics.jsonl", "predictions/test.csv", "predictions/val.csv", "results.json", "run.json", "split.csv.gz"]

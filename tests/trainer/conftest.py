@@ -48,7 +48,7 @@ def finished_run(tmp_path_factory):
     from trainer.runs.rank_log import RankLog
     from trainer.runtime.console import Reporter
     from trainer.runtime.world import World
-    from trainer.train import train
+    from trainer.training.loop import train
 
     folder = tmp_path_factory.mktemp("finished")
     run = FinishedRun(folder / "r", folder / "data", folder / "cache")
@@ -85,7 +85,7 @@ def classify(two_classes, tmp_path, tmp_path_factory):
     from trainer.runs.rank_log import RankLog
     from trainer.runtime.console import Reporter
     from trainer.runtime.world import World
-    from trainer.train import train
+    from trainer.training.loop import train
 
     recipe = (
         "--preset pneumonia --model densenet_tiny --weights none --pack-side 36 --crop-px 32 --epochs 2 --batch-size 8"

@@ -4,9 +4,9 @@ import json
 import sys
 from typing import Literal
 
-from trainer.bench import Workload, as_json, as_table, devices_named, timed
 from trainer.config import Precision
 from trainer.runtime.console import Reporter
+from trainer.training.bench import Workload, as_json, as_table, devices_named, timed
 
 
 def bench(

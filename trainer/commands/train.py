@@ -11,7 +11,7 @@ from trainer.evaluation.scores import as_table
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import read_world
-from trainer.train import train as train_run
+from trainer.training.loop import train as train_run
 
 
 def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:

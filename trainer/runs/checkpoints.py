@@ -23,8 +23,8 @@ from trainer.models import tensor_file
 from trainer.models.architectures import StateDict
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.runs.manifest import to_bytes as manifest_bytes
-from trainer.schedule import Plateau
 from trainer.storage import AbsentError, DamagedError, Storage
+from trainer.training.schedule import Plateau
 
 READINGS: Final = 2
 """How often a state whose hash is wrong is read: the first time it may have been the way here that broke it."""

@@ -26,7 +26,7 @@ WRAPPED = {
     "torch.distributed.run": ["run"],
     "trainer.runs.checkpoints": ["prune"],
     "trainer.data.packing": ["build", "_tasks", "_decode", "_write"],
-    "trainer.prefix": [],
+    "trainer.training.restore": [],
     "trainer.runs.checkpoint_writer": [],
     "trainer.runs.fallback": ["Spool.keep", "Spool.clear", "Spool.hand_over"],
     "trainer.runs.attempts": ["begin"],
@@ -34,8 +34,8 @@ WRAPPED = {
     "trainer.storage.files": ["write_flushed"],
     "trainer.storage.lease": ["Lease.take", "Lease.give_back"],
     "trainer.storage.multipart": ["_send", "_complete"],
-    "trainer.train": ["train_step", "keep", "validate", "finish"],
-    "trainer.training": ["begin", "ranks_of", "snapshot"],
+    "trainer.training.loop": ["train_step", "keep", "validate", "finish"],
+    "trainer.training.state": ["begin", "ranks_of", "snapshot"],
     "trainer.runtime.world": [],
 }
 """Functions that are told of before and after each call, by module."""
@@ -159,7 +159,7 @@ def told_send(connection, send, data):
 
 
 SPECIAL = {
-    "trainer.prefix": hasten_prefix,
+    "trainer.training.restore": hasten_prefix,
     "trainer.runs.checkpoint_writer": hasten_publisher,
     "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,

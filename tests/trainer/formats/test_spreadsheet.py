@@ -19,8 +19,8 @@ from trainer.evaluation.scores import predictions_csv
 from trainer.formats import spreadsheet
 from trainer.layout import SPLIT
 from trainer.models.load import _trained_on
-from trainer.run import _split_csv
 from trainer.storage import LocalStorage
+from trainer.training.setup import _split_csv
 
 FORMULAS = [
     "=1+1",

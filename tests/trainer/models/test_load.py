@@ -17,8 +17,8 @@ from trainer.errors import InputError
 from trainer.models.architectures import build
 from trainer.models.load import describe, open_trained
 from trainer.runs import checkpoints
-from trainer.schedule import Plateau
 from trainer.storage import LocalStorage
+from trainer.training.schedule import Plateau
 
 X_NCHW = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

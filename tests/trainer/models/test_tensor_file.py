@@ -16,7 +16,7 @@ from trainer.models.architectures import build
 from trainer.models.pretrained import read_weights
 from trainer.models.zip_archive import stored_entries
 from trainer.runs.checkpoints import RankState, TrainState, check_fits, check_moments, from_bytes, to_bytes
-from trainer.schedule import Plateau
+from trainer.training.schedule import Plateau
 
 WHERE = "s3://b/r/checkpoints/step-00000003/state.pt"
 

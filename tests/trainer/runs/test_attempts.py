@@ -7,10 +7,10 @@ import pytest
 from trainer.config import from_argv
 from trainer.errors import InputError, JobFailedError, TimeLimitError, TryAgainError
 from trainer.layout import STARTS
-from trainer.prefix import NO_CLAIM
 from trainer.runs import attempts
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
+from trainer.training.restore import NO_CLAIM
 
 POD = World(in_pod=True)
 

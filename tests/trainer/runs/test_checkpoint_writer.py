@@ -15,8 +15,8 @@ from trainer.runs.checkpoint_writer import Publisher
 from trainer.runs.checkpoints import RankState, Scored, TrainState, manifest_of, read_state, to_bytes
 from trainer.runs.fallback import Spool
 from trainer.runs.manifest import best, committed
-from trainer.schedule import Plateau
 from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
+from trainer.training.schedule import Plateau
 
 BORN_S = 1e9
 

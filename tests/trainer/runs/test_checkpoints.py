@@ -21,8 +21,8 @@ from trainer.runs.checkpoints import (
     to_bytes,
 )
 from trainer.runs.manifest import Manifest, best, committed, worth
-from trainer.schedule import Plateau
 from trainer.storage import DamagedError, LocalStorage, open_storage
+from trainer.training.schedule import Plateau
 
 
 def state(step):

@@ -35,7 +35,6 @@ from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.models.architectures import LOSSES, Loss, StateDict
 from trainer.models.pretrained import first_weights
-from trainer.prefix import Prefix, entered
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
@@ -44,6 +43,7 @@ from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import Gang, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
+from trainer.training.restore import Prefix, entered
 
 JOINING_S: Final = 120.0
 """Longest wait for workers that torchrun has brought together already: after a restart under its static rendezvous they may have

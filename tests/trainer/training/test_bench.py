@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 
-from trainer import bench, devices
+from trainer import devices
 from trainer.__main__ import main
-from trainer.bench import Timing, Workload, as_json, as_table, devices_named, timed
 from trainer.devices import cpu
 from trainer.errors import InputError, JobFailedError
 from trainer.runtime.console import Reporter
+from trainer.training import bench
+from trainer.training.bench import Timing, Workload, as_json, as_table, devices_named, timed
 
 TINY = ["--model", "densenet_tiny", "--batch-size", "2", "--crop-px", "32", "--steps", "2", "--device", "cpu"]
 

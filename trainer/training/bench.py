@@ -25,9 +25,9 @@ from trainer.data.labels import FINDINGS
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.flags import flag_of
-from trainer.meter import WARMING_UP_STEPS
 from trainer.models import architectures
 from trainer.runtime.console import Reporter
+from trainer.training.throughput import WARMING_UP_STEPS
 
 Mode = Literal["train", "predict"]
 

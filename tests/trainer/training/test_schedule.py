@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer.schedule import COSINE_FLOOR, Plateau, rate_factor
+from trainer.training.schedule import COSINE_FLOOR, Plateau, rate_factor
 
 
 def rates(kind, steps, *, warmup=0, plateau=Plateau()):  # noqa: B008 - immutable

@@ -16,11 +16,7 @@ from trainer.config import TrainConfig
 from trainer.data.loader import Batch, Rows, training_batches, training_order
 from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
-from trainer.features import of_features
-from trainer.finish import FINAL_S, SCORING, Results, finish, flush
 from trainer.layout import METRICS
-from trainer.meter import WARMING_UP_STEPS, Meter
-from trainer.run import Run, between_batches, opened
 from trainer.runs import history
 from trainer.runs.attempts import deadline_over
 from trainer.runs.checkpoints import Scored
@@ -32,8 +28,12 @@ from trainer.runtime.preemption import StopError, stopped
 from trainer.runtime.torch_errors import failures_named
 from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
-from trainer.schedule import rate_factor
-from trainer.training import LOWER_RATE, Training, averaged_state, begin, ranks_of, ready, snapshot
+from trainer.training.feature_cache import of_features
+from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
+from trainer.training.schedule import rate_factor
+from trainer.training.setup import Run, between_batches, opened
+from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, ranks_of, ready, snapshot
+from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
 FAILED_S: Final = 12.0
 """How long a run that has failed for good waits for a bucket: its peers wait for the one that says why."""

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 
-from trainer import train as training
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, KnownError
@@ -14,7 +13,8 @@ from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage, open_storage
-from trainer.train import train
+from trainer.training import loop as training
+from trainer.training.loop import train
 
 RECIPE = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --epochs 2 --batch-size 8 --device cpu"
 

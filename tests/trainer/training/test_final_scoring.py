@@ -8,12 +8,12 @@ import signal
 import pytest
 from safetensors import safe_open
 
-from trainer import appraisal
 from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.evaluation import calibration
-from trainer.finish import Results
 from trainer.runtime.preemption import StopError
+from trainer.training import final_report
+from trainer.training.final_scoring import Results
 
 
 def document(root, key):
@@ -107,11 +107,11 @@ def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path
         raise ZeroDivisionError("a bug")
 
     places = {
-        "assess": (appraisal, "assess"),
-        "report": (appraisal.report, "files"),
-        "card": (appraisal.card, "as_markdown"),
+        "assess": (final_report, "assess"),
+        "report": (final_report.report, "files"),
+        "card": (final_report.card, "as_markdown"),
     }
-    monkeypatch.setattr(*places.get(part, (appraisal.gallery, "wanted")), breaks)
+    monkeypatch.setattr(*places.get(part, (final_report.gallery, "wanted")), breaks)
     classify("r", "--report", "--max-steps", "1")
     said = capfd.readouterr().err
     assert said.count("ZeroDivisionError: a bug; `python -m trainer ") == 1
@@ -129,9 +129,9 @@ def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_i
         os.kill(os.getpid(), signal.SIGTERM)
         return assess(*arguments, **options)
 
-    assess = appraisal.assess
+    assess = final_report.assess
     with monkeypatch.context() as patch:
-        patch.setattr(appraisal, "assess", told)
+        patch.setattr(final_report, "assess", told)
         with pytest.raises(StopError, match="stopped at step 1, as SIGTERM asked"):
             classify("r", "--report", "--max-steps", "1")
     assert (tmp_path / "r/evaluation/metrics.json").exists(), "what was made is kept"

@@ -18,7 +18,7 @@ from trainer.data.augment import training_view
 from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
 from trainer.evaluation.scores import Evaluator
 from trainer.models import architectures
-from trainer.run import Run, between_batches
+from trainer.training.setup import Run, between_batches
 
 DOING: Final = "computing features"
 

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from trainer import training
 from trainer.errors import InputError
 from trainer.runs import checkpoints
 from trainer.runs.manifest import committed
 from trainer.runtime.watchdog import Watchdog
 from trainer.storage import LocalStorage
+from trainer.training import state
 
 
 def states(folder):
@@ -65,7 +65,7 @@ def test_devices_are_brought_together_under_the_watchdogs_eye(classify, monkeypa
             name,
             lambda self, *args, name=name, original=original, **how: (noted.append(name), original(self, *args, **how)),
         )
-    monkeypatch.setattr(training, "in_parallel", lambda _workers, _device, part: (at_start.append(noted[-1]), part)[1])
+    monkeypatch.setattr(state, "in_parallel", lambda _workers, _device, part: (at_start.append(noted[-1]), part)[1])
     classify("r", "--crop", "center", "--no-flip", "--rotate", "0", "--max-steps", "1")
     assert at_start == ["sees"]
 

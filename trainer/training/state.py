@@ -16,16 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
-from trainer.features import Feed, of_images
 from trainer.layout import state_key
 from trainer.models import architectures
 from trainer.models.architectures import StateDict
 from trainer.models.pretrained import load_first_weights
-from trainer.run import Run
 from trainer.runs import checkpoints
 from trainer.runs.checkpoints import RankState, TrainState, copied
 from trainer.runs.tensorboard import Curves
-from trainer.schedule import Plateau
+from trainer.training.feature_cache import Feed, of_images
+from trainer.training.schedule import Plateau
+from trainer.training.setup import Run
 
 LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
 

@@ -32,8 +32,8 @@ from trainer.models.spec import describe
 from trainer.report import Documents, model_card
 from trainer.report.formatting import last_name
 from trainer.report.model_card import Subject
-from trainer.run import Run
 from trainer.runs.history import Entry
+from trainer.training.setup import Run
 
 
 @dataclass(frozen=True)

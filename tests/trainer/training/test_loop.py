@@ -11,13 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer import run as assembly
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
-from trainer.features import of_images
 from trainer.layout import state_key
 from trainer.models.architectures import LOSSES
 from trainer.runs import attempts, checkpoints
@@ -27,7 +25,9 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Pulse
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
-from trainer.train import _Finite, train, train_step
+from trainer.training import setup as assembly
+from trainer.training.feature_cache import of_images
+from trainer.training.loop import _Finite, train, train_step
 
 RECIPE = [
     "--preset",

@@ -12,21 +12,21 @@ from typing import Any, Final
 
 from safetensors.torch import save as to_safetensors
 
-from trainer.appraisal import Predicted, appraise
 from trainer.errors import InputError, JobFailedError, KnownError
 from trainer.evaluation.evaluate import classes_of
 from trainer.evaluation.scores import LOG_ODDS, Scores, predictions_csv, score
 from trainer.layout import MODEL, REPORT, RESULTS, RUN, manifest_key, predictions_key, state_key
 from trainer.models.architectures import StateDict
 from trainer.models.spec import describe, with_header
-from trainer.run import Run, between_batches
 from trainer.runs import checkpoints
 from trainer.runs.checkpoints import BrokenError
 from trainer.runs.history import Entry
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
-from trainer.training import Training
+from trainer.training.final_report import Predicted, appraise
+from trainer.training.setup import Run, between_batches
+from trainer.training.state import Training
 
 FINAL_S: Final = 600.0
 """How long the end of a run waits for a bucket that does not take its last checkpoint."""
