@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from launcher.resources import Object
+from launcher.cluster.resources import Object
 from launcher.spec import JobSpec, bucket_and_prefix, is_s3, labels
 from launcher.trust import allowed
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from launcher.checks import fit, here, inside, objects, operator, quota, rights
 from launcher.checks.check import Check, Row, run
-from launcher.cluster import Cluster, ForbiddenError
+from launcher.cluster.capacity import accelerator, requests
+from launcher.cluster.client import Cluster, ForbiddenError
+from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
 from launcher.manifest import render
-from launcher.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
-from launcher.scheduling import accelerator, requests
 from launcher.spec import JobSpec
 from trainer.errors import RemoteError, on_one_line
 from trainer.runs.probe import Outcome, skew

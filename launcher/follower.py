@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
-from launcher.cluster import Cluster, ForbiddenError, InvalidError, NotFoundError, UnreachableError
+from launcher.cluster.client import Cluster, ForbiddenError, InvalidError, NotFoundError, UnreachableError
+from launcher.cluster.resources import JOB_LABEL, JOBS, PODS, Object
 from launcher.loglines import Line
 from launcher.podlog import PodLog, Sighting, sighting
-from launcher.resources import JOB_LABEL, JOBS, PODS, Object
 from launcher.snapshot import State, is_over, outcome, wanted_pods
 from trainer.errors import RemoteError
 

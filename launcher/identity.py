@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterator
 from copy import deepcopy
 
+from launcher.cluster.resources import Object
 from launcher.manifest import CONTAINER
-from launcher.resources import Object
 from trainer.layout import JOB
 
 

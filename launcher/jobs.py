@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from launcher.cluster import (
+from launcher.cluster.client import (
     Cluster,
     ConflictError,
     ForbiddenError,
@@ -18,20 +18,11 @@ from launcher.cluster import (
     ServerError,
     UnreachableError,
 )
+from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, SERVICES, VOLUMES, Object, Resource
 from launcher.identity import anonymous, identified
 from launcher.keys import Value
 from launcher.manifest import SETTINGS
 from launcher.observe import age_s
-from launcher.resources import (
-    CLAIMS,
-    JOB_LABEL,
-    JOBS,
-    PODS,
-    SERVICES,
-    VOLUMES,
-    Object,
-    Resource,
-)
 from launcher.snapshot import State, is_over, outcome, state
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError, on_one_line
 from trainer.formats.documents import checked

@@ -6,8 +6,8 @@ from typing import Final, get_type_hints
 
 from cyclopts import Parameter
 
+from launcher.cluster.resources import Object
 from launcher.overlay import Overlay
-from launcher.resources import Object
 from launcher.spec import JobSpec
 from trainer.flags import flag_of
 

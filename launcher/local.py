@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from launcher import interpreter
+from launcher.cluster.resources import Object
 from launcher.manifest import CONTAINER, PORT, PORT_NAME, THREADS
-from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from launcher.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError

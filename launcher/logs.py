@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from launcher.cluster import Cluster, UnreachableError
+from launcher.cluster.client import Cluster, UnreachableError
+from launcher.cluster.resources import JOB_LABEL, Object
 from launcher.follower import Ending, Follower, Pace, Tell, View, first_view
 from launcher.loglines import SECOND, Line, LogOptions, Ranks, Style, shown
 from launcher.manifest import CONTAINER
 from launcher.podlog import PodLog, Sighting
-from launcher.resources import JOB_LABEL, Object
 from launcher.snapshot import wanted_pods
 from trainer.errors import RemoteError
 from trainer.redaction import without_assigned

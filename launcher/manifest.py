@@ -11,10 +11,10 @@ from typing import Final
 
 from launcher import bucket
 from launcher.accelerators import EFA_RESOURCE
+from launcher.cluster.resources import Object
 from launcher.keys import settings_of
 from launcher.options import pair, toleration_parts
 from launcher.overlay import merged
-from launcher.resources import Object
 from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
 from launcher.yamltext import as_yaml
 from trainer.config import parse_duration, to_argv

@@ -6,9 +6,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
-from launcher.cluster import Cluster, ForbiddenError, NotFoundError
-from launcher.manifest import CONTAINER
-from launcher.resources import (
+from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
+from launcher.cluster.resources import (
     CLAIMS,
     DEPLOYMENTS,
     EVENTS,
@@ -23,6 +22,7 @@ from launcher.resources import (
     Object,
     Resource,
 )
+from launcher.manifest import CONTAINER
 from launcher.snapshot import Snapshot, is_over
 from trainer.errors import RemoteError
 

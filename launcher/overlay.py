@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from cyclopts import Token
 
-from launcher import yamlfile
-from launcher.resources import Object
+from launcher.cluster import yaml_file
+from launcher.cluster.resources import Object
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_yaml
 from trainer.redaction import learn_document, learn_text
@@ -59,9 +59,9 @@ def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: AR
         return _checked(text, "the overlay", source if source not in {"", "cli"} else "--overlay")
     path = Path(text).absolute()
     try:
-        patch = yamlfile.read(path)
+        patch = yaml_file.read(path)
     except (OSError, ValueError) as problem:
-        reason = yamlfile.why_unread(problem)
+        reason = yaml_file.why_unread(problem)
         raise InputError(f"cannot read the overlay `{path}`: {reason} (from `--overlay`)", hint=EXAMPLE) from problem
     return _checked(patch, f"the overlay `{path}`", "--overlay")
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.cluster import InvalidError, NotFoundError
+from launcher.cluster.client import InvalidError, NotFoundError
+from launcher.cluster.resources import Object
 from launcher.loglines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
 from launcher.manifest import CONTAINER
-from launcher.resources import Object
 from launcher.snapshot import short_name
 
 
 class Fetch(Protocol):
-    """What is needed of `launcher.cluster.Cluster.log`."""
+    """What is needed of `launcher.cluster.client.Cluster.log`."""
 
     def __call__(
         self, pod: str, *, follow: bool, previous: bool, since_time: str | None, tail: int | None, read_timeout_s: float

@@ -10,9 +10,9 @@ from cyclopts import Parameter, Token
 
 from launcher import jobs
 from launcher.bucket import KEYS, reached
-from launcher.cluster import NotFoundError
+from launcher.cluster.client import NotFoundError
+from launcher.cluster.resources import Object
 from launcher.options import S3Options
-from launcher.resources import Object
 from launcher.spec import is_s3
 from launcher.trust import ForeignEndpoint, as_given
 from trainer.errors import InputError, KnownError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from launcher import jobs, manifest, observe
-from launcher.cluster import Cluster, ConflictError, ForbiddenError, InvalidError, NotFoundError
+from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, InvalidError, NotFoundError
 from launcher.diagnose import diagnose
 from launcher.snapshot import State, is_over, state
 from launcher.spec import JobSpec

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Final, cast, get_args
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
-from launcher import yamlfile
 from launcher.accelerators import AcceleratorName, Generation, hardware
+from launcher.cluster import yaml_file
+from launcher.cluster.kubeconfig import namespace_of
 from launcher.keys import DEFAULTS, IS_LIST
-from launcher.kubeconfig import namespace_of
 from launcher.overlay import as_text
 from launcher.trust import FolderOrigin, check_code
 from trainer.errors import InputError, on_one_line
@@ -196,9 +196,9 @@ def read_file(path: Path) -> Settings:
     Raises: InputError.
     """
     try:
-        text = yamlfile.read(path)
+        text = yaml_file.read(path)
     except (OSError, ValueError) as problem:
-        reason = yamlfile.why_unread(problem)
+        reason = yaml_file.why_unread(problem)
         raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_HOW) from problem
     values = _parse(text, f"`{path}`")
     if isinstance(values, dict) and isinstance(values.get(OVERLAY), dict):

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
 
+from launcher.cluster.capacity import accelerator, requests
+from launcher.cluster.resources import JOB_LABEL, Object
 from launcher.diagnose import Diagnosis, reason
 from launcher.observe import event_time
-from launcher.resources import JOB_LABEL, Object
-from launcher.scheduling import accelerator, requests
 from launcher.snapshot import Snapshot, short_name, state, wanted_pods
 from trainer.errors import on_one_line
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-from launcher.resources import INDEX_LABEL, ROLE_LABEL, Object
+from launcher.cluster.resources import INDEX_LABEL, ROLE_LABEL, Object
 
 State = Literal["Pending", "Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Deleting"]
 

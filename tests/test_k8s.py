@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from launcher.checks import rights
+from launcher.cluster.resources import WAITING, WORKLOADS
 from launcher.jobs import DATA
-from launcher.resources import WAITING, WORKLOADS
 from launcher.spec import JobSpec
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Final
 
 from launcher.checks.check import fail, ok, skipped, warn
-from launcher.resources import Object
-from launcher.scheduling import Amounts, Barrier, Room, accelerator, quantity, requests, rooms, shown
+from launcher.cluster.capacity import Amounts, Barrier, Room, accelerator, quantity, requests, rooms, shown
+from launcher.cluster.resources import Object
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome
 

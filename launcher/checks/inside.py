@@ -10,9 +10,9 @@ from typing import Final, get_args
 from launcher import bucket
 from launcher.checks.check import Row
 from launcher.checks.operator import ADMISSION
-from launcher.cluster import Cluster, ForbiddenError, NotFoundError
+from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
+from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.manifest import CONTAINER, render
-from launcher.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.spec import JobSpec, labels
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line

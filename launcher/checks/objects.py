@@ -6,9 +6,8 @@ from typing import Final
 
 from launcher.bucket import KEYS, SCALITY
 from launcher.checks.check import fail, ok, skipped, warn
-from launcher.cluster import Cluster, NotFoundError
-from launcher.options import pair
-from launcher.resources import (
+from launcher.cluster.client import Cluster, NotFoundError
+from launcher.cluster.resources import (
     CLAIMS,
     CSI_DRIVERS,
     CSI_NODES,
@@ -18,6 +17,7 @@ from launcher.resources import (
     Object,
     Resource,
 )
+from launcher.options import pair
 from launcher.spec import JobSpec, is_s3
 from trainer.errors import on_one_line
 from trainer.limits import parsed_json

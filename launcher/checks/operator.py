@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from launcher.checks.check import fail, ok, skipped, warn
-from launcher.cluster import Cluster, ConflictError, ForbiddenError, NotFoundError
-from launcher.resources import JOBS, NAMESPACES, PODS, Object, Resource
+from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, NotFoundError
+from launcher.cluster.resources import JOBS, NAMESPACES, PODS, Object, Resource
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome, refused
 

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 from launcher.checks.check import fail, ok, warn
 from launcher.checks.fit import Gang
-from launcher.resources import Object
-from launcher.scheduling import quantity, requests, shown
+from launcher.cluster.capacity import quantity, requests, shown
+from launcher.cluster.resources import Object
 from trainer.runs.probe import Outcome
 
 

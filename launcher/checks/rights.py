@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from launcher.checks.check import fail, ok, warn
-from launcher.cluster import Cluster
-from launcher.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
+from launcher.cluster.client import Cluster
+from launcher.cluster.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
 from launcher.spec import JobSpec
 from trainer.runs.probe import Outcome
 

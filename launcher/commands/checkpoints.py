@@ -11,10 +11,10 @@ from cyclopts import Parameter, Token
 from launcher import checkpoints as of
 from launcher import jobs, runs
 from launcher import pull as results
-from launcher.cluster import open_cluster
+from launcher.cluster.access import Target
+from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.talk import tell
-from launcher.target import Target
 from trainer.errors import InputError, InterruptedByUser
 
 RunName = Annotated[str, Parameter(help="Name of the job, and so of its run.")]

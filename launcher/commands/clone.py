@@ -7,11 +7,11 @@ import yaml
 from cyclopts import Parameter
 
 from launcher import jobs
-from launcher.cluster import open_cluster
+from launcher.cluster.access import Target
+from launcher.cluster.client import open_cluster
 from launcher.commands import dispatch
 from launcher.commands.parameters import DryRun, On
 from launcher.settings import check_changes, nothing_standing
-from launcher.target import Target
 
 
 def clone(

@@ -3,10 +3,10 @@
 import sys
 
 from launcher import jobs
-from launcher.cluster import open_cluster
+from launcher.cluster.access import Target
+from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
 from launcher.commands.talk import agreed, tell_problem
-from launcher.target import Target
 from trainer.errors import InputError, InterruptedByUser, KnownError, on_one_line
 
 

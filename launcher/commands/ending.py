@@ -5,7 +5,7 @@ import sys
 
 from launcher import jobs, observe
 from launcher import logs as joblog
-from launcher.cluster import Cluster, NotFoundError
+from launcher.cluster.client import Cluster, NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.talk import tell
 from launcher.diagnose import diagnose

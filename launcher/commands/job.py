@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import CycloptsError, Parameter
 
+from launcher.cluster.access import Access
 from launcher.commands import app, refused
 from launcher.commands.talk import tell
 from launcher.settings import Sources
 from launcher.spec import JobSpec
-from launcher.target import Access
 
 if TYPE_CHECKING:
-    from launcher.cluster import Cluster
+    from launcher.cluster.client import Cluster
 
 Job = Annotated[JobSpec, Parameter(name="*")]
 From = Annotated[Sources, Parameter(name="*")]

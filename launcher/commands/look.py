@@ -7,11 +7,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from launcher import jobs, observe, show
-from launcher.cluster import open_cluster
+from launcher.cluster.access import Target
+from launcher.cluster.client import open_cluster
 from launcher.commands import talk
 from launcher.commands.parameters import Form, Name, On, Watch
 from launcher.diagnose import diagnose
-from launcher.target import Target
 
 
 def list_(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher.target import Target
+from launcher.cluster.access import Target
 from trainer.config import parse_duration
 
 On = Annotated[Target, Parameter(name="*")]

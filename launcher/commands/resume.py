@@ -14,17 +14,17 @@ from cyclopts import Parameter
 
 from launcher import jobs, manifest, runs
 from launcher import resume as again
-from launcher.cluster import Cluster, NotFoundError, open_cluster
+from launcher.cluster.access import Target
+from launcher.cluster.client import Cluster, NotFoundError, open_cluster
+from launcher.cluster.resources import Object
 from launcher.commands import dispatch, ending
 from launcher.commands.checkpoints import Place, RunName
 from launcher.commands.job import job_of, with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
 from launcher.commands.talk import agreed, tell
-from launcher.resources import Object
 from launcher.settings import absolute, check_changes, nothing_standing, read_assignments, standing
 from launcher.spec import JobSpec
-from launcher.target import Target
 from trainer.errors import InputError, InterruptedByUser, KnownError, RemoteError
 from trainer.layout import check_name
 

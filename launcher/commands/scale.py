@@ -10,7 +10,8 @@ from cyclopts import Parameter, Token
 
 from launcher import jobs, speedup
 from launcher import scale as comparison
-from launcher.cluster import open_cluster
+from launcher.cluster.access import Access, Target
+from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
 from launcher.commands.talk import tell, tell_problem
@@ -19,7 +20,6 @@ from launcher.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
 from launcher.settings import Sources
 from launcher.spec import JobSpec, is_s3
-from launcher.target import Access, Target
 from launcher.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
 

@@ -4,16 +4,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from launcher import manifest
+from launcher.cluster.access import Access, Target
 from launcher.commands.job import From, Job, Through, with_claim
 from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
 from launcher.commands.talk import tell
 from launcher.settings import Sources
 from launcher.spec import JobSpec
-from launcher.target import Access, Target
 from trainer.errors import InputError
 
 if TYPE_CHECKING:
-    from launcher.cluster import Cluster
+    from launcher.cluster.client import Cluster
 
 
 def submit(
@@ -75,7 +75,7 @@ def _run_here(job: JobSpec) -> None:
 
 
 def _submit(job: JobSpec, access: Access, *, dry_run: bool, wait: bool, follow: bool, timeout: str | None) -> None:
-    from launcher.cluster import open_cluster  # noqa: PLC0415 - a dry run of the client needs none
+    from launcher.cluster.client import open_cluster  # noqa: PLC0415 - a dry run of the client needs none
     from launcher.commands import ending  # noqa: PLC0415 - nor this
 
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))

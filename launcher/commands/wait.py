@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher.cluster import open_cluster
+from launcher.cluster.access import Target
+from launcher.cluster.client import open_cluster
 from launcher.commands.ending import wait_for
 from launcher.commands.parameters import Name, On, Timeout
-from launcher.target import Target
 
 
 def wait(

@@ -6,8 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+from launcher.cluster.resources import JOB_LABEL, Object
 from launcher.diagnose.wording import lasting
-from launcher.resources import JOB_LABEL, Object
 from launcher.snapshot import Snapshot, short_name
 
 RECENT_S: Final = 600.0

@@ -580,7 +580,7 @@ def _rendered(bench: Bench, dice: Dice, name: str, flags: Callable[[Path], tuple
 
 
 def _try_kubeconfigs(bench: Bench, dice: Dice) -> bool:
-    from launcher.kubeconfig import chosen, namespace_of
+    from launcher.cluster.kubeconfig import chosen, namespace_of
 
     content = (bench.corpus / "settings/kubeconfig").read_bytes()
     path = _laid(bench, "kubeconfig", spoiled_yaml(dice, content))

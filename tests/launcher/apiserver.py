@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from launcher.checks.objects import PRIORITY_CLASSES
 from launcher.checks.operator import WEBHOOKS
-from launcher.resources import (
+from launcher.cluster.resources import (
     CLAIMS,
     CSI_DRIVERS,
     CSI_NODES,

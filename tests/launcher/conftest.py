@@ -6,8 +6,8 @@ import os
 import pytest
 from apiserver import ApiServer
 
-from launcher.cluster import open_cluster
-from launcher.target import Target
+from launcher.cluster.access import Target
+from launcher.cluster.client import open_cluster
 
 
 @pytest.fixture(autouse=True)

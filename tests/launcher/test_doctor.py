@@ -12,10 +12,10 @@ from launcher import doctor
 from launcher.checks import fit, here, inside, objects, operator
 from launcher.checks.check import Check, Row, fail, ok, run
 from launcher.checks.quota import quota
-from launcher.cluster import ForbiddenError
+from launcher.cluster.client import ForbiddenError
+from launcher.cluster.resources import CLAIMS, PODS, SECRETS, VOLUMES
 from launcher.manifest import render
 from launcher.options import PodOptions, PolicyOptions, S3Options
-from launcher.resources import CLAIMS, PODS, SECRETS, VOLUMES
 from launcher.spec import JobSpec
 from trainer.config import to_argv
 from trainer.errors import RemoteError

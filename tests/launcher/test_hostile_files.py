@@ -10,7 +10,7 @@ import pytest
 
 from launcher import __main__ as launcher
 from launcher import jobs
-from launcher.kubeconfig import document, namespace_of
+from launcher.cluster.kubeconfig import document, namespace_of
 from launcher.overlay import read_overlay
 from launcher.settings import read_assignments, read_environment, read_file
 from trainer.errors import InputError, RemoteError
@@ -148,16 +148,16 @@ def test_list_of_the_api_without_an_end_is_refused(monkeypatch, token):
     """A proxy that answers the same for ever holds `launcher list` for ever."""
     from itertools import count
 
-    from launcher import cluster
-    from launcher.resources import PODS
+    from launcher.cluster import client
+    from launcher.cluster.resources import PODS
 
     numbers = count()
-    monkeypatch.setattr(cluster, "MOST_SHORT_PAGES", 20)
+    monkeypatch.setattr(client, "MOST_SHORT_PAGES", 20)
     monkeypatch.setattr(
-        cluster.Cluster, "_json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
+        client.Cluster, "_json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
     )
     with pytest.raises(RemoteError, match="does not end"):
-        cluster.Cluster("n", "https://h", "c", None, lambda: "").list(PODS)
+        client.Cluster("n", "https://h", "c", None, lambda: "").list(PODS)
 
 
 @pytest.mark.parametrize("read", [read_file, overlay_of, document])

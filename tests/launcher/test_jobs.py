@@ -8,10 +8,10 @@ import pytest
 from apiserver import Fault
 
 from launcher import jobs
-from launcher.cluster import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
+from launcher.cluster.client import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
+from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
 from launcher.manifest import render
 from launcher.options import PodOptions, PolicyOptions
-from launcher.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
 from launcher.spec import JobSpec
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
 

@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from apiserver import Fault
 
-from launcher.cluster import ForbiddenError, NotFoundError, UnreachableError
+from launcher.cluster.client import ForbiddenError, NotFoundError, UnreachableError
+from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, JOBS, PODS, ROLE_LABEL
 from launcher.follower import Pace
 from launcher.loglines import LogOptions
 from launcher.logs import follow, kubectl_logs_command, wants_colour, write
-from launcher.resources import INDEX_LABEL, JOB_LABEL, JOBS, PODS, ROLE_LABEL
 from trainer.errors import InputError, KnownError
 
 PACE = Pace(poll_s=0.01, stall_s=30, looks_after_end=100_000, failed_looks=5)

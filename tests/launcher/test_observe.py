@@ -3,8 +3,8 @@
 import pytest
 from apiserver import Fault
 
+from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL, WAITING, WORKLOADS
 from launcher.observe import TAILED, observe, progress
-from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL, WAITING, WORKLOADS
 
 SPACE = "/namespaces/team-a"
 UID = "uid-of-the-job"

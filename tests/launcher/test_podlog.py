@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.cluster import InvalidError, UnreachableError
+from launcher.cluster.client import InvalidError, UnreachableError
 from launcher.loglines import SECOND, Line, whole_second
 from launcher.podlog import PodLog, Sighting, sighting
 

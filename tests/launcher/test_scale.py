@@ -12,10 +12,10 @@ import launcher.commands.scale
 import launcher.jobs
 import launcher.series
 from launcher.__main__ import main
-from launcher.cluster import open_cluster
+from launcher.cluster.client import open_cluster
+from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.family import Family, members
 from launcher.jobs import settings_of
-from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.scale import Reach
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms

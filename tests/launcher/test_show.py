@@ -6,8 +6,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import yaml
 
+from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.diagnose import Diagnosis
-from launcher.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.show import age, events, job_list, job_status, table
 from launcher.snapshot import Snapshot
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal
 
-from launcher.resources import Object
+from launcher.cluster.resources import Object
 
 Amounts = Mapping[str, Fraction]
 """By resource: cores, bytes, or pieces."""

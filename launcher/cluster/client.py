@@ -11,9 +11,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypedDict
 from urllib.parse import urlencode
 
-from launcher.login import Login, login
-from launcher.resources import JOBS, PODS, Object, Resource
-from launcher.target import Target
+from launcher.cluster.access import Target
+from launcher.cluster.auth import Login, login
+from launcher.cluster.resources import JOBS, PODS, Object, Resource
 from trainer import __version__
 from trainer.errors import RemoteError, on_one_line
 from trainer.formats.documents import checked

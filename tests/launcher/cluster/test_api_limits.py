@@ -6,12 +6,12 @@ import tracemalloc
 import pytest
 from apiserver import Fault
 
-from launcher import cluster as cluster_module
 from launcher import follower
-from launcher.cluster import CUT, Request, split_lines
+from launcher.cluster import client as cluster_module
+from launcher.cluster.client import CUT, Request, split_lines
+from launcher.cluster.resources import JOBS
 from launcher.follower import View, _Channel
 from launcher.loglines import REMEMBERED_CHARS, Line, Memory, Stamped, stamped
-from launcher.resources import JOBS
 from trainer.errors import RemoteError
 from trainer.limits import LOG_LINE_BYTES
 

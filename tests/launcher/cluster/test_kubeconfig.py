@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launcher.kubeconfig import namespace_of
+from launcher.cluster.kubeconfig import namespace_of
 
 
 def write(path, *contexts, current="a"):

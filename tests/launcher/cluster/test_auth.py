@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from launcher.cluster import UnreachableError, open_cluster
-from launcher.resources import JOBS
-from launcher.target import Target
+from launcher.cluster.access import Target
+from launcher.cluster.client import UnreachableError, open_cluster
+from launcher.cluster.resources import JOBS
 from trainer.errors import InputError, RemoteError
 
 SECRET = "5ecret-0f-the-test"

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from launcher import kubeconfig
-from launcher.target import Target
+from launcher.cluster import kubeconfig
+from launcher.cluster.access import Target
 from trainer.errors import InputError, RemoteError, on_one_line
 from trainer.redaction import is_one_word, learn_address, redacted, stripped, without_login
 

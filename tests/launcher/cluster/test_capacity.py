@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from launcher.scheduling import Barrier, accelerator, quantity, requests, rooms, shown
+from launcher.cluster.capacity import Barrier, accelerator, quantity, requests, rooms, shown
 
 GI = 2**30
 

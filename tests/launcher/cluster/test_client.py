@@ -6,8 +6,9 @@ import threading
 import pytest
 from apiserver import Fault
 
-from launcher import cluster as cluster_module
-from launcher.cluster import (
+from launcher.cluster import client as cluster_module
+from launcher.cluster.access import Target
+from launcher.cluster.client import (
     ATTEMPTS,
     ConflictError,
     ForbiddenError,
@@ -17,8 +18,7 @@ from launcher.cluster import (
     UnreachableError,
     open_cluster,
 )
-from launcher.resources import JOBS, LOCAL_QUEUES, PODS
-from launcher.target import Target
+from launcher.cluster.resources import JOBS, LOCAL_QUEUES, PODS
 from trainer.errors import InputError, RemoteError
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"

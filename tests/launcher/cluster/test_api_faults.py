@@ -3,8 +3,8 @@
 import pytest
 from apiserver import Fault
 
-from launcher import cluster as cluster_module
 from launcher.__main__ import main
+from launcher.cluster import client as cluster_module
 from launcher.manifest import render
 from launcher.spec import JobSpec
 

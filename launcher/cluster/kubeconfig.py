@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from launcher import yamlfile
+from launcher.cluster import yaml_file
 from trainer.errors import InputError, on_one_line
 from trainer.limits import CREDENTIAL_BYTES, LimitError, in_words, parsed_yaml, read_at_most
 from trainer.redaction import learn, learn_document
@@ -35,11 +35,11 @@ def documents(paths: Iterable[Path]) -> list[Document]:
 def document(path: Path) -> Document:
     """What a file holds. Raises: InputError; its message quotes nothing, for there are keys in it."""
     try:
-        text = yamlfile.read(path)
+        text = yaml_file.read(path)
     except UnicodeDecodeError:
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML") from None
     except (OSError, LimitError) as problem:
-        raise InputError(f"cannot read the kubeconfig `{path}`: {yamlfile.why_unread(problem)}") from None
+        raise InputError(f"cannot read the kubeconfig `{path}`: {yaml_file.why_unread(problem)}") from None
     import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes, and there may be no file
 
     try:
