@@ -84,7 +84,7 @@ check: lint types test  ## what CI runs
 
 .PHONY: golden
 golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/reference.md; review them as a diff
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/test_manifest.py tests/test_docs.py tests/test_k8s.py
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/spec/test_manifest.py tests/test_docs.py tests/test_k8s.py
 
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url
 HASHED = $(COMPILE) --generate-hashes -c constraints.txt

@@ -13,8 +13,8 @@ from launcher.checks.check import Check, Row, run
 from launcher.cluster.capacity import accelerator, requests
 from launcher.cluster.client import Cluster, ForbiddenError
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
-from launcher.manifest import render
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
 from trainer.errors import RemoteError, on_one_line
 from trainer.runs.probe import Outcome, skew
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 
 from launcher.cluster.resources import Object
-from launcher.manifest import CONTAINER
+from launcher.spec.manifest import CONTAINER
 from trainer.layout import JOB
 
 

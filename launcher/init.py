@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from launcher.keys import IS_LIST
-from launcher.spec import JobSpec
+from launcher.spec.fields import IS_LIST
+from launcher.spec.job import JobSpec
 from trainer.errors import InputError
 from trainer.storage.files import remove_abandoned, replacing, write_flushed
 

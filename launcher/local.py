@@ -19,9 +19,9 @@ from typing import Final
 
 from launcher import interpreter
 from launcher.cluster.resources import Object
-from launcher.manifest import CONTAINER, PORT, PORT_NAME, THREADS
-from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
-from launcher.trust import allowed
+from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
+from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
+from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 from trainer.flags import flag_of
 from trainer.layout import JOB

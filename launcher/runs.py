@@ -9,12 +9,12 @@ from typing import Annotated, Final
 from cyclopts import Parameter, Token
 
 from launcher import jobs
-from launcher.bucket import KEYS, reached
 from launcher.cluster.client import NotFoundError
 from launcher.cluster.resources import Object
-from launcher.options import S3Options
-from launcher.spec import is_s3
-from launcher.trust import ForeignEndpoint, as_given
+from launcher.spec.job import is_s3
+from launcher.spec.options import S3Options
+from launcher.spec.s3_volume import KEYS, reached
+from launcher.spec.trust import ForeignEndpoint, as_given
 from trainer.errors import InputError, KnownError
 from trainer.layout import RUN, check_name
 from trainer.storage import CredentialsError, Storage, UnreachableError, open_storage

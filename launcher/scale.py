@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from launcher import interpreter, local, manifest, pull, runs
+from launcher import interpreter, local, pull, runs
 from launcher import resume as again
 from launcher.family import run_name
 from launcher.runs import Tell
 from launcher.series import GO_ON, Problems
-from launcher.spec import JobSpec, is_s3
+from launcher.spec import manifest
+from launcher.spec.job import JobSpec, is_s3
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
 from trainer.formats import spreadsheet
 from trainer.formats.documents import Record, Results, checked

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from launcher import jobs, manifest, observe
+from launcher import jobs, observe
 from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, InvalidError, NotFoundError
 from launcher.diagnose import diagnose
 from launcher.snapshot import State, is_over, state
-from launcher.spec import JobSpec
+from launcher.spec import manifest
+from launcher.spec.job import JobSpec
 from trainer.errors import InterruptedByUser, RemoteError
 
 LOOK_EVERY_S: Final = 2.0

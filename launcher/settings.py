@@ -15,12 +15,12 @@ from typing import Annotated, Any, Final, cast, get_args
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
 
-from launcher.accelerators import AcceleratorName, Generation, hardware
 from launcher.cluster import yaml_file
 from launcher.cluster.kubeconfig import namespace_of
-from launcher.keys import DEFAULTS, IS_LIST
-from launcher.overlay import as_text
-from launcher.trust import FolderOrigin, check_code
+from launcher.spec.accelerators import AcceleratorName, Generation, hardware
+from launcher.spec.fields import DEFAULTS, IS_LIST
+from launcher.spec.overlay import as_text
+from launcher.spec.trust import FolderOrigin, check_code
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
 from trainer.limits import parsed_yaml

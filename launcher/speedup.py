@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from launcher.checkpoints import size
 from launcher.show import document, table
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 from trainer.formats.spreadsheet import line
 
 Form = Literal["table", "json", "csv"]

@@ -5,9 +5,9 @@ from typing import Final, get_args
 
 from cyclopts import CycloptsError
 
-from launcher.accelerators import AcceleratorName
 from launcher.init import EXAMPLES
-from launcher.spec import JobSpec
+from launcher.spec.accelerators import AcceleratorName
+from launcher.spec.job import JobSpec
 from trainer.errors import InputError
 from trainer.flags import flag_of
 

@@ -16,7 +16,7 @@ from rich.console import Console
 import launcher.commands
 import trainer.__main__
 from launcher.commands.completion import SCRIPTS
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 from trainer.config import from_argv
 from trainer.errors import EXIT_CODES
 

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from packaging.requirements import Requirement
 
-from launcher.accelerators import ACCELERATORS, GAUDI
-from launcher.manifest import USER_ID
+from launcher.spec.accelerators import ACCELERATORS, GAUDI
+from launcher.spec.manifest import USER_ID
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile.cuda", "Dockerfile.hpu")}

@@ -18,7 +18,7 @@ import yaml
 from launcher.checks import rights
 from launcher.cluster.resources import WAITING, WORKLOADS
 from launcher.jobs import DATA
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"

@@ -94,7 +94,9 @@ def test_there_are_files_to_look_at():
     """The next test is about files that it finds."""
     if not TRACKED:
         pytest.skip("no git checkout")
-    assert {"Dockerfile.hpu", "k8s/README.md", "docs/guide.md", "Makefile", "launcher/accelerators.py"} <= set(texts())
+    assert {"Dockerfile.hpu", "k8s/README.md", "docs/guide.md", "Makefile", "launcher/spec/accelerators.py"} <= set(
+        texts()
+    )
 
 
 @pytest.mark.parametrize("name", texts())

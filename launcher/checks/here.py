@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from launcher.bucket import reached
 from launcher.checks.check import IN_CLUSTER, Check, skipped, warn
-from launcher.spec import JobSpec, is_s3
+from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.s3_volume import reached
 from trainer.config import TrainConfig
 from trainer.runs.probe import IMAGENET, Outcome, Step, steps
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
-from launcher import bucket
 from launcher.checks.check import Row
 from launcher.checks.operator import ADMISSION
 from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
 from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
-from launcher.manifest import CONTAINER, render
-from launcher.spec import JobSpec, labels
+from launcher.spec import s3_volume
+from launcher.spec.job import JobSpec, labels
+from launcher.spec.manifest import CONTAINER, render
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
 from trainer.limits import parsed_json
@@ -69,7 +69,7 @@ class Told:
 def objects(spec: JobSpec) -> list[Object]:
     """The pod, after the volume and claim that it needs where the job makes such."""
     own = replace(spec, name=_name(spec), policy=replace(spec.policy, ttl=None))
-    return [*bucket.volume(own), pod(spec)]
+    return [*s3_volume.volume(own), pod(spec)]
 
 
 def _name(spec: JobSpec) -> str:
@@ -100,7 +100,7 @@ def pod(spec: JobSpec) -> Object:
     }
     container.pop("ports", None)
     body["metadata"]["labels"] = labels(spec) | {"app.kubernetes.io/component": "doctor"}
-    claim = {"claimName": bucket.claim_name(replace(spec, name=_name(spec))), "readOnly": True}
+    claim = {"claimName": s3_volume.claim_name(replace(spec, name=_name(spec))), "readOnly": True}
     body["spec"] |= {
         "containers": [container],
         "activeDeadlineSeconds": int(LIMIT_S),  # it ends by itself should nobody be left to delete it

@@ -4,7 +4,6 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from launcher.bucket import KEYS, SCALITY
 from launcher.checks.check import fail, ok, skipped, warn
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.cluster.resources import (
@@ -17,8 +16,9 @@ from launcher.cluster.resources import (
     Object,
     Resource,
 )
-from launcher.options import pair
-from launcher.spec import JobSpec, is_s3
+from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.options import pair
+from launcher.spec.s3_volume import KEYS, SCALITY
 from trainer.errors import on_one_line
 from trainer.limits import parsed_json
 from trainer.runs.probe import Outcome

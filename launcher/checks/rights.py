@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from launcher.checks.check import fail, ok, warn
 from launcher.cluster.client import Cluster
 from launcher.cluster.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 from trainer.runs.probe import Outcome
 
 

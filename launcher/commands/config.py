@@ -12,8 +12,8 @@ from launcher import show
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
-from launcher.overlay import INLINE, as_text
 from launcher.settings import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
+from launcher.spec.overlay import INLINE, as_text
 from launcher.usable import problem_of
 from trainer.errors import InputError
 from trainer.redaction import cleaned

@@ -9,7 +9,7 @@ from launcher.cluster.access import Access
 from launcher.commands import app, refused
 from launcher.commands.talk import tell
 from launcher.settings import Sources
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 
 if TYPE_CHECKING:
     from launcher.cluster.client import Cluster

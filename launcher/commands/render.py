@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher import manifest
 from launcher.commands.job import From, Job
 from launcher.settings import Sources
+from launcher.spec import manifest
 
 
 def render(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import yaml
 from cyclopts import Parameter
 
-from launcher import jobs, manifest, runs
+from launcher import jobs, runs
 from launcher import resume as again
 from launcher.cluster.access import Target
 from launcher.cluster.client import Cluster, NotFoundError, open_cluster
@@ -24,7 +24,8 @@ from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
 from launcher.commands.talk import agreed, tell
 from launcher.settings import absolute, check_changes, nothing_standing, read_assignments, standing
-from launcher.spec import JobSpec
+from launcher.spec import manifest
+from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, KnownError, RemoteError
 from trainer.layout import check_name
 

@@ -19,8 +19,8 @@ from launcher.family import Family, members
 from launcher.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
 from launcher.settings import Sources
-from launcher.spec import JobSpec, is_s3
-from launcher.trust import allowed
+from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
 
 

@@ -17,7 +17,7 @@ import yaml
 from cluster_site import ROOT, Site, wait_until
 
 from launcher.checks import rights
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 

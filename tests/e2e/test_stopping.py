@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from launcher.manifest import RENDEZVOUS
+from launcher.spec.manifest import RENDEZVOUS
 from trainer.data.synthetic import write_phantoms
 from trainer.runs.checkpoints import from_bytes, newest
 from trainer.runs.manifest import committed

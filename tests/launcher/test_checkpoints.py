@@ -10,9 +10,9 @@ from finished import STATES, write_checkpoint, write_run
 
 from launcher.__main__ import main
 from launcher.checkpoints import size
-from launcher.manifest import SETTINGS
-from launcher.options import S3Options
 from launcher.runs import Run
+from launcher.spec.manifest import SETTINGS
+from launcher.spec.options import S3Options
 from trainer.layout import manifest_key, state_key
 from trainer.storage import UnreachableError, open_storage
 

@@ -68,9 +68,9 @@ def test_the_main_line_renders_one_pod_with_eight_cards(launcher):
 @pytest.mark.parametrize(
     ("line", "besides"),
     [
-        ("--help", ("launcher.spec", "yaml")),
+        ("--help", ("launcher.spec.job", "yaml")),
         ("--version", ("cyclopts",)),
-        ("completion bash", ("launcher.spec", "rich", "yaml")),
+        ("completion bash", ("launcher.spec.job", "rich", "yaml")),
         ("config", ()),
         ("render --help", ()),
         (f"render {ISSUE}", ("rich", "yaml", "hashlib", "launcher.loglines")),

@@ -7,7 +7,7 @@ import yaml
 
 from launcher.__main__ import main
 from launcher.jobs import get
-from launcher.manifest import SETTINGS
+from launcher.spec.manifest import SETTINGS
 
 FLAGS = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--output=s3://cxr/runs", "--toleration=a"]
 

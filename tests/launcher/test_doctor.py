@@ -14,9 +14,9 @@ from launcher.checks.check import Check, Row, fail, ok, run
 from launcher.checks.quota import quota
 from launcher.cluster.client import ForbiddenError
 from launcher.cluster.resources import CLAIMS, PODS, SECRETS, VOLUMES
-from launcher.manifest import render
-from launcher.options import PodOptions, PolicyOptions, S3Options
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
+from launcher.spec.options import PodOptions, PolicyOptions, S3Options
 from trainer.config import to_argv
 from trainer.errors import RemoteError
 from trainer.storage import NotPermittedError

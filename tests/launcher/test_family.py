@@ -3,7 +3,7 @@
 import pytest
 
 from launcher.family import Family, members
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
 
 
 def family(*train_flags, **changes):

@@ -11,8 +11,8 @@ import pytest
 from launcher import __main__ as launcher
 from launcher import jobs
 from launcher.cluster.kubeconfig import document, namespace_of
-from launcher.overlay import read_overlay
 from launcher.settings import read_assignments, read_environment, read_file
+from launcher.spec.overlay import read_overlay
 from trainer.errors import InputError, RemoteError
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(

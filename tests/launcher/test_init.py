@@ -8,7 +8,7 @@ import yaml
 
 from launcher import init
 from launcher.__main__ import main
-from launcher.keys import IS_LIST
+from launcher.spec.fields import IS_LIST
 from trainer.errors import InputError
 
 GIVEN = ["accelerator=cpu", "image=r/i:1", "data=s3://cxr/nih", "output=s3://cxr/runs"]

@@ -10,9 +10,9 @@ from apiserver import Fault
 from launcher import jobs
 from launcher.cluster.client import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
-from launcher.manifest import render
-from launcher.options import PodOptions, PolicyOptions
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
+from launcher.spec.options import PodOptions, PolicyOptions
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from launcher.local import check, on_this_machine, operator_environment, run
-from launcher.manifest import render
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 
 WRITE_ENVIRONMENT = (

@@ -18,10 +18,10 @@ from finished import STATES, write_checkpoint, write_run
 from rich.console import Console
 
 from launcher.__main__ import main
-from launcher.options import S3Options
 from launcher.progress import transferred
 from launcher.pull import pull
 from launcher.runs import Run
+from launcher.spec.options import S3Options
 from launcher.transfer import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key

@@ -11,7 +11,7 @@ from finished import TRAIN_FLAGS, record, write_run
 from launcher import resume as again
 from launcher.__main__ import main
 from launcher.jobs import get
-from launcher.manifest import SETTINGS
+from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError
 from trainer.storage import open_storage

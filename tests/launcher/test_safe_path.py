@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import interpreter, local, manifest, scale
-from launcher.spec import JobSpec
+from launcher import interpreter, local, scale
+from launcher.spec import manifest
+from launcher.spec.job import JobSpec
 
 ROOT = Path(__file__).parents[2]
 SHADOWS = (

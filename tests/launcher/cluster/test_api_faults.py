@@ -5,8 +5,8 @@ from apiserver import Fault
 
 from launcher.__main__ import main
 from launcher.cluster import client as cluster_module
-from launcher.manifest import render
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
 

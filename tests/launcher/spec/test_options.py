@@ -2,9 +2,9 @@
 
 import pytest
 
-from launcher.manifest import render
-from launcher.options import PodOptions, PolicyOptions, S3Options
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
+from launcher.spec.options import PodOptions, PolicyOptions, S3Options
 from trainer.errors import InputError
 
 BASE = {

@@ -8,10 +8,10 @@ import pytest
 from cyclopts import Token
 
 from launcher.__main__ import main
-from launcher.manifest import render
-from launcher.options import PodOptions
-from launcher.overlay import merged, read_overlay
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render
+from launcher.spec.options import PodOptions
+from launcher.spec.overlay import merged, read_overlay
 from trainer.errors import InputError
 
 BASE = {

@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from launcher.overlay import Overlay, literal_variables, read_overlay, texts_of
-from launcher.trust import as_given
+from launcher.spec.overlay import Overlay, literal_variables, read_overlay, texts_of
+from launcher.spec.trust import as_given
 from trainer.config import parse_duration
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from launcher.cluster.resources import Object
-from launcher.spec import JobSpec, bucket_and_prefix, is_s3, labels
-from launcher.trust import allowed
+from launcher.spec.job import JobSpec, bucket_and_prefix, is_s3, labels
+from launcher.spec.trust import allowed
 
 VOLUME_NAME_LENGTH: Final = 63
 """Mountpoint's driver makes the volume's name a label."""
@@ -35,7 +35,7 @@ def environment(spec: JobSpec) -> Iterator[Object]:
 def reached(endpoint: str | None, region: str | None) -> Iterator[None]:
     """For the block, S3 is for this process where the job's pods look for it; credentials stay the user's.
 
-    Raises: InputError for an endpoint that somebody else has given and that must not get them, see `launcher.trust`.
+    Raises: InputError for an endpoint that somebody else has given and that must not get them, see `launcher.spec.trust`.
     """
     endpoint = allowed(endpoint)
     # Of two variables for one thing the special one counts, and it may be the user's.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.spec import JobSpec, bucket_and_prefix
+from launcher.spec.job import JobSpec, bucket_and_prefix
 from trainer.errors import InputError
 
 

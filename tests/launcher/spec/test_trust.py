@@ -7,7 +7,7 @@ import yaml
 
 from launcher.__main__ import main
 from launcher.settings import PROJECT_FILE
-from launcher.trust import ForeignEndpoint, allowed, is_private
+from launcher.spec.trust import ForeignEndpoint, allowed, is_private
 from trainer.errors import InputError
 
 JOB = ["--accelerator", "cpu", "--name", "t1", "--output", "runs", "--data", "data"]

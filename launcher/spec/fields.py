@@ -7,8 +7,8 @@ from typing import Final, get_type_hints
 from cyclopts import Parameter
 
 from launcher.cluster.resources import Object
-from launcher.overlay import Overlay
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.overlay import Overlay
 from trainer.flags import flag_of
 
 Value = str | list[str] | Object

@@ -10,8 +10,8 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from launcher.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
-from launcher.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
+from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
+from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
 from trainer.config import TrainConfig, from_argv
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of

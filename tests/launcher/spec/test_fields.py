@@ -5,10 +5,10 @@ import re
 import pytest
 
 from launcher.__main__ import main
-from launcher.keys import DEFAULTS, IS_LIST, settings_of
-from launcher.options import PodOptions, S3Options
-from launcher.overlay import Overlay
-from launcher.spec import JobSpec
+from launcher.spec.fields import DEFAULTS, IS_LIST, settings_of
+from launcher.spec.job import JobSpec
+from launcher.spec.options import PodOptions, S3Options
+from launcher.spec.overlay import Overlay
 
 NOT_OF_A_JOB = {"set", "file", "help", "version", "debug"}
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from schemas import CLAIM, CRD, VOLUME, metadata_problems, operators_schema
 
 from launcher.__main__ import main
-from launcher.keys import settings_of
-from launcher.manifest import render, to_json, to_yaml
-from launcher.options import PodOptions, PolicyOptions, S3Options
-from launcher.overlay import Overlay
-from launcher.spec import JobSpec
+from launcher.spec.fields import settings_of
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render, to_json, to_yaml
+from launcher.spec.options import PodOptions, PolicyOptions, S3Options
+from launcher.spec.overlay import Overlay
 from trainer.config import from_argv
 from trainer.errors import InputError
 

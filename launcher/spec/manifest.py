@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from launcher import bucket
-from launcher.accelerators import EFA_RESOURCE
 from launcher.cluster.resources import Object
-from launcher.keys import settings_of
-from launcher.options import pair, toleration_parts
-from launcher.overlay import merged
-from launcher.spec import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
+from launcher.spec import s3_volume
+from launcher.spec.accelerators import EFA_RESOURCE
+from launcher.spec.fields import settings_of
+from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
+from launcher.spec.options import pair, toleration_parts
+from launcher.spec.overlay import merged
 from launcher.yamltext import as_yaml
 from trainer.config import parse_duration, to_argv
 
@@ -47,7 +47,7 @@ OWN_ENDPOINT: Final = "127.0.0.1:0"
 
 def render(spec: JobSpec) -> list[Object]:
     """The objects of a job in the order to create them, the PyTorchJob last."""
-    return [*bucket.volume(spec), _job(spec)]
+    return [*s3_volume.volume(spec), _job(spec)]
 
 
 def to_yaml(objects: Sequence[Object]) -> str:
@@ -182,7 +182,7 @@ def _environment(spec: JobSpec) -> Iterator[Object]:
     variables |= _rendezvous(spec)
     variables[THREADS] = str(max(1, spec.hardware.cpu_milli // 1000))
     yield from ({"name": name, "value": value} for name, value in variables.items())
-    yield from bucket.environment(spec)
+    yield from s3_volume.environment(spec)
     yield from ({"name": name, "value": value} for name, value in map(pair, spec.pod.env))
     for entry in spec.pod.env_from_secret:
         name, source = pair(entry)
@@ -249,7 +249,7 @@ def _directory(path: str) -> Object:
 
 
 def _claim(spec: JobSpec) -> Object:
-    return {"persistentVolumeClaim": {"claimName": bucket.claim_name(spec), "readOnly": True}}
+    return {"persistentVolumeClaim": {"claimName": s3_volume.claim_name(spec), "readOnly": True}}
 
 
 def _labels(spec: JobSpec) -> dict[str, str]:

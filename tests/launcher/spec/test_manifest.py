@@ -13,8 +13,8 @@ import pytest
 import yaml
 from schemas import CRD, operators_schema
 
-from launcher.manifest import render, to_json, to_name, to_yaml
-from launcher.spec import JobSpec
+from launcher.spec.job import JobSpec
+from launcher.spec.manifest import render, to_json, to_name, to_yaml
 from trainer.config import from_argv
 
 GOLDEN = Path(__file__).with_name("golden")
