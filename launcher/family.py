@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter, Token
 
-from launcher.settings import MADE_UP
+from launcher.settings.sources import MADE_UP
 from launcher.spec.job import MAX_SERVICE_NAME, MAX_WORKERS, JobSpec
 from trainer.config import PRESETS, TrainConfig
 from trainer.errors import InputError, on_one_line

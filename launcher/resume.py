@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from launcher.runs import Run, Tell
-from launcher.settings import EXAMPLES, PROJECT_FILE
+from launcher.settings.sources import EXAMPLES, PROJECT_FILE
 from launcher.spec.job import OWNED_FLAGS, JobSpec, is_s3
 from trainer.config import TrainConfig, to_argv
 from trainer.errors import InputError, listing, on_one_line

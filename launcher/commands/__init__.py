@@ -15,7 +15,7 @@ _OF_A_JOB: Final = "Usage: launcher {} --accelerator gaudi|cuda|cpu [OPTIONS] [-
 def _settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Files and variables fill the flags that were not given, where a command has such flags."""
     if any("--namespace" in argument.names for argument in arguments):
-        from launcher.settings import apply_settings  # noqa: PLC0415 - --help and completion need no job
+        from launcher.settings.sources import apply_settings  # noqa: PLC0415 - --help and completion need no job
 
         apply_settings(app, commands, arguments)
 

@@ -11,7 +11,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands import dispatch
 from launcher.commands.parameters import DryRun, On
-from launcher.settings import check_changes, nothing_standing
+from launcher.settings.sources import check_changes, nothing_standing
 
 
 def clone(

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher import init as first
 from launcher import show
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
-from launcher.settings import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
+from launcher.settings import init as first
+from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
+from launcher.settings.validate import problem_of
 from launcher.spec.overlay import INLINE, as_text
-from launcher.usable import problem_of
 from trainer.errors import InputError
 from trainer.redaction import cleaned
 

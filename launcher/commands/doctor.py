@@ -10,7 +10,7 @@ from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Job, Through, with_claim
 from launcher.commands.parameters import Switch
-from launcher.settings import Sources
+from launcher.settings.sources import Sources
 
 
 def doctor(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from launcher.commands.job import From, Job
-from launcher.settings import Sources
+from launcher.settings.sources import Sources
 from launcher.spec import manifest
 
 

@@ -23,7 +23,7 @@ from launcher.commands.job import job_of, with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
 from launcher.commands.talk import agreed, tell
-from launcher.settings import absolute, check_changes, nothing_standing, read_assignments, standing
+from launcher.settings.sources import absolute, check_changes, nothing_standing, read_assignments, standing
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, KnownError, RemoteError

@@ -18,7 +18,7 @@ from launcher.commands.talk import tell, tell_problem
 from launcher.family import Family, members
 from launcher.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
-from launcher.settings import Sources
+from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec, is_s3
 from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing

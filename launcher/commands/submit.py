@@ -7,7 +7,7 @@ from launcher.cluster.access import Access, Target
 from launcher.commands.job import From, Job, Through, with_claim
 from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
 from launcher.commands.talk import tell
-from launcher.settings import Sources
+from launcher.settings.sources import Sources
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from launcher.__main__ import main
-from launcher.settings import EXAMPLES
+from launcher.settings.sources import EXAMPLES
 from trainer.errors import EXIT_CODES
 
 ISSUE = "--accelerator gaudi --workers 8 --image r/c:1 --data s3://b/cxr --output s3://b/runs --name t1"

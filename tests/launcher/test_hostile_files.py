@@ -11,7 +11,7 @@ import pytest
 from launcher import __main__ as launcher
 from launcher import jobs
 from launcher.cluster.kubeconfig import document, namespace_of
-from launcher.settings import read_assignments, read_environment, read_file
+from launcher.settings.sources import read_assignments, read_environment, read_file
 from launcher.spec.overlay import read_overlay
 from trainer.errors import InputError, RemoteError
 

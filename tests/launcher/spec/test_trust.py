@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from launcher.__main__ import main
-from launcher.settings import PROJECT_FILE
+from launcher.settings.sources import PROJECT_FILE
 from launcher.spec.trust import ForeignEndpoint, allowed, is_private
 from trainer.errors import InputError
 

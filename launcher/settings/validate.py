@@ -5,7 +5,7 @@ from typing import Final, get_args
 
 from cyclopts import CycloptsError
 
-from launcher.init import EXAMPLES
+from launcher.settings.init import EXAMPLES
 from launcher.spec.accelerators import AcceleratorName
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError

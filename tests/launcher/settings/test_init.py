@@ -6,8 +6,8 @@ import os
 import pytest
 import yaml
 
-from launcher import init
 from launcher.__main__ import main
+from launcher.settings import init
 from launcher.spec.fields import IS_LIST
 from trainer.errors import InputError
 

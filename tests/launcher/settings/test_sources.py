@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.settings import PROJECT_FILE, read_assignments, read_environment, read_file
+from launcher.settings.sources import PROJECT_FILE, read_assignments, read_environment, read_file
 from trainer.errors import InputError
 
 SUBMIT = ["submit", "--dry-run", "client", "--accelerator", "cpu", "--name", "t1"]
