@@ -18,7 +18,7 @@ from launcher.cluster.client import Cluster, ForbiddenError, InvalidError, NotFo
 from launcher.cluster.resources import JOB_LABEL, JOBS, PODS, Object
 from launcher.loglines import Line
 from launcher.podlog import PodLog, Sighting, sighting
-from launcher.snapshot import State, is_over, outcome, wanted_pods
+from launcher.status.snapshot import State, is_over, outcome, wanted_pods
 from trainer.errors import RemoteError
 
 Tell = Callable[[str], None]

@@ -20,10 +20,10 @@ from launcher.cluster.client import (
 )
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, SERVICES, VOLUMES, Object, Resource
 from launcher.identity import anonymous, identified
-from launcher.observe import age_s
-from launcher.snapshot import State, is_over, outcome, state
 from launcher.spec.fields import Value
 from launcher.spec.manifest import SETTINGS
+from launcher.status.collect import age_s
+from launcher.status.snapshot import State, is_over, outcome, state
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError, on_one_line
 from trainer.formats.documents import checked
 from trainer.limits import parsed_json

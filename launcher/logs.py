@@ -11,8 +11,8 @@ from launcher.cluster.resources import JOB_LABEL, Object
 from launcher.follower import Ending, Follower, Pace, Tell, View, first_view
 from launcher.loglines import SECOND, Line, LogOptions, Ranks, Style, shown
 from launcher.podlog import PodLog, Sighting
-from launcher.snapshot import wanted_pods
 from launcher.spec.manifest import CONTAINER
+from launcher.status.snapshot import wanted_pods
 from trainer.errors import RemoteError
 from trainer.redaction import without_assigned
 

@@ -13,8 +13,8 @@ from typing import Protocol
 from launcher.cluster.client import InvalidError, NotFoundError
 from launcher.cluster.resources import Object
 from launcher.loglines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
-from launcher.snapshot import short_name
 from launcher.spec.manifest import CONTAINER
+from launcher.status.snapshot import short_name
 
 
 class Fetch(Protocol):

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from launcher import jobs, observe
+from launcher import jobs
 from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, InvalidError, NotFoundError
-from launcher.diagnose import diagnose
-from launcher.snapshot import State, is_over, state
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
+from launcher.status import collect
+from launcher.status.diagnose import diagnose
+from launcher.status.snapshot import State, is_over, state
 from trainer.errors import InterruptedByUser, RemoteError
 
 LOOK_EVERY_S: Final = 2.0
@@ -138,15 +139,15 @@ class Series:
 
     def _why(self, name: str) -> str:
         """Why a job has failed, and what to do."""
-        found = diagnose(observe.observe(self.cluster, name))
+        found = diagnose(collect.observe(self.cluster, name))
         return f"{found.sentence}; next: {found.next_step}" if found else f"it failed; next: launcher status {name}"
 
     def _progress(self, name: str) -> str:
         """What keeps a job, or how far it is."""
         try:
-            snapshot = observe.observe(self.cluster, name)
+            snapshot = collect.observe(self.cluster, name)
             found = diagnose(snapshot)
-            text = found.sentence if found else observe.progress(self.cluster, snapshot)
+            text = found.sentence if found else collect.progress(self.cluster, snapshot)
         except RemoteError as problem:  # it is looked at again in a moment
             text = str(problem.args[0])
         return f", {text}" if text else ""

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from launcher.checkpoints import size
-from launcher.show import document, table
 from launcher.spec.job import JobSpec
+from launcher.status.tables import document, table
 from trainer.formats.spreadsheet import line
 
 Form = Literal["table", "json", "csv"]

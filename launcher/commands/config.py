@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher import show
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
 from launcher.commands.talk import ask, tell
@@ -15,6 +14,7 @@ from launcher.settings import init as first
 from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
 from launcher.settings.validate import problem_of
 from launcher.spec.overlay import INLINE, as_text
+from launcher.status import tables
 from trainer.errors import InputError
 from trainer.redaction import cleaned
 
@@ -58,10 +58,10 @@ def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="
     with nothing_standing():
         rows = [_row(key, texts, origin) for key, texts, origin in found]
     if form != "table":
-        sys.stdout.write(show.document({"settings": rows}, form))
+        sys.stdout.write(tables.document({"settings": rows}, form))
         return
     columns = ("setting", "value", "from", *(["problem"] if any(row["problem"] for row in rows) else []))
-    sys.stdout.write(show.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
+    sys.stdout.write(tables.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
 
 
 def _row(key: str, texts: tuple[str, ...], origin: str) -> dict[str, str | None]:

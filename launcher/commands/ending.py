@@ -3,14 +3,15 @@
 import os
 import sys
 
-from launcher import jobs, observe
+from launcher import jobs
 from launcher import logs as joblog
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.talk import tell
-from launcher.diagnose import diagnose
 from launcher.loglines import LogOptions
-from launcher.snapshot import State
+from launcher.status import collect
+from launcher.status.diagnose import diagnose
+from launcher.status.snapshot import State
 from trainer.errors import InterruptedByUser, JobFailedError
 from trainer.screen import unscreened
 
@@ -25,7 +26,7 @@ def follow(cluster: Cluster, name: str, options: LogOptions | None = None) -> No
     """Follow the log of a job until it is over."""
 
     def waiting(what: str) -> None:
-        found = diagnose(observe.observe(cluster, name))
+        found = diagnose(collect.observe(cluster, name))
         tell(what + (f" ({found.sentence})" if found else ""))
 
     colour = joblog.wants_colour(sys.stdout, os.environ)

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from launcher import jobs, observe, show
+from launcher import jobs
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands import talk
 from launcher.commands.parameters import Form, Name, On, Watch
-from launcher.diagnose import diagnose
+from launcher.status import collect, tables
+from launcher.status.diagnose import diagnose
 
 
 def list_(
@@ -37,7 +38,7 @@ def list_(
 
     def look() -> str:
         found, pods = jobs.all_jobs(cluster, everywhere=everywhere, labels=selector)
-        return show.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
+        return tables.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
 
     talk.show(look, watch=watch)
 
@@ -59,12 +60,12 @@ def status(
     cluster = open_cluster(on)
 
     def look() -> str:
-        snapshot = observe.observe(cluster, name)
-        return show.job_status(snapshot, diagnose(snapshot), observe.progress(cluster, snapshot), form)
+        snapshot = collect.observe(cluster, name)
+        return tables.job_status(snapshot, diagnose(snapshot), collect.progress(cluster, snapshot), form)
 
     talk.show(look, watch=watch)
 
 
 def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen
     """Print what the cluster noted about a job."""
-    sys.stdout.write(show.events(observe.observe(open_cluster(on), name), form))
+    sys.stdout.write(tables.events(collect.observe(open_cluster(on), name), form))

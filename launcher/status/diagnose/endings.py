@@ -5,10 +5,10 @@ import signal
 from dataclasses import replace
 from typing import Final
 
-from launcher.diagnose import pending, starting
-from launcher.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
-from launcher.diagnose.tails import Told, read_tail
-from launcher.diagnose.wording import quoted, resubmit
+from launcher.status.diagnose import pending, starting
+from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
+from launcher.status.diagnose.tails import Told, read_tail
+from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
 
 CONTAINER: Final = "pytorch"

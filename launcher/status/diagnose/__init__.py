@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.diagnose import admission, deleting, endings, pending, queueing, starting
-from launcher.diagnose.facts import Cause, Facts, Pod
-from launcher.diagnose.status import reason
-from launcher.diagnose.wording import quoted
-from launcher.snapshot import Snapshot, state
+from launcher.status.diagnose import admission, deleting, endings, pending, queueing, starting
+from launcher.status.diagnose.facts import Cause, Facts, Pod
+from launcher.status.diagnose.status import reason
+from launcher.status.diagnose.wording import quoted
+from launcher.status.snapshot import Snapshot, state
 
 __all__ = ["Diagnosis", "diagnose", "reason"]
 

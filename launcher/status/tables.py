@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 
 from launcher.cluster.capacity import accelerator, requests
 from launcher.cluster.resources import JOB_LABEL, Object
-from launcher.diagnose import Diagnosis, reason
-from launcher.observe import event_time
-from launcher.snapshot import Snapshot, short_name, state, wanted_pods
+from launcher.status.collect import event_time
+from launcher.status.diagnose import Diagnosis, reason
+from launcher.status.snapshot import Snapshot, short_name, state, wanted_pods
 from trainer.errors import on_one_line
 
 Form = Literal["table", "wide", "json", "yaml", "name"]

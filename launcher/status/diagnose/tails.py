@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.diagnose.signatures import Signature, signature_of
+from launcher.status.diagnose.signatures import Signature, signature_of
 
 _TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[-+]\d\d:\d\d) ")
 _RANKED: Final = re.compile(r"^\[rank (\d+)\] ")

@@ -10,12 +10,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.diagnose import Diagnosis, diagnose, reason
-from launcher.diagnose.facts import moment
-from launcher.diagnose.signatures import SIGNATURES, signature_of
-from launcher.diagnose.tails import read_tail
-from launcher.diagnose.wording import lasting, quoted
-from launcher.snapshot import Snapshot
+from launcher.status.diagnose import Diagnosis, diagnose, reason
+from launcher.status.diagnose.facts import moment
+from launcher.status.diagnose.signatures import SIGNATURES, signature_of
+from launcher.status.diagnose.tails import read_tail
+from launcher.status.diagnose.wording import lasting, quoted
+from launcher.status.snapshot import Snapshot
 
 FOLDER = Path(__file__).parent / "snapshots"
 CASES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -7,10 +7,10 @@ from fractions import Fraction
 from typing import Final
 
 from launcher.cluster.capacity import FOREIGN, Amounts, Room, accelerator, requests, rooms, shown
-from launcher.diagnose import volumes
-from launcher.diagnose.facts import Cause, Facts, Pod, at
-from launcher.diagnose.wording import counted, quoted, resubmit
-from launcher.snapshot import wanted_pods
+from launcher.status.diagnose import volumes
+from launcher.status.diagnose.facts import Cause, Facts, Pod, at
+from launcher.status.diagnose.wording import counted, quoted, resubmit
+from launcher.status.snapshot import wanted_pods
 
 _SELECTOR_STEP: Final = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from launcher.diagnose import position
-from launcher.diagnose.facts import Cause, Condition, Facts, at, conditions
-from launcher.diagnose.wording import quoted, resubmit
+from launcher.status.diagnose import position
+from launcher.status.diagnose.facts import Cause, Condition, Facts, at, conditions
+from launcher.status.diagnose.wording import quoted, resubmit
 
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 NOTICE_S: Final = 30.0

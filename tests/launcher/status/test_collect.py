@@ -4,7 +4,7 @@ import pytest
 from apiserver import Fault
 
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL, WAITING, WORKLOADS
-from launcher.observe import TAILED, observe, progress
+from launcher.status.collect import TAILED, observe, progress
 
 SPACE = "/namespaces/team-a"
 UID = "uid-of-the-job"

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from launcher.cluster.resources import JOB_LABEL, Object
-from launcher.diagnose.wording import lasting
-from launcher.snapshot import Snapshot, short_name
+from launcher.status.diagnose.wording import lasting
+from launcher.status.snapshot import Snapshot, short_name
 
 RECENT_S: Final = 600.0
 """How long an event about a pod that was made anew still explains its job; the server stops telling of repeated ones."""

@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-from launcher.diagnose.facts import Cause, Container, Facts, Pod
-from launcher.diagnose.wording import quoted, resubmit
+from launcher.status.diagnose.facts import Cause, Container, Facts, Pod
+from launcher.status.diagnose.wording import quoted, resubmit
 
 _REASONS: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable"}

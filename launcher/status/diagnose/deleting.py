@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from launcher.diagnose.facts import Cause, Facts, Pod, at, moment
-from launcher.diagnose.wording import lasting, quoted
+from launcher.status.diagnose.facts import Cause, Facts, Pod, at, moment
+from launcher.status.diagnose.wording import lasting, quoted
 
 PROPAGATION: Final = frozenset({"foregroundDeletion", "orphan"})
 """Finalizers of the server itself; the first stays while something is there that the job owns."""

@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from launcher.diagnose import images, volumes
-from launcher.diagnose.facts import Cause, Container, Facts, Pod
-from launcher.diagnose.wording import quoted, resubmit
+from launcher.status.diagnose import images, volumes
+from launcher.status.diagnose.facts import Cause, Container, Facts, Pod
+from launcher.status.diagnose.wording import quoted, resubmit
 
 SLOW_S: Final = 60.0
 """How long making a container may take, image aside, before it is worth a word."""

@@ -1,7 +1,7 @@
 """A job's place among those that wait in its queue."""
 
 from launcher.cluster.resources import Object
-from launcher.diagnose.facts import Facts, at, conditions
+from launcher.status.diagnose.facts import Facts, at, conditions
 
 
 def place(facts: Facts) -> str:

@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-from launcher.diagnose.facts import Cause, Event, Facts, Pod, at
-from launcher.diagnose.wording import quoted, resubmit
+from launcher.status.diagnose.facts import Cause, Event, Facts, Pod, at
+from launcher.status.diagnose.wording import quoted, resubmit
 
 BINDING_S: Final = 30.0
 """How long binding a claim to the volume that it names may take; 15 s were seen."""

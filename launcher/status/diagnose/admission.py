@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from launcher.diagnose.facts import Cause, Event, Facts, at, conditions
-from launcher.diagnose.wording import counted, quoted, resubmit
-from launcher.snapshot import wanted_pods
+from launcher.status.diagnose.facts import Cause, Event, Facts, at, conditions
+from launcher.status.diagnose.wording import counted, quoted, resubmit
+from launcher.status.snapshot import wanted_pods
 
 UNSEEN_S: Final = 30.0
 """A running operator gives a job its first condition within seconds."""

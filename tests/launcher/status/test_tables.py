@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
-from launcher.diagnose import Diagnosis
-from launcher.show import age, events, job_list, job_status, table
-from launcher.snapshot import Snapshot
+from launcher.status.diagnose import Diagnosis
+from launcher.status.snapshot import Snapshot
+from launcher.status.tables import age, events, job_list, job_status, table
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 BORN = "2026-01-01T11:55:00Z"

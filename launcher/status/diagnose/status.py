@@ -1,7 +1,7 @@
 """A pod's state in one word, as kubectl shows it."""
 
 from launcher.cluster.resources import Object
-from launcher.diagnose.facts import Container, Pod, at, read_pod
+from launcher.status.diagnose.facts import Container, Pod, at, read_pod
 
 
 def reason(pod: Object) -> str:

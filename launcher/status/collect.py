@@ -22,8 +22,8 @@ from launcher.cluster.resources import (
     Object,
     Resource,
 )
-from launcher.snapshot import Snapshot, is_over
 from launcher.spec.manifest import CONTAINER
+from launcher.status.snapshot import Snapshot, is_over
 from trainer.errors import RemoteError
 
 UNSEEN_S: Final = 30.0

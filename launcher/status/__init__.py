@@ -1,0 +1,1 @@
+"""What the cluster says of a job, and why it does not run."""
