@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.status.diagnose import admission, deleting, endings, pending, queueing, starting
+from launcher.status.diagnose import admission, endings, pending, queueing, starting, terminating
 from launcher.status.diagnose.facts import Cause, Facts, Pod
-from launcher.status.diagnose.status import reason
+from launcher.status.diagnose.pod_phase import reason
 from launcher.status.diagnose.wording import quoted
 from launcher.status.snapshot import Snapshot, state
 
@@ -39,7 +39,7 @@ class Diagnosis:
 def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     """What is wrong with a job, the most telling first; None when it runs, has succeeded, or is only just beginning."""
     facts = Facts(snapshot)
-    leaving = deleting.cause(facts)
+    leaving = terminating.cause(facts)
     if leaving:
         return _told_of_pods(facts, endings.stuck_cause) or Diagnosis(
             sentence=leaving.why, next_step=leaving.next_step, code=leaving.code

@@ -7,7 +7,7 @@ from typing import Final
 
 from launcher.status.diagnose import pending, starting
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
-from launcher.status.diagnose.tails import Told, read_tail
+from launcher.status.diagnose.log_tail import Told, read_tail
 from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from launcher.status.diagnose import position
+from launcher.status.diagnose import queue_position
 from launcher.status.diagnose.facts import Cause, Condition, Facts, at, conditions
 from launcher.status.diagnose.wording import quoted, resubmit
 
@@ -93,7 +93,7 @@ def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
 
 def _waiting(facts: Facts, queue: str, said: str, evicted: Condition | None) -> Cause:
     reason = f": {quoted(said)}" if said else ""
-    place = position.place(facts)
+    place = queue_position.place(facts)
     there = f"it waits in the queue {queue}{f' as {place}' if place else ''}{reason}"
     if evicted and evicted.status == "True":
         return Cause(

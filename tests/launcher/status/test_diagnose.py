@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from launcher.status.diagnose import Diagnosis, diagnose, reason
 from launcher.status.diagnose.facts import moment
+from launcher.status.diagnose.log_tail import read_tail
 from launcher.status.diagnose.signatures import SIGNATURES, signature_of
-from launcher.status.diagnose.tails import read_tail
 from launcher.status.diagnose.wording import lasting, quoted
 from launcher.status.snapshot import Snapshot
 
