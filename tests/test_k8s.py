@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher.checks import rights
 from launcher.cluster.resources import WAITING, WORKLOADS
+from launcher.doctor import permissions
 from launcher.jobs import DATA
 from launcher.spec.job import JobSpec
 
@@ -197,7 +197,7 @@ def test_submitter_has_each_right_that_doctor_looks_for():
     rights_of |= granted(found(objects, "ClusterRole", "chexnet-looker"))
     wanted = {
         (right.resource.group, "/".join(filter(None, (right.resource.plural, right.subresource))), right.verb)
-        for right in rights.needed(spec, in_cluster=True)
+        for right in permissions.needed(spec, in_cluster=True)
     }
     assert wanted <= rights_of
 

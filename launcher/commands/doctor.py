@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher import doctor as preflight
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Job, Through, with_claim
 from launcher.commands.parameters import Switch
+from launcher.doctor import checks as preflight
 from launcher.settings.sources import Sources
 
 

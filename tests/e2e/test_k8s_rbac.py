@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cluster_site import ROOT, Site, wait_until
 
-from launcher.checks import rights
+from launcher.doctor import permissions
 from launcher.spec.job import JobSpec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -273,7 +273,7 @@ def test_submitter_can_do_what_the_guide_shows(submitter):
     doctor = json.loads(submitter.launcher("doctor", *job, "-o", "json", code=None).stdout)
     rows = {row["check"]: row for row in doctor["checks"]}
     assert rows["rights"]["status"] == "OK", rows["rights"]
-    assert f"all {len(rights.needed(spec, in_cluster=False))} " in rows["rights"]["found"]
+    assert f"all {len(permissions.needed(spec, in_cluster=False))} " in rows["rights"]["found"]
 
     assert "would be created" in submitter.launcher("submit", *job, "--dry-run", "server").stderr
     assert submitter.launcher("submit", *job).stdout == "pytorchjob.kubeflow.org/mine\n"

@@ -13,8 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from launcher.checks.objects import PRIORITY_CLASSES
-from launcher.checks.operator import WEBHOOKS
 from launcher.cluster.resources import (
     CLAIMS,
     CSI_DRIVERS,
@@ -34,6 +32,8 @@ from launcher.cluster.resources import (
     WORKLOADS,
     Resource,
 )
+from launcher.doctor.operator import WEBHOOKS
+from launcher.doctor.references import PRIORITY_CLASSES
 
 SERVED = (
     *(JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
-from launcher.checks.check import Row
-from launcher.checks.operator import ADMISSION
 from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
 from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
+from launcher.doctor.operator import ADMISSION
+from launcher.doctor.runner import Row
 from launcher.spec import s3_volume
 from launcher.spec.job import JobSpec, labels
 from launcher.spec.manifest import CONTAINER, render

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 from apiserver import Fault
 
-from launcher import doctor
-from launcher.checks import fit, here, inside, objects, operator
-from launcher.checks.check import Check, Row, fail, ok, run
-from launcher.checks.quota import quota
 from launcher.cluster.client import ForbiddenError
 from launcher.cluster.resources import CLAIMS, PODS, SECRETS, VOLUMES
+from launcher.doctor import checks, fit, from_here, operator, probe_pod, references
+from launcher.doctor.quota import quota
+from launcher.doctor.runner import Check, Row, fail, ok, run
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from launcher.spec.options import PodOptions, PolicyOptions, S3Options
@@ -124,7 +123,7 @@ def holding(name, count):
 
 
 def gang(job):
-    return fit.Gang(pod_spec=inside.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
+    return fit.Gang(pod_spec=probe_pod.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
 
 
 def gaudi(workers, **changes):
@@ -324,15 +323,15 @@ def test_secrets_need_the_keys_that_pods_ask_for(cluster, api):
     job = spec(
         s3=S3Options(secret="keys", csi_driver="s3.csi.scality.com"), pod=PodOptions(env_from_secret=("A=more:a",))
     )
-    absent = objects.secret(cluster, job)
+    absent = references.secret(cluster, job)
     assert absent.status == "FAIL"
     assert "`keys` is not in namespace `team-a`" in absent.found
     put(api, SECRETS, "keys", data=KEYS | {"key_id": ""})
     put(api, SECRETS, "more", data={"a": "dmFsdWU="})
-    incomplete = objects.secret(cluster, job)
+    incomplete = references.secret(cluster, job)
     assert incomplete.found == "`keys` has no access_key"
     put(api, SECRETS, "keys", data=KEYS | {"key_id": "", "access_key": "c2VjcmV0"})
-    complete = objects.secret(cluster, job)
+    complete = references.secret(cluster, job)
     assert complete.status == "OK"
     assert "c2VjcmV0" not in complete.found
 
@@ -350,7 +349,7 @@ def test_a_pull_secret_must_be_for_the_images_registry(cluster, api, image, host
     """A Secret for another registry is there and does nothing."""
     put(api, SECRETS, "pull", **registry_secret(*hosts))
     job = spec(image=image, pod=PodOptions(image_pull_secret=("pull",)))
-    outcome = objects.pull_secret(cluster, job)
+    outcome = references.pull_secret(cluster, job)
     assert outcome.status == status, outcome
     assert "c2VjcmV0" not in outcome.found
 
@@ -368,7 +367,7 @@ def test_a_pull_secret_must_be_for_the_images_registry(cluster, api, image, host
 def test_a_claim_must_be_bound_and_reach_all_nodes(cluster, api, phase, modes, workers, status):
     put(api, CLAIMS, "xrays", spec={"accessModes": modes}, status={"phase": phase})
     job = gaudi(workers, data="", s3=S3Options(claim="xrays"))
-    assert objects.claim(cluster, job).status == status
+    assert references.claim(cluster, job).status == status
 
 
 @pytest.mark.parametrize(("on", "status"), [((), "FAIL"), (("a",), "WARN"), (("a", "b"), "OK")])
@@ -378,7 +377,7 @@ def test_the_csi_driver_must_be_at_work_on_nodes(on, status):
         {"metadata": {"name": name}, "spec": {"drivers": [{"name": "s3.csi.aws.com"}] if name in on else None}}
         for name in "ab"
     ]
-    assert objects.registered("s3.csi.aws.com", nodes, "").status == status
+    assert references.registered("s3.csi.aws.com", nodes, "").status == status
 
 
 @pytest.mark.parametrize(("active", "status"), [("True", "OK"), ("False", "FAIL")])
@@ -386,11 +385,11 @@ def test_a_queue_must_take_jobs(active, status):
     """A LocalQueue whose ClusterQueue is gone keeps jobs suspended for ever."""
     condition = {"type": "Active", "status": active, "message": "ClusterQueue is not there"}
     queue = {"metadata": {"name": "q"}, "spec": {"clusterQueue": "all"}, "status": {"conditions": [condition]}}
-    assert objects.queue_state(queue).status == status
+    assert references.queue_state(queue).status == status
 
 
 def test_a_queue_without_kueue_is_a_failure(cluster):
-    assert objects.local_queue(cluster, spec(policy=PolicyOptions(queue="q"))).status == "FAIL"
+    assert references.local_queue(cluster, spec(policy=PolicyOptions(queue="q"))).status == "FAIL"
 
 
 # From here
@@ -398,10 +397,10 @@ def test_a_queue_without_kueue_is_a_failure(cluster):
 
 def test_what_only_pods_see_is_not_looked_at_from_here():
     """A claim, a directory of the nodes, and a server that only the cluster's DNS knows."""
-    claimed = run(here.checks(spec(data="", output="/srv/runs", s3=S3Options(claim="xrays"))))
+    claimed = run(from_here.checks(spec(data="", output="/srv/runs", s3=S3Options(claim="xrays"))))
     assert {row.status for row in claimed if row.check != "weights"} == {"skipped"}
     inner = spec(s3=S3Options(endpoint="http://minio.storage.svc:9000"), train_flags=("--weights", "none"))
-    rows = {row.check: row for row in run(here.checks(inner))}
+    rows = {row.check: row for row in run(from_here.checks(inner))}
     assert rows["output"].found == "only pods reach `http://minio.storage.svc:9000`"
     assert rows["output"].fix.startswith("--in-cluster")
     assert rows["weights"].status == "OK"
@@ -409,7 +408,7 @@ def test_what_only_pods_see_is_not_looked_at_from_here():
 
 def test_weights_from_the_internet_are_warned_of():
     """The user's machine may have internet where pods have none."""
-    rows = {row.check: row for row in run(here.checks(spec(data="/srv", output="/srv")))}
+    rows = {row.check: row for row in run(from_here.checks(spec(data="/srv", output="/srv")))}
     assert rows["weights"].status == "WARN"
     assert "from `https://download.pytorch.org/models/densenet121-a639ec97.pth`" in rows["weights"].found
 
@@ -418,7 +417,7 @@ def test_the_jobs_endpoint_is_asked_and_the_environment_left_as_it_was(s3_server
     """What another command of this shell uses must stay; what pods will use is what matters."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     job = spec(s3=S3Options(endpoint=s3_server, access="api"), train_flags=("--weights", "none"))
-    rows = doctor.doctor(job, None)
+    rows = checks.doctor(job, None)
     import os
 
     assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
@@ -440,27 +439,27 @@ def test_the_pod_is_the_jobs_but_small_and_without_accelerators():
         s3=S3Options(secret="keys", csi_driver="s3.csi.scality.com"),
         pod=PodOptions(service_account="trainer", node_selector=("zone=a",)),
     )
-    body = inside.pod(job)
+    body = probe_pod.pod(job)
     [container] = body["spec"]["containers"]
-    theirs = inside.job_pod(job)["spec"]
+    theirs = probe_pod.job_pod(job)["spec"]
     assert container["command"] == ["python", "-m", "trainer", "probe"]
     assert container["args"] == to_argv(job.train)
-    assert container["resources"]["limits"] == inside.LIMITS
+    assert container["resources"]["limits"] == probe_pod.LIMITS
     assert container["env"] == theirs["containers"][0]["env"]
     same = ("serviceAccountName", "nodeSelector", "securityContext", "automountServiceAccountToken")
     assert {key: body["spec"][key] for key in same} == {key: theirs[key] for key in same}
-    assert body["spec"]["activeDeadlineSeconds"] == inside.LIMIT_S
+    assert body["spec"]["activeDeadlineSeconds"] == probe_pod.LIMIT_S
     claims = [
         each["persistentVolumeClaim"]["claimName"]
         for each in body["spec"]["volumes"]
         if "persistentVolumeClaim" in each
     ]
-    made = [each["metadata"]["name"] for each in inside.objects(job) if each["kind"] == "PersistentVolumeClaim"]
+    made = [each["metadata"]["name"] for each in probe_pod.objects(job) if each["kind"] == "PersistentVolumeClaim"]
     assert claims == made == ["t1-doctor-data"]
 
 
 def test_the_longest_name_still_leaves_room():
-    assert len(inside.pod(spec(name="x" * 53))["metadata"]["name"]) <= 53
+    assert len(probe_pod.pod(spec(name="x" * 53))["metadata"]["name"]) <= 53
 
 
 def pod_ends(api, phase="Succeeded", lines=(), waiting=None, exit_code=0):
@@ -501,7 +500,7 @@ def test_rows_are_read_from_the_pods_log_and_from_nothing_else_in_it(cluster, ap
         "[]",
     ]
     pod_ends(api, lines=lines)
-    rows = inside.look_inside(spec(**IN_API), cluster)
+    rows = probe_pod.look_inside(spec(**IN_API), cluster)
     assert summary(rows) == {"pod": "OK", "output": "OK", "data": "FAIL"}
     assert rows[2].found == "x\\x1b[2J"
     assert {row.where for row in rows} == {"pod"}
@@ -531,7 +530,7 @@ def test_a_pod_that_can_not_run_says_why_and_is_removed(cluster, api, name):
     how, words = TROUBLES[name]
     pod_ends(api, **how)
     seconds = iter(range(0, 10**6, 20))
-    [row] = inside.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    [row] = probe_pod.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert row.status == "FAIL"
     assert [word for word in words if word not in row.found] == []
     assert api.state.asked("DELETE") == [f"{SPACE}/pods/t1-doctor"]
@@ -542,7 +541,7 @@ def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
     about = {"kind": "Pod", "name": "t1-doctor"}
     event = {"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": "pulling the image"}
     api.state.put(f"{SPACE}/events/e1", event)
-    [row] = inside.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    [row] = probe_pod.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert "did not come to an end: Pulling: pulling the image" in row.found
     assert not [path for path in api.state.objects if "doctor" in path]
 
@@ -551,7 +550,7 @@ def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
 def test_what_was_made_for_the_pod_is_removed_when_the_rest_is_refused(cluster, api, kind):
     """A volume that is left behind belongs to nobody."""
     api.state.fail("POST", kind, 422, "no")
-    [row] = inside.look_inside(spec(s3=S3Options(secret="keys")), cluster)
+    [row] = probe_pod.look_inside(spec(s3=S3Options(secret="keys")), cluster)
     assert row.status == "FAIL"
     assert not [path for path in api.state.objects if "doctor" in path]
 
@@ -563,15 +562,15 @@ def test_ctrl_c_removes_the_pod(cluster, api):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        inside.look_inside(spec(**IN_API), replace(cluster, sleep=interrupt))
+        probe_pod.look_inside(spec(**IN_API), replace(cluster, sleep=interrupt))
     assert not [path for path in api.state.objects if "doctor" in path]
 
 
 def test_a_pod_left_by_an_earlier_look_makes_room(cluster, api):
     """A look that was killed can't remove its pod."""
-    api.state.put(f"{SPACE}/pods/t1-doctor", inside.pod(spec(**IN_API)))
+    api.state.put(f"{SPACE}/pods/t1-doctor", probe_pod.pod(spec(**IN_API)))
     seconds = iter(range(0, 10**6, 20))
-    rows = inside.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    rows = probe_pod.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert "already exists" not in rows[0].found
     assert not [path for path in api.state.objects if "doctor" in path]
 
@@ -604,12 +603,12 @@ def job_on(server, **changes):
 
 def test_all_checks_of_a_good_cluster_pass(cluster, ready, s3):
     """A preflight that cries wolf is not read."""
-    rows = [row for row in doctor.doctor(job_on(s3), cluster) if row.where == "cluster"]
+    rows = [row for row in checks.doctor(job_on(s3), cluster) if row.where == "cluster"]
     assert {row.check: row.found for row in rows if row.status not in {"OK", "skipped"}} == {}
     assert summary(rows)["room on nodes"] == "OK"
     assert ready.state.asked("DELETE") == []
     assert not [path for path in ready.state.objects if "t1" in path], "a look changes nothing"
-    doctor.check_passed(rows)
+    checks.check_passed(rows)
 
 
 def test_a_user_without_rights_sees_what_he_lacks_and_no_other_failure(cluster, ready, s3):
@@ -621,7 +620,7 @@ def test_a_user_without_rights_sees_what_he_lacks_and_no_other_failure(cluster, 
         ("list", "nodes"),
         ("list", "deployments"),
     }
-    rows = {row.check: row for row in doctor.doctor(job_on(s3), cluster) if row.where == "cluster"}
+    rows = {row.check: row for row in checks.doctor(job_on(s3), cluster) if row.where == "cluster"}
     assert [check for check, row in rows.items() if row.status == "FAIL"] == ["rights"]
     assert "you may not create pytorchjobs (submit, status, list, wait)" in rows["rights"].found
     for check in ("secret", "room on nodes", "device plugin", "training operator", "pod admission", "job dry run"):
@@ -632,7 +631,7 @@ def test_a_user_without_rights_sees_what_he_lacks_and_no_other_failure(cluster, 
 def test_a_mounted_bucket_needs_volume_rights_or_another_way(cluster, ready, s3):
     """Most users may not create volumes; there are two ways around it."""
     ready.state.forbidden |= {("create", "persistentvolumes")}
-    rows = {row.check: row for row in doctor.doctor(spec(s3=S3Options(endpoint=s3)), cluster)}
+    rows = {row.check: row for row in checks.doctor(spec(s3=S3Options(endpoint=s3)), cluster)}
     assert rows["rights"].status == "FAIL"
     assert "--data-pvc" in rows["rights"].fix
     assert "--data-access api" in rows["rights"].fix
@@ -641,7 +640,7 @@ def test_a_mounted_bucket_needs_volume_rights_or_another_way(cluster, ready, s3)
 def test_an_absent_namespace_is_named_and_nothing_in_it_is_asked_for(cluster, ready, s3):
     """A typing error in `-n` must not read as fifteen missing objects."""
     del ready.state.objects["/api/v1/namespaces/team-a"]
-    rows = {row.check: row for row in doctor.doctor(job_on(s3), cluster, in_cluster=True)}
+    rows = {row.check: row for row in checks.doctor(job_on(s3), cluster, in_cluster=True)}
     assert rows["namespace"].found == "the cluster has no namespace `team-a`"
     assert {rows[check].found for check in ("secret", "quota", "pod admission", "pod")} == {"needs `namespace`"}
 
@@ -649,7 +648,7 @@ def test_an_absent_namespace_is_named_and_nothing_in_it_is_asked_for(cluster, re
 def test_who_may_not_create_pods_gets_no_failure_for_it(cluster, ready):
     """Looking from inside is an extra; the operator makes the job's pods."""
     ready.state.forbidden |= {("create", "pods")}
-    rows = {row.check: row for row in doctor.doctor(gaudi(8, data="/srv", output="/srv"), cluster, in_cluster=True)}
+    rows = {row.check: row for row in checks.doctor(gaudi(8, data="/srv", output="/srv"), cluster, in_cluster=True)}
     assert rows["pod"].status == "skipped"
     assert rows["rights"].status == "WARN"
     assert rows["rights"].found.startswith("you may not create pods (doctor --in-cluster)")
@@ -657,20 +656,20 @@ def test_who_may_not_create_pods_gets_no_failure_for_it(cluster, ready):
 
 def test_pods_without_keys_for_their_server_are_warned_of(cluster):
     """AWS may give a role to an account; another server knows only keys."""
-    assert objects.secret(cluster, spec(s3=S3Options(endpoint="https://s3.example.org"))).status == "WARN"
+    assert references.secret(cluster, spec(s3=S3Options(endpoint="https://s3.example.org"))).status == "WARN"
 
 
 def test_a_server_that_is_away_is_one_failure(cluster, api, s3):
     """Its checks are skipped, those from here go on."""
     api.stop()
-    rows = doctor.doctor(job_on(s3), replace(cluster, sleep=lambda _: None), in_cluster=True)
+    rows = checks.doctor(job_on(s3), replace(cluster, sleep=lambda _: None), in_cluster=True)
     assert [row.check for row in rows if row.status == "FAIL"] == ["API server"]
     assert rows[-1] == Row("pod", "skipped", "needs `API server`", "", "pod")
 
 
 def test_without_the_operators_kind_of_job_nothing_is_submitted(cluster, ready, s3):
     ready.state.served.discard("kubeflow.org/v1")
-    rows = {row.check: row for row in doctor.doctor(job_on(s3), cluster)}
+    rows = {row.check: row for row in checks.doctor(job_on(s3), cluster)}
     assert rows["PyTorchJob API"].status == "FAIL"
     assert rows["job dry run"].found == "needs `PyTorchJob API`"
 
@@ -685,7 +684,7 @@ def test_without_the_operators_kind_of_job_nothing_is_submitted(cluster, ready, 
 def test_what_admission_refuses_is_no_missing_right(cluster, ready, message, status):
     """Both are 403; only an event of the job would ever say so."""
     ready.state.fail("POST", f"{SPACE}/pods", 403, message)
-    outcome = operator.pod_dry_run(cluster, inside.job_pod(gaudi(8)))
+    outcome = operator.pod_dry_run(cluster, probe_pod.job_pod(gaudi(8)))
     assert outcome.status == status
     assert message in outcome.found
 
@@ -701,7 +700,7 @@ ROWS = [
 
 
 def test_the_table_has_a_line_for_each_row_and_says_how_to_fix_it():
-    assert doctor.as_table(ROWS).splitlines() == [
+    assert checks.as_table(ROWS).splitlines() == [
         "OK    API server  cluster  up",
         "FAIL  secret      cluster  `keys` is not there",
         "                           fix: make it",
@@ -710,7 +709,7 @@ def test_the_table_has_a_line_for_each_row_and_says_how_to_fix_it():
 
 
 def test_json_has_a_schema_version_and_all_columns():
-    document = json.loads(doctor.as_json(ROWS))
+    document = json.loads(checks.as_json(ROWS))
     assert document["schema"] == 1
     assert document["checks"][1] == {
         "check": "secret",
@@ -723,17 +722,17 @@ def test_json_has_a_schema_version_and_all_columns():
 
 def test_a_failure_is_an_exit_code_and_a_warning_is_none():
     """Scripts ask `launcher doctor && launcher submit`."""
-    doctor.check_passed([ROWS[0], ROWS[2]])
+    checks.check_passed([ROWS[0], ROWS[2]])
     with pytest.raises(RemoteError, match="1 of 3 checks failed: secret") as refusal:
-        doctor.check_passed(ROWS)
+        checks.check_passed(ROWS)
     assert refusal.value.exit_code == 4
 
 
 def test_every_object_that_a_look_makes_is_labelled_as_ours():
     """Whoever finds one knows whose it is; a job's own selector does not match it."""
-    for each in inside.objects(gaudi(8)):
+    for each in probe_pod.objects(gaudi(8)):
         assert each["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "chexnet-launcher"
-    assert "training.kubeflow.org/job-name" not in inside.pod(gaudi(8))["metadata"]["labels"]
-    assert VOLUMES.kind in {each["kind"] for each in inside.objects(gaudi(8))}
-    assert inside.objects(gaudi(8))[-1]["kind"] == PODS.kind
+    assert "training.kubeflow.org/job-name" not in probe_pod.pod(gaudi(8))["metadata"]["labels"]
+    assert VOLUMES.kind in {each["kind"] for each in probe_pod.objects(gaudi(8))}
+    assert probe_pod.objects(gaudi(8))[-1]["kind"] == PODS.kind
     assert render(gaudi(8))[-1]["metadata"]["name"] == "t1", "the job itself is as it was"

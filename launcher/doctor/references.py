@@ -4,7 +4,6 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from launcher.checks.check import fail, ok, skipped, warn
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.cluster.resources import (
     CLAIMS,
@@ -16,6 +15,7 @@ from launcher.cluster.resources import (
     Object,
     Resource,
 )
+from launcher.doctor.runner import fail, ok, skipped, warn
 from launcher.spec.job import JobSpec, is_s3
 from launcher.spec.options import pair
 from launcher.spec.s3_volume import KEYS, SCALITY

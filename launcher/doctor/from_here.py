@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from launcher.checks.check import IN_CLUSTER, Check, skipped, warn
+from launcher.doctor.runner import IN_CLUSTER, Check, skipped, warn
 from launcher.spec.job import JobSpec, is_s3
 from launcher.spec.s3_volume import reached
 from trainer.config import TrainConfig

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from launcher.checks.check import fail, ok, skipped, warn
 from launcher.cluster.capacity import Amounts, Barrier, Room, accelerator, quantity, requests, rooms, shown
 from launcher.cluster.resources import Object
+from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
-from launcher.checks.check import fail, ok, warn
-from launcher.checks.fit import Gang
 from launcher.cluster.capacity import quantity, requests, shown
 from launcher.cluster.resources import Object
+from launcher.doctor.fit import Gang
+from launcher.doctor.runner import fail, ok, warn
 from trainer.runs.probe import Outcome
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from launcher.checks.check import fail, ok, skipped, warn
 from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, NotFoundError
 from launcher.cluster.resources import JOBS, NAMESPACES, PODS, Object, Resource
+from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome, refused
 

@@ -8,11 +8,11 @@ from functools import partial
 from threading import Lock
 from typing import Final
 
-from launcher.checks import fit, here, inside, objects, operator, quota, rights
-from launcher.checks.check import Check, Row, run
 from launcher.cluster.capacity import accelerator, requests
 from launcher.cluster.client import Cluster, ForbiddenError
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
+from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references
+from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from trainer.errors import RemoteError, on_one_line
@@ -35,14 +35,14 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
     Raises: InputError for an endpoint that this user's credentials must not be sent to; then nothing is looked at.
     """
     of_cluster = _cluster_checks(spec, cluster, in_cluster=in_cluster) if cluster else []
-    with nullcontext() if in_cluster else here.buckets_of(spec):
-        rows = run([*of_cluster, *([] if in_cluster else here.checks(spec))])
+    with nullcontext() if in_cluster else from_here.buckets_of(spec):
+        rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
     if not (in_cluster and cluster):
         return rows
     failed = next((row.check for row in rows if row.check in {API, SPACE} and row.status == "FAIL"), None)
     if failed:
-        return [*rows, Row(inside.POD, "skipped", f"needs `{failed}`", "", "pod")]
-    return [*rows, *inside.look_inside(spec, cluster)]
+        return [*rows, Row(probe_pod.POD, "skipped", f"needs `{failed}`", "", "pod")]
+    return [*rows, *probe_pod.look_inside(spec, cluster)]
 
 
 def check_passed(rows: Sequence[Row]) -> None:
@@ -85,13 +85,13 @@ def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> lis
         Check("API server's clock", "cluster", lambda: _clock(cluster), (API,)),
         Check(SPACE, "cluster", lambda: operator.namespace(cluster, spec.namespace), (API,)),
         *_operator_checks(spec, cluster),
-        Check("rights", "cluster", lambda: rights.rights(cluster, spec, in_cluster=in_cluster), (API,)),
+        Check("rights", "cluster", lambda: permissions.rights(cluster, spec, in_cluster=in_cluster), (API,)),
         *_room_checks(spec, cluster),
         *_object_checks(spec, cluster),
         Check(
             "pod admission",
             "cluster",
-            lambda: operator.pod_dry_run(cluster, inside.job_pod(spec)),
+            lambda: operator.pod_dry_run(cluster, probe_pod.job_pod(spec)),
             (SPACE, "service account"),
         ),
         Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)[-1]), (SPACE, JOB_API)),
@@ -121,7 +121,7 @@ def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
 
 
 def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
-    gang = fit.Gang(pod_spec=inside.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
+    gang = fit.Gang(pod_spec=probe_pod.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
     resource = accelerator(requests(gang.pod_spec))
     nodes = _once(lambda: cluster.list(NODES))
 
@@ -151,13 +151,13 @@ def _pods(cluster: Cluster) -> list[Object] | None:
 
 def _object_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
     named: dict[str, Callable[[Cluster, JobSpec], Outcome]] = {
-        "service account": objects.service_account,
-        "secret": objects.secret,
-        "image pull secret": objects.pull_secret,
-        "claim": objects.claim,
-        "CSI driver": objects.csi_driver,
-        "Kueue queue": objects.local_queue,
-        "priority class": objects.priority_class,
+        "service account": references.service_account,
+        "secret": references.secret,
+        "image pull secret": references.pull_secret,
+        "claim": references.claim,
+        "CSI driver": references.csi_driver,
+        "Kueue queue": references.local_queue,
+        "priority class": references.priority_class,
     }
     return [Check(name, "cluster", partial(look, cluster, spec), (SPACE,)) for name, look in named.items()]
 

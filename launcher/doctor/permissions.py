@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from launcher.checks.check import fail, ok, warn
 from launcher.cluster.client import Cluster
 from launcher.cluster.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
+from launcher.doctor.runner import fail, ok, warn
 from launcher.spec.job import JobSpec
 from trainer.runs.probe import Outcome
 

@@ -1,0 +1,1 @@
+"""Checks before anything is spent, a row for each."""
