@@ -8,9 +8,9 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
-from launcher import jobs
 from launcher.cluster.client import NotFoundError
 from launcher.cluster.resources import Object
+from launcher.jobs import submit
 from launcher.spec.job import is_s3
 from launcher.spec.options import S3Options
 from launcher.spec.s3_volume import KEYS, reached
@@ -100,7 +100,7 @@ def find(name: str, where: Where, look: Callable[[], Object], tell: Tell) -> Run
     if isinstance(where.output, Typed):
         return _below(where.output, name, where, {})
     try:
-        settings = jobs.settings_of(look())
+        settings = submit.settings_of(look())
     except KnownError as problem:
         reason = f"there is no job `{name}`" if isinstance(problem, NotFoundError) else str(problem.args[0])
         if where.output is None:

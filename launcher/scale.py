@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from launcher import interpreter, local, pull, runs
+from launcher import pull, runs
 from launcher import resume as again
 from launcher.family import run_name
+from launcher.jobs import interpreter, local
 from launcher.runs import Tell
 from launcher.series import GO_ON, Problems
 from launcher.spec import manifest

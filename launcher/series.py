@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from launcher import jobs
 from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, InvalidError, NotFoundError
+from launcher.jobs import submit
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from launcher.status import collect
@@ -55,14 +55,14 @@ class Series:
     def check(self, todo: Sequence[JobSpec]) -> None:
         """Ask the server about every job before one is made. Raises: InputError, RemoteError."""
         for job in todo:
-            there = jobs.found(self.cluster, job.name)
+            there = submit.found(self.cluster, job.name)
             if there is None or not is_over(there):
-                jobs.submit(self.cluster, manifest.render(job), dry_run=True)
+                submit.submit(self.cluster, manifest.render(job), dry_run=True)
                 continue
-            jobs.check_over(there, f"cannot run `{job.name}`")
+            submit.check_over(there, f"cannot run `{job.name}`")
             # Its name is taken until it is made again, so the server is asked about another.
             trial = dataclasses.replace(job, name=f"try-{secrets.token_hex(2)}")
-            jobs.check_accepted(self.cluster, manifest.render(trial))
+            submit.check_accepted(self.cluster, manifest.render(trial))
 
     def run(self, todo: Sequence[JobSpec], *, parallel: int) -> Problems:
         """Submit the jobs, and follow all until they are over; those that run already come first.
@@ -90,17 +90,17 @@ class Series:
         return _Followed(job, None, self.clock())
 
     def _is_running(self, job: JobSpec) -> bool:
-        there = jobs.found(self.cluster, job.name)
+        there = submit.found(self.cluster, job.name)
         return there is not None and not is_over(there)
 
     def _begun(self, job: JobSpec) -> list[_Followed]:
         """The job, submitted; nothing when the server now refuses it, which is told and noted."""
         try:
-            there = jobs.found(self.cluster, job.name)
+            there = submit.found(self.cluster, job.name)
             if there is not None and is_over(there):
                 self.tell(f"{job.name}: is over without results, and is made again")
-                jobs.delete(self.cluster, job.name, timeout_s=DELETE_S)
-            jobs.submit(self.cluster, manifest.render(job))
+                submit.delete(self.cluster, job.name, timeout_s=DELETE_S)
+            submit.submit(self.cluster, manifest.render(job))
         except (ForbiddenError, InvalidError, ConflictError) as problem:
             self.problems[job.name] = str(problem.args[0])
             self.tell(f"{job.name}: {self.problems[job.name]}")
@@ -112,7 +112,7 @@ class Series:
         """Whether the job is over; what is new of it is told, and noted why there are no results."""
         name = followed.job.name
         try:
-            there = jobs.looked_up(self.cluster, name, self.clock() + jobs.AWAY_S, self.clock)
+            there = submit.looked_up(self.cluster, name, self.clock() + submit.AWAY_S, self.clock)
         except NotFoundError as problem:
             if not self.has_results(followed.job):  # else its time to live is over
                 self.problems[name] = str(problem.args[0])

@@ -9,12 +9,13 @@ from typing import Annotated
 from cyclopts import Parameter, Token
 
 from launcher import checkpoints as of
-from launcher import jobs, runs
 from launcher import pull as results
+from launcher import runs
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.talk import tell
+from launcher.jobs import submit
 from trainer.errors import InputError, InterruptedByUser
 
 RunName = Annotated[str, Parameter(help="Name of the job, and so of its run.")]
@@ -74,4 +75,4 @@ def pull(
 
 
 def _find(name: str, on: Target, where: runs.Where) -> runs.Run:
-    return runs.find(name, where, lambda: jobs.get(open_cluster(on), name), tell)
+    return runs.find(name, where, lambda: submit.get(open_cluster(on), name), tell)

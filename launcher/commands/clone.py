@@ -6,11 +6,11 @@ from typing import Annotated
 import yaml
 from cyclopts import Parameter
 
-from launcher import jobs
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands import dispatch
 from launcher.commands.parameters import DryRun, On
+from launcher.jobs import submit
 from launcher.settings.sources import check_changes, nothing_standing
 
 
@@ -38,7 +38,7 @@ def clone(
     """
     check_changes(changes, {"name": "--name gives it", "namespace": "a clone stays in that of its original"})
     cluster = open_cluster(on)
-    settings = jobs.settings_of(jobs.get(cluster, source))
+    settings = submit.settings_of(submit.get(cluster, source))
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file, nothing_standing():
         yaml.safe_dump(settings, file)
         file.flush()

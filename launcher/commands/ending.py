@@ -3,11 +3,11 @@
 import os
 import sys
 
-from launcher import jobs
 from launcher import logs as joblog
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.talk import tell
+from launcher.jobs import submit
 from launcher.loglines import LogOptions
 from launcher.status import collect
 from launcher.status.diagnose import diagnose
@@ -18,7 +18,7 @@ from trainer.screen import unscreened
 
 def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | None = None) -> None:
     """Wait until the job is over, or `until`, and print its state."""
-    state = jobs.wait(cluster, name, until=until, timeout_s=seconds(timeout))
+    state = submit.wait(cluster, name, until=until, timeout_s=seconds(timeout))
     sys.stdout.write(f"{state}\n")
 
 

@@ -32,9 +32,9 @@ def job_of(flags: list[str]) -> JobSpec:
 
 def with_claim(cluster: "Cluster", job: JobSpec) -> JobSpec:
     """The job, on the claim that an administrator made for its data set, where there is one."""
-    from launcher import jobs  # noqa: PLC0415 - only for commands that talk to a cluster
+    from launcher.jobs import submit  # noqa: PLC0415 - only for commands that talk to a cluster
 
-    claim = jobs.claim_for(cluster, job.data) if job.mounts_bucket else None
+    claim = submit.claim_for(cluster, job.data) if job.mounts_bucket else None
     if not claim:
         return job
     tell(f"{job.data} is read through the claim {claim}")

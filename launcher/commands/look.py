@@ -6,11 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from launcher import jobs
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands import talk
 from launcher.commands.parameters import Form, Name, On, Watch
+from launcher.jobs import submit
 from launcher.status import collect, tables
 from launcher.status.diagnose import diagnose
 
@@ -37,7 +37,7 @@ def list_(
     cluster = open_cluster(on)
 
     def look() -> str:
-        found, pods = jobs.all_jobs(cluster, everywhere=everywhere, labels=selector)
+        found, pods = submit.all_jobs(cluster, everywhere=everywhere, labels=selector)
         return tables.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
 
     talk.show(look, watch=watch)

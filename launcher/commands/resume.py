@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final
 import yaml
 from cyclopts import Parameter
 
-from launcher import jobs, runs
 from launcher import resume as again
+from launcher import runs
 from launcher.cluster.access import Target
 from launcher.cluster.client import Cluster, NotFoundError, open_cluster
 from launcher.cluster.resources import Object
@@ -23,6 +23,7 @@ from launcher.commands.job import job_of, with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
 from launcher.commands.talk import agreed, tell
+from launcher.jobs import submit
 from launcher.settings.sources import absolute, check_changes, nothing_standing, read_assignments, standing
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
@@ -101,15 +102,15 @@ def _there(on: Target, name: str, where: runs.Where, dry_run: str) -> tuple[Clus
     """
     try:
         cluster = open_cluster(on)
-        old = jobs.found(cluster, name)
+        old = submit.found(cluster, name)
     except KnownError as problem:
         if dry_run != "client" or not isinstance(where.output, runs.Typed):
             raise
         tell(f"taken for gone: {problem.args[0]}")
         return None, None
     if old is not None:
-        jobs.check_over(old, f"cannot resume `{name}`")
-        _check_output(name, where, str(jobs.settings_of(old)["output"]))
+        submit.check_over(old, f"cannot resume `{name}`")
+        _check_output(name, where, str(submit.settings_of(old)["output"]))
     return cluster, old
 
 
@@ -136,7 +137,7 @@ def _look(name: str, where: runs.Where, old: Object | None) -> again.Found | Non
         raise NotFoundError(f"there is no job `{name}`")
 
     try:
-        run = runs.of_settings(name, jobs.settings_of(old), where) if old else runs.find(name, where, gone, tell)
+        run = runs.of_settings(name, submit.settings_of(old), where) if old else runs.find(name, where, gone, tell)
         with run.opened() as storage:
             return again.look(run, storage, tell)
     except (RemoteError, runs.ElsewhereError) as problem:
@@ -154,7 +155,7 @@ def _settings(
     How this machine reaches S3 is none of them: pods may reach it another way.
     """
     if old is not None:
-        return again.may_go_on(jobs.settings_of(old))
+        return again.may_go_on(submit.settings_of(old))
     assert found is not None
     settings = again.settings_of(name, found) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
@@ -180,7 +181,7 @@ def _try(cluster: Cluster, job: JobSpec) -> None:
     Raises: RemoteError.
     """
     trial = dataclasses.replace(with_claim(cluster, job), name=f"try-{secrets.token_hex(2)}")
-    jobs.check_accepted(cluster, manifest.render(trial))
+    submit.check_accepted(cluster, manifest.render(trial))
 
 
 def _replace(cluster: Cluster, job: JobSpec, submission: list[str], settings: Mapping[str, Any], *, yes: bool) -> None:
@@ -190,7 +191,7 @@ def _replace(cluster: Cluster, job: JobSpec, submission: list[str], settings: Ma
         raise InterruptedByUser("nothing changed")
     _try(cluster, job)
     with _told_if_lost(settings):
-        for removed in jobs.delete(cluster, job.name, timeout_s=DELETE_S):
+        for removed in submit.delete(cluster, job.name, timeout_s=DELETE_S):
             tell(f"removed {removed}")
         dispatch(submission)
 

@@ -8,15 +8,16 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from launcher import jobs, speedup
 from launcher import scale as comparison
+from launcher import speedup
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
 from launcher.commands.talk import tell, tell_problem
 from launcher.family import Family, members
-from launcher.local import check as check_here
+from launcher.jobs import submit
+from launcher.jobs.local import check as check_here
 from launcher.series import GO_ON, Problems, Series
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec, is_s3
@@ -101,7 +102,7 @@ def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: comparison.R
     todo = [dataclasses.replace(job, s3=data) for job in todo]
     series = Series(cluster=cluster, has_results=reach.has_results, tell=tell)
     series.check(todo)
-    for name in jobs.sweep(cluster):
+    for name in submit.sweep(cluster):
         tell(f"removed the volume {name}, whose job is gone")
     return series.run(todo, parallel=parallel)
 

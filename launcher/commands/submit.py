@@ -67,7 +67,7 @@ def check_flags(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout:
 
 
 def _run_here(job: JobSpec) -> None:
-    from launcher import local  # noqa: PLC0415 - not for a cluster
+    from launcher.jobs import local  # noqa: PLC0415 - not for a cluster
 
     local.check(job)
     local.run(manifest.render(job), scratch=local.cache_of(job), tell=tell, python=sys.executable)
@@ -87,14 +87,14 @@ def _submit(job: JobSpec, access: Access, *, dry_run: bool, wait: bool, follow: 
 
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
-    from launcher import jobs  # noqa: PLC0415 - as above
+    from launcher.jobs import submit  # noqa: PLC0415 - as above
     from launcher.logs import kubectl_logs_command  # noqa: PLC0415 - as above
 
     job = with_claim(cluster, job)
-    for name in [] if dry_run else jobs.sweep(cluster):
+    for name in [] if dry_run else submit.sweep(cluster):
         tell(f"removed the volume {name}, whose job is gone")
     objects = manifest.render(job)
-    submitted = jobs.submit(cluster, objects, dry_run=dry_run)
+    submitted = submit.submit(cluster, objects, dry_run=dry_run)
     sys.stdout.write(manifest.to_name(objects))
     sys.stdout.flush()
     tell(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from launcher.__main__ import main
-from launcher.jobs import get
+from launcher.jobs.submit import get
 from launcher.spec.manifest import SETTINGS
 
 FLAGS = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--output=s3://cxr/runs", "--toleration=a"]

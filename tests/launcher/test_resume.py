@@ -10,7 +10,7 @@ from finished import TRAIN_FLAGS, record, write_run
 
 from launcher import resume as again
 from launcher.__main__ import main
-from launcher.jobs import get
+from launcher.jobs.submit import get
 from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError
@@ -360,7 +360,7 @@ def test_settings_are_told_when_waiting_for_the_old_pods_is_given_up(launch, api
     def stuck(*_):
         raise problem
 
-    monkeypatch.setattr("launcher.jobs._wait_until_gone", stuck)
+    monkeypatch.setattr("launcher.jobs.submit._wait_until_gone", stuck)
     code, _, err = launch("resume", "demo")
     assert code in {124, 130}
     assert JOB_PATH not in api.state.objects

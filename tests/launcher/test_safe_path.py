@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import interpreter, local, scale
+from launcher import scale
+from launcher.jobs import interpreter, local
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 

@@ -12,7 +12,7 @@ from finished import record, write_run
 from test_show import event, job, pod
 
 from launcher.__main__ import main
-from launcher.jobs import SETTINGS
+from launcher.jobs.submit import SETTINGS
 from trainer.storage import open_storage
 
 AT = "/api/v1/namespaces/team-a"

@@ -39,8 +39,8 @@ def folder(monkeypatch, tmp_path):
 def ran(monkeypatch):
     """Jobs that would have run here."""
     jobs = []
-    monkeypatch.setattr("launcher.local.check", lambda job: None)
-    monkeypatch.setattr("launcher.local.run", lambda objects, **_: jobs.append(objects[-1]))
+    monkeypatch.setattr("launcher.jobs.local.check", lambda job: None)
+    monkeypatch.setattr("launcher.jobs.local.run", lambda objects, **_: jobs.append(objects[-1]))
     return jobs
 
 

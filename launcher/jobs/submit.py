@@ -19,7 +19,7 @@ from launcher.cluster.client import (
     UnreachableError,
 )
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, SERVICES, VOLUMES, Object, Resource
-from launcher.identity import anonymous, identified
+from launcher.jobs.identity import anonymous, identified
 from launcher.spec.fields import Value
 from launcher.spec.manifest import SETTINGS
 from launcher.status.collect import age_s

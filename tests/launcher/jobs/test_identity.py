@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.identity import anonymous, identified
+from launcher.jobs.identity import anonymous, identified
 from trainer.layout import JOB
 
 

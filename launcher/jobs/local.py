@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher import interpreter
 from launcher.cluster.resources import Object
+from launcher.jobs import interpreter
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
 from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.local import check, on_this_machine, operator_environment, run
+from launcher.jobs.local import check, on_this_machine, operator_environment, run
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError

@@ -7,9 +7,9 @@ from datetime import datetime, timezone
 import pytest
 from apiserver import Fault
 
-from launcher import jobs
 from launcher.cluster.client import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
+from launcher.jobs import submit
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from launcher.spec.options import PodOptions, PolicyOptions
@@ -37,7 +37,7 @@ def paths(api):
 
 def test_submit_creates_volume_job_and_a_claim_that_the_job_owns(cluster, api):
     """The claim goes with the job; the volume can't be owned by it."""
-    assert jobs.submit(cluster, render(spec())) == jobs.Submitted("t1", "created")
+    assert submit.submit(cluster, render(spec())) == submit.Submitted("t1", "created")
     assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1", "persistentvolumeclaims/t1-data", "pytorchjobs/t1"]
     claim = cluster.get(CLAIMS, "t1-data")
     assert [owner["uid"] for owner in claim["metadata"]["ownerReferences"]] == [
@@ -57,7 +57,7 @@ def test_volume_that_is_left_makes_room_once_its_claim_is_gone(cluster, api):
         api.state.put(place, volume | {"status": {"phase": "Released"}})
 
     api.state.faults.append(Fault("GET", place, last_look))
-    assert jobs.submit(cluster, render(spec())).outcome == "created"
+    assert submit.submit(cluster, render(spec())).outcome == "created"
     assert "status" not in api.state.objects[place]
 
 
@@ -66,12 +66,12 @@ def test_volume_of_somebody_else_is_not_removed(cluster, api):
     place = "/api/v1/persistentvolumes/team-a.t1"
     api.state.put(place, {"metadata": {"name": "team-a.t1"}, "spec": {}, "status": {"phase": "Released"}})
     with pytest.raises(ConflictError, match="already exists"):
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert paths(api) == [place]
 
 
 def test_server_dry_run_asks_and_leaves_nothing(cluster, api):
-    assert jobs.submit(cluster, render(spec()), dry_run=True).outcome == "would be created"
+    assert submit.submit(cluster, render(spec()), dry_run=True).outcome == "would be created"
     assert paths(api) == []
     assert len(api.state.asked("POST")) == 3
 
@@ -94,7 +94,7 @@ def test_failed_submit_leaves_nothing_behind(cluster, api, kind, fault, times):
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
     api.state.faults.append(Fault("POST", kind, fault, times))
     with pytest.raises(RemoteError):
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert paths(api) == []
 
 
@@ -103,7 +103,7 @@ def test_submit_whose_answer_is_lost_is_done_once(cluster, api, kind):
     """The second request finds what the first has made; it is neither refused nor made twice."""
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.do_and_reset()))
-    assert jobs.submit(cluster, render(spec())).outcome == "created"
+    assert submit.submit(cluster, render(spec())).outcome == "created"
     assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1", "persistentvolumeclaims/t1-data", "pytorchjobs/t1"]
 
 
@@ -117,7 +117,7 @@ def test_interrupted_submit_leaves_nothing_behind(cluster, api, kind):
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.do_and_reset()))
     with pytest.raises(KeyboardInterrupt):
-        jobs.submit(dataclasses.replace(cluster, sleep=interrupt), render(spec()))
+        submit.submit(dataclasses.replace(cluster, sleep=interrupt), render(spec()))
     assert paths(api) == []
 
 
@@ -127,7 +127,7 @@ def test_what_could_not_be_taken_back_is_named(cluster, api):
     api.state.fail("POST", "pytorchjobs", 422, "admission webhook denied the request")
     api.state.forbidden.add(("delete", "persistentvolumes"))
     with pytest.raises(InvalidError, match="admission webhook denied") as caught:
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert "left behind: persistentvolume/team-a.t1; launcher delete t1" in str(caught.value)
 
 
@@ -142,32 +142,32 @@ def test_job_of_another_hand_that_came_between_is_not_touched(cluster, api):
     api.state.faults.append(Fault("POST", "pytorchjobs", lambda handler: handler.answer({}, 201), query="dryRun=All"))
     api.state.faults.append(Fault("POST", "pytorchjobs", too_late))
     with pytest.raises(ConflictError, match="already exists"):
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert paths(api) == ["pytorchjobs/t1"]
 
 
 def test_what_the_server_refuses_in_a_dry_run_is_never_begun(cluster, api):
     api.state.fail("POST", "pytorchjobs", 422, "admission webhook denied the request")
     with pytest.raises(InvalidError, match="admission webhook denied"):
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert all(query.get("dryRun") for method, _, query in api.state.requests if method == "POST")
 
 
 def test_same_job_again_is_unchanged_whatever_the_server_filled_in(cluster, api):
     """Scripts submit again to be sure."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     there = api.state.objects[f"{JOB_PATH}/t1"]
     there["spec"]["runPolicy"]["suspend"] = False
     there["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Always"
-    assert jobs.submit(cluster, render(spec())).outcome == "unchanged"
+    assert submit.submit(cluster, render(spec())).outcome == "unchanged"
 
 
 def test_same_objects_by_other_settings_are_unchanged(cluster, api):
     """A default that is given is the same job."""
-    jobs.submit(cluster, render(spec(workers=2)))
+    submit.submit(cluster, render(spec(workers=2)))
     there = api.state.objects[f"{JOB_PATH}/t1"]
     there["spec"]["runPolicy"]["suspend"] = False
-    assert jobs.submit(cluster, render(spec(workers=2, workers_per_node=2))).outcome == "unchanged"
+    assert submit.submit(cluster, render(spec(workers=2, workers_per_node=2))).outcome == "unchanged"
 
 
 @pytest.mark.parametrize(
@@ -188,27 +188,27 @@ def test_same_objects_by_other_settings_are_unchanged(cluster, api):
 )
 def test_another_job_of_the_name_is_refused_with_the_difference(cluster, before, after, lines):
     """Two jobs under one name would write one run."""
-    jobs.submit(cluster, render(spec(**before)))
+    submit.submit(cluster, render(spec(**before)))
     with pytest.raises(InputError, match="with another spec") as caught:
-        jobs.submit(cluster, render(spec(**after)))
+        submit.submit(cluster, render(spec(**after)))
     told = {line.strip().replace(" ", "") for line in str(caught.value).splitlines()}
     assert {line.replace(" ", "") for line in lines} <= told
 
 
 def test_job_that_is_being_deleted_is_not_called_unchanged(cluster, api):
     """It is as good as gone."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     api.state.objects[f"{JOB_PATH}/t1"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     with pytest.raises(InputError, match="is being deleted"):
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
 
 
 def test_job_that_is_over_makes_no_room_by_itself(cluster, api):
     """Its log and state are still wanted by somebody, perhaps."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     set_state(api, "t1", "Failed")
     with pytest.raises(InputError, match="has failed") as caught:
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert "launcher clone t1" in str(caught.value)
     assert "launcher delete t1" in str(caught.value)
 
@@ -217,7 +217,7 @@ def test_user_who_may_not_make_volumes_is_told_the_other_ways(cluster, api):
     """An administrator's claim and the S3 API need no such right."""
     api.state.forbidden.add(("create", "persistentvolumes"))
     with pytest.raises(ForbiddenError) as caught:
-        jobs.submit(cluster, render(spec()))
+        submit.submit(cluster, render(spec()))
     assert "--data-pvc" in str(caught.value)
     assert "--data-access api" in str(caught.value)
     assert paths(api) == []
@@ -225,12 +225,12 @@ def test_user_who_may_not_make_volumes_is_told_the_other_ways(cluster, api):
 
 def test_claim_of_an_administrator_is_found_by_what_it_holds(cluster, api):
     """So that nobody has to know its name."""
-    claim = {"metadata": {"name": "cxr", "annotations": {jobs.DATA: "s3://cxr/nih/"}}, "status": {"phase": "Bound"}}
+    claim = {"metadata": {"name": "cxr", "annotations": {submit.DATA: "s3://cxr/nih/"}}, "status": {"phase": "Bound"}}
     api.state.put("/api/v1/namespaces/team-a/persistentvolumeclaims/cxr", claim)
-    assert jobs.claim_for(cluster, "s3://cxr/nih") == "cxr"
-    assert jobs.claim_for(cluster, "s3://cxr/other") is None
+    assert submit.claim_for(cluster, "s3://cxr/nih") == "cxr"
+    assert submit.claim_for(cluster, "s3://cxr/other") is None
     api.state.forbidden.add(("list", "persistentvolumeclaims"))
-    assert jobs.claim_for(cluster, "s3://cxr/nih") is None
+    assert submit.claim_for(cluster, "s3://cxr/nih") is None
 
 
 def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
@@ -248,7 +248,7 @@ def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
         metadata = {"name": name, "labels": labels, "creationTimestamp": born}
         volume = {"metadata": metadata, "spec": {"claimRef": {"namespace": namespace}}, "status": {"phase": phase}}
         api.state.put(f"/api/v1/persistentvolumes/{name}", volume)
-    assert jobs.sweep(cluster) == ["left", "never-claimed"]
+    assert submit.sweep(cluster) == ["left", "never-claimed"]
     kept = ["about-to-be-claimed", "in-use", "elsewhere", "foreign"]
     assert [each["metadata"]["name"] for each in cluster.list(VOLUMES)] == kept
 
@@ -263,13 +263,13 @@ def test_sweep_by_a_user_without_rights_does_nothing(cluster, api, verb):
     }
     api.state.put("/api/v1/persistentvolumes/left", volume)
     api.state.forbidden.add((verb, "persistentvolumes"))
-    assert jobs.sweep(cluster) == []
+    assert submit.sweep(cluster) == []
     assert paths(api) == ["/api/v1/persistentvolumes/left"]
 
 
 def test_wait_returns_when_the_job_has_succeeded_though_the_watch_is_silent(cluster, api):
     """A watch that stalls must not be believed."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
 
     def silent(handler):
         set_state(api, "t1", "Succeeded")
@@ -277,7 +277,7 @@ def test_wait_returns_when_the_job_has_succeeded_though_the_watch_is_silent(clus
         handler.chunk(b"")
 
     api.state.faults.append(Fault("GET", "pytorchjobs", silent, query="watch=true"))
-    assert jobs.wait(cluster, "t1") == "Succeeded"
+    assert submit.wait(cluster, "t1") == "Succeeded"
 
 
 def half_an_event(handler):
@@ -306,71 +306,71 @@ def too_old(handler):
 )
 def test_wait_goes_on_after_a_broken_watch(cluster, api, fault):
     """Only the job itself says that it is over."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
 
     def broken(handler):
         set_state(api, "t1", "Succeeded")
         fault(handler)
 
     api.state.faults.append(Fault("GET", "pytorchjobs", broken, query="watch=true"))
-    assert jobs.wait(cluster, "t1") == "Succeeded"
+    assert submit.wait(cluster, "t1") == "Succeeded"
 
 
 def test_wait_outlasts_a_server_that_is_away_for_minutes(cluster, api):
     """An upgrade of the control plane does not stop a training."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), query="watch=true"))
     api.state.faults.append(Fault("GET", "/t1", lambda handler: handler.serve()))
     api.state.faults.append(Fault("GET", "/t1", lambda handler: handler.refuse(503, "away"), 20 * ATTEMPTS))
     times = itertools.count(step=10.0)
     api.state.faults.append(Fault("GET", "/t1", lambda handler: (set_state(api, "t1", "Succeeded"), handler.serve())))
-    assert jobs.wait(cluster, "t1", clock=lambda: next(times)) == "Succeeded"
+    assert submit.wait(cluster, "t1", clock=lambda: next(times)) == "Succeeded"
 
 
 def test_wait_gives_up_on_a_server_that_stays_away(cluster, api):
     """Whoever waits in a script wants to know."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), query="watch=true"))
     api.state.faults.append(Fault("GET", "pytorchjobs/t1", lambda handler: handler.serve()))
     api.state.faults.append(Fault("GET", "pytorchjobs/t1", lambda handler: handler.refuse(503, "away"), 10_000))
     times = itertools.count(step=50.0)
     with pytest.raises(ServerError, match="away"):
-        jobs.wait(cluster, "t1", clock=lambda: next(times))
+        submit.wait(cluster, "t1", clock=lambda: next(times))
 
 
 def test_wait_ends_early_when_the_job_fails(cluster, api):
     """`kubectl wait` for success sits until its time-out."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     set_state(api, "t1", "Failed")
     with pytest.raises(JobFailedError) as caught:
-        jobs.wait(cluster, "t1", timeout_s=60)
+        submit.wait(cluster, "t1", timeout_s=60)
     assert caught.value.exit_code == 3
-    assert jobs.wait(cluster, "t1", until="Failed") == "Failed"
+    assert submit.wait(cluster, "t1", until="Failed") == "Failed"
 
 
 def test_a_job_that_is_being_deleted_is_not_over(cluster, api):
     """It may take its grace period; then it is gone, and that is no success."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     set_state(api, "t1", "Running")
     api.state.objects[f"{JOB_PATH}/t1"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     times = iter([0.0, 100.0])
     with pytest.raises(TimeLimitError):
-        jobs.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
+        submit.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
     set_state(api, "t1", "Succeeded")
-    assert jobs.wait(cluster, "t1") == "Succeeded"  # it had succeeded before
+    assert submit.wait(cluster, "t1") == "Succeeded"  # it had succeeded before
 
 
 def test_wait_that_lasts_too_long_leaves_the_job_alone(cluster, api):
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     times = iter([0.0, 100.0])
     with pytest.raises(TimeLimitError) as caught:
-        jobs.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
+        submit.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
     assert caught.value.exit_code == 124
     assert cluster.get(JOBS, "t1")
 
 
 def test_wait_for_a_job_that_is_deleted_meanwhile_says_so(cluster, api):
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
 
     def deleted(handler):
         api.state.remove(f"{JOB_PATH}/t1")
@@ -379,12 +379,12 @@ def test_wait_for_a_job_that_is_deleted_meanwhile_says_so(cluster, api):
 
     api.state.faults.append(Fault("GET", "pytorchjobs", deleted, query="watch=true"))
     with pytest.raises(NotFoundError, match="was deleted meanwhile"):
-        jobs.wait(cluster, "t1")
+        submit.wait(cluster, "t1")
 
 
 def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cluster, api):
     """That it succeeds says nothing about ours."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
 
     def replaced(handler):
         body = api.state.objects[f"{JOB_PATH}/t1"]
@@ -396,12 +396,12 @@ def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cl
 
     api.state.faults.append(Fault("GET", "pytorchjobs", replaced, query="watch=true"))
     with pytest.raises(NotFoundError, match="another has its name"):
-        jobs.wait(cluster, "t1")
+        submit.wait(cluster, "t1")
 
 
 def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
     """A job of the same name must find room."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     pod = {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}}
     api.state.put(f"{POD_PATH}/t1-master-0", pod)
 
@@ -412,35 +412,35 @@ def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
         handler.answer({"metadata": {}, "items": [pod]})
 
     api.state.faults.append(Fault("GET", "/pods", last_look))
-    removed = jobs.delete(cluster, "t1", timeout_s=60)
+    removed = submit.delete(cluster, "t1", timeout_s=60)
     assert removed == ["pytorchjob.kubeflow.org/t1", "persistentvolume/team-a.t1"]
     assert paths(api) == []
     with pytest.raises(NotFoundError):
-        jobs.delete(cluster, "t1", timeout_s=60)
+        submit.delete(cluster, "t1", timeout_s=60)
 
 
 def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, api):
     """Waiting for it until the time limit would help nobody."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
     api.state.forbidden.add(("delete", "persistentvolumes"))
     with pytest.raises(ForbiddenError, match="delete PersistentVolume"):
-        jobs.delete(cluster, "t1", timeout_s=60)
+        submit.delete(cluster, "t1", timeout_s=60)
     assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1"]
 
 
 def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
-    jobs.submit(cluster, render(spec(data="/d")))
+    submit.submit(cluster, render(spec(data="/d")))
     api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
     with pytest.raises(TimeLimitError, match="a pod of `t1` is still there"):
-        jobs.delete(cluster, "t1", timeout_s=0)
+        submit.delete(cluster, "t1", timeout_s=0)
 
 
 def test_settings_of_a_job_make_it_again(cluster):
     """What `clone` starts from; without the name, and without secrets because there are none."""
     made = spec(train_flags=("--epochs", "3"), workers=2)
-    jobs.submit(cluster, render(made))
-    settings = jobs.settings_of(jobs.get(cluster, "t1"))
+    submit.submit(cluster, render(made))
+    settings = submit.settings_of(submit.get(cluster, "t1"))
     assert settings == {
         "accelerator": "cpu",
         "workers": "2",
@@ -450,7 +450,7 @@ def test_settings_of_a_job_make_it_again(cluster):
         "train_flags": ["--epochs", "3"],
     }
     with pytest.raises(InputError, match="the launcher did not make it"):
-        jobs.settings_of({"metadata": {"name": "x"}})
+        submit.settings_of({"metadata": {"name": "x"}})
 
 
 def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
@@ -459,15 +459,15 @@ def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
         api.state.put(f"{JOB_PATH}/j{number}", {"metadata": {"name": f"j{number}", "namespace": "team-a"}})
         labels = {JOB_LABEL: f"j{number}"}
         api.state.put(f"{POD_PATH}/p{number}", {"metadata": {"name": f"p{number}", "labels": labels}})
-    found, pods = jobs.all_jobs(cluster, everywhere=False)
+    found, pods = submit.all_jobs(cluster, everywhere=False)
     assert (len(found), len(pods)) == (30, 30)
     assert len(api.state.requests) == 2
 
 
 def test_submit_again_makes_the_claim_that_a_killed_submit_did_not(cluster, api):
     """Its pods would wait for ever, and every later submit would call the job unchanged."""
-    jobs.submit(cluster, render(spec()))
+    submit.submit(cluster, render(spec()))
     claim = "/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data"
     api.state.remove(claim)
-    assert jobs.submit(cluster, render(spec())).outcome == "unchanged"
+    assert submit.submit(cluster, render(spec())).outcome == "unchanged"
     assert api.state.objects[claim]["metadata"]["ownerReferences"][0]["name"] == "t1"
