@@ -3,12 +3,12 @@
 import os
 import sys
 
-from launcher import logs as joblog
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.talk import tell
 from launcher.jobs import submit
-from launcher.loglines import LogOptions
+from launcher.logs import printing as joblog
+from launcher.logs.lines import LogOptions
 from launcher.status import collect
 from launcher.status.diagnose import diagnose
 from launcher.status.snapshot import State

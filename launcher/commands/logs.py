@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from launcher import logs as joblog
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.ending import follow
 from launcher.commands.parameters import Name, On
 from launcher.commands.talk import tell
-from launcher.loglines import LogOptions
+from launcher.logs import printing as joblog
+from launcher.logs.lines import LogOptions
 from trainer.screen import unscreened
 
 

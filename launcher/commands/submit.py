@@ -88,7 +88,7 @@ def _submit(job: JobSpec, access: Access, *, dry_run: bool, wait: bool, follow: 
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
     from launcher.jobs import submit  # noqa: PLC0415 - as above
-    from launcher.logs import kubectl_logs_command  # noqa: PLC0415 - as above
+    from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
 
     job = with_claim(cluster, job)
     for name in [] if dry_run else submit.sweep(cluster):

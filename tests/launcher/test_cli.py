@@ -73,8 +73,8 @@ def test_the_main_line_renders_one_pod_with_eight_cards(launcher):
         ("completion bash", ("launcher.spec.job", "rich", "yaml")),
         ("config", ()),
         ("render --help", ()),
-        (f"render {ISSUE}", ("rich", "yaml", "hashlib", "launcher.loglines")),
-        (f"submit --dry-run client {ISSUE}", ("rich", "yaml", "launcher.loglines")),
+        (f"render {ISSUE}", ("rich", "yaml", "hashlib", "launcher.logs.lines")),
+        (f"submit --dry-run client {ISSUE}", ("rich", "yaml", "launcher.logs.lines")),
     ],
 )
 def test_printing_loads_no_heavy_package(tmp_path, line, besides):

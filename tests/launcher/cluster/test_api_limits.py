@@ -6,12 +6,12 @@ import tracemalloc
 import pytest
 from apiserver import Fault
 
-from launcher import follower
 from launcher.cluster import client as cluster_module
 from launcher.cluster.client import CUT, Request, split_lines
 from launcher.cluster.resources import JOBS
-from launcher.follower import View, _Channel
-from launcher.loglines import REMEMBERED_CHARS, Line, Memory, Stamped, stamped
+from launcher.logs import follow
+from launcher.logs.follow import View, _Channel
+from launcher.logs.lines import REMEMBERED_CHARS, Line, Memory, Stamped, stamped
 from trainer.errors import RemoteError
 from trainer.limits import LOG_LINE_BYTES
 
@@ -134,7 +134,7 @@ def test_long_lines_are_remembered_by_their_hashes():
 
 
 def test_readers_wait_where_a_few_long_lines_wait_to_be_printed(monkeypatch):
-    monkeypatch.setattr(follower, "ROOM_CHARS", 100)
+    monkeypatch.setattr(follow, "ROOM_CHARS", 100)
     channel = _Channel(View(0, {}, {}))
     channel.put(Line(1, "s", "p", "x" * 100))
     assert not channel._has_room()

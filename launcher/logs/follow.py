@@ -16,8 +16,8 @@ from typing import Final, Literal
 
 from launcher.cluster.client import Cluster, ForbiddenError, InvalidError, NotFoundError, UnreachableError
 from launcher.cluster.resources import JOB_LABEL, JOBS, PODS, Object
-from launcher.loglines import Line
-from launcher.podlog import PodLog, Sighting, sighting
+from launcher.logs.lines import Line
+from launcher.logs.pod_stream import PodLog, Sighting, sighting
 from launcher.status.snapshot import State, is_over, outcome, wanted_pods
 from trainer.errors import RemoteError
 

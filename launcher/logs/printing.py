@@ -8,9 +8,9 @@ from typing import Final, TextIO
 
 from launcher.cluster.client import Cluster, UnreachableError
 from launcher.cluster.resources import JOB_LABEL, Object
-from launcher.follower import Ending, Follower, Pace, Tell, View, first_view
-from launcher.loglines import SECOND, Line, LogOptions, Ranks, Style, shown
-from launcher.podlog import PodLog, Sighting
+from launcher.logs.follow import Ending, Follower, Pace, Tell, View, first_view
+from launcher.logs.lines import SECOND, Line, LogOptions, Ranks, Style, shown
+from launcher.logs.pod_stream import PodLog, Sighting
 from launcher.spec.manifest import CONTAINER
 from launcher.status.snapshot import wanted_pods
 from trainer.errors import RemoteError

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from launcher.loglines import SECOND, Line, Memory, Ranks, Stamped, Style, shown, stamped, whole_second
+from launcher.logs.lines import SECOND, Line, Memory, Ranks, Stamped, Style, shown, stamped, whole_second
 from trainer.errors import InputError
 
 NOON = 1_893_499_200 * SECOND

@@ -12,9 +12,9 @@ from apiserver import Fault
 
 from launcher.cluster.client import ForbiddenError, NotFoundError, UnreachableError
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, JOBS, PODS, ROLE_LABEL
-from launcher.follower import Pace
-from launcher.loglines import LogOptions
-from launcher.logs import follow, kubectl_logs_command, wants_colour, write
+from launcher.logs.follow import Pace
+from launcher.logs.lines import LogOptions
+from launcher.logs.printing import follow, kubectl_logs_command, wants_colour, write
 from trainer.errors import InputError, KnownError
 
 PACE = Pace(poll_s=0.01, stall_s=30, looks_after_end=100_000, failed_looks=5)

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.cluster.client import InvalidError, UnreachableError
-from launcher.loglines import SECOND, Line, whole_second
-from launcher.podlog import PodLog, Sighting, sighting
+from launcher.logs.lines import SECOND, Line, whole_second
+from launcher.logs.pod_stream import PodLog, Sighting, sighting
 
 NOON = 1_893_499_200 * SECOND
 

@@ -24,7 +24,7 @@ KEEP_S: Final = 30
 """How far back a new stream starts before the last line that was seen.
 
 Streams start at whole seconds, lines of stdout and stderr may be out of order by moments, and whether a container was
-restarted is known only seconds later: see `launcher.podlog`.
+restarted is known only seconds later: see `launcher.logs.pod_stream`.
 """
 
 REMEMBERED_CHARS: Final = 256

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from launcher.cluster.client import InvalidError, NotFoundError
 from launcher.cluster.resources import Object
-from launcher.loglines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
+from launcher.logs.lines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
 from launcher.spec.manifest import CONTAINER
 from launcher.status.snapshot import short_name
 

@@ -1,0 +1,1 @@
+"""The lines of all pods as one log."""
