@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from launcher import pull, runs
-from launcher import resume as again
 from launcher.family import run_name
 from launcher.jobs import interpreter, local
-from launcher.runs import Tell
+from launcher.runs import locate, pull
+from launcher.runs import resume as again
+from launcher.runs.locate import Tell
 from launcher.series import GO_ON, Problems
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec, is_s3
@@ -49,10 +49,10 @@ class Reach:
     endpoint: str | None = None
     """URL of the S3 server as this machine reaches it; as the jobs do unless given."""
 
-    def run(self, job: JobSpec) -> runs.Run:
+    def run(self, job: JobSpec) -> locate.Run:
         """Where the files of a job's run lie."""
-        where = runs.Where(endpoint=self.endpoint or job.s3.endpoint, region=job.s3.region)
-        return runs.of_settings(job.name, {"output": job.output}, where)
+        where = locate.Where(endpoint=self.endpoint or job.s3.endpoint, region=job.s3.region)
+        return locate.of_settings(job.name, {"output": job.output}, where)
 
     @contextmanager
     def opened(self, job: JobSpec) -> Iterator[Storage]:
@@ -73,7 +73,7 @@ class Reach:
 def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) -> None:
     """Refuse the comparison of this name when its results could not be gathered. Raises: InputError."""
     output = members[0].output
-    if not reach.local and not runs.is_seen(output):
+    if not reach.local and not locate.is_seen(output):
         raise InputError(
             f"cannot compare runs in `{output}`: only the cluster's nodes see that directory (from `--output`)",
             hint="--output s3://BUCKET/PREFIX, or a directory that this machine has too",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from launcher.checkpoints import size
+from launcher.runs.checkpoints import size
 from launcher.spec.job import JobSpec
 from launcher.status.tables import document, table
 from trainer.formats.spreadsheet import line

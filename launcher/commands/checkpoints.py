@@ -8,25 +8,25 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from launcher import checkpoints as of
-from launcher import pull as results
-from launcher import runs
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.talk import tell
 from launcher.jobs import submit
+from launcher.runs import checkpoints as of
+from launcher.runs import locate
+from launcher.runs import pull as results
 from trainer.errors import InputError, InterruptedByUser
 
 RunName = Annotated[str, Parameter(help="Name of the job, and so of its run.")]
-Place = Annotated[runs.Where, Parameter(name="*")]
+Place = Annotated[locate.Where, Parameter(name="*")]
 
 
 def checkpoints(
     name: RunName,
     *,
     on: On = Target(),  # noqa: B008 - frozen
-    where: Place = runs.Where(),  # noqa: B008 - frozen
+    where: Place = locate.Where(),  # noqa: B008 - frozen
     form: Annotated[of.Form, Parameter(name="-o", help="How to print them; by `name` as steps.")] = "table",
 ) -> None:
     """Print checkpoints."""
@@ -50,7 +50,7 @@ def pull(
     to: Annotated[Path | None, Parameter(converter=_directory, n_tokens=1, accepts_keys=False)] = None,
     what: results.What = "all",
     on: On = Target(),  # noqa: B008 - frozen
-    where: Place = runs.Where(),  # noqa: B008 - frozen
+    where: Place = locate.Where(),  # noqa: B008 - frozen
 ) -> None:
     """Fetch results.
 
@@ -74,5 +74,5 @@ def pull(
     sys.stdout.write("".join(f"{path}\n" for path in paths))
 
 
-def _find(name: str, on: Target, where: runs.Where) -> runs.Run:
-    return runs.find(name, where, lambda: submit.get(open_cluster(on), name), tell)
+def _find(name: str, on: Target, where: locate.Where) -> locate.Run:
+    return locate.find(name, where, lambda: submit.get(open_cluster(on), name), tell)

@@ -12,8 +12,6 @@ from typing import Annotated, Any, Final
 import yaml
 from cyclopts import Parameter
 
-from launcher import resume as again
-from launcher import runs
 from launcher.cluster.access import Target
 from launcher.cluster.client import Cluster, NotFoundError, open_cluster
 from launcher.cluster.resources import Object
@@ -24,6 +22,8 @@ from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
 from launcher.commands.talk import agreed, tell
 from launcher.jobs import submit
+from launcher.runs import locate
+from launcher.runs import resume as again
 from launcher.settings.sources import absolute, check_changes, nothing_standing, read_assignments, standing
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
@@ -51,7 +51,7 @@ def resume(
         ),
     ] = (),
     on: On = Target(),  # noqa: B008 - frozen
-    where: Place = runs.Where(),  # noqa: B008 - frozen
+    where: Place = locate.Where(),  # noqa: B008 - frozen
     yes: Yes = False,
     dry_run: DryRun = "none",
     wait: Switch = False,
@@ -95,7 +95,7 @@ def resume(
         _stay(cluster, name, wait=wait, follow=follow, timeout=timeout)
 
 
-def _there(on: Target, name: str, where: runs.Where, dry_run: str) -> tuple[Cluster | None, Object | None]:
+def _there(on: Target, name: str, where: locate.Where, dry_run: str) -> tuple[Cluster | None, Object | None]:
     """The cluster and the job, which is over, or None; no cluster where objects are only to be printed and the output is typed.
 
     Raises: InputError for a job that is not over, or whose run lies elsewhere than in that output; RemoteError.
@@ -104,7 +104,7 @@ def _there(on: Target, name: str, where: runs.Where, dry_run: str) -> tuple[Clus
         cluster = open_cluster(on)
         old = submit.found(cluster, name)
     except KnownError as problem:
-        if dry_run != "client" or not isinstance(where.output, runs.Typed):
+        if dry_run != "client" or not isinstance(where.output, locate.Typed):
             raise
         tell(f"taken for gone: {problem.args[0]}")
         return None, None
@@ -114,12 +114,12 @@ def _there(on: Target, name: str, where: runs.Where, dry_run: str) -> tuple[Clus
     return cluster, old
 
 
-def _check_output(name: str, where: runs.Where, output: str) -> None:
+def _check_output(name: str, where: locate.Where, output: str) -> None:
     """Raises: InputError for an output that is typed where the job's own can be seen, and is another."""
     if (
-        isinstance(where.output, runs.Typed)
+        isinstance(where.output, locate.Typed)
         and absolute(where.output).rstrip("/") != output.rstrip("/")
-        and runs.is_seen(output)
+        and locate.is_seen(output)
     ):
         raise InputError(
             f"cannot resume `{name}` in `{where.output}`: the run of its job lies in `{output}` (from `--output`)",
@@ -127,7 +127,7 @@ def _check_output(name: str, where: runs.Where, output: str) -> None:
         )
 
 
-def _look(name: str, where: runs.Where, old: Object | None) -> again.Found | None:
+def _look(name: str, where: locate.Where, old: Object | None) -> again.Found | None:
     """What lies in the run's prefix; None where this machine can't look and the job tells enough.
 
     Raises: InputError, DamagedError for a run that can't go on; RemoteError where there is no job.
@@ -137,10 +137,10 @@ def _look(name: str, where: runs.Where, old: Object | None) -> again.Found | Non
         raise NotFoundError(f"there is no job `{name}`")
 
     try:
-        run = runs.of_settings(name, submit.settings_of(old), where) if old else runs.find(name, where, gone, tell)
+        run = locate.of_settings(name, submit.settings_of(old), where) if old else locate.find(name, where, gone, tell)
         with run.opened() as storage:
             return again.look(run, storage, tell)
-    except (RemoteError, runs.ElsewhereError) as problem:
+    except (RemoteError, locate.ElsewhereError) as problem:
         if old is None:
             raise
         tell(f"not looked at from here: {problem.args[0]}")
@@ -148,7 +148,7 @@ def _look(name: str, where: runs.Where, old: Object | None) -> again.Found | Non
 
 
 def _settings(
-    name: str, where: runs.Where, old: Object | None, found: again.Found | None, changes: tuple[str, ...]
+    name: str, where: locate.Where, old: Object | None, found: again.Found | None, changes: tuple[str, ...]
 ) -> Mapping[str, Any]:
     """Those of the job; where it is gone, what the run tells, and for the rest today's.
 
@@ -160,7 +160,7 @@ def _settings(
     settings = again.settings_of(name, found) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
     again.check_complete(name, given | settings.keys())
-    if isinstance(where.endpoint, runs.Typed) and "s3_endpoint" not in given:
+    if isinstance(where.endpoint, locate.Typed) and "s3_endpoint" not in given:
         tell("--s3-endpoint is of this machine; --set s3_endpoint=URL gives the job one")
     return again.may_go_on(settings)
 

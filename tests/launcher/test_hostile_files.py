@@ -118,7 +118,7 @@ def test_run_whose_record_has_other_types_is_bad_input(tmp_path, monkeypatch, ca
     """What `resume` makes a job of."""
     from dataclasses import asdict
 
-    from launcher import resume
+    from launcher.runs import resume
     from trainer.config import from_argv
 
     whole = asdict(from_argv(["--preset", "smoke", "--data", "d", "--output", str(tmp_path), "--name", "demo"]))

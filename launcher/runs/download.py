@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from launcher.progress import Advance
+from launcher.runs.progress import Advance
 from trainer.errors import InputError, TryAgainError, on_one_line
 from trainer.storage import AbsentError, ChangedError, DamagedError, Stat, Storage
 from trainer.storage.files import FULL, room

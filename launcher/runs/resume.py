@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from launcher.runs import Run, Tell
+from launcher.runs.locate import Run, Tell
 from launcher.settings.sources import EXAMPLES, PROJECT_FILE
 from launcher.spec.job import OWNED_FLAGS, JobSpec, is_s3
 from trainer.config import TrainConfig, to_argv

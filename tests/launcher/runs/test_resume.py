@@ -8,9 +8,9 @@ import yaml
 from apiserver import Fault
 from finished import TRAIN_FLAGS, record, write_run
 
-from launcher import resume as again
 from launcher.__main__ import main
 from launcher.jobs.submit import get
+from launcher.runs import resume as again
 from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError

@@ -5,10 +5,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from launcher import checkpoints
-from launcher.progress import transferred
-from launcher.runs import Run, Tell
-from launcher.transfer import Item, fetch_all, inside, only_one, remove_stale_partials
+from launcher.runs import checkpoints
+from launcher.runs.download import Item, fetch_all, inside, only_one, remove_stale_partials
+from launcher.runs.locate import Run, Tell
+from launcher.runs.progress import transferred
 from trainer.errors import InputError
 from trainer.formats.documents import content_of
 from trainer.layout import (

@@ -9,8 +9,8 @@ import yaml
 from finished import STATES, write_checkpoint, write_run
 
 from launcher.__main__ import main
-from launcher.checkpoints import size
-from launcher.runs import Run
+from launcher.runs.checkpoints import size
+from launcher.runs.locate import Run
 from launcher.spec.manifest import SETTINGS
 from launcher.spec.options import S3Options
 from trainer.layout import manifest_key, state_key
@@ -201,7 +201,7 @@ def test_job_of_somebody_else_is_no_reason_to_give_up(launcher, api, kubeconfig,
 @pytest.fixture
 def impatient(monkeypatch):
     """A server that does not answer is not asked twice."""
-    monkeypatch.setattr("launcher.runs.open_storage", partial(open_storage, patience_s=0))
+    monkeypatch.setattr("launcher.runs.locate.open_storage", partial(open_storage, patience_s=0))
 
 
 def test_server_that_does_not_answer_may_have_another_address_here(s3, impatient):

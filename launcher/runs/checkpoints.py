@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from launcher.runs import Run, Tell
+from launcher.runs.locate import Run, Tell
 from launcher.status.tables import age, document, table
 from trainer.errors import InputError, on_one_line
 from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of

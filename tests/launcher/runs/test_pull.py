@@ -18,11 +18,11 @@ from finished import STATES, write_checkpoint, write_run
 from rich.console import Console
 
 from launcher.__main__ import main
-from launcher.progress import transferred
-from launcher.pull import pull
-from launcher.runs import Run
+from launcher.runs.download import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
+from launcher.runs.locate import Run
+from launcher.runs.progress import transferred
+from launcher.runs.pull import pull
 from launcher.spec.options import S3Options
-from launcher.transfer import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
 from trainer.models.architectures import build
@@ -641,7 +641,7 @@ def test_full_disk_can_be_tried_again(here, tmp_path):
     """/dev/full stands for one."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    from launcher.transfer import _file_errors
+    from launcher.runs.download import _file_errors
 
     with (
         pytest.raises(TryAgainError, match="no space"),
