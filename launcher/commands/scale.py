@@ -8,17 +8,17 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from launcher import scale as comparison
-from launcher import speedup
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
 from launcher.commands.talk import tell, tell_problem
-from launcher.family import Family, members
 from launcher.jobs import submit
 from launcher.jobs.local import check as check_here
-from launcher.series import GO_ON, Problems, Series
+from launcher.scale import results as comparison
+from launcher.scale import speedup
+from launcher.scale.members import Family, members
+from launcher.scale.queue import GO_ON, Problems, Series
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec, is_s3
 from launcher.spec.trust import allowed

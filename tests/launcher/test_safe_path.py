@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import scale
 from launcher.jobs import interpreter, local
+from launcher.scale import results
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 
@@ -125,7 +125,7 @@ def test_programs_are_started_so_that_they_find_nothing_there(folder, monkeypatc
     objects = manifest.render(JobSpec(accelerator="cpu", image="local", data="/d", output="/o", name="t1"))
     begin = {
         "pod": lambda: local.run(objects, scratch=folder, tell=print, python=sys.executable),
-        "report": lambda: scale.plot(["a", "b"], folder),
+        "report": lambda: results.plot(["a", "b"], folder),
     }
     with pytest.raises(Started):
         begin[what]()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.family import Family, members
+from launcher.scale.members import Family, members
 from launcher.spec.job import JobSpec
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from launcher.family import run_name
 from launcher.jobs import interpreter, local
 from launcher.runs import locate, pull
 from launcher.runs import resume as again
 from launcher.runs.locate import Tell
-from launcher.series import GO_ON, Problems
+from launcher.scale.members import run_name
+from launcher.scale.queue import GO_ON, Problems
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec, is_s3
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from launcher.family import Family, members
-from launcher.speedup import rows, shown
+from launcher.scale.members import Family, members
+from launcher.scale.speedup import rows, shown
 
 PAPER = {1: 2577.02, 2: 1591.17, 4: 1061.26}
 """Seconds of VGG16 on so many cards. Source: Kumar & Moghal, figure 27."""

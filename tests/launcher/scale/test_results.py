@@ -10,13 +10,13 @@ from finished import leave_results
 
 import launcher.commands.scale
 import launcher.jobs.submit
-import launcher.series
+import launcher.scale.queue
 from launcher.__main__ import main
 from launcher.cluster.client import open_cluster
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
-from launcher.family import Family, members
 from launcher.jobs.submit import settings_of
-from launcher.scale import Reach
+from launcher.scale.members import Family, members
+from launcher.scale.results import Reach
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.storage import UnreachableError
@@ -281,7 +281,7 @@ def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
 
 def test_long_wait_is_told_with_its_reason(scale, api, operator, monkeypatch):
     """Somebody sits before it, for hours."""
-    monkeypatch.setattr(launcher.series, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(launcher.scale.queue, "TELL_EVERY_S", 0.0)
     name = "chest-densenet121-w1"
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
     labels = {JOB_LABEL: name, ROLE_LABEL: "master", INDEX_LABEL: "0"}

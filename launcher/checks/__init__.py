@@ -1,1 +1,0 @@
-"""What `launcher doctor` looks at; one module per part of the cluster."""
