@@ -75,16 +75,16 @@ app.command(
     usage=_OF_A_JOB.format("doctor"),
 )
 app.command(
-    "launcher.commands.look:list_",
+    "launcher.commands.status:list_",
     name="list",
     help="Print the jobs of a namespace, the newest first.",
 )
 app.command(
-    "launcher.commands.look:status",
+    "launcher.commands.status:status",
     help="Print how a job is: conditions, pods, last events, progress, and why it does not run.",
 )
 app.command(
-    "launcher.commands.look:events",
+    "launcher.commands.status:events",
     help="Print what the cluster noted about a job, its pods and its claim, the oldest first.",
 )
 app.command(

@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
-from launcher.commands.talk import tell
+from launcher.commands.terminal import tell
 from launcher.jobs import submit
 from launcher.runs import checkpoints as of
 from launcher.runs import locate

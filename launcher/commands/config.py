@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
-from launcher.commands.talk import ask, tell
+from launcher.commands.terminal import ask, tell
 from launcher.settings import init as first
 from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
 from launcher.settings.validate import problem_of

@@ -7,7 +7,7 @@ from cyclopts import CycloptsError, Parameter
 
 from launcher.cluster.access import Access
 from launcher.commands import app, refused
-from launcher.commands.talk import tell
+from launcher.commands.terminal import tell
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 

@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
-from launcher.commands.ending import follow
+from launcher.commands.follow import follow_log
 from launcher.commands.parameters import Name, On
-from launcher.commands.talk import tell
+from launcher.commands.terminal import tell
 from launcher.logs import printing as joblog
 from launcher.logs.lines import LogOptions
 from trainer.screen import unscreened
@@ -25,7 +25,7 @@ def logs(
     """Print the log of a job."""
     cluster = open_cluster(on)
     if options.follow:
-        follow(cluster, name, options)
+        follow_log(cluster, name, options)
     else:
         colour = joblog.wants_colour(sys.stdout, os.environ)
         joblog.write(cluster, name, options, out=unscreened(sys.stdout), tell=tell, colour=colour)

@@ -15,12 +15,13 @@ from cyclopts import Parameter
 from launcher.cluster.access import Target
 from launcher.cluster.client import Cluster, NotFoundError, open_cluster
 from launcher.cluster.resources import Object
-from launcher.commands import dispatch, ending
+from launcher.commands import dispatch
 from launcher.commands.checkpoints import Place, RunName
+from launcher.commands.follow import follow_log, wait_for
 from launcher.commands.job import job_of, with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
-from launcher.commands.talk import agreed, tell
+from launcher.commands.terminal import agreed, tell
 from launcher.jobs import submit
 from launcher.runs import locate
 from launcher.runs import resume as again
@@ -224,6 +225,6 @@ def _through(on: Target, dry_run: str) -> list[str]:
 
 def _stay(cluster: Cluster, name: str, *, wait: bool, follow: bool, timeout: str | None) -> None:
     if follow:
-        ending.follow(cluster, name)
+        follow_log(cluster, name)
     elif wait:
-        ending.wait_for(cluster, name, timeout)
+        wait_for(cluster, name, timeout)

@@ -12,7 +12,7 @@ from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
-from launcher.commands.talk import tell, tell_problem
+from launcher.commands.terminal import tell, tell_problem
 from launcher.jobs import submit
 from launcher.jobs.local import check as check_here
 from launcher.scale import results as comparison

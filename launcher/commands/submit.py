@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from launcher.cluster.access import Access, Target
 from launcher.commands.job import From, Job, Through, with_claim
 from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
-from launcher.commands.talk import tell
+from launcher.commands.terminal import tell
 from launcher.settings.sources import Sources
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
@@ -76,14 +76,14 @@ def _run_here(job: JobSpec) -> None:
 
 def _submit(job: JobSpec, access: Access, *, dry_run: bool, wait: bool, follow: bool, timeout: str | None) -> None:
     from launcher.cluster.client import open_cluster  # noqa: PLC0415 - a dry run of the client needs none
-    from launcher.commands import ending  # noqa: PLC0415 - nor this
+    from launcher.commands.follow import follow_log, wait_for  # noqa: PLC0415 - nor this
 
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
     _create(cluster, job, access, dry_run=dry_run)
     if not dry_run and follow:
-        ending.follow(cluster, job.name)
+        follow_log(cluster, job.name)
     elif not dry_run and wait:
-        ending.wait_for(cluster, job.name, timeout)
+        wait_for(cluster, job.name, timeout)
 
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:

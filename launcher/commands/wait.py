@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
-from launcher.commands.ending import wait_for
+from launcher.commands.follow import wait_for
 from launcher.commands.parameters import Name, On, Timeout
 
 

@@ -114,7 +114,7 @@ def test_text_that_can_be_seen_is_left_alone():
 
 _ON_A_TERMINAL = """
 import sys, warnings
-from trainer.console import Reporter
+from trainer.runtime.console import Reporter
 from trainer.screen import screened
 with screened():
     say = Reporter(None)

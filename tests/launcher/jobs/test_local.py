@@ -223,13 +223,13 @@ os.kill(os.getpid(), 9)
 LAUNCHER = """
 import sys
 from pathlib import Path
-from launcher.local import run
+from launcher.jobs.local import run
 sys.path.insert(0, sys.argv[1])
 from test_local import job
 command = '''
 import os, pathlib, subprocess, sys, time
-from trainer import lifeline
-lifeline.watch(lifeline.taken(), lambda: os._exit(1))
+from trainer.runtime import parent_watch
+parent_watch.watch(parent_watch.taken(), lambda: os._exit(1))
 folder = pathlib.Path(sys.argv[1])
 (folder / f"{os.getpid()}.pod").touch()
 time.sleep(600)
@@ -242,7 +242,7 @@ run(objects, scratch=Path(sys.argv[2]), tell=print, python=sys.executable)
 
 
 def test_nothing_outlives_a_launcher_that_is_killed(tmp_path):
-    """SIGKILL leaves it no time to stop anything; the pods read the end of its lifeline."""
+    """SIGKILL leaves it no time to stop anything; the pods read the end of its parent_watch."""
     launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, str(Path(__file__).parent), str(tmp_path)])
     end_s = time.monotonic() + 30
     while len(pods := [int(path.stem) for path in tmp_path.glob("*.pod")]) < 2:

@@ -688,7 +688,7 @@ def test_killed_pull_goes_on(here, tmp_path, s3):
     big = os.urandom(96 << 20)
     write_checkpoint(storage, 40, big, 0.9)
     line = [sys.executable, "-m", "launcher", *["pull", "demo", "--output", "s3://cxr/runs", "--what", "checkpoint"]]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE)
     folder = here / "demo/checkpoints/step-00000040"
     deadline = time.monotonic() + 30
@@ -711,7 +711,7 @@ def test_killed_pull_goes_on(here, tmp_path, s3):
 
 def test_pulled_checkpoint_loads_as_the_guide_says(launcher, here, tmp_path):
     """With plain torch and torchvision, and without running what is in the file."""
-    guide = (Path(__file__).parents[2] / "docs/guide.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[3] / "docs/guide.md").read_text(encoding="utf-8")
     snippet = guide.partition("### Checkpoints and results\n")[2].partition("```python\n")[2].partition("```")[0]
     assert "state.pt" in snippet
     network = build("densenet121", "linear", 14)

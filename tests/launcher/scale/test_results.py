@@ -70,7 +70,7 @@ class Operator:
 
 PYTHON = f"""#!{sys.executable}
 import pathlib, sys
-sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
+sys.path[:0] = [{str(Path(__file__).parents[3])!r}, {str(Path(__file__).parents[1])!r}]
 pathlib.Path(__file__).with_name("calls").open("a").write(" ".join(sys.argv[1:]) + "\\n")
 print("said by the program")
 if "report" in sys.argv:

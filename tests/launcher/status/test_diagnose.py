@@ -58,7 +58,7 @@ def test_every_group_of_causes_has_a_case():
     """A cause without a file of objects would be told untested."""
     told = {said.code for name in CASES if (said := diagnose(snapshot_of(read(name))))}
     in_source = set()
-    for path in (Path(__file__).parents[2] / "launcher/diagnose").glob("*.py"):
+    for path in (Path(__file__).parents[3] / "launcher/status/diagnose").glob("*.py"):
         in_source |= set(re.findall(r'code="([a-z-]+)"', path.read_text(encoding="utf-8")))
     assert in_source - told == UNSEEN
 

@@ -210,7 +210,7 @@ HOSTILE = {
 READ = """
 import sys
 from pathlib import Path
-from trainer.data.images import BadImageError, open_gray
+from trainer.data.decode import BadImageError, open_gray
 for name in sys.argv[1:]:
     try:
         open_gray(Path(name))

@@ -55,7 +55,7 @@ def test_image_that_ends_its_decoder_is_named(tmp_path, monkeypatch, deed):
     """`bug: BrokenProcessPool` names neither the image nor what to do; and trying again would meet it again."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(HOOK.format(deed=deed))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hook"), str(Path(__file__).parents[2])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hook"), str(Path(__file__).parents[3])]))
     names = [f"{number:02}.png" for number in range(70)]
     names[40] = "heavy.png"
     for name in names:

@@ -20,7 +20,7 @@ WORKER = """
 import os, sys, pathlib
 attempts = pathlib.Path(sys.argv[1]) / f"{os.environ['LOCAL_RANK']}-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
 attempts.touch()
-from trainer.gang import Verdict, earlier_verdict, give_verdict
+from trainer.runtime.entrypoint import Verdict, earlier_verdict, give_verdict
 if earlier_verdict() is not None:
     sys.exit(earlier_verdict().exit_code)
 (attempts.parent / ("worked-" + attempts.name)).touch()
@@ -103,7 +103,7 @@ from types import SimpleNamespace
 import torch.distributed.run
 from torch.distributed.elastic.multiprocessing.api import _terminate_process_handler
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from trainer import process
+from trainer.runtime import entrypoint
 
 class Failed(ChildFailedError):
     def __init__(self): pass
@@ -114,12 +114,12 @@ class Failed(ChildFailedError):
 
 def run(arguments):
     signal.signal(int(sys.argv[3]) or signal.SIGTERM, _terminate_process_handler)
-    gang.give_verdict(gang.Verdict(1, int(sys.argv[4]), told=bool(int(sys.argv[2]))))
+    entrypoint.give_verdict(entrypoint.Verdict(1, int(sys.argv[4]), told=bool(int(sys.argv[2]))))
     raise Failed
 
 torch.distributed.run.run = run
-gang.LINGER_S = float(sys.argv[1])
-sys.exit(gang.main(["--nproc-per-node=2", "worker.py"]))
+entrypoint.LINGER_S = float(sys.argv[1])
+sys.exit(entrypoint.main(["--nproc-per-node=2", "worker.py"]))
 """
 """A gang whose torchrun has just failed when a signal comes: of the job's end, or of the watch over the gang. 0 is no signal."""
 

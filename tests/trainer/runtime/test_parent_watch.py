@@ -38,7 +38,7 @@ def pids(folder, names):
 
 WORKER = """
 import os, pathlib, sys, time
-from trainer.lifeline import end_with_parent
+from trainer.runtime.parent_watch import end_with_parent
 end_with_parent()
 pathlib.Path(sys.argv[1], "worker").write_text(f"{os.getpid()}\\n")
 time.sleep(600)
@@ -46,10 +46,10 @@ time.sleep(600)
 
 POD = f"""
 import os, pathlib, subprocess, sys, time
-from trainer import lifeline
-os.environ[lifeline.PARENT] = str(os.getpid())
-starter = lifeline.taken()
-lifeline.watch(starter, lambda: os._exit(1))
+from trainer.runtime import parent_watch
+os.environ[parent_watch.PARENT] = str(os.getpid())
+starter = parent_watch.taken()
+parent_watch.watch(starter, lambda: os._exit(1))
 subprocess.Popen([sys.executable, "-c", {WORKER!r}, sys.argv[1]], start_new_session=True)
 pathlib.Path(sys.argv[1], "pod").write_text(f"{{os.getpid()}}\\n")
 time.sleep(600)
@@ -57,10 +57,10 @@ time.sleep(600)
 
 STARTER = f"""
 import os, subprocess, sys
-from trainer import lifeline
+from trainer.runtime import parent_watch
 shell = "{{python}} -c \\"$CODE\\" {{folder}}; true".format(python=sys.executable, folder=sys.argv[1])
-with lifeline.held() as life:
-    environment = {{**os.environ, lifeline.LIFELINE: str(life), "CODE": {POD!r}}}
+with parent_watch.held() as life:
+    environment = {{**os.environ, parent_watch.LIFELINE: str(life), "CODE": {POD!r}}}
     subprocess.run(["sh", "-c", shell], env=environment, pass_fds=[life], start_new_session=True)
 """
 

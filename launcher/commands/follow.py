@@ -5,7 +5,7 @@ import sys
 
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.commands.parameters import seconds
-from launcher.commands.talk import tell
+from launcher.commands.terminal import tell
 from launcher.jobs import submit
 from launcher.logs import printing as joblog
 from launcher.logs.lines import LogOptions
@@ -22,7 +22,7 @@ def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | No
     sys.stdout.write(f"{state}\n")
 
 
-def follow(cluster: Cluster, name: str, options: LogOptions | None = None) -> None:
+def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -> None:
     """Follow the log of a job until it is over."""
 
     def waiting(what: str) -> None:

@@ -14,7 +14,7 @@ from trainer import devices
 from trainer.devices import cpu, cuda, hpu
 from trainer.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODULES = [cpu, cuda, hpu]
 
 

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
-from launcher.commands import talk
+from launcher.commands import terminal
 from launcher.commands.parameters import Form, Name, On, Watch
 from launcher.jobs import submit
 from launcher.status import collect, tables
@@ -40,7 +40,7 @@ def list_(
         found, pods = submit.all_jobs(cluster, everywhere=everywhere, labels=selector)
         return tables.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
 
-    talk.show(look, watch=watch)
+    terminal.show(look, watch=watch)
 
 
 def status(
@@ -63,7 +63,7 @@ def status(
         snapshot = collect.observe(cluster, name)
         return tables.job_status(snapshot, diagnose(snapshot), collect.progress(cluster, snapshot), form)
 
-    talk.show(look, watch=watch)
+    terminal.show(look, watch=watch)
 
 
 def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen

@@ -83,7 +83,7 @@ def test_printing_loads_no_heavy_package(tmp_path, line, besides):
         "import sys; from launcher.__main__ import main; code = main(sys.argv[1:]);"
         f"sys.stderr.write(' '.join(name for name in {HEAVY + besides} if name in sys.modules)); sys.exit(code)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "KUBECONFIG": str(tmp_path / "none")}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "KUBECONFIG": str(tmp_path / "none")}
     done = subprocess.run(
         [sys.executable, "-c", code, *line.split()],
         check=False,
@@ -356,7 +356,7 @@ def test_a_reader_that_leaves_early_is_no_error():
         check=False,
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -388,7 +388,7 @@ def test_login_in_an_image_is_refused_and_not_repeated(launcher):
 def test_ctrl_c_is_told_while_the_program_still_loads(tmp_path):
     """Most of a short command's time; a traceback through other people's modules tells nothing."""
     (tmp_path / "cyclopts.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)", encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[3]}"}
     command = [sys.executable, "-m", "launcher", "render"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (130, "")
@@ -415,7 +415,7 @@ def test_second_ctrl_c_while_the_program_leaves_is_no_traceback(tmp_path):
     """Whoever is impatient has not found a bug."""
     double = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)"
     (tmp_path / "cyclopts.py").write_text(double, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"}
     done = subprocess.run(
         [sys.executable, "-m", "launcher", "list"], env=environment, capture_output=True, text=True, check=False
     )

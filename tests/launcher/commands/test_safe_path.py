@@ -12,7 +12,7 @@ from launcher.scale import results
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHADOWS = (
     "yaml",
     "numpy",
