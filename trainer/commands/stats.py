@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.config import Layout
-from trainer.data.labels import as_csv, as_json, as_table, prevalence
 from trainer.data.layouts import read_labels
+from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
 
 
 def stats(

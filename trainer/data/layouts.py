@@ -25,16 +25,8 @@ import numpy as np
 
 from trainer.config import Layout
 from trainer.data.directory_walk import files_below, is_folder
-from trainer.data.labels import (
-    FINDINGS,
-    SPLITS,
-    LabelTable,
-    apply_split,
-    carve_val,
-    check_parts,
-    check_patients,
-    patient_split,
-)
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.split import apply_split, carve_val, check_parts, check_patients, patient_split
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats import tables
 from trainer.formats.tables import TableError

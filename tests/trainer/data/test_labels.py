@@ -9,21 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.labels import (
-    FINDINGS,
-    SPLITS,
-    LabelTable,
-    PatientSplit,
-    apply_split,
-    as_csv,
-    as_json,
-    as_table,
-    carve_val,
-    check_parts,
-    check_patients,
-    patient_split,
-    prevalence,
-)
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
+from trainer.data.split import PatientSplit, apply_split, carve_val, check_parts, check_patients, patient_split
 from trainer.errors import InputError
 
 SPLIT_OF_40 = "feadc22a8e689abac07eb4d580ca9bd596d5aed58339e69ebdc1380eb9a3e729"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.labels import FINDINGS, SPLITS, as_table, prevalence
+from trainer.data.labels import FINDINGS, SPLITS
 from trainer.data.layouts import locate_images, read_labels
+from trainer.data.prevalence import as_table, prevalence
 from trainer.errors import InputError
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"

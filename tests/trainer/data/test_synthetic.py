@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.labels import FINDINGS, SPLITS, check_patients
+from trainer.data.labels import FINDINGS, SPLITS
 from trainer.data.layouts import locate_images, read_labels
+from trainer.data.split import check_patients
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
 
