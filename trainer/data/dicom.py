@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_shape
+from trainer.data.class_folders import DICOM_SUFFIXES
 from trainer.data.dicom_file import UNREAD_COMPRESSION, check_compressed, read_header
-from trainer.data.layouts import DICOM_SUFFIXES
 from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, TABLE_VALUES, in_words
 

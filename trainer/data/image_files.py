@@ -7,9 +7,9 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import Final
 
+from trainer.data.class_folders import IMAGE_SUFFIXES, OTHER_IMAGES
 from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom
 from trainer.data.directory_walk import files_below
-from trainer.data.layouts import IMAGE_SUFFIXES, OTHER_IMAGES
 from trainer.storage.files import open_regular
 
 _NO_FILE: Final = "it is neither a file nor a directory"

@@ -24,8 +24,8 @@ from typing import Any, Final
 import numpy as np
 import PIL
 
+from trainer.data.class_folders import DICOM_SUFFIXES
 from trainer.data.dicom import check_dicom_readable
-from trainer.data.layouts import DICOM_SUFFIXES
 from trainer.data.locks import is_free
 from trainer.data.pack import (
     FORMAT,

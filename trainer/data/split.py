@@ -15,15 +15,11 @@ from trainer.errors import InputError, listing, on_one_line
 
 RESPLIT_HINT: Final = "--split patients:70/10/20 makes a new split of all images that keeps patients apart"
 
-
 _NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
-
 
 _PATIENTS = re.compile(rf"patients:{_NUMBER}/{_NUMBER}/{_NUMBER}(?:@(\d{{1,18}}))?", re.ASCII)
 
-
 _REPAIR_DEPTH = 3
-
 
 _REPAIR_WIDTH = 16
 

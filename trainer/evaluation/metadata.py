@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.layouts import csv_rows, table_file
+from trainer.data.label_files import csv_rows
+from trainer.data.layouts import table_file
 
 OLDEST: Final = 100
 """Years; more are typing errors. Source: the 2017 edition of NIH's table has ages up to 414."""

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.layouts import csv_rows
+from trainer.data.label_files import csv_rows
 from trainer.errors import InputError, listing
 from trainer.evaluation.metrics import Floats
 from trainer.formats import spreadsheet

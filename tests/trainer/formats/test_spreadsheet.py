@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import launcher
 import trainer
+from trainer.data.label_files import csv_rows
 from trainer.data.labels import LabelTable
-from trainer.data.layouts import csv_rows
 from trainer.data.prevalence import Prevalence, as_csv
 from trainer.evaluation import predictions
 from trainer.evaluation.scores import predictions_csv

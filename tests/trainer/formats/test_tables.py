@@ -6,7 +6,8 @@ import os
 import pytest
 
 from trainer import limits
-from trainer.data.layouts import csv_rows, read_labels
+from trainer.data.label_files import csv_rows
+from trainer.data.layouts import read_labels
 from trainer.errors import InputError
 from trainer.evaluation import predictions
 from trainer.evaluation.label_file import read as read_labels_file
