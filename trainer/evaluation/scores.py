@@ -1,4 +1,4 @@
-"""Predictions of a network over a split, on all ranks, and their scores.
+"""Scores of predictions: AUROC per finding or accuracy over classes, their table and CSV.
 
 Shapes: N images, C channels, H x W pixels, K findings.
 """
@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from trainer.data.augment import evaluation_view
-from trainer.data.loader import Batches, Rows, evaluation_batches
-from trainer.devices import Arithmetic, Device
-from trainer.errors import JobFailedError
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
@@ -27,7 +21,6 @@ from trainer.evaluation.metrics import (
     wilson,
 )
 from trainer.formats.spreadsheet import line
-from trainer.runtime.process_group import Gang
 
 Logits = NDArray[np.float32]
 LogOdds = NDArray[np.float64]
@@ -103,62 +96,6 @@ def score(log_odds_NK: LogOdds, labels_NK: NDArray[np.uint8], findings: Sequence
     right_N = log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1)
     accuracy = Accuracy(int(right_N.sum()), len(labels_NK))
     return Scores(findings, auroc_K, class_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), accuracy)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluator:
-    """What it takes to predict: data, device and peers."""
-
-    loader: Batches
-    view: Callable[[Tensor], Tensor]
-    """What the network is given of a batch."""
-    device: Device
-    gang: Gang
-    precision: Arithmetic
-    batch: int
-    findings: int
-    """Width of the network's answer."""
-
-    def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
-        """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice.
-
-        `after_batch` is called as often on every rank.
-
-        Raises: JobFailedError when one is no number: such a network must be neither saved nor scored.
-        """
-        world = self.gang.world
-        batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
-        mine = [np.empty((0, self.findings), np.float32)]
-        network.eval()
-        with torch.inference_mode(), self.device.autocast(self.precision):
-            for batch in self.loader.batches(batches):
-                logits_NK = network(self.view(batch.x_N1SS)).float()
-                self.device.flush()
-                mine.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
-                after_batch()
-        return self._gathered(np.concatenate(mine), len(rows_N))
-
-    def _gathered(self, mine_NK: Logits, total: int) -> Logits:
-        logits_NK = np.empty((total, self.findings), np.float32)
-        world = self.gang.world.size
-        for rank, payload in enumerate(self.gang.all_gather(mine_NK.tobytes())):
-            logits_NK[rank::world] = np.frombuffer(payload, np.float32).reshape(-1, self.findings)
-        self.gang.together(lambda: _check_finite(logits_NK))
-        return logits_NK
-
-
-def _check_finite(logits_NK: Logits) -> None:
-    bad = int((~np.isfinite(logits_NK)).any(axis=1).sum())
-    if bad:
-        raise JobFailedError(
-            f"cannot score: the network's answer to {bad} of {len(logits_NK)} images is not finite",
-            hint="the checkpoint before is good; start another run with a lower --lr",
-        )
-
-
-def centre_view(x_N1SS: Tensor, *, crop_px: int, memory_format: torch.memory_format) -> Tensor:
-    """The centre of each image, laid out as the device likes it."""
-    return evaluation_view(x_N1SS, crop_px).contiguous(memory_format=memory_format)
 
 
 def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Sequence[str]) -> bytes:

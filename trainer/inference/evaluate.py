@@ -28,10 +28,10 @@ from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, names_sha256
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, Answered, Answers
 from trainer.evaluation.reference import split_of
-from trainer.evaluation.scores import Evaluator
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.inference.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.models.load import Trained, open_trained
+from trainer.models.predictor import Evaluator
 from trainer.models.tta import OverViews, log_odds_of, views_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter

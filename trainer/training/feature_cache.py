@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
-from trainer.evaluation.scores import Evaluator
 from trainer.models import architectures
+from trainer.models.predictor import Evaluator
 from trainer.training.setup import Run, between_batches
 
 DOING: Final = "computing features"

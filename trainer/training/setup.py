@@ -30,10 +30,10 @@ from trainer.data.pack import Pack
 from trainer.data.records import Geometry
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, KnownError, PeerError
-from trainer.evaluation.scores import Evaluator, centre_view
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.models.architectures import LOSSES, Loss, StateDict
+from trainer.models.predictor import Evaluator, centre_view
 from trainer.models.pretrained import first_weights
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog

@@ -1,0 +1,74 @@
+"""Predictions of a network over a split, on all ranks.
+
+Shapes: N images, C channels, H x W pixels, K findings.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.data.augment import evaluation_view
+from trainer.data.loader import Batches, Rows, evaluation_batches
+from trainer.devices import Arithmetic, Device
+from trainer.errors import JobFailedError
+from trainer.evaluation.scores import Logits
+from trainer.runtime.process_group import Gang
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """What it takes to predict: data, device and peers."""
+
+    loader: Batches
+    view: Callable[[Tensor], Tensor]
+    """What the network is given of a batch."""
+    device: Device
+    gang: Gang
+    precision: Arithmetic
+    batch: int
+    findings: int
+    """Width of the network's answer."""
+
+    def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
+        """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice.
+
+        `after_batch` is called as often on every rank.
+
+        Raises: JobFailedError when one is no number: such a network must be neither saved nor scored.
+        """
+        world = self.gang.world
+        batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
+        mine = [np.empty((0, self.findings), np.float32)]
+        network.eval()
+        with torch.inference_mode(), self.device.autocast(self.precision):
+            for batch in self.loader.batches(batches):
+                logits_NK = network(self.view(batch.x_N1SS)).float()
+                self.device.flush()
+                mine.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
+                after_batch()
+        return self._gathered(np.concatenate(mine), len(rows_N))
+
+    def _gathered(self, mine_NK: Logits, total: int) -> Logits:
+        logits_NK = np.empty((total, self.findings), np.float32)
+        world = self.gang.world.size
+        for rank, payload in enumerate(self.gang.all_gather(mine_NK.tobytes())):
+            logits_NK[rank::world] = np.frombuffer(payload, np.float32).reshape(-1, self.findings)
+        self.gang.together(lambda: _check_finite(logits_NK))
+        return logits_NK
+
+
+def _check_finite(logits_NK: Logits) -> None:
+    bad = int((~np.isfinite(logits_NK)).any(axis=1).sum())
+    if bad:
+        raise JobFailedError(
+            f"cannot score: the network's answer to {bad} of {len(logits_NK)} images is not finite",
+            hint="the checkpoint before is good; start another run with a lower --lr",
+        )
+
+
+def centre_view(x_N1SS: Tensor, *, crop_px: int, memory_format: torch.memory_format) -> Tensor:
+    """The centre of each image, laid out as the device likes it."""
+    return evaluation_view(x_N1SS, crop_px).contiguous(memory_format=memory_format)
