@@ -15,9 +15,10 @@ from gradient_worker import gradients
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cuda
 from trainer.models.architectures import build
-from trainer.runs.checkpoints import from_bytes, newest
+from trainer.runs.checkpoints import newest
 from trainer.runs.manifest import committed
 from trainer.storage import LocalStorage, open_storage
+from trainer.training.snapshot import from_bytes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

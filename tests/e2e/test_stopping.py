@@ -14,9 +14,10 @@ import torch
 
 from launcher.spec.manifest import RENDEZVOUS
 from trainer.data.synthetic import write_phantoms
-from trainer.runs.checkpoints import from_bytes, newest
+from trainer.runs.checkpoints import newest
 from trainer.runs.manifest import committed
 from trainer.storage import LocalStorage, open_storage
+from trainer.training.snapshot import from_bytes
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,7 +24,7 @@ from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT, STEP_DIGITS, state_ke
 from trainer.limits import STATE_BYTES, TEXT_BYTES, LimitError
 from trainer.models import tensor_file
 from trainer.models.architectures import StateDict, build
-from trainer.models.pretrained import read_weights
+from trainer.models.pretrained import checkpoint_weights, read_weights
 from trainer.models.spec import (
     WHERE_HINT,
     Loss,
@@ -150,7 +150,7 @@ def _of_checkpoint(storage: Storage, step: str) -> Trained:
     origin = f"{storage.url.rstrip('/')}, step {manifest.step}"
     content = checkpoints.read_state(storage, manifest)
     where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
-    state = checkpoints.from_bytes(content, where, manifest=manifest).model
+    state = checkpoint_weights(content, where, step=manifest.step)
     record = _record(storage)
     settings = _untold(state, record, origin)
     exported = _header_of(storage, MODEL)

@@ -27,7 +27,7 @@ from trainer.formats import documents
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.models import tensor_file
 from trainer.models.architectures import StateDict, head_of
-from trainer.models.tensor_file import ForeignObjectError, NoStateError
+from trainer.models.tensor_file import ForeignObjectError, NoStateError, finite_weights
 from trainer.storage.cache_folder import cache_folder
 from trainer.storage.files import STALE_S, open_regular
 
@@ -133,6 +133,26 @@ def read_weights(path: Path) -> PublicWeights:
         note = "findings are in the order of the published lists, as arnoweng's and zoogzog's are"
         return PublicWeights(state, FINDINGS, None, note)
     return PublicWeights(state, None, None, None)
+
+
+def checkpoint_weights(content: bytes, where: str, *, step: int) -> StateDict:
+    """The weights in a `state.pt` of ours, which the manifest of `step` commits; `where` is its name.
+
+    Raises: InputError for anything else: its hash may be right, and another program have written it.
+    """
+    try:
+        return _weights_of_step(documents.checked(tensor_file.load(content), dict[str, Any]), step)
+    except ValueError as problem:
+        raise InputError(
+            f"cannot read `{where}`: it is no training state of this program: {on_one_line(str(problem))}",
+            hint="take state.pt and manifest.json from the same run",
+        ) from problem
+
+
+def _weights_of_step(state: Mapping[str, Any], step: int) -> StateDict:
+    if state.get("step") != step:
+        raise ValueError(f"it is of step {state.get('step')!s:.20}, its manifest of step {step}")
+    return finite_weights(state.get("model"))
 
 
 def _imagenet(model: str, cache: Path) -> StateDict:

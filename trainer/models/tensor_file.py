@@ -131,6 +131,24 @@ def tensors_in(found: object) -> Iterator[Tensor]:
             left += value
 
 
+def named_tensors(found: object, name: str) -> dict[str, Tensor]:
+    """The object, when it is tensors by name. Raises: ValueError that calls it `name`."""
+    if not isinstance(found, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in found.items()
+    ):
+        raise ValueError(f"`{name}` must have tensors by name")
+    return dict(found)
+
+
+def finite_weights(found: object) -> dict[str, Tensor]:
+    """The object, when it is the weights of a network, all of them finite. Raises: ValueError."""
+    weights = named_tensors(found, "model")
+    bad = [name for name, each in weights.items() if each.is_floating_point() and not bool(each.isfinite().all())]
+    if bad:
+        raise ValueError(f"`model.{bad[0][:200]}` is not finite")
+    return weights
+
+
 def _check_pickles(content: bytes, objects: re.Pattern[str]) -> None:
     if content[:2] == b"PK":
         pickles = [entry for name, entry in stored_entries(content).items() if name.endswith("data.pkl")]

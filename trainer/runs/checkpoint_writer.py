@@ -14,8 +14,7 @@ from typing import Final
 
 from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 from trainer.layout import METRICS, state_key
-from trainer.runs import checkpoints
-from trainer.runs.checkpoints import Scored, TrainState, commit, manifest_of, prune
+from trainer.runs.checkpoints import Scored, State, commit, manifest_of, prune
 from trainer.runs.fallback import Spool
 from trainer.runs.manifest import Manifest, worth
 from trainer.storage import Claim, FullError, Storage, UnreachableError
@@ -33,7 +32,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Pending:
-    state: TrainState
+    state: State
     epoch: float
     scored: Scored | None = None
 
@@ -83,7 +82,7 @@ class Publisher:
         """Remove what earlier starts have left between two steps of their own pruning; before `working`."""
         self._prune()
 
-    def offer(self, state: TrainState, epoch: float) -> None:
+    def offer(self, state: State, epoch: float) -> None:
         """Publish a state, in place of one that still waits: unless that one is the best so far."""
         with self._changed:
             waiting = self._newest
@@ -220,7 +219,7 @@ class Publisher:
         with self._changed:
             pending = self._newest or self._on_its_way
         if pending is not None and pending.state.step not in self._kept_steps:
-            content = checkpoints.to_bytes(pending.state)
+            content = pending.state.to_bytes()
             self._keep(manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored), content)
 
     def _publish_best(self) -> None:
@@ -256,7 +255,7 @@ class Publisher:
 
     def _publish(self, pending: _Pending) -> None:
         """Write a state, commit it, and remove what it makes superfluous."""
-        content = checkpoints.to_bytes(pending.state)
+        content = pending.state.to_bytes()
         step = pending.state.step
         manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
         scored: Scored | None = None

@@ -1,73 +1,42 @@
-"""Training state to bytes and back, and how it is committed, found again and pruned.
+"""Checkpoints of a run: committed, found again, read and pruned.
 
 The state is written first, its manifest last: a state without a manifest is no checkpoint. What is deleted goes the other way.
-Restoring is strict and executes nothing.
 """
 
 import hashlib
-import io
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-import torch
-from torch import Tensor, nn
-
-from trainer.errors import InputError, listing, on_one_line
-from trainer.formats.documents import Step, checked
+from trainer.errors import InputError, listing
 from trainer.layout import CHECKPOINTS, committed_step, is_ours, manifest_key, state_key
 from trainer.limits import STATE_BYTES, LimitError
-from trainer.models import tensor_file
-from trainer.models.architectures import StateDict
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.runs.manifest import to_bytes as manifest_bytes
 from trainer.storage import AbsentError, DamagedError, Storage
-from trainer.training.schedule import Plateau
 
 READINGS: Final = 2
 """How often a state whose hash is wrong is read: the first time it may have been the way here that broke it."""
-
-
-_OTHER_STATE: Final = "take state.pt and manifest.json from the same run, or give another --name to start anew"
-
-
-_MOMENTS: Final = frozenset({"step", "exp_avg", "exp_avg_sq"})
-"""What Adam keeps of a parameter."""
-
-_FREE_SETTINGS: Final = frozenset({"params", "lr", "initial_lr", "fused", "foreach"})
-"""Settings of an optimiser that are set at each start, or change no number."""
 
 
 class BrokenError(InputError):
     """A checkpoint is not whole: its state is missing, or not what its manifest says."""
 
 
-@dataclass
-class RankState:
-    """What each rank has for itself."""
+class State(Protocol):
+    """A training state, as far as committing it needs to know it."""
 
-    buffers: StateDict
-    """BatchNorm's statistics."""
-    random: dict[str, Tensor]
-    """States of the random generators: `cpu`, and `device` where it has one."""
-    loss_sum: float
-    """Sum of the losses of this epoch's steps so far."""
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken."""
 
+    @property
+    def world_size(self) -> int:
+        """Number of workers it is the state of."""
 
-@dataclass
-class TrainState:
-    """Exactly what is saved. At the end of an epoch it is the state before validation, whose outcome the manifest tells."""
-
-    step: int
-    """Optimiser steps taken; epoch and place in it follow from this."""
-    model: StateDict
-    """Parameters, and BatchNorm buffers averaged over the ranks: what is validated and exported."""
-    ranks: list[RankState]
-    """What training goes on with at the same world size."""
-    optimizer: dict[str, Any]
-    plateau: Plateau
+    def to_bytes(self) -> bytes:
+        """The content of `state.pt`."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +48,12 @@ class Scored:
     loss: float | None
 
 
-def manifest_of(content: bytes, state: TrainState, *, epoch: float, scored: Scored | None) -> Manifest:
+def manifest_of(content: bytes, state: State, *, epoch: float, scored: Scored | None) -> Manifest:
     """The manifest that commits the state whose bytes these are."""
     return Manifest(
         step=state.step,
         epoch=epoch,
-        world_size=len(state.ranks),
+        world_size=state.world_size,
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         val_auroc=scored.auroc if scored else None,
@@ -166,235 +135,3 @@ def worth_keeping(manifests: Iterable[Manifest], *, keep_last: int) -> set[int]:
     by_step = sorted(manifests, key=lambda manifest: manifest.step)
     top = best(by_step)
     return {manifest.step for manifest in by_step[-keep_last:]} | ({top.step} if top else set())
-
-
-def to_bytes(state: TrainState) -> bytes:
-    """The state as torch saves it: tensors, numbers, strings and containers only."""
-    buffer = io.BytesIO()
-    content = {
-        "step": state.step,
-        "model": state.model,
-        "ranks": [vars(rank) for rank in state.ranks],
-        "optimizer": state.optimizer,
-        "plateau": asdict(state.plateau),
-    }
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-def from_bytes(content: bytes, where: str = "state.pt", *, manifest: Manifest | None = None) -> TrainState:
-    """The state that `to_bytes` wrote; loaded as data, and all of it looked at.
-
-    `where` is its name, `manifest` what committed it.
-
-    Raises: InputError for anything else: its hash may be right, and another program have written it.
-    """
-    try:
-        state = _state_of(tensor_file.load(content))
-        _check_step(state, manifest)
-    except ValueError as problem:
-        raise InputError(
-            f"cannot read `{where}`: it is no training state of this program: {on_one_line(str(problem))}",
-            hint=_OTHER_STATE,
-        ) from problem
-    return state
-
-
-def check_fits(state: TrainState, network: nn.Module, workers: int, where: str) -> None:
-    """Refuse a valid state that does not fit the network it is loaded into. Raises: InputError."""
-    problem = _other_tensors(state.model, network.state_dict(), "model") or _other_ranks(state.ranks, network, workers)
-    if problem is not None:
-        raise _other_state(where, problem)
-
-
-def check_moments(state: TrainState, optimizer: torch.optim.Optimizer, where: str) -> None:
-    """Refuse an optimiser state that does not fit the optimiser it is loaded into. Raises: InputError."""
-    problem = _other_moments(state.optimizer, optimizer)
-    if problem is not None:
-        raise _other_state(where, problem)
-
-
-def _other_state(where: str, problem: str) -> InputError:
-    reason = on_one_line(problem)
-    return InputError(f"cannot go on from `{where}`: it is the state of another training: {reason}", hint=_OTHER_STATE)
-
-
-def _state_of(loaded: object) -> TrainState:
-    """Raises: ValueError that says which part is not what `to_bytes` writes."""
-    parts = _parts(loaded, {"step", "model", "ranks", "optimizer", "plateau"}, "")
-    ranks: list[object] = checked(parts["ranks"], list, "ranks")
-    return TrainState(
-        step=checked(parts["step"], Step, "step"),
-        model=_weights(parts["model"]),
-        ranks=[_rank_of(rank, f"ranks[{number}]") for number, rank in enumerate(ranks)],
-        optimizer=_optimizer_of(parts["optimizer"]),
-        plateau=_plateau_of(parts["plateau"]),
-    )
-
-
-def _check_step(state: TrainState, manifest: Manifest | None) -> None:
-    if manifest is not None and state.step != manifest.step:
-        raise ValueError(f"it is of step {state.step}, its manifest of step {manifest.step}")
-
-
-def _rank_of(loaded: object, name: str) -> RankState:
-    parts = _parts(loaded, {"buffers", "random", "loss_sum"}, name)
-    random = _tensors(parts["random"], f"{name}.random")
-    if "cpu" not in random or any(each.dtype != torch.uint8 or each.ndim != 1 for each in random.values()):
-        raise ValueError(f"`{name}.random` must have states of random generators")
-    return RankState(
-        _tensors(parts["buffers"], f"{name}.buffers"), random, _finite(parts["loss_sum"], f"{name}.loss_sum")
-    )
-
-
-def _plateau_of(loaded: object) -> Plateau:
-    parts = _parts(loaded, {"factor", "best_loss"}, "plateau")
-    best = parts["best_loss"]
-    factor = _finite(parts["factor"], "plateau.factor")
-    if not 0 <= factor <= 1:
-        raise ValueError(f"`plateau.factor` must be from 0 to 1, got {factor}")
-    return Plateau(factor, best if best == math.inf else _finite(best, "plateau.best_loss"))
-
-
-def _optimizer_of(loaded: object) -> dict[str, Any]:
-    """As torch's optimisers save themselves; an empty one is of a state that is only to be scored."""
-    if loaded == {}:
-        return {}
-    parts = _parts(loaded, {"state", "param_groups"}, "optimizer")
-    moments, groups = (
-        checked(parts["state"], dict, "optimizer.state"),
-        checked(parts["param_groups"], list[dict[str, Any]]),
-    )
-    for index, each in moments.items():
-        if (
-            type(index) is not int
-            or not isinstance(each, dict)
-            or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in each.items())
-        ):
-            raise ValueError("`optimizer.state` must have tensors by the number of a parameter")
-    for group in groups:
-        checked(group.get("params"), list[int], "optimizer.param_groups.params")
-        for name, value in group.items():
-            if name != "params":
-                _check_setting(value, f"optimizer.param_groups.{name}")
-    return dict(parts)
-
-
-def _check_setting(value: object, name: str) -> None:
-    for each in value if isinstance(value, list | tuple) and len(value) <= 2 else [value]:
-        if not isinstance(each, bool | None):
-            _finite(each, name)
-
-
-def _parts(loaded: object, names: set[str], name: str) -> dict[str, Any]:
-    if not isinstance(loaded, dict) or set(loaded) != names:
-        raise ValueError(f"{f'`{name}`' if name else 'it'} must have {', '.join(sorted(names))}")
-    return loaded
-
-
-def _tensors(loaded: object, name: str) -> StateDict:
-    if not isinstance(loaded, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in loaded.items()
-    ):
-        raise ValueError(f"`{name}` must have tensors by name")
-    return dict(loaded)
-
-
-def _weights(loaded: object) -> StateDict:
-    state = _tensors(loaded, "model")
-    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
-    if bad:
-        raise ValueError(f"`model.{bad[0][:200]}` is not finite")
-    return state
-
-
-def _finite(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        raise ValueError(f"`{name}` must be a finite number")
-    return float(value)
-
-
-def _other_ranks(ranks: list[RankState], network: nn.Module, workers: int) -> str | None:
-    """What of the ranks' own parts does not fit; with another number of workers they are not put back."""
-    if not ranks:
-        return "it has no state of any rank"
-    for number, rank in enumerate(ranks if len(ranks) == workers else []):
-        problem = _other_tensors(rank.buffers, dict(network.named_buffers()), f"ranks[{number}].buffers")
-        if problem is not None:
-            return problem
-        if rank.random["cpu"].shape != torch.get_rng_state().shape:
-            return f"`ranks[{number}].random` is of another version of torch"
-    return None
-
-
-def _other_tensors(there: Mapping[str, Tensor], ours: Mapping[str, Tensor], name: str) -> str | None:
-    odd = sorted(there.keys() ^ ours.keys())
-    odd += sorted(each for each in there.keys() & ours.keys() if not _is_alike(there[each], ours[each]))
-    return f"{len(odd)} tensors of `{name}` differ, the first is `{odd[0][:200]}`" if odd else None
-
-
-def _is_alike(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype
-
-
-def _other_moments(there: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> str | None:
-    """Each parameter has moments of its own shape, and a count of steps; one that has not been trained has none."""
-    (ours,) = optimizer.state_dict()["param_groups"]
-    parameters = optimizer.param_groups[0]["params"]
-    if [group["params"] for group in there.get("param_groups", ())] != [ours["params"]]:
-        return "`optimizer` is of other parameters"
-    told = there["param_groups"][0]
-    for name in sorted((told.keys() & ours.keys()) - _FREE_SETTINGS):
-        if _as_list(told[name]) != _as_list(ours[name]):
-            return f"`{name}` of `optimizer` is {told[name]}, and {ours[name]} here"
-    for index, moments in there["state"].items():
-        if not 0 <= index < len(parameters):
-            return f"`optimizer` has a parameter {index}"
-        if set(moments) != _MOMENTS or moments["step"].numel() != 1:
-            return f"parameter {index} of `optimizer` lacks one of {', '.join(sorted(_MOMENTS))}"
-        odd = [name for name in sorted(_MOMENTS - {"step"}) if not _is_alike(moments[name], parameters[index])]
-        if odd:
-            return f"`{odd[0]}` of parameter {index} in `optimizer` has the shape {tuple(moments[odd[0]].shape)}"
-    return None
-
-
-def _as_list(value: object) -> object:
-    return list(value) if isinstance(value, list | tuple) else value
-
-
-def rank_to_bytes(rank: RankState) -> bytes:
-    """One rank's part, to be sent to the one that writes."""
-    buffer = io.BytesIO()
-    torch.save(vars(rank), buffer)
-    return buffer.getvalue()
-
-
-def rank_from_bytes(content: bytes) -> RankState:
-    """The part that `rank_to_bytes` wrote; loaded as data."""
-    return RankState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))  # of a peer, just now
-
-
-def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """Named tensors as torch saves them."""
-    buffer = io.BytesIO()
-    torch.save(copied(tensors), buffer)
-    return buffer.getvalue()
-
-
-def tensors_from_bytes(content: bytes) -> StateDict:
-    """The tensors that `tensors_to_bytes` wrote; loaded as data."""
-    loaded: StateDict = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return loaded
-
-
-def copied(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and leaves
-    """The same nesting with a copy of every tensor on the processor, which training no longer changes."""
-    if isinstance(tree, Tensor):
-        return tree.detach().to("cpu", copy=True)
-    if isinstance(
-        tree, Mapping
-    ):  # equal states are to have equal bytes, and pickle tells strings apart that are two objects
-        return {sys.intern(key) if isinstance(key, str) else key: copied(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [copied(value) for value in tree]
-    return tree

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-import torchvision
 
 import trainer
 from trainer.config import TrainConfig
@@ -42,7 +40,6 @@ FREE_TO_CHANGE: Final = frozenset(
     }
 )
 """Settings that a later start of the same run may give differently; all others decide the numbers."""
-
 
 BEFORE: Final = {"head": "linear", "backbone": "trained", "unfreeze_after": None, "loss": "bce", "rotate": 0.0}
 """What runs were that do not say it: they were started before these could be chosen."""
@@ -83,8 +80,14 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
         )
 
 
-def write(storage: Storage, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Write run.json: settings, what decides the numbers, versions, and facts about this start."""
+def write(
+    storage: Storage,
+    config: TrainConfig,
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    libraries: Mapping[str, str],
+) -> None:
+    """Write run.json: settings, what decides the numbers, versions (those of `libraries` too), and facts about this start."""
     record = {
         "name": config.name,
         "config": cleaned(asdict(config)),
@@ -93,8 +96,7 @@ def write(storage: Storage, config: TrainConfig, identity: Mapping[str, Any], fa
             "trainer": trainer.__version__,
             "git_commit": git_commit(),
             "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
+            **libraries,
         },
         **facts,
     }

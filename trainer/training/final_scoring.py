@@ -24,6 +24,7 @@ from trainer.runs.history import Entry
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
+from trainer.training import snapshot
 from trainer.training.final_report import Predicted, appraise
 from trainer.training.setup import Run, between_batches
 from trainer.training.state import Training
@@ -181,11 +182,11 @@ def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
         nonlocal weights
         manifest, content = _best(run)
         where = f"{run.prefix.storage.url.rstrip('/')}/{state_key(manifest.step)}"
-        weights = checkpoints.tensors_to_bytes(checkpoints.from_bytes(content, where, manifest=manifest).model)
+        weights = snapshot.tensors_to_bytes(snapshot.from_bytes(content, where, manifest=manifest).model)
         return vars(manifest)
 
     manifest = Manifest(**run.gang.on_primary(find))
-    return manifest, checkpoints.tensors_from_bytes(run.gang.broadcast(weights))
+    return manifest, snapshot.tensors_from_bytes(run.gang.broadcast(weights))
 
 
 def _best(run: Run) -> tuple[Manifest, bytes]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -238,7 +239,8 @@ def _start_record(
     """Write what the run is, once nothing but training can fail any more; first check that the images are the same."""
     if prefix.newest is not None:
         record.check_same(prefix.storage, identity)
-    record.write(prefix.storage, config, identity, facts)
+    libraries = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    record.write(prefix.storage, config, identity, facts, libraries)
     prefix.storage.write(SPLIT, _split_csv(table))
 
 

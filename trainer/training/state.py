@@ -20,12 +20,22 @@ from trainer.layout import state_key
 from trainer.models import architectures
 from trainer.models.architectures import StateDict
 from trainer.models.pretrained import load_first_weights
-from trainer.runs import checkpoints
-from trainer.runs.checkpoints import RankState, TrainState, copied
 from trainer.runs.tensorboard import Curves
 from trainer.training.feature_cache import Feed, of_images
 from trainer.training.schedule import Plateau
 from trainer.training.setup import Run
+from trainer.training.snapshot import (
+    RankState,
+    TrainState,
+    check_fits,
+    check_moments,
+    copied,
+    from_bytes,
+    rank_from_bytes,
+    rank_to_bytes,
+    tensors_from_bytes,
+    tensors_to_bytes,
+)
 
 LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
 
@@ -68,7 +78,7 @@ def begin(run: Run) -> Training:
     network = _network(run, filled=state is None and run.is_primary)
     # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     if state is not None:
-        run.gang.together(partial(checkpoints.check_fits, state, network, run.gang.world.size, _place(run)))
+        run.gang.together(partial(check_fits, state, network, run.gang.world.size, _place(run)))
     network.load_state_dict(state.model if state else _first_state(run, network))
     network.to(run.on).to(memory_format=run.device.memory_format)
     training = Training(
@@ -97,7 +107,7 @@ def _found(run: Run) -> TrainState | None:
     if newest is None:
         return None
     content = run.gang.broadcast(run.prefix.newest_state or b"")
-    return run.gang.together(lambda: checkpoints.from_bytes(content, _place(run), manifest=newest))
+    return run.gang.together(lambda: from_bytes(content, _place(run), manifest=newest))
 
 
 def _place(run: Run) -> str:
@@ -147,9 +157,9 @@ def _first_state(run: Run, network: nn.Module) -> StateDict:
     def first() -> bytes:
         if run.first_weights is not None:
             load_first_weights(network, run.first_weights, run.config.weights)
-        return checkpoints.tensors_to_bytes(network.state_dict()) if run.is_primary else b""
+        return tensors_to_bytes(network.state_dict()) if run.is_primary else b""
 
-    return checkpoints.tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
+    return tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
 
 
 def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
@@ -165,7 +175,7 @@ def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
 def _go_on(run: Run, training: Training, state: TrainState) -> None:
     """Put everything but the parameters back."""
     assert run.prefix.newest is not None
-    run.gang.together(lambda: checkpoints.check_moments(state, training.optimizer, _place(run)))
+    run.gang.together(lambda: check_moments(state, training.optimizer, _place(run)))
     for group in state.optimizer["param_groups"]:
         group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
@@ -208,8 +218,8 @@ def ranks_of(run: Run, training: Training) -> list[RankState]:
     if of_device is not None:
         random["device"] = of_device
     own = RankState(copied(dict(training.network.named_buffers())), random, training.loss_sum.item())
-    payloads = run.gang.all_gather(checkpoints.rank_to_bytes(own))
-    return [checkpoints.rank_from_bytes(payload) for payload in payloads]
+    payloads = run.gang.all_gather(rank_to_bytes(own))
+    return [rank_from_bytes(payload) for payload in payloads]
 
 
 def averaged_state(run: Run, training: Training, ranks: list[RankState]) -> StateDict:

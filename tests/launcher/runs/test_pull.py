@@ -26,10 +26,10 @@ from launcher.spec.options import S3Options
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
 from trainer.models.architectures import build
-from trainer.runs.checkpoints import TrainState, to_bytes
 from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage
 from trainer.storage.waiting import SILENT, Waiting
 from trainer.training.schedule import Plateau
+from trainer.training.snapshot import TrainState
 
 BEST = "checkpoints/step-00000020"
 REPORT = ["metrics.jsonl", "predictions/test.csv", "predictions/val.csv", "results.json", "run.json", "split.csv.gz"]
@@ -717,7 +717,7 @@ def test_pulled_checkpoint_loads_as_the_guide_says(launcher, here, tmp_path):
     network = build("densenet121", "linear", 14)
     optimizer = torch.optim.Adam(network.parameters()).state_dict()
     state = TrainState(step=60, model=network.state_dict(), ranks=[], optimizer=optimizer, plateau=Plateau(1.0, 0.5))
-    write_checkpoint(open_storage(f"{tmp_path}/runs/demo"), 60, to_bytes(state), 0.9)
+    write_checkpoint(open_storage(f"{tmp_path}/runs/demo"), 60, state.to_bytes(), 0.9)
     assert launcher(f"pull demo --output {tmp_path}/runs --to results --what checkpoint")[0] == 0
     names = {}
     exec(snippet, names)

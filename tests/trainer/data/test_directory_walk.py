@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from trainer.data.class_folders import image_walk
 from trainer.data.directory_walk import files_below
-from trainer.data.layouts import _walk
 from trainer.errors import InputError
 from trainer.limits import FOLDER_DEPTH
 
@@ -55,7 +55,7 @@ def test_folders_that_are_nested_too_deeply_are_a_problem(tmp_path):
     problems = []
     assert names(tmp_path, problems) == []
     with pytest.raises(InputError, match=f"more than {FOLDER_DEPTH} folders inside each other"):
-        list(_walk(tmp_path))
+        list(image_walk(tmp_path))
 
 
 def test_what_is_no_folder_is_a_file_here(tree):

@@ -19,6 +19,7 @@ from trainer.models.load import describe, open_trained
 from trainer.runs import checkpoints
 from trainer.storage import LocalStorage
 from trainer.training.schedule import Plateau
+from trainer.training.snapshot import TrainState
 
 X_NCHW = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -38,14 +39,14 @@ def write_run(root, steps, *, findings=FINDINGS, flags=(), old=False):
     storage = LocalStorage(str(root))
     settings = config(root, *flags)
     for step, auroc in steps.items():
-        state = checkpoints.TrainState(
+        state = TrainState(
             step=step,
             model=network(step, len(findings), settings.model, settings.head).state_dict(),
             ranks=[],
             optimizer={},
             plateau=Plateau(),
         )
-        content = checkpoints.to_bytes(state)
+        content = state.to_bytes()
         storage.write(f"checkpoints/step-{step:08d}/state.pt", content)
         scored = checkpoints.Scored(auroc, 0.5)
         checkpoints.commit(storage, checkpoints.manifest_of(content, state, epoch=1.0, scored=scored))

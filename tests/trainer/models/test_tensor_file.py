@@ -15,8 +15,8 @@ from trainer.models import tensor_file, zip_archive
 from trainer.models.architectures import build
 from trainer.models.pretrained import read_weights
 from trainer.models.zip_archive import stored_entries
-from trainer.runs.checkpoints import RankState, TrainState, check_fits, check_moments, from_bytes, to_bytes
 from trainer.training.schedule import Plateau
+from trainer.training.snapshot import RankState, TrainState, check_fits, check_moments, from_bytes
 
 WHERE = "s3://b/r/checkpoints/step-00000003/state.pt"
 
@@ -45,7 +45,7 @@ def trained_state():
 
 def plain(state):
     """The state as it is saved, to be spoiled."""
-    return torch.load(io.BytesIO(to_bytes(state)), weights_only=True)
+    return torch.load(io.BytesIO(state.to_bytes()), weights_only=True)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ PICKLES = {
 def test_pickle_that_is_no_state_is_refused_with_the_files_name_and_no_advice(whole, pickled):
     """torch's own words are to load it without its guard."""
     with pytest.raises(InputError) as refusal:
-        from_bytes(with_pickle(to_bytes(whole), pickled), WHERE)
+        from_bytes(with_pickle(whole.to_bytes(), pickled), WHERE)
     text = str(refusal.value)
     assert f"cannot read `{WHERE}`: it is no training state of this program" in text
     assert "weights_only" not in text
@@ -134,7 +134,7 @@ def test_pickle_that_is_no_state_is_refused_with_the_files_name_and_no_advice(wh
 def test_pickle_that_is_no_weights_is_refused_with_the_files_name_and_no_advice(tmp_path, whole, pickled):
     """Also as torch wrote files until 2020."""
     legacy = saved({}, _use_new_zipfile_serialization=False)
-    for content in (with_pickle(to_bytes(whole), pickled), legacy[: legacy.index(b"}q\x00.")] + pickled, pickled):
+    for content in (with_pickle(whole.to_bytes(), pickled), legacy[: legacy.index(b"}q\x00.")] + pickled, pickled):
         (tmp_path / "w.pth").write_bytes(content)
         with pytest.raises(InputError, match=r"w\.pth") as refusal:
             read_weights(tmp_path / "w.pth")
@@ -144,14 +144,14 @@ def test_pickle_that_is_no_weights_is_refused_with_the_files_name_and_no_advice(
 @pytest.mark.parametrize("spoil", [deflated, bombed, overlapping])
 def test_entries_that_are_more_than_the_file_are_refused_before_they_are_unpacked(whole, spoil, in_memory):
     """4.5 MB unpacked to 8 GB."""
-    content = spoil(to_bytes(whole))
+    content = spoil(whole.to_bytes())
     with in_memory(len(content) + (8 << 20)), pytest.raises(InputError, match=r"compressed|overlap"):
         from_bytes(content, WHERE)
 
 
 def test_archive_that_two_readers_see_differently_is_refused(whole):
     """What is looked at must be what is loaded."""
-    content = to_bytes(whole)
+    content = whole.to_bytes()
     for odd in (
         content + content[-22:],
         content[:-1],
@@ -167,14 +167,14 @@ def test_archive_with_far_too_many_entries_is_refused(whole, monkeypatch):
     """Each takes memory before it is looked at."""
     monkeypatch.setattr(zip_archive, "STATE_ENTRIES", 10)
     with pytest.raises(InputError, match="more than 10 entries"):
-        from_bytes(to_bytes(whole), WHERE)
+        from_bytes(whole.to_bytes(), WHERE)
 
 
 def test_state_larger_than_any_is_refused(whole, monkeypatch):
     """By its length alone."""
     monkeypatch.setattr(tensor_file, "STATE_BYTES", 1000)
     with pytest.raises(InputError, match="more than 1000 bytes"):
-        from_bytes(to_bytes(whole), WHERE)
+        from_bytes(whole.to_bytes(), WHERE)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -218,7 +218,7 @@ def encoded_again_and_again(times):
 
 def test_bytes_that_double_are_refused(tmp_path, whole):
     """Thirty times make gigabytes of four letters."""
-    (tmp_path / "w.pth").write_bytes(with_pickle(to_bytes(whole), encoded_again_and_again(4)))
+    (tmp_path / "w.pth").write_bytes(with_pickle(whole.to_bytes(), encoded_again_and_again(4)))
     with pytest.raises(InputError, match="encodes bytes as bytes"):
         read_weights(tmp_path / "w.pth")
 
@@ -408,7 +408,7 @@ def test_state_of_this_training_fits(whole):
     network = a_network()
     check_fits(whole, network, 1, WHERE)
     check_fits(whole, network, 8, WHERE)
-    state = from_bytes(to_bytes(whole), WHERE)
+    state = from_bytes(whole.to_bytes(), WHERE)
     check_moments(state, torch.optim.Adam(network.parameters(), lr=0.2, foreach=True), WHERE)
 
 

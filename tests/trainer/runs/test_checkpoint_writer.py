@@ -12,11 +12,12 @@ import torch
 from trainer.errors import InputError, RemoteError, TryAgainError
 from trainer.layout import manifest_key, state_key
 from trainer.runs.checkpoint_writer import Publisher
-from trainer.runs.checkpoints import RankState, Scored, TrainState, manifest_of, read_state, to_bytes
+from trainer.runs.checkpoints import Scored, manifest_of, read_state
 from trainer.runs.fallback import Spool
 from trainer.runs.manifest import best, committed
 from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
 from trainer.training.schedule import Plateau
+from trainer.training.snapshot import RankState, TrainState
 
 BORN_S = 1e9
 
@@ -359,7 +360,7 @@ def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step
     """A prefix that was emptied and is used again."""
     for born_s in (BORN_S - 1, BORN_S):
         one = state(10 if born_s == BORN_S else step)
-        content = to_bytes(one)
+        content = one.to_bytes()
         spool_of(tmp_path, bucket, born_s).keep(manifest_of(content, one, epoch=1.0, scored=None), content)
     assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == [10]
 
@@ -629,7 +630,7 @@ def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, b
 def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
     """Its folder may hold what somebody else has put there."""
     spool = spool_of(tmp_path, bucket)
-    content = to_bytes(state(10))
+    content = state(10).to_bytes()
     spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
     foreign = ["notes.txt", "checkpoints/best.ckpt", "checkpoints/step-00000010/mine.pt", ".x.partial", "old/state.pt"]
     for name in foreign:
@@ -656,7 +657,7 @@ def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
     (inside / "state.pt").write_text("mine")
     places[level].parent.mkdir(parents=True, exist_ok=True)
     places[level].symlink_to(outside if level != "checkpoints" else outside / "checkpoints")
-    content = to_bytes(state(10))
+    content = state(10).to_bytes()
     with pytest.raises(InputError, match="it is a link"):
         spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
     assert spool.newest_step() is None
@@ -669,7 +670,7 @@ def test_spool_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
     spool = spool_of(tmp_path, bucket)
     spool.folder.mkdir(parents=True)
     monkeypatch.setattr("trainer.storage.cache_folder.os.geteuid", lambda: 4711)
-    content = to_bytes(state(10))
+    content = state(10).to_bytes()
     with pytest.raises(InputError, match="belongs to another user"):
         spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
     assert list(spool.folder.iterdir()) == []

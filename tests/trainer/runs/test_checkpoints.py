@@ -8,21 +8,11 @@ import torch
 from trainer.errors import InputError
 from trainer.layout import manifest_key, state_key
 from trainer.runs import manifest as manifests
-from trainer.runs.checkpoints import (
-    RankState,
-    Scored,
-    TrainState,
-    commit,
-    from_bytes,
-    manifest_of,
-    newest,
-    prune,
-    read_state,
-    to_bytes,
-)
+from trainer.runs.checkpoints import Scored, commit, manifest_of, newest, prune, read_state
 from trainer.runs.manifest import Manifest, best, committed, worth
 from trainer.storage import DamagedError, LocalStorage, open_storage
 from trainer.training.schedule import Plateau
+from trainer.training.snapshot import RankState, TrainState, from_bytes
 
 
 def state(step):
@@ -37,7 +27,7 @@ def state(step):
 
 def put(storage, step, auroc=None):
     one = state(step)
-    content = to_bytes(one)
+    content = one.to_bytes()
     manifest = manifest_of(content, one, epoch=step / 10, scored=Scored(auroc, 0.5) if auroc is not None else None)
     storage.write(state_key(step), content)
     commit(storage, manifest)
@@ -51,7 +41,7 @@ def storage(tmp_path):
 
 def test_state_survives_the_way_to_bytes_and_back():
     """Everything that decides the next step is in it."""
-    loaded = from_bytes(to_bytes(state(3)))
+    loaded = from_bytes(state(3).to_bytes())
     assert loaded.step == 3
     assert loaded.plateau == Plateau(0.1, 0.5)
     torch.testing.assert_close(loaded.ranks[1].buffers["mean"], torch.arange(4.0) + 4)
@@ -62,7 +52,7 @@ def test_state_survives_the_way_to_bytes_and_back():
 
 def test_same_state_gives_the_same_bytes():
     """Hashes are compared across runs."""
-    assert to_bytes(state(3)) == to_bytes(state(3))
+    assert state(3).to_bytes() == state(3).to_bytes()
 
 
 def test_state_without_a_manifest_is_no_checkpoint(storage):

@@ -28,6 +28,7 @@ from trainer.storage import LocalStorage
 from trainer.training import setup as assembly
 from trainer.training.feature_cache import of_images
 from trainer.training.loop import _Finite, train, train_step
+from trainer.training.snapshot import from_bytes
 
 RECIPE = [
     "--preset",
@@ -91,7 +92,7 @@ def newest(tmp_path, name):
 
 
 def restored(storage, manifest):
-    return checkpoints.from_bytes(checkpoints.read_state(storage, manifest))
+    return from_bytes(checkpoints.read_state(storage, manifest))
 
 
 def assert_same_weights(one, other):

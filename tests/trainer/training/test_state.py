@@ -11,12 +11,13 @@ from trainer.runs.manifest import committed
 from trainer.runtime.watchdog import Watchdog
 from trainer.storage import LocalStorage
 from trainer.training import state
+from trainer.training.snapshot import from_bytes
 
 
 def states(folder):
     """All checkpoints' states by step."""
     storage = LocalStorage(str(folder))
-    return {one.step: checkpoints.from_bytes(checkpoints.read_state(storage, one)) for one in committed(storage)}
+    return {one.step: from_bytes(checkpoints.read_state(storage, one)) for one in committed(storage)}
 
 
 def changed(before, after):
