@@ -97,7 +97,7 @@ def measure(folder: Path) -> None:
     with opened(from_argv([*argv, *recipe]), World(), Reporter(0), RankLog(0)) as run:
         training = begin(run)
         ready(run, training, 0)
-        with run.prefix.publisher.working():
+        with run.prefix.writer.working():
             os.sched_setaffinity(0, {CORES[0]})  # of this thread alone; the others keep theirs
             block_s(run, training, checkpoint=True)
             pairs = []
@@ -105,7 +105,7 @@ def measure(folder: Path) -> None:
             for number in range(PAIRS):
                 kinds = (True, False) if number % 2 else (False, True)
                 times = {kind: block_s(run, training, checkpoint=kind) for kind in kinds}
-                run.prefix.publisher.flush(lambda: False)
+                run.prefix.writer.flush(lambda: False)
                 pairs.append(times[True] / times[False])
                 print(f"{times[True]:.2f} s with a checkpoint, {times[False]:.2f} s without", flush=True)
             state = max((folder / "buckets").rglob("state.pt"), key=lambda path: path.stat().st_mtime)

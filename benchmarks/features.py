@@ -77,7 +77,7 @@ def main() -> None:
         flags = "--preset pneumonia --weights none --pack-side 110 --crop-px 96 --crop center --no-flip --rotate 0 --batch-size 16 --device cpu"
         places = f"--data {folder}/data --output {folder}/runs --name r --epochs {2 * PAIRS}"
         config = replace(from_argv([*flags.split(), *places.split()]), checkpoint_every_minutes=None)
-        with opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.publisher.working():
+        with opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.working():
             measure(run)
 
 

@@ -11,7 +11,7 @@ from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.redaction import learn_words
-from trainer.runtime.entrypoint import Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.runtime.entrypoint import FailureReport, await_report, earlier_report, report_failure
 from trainer.runtime.parent_watch import end_with_parent
 from trainer.runtime.world import World, read_world
 from trainer.screen import screen, screened
@@ -72,16 +72,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _outcome(argv: Sequence[str]) -> int:
-    verdict = earlier_verdict()
-    if verdict is not None:
-        return verdict.exit_code
+    report = earlier_report()
+    if report is not None:
+        return report.exit_code
     debug = "--debug" in argv
     try:
         _run([argument for argument in argv if argument != "--debug"])
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - whatever it is, the user gets one line
         if debug:
             traceback.print_exc()
-        _tell(problem)
+        _report(problem)
         return _exit_code(problem)
     return 0
 
@@ -91,7 +91,7 @@ def _run(argv: list[str]) -> None:
     try:
         command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
     except (CycloptsError, InputError) as problem:
-        if not read_world().is_first_on_node:
+        if not read_world().is_local_rank0:
             raise PeerError(InputError.exit_code) from problem
         if isinstance(problem, InputError):
             raise
@@ -102,18 +102,18 @@ def _run(argv: list[str]) -> None:
 def _exit_code(problem: BaseException) -> int:
     if isinstance(problem, PeerError):
         if problem.on_this_node:
-            await_verdict(problem.exit_code)
+            await_report(problem.exit_code)
         else:
-            give_verdict(Verdict(_worker().rank, problem.exit_code, told=False))
+            report_failure(FailureReport(_worker().rank, problem.exit_code, told=False))
         return problem.exit_code
     code = InterruptedByUser.exit_code if isinstance(problem, KeyboardInterrupt) else 1
     if isinstance(problem, KnownError):
         code = problem.exit_code
-    give_verdict(Verdict(_worker().rank, code))
+    report_failure(FailureReport(_worker().rank, code))
     return code
 
 
-def _tell(problem: BaseException) -> None:
+def _report(problem: BaseException) -> None:
     """Say what went wrong, as a worker with its rank before each line."""
     world = _worker()
     prefix = f"[rank {world.rank}] " if world.size > 1 else ""

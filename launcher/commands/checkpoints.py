@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
-from launcher.commands.terminal import tell
+from launcher.commands.terminal import report
 from launcher.jobs import submit
 from launcher.runs import checkpoints as of
 from launcher.runs import locate
@@ -32,7 +32,7 @@ def checkpoints(
     """Print checkpoints."""
     run = _find(name, on, where)
     with run.opened() as storage:
-        found = of.of_run(run, storage, tell)
+        found = of.of_run(run, storage, report)
     sys.stdout.write(of.shown(run, found, form, datetime.now(timezone.utc)))
 
 
@@ -66,7 +66,7 @@ def pull(
     run = _find(name, on, where)
     try:
         with run.opened() as storage:
-            paths = results.pull(run, storage, step=step, what=what, directory=to or Path(name), tell=tell)
+            paths = results.pull(run, storage, step=step, what=what, directory=to or Path(name), report=report)
     except KeyboardInterrupt:
         raise InterruptedByUser(
             "interrupted by Ctrl-C", hint="the same command goes on where this one stopped"
@@ -75,4 +75,4 @@ def pull(
 
 
 def _find(name: str, on: Target, where: locate.Where) -> locate.Run:
-    return locate.find(name, where, lambda: submit.get(open_cluster(on), name), tell)
+    return locate.find(name, where, lambda: submit.get(open_cluster(on), name), report)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from launcher.commands.job import job_of
 from launcher.commands.parameters import Yes
-from launcher.commands.terminal import ask, tell
+from launcher.commands.terminal import ask, report
 from launcher.settings import init as first
 from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
 from launcher.settings.validate import problem_of
@@ -43,7 +43,7 @@ def init(
     first.check(before | settings, job_of)
     first.write(path, first.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")
-    tell("next: python -m launcher doctor --workers 1")
+    report("next: python -m launcher doctor --workers 1")
 
 
 def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="-o")] = "table") -> None:

@@ -5,7 +5,7 @@ import sys
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
-from launcher.commands.terminal import agreed, tell_problem
+from launcher.commands.terminal import agreed, report_error
 from launcher.jobs import submit
 from trainer.errors import InputError, InterruptedByUser, KnownError, on_one_line
 
@@ -37,6 +37,6 @@ def delete(
         except KnownError as problem:
             problems.append(problem)
     for earlier in problems[:-1]:
-        tell_problem(earlier)
+        report_error(earlier)
     if problems:
         raise problems[-1]

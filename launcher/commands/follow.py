@@ -5,7 +5,7 @@ import sys
 
 from launcher.cluster.client import Cluster, NotFoundError
 from launcher.commands.parameters import seconds
-from launcher.commands.terminal import tell
+from launcher.commands.terminal import report
 from launcher.jobs import submit
 from launcher.logs import printing as joblog
 from launcher.logs.lines import LogOptions
@@ -26,8 +26,8 @@ def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -
     """Follow the log of a job until it is over."""
 
     def waiting(what: str) -> None:
-        found = diagnose(collect.observe(cluster, name))
-        tell(what + (f" ({found.sentence})" if found else ""))
+        found = diagnose(collect.collect_snapshot(cluster, name))
+        report(what + (f" ({found.sentence})" if found else ""))
 
     colour = joblog.wants_colour(sys.stdout, os.environ)
     try:
@@ -36,7 +36,7 @@ def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -
             name,
             options or LogOptions(follow=True),
             out=unscreened(sys.stdout),
-            tell=tell,
+            report=report,
             waiting=waiting,
             colour=colour,
         )

@@ -7,7 +7,7 @@ from cyclopts import CycloptsError, Parameter
 
 from launcher.cluster.access import Access
 from launcher.commands import app, refused
-from launcher.commands.terminal import tell
+from launcher.commands.terminal import report
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 
@@ -37,5 +37,5 @@ def with_claim(cluster: "Cluster", job: JobSpec) -> JobSpec:
     claim = submit.claim_for(cluster, job.data) if job.mounts_bucket else None
     if not claim:
         return job
-    tell(f"{job.data} is read through the claim {claim}")
+    report(f"{job.data} is read through the claim {claim}")
     return dataclasses.replace(job, s3=dataclasses.replace(job.s3, claim=claim))

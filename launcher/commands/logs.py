@@ -10,7 +10,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.follow import follow_log
 from launcher.commands.parameters import Name, On
-from launcher.commands.terminal import tell
+from launcher.commands.terminal import report
 from launcher.logs import printing as joblog
 from launcher.logs.lines import LogOptions
 from trainer.screen import unscreened
@@ -28,4 +28,4 @@ def logs(
         follow_log(cluster, name, options)
     else:
         colour = joblog.wants_colour(sys.stdout, os.environ)
-        joblog.write(cluster, name, options, out=unscreened(sys.stdout), tell=tell, colour=colour)
+        joblog.write(cluster, name, options, out=unscreened(sys.stdout), report=report, colour=colour)

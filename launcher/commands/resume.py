@@ -21,7 +21,7 @@ from launcher.commands.follow import follow_log, wait_for
 from launcher.commands.job import job_of, with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags
-from launcher.commands.terminal import agreed, tell
+from launcher.commands.terminal import agreed, report
 from launcher.jobs import submit
 from launcher.runs import locate
 from launcher.runs import resume as again
@@ -83,7 +83,7 @@ def resume(
         job = job_of(flags)
         if found:
             again.check(job, found)
-            tell(f"the run at {found.url} {found.prospect}")
+            report(f"the run at {found.url} {found.prospect}")
         submission = ["submit", *flags, *_through(on, dry_run)]
         if cluster is None or old is None or dry_run == "client":
             dispatch(submission)
@@ -107,7 +107,7 @@ def _there(on: Target, name: str, where: locate.Where, dry_run: str) -> tuple[Cl
     except KnownError as problem:
         if dry_run != "client" or not isinstance(where.output, locate.Typed):
             raise
-        tell(f"taken for gone: {problem.args[0]}")
+        report(f"taken for gone: {problem.args[0]}")
         return None, None
     if old is not None:
         submit.check_over(old, f"cannot resume `{name}`")
@@ -128,7 +128,7 @@ def _check_output(name: str, where: locate.Where, output: str) -> None:
         )
 
 
-def _look(name: str, where: locate.Where, old: Object | None) -> again.Found | None:
+def _look(name: str, where: locate.Where, old: Object | None) -> again.EarlierRun | None:
     """What lies in the run's prefix; None where this machine can't look and the job tells enough.
 
     Raises: InputError, DamagedError for a run that can't go on; RemoteError where there is no job.
@@ -138,18 +138,20 @@ def _look(name: str, where: locate.Where, old: Object | None) -> again.Found | N
         raise NotFoundError(f"there is no job `{name}`")
 
     try:
-        run = locate.of_settings(name, submit.settings_of(old), where) if old else locate.find(name, where, gone, tell)
+        run = (
+            locate.of_settings(name, submit.settings_of(old), where) if old else locate.find(name, where, gone, report)
+        )
         with run.opened() as storage:
-            return again.look(run, storage, tell)
+            return again.read_earlier_run(run, storage, report)
     except (RemoteError, locate.ElsewhereError) as problem:
         if old is None:
             raise
-        tell(f"not looked at from here: {problem.args[0]}")
+        report(f"not looked at from here: {problem.args[0]}")
         return None
 
 
 def _settings(
-    name: str, where: locate.Where, old: Object | None, found: again.Found | None, changes: tuple[str, ...]
+    name: str, where: locate.Where, old: Object | None, found: again.EarlierRun | None, changes: tuple[str, ...]
 ) -> Mapping[str, Any]:
     """Those of the job; where it is gone, what the run tells, and for the rest today's.
 
@@ -162,7 +164,7 @@ def _settings(
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
     again.check_complete(name, given | settings.keys())
     if isinstance(where.endpoint, locate.Typed) and "s3_endpoint" not in given:
-        tell("--s3-endpoint is of this machine; --set s3_endpoint=URL gives the job one")
+        report("--s3-endpoint is of this machine; --set s3_endpoint=URL gives the job one")
     return again.may_go_on(settings)
 
 
@@ -193,7 +195,7 @@ def _replace(cluster: Cluster, job: JobSpec, submission: list[str], settings: Ma
     _try(cluster, job)
     with _told_if_lost(settings):
         for removed in submit.delete(cluster, job.name, timeout_s=DELETE_S):
-            tell(f"removed {removed}")
+            report(f"removed {removed}")
         dispatch(submission)
 
 
@@ -207,8 +209,8 @@ def _told_if_lost(settings: Mapping[str, Any]) -> Iterator[None]:
         yield
     except BaseException:
         text = textwrap.indent(yaml.safe_dump(dict(settings)), "  ")
-        tell(f"the job may be gone; its settings, as `submit --file` takes them, are\n{text.rstrip()}")
-        tell("")
+        report(f"the job may be gone; its settings, as `submit --file` takes them, are\n{text.rstrip()}")
+        report("")
         raise
 
 

@@ -12,13 +12,13 @@ from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
-from launcher.commands.terminal import tell, tell_problem
+from launcher.commands.terminal import report, report_error
 from launcher.jobs import submit
 from launcher.jobs.local import check as check_here
 from launcher.scale import results as comparison
 from launcher.scale import speedup
-from launcher.scale.members import Family, members
-from launcher.scale.queue import GO_ON, Problems, Series
+from launcher.scale.members import ScaleSpec, members
+from launcher.scale.queue import GO_ON, JobQueue, Problems
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec, is_s3
 from launcher.spec.trust import allowed
@@ -34,7 +34,7 @@ def _directory(_: type, tokens: Sequence[Token]) -> Path:
 
 def scale(
     *,
-    job: Annotated[Family, Parameter(name="*")],
+    job: Annotated[ScaleSpec, Parameter(name="*")],
     to: Annotated[Path, Parameter(converter=_directory, n_tokens=1, accepts_keys=False)],
     sources: From = Sources(),  # noqa: ARG001, B008 - read by apply_settings; frozen
     access: Through = Access(),  # noqa: B008 - frozen
@@ -59,13 +59,13 @@ def scale(
         How to print the comparison.
     """
     _check_parallel(parallel, local=local)
-    family = members(job)
+    scale_spec = members(job)
     try:
-        endpoint = s3_endpoint_here or family[0].s3.endpoint
-        reach = comparison.Reach(local=local, endpoint=allowed(endpoint) if is_s3(family[0].output) else endpoint)
-        comparison.check_places(job.name, family, to, reach)
-        problems = _run(family, access, reach, parallel or 1)
-        _tell_of(family, to, reach, problems, form)
+        endpoint = s3_endpoint_here or scale_spec[0].s3.endpoint
+        reach = comparison.Reach(local=local, endpoint=allowed(endpoint) if is_s3(scale_spec[0].output) else endpoint)
+        comparison.check_places(job.name, scale_spec, to, reach)
+        problems = _run(scale_spec, access, reach, parallel or 1)
+        _tell_of(scale_spec, to, reach, problems, form)
     except KeyboardInterrupt:
         raise InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON) from None
 
@@ -83,16 +83,16 @@ def _check_parallel(parallel: int | None, *, local: bool) -> None:
         raise InputError(f"cannot use --parallel {parallel}: it must be at least 1", hint="--parallel 2")
 
 
-def _run(family: Sequence[JobSpec], access: Access, reach: comparison.Reach, parallel: int) -> Problems:
+def _run(scale_spec: Sequence[JobSpec], access: Access, reach: comparison.Reach, parallel: int) -> Problems:
     """Run what has no results yet, once all of it has been checked; why there still are none, by name."""
     if reach.local:
-        check_here(family[0])
-    todo = [job for job in family if not comparison.is_done(job, reach, tell)]
-    for job in family:
+        check_here(scale_spec[0])
+    todo = [job for job in scale_spec if not comparison.is_done(job, reach, report)]
+    for job in scale_spec:
         if job not in todo:
-            tell(f"{job.name}: its results are there")
+            report(f"{job.name}: its results are there")
     if reach.local:
-        return comparison.here(todo, reach, tell)
+        return comparison.here(todo, reach, report)
     return _run_in_cluster(todo, access, reach, parallel) if todo else {}
 
 
@@ -100,31 +100,31 @@ def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: comparison.R
     cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
     data = with_claim(cluster, todo[0]).s3
     todo = [dataclasses.replace(job, s3=data) for job in todo]
-    series = Series(cluster=cluster, has_results=reach.has_results, tell=tell)
+    series = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
     series.check(todo)
     for name in submit.sweep(cluster):
-        tell(f"removed the volume {name}, whose job is gone")
+        report(f"removed the volume {name}, whose job is gone")
     return series.run(todo, parallel=parallel)
 
 
 def _tell_of(
-    family: Sequence[JobSpec], to: Path, reach: comparison.Reach, problems: Problems, form: speedup.Form
+    scale_spec: Sequence[JobSpec], to: Path, reach: comparison.Reach, problems: Problems, form: speedup.Form
 ) -> None:
     """Print the comparison of what has results, and plot it. Raises: JobFailedError where something has none."""
-    done = [job for job in family if job.name not in problems]
-    found = comparison.gather(done, to, reach, tell)
-    sys.stdout.write(speedup.shown(speedup.rows(family, found), form))
+    done = [job for job in scale_spec if job.name not in problems]
+    found = comparison.gather(done, to, reach, report)
+    sys.stdout.write(speedup.shown(speedup.rows(scale_spec, found), form))
     sys.stdout.flush()
     try:
         for path in comparison.plot([job.name for job in done], to) if done else ():
-            tell(f"{path}")
+            report(f"{path}")
     except InputError as problem:
         if not problems:
             raise
-        tell_problem(problem)
+        report_error(problem)
     if problems:
         raise JobFailedError(
-            f"{len(problems)} of {len(family)} runs have no results:"
+            f"{len(problems)} of {len(scale_spec)} runs have no results:"
             f"{listing(f'{name}: {why}' for name, why in problems.items())}",
             hint="the same command runs these again, and keeps the others",
         )

@@ -60,7 +60,7 @@ def status(
     cluster = open_cluster(on)
 
     def look() -> str:
-        snapshot = collect.observe(cluster, name)
+        snapshot = collect.collect_snapshot(cluster, name)
         return tables.job_status(snapshot, diagnose(snapshot), collect.progress(cluster, snapshot), form)
 
     terminal.show(look, watch=watch)
@@ -68,4 +68,4 @@ def status(
 
 def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen
     """Print what the cluster noted about a job."""
-    sys.stdout.write(tables.events(collect.observe(open_cluster(on), name), form))
+    sys.stdout.write(tables.events(collect.collect_snapshot(open_cluster(on), name), form))

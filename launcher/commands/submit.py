@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from launcher.cluster.access import Access, Target
 from launcher.commands.job import From, Job, Through, with_claim
 from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
-from launcher.commands.terminal import tell
+from launcher.commands.terminal import report
 from launcher.settings.sources import Sources
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
@@ -70,7 +70,7 @@ def _run_here(job: JobSpec) -> None:
     from launcher.jobs import local  # noqa: PLC0415 - not for a cluster
 
     local.check(job)
-    local.run(manifest.render(job), scratch=local.cache_of(job), tell=tell, python=sys.executable)
+    local.run(manifest.render(job), scratch=local.cache_of(job), report=report, python=sys.executable)
     sys.stdout.write(f"{job.run}\n")
 
 
@@ -92,18 +92,18 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
 
     job = with_claim(cluster, job)
     for name in [] if dry_run else submit.sweep(cluster):
-        tell(f"removed the volume {name}, whose job is gone")
+        report(f"removed the volume {name}, whose job is gone")
     objects = manifest.render(job)
     submitted = submit.submit(cluster, objects, dry_run=dry_run)
     sys.stdout.write(manifest.to_name(objects))
     sys.stdout.flush()
-    tell(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")
+    report(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")
     if not dry_run:
         place = f" -n {cluster.namespace}"
         kubectl = kubectl_logs_command(
             objects[-1], cluster.namespace, context=access.context, kubeconfig=access.kubeconfig
         )
-        tell(
+        report(
             "next:\n"
             f"  python -m launcher status {job.name}{place}\n"
             f"  {kubectl}\n"

@@ -14,12 +14,12 @@ _AGE: Final = r" *\b(\d+[smhdy])+\b *"
 """What changes by itself is no change."""
 
 
-def tell(text: str) -> None:
+def report(text: str) -> None:
     """A line beside the result, and the indented ones that belong to it."""
     sys.stderr.write(f"{as_block(text)}\n")
 
 
-def tell_problem(problem: KnownError) -> None:
+def report_error(problem: KnownError) -> None:
     """What went wrong and is not the end; its text is safe already."""
     sys.stderr.write(f"{problem}\n")
 

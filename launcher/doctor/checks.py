@@ -42,7 +42,7 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
     failed = next((row.check for row in rows if row.check in {API, SPACE} and row.status == "FAIL"), None)
     if failed:
         return [*rows, Row(probe_pod.POD, "skipped", f"needs `{failed}`", "", "pod")]
-    return [*rows, *probe_pod.look_inside(spec, cluster)]
+    return [*rows, *probe_pod.run_probe_pod(spec, cluster)]
 
 
 def check_passed(rows: Sequence[Row]) -> None:
@@ -121,13 +121,13 @@ def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
 
 
 def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
-    gang = fit.Gang(pod_spec=probe_pod.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
-    resource = accelerator(requests(gang.pod_spec))
+    pod_set = fit.PodSet(pod_spec=probe_pod.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
+    resource = accelerator(requests(pod_set.pod_spec))
     nodes = _once(lambda: cluster.list(NODES))
 
     def room() -> Outcome:
         return quota.quota(
-            gang,
+            pod_set,
             cluster.list(QUOTAS, namespace=spec.namespace),
             priority_class=spec.policy.priority_class,
             claims=1 if spec.mounts_bucket else 0,
@@ -136,8 +136,8 @@ def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
     return [
         Check("quota", "cluster", room, (SPACE,)),
         Check("device plugin", "cluster", lambda: fit.device_plugin(resource, nodes()), (API,)),
-        Check("huge pages", "cluster", lambda: fit.huge_pages(gang.pod_spec, nodes()), ("device plugin",)),
-        Check("room on nodes", "cluster", lambda: fit.fit(gang, nodes(), _pods(cluster)), ("device plugin",)),
+        Check("huge pages", "cluster", lambda: fit.huge_pages(pod_set.pod_spec, nodes()), ("device plugin",)),
+        Check("room on nodes", "cluster", lambda: fit.fit(pod_set, nodes(), _pods(cluster)), ("device plugin",)),
     ]
 
 

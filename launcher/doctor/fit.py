@@ -18,7 +18,7 @@ _NONE: Final = Fraction(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gang:
+class PodSet:
     """Equal pods that train together."""
 
     pod_spec: Object
@@ -71,29 +71,31 @@ def huge_pages(pod_spec: Object, nodes: Sequence[Object]) -> Outcome:
     return ok(f"{found}{_nodes(len(enough))} {'has' if len(enough) == 1 else 'have'} so much")
 
 
-def fit(gang: Gang, nodes: Sequence[Object], pods: Sequence[Object] | None) -> Outcome:
+def fit(pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None) -> Outcome:
     """Whether the scheduler could place all pods now, once others are over, or never.
 
     `pods` are those of the whole cluster, None where the user may not see them.
     """
-    wanted = requests(gang.pod_spec)
-    every = rooms(gang.pod_spec, nodes, pods or ())
+    wanted = requests(pod_set.pod_spec)
+    every = rooms(pod_set.pod_spec, nodes, pods or ())
     open_rooms = [room for room in every if room.barrier is None]
-    ever = _placed(gang.pods, wanted, {room.node: room.total for room in open_rooms})
-    now = _placed(gang.pods, wanted, {room.node: room.free for room in open_rooms})
-    what = f"{_pods(gang.pods)}{'' if gang.pods == 1 else ', each'} with {_needs(wanted)}"
-    if sum(ever.values()) < gang.fewest:
+    ever = _placed(pod_set.pods, wanted, {room.node: room.total for room in open_rooms})
+    now = _placed(pod_set.pods, wanted, {room.node: room.free for room in open_rooms})
+    what = f"{_pods(pod_set.pods)}{'' if pod_set.pods == 1 else ', each'} with {_needs(wanted)}"
+    if sum(ever.values()) < pod_set.fewest:
         found = f"{what}: can never fit, the nodes hold {sum(ever.values())} when all is free; {_obstacles(every, wanted, now=False)}"
         return fail(found, _fix(every, sum(ever.values())))
     if pods is None:
         return warn(f"{what}: fit when the nodes are free; not permitted to see what is in use", "")
-    if sum(now.values()) < gang.fewest:
+    if sum(now.values()) < pod_set.fewest:
         found = (
             f"{what}: {sum(now.values())} fit now, all when the nodes are free; {_obstacles(every, wanted, now=True)}"
         )
         return warn(found, "the job waits until others are over")
-    fewer = "" if sum(now.values()) == gang.pods else f" (only {sum(now.values())} of them, which `--elastic` allows)"
-    return ok(f"{what}: fit{'s' if gang.pods == 1 else ''} now on {_names(list(now))}{fewer}")
+    fewer = (
+        "" if sum(now.values()) == pod_set.pods else f" (only {sum(now.values())} of them, which `--elastic` allows)"
+    )
+    return ok(f"{what}: fit{'s' if pod_set.pods == 1 else ''} now on {_names(list(now))}{fewer}")
 
 
 def _placed(pods: int, wanted: Amounts, left: Mapping[str, Amounts]) -> dict[str, int]:

@@ -57,7 +57,7 @@ HOPELESS: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class Told:
+class ProbeResult:
     """How the pod ended, and what it printed."""
 
     trouble: str
@@ -114,7 +114,7 @@ def pod(spec: JobSpec) -> Object:
     return body
 
 
-def look_inside(
+def run_probe_pod(
     spec: JobSpec, cluster: Cluster, *, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.monotonic
 ) -> list[Row]:
     """Rows about the pod and of what it saw; whatever happens, the pod and its volume are removed."""
@@ -138,7 +138,7 @@ def look_inside(
     return list(rows(told, _name(spec)))
 
 
-def rows(told: Told, name: str) -> Iterator[Row]:
+def rows(told: ProbeResult, name: str) -> Iterator[Row]:
     """The row about the pod, and a row for each line of its log that is one of the probe's."""
     seen = [row for line in told.lines if (row := _row(line))]
     if told.trouble:
@@ -199,7 +199,7 @@ def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: s
             continue
 
 
-def _watch(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Callable[[], float]) -> Told:
+def _watch(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
     """Wait for the pod's end, or until it is clear that there will be none."""
     start_s = clock()
     trouble, since_s = "", start_s
@@ -220,10 +220,10 @@ def _watch(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: C
         cluster.sleep(1.0)
     lines = _log(cluster, namespace, name) if phase != "Pending" else []
     if phase == "Succeeded":
-        return Told("", lines)
+        return ProbeResult("", lines)
     if phase == "Failed":
-        return Told(_ending(there, name, lines), lines)
-    return Told(f"`{name}` did not come to an end: {trouble}", lines)
+        return ProbeResult(_ending(there, name, lines), lines)
+    return ProbeResult(f"`{name}` did not come to an end: {trouble}", lines)
 
 
 def _waiting(pod_: Object) -> str:

@@ -5,17 +5,17 @@ from fractions import Fraction
 
 from launcher.cluster.capacity import quantity, requests, shown
 from launcher.cluster.resources import Object
-from launcher.doctor.fit import Gang
+from launcher.doctor.fit import PodSet
 from launcher.doctor.runner import fail, ok, warn
 from trainer.runs.probe import Outcome
 
 
-def quota(gang: Gang, quotas: Iterable[Object], *, priority_class: str | None, claims: int) -> Outcome:
+def quota(pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | None, claims: int) -> Outcome:
     """Whether all pods, with so many claims, have room in each quota: now, when others are over, or never."""
     concerning = [each for each in quotas if _concerns(each, priority_class)]
     if not concerning:
         return ok("no quota limits this namespace's jobs")
-    needs = _needs(gang, claims)
+    needs = _needs(pod_set, claims)
     never, not_now = [], []
     for each in concerning:
         name = each["metadata"]["name"]
@@ -33,7 +33,7 @@ def quota(gang: Gang, quotas: Iterable[Object], *, priority_class: str | None, c
         return fail(f"can never fit: {'; '.join(never)}", "fewer --workers, or ask an administrator for a larger quota")
     if not_now:
         return warn(f"no room now: {'; '.join(not_now)}", "wait until others are over")
-    unlimited = _unlimited(gang, concerning)
+    unlimited = _unlimited(pod_set, concerning)
     if unlimited:
         return warn(
             f"a quota counts {', '.join(unlimited)}, of which the job's container sets none",
@@ -43,34 +43,34 @@ def quota(gang: Gang, quotas: Iterable[Object], *, priority_class: str | None, c
     return ok(f"there is room in {names}")
 
 
-def _needs(gang: Gang, claims: int) -> dict[str, Fraction]:
+def _needs(pod_set: PodSet, claims: int) -> dict[str, Fraction]:
     """What counts against a quota, by the quota's names for it; the operator makes a Service for each pod."""
     needs = {
         "persistentvolumeclaims": Fraction(claims),
-        "services": Fraction(gang.pods),
+        "services": Fraction(pod_set.pods),
         "count/pytorchjobs.kubeflow.org": Fraction(1),
     }
-    for name, amount in requests(gang.pod_spec).items():
-        needs |= {name: amount * gang.pods, f"requests.{name}": amount * gang.pods}
-    for name, amount in _limits(gang).items():
-        needs[f"limits.{name}"] = amount * gang.pods
+    for name, amount in requests(pod_set.pod_spec).items():
+        needs |= {name: amount * pod_set.pods, f"requests.{name}": amount * pod_set.pods}
+    for name, amount in _limits(pod_set).items():
+        needs[f"limits.{name}"] = amount * pod_set.pods
     core = {f"count/{name}": needs[name] for name in ("pods", "services", "persistentvolumeclaims")}
     return needs | core
 
 
-def _limits(gang: Gang) -> dict[str, Fraction]:
+def _limits(pod_set: PodSet) -> dict[str, Fraction]:
     """A pod's limits, its containers together."""
     limits: dict[str, Fraction] = {}
-    for container in gang.pod_spec.get("containers") or ():
+    for container in pod_set.pod_spec.get("containers") or ():
         for name, amount in _numbers((container.get("resources") or {}).get("limits")).items():
             limits[name] = limits.get(name, Fraction(0)) + amount
     return limits
 
 
-def _unlimited(gang: Gang, quotas: Iterable[Object]) -> list[str]:
+def _unlimited(pod_set: PodSet, quotas: Iterable[Object]) -> list[str]:
     """What a quota counts and the pods do not say: the API server refuses such pods."""
     counted = {name for each in quotas for name in each.get("spec", {}).get("hard") or ()}
-    limits = _limits(gang)
+    limits = _limits(pod_set)
     return sorted(
         name for name in counted & {"limits.cpu", "limits.memory"} if name.removeprefix("limits.") not in limits
     )

@@ -104,7 +104,7 @@ def run(
     objects: Sequence[Object],
     *,
     scratch: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     python: str,
     out: int | None = None,
     settle_s: float = SETTLE_S,
@@ -132,7 +132,7 @@ def run(
             _stop(pods)
             raise TryAgainError("stopped by a signal", hint=_GO_ON) from None
         except KeyboardInterrupt:
-            tell("stopping; Ctrl-C again ends it at once")
+            report("stopping; Ctrl-C again ends it at once")
             _stop(pods)
             raise InterruptedByUser("interrupted by Ctrl-C", hint=_GO_ON) from None
         finally:

@@ -21,7 +21,7 @@ from launcher.logs.pod_stream import PodLog, Sighting, sighting
 from launcher.status.snapshot import State, is_over, outcome, wanted_pods
 from trainer.errors import RemoteError
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 ROOM: Final = 10_000
 """Lines that wait to be printed before the threads that read wait too."""
@@ -198,17 +198,17 @@ class Follower:
         cluster: Cluster,
         view: View,
         *,
-        open_log: Callable[[Sighting | None, Tell], PodLog],
+        open_log: Callable[[Sighting | None, Report], PodLog],
         show: Callable[[Iterable[Line]], None],
-        tell: Tell,
-        waiting: Tell,
+        report: Report,
+        waiting: Report,
         pace: Pace,
     ) -> None:
         """`open_log` gets a pod that had started before it was followed, or None; `show` gets lines as they come."""
         self._cluster = cluster
         self._open_log = open_log
         self._show = show
-        self._tell = tell
+        self._report = report
         self._waiting = waiting
         self._pace = pace
         self._channel = _Channel(view)
@@ -241,7 +241,7 @@ class Follower:
         if isinstance(item, Exception):
             raise item
         if isinstance(item, _Words):
-            self._tell(item.text)
+            self._report(item.text)
         elif isinstance(item, _Report):
             self._reports[item.pod] = item
         elif isinstance(item, View):
@@ -263,7 +263,7 @@ class Follower:
             try:
                 self._waiting(wait)
             except RemoteError:  # who explains it asks the server too
-                self._tell(wait)
+                self._report(wait)
         self._has_told_wait = wait is not None
 
     def _is_read_since(self, view: View) -> bool:
@@ -272,7 +272,7 @@ class Follower:
             report.pod for report in self._reports.values() if report.number < view.number or not report.is_complete
         ]
         if unread and self._channel.view.number - view.number > self._pace.looks_after_end:
-            self._tell(f"the log of {', '.join(sorted(unread))} has not ended with the job: more of it may come")
+            self._report(f"the log of {', '.join(sorted(unread))} has not ended with the job: more of it may come")
             return True
         return not unread
 

@@ -92,9 +92,9 @@ def _ended(state: Object | None) -> Object:
 class PodLog:
     """What of one pod name's log has been read; for one thread."""
 
-    def __init__(self, fetch: Fetch, *, tell: Callable[[str], None], stall_s: float) -> None:
+    def __init__(self, fetch: Fetch, *, report: Callable[[str], None], stall_s: float) -> None:
         self._fetch = fetch
-        self._tell = tell
+        self._report = report
         self._stall_s = stall_s
         self._memory = Memory()
         self._tail: int | None = None
@@ -150,7 +150,7 @@ class PodLog:
         if pod.uid != self._uid:
             self._uid, self._is_new_pod, self._tail = pod.uid, True, None
         if self._instance not in {"", pod.instance}:
-            self._tell(f"{pod.short} was started again")
+            self._report(f"{pod.short} was started again")
         self._instance = pod.instance
 
     def _missed(self, pod: Sighting) -> Iterator[Line]:
@@ -158,7 +158,7 @@ class PodLog:
         try:
             yield from self._all(pod, pod.earlier, previous=True)
         except (InvalidError, NotFoundError) as problem:
-            self._tell(f"{pod.short}: last lines of its container before this one may be missing: {problem.args[0]}")
+            self._report(f"{pod.short}: last lines of its container before this one may be missing: {problem.args[0]}")
             self._complete.add(pod.earlier)
 
     def _all(self, pod: Sighting, instance: str, *, previous: bool = False) -> Iterator[Line]:
@@ -209,7 +209,7 @@ class PodLog:
         )
         yield from self._as_lines(pod, self._memory.unseen(self._ended_lines(stream)))
         if cut and self._cut == cut and stamped(cut.encode()).time_ns is None:
-            self._tell(f"{pod.short}: {cut}")
+            self._report(f"{pod.short}: {cut}")
 
     def _ended_lines(self, stream: Iterator[bytes]) -> Iterator[Stamped]:
         for raw in stream:
@@ -221,7 +221,7 @@ class PodLog:
     def _as_lines(self, pod: Sighting, lines: Iterator[Stamped]) -> Iterator[Line]:
         for line in lines:
             if line.time_ns is None:
-                self._tell(f"{pod.short}: {line.text}")
+                self._report(f"{pod.short}: {line.text}")
             else:
                 self._is_new_pod = False
                 yield Line(line.time_ns, line.stamp, pod.short, line.text)

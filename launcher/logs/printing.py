@@ -8,7 +8,7 @@ from typing import Final, TextIO
 
 from launcher.cluster.client import Cluster, UnreachableError
 from launcher.cluster.resources import JOB_LABEL, Object
-from launcher.logs.follow import Ending, Follower, Pace, Tell, View, first_view
+from launcher.logs.follow import Ending, Follower, Pace, Report, View, first_view
 from launcher.logs.lines import SECOND, Line, LogOptions, Ranks, Style, shown
 from launcher.logs.pod_stream import PodLog, Sighting
 from launcher.spec.manifest import CONTAINER
@@ -28,14 +28,14 @@ def follow(
     options: LogOptions,
     *,
     out: TextIO,
-    tell: Tell,
-    waiting: Tell,
+    report: Report,
+    waiting: Report,
     colour: bool = False,
     pace: Pace = PACE,
 ) -> Ending:
     """Print the log of a job, from pods that are not there yet too, until the job is over and all is printed.
 
-    `tell` gets words for the user; `waiting` gets what is waited for, once whenever pods have to start.
+    `report` gets words for the user; `waiting` gets what is waited for, once whenever pods have to start.
     KeyboardInterrupt leaves at any time; threads that read end by themselves.
 
     Raises: NotFoundError when there is no such job; ForbiddenError; UnreachableError when the server is gone for long.
@@ -47,7 +47,7 @@ def follow(
         view,
         open_log=_opener(cluster, options, pace),
         show=printing.show,
-        tell=tell,
+        report=report,
         waiting=waiting,
         pace=pace,
     ).run()
@@ -59,7 +59,7 @@ def write(
     options: LogOptions,
     *,
     out: TextIO,
-    tell: Tell,
+    report: Report,
     colour: bool = False,
     pace: Pace = PACE,
 ) -> None:
@@ -69,7 +69,7 @@ def write(
     """
     view = first_view(cluster, name)
     printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
-    printing.show(_lines(cluster, view, options, tell, pace))
+    printing.show(_lines(cluster, view, options, report, pace))
 
 
 def kubectl_logs_command(
@@ -110,14 +110,14 @@ def _style(view: View, options: LogOptions, *, colour: bool) -> Style:
     return Style(options.form, name_pods=wanted_pods(view.job) > 1, timestamps=options.timestamps, colour=colour)
 
 
-def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[Sighting | None, Tell], PodLog]:
+def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[Sighting | None, Report], PodLog]:
     """What makes the log of a pod; of those that have started already it begins where the user wants."""
     since_ns = None
     if options.since_s is not None:
         since_ns = (int(cluster.server_time().timestamp()) - options.since_s) * SECOND
 
-    def open_log(pod: Sighting | None, tell: Tell) -> PodLog:
-        log = PodLog(cluster.log, tell=tell, stall_s=pace.stall_s)
+    def open_log(pod: Sighting | None, report: Report) -> PodLog:
+        log = PodLog(cluster.log, report=report, stall_s=pace.stall_s)
         if pod is not None:
             log.begin_late(pod, tail=options.tail, since_ns=since_ns)
         return log
@@ -125,19 +125,19 @@ def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[Sigh
     return open_log
 
 
-def _lines(cluster: Cluster, view: View, options: LogOptions, tell: Tell, pace: Pace) -> Iterator[Line]:
+def _lines(cluster: Cluster, view: View, options: LogOptions, report: Report, pace: Pace) -> Iterator[Line]:
     """All pods' lines in the order of their times; raises at the end what kept one from being read."""
     open_log = _opener(cluster, options, pace)
     problems: list[RemoteError] = []
     streams = []
     for pod in view.pods.values():
         if not (pod.earlier if options.previous else pod.instance):
-            tell(f"{pod.short}: {'no container was there before' if options.previous else 'not started yet'}")
+            report(f"{pod.short}: {'no container was there before' if options.previous else 'not started yet'}")
         else:
-            log = open_log(pod, tell)
+            log = open_log(pod, report)
             streams.append(_patiently(log, pod, problems, previous=options.previous))
     if not view.pods:
-        tell("the job has no pods")
+        report("the job has no pods")
     yield from heapq.merge(*streams, key=lambda line: line.time_ns)
     if problems:
         raise problems[0]

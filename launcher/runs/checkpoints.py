@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from launcher.runs.locate import Run, Tell
+from launcher.runs.locate import Report, Run
 from launcher.status.tables import age, document, table
 from trainer.errors import InputError, on_one_line
 from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of
@@ -39,7 +39,7 @@ class Checkpoint:
         return [word for word, there in (("best", self.is_best), ("last", self.is_last)) if there]
 
 
-def of_run(run: Run, storage: Storage, tell: Tell) -> list[Checkpoint]:
+def of_run(run: Run, storage: Storage, report: Report) -> list[Checkpoint]:
     """All committed checkpoints, the newest first, those that are damaged too; empty where the run has none yet.
 
     Raises: AbsentError when no run lies there; InputError, RemoteError.
@@ -47,7 +47,7 @@ def of_run(run: Run, storage: Storage, tell: Tell) -> list[Checkpoint]:
     said: list[str] = []
     manifests = committed(storage, said.append)
     for each in said:
-        tell(each)
+        report(each)
     stats = storage.stats(CHECKPOINTS)
     # Without a complaint a manifest that is listed but was not read has come since.
     damaged = {step for key in stats if (step := committed_step(key)) is not None and any(key in each for each in said)}

@@ -142,7 +142,7 @@ def _take(lock: int, directory: Path, waiting: Waiting) -> None:
         except BlockingIOError:
             return False
         except OSError:
-            waiting.tell(f"{directory} knows no locks: do not pull into it twice at once")
+            waiting.report(f"{directory} knows no locks: do not pull into it twice at once")
         return True
 
     wait_until(

@@ -19,7 +19,7 @@ from trainer.errors import InputError, KnownError
 from trainer.layout import RUN, check_name
 from trainer.storage import CredentialsError, Storage, UnreachableError, open_storage
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 Settings = Mapping[str, object]
 """Of a job, by key."""
 
@@ -91,7 +91,7 @@ class Run:
             yield storage
 
 
-def find(name: str, where: Where, look: Callable[[], Object], tell: Tell) -> Run:
+def find(name: str, where: Where, look: Callable[[], Object], report: Report) -> Run:
     """The run of that name; `look` gets its job from the cluster.
 
     Raises: InputError for what can be no name, or a place that is not here; what `look` raises, where no output is given either.
@@ -105,7 +105,7 @@ def find(name: str, where: Where, look: Callable[[], Object], tell: Tell) -> Run
         reason = f"there is no job `{name}`" if isinstance(problem, NotFoundError) else str(problem.args[0])
         if where.output is None:
             raise _nowhere(name, problem, reason) from problem
-        tell(f"{reason}; looking in {where.output}")
+        report(f"{reason}; looking in {where.output}")
         return _below(where.output, name, where, {})
     return of_settings(name, settings, where)
 

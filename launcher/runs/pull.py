@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from launcher.runs import checkpoints
 from launcher.runs.download import Item, fetch_all, inside, only_one, remove_stale_partials
-from launcher.runs.locate import Run, Tell
+from launcher.runs.locate import Report, Run
 from launcher.runs.progress import transferred
 from trainer.errors import InputError
 from trainer.formats.documents import content_of
@@ -41,7 +41,7 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
 """Names of objects, and beginnings of names, beside the checkpoint."""
 
 
-def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory: Path, tell: Tell) -> list[Path]:
+def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory: Path, report: Report) -> list[Path]:
     """Fetch a part of the run into the directory, laid out as the run is; the files' paths, a checkpoint's state first.
 
     The same again fetches only what is missing or different; a file of this run that is there is replaced by a whole, verified
@@ -52,17 +52,17 @@ def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory:
     _check_flags(run, step, what, directory)
     manifest = None
     if what in {"checkpoint", "all"}:
-        manifest = checkpoints.chosen(run, checkpoints.of_run(run, storage, tell), "best" if step is None else step)
+        manifest = checkpoints.chosen(run, checkpoints.of_run(run, storage, report), "best" if step is None else step)
     stats = storage.stats("")
     items = _items(run, stats, what, manifest, directory)
-    with only_one(directory, Waiting(tell)):
+    with only_one(directory, Waiting(report)):
         is_pulled = _check_directory(run, storage, directory)
         wanted = [item for item in items if not item.is_there()]
         for item in wanted:
             item.check_replaceable(is_pulled=is_pulled or item.key == RUN)
         _remove_stale(stats, directory)
         if len(wanted) < len(items):
-            tell(f"{len(items) - len(wanted)} of {len(items)} files are here already")
+            report(f"{len(items) - len(wanted)} of {len(items)} files are here already")
         _fetch(storage, wanted)
     return [item.target for item in items if what != "model" or item.key != RUN]  # which comes along, unasked for
 

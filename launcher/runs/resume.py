@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from launcher.runs.locate import Run, Tell
+from launcher.runs.locate import Report, Run
 from launcher.settings.sources import EXAMPLES, PROJECT_FILE
 from launcher.spec.job import OWNED_FLAGS, JobSpec, is_s3
 from trainer.config import TrainConfig, to_argv
@@ -23,7 +23,7 @@ _WHETHER: Final = "--resume"
 
 
 @dataclass(frozen=True)
-class Found:
+class EarlierRun:
     """What a run has left of itself."""
 
     url: str
@@ -41,18 +41,18 @@ class Found:
         return f"goes on from step {self.newest.step}"
 
 
-def look(run: Run, storage: Storage, tell: Tell) -> Found:
+def read_earlier_run(run: Run, storage: Storage, report: Report) -> EarlierRun:
     """What lies in the run's prefix. Raises: InputError also where no checkpoint is whole; DamagedError, RemoteError."""
     damaged: list[str] = []
     manifests = committed(storage, damaged.append)
     for each in damaged:
-        tell(each)
+        report(each)
     if damaged and not manifests:  # the trainer would not begin anew over them
         raise InputError(
             f"cannot resume `{run.name}`: all its checkpoints are damaged",
             hint="put their manifests there again from a copy; launcher clone, or submit with another --name, starts another run",
         )
-    return Found(run.url, _record(storage), manifests[-1] if manifests else None, bool(storage.keys(RESULTS)))
+    return EarlierRun(run.url, _record(storage), manifests[-1] if manifests else None, bool(storage.keys(RESULTS)))
 
 
 def _record(storage: Storage) -> Mapping[str, Any] | None:
@@ -62,7 +62,7 @@ def _record(storage: Storage) -> Mapping[str, Any] | None:
     return record
 
 
-def settings_of(name: str, found: Found) -> dict[str, str | list[str]]:
+def settings_of(name: str, found: EarlierRun) -> dict[str, str | list[str]]:
     """The settings that a run tells of itself: what it trains on, with how many workers, and its recipe.
 
     Raises: InputError where there is no record, or one of another version.
@@ -108,7 +108,7 @@ def check_complete(name: str, given: set[str]) -> None:
         )
 
 
-def check(job: JobSpec, found: Found) -> None:
+def check(job: JobSpec, found: EarlierRun) -> None:
     """Refuse what the trainer would refuse, or could only end at once. Raises: InputError."""
     other = f"launcher clone {job.name} --set … starts another run, where its job is still there; else launcher submit"
     other_settings = differences(job, found.record) if found.record else []

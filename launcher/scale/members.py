@@ -57,7 +57,7 @@ def _given_name(_: type, tokens: Sequence[Token]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family(JobSpec):
+class ScaleSpec(JobSpec):
     """What the jobs have in common, and in what they differ; each is checked when it is made."""
 
     workers: Annotated[int, Parameter(parse=False)] = 1
@@ -91,16 +91,16 @@ class Family(JobSpec):
             )
 
 
-def members(family: Family) -> list[JobSpec]:
+def members(scale_spec: ScaleSpec) -> list[JobSpec]:
     """The jobs, by model and size.
 
     Raises: InputError where no cluster could run one of them.
     """
-    given = read_flags(TrainConfig, family.train_flags)
+    given = read_flags(TrainConfig, scale_spec.train_flags)
     recipe = PRESETS[given.get("preset", "chexnet")]() | given
-    if family.models and "model" in given:
+    if scale_spec.models and "model" in given:
         raise InputError(
-            f"cannot use --models {','.join(family.models)} with --model {given['model']} after `--`: both say what to train",
+            f"cannot use --models {','.join(scale_spec.models)} with --model {given['model']} after `--`: both say what to train",
             hint="leave one of them out",
         )
     if given.get("resume", "auto") != "auto":
@@ -108,23 +108,23 @@ def members(family: Family) -> list[JobSpec]:
             f"cannot compare sizes with --resume {given['resume']}: the same command goes on with the runs that have begun",
             hint="leave it out; another --name is another comparison",
         )
-    models = family.models or (str(recipe["model"]),)
-    batch = _batch_flags(family, given, recipe)
-    _check_names(family, models)
+    models = scale_spec.models or (str(recipe["model"]),)
+    batch = _batch_flags(scale_spec, given, recipe)
+    _check_names(scale_spec, models)
     return [
         _made(
-            family,
+            scale_spec,
             workers=size,
-            name=run_name(family.name, model, size),
-            train_flags=(*family.train_flags, *([f"--model={model}"] if family.models else []), *batch),
+            name=run_name(scale_spec.name, model, size),
+            train_flags=(*scale_spec.train_flags, *([f"--model={model}"] if scale_spec.models else []), *batch),
         )
         for model in models
-        for size in family.sizes
+        for size in scale_spec.sizes
     ]
 
 
-def _made(family: Family, **changes: object) -> JobSpec:
-    values: dict[str, Any] = {field: getattr(family, field) for field in _FIELDS}
+def _made(scale_spec: ScaleSpec, **changes: object) -> JobSpec:
+    values: dict[str, Any] = {field: getattr(scale_spec, field) for field in _FIELDS}
     return JobSpec(**(values | changes))
 
 
@@ -133,14 +133,14 @@ def run_name(name: str, model: str, size: int | str) -> str:
     return f"{name}-{model.replace('_', '-')}-w{size}"
 
 
-def _batch_flags(family: Family, given: Mapping[str, object], recipe: Mapping[str, object]) -> list[str]:
+def _batch_flags(scale_spec: ScaleSpec, given: Mapping[str, object], recipe: Mapping[str, object]) -> list[str]:
     """What fixes the batch, where the flags do not yet.
 
     Source: the pneumonia paper shares the loader's batch of 64 among its GPUs, so the recipe's batch is the global one.
 
     Raises: InputError.
     """
-    if family.weak:
+    if scale_spec.weak:
         if "global_batch_size" in given:
             raise InputError(
                 f"cannot let the global batch grow (`--weak`) and hold it at --global-batch-size {given['global_batch_size']}",
@@ -153,7 +153,9 @@ def _batch_flags(family: Family, given: Mapping[str, object], recipe: Mapping[st
             hint=f"-- --global-batch-size {given['batch_size']}; or --weak, with which the global batch grows",
         )
     batch = int(str(recipe.get("global_batch_size", recipe["batch_size"])))
-    _check_shared(family.sizes, batch, "--global-batch-size" if "global_batch_size" in given else "the preset's batch")
+    _check_shared(
+        scale_spec.sizes, batch, "--global-batch-size" if "global_batch_size" in given else "the preset's batch"
+    )
     return [] if "global_batch_size" in given else [f"--global-batch-size={batch}"]
 
 
@@ -167,16 +169,16 @@ def _check_shared(sizes: Sequence[int], batch: int, origin: str) -> None:
         )
 
 
-def _check_names(family: Family, models: Sequence[str]) -> None:
+def _check_names(scale_spec: ScaleSpec, models: Sequence[str]) -> None:
     """Raises: InputError for a name with which one of the runs, or a pod, could have none."""
     for model in models:
-        for size in family.sizes:
+        for size in scale_spec.sizes:
             suffix = run_name("", model, size)
-            nodes = _made(family, workers=size, name="a", train_flags=()).nodes
+            nodes = _made(scale_spec, workers=size, name="a", train_flags=()).nodes
             room = min(MAX_NAME, MAX_SERVICE_NAME - len(f"-worker-{nodes - 1}")) - len(suffix)
-            if len(family.name) > room:
+            if len(scale_spec.name) > room:
                 raise InputError(
-                    f"cannot use `{family.name}` as a name: the run `{family.name}{suffix}` would be too long, "
+                    f"cannot use `{scale_spec.name}` as a name: the run `{scale_spec.name}{suffix}` would be too long, "
                     f"at most {room} characters leave room for it (from `--name`)",
-                    hint=f"--name {family.name[:room].rstrip('-')}",
+                    hint=f"--name {scale_spec.name[:room].rstrip('-')}",
                 )

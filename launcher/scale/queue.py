@@ -42,13 +42,13 @@ class _Followed:
 
 
 @dataclass(kw_only=True)
-class Series:
+class JobQueue:
     """Jobs that are submitted and followed."""
 
     cluster: Cluster
     has_results: Callable[[JobSpec], bool]
     """Whether the results of a job's run are there."""
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     problems: Problems = field(default_factory=dict)
 
@@ -98,14 +98,14 @@ class Series:
         try:
             there = submit.found(self.cluster, job.name)
             if there is not None and is_over(there):
-                self.tell(f"{job.name}: is over without results, and is made again")
+                self.report(f"{job.name}: is over without results, and is made again")
                 submit.delete(self.cluster, job.name, timeout_s=DELETE_S)
             submit.submit(self.cluster, manifest.render(job))
         except (ForbiddenError, InvalidError, ConflictError) as problem:
             self.problems[job.name] = str(problem.args[0])
-            self.tell(f"{job.name}: {self.problems[job.name]}")
+            self.report(f"{job.name}: {self.problems[job.name]}")
             return []
-        self.tell(f"{job.name}: submitted")
+        self.report(f"{job.name}: submitted")
         return [self._followed(job)]
 
     def _is_ended(self, followed: _Followed) -> bool:
@@ -116,14 +116,14 @@ class Series:
         except NotFoundError as problem:
             if not self.has_results(followed.job):  # else its time to live is over
                 self.problems[name] = str(problem.args[0])
-            self.tell(f"{name}: {self.problems.get(name, 'done')}")
+            self.report(f"{name}: {self.problems.get(name, 'done')}")
             return True
         now = state(there)
         if is_over(there):
             self._note(followed.job, now)
             return True
         if now != followed.seen or self.clock() - followed.told_s >= TELL_EVERY_S:
-            self.tell(f"{name}: {now}{self._progress(name) if now == followed.seen else ''}")
+            self.report(f"{name}: {now}{self._progress(name) if now == followed.seen else ''}")
             followed.told_s = self.clock()
         followed.seen = now
         return False
@@ -135,17 +135,17 @@ class Series:
         elif not self.has_results(job):
             self.problems[job.name] = "it ended without results"
         problem = self.problems.get(job.name)
-        self.tell(f"{job.name}: {now}{f': {problem}' if problem else ''}")
+        self.report(f"{job.name}: {now}{f': {problem}' if problem else ''}")
 
     def _why(self, name: str) -> str:
         """Why a job has failed, and what to do."""
-        found = diagnose(collect.observe(self.cluster, name))
+        found = diagnose(collect.collect_snapshot(self.cluster, name))
         return f"{found.sentence}; next: {found.next_step}" if found else f"it failed; next: launcher status {name}"
 
     def _progress(self, name: str) -> str:
         """What keeps a job, or how far it is."""
         try:
-            snapshot = collect.observe(self.cluster, name)
+            snapshot = collect.collect_snapshot(self.cluster, name)
             found = diagnose(snapshot)
             text = found.sentence if found else collect.progress(self.cluster, snapshot)
         except RemoteError as problem:  # it is looked at again in a moment

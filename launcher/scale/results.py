@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from launcher.jobs import interpreter, local
 from launcher.runs import locate, pull
 from launcher.runs import resume as again
-from launcher.runs.locate import Tell
+from launcher.runs.locate import Report
 from launcher.scale.members import run_name
 from launcher.scale.queue import GO_ON, Problems
 from launcher.spec import manifest
@@ -141,29 +141,29 @@ def _check_same(job: JobSpec, record: Mapping[str, Any] | None, place: str, reac
         )
 
 
-def is_done(job: JobSpec, reach: Reach, tell: Tell) -> bool:
+def is_done(job: JobSpec, reach: Reach, report: Report) -> bool:
     """Whether the run's results are there, of as many steps as are asked for.
 
     Raises: InputError for a run with other settings; KnownError when its place can't be read.
     """
     with reach.opened(job) as storage:
-        found = again.look(reach.run(job), storage, tell)
+        found = again.read_earlier_run(reach.run(job), storage, report)
     _check_same(job, found.record, found.url, reach)
     steps = found.record["config"].get("max_steps") if found.record else None
     return found.is_scored and steps == job.train.max_steps
 
 
-def here(todo: Sequence[JobSpec], reach: Reach, tell: Tell) -> Problems:
+def here(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
     """Run the jobs on this machine, one after the other; a job that fails does not keep the next from its turn.
 
     Raises: InterruptedByUser, TryAgainError.
     """
     problems: Problems = {}
     for number, job in enumerate(todo, start=1):
-        tell(f"{job.name}: runs here, {number} of {len(todo)}")
+        report(f"{job.name}: runs here, {number} of {len(todo)}")
         try:
             objects = manifest.render(job)
-            local.run(objects, scratch=local.cache_of(job), tell=tell, python=sys.executable, out=STDERR)
+            local.run(objects, scratch=local.cache_of(job), report=report, python=sys.executable, out=STDERR)
         except JobFailedError as problem:
             problems[job.name] = str(problem.args[0])
         except InterruptedByUser as problem:
@@ -171,17 +171,17 @@ def here(todo: Sequence[JobSpec], reach: Reach, tell: Tell) -> Problems:
             raise
         else:
             problems |= {} if reach.has_results(job) else {job.name: "it ended without results"}
-        tell(f"{job.name}: {problems.get(job.name, 'done')}")
+        report(f"{job.name}: {problems.get(job.name, 'done')}")
     return problems
 
 
-def gather(done: Sequence[JobSpec], to: Path, reach: Reach, tell: Tell) -> dict[str, Mapping[str, Any]]:
+def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> dict[str, Mapping[str, Any]]:
     """Fetch what the runs say of themselves into folders of `to`; their results by name. Raises: KnownError."""
     found: dict[str, Mapping[str, Any]] = {}
     for job in done:
         run = reach.run(job)
         with reach.opened(job) as storage:
-            pull.pull(run, storage, step=None, what="report", directory=to / job.name, tell=lambda _: None)
+            pull.pull(run, storage, step=None, what="report", directory=to / job.name, report=lambda _: None)
         try:
             with open_regular(to / job.name / RESULTS) as file:
                 found[job.name] = checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
@@ -190,7 +190,7 @@ def gather(done: Sequence[JobSpec], to: Path, reach: Reach, tell: Tell) -> dict[
                 f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run ({problem})"
             ) from problem
     if done:
-        tell(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
+        report(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
     return found
 
 

@@ -40,7 +40,7 @@ RANK_0: Final = "[rank 0] "
 """How lines of the one begin that tells the progress. Source: trainer/runtime/console.py."""
 
 
-def observe(cluster: Cluster, name: str) -> Snapshot:
+def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
     """The job with all that tells how it is; what the user may not read is left out and named in `denied`.
 
     Raises: NotFoundError.

@@ -38,13 +38,15 @@ def tried(there: Site, seed: int, numbers: range, minutes: float, *, shows: bool
             break
         moment = drawn(seed, number)
         outcome = trial.outcome(there, moment)
-        verdict = "LOST " + "; ".join(outcome.losses) if outcome.losses else "OK" if outcome.met else "not met"
-        say(f"{number:4}  {moment}  {outcome.restarts} again  exit {outcome.codes}  {outcome.seconds:.1f} s  {verdict}")
+        report = "LOST " + "; ".join(outcome.losses) if outcome.losses else "OK" if outcome.met else "not met"
+        reporter(
+            f"{number:4}  {moment}  {outcome.restarts} again  exit {outcome.codes}  {outcome.seconds:.1f} s  {report}"
+        )
         if shows or outcome.losses:
-            say(said(there, moment))
+            reporter(said(there, moment))
         count, restarts = count + outcome.met, restarts + outcome.restarts
         lost, missed = lost + bool(outcome.losses), missed + (not outcome.met)
-    say(f"seed {seed}: {count} moments tried, {missed} not met, {restarts} restarts, {lost} losses")
+    reporter(f"seed {seed}: {count} moments tried, {missed} not met, {restarts} restarts, {lost} losses")
     return min(lost, 1)
 
 
@@ -53,7 +55,7 @@ def said(there: Site, moment: Moment) -> str:
     return "".join(f"      | {line}\n" for line in text.splitlines())
 
 
-def say(text: str) -> None:
+def reporter(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

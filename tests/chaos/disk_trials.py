@@ -35,7 +35,7 @@ class DiskTrial(Trial):
         if code != 0:
             self._start()
 
-    def _act(self, stage: Stage, gang: int) -> None:
+    def _act(self, stage: Stage, group: int) -> None:
         if stage.kind == "killed":
             victims.kill_all(self._job)
             return

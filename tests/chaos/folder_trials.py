@@ -32,7 +32,7 @@ class FolderTrial(Trial):
         except subprocess.TimeoutExpired:
             self._outcome.losses.append("the second run hangs")
 
-    def _act(self, stage: Stage, gang: int) -> None:
+    def _act(self, stage: Stage, group: int) -> None:
         shutil.rmtree(self._prefix)
         if stage.kind == "second":
             self._start_second()

@@ -134,7 +134,7 @@ class Trial:
         self._calls = 0
         self._hit = True
         self._lock = threading.Lock()
-        self._gang: subprocess.Popen[bytes] | None = None
+        self._group: subprocess.Popen[bytes] | None = None
         self._outcome = Outcome()
         self._returns: threading.Timer | None = None
         self._is_away = False
@@ -167,15 +167,15 @@ class Trial:
 
     def _start(self) -> int:
         with (self._folder / "output.log").open("ab") as log:
-            self._gang = subprocess.Popen(
+            self._group = subprocess.Popen(
                 self._command(), cwd=ROOT, env=self._environment(), stdout=log, stderr=log, start_new_session=True
             )
         try:
-            code = self._gang.wait(HANGS_S)
+            code = self._group.wait(HANGS_S)
         except subprocess.TimeoutExpired:
             self._outcome.losses.append("hangs")
             victims.kill_all(self._job)
-            self._gang.wait()
+            self._group.wait()
             code = 1
         with self._lock:  # until a kill that is under way is over: it must not reach the next start
             self._outcome.codes.append(code)
@@ -238,33 +238,33 @@ class Trial:
                 self._strike(self._stages[0])
 
     def _strike(self, stage: Stage) -> None:
-        gang = self._gang
-        assert gang is not None
-        if gang.returncode is not None:
+        group = self._group
+        assert group is not None
+        if group.returncode is not None:
             return
         self._stages.pop(0)
-        self._act(stage, gang.pid)
+        self._act(stage, group.pid)
         if stage.kind != "server" and self._returns is not None:
             self._bring_server_back()
         self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits()]
 
-    def _act(self, stage: Stage, gang: int) -> None:
+    def _act(self, stage: Stage, group: int) -> None:
         deeds = {
             "server": self._end_server,
             "rank": self._end_rank,
             "pack": self._damage_pack,
             "nothing": lambda *_: None,
         }
-        deeds.get(stage.kind, self._end_gang)(stage, gang)
+        deeds.get(stage.kind, self._end_gang)(stage, group)
 
-    def _end_gang(self, stage: Stage, gang: int) -> None:
+    def _end_gang(self, stage: Stage, group: int) -> None:
         if stage.kind == "all":
             victims.kill_all(self._job)
         else:
             with suppress(ProcessLookupError):
-                os.kill(gang, SIGTERM if stage.kind == "term" else SIGKILL)
+                os.kill(group, SIGTERM if stage.kind == "term" else SIGKILL)
 
-    def _damage_pack(self, _stage: Stage, _gang: int) -> None:
+    def _damage_pack(self, _stage: Stage, _group: int) -> None:
         """End all, and zero what they have decoded, as a power cut may: size and time of the file stay."""
         victims.kill_all(self._job)
         for shard in sorted(self._cache.glob("packs/*/shard-*.bin"))[:1]:
@@ -272,17 +272,17 @@ class Trial:
             shard.write_bytes(bytes(status.st_size))
             os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def _end_rank(self, stage: Stage, gang: int) -> None:
+    def _end_rank(self, stage: Stage, group: int) -> None:
         """End one worker, as soon as it is there."""
         until_s = time.monotonic() + 20
-        while (process := victims.worker(self._job, gang, stage.rank)) is None and time.monotonic() < until_s:
+        while (process := victims.worker(self._job, group, stage.rank)) is None and time.monotonic() < until_s:
             time.sleep(0.05)
         if process is not None:
             victims.kill(process)
         else:
             self._hit = False
 
-    def _end_server(self, stage: Stage, _gang: int) -> None:
+    def _end_server(self, stage: Stage, _group: int) -> None:
         self._site.server.kill()
         away_s = LONGEST_AWAY_S if stage.away_s is None else stage.away_s
         self._returns, self._is_away = threading.Timer(away_s, self._server_returns), True
@@ -326,13 +326,13 @@ class Trial:
 
 
 @contextmanager
-def _heard(address: Path, hear: Callable[[str, str], None]) -> Iterator[None]:
+def _heard(address: Path, on_line: Callable[[str, str], None]) -> Iterator[None]:
     """Listen to tests/chaos/hook for the block."""
 
     class Line(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             point, _, rank = self.rfile.readline().decode().strip().rpartition(" ")
-            hear(point, rank)
+            on_line(point, rank)
             with suppress(OSError):  # it may be the victim
                 self.wfile.write(b"\n")
 

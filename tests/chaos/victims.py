@@ -20,10 +20,10 @@ def alive(job: str) -> dict[int, dict[str, str]]:
     return found
 
 
-def worker(job: str, gang: int, rank: int) -> int | None:
+def worker(job: str, group: int, rank: int) -> int | None:
     """The process of one worker of this gang, None where it has none at the moment."""
     for process, variables in alive(job).items():
-        if variables.get("RANK") == str(rank) and _parent(process) == gang:
+        if variables.get("RANK") == str(rank) and _parent(process) == group:
             return process
     return None
 

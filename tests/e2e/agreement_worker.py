@@ -25,17 +25,17 @@ def main(folder: Path) -> None:
 
         return act
 
-    with join(me, cpu.backend) as gang:
-        seen["gathered"] = [payload.decode() for payload in gang.all_gather(b"x" * me.rank)]
-        seen["mean"] = gang.mean(torch.tensor([float(me.rank), 1.0])).tolist()
-        seen["together"] = gang.together(lambda: me.rank)
-        seen["on_primary"] = gang.on_primary(lambda: {"from": me.rank})
+    with join(me, cpu.backend) as group:
+        seen["gathered"] = [payload.decode() for payload in group.all_gather(b"x" * me.rank)]
+        seen["mean"] = group.mean(torch.tensor([float(me.rank), 1.0])).tolist()
+        seen["together"] = group.all_or_raise(lambda: me.rank)
+        seen["on_primary"] = group.on_rank0(lambda: {"from": me.rank})
         prepared = []
-        gang.first_on_node(lambda: prepared.append(1))
+        group.on_local_rank0(lambda: prepared.append(1))
         seen["prepared"] = len(prepared)
         for name, ranks in (("one", {1}), ("all", {0, 1, 2})):
             try:
-                gang.together(fail_on(ranks))
+                group.all_or_raise(fail_on(ranks))
             except KnownError as problem:
                 seen[name] = [type(problem).__name__, problem.exit_code]
     (folder / f"{me.rank}.json").write_text(json.dumps(seen))

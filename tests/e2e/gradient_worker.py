@@ -45,6 +45,6 @@ if __name__ == "__main__":
     me = read_world()
     with join(me, cpu.backend):
         reduced = gradients(me.rank, me.size)
-        if me.is_primary:
+        if me.is_rank0:
             torch.save(reduced, sys.argv[1])
     leave_process(0)

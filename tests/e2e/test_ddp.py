@@ -46,8 +46,8 @@ RECIPE = [
 
 def torchrun(workers, *command, check=True):
     """Run workers as a pod does."""
-    gang = [sys.executable, "-m", "trainer.runtime.entrypoint", f"--nproc-per-node={workers}", *map(str, command)]
-    done = subprocess.run(gang, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    group = [sys.executable, "-m", "trainer.runtime.entrypoint", f"--nproc-per-node={workers}", *map(str, command)]
+    done = subprocess.run(group, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done
 

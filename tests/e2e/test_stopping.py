@@ -44,7 +44,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def gang(phantoms, cache):
+def group(phantoms, cache):
     """Starts a pod's first process."""
 
     def start(output, *flags, workers=2, epochs=30, **environment):
@@ -73,10 +73,10 @@ def gang(phantoms, cache):
 
 
 @pytest.fixture(scope="module")
-def unbroken(gang, tmp_path_factory):
+def unbroken(group, tmp_path_factory):
     """The state that an unbroken run of two workers ends with."""
     root = tmp_path_factory.mktemp("unbroken")
-    done(gang(root))
+    done(group(root))
     return state_in(root)
 
 
@@ -127,22 +127,22 @@ def assert_same(state, other):
         assert torch.equal(tensor, other.model[name]), name
 
 
-def test_gang_that_is_told_to_stop_commits_its_step_and_goes_on_exactly(gang, tmp_path, unbroken):
+def test_gang_that_is_told_to_stop_commits_its_step_and_goes_on_exactly(group, tmp_path, unbroken):
     """Preemption in the middle of an epoch costs nothing but the start."""
-    process = gang(tmp_path)
+    process = group(tmp_path)
     once_trained(tmp_path, process, 2)
     process.terminate()
     said = done(process, 143)
     step = int(re.search(r"stopped at step (\d+), as SIGTERM asked", said)[1])
     assert said.count("as SIGTERM asked") == 1
     assert committed(LocalStorage(f"{tmp_path}/r"))[-1].step == step
-    assert f"going on from step {step}" in done(gang(tmp_path))
+    assert f"going on from step {step}" in done(group(tmp_path))
     assert_same(unbroken, state_in(tmp_path))
 
 
-def test_second_signal_ends_a_gang_at_once(gang, tmp_path):
+def test_second_signal_ends_a_gang_at_once(group, tmp_path):
     """Whoever asks twice does not want to wait for a checkpoint; what is committed stays."""
-    process = gang(tmp_path)
+    process = group(tmp_path)
     once_trained(tmp_path, process)
     os.kill(workers_of(tmp_path)[1], signal.SIGSTOP)  # so that stopping in order would take half a minute
     process.terminate()
@@ -153,7 +153,7 @@ def test_second_signal_ends_a_gang_at_once(gang, tmp_path):
     assert committed(LocalStorage(f"{tmp_path}/r"))
 
 
-def test_only_one_node_is_told_and_all_stop_at_one_step(gang, tmp_path, unbroken):
+def test_only_one_node_is_told_and_all_stop_at_one_step(group, tmp_path, unbroken):
     """SIGTERM reaches the pod that is to go; the other has to hear of it from its peer."""
     nodes = {
         "PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}",
@@ -163,20 +163,20 @@ def test_only_one_node_is_told_and_all_stop_at_one_step(gang, tmp_path, unbroken
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": "1",  # as in the unbroken run: sums over two threads are other sums
     }
-    pods = [gang(tmp_path, workers=1, **nodes) for _ in range(2)]
+    pods = [group(tmp_path, workers=1, **nodes) for _ in range(2)]
     once_trained(tmp_path, pods[0], 2)
     pods[1].terminate()
     done(pods[1], 143)
     step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
-    comes_back = gang(tmp_path, workers=1, **nodes)
+    comes_back = group(tmp_path, workers=1, **nodes)
     said = done(pods[0]) + done(comes_back)
     assert f"going on from step {step}" in said
     assert_same(unbroken, state_in(tmp_path))
 
 
-def test_worker_that_hangs_is_left_and_all_start_again(gang, tmp_path, unbroken):
+def test_worker_that_hangs_is_left_and_all_start_again(group, tmp_path, unbroken):
     """Nothing else ends a collective that waits for a process which is there and does nothing."""
-    process = gang(tmp_path, "--hang-after", "6s")
+    process = group(tmp_path, "--hang-after", "6s")
     once_trained(tmp_path, process)
     os.kill(workers_of(tmp_path)[1], signal.SIGSTOP)
     said = done(process)
@@ -184,25 +184,25 @@ def test_worker_that_hangs_is_left_and_all_start_again(gang, tmp_path, unbroken)
     assert_same(unbroken, state_in(tmp_path))
 
 
-def test_fewer_workers_go_on_with_the_run(gang, tmp_path, unbroken):
+def test_fewer_workers_go_on_with_the_run(group, tmp_path, unbroken):
     """A node is gone for good; the run ends at the same step. That the images are the same ones test_loader shows."""
-    process = gang(tmp_path)
+    process = group(tmp_path)
     once_trained(tmp_path, process)
     process.terminate()
     done(process, 143)
     step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
-    assert f"going on from step {step}" in done(gang(tmp_path, workers=1))
+    assert f"going on from step {step}" in done(group(tmp_path, workers=1))
     assert state_in(tmp_path).step == unbroken.step
 
 
-def test_second_run_on_a_prefix_in_a_bucket_is_refused_and_the_first_goes_on(gang, s3, tmp_path):
+def test_second_run_on_a_prefix_in_a_bucket_is_refused_and_the_first_goes_on(group, s3, tmp_path):
     """Two jobs of one name and output, as of two clusters."""
-    first = gang("s3://cxr/runs", epochs=3000, TRAINER_JOB="a")
+    first = group("s3://cxr/runs", epochs=3000, TRAINER_JOB="a")
     storage = open_storage("s3://cxr/runs/r")
     while not committed(storage):
         assert first.poll() is None, first.communicate()
         time.sleep(0.1)
-    said = done(gang("s3://cxr/runs", epochs=3000, workers=1, TRAINER_JOB="b"), 2)
+    said = done(group("s3://cxr/runs", epochs=3000, workers=1, TRAINER_JOB="b"), 2)
     assert "another job is training it" in said
     first.terminate()
     assert "as SIGTERM asked" in done(first, 143)

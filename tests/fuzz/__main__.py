@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
                 for outcome in rounds(making, kinds, arguments.first, arguments.seconds):
                     outcomes.append(outcome)
                     if outcome.fault and sum(bool(one.fault) for one in outcomes if one.kind == outcome.kind) <= SHOWN:
-                        say(f"{outcome.kind} {outcome.number}: {outcome.fault}\n")
-    say(table(outcomes, arguments.seed))
+                        reporter(f"{outcome.kind} {outcome.number}: {outcome.fault}\n")
+    reporter(table(outcomes, arguments.seed))
     return int(any(outcome.fault for outcome in outcomes))
 
 
@@ -55,7 +55,7 @@ def table(outcomes: list[Outcome], seed: int) -> str:
     return "\n".join(lines)
 
 
-def say(text: str) -> None:
+def reporter(text: str) -> None:
     """Print it at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

@@ -354,7 +354,7 @@ def _run_copy(bench: Bench) -> Path:
 def _try_documents(bench: Bench, dice: Dice) -> bool:
     """A document of a run, read by the report and as a run that is gone on with."""
     from trainer.__main__ import main
-    from trainer.models.load import open_trained
+    from trainer.models.load import load_model
     from trainer.storage import LocalStorage
 
     run = _run_copy(bench)
@@ -374,7 +374,7 @@ def _try_documents(bench: Bench, dice: Dice) -> bool:
 
         is_accepted(lambda: attempts.first_s(LocalStorage(str(run))))
     if path.name in {"run.json", "calibration.json", "split.csv.gz"}:
-        return is_accepted(lambda: open_trained(str(run))) and reported
+        return is_accepted(lambda: load_model(str(run))) and reported
     return reported
 
 
@@ -417,7 +417,7 @@ def _try_manifests(bench: Bench, dice: Dice) -> bool:
 
 def _try_states(bench: Bench, dice: Dice) -> bool:
     """A training state, with a hash that is right, as whoever may write to the bucket can make it, or not."""
-    from trainer.models.load import open_trained
+    from trainer.models.load import load_model
 
     run = _run_copy(bench)
     path = next(run.glob("checkpoints/*/state.pt"))
@@ -430,7 +430,7 @@ def _try_states(bench: Bench, dice: Dice) -> bool:
         document: dict[str, Any] = json.loads(manifest.read_bytes())
         document |= {"bytes": len(spoiled), "sha256": hashlib.sha256(spoiled).hexdigest()}
         manifest.write_text(json.dumps(document))
-    accepted = is_accepted(lambda: open_trained(str(run), step="last"))
+    accepted = is_accepted(lambda: load_model(str(run), step="last"))
     if accepted and not has_right_hash and spoiled != written:
         raise FaultError("a state that is not what its manifest says was taken")
     return accepted
@@ -449,7 +449,7 @@ def _weight_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _try_weights(bench: Bench, dice: Dice) -> bool:
-    from trainer.models.load import open_trained
+    from trainer.models.load import load_model
     from trainer.models.pretrained import first_weights
 
     seed = dice.choice(sorted((bench.corpus / "weights").iterdir()))
@@ -464,7 +464,7 @@ def _try_weights(bench: Bench, dice: Dice) -> bool:
     path = _laid(bench, seed.name, spoiled)
     if dice.random() < 0.5:
         return is_accepted(lambda: first_weights(str(path), "densenet_tiny", bench.work))
-    return is_accepted(lambda: open_trained(str(path)))
+    return is_accepted(lambda: load_model(str(path)))
 
 
 def _try_packs(bench: Bench, dice: Dice) -> bool:

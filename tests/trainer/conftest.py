@@ -109,7 +109,7 @@ def classify(two_classes, tmp_path, tmp_path_factory):
 def make_trained():
     """A trained model around a network: nothing is known of where it is from."""
     from trainer.data.records import Geometry
-    from trainer.models.load import Trained
+    from trainer.models.load import LoadedModel
 
     def make(network, **known):
         unknown = {"calibrator": None, "trained_on": None, "record": None, "step": None}
@@ -121,6 +121,6 @@ def make_trained():
             "loss": "bce",
         }
         images = {"geometry": Geometry(side=36, fit="crop"), "crop_px": 32}
-        return Trained(network=network, **unknown | model | images | known)
+        return LoadedModel(network=network, **unknown | model | images | known)
 
     return make

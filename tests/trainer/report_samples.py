@@ -79,7 +79,7 @@ def undefined(name):
     }
 
 
-def evidence(names=FINDINGS, *, classes=False, comparison=True):
+def evaluation(names=FINDINGS, *, classes=False, comparison=True):
     rng = np.random.default_rng(0)
     found = [finding(rng, name) for name in names]
     groups = [("sex", "F"), ("sex", "M"), ("age", "40 to 59"), ("view", "AP")]

@@ -44,7 +44,7 @@ def is_quiet(output, *, lines=1):
 def test_line_of_a_rank_stays_one_on_the_terminal_and_in_the_runs_log(text, tmp_path):
     """A class, an image or a server may be called like this."""
     out, log = io.StringIO(), RankLog(0, environment={})
-    Reporter(0, hear=log.add, console=Console(file=out, highlight=False)).line(f"cannot read {text}")
+    Reporter(0, on_line=log.add, console=Console(file=out, highlight=False)).line(f"cannot read {text}")
     log.keep_in(LocalStorage(str(tmp_path)))
     log.close()
     assert is_quiet(out.getvalue())

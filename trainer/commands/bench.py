@@ -56,8 +56,8 @@ def bench(
         crop_px=crop_px,
         steps=steps,
     )
-    say = Reporter(None)
-    timings = [timed(one, workload, precision, say) for one in devices_named(device)]
+    reporter = Reporter(None)
+    timings = [timed(one, workload, precision, reporter) for one in devices_named(device)]
     if format == "json":
         sys.stdout.write(json.dumps(as_json(timings, workload), indent=1) + "\n")
     else:

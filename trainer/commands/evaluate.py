@@ -11,9 +11,9 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 
 from trainer.config import Layout
 from trainer.errors import InputError
-from trainer.evaluation.document import Evidence, to_json
-from trainer.evaluation.from_file import Asked, beside, evaluate_file, other_model
-from trainer.evaluation.inputs import Answered, judged
+from trainer.evaluation.document import Evaluation, to_json
+from trainer.evaluation.from_file import FileRequest, beside, evaluate_file, other_model
+from trainer.evaluation.inputs import EvaluationInput, evaluated
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
 from trainer.runtime.console import Reporter
@@ -26,7 +26,7 @@ BATCH: Final = 32
 DOCUMENT: Final = Path(EVALUATION).name
 TABLE: Final = Path(EVALUATION_TABLE).name
 PLOTS: Final = ("auroc.png", "roc.png", "precision_recall.png", "calibration.png", "subgroups.png")
-"""What `evidence_figures.plots` makes, which takes a second to load."""
+"""What `evaluation_figures.plots` makes, which takes a second to load."""
 
 
 def evaluate(
@@ -113,7 +113,7 @@ def evaluate(
     if out is not None:
         _make(out, None if predictions is not None else _part_of_model(part))
     if predictions is not None and labels is not None:
-        asked = Asked(
+        asked = FileRequest(
             predictions=predictions,
             labels=labels,
             val_predictions=val_predictions,
@@ -125,14 +125,14 @@ def evaluate(
             resamples=resamples,
             seed=seed,
         )
-        evidence = evaluate_file(asked)
+        evaluation = evaluate_file(asked)
     else:
         from trainer.inference.evaluate import evaluate_model  # noqa: PLC0415 - torch takes seconds, and files need none
 
         assert model is not None
         assert data is not None
         other = None if against is None else other_model(against, _part_of_model(part))  # before an hour of scoring
-        answered = evaluate_model(
+        inputs = evaluate_model(
             model=model,
             step=step,
             data=data,
@@ -145,22 +145,22 @@ def evaluate(
             batch_size=batch_size,
             cache_dir=cache_dir,
             force=force,
-            say=Reporter(None),
+            reporter=Reporter(None),
         )
-        theirs = None if other is None else beside(other, answered)
-        evidence = judged(answered, other=theirs, resamples=resamples, seed=seed)
+        theirs = None if other is None else beside(other, inputs)
+        evaluation = evaluated(inputs, other=theirs, resamples=resamples, seed=seed)
         if out is not None:
-            _write_predictions(answered, out)
+            _write_predictions(inputs, out)
     if out is not None:
-        _write(evidence, out)
-    sys.stdout.write(_FORMS[format](evidence))
+        _write(evaluation, out)
+    sys.stdout.write(_FORMS[format](evaluation))
 
 
-def _as_json(evidence: Evidence) -> str:
-    return to_json(evidence).decode()
+def _as_json(evaluation: Evaluation) -> str:
+    return to_json(evaluation).decode()
 
 
-_FORMS: Final[dict[str, Callable[[Evidence], str]]] = {"table": as_table, "csv": as_csv, "json": _as_json}
+_FORMS: Final[dict[str, Callable[[Evaluation], str]]] = {"table": as_table, "csv": as_csv, "json": _as_json}
 
 
 def _check_way(model: str | None, data: str | None, predictions: Path | None, labels: Path | None) -> None:
@@ -220,21 +220,21 @@ def _make(out: Path, predicted: str | None) -> None:
     output_files.check(LocalStorage(str(out)), names, beside=DOCUMENT)
 
 
-def _write_predictions(answered: Answered, out: Path) -> None:
+def _write_predictions(inputs: EvaluationInput, out: Path) -> None:
     """What the model says of each image, as a run has it: `--predictions` and `--against` read it."""
     from trainer.evaluation.scores import predictions_csv  # noqa: PLC0415 - torch
 
-    key, scored = predictions_key(answered.part), answered.scored
-    LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, answered.findings))
+    key, scored = predictions_key(inputs.part), inputs.scored
+    LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, inputs.findings))
     sys.stderr.write(f"{out / key}\n")
 
 
-def _write(evidence: Evidence, out: Path) -> None:
+def _write(evaluation: Evaluation, out: Path) -> None:
     """Both documents and the plots; their paths are told on stderr."""
-    from trainer.report.evidence_figures import plots  # noqa: PLC0415 - matplotlib takes a second to load
+    from trainer.report.evaluation_figures import plots  # noqa: PLC0415 - matplotlib takes a second to load
 
     storage = LocalStorage(str(out))
-    documents = ((DOCUMENT, to_json(evidence)), (TABLE, as_csv(evidence).encode()))
-    for name, content in chain(documents, plots(evidence).items()):
+    documents = ((DOCUMENT, to_json(evaluation)), (TABLE, as_csv(evaluation).encode()))
+    for name, content in chain(documents, plots(evaluation).items()):
         storage.write(name, content)
         sys.stderr.write(f"{out / name}\n")

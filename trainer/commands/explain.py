@@ -23,7 +23,7 @@ from trainer.explanation.localisation import as_table
 from trainer.explanation.localise import localise
 from trainer.explanation.map_writer import Bad, Line, Output
 from trainer.explanation.randomisation import as_table as stages_as_table
-from trainer.models.load import open_trained
+from trainer.models.load import load_model
 from trainer.runtime.console import Reporter
 
 
@@ -88,26 +88,26 @@ def explain(
     _check(top, box_threshold, batch_size)
     listed = read_boxes(boxes) if boxes else []
     files = image_files(images)
-    trained = open_trained(model, step=step, cache=cache_dir)
+    trained = load_model(model, step=step, cache=cache_dir)
     named = [] if findings is None else numbers_of(findings.split(","), trained.findings)
     drawn = matched(listed, files, trained.findings, only=named) if boxes else None
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
     explainer = open_explainer(trained, devices.find(device), batch=batch_size)
-    output, say = Output(out, box_threshold, overlays), Reporter(None)
+    output, reporter = Output(out, box_threshold, overlays), Reporter(None)
     _note(trained.notes)
     if drawn:
         lie = f"they lie on {len(drawn.files):,} of {len(files):,} images given"
         _note([f"{drawn.used:,} of {drawn.listed:,} boxes are used: {lie}"])
         unusable = [(file.name, file.problem) for file in files if file.problem]
         files = drawn.files
-        document, bad = localise(explainer, drawn, trained_on_images=known, output=output, seed=seed, say=say)
+        document, bad = localise(explainer, drawn, trained_on_images=known, output=output, seed=seed, reporter=reporter)
         bad += unusable
         _print(as_table(document).splitlines())
         _note(document["notes"])
     else:
         _note(explainer.notes())
-        tell = _nothing if check_randomisation else _tell
-        bad = explain_images(explainer, files, named=named, top=top, output=output, tell=tell, say=say)
+        report = _nothing if check_randomisation else _report
+        bad = explain_images(explainer, files, named=named, top=top, output=output, report=report, reporter=reporter)
     if check_randomisation and (drawn or len(bad) < len(files)):
         _print(stages_as_table(randomised(explainer, files, named=named, seed=seed, folder=out)).splitlines())
     if bad:
@@ -126,7 +126,7 @@ def _check(top: int, box_threshold: float, batch_size: int) -> None:
         )
 
 
-def _tell(line: Line) -> None:
+def _report(line: Line) -> None:
     _print([json.dumps(line)])
 
 

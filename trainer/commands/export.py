@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from trainer.errors import InputError
 from trainer.inference.export import ONNX_HINT, fitting, images_of, known_of, wanted
 from trainer.inference.export import export as write
-from trainer.models.load import open_trained
+from trainer.models.load import load_model
 from trainer.runtime.console import Reporter
 from trainer.storage import open_storage
 
@@ -43,16 +43,16 @@ def export(
     """
     if not out:
         raise InputError("cannot export: nothing says where to, got `` (from `--out`)", hint="--out DIRECTORY")
-    say = Reporter(None)
+    reporter = Reporter(None)
     formats = wanted(to or [])
     if not to and "onnx" not in formats:
-        say.line(f"no ONNX file: its packages are missing; {ONNX_HINT}")
+        reporter.line(f"no ONNX file: its packages are missing; {ONNX_HINT}")
     storage = open_storage(out)
-    trained = open_trained(model, step=step, cache=cache_dir)
+    trained = load_model(model, step=step, cache=cache_dir)
     for note in trained.notes:
-        say.line(note)
-    formats = fitting(formats, trained, asked=bool(to), tell=say.line)
-    images_NPP = images_of(trained, check, say.line) if "onnx" in formats else None
+        reporter.line(note)
+    formats = fitting(formats, trained, asked=bool(to), report=reporter.line)
+    images_NPP = images_of(trained, check, reporter.line) if "onnx" in formats else None
     written = write(trained, storage, formats, known_of(model, trained), images_NPP)
     width = max(len(one.name) for one in written)
     for one in written:

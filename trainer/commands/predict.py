@@ -14,7 +14,7 @@ from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.inference.predict import Prediction, predictor
 from trainer.inference.prediction_output import csv_lines, json_lines, table_lines
-from trainer.models.load import Trained, open_trained
+from trainer.models.load import LoadedModel, load_model
 from trainer.runtime.console import Reporter
 
 Rule = Literal["youden", "best_f1", "specificity_90", "specificity_95"]
@@ -64,13 +64,13 @@ def predict(
         )
     files = image_files(images)
     on = devices.find(device)
-    trained = open_trained(model, step=step, cache=cache_dir)
+    trained = load_model(model, step=step, cache=cache_dir)
     _check_rule(trained, rule)
     chosen: Rule = rule or "youden"
-    _tell(trained, tta)
+    _report(trained, tta)
     bad: list[Prediction] = []
-    out, say = sys.stdout, Reporter(None)  # a bar on the terminal takes sys.stdout for itself
-    with say.progress("predicting", len(files)) as advance:
+    out, reporter = sys.stdout, Reporter(None)  # a bar on the terminal takes sys.stdout for itself
+    with reporter.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
         predictions = _noting(one.predictions(files, advance), bad)
         forms: dict[str, Callable[[], Iterator[str]]] = {
@@ -85,7 +85,7 @@ def predict(
         raise _problem(bad, len(files))
 
 
-def _check_rule(trained: Trained, rule: Rule | None) -> None:
+def _check_rule(trained: LoadedModel, rule: Rule | None) -> None:
     if rule is None:
         return
     if trained.loss == "cross_entropy":
@@ -100,7 +100,7 @@ def _check_rule(trained: Trained, rule: Rule | None) -> None:
         )
 
 
-def _tell(trained: Trained, tta: Tta) -> None:
+def _report(trained: LoadedModel, tta: Tta) -> None:
     """What a reader of the numbers must know, on stderr."""
     notes = list(trained.notes)
     if trained.calibrator is None:

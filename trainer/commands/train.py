@@ -22,14 +22,14 @@ def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     world = read_world()
     log = RankLog(world.rank)
     try:
-        results = train_run(config, world, Reporter(world.rank, hear=log.add), log)
+        results = train_run(config, world, Reporter(world.rank, on_line=log.add), log)
     except BaseException as problem:
         for line in words(problem).splitlines():
             log.add(line)
         raise
     finally:
         log.close()
-    if world.is_primary:
+    if world.is_rank0:
         if results.scores:
             sys.stdout.write(as_table(results.scores) + "\n\n")
         told = {"best checkpoint": results.checkpoint, "report": results.report, "results": results.results}

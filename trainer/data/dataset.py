@@ -20,7 +20,7 @@ from trainer.data.packing import build
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing
 from trainer.runtime.console import Reporter
-from trainer.runtime.process_group import Gang
+from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.storage.waiting import Waiting
 
@@ -40,12 +40,14 @@ class Place:
     """Where downloads and decoded images are kept."""
 
 
-def fetched(place: Place, say: Reporter, watchdog: Watchdog) -> None:
+def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
     """Bring a data set that lies in a bucket to this node; the first worker of each calls it."""
     if "://" in place.data:
-        waiting = _waiting(say, watchdog, "another process downloads the data set")
-        fetch(place.data, place.cache, lambda files: watchdog.progress(say.progress, "downloading", files), waiting)
-        watchdog.rests()
+        waiting = _waiting(reporter, watchdog, "another process downloads the data set")
+        fetch(
+            place.data, place.cache, lambda files: watchdog.progress(reporter.progress, "downloading", files), waiting
+        )
+        watchdog.pause()
 
 
 def labelled(place: Place) -> Source:
@@ -55,7 +57,7 @@ def labelled(place: Place) -> Source:
     return replace(source, table=source.table.used())
 
 
-def decoded(place: Place, source: Source, gang: Gang, say: Reporter, watchdog: Watchdog) -> Pack:
+def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
     """The decoded images, from this node's cache or made by one worker while the node's others wait."""
     names, geometry = source.table.images, place.geometry
     key = ""
@@ -65,33 +67,34 @@ def decoded(place: Place, source: Source, gang: Gang, say: Reporter, watchdog: W
         paths = locate_images(source)
         key = pack_key(names, paths, geometry)
         folder = place.cache / "packs" / key
-        with locked(folder, _waiting(say, watchdog, "another process decodes the images")):
-            if not _is_whole(folder, names, geometry, say, watchdog):
-                say.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-                with watchdog.progress(say.progress, "decoding", len(names)) as advance:
+        with locked(folder, _waiting(reporter, watchdog, "another process decodes the images")):
+            if not _is_whole(folder, names, geometry, reporter, watchdog):
+                reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
+                with watchdog.progress(reporter.progress, "decoding", len(names)) as advance:
                     build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
 
-    gang.first_on_node(decode)
-    keys = [content.decode() for content in gang.all_gather(key.encode())]
-    mine = keys[gang.world.rank - gang.world.local_rank]
-    return gang.together(lambda: attach(place.cache / "packs" / mine, names, geometry))
+    group.on_local_rank0(decode)
+    keys = [content.decode() for content in group.all_gather(key.encode())]
+    mine = keys[group.world.rank - group.world.local_rank]
+    return group.all_or_raise(lambda: attach(place.cache / "packs" / mine, names, geometry))
 
 
-def _is_whole(folder: Path, names: Sequence[str], geometry: Geometry, say: Reporter, watchdog: Watchdog) -> bool:
+def _is_whole(folder: Path, names: Sequence[str], geometry: Geometry, reporter: Reporter, watchdog: Watchdog) -> bool:
     """Whether the pack at `folder` is there and what was written; it is said where it is not."""
     doing = "verifying the decoded images"
-    watchdog.sees(doing, patience=COMPILING)
+    watchdog.heartbeat(doing, timeout_scale=COMPILING)
     try:
         return (
-            open_pack(folder, names, geometry, progress=lambda _: watchdog.sees(doing, patience=COMPILING)) is not None
+            open_pack(folder, names, geometry, progress=lambda _: watchdog.heartbeat(doing, timeout_scale=COMPILING))
+            is not None
         )
     except DamagedPackError as damage:
-        say.line(f"the pack at `{folder}` is damaged: {damage}; building it again")
+        reporter.line(f"the pack at `{folder}` is damaged: {damage}; building it again")
         return False
 
 
-def _waiting(say: Reporter, watchdog: Watchdog, why: str) -> Waiting:
-    return Waiting(say.line, lambda: watchdog.sees(f"waiting: {why}", patience=COMPILING))
+def _waiting(reporter: Reporter, watchdog: Watchdog, why: str) -> Waiting:
+    return Waiting(reporter.line, lambda: watchdog.heartbeat(f"waiting: {why}", timeout_scale=COMPILING))
 
 
 def left_out(place: Place, pack: Pack, on_bad_image: OnBadImage) -> list[str]:

@@ -1,6 +1,6 @@
 """The document `metrics.json`: what is known of a model's predictions on one split, as types.
 
-`assess` writes it, report, model card and tables read it. An undefined number is None, JSON's null.
+`evaluate` writes it, report, model card and tables read it. An undefined number is None, JSON's null.
 Findings are the 14, or the classes of a data set in folders.
 """
 
@@ -194,7 +194,7 @@ class Data(_Kind):
     """How many images here are of patients it was trained on; more than 0 only when forced; None where unknown."""
 
 
-class Evidence(TypedDict):
+class Evaluation(TypedDict):
     """The whole document."""
 
     format: int
@@ -228,12 +228,12 @@ def interval(value: float, low: float, high: float) -> Interval:
     return Interval(value=float(value), low=number(low), high=number(high))
 
 
-def to_json(evidence: Evidence) -> bytes:
+def to_json(evaluation: Evaluation) -> bytes:
     """`metrics.json`."""
-    return (json.dumps(evidence, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(evaluation, indent=1, allow_nan=False) + "\n").encode()
 
 
-def from_json(content: bytes, origin: str) -> Evidence:
+def from_json(content: bytes, origin: str) -> Evaluation:
     """What `to_json` wrote; `origin` says where it was read.
 
     Raises: InputError for what is no such document, or one of another format.
@@ -249,21 +249,21 @@ def from_json(content: bytes, origin: str) -> Evidence:
         raise InputError(
             f"cannot read the evaluation: its format is {told}, this program's is {FORMAT}, got `{origin}`", hint=_AGAIN
         )
-    missing = Evidence.__annotations__.keys() - found.keys()
+    missing = Evaluation.__annotations__.keys() - found.keys()
     if missing:
         raise InputError(
             f"cannot read the evaluation: it lacks {', '.join(sorted(missing))}, got `{origin}`", hint=_AGAIN
         )
     try:
-        checked_evidence: Evidence = checked(found, Evidence)
+        checked_evidence: Evaluation = checked(found, Evaluation)
         _check_curves(checked_evidence)
     except ValueError as problem:
         raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
     return checked_evidence
 
 
-def _check_curves(evidence: Evidence) -> None:
-    for one in evidence["findings"]:
+def _check_curves(evaluation: Evaluation) -> None:
+    for one in evaluation["findings"]:
         for curve in (one["roc"], one["pr"]):
             lengths = {len(curve["x"]), len(curve["y"]), len(curve["low"]), len(curve["high"])}
             if len(lengths) > 1:
@@ -273,10 +273,10 @@ def _check_curves(evidence: Evidence) -> None:
 
 
 def mean_calibration(
-    evidence: Evidence, which: Literal["raw", "calibrated"], key: Literal["ece", "brier"]
+    evaluation: Evaluation, which: Literal["raw", "calibrated"], key: Literal["ece", "brier"]
 ) -> float | None:
     """Mean over all findings; None where one has no such number, for a mean over the others would be of something else."""
-    parts = [one["raw"] if which == "raw" else one["calibrated"] for one in evidence["findings"]]
+    parts = [one["raw"] if which == "raw" else one["calibrated"] for one in evaluation["findings"]]
     values = [part[key] for part in parts if part is not None]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(parts) else None

@@ -34,7 +34,7 @@ from trainer.evaluation.document import (
     Comparison,
     Curve,
     Data,
-    Evidence,
+    Evaluation,
     Finding,
     Group,
     Interval,
@@ -78,7 +78,7 @@ class _Scored:
     draws: Resampled
 
 
-def assess(
+def evaluate(
     *,
     model: str,
     log_odds_NK: NDArray[np.floating],
@@ -95,7 +95,7 @@ def assess(
     resamples: int = 1000,
     seed: int = 0,
     probabilities_NK: Floats | None = None,
-) -> Evidence:
+) -> Evaluation:
     """Everything that is known of these predictions.
 
     `classes`: an image has one class, and the log-odds are those of the classes. `other` is another model's name and its
@@ -117,7 +117,7 @@ def assess(
     calibrated_NK = None if calibrator is None else probability(calibrator.apply(log_odds_NK))
     auroc_K, auprc_K = (score(drawn.scores_NK, drawn.labels_NK) for score in (auroc_per_finding, auprc_per_finding))
     groups = _groups(drawn, metadata)
-    return Evidence(
+    return Evaluation(
         format=FORMAT,
         model=model,
         data=data,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from trainer.config import Layout
 from trainer.data.labels import SPLITS
 from trainer.evaluation import label_file, predictions
-from trainer.evaluation.document import Evidence
-from trainer.evaluation.inputs import UNKNOWN_TRAINING, Answered, Answers, judged
+from trainer.evaluation.document import Evaluation
+from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions, evaluated
 from trainer.evaluation.label_file import Labels
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.predictions import Predictions
@@ -27,7 +27,7 @@ _SUM_TOLERANCE: Final = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class FileRequest:
     """What is to be scored."""
 
     predictions: Path
@@ -46,7 +46,7 @@ class Asked:
     seed: int = 0
 
 
-def evaluate_file(asked: Asked) -> Evidence:
+def evaluate_file(asked: FileRequest) -> Evaluation:
     """The evidence.
 
     Raises: InputError for files that do not fit together, and when no finding can be scored.
@@ -56,19 +56,19 @@ def evaluate_file(asked: Asked) -> Evidence:
     given = predictions.read(asked.predictions).of(labels.table.findings)
     rows_N = _scored_rows(given, labels, part)
     mine = given.at([labels.table.images[row] for row in rows_N.tolist()])
-    scored = _answers(mine, labels, rows_N)
+    scored = _split_predictions(mine, labels, rows_N)
     val_path, val, notes = asked.val_predictions, None, [UNKNOWN_TRAINING]
     if val_path is not None:
         seen = predictions.read(val_path).of(labels.table.findings)
         val_N = seen.rows_in(labels.table.images)
-        val = _answers(seen, labels, val_N)
+        val = _split_predictions(seen, labels, val_N)
         in_train = int((labels.table.split_N[val_N] == SPLITS.index("train")).sum())
         if in_train:
             notes.append(
                 f"{in_train:,} of {len(val_N):,} images that thresholds and calibration are fitted on are in train: "
                 "a model that was trained on them is surer there than here"
             )
-    answered = Answered(
+    inputs = EvaluationInput(
         model=asked.predictions.name,
         findings=mine.findings,
         classes=_one_class_each(scored),
@@ -80,8 +80,8 @@ def evaluate_file(asked: Asked) -> Evidence:
         metadata=None if labels.metadata is None else labels.metadata.rows(rows_N),
         notes=(*notes, *((NOTHING_FITTED,) if val is None else ())),
     )
-    other = None if asked.against is None else beside(other_model(asked.against, part), answered)
-    return judged(answered, other=other, resamples=asked.resamples, seed=asked.seed)
+    other = None if asked.against is None else beside(other_model(asked.against, part), inputs)
+    return evaluated(inputs, other=other, resamples=asked.resamples, seed=asked.seed)
 
 
 def _scored_rows(given: Predictions, labels: Labels, part: str) -> NDArray[np.int64]:
@@ -92,8 +92,8 @@ def _scored_rows(given: Predictions, labels: Labels, part: str) -> NDArray[np.in
     return labels.rows(part) if labels.is_list else predicted_N
 
 
-def _answers(mine: Predictions, labels: Labels, rows_N: NDArray[np.int64]) -> Answers:
-    return Answers(
+def _split_predictions(mine: Predictions, labels: Labels, rows_N: NDArray[np.int64]) -> SplitPredictions:
+    return SplitPredictions(
         images=mine.images,
         log_odds_NK=mine.log_odds_NK,
         labels_NK=labels.table.labels_NK[rows_N],
@@ -102,7 +102,7 @@ def _answers(mine: Predictions, labels: Labels, rows_N: NDArray[np.int64]) -> An
     )
 
 
-def _one_class_each(scored: Answers) -> bool:
+def _one_class_each(scored: SplitPredictions) -> bool:
     """Whether an image has exactly one of the findings and the probabilities are of that choice."""
     assert scored.probabilities_NK is not None
     sums_N = scored.probabilities_NK.sum(axis=1)
@@ -114,7 +114,7 @@ def other_model(place: Path, part: str) -> Predictions:
     return predictions.read(place / predictions_key(part) if place.is_dir() else place)
 
 
-def beside(other: Predictions, answered: Answered) -> tuple[str, Floats]:
+def beside(other: Predictions, inputs: EvaluationInput) -> tuple[str, Floats]:
     """What the other model is called, and its probabilities of the images that are scored. Raises: InputError."""
-    same = other.of(answered.findings).at(answered.scored.images)
+    same = other.of(inputs.findings).at(inputs.scored.images)
     return same.path.name, same.probabilities_NK

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrator, fit
-from trainer.evaluation.document import Data, Evidence, Shortcut
-from trainer.evaluation.evaluate import assess
+from trainer.evaluation.document import Data, Evaluation, Shortcut
+from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.reference import OTHER, published_list
@@ -24,7 +24,7 @@ UNKNOWN_TRAINING: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class SplitPredictions:
     """Of the images of one part."""
 
     images: tuple[str, ...]
@@ -37,7 +37,7 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
+class EvaluationInput:
     """Of a model, with all that is told about it."""
 
     model: str
@@ -45,12 +45,12 @@ class Answered:
     findings: tuple[str, ...]
     classes: bool
     """Whether an image has one class, and the log-odds are of the choice between them."""
-    scored: Answers
+    scored: SplitPredictions
     part: str
     """`train`, `val` or `test`, or `all` of a file without parts."""
     labels: str
     """How the labels' file or data set is called."""
-    val: Answers | None = None
+    val: SplitPredictions | None = None
     """What thresholds and calibration are fitted on."""
     val_name: str = "val"
     calibrator: Calibrator | None = None
@@ -68,49 +68,49 @@ class Answered:
     notes: tuple[str, ...] = ()
 
 
-def judged(
-    answered: Answered, *, other: tuple[str, Floats] | None = None, resamples: int = 1000, seed: int = 0
-) -> Evidence:
-    """The evidence; thresholds and calibration are fitted on val alone. `other` as `assess` takes it.
+def evaluated(
+    inputs: EvaluationInput, *, other: tuple[str, Floats] | None = None, resamples: int = 1000, seed: int = 0
+) -> Evaluation:
+    """The evidence; thresholds and calibration are fitted on val alone. `other` as `evaluate` takes it.
 
     Raises: InputError when no finding can be scored, and when patients of val are scored too.
     """
-    scored = answered.scored
-    _check_scorable(scored, answered.labels)
-    calibrator = answered.calibrator if answered.val is None else _fitted(answered, answered.val)
-    found = published_list(scored.images) or (OTHER, answered.part)
-    part = found[1] if answered.part == "all" else answered.part
+    scored = inputs.scored
+    _check_scorable(scored, inputs.labels)
+    calibrator = inputs.calibrator if inputs.val is None else _fitted(inputs, inputs.val)
+    found = published_list(scored.images) or (OTHER, inputs.part)
+    part = found[1] if inputs.part == "all" else inputs.part
     data = Data(
-        drawn=answered.drawn,
-        labels=answered.labels,
+        drawn=inputs.drawn,
+        labels=inputs.labels,
         part=part,
-        split=answered.split or (found[0] if part == found[1] else OTHER),
+        split=inputs.split or (found[0] if part == found[1] else OTHER),
         images=len(scored.images),
         patients=len(np.unique(scored.patients_N)),
         fitted_on=None if calibrator is None else calibrator.fitted_on,
-        trained_on_known=answered.trained_on_known,
-        trained_on_images=answered.trained_on_images,
+        trained_on_known=inputs.trained_on_known,
+        trained_on_images=inputs.trained_on_images,
     )
-    return assess(
-        model=answered.model,
+    return evaluate(
+        model=inputs.model,
         log_odds_NK=scored.log_odds_NK,
         probabilities_NK=scored.probabilities_NK,
         labels_NK=scored.labels_NK,
         patients_N=scored.patients_N,
-        findings=answered.findings,
+        findings=inputs.findings,
         data=data,
-        classes=answered.classes,
+        classes=inputs.classes,
         calibrator=calibrator,
-        metadata=answered.metadata,
+        metadata=inputs.metadata,
         other=other,
-        shortcuts=answered.shortcuts,
-        notes=answered.notes,
+        shortcuts=inputs.shortcuts,
+        notes=inputs.notes,
         resamples=resamples,
         seed=seed,
     )
 
 
-def _check_scorable(scored: Answers, labels: str) -> None:
+def _check_scorable(scored: SplitPredictions, labels: str) -> None:
     positive_K = (scored.labels_NK > 0).sum(axis=0)
     total = len(scored.labels_NK)
     if not ((positive_K > 0) & (positive_K < total)).any():
@@ -121,21 +121,21 @@ def _check_scorable(scored: Answers, labels: str) -> None:
         )
 
 
-def _fitted(answered: Answered, val: Answers) -> Calibrator:
-    shared_N = np.isin(val.patients_N, answered.scored.patients_N)
+def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
+    shared_N = np.isin(val.patients_N, inputs.scored.patients_N)
     if shared_N.any():
         names = [val.images[row] for row in np.flatnonzero(shared_N).tolist()]
         raise InputError(
             f"cannot fit thresholds: patients of {len(names):,} of {len(val.images):,} images are scored too, "
-            f"got `{answered.val_name}`{listing(names)}",
+            f"got `{inputs.val_name}`{listing(names)}",
             hint="thresholds and calibration are fitted on images of other patients",
         )
     return fit(
         val.log_odds_NK,
         val.labels_NK,
-        answered.findings,
+        inputs.findings,
         val.images,
-        f"{answered.val_name}, {len(val.images):,} images",
-        classes=answered.classes,
+        f"{inputs.val_name}, {len(val.images):,} images",
+        classes=inputs.classes,
         probabilities_NK=val.probabilities_NK,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from trainer.errors import on_one_line
-from trainer.evaluation.document import Calibration, Comparison, Evidence, Interval, Proportion, Reference
+from trainer.evaluation.document import Calibration, Comparison, Evaluation, Interval, Proportion, Reference
 from trainer.evaluation.operating import RULE_TITLES, RULES
 from trainer.evaluation.reference import SPLITS
 from trainer.formats.spreadsheet import line
@@ -18,35 +18,35 @@ _SHOWN_RULE: Final = "youden"
 Cells = Sequence[str]
 
 
-def as_table(evidence: Evidence) -> str:
+def as_table(evaluation: Evaluation) -> str:
     """Aligned text: scores, operating points, calibration, classes, subgroups, comparison, published values, notes."""
     blocks = [
-        _head(evidence),
-        _scores(evidence),
-        _published(evidence),
-        _operating_points(evidence),
-        _calibration(evidence),
-        _classes(evidence),
-        _subgroups(evidence),
-        _comparison(evidence["comparison"]),
-        _elsewhere(evidence),
-        "\n".join(f"note: {on_one_line(note)}" for note in evidence["notes"]),
+        _head(evaluation),
+        _scores(evaluation),
+        _published(evaluation),
+        _operating_points(evaluation),
+        _calibration(evaluation),
+        _classes(evaluation),
+        _subgroups(evaluation),
+        _comparison(evaluation["comparison"]),
+        _elsewhere(evaluation),
+        "\n".join(f"note: {on_one_line(note)}" for note in evaluation["notes"]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _head(evidence: Evidence) -> str:
-    data = evidence["data"]
-    what = f"{evidence['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
+def _head(evaluation: Evaluation) -> str:
+    data = evaluation["data"]
+    what = f"{evaluation['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
     where = f"part {data['part']} of {SPLITS[data['split']]}"
-    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets 95 % intervals from {evidence['resamples']:,} resamples of patients"
+    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets 95 % intervals from {evaluation['resamples']:,} resamples of patients"
 
 
-def _beside(evidence: Evidence) -> list[Reference]:
-    return [reference for reference in evidence["references"] if reference["comparable"]]
+def _beside(evaluation: Evaluation) -> list[Reference]:
+    return [reference for reference in evaluation["references"] if reference["comparable"]]
 
 
-def _scores(evidence: Evidence) -> str:
+def _scores(evaluation: Evaluation) -> str:
     header = ["", "positives", "prevalence", "AUROC", "AUPRC"]
     rows = [
         [
@@ -56,16 +56,16 @@ def _scores(evidence: Evidence) -> str:
             _interval(finding["auroc"]),
             _interval(finding["auprc"]),
         ]
-        for finding in evidence["findings"]
+        for finding in evaluation["findings"]
     ]
-    means = [_interval(evidence[key]) for key in ("mean_auroc", "mean_auprc")]
+    means = [_interval(evaluation[key]) for key in ("mean_auroc", "mean_auprc")]
     rows.append(["mean", "", "", *means])
     return _aligned([header, *rows], left=(0, 3, 4))
 
 
-def _published(evidence: Evidence) -> str:
+def _published(evaluation: Evaluation) -> str:
     """Our AUROC and those of others for the very same images, a column each."""
-    beside = _beside(evidence)
+    beside = _beside(evaluation)
     if not beside:
         return ""
     rows = [
@@ -74,19 +74,19 @@ def _published(evidence: Evidence) -> str:
             _interval(finding["auroc"]),
             *(_short(reference["auroc"].get(finding["name"])) for reference in beside),
         ]
-        for finding in evidence["findings"]
+        for finding in evaluation["findings"]
     ]
-    rows.append(["mean", _interval(evidence["mean_auroc"]), *(_short(reference["mean"]) for reference in beside)])
+    rows.append(["mean", _interval(evaluation["mean_auroc"]), *(_short(reference["mean"]) for reference in beside)])
     names = [f"{nth} {reference['name']}, {reference['note']}" for nth, reference in enumerate(beside, start=1)]
     header = ["", "this model", *(str(nth) for nth in range(1, len(beside) + 1))]
-    data = evidence["data"]
+    data = evaluation["data"]
     title = f"AUROC published for these very images: {data['part']}, {SPLITS[data['split']]}"
     return "\n".join([*map(on_one_line, [title, *names]), _aligned([header, *rows], left=(0, 1))])
 
 
-def _operating_points(evidence: Evidence) -> str:
+def _operating_points(evaluation: Evaluation) -> str:
     rows = []
-    for finding in evidence["findings"]:
+    for finding in evaluation["findings"]:
         point = finding["operating_points"].get(_SHOWN_RULE)
         if point is not None:
             shares = [_interval(point[key]) for key in ("sensitivity", "specificity", "ppv", "npv")]
@@ -94,18 +94,18 @@ def _operating_points(evidence: Evidence) -> str:
     if not rows:
         return ""
     others = ", ".join(RULE_TITLES[rule] for rule in RULES if rule != _SHOWN_RULE)
-    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evidence['data']['fitted_on']}, before calibration"
+    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evaluation['data']['fitted_on']}, before calibration"
     found = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
     follows = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
     return f"{on_one_line(title)}\n{found}\n\n{follows}\nat {others}: in the files"
 
 
-def _calibration(evidence: Evidence) -> str:
-    has_fit = any(finding["calibrated"] for finding in evidence["findings"])
+def _calibration(evaluation: Evaluation) -> str:
+    has_fit = any(finding["calibrated"] for finding in evaluation["findings"])
     header = ["", "ECE", "Brier", *(["ECE calibrated", "Brier calibrated"] if has_fit else [])]
     rows = [
         [finding["name"], *_errors(finding["raw"]), *(_errors(finding["calibrated"]) if has_fit else [])]
-        for finding in evidence["findings"]
+        for finding in evaluation["findings"]
     ]
     return f"calibration\n{_aligned([header, *rows])}"
 
@@ -114,8 +114,8 @@ def _errors(calibration: Calibration | None) -> list[str]:
     return ["-", "-"] if calibration is None else [_short(calibration["ece"], 4), _short(calibration["brier"], 4)]
 
 
-def _classes(evidence: Evidence) -> str:
-    classes = evidence["classes"]
+def _classes(evaluation: Evaluation) -> str:
+    classes = evaluation["classes"]
     if classes is None:
         return ""
     rows = [["accuracy", *_counted(classes["accuracy"])]]
@@ -133,8 +133,8 @@ def _counted(one: Proportion) -> list[str]:
     ]
 
 
-def _subgroups(evidence: Evidence) -> str:
-    if not evidence["subgroups"]:
+def _subgroups(evaluation: Evaluation) -> str:
+    if not evaluation["subgroups"]:
         return ""
     header = ["", "images", "patients", "mean AUROC"]
     rows = [
@@ -144,7 +144,7 @@ def _subgroups(evidence: Evidence) -> str:
             f"{group['patients']:,}",
             _interval(group["mean_auroc"]),
         ]
-        for group in evidence["subgroups"]
+        for group in evaluation["subgroups"]
     ]
     return f"subgroups\n{_aligned([header, *rows], left=(0, 3))}"
 
@@ -167,11 +167,11 @@ def _comparison(comparison: Comparison | None) -> str:
     return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
 
 
-def _elsewhere(evidence: Evidence) -> str:
+def _elsewhere(evaluation: Evaluation) -> str:
     """Published means of other images, in a table of their own with the split they belong to."""
     rows = [
         [reference["name"], reference["split"], _short(reference["mean"], 4), reference["note"]]
-        for reference in evidence["references"]
+        for reference in evaluation["references"]
         if not reference["comparable"]
     ]
     if not rows:
@@ -180,17 +180,17 @@ def _elsewhere(evidence: Evidence) -> str:
     return f"mean AUROC published for other images than these: not to be compared\n{_aligned([header, *rows], left=(0, 1, 3))}"
 
 
-def as_csv(evidence: Evidence) -> str:
+def as_csv(evaluation: Evaluation) -> str:
     """A row for each finding, then the mean; no value where undefined."""
-    beside = _beside(evidence)
-    rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evidence["findings"])]
-    split = evidence["data"]["split"]
+    beside = _beside(evaluation)
+    rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evaluation["findings"])]
+    split = evaluation["data"]["split"]
     header = ["finding", "images", "positives", "prevalence"]
     header += [f"{score}{bound}" for score in ("auroc", "auprc") for bound in _BOUNDS]
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
     header += [f"{rule}_{name}" for rule in rules for name in _POINT_COLUMNS]
     header += [f"auroc of {reference['name']} ({split} test)" for reference in beside]
-    return "".join([line(header), *map(line, _csv_rows(evidence, rules, beside))])
+    return "".join([line(header), *map(line, _csv_rows(evaluation, rules, beside))])
 
 
 _BOUNDS: Final = ("", "_low", "_high")
@@ -200,13 +200,15 @@ _SHARES: Final = ("sensitivity", "specificity", "ppv", "npv")
 _POINT_COLUMNS: Final = ("threshold", *(f"{share}{bound}" for share in _SHARES for bound in _BOUNDS), "f1")
 
 
-def _csv_rows(evidence: Evidence, rules: Sequence[str], beside: Sequence[Reference]) -> list[list[str | float | None]]:
+def _csv_rows(
+    evaluation: Evaluation, rules: Sequence[str], beside: Sequence[Reference]
+) -> list[list[str | float | None]]:
     rows: list[list[str | float | None]] = []
-    for finding in evidence["findings"]:
+    for finding in evaluation["findings"]:
         calibrated = finding["calibrated"]
         row: list[str | float | None] = [
             finding["name"],
-            evidence["data"]["images"],
+            evaluation["data"]["images"],
             finding["positives"],
             finding["prevalence"],
         ]
@@ -220,10 +222,10 @@ def _csv_rows(evidence: Evidence, rules: Sequence[str], beside: Sequence[Referen
                 row += [point["threshold"], *_three(point["sensitivity"]), *_three(point["specificity"])]
                 row += [*_three(point["ppv"]), *_three(point["npv"]), point["f1"]]
         rows.append([*row, *(reference["auroc"].get(finding["name"]) for reference in beside)])
-    means = [*_three(evidence["mean_auroc"]), *_three(evidence["mean_auprc"])]
+    means = [*_three(evaluation["mean_auroc"]), *_three(evaluation["mean_auprc"])]
     blank: list[None] = [None] * (4 + len(rules) * len(_POINT_COLUMNS))
     rows.append(
-        ["mean", evidence["data"]["images"], None, None, *means, *blank, *(reference["mean"] for reference in beside)]
+        ["mean", evaluation["data"]["images"], None, None, *means, *blank, *(reference["mean"] for reference in beside)]
     )
     return rows
 

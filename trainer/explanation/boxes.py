@@ -24,7 +24,7 @@ Differs: the upper cut only, for two give each finding twice.
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundBox:
     """Boxes of one map, the one with the highest peak first."""
 
     boxes_F4: Floats
@@ -32,7 +32,7 @@ class Found:
     """Highest scaled value within the box's part: 1 for the first."""
 
 
-def found(map_hw: NDArray[np.floating], side: int, threshold: float = THRESHOLD) -> Found:
+def found(map_hw: NDArray[np.floating], side: int, threshold: float = THRESHOLD) -> FoundBox:
     """Boxes, in pixels of what the model sees, around every connected part of the map that reaches the threshold; none of a flat map.
 
     The map is enlarged to side x side pixels.
@@ -40,18 +40,18 @@ def found(map_hw: NDArray[np.floating], side: int, threshold: float = THRESHOLD)
     values_HW = enlarged(scaled(map_hw), side)
     top = values_HW.max()  # below 1: the highest cell's centre may lie between pixels
     if not top > 0:
-        return Found(np.empty((0, 4)), np.empty(0))
+        return FoundBox(np.empty((0, 4)), np.empty(0))
     boxes_F4, scores_F = parts(values_HW / top, threshold)
     order = np.argsort(-scores_F, kind="stable")
-    return Found(boxes_F4[order], scores_F[order])
+    return FoundBox(boxes_F4[order], scores_F[order])
 
 
-def found_on_image(map_hw: NDArray[np.floating], place: Placement, threshold: float = THRESHOLD) -> Found:
+def found_on_image(map_hw: NDArray[np.floating], place: Placement, threshold: float = THRESHOLD) -> FoundBox:
     """The same in pixels of the image; boxes wholly in its padding are none."""
     seen = found(map_hw, place.crop_px, threshold)
     boxes_F4 = place.original(seen.boxes_F4)
     there_F = (boxes_F4[:, 2:] > boxes_F4[:, :2]).all(axis=1)
-    return Found(boxes_F4[there_F], seen.scores_F[there_F])
+    return FoundBox(boxes_F4[there_F], seen.scores_F[there_F])
 
 
 def peak_on_image(map_hw: NDArray[np.floating], place: Placement) -> tuple[float, float] | None:

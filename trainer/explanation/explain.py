@@ -47,24 +47,24 @@ def explain(
     named: Sequence[int],
     top: int,
     output: Output,
-    tell: Callable[[Line], None],
-    say: Reporter,
+    report: Callable[[Line], None],
+    reporter: Reporter,
 ) -> list[Bad]:
     """Maps of the findings with the numbers `named`, else of the `top` most probable of each image; which images can't be used.
 
-    `tell` is given each line.
+    `report` is given each line.
 
     Raises: InputError when OUT can't be written.
     """
     findings = named or range(len(explainer.trained.findings))
 
-    with opened(explainer.trained, output, files, tell) as writer:
+    with opened(explainer.trained, output, files, report) as writer:
 
         def note(seen: Explained) -> None:
             for number in named or np.argsort(-seen.probability_K, kind="stable")[:top].tolist():
                 writer.add(seen, number)
 
-        return each(explainer, files, findings, note, say)
+        return each(explainer, files, findings, note, reporter)
 
 
 def check_randomisation(

@@ -22,7 +22,7 @@ from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import activate, cells
 from trainer.explanation.placement import Placement, placement
 from trainer.limits import MOST_PIXELS
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 from trainer.models.tta import log_odds_of
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ class Explained:
 class Explainer:
     """A model on a device; full precision, for maps are compared and not many."""
 
-    trained: Trained
+    trained: LoadedModel
     device: Device
     on: torch.device
     batch: int
@@ -139,7 +139,7 @@ def _opened(file: ImageFile) -> Image.Image | str:
         return why_not(problem)
 
 
-def open_explainer(trained: Trained, device: Device, *, batch: int) -> Explainer:
+def open_explainer(trained: LoadedModel, device: Device, *, batch: int) -> Explainer:
     """The model on this device."""
     on = device.open(0, 1)
     trained.network.to(on).to(memory_format=device.memory_format)

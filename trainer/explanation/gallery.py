@@ -30,7 +30,7 @@ from trainer.explanation.placement import Placement
 from trainer.formats import tables
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
-from trainer.models.load import open_trained
+from trainer.models.load import load_model
 from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, open_storage
 
@@ -149,7 +149,7 @@ def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Pi
     rows_N = np.array([row_of[name] for name in names], np.int64)
     paths = locate_images(source)
     with tempfile.TemporaryDirectory() as cache:
-        trained = open_trained(run, cache=Path(cache))
+        trained = load_model(run, cache=Path(cache))
     return make(
         trained.network,
         names=names,

@@ -146,7 +146,7 @@ def is_inside(point: tuple[float, float] | None, drawn_T4: Floats) -> bool:
     return bool(((left <= x) & (x <= right) & (top <= y) & (y <= bottom)).any())
 
 
-def judged(name: str, draws: Sequence[Sequence[Case]]) -> Method:
+def evaluated(name: str, draws: Sequence[Sequence[Case]]) -> Method:
     """What maps of one kind reach, averaged over draws of the same cases; findings in the order they first appear."""
     rows = [
         _row(finding, [[case for case in draw if case.finding == finding] for draw in draws])

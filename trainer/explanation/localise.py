@@ -19,7 +19,7 @@ from trainer.explanation.baselines import centre_map, random_map
 from trainer.explanation.boxes import found_on_image, peak_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.ground_truth import Drawn
-from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, judged, wang_2017
+from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, evaluated, wang_2017
 from trainer.explanation.localisation_plot import plotted
 from trainer.explanation.map_writer import Bad, Output, each, opened
 from trainer.report.drawing import as_png
@@ -42,7 +42,7 @@ def localise(
     trained_on_images: int | None,
     output: Output,
     seed: int,
-    say: Reporter,
+    reporter: Reporter,
 ) -> tuple[Localisation, list[Bad]]:
     """How well the model's maps find what was drawn; written to OUT with the maps themselves. And which images can't be used.
 
@@ -58,7 +58,7 @@ def localise(
                 cases.add(seen, number, drawn_T4)
                 writer.add(seen, number, drawn_T4)
 
-        bad = each(explainer, drawn.files, numbers, judge, say)
+        bad = each(explainer, drawn.files, numbers, judge, reporter)
         if not cases.model:
             raise InputError(f"cannot use any image with a box:{listing(f'{name}: {why}' for name, why in bad)}")
         document = _document(explainer, drawn, cases, trained_on_images)
@@ -109,9 +109,9 @@ def _document(explainer: Explainer, drawn: Drawn, cases: _Cases, trained_on_imag
         trained_on_known=trained_on_images is not None,
         trained_on_images=trained_on_images,
         methods=[
-            judged("model", [cases.model]),
-            judged("random map", cases.random),
-            judged("image centre", [cases.centre]),
+            evaluated("model", [cases.model]),
+            evaluated("random map", cases.random),
+            evaluated("image centre", [cases.centre]),
         ],
         published=[wang_2017(comparable=boxes == ALL_BOXES and trained_on_images == 0)],
         notes=[*drawn.notes, *_notes(trained_on_images), *explainer.notes()],

@@ -27,7 +27,7 @@ from trainer.explanation.boxes import found_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.limits import parsed_json
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 from trainer.runtime.console import Reporter
 from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
@@ -89,11 +89,11 @@ def each(
     files: Sequence[ImageFile],
     numbers: Sequence[int],
     do: Callable[[Explained], Any],
-    say: Reporter,
+    reporter: Reporter,
 ) -> list[Bad]:
     """Do something with every image that can be read; names and reasons of the others."""
     bad: list[Bad] = []
-    with say.progress("explaining", len(files)) as advance:
+    with reporter.progress("explaining", len(files)) as advance:
 
         def refuse(file: ImageFile, reason: str) -> None:
             bad.append((file.name, reason))
@@ -107,14 +107,14 @@ def each(
 
 @contextmanager
 def opened(
-    trained: Trained,
+    trained: LoadedModel,
     output: Output,
     files: Sequence[ImageFile],
-    tell: Callable[[Line], None] = lambda _: None,
+    report: Callable[[Line], None] = lambda _: None,
     *,
     others: Sequence[str] = (),
 ) -> Iterator["MapWriter"]:
-    """Writes to OUT the maps of these images; `tell` is given each line. OUT/maps.jsonl appears at the end of the block.
+    """Writes to OUT the maps of these images; `report` is given each line. OUT/maps.jsonl appears at the end of the block.
 
     Raises: InputError where OUT can't be written, or files of others have the names of pictures or of these `others`.
     """
@@ -125,10 +125,10 @@ def opened(
             _check_free(trained, output, names, others)
             partial = held.enter_context(replacing(output.folder / MAPS))
             file = held.enter_context(io.TextIOWrapper(open_new(partial), encoding="utf-8"))
-        yield MapWriter(trained, output, names, file, tell)
+        yield MapWriter(trained, output, names, file, report)
 
 
-def _check_free(trained: Trained, output: Output, names: Mapping[ImageFile, str], others: Sequence[str]) -> None:
+def _check_free(trained: LoadedModel, output: Output, names: Mapping[ImageFile, str], others: Sequence[str]) -> None:
     storage = LocalStorage(str(output.folder))
     output_files.check(storage, [MAPS, *others], beside=MAPS)
     if output.overlays:
@@ -164,17 +164,17 @@ class MapWriter:
 
     def __init__(
         self,
-        trained: Trained,
+        trained: LoadedModel,
         output: Output,
         names: Mapping[ImageFile, str],
         file: TextIO,
-        tell: Callable[[Line], None],
+        report: Callable[[Line], None],
     ) -> None:
         self._trained = trained
         self._output = output
         self._stems = names
         self._file = file
-        self._tell = tell
+        self._report = report
 
     def write(self, name: str, content: str | bytes) -> None:
         """Another file in OUT."""
@@ -203,7 +203,7 @@ class MapWriter:
         )
         with writing(self._output.folder):
             self._file.write(json.dumps(line) + "\n")
-        self._tell(line)
+        self._report(line)
 
 
 def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:

@@ -26,16 +26,16 @@ from trainer.devices import Device
 from trainer.errors import InputError
 from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, names_sha256
-from trainer.evaluation.inputs import UNKNOWN_TRAINING, Answered, Answers
+from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.inference.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
-from trainer.models.load import Trained, open_trained
+from trainer.models.load import LoadedModel, load_model
 from trainer.models.predictor import Evaluator
 from trainer.models.tta import OverViews, log_odds_of, views_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
-from trainer.runtime.process_group import Gang, join
+from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 
@@ -54,8 +54,8 @@ def evaluate_model(
     batch_size: int = 32,
     cache_dir: Path | None = None,
     force: bool = False,
-    say: Reporter,
-) -> Answered:
+    reporter: Reporter,
+) -> EvaluationInput:
     """What the model says of this part of the data set; `split` is the run's where none is given.
 
     Raises: InputError when model or data can't be read or don't fit together, and, without `force`, for patients that the
@@ -63,7 +63,7 @@ def evaluate_model(
     """
     on = devices.find(device)
     with _cache(cache_dir) as cache:
-        trained = open_trained(model, step=step, cache=cache)
+        trained = load_model(model, step=step, cache=cache)
         place = Place(
             data=data,
             layout=layout,
@@ -72,10 +72,10 @@ def evaluate_model(
             geometry=trained.geometry,
             cache=cache,
         )
-        fetched(place, say, Watchdog(float("inf"), say.line))
+        fetched(place, reporter, Watchdog(float("inf"), reporter.line))
         subset = evaluation_set(trained, place, part, force=force)
-        with join(World(), on.backend) as gang:
-            return _answered(trained, subset, on, gang, tta=tta, batch=batch_size, say=say)
+        with join(World(), on.backend) as group:
+            return _answered(trained, subset, on, group, tta=tta, batch=batch_size, reporter=reporter)
 
 
 @contextmanager
@@ -88,24 +88,24 @@ def _cache(given: Path | None) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """The model on a device, with the decoded images."""
 
-    trained: Trained
+    trained: LoadedModel
     table: LabelTable
     in_pack_N: NDArray[np.int64]
     """Where the pack has each image; -1 for one that it has not, or that can't be read."""
     evaluator: Evaluator
     network: OverViews
-    say: Reporter
+    reporter: Reporter
 
-    def answers(self, rows_N: NDArray[np.int64], doing: str) -> Answers:
+    def answers(self, rows_N: NDArray[np.int64], doing: str) -> SplitPredictions:
         """What it says of those of these images that can be read. Raises: JobFailedError when it is no number."""
         rows_N = rows_N[self.in_pack_N[rows_N] >= 0]
         batches = -(-len(rows_N) // self.evaluator.batch)
-        with self.say.progress(doing, batches) as advance:
+        with self.reporter.progress(doing, batches) as advance:
             logits_NVK = self.evaluator.predict(self.network, self.in_pack_N[rows_N], lambda: advance(1, "batches"))
-        return Answers(
+        return SplitPredictions(
             images=tuple(_names(self.table, rows_N)),
             log_odds_NK=log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings)),
             labels_NK=self.table.labels_NK[rows_N],
@@ -118,28 +118,28 @@ def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
 
 
 def _answered(
-    trained: Trained,
+    trained: LoadedModel,
     subset: EvaluationSet,
     device: Device,
-    gang: Gang,
+    group: WorkerGroup,
     *,
     tta: Tta,
     batch: int,
-    say: Reporter,
-) -> Answered:
+    reporter: Reporter,
+) -> EvaluationInput:
     """Ask the network, and put together what is told about it."""
     stored = _stored(trained, subset, tta)
     val_N = subset.free_to_fit if stored is None else subset.free_to_fit[:0]
-    pack, in_pack_N = _decoded(subset, np.concatenate([subset.scored, val_N]), gang, say)
+    pack, in_pack_N = _decoded(subset, np.concatenate([subset.scored, val_N]), group, reporter)
     _check_readable(subset, in_pack_N)
     network = OverViews(trained, tta, device.memory_format)
     network.to(device.open(0, 1)).to(memory_format=device.memory_format)
-    evaluator = _evaluator(device, gang, pack, len(trained.findings) * views_of(tta), batch)
-    asked = _Asked(trained, subset.table, in_pack_N, evaluator, network, say)
+    evaluator = _evaluator(device, group, pack, len(trained.findings) * views_of(tta), batch)
+    asked = _Request(trained, subset.table, in_pack_N, evaluator, network, reporter)
     scored = asked.answers(subset.scored, f"scoring {subset.part}")
     val = asked.answers(val_N, "scoring val") if len(val_N) else None
     rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
-    return Answered(
+    return EvaluationInput(
         model=_name(trained),
         findings=trained.findings,
         classes=trained.loss == "cross_entropy",
@@ -158,7 +158,7 @@ def _answered(
     )
 
 
-def _stored(trained: Trained, subset: EvaluationSet, tta: Tta) -> Calibrator | None:
+def _stored(trained: LoadedModel, subset: EvaluationSet, tta: Tta) -> Calibrator | None:
     """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored.
 
     Its own record tells of its images where the model is without its run.
@@ -173,18 +173,18 @@ def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> 
 
 
 def _decoded(
-    subset: EvaluationSet, wanted_N: NDArray[np.int64], gang: Gang, say: Reporter
+    subset: EvaluationSet, wanted_N: NDArray[np.int64], group: WorkerGroup, reporter: Reporter
 ) -> tuple[Pack, NDArray[np.int64]]:
     """The decoded images that are wanted, and where the pack has each image: the run's own pack, if it is in the cache."""
     place, source, table = subset.place, subset.source, subset.table
     used = replace(source, table=table.used())
-    pack = _in_cache(place, used, say)
+    pack = _in_cache(place, used, reporter)
     rows_N = np.flatnonzero(table.split_N >= 0)
     if pack is None:
         rows_N = np.sort(wanted_N)
         is_wanted_N = np.isin(np.arange(len(table)), rows_N)
         wanted = replace(table, split_N=np.where(is_wanted_N, table.split_N, -1).astype(np.int8)).used()
-        pack = decoded(place, replace(source, table=wanted), gang, say, Watchdog(float("inf"), say.line))
+        pack = decoded(place, replace(source, table=wanted), group, reporter, Watchdog(float("inf"), reporter.line))
     in_pack_N = np.full(len(table), -1, np.int64)
     in_pack_N[rows_N] = np.arange(len(rows_N))
     unreadable = set(left_out(place, pack, "skip"))
@@ -192,7 +192,7 @@ def _decoded(
     return pack, in_pack_N
 
 
-def _in_cache(place: Place, used: Source, say: Reporter) -> Pack | None:
+def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
     """The pack of all images in any part, if it is there, whole, and they still are."""
     packs = place.cache / "packs"
     if not packs.is_dir():
@@ -205,17 +205,17 @@ def _in_cache(place: Place, used: Source, say: Reporter) -> Pack | None:
     try:
         return open_pack(packs / key, used.table.images, place.geometry)
     except DamagedPackError as damage:
-        say.line(f"the pack at `{packs / key}` is damaged: {damage}; the images that are scored are decoded again")
+        reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; the images that are scored are decoded again")
         return None
 
 
-def _evaluator(device: Device, gang: Gang, pack: Pack, answers: int, batch: int) -> Evaluator:
+def _evaluator(device: Device, group: WorkerGroup, pack: Pack, answers: int, batch: int) -> Evaluator:
     """In full precision, so that answers are the same on all devices."""
     return Evaluator(
         loader=Loader(pack, device, batch),
         view=lambda x_N1SS: x_N1SS,
         device=device,
-        gang=gang,
+        group=group,
         precision="fp32",
         batch=batch,
         findings=answers,
@@ -230,14 +230,14 @@ def _check_readable(subset: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None
         )
 
 
-def _name(trained: Trained) -> str:
+def _name(trained: LoadedModel) -> str:
     """As runs call themselves."""
     name = (trained.record or {}).get("name")
     return last_name(trained.origin) if name is None or trained.step is None else f"{name}, step {trained.step}"
 
 
 def _notes(
-    trained: Trained, subset: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
+    trained: LoadedModel, subset: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
 ) -> Iterator[str]:
     """What a reader must know beside the numbers; `rows_N` is what could be scored."""
     yield from trained.notes

@@ -17,7 +17,7 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.errors import InputError, listing
 from trainer.evaluation.overlap import of_patients
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 
 Part = Literal["train", "val", "test"]
 
@@ -56,13 +56,13 @@ class EvaluationSet:
         return rows_N[~self.trained_N[rows_N]] if self.part != "val" else rows_N[:0]
 
 
-def split_of_run(trained: Trained) -> str:
+def split_of_run(trained: LoadedModel) -> str:
     """How the run split its data set; as the data set says, where there is no run."""
     config = (trained.record or {}).get("config", {})
     return str(config.get("split", "given"))
 
 
-def evaluation_set(trained: Trained, place: Place, part: Part, *, force: bool) -> EvaluationSet:
+def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: bool) -> EvaluationSet:
     """The labels, once they are known to be of what the model answers and of patients that it does not know. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
     source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
@@ -86,7 +86,7 @@ def evaluation_set(trained: Trained, place: Place, part: Part, *, force: bool) -
     return subset
 
 
-def _with_findings(table: LabelTable, trained: Trained, data: str) -> LabelTable:
+def _with_findings(table: LabelTable, trained: LoadedModel, data: str) -> LabelTable:
     """The table with the labels that the model answers, in its order.
 
     Raises: InputError when the data set lacks one; and of a model that chooses, when it has others, or images of no single class.
@@ -115,7 +115,7 @@ def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:
     return {part: {name for name, its in trained_on.items() if its == part} for part in SPLITS}
 
 
-def _check_unknown_patients(trained: Trained, subset: EvaluationSet) -> None:
+def _check_unknown_patients(trained: LoadedModel, subset: EvaluationSet) -> None:
     rows_N = subset.scored[subset.trained_N[subset.scored]]
     if len(rows_N):
         names = [subset.table.images[row] for row in rows_N.tolist()]

@@ -27,7 +27,7 @@ from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration, document
 from trainer.evaluation.document import FORMAT as EVIDENCE_FORMAT
-from trainer.evaluation.document import Evidence
+from trainer.evaluation.document import Evaluation
 from trainer.formats import documents
 from trainer.formats.documents import Results
 from trainer.inference import onnx_file
@@ -35,7 +35,7 @@ from trainer.inference.onnx_file import Checked, Gray
 from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.limits import parsed_json
 from trainer.models.architectures import StateDict, head_of
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 from trainer.models.spec import FORMAT
 from trainer.report import model_card
 from trainer.report.model_card import Subject
@@ -77,7 +77,7 @@ class Known:
     """What the model's run has said of itself; None where it has not."""
 
     results: dict[str, Any] | None = None
-    evidence: Evidence | None = None
+    evaluation: Evaluation | None = None
 
 
 def wanted(to: Sequence[str]) -> tuple[str, ...]:
@@ -102,7 +102,9 @@ def wanted(to: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in named or (not named and not (name == "onnx" and missing)))
 
 
-def fitting(formats: Sequence[str], trained: Trained, *, asked: bool, tell: Callable[[str], None]) -> tuple[str, ...]:
+def fitting(
+    formats: Sequence[str], trained: LoadedModel, *, asked: bool, report: Callable[[str], None]
+) -> tuple[str, ...]:
     """The formats that this model can have; that one is left out is told. Raises: InputError when it was asked for."""
     obstacle = onnx_file.obstacle(trained) if "onnx" in formats else None
     if obstacle is None:
@@ -112,12 +114,12 @@ def fitting(formats: Sequence[str], trained: Trained, *, asked: bool, tell: Call
             f"cannot export `{trained.model}` to ONNX: {obstacle}, got {trained.crop_px}",
             hint="the model must be trained with such a --crop-px; --to safetensors,torch",
         )
-    tell(f"no ONNX file of `{trained.model}`: {obstacle}")
+    report(f"no ONNX file of `{trained.model}`: {obstacle}")
     return tuple(name for name in formats if name != "onnx")
 
 
 def export(
-    trained: Trained, out: Storage, formats: Sequence[str], known: Known, images_NPP: Gray | None
+    trained: LoadedModel, out: Storage, formats: Sequence[str], known: Known, images_NPP: Gray | None
 ) -> list[Written]:
     """Write the model in these formats, its calibration and its card; what was written. The ONNX file is tried on the images.
 
@@ -148,7 +150,7 @@ def _refuse_calibration_of_another(out: Storage) -> None:
         )
 
 
-def header(trained: Trained) -> dict[str, str]:
+def header(trained: LoadedModel) -> dict[str, str]:
     """What `described.describe` says of a run's model, of any model."""
     name = str(trained.record["name"]) if trained.record else ""
     told = {"name": name, "step": "" if trained.step is None else str(trained.step)}
@@ -164,7 +166,7 @@ def header(trained: Trained) -> dict[str, str]:
     }
 
 
-def known_of(place: str, trained: Trained) -> Known:
+def known_of(place: str, trained: LoadedModel) -> Known:
     """Results and evidence of the run at this place, where they are of this very model. Raises: InputError for damaged ones."""
     if trained.record is None:
         return Known()
@@ -178,7 +180,7 @@ def known_of(place: str, trained: Trained) -> Known:
     return Known(cast("dict[str, Any]", results), _evidence_of(run))
 
 
-def _evidence_of(run: Storage) -> Evidence | None:
+def _evidence_of(run: Storage) -> Evaluation | None:
     """None where there is none, or one of another version: a card without it is still a card."""
     try:
         content = documents.content_of(run, EVALUATION)
@@ -196,19 +198,19 @@ def _is_ours(content: bytes) -> bool:
     return not isinstance(told, int) or told == EVIDENCE_FORMAT
 
 
-def images_of(trained: Trained, folder: Path | None, tell: Callable[[str], None]) -> Gray:
+def images_of(trained: LoadedModel, folder: Path | None, report: Callable[[str], None]) -> Gray:
     """Images as the model sees them, uint8 [N, P, P]: the first of a folder, or drawn ones. What can't be read is told.
 
     Raises: InputError when the folder has none that can be read.
     """
     side, crop_px = trained.geometry.side, trained.crop_px
-    squares_NSS = phantoms(PHANTOMS, side=side) if folder is None else np.stack(_squares(trained, folder, tell))
+    squares_NSS = phantoms(PHANTOMS, side=side) if folder is None else np.stack(_squares(trained, folder, report))
     x_N1SS = torch.from_numpy(squares_NSS)[:, None]
     cut_NPP: Gray = cut(x_N1SS, center_boxes(len(x_N1SS), side, crop_px), crop_px)[:, 0].numpy()
     return cut_NPP
 
 
-def _squares(trained: Trained, folder: Path, tell: Callable[[str], None]) -> list[Gray]:
+def _squares(trained: LoadedModel, folder: Path, report: Callable[[str], None]) -> list[Gray]:
     files = image_files([folder])
     squares: list[Gray] = []
     problems: list[str] = []
@@ -226,7 +228,7 @@ def _squares(trained: Trained, folder: Path, tell: Callable[[str], None]) -> lis
             hint="--check takes a directory of PNG, JPEG or DICOM files; without it drawn images are used",
         )
     if problems:
-        tell(f"left out {len(problems)} of {len(files)} images:{listing(problems)}")
+        report(f"left out {len(problems)} of {len(files)} images:{listing(problems)}")
     return squares
 
 
@@ -240,25 +242,25 @@ def _square(file: ImageFile, geometry: Geometry) -> Gray | str:
         return why_not(problem)
 
 
-def _safetensors(trained: Trained, state: StateDict, _images: Gray | None) -> _File:
+def _safetensors(trained: LoadedModel, state: StateDict, _images: Gray | None) -> _File:
     says = f"weights of {trained.model}, {trained.head} head, {len(trained.findings)} findings; `--weights` and `evaluate` take it"
     return SAFETENSORS, to_safetensors(state, metadata=header(trained)), says
 
 
-def _torch(trained: Trained, state: StateDict, _images: Gray | None) -> _File:
+def _torch(trained: LoadedModel, state: StateDict, _images: Gray | None) -> _File:
     file = io.BytesIO()
     torch.save(state, file)
     return TORCH, file.getvalue(), f"state dict of {torchvision_code(trained)}"
 
 
-def _onnx(trained: Trained, _state: StateDict, images_NPP: Gray | None) -> _File:
+def _onnx(trained: LoadedModel, _state: StateDict, images_NPP: Gray | None) -> _File:
     assert images_NPP is not None
     content = onnx_file.onnx_file(trained, onnx_file.about(trained, header(trained)))
     result = onnx_file.checked(content, trained, images_NPP)
     return ONNX, content, _onnx_words(trained, result)
 
 
-def _onnx_words(trained: Trained, result: Checked) -> str:
+def _onnx_words(trained: LoadedModel, result: Checked) -> str:
     calibrated = "calibrated " if trained.calibrator else ""
     return (
         f"gray uint8 [N, 1, {trained.crop_px}, {trained.crop_px}] to logits and {calibrated}probabilities; "
@@ -266,12 +268,12 @@ def _onnx_words(trained: Trained, result: Checked) -> str:
     )
 
 
-_Writer = Callable[[Trained, StateDict, Gray | None], _File]
+_Writer = Callable[[LoadedModel, StateDict, Gray | None], _File]
 
 _WRITERS: Final[dict[str, _Writer]] = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 
 
-def torchvision_code(trained: Trained) -> str:
+def torchvision_code(trained: LoadedModel) -> str:
     """How torchvision's users build the network that `model.pt` fits strictly."""
     count = len(trained.findings)
     if trained.model == "densenet_tiny":
@@ -287,7 +289,7 @@ def torchvision_code(trained: Trained) -> str:
     return f"{code}, whose {place} is nn.Sequential({', '.join(f'nn.{layer}' for layer in head)})"
 
 
-def _card(trained: Trained, known: Known, files: Sequence[_File]) -> str:
+def _card(trained: LoadedModel, known: Known, files: Sequence[_File]) -> str:
     subject = Subject(
         header=header(trained),
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
@@ -295,4 +297,4 @@ def _card(trained: Trained, known: Known, files: Sequence[_File]) -> str:
         files=[(name, says) for name, _, says in files],
         notes=trained.notes,
     )
-    return model_card.as_markdown(subject, trained.record, known.results, known.evidence)
+    return model_card.as_markdown(subject, trained.record, known.results, known.evaluation)

@@ -21,7 +21,7 @@ from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LOG_ODDS
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 
 TOLERANCE: Final = 1e-4
 """Largest difference between what the file and the network answer."""
@@ -57,7 +57,7 @@ def missing() -> list[str]:
     return [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
 
 
-def obstacle(trained: Trained) -> str | None:
+def obstacle(trained: LoadedModel) -> str | None:
     """Why ONNX can't express the model at this size; None when it can."""
     if trained.model == "vgg16" and trained.crop_px // _VGG_STRIDE % _VGG_CELLS:
         return (
@@ -67,7 +67,7 @@ def obstacle(trained: Trained) -> str | None:
     return None
 
 
-def onnx_file(trained: Trained, about: dict[str, str]) -> bytes:
+def onnx_file(trained: LoadedModel, about: dict[str, str]) -> bytes:
     """The file: input `images` uint8 [N, 1, P, P]; outputs `logits` and `probabilities`, both float32 [N, K]; N is free.
 
     Probabilities are calibrated where the model has a calibration. `about` becomes the file's metadata.
@@ -86,7 +86,7 @@ def onnx_file(trained: Trained, about: dict[str, str]) -> bytes:
     return content
 
 
-def checked(content: bytes, trained: Trained, images_NPP: Gray) -> Checked:
+def checked(content: bytes, trained: LoadedModel, images_NPP: Gray) -> Checked:
     """Run the file with onnxruntime on these images, in batches of different sizes, and compare it with the network itself.
 
     Raises: JobFailedError when a difference is larger than TOLERANCE, or the network's own answers are no numbers.
@@ -98,7 +98,7 @@ def checked(content: bytes, trained: Trained, images_NPP: Gray) -> Checked:
     for first in (0, *range(1, len(images_NPP), _BATCH)):  # one image, then batches
         batch_N1PP = images_NPP[first : first + _BATCH if first else 1, None]
         theirs = session.run(list(_OUTPUTS), {_INPUT: batch_N1PP})
-        ours = _answers(trained, batch_N1PP)
+        ours = _split_predictions(trained, batch_N1PP)
         differences += [float(np.abs(one - other).max()) for one, other in zip(theirs, ours, strict=True)]
     largest = float(np.max(differences))
     if not largest <= TOLERANCE:
@@ -110,7 +110,7 @@ def checked(content: bytes, trained: Trained, images_NPP: Gray) -> Checked:
     return Checked(largest, len(images_NPP), onnxruntime.__version__)
 
 
-def _answers(trained: Trained, images_N1PP: Gray) -> tuple[NDArray[Any], NDArray[Any]]:
+def _split_predictions(trained: LoadedModel, images_N1PP: Gray) -> tuple[NDArray[Any], NDArray[Any]]:
     """Logits and probabilities as everything else here computes them."""
     with torch.inference_mode():
         logits_NK = trained.network(normalise(torch.from_numpy(images_N1PP))).numpy()
@@ -122,7 +122,7 @@ def _answers(trained: Trained, images_N1PP: Gray) -> tuple[NDArray[Any], NDArray
     return logits_NK, probability(log_odds_NK)
 
 
-def _traced(trained: Trained) -> bytes:
+def _traced(trained: LoadedModel) -> bytes:
     """What torch's exporter makes of the model.
 
     Its older one: the newer takes twenty times as long, and with torch 2.6 cannot write BatchNorm.
@@ -162,7 +162,7 @@ class _Prepared(nn.Module):
         return logits_NK, torch.sigmoid(logits_NK * self.slope_K + self.intercept_K)
 
 
-def about(trained: Trained, header: dict[str, str]) -> dict[str, str]:
+def about(trained: LoadedModel, header: dict[str, str]) -> dict[str, str]:
     """What the file's metadata say: the header of `model.safetensors`, thresholds, and whether it is calibrated."""
     told = dict(header)
     if trained.calibrator is not None:

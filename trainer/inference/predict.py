@@ -21,7 +21,7 @@ from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LogOdds
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 from trainer.models.tta import OverViews, log_odds_of
 from trainer.runtime.console import Advance
 
@@ -53,7 +53,7 @@ class Prediction:
 class Predictor:
     """A model on a device; in full precision, so that answers are the same on all."""
 
-    trained: Trained
+    trained: LoadedModel
     network: OverViews
     device: Device
     rule: str
@@ -105,7 +105,7 @@ class Predictor:
         return Prediction(file.name, shown, raw, positive)
 
 
-def predictor(trained: Trained, device: Device, *, tta: Tta, rule: str, batch: int) -> Predictor:
+def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batch: int) -> Predictor:
     """The model on this device."""
     on = device.open(0, 1)
     network = OverViews(trained, tta, device.memory_format)

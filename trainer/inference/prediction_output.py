@@ -7,19 +7,19 @@ from typing import Any, Final
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.formats.spreadsheet import line
 from trainer.inference.predict import Prediction
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 
 _DIGITS: Final = 7
 """As many as single precision has."""
 
 
-def json_lines(predictions: Iterable[Prediction], trained: Trained) -> Iterator[str]:
+def json_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterator[str]:
     """An object a line; of a file that can't be used `image` and `error`."""
     for each in predictions:
         yield json.dumps(_object(each, trained)) + "\n"
 
 
-def _object(each: Prediction, trained: Trained) -> dict[str, Any]:
+def _object(each: Prediction, trained: LoadedModel) -> dict[str, Any]:
     if each.error is not None:
         return {"image": each.image, "error": each.error}
     told: dict[str, Any] = {"image": each.image}
@@ -35,7 +35,7 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, _DIGITS) for name, value in values.items()}
 
 
-def csv_lines(predictions: Iterable[Prediction], trained: Trained) -> Iterator[str]:
+def csv_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterator[str]:
     """A row an image, `prob_<finding>` as in a run's predictions, then what was decided; files that can't be used have none."""
     classes = trained.loss == "cross_entropy"
     decided = [] if classes or trained.calibrator is None else list(trained.findings)
@@ -48,7 +48,7 @@ def csv_lines(predictions: Iterable[Prediction], trained: Trained) -> Iterator[s
             yield line([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last])
 
 
-def table_lines(predictions: Iterable[Prediction], trained: Trained, rule: str) -> Iterator[str]:
+def table_lines(predictions: Iterable[Prediction], trained: LoadedModel, rule: str) -> Iterator[str]:
     """Of classes a line an image, of findings a block."""
     good = [each for each in predictions if each.error is None]
     if good and trained.loss == "cross_entropy":
@@ -66,7 +66,7 @@ def _class_table(good: Sequence[Prediction]) -> Iterator[str]:
         yield f"{each.image:<{name}}  {each.best[0]:<{width}}  {each.best[1]:>10.4f}\n"
 
 
-def _block(each: Prediction, trained: Trained, rule: str) -> Iterator[str]:
+def _block(each: Prediction, trained: LoadedModel, rule: str) -> Iterator[str]:
     width = max(map(len, trained.findings))
     yield f"{each.image}\n"
     yield f"  {'finding':<{width}}  probability{f'  {RULE_TITLES[rule]}' if each.positive else ''}\n"

@@ -41,7 +41,7 @@ from trainer.runs import checkpoints
 from trainer.runs.manifest import Manifest, best, committed
 from trainer.storage import AbsentError, Storage, open_storage
 
-__all__ = ["Trained", "describe", "open_trained"]
+__all__ = ["LoadedModel", "describe", "load_model"]
 
 _STEP_FOLDER: Final = re.compile(
     rf"(?P<run>.*?)/?checkpoints/step-(?P<step>[0-9]{{8,{STEP_DIGITS}}})(?:/state\.pt)?", re.DOTALL
@@ -52,7 +52,7 @@ _FILES: Final = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class LoadedModel:
     """A trained network, on the processor and in eval mode."""
 
     origin: str
@@ -75,7 +75,7 @@ class Trained:
     """What nothing says of it, and was assumed."""
 
 
-def open_trained(place: str, *, step: str = "best", cache: Path | None = None) -> Trained:
+def load_model(place: str, *, step: str = "best", cache: Path | None = None) -> LoadedModel:
     """The model at `place`: a run, `RUN/checkpoints/step-…`, a `.safetensors` file, or a file of weights.
 
     `step` is `best`, `last` or a number, of a run. What must be downloaded to a file goes to `cache`.
@@ -111,7 +111,7 @@ def _refuse_step(step: str, place: str) -> None:
         )
 
 
-def _of_run(storage: Storage, step: str) -> Trained:
+def _of_run(storage: Storage, step: str) -> LoadedModel:
     """The model of a run's checkpoint; where no checkpoint is left, as in what `pull --what model` fetched, the exported one."""
     exported = None
     if not committed(storage):
@@ -145,7 +145,7 @@ def _has(storage: Storage, key: str) -> bool:
     return True
 
 
-def _of_checkpoint(storage: Storage, step: str) -> Trained:
+def _of_checkpoint(storage: Storage, step: str) -> LoadedModel:
     manifest = _chosen(storage, step)
     origin = f"{storage.url.rstrip('/')}, step {manifest.step}"
     content = checkpoints.read_state(storage, manifest)
@@ -155,7 +155,7 @@ def _of_checkpoint(storage: Storage, step: str) -> Trained:
     settings = _untold(state, record, origin)
     exported = _header_of(storage, MODEL)
     belongs = exported.get("step") == str(manifest.step)
-    return Trained(
+    return LoadedModel(
         origin=origin,
         network=_network(settings, state, origin),
         calibrator=_calibrator(storage, CALIBRATION, settings.findings) if belongs else None,
@@ -186,7 +186,7 @@ def _chosen(storage: Storage, step: str) -> Manifest:
     )
 
 
-def _of_file(place: str, cache: Path | None) -> Trained:
+def _of_file(place: str, cache: Path | None) -> LoadedModel:
     folder, _, name = place.rpartition("/")
     storage = open_storage(folder or ("/" if place.startswith("/") else "."))
     if not _has(storage, name):
@@ -203,7 +203,7 @@ def _of_file(place: str, cache: Path | None) -> Trained:
         path = Path(place)
     public = read_weights(path)
     settings = guessed(public.state, place, findings=public.findings, side=public.side, note=public.note)
-    return Trained(
+    return LoadedModel(
         origin=place,
         network=_network(settings, public.state, place),
         calibrator=None,
@@ -214,7 +214,7 @@ def _of_file(place: str, cache: Path | None) -> Trained:
     )
 
 
-def _of_safetensors(storage: Storage, key: str) -> Trained:
+def _of_safetensors(storage: Storage, key: str) -> LoadedModel:
     """The exported model, with what lies beside it and in the run around it, where there is one."""
     where = f"{storage.url.rstrip('/')}/{key}"
     try:
@@ -227,7 +227,7 @@ def _of_safetensors(storage: Storage, key: str) -> Trained:
     record = _record(run) if run else None
     settings = of_header(header, where) if header else _untold(state, record, where)
     step = header.get("step", "")
-    return Trained(
+    return LoadedModel(
         origin=f"{where}, step {step}" if step else where,
         network=_network(settings, state, where),
         calibrator=_calibrator(storage, beside, settings.findings),

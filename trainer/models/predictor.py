@@ -15,7 +15,7 @@ from trainer.data.loader import Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
 from trainer.errors import JobFailedError
 from trainer.evaluation.scores import Logits
-from trainer.runtime.process_group import Gang
+from trainer.runtime.process_group import WorkerGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Evaluator:
     view: Callable[[Tensor], Tensor]
     """What the network is given of a batch."""
     device: Device
-    gang: Gang
+    group: WorkerGroup
     precision: Arithmetic
     batch: int
     findings: int
@@ -39,7 +39,7 @@ class Evaluator:
 
         Raises: JobFailedError when one is no number: such a network must be neither saved nor scored.
         """
-        world = self.gang.world
+        world = self.group.world
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
         mine = [np.empty((0, self.findings), np.float32)]
         network.eval()
@@ -53,10 +53,10 @@ class Evaluator:
 
     def _gathered(self, mine_NK: Logits, total: int) -> Logits:
         logits_NK = np.empty((total, self.findings), np.float32)
-        world = self.gang.world.size
-        for rank, payload in enumerate(self.gang.all_gather(mine_NK.tobytes())):
+        world = self.group.world.size
+        for rank, payload in enumerate(self.group.all_gather(mine_NK.tobytes())):
             logits_NK[rank::world] = np.frombuffer(payload, np.float32).reshape(-1, self.findings)
-        self.gang.together(lambda: _check_finite(logits_NK))
+        self.group.all_or_raise(lambda: _check_finite(logits_NK))
         return logits_NK
 
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from trainer.data.augment import Tta, evaluation_views
 from trainer.evaluation.scores import LOG_ODDS, LogOdds
-from trainer.models.load import Trained
+from trainer.models.load import LoadedModel
 from trainer.models.spec import Loss
 
 
 class OverViews(nn.Module):
     """A network's logits on every view of packed images: uint8 [N, 1, S, S] to float32 [N, V x K]."""
 
-    def __init__(self, trained: Trained, tta: Tta, memory_format: torch.memory_format) -> None:
+    def __init__(self, trained: LoadedModel, tta: Tta, memory_format: torch.memory_format) -> None:
         super().__init__()
         self.network = trained.network
         self._crop_px = trained.crop_px

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from trainer.errors import InputError
 from trainer.evaluation import document
-from trainer.evaluation.document import Evidence
+from trainer.evaluation.document import Evaluation
 from trainer.formats import documents
 from trainer.formats.documents import Results
 from trainer.layout import EVALUATION, REPORT_GALLERY, RESULTS, RUN
@@ -31,7 +31,7 @@ class Documents:
     """metrics.jsonl, without lines that can't be read."""
     results: Mapping[str, Any] | None = None
     """results.json; None of a run that has not ended."""
-    evidence: Evidence | None = None
+    evaluation: Evaluation | None = None
     """evaluation/metrics.json; None of a run that has not been evaluated."""
     pictures: Sequence[Picture] | None = None
     """The gallery; None where none was made."""
@@ -77,12 +77,12 @@ def read(storage: Storage) -> Documents:
         run=cleaned(run),  # a run of an earlier version may have written what it should not
         entries=history.read(storage, _ALL_STEPS),  # a line that is no entry is left out there
         results=_results(storage),
-        evidence=_evidence(storage),
+        evaluation=_evaluation(storage),
         pictures=gallery,
     )
 
 
-def _evidence(storage: Storage) -> Evidence | None:
+def _evaluation(storage: Storage) -> Evaluation | None:
     try:
         return document.from_json(documents.content_of(storage, EVALUATION), f"{storage.url}/{EVALUATION}")
     except AbsentError:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from trainer.data.labels import FINDINGS
 from trainer.errors import on_one_line
-from trainer.evaluation.document import Evidence, Interval, OperatingPoint, mean_calibration
+from trainer.evaluation.document import Evaluation, Interval, OperatingPoint, mean_calibration
 from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
@@ -110,29 +110,29 @@ def as_markdown(
     subject: Subject,
     record: Mapping[str, Any] | None,
     results: Mapping[str, Any] | None,
-    evidence: Evidence | None,
+    evaluation: Evaluation | None,
 ) -> str:
-    """The card. `record`, `results` and `evidence` are those of the model's run; what is missing is said to be."""
+    """The card. `record`, `results` and `evaluation` are those of the model's run; what is missing is said to be."""
     header = subject.header
     findings = [str(name) for name in json.loads(header["findings"])]
     sections = [
         ("Intended use", _items(INTENDED)),
-        ("Data", _data(record, findings, is_drawn=_is_drawn(evidence))),
+        ("Data", _data(record, findings, is_drawn=_is_drawn(evaluation))),
         ("Images", _images(header)),
         ("Network", _network(subject, findings)),
         ("Training", _training(record, results)),
-        ("Results", _results(results, evidence)),
-        ("Operating points", _operating_points(evidence)),
-        ("Calibration", _calibration(subject, evidence)),
-        ("Subgroups", _subgroups(evidence)),
-        ("Known shortcuts and limits", _shortcuts(findings, evidence)),
+        ("Results", _results(results, evaluation)),
+        ("Operating points", _operating_points(evaluation)),
+        ("Calibration", _calibration(subject, evaluation)),
+        ("Subgroups", _subgroups(evaluation)),
+        ("Known shortcuts and limits", _shortcuts(findings, evaluation)),
         ("Files", _table(["file", "what it is"], subject.files) if subject.files else ""),
         (
             "Notes",
             _items(
                 [
                     on_one_line(without_places(note))
-                    for note in [*subject.notes, *(evidence["notes"] if evidence else [])]
+                    for note in [*subject.notes, *(evaluation["notes"] if evaluation else [])]
                 ]
             ),
         ),
@@ -171,8 +171,8 @@ def _data(record: Mapping[str, Any] | None, findings: Sequence[str], *, is_drawn
     return _items([*lines, *terms])
 
 
-def _is_drawn(evidence: Evidence | None) -> bool:
-    return evidence is not None and bool(evidence["data"].get("drawn"))
+def _is_drawn(evaluation: Evaluation | None) -> bool:
+    return evaluation is not None and bool(evaluation["data"].get("drawn"))
 
 
 def _split(told: str) -> str:
@@ -233,28 +233,28 @@ def _training(record: Mapping[str, Any] | None, results: Mapping[str, Any] | Non
     return _table(["setting", "value"], told)
 
 
-def _results(results: Mapping[str, Any] | None, evidence: Evidence | None) -> str:
-    if evidence is None:
+def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -> str:
+    if evaluation is None:
         plain = [
             f"Mean AUROC on {part}: {number(scores.get('mean_auroc'))} ({count(scores.get('images'))} images)."
             for part in ("val", "test")
             if (scores := _part(results or {}, part))
         ]
         return _items([*plain, "Not evaluated: there are no intervals. `trainer evaluate` makes them."])
-    data = evidence["data"]
+    data = evaluation["data"]
     of = (
         f"On {data['part']}: {data['images']:,} images of {data['patients']:,} patients, of {SPLITS.get(data['split'], NONE)}. In "
-        f"brackets 95 % intervals from {evidence['resamples']:,} resamples of patients. Numbers of other splits can't be compared."
+        f"brackets 95 % intervals from {evaluation['resamples']:,} resamples of patients. Numbers of other splits can't be compared."
     )
-    rows = [_score_cells(one) for one in evidence["findings"]]
-    rows.append(["**mean**", "", "", interval(evidence["mean_auroc"]), interval(evidence["mean_auprc"])])
+    rows = [_score_cells(one) for one in evaluation["findings"]]
+    rows.append(["**mean**", "", "", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])])
     table = _table(["finding", "positives", "prevalence", "AUROC", "AUPRC"], rows)
-    return "\n\n".join([of, *_seen(evidence), *_class_scores(evidence), table])
+    return "\n\n".join([of, *_seen(evaluation), *_class_scores(evaluation), table])
 
 
-def _seen(evidence: Evidence) -> list[str]:
+def _seen(evaluation: Evaluation) -> list[str]:
     """What takes a reader's trust out of the numbers."""
-    data = evidence["data"]
+    data = evaluation["data"]
     if not data["trained_on_known"]:
         return ["It is not known which images this model was trained on: some of these may be among them."]
     if data["trained_on_images"]:
@@ -267,8 +267,8 @@ def _score_cells(one: Scored) -> list[str]:
     return [name, positives, percent(one["prevalence"], 2), interval(one["auroc"]), interval(one["auprc"])]
 
 
-def _class_scores(evidence: Evidence) -> list[str]:
-    classes = evidence["classes"]
+def _class_scores(evaluation: Evaluation) -> list[str]:
+    classes = evaluation["classes"]
     if classes is None:
         return []
     positive = _cell(finding(classes["positive"]))
@@ -280,15 +280,15 @@ def _class_scores(evidence: Evidence) -> list[str]:
     return [_items(lines)]
 
 
-def _operating_points(evidence: Evidence | None) -> str:
-    if evidence is None or not any(one["operating_points"] for one in evidence["findings"]):
+def _operating_points(evaluation: Evaluation | None) -> str:
+    if evaluation is None or not any(one["operating_points"] for one in evaluation["findings"]):
         return ""
-    fitted_on = _cell(evidence["data"]["fitted_on"] or NONE)
+    fitted_on = _cell(evaluation["data"]["fitted_on"] or NONE)
     parts = [f"Thresholds were fixed on {fitted_on} and applied once. They are of the probability before calibration."]
     for rule in _RULES:
         points = [
             (one["name"], one["operating_points"][rule])
-            for one in evidence["findings"]
+            for one in evaluation["findings"]
             if rule in one["operating_points"]
         ]
         rows = [
@@ -306,16 +306,16 @@ def _shares(point: OperatingPoint) -> list[Interval]:
     return [point["sensitivity"], point["specificity"], point["ppv"], point["npv"]]
 
 
-def _calibration(subject: Subject, evidence: Evidence | None) -> str:
+def _calibration(subject: Subject, evaluation: Evaluation | None) -> str:
     fitted_on = subject.fitted_on
     lines = [
         f"Fitted on {_cell(fitted_on)}, one line through the log-odds of each finding."
         if fitted_on
         else "None was fitted."
     ]
-    if evidence is not None:
+    if evaluation is not None:
         for words, which in _CALIBRATIONS:
-            ece, brier = mean_calibration(evidence, which, "ece"), mean_calibration(evidence, which, "brier")
+            ece, brier = mean_calibration(evaluation, which, "ece"), mean_calibration(evaluation, which, "brier")
             if ece is not None or brier is not None:
                 lines.append(
                     f"Mean over findings, {words}: expected calibration error {number(ece, 4)}, Brier score {number(brier, 4)}."
@@ -323,8 +323,8 @@ def _calibration(subject: Subject, evidence: Evidence | None) -> str:
     return _items(lines)
 
 
-def _subgroups(evidence: Evidence | None) -> str:
-    if evidence is None or not evidence["subgroups"]:
+def _subgroups(evaluation: Evaluation | None) -> str:
+    if evaluation is None or not evaluation["subgroups"]:
         return ""
     rows = [
         [
@@ -334,14 +334,14 @@ def _subgroups(evidence: Evidence | None) -> str:
             count(one["patients"]),
             interval(one["mean_auroc"]),
         ]
-        for one in evidence["subgroups"]
+        for one in evaluation["subgroups"]
     ]
     return _table(["by", "group", "images", "patients", "mean AUROC"], rows)
 
 
-def _shortcuts(findings: Sequence[str], evidence: Evidence | None) -> str:
+def _shortcuts(findings: Sequence[str], evaluation: Evaluation | None) -> str:
     lines = list(_SHORTCUTS_14 if tuple(findings) == FINDINGS else _SHORTCUTS_CLASSES)
-    for one in evidence["shortcuts"] if evidence else []:
+    for one in evaluation["shortcuts"] if evaluation else []:
         known = {name: value for name, value in one["auroc"].items() if value is not None}
         if known:
             worst = max(known, key=known.__getitem__)

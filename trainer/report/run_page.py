@@ -7,7 +7,7 @@ from trainer.config import TrainConfig
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, REPORT_CURVES
-from trainer.report import evidence_sections, history_figures, pictures, run_sections
+from trainer.report import evaluation_sections, history_figures, pictures, run_sections
 from trainer.report.documents import GALLERY, Documents, read
 from trainer.report.formatting import (
     last_name,
@@ -72,14 +72,14 @@ def _subtitle(documents: Documents) -> str:
 _SECTIONS: Final[Sequence[Callable[[Documents], Section]]] = (
     run_sections.summary,
     run_sections.curves,
-    evidence_sections.findings,
-    evidence_sections.roc,
-    evidence_sections.calibration,
-    evidence_sections.operating,
-    evidence_sections.subgroups,
-    evidence_sections.references,
-    evidence_sections.comparison,
-    evidence_sections.shortcuts,
+    evaluation_sections.findings,
+    evaluation_sections.roc,
+    evaluation_sections.calibration,
+    evaluation_sections.operating,
+    evaluation_sections.subgroups,
+    evaluation_sections.references,
+    evaluation_sections.comparison,
+    evaluation_sections.shortcuts,
     run_sections.gallery,
     run_sections.speed,
     run_sections.notes,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.evaluation.document import Evidence
+from trainer.evaluation.document import Evaluation
 from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
 from trainer.report import history_figures
@@ -51,9 +51,9 @@ def summary(one: Documents) -> Section:
 def _split(one: Documents) -> str:
     """How it was asked for and, where that is known, whose split it is."""
     asked = _shown_setting("split", one.setting("split"))
-    if one.evidence is None or one.evidence["data"].get("drawn"):
+    if one.evaluation is None or one.evaluation["data"].get("drawn"):
         return asked
-    return f"{asked}; {SPLITS.get(one.evidence['data']['split'], NONE)}"
+    return f"{asked}; {SPLITS.get(one.evaluation['data']['split'], NONE)}"
 
 
 def _joined(one: Documents, *keys: str) -> str:
@@ -72,16 +72,16 @@ def _checkpoint_rows(one: Documents) -> list[tuple[str, str]]:
 def _score_rows(one: Documents) -> list[tuple[str, str]]:
     """What it came to: with intervals where it was evaluated, always with the part that the numbers are of."""
     rows = []
-    if one.evidence is not None:
-        data, classes = one.evidence["data"], one.evidence["classes"]
+    if one.evaluation is not None:
+        data, classes = one.evaluation["data"], one.evaluation["classes"]
         of = f"{data['part']}, {data['images']:,} images of {data['patients']:,} patients"
-        rows += [("Scored on", of), ("Mean AUROC (95 %)", interval(one.evidence["mean_auroc"]))]
-        rows += [("Mean AUPRC (95 %)", interval(one.evidence["mean_auprc"]))]
+        rows += [("Scored on", of), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
+        rows += [("Mean AUPRC (95 %)", interval(one.evaluation["mean_auprc"]))]
         if classes is not None:
-            rows += [("Accuracy (95 %)", proportion(classes["accuracy"])), *_class_rows(one.evidence)]
+            rows += [("Accuracy (95 %)", proportion(classes["accuracy"])), *_class_rows(one.evaluation)]
     for part in ("val", "test"):
         value = one.result(part, "mean_auroc")
-        if value is not None and not (one.evidence is not None and one.evidence["data"]["part"] == part):
+        if value is not None and not (one.evaluation is not None and one.evaluation["data"]["part"] == part):
             images = f"{count(one.result(part, 'images'))} images"
             rows.append(
                 (
@@ -92,8 +92,8 @@ def _score_rows(one: Documents) -> list[tuple[str, str]]:
     return rows
 
 
-def _class_rows(evidence: Evidence) -> list[tuple[str, str]]:
-    classes = evidence["classes"]
+def _class_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    classes = evaluation["classes"]
     assert classes is not None
     positive = name_of(classes["positive"])
     return [
@@ -119,17 +119,18 @@ def _gaps(one: Documents) -> list[str]:
         "no epoch has been recorded: there are no curves": not one.entries,
         "the run has not ended: there are no results": one.results is None,
         "it has not been evaluated, so there are no intervals, curves per finding, calibration or subgroups: "
-        "`trainer evaluate` makes them": one.evidence is None,
+        "`trainer evaluate` makes them": one.evaluation is None,
         "no epoch was validated": bool(one.entries) and not any(entry.get("val") for entry in one.entries),
-        "the data set tells neither sex, age nor view of its patients: there are no subgroups": one.evidence is not None
-        and not one.evidence["subgroups"],
+        "the data set tells neither sex, age nor view of its patients: there are no subgroups": one.evaluation
+        is not None
+        and not one.evaluation["subgroups"],
     }
     gaps = [f"Missing: {words}." for words, is_missing in missing.items() if is_missing]
-    if one.evidence is not None and one.evidence["data"].get("drawn"):
+    if one.evaluation is not None and one.evaluation["data"].get("drawn"):
         gaps.insert(0, f"{DRAWN[0].upper()}{DRAWN[1:]}.")
-    if one.evidence is not None and not one.evidence["data"]["trained_on_known"]:
+    if one.evaluation is not None and not one.evaluation["data"]["trained_on_known"]:
         gaps.append("It is not known which images this model was trained on: its scores may be of images it has seen.")
-    seen = one.evidence["data"]["trained_on_images"] if one.evidence is not None else None
+    seen = one.evaluation["data"]["trained_on_images"] if one.evaluation is not None else None
     if seen:
         gaps.append(f"{seen:,} of the images scored are of patients it was trained on: these scores flatter it.")
     return gaps
@@ -211,5 +212,5 @@ def versions(one: Documents) -> Section:
 
 
 def notes(one: Documents) -> Section:
-    notes = [without_places(note) for note in one.evidence["notes"]] if one.evidence is not None else []
+    notes = [without_places(note) for note in one.evaluation["notes"]] if one.evaluation is not None else []
     return Section("notes", "Notes", [Words(notes)] if notes else [])

@@ -118,8 +118,8 @@ def _size(one: Documents) -> Size:
 
 
 def _images(one: Documents, part: str | None) -> int | None:
-    if one.evidence is not None:
-        return one.evidence["data"]["images"]
+    if one.evaluation is not None:
+        return one.evaluation["data"]["images"]
     return _whole(one.result(part, "images")) if part else None
 
 
@@ -135,9 +135,9 @@ def elapsed_s(one: Documents) -> float | None:
 
 def _scores(one: Documents) -> tuple[str | None, Proportion | None, Interval | None]:
     """Part, accuracy and mean AUROC: of the evidence with its interval, else what the run's results say."""
-    if one.evidence is not None:
-        classes = one.evidence["classes"]
-        return one.evidence["data"]["part"], classes["accuracy"] if classes else None, one.evidence["mean_auroc"]
+    if one.evaluation is not None:
+        classes = one.evaluation["classes"]
+        return one.evaluation["data"]["part"], classes["accuracy"] if classes else None, one.evaluation["mean_auroc"]
     for part in ("test", "val"):
         if isinstance(one.result(part), Mapping):
             value = _number(one.result(part, "mean_auroc"))

@@ -15,7 +15,7 @@ from typing import Final
 from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
 from trainer.layout import METRICS, state_key
 from trainer.runs.checkpoints import Scored, State, commit, manifest_of, prune
-from trainer.runs.fallback import Spool
+from trainer.runs.fallback import Fallback
 from trainer.runs.manifest import Manifest, worth
 from trainer.storage import Claim, FullError, Storage, UnreachableError
 
@@ -27,7 +27,7 @@ ROOM_S: Final = 30.0
 
 POLL_S: Final = 0.2
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -42,21 +42,21 @@ class _Pending:
         return worth(self.scored.auroc, self.scored.loss) if self.scored else worth(None, None)
 
 
-class Publisher:
+class CheckpointWriter:
     """Commits states, the outcome of their validation, and small files, in a thread of its own."""
 
     def __init__(
         self,
         storage: Storage,
-        spool: Spool,
+        fallback: Fallback,
         claim: Claim,
-        tell: Tell,
+        report: Report,
         *,
         keep_last: int,
         retry_s: float = RETRY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._storage, self._spool, self._claim, self._tell = storage, spool, claim, tell
+        self._storage, self._fallback, self._claim, self._report = storage, fallback, claim, report
         self._keep_last, self._retry_s, self._clock = keep_last, retry_s, clock
         self._changed = threading.Condition()
         self._newest: _Pending | None = None
@@ -165,9 +165,9 @@ class Publisher:
 
     def _continues(self) -> str:
         """From which step the same command would continue, and what of this run is lost then."""
-        in_place, kept = max(self._committed, default=0), self._spool.newest_step() or 0
+        in_place, kept = max(self._committed, default=0), self._fallback.newest_step() or 0
         if kept > in_place:
-            where = f"on this node continues from step {kept}, which is kept in `{self._spool.folder}`"
+            where = f"on this node continues from step {kept}, which is kept in `{self._fallback.folder}`"
             return f"the same command {where}{self._lost()}"
         where = (
             f"continues from step {in_place}, the newest that is committed" if in_place else "starts from the beginning"
@@ -274,7 +274,7 @@ class Publisher:
                 self._keep(manifest, content)
             raise
         self.knows([manifest])
-        self._spool.clear()
+        self._fallback.clear()
         self._kept_steps.clear()
         self._prune()
 
@@ -302,7 +302,7 @@ class Publisher:
         with self._changed:
             metrics = self._files.get(METRICS)
         try:
-            self._spool.keep(manifest, content, metrics)
+            self._fallback.keep(manifest, content, metrics)
         except KnownError as problem:
             self._not_kept = problem
         else:
@@ -327,7 +327,7 @@ class Publisher:
         except KnownError as problem:
             if not self._may_not_delete:
                 self._may_not_delete = True
-                self._tell(f"old checkpoints stay: {problem.args[0]}")
+                self._report(f"old checkpoints stay: {problem.args[0]}")
 
     def _check_claim(self) -> None:
         if self._over:  # the claim is about to be given back
@@ -354,7 +354,7 @@ class Publisher:
         """Note what was written; a small file may find room where a state that waits does not."""
         if self._problem is not None and (published or not (self._newest or self._best)):
             self._problem = self._not_kept = None
-            self._tell("checkpoints can be written again")
+            self._report("checkpoints can be written again")
 
     def _went_wrong(self, problem: KnownError) -> None:
         if self._fatal is not None or self._over:  # training does not go on, and its end tells why
@@ -362,5 +362,5 @@ class Publisher:
         now_s = self._clock()
         if self._problem is None or now_s - self._told_s >= TELL_EVERY_S:
             self._told_s = now_s
-            self._tell(f"training goes on without checkpoints for now: {problem.args[0]}{self._lost()}")
+            self._report(f"training goes on without checkpoints for now: {problem.args[0]}{self._lost()}")
         self._problem = problem

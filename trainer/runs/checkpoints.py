@@ -67,7 +67,7 @@ def commit(storage: Storage, manifest: Manifest) -> None:
     storage.write(manifest_key(manifest.step), manifest_bytes(manifest))
 
 
-def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, bytes] | None:
+def newest(storage: Storage, report: Callable[[str], None]) -> tuple[Manifest, bytes] | None:
     """The newest checkpoint that is whole, and its state; None in a run without checkpoints. Only the run's one writer calls it.
 
     Damaged ones that are newer are told, and no longer committed: what training goes on to write is older than they are.
@@ -82,7 +82,7 @@ def newest(storage: Storage, tell: Callable[[str], None]) -> tuple[Manifest, byt
             damaged.append(str(problem.args[0]))
             continue
         for text in damaged:
-            tell(f"{text}; going on from the checkpoint before it")
+            report(f"{text}; going on from the checkpoint before it")
         for newer in committed(storage):
             if newer.step > manifest.step:
                 storage.delete(manifest_key(newer.step))

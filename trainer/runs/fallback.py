@@ -21,7 +21,7 @@ from trainer.storage.files import whole_name
 RUN: Final = "run.json"
 
 
-class Spool:
+class Fallback:
     """A place for such states of one run."""
 
     def __init__(self, cache: Path, url: str, born_s: float) -> None:

@@ -36,7 +36,7 @@ class Manifest:
     """Whether validation has followed: where it has not, a run that goes on from here begins with it."""
 
 
-class _Told(TypedDict):
+class _Format(TypedDict):
     format: int
 
 
@@ -49,13 +49,13 @@ def to_bytes(manifest: Manifest) -> bytes:
     return json.dumps(asdict(manifest), indent=1).encode()
 
 
-def committed(storage: Storage, tell: Callable[[str], None] = _ignore) -> list[Manifest]:
-    """All committed checkpoints, oldest first; `tell` hears of each manifest that is damaged, which is left out.
+def committed(storage: Storage, report: Callable[[str], None] = _ignore) -> list[Manifest]:
+    """All committed checkpoints, oldest first; `report` hears of each manifest that is damaged, which is left out.
 
     Raises: InputError for one of another version of this program: it is there, and must not be taken for absent.
     """
     steps = [step for key in storage.keys(CHECKPOINTS) if (step := committed_step(key)) is not None]
-    return [manifest for step in sorted(steps) if (manifest := _read(storage, step, tell)) is not None]
+    return [manifest for step in sorted(steps) if (manifest := _read(storage, step, report)) is not None]
 
 
 def best(manifests: Sequence[Manifest]) -> Manifest | None:
@@ -88,18 +88,18 @@ def _manifest(content: dict[str, Any], step: int) -> Manifest:
     return manifest
 
 
-def _read(storage: Storage, step: int, tell: Callable[[str], None]) -> Manifest | None:
+def _read(storage: Storage, step: int, report: Callable[[str], None]) -> Manifest | None:
     where = f"{storage.url.rstrip('/')}/{manifest_key(step)}"
     try:
         content = parsed_json(storage.read(manifest_key(step), most_bytes=MANIFEST_BYTES))
-        told = checked(content, _Told)["format"]
+        told = checked(content, _Format)["format"]
         if told == FORMAT:
             return _manifest(checked(content, dict[str, Any]), step)
     except AbsentError:  # pruned since it was listed
         return None
     except (ValueError, DamagedError) as problem:
         reason = problem.args[0] if isinstance(problem, DamagedError) else problem
-        tell(f"cannot use checkpoint `{where}`, which is damaged: {on_one_line(str(reason))}")
+        report(f"cannot use checkpoint `{where}`, which is damaged: {on_one_line(str(reason))}")
         return None
     raise InputError(
         f"cannot read checkpoint `{where}`: its format is {told}, this version reads {FORMAT}",

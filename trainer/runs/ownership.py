@@ -22,10 +22,10 @@ ELSEWHERE: Final = "give another --name, or move away what lies there"
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 
 
-def check(storage: Storage, tell: Callable[[str], None]) -> None:
+def check(storage: Storage, report: Callable[[str], None]) -> None:
     """Refuse a prefix where foreign files would be replaced, or reached through links; nothing is written.
 
-    `tell` gets one line that names the foreign files that are left alone.
+    `report` gets one line that names the foreign files that are left alone.
 
     Raises: InputError naming them; RemoteError.
     """
@@ -42,7 +42,7 @@ def check(storage: Storage, tell: Callable[[str], None]) -> None:
         _check_unclaimed(storage, keys)
     foreign = [key for key in keys if not is_ours(key) and not _is_folder_mark(key)]
     if foreign:
-        tell(f"`{storage.url}` holds files that are not of this run, and are left alone: {_some(foreign)}")
+        report(f"`{storage.url}` holds files that are not of this run, and are left alone: {_some(foreign)}")
 
 
 def check_record(storage: Storage) -> None:

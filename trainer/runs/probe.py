@@ -22,7 +22,7 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, locate_images, read_labels
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.redaction import redacted
-from trainer.storage import Storage, greet, open_storage
+from trainer.storage import Storage, open_storage, ping_server
 
 Status = Literal["OK", "WARN", "FAIL", "skipped"]
 
@@ -126,12 +126,12 @@ def is_bucket(place: str) -> bool:
 
 def server(url: str) -> Outcome:
     """Whether the S3 server answers. Raises: RemoteError."""
-    return Outcome("OK", f"`{greet(url).url}` answers")
+    return Outcome("OK", f"`{ping_server(url).url}` answers")
 
 
 def clock(url: str) -> Outcome:
     """How far this clock is from the S3 server's: signatures hold the time. Raises: RemoteError."""
-    there = greet(url)
+    there = ping_server(url)
     return skew(there.time, datetime.now(timezone.utc), f"`{there.url}`")
 
 

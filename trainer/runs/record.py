@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-
 import trainer
 from trainer.config import TrainConfig
 from trainer.data.labels import LabelTable

@@ -32,18 +32,18 @@ class Reporter:
         self,
         rank: int | None,
         *,
-        hear: Callable[[str], None] = lambda _: None,
+        on_line: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         console: Console | None = None,
     ) -> None:
         self._prefix = "" if rank is None else f"[rank {rank}] "
         self._rank = rank or 0
-        self._hear = hear
+        self._hear = on_line
         self._clock = clock
         self._console = console or Console(file=unscreened(sys.stderr), highlight=False)
 
     def line(self, text: str) -> None:
-        """Say one thing, in one line that starts with the rank if there are any; `hear` gets it too."""
+        """Say one thing, in one line that starts with the rank if there are any; `on_line` gets it too."""
         text = on_one_line(text)
         self._hear(text)
         style = _STYLES[self._rank % len(_STYLES)]

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 
 from trainer.runtime.preemption import Stop
-from trainer.runtime.process_group import Gang
+from trainer.runtime.process_group import WorkerGroup
 
 REACT_S: Final = 2.0
 MOST_STEPS: Final = 50
@@ -20,7 +20,7 @@ MOST_STEPS: Final = 50
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ControlFlags:
     """What at least one worker wants."""
 
     stop: bool = False
@@ -38,12 +38,12 @@ class Wishes:
         return self.stop or self.deadline or self.failure
 
 
-class Pulse:
+class Coordination:
     """This worker's part in the exchange."""
 
     def __init__(
         self,
-        gang: Gang,
+        group: WorkerGroup,
         stop: Stop,
         *,
         ends_at_s: float,
@@ -52,7 +52,7 @@ class Pulse:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._gang, self._stop, self._failed = gang, stop, failed
+        self._group, self._stop, self._failed = group, stop, failed
         self._ends_at_s, self._checkpoint_every_s = ends_at_s, checkpoint_every_s
         self._clock, self._now = clock, now
         self._counted = self._talked = 0
@@ -63,16 +63,16 @@ class Pulse:
         """Note that a checkpoint was taken."""
         self._saved_s = self._clock()
 
-    def after_step(self) -> Wishes:
+    def after_step(self) -> ControlFlags:
         """What is wanted after one more step, or batch of an evaluation; nothing where it is not asked yet. All ranks call it."""
         self._counted += 1
-        return self.asked() if self._counted >= self._talks_at else Wishes()
+        return self.asked() if self._counted >= self._talks_at else ControlFlags()
 
-    def asked(self) -> Wishes:
+    def asked(self) -> ControlFlags:
         """What is wanted now. All ranks call it."""
         now_s = self._clock()
         steps = max(1, self._counted - self._talked)
-        leads = self._gang.world.is_primary
+        leads = self._group.world.is_rank0
         mine = [
             self._stop.wanted,
             leads and self._now() >= self._ends_at_s,
@@ -80,7 +80,7 @@ class Pulse:
             leads and self._failed(),
             (now_s - self._talked_s) / steps,
         ]
-        *wishes, step_s = self._gang.largest(torch.tensor(mine, dtype=torch.float64)).tolist()
+        *flags, step_s = self._group.largest(torch.tensor(mine, dtype=torch.float64)).tolist()
         self._talked, self._talked_s = self._counted, self._clock()
         self._talks_at = self._counted + max(1, min(MOST_STEPS, int(REACT_S / max(step_s, 1e-6))))
-        return Wishes(*map(bool, wishes))
+        return ControlFlags(*map(bool, flags))

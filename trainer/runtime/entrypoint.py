@@ -83,7 +83,7 @@ _heard: Final[list[int]] = []
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FailureReport:
     """Which worker has failed for good, and how; `told` says whether on this node somebody has said why."""
 
     rank: int
@@ -91,12 +91,12 @@ class Verdict:
     told: bool = True
 
 
-def give_verdict(verdict: Verdict) -> None:
+def report_failure(report: FailureReport) -> None:
     """Tell workers that are started after this one not to try again, where the error is permanent."""
     path = os.environ.get(VERDICT)
-    if path and verdict.exit_code in PERMANENT and earlier_verdict() is None:
+    if path and report.exit_code in PERMANENT and earlier_report() is None:
         with suppress(OSError):  # then the error is met again
-            _write_verdict(path, f"{verdict.rank} {verdict.exit_code} {int(verdict.told)}".encode())
+            _write_verdict(path, f"{report.rank} {report.exit_code} {int(report.told)}".encode())
 
 
 def _write_verdict(path: str, content: bytes) -> None:
@@ -108,28 +108,28 @@ def _write_verdict(path: str, content: bytes) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if earlier_verdict() is None:
+        if earlier_report() is None:
             os.pwrite(descriptor, content.ljust(VERDICT_BYTES), 0)
     finally:
         os.close(descriptor)
 
 
-def await_verdict(exit_code: int) -> None:
+def await_report(exit_code: int) -> None:
     """Wait until the worker that tells a permanent error has told it; then this one, which is silent, may leave.
 
     torchrun ends all workers of a node when the first has left. On a node whose workers are all silent nobody gives a
     verdict, so the wait is bounded.
     """
     until = time.monotonic() + TELLING_S
-    while VERDICT in os.environ and exit_code in PERMANENT and earlier_verdict() is None and time.monotonic() < until:
+    while VERDICT in os.environ and exit_code in PERMANENT and earlier_report() is None and time.monotonic() < until:
         time.sleep(0.05)
 
 
-def earlier_verdict() -> Verdict | None:
+def earlier_report() -> FailureReport | None:
     """What this gang has failed of for good before, None when it has not."""
     try:
         rank, exit_code, told = map(int, Path(os.environ[VERDICT]).read_text(encoding="ascii").split())
-        return Verdict(rank, exit_code, bool(told)) if exit_code in PERMANENT else None
+        return FailureReport(rank, exit_code, bool(told)) if exit_code in PERMANENT else None
     except (KeyError, OSError, ValueError):
         return None
 
@@ -183,13 +183,13 @@ def _run(argv: list[str]) -> int:
                     _note_signals()
             except ChildFailedError as failure:
                 rank, first = failure.get_first_failure()
-                verdict = earlier_verdict() or Verdict(rank, first.exitcode)
+                report = earlier_report() or FailureReport(rank, first.exitcode)
             except SignalException as stop:  # in torchrun, or just after it
                 _note_signals()
-                told = earlier_verdict()
+                told = earlier_report()
                 if told is None:
                     return _stopped(stop.sigval)
-                verdict = told
+                report = told
             except (DistError, RendezvousError) as problem:
                 sys.stderr.write(
                     f"error: cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}\n"
@@ -197,7 +197,7 @@ def _run(argv: list[str]) -> int:
                 return TryAgainError.exit_code
             else:
                 return 0
-        return _failed(verdict)
+        return _failed(report)
 
 
 def _note_signals() -> None:
@@ -226,13 +226,13 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _watched(verdict: Path) -> Iterator[None]:
+def _watched(report: Path) -> Iterator[None]:
     """For the block: end the gang soon after a verdict, and at all events some time after it was told to stop.
 
     Without the first torchrun would start its workers again, to meet the same error. Without the second it may wait
     in its shutdown for a rendezvous whose node is gone, and hold the accelerators until the pod's grace period is over.
     """
-    os.environ[VERDICT] = str(verdict)
+    os.environ[VERDICT] = str(report)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # tells of signals whoever handles them
@@ -256,13 +256,13 @@ def _watch(signals: int, over: threading.Event) -> None:
         times_told += told.count(signal.SIGTERM)
         if times_told > 1:
             _leave_now(code, "told to stop again")
-        verdict = earlier_verdict()
+        report = earlier_report()
         if ends_at_s < math.inf:
             continue
         if times_told:
             ends_at_s = time.monotonic() + STOP_S
-        elif verdict is not None and not over.wait(END_S):
-            ends_at_s, code = time.monotonic() + STOP_AFTER_VERDICT_S, verdict.exit_code
+        elif report is not None and not over.wait(END_S):
+            ends_at_s, code = time.monotonic() + STOP_AFTER_VERDICT_S, report.exit_code
             times_told -= 1  # the one that follows is ours
             os.kill(os.getpid(), signal.SIGTERM)
     if not over.is_set():
@@ -284,9 +284,9 @@ def _leave_now(code: int, why: str) -> NoReturn:
 def _end_now(code: int) -> NoReturn:
     """Leave without waiting for anything; the folder of the verdict goes too."""
     with suppress(OSError, KeyError):
-        verdict = Path(os.environ[VERDICT])
-        verdict.unlink(missing_ok=True)
-        verdict.parent.rmdir()
+        report = Path(os.environ[VERDICT])
+        report.unlink(missing_ok=True)
+        report.parent.rmdir()
     os._exit(code)
 
 
@@ -313,14 +313,14 @@ def _stopped(sigval: signal.Signals) -> int:
     return InterruptedByUser.exit_code if sigval == signal.SIGINT else COMES_BACK
 
 
-def _failed(verdict: Verdict) -> int:
+def _failed(report: FailureReport) -> int:
     """Say which worker failed, and how; the code to leave with, which a repetition would not change unless it is 75."""
-    code = verdict.exit_code
-    if not verdict.told:
+    code = report.exit_code
+    if not report.told:
         signal.signal(signal.SIGTERM, lambda *_: _end_now(code))
         time.sleep(LINGER_S)
         return code
-    sys.stderr.write(f"worker {verdict.rank} failed with {_named(code)}\n")
+    sys.stderr.write(f"worker {report.rank} failed with {_named(code)}\n")
     return code if 0 < code < 128 else JobFailedError.exit_code
 
 

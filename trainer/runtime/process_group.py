@@ -25,7 +25,7 @@ AGREEMENT_TIMEOUT: Final = timedelta(hours=2)
 """Longest wait for a peer: it may be decoding the whole data set (17 core-minutes) from a slow mount."""
 
 
-class Gang:
+class WorkerGroup:
     """All workers of a run, able to agree over the processors' own group."""
 
     def __init__(self, world: World, group: Any) -> None:  # noqa: ANN401 - torch's type differs between releases
@@ -54,7 +54,7 @@ class Gang:
         dist.broadcast(size, src=0, group=self._group)
         content = (
             torch.frombuffer(bytearray(payload), dtype=torch.uint8)
-            if self.world.is_primary
+            if self.world.is_rank0
             else torch.empty(int(size), dtype=torch.uint8)
         )
         dist.broadcast(content, src=0, group=self._group)
@@ -76,7 +76,7 @@ class Gang:
         dist.all_reduce(top, op=dist.ReduceOp.MAX, group=self._group)
         return top
 
-    def together(self, act: Callable[[], T]) -> T:
+    def all_or_raise(self, act: Callable[[], T]) -> T:
         """What `act` returns on this rank, once it has succeeded on all.
 
         Raises: the known error on the first rank that met one; PeerError on all others. So nobody waits for a rank that
@@ -98,17 +98,17 @@ class Gang:
             raise problem
         raise PeerError(codes[first], on_this_node=first in self.world.node_ranks)
 
-    def on_primary(self, act: Callable[[], T]) -> T:
+    def on_rank0(self, act: Callable[[], T]) -> T:
         """What `act` returned on rank 0, as JSON, on all ranks.
 
         Raises: its known error on rank 0; PeerError on the others.
         """
-        result = self.together(lambda: act() if self.world.is_primary else None)
+        result = self.all_or_raise(lambda: act() if self.world.is_rank0 else None)
         return json.loads(self.broadcast(json.dumps(result).encode()))  # type: ignore[no-any-return]
 
-    def first_on_node(self, act: Callable[[], None]) -> None:
+    def on_local_rank0(self, act: Callable[[], None]) -> None:
         """Run `act` on one worker of each node while the others wait."""
-        self.together(lambda: act() if self.world.is_first_on_node else None)
+        self.all_or_raise(lambda: act() if self.world.is_local_rank0 else None)
 
 
 def _passing(problem: UnreachableError) -> TryAgainError:
@@ -119,19 +119,19 @@ def _passing(problem: UnreachableError) -> TryAgainError:
 
 
 @contextmanager
-def join(world: World, backend: str) -> Iterator[Gang]:
+def join(world: World, backend: str) -> Iterator[WorkerGroup]:
     """The gang, joined for the block; who leaves it in order waits for the others, so that none aborts a peer's last exchange.
 
     The groups are not taken down: torch 2.6 can hang in it (a thread that the destructor joins waits for the GIL that the
     destructor's caller holds), and after a failure it can wait for peers for ever. `leave_process` ends without it.
     """
     if world.size == 1:
-        yield Gang(world, None)
+        yield WorkerGroup(world, None)
         return
     dist.init_process_group(backend)
-    gang = Gang(world, dist.new_group(backend="gloo", timeout=AGREEMENT_TIMEOUT))
-    yield gang
-    gang.all_gather(b"")
+    group = WorkerGroup(world, dist.new_group(backend="gloo", timeout=AGREEMENT_TIMEOUT))
+    yield group
+    group.all_gather(b"")
 
 
 def leave_process(exit_code: int) -> NoReturn:

@@ -34,25 +34,25 @@ class Watchdog:
     def __init__(
         self,
         limit_s: float,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self.limit_s = limit_s
-        self._tell = tell
+        self._report = report
         self._clock = clock
         self._leave = leave
         self._main = threading.main_thread().ident or 0
         self._doing = ""
         self._since_s, self._ends_s = clock(), math.inf
 
-    def sees(self, doing: str, *, patience: float = 1.0, most_s: float = math.inf) -> None:
-        """Note that the main thread has got to something new, which may take `patience` times the limit, and `most_s`."""
+    def heartbeat(self, doing: str, *, timeout_scale: float = 1.0, most_s: float = math.inf) -> None:
+        """Note that the main thread has got to something new, which may take `timeout_scale` times the limit, and `most_s`."""
         self._doing, self._since_s = doing, self._clock()
-        self._ends_s = self._since_s + min(patience * self.limit_s, most_s)
+        self._ends_s = self._since_s + min(timeout_scale * self.limit_s, most_s)
 
-    def rests(self) -> None:
+    def pause(self) -> None:
         """Wait with whatever comes next: only the peer that does the work can tell how it goes."""
         self._ends_s = math.inf
 
@@ -60,14 +60,14 @@ class Watchdog:
     def progress(self, shown: Shown, what: str, total: int) -> Iterator[Advance]:
         """Progress as `shown` shows it, which is watched until its end."""
         with shown(what, total) as advance:
-            self.sees(what, patience=COMPILING)
+            self.heartbeat(what, timeout_scale=COMPILING)
 
             def seen(done: int, words: str) -> None:
-                self.sees(what, patience=COMPILING)
+                self.heartbeat(what, timeout_scale=COMPILING)
                 advance(done, words)
 
             yield seen
-        self.rests()
+        self.pause()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -91,7 +91,7 @@ class Watchdog:
     def look(self) -> None:
         """Leave where the time is over; what the watching thread does each second."""
         if self._clock() > self._ends_s:
-            self._tell(
+            self._report(
                 f"error: cannot go on: nothing has moved for {self._clock() - self._since_s:.0f} s in {self._doing}"
                 f"{self._place()} (`--hang-after`); a peer hangs or is gone"
             )

@@ -22,12 +22,12 @@ class World:
     """What tells this job from every other that could write to the same run, shared by all its starts; empty when nothing does."""
 
     @property
-    def is_primary(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this is rank 0, which writes and reports."""
         return self.rank == 0
 
     @property
-    def is_first_on_node(self) -> bool:
+    def is_local_rank0(self) -> bool:
         """Whether this worker prepares what its node's workers share."""
         return self.local_rank == 0
 

@@ -21,8 +21,8 @@ from trainer.storage.interface import (
     UnreachableError,
 )
 from trainer.storage.local import LocalStorage
-from trainer.storage.ping import Server, greet
-from trainer.storage.retry import Patience
+from trainer.storage.ping import Server, ping_server
+from trainer.storage.retry import RetryPolicy
 from trainer.storage.s3 import S3Storage
 
 __all__ = [
@@ -41,8 +41,8 @@ __all__ = [
     "Storage",
     "UnreachableError",
     "copy_all",
-    "greet",
     "open_storage",
+    "ping_server",
 ]
 
 
@@ -65,4 +65,4 @@ def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float 
             hint="--output s3://BUCKET/PREFIX",
         )
     timeouts = None if answers_within_s is None else Timeouts(answers_within_s, answers_within_s)
-    return S3Storage(url, patience=Patience(patience_s), timeouts=timeouts)
+    return S3Storage(url, policy=RetryPolicy(patience_s), timeouts=timeouts)

@@ -39,7 +39,7 @@ def copy_all(
     """
     stopped, telling = Event(), Lock()
 
-    def tell(size_bytes: int) -> None:
+    def report(size_bytes: int) -> None:
         if stopped.is_set():
             raise _StoppedError
         with telling:
@@ -52,7 +52,7 @@ def copy_all(
             while True:
                 for key in islice(left, _WAITING - len(copies)):
                     stat = stats[key] if stats is not None else None
-                    copies[pool.submit(storage.copy_to, key, folder / key, stat=stat, progress=tell)] = key
+                    copies[pool.submit(storage.copy_to, key, folder / key, stat=stat, progress=report)] = key
                 if not copies:
                     return
                 for done in wait(copies, return_when=FIRST_COMPLETED).done:

@@ -12,7 +12,7 @@ from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, c
 from trainer.storage.errors import boto_errors, known, passes
 from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
-from trainer.storage.retry import Patience, Tries
+from trainer.storage.retry import RetryPolicy, Tries
 
 CONNECTIONS: Final = 32
 """More than there are threads that use one client at once."""
@@ -35,7 +35,7 @@ class Connection:
     """A server, and how patiently it is asked. Threads share it; a process forked from this one makes a client of its own."""
 
     options: Options
-    patience: Patience = field(default_factory=Patience)
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     _made: tuple[int, Client] | None = None
     """The process that made the client, and the client."""
@@ -47,12 +47,12 @@ class Connection:
             self._made = made = (os.getpid(), _client(self.options, self.timeouts))
         return made[1]
 
-    def call(self, what: str, request: Callable[[Client], Result], *, patience: Patience | None = None) -> Result:
+    def call(self, what: str, request: Callable[[Client], Result], *, policy: RetryPolicy | None = None) -> Result:
         """The request's result; `what` begins the error: `cannot read …`.
 
         Raises: AbsentError, NotPermittedError, CredentialsError, UnreachableError; RefusedError for another refusal.
         """
-        tries = (patience or self.patience).begin()
+        tries = (policy or self.policy).begin()
         while True:
             try:
                 return request(self.client())

@@ -33,7 +33,7 @@ class Download:
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes from `first` on. Raises: ChangedError; else as `Connection.call`."""
-        tries = self.connection.patience.begin()
+        tries = self.connection.policy.begin()
         while True:
             try:
                 yield from self._rest(tries)

@@ -157,8 +157,8 @@ class Storage(Protocol):
         """What no run can be kept beside, in words: links, and what is no file or no folder where a run's belong."""
         ...
 
-    def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:
-        """Be the only writer here for the block; earlier starts of the same `job` are known to be gone, `tell` hears of waiting.
+    def claim(self, job: str, report: Callable[[str], None]) -> AbstractContextManager[Claim]:
+        """Be the only writer here for the block; earlier starts of the same `job` are known to be gone, `report` hears of waiting.
 
         Raises: InputError when another is, or nobody may write.
         """

@@ -26,7 +26,7 @@ BEAT_S: Final = 5.0
 SETTLE_S: Final = 1.0
 """How long a rival's put may take to be seen, where the store takes every put."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class Store(Protocol):
@@ -79,7 +79,7 @@ class Lease:
         self._beats = 0
         self._lost: KnownError | None = None
 
-    def take(self, tell: Tell) -> None:
+    def take(self, report: Report) -> None:
         """Become the owner.
 
         Raises: InputError when another is; RemoteError.
@@ -91,7 +91,7 @@ class Lease:
             else:
                 owner, stat = there
                 if owner.get("job") != self._job:
-                    self._await_end(stat, tell)
+                    self._await_end(stat, report)
                 taken = self._store.replace(OWNER, self._record(), stat.stamp)
             if taken and self._is_settled():
                 return
@@ -157,13 +157,13 @@ class Lease:
         there = self._owner()
         return there is not None and there[0].get("token") == self._token
 
-    def _await_end(self, stat: Stat, tell: Tell) -> None:
+    def _await_end(self, stat: Stat, report: Report) -> None:
         """Wait until the owner's lease is over. Raises: InputError when it beats in the meantime."""
         now = self._server_time()
         age_s = (now - stat.modified).total_seconds() if now else 0.0
         left_s = LEASE_S - max(0.0, age_s)
         if left_s > 0:
-            tell(f"another job has written to `{self._store.url}`: waiting {left_s:.0f} s whether it still lives")
+            report(f"another job has written to `{self._store.url}`: waiting {left_s:.0f} s whether it still lives")
         end_s = self._clock() + left_s
         while (left_s := end_s - self._clock()) > 0:
             self._sleep(min(1.0, left_s))
@@ -187,13 +187,13 @@ class Lease:
 
 
 @contextmanager
-def held(store: Store, job: str, tell: Tell, *, server_time: Callable[[], datetime | None]) -> Iterator[Lease]:
+def held(store: Store, job: str, report: Report, *, server_time: Callable[[], datetime | None]) -> Iterator[Lease]:
     """The only writer's lease, kept for the block by a thread of its own and given back at its end.
 
     Raises: InputError when another job is training the run; RemoteError.
     """
     lease = Lease(store, job, server_time=server_time)
-    lease.take(tell)
+    lease.take(report)
     over = threading.Event()
     thread = threading.Thread(target=_keep, args=(lease, over), name="lease", daemon=True)
     thread.start()

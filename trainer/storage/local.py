@@ -226,7 +226,7 @@ class LocalStorage:
         return [f"`{self._root / name}` is {what}" for name, what in sorted(found) if what]
 
     @contextmanager
-    def claim(self, job: str, tell: Callable[[str], None]) -> Iterator[Claim]:  # noqa: ARG002 - nobody is waited for
+    def claim(self, job: str, report: Callable[[str], None]) -> Iterator[Claim]:  # noqa: ARG002 - nobody is waited for
         """See `Storage.claim`: a lock that the system gives back when its holder ends, however it ends."""
         with self._lock() as lock:
             yield _Locked(lock, self._root / LOCK, self.url)

@@ -13,7 +13,7 @@ from trainer.storage.content import Content, md5_of
 from trainer.storage.errors import RefusedError
 from trainer.storage.interface import NotPermittedError
 from trainer.storage.paging import pages
-from trainer.storage.retry import Patience
+from trainer.storage.retry import RetryPolicy
 
 PART_BYTES: Final = 16 << 20
 MOST_PARTS: Final = 10_000
@@ -56,7 +56,7 @@ def put_in_parts(
         # Once and without waiting: what is left over is swept later.
         with suppress(KnownError):
             upload.connection.call(
-                upload.what, lambda client: client.abort_multipart_upload(**target), patience=Patience(0)
+                upload.what, lambda client: client.abort_multipart_upload(**target), policy=RetryPolicy(0)
             )
         raise
 

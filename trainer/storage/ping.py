@@ -17,7 +17,7 @@ class Server:
     """Its clock, aware; None when it does not tell."""
 
 
-def greet(url: str, *, timeout_s: float = 5.0) -> Server:
+def ping_server(url: str, *, timeout_s: float = 5.0) -> Server:
     """The S3 server behind an `s3://` URL: asked once, unsigned, so its answer needs no credentials and says nothing of rights.
 
     Raises: RemoteError when it does not answer.

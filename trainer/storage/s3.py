@@ -30,8 +30,8 @@ from trainer.storage.interface import (
 from trainer.storage.listed import save
 from trainer.storage.options import options_of
 from trainer.storage.paging import pages
-from trainer.storage.ping import greet
-from trainer.storage.retry import Patience
+from trainer.storage.ping import ping_server
+from trainer.storage.retry import RetryPolicy
 
 WHOLE_BYTES: Final = 64 << 20
 """Up to this size an object is put with one request."""
@@ -52,12 +52,12 @@ class S3Storage:
     compares. `trainer.storage.options` lists the variables that say where the bucket is, as whom and how to use it.
     """
 
-    def __init__(self, url: str, *, patience: Patience | None = None, timeouts: Timeouts | None = None) -> None:
+    def __init__(self, url: str, *, policy: RetryPolicy | None = None, timeouts: Timeouts | None = None) -> None:
         self.url = url
         self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._options = options_of(os.environ)
-        self._connection = Connection(self._options, patience or Patience(), timeouts or Timeouts())
+        self._connection = Connection(self._options, policy or RetryPolicy(), timeouts or Timeouts())
         self._connection.client()  # settings that make none are told now
         self._excludes: bool | None = None
 
@@ -200,9 +200,9 @@ class S3Storage:
         """See `Storage.obstacles`: a bucket has no links and no folders."""
         return []
 
-    def claim(self, job: str, tell: Callable[[str], None]) -> AbstractContextManager[Claim]:
+    def claim(self, job: str, report: Callable[[str], None]) -> AbstractContextManager[Claim]:
         """See `Storage.claim`: a lease with a heartbeat, as nothing gives a lock back when its holder dies."""
-        return lease.held(self, job, tell, server_time=lambda: greet(self.url).time)
+        return lease.held(self, job, report, server_time=lambda: ping_server(self.url).time)
 
     def _put(self, key: str, content: Content) -> None:
         what, arguments = f"cannot write `{self._name(key)}`", self._written(content)

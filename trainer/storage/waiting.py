@@ -18,7 +18,7 @@ LONGEST_S: Final = 100 * 60.0
 class Waiting:
     """Callbacks of a wait."""
 
-    tell: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _: None
     """Gets a line at once and then each minute."""
     beat: Callable[[], None] = lambda: None
     """Called at each look, so that a watchdog does not take the wait for a hang."""
@@ -51,5 +51,5 @@ def wait_until(
             raise too_long(LONGEST_S / 60)
         if now_s - told_s >= SAY_S:
             told_s = now_s
-            waiting.tell(line((now_s - begun_s) / 60))
+            waiting.report(line((now_s - begun_s) / 60))
         waiting.sleep(LOOK_S)

@@ -126,7 +126,7 @@ def devices_named(text: str) -> list[Device]:
     return found
 
 
-def timed(device: Device, workload: Workload, precision: Precision, say: Reporter) -> Timing:
+def timed(device: Device, workload: Workload, precision: Precision, reporter: Reporter) -> Timing:
     """Open the device and time the workload on it.
 
     Raises: JobFailedError when the device's memory does not hold the batch.
@@ -135,7 +135,7 @@ def timed(device: Device, workload: Workload, precision: Precision, say: Reporte
     on = device.open(0, 1)
     try:
         step = _step(device, on, workload, arithmetic)
-        with say.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
+        with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
             seconds = [_timed_step(step, advance) for _ in range(WARMING_UP_STEPS + workload.steps)]
     except RuntimeError as problem:  # each device has its own kind, and the processor's is no more than this
         if "memory" not in str(problem).lower():

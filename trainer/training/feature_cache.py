@@ -64,11 +64,11 @@ def of_features(run: Run, network: nn.Module, step: int) -> Feed:
     All ranks call it. Raises: StopError when one was told to stop.
     """
     rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
-    world = run.gang.world
+    world = run.group.world
     batches = len(evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=run.evaluator.batch))
     whole = replace(run.evaluator, findings=architectures.features_of(network))
     with (
-        run.watchdog.progress(run.say.progress, DOING, batches) as advance,
+        run.watchdog.progress(run.reporter.progress, DOING, batches) as advance,
         architectures.headless(network) as backbone,
     ):
 

@@ -19,8 +19,8 @@ from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
-from trainer.evaluation.document import Data, Evidence
-from trainer.evaluation.evaluate import assess
+from trainer.evaluation.document import Data, Evaluation
+from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
@@ -37,7 +37,7 @@ from trainer.training.setup import Run
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedSplit:
     """What the network says of one split, beside what is so."""
 
     images: Sequence[str]
@@ -47,10 +47,10 @@ class Predicted:
     labels_NK: NDArray[np.uint8]
 
 
-def appraise(
+def write_report_files(
     run: Run,
     network: nn.Module,
-    predicted: Mapping[str, Predicted],
+    predicted: Mapping[str, PredictedSplit],
     results: Mapping[str, Any],
     entries: Sequence[Entry],
 ) -> Iterator[bool]:
@@ -58,27 +58,27 @@ def appraise(
 
     True after each part but the last, so that a worker that is told to stop need not wait for them all.
     """
-    found: Evidence | None = None
+    found: Evaluation | None = None
     calibrator: Calibrator | None = None
     documents: Documents | None = None
     with _costs_no_results(run, "calibration or evidence", "evaluate"):
         calibrator = _calibrator(run, predicted.get("val"))
         if "test" in predicted:
             model = f"{run.config.name}, step {results['checkpoint']['step']}"
-            found = _evidence(run, predicted["test"], calibrator, model)
+            found = _evaluation(run, predicted["test"], calibrator, model)
     yield True
     with _costs_no_results(run, "report", "report"):
-        documents = Documents(run=_record(run), entries=entries, results=results, evidence=found)
+        documents = Documents(run=_record(run), entries=entries, results=results, evaluation=found)
         with _costs_no_results(run, "images in its report", "report --gallery on"):
             documents = _with_pictures(run, network, predicted.get("test") or predicted.get("val"), documents)
     yield True
     if documents is not None:
         with _costs_no_results(run, "report", "report"):
             for key, content in report.files(documents).items():
-                run.prefix.publisher.put(key, content)
+                run.prefix.writer.put(key, content)
         yield True
     with _costs_no_results(run, "model card", "export --out DIRECTORY"):
-        run.prefix.publisher.put(CARD, _card(run, results, found, calibrator).encode())
+        run.prefix.writer.put(CARD, _card(run, results, found, calibrator).encode())
 
 
 @contextmanager
@@ -89,10 +89,10 @@ def _costs_no_results(run: Run, what: str, command: str) -> Iterator[None]:
     except Exception as problem:  # noqa: BLE001 - a night's training matters more than any of this
         reason = on_one_line(f"{type(problem).__name__}: {problem.args[0] if problem.args else problem}")
         url = run.prefix.storage.url.rstrip("/")
-        run.say.line(f"this run has no {what}: {reason}; `python -m trainer {command} {url}` makes it")
+        run.reporter.line(f"this run has no {what}: {reason}; `python -m trainer {command} {url}` makes it")
 
 
-def _calibrator(run: Run, val: Predicted | None) -> Calibrator | None:
+def _calibrator(run: Run, val: PredictedSplit | None) -> Calibrator | None:
     """What is fitted on val, written beside the weights; None without validation images."""
     if val is None:
         return None
@@ -104,12 +104,12 @@ def _calibrator(run: Run, val: Predicted | None) -> Calibrator | None:
         f"val, {len(val.images):,} images",
         classes=run.config.classes,
     )
-    run.prefix.publisher.put(CALIBRATION, calibration.to_bytes(fitted))
+    run.prefix.writer.put(CALIBRATION, calibration.to_bytes(fitted))
     return fitted
 
 
-def _evidence(run: Run, test: Predicted, calibrator: Calibrator | None, model: str) -> Evidence:
-    found = assess(
+def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, model: str) -> Evaluation:
+    found = evaluate(
         model=model,
         log_odds_NK=test.log_odds_NK,
         labels_NK=test.labels_NK,
@@ -123,12 +123,12 @@ def _evidence(run: Run, test: Predicted, calibrator: Calibrator | None, model: s
         notes=_notes(run),
         seed=run.config.seed,
     )
-    run.prefix.publisher.put(EVALUATION, document.to_json(found))
-    run.prefix.publisher.put(EVALUATION_TABLE, as_csv(found).encode())
+    run.prefix.writer.put(EVALUATION, document.to_json(found))
+    run.prefix.writer.put(EVALUATION_TABLE, as_csv(found).encode())
     return found
 
 
-def _with_pictures(run: Run, network: nn.Module, scored: Predicted | None, documents: Documents) -> Documents:
+def _with_pictures(run: Run, network: nn.Module, scored: PredictedSplit | None, documents: Documents) -> Documents:
     """Images of the surest errors, where they may be shown."""
     shows, why = gallery.wanted(run.config.gallery, run.source)
     if scored is None or not shows:
@@ -157,7 +157,7 @@ def _record(run: Run) -> dict[str, Any]:
     return run_record(run.prefix.storage) or {}
 
 
-def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrator: Calibrator | None) -> str:
+def _card(run: Run, results: Mapping[str, Any], found: Evaluation | None, calibrator: Calibrator | None) -> str:
     config, findings = run.config, run.table.findings
     with torch.device("meta"):
         network = build(config.model, config.head, len(findings))
@@ -169,7 +169,7 @@ def _card(run: Run, results: Mapping[str, Any], found: Evidence | None, calibrat
     return model_card.as_markdown(subject, _record(run), results, found)
 
 
-def _data(run: Run, test: Predicted, calibrator: Calibrator | None) -> Data:
+def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data:
     table = run.table
     trained_N = table.patients_N[np.concatenate([run.rows["train"], run.rows["val"]])]
     return Data(

@@ -25,7 +25,7 @@ from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
 from trainer.training import snapshot
-from trainer.training.final_report import Predicted, appraise
+from trainer.training.final_report import PredictedSplit, write_report_files
 from trainer.training.setup import Run, between_batches
 from trainer.training.state import Training
 
@@ -51,26 +51,26 @@ class Results:
 
 def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     """Score the best checkpoint on validation and test images; write predictions, its weights, evidence, report and results."""
-    run.watchdog.rests()
+    run.watchdog.pause()
     manifest, model_state = _best_of_all(run)
     training.averaged.load_state_dict(model_state)
     predicted = {split: _predicted(run, training, split) for split in ("val", "test") if len(run.rows[split])}
-    if run.is_primary:
+    if run.is_rank0:
         for split, one in predicted.items():
             csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
-            run.prefix.publisher.put(predictions_key(split), csv)
+            run.prefix.writer.put(predictions_key(split), csv)
         header = describe(run.config, run.table.findings, step=manifest.step)
-        run.prefix.publisher.put(MODEL, with_header(to_safetensors(model_state), header))
-    run.watchdog.rests()
-    run.gang.on_primary(lambda: flush(run))
+        run.prefix.writer.put(MODEL, with_header(to_safetensors(model_state), header))
+    run.watchdog.pause()
+    run.group.on_rank0(lambda: flush(run))
     scores = {split: _scores(run, one) for split, one in predicted.items()}
     document = _document(run, training, manifest, entries)
     document |= {split: one.as_json() | _classes(run, predicted[split]) for split, one in scores.items()}
     if run.config.report:
-        _appraise(run, training, predicted, document, entries)
-    run.gang.on_primary(lambda: _conclude(run, document))
+        _write_report_files(run, training, predicted, document, entries)
+    run.group.on_rank0(lambda: _conclude(run, document))
     root = run.prefix.storage.url.rstrip("/")
-    page = f"{root}/{REPORT}" if run.is_primary and _is_there(run, REPORT) else None
+    page = f"{root}/{REPORT}" if run.is_rank0 and _is_there(run, REPORT) else None
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", page, scores)
 
 
@@ -82,10 +82,10 @@ def _is_there(run: Run, key: str) -> bool:
     return True
 
 
-def _predicted(run: Run, training: Training, split: str) -> Predicted:
+def _predicted(run: Run, training: Training, split: str) -> PredictedSplit:
     rows = run.rows[split]
     logits_NK = run.evaluator.predict(training.averaged, rows, lambda: between_batches(run, training.step, SCORING))
-    return Predicted(
+    return PredictedSplit(
         images=[run.table.images[row] for row in rows.tolist()],
         rows_N=rows,
         log_odds_NK=LOG_ODDS[run.config.loss](logits_NK),
@@ -93,11 +93,11 @@ def _predicted(run: Run, training: Training, split: str) -> Predicted:
     )
 
 
-def _scores(run: Run, one: Predicted) -> Scores:
+def _scores(run: Run, one: PredictedSplit) -> Scores:
     return score(one.log_odds_NK, one.labels_NK, run.table.findings, classes=run.config.classes)
 
 
-def _classes(run: Run, one: Predicted) -> dict[str, Any]:
+def _classes(run: Run, one: PredictedSplit) -> dict[str, Any]:
     """How often each class was found, where there are classes."""
     if not run.config.classes:
         return {}
@@ -111,7 +111,7 @@ def _document(run: Run, training: Training, manifest: Manifest, entries: Sequenc
         "model": run.config.model,
         "checkpoint": {"step": manifest.step, "epoch": manifest.epoch, "sha256": manifest.sha256},
         "last_step": training.step,
-        "world_size": run.gang.world.size,
+        "world_size": run.group.world.size,
         "global_batch": run.global_batch,
         "device": run.device.name,
         "hardware": run.device.hardware(),
@@ -135,10 +135,10 @@ def _mean(values: list[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _appraise(
+def _write_report_files(
     run: Run,
     training: Training,
-    predicted: Mapping[str, Predicted],
+    predicted: Mapping[str, PredictedSplit],
     document: Mapping[str, Any],
     entries: Sequence[Entry],
 ) -> None:
@@ -146,16 +146,16 @@ def _appraise(
 
     Raises: StopError on all ranks when one was.
     """
-    parts = appraise(run, training.averaged, predicted, document, entries)
-    while run.gang.on_primary(lambda: next(parts, False)):
-        if run.pulse.asked().stop:
+    parts = write_report_files(run, training.averaged, predicted, document, entries)
+    while run.group.on_rank0(lambda: next(parts, False)):
+        if run.coordination.asked().stop:
             raise stopped(training.step)
 
 
 def _conclude(run: Run, document: Mapping[str, Any]) -> None:
     """Write the results once all else is in place: a run with results is over. The primary calls it."""
     flush(run)
-    run.prefix.publisher.put(RESULTS, json.dumps(document, indent=1).encode())
+    run.prefix.writer.put(RESULTS, json.dumps(document, indent=1).encode())
     flush(run)
     _check_whole(run, document)
 
@@ -185,19 +185,19 @@ def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
         weights = snapshot.tensors_to_bytes(snapshot.from_bytes(content, where, manifest=manifest).model)
         return vars(manifest)
 
-    manifest = Manifest(**run.gang.on_primary(find))
-    return manifest, snapshot.tensors_from_bytes(run.gang.broadcast(weights))
+    manifest = Manifest(**run.group.on_rank0(find))
+    return manifest, snapshot.tensors_from_bytes(run.group.broadcast(weights))
 
 
 def _best(run: Run) -> tuple[Manifest, bytes]:
     """The best checkpoint that is whole, and its state; once all that was trained is committed."""
     flush(run)
-    manifests = committed(run.prefix.storage, run.say.line)
+    manifests = committed(run.prefix.storage, run.reporter.line)
     while (top := best(manifests)) is not None:
         try:
             return top, checkpoints.read_state(run.prefix.storage, top)
         except BrokenError as problem:
-            run.say.line(f"{problem.args[0]}; scoring the best of the others")
+            run.reporter.line(f"{problem.args[0]}; scoring the best of the others")
             manifests.remove(top)
     raise InputError(f"cannot score the run at `{run.prefix.storage.url}`: none of its checkpoints is whole")
 
@@ -205,13 +205,13 @@ def _best(run: Run) -> tuple[Manifest, bytes]:
 def flush(run: Run, most_s: float = FINAL_S) -> None:
     """Wait until all is in the run's prefix: for a bounded time, and no longer than a worker that was told to stop may.
 
-    Raises: as `Publisher.flush`.
+    Raises: as `CheckpointWriter.flush`.
     """
     end_s = time.monotonic() + most_s
     try:
-        run.prefix.publisher.flush(
+        run.prefix.writer.flush(
             lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0),
         )
     except KnownError as problem:  # told now, for the peers leave with this, and torchrun ends who is left
-        run.say.line(f"not everything that was trained is in the run: {problem.args[0]}")
+        run.reporter.line(f"not everything that was trained is in the run: {problem.args[0]}")
         raise

@@ -23,7 +23,7 @@ from trainer.runs.checkpoints import Scored
 from trainer.runs.rank_log import RankLog
 from trainer.runs.tensorboard import of_epoch
 from trainer.runtime.console import Advance, Reporter
-from trainer.runtime.coordination import Wishes
+from trainer.runtime.coordination import ControlFlags
 from trainer.runtime.preemption import StopError, stopped
 from trainer.runtime.torch_errors import failures_named
 from trainer.runtime.watchdog import COMPILING
@@ -57,7 +57,7 @@ class EpochResult:
     """Share of this rank's time spent waiting for data."""
     utilisation: float | None = None
     """Mean share of the time that this rank's device was busy; None where it does not say."""
-    wishes: Wishes = field(default_factory=Wishes)
+    flags: ControlFlags = field(default_factory=ControlFlags)
     """What was wanted after its last step."""
     seconds: float = 0.0
     """How long it took, with its validation."""
@@ -88,12 +88,14 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     batches = _batches_of(run, epoch, first_step)[: run.last_step - training.step]
     if first_step == 0:
         training.loss_sum.zero_()
-    run.watchdog.sees("preparing an epoch", patience=COMPILING)  # the first brings all devices together
+    run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first brings all devices together
     ready(run, training, epoch)
     meter, finite = Meter(training.feed.loader, run.global_batch), _Finite(run.on, training.step)
-    words, wishes = "", Wishes()
+    words, flags = "", ControlFlags()
     for number, batch in enumerate(training.feed.loader.batches(batches), start=1):
-        run.watchdog.sees(f"step {training.step + 1}", patience=COMPILING if number <= WARMING_UP_STEPS else 1.0)
+        run.watchdog.heartbeat(
+            f"step {training.step + 1}", timeout_scale=COMPILING if number <= WARMING_UP_STEPS else 1.0
+        )
         _set_rate(run, training)
         result = train_step(run, training, batch, epoch)
         training.loss_sum += result.loss
@@ -102,22 +104,22 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         meter.count(number)
         ends = number == len(batches)
         if training.step % run.config.log_every_steps == 0 or ends:
-            run.gang.together(finite.check)
+            run.group.all_or_raise(finite.check)
             words = _log(run, training, result.loss.item(), meter)
         advance(1, words)
-        wishes = run.pulse.after_step()
-        if wishes.end:
-            run.gang.together(finite.check)
+        flags = run.coordination.after_step()
+        if flags.end:
+            run.group.all_or_raise(finite.check)
             break
-        if not ends and (wishes.checkpoint or _is_due(run.config, training.step)):
-            run.gang.together(finite.check)
+        if not ends and (flags.checkpoint or _is_due(run.config, training.step)):
+            run.group.all_or_raise(finite.check)
             keep(run, training)
-    return EpochResult(meter.images_per_s(), meter.data_wait_share(), meter.utilisation(), wishes)
+    return EpochResult(meter.images_per_s(), meter.data_wait_share(), meter.utilisation(), flags)
 
 
 def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
     """This rank's samples of the epoch's steps from `first_step` on."""
-    world = run.gang.world
+    world = run.group.world
     order = training_order(run.rows["train"], seed=run.config.seed, epoch=epoch, global_batch=run.global_batch)
     return training_batches(order, rank=world.rank, world=world.size, first_step=first_step)
 
@@ -125,7 +127,7 @@ def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
 def _log(run: Run, training: Training, loss: float, meter: Meter) -> str:
     """Note this step's loss, and say in a few words how the epoch goes."""
     meter.note_utilisation(run.device.utilisation())
-    if run.is_primary:
+    if run.is_rank0:
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
     epoch = (training.step - 1) // run.steps_per_epoch
     return f"epoch {epoch + 1}/{run.config.epochs} loss {loss:.4f} {meter.images_per_s():.1f} images/s"
@@ -184,17 +186,17 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
 
     Raises: on all ranks at the same step StopError when one was told to stop, TimeLimitError at the deadline.
     """
-    entries = run.gang.on_primary(lambda: history.read(run.prefix.storage, training.step))
+    entries = run.group.on_rank0(lambda: history.read(run.prefix.storage, training.step))
     result, since_s = EpochResult(), time.perf_counter()
     if _has_work(run, training) and run.config.caches_features:
         training.feed = of_features(run, training.network, training.step)
-    with run.say.progress("training", run.last_step - training.step) as advance:
+    with run.reporter.progress("training", run.last_step - training.step) as advance:
         while _has_work(run, training):
             if training.validated_step == training.step:
                 result = train_epoch(run, training, advance)
                 if training.saved_step != training.step:
                     keep(run, training)
-                _end_if_wished(run, training.step, result.wishes)
+                _end_if_wished(run, training.step, result.flags)
             scores = validate(run, training) if training.step % run.steps_per_epoch == 0 else None
             if scores is not None:
                 training.plateau = training.plateau.after_epoch(scores.loss)
@@ -209,35 +211,35 @@ def _has_work(run: Run, training: Training) -> bool:
     return training.step < run.last_step or training.validated_step != training.step
 
 
-def _end_if_wished(run: Run, step: int, wishes: Wishes) -> None:
-    if wishes.failure:
-        run.gang.on_primary(run.prefix.check)
-    if wishes.stop:
+def _end_if_wished(run: Run, step: int, flags: ControlFlags) -> None:
+    if flags.failure:
+        run.group.on_rank0(run.prefix.check)
+    if flags.stop:
         raise stopped(step)
-    if wishes.deadline and step < run.last_step:
+    if flags.deadline and step < run.last_step:
         raise deadline_over(run.config, step)
 
 
 def keep(run: Run, training: Training) -> None:
     """Take a snapshot of all ranks, which the primary publishes beside training. All ranks call it."""
-    run.watchdog.sees("taking a checkpoint", patience=COMPILING)
+    run.watchdog.heartbeat("taking a checkpoint", timeout_scale=COMPILING)
     start_s = time.perf_counter()
     ranks = ranks_of(run, training)
     model_state = averaged_state(run, training, ranks)
-    if run.is_primary:
-        run.prefix.publisher.offer(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
+    if run.is_rank0:
+        run.prefix.writer.offer(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
         _publish_curves(run, training)
     if training.step % run.steps_per_epoch == 0:
         training.averaged.load_state_dict(model_state)
     training.saved_step = training.step
     training.snapshots_s.append(time.perf_counter() - start_s)
-    run.pulse.saved()
+    run.coordination.saved()
 
 
 def _publish_curves(run: Run, training: Training) -> None:
     file = training.curves.take()
     if file is not None:
-        run.prefix.publisher.put(*file)
+        run.prefix.writer.put(*file)
 
 
 def _note_epoch(
@@ -245,7 +247,7 @@ def _note_epoch(
 ) -> list[history.Entry]:
     """Tell how the epoch went, and publish it with the outcome of its validation; all entries so far."""
     steps = (training.step - 1) % run.steps_per_epoch + 1
-    train_loss = float(run.gang.mean(training.loss_sum.cpu()[None] / steps))
+    train_loss = float(run.group.mean(training.loss_sum.cpu()[None] / steps))
     entry: dict[str, Any] = {
         "step": training.step,
         "epoch": round(training.step / run.steps_per_epoch, 4),
@@ -259,14 +261,14 @@ def _note_epoch(
     }
     training.snapshots_s.clear()
     entries = history.with_entry(entries, entry)
-    if run.is_primary:
+    if run.is_rank0:
         training.curves.add(training.step, of_epoch(entry))
         _publish_curves(run, training)
-        run.prefix.publisher.put(METRICS, history.to_bytes(entries))
+        run.prefix.writer.put(METRICS, history.to_bytes(entries))
         if training.step % run.steps_per_epoch == 0:
             scored = Scored(null_if_nan(scores.mean_auroc), null_if_nan(scores.loss)) if scores else Scored(None, None)
-            run.prefix.publisher.validated(training.step, scored)
-        run.say.line(_in_words(entry, scores, result))
+            run.prefix.writer.validated(training.step, scored)
+        run.reporter.line(_in_words(entry, scores, result))
     return entries
 
 
@@ -284,29 +286,29 @@ def _leave(run: Run, end: StopError | TimeLimitError) -> None:
     raise end
 
 
-def train(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> Results:
+def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Results:
     """A whole run: prepare, train to the end, score the best checkpoint. All workers call it.
 
     Raises: KnownError.
     """
-    with failures_named(), opened(config, world, say, log) as run:
-        if run.is_primary:
+    with failures_named(), opened(config, world, reporter, log) as run:
+        if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps an epoch, global batch {run.global_batch}"
-            say.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
+            reporter.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
             if config.backbone == "frozen" and config.weights == "none":
-                say.line("the backbone is frozen and starts from nothing: its features are of random weights")
-        run.watchdog.sees("loading the state", patience=COMPILING)
+                reporter.line("the backbone is frozen and starts from nothing: its features are of random weights")
+        run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)
         training = begin(run)
-        with run.stop.listening(), run.prefix.publisher.working():
+        with run.stop.listening(), run.prefix.writer.working():
             try:
                 return finish(run, training, fit(run, training))
             except (StopError, TimeLimitError) as problem:
                 end = problem
             except (JobFailedError, PeerError):
-                run.watchdog.rests()
+                run.watchdog.pause()
                 with suppress(KnownError):  # what was good stays; the error that there is matters more
                     flush(run, FAILED_S)
                 raise
-            run.watchdog.rests()
-            run.gang.on_primary(lambda: _leave(run, end))
+            run.watchdog.pause()
+            run.group.on_rank0(lambda: _leave(run, end))
             raise end

@@ -10,13 +10,13 @@ from typing import Any, Final
 from trainer.config import TrainConfig
 from trainer.errors import InputError
 from trainer.runs import attempts, checkpoints, ownership, record
-from trainer.runs.checkpoint_writer import Publisher
-from trainer.runs.fallback import Spool
+from trainer.runs.checkpoint_writer import CheckpointWriter
+from trainer.runs.fallback import Fallback
 from trainer.runs.manifest import Manifest, committed
 from trainer.runs.ownership import RunClaim
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
-from trainer.runtime.process_group import Gang
+from trainer.runtime.process_group import WorkerGroup
 from trainer.storage import Claim, Storage, open_storage
 
 PATIENCE_S: Final = 180.0
@@ -31,7 +31,7 @@ CLAIM_ANSWER_S: Final = 3.0
 
 
 @dataclass
-class Found:
+class EarlierState:
     """What earlier starts have left."""
 
     manifests: list[Manifest] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Prefix:
     """A run's prefix that this job is the only writer of."""
 
     storage: Storage
-    publisher: Publisher
+    writer: CheckpointWriter
     """What brings checkpoints to the storage; idle on all but the primary."""
     newest: Manifest | None
     """The checkpoint to go on from."""
@@ -58,19 +58,25 @@ class Prefix:
     @property
     def has_failed(self) -> bool:
         """Whether the run may not go on: `check` says why."""
-        return self.publisher.has_failed or self.claim.lost() is not None
+        return self.writer.has_failed or self.claim.lost() is not None
 
     def check(self) -> None:
         """Raises: KnownError where the run may not go on."""
-        self.publisher.check()
+        self.writer.check()
         problem = self.claim.lost()
         if problem is not None:
             raise problem
 
 
 @contextmanager
-def entered(
-    config: TrainConfig, gang: Gang, say: Reporter, log: RankLog, *, cache: Path, identity: Mapping[str, Any]
+def claim_run(
+    config: TrainConfig,
+    group: WorkerGroup,
+    reporter: Reporter,
+    log: RankLog,
+    *,
+    cache: Path,
+    identity: Mapping[str, Any],
 ) -> Iterator[Prefix]:
     """The prefix, for the block; all workers enter it together.
 
@@ -78,41 +84,43 @@ def entered(
     starts led nowhere; TimeLimitError when its deadline is over; RemoteError.
     """
     url = f"{config.output.rstrip('/')}/{config.name}"
-    spools = partial(Spool, cache, url)
+    fallbacks = partial(Fallback, cache, url)
     with ExitStack() as held:
-        storage = gang.together(lambda: open_storage(url, patience_s=PATIENCE_S))
-        beside = gang.together(lambda: open_storage(url, patience_s=PUBLISHING_PATIENCE_S))
+        storage = group.all_or_raise(lambda: open_storage(url, patience_s=PATIENCE_S))
+        beside = group.all_or_raise(lambda: open_storage(url, patience_s=PUBLISHING_PATIENCE_S))
         claim: Claim = NO_CLAIM
 
         def take_claim() -> None:
             nonlocal claim
             # waits for a bucket that is down, as the claim, which is looked at beside training, must not
-            ownership.check(storage, say.line)
+            ownership.check(storage, reporter.line)
             soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
-            claim = RunClaim(held.enter_context(soon.claim(gang.world.job, say.line)), soon)
+            claim = RunClaim(held.enter_context(soon.claim(group.world.job, reporter.line)), soon)
             storage.sweep("")
 
         def hold() -> None:
             storage.hold()
             beside.hold()
 
-        gang.on_primary(take_claim)
-        gang.together(hold)
-        found = Found()
-        gang.on_primary(lambda: _catch_up(storage, spools, say))
-        gang.on_primary(lambda: _check_may_go_on(storage, config, identity))
-        newest = gang.on_primary(lambda: _look(storage, config, say, found))
-        gang.together(lambda: log.keep_in(beside))
-        begun = gang.on_primary(lambda: attempts.begin(storage, config, newest["step"] if newest else 0, gang.world))
-        if gang.world.is_primary:
+        group.on_rank0(take_claim)
+        group.all_or_raise(hold)
+        found = EarlierState()
+        group.on_rank0(lambda: _catch_up(storage, fallbacks, reporter))
+        group.on_rank0(lambda: _check_may_go_on(storage, config, identity))
+        newest = group.on_rank0(lambda: _look(storage, config, reporter, found))
+        group.all_or_raise(lambda: log.keep_in(beside))
+        begun = group.on_rank0(lambda: attempts.begin(storage, config, newest["step"] if newest else 0, group.world))
+        if group.world.is_rank0:
             held.enter_context(attempts.noted(storage, begun, claim))
-        publisher = Publisher(beside, Spool(cache, url, begun["first_s"]), claim, say.line, keep_last=config.keep_last)
-        publisher.knows(found.manifests)
-        if gang.world.is_primary:
-            publisher.tidy()
+        writer = CheckpointWriter(
+            beside, Fallback(cache, url, begun["first_s"]), claim, reporter.line, keep_last=config.keep_last
+        )
+        writer.knows(found.manifests)
+        if group.world.is_rank0:
+            writer.tidy()
         yield Prefix(
             storage,
-            publisher,
+            writer,
             Manifest(**newest) if newest else None,
             found.state,
             claim,
@@ -145,12 +153,12 @@ def _check_may_go_on(storage: Storage, config: TrainConfig, identity: Mapping[st
         record.check_same(storage, identity)
 
 
-def _look(storage: Storage, config: TrainConfig, say: Reporter, found: Found) -> dict[str, Any] | None:
+def _look(storage: Storage, config: TrainConfig, reporter: Reporter, found: EarlierState) -> dict[str, Any] | None:
     """The checkpoint to go on from, whose state is noted in `found`.
 
     Raises: InputError when `--resume` must find one, or none is whole.
     """
-    newest = checkpoints.newest(storage, say.line)
+    newest = checkpoints.newest(storage, reporter.line)
     if newest is None:
         if config.resume == "must":
             raise InputError(
@@ -163,10 +171,10 @@ def _look(storage: Storage, config: TrainConfig, say: Reporter, found: Found) ->
     return vars(manifest)
 
 
-def _catch_up(storage: Storage, spools: Callable[[float], Spool], say: Reporter) -> None:
+def _catch_up(storage: Storage, fallbacks: Callable[[float], Fallback], reporter: Reporter) -> None:
     """Commit what an earlier start could only keep on this node."""
     first_s = attempts.first_s(storage)
     if first_s is not None:
         newest_step = max((manifest.step for manifest in committed(storage)), default=0)
-        for step in spools(first_s).hand_over(storage, newest_step):
-            say.line(f"committed step {step}, which an earlier start had to keep on this node")
+        for step in fallbacks(first_s).hand_over(storage, newest_step):
+            reporter.line(f"committed step {step}, which an earlier start had to keep on this node")

@@ -39,12 +39,12 @@ from trainer.models.pretrained import first_weights
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
-from trainer.runtime.coordination import Pulse
+from trainer.runtime.coordination import Coordination
 from trainer.runtime.preemption import Stop, stopped
-from trainer.runtime.process_group import Gang, join
+from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
-from trainer.training.restore import Prefix, entered
+from trainer.training.restore import Prefix, claim_run
 
 JOINING_S: Final = 120.0
 """Longest wait for workers that torchrun has brought together already: after a restart under its static rendezvous they may have
@@ -56,11 +56,11 @@ class Run:
     """Everything a run needs that does not change while it trains."""
 
     config: TrainConfig
-    gang: Gang
+    group: WorkerGroup
     device: Device
     on: torch.device
     precision: Arithmetic
-    say: Reporter
+    reporter: Reporter
     source: Source
     """The data set's labels, and where they were read."""
     rows: Mapping[str, NDArray[np.int64]]
@@ -77,7 +77,7 @@ class Run:
     """What to start from; on the primary only."""
     prefix: Prefix
     """Where the run lies, and what earlier starts have left there."""
-    pulse: Pulse
+    coordination: Coordination
     stop: Stop
     watchdog: Watchdog
 
@@ -89,7 +89,7 @@ class Run:
     @property
     def global_batch(self) -> int:
         """Images per optimiser step over all workers."""
-        return self.config.batch_per_worker(self.gang.world.size) * self.gang.world.size
+        return self.config.batch_per_worker(self.group.world.size) * self.group.world.size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -107,13 +107,13 @@ class Run:
         return min(self.total_steps, self.config.max_steps or self.total_steps)
 
     @property
-    def is_primary(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this worker writes and reports."""
-        return self.gang.world.is_primary
+        return self.group.world.is_rank0
 
 
 @contextmanager
-def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> Iterator[Run]:
+def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Iterator[Run]:
     """The run, ready for its first step; all workers enter it together.
 
     Raises: KnownError on the worker that met it, PeerError on the others.
@@ -121,37 +121,37 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
     device = _device(config, world)
     on = device.open(world.local_rank, world.local_size)
     precision = device.native_precision if config.precision == "auto" else config.precision
-    watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), say.line, leave=_leaving(log))
+    watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_leaving(log))
     with ExitStack() as held:
         held.enter_context(watchdog.watching())
-        watchdog.sees("joining the other workers", patience=COMPILING, most_s=JOINING_S)
-        gang = held.enter_context(join(world, device.backend))
-        watchdog.rests()
-        batch = gang.together(lambda: config.batch_per_worker(world.size))
+        watchdog.heartbeat("joining the other workers", timeout_scale=COMPILING, most_s=JOINING_S)
+        group = held.enter_context(join(world, device.backend))
+        watchdog.pause()
+        batch = group.all_or_raise(lambda: config.batch_per_worker(world.size))
         place = _place(config)
-        gang.first_on_node(lambda: fetched(place, say, watchdog))
-        watchdog.rests()
-        source = gang.together(lambda: _labelled(config, place))
+        group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
+        watchdog.pause()
+        source = group.all_or_raise(lambda: _labelled(config, place))
         identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
-        prefix = held.enter_context(entered(config, gang, say, log, cache=_cache(config), identity=identity))
-        fresh = prefix.newest is None and world.is_primary
-        weights = gang.together(lambda: _first_weights(config) if fresh else None)
-        pack = decoded(place, source, gang, say, watchdog)
-        watchdog.rests()
-        skipped = gang.together(lambda: left_out(place, pack, config.on_bad_image))
+        prefix = held.enter_context(claim_run(config, group, reporter, log, cache=_cache(config), identity=identity))
+        fresh = prefix.newest is None and world.is_rank0
+        weights = group.all_or_raise(lambda: _first_weights(config) if fresh else None)
+        pack = decoded(place, source, group, reporter, watchdog)
+        watchdog.pause()
+        skipped = group.all_or_raise(lambda: left_out(place, pack, config.on_bad_image))
         identity |= {"pack_sha256": pack.sha256, "skipped": skipped}
-        gang.together(lambda: _check_alike(gang, identity))
-        rows = gang.together(lambda: _training_rows(source.table, skipped))
+        group.all_or_raise(lambda: _check_alike(group, identity))
+        rows = group.all_or_raise(lambda: _training_rows(source.table, skipped))
         facts = {"world_size": world.size, "device": device.name, "layout": source.layout, "images": len(source.table)}
-        gang.on_primary(lambda: _start_record(prefix, config, identity, facts, source.table))
+        group.on_rank0(lambda: _start_record(prefix, config, identity, facts, source.table))
         loader, stop = Loader(pack, device, batch), Stop()
         yield Run(
             config=config,
-            gang=gang,
+            group=group,
             device=device,
             on=on,
             precision=precision,
-            say=say,
+            reporter=reporter,
             source=source,
             rows=rows,
             pack=pack,
@@ -160,7 +160,7 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
                 loader=loader,
                 view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
                 device=device,
-                gang=gang,
+                group=group,
                 precision=precision,
                 batch=batch,
                 findings=len(source.table.findings),
@@ -169,7 +169,7 @@ def opened(config: TrainConfig, world: World, say: Reporter, log: RankLog) -> It
             loss=LOSSES[config.loss],
             first_weights=weights,
             prefix=prefix,
-            pulse=_pulse(config, gang, stop, prefix),
+            coordination=_coordination(config, group, stop, prefix),
             stop=stop,
             watchdog=watchdog,
         )
@@ -180,8 +180,8 @@ def between_batches(run: Run, step: int, doing: str) -> None:
 
     Raises: StopError on all ranks when one was told to stop.
     """
-    run.watchdog.sees(doing, patience=COMPILING)
-    if run.pulse.after_step().stop:
+    run.watchdog.heartbeat(doing, timeout_scale=COMPILING)
+    if run.coordination.after_step().stop:
         raise stopped(step)
 
 
@@ -192,9 +192,9 @@ def _labelled(config: TrainConfig, place: Place) -> Source:
     return source
 
 
-def _pulse(config: TrainConfig, gang: Gang, stop: Stop, prefix: Prefix) -> Pulse:
-    return Pulse(
-        gang,
+def _coordination(config: TrainConfig, group: WorkerGroup, stop: Stop, prefix: Prefix) -> Coordination:
+    return Coordination(
+        group,
         stop,
         ends_at_s=prefix.ends_at_s,
         checkpoint_every_s=60.0 * (config.checkpoint_every_minutes or math.inf),
@@ -215,14 +215,14 @@ def _device(config: TrainConfig, world: World) -> Device:
     try:
         return devices.find(config.device)
     except KnownError as problem:
-        if world.is_first_on_node:
+        if world.is_local_rank0:
             raise
         raise PeerError(problem.exit_code) from problem
 
 
-def _check_alike(gang: Gang, identity: Mapping[str, Any]) -> None:
+def _check_alike(group: WorkerGroup, identity: Mapping[str, Any]) -> None:
     """Refuse nodes that see different data: their workers would take different numbers of steps, and wait for ever."""
-    seen = gang.all_gather(json.dumps(identity, sort_keys=True).encode())
+    seen = group.all_gather(json.dumps(identity, sort_keys=True).encode())
     odd = [rank for rank, mine in enumerate(seen) if mine != seen[0]]
     if odd:
         theirs, ours = json.loads(seen[odd[0]]), json.loads(seen[0])

@@ -75,10 +75,10 @@ def begin(run: Run) -> Training:
     Raises: InputError when the weights are another network's.
     """
     state = _found(run)
-    network = _network(run, filled=state is None and run.is_primary)
+    network = _network(run, filled=state is None and run.is_rank0)
     # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     if state is not None:
-        run.gang.together(partial(check_fits, state, network, run.gang.world.size, _place(run)))
+        run.group.all_or_raise(partial(check_fits, state, network, run.group.world.size, _place(run)))
     network.load_state_dict(state.model if state else _first_state(run, network))
     network.to(run.on).to(memory_format=run.device.memory_format)
     training = Training(
@@ -106,8 +106,8 @@ def _found(run: Run) -> TrainState | None:
     newest = run.prefix.newest
     if newest is None:
         return None
-    content = run.gang.broadcast(run.prefix.newest_state or b"")
-    return run.gang.together(lambda: from_bytes(content, _place(run), manifest=newest))
+    content = run.group.broadcast(run.prefix.newest_state or b"")
+    return run.group.all_or_raise(lambda: from_bytes(content, _place(run), manifest=newest))
 
 
 def _place(run: Run) -> str:
@@ -124,7 +124,7 @@ def _network(run: Run, *, filled: bool) -> nn.Module:
     torch.manual_seed(run.config.seed)
     with torch.device("cpu" if filled else "meta"):
         network = architectures.build(run.config.model, run.config.head, len(run.table.findings))
-    torch.manual_seed(run.config.seed + 1 + run.gang.world.rank)
+    torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
     return network if filled else network.to_empty(device="cpu")
 
 
@@ -135,7 +135,7 @@ def ready(run: Run, training: Training, epoch: int) -> None:
         (architectures.freeze if frozen else architectures.unfreeze)(training.network)
         training.parallel = training.network
         gc.collect()  # the one before has hooks on the same parameters until it is gone
-        training.parallel = in_parallel(run.gang.world.size, run.device, training.feed.part(training.network))
+        training.parallel = in_parallel(run.group.world.size, run.device, training.feed.part(training.network))
         training.frozen = frozen
     architectures.to_training(training.network, frozen=frozen)
 
@@ -157,9 +157,9 @@ def _first_state(run: Run, network: nn.Module) -> StateDict:
     def first() -> bytes:
         if run.first_weights is not None:
             load_first_weights(network, run.first_weights, run.config.weights)
-        return tensors_to_bytes(network.state_dict()) if run.is_primary else b""
+        return tensors_to_bytes(network.state_dict()) if run.is_rank0 else b""
 
-    return tensors_from_bytes(run.gang.broadcast(run.gang.together(first)))
+    return tensors_from_bytes(run.group.broadcast(run.group.all_or_raise(first)))
 
 
 def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
@@ -175,7 +175,7 @@ def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
 def _go_on(run: Run, training: Training, state: TrainState) -> None:
     """Put everything but the parameters back."""
     assert run.prefix.newest is not None
-    run.gang.together(lambda: check_moments(state, training.optimizer, _place(run)))
+    run.group.all_or_raise(lambda: check_moments(state, training.optimizer, _place(run)))
     for group in state.optimizer["param_groups"]:
         group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
@@ -186,12 +186,12 @@ def _go_on(run: Run, training: Training, state: TrainState) -> None:
         training.plateau = state.plateau.after_epoch(float("nan") if loss is None else loss)
     elif state.step % run.steps_per_epoch == 0:
         training.validated_step = state.step - 1
-    world = run.gang.world
+    world = run.group.world
     if len(state.ranks) == world.size:
-        run.gang.together(lambda: _put_back(run, training, state.ranks[world.rank]))
+        run.group.all_or_raise(lambda: _put_back(run, training, state.ranks[world.rank]))
     else:
         training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
-    run.say.line(f"going on from step {state.step}")
+    run.reporter.line(f"going on from step {state.step}")
 
 
 def _put_back(run: Run, training: Training, own: RankState) -> None:
@@ -218,7 +218,7 @@ def ranks_of(run: Run, training: Training) -> list[RankState]:
     if of_device is not None:
         random["device"] = of_device
     own = RankState(copied(dict(training.network.named_buffers())), random, training.loss_sum.item())
-    payloads = run.gang.all_gather(rank_to_bytes(own))
+    payloads = run.group.all_gather(rank_to_bytes(own))
     return [rank_from_bytes(payload) for payload in payloads]
 
 
@@ -231,7 +231,7 @@ def averaged_state(run: Run, training: Training, ranks: list[RankState]) -> Stat
     for name, buffer in training.network.named_buffers():
         if buffer.is_floating_point():
             state[name] = torch.stack([rank.buffers[name] for rank in ranks]).mean(dim=0)
-    run.gang.together(lambda: _check_weights(training.step, state))
+    run.group.all_or_raise(lambda: _check_weights(training.step, state))
     return state
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from launcher.status.diagnose import pending, starting
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
-from launcher.status.diagnose.log_tail import Told, read_tail
+from launcher.status.diagnose.log_tail import TailCause, read_tail
 from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
 
@@ -31,7 +31,7 @@ _EXITED: Final = re.compile(r"^Pod: \S+?\.(\S+) exited with code (\d+)")
 _ENDED: Final = re.compile(r"^Error pod (\S+) container \S+ exitCode: (\d+) terminated message: ?(.*)", re.DOTALL)
 
 
-NOTHING_TOLD: Final = Told(rank="", line="", hint="", signature=None)
+NOTHING_TOLD: Final = TailCause(rank="", line="", hint="", signature=None)
 
 
 def cause(pod: Pod, facts: Facts) -> Cause | None:
@@ -155,7 +155,7 @@ def _keeps_failing(container: Container, facts: Facts) -> bool:
     )
 
 
-def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
+def _exit(name: str, end: End, told: TailCause, facts: Facts) -> Cause:
     """From a container's end and what it printed to the cause."""
     code = end.exit_code or 0
     killed = code == KILLED or told.killed_by == signal.SIGKILL
@@ -188,7 +188,7 @@ def _exit(name: str, end: End, told: Told, facts: Facts) -> Cause:
 _CODES: Final = {2: "bad-input", 124: "deadline"}
 
 
-def _memory(name: str, end: End, told: Told, facts: Facts) -> Cause:
+def _memory(name: str, end: End, told: TailCause, facts: Facts) -> Cause:
     """Killed by the kernel, or by somebody who leaves no trace."""
     limit = _limit(name, facts)
     at_limit = f"at its memory limit of {limit}" if limit else "because its node ran out of memory"
@@ -223,7 +223,7 @@ def _stopped(name: str, facts: Facts) -> bool:
     )
 
 
-def _rank(told: Told) -> str:
+def _rank(told: TailCause) -> str:
     return f"rank {told.rank}: " if told.rank else ""
 
 

@@ -17,7 +17,7 @@ _PEER_LOST: Final = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class TailCause:
     """What a log tells of a failure."""
 
     rank: str
@@ -40,7 +40,7 @@ class Told:
         return not (self.line or self.killed_by) or bool(_PEER_LOST.search(self.line))
 
 
-def read_tail(tail: str) -> Told:
+def read_tail(tail: str) -> TailCause:
     """Who failed in a pod and of what, from its last lines."""
     lines = [_TIME.sub("", line) for line in tail.splitlines()]
     verdict = next((match for match in map(_VERDICT.match, reversed(lines)) if match), None)
@@ -51,10 +51,10 @@ def read_tail(tail: str) -> Told:
         own = _error([line, *lines], _rank_of(line))
         hint = own[2] if own and own[1] in line else ""
         text = _RANKED.sub("", line).removeprefix("error: ").removeprefix("bug: ")
-        return Told(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
+        return TailCause(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
     found = _error(lines, rank) or _error(lines, "") or _exception(lines) or ("", "", "")
     killed_by = int(verdict[3]) if verdict and verdict[2] == "signal" else 0
-    return Told(rank=found[0] or rank, line=found[1], hint=found[2], signature=None, killed_by=killed_by)
+    return TailCause(rank=found[0] or rank, line=found[1], hint=found[2], signature=None, killed_by=killed_by)
 
 
 def _error(lines: list[str], rank: str) -> tuple[str, str, str] | None:

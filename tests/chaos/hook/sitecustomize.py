@@ -28,7 +28,7 @@ WRAPPED = {
     "trainer.data.packing": ["build", "_tasks", "_decode", "_write"],
     "trainer.training.restore": [],
     "trainer.runs.checkpoint_writer": [],
-    "trainer.runs.fallback": ["Spool.keep", "Spool.clear", "Spool.hand_over"],
+    "trainer.runs.fallback": ["Fallback.keep", "Fallback.clear", "Fallback.hand_over"],
     "trainer.runs.attempts": ["begin"],
     "trainer.storage.s3": [],
     "trainer.storage.files": ["write_flushed"],
@@ -83,7 +83,7 @@ def hasten_prefix(module):
 
 
 def hasten_publisher(module):
-    module.Publisher.__init__.__kwdefaults__["retry_s"] = 0.5
+    module.CheckpointWriter.__init__.__kwdefaults__["retry_s"] = 0.5
     module.ROOM_S = 3.0
 
 

@@ -100,7 +100,7 @@ def test_line_of_a_log_is_cut_where_it_is_too_long(cluster, api, peak):
 
 def test_line_of_a_log_is_shown_before_the_next_one_comes(cluster, api):
     """Also where the server tells no length and sends no chunks, as an old proxy does."""
-    answered = []
+    inputs = []
 
     def logs(handler):
         handler.send_response(200)
@@ -108,7 +108,7 @@ def test_line_of_a_log_is_shown_before_the_next_one_comes(cluster, api):
         handler.end_headers()
         handler.wfile.write(b"2026-01-01T00:00:00Z a\n")
         handler.wfile.flush()
-        answered.append(handler.rfile.read(1))  # until the client leaves
+        inputs.append(handler.rfile.read(1))  # until the client leaves
         handler.close_connection = True
 
     api.state.faults.append(Fault("GET", "/log", logs))

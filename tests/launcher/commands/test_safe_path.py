@@ -124,7 +124,7 @@ def test_programs_are_started_so_that_they_find_nothing_there(folder, monkeypatc
     monkeypatch.setattr(subprocess, "Popen" if what == "pod" else "run", start)
     objects = manifest.render(JobSpec(accelerator="cpu", image="local", data="/d", output="/o", name="t1"))
     begin = {
-        "pod": lambda: local.run(objects, scratch=folder, tell=print, python=sys.executable),
+        "pod": lambda: local.run(objects, scratch=folder, report=print, python=sys.executable),
         "report": lambda: results.plot(["a", "b"], folder),
     }
     with pytest.raises(Started):

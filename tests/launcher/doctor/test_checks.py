@@ -122,8 +122,8 @@ def holding(name, count):
     }
 
 
-def gang(job):
-    return fit.Gang(pod_spec=probe_pod.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
+def pod_set(job):
+    return fit.PodSet(pod_spec=probe_pod.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
 
 
 def gaudi(workers, **changes):
@@ -180,7 +180,7 @@ FITS = {
 def test_room_on_nodes_is_now_later_or_never(name):
     """Three different things to do: submit, wait, or ask for something else; the sentence names what is in the way."""
     job, nodes, pods, status, words = FITS[name]
-    outcome = fit.fit(gang(job), nodes, pods)
+    outcome = fit.fit(pod_set(job), nodes, pods)
     assert outcome.status == status, outcome
     assert [word for word in words if word not in outcome.found] == []
     assert outcome.status != "FAIL" or outcome.fix
@@ -211,7 +211,7 @@ def test_cards_that_are_not_healthy_are_told():
     ],
 )
 def test_huge_pages_must_be_where_the_accelerators_are(nodes, status):
-    outcome = fit.huge_pages(gang(gaudi(8)).pod_spec, nodes)
+    outcome = fit.huge_pages(pod_set(gaudi(8)).pod_spec, nodes)
     assert outcome.status == status
     assert "29008Mi" in outcome.found
     assert status == "OK" or "vm.nr_hugepages=14504" in outcome.fix
@@ -255,7 +255,7 @@ QUOTAS = {
 def test_quota_leaves_room_now_later_or_never(name):
     """The operator's pods are refused one by one, and only an event on the job says so."""
     quotas, status = QUOTAS[name]
-    outcome = quota(gang(gaudi(16)), quotas, priority_class="high", claims=1)
+    outcome = quota(pod_set(gaudi(16)), quotas, priority_class="high", claims=1)
     assert outcome.status == status, outcome
 
 
@@ -500,7 +500,7 @@ def test_rows_are_read_from_the_pods_log_and_from_nothing_else_in_it(cluster, ap
         "[]",
     ]
     pod_ends(api, lines=lines)
-    rows = probe_pod.look_inside(spec(**IN_API), cluster)
+    rows = probe_pod.run_probe_pod(spec(**IN_API), cluster)
     assert summary(rows) == {"pod": "OK", "output": "OK", "data": "FAIL"}
     assert rows[2].found == "x\\x1b[2J"
     assert {row.where for row in rows} == {"pod"}
@@ -530,7 +530,7 @@ def test_a_pod_that_can_not_run_says_why_and_is_removed(cluster, api, name):
     how, words = TROUBLES[name]
     pod_ends(api, **how)
     seconds = iter(range(0, 10**6, 20))
-    [row] = probe_pod.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    [row] = probe_pod.run_probe_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert row.status == "FAIL"
     assert [word for word in words if word not in row.found] == []
     assert api.state.asked("DELETE") == [f"{SPACE}/pods/t1-doctor"]
@@ -541,7 +541,7 @@ def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
     about = {"kind": "Pod", "name": "t1-doctor"}
     event = {"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": "pulling the image"}
     api.state.put(f"{SPACE}/events/e1", event)
-    [row] = probe_pod.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    [row] = probe_pod.run_probe_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert "did not come to an end: Pulling: pulling the image" in row.found
     assert not [path for path in api.state.objects if "doctor" in path]
 
@@ -550,7 +550,7 @@ def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
 def test_what_was_made_for_the_pod_is_removed_when_the_rest_is_refused(cluster, api, kind):
     """A volume that is left behind belongs to nobody."""
     api.state.fail("POST", kind, 422, "no")
-    [row] = probe_pod.look_inside(spec(s3=S3Options(secret="keys")), cluster)
+    [row] = probe_pod.run_probe_pod(spec(s3=S3Options(secret="keys")), cluster)
     assert row.status == "FAIL"
     assert not [path for path in api.state.objects if "doctor" in path]
 
@@ -562,7 +562,7 @@ def test_ctrl_c_removes_the_pod(cluster, api):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        probe_pod.look_inside(spec(**IN_API), replace(cluster, sleep=interrupt))
+        probe_pod.run_probe_pod(spec(**IN_API), replace(cluster, sleep=interrupt))
     assert not [path for path in api.state.objects if "doctor" in path]
 
 
@@ -570,7 +570,7 @@ def test_a_pod_left_by_an_earlier_look_makes_room(cluster, api):
     """A look that was killed can't remove its pod."""
     api.state.put(f"{SPACE}/pods/t1-doctor", probe_pod.pod(spec(**IN_API)))
     seconds = iter(range(0, 10**6, 20))
-    rows = probe_pod.look_inside(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    rows = probe_pod.run_probe_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert "already exists" not in rows[0].found
     assert not [path for path in api.state.objects if "doctor" in path]
 

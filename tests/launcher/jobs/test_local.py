@@ -34,7 +34,7 @@ def job(workers=2, workers_per_node=None, command=None, grace_s=5, **changes):
 def run_here(objects, scratch, settle_s=0.2):
     """Run a job; what the launcher said."""
     said = []
-    run(objects, scratch=scratch, tell=said.append, python=sys.executable, settle_s=settle_s)
+    run(objects, scratch=scratch, report=said.append, python=sys.executable, settle_s=settle_s)
     return said
 
 
@@ -283,7 +283,7 @@ signal.pause()
         run(
             job(workers_per_node=1, command=command),
             scratch=tmp_path,
-            tell=heard.append,
+            report=heard.append,
             python=sys.executable,
             settle_s=5,
         )

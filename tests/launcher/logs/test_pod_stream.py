@@ -59,7 +59,7 @@ def pod(instance="c1", earlier="", uid="u1", running=True, started=0):
 
 
 def opened(kubelet, said=None):
-    return PodLog(kubelet, tell=(said if said is not None else []).append, stall_s=60)
+    return PodLog(kubelet, report=(said if said is not None else []).append, stall_s=60)
 
 
 def read(log, *pods, anothers=lambda line: False):

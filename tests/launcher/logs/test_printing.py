@@ -216,13 +216,13 @@ class Seen:
             "j",
             LogOptions(follow=True, **options),
             out=self.out,
-            tell=self.said.append,
+            report=self.said.append,
             waiting=self.waits.append,
             pace=pace,
         )
 
     def write(self, cluster, **options):
-        write(cluster, "j", LogOptions(**options), out=self.out, tell=self.said.append, pace=PACE)
+        write(cluster, "j", LogOptions(**options), out=self.out, report=self.said.append, pace=PACE)
 
 
 def numbered(*, rank, start=0, count=40):
@@ -318,7 +318,7 @@ def test_pods_that_are_not_there_yet_are_waited_for_and_read_from_their_first_li
     seen = Seen()
     cluster = connect(scene)
     options = LogOptions(follow=True, tail=1)
-    follow(cluster, "j", options, out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
+    follow(cluster, "j", options, out=seen.out, report=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == [text for _, text in log]
     assert seen.waits == ["waiting for 1 of 1 pods to start"]
 
@@ -340,7 +340,7 @@ def test_lines_that_come_after_the_jobs_end_are_waited_for(connect):
 
     seen = Seen()
     cluster = connect(scene)
-    follow(cluster, "j", LogOptions(follow=True), out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
+    follow(cluster, "j", LogOptions(follow=True), out=seen.out, report=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == ["a", "last words"]
 
 
@@ -370,7 +370,7 @@ def test_reason_that_cannot_be_had_does_not_end_the_following(connect):
 
     seen = Seen()
     cluster = connect(scene)
-    follow(cluster, "j", LogOptions(follow=True), out=seen.out, tell=seen.said.append, waiting=waiting, pace=PACE)
+    follow(cluster, "j", LogOptions(follow=True), out=seen.out, report=seen.said.append, waiting=waiting, pace=PACE)
     assert seen.lines == ["a"]
     assert seen.said == ["waiting for 1 of 1 pods to start: worker-0"]
 

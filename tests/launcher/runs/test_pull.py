@@ -105,8 +105,8 @@ def run_at(storage):
     return Run("demo", storage.url, S3Options())
 
 
-def pulled(storage, directory, *, step=None, what="all", tell=lambda _: None):
-    return pull(run_at(storage), storage, step=step, what=what, directory=Path(directory), tell=tell)
+def pulled(storage, directory, *, step=None, what="all", report=lambda _: None):
+    return pull(run_at(storage), storage, step=step, what=what, directory=Path(directory), report=report)
 
 
 def test_all_of_the_best_checkpoint_comes_and_the_state_is_named_first(launcher, here, output):
@@ -154,7 +154,7 @@ def test_files_that_are_there_are_not_fetched_again(here, output):
     said = []
     first = pulled(wire, "demo")
     wire.asked.clear()
-    assert pulled(wire, "demo", tell=said.append) == first
+    assert pulled(wire, "demo", report=said.append) == first
     assert wire.asked == []
     assert said == ["10 of 10 files are here already"]
 
@@ -658,7 +658,7 @@ def test_second_pull_into_a_directory_waits_for_the_first(here, tmp_path):
     storage, said = write_run(str(tmp_path / "runs")), []
     done = []
     with only_one(Path("demo"), Waiting(said.append)):
-        second = threading.Thread(target=lambda: done.append(pulled(storage, "demo", tell=said.append)))
+        second = threading.Thread(target=lambda: done.append(pulled(storage, "demo", report=said.append)))
         second.start()
         deadline = time.monotonic() + 20
         while not said:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from launcher.scale.members import Family, members
+from launcher.scale.members import ScaleSpec, members
 from launcher.spec.job import JobSpec
 
 
-def family(*train_flags, **changes):
+def scale_spec(*train_flags, **changes):
     """The jobs of a comparison."""
     fields = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs", "name": "chest"}
-    return members(Family(**fields, train_flags=train_flags, **changes))
+    return members(ScaleSpec(**fields, train_flags=train_flags, **changes))
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ def family(*train_flags, **changes):
 )
 def test_global_batch_is_held_unless_it_is_to_grow(train_flags, weak, batches):
     """As in the paper, where the loader's batch is shared among the cards."""
-    jobs = family(*train_flags, sizes=(1, 2, 4), weak=weak)
+    jobs = scale_spec(*train_flags, sizes=(1, 2, 4), weak=weak)
     found = [(batch := job.train.batch_per_worker(job.workers), batch * job.workers) for job in jobs]
     assert found == batches
 
 
 def test_names_tell_model_and_size_and_can_be_kubernetes():
     """An underscore can't be in one."""
-    jobs = family("--preset", "smoke", sizes=(1, 8), models=("densenet_tiny",))
+    jobs = scale_spec("--preset", "smoke", sizes=(1, 8), models=("densenet_tiny",))
     assert [(job.name, job.workers, job.train.model) for job in jobs] == [
         ("chest-densenet-tiny-w1", 1, "densenet_tiny"),
         ("chest-densenet-tiny-w8", 8, "densenet_tiny"),

@@ -15,7 +15,7 @@ from launcher.__main__ import main
 from launcher.cluster.client import open_cluster
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.jobs.submit import settings_of
-from launcher.scale.members import Family, members
+from launcher.scale.members import ScaleSpec, members
 from launcher.scale.results import Reach
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
@@ -462,7 +462,7 @@ def test_runs_are_read_where_this_machine_reaches_them(scale, s3, operator):
 
 def test_server_that_this_machine_does_not_reach_is_told_with_the_flag(s3):
     """The hint for a typed `--s3-endpoint` would change the jobs."""
-    [job] = members(Family(accelerator="cpu", image="i", data="s3://b/d", output="s3://cxr/r", name="t", sizes=(1,)))
+    [job] = members(ScaleSpec(accelerator="cpu", image="i", data="s3://b/d", output="s3://cxr/r", name="t", sizes=(1,)))
     with pytest.raises(UnreachableError) as caught, Reach().opened(job):
         raise UnreachableError("cannot read: no answer")
     assert "--s3-endpoint-here URL" in str(caught.value.hint)

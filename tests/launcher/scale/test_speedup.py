@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from launcher.scale.members import Family, members
+from launcher.scale.members import ScaleSpec, members
 from launcher.scale.speedup import rows, shown
 
 PAPER = {1: 2577.02, 2: 1591.17, 4: 1061.26}
@@ -18,7 +18,7 @@ def paper():
     """Rows of the paper's VGG16, with one size missing."""
     places = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs"}
     recipe = ("--preset", "pneumonia")
-    jobs = members(Family(**places, name="chest", sizes=(1, 2, 4, 8), models=("vgg16",), train_flags=recipe))
+    jobs = members(ScaleSpec(**places, name="chest", sizes=(1, 2, 4, 8), models=("vgg16",), train_flags=recipe))
     results = {
         f"chest-vgg16-w{size}": {
             "training_s": seconds,
@@ -55,7 +55,7 @@ def test_programs_get_numbers_and_nothing_for_what_is_missing(paper):
 def test_batches_that_grow_are_compared_where_the_work_is_the_same(limit, expected):
     """Ten steps of twice the batch are twice the work, and epochs are not."""
     places = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs"}
-    jobs = members(Family(**places, name="chest", sizes=(1, 2), weak=True, train_flags=limit))
+    jobs = members(ScaleSpec(**places, name="chest", sizes=(1, 2), weak=True, train_flags=limit))
     found = {job.name: {"training_s": 10.0 / job.workers, "peak_device_memory_bytes": 0} for job in jobs}
     assert [row.speed_up for row in rows(jobs, found)] == expected
     assert [row.peak_device_memory_bytes for row in rows(jobs, found)] == [None, None]

@@ -4,7 +4,7 @@ import pytest
 from apiserver import Fault
 
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL, WAITING, WORKLOADS
-from launcher.status.collect import TAILED, observe, progress
+from launcher.status.collect import TAILED, collect_snapshot, progress
 
 SPACE = "/namespaces/team-a"
 UID = "uid-of-the-job"
@@ -78,7 +78,7 @@ def test_healthy_job_takes_four_requests(cluster, api, job, pod, log):
     pod(0)
     pod(1)
     log(0, "[rank 0] epoch 1/3 loss 0.5")
-    progress(cluster, observe(cluster, "t1"))
+    progress(cluster, collect_snapshot(cluster, "t1"))
     assert len(api.state.requests) == 4
 
 
@@ -87,7 +87,7 @@ def test_pods_are_in_the_order_of_their_index(cluster, job, pod):
     job("Running")
     for index in (10, 2, 0):
         pod(index)
-    assert names(observe(cluster, "t1").pods) == ["t1-worker-0", "t1-worker-2", "t1-worker-10"]
+    assert names(collect_snapshot(cluster, "t1").pods) == ["t1-worker-0", "t1-worker-2", "t1-worker-10"]
 
 
 def test_events_are_those_of_the_job_its_pods_and_claims_since_it_was_made(cluster, job, pod, event):
@@ -103,7 +103,7 @@ def test_events_are_those_of_the_job_its_pods_and_claims_since_it_was_made(clust
     event("of-another-job", {"kind": "Pod", "name": "t12-worker-0", "uid": "x"})
     event("of-another-claim", {"kind": "PersistentVolumeClaim", "name": "other", "uid": "x"})
     event("of-the-last-job", {"kind": "Pod", "name": "t1-worker-0", "uid": "x"}, last="2025-12-31T00:00:00Z")
-    found = names(observe(cluster, "t1").events)
+    found = names(collect_snapshot(cluster, "t1").events)
     assert found[0] == "in-the-same-second"
     assert found[-1] == "of-the-job"
     assert sorted(found[1:-1]) == ["of-a-pod", "of-a-pod-that-is-gone", "of-an-admins-claim", "of-its-claim"]
@@ -114,26 +114,26 @@ def test_nodes_are_read_only_while_a_pod_has_none(cluster, api, job, pod):
     job("Created")
     api.state.put("/api/v1/nodes/n", {"metadata": {"name": "n"}})
     pod(0)
-    assert observe(cluster, "t1").nodes == ()
+    assert collect_snapshot(cluster, "t1").nodes == ()
     pod(1, phase="Pending", node="")
-    assert names(observe(cluster, "t1").nodes) == ["n"]
-    assert names(observe(cluster, "t1").node_pods) == ["t1-worker-0", "t1-worker-1"]
+    assert names(collect_snapshot(cluster, "t1").nodes) == ["n"]
+    assert names(collect_snapshot(cluster, "t1").node_pods) == ["t1-worker-0", "t1-worker-1"]
     job("Failed")
-    assert observe(cluster, "t1").nodes == ()
+    assert collect_snapshot(cluster, "t1").nodes == ()
 
 
 def test_operator_is_looked_for_when_nobody_has_seen_the_job(cluster, api, job):
     job()
     api.state.put("/apis/apps/v1/namespaces/kubeflow/deployments/d", {"metadata": {"name": "training-operator"}})
-    assert observe(cluster, "t1").operator["metadata"]["name"] == "training-operator"
+    assert collect_snapshot(cluster, "t1").operator["metadata"]["name"] == "training-operator"
     job("Created")
-    assert observe(cluster, "t1").operator is None
+    assert collect_snapshot(cluster, "t1").operator is None
 
 
 def test_queue_that_the_cluster_does_not_serve_is_left_out(cluster, job):
     """The job has a queue, and Kueue is not installed."""
     job("Created", labels={"kueue.x-k8s.io/queue-name": "q"})
-    snapshot = observe(cluster, "t1")
+    snapshot = collect_snapshot(cluster, "t1")
     assert snapshot.workload is None
     assert "workloads" in snapshot.denied
 
@@ -157,17 +157,17 @@ def test_kueues_own_count_is_read_where_it_is_served(cluster, api, queued, resou
     """In the version that it serves."""
     api.state.served.add(resource.group_version)
     api.state.put(f"{resource.path('team-a')}/q/pendingworkloads", {"metadata": {}, "items": PLACES})
-    snapshot = observe(cluster, "t1")
+    snapshot = collect_snapshot(cluster, "t1")
     assert list(snapshot.waiting) == PLACES
     assert names(snapshot.workloads) == ["w"]
 
 
 def test_a_count_that_can_not_be_had_is_none_that_is_missed(cluster, api, queued):
     """Neither absent nor forbidden: the Workloads of the namespace can be counted."""
-    assert observe(cluster, "t1").waiting == ()
+    assert collect_snapshot(cluster, "t1").waiting == ()
     api.state.served |= {each.group_version for each in WAITING}
     api.state.fail("GET", "/q/pendingworkloads", 403, "forbidden")
-    snapshot = observe(cluster, "t1")
+    snapshot = collect_snapshot(cluster, "t1")
     assert (snapshot.waiting, snapshot.denied) == ((), frozenset())
 
 
@@ -183,7 +183,10 @@ def test_last_lines_are_read_of_what_failed_and_not_of_what_succeeded(cluster, a
     pod(3, container={"state": {"running": {}}})
     log(0, "traceback", "ValueError: no")
     log(1, "Killed")
-    assert observe(cluster, "t1").tails == {"t1-worker-0": "traceback\nValueError: no", "t1-worker-1": "Killed"}
+    assert collect_snapshot(cluster, "t1").tails == {
+        "t1-worker-0": "traceback\nValueError: no",
+        "t1-worker-1": "Killed",
+    }
     asked = {path: query.get("previous") for _, path, query in api.state.requests if path.endswith("/log")}
     assert [asked[f"/api/v1{SPACE}/pods/t1-worker-{index}/log"] for index in (0, 1)] == [None, "true"]
 
@@ -194,7 +197,7 @@ def test_last_lines_are_read_of_the_first_that_failed(cluster, api, job, pod):
     for index in range(2 * TAILED):
         ended = {"exitCode": 1, "finishedAt": f"2026-01-01T00:01:{59 - index:02}Z"}
         pod(index, phase="Failed", container={"state": {"terminated": ended}})
-    found = observe(cluster, "t1").tails
+    found = collect_snapshot(cluster, "t1").tails
     assert set(found) == {f"t1-worker-{index}" for index in range(TAILED, 2 * TAILED)}
 
 
@@ -203,7 +206,7 @@ def test_what_may_not_be_read_is_named(cluster, api, job, pod):
     job("Running")
     pod(0)
     api.state.forbidden |= {("list", "events"), ("list", "pods")}
-    snapshot = observe(cluster, "t1")
+    snapshot = collect_snapshot(cluster, "t1")
     assert snapshot.denied == {"events", "pods"}
     assert snapshot.pods == snapshot.events == ()
 
@@ -221,7 +224,7 @@ def test_progress_is_the_newest_line_of_rank_0_that_tells_it(cluster, job, pod, 
     job("Running")
     pod(0)
     log(0, *lines)
-    assert progress(cluster, observe(cluster, "t1")) == told
+    assert progress(cluster, collect_snapshot(cluster, "t1")) == told
 
 
 def test_progress_is_looked_for_in_each_pod_until_a_log_cannot_be_had(cluster, api, job, pod, log):
@@ -229,7 +232,7 @@ def test_progress_is_looked_for_in_each_pod_until_a_log_cannot_be_had(cluster, a
     job("Running")
     for index in range(3):
         pod(index)
-    snapshot = observe(cluster, "t1")
+    snapshot = collect_snapshot(cluster, "t1")
     log(0, "[rank 1] epoch 1/3")
     log(1, "[rank 0] epoch 1/3")
     assert progress(cluster, snapshot) == "epoch 1/3"

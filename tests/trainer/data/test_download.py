@@ -97,12 +97,12 @@ def test_download_that_was_broken_off_goes_on_with_what_is_missing(s3, tmp_path,
 
     @contextmanager
     def breaking(files):
-        def tell(_done, _words):
+        def report(_done, _words):
             told.append("file")
             if len(told) == 25:
                 raise KeyboardInterrupt
 
-        yield tell
+        yield report
 
     with pytest.raises(KeyboardInterrupt):
         fetch(URL, tmp_path, breaking)
@@ -214,10 +214,10 @@ def test_download_that_was_killed_is_continued_by_the_next_start(s3, tmp_path, p
 def progress_that_is_interrupted():
     @contextmanager
     def begin(_files):
-        def tell(_done, _words):
+        def report(_done, _words):
             raise KeyboardInterrupt
 
-        yield tell
+        yield report
 
     yield begin
 

@@ -38,8 +38,8 @@ def test_order_goes_on_the_same_with_another_number_of_workers(first_step, world
     """A run that resumes on fewer cards must neither repeat nor skip images."""
     order = training_order(np.arange(100), seed=1, epoch=2, global_batch=6)
     rest = [training_batches(order, rank=rank, world=world, first_step=first_step) for rank in range(world)]
-    together = [sorted(np.concatenate(parts).tolist()) for parts in zip(*rest, strict=True)]
-    assert together == [sorted(step.tolist()) for step in order[first_step:]]
+    all_or_raise = [sorted(np.concatenate(parts).tolist()) for parts in zip(*rest, strict=True)]
+    assert all_or_raise == [sorted(step.tolist()) for step in order[first_step:]]
 
 
 def test_epochs_differ_and_repeat_exactly():

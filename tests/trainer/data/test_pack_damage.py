@@ -22,7 +22,7 @@ from trainer.data.pack import DamagedPackError, attach, open_pack, pack_key
 from trainer.data.records import Geometry
 from trainer.errors import InputError, TryAgainError
 from trainer.runtime.console import Reporter
-from trainer.runtime.process_group import Gang
+from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 
@@ -307,7 +307,9 @@ def decode(made, tmp_path, monkeypatch):
         said = []
         watchdog = Watchdog(60.0, said.append)
         source = Source("csv", made, table)
-        return dataset.decoded(place, source, Gang(World(), None), Reporter(None, hear=said.append), watchdog), said
+        return dataset.decoded(
+            place, source, WorkerGroup(World(), None), Reporter(None, on_line=said.append), watchdog
+        ), said
 
     return run
 

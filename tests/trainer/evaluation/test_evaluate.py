@@ -10,7 +10,7 @@ from trainer.data.labels import FINDINGS as NIH
 from trainer.errors import InputError
 from trainer.evaluation.calibration import fit
 from trainer.evaluation.document import Data, from_json, to_json
-from trainer.evaluation.evaluate import DRAWN, assess
+from trainer.evaluation.evaluate import DRAWN, evaluate
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import class_log_odds, probability
 
@@ -48,7 +48,7 @@ def calibrator(images):
 def assessed(images, **more):
     log_odds, labels, patients = images
     asked = {"model": "m", "findings": FINDINGS, "data": data(), "classes": False, "resamples": 60, **more}
-    return assess(log_odds_NK=log_odds, labels_NK=labels, patients_N=patients, **asked)
+    return evaluate(log_odds_NK=log_odds, labels_NK=labels, patients_N=patients, **asked)
 
 
 def test_scores_are_scikit_learns_with_intervals_around_them(images):
@@ -147,7 +147,7 @@ def test_classes_are_counted_by_the_likeliest():
     """Accuracy of the pneumonia system is over unpadded images, beside always saying the commonest."""
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.5]])
     labels = np.array([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]])
-    found = assess(
+    found = evaluate(
         model="m",
         log_odds_NK=class_log_odds(logits),
         labels_NK=labels,
@@ -186,7 +186,7 @@ def test_resamples_that_lack_a_finding_are_counted():
     random = np.random.default_rng(1)
     labels = np.zeros((40, 1), np.uint8)
     labels[:2] = 1
-    found = assess(
+    found = evaluate(
         model="m",
         log_odds_NK=random.normal(size=(40, 1)),
         labels_NK=labels,

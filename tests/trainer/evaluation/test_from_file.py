@@ -237,13 +237,13 @@ def test_whole_published_test_list_is_scored_as_scikit_learn_does(shared, tmp_pa
         *("--resamples", "10", "--format", "json"),
     )
     assert code == 0
-    evidence = json.loads(out)
-    assert (evidence["data"]["split"], evidence["data"]["part"]) == ("random", "test")
-    assert (evidence["data"]["images"], evidence["data"]["patients"]) == (22433, 6187)
-    for k, finding in enumerate(evidence["findings"]):
+    evaluation = json.loads(out)
+    assert (evaluation["data"]["split"], evaluation["data"]["part"]) == ("random", "test")
+    assert (evaluation["data"]["images"], evaluation["data"]["patients"]) == (22433, 6187)
+    for k, finding in enumerate(evaluation["findings"]):
         assert finding["auroc"]["value"] == pytest.approx(roc_auc_score(truth[:, k], given[:, k]), abs=1e-9)
-    assert {group["group"]: group["images"] for group in evidence["subgroups"] if group["by"] == "view"} == {
+    assert {group["group"]: group["images"] for group in evaluation["subgroups"] if group["by"] == "view"} == {
         "PA": 13586,
         "AP": 8847,
     }
-    assert "jrzech" in {one["name"] for one in evidence["references"] if one["comparable"]}
+    assert "jrzech" in {one["name"] for one in evaluation["references"] if one["comparable"]}

@@ -8,14 +8,14 @@ import pytest
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.calibration import fit
-from trainer.evaluation.inputs import Answered, Answers, judged
+from trainer.evaluation.inputs import EvaluationInput, SplitPredictions, evaluated
 
 
 def answers(names, seed):
     """Scores that follow labels, a patient each."""
     random = np.random.default_rng(seed)
     labels = (random.random((len(names), 14)) < 0.3).astype(np.uint8)
-    return Answers(
+    return SplitPredictions(
         images=tuple(names),
         log_odds_NK=random.normal(labels * 1.5 - 1),
         labels_NK=labels,
@@ -24,8 +24,8 @@ def answers(names, seed):
 
 
 @pytest.fixture
-def answered():
-    return Answered(
+def inputs():
+    return EvaluationInput(
         model="m",
         findings=FINDINGS,
         classes=False,
@@ -36,48 +36,48 @@ def answered():
     )
 
 
-def fitted_of(evidence):
+def fitted_of(evaluation):
     """All that was fitted, as it shows."""
     return [
         (
             {rule: point["threshold"] for rule, point in finding["operating_points"].items()},
             sorted((one["predicted"], one["count"]) for one in finding["calibrated"]["bins"]),
         )
-        for finding in evidence["findings"]
+        for finding in evaluation["findings"]
     ]
 
 
-def test_what_is_fitted_never_sees_what_is_scored(answered):
+def test_what_is_fitted_never_sees_what_is_scored(inputs):
     """Other labels of the scored images change no threshold and no calibrated probability; other labels of val change both."""
-    before = judged(answered, resamples=5)
-    turned = replace(answered.scored, labels_NK=1 - answered.scored.labels_NK)
-    assert fitted_of(judged(replace(answered, scored=turned), resamples=5)) == fitted_of(before)
-    other_val = replace(answered.val, labels_NK=np.roll(answered.val.labels_NK, 1, axis=0))
+    before = evaluated(inputs, resamples=5)
+    turned = replace(inputs.scored, labels_NK=1 - inputs.scored.labels_NK)
+    assert fitted_of(evaluated(replace(inputs, scored=turned), resamples=5)) == fitted_of(before)
+    other_val = replace(inputs.val, labels_NK=np.roll(inputs.val.labels_NK, 1, axis=0))
     for changed, known in zip(
-        fitted_of(judged(replace(answered, val=other_val), resamples=5)), fitted_of(before), strict=True
+        fitted_of(evaluated(replace(inputs, val=other_val), resamples=5)), fitted_of(before), strict=True
     ):
         assert changed[0] != known[0]
         assert changed[1] != known[1]
-    fewer = Answers(**{name: value[:60] for name, value in vars(answered.scored).items() if value is not None})
-    thresholds = [points for points, _ in fitted_of(judged(replace(answered, scored=fewer), resamples=5))]
+    fewer = SplitPredictions(**{name: value[:60] for name, value in vars(inputs.scored).items() if value is not None})
+    thresholds = [points for points, _ in fitted_of(evaluated(replace(inputs, scored=fewer), resamples=5))]
     assert thresholds == [points for points, _ in fitted_of(before)]
 
 
-def test_patients_that_are_fitted_on_and_scored_are_refused_by_image(answered):
+def test_patients_that_are_fitted_on_and_scored_are_refused_by_image(inputs):
     """One patient in both is enough to flatter."""
-    patients = answered.val.patients_N.copy()
-    patients[7] = answered.scored.patients_N[0]
+    patients = inputs.val.patients_N.copy()
+    patients[7] = inputs.scored.patients_N[0]
     with pytest.raises(InputError, match=r"patients of 1 of 150 images are scored too(.|\n)*v7\.png"):
-        judged(replace(answered, val=replace(answered.val, patients_N=patients)), resamples=5)
+        evaluated(replace(inputs, val=replace(inputs.val, patients_N=patients)), resamples=5)
 
 
-def test_what_is_stored_gives_way_to_what_is_fitted_here(answered):
+def test_what_is_stored_gives_way_to_what_is_fitted_here(inputs):
     """It may be of other views; without either nothing is calibrated."""
-    stored = fit(answered.val.log_odds_NK + 5, answered.val.labels_NK, FINDINGS, answered.val.images, "stored")
-    with_both = judged(replace(answered, calibrator=stored), resamples=5)
+    stored = fit(inputs.val.log_odds_NK + 5, inputs.val.labels_NK, FINDINGS, inputs.val.images, "stored")
+    with_both = evaluated(replace(inputs, calibrator=stored), resamples=5)
     assert with_both["data"]["fitted_on"] == "val, 150 images"
-    assert judged(replace(answered, calibrator=stored, val=None), resamples=5)["data"]["fitted_on"] == "stored"
-    bare = judged(replace(answered, val=None), resamples=5)
+    assert evaluated(replace(inputs, calibrator=stored, val=None), resamples=5)["data"]["fitted_on"] == "stored"
+    bare = evaluated(replace(inputs, val=None), resamples=5)
     assert bare["data"]["fitted_on"] is None
     assert {finding["calibrated"] is None for finding in bare["findings"]} == {True}
 
@@ -92,12 +92,12 @@ def test_what_is_stored_gives_way_to_what_is_fitted_here(answered):
         (None, "test", ("other", "test"), False),
     ],
 )
-def test_published_numbers_stand_beside_the_very_images_only(monkeypatch, answered, known, asked, told, comparable):
+def test_published_numbers_stand_beside_the_very_images_only(monkeypatch, inputs, known, asked, told, comparable):
     """A file that calls NIH's training images its test part is no test of the official split."""
     monkeypatch.setattr("trainer.evaluation.inputs.published_list", lambda images: known)
-    counts = {"random": len(answered.scored.images), "official": len(answered.scored.images)}
+    counts = {"random": len(inputs.scored.images), "official": len(inputs.scored.images)}
     monkeypatch.setattr("trainer.evaluation.reference._TEST_IMAGES", counts)
-    evidence = judged(replace(answered, part=asked), resamples=5)
-    assert (evidence["data"]["split"], evidence["data"]["part"]) == told
-    splits = {one["split"] for one in evidence["references"] if one["comparable"]}
+    evaluation = evaluated(replace(inputs, part=asked), resamples=5)
+    assert (evaluation["data"]["split"], evaluation["data"]["part"]) == told
+    splits = {one["split"] for one in evaluation["references"] if one["comparable"]}
     assert splits == ({told[0]} if comparable else set())

@@ -10,7 +10,7 @@ import pytest
 from trainer.data.labels import FINDINGS
 from trainer.evaluation.calibration import fit
 from trainer.evaluation.document import Data
-from trainer.evaluation.evaluate import assess
+from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.summary import as_csv, as_table
 
@@ -26,8 +26,8 @@ def make():
     log_odds = random.normal(labels * 1.0)
     calibrator = fit(log_odds, labels, FINDINGS, ["a"], "val, 1 image")
 
-    def evidence(*, images=IMAGES, split="random", fitted=True):
-        found = assess(
+    def evaluation(*, images=IMAGES, split="random", fitted=True):
+        found = evaluate(
             model="mine.csv",
             log_odds_NK=log_odds,
             labels_NK=labels,
@@ -56,7 +56,7 @@ def make():
             found["references"] = references(FINDINGS, split=split, part="test", images=images)
         return found
 
-    return evidence
+    return evaluation
 
 
 def column(text, name):
@@ -89,11 +89,11 @@ def test_no_line_of_a_table_is_wider_than_a_terminal(make, split, images):
 
 def test_undefined_is_a_dash_in_text_and_nothing_in_the_table(make):
     """A program must not read a word as a number."""
-    evidence = make()
-    (row,) = [line for line in as_table(evidence).splitlines() if line.startswith("Hernia")][:1]
+    evaluation = make()
+    (row,) = [line for line in as_table(evaluation).splitlines() if line.startswith("Hernia")][:1]
     assert row.split()[4:] == ["-", "-"]
-    assert column(as_csv(evidence), "auroc")[13] == ""
-    assert float(column(as_csv(evidence), "auroc")[14]) == evidence["mean_auroc"]["value"]
+    assert column(as_csv(evaluation), "auroc")[13] == ""
+    assert float(column(as_csv(evaluation), "auroc")[14]) == evaluation["mean_auroc"]["value"]
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_undefined_is_a_dash_in_text_and_nothing_in_the_table(make):
 )
 def test_published_values_of_other_images_have_no_column(make, split, images, beside):
     """Read across a row they would be compared."""
-    evidence = make(split=split, images=images)
-    table = as_table(evidence)
+    evaluation = make(split=split, images=images)
+    table = as_table(evaluation)
     header = re.split(r" {2,}", table.split("\n\n")[1].splitlines()[0].strip())
     assert header == ["positives", "prevalence", "AUROC", "AUPRC"]
     same = [block for block in table.split("\n\n") if block.startswith("AUROC published for these very images: test, ")]
@@ -116,22 +116,22 @@ def test_published_values_of_other_images_have_no_column(make, split, images, be
         names, header = block.splitlines()[1 : 1 + len(beside)], block.splitlines()[1 + len(beside)]
         assert [name.startswith(f"{nth} {one},") for nth, (name, one) in enumerate(zip(names, beside, strict=True), 1)]
         assert header.split() == ["this", "model", *(str(nth + 1) for nth in range(len(beside)))]
-    columns = next(csv.reader(io.StringIO(as_csv(evidence))))
+    columns = next(csv.reader(io.StringIO(as_csv(evaluation))))
     assert [name for name in columns if name.startswith("auroc of")] == [
         f"auroc of {name} ({split} test)" for name in beside
     ]
     elsewhere = table[table.index("not to be compared") :].split("\n\n")[0].splitlines()[2:]
-    others = [one["name"] for one in evidence["references"] if one["name"] not in beside]
+    others = [one["name"] for one in evaluation["references"] if one["name"] not in beside]
     assert [re.split(r" {2,}", line)[0] for line in elsewhere] == others
 
 
 def test_table_for_programs_has_a_row_a_finding_and_the_mean(make):
     """Its columns are what a spreadsheet is made from."""
-    evidence = make()
-    text = as_csv(evidence)
+    evaluation = make()
+    text = as_csv(evaluation)
     assert column(text, "finding") == [*FINDINGS, "mean"]
-    point = evidence["findings"][0]["operating_points"]["specificity_90"]
+    point = evaluation["findings"][0]["operating_points"]["specificity_90"]
     assert float(column(text, "specificity_90_threshold")[0]) == point["threshold"]
     assert float(column(text, "specificity_90_sensitivity_low")[0]) == point["sensitivity"]["low"]
-    assert float(column(text, "ece_calibrated")[0]) == evidence["findings"][0]["calibrated"]["ece"]
+    assert float(column(text, "ece_calibrated")[0]) == evaluation["findings"][0]["calibrated"]["ece"]
     assert "youden_threshold" not in as_csv(make(fitted=False))

@@ -18,7 +18,7 @@ from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
 from trainer.explanation.map_writer import stems
 from trainer.models.architectures import build
-from trainer.models.load import open_trained
+from trainer.models.load import load_model
 
 BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
@@ -79,7 +79,7 @@ def test_every_image_gets_a_picture_and_a_line_for_its_most_probable_finding(exp
     assert code == 0
     assert (out / "maps.jsonl").read_text().splitlines() == stdout
     lines = [json.loads(line) for line in stdout]
-    trained = open_trained(str(model))
+    trained = load_model(str(model))
     for line, name in zip(lines, ["00000001_000.png", "00000002_000.png", "more/00000003_000.png"], strict=True):
         assert line["image"] == str(images / name)
         view = open_explainer(trained, devices.find("cpu"), batch=1).view([Image.open(images / name)])
@@ -177,7 +177,7 @@ def _list(path, rows):
 
 def test_boxes_are_found_or_not_beside_maps_that_know_nothing(explain, images, tmp_path, model):
     """A list drawn around the model's own boxes is found whole; the same list moved away is not."""
-    trained = open_trained(str(model))
+    trained = load_model(str(model))
     _, stdout, _, _ = explain(images, "--findings", "Nodule,Pneumonia")
     first = [(json.loads(line), json.loads(line)["boxes"][0]) for line in stdout]
     own = [
@@ -241,7 +241,7 @@ def test_the_check_tells_how_maps_change_as_weights_are_drawn_anew(explain, imag
 
 def test_a_run_refuses_images_of_its_training_part_for_boxes(explain, finished_run, tmp_path):
     """The check reads which images a run was trained on; with --force the result says how many those are."""
-    trained = open_trained(str(finished_run.root))
+    trained = load_model(str(finished_run.root))
     assert trained.trained_on
     (name, _), *_ = [item for item in trained.trained_on.items() if item[1] == "train"]
     boxes = _list(tmp_path / "boxes.csv", [(name, "Mass", 200, 200, 500, 500)])
@@ -301,7 +301,7 @@ def test_an_image_that_is_left_out_takes_no_box_with_it(explain, images, tmp_pat
 
 def test_maps_do_not_depend_on_dropout(tmp_path, images):
     """The hidden head drops half of its features in training; a map must not be drawn by lot."""
-    trained = open_trained(str(_save(tmp_path / "m.safetensors", head="hidden")))
+    trained = load_model(str(_save(tmp_path / "m.safetensors", head="hidden")))
     view = open_explainer(trained, devices.find("cpu"), batch=2).view([Image.open(images / "00000001_000.png")])
     first, second = (activate(trained.network.train(), view, [0]).maps_NMhw for _ in range(2))
     np.testing.assert_array_equal(first, second)

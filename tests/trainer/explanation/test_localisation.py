@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.explanation.localisation import IOU, Case, as_table, iobb, iou, is_inside, judged, wang_2017
+from trainer.explanation.localisation import IOU, Case, as_table, evaluated, iobb, iou, is_inside, wang_2017
 
 
 def boxes(*rows):
@@ -33,7 +33,7 @@ def test_hits_and_false_boxes_are_counted():
         Case("Mass", boxes([0, 0, 10, 10]), boxes([0, 0, 10, 5]), (20.0, 5.0)),  # IoU 0.5
         Case("Nodule", boxes([0, 0, 10, 10], [90, 90, 99, 99]), boxes(), None),
     ]
-    method = judged("model", [cases])
+    method = evaluated("model", [cases])
     mass, nodule = method["findings"]
     assert [row["finding"] for row in method["findings"]] == ["Mass", "Nodule"]
     assert (mass["boxes"], mass["images"], nodule["boxes"], nodule["images"]) == (2, 2, 2, 1)
@@ -50,7 +50,7 @@ def test_several_draws_are_averaged():
     """A random map is one of many; its score is their mean."""
     drawn = boxes([0, 0, 10, 10])
     hit, miss = Case("Mass", drawn, drawn, (5.0, 5.0)), Case("Mass", drawn, boxes([20, 20, 30, 30]), (25.0, 25.0))
-    (row,) = judged("random map", [[hit], [miss], [miss], [miss]])["findings"]
+    (row,) = evaluated("random map", [[hit], [miss], [miss], [miss]])["findings"]
     assert (row["boxes"], row["iou"][0]["hits"], row["iou"][0]["value"]) == (1, 0.25, 0.25)
     assert row["iou"][0]["false_boxes_per_image"] == 0.75
     assert row["pointing"]["value"] == 0.25
@@ -72,7 +72,7 @@ def test_table_fits_a_terminal():
     cases = [Case(name, boxes([0, 0, 10, 10]), boxes([0, 0, 10, 8]), (5.0, 5.0)) for name in ("Infiltration", "Mass")]
     document = {
         "boxes": 984,
-        "methods": [judged("image centre", [cases])],
+        "methods": [evaluated("image centre", [cases])],
         "published": [wang_2017(comparable=False)],
     }
     lines = as_table(document).splitlines()

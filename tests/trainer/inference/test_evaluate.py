@@ -16,7 +16,7 @@ from trainer.errors import InputError
 from trainer.evaluation.calibration import names_sha256
 from trainer.evaluation.metrics import probability
 from trainer.inference.evaluate import evaluate_model
-from trainer.models.load import open_trained
+from trainer.models.load import load_model
 from trainer.runtime.console import Reporter
 
 
@@ -48,15 +48,15 @@ def written(finished_run, part):
 
 def test_a_runs_own_predictions_come_out_again(finished_run, answers):
     """The split is the run's, and so is the geometry: any slip in either changes every number."""
-    answered = answers()
+    inputs = answers()
     rows = written(finished_run, "test")
-    assert set(answered.scored.images) == set(rows)
-    for image, values in zip(answered.scored.images, probability(answered.scored.log_odds_NK), strict=True):
+    assert set(inputs.scored.images) == set(rows)
+    for image, values in zip(inputs.scored.images, probability(inputs.scored.log_odds_NK), strict=True):
         expected = [float(rows[image][f"prob_{name}"]) for name in FINDINGS]
         assert values.tolist() == pytest.approx(expected, abs=1e-5)
-    assert answered.trained_on_known
-    assert answered.trained_on_images == 0
-    assert answered.model == f"r, step {open_trained(str(finished_run.root)).step}"
+    assert inputs.trained_on_known
+    assert inputs.trained_on_images == 0
+    assert inputs.model == f"r, step {load_model(str(finished_run.root)).step}"
 
 
 def test_files_of_a_run_give_the_evidence_of_the_run(finished_run, capsys):
@@ -85,10 +85,10 @@ def numbers(document):
 
 def test_what_is_stored_is_used_and_val_is_not_asked_again(finished_run, answers):
     """It was fitted on the run's validation images."""
-    answered = answers()
-    assert answered.val is None
-    assert answered.calibrator.images_sha256 == names_sha256(list(written(finished_run, "val")))
-    assert not [note for note in answered.notes if "calibration" in note]
+    inputs = answers()
+    assert inputs.val is None
+    assert inputs.calibrator.images_sha256 == names_sha256(list(written(finished_run, "val")))
+    assert not [note for note in inputs.notes if "calibration" in note]
 
 
 def test_what_was_fitted_on_the_images_that_are_scored_is_known_without_the_run(finished_run, answers, tmp_path):
@@ -106,31 +106,31 @@ def test_what_was_fitted_on_the_images_that_are_scored_is_known_without_the_run(
 def test_where_nothing_is_stored_it_is_fitted_on_val_alone(finished_run, answers, model_alone):
     """Calibration that has seen test flatters itself."""
     split = json.loads((finished_run.root / "run.json").read_text())["config"]["split"]
-    answered = answers(model_alone, split=split)
-    assert answered.calibrator is None
-    assert set(answered.val.images) == set(written(finished_run, "val"))
-    assert not set(answered.val.images) & set(answered.scored.images)
-    assert not set(answered.val.patients_N.tolist()) & set(answered.scored.patients_N.tolist())
-    assert not answered.trained_on_known
-    assert answered.trained_on_images is None
-    assert "it is not known which images the model was trained on" in answered.notes[0]
+    inputs = answers(model_alone, split=split)
+    assert inputs.calibrator is None
+    assert set(inputs.val.images) == set(written(finished_run, "val"))
+    assert not set(inputs.val.images) & set(inputs.scored.images)
+    assert not set(inputs.val.patients_N.tolist()) & set(inputs.scored.patients_N.tolist())
+    assert not inputs.trained_on_known
+    assert inputs.trained_on_images is None
+    assert "it is not known which images the model was trained on" in inputs.notes[0]
 
 
 def test_stored_calibration_is_not_used_for_other_views(answers):
     """It was fitted on one view; ten have other log-odds."""
-    answered = answers(tta="flip")
-    assert answered.calibrator is None
-    assert len(answered.val.images) > 0
-    assert "probabilities are the mean over 2 views of each image (--tta flip)" in answered.notes
-    assert not np.allclose(answered.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-4)
+    inputs = answers(tta="flip")
+    assert inputs.calibrator is None
+    assert len(inputs.val.images) > 0
+    assert "probabilities are the mean over 2 views of each image (--tta flip)" in inputs.notes
+    assert not np.allclose(inputs.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-4)
 
 
 def test_validation_images_are_scored_without_what_was_fitted_on_them(answers):
     """Their thresholds and calibration would be judged by the images they come from."""
-    answered = answers(part="val")
-    assert answered.calibrator is None
-    assert answered.val is None
-    notes = " ".join(answered.notes)
+    inputs = answers(part="val")
+    assert inputs.calibrator is None
+    assert inputs.val is None
+    notes = " ".join(inputs.notes)
     assert "of patients by whose images the checkpoint was chosen" in notes
     assert "no thresholds and no calibration" in notes
 
@@ -140,9 +140,9 @@ def test_patients_it_was_trained_on_are_refused_unless_forced(answers):
     with pytest.raises(InputError, match=r"of (\d+) images are of patients that it was trained on") as caught:
         answers(part="train")
     assert "--force" in caught.value.hint
-    answered = answers(part="train", force=True)
-    assert answered.trained_on_images == len(answered.scored.images) > 0
-    assert any("its numbers here say little of new patients" in note for note in answered.notes)
+    inputs = answers(part="train", force=True)
+    assert inputs.trained_on_images == len(inputs.scored.images) > 0
+    assert any("its numbers here say little of new patients" in note for note in inputs.notes)
 
 
 def test_another_split_of_the_same_images_is_refused_before_an_image_is_read(finished_run, answers, tmp_path):
@@ -159,8 +159,8 @@ def test_only_the_images_that_are_asked_for_are_needed(finished_run, answers, tm
     for path in (tmp_path / "copy").rglob("*.png"):
         if path.name not in keep:
             path.unlink()
-    answered = answers(data=str(tmp_path / "copy"), cache_dir=None)
-    assert set(answered.scored.images) == set(keep)
+    inputs = answers(data=str(tmp_path / "copy"), cache_dir=None)
+    assert set(inputs.scored.images) == set(keep)
 
 
 def test_an_image_that_cannot_be_read_is_left_out_and_said(finished_run, answers, tmp_path):
@@ -168,12 +168,12 @@ def test_an_image_that_cannot_be_read_is_left_out_and_said(finished_run, answers
     shutil.copytree(finished_run.data, tmp_path / "copy")
     names = list(written(finished_run, "test"))
     next((tmp_path / "copy").rglob(names[3])).write_bytes(b"no image")
-    answered = answers(data=str(tmp_path / "copy"), cache_dir=tmp_path / "cache")
-    assert set(answered.scored.images) == set(names) - {names[3]}
-    assert f"1 of {len(names)} images could not be read, and are not scored" in answered.notes
+    inputs = answers(data=str(tmp_path / "copy"), cache_dir=tmp_path / "cache")
+    assert set(inputs.scored.images) == set(names) - {names[3]}
+    assert f"1 of {len(names)} images could not be read, and are not scored" in inputs.notes
     expected = answers()
-    (rows,) = ([expected.scored.images.index(name) for name in answered.scored.images],)
-    np.testing.assert_allclose(answered.scored.log_odds_NK, expected.scored.log_odds_NK[rows], atol=1e-5)
+    (rows,) = ([expected.scored.images.index(name) for name in inputs.scored.images],)
+    np.testing.assert_allclose(inputs.scored.log_odds_NK, expected.scored.log_odds_NK[rows], atol=1e-5)
 
 
 def folders(root, classes):
@@ -206,20 +206,20 @@ def chooser(monkeypatch, make_trained):
     torch.manual_seed(0)
     network = build("densenet_tiny", "linear", 3).eval()
     made = make_trained(network, findings=("c", "a", "b"), loss="cross_entropy")
-    monkeypatch.setattr("trainer.inference.evaluate.open_trained", lambda place, step, cache: made)
+    monkeypatch.setattr("trainer.inference.evaluate.load_model", lambda place, step, cache: made)
     return made
 
 
 def test_classes_are_brought_into_the_models_order(answers, chooser, tmp_path):
     """Else one class is judged by another's labels."""
-    answered = answers("m", data=str(folders(tmp_path / "data", "abc")), cache_dir=tmp_path / "cache")
-    assert answered.classes
-    assert answered.findings == ("c", "a", "b")
-    assert len(answered.val.images) == 9
-    for image, labels_K in zip(answered.scored.images, answered.scored.labels_NK, strict=True):
-        assert answered.findings[int(labels_K.argmax())] == image.split("/")[1]
-    assert probability(answered.scored.log_odds_NK).sum(axis=1) == pytest.approx(1)
-    assert {one["name"] for one in answered.shortcuts} <= {"pixel count", "aspect ratio"}
+    inputs = answers("m", data=str(folders(tmp_path / "data", "abc")), cache_dir=tmp_path / "cache")
+    assert inputs.classes
+    assert inputs.findings == ("c", "a", "b")
+    assert len(inputs.val.images) == 9
+    for image, labels_K in zip(inputs.scored.images, inputs.scored.labels_NK, strict=True):
+        assert inputs.findings[int(labels_K.argmax())] == image.split("/")[1]
+    assert probability(inputs.scored.log_odds_NK).sum(axis=1) == pytest.approx(1)
+    assert {one["name"] for one in inputs.shortcuts} <= {"pixel count", "aspect ratio"}
 
 
 def test_classes_that_a_model_does_not_know_are_refused(answers, chooser, tmp_path):
@@ -232,17 +232,17 @@ def test_labels_beyond_what_a_model_answers_are_left_and_named(monkeypatch, answ
     """Public models know fewer findings than the data set."""
     import torch
 
-    trained = open_trained(str(finished_run.root))
+    trained = load_model(str(finished_run.root))
     torch.manual_seed(0)
     from trainer.models.architectures import build
 
     fewer = replace(
         trained, network=build("densenet_tiny", "linear", 2).eval(), findings=("Hernia", "Mass"), calibrator=None
     )
-    monkeypatch.setattr("trainer.inference.evaluate.open_trained", lambda place, step, cache: fewer)
-    answered = answers("m")
-    assert answered.scored.labels_NK.shape[1] == 2
-    assert any(note.startswith("labels that the model does not answer: Atelectasis") for note in answered.notes)
+    monkeypatch.setattr("trainer.inference.evaluate.load_model", lambda place, step, cache: fewer)
+    inputs = answers("m")
+    assert inputs.scored.labels_NK.shape[1] == 2
+    assert any(note.startswith("labels that the model does not answer: Atelectasis") for note in inputs.notes)
 
 
 def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):
@@ -253,8 +253,8 @@ def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):
     for path in finished_run.data.rglob("*"):
         if path.is_file():
             bucket.upload_file(str(path), "cxr", f"data/{path.relative_to(finished_run.data).as_posix()}")
-    answered = answers(data="s3://cxr/data", cache_dir=tmp_path / "cache")
-    np.testing.assert_allclose(answered.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-5)
+    inputs = answers(data="s3://cxr/data", cache_dir=tmp_path / "cache")
+    np.testing.assert_allclose(inputs.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-5)
 
 
 def test_the_command_writes_evidence_and_predictions(capsys, finished_run, tmp_path):
@@ -262,11 +262,11 @@ def test_the_command_writes_evidence_and_predictions(capsys, finished_run, tmp_p
     argv = ["evaluate", finished_run.root, "--data", finished_run.data, "--cache-dir", finished_run.cache]
     code = main([*map(str, argv), "--device", "cpu", "--resamples", "20", "--out", str(tmp_path / "out")])
     assert code == 0
-    evidence = json.loads((tmp_path / "out/metrics.json").read_text())
+    evaluation = json.loads((tmp_path / "out/metrics.json").read_text())
     results = json.loads((finished_run.root / "results.json").read_text())
-    assert evidence["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"], abs=1e-6)
-    assert evidence["data"]["trained_on_images"] == 0
-    assert evidence["findings"][0]["operating_points"] or evidence["findings"][2]["operating_points"]
+    assert evaluation["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"], abs=1e-6)
+    assert evaluation["data"]["trained_on_images"] == 0
+    assert evaluation["findings"][0]["operating_points"] or evaluation["findings"][2]["operating_points"]
     rows = list(csv.DictReader((tmp_path / "out/predictions/test.csv").read_text().splitlines()))
     assert {row["Image Index"] for row in rows} == written(finished_run, "test").keys()
     assert "mean" in capsys.readouterr().out

@@ -26,7 +26,7 @@ from trainer.evaluation.calibration import Calibrator
 from trainer.inference import onnx_file
 from trainer.inference.export import Known, export, fitting, header, images_of, torchvision_code, wanted
 from trainer.models.architectures import build
-from trainer.models.load import Trained, open_trained
+from trainer.models.load import LoadedModel, load_model
 from trainer.storage import open_storage
 
 TWO = ("NORMAL", "PNEUMONIA")
@@ -52,7 +52,7 @@ def trained(*, model="densenet_tiny", head="linear", findings=FINDINGS, loss="bc
     network = build(model, head, len(findings))
     with torch.no_grad():
         network.train()(normalise(torch.randint(0, 256, (8, 1, 32, 32), dtype=torch.uint8)))
-    return Trained(
+    return LoadedModel(
         **{
             "origin": "x",
             "network": network.eval(),
@@ -95,7 +95,7 @@ def test_exported_weights_are_opened_again_with_all_that_was_known_of_them(tmp_p
     """The file goes to people who have no run."""
     one = trained(head="hidden", findings=TWO, loss="cross_entropy", calibrator=calibrator(TWO, classes=True))
     exported(one, tmp_path, "safetensors")
-    again = open_trained(str(tmp_path / "model.safetensors"))
+    again = load_model(str(tmp_path / "model.safetensors"))
     for key in ("model", "head", "findings", "loss", "geometry", "crop_px", "calibrator"):
         assert getattr(again, key) == getattr(one, key), key
     torch.testing.assert_close(again.network.state_dict(), one.network.state_dict())
@@ -196,12 +196,12 @@ def test_vgg16_at_a_size_that_onnx_cannot_pool_is_refused_or_left_out(crop_px):
     vgg = dataclasses.replace(one, model="vgg16")
     told = []
     if crop_px in {224, 240, 448}:
-        assert fitting(["torch", "onnx"], vgg, asked=True, tell=told.append) == ("torch", "onnx")
+        assert fitting(["torch", "onnx"], vgg, asked=True, report=told.append) == ("torch", "onnx")
         return
-    assert fitting(["torch", "onnx"], vgg, asked=False, tell=told.append) == ("torch",)
+    assert fitting(["torch", "onnx"], vgg, asked=False, report=told.append) == ("torch",)
     assert "multiple of 224" in told[0]
     with pytest.raises(InputError, match=f"got {crop_px}"):
-        fitting(["onnx"], vgg, asked=True, tell=told.append)
+        fitting(["onnx"], vgg, asked=True, report=told.append)
 
 
 def test_nothing_is_written_when_one_format_fails(tmp_path):
@@ -244,7 +244,7 @@ def run(tmp_path):
     storage.write("model/model.safetensors", save(one.network.state_dict(), metadata=told))
     storage.write("model/calibration.json", calibration.to_bytes(calibrator(FINDINGS)))
     storage.write("results.json", json.dumps(samples.results()).encode())
-    storage.write("evaluation/metrics.json", json.dumps(samples.evidence()).encode())
+    storage.write("evaluation/metrics.json", json.dumps(samples.evaluation()).encode())
     return folder
 
 

@@ -17,7 +17,7 @@ from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator, to_bytes
 from trainer.inference.predict import predictor
 from trainer.models.architectures import build
-from trainer.models.load import open_trained
+from trainer.models.load import load_model
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def run_predict(capsys, *argv):
 
 def test_an_image_gets_the_probability_that_the_run_has_for_it(finished_run, test_rows):
     """What a clinician is shown must be what was scored."""
-    trained = open_trained(str(finished_run.root))
+    trained = load_model(str(finished_run.root))
     names = list(test_rows)[:7]
     (folder,) = {path.parent for path in finished_run.data.rglob(names[0])}
     for each in predicted(trained, [ImageFile(folder / name) for name in names]):
@@ -56,7 +56,7 @@ def test_an_image_gets_the_probability_that_the_run_has_for_it(finished_run, tes
 
 def test_batches_change_nothing(finished_run, test_rows):
     """The last batch is smaller; what was in its buffer before must not come out."""
-    trained = open_trained(str(finished_run.root))
+    trained = load_model(str(finished_run.root))
     files = image_files([finished_run.data])[:7]
     by_batch = [predicted(trained, files, batch=batch) for batch in (1, 3, 32)]
     for one, two, three in zip(*by_batch, strict=True):
@@ -114,7 +114,7 @@ def test_all_good_is_exit_code_0(capsys, mixed, finished_run):
 def calibrated(root, target, slope=2.0):
     """A copy of the run's exported model with a calibration that is known."""
     shutil.copytree(root / "model", target)
-    trained = open_trained(str(target))
+    trained = load_model(str(target))
     findings = trained.findings
     thresholds = {"youden": dict.fromkeys(findings[:2], 0.0) | {findings[2]: 1.0}}
     calibrator = Calibrator(findings, (slope,) * 14, (1.0,) * 14, thresholds, "val, 3 images", "0")
@@ -159,7 +159,7 @@ def test_without_calibration_that_is_said_and_nothing_is_decided(capsys, mixed, 
 
 def test_the_mean_over_mirror_images_is_the_same_for_the_mirrored_file(finished_run, tmp_path):
     """That is what `--tta flip` is for."""
-    trained = open_trained(str(finished_run.root))
+    trained = load_model(str(finished_run.root))
     file = image_files([finished_run.data])[0]
     with Image.open(file.path) as image:
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "x.png")
@@ -179,7 +179,7 @@ def two_classes(make_trained):
 
 def test_a_model_of_classes_says_class_and_confidence(monkeypatch, capsys, two_classes, mixed):
     """As the paper's program prints it."""
-    monkeypatch.setattr("trainer.commands.predict.open_trained", lambda place, step, cache: two_classes)
+    monkeypatch.setattr("trainer.commands.predict.load_model", lambda place, step, cache: two_classes)
     code, out, _ = run_predict(capsys, mixed / "b.png", "--model", "m", "--format", "jsonl")
     assert code == 0
     line = json.loads(out)

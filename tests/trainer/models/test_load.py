@@ -15,7 +15,7 @@ from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError
 from trainer.models.architectures import build
-from trainer.models.load import describe, open_trained
+from trainer.models.load import describe, load_model
 from trainer.runs import checkpoints
 from trainer.storage import LocalStorage
 from trainer.training.schedule import Plateau
@@ -74,7 +74,7 @@ def run(tmp_path):
 @pytest.mark.parametrize(("step", "expected"), [("best", 20), ("last", 30), ("10", 10), ("00000030", 30)])
 def test_a_run_is_opened_at_the_step_that_is_named(run, step, expected):
     """`best` is what was validated highest, as `launcher pull` understands it."""
-    trained = open_trained(str(run), step=step)
+    trained = load_model(str(run), step=step)
     assert_is(trained, expected)
     assert trained.step == expected
     assert f"step {expected}" in trained.origin
@@ -90,14 +90,14 @@ def test_a_run_is_opened_at_the_step_that_is_named(run, step, expected):
 @pytest.mark.parametrize("tail", ["", "/", "/state.pt"])
 def test_a_checkpoints_folder_is_opened_by_its_path(run, tail):
     """`launcher pull` prints such a path."""
-    assert_is(open_trained(f"{run}/checkpoints/step-00000010{tail}"), 10)
+    assert_is(load_model(f"{run}/checkpoints/step-00000010{tail}"), 10)
 
 
 def test_a_relative_run_and_its_checkpoint_are_found(run, monkeypatch):
     """Who stands in the run's folder says `.` and `checkpoints/…`."""
     monkeypatch.chdir(run)
-    assert_is(open_trained("."), 20)
-    assert_is(open_trained("checkpoints/step-00000030"), 30)
+    assert_is(load_model("."), 20)
+    assert_is(load_model("checkpoints/step-00000030"), 30)
 
 
 def test_a_run_in_a_bucket_is_opened(run, s3):
@@ -106,15 +106,15 @@ def test_a_run_in_a_bucket_is_opened(run, s3):
     for path in run.rglob("*"):
         if path.is_file():
             bucket.upload_file(str(path), "cxr", f"runs/r/{path.relative_to(run).as_posix()}")
-    assert_is(open_trained("s3://cxr/runs/r"), 20)
-    assert_is(open_trained("s3://cxr/runs/r/checkpoints/step-00000010/"), 10)
+    assert_is(load_model("s3://cxr/runs/r"), 20)
+    assert_is(load_model("s3://cxr/runs/r/checkpoints/step-00000010/"), 10)
     with pytest.raises(InputError, match="no run there"):
-        open_trained("s3://cxr/runs/other")
+        load_model("s3://cxr/runs/other")
 
 
 def test_a_run_of_an_earlier_version_is_opened(tmp_path):
     """Its record knows neither head nor loss."""
-    trained = open_trained(str(write_run(tmp_path / "r", {5: 0.5}, old=True)))
+    trained = load_model(str(write_run(tmp_path / "r", {5: 0.5}, old=True)))
     assert_is(trained, 5)
     assert (trained.head, trained.loss) == ("linear", "bce")
 
@@ -122,7 +122,7 @@ def test_a_run_of_an_earlier_version_is_opened(tmp_path):
 def test_classes_head_and_loss_of_a_run_in_folders_are_known(tmp_path):
     """The two-class model answers other questions than the 14."""
     flags = ("--head", "hidden", "--loss", "cross_entropy", "--pack-fit", "pad")
-    trained = open_trained(str(write_run(tmp_path / "r", {5: 0.5}, findings=("NORMAL", "PNEUMONIA"), flags=flags)))
+    trained = load_model(str(write_run(tmp_path / "r", {5: 0.5}, findings=("NORMAL", "PNEUMONIA"), flags=flags)))
     assert_is(trained, 5, findings=2, head="hidden")
     assert trained.findings == ("NORMAL", "PNEUMONIA")
     assert trained.loss == "cross_entropy"
@@ -141,7 +141,7 @@ def export(root, step, names=FINDINGS, **changes):
 def test_an_exported_model_is_complete_without_its_run(tmp_path, place):
     """`launcher pull --what model` fetches model/ alone."""
     export(tmp_path, 20)
-    trained = open_trained(f"{tmp_path}{place}")
+    trained = load_model(f"{tmp_path}{place}")
     assert_is(trained, 20)
     assert trained.step == 20
     assert trained.crop_px == 32
@@ -153,7 +153,7 @@ def test_an_exported_model_is_complete_without_its_run(tmp_path, place):
 def test_an_exported_model_knows_the_run_around_it(run):
     """What it was trained on must be known when it is scored."""
     export(run, 20)
-    trained = open_trained(str(run / "model/model.safetensors"))
+    trained = load_model(str(run / "model/model.safetensors"))
     assert trained.trained_on == {"a.png": "train", "b.png": "val"}
     assert trained.record is not None
 
@@ -163,7 +163,7 @@ def test_an_exported_model_of_an_earlier_version_is_told_by_its_run(run):
     save_file(network(7).state_dict(), run / "exported.safetensors")
     (run / "model").mkdir()
     shutil.move(run / "exported.safetensors", run / "model/model.safetensors")
-    trained = open_trained(str(run / "model/model.safetensors"))
+    trained = load_model(str(run / "model/model.safetensors"))
     assert_is(trained, 7)
     assert trained.crop_px == 32
     assert trained.step is None
@@ -173,7 +173,7 @@ def test_a_checkpoint_pulled_alone_is_opened_with_a_note_on_what_was_assumed(run
     """`launcher pull` without more fetches only that; a wrong size of image would be silent."""
     (run / "run.json").unlink()
     (run / "split.csv.gz").unlink()
-    trained = open_trained(str(run))
+    trained = load_model(str(run))
     assert_is(trained, 20)
     assert trained.geometry == Geometry(side=256, fit="crop")
     assert trained.trained_on is None
@@ -183,7 +183,7 @@ def test_a_checkpoint_pulled_alone_is_opened_with_a_note_on_what_was_assumed(run
 def test_a_file_of_weights_is_opened(tmp_path):
     """Public models are files."""
     torch.save(network(3).state_dict(), tmp_path / "w.pth")
-    trained = open_trained(str(tmp_path / "w.pth"))
+    trained = load_model(str(tmp_path / "w.pth"))
     assert_is(trained, 3)
     assert trained.crop_px == 224
     assert trained.notes
@@ -193,13 +193,13 @@ def test_a_file_of_weights_is_opened(tmp_path):
 def test_the_architecture_is_told_by_names_and_shapes(tmp_path, model, head):
     """Nothing else is in such a file."""
     torch.save(build(model, head, 14).state_dict(), tmp_path / "w.pth")
-    trained = open_trained(str(tmp_path / "w.pth"))
+    trained = load_model(str(tmp_path / "w.pth"))
     assert (trained.model, trained.head, trained.findings) == (model, head, FINDINGS)
 
 
 def refused(place, **options):
     with pytest.raises(InputError) as caught:
-        open_trained(str(place), **options)
+        load_model(str(place), **options)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -224,7 +224,7 @@ def test_a_step_that_is_not_there_is_refused_with_those_that_are(run):
 def test_a_step_of_an_exported_model_alone_must_be_its_own(tmp_path):
     """It is the best one, not the last."""
     export(tmp_path, 20)
-    assert open_trained(str(tmp_path), step="20").step == 20
+    assert load_model(str(tmp_path), step="20").step == 20
     assert "only the model of step 20 is there" in refused(tmp_path, step="last")
 
 
@@ -304,6 +304,6 @@ def test_headers_that_say_what_cannot_be_are_refused(tmp_path, changes, problem)
 
 def test_a_finished_run_is_opened(finished_run):
     """What training writes and what is read here must stay the same thing."""
-    trained = open_trained(str(finished_run.root))
+    trained = load_model(str(finished_run.root))
     assert set(trained.trained_on.values()) == {"train", "val", "test"}
     assert trained.model == "densenet_tiny"

@@ -6,16 +6,16 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import entry, evidence, undefined
+from report_samples import entry, evaluation, undefined
 
 from trainer.commands.evaluate import PLOTS
-from trainer.report import evidence_figures, history_figures, scaling_figures
+from trainer.report import evaluation_figures, history_figures, scaling_figures
 from trainer.report.drawing import COLOURS, INK, as_png, as_svg
 
 
 @pytest.fixture(scope="module")
 def document():
-    return evidence(("Mass", "Pleural_Thickening"))
+    return evaluation(("Mass", "Pleural_Thickening"))
 
 
 def luminance(colour):
@@ -35,15 +35,15 @@ def test_colours_of_data_show_on_light_and_dark_pages(colour, paper):
 
 def test_a_figure_is_the_same_bytes_each_time(document):
     """A report that is written again must not differ where nothing has changed."""
-    assert as_svg(evidence_figures.roc(document["findings"][0])) == as_svg(
-        evidence_figures.roc(document["findings"][0])
+    assert as_svg(evaluation_figures.roc(document["findings"][0])) == as_svg(
+        evaluation_figures.roc(document["findings"][0])
     )
-    assert as_png(evidence_figures.auroc_forest(document)) == as_png(evidence_figures.auroc_forest(document))
+    assert as_png(evaluation_figures.auroc_forest(document)) == as_png(evaluation_figures.auroc_forest(document))
 
 
 def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
     """Black text on a dark page is no text; an own style would be refused by the page's policy."""
-    svg = as_svg(evidence_figures.reliability(document["findings"][0]))
+    svg = as_svg(evaluation_figures.reliability(document["findings"][0]))
     assert "currentColor" in svg
     assert INK not in svg
     assert "#000000" not in svg
@@ -54,8 +54,8 @@ def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
 
 def test_no_two_figures_share_an_id(document):
     """In one page, the second figure would be cut by the first one's frame."""
-    svgs = [as_svg(evidence_figures.roc(one)) for one in document["findings"]]
-    svgs += [as_svg(evidence_figures.precision_recall(one)) for one in document["findings"]]
+    svgs = [as_svg(evaluation_figures.roc(one)) for one in document["findings"]]
+    svgs += [as_svg(evaluation_figures.precision_recall(one)) for one in document["findings"]]
     ids = [name for svg in svgs for name in re.findall(r'\bid="([^"]+)"', svg)]
     assert ids
     assert len(ids) == len(set(ids))
@@ -68,8 +68,8 @@ def test_the_words_of_a_figure_tell_its_numbers(document):
     one = document["findings"][0]
     auroc = one["auroc"]
     numbers = f"{auroc['value']:.3f}, 95 % interval {auroc['low']:.3f} to {auroc['high']:.3f}"
-    assert numbers in evidence_figures.roc(one).alt
-    assert f"{auroc['value']:.3f}" in evidence_figures.auroc_forest(document).alt
+    assert numbers in evaluation_figures.roc(one).alt
+    assert f"{auroc['value']:.3f}" in evaluation_figures.auroc_forest(document).alt
     alt = history_figures.loss_curves([entry(1), entry(2)]).alt
     assert "training: from 0.4 at epoch 1 to 0.2 at epoch 2" in alt
     assert "validation: from 0.24 at epoch 1 to 0.23 at epoch 2" in alt
@@ -78,7 +78,7 @@ def test_the_words_of_a_figure_tell_its_numbers(document):
 
 def test_only_references_of_the_very_same_images_stand_beside_ours(document):
     """A number of another split in the same figure reads as a comparison."""
-    svg = as_svg(evidence_figures.auroc_forest(document))
+    svg = as_svg(evaluation_figures.auroc_forest(document))
     assert "zoogzog" in svg
     assert "Wang" not in svg
 
@@ -86,25 +86,25 @@ def test_only_references_of_the_very_same_images_stand_beside_ours(document):
 def test_names_of_classes_are_text_whatever_they_hold():
     """Folder names become classes: markup, dollar signs and long names must neither break nor leave the figure."""
     for name in ("<script>alert(1)</script>", "$\\frac{1", "肺炎", "x" * 300):
-        one = evidence((name, "b"))["findings"][0]
-        svg = as_svg(evidence_figures.roc(one))
+        one = evaluation((name, "b"))["findings"][0]
+        svg = as_svg(evaluation_figures.roc(one))
         assert "<script" not in svg
         assert len(svg) < 12_000
-        as_png(evidence_figures.roc(one))
+        as_png(evaluation_figures.roc(one))
 
 
 def test_what_is_undefined_is_said_and_not_drawn():
     """A finding without positives in the split has no AUROC: neither 0 nor 0.5."""
-    document = evidence(("Mass",))
+    document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
     for drawing in (
-        evidence_figures.roc(document["findings"][1]),
-        evidence_figures.precision_recall(document["findings"][1]),
+        evaluation_figures.roc(document["findings"][1]),
+        evaluation_figures.precision_recall(document["findings"][1]),
     ):
         assert "not defined" in as_svg(drawing)
-    assert "not defined" in as_svg(evidence_figures.auroc_forest(document))
-    assert "Hernia -" in evidence_figures.auroc_forest(document).alt
-    as_svg(evidence_figures.reliability(document["findings"][1]))
+    assert "not defined" in as_svg(evaluation_figures.auroc_forest(document))
+    assert "Hernia -" in evaluation_figures.auroc_forest(document).alt
+    as_svg(evaluation_figures.reliability(document["findings"][1]))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +145,11 @@ def test_curves_show_accuracy_where_the_model_says_one_class():
 
 def test_plots_of_an_evaluation_are_files(document):
     """For slides and papers, which take no HTML."""
-    plots = evidence_figures.plots(document)
+    plots = evaluation_figures.plots(document)
     assert tuple(plots) == PLOTS
     for content in plots.values():
         assert np.asarray(Image.open(io.BytesIO(content)).convert("L")).std() > 5
-    assert tuple(evidence_figures.plots(document | {"subgroups": []})) == PLOTS[:-1]
+    assert tuple(evaluation_figures.plots(document | {"subgroups": []})) == PLOTS[:-1]
 
 
 def test_run_keeps_its_colour_where_another_has_no_such_line():

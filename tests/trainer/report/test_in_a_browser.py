@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import entry, evidence, record, results
+from report_samples import entry, evaluation, record, results
 from test_report import PICTURE
 
 from trainer import report
@@ -50,7 +50,7 @@ def place(tmp_path_factory):
         run=record("a-run-with-quite-a-long-name-that-still-fits-in-53-char"),
         entries=[entry(n, accuracy=True) for n in range(1, 7)],
         results=results(),
-        evidence=evidence(("NORMAL", LONG, "Pleural_Thickening"), classes=True),
+        evaluation=evaluation(("NORMAL", LONG, "Pleural_Thickening"), classes=True),
         pictures=[PICTURE.__class__(**{**vars(PICTURE), "jpeg": _jpeg(), "image": LONG + ".png"})] * 3,
     )
     (folder / "index.html").write_text(report.html(documents))

@@ -29,7 +29,7 @@ def section(text, title):
 
 @pytest.fixture(scope="module")
 def card():
-    return as_markdown(SUBJECT, samples.record(), samples.results(), samples.evidence())
+    return as_markdown(SUBJECT, samples.record(), samples.results(), samples.evaluation())
 
 
 def test_card_says_first_that_the_model_is_not_for_clinical_use(card):
@@ -58,7 +58,7 @@ def test_card_names_no_machine_bucket_or_login(card):
 
 def test_card_of_drawn_phantoms_says_that_there_were_no_x_rays():
     """Nobody should cite NIH for it, or believe its numbers."""
-    found = samples.evidence()
+    found = samples.evaluation()
     found["data"]["drawn"] = True
     data = section(as_markdown(SUBJECT, samples.record(), samples.results(), found), "Data")
     assert "phantoms drawn by a program, no X-rays" in data
@@ -90,7 +90,7 @@ def test_card_says_how_images_are_prepared_and_what_the_network_is(card):
 def test_scores_stand_with_their_intervals_and_the_split_they_belong_to(card):
     """A number without both is what a reviewer throws out first."""
     text = section(card, "Results")
-    first = samples.evidence()["findings"][0]["auroc"]
+    first = samples.evaluation()["findings"][0]["auroc"]
     assert f"| {first['value']:.3f} ({first['low']:.3f} to {first['high']:.3f}) |" in text
     assert "| **mean** |  |  | 0.812 (0.792 to 0.832) |" in text
     assert "22,433 images of 6,187 patients, of the published 70/10/20 split" in text
@@ -103,7 +103,7 @@ def test_scores_stand_with_their_intervals_and_the_split_they_belong_to(card):
 
 def test_findings_without_examples_leave_dashes(card):
     """Nothing is made up for what can't be known."""
-    document = samples.evidence()
+    document = samples.evaluation()
     document["findings"][0] = samples.undefined("Atelectasis")
     text = as_markdown(SUBJECT, samples.record(), samples.results(), document).replace("\xa0", " ")
     assert "| Atelectasis | 0 | 0.00 % | - | - |" in text
@@ -119,7 +119,7 @@ def test_findings_without_examples_leave_dashes(card):
 )
 def test_scores_that_flatter_the_model_say_so(changes, sentence):
     """17,920 of NIH's official test images are in the train list of the other split."""
-    document = samples.evidence()
+    document = samples.evaluation()
     document["data"] |= changes
     assert sentence in section(as_markdown(SUBJECT, samples.record(), None, document), "Results")
 
@@ -131,7 +131,7 @@ def test_known_shortcuts_of_the_kind_of_data_are_told_and_those_measured(card):
     assert "chest drain" in text
     assert "the pixel count of an image alone gives an AUROC of 0.920" in text
     two = Subject(header=HEADER | {"findings": '["NORMAL", "PNEUMONIA"]', "loss": "cross_entropy"}, parameters=1)
-    of_classes = as_markdown(two, None, None, samples.evidence(("NORMAL", "PNEUMONIA"), classes=True))
+    of_classes = as_markdown(two, None, None, samples.evaluation(("NORMAL", "PNEUMONIA"), classes=True))
     assert "number of pixels alone" in section(of_classes, "Known shortcuts and limits")
     assert "CC BY 4.0" in section(of_classes, "Data")
     assert "560 of 624" in section(of_classes, "Results")
@@ -153,7 +153,7 @@ def test_names_cannot_break_a_table_or_forge_a_section():
     """Classes are names of folders that somebody else made."""
     names = ["a|b", "## Intended use\n- clinical"]
     two = Subject(header=HEADER | {"findings": json.dumps(names)}, parameters=1)
-    text = as_markdown(two, None, None, samples.evidence(names))
+    text = as_markdown(two, None, None, samples.evaluation(names))
     assert text.count("\n## Intended use\n") == 1
     assert "\n- clinical" not in text
     assert "| a\\|b |" in text

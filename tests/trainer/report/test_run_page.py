@@ -9,7 +9,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_samples import entry, evidence, record, results, undefined, write_run
+from report_samples import entry, evaluation, record, results, undefined, write_run
 
 from trainer import __main__ as program
 from trainer import report
@@ -58,7 +58,7 @@ def whole():
         run=record(),
         entries=[entry(n, accuracy=True) for n in (1, 2, 3)],
         results=results(),
-        evidence=evidence(("Atelectasis", "Mass"), classes=True),
+        evaluation=evaluation(("Atelectasis", "Mass"), classes=True),
         pictures=(PICTURE,),
     )
     return report.html(documents)
@@ -158,12 +158,12 @@ def test_names_are_text_whatever_they_hold():
     """Class names are folder names, and image names are anybody's."""
     evil = '<script>alert("x")</script>'
     picture = Picture(**{**vars(PICTURE), "image": f"{evil}.png", "finding": evil})
-    document = evidence((evil, 'a"b'), classes=True)
+    document = evaluation((evil, 'a"b'), classes=True)
     document["notes"] = [evil]
     run = record(evil)
     run["versions"]["torch"] = evil
     text = report.html(
-        report.Documents(run=run, entries=[entry(1)], results=results(evil), evidence=document, pictures=(picture,))
+        report.Documents(run=run, entries=[entry(1)], results=results(evil), evaluation=document, pictures=(picture,))
     )
     assert "<script" not in text
     assert "&lt;script&gt;" in text
@@ -199,7 +199,7 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
 )
 def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
     """Old and unfinished runs are reported too, and nobody takes a gap for a zero."""
-    parts = {"run": record(), "entries": [entry(1)], "results": results(), "evidence": evidence(("Mass",))} | changes
+    parts = {"run": record(), "entries": [entry(1)], "results": results(), "evidence": evaluation(("Mass",))} | changes
     text = report.html(report.Documents(**parts))
     assert said in Page(text).text
 
@@ -214,27 +214,27 @@ def test_a_run_that_was_not_evaluated_shows_the_aurocs_it_has_noted():
 
 def test_a_model_scored_on_what_it_has_seen_is_marked():
     """Such numbers flatter, and reports travel without their author."""
-    document = evidence(("Mass",))
+    document = evaluation(("Mass",))
     document["data"] |= {"trained_on_images": 17920}
     assert "17,920 of the images scored are of patients it was trained on" in report.html(
-        report.Documents(run=record(), entries=[], evidence=document)
+        report.Documents(run=record(), entries=[], evaluation=document)
     )
     document["data"] |= {"trained_on_known": False, "trained_on_images": None}
-    assert "not known which images" in report.html(report.Documents(run=record(), entries=[], evidence=document))
+    assert "not known which images" in report.html(report.Documents(run=record(), entries=[], evaluation=document))
 
 
 def test_a_finding_without_positives_is_a_dash():
     """Neither 0 nor 0.5 is its AUROC."""
-    document = evidence(("Mass",))
+    document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
     assert "Hernia 0 0.0 % - - - - - -" in Page(
-        report.html(report.Documents(run=record(), entries=[], evidence=document))
+        report.html(report.Documents(run=record(), entries=[], evaluation=document))
     ).text.replace("\u00a0", " ")
 
 
 def test_the_report_is_written_again_with_the_gallery_it_had(tmp_path, capsys):
     """Making the gallery takes the model and the images; the page alone takes neither."""
-    run = write_run(tmp_path / "run-1", entries=[entry(1)], outcome=results(), metrics=evidence(("Mass",)))
+    run = write_run(tmp_path / "run-1", entries=[entry(1)], outcome=results(), metrics=evaluation(("Mass",)))
     (run / "report").mkdir()
     (run / "report/gallery.json").write_bytes(to_bytes([PICTURE]))
     assert program.main(["report", str(run)]) == 0
@@ -317,7 +317,7 @@ def runs(tmp_path):
                     run=record(name, model=model),
                     entries=[entry(1), entry(2)],
                     outcome=outcome,
-                    metrics=evidence(("NORMAL", "PNEUMONIA"), classes=True),
+                    metrics=evaluation(("NORMAL", "PNEUMONIA"), classes=True),
                 )
             )
     return folders
@@ -354,10 +354,10 @@ def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
 
 def test_page_tells_what_its_numbers_are_of():
     """A statistician asks of each: which images, before or after calibration, chosen on what, and how sure."""
-    found = evidence(FINDINGS)
+    found = evaluation(FINDINGS)
     found["findings"][0]["auroc"] = {"value": 1.0, "low": 1.0, "high": 1.0}
     found["subgroups"][0]["mean_auroc"] = {"value": 0.9, "low": None, "high": None}
-    text = Page(report.html(report.Documents(run=record(), entries=[], evidence=found, results=results()))).text
+    text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
     for words in (
         "patients:70/10/20; the published 70/10/20 split",
         "images, by which it was chosen",
@@ -373,9 +373,9 @@ def test_page_tells_what_its_numbers_are_of():
 
 def test_page_of_drawn_phantoms_says_so_first():
     """Who is sent the page alone must not take it for X-rays."""
-    found = evidence(FINDINGS)
+    found = evaluation(FINDINGS)
     found["data"]["drawn"] = True
-    text = Page(report.html(report.Documents(run=record(), entries=[], evidence=found, results=results()))).text
+    text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
     assert text.index("drawn phantoms, no X-rays") < text.index("Each finding", text.index("Split"))
 
 
@@ -383,7 +383,10 @@ def test_runs_scored_on_other_images_stand_in_another_table():
     """Side by side in a column the AUROC of two test sets would be compared."""
     runs = [
         report.Documents(
-            run=record(name, data=f"/mnt/host-7/{name}"), entries=[], evidence=evidence(FINDINGS), results=results(name)
+            run=record(name, data=f"/mnt/host-7/{name}"),
+            entries=[],
+            evaluation=evaluation(FINDINGS),
+            results=results(name),
         )
         for name in ("ours", "theirs")
     ]

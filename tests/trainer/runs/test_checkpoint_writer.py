@@ -11,9 +11,9 @@ import torch
 
 from trainer.errors import InputError, RemoteError, TryAgainError
 from trainer.layout import manifest_key, state_key
-from trainer.runs.checkpoint_writer import Publisher
+from trainer.runs.checkpoint_writer import CheckpointWriter
 from trainer.runs.checkpoints import Scored, manifest_of, read_state
-from trainer.runs.fallback import Spool
+from trainer.runs.fallback import Fallback
 from trainer.runs.manifest import best, committed
 from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
 from trainer.training.schedule import Plateau
@@ -86,14 +86,14 @@ def claim():
 
 
 def spool_of(tmp_path, bucket, born_s=BORN_S):
-    return Spool(tmp_path / "cache", bucket.url, born_s)
+    return Fallback(tmp_path / "cache", bucket.url, born_s)
 
 
 @pytest.fixture
-def publisher(tmp_path, bucket, claim, told):
-    publisher = Publisher(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
-    with publisher.working():
-        yield publisher
+def writer(tmp_path, bucket, claim, told):
+    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
+    with writer.working():
+        yield writer
 
 
 def never():
@@ -111,117 +111,117 @@ def steps(bucket):
     return [manifest.step for manifest in committed(bucket)]
 
 
-def test_state_is_written_before_the_manifest_that_commits_it(publisher, bucket):
+def test_state_is_written_before_the_manifest_that_commits_it(writer, bucket):
     """Its presence is the commit."""
-    publisher.offer(state(10), epoch=1.0)
-    publisher.flush(never)
+    writer.offer(state(10), epoch=1.0)
+    writer.flush(never)
     assert bucket.written == [state_key(10), manifest_key(10)]
 
 
-def test_training_does_not_wait_for_the_bucket(publisher, bucket):
+def test_training_does_not_wait_for_the_bucket(writer, bucket):
     """An accelerator that waits for an upload costs what it costs when it works."""
     bucket.gate.clear()
     for step in (10, 20, 30):
-        publisher.offer(state(step), epoch=step / 10)  # returns although nothing gets through
+        writer.offer(state(step), epoch=step / 10)  # returns although nothing gets through
     bucket.gate.set()
-    publisher.flush(never)
+    writer.flush(never)
     assert steps(bucket)[-1] == 30
 
 
-def test_newest_state_wins_over_those_that_wait(publisher, bucket):
+def test_newest_state_wins_over_those_that_wait(writer, bucket):
     """A slow bucket gets the newest, not a queue that grows."""
     bucket.gate.clear()
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._newest is None)  # it is on its way
-    publisher.offer(state(20), epoch=2.0)
-    publisher.offer(state(30), epoch=3.0)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._newest is None)  # it is on its way
+    writer.offer(state(20), epoch=2.0)
+    writer.offer(state(30), epoch=3.0)
     bucket.gate.set()
-    publisher.flush(never)
+    writer.flush(never)
     assert steps(bucket) == [10, 30]
 
 
-def test_best_state_is_published_though_a_newer_one_overtakes_it(publisher, bucket):
+def test_best_state_is_published_though_a_newer_one_overtakes_it(writer, bucket):
     """The run is scored with the best: a slow bucket must not change which that is."""
     bucket.gate.clear()
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._newest is None)
-    publisher.offer(state(20), epoch=2.0)
-    publisher.validated(20, Scored(0.9, 0.1))
-    publisher.offer(state(30), epoch=3.0)
-    publisher.validated(30, Scored(0.8, 0.2))
-    publisher.offer(state(40), epoch=4.0)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._newest is None)
+    writer.offer(state(20), epoch=2.0)
+    writer.validated(20, Scored(0.9, 0.1))
+    writer.offer(state(30), epoch=3.0)
+    writer.validated(30, Scored(0.8, 0.2))
+    writer.offer(state(40), epoch=4.0)
     bucket.gate.set()
-    publisher.flush(never)
+    writer.flush(never)
     assert best(committed(bucket)).step == 20
     assert steps(bucket)[-1] == 40
 
 
-def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(publisher, bucket):
+def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(writer, bucket):
     """What is kept, what is scored and what `launcher checkpoints` calls best must be one."""
     bucket.gate.clear()
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._newest is None)
-    publisher.validated(10, Scored(0.9, 0.3))
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._newest is None)
+    writer.validated(10, Scored(0.9, 0.3))
     for step, loss in [(20, 0.4), (30, 0.2)]:
-        publisher.offer(state(step), epoch=step / 10)
-        publisher.validated(step, Scored(0.9, loss))
-    publisher.offer(state(40), epoch=4.0)
+        writer.offer(state(step), epoch=step / 10)
+        writer.validated(step, Scored(0.9, loss))
+    writer.offer(state(40), epoch=4.0)
     bucket.gate.set()
-    publisher.flush(never)
+    writer.flush(never)
     assert best(committed(bucket)).step == 30
 
 
 def test_better_state_that_comes_while_the_best_is_written_is_not_lost(tmp_path, bucket):
     """It takes the place of what is on its way, which must not empty that place when it arrives."""
-    publisher = Publisher(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     for step, auroc in [(10, 0.8), (20, 0.9)]:
-        publisher.offer(state(step), epoch=step / 10)
-        publisher.validated(step, Scored(auroc, 0.1))
-    bucket.meanwhile = lambda: publisher.offer(state(30), epoch=3.0)  # while step 10, the best so far, is written
-    with publisher.working():
-        publisher.flush(never)
+        writer.offer(state(step), epoch=step / 10)
+        writer.validated(step, Scored(auroc, 0.1))
+    bucket.meanwhile = lambda: writer.offer(state(30), epoch=3.0)  # while step 10, the best so far, is written
+    with writer.working():
+        writer.flush(never)
     assert best(committed(bucket)).step == 20
     assert steps(bucket)[-1] == 30
 
 
-def waiting(publisher, bucket):
+def waiting(writer, bucket):
     bucket.gate.clear()
-    publisher.offer(state(5), epoch=0.5)
-    soon(lambda: publisher._newest is None)
-    publisher.offer(state(10), epoch=1.0)
+    writer.offer(state(5), epoch=0.5)
+    soon(lambda: writer._newest is None)
+    writer.offer(state(10), epoch=1.0)
 
 
-def on_its_way(publisher, bucket):
+def on_its_way(writer, bucket):
     bucket.gate.clear()
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._newest is None)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._newest is None)
 
 
-def in_place(publisher, bucket):
-    publisher.offer(state(10), epoch=1.0)
-    publisher.flush(never)
+def in_place(writer, bucket):
+    writer.offer(state(10), epoch=1.0)
+    writer.flush(never)
 
 
 @pytest.mark.parametrize("brought", [waiting, on_its_way, in_place])
-def test_validation_is_added_to_the_manifest_whenever_it_comes(publisher, bucket, brought):
+def test_validation_is_added_to_the_manifest_whenever_it_comes(writer, bucket, brought):
     """The upload goes on while validation runs, and either can be first."""
-    brought(publisher, bucket)
-    publisher.validated(10, Scored(0.75, 0.5))
+    brought(writer, bucket)
+    writer.validated(10, Scored(0.75, 0.5))
     bucket.gate.set()
-    publisher.flush(never)
+    writer.flush(never)
     manifest = committed(bucket)[-1]
     assert (manifest.step, manifest.validated, manifest.val_auroc, manifest.val_loss) == (10, True, 0.75, 0.5)
     read_state(bucket, manifest)
 
 
-def test_failing_bucket_is_told_once_and_caught_up_with(publisher, bucket, told):
+def test_failing_bucket_is_told_once_and_caught_up_with(writer, bucket, told):
     """A bucket that is away for minutes costs nothing but a line."""
     bucket.problem = UnreachableError("cannot write `s3://cxr/runs`: 503")
     for step in (10, 20, 30):
-        publisher.offer(state(step), epoch=step / 10)
+        writer.offer(state(step), epoch=step / 10)
     soon(lambda: told)
     bucket.problem = None
-    publisher.flush(never)
+    writer.flush(never)
     assert steps(bucket)[-1] == 30
     assert told == [
         "training goes on without checkpoints for now: cannot write `s3://cxr/runs`: 503",
@@ -229,10 +229,10 @@ def test_failing_bucket_is_told_once_and_caught_up_with(publisher, bucket, told)
     ]
 
 
-def test_state_that_cannot_be_written_is_kept_on_this_node(publisher, bucket, told, tmp_path):
+def test_state_that_cannot_be_written_is_kept_on_this_node(writer, bucket, told, tmp_path):
     """A worker that dies while the bucket is away is started again beside that disk."""
     bucket.problem = UnreachableError("503")
-    publisher.offer(state(10), epoch=1.0)
+    writer.offer(state(10), epoch=1.0)
     soon(lambda: told)
     bucket.problem = None
     kept = Bucket(str(tmp_path / "elsewhere"))
@@ -241,43 +241,43 @@ def test_state_that_cannot_be_written_is_kept_on_this_node(publisher, bucket, to
     read_state(kept, manifest)
 
 
-def of_scores(publisher, bucket):
-    publisher.offer(state(10), epoch=1.0)
-    publisher.flush(never)
+def of_scores(writer, bucket):
+    writer.offer(state(10), epoch=1.0)
+    writer.flush(never)
     bucket.problem = UnreachableError("503")
-    publisher.validated(10, Scored(0.5, 0.5))
+    writer.validated(10, Scored(0.5, 0.5))
 
 
-def of_the_best(publisher, bucket):
+def of_the_best(writer, bucket):
     bucket.problem = UnreachableError("503")
-    publisher.offer(state(10), epoch=1.0)
-    publisher.validated(10, Scored(0.5, 0.5))
-    publisher.offer(state(20), epoch=2.0)
+    writer.offer(state(10), epoch=1.0)
+    writer.validated(10, Scored(0.5, 0.5))
+    writer.offer(state(20), epoch=2.0)
 
 
 @pytest.mark.parametrize("waits", [of_scores, of_the_best])
-def test_newest_state_is_kept_whatever_else_waits_before_it(publisher, bucket, told, tmp_path, waits):
+def test_newest_state_is_kept_whatever_else_waits_before_it(writer, bucket, told, tmp_path, waits):
     """A pod that dies after hours without its bucket must not lose them."""
-    waits(publisher, bucket)
+    waits(writer, bucket)
     soon(lambda: told)
-    publisher.offer(state(40), epoch=4.0)
-    soon(lambda: 40 in publisher._kept_steps)
-    publisher._over = True
+    writer.offer(state(40), epoch=4.0)
+    soon(lambda: 40 in writer._kept_steps)
+    writer._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 20) == [40]
 
 
-def test_best_state_is_kept_on_this_node_beside_the_newest(publisher, bucket, told, tmp_path):
+def test_best_state_is_kept_on_this_node_beside_the_newest(writer, bucket, told, tmp_path):
     """The run is scored with it: were it lost with its pod, the results would be those of another epoch."""
     bucket.problem = UnreachableError("503")
-    publisher.offer(state(10), epoch=1.0)
-    publisher.validated(10, Scored(0.9, 0.5))
-    publisher.offer(state(20), epoch=2.0)
-    publisher.validated(20, Scored(0.8, 0.5))
+    writer.offer(state(10), epoch=1.0)
+    writer.validated(10, Scored(0.9, 0.5))
+    writer.offer(state(20), epoch=2.0)
+    writer.validated(20, Scored(0.8, 0.5))
     soon(lambda: told)
-    publisher.offer(state(30), epoch=3.0)
-    soon(lambda: {10, 30} <= publisher._kept_steps)
-    publisher._over = True
+    writer.offer(state(30), epoch=3.0)
+    soon(lambda: {10, 30} <= writer._kept_steps)
+    writer._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 0) == [10, 30]
     assert best(committed(kept)).step == 10
@@ -286,44 +286,44 @@ def test_best_state_is_kept_on_this_node_beside_the_newest(publisher, bucket, to
 @pytest.mark.parametrize("offered", [[10], [10, 20]], ids=["it is on its way", "an older one is"])
 def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offered):
     """SIGTERM leaves seconds, and a bucket that hangs takes none of them back."""
-    publisher = Publisher(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     bucket.gate.clear()
-    with publisher.working():
+    with writer.working():
         for step in offered:
-            publisher.offer(state(step), epoch=step / 10)
-            soon(lambda: publisher._on_its_way)
+            writer.offer(state(step), epoch=step / 10)
+            soon(lambda: writer._on_its_way)
         with pytest.raises(TryAgainError, match="the bucket is too slow"):
-            publisher.flush(lambda: True)
+            writer.flush(lambda: True)
         assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0)[-1] == offered[-1]
         bucket.gate.set()
 
 
-def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoints(publisher, bucket, monkeypatch):
+def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoints(writer, bucket, monkeypatch):
     """A bug is told when it is met, not at the end of a night."""
 
     def broken(*_):
         raise MemoryError("no room for a copy")
 
     monkeypatch.setattr(bucket, "write", broken)
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher.has_failed)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer.has_failed)
     with pytest.raises(MemoryError, match="no room for a copy"):
-        publisher.check()
+        writer.check()
 
 
-def test_claim_that_cannot_be_asked_is_not_lost(publisher, bucket, claim, told):
+def test_claim_that_cannot_be_asked_is_not_lost(writer, bucket, claim, told):
     """Credentials that have run out come back; another writer would not go."""
     claim.problem = NotPermittedError("cannot read `owner.json`: ExpiredToken")
-    publisher.offer(state(10), epoch=1.0)
+    writer.offer(state(10), epoch=1.0)
     soon(lambda: told)
-    assert not publisher.has_failed
+    assert not writer.has_failed
     claim.problem = None
-    publisher.flush(never)
+    writer.flush(never)
     assert steps(bucket) == [10]
 
 
 def test_run_whose_folder_goes_while_a_state_is_written_keeps_nothing_on_this_node(
-    tmp_path, publisher, bucket, claim, told
+    tmp_path, writer, bucket, claim, told
 ):
     """The write fails before the claim is asked again; the states of a run that is no more would stay for ever."""
 
@@ -331,15 +331,15 @@ def test_run_whose_folder_goes_while_a_state_is_written_keeps_nothing_on_this_no
         claim.noticed = InputError("its folder was replaced")
 
     bucket.meanwhile, bucket.problem = goes, InputError("cannot write: its folder was removed")
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher.has_failed)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer.has_failed)
     with pytest.raises(InputError, match="its folder was replaced"):
-        publisher.flush(never)
+        writer.flush(never)
     assert told == []
     assert not spool_of(tmp_path, bucket).folder.exists()
 
 
-def test_outage_while_pruning_is_not_taken_for_a_refusal(publisher, bucket, told, monkeypatch):
+def test_outage_while_pruning_is_not_taken_for_a_refusal(writer, bucket, told, monkeypatch):
     """Later a real refusal must still be told, once."""
     problems = [UnreachableError("503"), NotPermittedError("cannot delete: AccessDenied")]
 
@@ -350,8 +350,8 @@ def test_outage_while_pruning_is_not_taken_for_a_refusal(publisher, bucket, told
     for step in (10, 20, 30, 40, 50):
         if step == 50:
             problems.pop(0)
-        publisher.offer(state(step), epoch=step / 10)
-        publisher.flush(never)
+        writer.offer(state(step), epoch=step / 10)
+        writer.flush(never)
     assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
 
 
@@ -365,13 +365,13 @@ def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step
     assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == [10]
 
 
-def test_kept_state_is_forgotten_once_it_is_committed(publisher, bucket, told, tmp_path):
+def test_kept_state_is_forgotten_once_it_is_committed(writer, bucket, told, tmp_path):
     """Else a later start could take an old state for the newest."""
     bucket.problem = UnreachableError("503")
-    publisher.offer(state(10), epoch=1.0)
+    writer.offer(state(10), epoch=1.0)
     soon(lambda: told)
     bucket.problem = None
-    publisher.flush(never)
+    writer.flush(never)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
@@ -382,61 +382,61 @@ def test_kept_state_is_forgotten_once_it_is_committed(publisher, bucket, told, t
 def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucket, born_s, newest_step):
     """A prefix that was emptied, or that another node has brought further."""
     other = Bucket(str(tmp_path / "other"))
-    spool = spool_of(tmp_path, bucket)
+    fallback = spool_of(tmp_path, bucket)
     bucket.problem = UnreachableError("503")
-    publisher = Publisher(bucket, spool, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
-    with publisher.working():
-        publisher.offer(state(10), epoch=1.0)
-        soon(lambda: publisher._problem)
+    writer = CheckpointWriter(bucket, fallback, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
+    with writer.working():
+        writer.offer(state(10), epoch=1.0)
+        soon(lambda: writer._problem)
     assert spool_of(tmp_path, bucket, born_s).hand_over(other, newest_step) == []
     assert other.written == []
 
 
-def test_end_waits_for_a_bounded_time_and_asks_to_try_again(publisher, bucket):
+def test_end_waits_for_a_bounded_time_and_asks_to_try_again(writer, bucket):
     """The accelerators are not held for a bucket that does not come back."""
     bucket.problem = UnreachableError("cannot write: 503")
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._problem)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._problem)
     with pytest.raises(TryAgainError, match="cannot commit all that was trained: cannot write: 503"):
-        publisher.flush(lambda: True)
+        writer.flush(lambda: True)
 
 
-def test_end_that_the_bucket_refuses_is_not_tried_again(publisher, bucket):
+def test_end_that_the_bucket_refuses_is_not_tried_again(writer, bucket):
     """Trying again does not bring the right to write."""
     bucket.problem = NotPermittedError("cannot write: AccessDenied")
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._problem)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._problem)
     with pytest.raises(RemoteError, match="AccessDenied") as refusal:
-        publisher.flush(lambda: True)
+        writer.flush(lambda: True)
     assert refusal.value.exit_code == 4
 
 
-def test_manifest_that_fails_is_tried_again_with_its_scores(publisher, bucket, told):
+def test_manifest_that_fails_is_tried_again_with_its_scores(writer, bucket, told):
     """The state got through, its manifest did not: neither may be lost."""
     bucket.failing = lambda key: key.endswith("manifest.json")
     bucket.problem = UnreachableError("503")
-    publisher.offer(state(10), epoch=1.0)
-    publisher.validated(10, Scored(0.75, 0.5))
+    writer.offer(state(10), epoch=1.0)
+    writer.validated(10, Scored(0.75, 0.5))
     soon(lambda: told)
     assert committed(bucket) == []
     bucket.problem = None
-    publisher.flush(never)
+    writer.flush(never)
     (manifest,) = committed(bucket)
     assert manifest.val_auroc == 0.75
 
 
-def test_old_checkpoints_go_only_after_newer_ones_are_committed(publisher, bucket):
+def test_old_checkpoints_go_only_after_newer_ones_are_committed(writer, bucket):
     """A kill in between leaves one too many, never one too few."""
     for step, auroc in [(10, 0.9), (20, 0.5), (30, 0.6), (40, 0.7)]:
-        publisher.offer(state(step), epoch=step / 10)
-        publisher.validated(step, Scored(auroc, 0.5))
-        publisher.flush(never)
+        writer.offer(state(step), epoch=step / 10)
+        writer.validated(step, Scored(auroc, 0.5))
+        writer.flush(never)
         assert steps(bucket)[-1] == step
     assert steps(bucket) == [10, 30, 40]
     assert bucket.deleted[:2] == [manifest_key(20), state_key(20)]
 
 
-def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(publisher, bucket, told, monkeypatch):
+def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(writer, bucket, told, monkeypatch):
     """Write-only buckets are a policy, no fault."""
 
     def refuse(_key):
@@ -444,60 +444,60 @@ def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(publishe
 
     monkeypatch.setattr(bucket, "delete", refuse)
     for step in (10, 20, 30, 40):
-        publisher.offer(state(step), epoch=step / 10)
-        publisher.flush(never)
+        writer.offer(state(step), epoch=step / 10)
+        writer.flush(never)
     assert steps(bucket) == [10, 20, 30, 40]
     assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
 
 
-def test_writer_that_was_replaced_removes_nothing(publisher, bucket, claim):
+def test_writer_that_was_replaced_removes_nothing(writer, bucket, claim):
     """What it does not know of are the other writer's checkpoints."""
     theirs = [state_key(step) for step in (1, 2, 3)]
     for key in theirs:
         bucket.write(key, b"theirs")
     claim.problem = InputError("another job has taken it over")
-    publisher.tidy()
+    writer.tidy()
     assert bucket.keys("checkpoints/") == theirs
 
 
-def test_writer_that_was_replaced_writes_no_state(publisher, bucket, claim):
+def test_writer_that_was_replaced_writes_no_state(writer, bucket, claim):
     """The other's state of the same step would no longer be what its manifest says."""
     bucket.write(state_key(10), b"theirs")
     claim.problem = InputError("another job has taken it over")
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher.has_failed)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer.has_failed)
     assert bucket.read(state_key(10)) == b"theirs"
 
 
-def test_writer_that_was_replaced_commits_nothing_more(publisher, bucket, claim):
+def test_writer_that_was_replaced_commits_nothing_more(writer, bucket, claim):
     """Two writers would prune each other's checkpoints."""
     claim.problem = InputError("another job has taken it over")
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher.has_failed)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer.has_failed)
     assert committed(bucket) == []
     with pytest.raises(InputError, match="another job has taken it over"):
-        publisher.check()
+        writer.check()
     with pytest.raises(InputError, match="another job has taken it over"):
-        publisher.flush(never)
+        writer.flush(never)
 
 
-def test_writer_that_may_not_go_on_does_not_say_that_training_goes_on(publisher, bucket, claim, told):
+def test_writer_that_may_not_go_on_does_not_say_that_training_goes_on(writer, bucket, claim, told):
     """The run's end tells why; a line before it that says the opposite sends the reader the wrong way."""
     claim.problem = InputError("its folder was removed")
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher.has_failed)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer.has_failed)
     with pytest.raises(InputError, match="its folder was removed"):
-        publisher.flush(never)
+        writer.flush(never)
     assert told == []
 
 
-def test_small_files_are_written_with_their_last_content(publisher, bucket):
+def test_small_files_are_written_with_their_last_content(writer, bucket):
     """metrics.jsonl grows with each epoch; only the newest matters."""
     bucket.gate.clear()
-    publisher.put("metrics.jsonl", b"1")
-    publisher.put("metrics.jsonl", b"1\n2")
+    writer.put("metrics.jsonl", b"1")
+    writer.put("metrics.jsonl", b"1\n2")
     bucket.gate.set()
-    publisher.flush(never)
+    writer.flush(never)
     assert bucket.read("metrics.jsonl") == b"1\n2"
 
 
@@ -524,57 +524,57 @@ def no_room(*_, **__):
 @contextmanager
 def on_a_full_disk(tmp_path, bucket, told, *, spool_full=False, monkeypatch=None, committed_step=None):
     """A publisher whose disk takes no state any more, and which has met that."""
-    publisher = Publisher(
+    writer = CheckpointWriter(
         bucket, spool_of(tmp_path, bucket), Claim(), told.append, keep_last=2, retry_s=0.01, clock=Clock(1.0)
     )
-    with publisher.working():
+    with writer.working():
         if committed_step:
-            publisher.offer(state(committed_step), epoch=1.0)
-            publisher.flush(never)
+            writer.offer(state(committed_step), epoch=1.0)
+            writer.flush(never)
         if spool_full:
             monkeypatch.setattr("trainer.storage.files.os.fsync", no_room)
         bucket.problem = FULL
-        publisher.offer(state(20), epoch=2.0)
-        soon(lambda: publisher._problem)
-        yield publisher
+        writer.offer(state(20), epoch=2.0)
+        soon(lambda: writer._problem)
+        yield writer
 
 
 def test_end_on_a_full_disk_is_bounded_whatever_the_caller_would_wait(tmp_path, bucket, told):
     """Accelerators must not be held for a disk that nobody clears, nor taken again: another start meets the same."""
-    with on_a_full_disk(tmp_path, bucket, told) as publisher, pytest.raises(FullError) as end:
-        publisher.flush(never)
+    with on_a_full_disk(tmp_path, bucket, told) as writer, pytest.raises(FullError) as end:
+        writer.flush(never)
     assert end.value.exit_code == 2
     assert "cannot commit all that was trained" in str(end.value)
     assert "84 MiB needed, 3 MiB free" in str(end.value)
 
 
-def test_end_on_a_disk_that_refuses_is_bounded_too(publisher, bucket):
+def test_end_on_a_disk_that_refuses_is_bounded_too(writer, bucket):
     """A file system that was mounted read-only after an error does not become writable by waiting."""
     bucket.problem = InputError("cannot write `/runs/r/state.pt`: read-only file system")
-    publisher._clock = Clock(1.0)
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._problem)
+    writer._clock = Clock(1.0)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._problem)
     with pytest.raises(InputError, match=r"cannot commit all that was trained: .*read-only") as end:
-        publisher.flush(never)
+        writer.flush(never)
     assert end.value.exit_code == 2
 
 
-def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(publisher, bucket):
+def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(writer, bucket):
     """A server comes back by itself."""
     bucket.problem = UnreachableError("cannot write: 503")
-    publisher._clock = Clock(1000.0)
-    publisher.offer(state(10), epoch=1.0)
-    soon(lambda: publisher._problem)
+    writer._clock = Clock(1000.0)
+    writer.offer(state(10), epoch=1.0)
+    soon(lambda: writer._problem)
     asked = []
     with pytest.raises(TryAgainError):
-        publisher.flush(lambda: asked.append(1) or len(asked) > 5)
+        writer.flush(lambda: asked.append(1) or len(asked) > 5)
     assert len(asked) == 6
 
 
 def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, bucket, told):
     """Whoever makes room must know whether anything is lost."""
-    with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as publisher, pytest.raises(FullError) as end:
-        publisher.flush(never)
+    with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer, pytest.raises(FullError) as end:
+        writer.flush(never)
     folder = spool_of(tmp_path, bucket).folder
     assert end.value.hint == (
         f"make room there; the same command on this node continues from step 20, which is kept in `{folder}`"
@@ -588,10 +588,10 @@ def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, buck
     """The spool is most often on the same disk."""
     with on_a_full_disk(
         tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch, committed_step=committed_step
-    ) as publisher:
+    ) as writer:
         with pytest.raises(FullError) as end:
-            publisher.flush(never)
-        assert 20 not in publisher._kept_steps
+            writer.flush(never)
+        assert 20 not in writer._kept_steps
     where = "continues from step 10, the newest that is committed" if committed_step else "starts from the beginning"
     begins = f"make room there; the same command {where}; what was trained since is not kept on this node either: "
     assert end.value.hint.startswith(f"{begins}cannot write `{tmp_path}/cache/unpublished/")
@@ -601,18 +601,18 @@ def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, buck
 
 def test_state_is_kept_once_the_spool_has_room(tmp_path, bucket, told, monkeypatch):
     """What could not be kept is tried again with every try of the prefix."""
-    with on_a_full_disk(tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch) as publisher:
+    with on_a_full_disk(tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch) as writer:
         monkeypatch.undo()
-        soon(lambda: 20 in publisher._kept_steps)
+        soon(lambda: 20 in writer._kept_steps)
         assert spool_of(tmp_path, bucket).newest_step() == 20
 
 
 def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
     """A disk that is cleared while the end waits costs nothing."""
-    with on_a_full_disk(tmp_path, bucket, told) as publisher:
-        publisher._clock = lambda: 0.0
+    with on_a_full_disk(tmp_path, bucket, told) as writer:
+        writer._clock = lambda: 0.0
         bucket.problem = None
-        publisher.flush(never)
+        writer.flush(never)
     assert steps(bucket) == [20]
     assert told[-1] == "checkpoints can be written again"
 
@@ -620,8 +620,8 @@ def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
 def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, bucket, told):
     """On a disk with a few kilobytes left the manifest of an earlier step can still be written."""
     bucket.failing = lambda key: key.endswith("state.pt") and "20" in key
-    with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as publisher:
-        publisher.validated(10, Scored(0.9, 0.1))
+    with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer:
+        writer.validated(10, Scored(0.9, 0.1))
         soon(lambda: committed(bucket)[0].validated)
         soon(lambda: len([line for line in told if "without checkpoints" in line]) > 1)  # minutes of that clock
     assert not [line for line in told if "again" in line]
@@ -629,28 +629,28 @@ def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, b
 
 def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
     """Its folder may hold what somebody else has put there."""
-    spool = spool_of(tmp_path, bucket)
+    fallback = spool_of(tmp_path, bucket)
     content = state(10).to_bytes()
-    spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    fallback.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
     foreign = ["notes.txt", "checkpoints/best.ckpt", "checkpoints/step-00000010/mine.pt", ".x.partial", "old/state.pt"]
     for name in foreign:
-        (spool.folder / name).parent.mkdir(exist_ok=True)
-        (spool.folder / name).write_text("mine")
-    half = spool.folder / "checkpoints/step-00000010" / f".state.pt-{'0' * 32}.partial"
+        (fallback.folder / name).parent.mkdir(exist_ok=True)
+        (fallback.folder / name).write_text("mine")
+    half = fallback.folder / "checkpoints/step-00000010" / f".state.pt-{'0' * 32}.partial"
     half.write_text("ours")
     spool_of(tmp_path, bucket).clear()
-    left = sorted(path.relative_to(spool.folder).as_posix() for path in spool.folder.rglob("*") if path.is_file())
+    left = sorted(path.relative_to(fallback.folder).as_posix() for path in fallback.folder.rglob("*") if path.is_file())
     assert left == sorted(foreign)
 
 
 @pytest.mark.parametrize("level", ["unpublished", "of the run", "checkpoints"])
 def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
     """A link in a cache that others can write to would lead our writes and removals anywhere."""
-    spool, outside = spool_of(tmp_path, bucket), tmp_path / "outside"
+    fallback, outside = spool_of(tmp_path, bucket), tmp_path / "outside"
     places = {
-        "unpublished": spool.folder.parent,
-        "of the run": spool.folder,
-        "checkpoints": spool.folder / "checkpoints",
+        "unpublished": fallback.folder.parent,
+        "of the run": fallback.folder,
+        "checkpoints": fallback.folder / "checkpoints",
     }
     inside = outside / "checkpoints/step-00000001"
     inside.mkdir(parents=True)
@@ -659,18 +659,18 @@ def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
     places[level].symlink_to(outside if level != "checkpoints" else outside / "checkpoints")
     content = state(10).to_bytes()
     with pytest.raises(InputError, match="it is a link"):
-        spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
-    assert spool.newest_step() is None
-    assert spool.hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == []
+        fallback.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    assert fallback.newest_step() is None
+    assert fallback.hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == []
     assert [path for path in outside.rglob("*") if path.is_file()] == [inside / "state.pt"]
 
 
 def test_spool_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
     """Who makes our folder before us, in a directory that all may write to, must not give us a state to go on from."""
-    spool = spool_of(tmp_path, bucket)
-    spool.folder.mkdir(parents=True)
+    fallback = spool_of(tmp_path, bucket)
+    fallback.folder.mkdir(parents=True)
     monkeypatch.setattr("trainer.storage.cache_folder.os.geteuid", lambda: 4711)
     content = state(10).to_bytes()
     with pytest.raises(InputError, match="belongs to another user"):
-        spool.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
-    assert list(spool.folder.iterdir()) == []
+        fallback.keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    assert list(fallback.folder.iterdir()) == []

@@ -17,16 +17,16 @@ def voice(rank=0, *, terminal=False, clock=lambda: 0.0):
 
 def test_line_starts_with_the_rank_and_is_not_wrapped_or_interpreted():
     """`launcher logs --ranks` filters by it, and messages hold brackets and long paths."""
-    say, out = voice(3)
-    say.line("cannot read [red]" + "x" * 200)
+    reporter, out = voice(3)
+    reporter.line("cannot read [red]" + "x" * 200)
     assert out.getvalue() == "[rank 3] cannot read [red]" + "x" * 200 + "\n"
 
 
 def test_command_without_ranks_names_none():
     """Who predicts one image has never heard of ranks."""
-    say, out = voice(None)
-    say.line("an image")
-    with say.progress("predicting", 2) as advance:
+    reporter, out = voice(None)
+    reporter.line("an image")
+    with reporter.progress("predicting", 2) as advance:
         advance(2, "")
     assert out.getvalue() == "an image\npredicting 2/2\n"
 
@@ -34,8 +34,8 @@ def test_command_without_ranks_names_none():
 def test_log_gets_one_line_a_minute():
     """A log of thousands of bars is no log."""
     now = [0.0]
-    say, out = voice(clock=lambda: now[0])
-    with say.progress("training", 100) as advance:
+    reporter, out = voice(clock=lambda: now[0])
+    with reporter.progress("training", 100) as advance:
         for second in range(100):
             now[0] = second * 2.0
             advance(1, f"loss {second}")
@@ -44,8 +44,8 @@ def test_log_gets_one_line_a_minute():
 
 def test_terminal_gets_a_bar_with_the_words():
     """Long work shows progress."""
-    say, out = voice(terminal=True)
-    with say.progress("training", 2) as advance:
+    reporter, out = voice(terminal=True)
+    with reporter.progress("training", 2) as advance:
         advance(2, "loss 0.5")
     assert "2/2" in out.getvalue()
     assert "loss 0.5" in out.getvalue()
@@ -54,7 +54,7 @@ def test_terminal_gets_a_bar_with_the_words():
 @pytest.mark.parametrize("terminal", [False, True])
 def test_other_ranks_show_no_progress(terminal):
     """Eight bars on one terminal are unreadable."""
-    say, out = voice(1, terminal=terminal)
-    with say.progress("training", 2) as advance:
+    reporter, out = voice(1, terminal=terminal)
+    with reporter.progress("training", 2) as advance:
         advance(2, "")
     assert out.getvalue() == ""

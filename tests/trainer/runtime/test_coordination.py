@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from trainer.runtime.coordination import MOST_STEPS, Pulse
+from trainer.runtime.coordination import MOST_STEPS, Coordination
 from trainer.runtime.preemption import Stop
 from trainer.runtime.world import World
 
 
-class Gang:
+class WorkerGroup:
     """Two workers; what the other brings into each exchange is in `other`."""
 
     def __init__(self, rank=0):
@@ -31,8 +31,8 @@ class Clock:
 
 
 @pytest.fixture
-def gang():
-    return Gang()
+def group():
+    return WorkerGroup()
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ def clock():
     return Clock()
 
 
-def pulse(gang, clock, *, stop=None, ends_at_s=math.inf, every_s=math.inf, failed=False):
-    return Pulse(
-        gang,
+def coordination(group, clock, *, stop=None, ends_at_s=math.inf, every_s=math.inf, failed=False):
+    return Coordination(
+        group,
         stop or Stop(),
         ends_at_s=ends_at_s,
         checkpoint_every_s=every_s,
@@ -52,47 +52,47 @@ def pulse(gang, clock, *, stop=None, ends_at_s=math.inf, every_s=math.inf, faile
     )
 
 
-def steps(pulse, clock, count, step_s):
-    wishes = []
+def steps(coordination, clock, count, step_s):
+    flags = []
     for _ in range(count):
         clock.now_s += step_s
-        wishes.append(pulse.after_step())
-    return wishes
+        flags.append(coordination.after_step())
+    return flags
 
 
-def test_another_workers_wish_to_stop_is_heard(gang, clock):
+def test_another_workers_wish_to_stop_is_heard(group, clock):
     """SIGTERM reaches the workers of one pod only."""
-    gang.other[0] = 1.0
-    assert pulse(gang, clock).after_step().stop
+    group.other[0] = 1.0
+    assert coordination(group, clock).after_step().stop
 
 
-def test_own_wish_is_told(gang, clock):
+def test_own_wish_is_told(group, clock):
     """And the others hear it in the same exchange."""
     stop = Stop()
     stop._told(15, None)
-    wishes = pulse(gang, clock, stop=stop).after_step()
-    assert wishes.stop
-    assert wishes.end
+    flags = coordination(group, clock, stop=stop).after_step()
+    assert flags.stop
+    assert flags.end
 
 
 @pytest.mark.parametrize(("step_s", "most"), [(0.001, MOST_STEPS), (0.5, 4), (5.0, 1)])
-def test_workers_talk_about_every_two_seconds(gang, clock, step_s, most):
+def test_workers_talk_about_every_two_seconds(group, clock, step_s, most):
     """Rarely enough to cost nothing, soon enough for the half minute that a preemption leaves."""
-    one = pulse(gang, clock)
+    one = coordination(group, clock)
     steps(one, clock, 2 * most + 1, step_s)
-    assert gang.exchanges == 3
+    assert group.exchanges == 3
 
 
-def test_slowest_worker_decides_how_often(gang, clock):
+def test_slowest_worker_decides_how_often(group, clock):
     """All must talk after the same step, whatever each has measured."""
-    gang.other[4] = 5.0
-    steps(pulse(gang, clock), clock, 3, 0.001)
-    assert gang.exchanges == 3
+    group.other[4] = 5.0
+    steps(coordination(group, clock), clock, 3, 0.001)
+    assert group.exchanges == 3
 
 
-def test_checkpoint_is_due_when_the_last_is_old(gang, clock):
+def test_checkpoint_is_due_when_the_last_is_old(group, clock):
     """By the primary's clock."""
-    one = pulse(gang, clock, every_s=60)
+    one = coordination(group, clock, every_s=60)
     assert not steps(one, clock, 1, 10)[0].checkpoint
     assert steps(one, clock, 1, 51)[0].checkpoint
     one.saved()
@@ -101,13 +101,13 @@ def test_checkpoint_is_due_when_the_last_is_old(gang, clock):
 
 def test_only_the_primarys_clock_counts(clock):
     """Clocks differ; one that is ahead must not end the run."""
-    one = pulse(Gang(rank=1), clock, ends_at_s=0, every_s=0, failed=True)
-    wishes = steps(one, clock, 1, 10)[0]
-    assert (wishes.deadline, wishes.checkpoint, wishes.failure) == (False, False, False)
+    one = coordination(WorkerGroup(rank=1), clock, ends_at_s=0, every_s=0, failed=True)
+    flags = steps(one, clock, 1, 10)[0]
+    assert (flags.deadline, flags.checkpoint, flags.failure) == (False, False, False)
 
 
-def test_deadline_and_failure_are_told(gang, clock):
+def test_deadline_and_failure_are_told(group, clock):
     """Both end training on all workers."""
-    wishes = steps(pulse(gang, clock, ends_at_s=5, failed=True), clock, 1, 10)[0]
-    assert wishes.deadline
-    assert wishes.failure
+    flags = steps(coordination(group, clock, ends_at_s=5, failed=True), clock, 1, 10)[0]
+    assert flags.deadline
+    assert flags.failure

@@ -13,7 +13,7 @@ import pytest
 
 from trainer.layout import JOB
 from trainer.runtime import entrypoint
-from trainer.runtime.entrypoint import VERDICT, Verdict, await_verdict, earlier_verdict, give_verdict
+from trainer.runtime.entrypoint import VERDICT, FailureReport, await_report, earlier_report, report_failure
 from trainer.runtime.parent_watch import PARENT
 
 WORKER = """
@@ -208,11 +208,11 @@ def test_workers_end_with_a_gang_or_a_starter_that_is_killed(tmp_path, victim):
 def test_verdict_is_given_for_permanent_errors_only(tmp_path, monkeypatch):
     """A lost peer must be tried again."""
     monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
-    give_verdict(Verdict(0, 75))
-    assert earlier_verdict() is None
-    give_verdict(Verdict(1, 2))
-    give_verdict(Verdict(0, 3))
-    assert earlier_verdict() == Verdict(1, 2)  # the first that failed is what is told
+    report_failure(FailureReport(0, 75))
+    assert earlier_report() is None
+    report_failure(FailureReport(1, 2))
+    report_failure(FailureReport(0, 3))
+    assert earlier_report() == FailureReport(1, 2)  # the first that failed is what is told
 
 
 def test_verdict_is_not_written_through_a_link(tmp_path, monkeypatch):
@@ -221,8 +221,8 @@ def test_verdict_is_not_written_through_a_link(tmp_path, monkeypatch):
     for name in ("verdict", f"verdict.{os.getpid()}"):
         (tmp_path / name).symlink_to(tmp_path / "theirs")
     monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
-    give_verdict(Verdict(1, 2))
-    assert earlier_verdict() == Verdict(1, 2)
+    report_failure(FailureReport(1, 2))
+    assert earlier_report() == FailureReport(1, 2)
     assert (tmp_path / "theirs").read_text() == "theirs"
 
 
@@ -230,13 +230,13 @@ def test_verdict_needs_no_room_on_a_disk_that_is_full_by_then(tmp_path, monkeypa
     """A full disk is one of the errors that no new start changes."""
     monkeypatch.setenv(VERDICT, "")
     with entrypoint._folder() as folder:
-        verdict = folder / "verdict"
-        monkeypatch.setenv(VERDICT, str(verdict))
-        before = verdict.stat()
-        assert earlier_verdict() is None
-        give_verdict(Verdict(12, 2, told=False))
-        assert earlier_verdict() == Verdict(12, 2, told=False)
-        assert (verdict.stat().st_size, verdict.stat().st_ino) == (before.st_size, before.st_ino)
+        report = folder / "verdict"
+        monkeypatch.setenv(VERDICT, str(report))
+        before = report.stat()
+        assert earlier_report() is None
+        report_failure(FailureReport(12, 2, told=False))
+        assert earlier_report() == FailureReport(12, 2, told=False)
+        assert (report.stat().st_size, report.stat().st_ino) == (before.st_size, before.st_ino)
         assert len(list(folder.iterdir())) == 1
 
 
@@ -259,18 +259,18 @@ def test_gang_without_room_for_its_own_file_says_so(tmp_path, monkeypatch, capsy
 def test_there_is_no_verdict_outside_a_gang(monkeypatch):
     """Plain `python -m trainer` has no file to write."""
     monkeypatch.delenv(VERDICT, raising=False)
-    give_verdict(Verdict(0, 2))
-    assert earlier_verdict() is None
+    report_failure(FailureReport(0, 2))
+    assert earlier_report() is None
     assert VERDICT not in os.environ
 
 
 def test_silent_worker_waits_for_the_one_that_tells(tmp_path, monkeypatch):
     """torchrun ends the teller's process as soon as another has left, in the middle of its sentence."""
     monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
-    telling = threading.Timer(0.3, give_verdict, [Verdict(0, 2)])
+    telling = threading.Timer(0.3, report_failure, [FailureReport(0, 2)])
     telling.start()
-    await_verdict(2)
-    assert earlier_verdict() == Verdict(0, 2)
+    await_report(2)
+    assert earlier_report() == FailureReport(0, 2)
     telling.join()
 
 
@@ -279,12 +279,12 @@ def test_nobody_waits_for_what_passes(tmp_path, monkeypatch, exit_code):
     """The others start again; each second of it costs accelerators."""
     monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
     monkeypatch.setattr(entrypoint, "TELLING_S", 1e6)
-    await_verdict(exit_code)
+    await_report(exit_code)
 
 
 def test_verdict_of_a_node_without_a_teller_is_told_from_the_others(tmp_path, monkeypatch):
     """Its gang leaves later, so that the teller's log is kept."""
     monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
-    give_verdict(Verdict(3, 2, told=False))
-    verdict = earlier_verdict()
-    assert verdict == Verdict(3, 2, told=False)
+    report_failure(FailureReport(3, 2, told=False))
+    report = earlier_report()
+    assert report == FailureReport(3, 2, told=False)

@@ -37,7 +37,7 @@ def watchdog(clock, told, left):
 
 def test_worker_leaves_when_nothing_moves(watchdog, clock, told, left):
     """Collectives of accelerators wait for ever."""
-    watchdog.sees("step 12")
+    watchdog.heartbeat("step 12")
     clock.now_s = 9
     watchdog.look()
     assert left == []
@@ -50,7 +50,7 @@ def test_worker_leaves_when_nothing_moves(watchdog, clock, told, left):
 def test_worker_that_goes_on_stays(watchdog, clock, left):
     """A slow run is no hang."""
     for step in range(100):
-        watchdog.sees(f"step {step}")
+        watchdog.heartbeat(f"step {step}")
         clock.now_s += 9
         watchdog.look()
     assert left == []
@@ -58,7 +58,7 @@ def test_worker_that_goes_on_stays(watchdog, clock, left):
 
 def test_first_steps_may_take_longer(watchdog, clock, left):
     """They compile."""
-    watchdog.sees("step 1", patience=COMPILING)
+    watchdog.heartbeat("step 1", timeout_scale=COMPILING)
     clock.now_s = 29
     watchdog.look()
     assert left == []
@@ -69,8 +69,8 @@ def test_first_steps_may_take_longer(watchdog, clock, left):
 
 def test_worker_that_waits_for_anothers_work_rests(watchdog, clock, left):
     """Decoding takes an hour from a slow mount, and only the one that decodes can tell that it moves."""
-    watchdog.sees("step 1")
-    watchdog.rests()
+    watchdog.heartbeat("step 1")
+    watchdog.pause()
     clock.now_s = 1e6
     watchdog.look()
     assert left == []
@@ -100,7 +100,7 @@ def test_watching_thread_sees_a_real_hang(told):
     left = []
     watchdog = Watchdog(0.05, told.append, leave=left.append)
     with watchdog.watching():
-        watchdog.sees("step 3")
+        watchdog.heartbeat("step 3")
         end_s = time.monotonic() + 20
         while not left and time.monotonic() < end_s:
             time.sleep(0.05)

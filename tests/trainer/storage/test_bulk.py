@@ -10,10 +10,10 @@ from trainer.storage import AbsentError, LocalStorage, copy_all
 class Barrier(LocalStorage):
     """Lets nobody go on before several ask at once."""
 
-    together = threading.Barrier(4, timeout=20)
+    all_or_raise = threading.Barrier(4, timeout=20)
 
     def chunks(self, key, *, first=0, stamp=None):
-        self.together.wait()
+        self.all_or_raise.wait()
         return super().chunks(key, first=first, stamp=stamp)
 
 

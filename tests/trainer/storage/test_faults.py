@@ -14,7 +14,7 @@ from trainer.storage import (
     CredentialsError,
     DamagedError,
     NotPermittedError,
-    Patience,
+    RetryPolicy,
     S3Storage,
     UnreachableError,
     multipart,
@@ -62,7 +62,7 @@ def small_parts(monkeypatch):
 
 def opened(clock, patience_s=30.0, read_s=60.0):
     return S3Storage(
-        URL, patience=Patience(patience_s, clock.read, clock.sleep), timeouts=Timeouts(connect_s=5, read_s=read_s)
+        URL, policy=RetryPolicy(patience_s, clock.read, clock.sleep), timeouts=Timeouts(connect_s=5, read_s=read_s)
     )
 
 

@@ -23,7 +23,7 @@ THEIRS = b"theirs, and the only copy"
 def drawn_at_once(monkeypatch):
     """Figures take seconds, and what they show does not count here."""
     monkeypatch.setattr("trainer.report.page.as_svg", lambda _: "<svg/>")
-    for module in ("runs_page", "history_figures", "evidence_figures"):
+    for module in ("runs_page", "history_figures", "evaluation_figures"):
         monkeypatch.setattr(f"trainer.report.{module}.as_png", lambda _: b"\x89PNG")
 
 

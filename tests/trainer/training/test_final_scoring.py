@@ -24,16 +24,16 @@ def document(root, key):
 def test_run_ends_with_calibration_evidence_report_and_card(finished_run):
     """All that a reader needs, without another command."""
     root = finished_run.root
-    evidence = document(root, "evaluation/metrics.json")
+    evaluation = document(root, "evaluation/metrics.json")
     results = document(root, "results.json")
-    assert evidence["data"]["part"] == "test"
-    assert evidence["data"]["images"] == results["test"]["images"]
-    assert evidence["data"]["trained_on_images"] == 0
-    assert evidence["data"]["labels"] == finished_run.data.name, (
+    assert evaluation["data"]["part"] == "test"
+    assert evaluation["data"]["images"] == results["test"]["images"]
+    assert evaluation["data"]["trained_on_images"] == 0
+    assert evaluation["data"]["labels"] == finished_run.data.name, (
         "the document is passed on, the machine's paths are not"
     )
-    assert evidence["data"]["drawn"]
-    assert evidence["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"])
+    assert evaluation["data"]["drawn"]
+    assert evaluation["mean_auroc"]["value"] == pytest.approx(results["test"]["mean_auroc"])
     rows = list(csv.DictReader((root / "evaluation/metrics.csv").read_text().splitlines()))
     assert [row["finding"] for row in rows[:14]] == list(FINDINGS)
     assert (root / "report/index.html").read_text().startswith("<!doctype html>")
@@ -94,9 +94,9 @@ def test_results_of_classes_count_them(classify, tmp_path):
     assert test["classes"]["accuracy"] == test["accuracy"]
     assert test["accuracy"]["correct"] == results.scores["test"].accuracy.correct
     assert test["classes"]["sensitivity"]["total"] + test["classes"]["specificity"]["total"] == 12
-    evidence = document(tmp_path / "r", "evaluation/metrics.json")
-    assert evidence["classes"] == test["classes"]
-    assert evidence["shortcuts"][0] == {"name": "pixel count", "auroc": {"NORMAL": 1.0, "PNEUMONIA": 1.0}}
+    evaluation = document(tmp_path / "r", "evaluation/metrics.json")
+    assert evaluation["classes"] == test["classes"]
+    assert evaluation["shortcuts"][0] == {"name": "pixel count", "auroc": {"NORMAL": 1.0, "PNEUMONIA": 1.0}}
 
 
 @pytest.mark.parametrize("part", ["assess", "report", "gallery", "card"])
@@ -127,9 +127,9 @@ def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_i
 
     def told(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
-        return assess(*arguments, **options)
+        return evaluate(*arguments, **options)
 
-    assess = final_report.assess
+    evaluate = final_report.evaluate
     with monkeypatch.context() as patch:
         patch.setattr(final_report, "assess", told)
         with pytest.raises(StopError, match="stopped at step 1, as SIGTERM asked"):

@@ -36,7 +36,7 @@ def run(place, tmp_path):
         where = f"--data {place}/data --cache-dir {place}/cache --output {output} --name r --no-report"
         log = RankLog(0)
         try:
-            train(from_argv([*RECIPE.split(), *where.split(), *flags]), World(), Reporter(0, hear=said.append), log)
+            train(from_argv([*RECIPE.split(), *where.split(), *flags]), World(), Reporter(0, on_line=said.append), log)
         finally:
             log.close()
         return said

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from trainer.evaluation.document import Bin, Evidence, Finding, Group, Interval, Reference
+from trainer.evaluation.document import Bin, Evaluation, Finding, Group, Interval, Reference
 from trainer.report.drawing import (
     COLOURS,
     DASHES,
@@ -63,24 +63,24 @@ def reliability(finding: Finding) -> Drawing:
 
 
 @styled()
-def auroc_forest(evidence: Evidence) -> Drawing:
+def auroc_forest(evaluation: Evaluation) -> Drawing:
     """AUROC with its interval for each finding, beside published numbers of the very same images only."""
-    rows = [(name_of(one["name"], _TITLE), one["auroc"]) for one in evidence["findings"]]
-    rows.append(("mean", evidence["mean_auroc"]))
-    beside = [reference for reference in evidence["references"] if reference["comparable"]]
+    rows = [(name_of(one["name"], _TITLE), one["auroc"]) for one in evaluation["findings"]]
+    rows.append(("mean", evaluation["mean_auroc"]))
+    beside = [reference for reference in evaluation["references"] if reference["comparable"]]
     drawing = _forest("AUROC", rows, margin=128, marks=len(beside))
-    _mark_references(drawing.figure.axes[0], evidence, beside)
+    _mark_references(drawing.figure.axes[0], evaluation, beside)
     words = "".join(f" Beside it {one['name']}, mean {number(one['mean'], 4)}." for one in beside)
     return Drawing(drawing.figure, drawing.alt + words)
 
 
 @styled()
-def subgroups_forest(evidence: Evidence) -> Drawing | None:
+def subgroups_forest(evaluation: Evaluation) -> Drawing | None:
     """Mean AUROC with its interval for each subgroup, under that of all; None without subgroups."""
-    if not evidence["subgroups"]:
+    if not evaluation["subgroups"]:
         return None
-    rows = [("all", evidence["mean_auroc"])]
-    rows += [(group_name(group), group["mean_auroc"]) for group in evidence["subgroups"]]
+    rows = [("all", evaluation["mean_auroc"])]
+    rows += [(group_name(group), group["mean_auroc"]) for group in evaluation["subgroups"]]
     return _forest("Mean AUROC", rows, margin=100)
 
 
@@ -90,14 +90,14 @@ def group_name(group: Group) -> str:
 
 
 @styled()
-def plots(evidence: Evidence) -> dict[str, bytes]:
+def plots(evaluation: Evaluation) -> dict[str, bytes]:
     """The figures of an evaluation as PNG files, by name."""
     drawings = {
-        "auroc.png": auroc_forest(evidence),
-        "roc.png": _grid(evidence["findings"], _roc_panel, "ROC"),
-        "precision_recall.png": _grid(evidence["findings"], _pr_panel, "Precision over recall"),
-        "calibration.png": _grid(evidence["findings"], _reliability_panel, "Reliability"),
-        "subgroups.png": subgroups_forest(evidence),
+        "auroc.png": auroc_forest(evaluation),
+        "roc.png": _grid(evaluation["findings"], _roc_panel, "ROC"),
+        "precision_recall.png": _grid(evaluation["findings"], _pr_panel, "Precision over recall"),
+        "calibration.png": _grid(evaluation["findings"], _reliability_panel, "Reliability"),
+        "subgroups.png": subgroups_forest(evaluation),
     }
     return {name: as_png(drawing) for name, drawing in drawings.items() if drawing is not None}
 
@@ -220,8 +220,8 @@ def _forest(title: str, rows: Sequence[tuple[str, Interval]], *, margin: float, 
     return Drawing(figure, f"{title} with 95 % intervals: {told}.")
 
 
-def _mark_references(axes: "Axes", evidence: Evidence, beside: Sequence[Reference]) -> None:
-    names = [one["name"] for one in evidence["findings"]]
+def _mark_references(axes: "Axes", evaluation: Evaluation, beside: Sequence[Reference]) -> None:
+    names = [one["name"] for one in evaluation["findings"]]
     for nth, reference in enumerate(beside, start=1):
         rows = [(reference["auroc"][name], row) for row, name in enumerate(names) if name in reference["auroc"]]
         rows.append((reference["mean"], len(names)))

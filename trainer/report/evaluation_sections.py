@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trainer.evaluation.document import Evidence, Interval, OperatingPoint, Proportion, mean_calibration
+from trainer.evaluation.document import Evaluation, Interval, OperatingPoint, Proportion, mean_calibration
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
-from trainer.report import evidence_figures
+from trainer.report import evaluation_figures
 from trainer.report.documents import Documents
 from trainer.report.formatting import (
     NONE,
@@ -29,11 +29,11 @@ _NO_INTERVAL: Final = (
 
 def findings(one: Documents) -> Section:
     blocks: list[Block] = []
-    if one.evidence is not None:
-        data = one.evidence["data"]
+    if one.evaluation is not None:
+        data = one.evaluation["data"]
         blocks.append(
             Table(
-                f"{data['part']}: {data['images']:,} images; 95 % intervals from {one.evidence['resamples']:,} resamples of "
+                f"{data['part']}: {data['images']:,} images; 95 % intervals from {one.evaluation['resamples']:,} resamples of "
                 f"{data['patients']:,} patients.",
                 [
                     "Finding",
@@ -46,15 +46,15 @@ def findings(one: Documents) -> Section:
                     "Brier",
                     "Brier calibrated",
                 ],
-                _finding_rows(one.evidence),
+                _finding_rows(one.evaluation),
             )
         )
         blocks += _remarks(
-            [score for f in one.evidence["findings"] for score in (f["auroc"], f["auprc"])],
+            [score for f in one.evaluation["findings"] for score in (f["auroc"], f["auprc"])],
             "ECE is the expected calibration error (15 bins), Brier the mean squared error; both as predicted and after calibration.",
         )
-        blocks += _class_tables(one.evidence)
-        blocks.append(Plots([evidence_figures.auroc_forest(one.evidence)]))
+        blocks += _class_tables(one.evaluation)
+        blocks.append(Plots([evaluation_figures.auroc_forest(one.evaluation)]))
     elif one.results is not None:
         blocks += _plain_scores(one)
     return Section("findings", "Each finding", blocks)
@@ -71,9 +71,9 @@ def _remarks(shown: Sequence[Interval], *words: str) -> list[Block]:
     return [Words(lines)] if lines else []
 
 
-def _finding_rows(evidence: Evidence) -> list[list[str]]:
+def _finding_rows(evaluation: Evaluation) -> list[list[str]]:
     rows = []
-    for one in evidence["findings"]:
+    for one in evaluation["findings"]:
         after = one["calibrated"]
         rows.append(
             [
@@ -88,21 +88,21 @@ def _finding_rows(evidence: Evidence) -> list[list[str]]:
                 number(after["brier"], 4) if after else NONE,
             ]
         )
-    mean = ["mean", "", "", interval(evidence["mean_auroc"]), interval(evidence["mean_auprc"])]
-    return [*rows, [*mean, *_mean_calibration(evidence)]]
+    mean = ["mean", "", "", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
+    return [*rows, [*mean, *_mean_calibration(evaluation)]]
 
 
-def _mean_calibration(evidence: Evidence) -> list[str]:
+def _mean_calibration(evaluation: Evaluation) -> list[str]:
     return [
-        number(mean_calibration(evidence, "raw", "ece"), 4),
-        number(mean_calibration(evidence, "calibrated", "ece"), 4),
-        number(mean_calibration(evidence, "raw", "brier"), 4),
-        number(mean_calibration(evidence, "calibrated", "brier"), 4),
+        number(mean_calibration(evaluation, "raw", "ece"), 4),
+        number(mean_calibration(evaluation, "calibrated", "ece"), 4),
+        number(mean_calibration(evaluation, "raw", "brier"), 4),
+        number(mean_calibration(evaluation, "calibrated", "brier"), 4),
     ]
 
 
-def _class_tables(evidence: Evidence) -> list[Block]:
-    classes = evidence["classes"]
+def _class_tables(evaluation: Evaluation) -> list[Block]:
+    classes = evaluation["classes"]
     if classes is None:
         return []
     rows = [[name_of(name), _counted(one), _share(one)] for name, one in classes["recall"].items()]
@@ -132,42 +132,42 @@ def _plain_scores(one: Documents) -> list[Block]:
 
 
 def roc(one: Documents) -> Section:
-    if one.evidence is None:
+    if one.evaluation is None:
         return Section("roc", "ROC and precision-recall")
-    found = one.evidence["findings"]
-    data = one.evidence["data"]
+    found = one.evaluation["findings"]
+    data = one.evaluation["data"]
     caption = (
         f"On {data['part']}, {data['images']:,} images. Written in each: the area with its 95 % interval, AUROC or AUPRC. "
         "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
     )
     drawings = [
-        draw(finding) for finding in found for draw in (evidence_figures.roc, evidence_figures.precision_recall)
+        draw(finding) for finding in found for draw in (evaluation_figures.roc, evaluation_figures.precision_recall)
     ]
     return Section("roc", "ROC and precision-recall", [Plots(drawings, caption)])
 
 
 def calibration(one: Documents) -> Section:
-    if one.evidence is None:
+    if one.evaluation is None:
         return Section("calibration", "Calibration")
-    fitted_on = one.evidence["data"]["fitted_on"]
+    fitted_on = one.evaluation["data"]["fitted_on"]
     words = "No calibration was fitted: probabilities are as the network gives them."
     if fitted_on:
         words = f"Calibration was fitted on {without_places(fitted_on)}, and is only applied here."
-    data = one.evidence["data"]
+    data = one.evaluation["data"]
     caption = (
         f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin, the larger the "
         "mark the more images; on the dashed line a probability is a frequency."
     )
-    plots = Plots([evidence_figures.reliability(finding) for finding in one.evidence["findings"]], caption)
+    plots = Plots([evaluation_figures.reliability(finding) for finding in one.evaluation["findings"]], caption)
     return Section("calibration", "Calibration", [Words([words]), plots])
 
 
 def operating(one: Documents) -> Section:
-    if one.evidence is None:
+    if one.evaluation is None:
         return Section("operating", "Operating points")
-    found = one.evidence["findings"]
+    found = one.evaluation["findings"]
     rules = list(dict.fromkeys(rule for finding in found for rule in finding["operating_points"]))
-    data = one.evidence["data"]
+    data = one.evaluation["data"]
     head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
     fitted_on = without_places(data["fitted_on"] or "another split")
     points_shown = [point for finding in found for point in finding["operating_points"].values()]
@@ -187,15 +187,15 @@ def _point_cells(point: OperatingPoint) -> list[str]:
 
 
 def subgroups(one: Documents) -> Section:
-    if one.evidence is None or not one.evidence["subgroups"]:
+    if one.evaluation is None or not one.evaluation["subgroups"]:
         return Section("subgroups", "Subgroups")
-    groups, found = one.evidence["subgroups"], [finding["name"] for finding in one.evidence["findings"]]
-    part = one.evidence["data"]["part"]
-    forest = evidence_figures.subgroups_forest(one.evidence)
+    groups, found = one.evaluation["subgroups"], [finding["name"] for finding in one.evaluation["findings"]]
+    part = one.evaluation["data"]["part"]
+    forest = evaluation_figures.subgroups_forest(one.evaluation)
     undefined = {"value": None, "low": None, "high": None}
     totals = [
         [
-            evidence_figures.group_name(group),
+            evaluation_figures.group_name(group),
             count(group["images"]),
             count(group["patients"]),
             interval(group["mean_auroc"]),
@@ -218,7 +218,7 @@ def subgroups(one: Documents) -> Section:
             ),
             Table(
                 f"AUROC of each finding by subgroup of {part}.",
-                ["Finding", *map(evidence_figures.group_name, groups)],
+                ["Finding", *map(evaluation_figures.group_name, groups)],
                 each,
             ),
             *_remarks([score for group in groups for score in (group["mean_auroc"], *group["auroc"].values())]),
@@ -227,9 +227,9 @@ def subgroups(one: Documents) -> Section:
 
 
 def references(one: Documents) -> Section:
-    if one.evidence is None or not one.evidence["references"]:
+    if one.evaluation is None or not one.evaluation["references"]:
         return Section("references", "Published results")
-    references, found = one.evidence["references"], one.evidence["findings"]
+    references, found = one.evaluation["references"], one.evaluation["findings"]
     beside = [reference for reference in references if reference["comparable"]]
     others = [reference for reference in references if not reference["comparable"]]
     blocks: list[Block] = []
@@ -238,10 +238,10 @@ def references(one: Documents) -> Section:
             [name_of(f["name"]), interval(f["auroc"]), *(number(r["auroc"].get(f["name"]), 4) for r in beside)]
             for f in found
         ]
-        rows.append(["mean", interval(one.evidence["mean_auroc"]), *(number(r["mean"], 4) for r in beside)])
+        rows.append(["mean", interval(one.evaluation["mean_auroc"]), *(number(r["mean"], 4) for r in beside)])
         blocks.append(
             Table(
-                f"AUROC on the very same images: {one.evidence['data']['part']} of {SPLITS[one.evidence['data']['split']]}.",
+                f"AUROC on the very same images: {one.evaluation['data']['part']} of {SPLITS[one.evaluation['data']['split']]}.",
                 ["Finding", "this run (95 %)", *(r["name"] for r in beside)],
                 rows,
             )
@@ -256,7 +256,7 @@ def references(one: Documents) -> Section:
 
 
 def comparison(one: Documents) -> Section:
-    compared = one.evidence["comparison"] if one.evidence is not None else None
+    compared = one.evaluation["comparison"] if one.evaluation is not None else None
     if compared is None:
         return Section("comparison", "Comparison")
     other = last_name(compared["other"])
@@ -279,18 +279,18 @@ def comparison(one: Documents) -> Section:
 
 
 def shortcuts(one: Documents) -> Section:
-    if one.evidence is None or not one.evidence["shortcuts"]:
+    if one.evaluation is None or not one.evaluation["shortcuts"]:
         return Section("shortcuts", "Shortcuts")
-    found = one.evidence["findings"]
+    found = one.evaluation["findings"]
     rows = [[name_of(f["name"]), number(f["auroc"]["value"])] for f in found]
     for row, finding in zip(rows, found, strict=True):
-        row += [number(shortcut["auroc"].get(finding["name"])) for shortcut in one.evidence["shortcuts"]]
+        row += [number(shortcut["auroc"].get(finding["name"])) for shortcut in one.evaluation["shortcuts"]]
     words = (
         "How well a number that says nothing about the lungs tells them apart: a model may have learnt that instead."
     )
-    head = ["Finding", "this model", *(shortcut["name"] for shortcut in one.evidence["shortcuts"])]
+    head = ["Finding", "this model", *(shortcut["name"] for shortcut in one.evaluation["shortcuts"])]
     return Section(
         "shortcuts",
         "Shortcuts",
-        [Words([words]), Table(f"AUROC on {one.evidence['data']['part']}; 0.5 is chance.", head, rows)],
+        [Words([words]), Table(f"AUROC on {one.evaluation['data']['part']}; 0.5 is chance.", head, rows)],
     )
