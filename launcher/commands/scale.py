@@ -20,7 +20,7 @@ from launcher.scale import speedup
 from launcher.scale.members import ScaleSpec, members
 from launcher.scale.queue import GO_ON, JobQueue, Problems
 from launcher.settings.sources import Sources
-from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
 
@@ -62,7 +62,9 @@ def scale(
     scale_spec = members(job)
     try:
         endpoint = s3_endpoint_here or scale_spec[0].s3.endpoint
-        reach = comparison.Reach(local=local, endpoint=allowed(endpoint) if is_s3(scale_spec[0].output) else endpoint)
+        reach = comparison.Reach(
+            local=local, endpoint=allowed(endpoint) if scale_spec[0].output_at.is_bucket else endpoint
+        )
         comparison.check_places(job.name, scale_spec, to, reach)
         problems = _run(scale_spec, access, reach, parallel or 1)
         _tell_of(scale_spec, to, reach, problems, form)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from datetime import datetime, timezone
 from functools import partial
 from threading import Lock
@@ -35,8 +34,7 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
     Raises: InputError for an endpoint that this user's credentials must not be sent to; then nothing is looked at.
     """
     of_cluster = _cluster_checks(spec, cluster, in_cluster=in_cluster) if cluster else []
-    with nullcontext() if in_cluster else from_here.buckets_of(spec):
-        rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
+    rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
     if not (in_cluster and cluster):
         return rows
     failed = next((row.check for row in rows if row.check in {API, SPACE} and row.status == "FAIL"), None)

@@ -19,12 +19,13 @@ from typing import Final
 
 from launcher.cluster.resources import Object
 from launcher.jobs import interpreter
-from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
+from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
 from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 from trainer.flags import flag_of
 from trainer.layout import JOB
+from trainer.location import Location
 from trainer.runtime import parent_watch
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
@@ -76,12 +77,12 @@ def check(spec: JobSpec) -> None:
 
     for field in ("data", "output"):
         place = getattr(spec, field)
-        if is_s3(place) or not place:  # a claim can stand for the data set, on a cluster
+        if Location(place).is_bucket or not place:  # a claim can stand for the data set, on a cluster
             raise InputError(
                 f"cannot use `{place}` with --local: it is no directory of this machine (from `{flag_of(field)}`)",
                 hint=f"{flag_of(field)} DIRECTORY",
             )
-    if is_s3(spec.train.weights):
+    if Location(spec.train.weights).is_bucket:
         allowed(spec.s3.endpoint)
     val_list = spec.train.val_list
     paths = {DATA_MOUNT: spec.data, OUTPUT_MOUNT: spec.output, CACHE_MOUNT: str(cache_of(spec))}

@@ -16,6 +16,7 @@ from trainer.config import TrainConfig, from_argv
 from trainer.errors import InputError, on_one_line
 from trainer.flags import flag_of
 from trainer.layout import check_name
+from trainer.location import Location
 from trainer.redaction import without_login
 
 DATA_MOUNT: Final = "/data"
@@ -118,14 +119,24 @@ class JobSpec:
         return self.hardware.efa if self.efa else None
 
     @property
+    def data_at(self) -> Location:
+        """The data set; an empty one stands on a claim."""
+        return Location(self.data)
+
+    @property
+    def output_at(self) -> Location:
+        """Where runs are kept."""
+        return Location(self.output)
+
+    @property
     def mounts_bucket(self) -> bool:
         """Whether the job gets a volume of its own on the data set's bucket."""
-        return is_s3(self.data) and self.s3.claim is None and self.s3.access == "mount"
+        return self.data_at.is_bucket and self.s3.claim is None and self.s3.access == "mount"
 
     @property
     def reads_bucket(self) -> bool:
         """Whether the trainer itself downloads the data set."""
-        return is_s3(self.data) and self.s3.claim is None and self.s3.access == "api"
+        return self.data_at.is_bucket and self.s3.claim is None and self.s3.access == "api"
 
     @property
     def per_node(self) -> int:
@@ -155,7 +166,7 @@ class JobSpec:
         """
         owned = {
             "data": self.data if self.reads_bucket else DATA_MOUNT,
-            "output": self.output if is_s3(self.output) else OUTPUT_MOUNT,
+            "output": self.output if self.output_at.is_bucket else OUTPUT_MOUNT,
             "name": self.name,
             "device": self.hardware.device,
             "cache_dir": CACHE_MOUNT,
@@ -188,7 +199,7 @@ class JobSpec:
             raise InputError(
                 "cannot take data from two places: got --data-pvc and --data-access api", hint="leave one of them out"
             )
-        if self.s3.access == "api" and not is_s3(self.data):
+        if self.s3.access == "api" and not self.data_at.is_bucket:
             raise InputError(
                 f"cannot download `{self.data}`: it is in no bucket (`--data-access api`)",
                 hint="--data s3://BUCKET/PREFIX",
@@ -289,19 +300,6 @@ def labels(spec: JobSpec) -> dict[str, str]:
     return LABELS | {"app.kubernetes.io/instance": spec.name}
 
 
-def is_s3(place: str) -> bool:
-    """Whether a data set or an output lies in a bucket."""
-    return place.startswith("s3://")
-
-
-def bucket_and_prefix(place: str) -> tuple[str, str]:
-    """Bucket and prefix of an `s3://` place; the prefix is empty or ends in a slash."""
-    match = _S3.fullmatch(place)
-    assert match
-    prefix = (match[2] or "").strip("/")
-    return match[1], f"{prefix}/" if prefix else ""
-
-
 def _workers(count: int) -> str:
     return "1 worker" if count == 1 else f"{count} workers"
 
@@ -314,7 +312,7 @@ def _check_place(field: str, place: str) -> None:
     if _S3.fullmatch(place):
         check_texts(flag_of(field), [place])
         return
-    if is_s3(place) or not PurePosixPath(place).is_absolute():
+    if Location(place).is_bucket or not PurePosixPath(place).is_absolute():
         raise InputError(
             f"cannot use `{without_login(on_one_line(place))}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
             hint=f"{flag_of(field)} s3://BUCKET/PREFIX",

@@ -13,7 +13,7 @@ from launcher.cluster.resources import Object
 from launcher.spec import s3_volume
 from launcher.spec.accelerators import EFA_RESOURCE
 from launcher.spec.fields import settings_of
-from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
+from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, labels
 from launcher.spec.options import pair, toleration_parts
 from launcher.spec.overlay import merged
 from launcher.yamltext import as_yaml
@@ -240,7 +240,7 @@ def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:
         on_claim = spec.mounts_bucket or spec.s3.claim is not None
         data = _claim(spec) if on_claim else _directory(spec.data)
         yield {"name": "data"} | data, {"name": "data", "mountPath": DATA_MOUNT, "readOnly": True}
-    if not is_s3(spec.output):
+    if not spec.output_at.is_bucket:
         yield {"name": "output"} | _directory(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
 
 

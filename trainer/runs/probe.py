@@ -21,6 +21,7 @@ from trainer.config import TrainConfig
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, locate_images, read_labels
 from trainer.errors import InputError, KnownError, on_one_line
+from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import Storage, open_storage, ping_server
 
@@ -71,23 +72,24 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def steps(config: TrainConfig) -> list[Step]:
-    """What to look at before a run, quick things first."""
-    bucket = next((place for place in (config.output, config.data) if is_bucket(place)), None)
-    s3 = [Step(SERVER, lambda: server(bucket)), Step("clock", lambda: clock(bucket), (SERVER,))] if bucket else []
+def steps(config: TrainConfig, s3: S3Server = FROM_ENVIRONMENT) -> list[Step]:
+    """Checks before a run, quick ones first; requests to buckets go to the server `s3`."""
+    output_at, data_at, weights_at = (Location(each, s3) for each in (config.output, config.data, config.weights))
+    bucket = next((each for each in (output_at, data_at) if each.is_bucket), None)
+    first = [Step(SERVER, lambda: server(bucket)), Step("clock", lambda: clock(bucket), (SERVER,))] if bucket else []
     return [
-        *s3,
-        Step("output", lambda: output(config.output), _server_of(config.output)),
-        Step("data", lambda: data(config.data), _server_of(config.data)),
-        Step("weights", lambda: weights(config.weights, config.model), _server_of(config.weights)),
+        *first,
+        Step("output", lambda: output(output_at), _server_of(output_at)),
+        Step("data", lambda: data(data_at), _server_of(data_at)),
+        Step("weights", lambda: weights(weights_at, config.model), _server_of(weights_at)),
         Step("shared memory", shared_memory),
-        Step("labels", lambda: labels(config), ("data",)),
-        Step("images", lambda: images(config), ("labels",)),
+        Step("labels", lambda: labels(config, data_at), ("data",)),
+        Step("images", lambda: images(config, data_at), ("labels",)),
     ]
 
 
-def _server_of(place: str) -> tuple[str, ...]:
-    return (SERVER,) if is_bucket(place) else ()
+def _server_of(place: Location) -> tuple[str, ...]:
+    return (SERVER,) if place.is_bucket else ()
 
 
 def probe(config: TrainConfig) -> Iterator[str]:
@@ -119,19 +121,14 @@ def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
     return Outcome(status, found, on_one_line(problem.hint or ""))
 
 
-def is_bucket(place: str) -> bool:
-    """Whether a place is `s3://…`."""
-    return place.startswith("s3://")
-
-
-def server(url: str) -> Outcome:
+def server(bucket: Location) -> Outcome:
     """Whether the S3 server answers. Raises: RemoteError."""
-    return Outcome("OK", f"`{ping_server(url).url}` answers")
+    return Outcome("OK", f"`{ping_server(bucket).url}` answers")
 
 
-def clock(url: str) -> Outcome:
+def clock(bucket: Location) -> Outcome:
     """How far this clock is from the S3 server's: signatures hold the time. Raises: RemoteError."""
-    there = ping_server(url)
+    there = ping_server(bucket)
     return skew(there.time, datetime.now(timezone.utc), f"`{there.url}`")
 
 
@@ -148,28 +145,28 @@ def skew(there: datetime | None, here: datetime, whose: str) -> Outcome:
     return Outcome("OK", found)
 
 
-def output(url: str) -> Outcome:
+def output(place: Location) -> Outcome:
     """Whether objects can be written, read and removed at the output; the one that finds out is removed.
 
     Raises: KnownError for what can't be done.
     """
-    storage = open_storage(url)
+    storage = open_storage(place)
     key, content = f"doctor-{uuid.uuid4().hex}", b"may a run be kept here?"
     storage.write(key, content)
     try:
         if storage.read(key) != content:
-            return Outcome("FAIL", f"`{url}` gives back other bytes than were written", "ask who runs the storage")
+            return Outcome("FAIL", f"`{place}` gives back other bytes than were written", "ask who runs the storage")
         if storage.keys(key) != [key]:
-            return Outcome("FAIL", f"`{url}` does not list what was written", "ask who runs the storage")
+            return Outcome("FAIL", f"`{place}` does not list what was written", "ask who runs the storage")
     finally:
         storage.delete(key)
-    return Outcome("OK", f"wrote, read, listed and removed an object at `{url}`")
+    return Outcome("OK", f"wrote, read, listed and removed an object at `{place}`")
 
 
-def data(place: str) -> Outcome:
+def data(place: Location) -> Outcome:
     """Whether the data set's place can be listed and read. Raises: KnownError."""
-    if not is_bucket(place):
-        names = sorted(entry.name for entry in os.scandir(place))
+    if not place.is_bucket:
+        names = sorted(entry.name for entry in os.scandir(place.url))
         return (
             Outcome("OK", f"{len(names)} entries in `{place}`")
             if names
@@ -187,9 +184,9 @@ def data(place: str) -> Outcome:
     return Outcome("OK", f"listed `{place}` and read `{on_one_line(keys[-1])}`")
 
 
-def labels(config: TrainConfig) -> Outcome:
+def labels(config: TrainConfig, data_at: Location) -> Outcome:
     """How the data set is laid out, and how many images and patients its label lists have. Raises: KnownError."""
-    with _here(config) as root:
+    with _here(config, data_at) as root:
         source = _read(config, root)
     table = source.table.used()
     if config.classes:
@@ -201,15 +198,15 @@ def labels(config: TrainConfig) -> Outcome:
     )
 
 
-def images(config: TrainConfig) -> Outcome:
+def images(config: TrainConfig, data_at: Location) -> Outcome:
     """Whether each image that the label lists name is there. Raises: KnownError."""
-    with _here(config) as root:
+    with _here(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
-        if source.layout == "folders" or not is_bucket(config.data):
+        if source.layout == "folders" or not data_at.is_bucket:
             locate_images(source)
             return Outcome("OK", f"all {len(used)} images are there")
-    there = {PurePosixPath(key).name for key in open_storage(config.data).keys("images")}
+    there = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
     absent = [name for name in used.images if name not in there]
     if absent:
         found = f"{len(absent)} of {len(used)} images are not below `images…/`, the first is `{on_one_line(absent[0])}`"
@@ -217,17 +214,17 @@ def images(config: TrainConfig) -> Outcome:
     return Outcome("OK", f"all {len(used)} images are there")
 
 
-def weights(wanted: str, model: str) -> Outcome:
+def weights(wanted: Location, model: str) -> Outcome:
     """Whether the first weights of this model can be had here. Raises: KnownError."""
-    if wanted == "none":
+    if wanted.url == "none":
         return Outcome("OK", "starts from nothing: no weights are wanted")
-    if wanted == "imagenet":
+    if wanted.url == "imagenet":
         return _imagenet(model)
-    if is_bucket(wanted):
-        folder, _, name = wanted.rpartition("/")
-        there = name in open_storage(folder).keys(name)
+    if wanted.is_bucket:
+        folder, _, name = wanted.url.rpartition("/")
+        there = name in open_storage(Location(folder, wanted.server)).keys(name)
     else:
-        there = Path(wanted).is_file()
+        there = Path(wanted.url).is_file()
     if there:
         return Outcome("OK", f"`{wanted}` is there")
     return Outcome("FAIL", f"`{wanted}` is not there (from `--weights`)", "--weights PATH|imagenet|none")
@@ -275,13 +272,13 @@ def _read(config: TrainConfig, root: Path) -> Source:
 
 
 @contextmanager
-def _here(config: TrainConfig) -> Iterator[Path]:
+def _here(config: TrainConfig, data_at: Location) -> Iterator[Path]:
     """The data set's directory; of one in a bucket a directory with its label files, or with its folders' names."""
-    if not is_bucket(config.data):
+    if not data_at.is_bucket:
         yield Path(config.data)
         return
     with tempfile.TemporaryDirectory(prefix="labels-") as copy:
-        _copy_labels(open_storage(config.data), Path(copy), config.val_list)
+        _copy_labels(open_storage(data_at), Path(copy), config.val_list)
         try:
             yield Path(copy)
         except InputError as problem:  # users know the bucket, not the copy

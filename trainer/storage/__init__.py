@@ -5,6 +5,7 @@ This package alone imports boto3, and only where a bucket is used.
 """
 
 from trainer.errors import InputError, on_one_line
+from trainer.location import Location
 from trainer.redaction import looks_secret, without_login
 from trainer.storage.bulk import copy_all
 from trainer.storage.connection import Timeouts
@@ -34,7 +35,6 @@ __all__ = [
     "FullError",
     "LocalStorage",
     "NotPermittedError",
-    "Patience",
     "S3Storage",
     "Server",
     "Stat",
@@ -46,13 +46,15 @@ __all__ = [
 ]
 
 
-def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float | None = None) -> Storage:
-    """The storage at `url`: a directory, or `s3://BUCKET/PREFIX`, whose faults are waited out for `patience_s`.
+def open_storage(place: str | Location, *, patience_s: float = 30.0, answers_within_s: float | None = None) -> Storage:
+    """The storage at `place`: a directory, or a bucket, requests to which are repeated for `patience_s` after transient errors.
 
-    A server is silent for a minute at most, or for `answers_within_s`, before that is a fault.
+    A request fails when the server sends nothing for a minute, or for `answers_within_s`.
 
     Raises: InputError for another scheme, no bucket, or settings that can't be used; RemoteError when S3 can't be.
     """
+    at = place if isinstance(place, Location) else Location(place)
+    url = at.url
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStorage(url)
@@ -65,4 +67,4 @@ def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float 
             hint="--output s3://BUCKET/PREFIX",
         )
     timeouts = None if answers_within_s is None else Timeouts(answers_within_s, answers_within_s)
-    return S3Storage(url, policy=RetryPolicy(patience_s), timeouts=timeouts)
+    return S3Storage(at, policy=RetryPolicy(patience_s), timeouts=timeouts)

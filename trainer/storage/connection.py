@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from trainer.errors import InputError, RemoteError
 from trainer.limits import ANSWER_BYTES, in_words
+from trainer.location import FROM_ENVIRONMENT, S3Server
 from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, check_files, learn_what_is_sent, prepared
 from trainer.storage.errors import boto_errors, known, passes
 from trainer.storage.interface import CredentialsError
@@ -35,6 +36,7 @@ class Connection:
     """A server, and how patiently it is asked. Threads share it; a process forked from this one makes a client of its own."""
 
     options: Options
+    server: S3Server = FROM_ENVIRONMENT
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     _made: tuple[int, Client] | None = None
@@ -44,7 +46,7 @@ class Connection:
         """This process's client. Raises: InputError for settings that make none."""
         made = self._made
         if made is None or made[0] != os.getpid():
-            self._made = made = (os.getpid(), _client(self.options, self.timeouts))
+            self._made = made = (os.getpid(), _client(self.options, self.timeouts, self.server))
         return made[1]
 
     def call(self, what: str, request: Callable[[Client], Result], *, policy: RetryPolicy | None = None) -> Result:
@@ -75,7 +77,7 @@ class Connection:
             raise known(what, problem, tried=tried) from problem
 
 
-def _client(options: Options, timeouts: Timeouts) -> Client:
+def _client(options: Options, timeouts: Timeouts, server: S3Server) -> Client:
     from botocore.config import Config  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
 
     return new_client(
@@ -90,22 +92,27 @@ def _client(options: Options, timeouts: Timeouts) -> Client:
             # Servers other than AWS's may not know the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-        )
+        ),
+        server,
     )
 
 
-def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
+def new_client(config: Any, server: S3Server = FROM_ENVIRONMENT) -> Client:  # noqa: ANN401 - botocore has no types
     """A client of this process. Raises: InputError for settings that make none, or an endpoint with a login in it."""
     import boto3  # noqa: PLC0415 - as above
     import botocore.session  # noqa: PLC0415
 
-    check_endpoint(*(os.environ.get(name, "") for name in ENDPOINTS))
+    check_endpoint(*([server.endpoint] if server.endpoint else (os.environ.get(name, "") for name in ENDPOINTS)))
     check_files()
     try:
         session = botocore.session.Session()
         session.register_component("data_loader", _models())
+        if server.region:
+            session.set_config_variable("region", server.region)
         credentials = prepared(session)
-        client = boto3.session.Session(botocore_session=session).client("s3", config=config)
+        client = boto3.session.Session(botocore_session=session).client(
+            "s3", config=config, endpoint_url=server.endpoint
+        )
     except boto_errors() as problem:
         raise known("cannot use S3", problem) from problem
     except ValueError:  # of the endpoint, which is not repeated: it may hold a login

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+from trainer.location import Location
 from trainer.storage.connection import new_client
 from trainer.storage.errors import boto_errors, known
 
@@ -17,8 +18,8 @@ class Server:
     """Its clock, aware; None when it does not tell."""
 
 
-def ping_server(url: str, *, timeout_s: float = 5.0) -> Server:
-    """The S3 server behind an `s3://` URL: asked once, unsigned, so its answer needs no credentials and says nothing of rights.
+def ping_server(at: Location, *, timeout_s: float = 5.0) -> Server:
+    """The S3 server of a bucket: asked once, unsigned, so its answer needs no credentials and says nothing of rights.
 
     Raises: RemoteError when it does not answer.
     """
@@ -32,12 +33,12 @@ def ping_server(url: str, *, timeout_s: float = 5.0) -> Server:
         connect_timeout=timeout_s,
         read_timeout=timeout_s,
     )
-    client = new_client(config)
+    client = new_client(config, at.server)
     try:
-        answer = client.head_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
+        answer = client.head_bucket(Bucket=at.bucket)
     except ClientError as refusal:  # an answer too
         answer = refusal.response
     except boto_errors() as problem:
-        raise known(f"cannot reach the server of `{url}`", problem) from problem
+        raise known(f"cannot reach the server of `{at}`", problem) from problem
     date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else None)

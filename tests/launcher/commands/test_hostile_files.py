@@ -122,10 +122,12 @@ def test_run_whose_record_has_other_types_is_bad_input(tmp_path, monkeypatch, ca
     from trainer.config import from_argv
 
     whole = asdict(from_argv(["--preset", "smoke", "--data", "d", "--output", str(tmp_path), "--name", "demo"]))
-    found = resume.Found("u", {"config": whole | config, "identity": {}, "device": "cpu", "world_size": 1}, None, False)
+    found = resume.EarlierRun(
+        "u", {"config": whole | config, "identity": {}, "device": "cpu", "world_size": 1}, None, False
+    )
     with pytest.raises(InputError, match=r"run\.json"):
         resume.settings_of("demo", found)
-    assert resume.settings_of("demo", resume.Found("u", {**found.record, "config": whole}, None, False))
+    assert resume.settings_of("demo", resume.EarlierRun("u", {**found.record, "config": whole}, None, False))
 
 
 def test_checkpoints_with_hostile_manifests_are_listed_as_damaged(tmp_path, capsys):

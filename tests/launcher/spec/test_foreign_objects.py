@@ -9,7 +9,7 @@ import pytest
 import yaml
 from canary import CANARY, check_quiet
 from finished import record, write_run
-from test_show import event, job, pod
+from objects import event, job, pod
 
 from launcher.__main__ import main
 from launcher.jobs.submit import SETTINGS

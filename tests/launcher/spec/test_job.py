@@ -2,8 +2,9 @@
 
 import pytest
 
-from launcher.spec.job import JobSpec, bucket_and_prefix
+from launcher.spec.job import JobSpec
 from trainer.errors import InputError
+from trainer.location import Location
 
 
 def job(**changes):
@@ -174,4 +175,4 @@ def test_the_trainer_is_told_what_its_container_sees(data, output, seen_output, 
 )
 def test_prefixes_of_a_bucket_end_in_a_slash(place, parts):
     """The mount driver takes no other."""
-    assert bucket_and_prefix(place) == parts
+    assert (Location(place).bucket, Location(place).prefix) == parts
