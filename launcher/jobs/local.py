@@ -22,8 +22,8 @@ from launcher.jobs import interpreter
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
 from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
+from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
-from trainer.flags import flag_of
 from trainer.layout import JOB
 from trainer.location import Location
 from trainer.runtime import parent_watch

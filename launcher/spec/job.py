@@ -2,19 +2,18 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
 from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
 from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
-from trainer.config import TrainConfig, from_argv
+from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
-from trainer.flags import flag_of
 from trainer.layout import check_name
 from trainer.location import Location
 from trainer.redaction import without_login
@@ -95,6 +94,31 @@ class JobSpec:
     train_flags: Annotated[tuple[str, ...], Parameter(negative=(), show=False)] = ()
     """Flags of `python -m trainer train`; on the command line what follows `--`."""
 
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Sequence[str]], origin_of: Callable[[str], str] = lambda _: "settings"
+    ) -> "JobSpec":
+        """The job of these settings: for each key its texts, of which there are several in a list only.
+
+        `origin_of` names the source of a key's value in errors.
+
+        Raises: InputError for values that don't convert, and as the constructor.
+        """
+
+        def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
+            flags = {key_of(argument): argument for argument in arguments}
+            for key, texts in settings.items():
+                fill_argument(flags[key], texts, origin_of(key))
+
+        parser = App(config=[fill], help_flags=(), version_flags=())
+        parser.default(_same)
+        try:
+            _, bound, _ = parser.parse_args([], exit_on_error=False, print_error=False)
+        except CycloptsError as problem:
+            raise InputError(usage_problem(problem), hint="correct the setting") from problem
+        job: JobSpec = bound.arguments["job"]
+        return job
+
     def __post_init__(self) -> None:
         check_known(self)
         check_name(self.name)
@@ -160,7 +184,11 @@ class JobSpec:
 
     @cached_property
     def train(self) -> TrainConfig:
-        """What each worker is told, with the paths that its container sees.
+        """The configuration of each worker, with the paths that its container sees; parsed once, on construction."""
+        return self.parse_train_flags()[0]
+
+    def parse_train_flags(self) -> tuple[TrainConfig, frozenset[str]]:
+        """The configuration of each worker, and the fields of it that the user's flags set.
 
         Raises: InputError for flags that the trainer does not take.
         """
@@ -173,7 +201,8 @@ class JobSpec:
             "deadline": self.policy.deadline,
         }
         given = (f"{flag_of(field)}={value}" for field, value in owned.items() if value is not None)
-        return from_argv([*given, *self.train_flags])
+        config, fields = parse_flags([*given, *self.train_flags])
+        return config, fields - owned.keys()
 
     def _node_sizes(self) -> Sequence[int]:
         return self.hardware.node_sizes or range(1, USUAL_NODE + 1)
@@ -293,6 +322,22 @@ class JobSpec:
                 f"node{'s' if self.nodes > 1 else ''}",
                 hint=f"--workers {max(int(match[2]), 2) * self.per_node} --workers-per-node {self.per_node}",
             )
+
+
+def key_of(argument: Argument) -> str:
+    """The key of the setting that fills an argument: the flag's long name in snake_case."""
+    name = next((name for name in argument.names if name.startswith("--")), argument.names[0])
+    return name.removeprefix("--").replace("-", "_")
+
+
+def fill_argument(argument: Argument, texts: Sequence[str], origin: str) -> None:
+    """Give an argument these texts, as if flags had."""
+    for index, text in enumerate(texts):
+        argument.append(Token(keyword=flag_of(key_of(argument)), value=text, source=origin, index=index))
+
+
+def _same(job: Annotated[JobSpec, Parameter(name="*")]) -> JobSpec:
+    return job
 
 
 def labels(spec: JobSpec) -> dict[str, str]:

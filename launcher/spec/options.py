@@ -10,9 +10,8 @@ from cyclopts import Parameter
 
 from launcher.spec.overlay import Overlay, literal_variables, read_overlay, texts_of
 from launcher.spec.trust import as_given
-from trainer.config import parse_duration
+from trainer.config import flag_of, parse_duration
 from trainer.errors import InputError, on_one_line
-from trainer.flags import flag_of
 from trainer.redaction import holds_known, holds_secret, is_secret_name, is_telling, without_login
 
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
