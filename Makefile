@@ -46,7 +46,7 @@ SECONDS ?= 60
 fuzz: .venv/ready  ## spoil images, tables, runs, weights and settings, and look what their readers do: SECONDS=60 SEED=1
 	$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED)
 
-# Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/guide.md). Without one, the cluster tool's.
+# Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/cluster.md). Without one, the cluster tool's.
 E2E = $(BIN)/python -m pytest -m cluster -rA --durations=0 tests/e2e
 
 .PHONY: e2e
@@ -83,8 +83,8 @@ types: .venv/ready  ## check types
 check: lint types test  ## what CI runs
 
 .PHONY: golden
-golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/reference.md; review them as a diff
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/spec/test_manifest.py tests/test_docs.py tests/test_k8s.py
+golden: .venv/ready  ## rewrite golden manifests, k8s/examples, docs/reference.md and the table of ARCHITECTURE.md; review them as a diff
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/spec/test_manifest.py tests/test_docs.py tests/test_k8s.py tests/test_architecture.py
 
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url
 HASHED = $(COMPILE) --generate-hashes -c constraints.txt

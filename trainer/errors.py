@@ -26,7 +26,7 @@ EXIT_CODES = {
     124: "time-out",
     130: "interrupted by Ctrl-C",
 }
-"""The one table of exit codes; `--help` of both programs and the guide show it."""
+"""The one table of exit codes; `--help` of both programs and docs/faults.md show it."""
 
 EXIT_CODE_HELP = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 

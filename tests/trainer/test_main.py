@@ -95,7 +95,7 @@ def test_debug_shows_the_traceback(capsys):
     ],
 )
 def test_problem_becomes_its_exit_code(problem, code, said, monkeypatch, capsys):
-    """The table in the guide."""
+    """The table in docs/faults.md."""
 
     def fail(argv):
         raise problem

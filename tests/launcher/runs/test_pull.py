@@ -709,10 +709,10 @@ def test_killed_pull_goes_on(here, tmp_path, s3):
     assert hashlib.sha256((folder / "state.pt").read_bytes()).digest() == hashlib.sha256(big).digest()
 
 
-def test_pulled_checkpoint_loads_as_the_guide_says(launcher, here, tmp_path):
+def test_pulled_checkpoint_loads_as_the_docs_say(launcher, here, tmp_path):
     """With plain torch and torchvision, and without running what is in the file."""
-    guide = (Path(__file__).parents[3] / "docs/guide.md").read_text(encoding="utf-8")
-    snippet = guide.partition("### Checkpoints and results\n")[2].partition("```python\n")[2].partition("```")[0]
+    page = (Path(__file__).parents[3] / "docs/results.md").read_text(encoding="utf-8")
+    snippet = page.partition("## Checkpoints and pull\n")[2].partition("```python\n")[2].partition("```")[0]
     assert "state.pt" in snippet
     network = build("densenet121", "linear", 14)
     optimizer = torch.optim.Adam(network.parameters()).state_dict()
