@@ -237,7 +237,7 @@ time.sleep(600)
 objects = job(workers_per_node=1, command=command)
 for replica in objects[-1]["spec"]["pytorchReplicaSpecs"].values():
     replica["template"]["spec"]["containers"][0]["args"] = [sys.argv[2]]
-run(objects, scratch=Path(sys.argv[2]), tell=print, python=sys.executable)
+run(objects, scratch=Path(sys.argv[2]), report=print, python=sys.executable)
 """
 
 
