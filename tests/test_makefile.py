@@ -24,7 +24,7 @@ def dry_run(*words):
         (["ROOM=doctor"], ["tests/launcher/doctor"]),
         (["ROOM=runs"], ["tests/trainer/runs", "tests/launcher/runs"]),
     ],
-    ids=lambda words: " ".join(words),
+    ids=" ".join,
 )
 def test_make_test_runs_all_tests_or_those_of_one_room_in_both_packages(words, folders):
     """A change in one room need not wait for all the others."""

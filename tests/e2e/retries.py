@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -62,7 +62,7 @@ def outcome(options: Sequence[str], tests: Sequence[str]) -> Outcome:
 def _ran(results: Path) -> int:
     if not results.exists():  # pytest could not start
         return 0
-    suites = ElementTree.parse(results).getroot().iter("testsuite")
+    suites = ET.parse(results).getroot().iter("testsuite")
     return sum(int(suite.get("tests", 0)) - int(suite.get("skipped", 0)) for suite in suites)
 
 
