@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from trainer import __version__
 from trainer.errors import InterruptedByUser, KnownError, words
@@ -63,9 +64,14 @@ def _loaded() -> Callable[[Sequence[str]], None]:
         from launcher.commands import dispatch
     finally:
         gc.enable()
-    if not gc.get_freeze_count():
-        gc.freeze()
+    _freeze_once()
     return dispatch
+
+
+@cache
+def _freeze_once() -> None:
+    """Leave what is loaded out of every later collection; `gc.get_freeze_count` would count all of it at each command."""
+    gc.freeze()
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -78,7 +84,9 @@ def script() -> None:
     """The command `launcher`."""
     screen()  # for good: what escapes from main is shown as well
     code = main(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is still cleaned up would tell of a second one in tracebacks
+    # In a background job of a script SIGINT is ignored, and stays so, as in any other program: Ctrl-C is meant for the foreground.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a second Ctrl-C would show tracebacks of the clean-up
     sys.exit(code)
 
 

@@ -1,5 +1,6 @@
 """Fixtures that tests of both programs share."""
 
+import signal
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +13,18 @@ from rclone_server import RcloneServer
 from trainer import redaction
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_works():
+    """SIGINT interrupts this process and those it starts, as in a terminal.
+
+    A shell starts the background jobs of a script with SIGINT ignored, and everything they start inherits that: a test of Ctrl-C
+    would wait for its time limit. A handler of Python's becomes the default action in a child, an ignored signal stays ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -330,12 +330,13 @@ def _check_outcome(codes: Mapping[str, int]) -> None:
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP as an exception, so that the pods are stopped then too."""
+    """SIGTERM and SIGHUP as an exception, so that the pods are stopped then too; ignored as before under `nohup`, which ignores SIGHUP."""
 
     def terminated(*_: object) -> None:
         raise _Terminated
 
-    before = {number: signal.signal(number, terminated) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, terminated) for number in numbers}
     try:
         yield
     finally:

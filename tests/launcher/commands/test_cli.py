@@ -424,6 +424,18 @@ def test_second_ctrl_c_while_the_program_leaves_is_no_traceback(tmp_path):
     assert done.returncode == -signal.SIGINT
 
 
+def test_background_job_of_a_script_is_not_interrupted_by_ctrl_c(tmp_path):
+    """The shell has SIGINT ignored there, since Ctrl-C is meant for the program in the foreground; neither work nor clean-up ends."""
+    interrupt = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "cyclopts.py").write_text(f"{interrupt}\nraise ValueError('got here')", encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"}
+    command = ["sh", "-c", f"trap '' INT; exec {sys.executable} -m launcher list"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "got here" in done.stderr
+    assert "Ctrl-C" not in done.stderr
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize(("command", "argument"), [("checkpoints", "NAME"), ("clone", "SOURCE"), ("resume", "NAME")])
 def test_argument_that_is_missing_is_named_as_the_usage_names_it(launcher, command, argument):
     """Nobody types a flag for it."""

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import yaml
-from objects import BORN, event, job, pod
+from cluster_objects import BORN, event, job, pod
 
 from launcher.status.diagnose import Diagnosis
 from launcher.status.snapshot import Snapshot

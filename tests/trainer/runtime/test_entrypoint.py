@@ -20,12 +20,12 @@ WORKER = """
 import os, sys, pathlib
 attempts = pathlib.Path(sys.argv[1]) / f"{os.environ['LOCAL_RANK']}-{os.environ['TORCHELASTIC_RESTART_COUNT']}"
 attempts.touch()
-from trainer.runtime.entrypoint import Verdict, earlier_verdict, give_verdict
-if earlier_verdict() is not None:
-    sys.exit(earlier_verdict().exit_code)
+from trainer.runtime.entrypoint import FailureReport, earlier_report, report_failure
+if earlier_report() is not None:
+    sys.exit(earlier_report().exit_code)
 (attempts.parent / ("worked-" + attempts.name)).touch()
 code = int(sys.argv[2]) if os.environ["LOCAL_RANK"] == "1" else 0
-give_verdict(Verdict(int(os.environ['RANK']), code))
+report_failure(FailureReport(int(os.environ["RANK"]), code))
 if code < 0:
     os.kill(os.getpid(), -code)
 sys.exit(code)
@@ -114,7 +114,7 @@ class Failed(ChildFailedError):
 
 def run(arguments):
     signal.signal(int(sys.argv[3]) or signal.SIGTERM, _terminate_process_handler)
-    entrypoint.give_verdict(entrypoint.Verdict(1, int(sys.argv[4]), told=bool(int(sys.argv[2]))))
+    entrypoint.report_failure(entrypoint.FailureReport(1, int(sys.argv[4]), told=bool(int(sys.argv[2]))))
     raise Failed
 
 torch.distributed.run.run = run
@@ -186,9 +186,9 @@ def test_workers_end_with_a_gang_or_a_starter_that_is_killed(tmp_path, victim):
     )
     command = [sys.executable, "-m", "trainer.runtime.entrypoint", "--nproc-per-node=2", str(worker), str(tmp_path)]
     start = (
-        "import os, subprocess, sys; from trainer import lifeline\n"
-        "with lifeline.held() as life:\n"
-        "    environment = {**os.environ, lifeline.LIFELINE: str(life)}\n"
+        "import os, subprocess, sys; from trainer.runtime import parent_watch\n"
+        "with parent_watch.held() as life:\n"
+        "    environment = {**os.environ, parent_watch.LIFELINE: str(life)}\n"
         "    subprocess.run(sys.argv[1:], env=environment, pass_fds=[life], start_new_session=True)\n"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""A job, its pods and events as an API server has them."""
+"""A job, its pods and an event as the cluster holds them."""
 
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 
