@@ -36,7 +36,7 @@ app = App(
 
 app.command(
     "launcher.commands.completion:completion",
-    help="Print what completes commands and flags in a shell; `source <(launcher completion bash)` uses it.",
+    help="Print a shell completion script; `launcher completion bash > FILE` keeps it where the shell looks for it.",
 )
 app.command(
     "launcher.commands.config:init",

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from launcher import output
 from launcher.commands.parameters import Yes
 from launcher.commands.terminal import ask, report
 from launcher.settings import init as first
 from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, read_file, standing
 from launcher.settings.validate import problem_of
 from launcher.spec.overlay import INLINE, as_text
-from launcher.status import tables
 from trainer.errors import InputError
 from trainer.redaction import cleaned
 
@@ -55,10 +55,10 @@ def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="
     """
     rows = [_row(key, texts, origin) for key, texts, origin in effective()]
     if form != "table":
-        sys.stdout.write(tables.document({"settings": rows}, form))
+        sys.stdout.write(output.document({"settings": rows}, form))
         return
     columns = ("setting", "value", "from", *(["problem"] if any(row["problem"] for row in rows) else []))
-    sys.stdout.write(tables.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
+    sys.stdout.write(output.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
 
 
 def _row(key: str, texts: tuple[str, ...], origin: str) -> dict[str, str | None]:

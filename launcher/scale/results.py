@@ -176,23 +176,21 @@ def here(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
     return problems
 
 
-def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> dict[str, Mapping[str, Any]]:
-    """Fetch what the runs say of themselves into folders of `to`; their results by name. Raises: KnownError."""
-    found: dict[str, Mapping[str, Any]] = {}
+def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> None:
+    """Fetch results and reports of the runs into folders of `to`. Raises: KnownError."""
     for job in done:
         run = reach.run(job)
         with reach.opened(job) as storage:
             pull.pull(run, storage, step=None, what="report", directory=to / job.name, report=lambda _: None)
         try:
             with open_regular(to / job.name / RESULTS) as file:
-                found[job.name] = checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
+                checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
         except (OSError, ValueError) as problem:
             raise InputError(
                 f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run ({problem})"
             ) from problem
     if done:
         report(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
-    return found
 
 
 def plot(names: Sequence[str], to: Path) -> list[Path]:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from launcher.cluster.resources import Object
+from launcher.output import as_yaml
 from launcher.spec import s3_volume
 from launcher.spec.accelerators import EFA_RESOURCE
 from launcher.spec.fields import settings_of
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, labels
 from launcher.spec.options import pair, toleration_parts
 from launcher.spec.overlay import merged
-from launcher.yamltext import as_yaml
 from trainer.config import parse_duration, to_argv
 
 CONTAINER: Final = "pytorch"

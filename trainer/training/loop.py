@@ -22,9 +22,10 @@ from trainer.runs.attempts import deadline_over
 from trainer.runs.checkpoints import Scored
 from trainer.runs.rank_log import RankLog
 from trainer.runs.tensorboard import of_epoch
-from trainer.runtime.console import Advance, Reporter
+from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import ControlFlags
 from trainer.runtime.preemption import StopError, stopped
+from trainer.runtime.progress import Advance
 from trainer.runtime.torch_errors import failures_named
 from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World

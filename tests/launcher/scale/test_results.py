@@ -72,6 +72,9 @@ PYTHON = f"""#!{sys.executable}
 import pathlib, sys
 sys.path[:0] = [{str(Path(__file__).parents[3])!r}, {str(Path(__file__).parents[1])!r}]
 pathlib.Path(__file__).with_name("calls").open("a").write(" ".join(sys.argv[1:]) + "\\n")
+if "--format" in sys.argv:
+    from trainer.__main__ import main
+    sys.exit(main(sys.argv[sys.argv.index("report"):]))
 print("said by the program")
 if "report" in sys.argv:
     if pathlib.Path(__file__).with_name("no-plots").exists():
