@@ -73,7 +73,9 @@ def test_completion_script_knows_every_command_and_flag(shell):
     for owner, name, app in commands():
         if owner == "launcher":
             assert name in text
-            flags = {flag for argument in app.assemble_argument_collection() for flag in argument.names}
+            flags = {
+                flag for argument in app.assemble_argument_collection() if argument.show for flag in argument.names
+            }
             assert {flag for flag in flags if flag.startswith("--")} <= set(re.findall(r"--[a-z0-9-]+", text)) | {
                 f"--{word}" for word in re.findall(r"-l '?([a-z0-9-]+)", text)
             }

@@ -5,6 +5,7 @@ Where a flag is not given, the preset decides; a preset is a complete recipe.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -266,10 +267,11 @@ class TrainConfig:
         for flag in ["warmup_epochs", "weight_decay", "seed", "rotate"]:
             _check_least(flag, getattr(self, flag), 0)
         for flag, most in MOST.items():
-            if not getattr(self, flag) <= most:
-                raise InputError(
-                    f"cannot use {flag_of(flag)} {getattr(self, flag)}: it must be at most {most:g}", hint=_RANGE_HINT
-                )
+            value = getattr(self, flag)
+            if not math.isfinite(value):
+                raise InputError(f"cannot use {flag_of(flag)} {value}: it must be a finite number", hint=_RANGE_HINT)
+            if value > most:
+                raise InputError(f"cannot use {flag_of(flag)} {value}: it must be at most {most:g}", hint=_RANGE_HINT)
         for flag in ["lr", "clip_norm"]:
             if not getattr(self, flag) > 0:
                 value = getattr(self, flag)

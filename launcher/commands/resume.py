@@ -12,7 +12,8 @@ import yaml
 from cyclopts import Parameter
 
 from launcher.cluster.access import Access, Target
-from launcher.cluster.client import Cluster, NotFoundError, open_cluster
+from launcher.cluster.client import Cluster, open_cluster
+from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
 from launcher.commands.checkpoints import Place, RunName
 from launcher.commands.job import with_claim

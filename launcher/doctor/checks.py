@@ -8,7 +8,8 @@ from threading import Lock
 from typing import Final
 
 from launcher.cluster.capacity import accelerator, requests
-from launcher.cluster.client import Cluster, ForbiddenError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
 from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references
 from launcher.doctor.runner import Check, Row, run

@@ -4,7 +4,8 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from launcher.cluster.client import Cluster, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import (
     CLAIMS,
     CSI_DRIVERS,

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from launcher.cluster.client import (
-    Cluster,
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import (
     ConflictError,
     ForbiddenError,
     GoneError,

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
-from launcher.cluster.client import NotFoundError
+from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
 from launcher.jobs import submit
 from launcher.spec.options import S3Options

@@ -6,7 +6,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
-from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.resources import (
     CLAIMS,
     DEPLOYMENTS,

@@ -150,16 +150,16 @@ def test_list_of_the_api_without_an_end_is_refused(monkeypatch, token):
     """A proxy that answers the same for ever holds `launcher list` for ever."""
     from itertools import count
 
-    from launcher.cluster import client
+    from launcher.cluster import client, connection
     from launcher.cluster.resources import PODS
 
     numbers = count()
     monkeypatch.setattr(client, "MOST_SHORT_PAGES", 20)
     monkeypatch.setattr(
-        client.Cluster, "_json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
+        connection.Connection, "json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
     )
     with pytest.raises(RemoteError, match="does not end"):
-        client.Cluster("n", "https://h", "c", None, lambda: "").list(PODS)
+        client.Cluster(connection.Connection("n", "https://h", "c", None, lambda: "")).list(PODS)
 
 
 @pytest.mark.parametrize("read", [read_file, overlay_of, document])

@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 import pytest
 from apiserver import Fault
 
-from launcher.cluster.client import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
+from launcher.cluster.connection import ATTEMPTS
+from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
 from launcher.jobs import submit
 from launcher.spec.job import JobSpec

@@ -95,7 +95,12 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             None,
             id="two of them, spelled oddly",
         ),
-        pytest.param({"train_flags": ("--epoch", "3")}, "has no such flag", "--epochs", id="unknown trainer flag"),
+        pytest.param(
+            {"train_flags": ("--epoch", "3")},
+            "unknown option: --epoch. Did you mean --epochs?",
+            "--help",
+            id="unknown trainer flag",
+        ),
         pytest.param(
             {"train_flags": ("--batch-size", "8", "--global-batch-size", "8")},
             "two batch sizes",
