@@ -18,7 +18,7 @@ from trainer.errors import (
 )
 from trainer.runtime import failure_cause
 from trainer.runtime.failure_cause import LINE_BYTES, FailureCause, of_exception, of_signal, parse_line
-from trainer.runtime.preemption import stopped
+from trainer.runtime.preemption import StopError
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,7 @@ from trainer.runtime.preemption import stopped
             "stopped: rank 3 failed first, in another pod",
             id="peer elsewhere",
         ),
-        pytest.param(
-            stopped(40),
-            "stopped: stopped at step 40, as SIGTERM asked; hint: the same command goes on from the newest checkpoint",
-            id="told to stop",
-        ),
+        pytest.param(StopError("SIGTERM at step 40"), "stopped: SIGTERM at step 40", id="told to stop"),
         pytest.param(InterruptedByUser("interrupted"), "stopped: interrupted", id="Ctrl-C"),
         pytest.param(KeyboardInterrupt(), "stopped: interrupted", id="bare Ctrl-C"),
     ],
