@@ -5,6 +5,7 @@ KnownError
 ├── JobFailedError      3  the job ran and failed
 ├── RemoteError         4  the cluster or the bucket refused or can't be reached
 ├── TryAgainError      75  preempted, or a peer was lost
+│   └── PeerLostError
 ├── TimeLimitError    124
 ├── InterruptedByUser 130
 └── PeerError           what the peer's error says
@@ -43,6 +44,9 @@ class KnownError(Exception):
 
     exit_code = 1
 
+    is_a_consequence = False
+    """Whether another worker's failure, or a signal, brought it about: it must not hide that failure."""
+
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(as_block(redacted(message)))
         self.hint = hint
@@ -78,6 +82,12 @@ class TryAgainError(KnownError):
     exit_code = 75
 
 
+class PeerLostError(TryAgainError):
+    """Another worker is gone, or no longer answers."""
+
+    is_a_consequence = True
+
+
 class TimeLimitError(KnownError):
     """A time limit the user gave has passed."""
 
@@ -87,19 +97,23 @@ class TimeLimitError(KnownError):
 class PeerError(KnownError):
     """Another worker failed and says why; this one leaves with the same exit code, silently.
 
-    `on_this_node` says whether that worker's first process is this one's too.
+    `rank` is that worker's, where known; `on_this_node` says whether its node is this one's too.
     """
 
-    def __init__(self, exit_code: int, *, on_this_node: bool = True) -> None:
+    is_a_consequence = True
+
+    def __init__(self, exit_code: int, *, on_this_node: bool = True, rank: int | None = None) -> None:
         super().__init__("a peer failed")
         self.exit_code = exit_code
         self.on_this_node = on_this_node
+        self.rank = rank
 
 
 class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the program
     """Ctrl-C."""
 
     exit_code = 130
+    is_a_consequence = True
 
 
 def on_one_line(text: str) -> str:

@@ -41,6 +41,9 @@ TENSORBOARD: Final = "tensorboard/"
 JOB: Final = "TRAINER_JOB"
 """Variable that tells the workers of one job from those of another; the launcher makes it up when it submits."""
 
+LOCAL_RUN: Final = "CHEXNET_LOCAL_RUN"
+"""Variable by which the processes of a run of `submit --local` are found, and know that Kubernetes did not start them."""
+
 MAX_NAME: Final = 53
 """Characters of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
 

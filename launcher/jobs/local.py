@@ -24,7 +24,7 @@ from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
-from trainer.layout import JOB
+from trainer.layout import JOB, LOCAL_RUN
 from trainer.location import Location
 from trainer.runtime import parent_watch
 
@@ -41,9 +41,6 @@ KEPT: Final = frozenset({"HOME", THREADS})
 
 END_S: Final = 10.0
 """How long to wait for what was killed to be gone."""
-
-MARK: Final = "CHEXNET_LOCAL_RUN"
-"""Variable by which the processes of a run are found: torchrun gives its workers sessions of their own."""
 
 _GO_ON: Final = "the same command, with this --name, goes on from the newest checkpoint"
 
@@ -208,7 +205,7 @@ def _start(
             env=inherited
             | injected
             | interpreter.environment()
-            | {MARK: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
+            | {LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
             stdout=out,
             start_new_session=True,
             pass_fds=[life],
@@ -301,7 +298,7 @@ def _kill_marked(mark: str) -> bool:
     found = False
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            if f"{MARK}={mark}".encode() in environment.read_bytes():
+            if f"{LOCAL_RUN}={mark}".encode() in environment.read_bytes():
                 found = True
                 os.kill(int(environment.parent.name), signal.SIGKILL)
     return found

@@ -156,6 +156,8 @@ def _container(spec: JobSpec) -> Object:
         "env": list({entry["name"]: entry for entry in _environment(spec)}.values()),
         **({"envFrom": sources} if sources else {}),
         "resources": _resources(spec),
+        # Where the entrypoint leaves no message, as when it is killed, the log's last lines stand in the pod's status (docs/decisions/0027).
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": spec.hardware.read_only_root,

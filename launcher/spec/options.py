@@ -26,7 +26,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL_KEY = re.compile(rf"((?=[^/]{{1,253}}/){_DOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _OURS = re.compile(
-    r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$|TRAINER_(JOB|VERDICT)$"
+    r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$|TRAINER_(JOB|FAILURE_REPORT)$"
 )
 _URL = re.compile(r"https?://[^\s/@]+(:\d+)?/?", re.ASCII)
 _FLAGS: Final = {

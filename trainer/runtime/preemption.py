@@ -22,6 +22,8 @@ SAVING_S: Final = 20.0
 class StopError(TryAgainError):
     """A worker was told to stop."""
 
+    is_a_consequence = True
+
 
 class Stop:
     """Whether this worker was told to stop, and when."""

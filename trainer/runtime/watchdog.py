@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from trainer.errors import TryAgainError
+from trainer.runtime.failure_cause import FailureCause
+from trainer.runtime.failure_report import leave_cause
 
 LOOK_S: Final = 1.0
 
@@ -91,10 +93,12 @@ class Watchdog:
     def look(self) -> None:
         """Leave where the time is over; what the watching thread does each second."""
         if self._clock() > self._ends_s:
-            self._report(
-                f"error: cannot go on: nothing has moved for {self._clock() - self._since_s:.0f} s in {self._doing}"
+            said = (
+                f"cannot go on: nothing has moved for {self._clock() - self._since_s:.0f} s in {self._doing}"
                 f"{self._place()} (`--hang-after`); a peer hangs or is gone"
             )
+            self._report(f"error: {said}")
+            leave_cause(FailureCause(error=said, is_a_consequence=True))
             self._leave(TryAgainError.exit_code)
 
     def _place(self) -> str:
