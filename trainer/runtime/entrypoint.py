@@ -37,6 +37,7 @@ from trainer.errors import (
     on_one_line,
 )
 from trainer.layout import JOB
+from trainer.loading import uncollected
 from trainer.runtime import parent_watch
 from trainer.screen import screen
 from trainer.storage.files import write_file
@@ -164,11 +165,12 @@ def _run(argv: list[str]) -> int:
     os.environ.setdefault(JOB, uuid.uuid4().hex)
     os.environ[parent_watch.PARENT] = str(os.getpid())
     # torch takes seconds to load; workers need only the verdict from this module
-    from torch.distributed import DistError  # noqa: PLC0415
-    from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
-    from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
-    from torch.distributed.run import parse_args, run  # noqa: PLC0415
+    with uncollected():
+        from torch.distributed import DistError  # noqa: PLC0415
+        from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+        from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
+        from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
     # torchrun says at length what we say in a line, and torch's C++ with its whole stack.
     logging.disable(logging.ERROR)
