@@ -33,7 +33,9 @@ ROOM ?=
 ROOMS = $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard tests/trainer/*/test_*.py tests/launcher/*/test_*.py)))))
 
 # Files that start several processes come first (tests/conftest.py), so that neither worker ends with one while the other idles.
+# The hundreds of processes that tests start would else compile our modules again where the user's shell forbids to keep bytecode.
 .PHONY: test
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/ready  ## run all tests, or those of one room of both packages: ROOM=storage
 	$(if $(filter-out $(ROOMS),$(ROOM)),$(error there is no room `$(ROOM)`: ROOM is one of $(ROOMS)))
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(wildcard $(ROOM:%=tests/trainer/%) $(ROOM:%=tests/launcher/%))

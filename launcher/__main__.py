@@ -1,14 +1,13 @@
 """The one place of the launcher that maps errors to exit codes; its commands are in `launcher.commands`."""
 
-import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from trainer import __version__
 from trainer.errors import InterruptedByUser, KnownError, words
+from trainer.loading import uncollected
 from trainer.redaction import learn_words
 from trainer.screen import screen, screened
 
@@ -58,20 +57,10 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _loaded() -> Callable[[Sequence[str]], None]:
-    """What runs commands. Nothing of it is garbage, and looking for some takes a tenth of a short command's time."""
-    gc.disable()
-    try:
+    """What runs commands; to load it is most of a short command's time."""
+    with uncollected():
         from launcher.commands import dispatch
-    finally:
-        gc.enable()
-    _freeze_once()
     return dispatch
-
-
-@cache
-def _freeze_once() -> None:
-    """Leave what is loaded out of every later collection; `gc.get_freeze_count` would count all of it at each command."""
-    gc.freeze()
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
+from trainer.loading import uncollected
 from trainer.redaction import learn_words
 from trainer.runtime import failure_cause
 from trainer.runtime.failure_report import (
@@ -100,7 +101,8 @@ def _outcome(argv: Sequence[str]) -> int:
 def _run(argv: list[str]) -> None:
     """Parse, then act; flags are the same for all workers, so the first of each node says what is wrong with them."""
     try:
-        command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
+        with uncollected():  # the command's module is loaded for its flags
+            command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
     except (CycloptsError, InputError) as problem:
         if not read_world().is_local_rank0:
             raise PeerError(InputError.exit_code) from problem

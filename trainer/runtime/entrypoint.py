@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError, on_one_line
 from trainer.layout import JOB, LOCAL_RUN
+from trainer.loading import uncollected
 from trainer.runtime import failure_cause, parent_watch
 from trainer.runtime.failure_cause import FailureCause
 from trainer.runtime.failure_report import REPORT_FILE, FailureReport, cause_files, earlier_report, reserve_report
@@ -103,12 +104,13 @@ def _run(argv: list[str], message: Path | None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault(JOB, uuid.uuid4().hex)
     os.environ[parent_watch.PARENT] = str(os.getpid())
-    # torch takes seconds to load, and nothing but this function needs it
-    from torch.distributed import DistError  # noqa: PLC0415
-    from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
-    from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
-    from torch.distributed.run import parse_args, run  # noqa: PLC0415
+    # torch takes seconds to load; nothing but this function needs it
+    with uncollected():
+        from torch.distributed import DistError  # noqa: PLC0415
+        from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+        from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
+        from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
     # torchrun reports at length what we report in a line, and torch's C++ with its whole stack.
     logging.disable(logging.ERROR)
