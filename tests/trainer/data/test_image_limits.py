@@ -317,5 +317,5 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path, kind):
     """Nobody ever writes to that pipe."""
     path = tmp_path / "x.dcm"
     {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
-    with pytest.raises(OSError, match="it is no regular file"):
+    with pytest.raises(OSError, match="it is not a regular file"):
         open_gray(path)

@@ -190,7 +190,7 @@ def test_what_is_no_regular_file_is_told_as_bad_input(tmp_path, kind):
         lambda: build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet),
         lambda: pack_key(names, paths, Geometry(side=16, fit="crop")),
     ):
-        with pytest.raises(InputError, match=r"1\.png: it is no regular file|1\.png`: it is no regular file"):
+        with pytest.raises(InputError, match=r"1\.png: it is not a regular file|1\.png`: it is not a regular file"):
             act()
 
 

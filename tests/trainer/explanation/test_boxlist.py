@@ -61,12 +61,12 @@ def test_an_absent_list_is_named(tmp_path):
     """A typing error is the usual reason."""
     with pytest.raises(InputError, match=r"no such file, got `.*none\.csv`"):
         read_boxes(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="cannot read boxes: it is no regular file"):
+    with pytest.raises(InputError, match="cannot read boxes: it is not a regular file"):
         read_boxes(tmp_path)
 
 
 def test_a_pipe_is_no_list_of_boxes(tmp_path):
     """Whoever opens it waits until somebody writes."""
     os.mkfifo(tmp_path / "boxes.csv")
-    with pytest.raises(InputError, match="it is no regular file"):
+    with pytest.raises(InputError, match="it is not a regular file"):
         read_boxes(tmp_path / "boxes.csv")

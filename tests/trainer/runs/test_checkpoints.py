@@ -163,7 +163,7 @@ def test_manifest_whose_hash_is_wrong_is_named_and_left_out(storage, monkeypatch
 
     def damaged(key, **how):
         if key == manifest_key(20):
-            raise DamagedError("its SHA-256 begins with 0, that of what was written with 1")
+            raise DamagedError("its SHA-256 begins with 0, that of the written content with 1")
         return read(key, **how)
 
     monkeypatch.setattr(storage, "read", damaged)

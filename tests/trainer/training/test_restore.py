@@ -139,7 +139,7 @@ def test_prefix_of_somebody_else_is_refused_and_nothing_is_written(name, run, tm
 def test_run_whose_folder_is_removed_stops_and_leaves_no_half_of_it(run, tmp_path, at_step):
     """It went on to exit code 0, with a folder that had no record."""
     at_step(3, lambda: shutil.rmtree(tmp_path / "r"))
-    with pytest.raises(InputError, match=r"cannot go on with the run at .*: its folder was removed or replaced") as end:
+    with pytest.raises(InputError, match=r"cannot continue the run at .*: its folder was removed or replaced") as end:
         run()
     assert end.value.exit_code == 2
     assert not (tmp_path / "r").exists()
@@ -180,7 +180,7 @@ def test_second_writer_under_the_name_ends_the_first_and_not_itself(run, tmp_pat
 
     claims = []
     at_step(3, replace)
-    with pytest.raises(InputError, match="another process may have started there"):
+    with pytest.raises(InputError, match="another process may write to it"):
         run()
     assert [path.name for path in root.iterdir()] == [".lock"]
     claims[0].__exit__(None, None, None)
