@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypedDict
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import Count, Sha256, Share, Step, Within, checked
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key
-from trainer.limits import MANIFEST_BYTES, parsed_json
+from trainer.limits import SMALL_JSON_BYTES, parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage
 
 FORMAT: Final = 2
@@ -91,7 +91,7 @@ def _manifest(content: dict[str, Any], step: int) -> Manifest:
 def _read(storage: Storage, step: int, report: Callable[[str], None]) -> Manifest | None:
     where = f"{storage.url.rstrip('/')}/{manifest_key(step)}"
     try:
-        content = parsed_json(storage.read(manifest_key(step), most_bytes=MANIFEST_BYTES))
+        content = parsed_json(storage.read(manifest_key(step), most_bytes=SMALL_JSON_BYTES))
         told = checked(content, _Format)["format"]
         if told == FORMAT:
             return _manifest(checked(content, dict[str, Any]), step)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from trainer.errors import InputError, RemoteError
-from trainer.limits import ANSWER_BYTES, in_words
+from trainer.limits import RESPONSE_BYTES, in_words
 from trainer.storage.credentials import (
     ENDPOINTS,
     TOKEN_FILE,
@@ -141,7 +141,7 @@ def _limit_responses(client: Client) -> None:
 
         def bounded_stream(*arguments: object, **named: object) -> Iterator[bytes]:
             try:
-                yield from at_most(stream(*arguments, **named), ANSWER_BYTES)
+                yield from at_most(stream(*arguments, **named), RESPONSE_BYTES)
             except RemoteError:
                 response.raw.close()
                 raise

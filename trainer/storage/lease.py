@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.layout import OWNER
-from trainer.limits import MANIFEST_BYTES, parsed_json
+from trainer.limits import SMALL_JSON_BYTES, parsed_json
 from trainer.storage.interface import AbsentError, Stat
 
 LEASE_S: Final = 20.0
@@ -133,7 +133,7 @@ class Lease:
     def _owner(self) -> tuple[dict[str, str], Stat] | None:
         try:
             stat = self._store.stat(OWNER)
-            content = self._store.read(OWNER) if stat.size_bytes <= MANIFEST_BYTES else b""
+            content = self._store.read(OWNER) if stat.size_bytes <= SMALL_JSON_BYTES else b""
         except AbsentError:
             return None
         owner: object = {}

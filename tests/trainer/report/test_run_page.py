@@ -270,7 +270,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
     ("files", "words"),
     [
         pytest.param({}, "it holds no `run.json`", id="no run"),
-        pytest.param({"run.json": "{"}, "it is no JSON", id="broken record"),
+        pytest.param({"run.json": "{"}, "it is not JSON", id="broken record"),
         pytest.param({"run.json": "[]"}, "must be a JSON object, got a list", id="record of another kind"),
         pytest.param(
             {"run.json": "{}", "evaluation/metrics.json": '{"format": 9}'}, "its format is 9", id="newer format"
@@ -280,7 +280,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
         ),
         pytest.param(
             {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'},
-            "results.json`: it is no document of a run: `checkpoint.step` must be a whole number",
+            "results.json`: it is not a document of a run: `checkpoint.step` must be a whole number",
             id="odd results",
         ),
     ],

@@ -54,7 +54,7 @@ def answering(status):
     ],
 )
 def test_answer_without_an_end_is_a_known_error_after_a_part(ask, status, monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_BYTES", MIB)
+    monkeypatch.setattr(connection, "RESPONSE_BYTES", MIB)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
     with answering(status) as (url, sent):
