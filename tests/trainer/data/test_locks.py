@@ -54,13 +54,15 @@ def test_wait_is_said_each_minute_with_the_place_and_who_holds_it(tmp_path, othe
     clock = Clock(3.5 * REPORT_S, other.communicate)
     with locked(tmp_path / "packs/p", clock.waiting()):
         assert len(clock.told) == 4
-        assert all(line.startswith(f"waiting: process {other.pid} makes `{tmp_path}/packs/p`") for line in clock.told)
+        assert all(
+            line.startswith(f"waiting: process {other.pid} is filling `{tmp_path}/packs/p`") for line in clock.told
+        )
         assert clock.beats >= 3.5 * REPORT_S
 
 
 def test_wait_has_an_end(tmp_path, other):
     """One that hangs must not hold all others for ever."""
-    problem = f"process {other.pid} makes .* has not finished within 100 minutes"
+    problem = f"process {other.pid} is filling .* has not finished within 100 minutes"
     with pytest.raises(TryAgainError, match=problem), locked(tmp_path / "packs/p", Clock().waiting()):
         pass
     assert not is_free(tmp_path / "packs/p")

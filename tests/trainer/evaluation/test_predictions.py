@@ -91,7 +91,7 @@ def test_damaged_packed_files_are_refused(tmp_path, content):
         ("Image Index,prob_A\nx,1.5\n", "line 2: prob_A is no probability, got `1.5`"),
         ("Image Index,prob_A\nx,-0.1\n", "line 2: prob_A is no probability, got `-0.1`"),
         ("Image Index,prob_A\nx,inf\n", "line 2: prob_A is no probability, got `inf`"),
-        ("Image Index,prob_A\nx,0.5\nx,0.5\n", "line 3: `x` a second time, first in line 2"),
+        ("Image Index,prob_A\nx,0.5\nx,0.5\n", "line 3: `x` is listed twice, first in line 2"),
         ("Image Index,prob_A\n,0.5\n", "line 2: no image"),
         ("Image Index,prob_A\nx,0.5,1\n", "line 2: 3 columns instead of 2"),
         ("Image Index,prob_A\n", "no row"),

@@ -114,7 +114,7 @@ def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket
 
 
 def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket, tmp_path, monkeypatch):
-    """Nothing but names is needed of 5,856 pictures; a name that leads out of the data set makes no file."""
+    """Nothing but names is needed of 5,856 pictures; a name that points outside the data set makes no file."""
     put(
         *(
             f"kermany/{part}/{kind}/person{n}_virus_{n}.jpeg"
