@@ -134,7 +134,7 @@ def test_damaged_only_checkpoint_is_not_taken_for_none(storage):
     """Starting afresh in its place would be a night lost without a word."""
     put(storage, 10)
     break_state(storage, 10)
-    with pytest.raises(InputError, match="none of its checkpoints is whole"):
+    with pytest.raises(InputError, match="all its checkpoints are damaged"):
         newest(storage, lambda _: None)
 
 

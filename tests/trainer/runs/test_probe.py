@@ -61,7 +61,7 @@ def test_all_is_well_where_all_is_there(place, config, request):
     assert {row["status"] for row in found.values()} == {"OK"}
     assert ("S3 server" in found) == (place == "bucket")
     assert found["labels"]["found"].startswith("layout nih: ")
-    assert found["images"]["found"] == "all 60 images are there"
+    assert found["images"]["found"] == "all 60 images exist"
 
 
 def test_a_look_at_the_output_leaves_nothing_there(in_bucket):
@@ -83,7 +83,7 @@ def test_what_needs_a_failed_look_is_not_looked_at(config, tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [("s3://nobodys/nih", "no such bucket"), ("s3://cxr/typo", "no part of a data set lies in `s3://cxr/typo`")],
+    [("s3://nobodys/nih", "no such bucket"), ("s3://cxr/typo", "no data set found in `s3://cxr/typo`")],
 )
 def test_a_wrong_bucket_or_prefix_is_named(in_bucket, data, words):
     """The two most likely typing errors."""
