@@ -48,7 +48,7 @@ def public_name(source: Source) -> str | None:
     if source.layout in _NIH_FILES:
         if _label_hashes(source) == _NIH_FILES[source.layout]:
             return "ChestX-ray14"
-        return "drawn phantoms" if are_drawn(source) else None
+        return "synthetic phantoms" if are_drawn(source) else None
     return "Kermany's paediatric pneumonia set" if source.layout == "folders" and _is_kermany(source) else None
 
 

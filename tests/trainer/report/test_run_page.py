@@ -376,7 +376,7 @@ def test_page_of_drawn_phantoms_says_so_first():
     found = evaluation(FINDINGS)
     found["data"]["drawn"] = True
     text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
-    assert text.index("drawn phantoms, no X-rays") < text.index("Each finding", text.index("Split"))
+    assert text.index("synthetic phantoms, not X-rays") < text.index("Each finding", text.index("Split"))
 
 
 def test_runs_scored_on_other_images_stand_in_another_table():
