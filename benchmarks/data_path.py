@@ -70,7 +70,7 @@ def packed(folder: Path, names: list[str], paths: list[Path], geometry: Geometry
 
 def verified(pack: Pack, images: int) -> int:
     """Hash a whole pack of that name, and take the checksum of each record, as each start does."""
-    assert open_pack(pack.folder, [str(number) for number in range(images)], pack.manifest.geometry) is not None
+    assert open_pack(pack.folder, [str(number) for number in range(images)], pack.index.geometry) is not None
     return images
 
 

@@ -28,36 +28,36 @@ from trainer.screen import screen, screened
 
 _COMMANDS: Final = {
     "train": (
-        "Train a classifier; under torchrun as one of its workers.\n\n"
-        "A run that is started again on the same OUTPUT/NAME goes on from its newest checkpoint."
+        "Train a classifier; under torchrun, as one of its workers.\n\n"
+        "Run the same OUTPUT/NAME again to resume from the newest checkpoint."
     ),
-    "evaluate": "Score a model, or a file of anybody's predictions, with all that a careful reader asks for.",
+    "evaluate": "Evaluate a model, or a file of predictions of any program.",
     "predict": (
-        "Say of X-ray images how probable each finding is, or which class they are of. Not for clinical use.\n\n"
-        "Images that can't be used are listed at the end, with exit code 2; the others are predicted."
+        "Predict finding probabilities, or the class, of X-ray images. Not for clinical use.\n\n"
+        "Unusable images are listed at the end, with exit code 2; the others are predicted."
     ),
     "explain": (
-        "Show where a model sees what it says of images: pictures and boxes, and how well these find what radiologists drew.\n\n"
-        "Images that can't be used are listed at the end, with exit code 2; the others are explained."
+        "Show which regions of images a model's predictions depend on, and compare them with boxes drawn by radiologists.\n\n"
+        "Unusable images are listed at the end, with exit code 2; the others are explained."
     ),
     "probe": (
-        "Look whether a run with these flags could work here: a line of JSON for each look; `launcher doctor --in-cluster` reads them.\n\n"
-        "OUTPUT gets an object that is removed again."
+        "Check whether a run with these flags can work here; prints a line of JSON per check, for `launcher doctor --in-cluster`.\n\n"
+        "Writes an object to OUTPUT and deletes it again."
     ),
-    "report": "Write the report of a run anew, or one that compares several runs.",
+    "report": "Write the report of a run again, or a report that compares several runs.",
     "export": (
-        "Write a trained model in formats that other programs read, with a model card.\n\n"
-        "An ONNX file takes gray images as they are cut out, and is tried with onnxruntime before it is written."
+        "Export a trained model to formats of other programs, with a model card.\n\n"
+        "The ONNX model takes cropped gray images and is checked with onnxruntime before it is written."
     ),
     "stats": (
-        "Print the prevalence of each finding in each split, and how many images and patients there are; needs no images."
+        "Print the prevalence of each finding, and the number of images and patients, per split. Reads no images."
     ),
-    "bench": "Time a model per batch on several devices, one after the other, and compare; needs no data.",
+    "bench": "Compare the time per batch of a model on several devices, one after the other. Needs no data.",
     "synth": (
-        "Draw a small data set of chest-like phantoms in the NIH layout, for trying things out without patient data."
+        "Generate a small data set of chest phantoms in the NIH layout, to try the programs without patient data."
     ),
 }
-"""What each does; its module in `trainer.commands` is loaded when it is asked for."""
+"""Help of each command; its module in `trainer.commands` is imported only when the command runs."""
 
 app = App(
     name="trainer",

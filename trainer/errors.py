@@ -1,16 +1,16 @@
-"""Every error raised on purpose, by both programs: what could not be done, a hint, and the exit code.
+"""Errors that both programs raise on purpose, with hints and exit codes.
 
 KnownError
-├── InputError          2  usage or bad input; trying again changes nothing
+├── InputError          2  usage or bad input; a retry fails the same way
 ├── JobFailedError      3  the job ran and failed
-├── RemoteError         4  the cluster or the bucket refused or can't be reached
+├── RemoteError         4  the cluster or the bucket refused, or can't be reached
 ├── TryAgainError      75  preempted, or a peer was lost
 │   └── PeerLostError
 ├── TimeLimitError    124
 ├── InterruptedByUser 130
-└── PeerError           what the peer's error says
+└── PeerError           exit code of the peer's error
 
-Exit code 0 is done, 1 is a bug: whatever is not a `KnownError`.
+Exit code 0 is success, 1 is a bug: any exception that is not a `KnownError`.
 """
 
 from collections.abc import Iterable
@@ -27,19 +27,19 @@ EXIT_CODES = {
     124: "time-out",
     130: "interrupted by Ctrl-C",
 }
-"""The one table of exit codes; `--help` of both programs and docs/faults.md show it."""
+"""The only table of exit codes; `--help` of both programs and docs/faults.md show it."""
 
 EXIT_CODE_HELP = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
 SHOWN_PROBLEMS = 12
-"""How many problems of one file a message lists before it counts the rest: a screenful."""
+"""Number of problems that a message lists before counting the rest: about a screenful."""
 
 
 class KnownError(Exception):
     """What could not be done, with a hint and an exit code.
 
-    Text: `<what could not be done>: <reason>, got <value> (<where it came from>)`, lower case, no full stop. Secrets in it are
-    left out: values and the words of servers and libraries may hold some.
+    Text: `<what could not be done>: <reason>, got <value> (<where it came from>)`, lower case, no full stop. Secrets
+    are redacted, as values and messages of servers and libraries may contain some.
     """
 
     exit_code = 1
@@ -77,7 +77,7 @@ class RemoteError(KnownError):
 
 
 class TryAgainError(KnownError):
-    """Preempted, or a peer was lost: the same command goes on from the newest checkpoint."""
+    """Preempted, or a peer was lost: the same command continues from the newest checkpoint."""
 
     exit_code = 75
 
@@ -89,15 +89,15 @@ class PeerLostError(TryAgainError):
 
 
 class TimeLimitError(KnownError):
-    """A time limit the user gave has passed."""
+    """A time limit set by the user has passed."""
 
     exit_code = 124
 
 
 class PeerError(KnownError):
-    """Another worker failed and says why; this one leaves with the same exit code, silently.
+    """Another worker failed and reports why; this one exits with the same code, silently.
 
-    `rank` is that worker's, where known; `on_this_node` says whether its node is this one's too.
+    `rank` is that worker, where known; `on_this_node` is whether it runs on this node.
     """
 
     is_a_consequence = True
@@ -109,7 +109,7 @@ class PeerError(KnownError):
         self.rank = rank
 
 
-class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the program
+class InterruptedByUser(KnownError):  # noqa: N818 - not an error of the program
     """Ctrl-C."""
 
     exit_code = 130
@@ -117,10 +117,10 @@ class InterruptedByUser(KnownError):  # noqa: N818 - it is no error of the progr
 
 
 def on_one_line(text: str) -> str:
-    """The text with what can't be seen in a message, such as a line break, written as an escape.
+    """The text with unprintable characters, such as a line break, written as escapes.
 
-    That is what Unicode calls control, format, surrogate, private or unassigned, and every separator but the space: what moves a
-    terminal's cursor, starts a line, or changes the direction of reading.
+    These are Unicode's control, format, surrogate, private and unassigned characters, and every separator but the
+    space: they could move a terminal's cursor, start a line, or change the reading direction.
     """
     if text.isprintable():
         return text
@@ -128,9 +128,9 @@ def on_one_line(text: str) -> str:
 
 
 def as_block(text: str) -> str:
-    """The text on one line, and the indented lines below it that belong to it, such as a `listing`.
+    """The text on one line, followed by its indented lines, such as a `listing`.
 
-    A line break that is followed by anything but two spaces is written as an escape: no foreign text begins a line.
+    A line break not followed by two spaces is escaped, so foreign text cannot start a line.
     """
     return _INDENTED_LINE.join(map(on_one_line, text.split(_INDENTED_LINE)))
 
@@ -139,7 +139,7 @@ _INDENTED_LINE = "\n  "
 
 
 def listing(problems: Iterable[str]) -> str:
-    """All problems of one thing as one indented block, long lists cut with a count."""
+    """Problems as one indented block; a long list is cut and counted."""
     lines = [on_one_line(problem) for problem in problems]
     shown = [f"\n  {line}" for line in lines[:SHOWN_PROBLEMS]]
     if len(lines) > SHOWN_PROBLEMS:
@@ -148,7 +148,7 @@ def listing(problems: Iterable[str]) -> str:
 
 
 def words(problem: BaseException) -> str:
-    """What went wrong, as a user reads it; nothing where a peer says it."""
+    """The message of an error for the user; empty where a peer reports it."""
     if isinstance(problem, PeerError):
         return ""
     if isinstance(problem, KeyboardInterrupt):

@@ -1,12 +1,12 @@
-"""Text that leaves the process, without secrets: those that this process knows, by value, and what looks like one, by pattern.
+"""Redaction of secrets in output: known secrets by value, others by pattern.
 
-Known are the values of environment variables whose names say that they are secret, logins in proxies and endpoints, and
-whatever readers of credentials hand to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found
+Known are the values of environment variables with secret-sounding names, logins in proxies and endpoints, and what
+readers of credentials pass to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found
 raw, percent-encoded, escaped, in base64 or hexadecimal, and broken over lines.
 
-`redacted` is what printers, log writers and errors call; `guarded` puts it behind a stream, so that tracebacks,
-warnings and the loggers of libraries pass it too. Ordinary words (`false`, short words, numbers) are never blotted out, nor are
-names of files and of Kubernetes Secrets.
+Printers, log writers and errors call `redacted`; `guarded` applies it to a stream, which covers tracebacks, warnings
+and the loggers of libraries. Ordinary words (`false`, short words, numbers), file names and names of Kubernetes Secrets
+are not redacted.
 """
 
 import os
@@ -20,22 +20,24 @@ from typing import Any, Final, NamedTuple, TextIO, cast
 HIDDEN: Final = "***"
 
 SHORTEST: Final = 6
-"""Characters of a value that is looked for; a password that is shorter would blot out syllables of ordinary words."""
+"""Length of the shortest value that is redacted; shorter ones would match syllables of ordinary words."""
 
 SHORTEST_WORD: Final = 8
-"""The same of a value that consists of small letters only."""
+"""The same for a value of letters only."""
 
 LONG: Final = 12
-"""A value of so many characters stands in a text by no accident: it is found inside words too."""
+"""A value of this length is no coincidence: it is redacted inside words, too."""
 
 SHORTEST_LINE: Final = 16
-"""Of a value of several lines, such as a private key, lines of this length are secrets of their own; what is broken is as long."""
+"""In a multi-line value such as a private key, lines of this length are secrets of their own; also the least length of
+a value that is searched across line breaks.
+"""
 
 SHORTEST_BEGUN: Final = 4
-"""Characters by which a value is taken to have begun at the end of a text."""
+"""Characters at the end of a text that may be the beginning of a value."""
 
-LOOK_EVERY_S: Final = 0.1
-"""How often a stream looks whether the environment has changed."""
+CHECK_EVERY_S: Final = 0.1
+"""How often a stream checks the environment for changes."""
 
 _NAME: Final = (
     r"SECRET|PASSW|PASSPHRASE|TOKEN(?!IZ)|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|API_?KEY|BEARER|COOKIE|JWT|WEBHOOK(?:_UR[IL])?$"
@@ -60,7 +62,7 @@ _PARTS: Final = (
     ),
     *(part + end for part in ("pass", "auth", "pat", "sas", "dsn") for end in ("=", ":", '"', "'", " ", "\\")),
 )
-"""What such names are made of, in small letters; the last five stand at their ends, and in many other words."""
+"""Parts of such names in lower case; the last five only at the end of a name, as many other words contain them."""
 
 _NAME_OF_ELSE: Final = (
     r"(?:^|_)(?:MAX|MIN|NUM|N)_(?:\w+_)?TOKENS?$|(?:^|_)(?:CLS|CLASS|PAD|MASK|EOS|BOS|SEP|UNK|POS|PATCH)_TOKENS?$"
@@ -69,13 +71,14 @@ _NAME_OF_ELSE: Final = (
     r"|METHOD|SOURCE|PROCESS|FORMAT|MIXER|DROPOUT|EMBED)S?$|TOKEN_IDS?$"
     r"|(?<!WEBHOOK)_URL$|^GOOGLE_APPLICATION_CREDENTIALS$|^LAUNCHER_|^SECRETS?$|SERVICE_ACCOUNT_TOKEN$|INJECT_SECRET_"
 )
-"""What such a variable holds is a number, a place, a way of doing, or the name of something; `secret` alone names a Kubernetes Secret.
+"""Names of variables with a number, a place, a method or the name of something; `secret` alone names a Kubernetes
+Secret.
 
 Source of the last: Vault's annotations, `vault.hashicorp.com/agent-inject-secret-NAME: PATH`.
 """
 
 _REFERENCES: Final = frozenset({"S3_SECRET", "CSI_SECRET", "IMAGE_PULL_SECRET", "ENV_FROM_SECRET"})
-"""Settings and flags that name Kubernetes Secrets and their keys, never values."""
+"""Settings and flags with names of Kubernetes Secrets and their keys, never values."""
 
 _ORDINARY: Final = frozenset(
     {
@@ -83,20 +86,20 @@ _ORDINARY: Final = frozenset(
         *("training", "trainer", "chexnet", "launcher", "checkpoint", "checkpoints", "kubernetes"),
     }
 )
-"""Words that a message may hold whatever a variable says."""
+"""Words that are never redacted, even as the value of a secret variable."""
 
 _NUMBER: Final = r"(?a)[-+]?\d{1,11}(?:[.,:]\d{1,9})*[a-z%]{0,3}"
 _DATE: Final = r"(?a)\d{4}-\d\d-\d\d([T ][\d:.]+(Z|[-+]\d\d:?\d\d)?)?"
 _PLACEHOLDER: Final = (
     r"[A-Z]{1,11}(?:[_:.-][A-Z]{1,11})*|[*….<>\[\]-]+|<.*>|\$\{?\w+\}?|\$\(.*|\{\w*\}|%s|None|null|b?['\"]{2}"
 )
-"""What stands for a value in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
+"""Placeholders in help and templates: `SECRET:KEY`, `<key>`, `$TOKEN`, `…`."""
 
 _URL: Final = r"(?i)[a-z][a-z0-9+.-]*://"
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a variable, a flag or a field of this name holds a secret: `API_KEY`, `--api-key`, `secretAccessKey`."""
+    """Whether a variable, flag or field of this name contains a secret: `API_KEY`, `--api-key`, `secretAccessKey`."""
     return _is_secret_name(name)
 
 
@@ -116,48 +119,48 @@ def _words(name: str) -> str:
     return re.sub(r"[-.\s]+", "_", parted).upper()
 
 
-def is_telling(value: str) -> bool:
-    """Whether a secret of this value can be looked for in texts: it is no ordinary word, number, date or existing file."""
+def is_distinctive(value: str) -> bool:
+    """Whether a value is distinctive enough to be searched for: not an ordinary word, number, date or existing file."""
     text = value.strip()
     if len(text) < SHORTEST or _compiled(_NUMBER).fullmatch(text) or _compiled(_DATE).fullmatch(text):
         return False
     if text.isalpha() and (len(text) < SHORTEST_WORD or text.lower() in _ORDINARY):
         return False
-    return not (text.startswith(("/", "~/", "./")) and _is_there(text))
+    return not (text.startswith(("/", "~/", "./")) and _exists(text))
 
 
 @lru_cache(maxsize=256)
-def _is_there(path: str) -> bool:
+def _exists(path: str) -> bool:
     with suppress(OSError, ValueError):
-        return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - pathlib is not loaded for it
+        return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - avoids importing pathlib
     return False
 
 
-# What this process knows.
+# Known secrets
 
 _learned: frozenset[str] = frozenset()
 
 
 def learn(*values: object) -> None:
-    """Leave these values out of whatever is said from now on; what is no telling text is passed over."""
-    global _learned  # noqa: PLW0603 - a process has one memory of what it must not say
-    new = {value.strip() for value in values if isinstance(value, str) and is_telling(value)}
+    """Redact these values from now on; values that are not distinctive are ignored."""
+    global _learned  # noqa: PLW0603 - one set per process
+    new = {value.strip() for value in values if isinstance(value, str) and is_distinctive(value)}
     if not new <= _learned:
         _learned = _learned | new
 
 
 def learn_text(text: str) -> None:
-    """Learn the secrets that a text holds by its own account: `API_KEY=…`, `token: …`, logins of URLs."""
+    """Learn the secrets that a text itself marks: `API_KEY=…`, `token: …`, logins of URLs."""
     learn(*_logins(text, has_port=True), *_assignments(text))
 
 
 def learn_address(url: str) -> None:
-    """Learn the login of an address that stands alone, whatever its password begins with."""
+    """Learn the login of a single address, whatever its password begins with."""
     learn(*_logins(url if "://" in url else f"http://{url}", has_port=False))
 
 
 def learn_words(words: Sequence[str]) -> None:
-    """Learn what a command line gives to flags and variables whose names say that they are secret."""
+    """Learn the values that a command line gives to flags and variables with secret-sounding names."""
     flag = ""
     for word in words:
         name, equals, _ = word.partition("=")
@@ -171,7 +174,7 @@ def learn_words(words: Sequence[str]) -> None:
 
 
 def learn_document(document: object, *, key: str = "") -> None:
-    """Learn the secrets in what a YAML or JSON file holds: by the names of fields, and of variables in lists."""
+    """Learn the secrets of a YAML or JSON document: by names of fields, and of variables in lists."""
     if isinstance(document, str):
         if is_secret_name(key):
             learn(document)
@@ -189,20 +192,20 @@ def learn_document(document: object, *, key: str = "") -> None:
 
 
 def stripped(value: str) -> str:
-    """A credential without the white space at its ends that a file or a paste has put there; learnt."""
+    """A credential without surrounding white space from a file or a paste; also learned."""
     value = value.strip()
     learn(value)
     return value
 
 
 def is_one_word(value: str) -> bool:
-    """Whether a credential can stand in a header: printable ASCII without white space."""
+    """Whether a credential is valid in a header: printable ASCII without white space."""
     return all("!" <= char <= "~" for char in value)
 
 
 def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of variables that are secrets, and logins in the others."""
-    found: list[str] = []
+    """Values of secret variables, and logins in the other variables."""
+    secrets: list[str] = []
     for name, raw in environment.items():
         value = raw.strip()
         is_name_of_key = name.upper().endswith("ACCESS_KEY_ID") and not any(char.isdigit() for char in value)
@@ -211,26 +214,26 @@ def _of_environment(environment: Mapping[str, str]) -> tuple[str, ...]:
             and not is_name_of_key
             and ("WEBHOOK" in name.upper() or not _compiled(_URL).match(value))
         ):
-            found.append(value)
+            secrets.append(value)
         if "@" in value:
             is_proxy = name.upper().endswith("_PROXY") and "://" not in value
-            # An address that stands alone and holds an `@` is seldom one without a login.
+            # An address with an `@` that is the whole value usually has a login.
             is_address = is_proxy or _compiled(_URL).match(value)
-            found += _logins(f"http://{value}" if is_proxy else value, has_port=not is_address)
-    return tuple(value for value in dict.fromkeys(found) if is_telling(value))
+            secrets += _logins(f"http://{value}" if is_proxy else value, has_port=not is_address)
+    return tuple(value for value in dict.fromkeys(secrets) if is_distinctive(value))
 
 
 _AFTER_SCHEME: Final = r"(?<=://)[^\s\"<>`]+"
 
 _PORT: Final = r"[^\s/:@]*:(?:80|443|\d{4,5})/"
-"""A host, its port and a path: in a text of any kind, `http://minio:9000/cxr/a@b.png` has no login."""
+"""A host, its port and a path: in free text, `http://minio:9000/cxr/a@b.png` has no login."""
 
 
 def _login_spans(address: str, *, has_port: bool) -> Iterator[tuple[int, int]]:
-    """Where, in what follows a `://`, a user and a password stand, which may hold `/`, `@` and `:` that nobody has encoded.
+    """Positions of user and password in the text after a `://`; they may contain unencoded `/`, `@` and `:`.
 
-    So a login with a password ends at the last `@`. With `has_port`, what looks like a port is one, not a password. Each character is
-    looked at a few times only, however many addresses follow.
+    A login with a password therefore ends at the last `@`. With `has_port`, something like a port is taken as one, not
+    as a password. Each character is visited a few times only, however many addresses follow.
     """
     start, last = 0, address.rfind("@")
     while start <= last:
@@ -249,7 +252,7 @@ def _logins(text: str, *, has_port: bool) -> Iterator[str]:
     """Passwords and logins in the URLs of a text, as written and decoded."""
     if "@" not in text or "://" not in text:
         return
-    from urllib.parse import unquote  # noqa: PLC0415 - only who has one pays for it
+    from urllib.parse import unquote  # noqa: PLC0415 - slow import, needed for a login only
 
     for match in _compiled(_AFTER_SCHEME).finditer(text):
         for start, end in _login_spans(match[0], has_port=has_port):
@@ -259,7 +262,7 @@ def _logins(text: str, *, has_port: bool) -> Iterator[str]:
 
 
 def _without_logins(match: re.Match[str]) -> str:
-    """What follows a `://`, without its logins."""
+    """The text after a `://` without its logins."""
     pieces, position = [], 0
     for start, end in _login_spans(match[0], has_port=True):
         pieces += [match[0][position:start], HIDDEN]
@@ -267,7 +270,7 @@ def _without_logins(match: re.Match[str]) -> str:
     return "".join([*pieces, match[0][position:]])
 
 
-# Repetitions have an end, so that a long text of one shape takes no longer than another.
+# Repetitions are bounded, so that no text takes longer than linear time.
 _NAMED: Final = (
     r"(?P<name>[A-Za-z_][\w.-]{0,100})(?P<sign>(?:\\{0,8}[\"'])?\s{0,100}(?:=|:(?!//))\s{0,100}b?)(?=[^\s`&,;|)}])"
 )
@@ -280,7 +283,7 @@ _ENTRY: Final = (
 
 
 def _assignments(text: str) -> Iterator[str]:
-    """Values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` where the name says secret."""
+    """Values of `NAME=VALUE`, `NAME: VALUE` and `{name: NAME, value: VALUE}` with secret names."""
     if not _may_name_a_secret(text.lower()):
         return
     for match in _compiled(_ENTRY).finditer(text):
@@ -292,17 +295,17 @@ def _assignments(text: str) -> Iterator[str]:
 
 
 def _assigned(text: str) -> Iterator[tuple[str, str, int, int]]:
-    """Name and sign of each `NAME=VALUE` and `NAME: VALUE`, and where the value begins and ends.
+    """Name and sign of each `NAME=VALUE` and `NAME: VALUE`, with start and end of the value.
 
-    A value may hold assignments of its own, which come after it: `env=[API_KEY=…]`. What names Secrets, or is one, is passed over as
-    a whole. Each character is looked at a few times only, however many assignments are inside each other.
+    Assignments inside a value, as in `env=[API_KEY=…]`, follow it. The inside of a secret, or of a reference to one, is
+    skipped. Each character is visited a few times only, however deep assignments are nested.
     """
     position, inside = 0, 0
-    while found := _compiled(_NAMED).search(text, position):
-        position = start = found.end()
-        if found.start() < inside <= start:  # its value would be outside
+    while match := _compiled(_NAMED).search(text, position):
+        position = start = match.end()
+        if match.start() < inside <= start:  # its value would be outside
             continue
-        if start >= inside:  # what is inside a value without quotes ends where that ends
+        if start >= inside:  # an unquoted value inside another ends where that ends
             value = _compiled(_VALUE).match(text, start)
             if value is None:
                 continue
@@ -310,23 +313,23 @@ def _assigned(text: str) -> Iterator[tuple[str, str, int, int]]:
             end = value.end()
         else:
             end = inside
-        yield found["name"], found["sign"], start, end
-        if is_secret_name(found["name"]) or _is_reference(found["name"]):
+        yield match["name"], match["sign"], start, end
+        if is_secret_name(match["name"]) or _is_reference(match["name"]):
             position = end
 
 
 def _bare(value: str) -> Iterator[str]:
-    """A value without its quotes, and without the brackets of a list that it begins or ends."""
+    """A value without quotes, and without the brackets of a list at its ends."""
     yield value.strip("\"'\\")
     yield value.strip("\"'\\[]{}(")
 
 
-# What a value looks like in a text.
+# Forms of a value in a text
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it is, as encoders and quoters write it, and its lines."""
-    import json  # noqa: PLC0415 - for processes that have a secret and something to say
+    """The value itself, its encoded, quoted and escaped forms, and its lines."""
+    import json  # noqa: PLC0415 - needed only when there is a secret to redact
     from urllib.parse import quote, quote_plus  # noqa: PLC0415
 
     lines = [line.strip() for line in value.splitlines()]
@@ -357,31 +360,30 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _in_base64(value: bytes) -> Iterator[str]:
-    """What is sure to stand in base64 text whatever stands before and behind the value."""
+    """The part of the base64 text that does not depend on the bytes before and after the value."""
     from base64 import b64encode  # noqa: PLC0415 - as above
 
     for before in range(3):
         encoded = b64encode(b"\0" * before + value).decode()
-        sure = encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]
-        if len(sure) >= SHORTEST_WORD:
-            yield from (sure, sure.replace("+", "-").replace("/", "_"))
+        certain = encoded[-(-before * 8 // 6) : (before + len(value)) * 8 // 6]
+        if len(certain) >= SHORTEST_WORD:
+            yield from (certain, certain.replace("+", "-").replace("/", "_"))
 
 
 @lru_cache(maxsize=16)
 def _forms_of(values: frozenset[str]) -> tuple[str, ...]:
-    """The forms of all these values, the longest first."""
+    """Forms of all these values, longest first."""
     forms = {form for value in values for form in _forms(value) if len(form) >= SHORTEST}
     return tuple(sorted(forms, key=len, reverse=True))
 
 
 @lru_cache(maxsize=16)
 def _pattern_of(values: frozenset[str]) -> re.Pattern[str]:
-    """What finds these values."""
     return re.compile("|".join(map(_bounded, _forms_of(values))))
 
 
 def _bounded(form: str) -> str:
-    """The form itself; a short one only where it is no part of a word."""
+    """A pattern for the form; a short one matches only as a whole word."""
     if len(form) >= LONG:
         return re.escape(form)
     before, behind = (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])")
@@ -389,11 +391,11 @@ def _bounded(form: str) -> str:
 
 
 _GAP: Final = r"[ \t\r│|]*(?:\n|\\n)[ \t│|]*"
-"""Between the parts of a value that a table or an encoder has broken over lines."""
+"""Line break, with a table's border, in a value that a table or an encoder has wrapped."""
 
 
 def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
-    """The text without long values that are broken over lines."""
+    """The text without long values that are wrapped over lines."""
     gaps = [match.span() for match in _compiled(_GAP).finditer(text)]
     joined: list[str] = []
     places: list[int] = []
@@ -409,19 +411,19 @@ def _without_broken(text: str, pattern: re.Pattern[str]) -> str:
     return text
 
 
-# What looks like a secret, whatever its value.
+# Secrets recognised by pattern
 
 
 class _Pattern(NamedTuple):
-    """A shape of secrets; it is tried only on a text that holds one of the marks, in small letters."""
+    """A kind of secret; tried only on texts that contain one of the lower-case marks."""
 
     marks: tuple[str, ...]
     source: str
-    put: str | Callable[[re.Match[str]], str]
+    replacement: str | Callable[[re.Match[str]], str]
 
 
-def _if_telling(match: re.Match[str]) -> str:
-    """The match with its last group hidden, if that is no word of a sentence."""
+def _hidden_unless_word(match: re.Match[str]) -> str:
+    """The match with its last group hidden, unless that is a word of a sentence."""
     value = match[match.lastindex or 0]
     letters = value.strip(".,:;").replace("-", "")
     is_word = len(value) < SHORTEST or (letters.isalpha() and letters[1:].islower() and len(value) < 24)
@@ -429,32 +431,34 @@ def _if_telling(match: re.Match[str]) -> str:
 
 
 def _hidden_values(text: str) -> str:
-    """The text without the values of names that say secret."""
+    """The text with the values of secret names hidden."""
     pieces: list[str] = []
     done = 0
     for name, sign, start, end in _assigned(text):
-        says_secret = is_secret_name(name) and not _is_reference(name)
-        if start < done or (not says_secret and text.find("=", start, end) >= 0):  # what it holds comes next
+        is_secret = is_secret_name(name) and not _is_reference(name)
+        if start < done or (
+            not is_secret and text.find("=", start, end) >= 0
+        ):  # assignments inside the value come next
             continue
-        pieces += [text[done:start], _hidden_value(sign, text[start:end]) if says_secret else text[start:end]]
+        pieces += [text[done:start], _hidden_value(sign, text[start:end]) if is_secret else text[start:end]]
         done = end
     return "".join([*pieces, text[done:]])
 
 
 def _hidden_value(sign: str, quoted: str) -> str:
-    """The value of a name that says secret, hidden; after a colon it must look like a secret, too."""
+    """The value of a secret name, hidden; after a colon it must also look like a secret."""
     value = quoted.strip("\"'\\")
     if not value or _compiled(_PLACEHOLDER).fullmatch(value) or _compiled(_NUMBER).fullmatch(value):
         return quoted
     if value.lower() in {"true", "false", "none", "null", "yes", "no"}:
         return quoted
-    if ":" in sign and not (is_telling(value) and re.search(r"\d", value)):
+    if ":" in sign and not (is_distinctive(value) and re.search(r"\d", value)):
         return quoted
     return quoted.replace(value, HIDDEN)
 
 
 def _if_entry(match: re.Match[str]) -> str:
-    """A pod's variable without its value, where its name says secret."""
+    """A pod's variable, with its value hidden if its name is secret."""
     if not is_secret_name(match["variable"]):
         return match[0]
     return f"{match['name']}{match['variable']}{match['sign']}{HIDDEN}"
@@ -477,9 +481,9 @@ _SHAPES: Final = (
         r"(?i)((?:(?:proxy-)?authorization|x-amz-security-token|x-auth-token|x-api-key|x-vault-token|private-token|(?:set-)?cookie"
         r"|x-amz-server-side-encryption-customer-key(?:-md5)?)[\"']?\s*[:=,>]\s*b?[\"']?(?:(?:bearer|basic|digest|token|apikey|negotiate|ntlm|aws)\s+)?)"
         r"([^\s\"',;&)}\]<]+)",
-        _if_telling,
+        _hidden_unless_word,
     ),
-    _Pattern(("bearer", "basic"), r"(?i)\b((?:bearer|basic)(?:\s+|%20|\+))([\w.~+/=%-]{6,})", _if_telling),
+    _Pattern(("bearer", "basic"), r"(?i)\b((?:bearer|basic)(?:\s+|%20|\+))([\w.~+/=%-]{6,})", _hidden_unless_word),
     _Pattern(("akia", "asia", "abia", "acca", "aroa", "aida"), r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA)[A-Z0-9]{16}(?![A-Za-z0-9])", HIDDEN),
     _Pattern(("eyj",), r"(?<![A-Za-z0-9])eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*)?", HIDDEN),
     _Pattern(
@@ -491,24 +495,24 @@ _SHAPES: Final = (
 )  # fmt: skip
 _MARKS: Final = tuple(mark for pattern in _SHAPES for mark in pattern.marks)
 
-_TELLING_NAME: Final = (
+_ASSIGNMENT: Final = (
     r"(?:(?:secret|passw|passp|token|credential|key|private|bearer|cookie|jwt|webhook|connection|pwd)[\w.-]{0,100}|pass|pat|auth|sas|dsn)"
     r"(?:\\{0,8}[\"'])?\s{0,100}[=:]"
 )
-"""What stands, in small letters, before every value that is hidden for its name; to look for this first is many times faster."""
+"""Lower-case text before every value hidden by name; searching for it first is many times faster."""
 
 
 @cache
 def _compiled(source: str) -> re.Pattern[str]:
-    """Compiled when it is first needed: a short command of the launcher needs few of them."""
+    """Compiled on first use: a short command of the launcher needs few patterns."""
     return re.compile(source)
 
 
 def redacted(text: str, environment: Mapping[str, str] | None = None, *, assigned: bool = True) -> str:
-    """The text with `***` for each secret that this process knows, or that looks like one.
+    """The text with `***` for each known or recognised secret.
 
-    `environment` is this process's unless given. Without `assigned`, the values of `NAME=VALUE` and `NAME: VALUE` stay where
-    nothing but the name says secret: in documents, such names may name Secrets.
+    `environment` defaults to this process's. Without `assigned`, the values of `NAME=VALUE` and `NAME: VALUE` are kept
+    when only the name looks secret: in documents, such names may refer to Kubernetes Secrets.
     """
     return _by_shape(_by_value(text, _known(os.environ if environment is None else environment)), assigned=assigned)
 
@@ -519,7 +523,7 @@ def _known(environment: Mapping[str, str]) -> frozenset[str]:
 
 def _by_value(text: str, values: frozenset[str]) -> str:
     forms = _forms_of(values)
-    for form in forms:  # most texts hold none, and a search for each is faster than one for all
+    for form in forms:  # most texts have none, and single searches are faster than one for all
         if form in text:
             text = _pattern_of(values).sub(HIDDEN, text)
             break
@@ -530,7 +534,7 @@ def _by_value(text: str, values: frozenset[str]) -> str:
 
 def _by_shape(text: str, *, assigned: bool) -> str:
     small = text.lower()
-    for mark in _MARKS:  # most texts have none, and logs are many lines a second
+    for mark in _MARKS:  # most texts have none, and a log may have many lines a second
         if mark in small:
             text = _without_shapes(text, small)
             break
@@ -540,22 +544,22 @@ def _by_shape(text: str, *, assigned: bool) -> str:
 def _without_shapes(text: str, small: str) -> str:
     for pattern in _SHAPES:
         if any(mark in small for mark in pattern.marks):
-            text = _compiled(pattern.source).sub(pattern.put, text)
+            text = _compiled(pattern.source).sub(pattern.replacement, text)
     return text
 
 
 def without_assigned(text: str) -> str:
-    """The text without the values of `NAME=VALUE` and `NAME: VALUE` where the name says secret."""
+    """The text with the values of `NAME=VALUE` and `NAME: VALUE` hidden where the name is secret."""
     small = text.lower()
     if not _may_name_a_secret(small):
         return text
     if "value" in small:
         text = _compiled(_ENTRY).sub(_if_entry, text)
-    return _hidden_values(text) if _compiled(_TELLING_NAME).search(small) else text
+    return _hidden_values(text) if _compiled(_ASSIGNMENT).search(small) else text
 
 
 def _may_name_a_secret(small: str) -> bool:
-    """Whether a text in small letters holds a part of any name that says secret; most texts do not, and are done."""
+    """Whether a lower-case text has a part of any secret name; a fast check that most texts fail."""
     for part in _PARTS:  # noqa: SIM110 - a generator takes twice as long
         if part in small:
             return True
@@ -563,27 +567,27 @@ def _may_name_a_secret(small: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text must not stand where others read it: it has a login, a key or a token in it, known here or by its looks."""
+    """Whether a text has a login, key or token, known or recognised, and must not be shown."""
     return looks_secret(text) or holds_known(text)
 
 
 def holds_known(text: str) -> bool:
-    """The same by what this process knows alone."""
+    """`holds_secret` for known secrets only."""
     return _by_value(text, _known(os.environ)) != text
 
 
 def looks_secret(text: str) -> bool:
-    """The same by its looks alone."""
+    """`holds_secret` for recognised secrets only."""
     return _by_shape(text, assigned=True) != text
 
 
 def without_login(url: str) -> str:
-    """An address as a message may show it: without user and password, whatever is in them, and without what signs it."""
+    """A URL to show in a message, without user, password and signature."""
     return redacted(re.sub("(?s)//.*@", f"//{HIDDEN}@", url))
 
 
 def cleaned(document: Any, *, key: str = "") -> Any:  # noqa: ANN401 - any JSON
-    """A document as others may read it: of fields and variables whose names say secret only the name, of texts what `redacted` leaves."""
+    """A document to show: secret fields and variables without their values, other texts `redacted`."""
     if isinstance(document, str):
         return (
             HIDDEN
@@ -602,29 +606,31 @@ def cleaned(document: Any, *, key: str = "") -> Any:  # noqa: ANN401 - any JSON
 
 
 class _Guarded:
-    """A stream to which texts go without secrets; in all else the stream itself.
+    """A stream that redacts written text and delegates everything else.
 
-    An end of a text that may be the beginning of a known value is kept back until the next write, or a flush.
+    An end of the text that may begin a known value is held back until the next write or flush.
     """
 
     def __init__(self, stream: TextIO, *, assigned: bool) -> None:
         self._stream = stream
         self._assigned = assigned
         self._values: frozenset[str] = frozenset()
-        self._looked: tuple[float, object] = (-LOOK_EVERY_S, None)
-        self._kept = ""
+        self._checked: tuple[float, object] = (-CHECK_EVERY_S, None)
+        self._held_back = ""
 
     def write(self, text: str) -> int:
-        """Write a text; how long it was."""
+        """Write a text; returns its length."""
         now = time.monotonic()
-        if self._looked[1] is not _learned or now - self._looked[0] >= LOOK_EVERY_S:  # logs are many lines a second
-            self._looked, self._values = (now, _learned), _known(os.environ)
+        if (
+            self._checked[1] is not _learned or now - self._checked[0] >= CHECK_EVERY_S
+        ):  # a log may have many lines a second
+            self._checked, self._values = (now, _learned), _known(os.environ)
         length = len(text)
-        if self._kept:
-            text, self._kept = self._kept + text, ""
+        if self._held_back:
+            text, self._held_back = self._held_back + text, ""
         if self._values and not text.endswith("\n"):
-            end = len(text) - _begun(text, _forms_of(self._values))
-            text, self._kept = text[:end], text[end:]
+            end = len(text) - _unfinished_length(text, _forms_of(self._values))
+            text, self._held_back = text[:end], text[end:]
         self._put(text)
         return length
 
@@ -632,32 +638,34 @@ class _Guarded:
         self._stream.write(_by_shape(_by_value(text, self._values), assigned=self._assigned))
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write texts."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what was kept back, too."""
-        if self._kept:
-            kept, self._kept = self._kept, ""
-            self._put(kept)
+        """Write held-back text, too."""
+        if self._held_back:
+            held_back, self._held_back = self._held_back, ""
+            self._put(held_back)
         self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
         return getattr(self._stream, name)
 
 
-def _begun(text: str, forms: Iterable[str]) -> int:
-    """How many characters at the text's end begin one of the forms without ending it; 0 where they are few."""
-    found = 0
+def _unfinished_length(text: str, forms: Iterable[str]) -> int:
+    """Length of the text's end that begins one of the forms without completing it; 0 when shorter than
+    `SHORTEST_BEGUN`.
+    """
+    longest = 0
     for form in forms:
-        for size in range(min(len(form) - 1, len(text)), max(found, SHORTEST_BEGUN - 1), -1):
+        for size in range(min(len(form) - 1, len(text)), max(longest, SHORTEST_BEGUN - 1), -1):
             if text.endswith(form[:size]):
-                found = size
+                longest = size
                 break
-    return found
+    return longest
 
 
 def guarded(stream: TextIO, *, assigned: bool = True) -> TextIO:
-    """The stream, for writers of text: whatever is written goes through `redacted`."""
+    """The stream with every written text `redacted`."""
     return cast("TextIO", _Guarded(stream, assigned=assigned))

@@ -1,7 +1,7 @@
 """stdout and stderr of both programs, with secrets redacted and control characters escaped.
 
-Messages escape foreign text where they are built (`errors.on_one_line`, `errors.as_block`). This second line of defence also covers
-tracebacks and the warnings of libraries. Line breaks and tabs pass: tables and documents need them.
+Messages escape foreign text where they are built (`errors.on_one_line`, `errors.as_block`). This second line of defence
+also covers tracebacks and warnings of libraries. Line breaks and tabs are kept: tables and documents need them.
 """
 
 import sys
@@ -21,11 +21,11 @@ def visible(text: str) -> str:
 
 
 class _Screened:
-    """A stream that escapes what is written; everything else is passed to the stream behind it."""
+    """A stream that escapes written text and delegates everything else to the original stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self.rich_proxied_file = stream
-        """The stream that rich writes to, whose colours and bars are not escaped. Source: rich 13.9, Console.file."""
+        """The stream that rich writes to, so its colours and bars are not escaped. Source: rich 13.9, Console.file."""
 
     def write(self, text: str) -> int:
         self.rich_proxied_file.write(visible(text))
@@ -47,16 +47,17 @@ def screened() -> Iterator[None]:
     try:
         yield
     finally:
-        meanwhile = sys.stdout, sys.stderr
+        replaced = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = before
-        for stream in meanwhile:
-            with suppress(OSError, ValueError):  # nobody reads, or it is closed
-                stream.flush()  # what may have been a secret's beginning
+        for stream in replaced:
+            with suppress(OSError, ValueError):  # closed, or the reader is gone
+                stream.flush()  # the held-back end of the output, which may have been the start of a secret
 
 
 def screen() -> None:
     """Screen stdout and stderr until the process ends."""
-    # stdout holds documents, where `NAME: VALUE` may name a Secret: only known and recognisable secrets are hidden there.
+    # stdout has documents in which `NAME: VALUE` may name a Kubernetes Secret, so only known and recognisable secrets
+    # are redacted there.
     sys.stdout, sys.stderr = _screened(sys.stdout, assigned=False), _screened(sys.stderr, assigned=True)
 
 
@@ -67,7 +68,7 @@ def _screened(stream: TextIO, *, assigned: bool) -> TextIO:
 
 
 def unscreened(stream: TextIO) -> TextIO:
-    """The stream behind the screen, for writers of colours that escape foreign text themselves."""
+    """The original stream, for writers of colours that escape foreign text themselves."""
     while isinstance(stream, _Screened):
         stream = stream.rich_proxied_file
     return stream

@@ -12,7 +12,7 @@ from launcher.spec.overlay import Overlay, literal_variables, read_overlay, text
 from launcher.spec.trust import as_given
 from trainer.config import flag_of, parse_duration
 from trainer.errors import InputError, on_one_line
-from trainer.redaction import holds_known, holds_secret, is_secret_name, is_telling, without_login
+from trainer.redaction import holds_known, holds_secret, is_distinctive, is_secret_name, without_login
 
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 """A flag that can be given several times."""
@@ -255,7 +255,7 @@ def _check_variable(entry: str) -> None:
 def _shown(name: str) -> str:
     """What should have been a variable's name; not where it may be the secret itself, `API_KEY:…` or a value alone."""
     is_word = name.isascii() and name.isidentifier() and not re.search(r"\d", name)
-    return f"`{on_one_line(name)}`" if is_word or not is_telling(name) else "what is given"
+    return f"`{on_one_line(name)}`" if is_word or not is_distinctive(name) else "what is given"
 
 
 def _check_no_secret(name: str, flag: str) -> None:

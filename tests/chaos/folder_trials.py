@@ -8,7 +8,7 @@ from disk_trials import DiskTrial
 from moments import Moment, Stage
 from trials import COMES_BACK_CODES, HANGS_S, ROOT, Outcome, Site, Trial
 
-GONE = "cannot go on with the run at"
+GONE = "cannot continue the run at"
 """How a run begins to say that its folder is no longer its own."""
 
 

@@ -302,6 +302,6 @@ def test_truncated_image_fails_the_job_once_with_its_name(tmp_path, phantoms):
     done = launcher("--data", broken, "--output", tmp_path / "runs", "--name", "bad", "--", *RECIPE[:-2])
     assert done.returncode == 3
     assert done.stderr.count(victim.name) == 1
-    assert "hint: replace them, or --on-bad-image skip" in done.stderr
+    assert "hint: replace them, or use --on-bad-image skip" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs/bad/checkpoints").exists()

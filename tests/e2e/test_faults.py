@@ -242,7 +242,7 @@ def test_deleted_pod_saves_what_it_has_trained(job, bucket, phantoms, unbroken, 
     before, moment = run.step, _now()
     delete_pod(1)(run)
     ends_like(run, unbroken)
-    stopped = int(run.said(r"stopped at step (\d+), as SIGTERM asked")[0])
+    stopped = int(run.said(r"stopped at step (\d+) after SIGTERM")[0])
     print(f"sigterm: step {before} was committed before, {stopped} by the signal")
     assert run.said(r"going on from step (\d+)")[0] == str(stopped)
     assert stopped > before

@@ -490,11 +490,11 @@ def _try_packs(bench: Bench, dice: Dice) -> bool:
     whole = open_pack(seed, names, geometry)
     assert opened is not None
     assert whole is not None
-    rows = np.arange(whole.manifest.count, dtype=np.int64)
+    rows = np.arange(whole.index.count, dtype=np.int64)
     mine, theirs = (np.empty((len(rows), 36, 36), np.uint8) for _ in range(2))
     opened.gather(rows, mine)
     whole.gather(rows, theirs)
-    if opened.manifest.count != whole.manifest.count or not np.array_equal(mine, theirs):
+    if opened.index.count != whole.index.count or not np.array_equal(mine, theirs):
         raise FaultError(f"a pack with another {path.name} is opened, and its images are others")
     return True
 

@@ -141,7 +141,7 @@ def test_incomplete_environment_is_an_error_not_a_traceback(monkeypatch, capsys)
     """Half of torchrun's variables, copied from somewhere."""
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert program.main(["train", "--data", "d", "--output", "o", "--name", "n"]) == 2
-    assert "cannot tell the workers apart" in capsys.readouterr().err
+    assert "cannot determine the rank of this worker" in capsys.readouterr().err
 
 
 def test_operators_node_variables_are_not_taken_for_a_worker(monkeypatch):

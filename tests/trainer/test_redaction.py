@@ -15,8 +15,8 @@ from trainer.redaction import (
     cleaned,
     holds_known,
     holds_secret,
+    is_distinctive,
     is_secret_name,
-    is_telling,
     learn,
     learn_address,
     learn_document,
@@ -266,7 +266,7 @@ def test_address_is_shown_without_its_login_whatever_that_holds():
     ["hunter2", "swordfish", "Tr0ub4dor&3", "12345678901234", "a-b-c-d", "$ecret12", "ABCDEFGHIJKLMNOP", "<x7&y>z"],
 )
 def test_values_that_are_looked_for(value):
-    assert is_telling(value)
+    assert is_distinctive(value)
     assert redacted(f"as {value}.", {"PASSWORD": value}) == "as ***."
 
 

@@ -1,1 +1,1 @@
-"""Images: decoded once, loaded in order, augmented on the device."""
+"""Data sets: labels, splits, decoded images, batches, and augmentation on the device."""

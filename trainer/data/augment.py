@@ -1,8 +1,8 @@
-"""What the model sees of a packed image: turn, crop, mirror, three channels, normalised; on the device.
+"""Views of packed images for the model, made on the device: rotate, crop, mirror, repeat to three channels, normalise.
 
-Every draw is a function of (seed, epoch, sample), so a resumed run and another number of workers see the same pictures.
-All shapes are fixed and all work is gathers, matrix products and elementwise, which suits graph compilers.
-Shapes: N images, S pack side, P crop side, C channels.
+Every draw is a function of (seed, epoch, sample), so a resumed run, or one with another number of workers, sees the
+same pictures. All shapes are fixed and all work is gathers, matrix products and elementwise operations, which suits
+graph compilers. Shapes: N images, S pack side, P crop side, C channels.
 """
 
 from dataclasses import dataclass, replace
@@ -21,20 +21,20 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 AREA: Final = (0.08, 1.0)
 RATIO: Final = (3 / 4, 4 / 3)
-"""Share and shape of a random resized crop. Source: torchvision's RandomResizedCrop."""
+"""Area and aspect ratio of a random resized crop. Source: torchvision's RandomResizedCrop."""
 
 _TOP, _LEFT, _MIRROR, _AREA, _RATIO, _ANGLE = range(6)
-"""Numbers of the draws of one sample."""
+"""Index of each draw of a sample."""
 
 Tta = Literal["none", "flip", "ten_crop"]
-"""Test-time augmentation: which views of an image the answer is the mean of."""
+"""Test-time augmentation: the views over which predictions are averaged."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """The part of each image that the model sees, in pixels, and whether it is mirrored."""
+    """Crop of each image in pixels, and whether it is mirrored."""
 
     top_N: Floats
     left_N: Floats
@@ -44,7 +44,7 @@ class Boxes:
 
 
 def uniform(seed: int, epoch: int, samples_N: NDArray[np.int64], draw: int) -> Floats:
-    """Numbers in [0, 1), each a function of (seed, epoch, sample, draw) alone, shape N.
+    """Numbers in [0, 1), each a function of (seed, epoch, sample, draw) only, shape N.
 
     Source: SplitMix64's mixing function (Steele, Lea, Flood 2014), applied once for each of the four.
     """
@@ -69,7 +69,9 @@ def training_view(
     flip: bool,
     rotate: float,
 ) -> Tensor:
-    """What the model trains on in this epoch, normalised float32 [N, 3, P, P]; `rotate` in degrees either way, before the crop."""
+    """Training view of this epoch, normalised float32 [N, 3, P, P]; rotated by up to `rotate` degrees either way
+    before the crop.
+    """
     side = x_N1SS.shape[-1]
     if rotate > 0:
         x_N1SS = turned(x_N1SS, angles(seed, epoch, samples_N, rotate))
@@ -85,16 +87,17 @@ def training_view(
 
 
 def evaluation_view(x_N1SS: Tensor, crop_px: int) -> Tensor:
-    """The centre, normalised float32 [N, 3, P, P]."""
+    """The centre crop, normalised float32 [N, 3, P, P]."""
     return normalise(cut(x_N1SS, center_boxes(len(x_N1SS), x_N1SS.shape[-1], crop_px), crop_px))
 
 
 def evaluation_views(x_N1SS: Tensor, crop_px: int, tta: Tta) -> list[Tensor]:
-    """The views over which predictions are averaged, each normalised float32 [N, 3, P, P]; the first of `none` and `flip` is `evaluation_view`.
+    """Views over which predictions are averaged, each normalised float32 [N, 3, P, P]; the first of `none` and `flip`
+    is `evaluation_view`.
 
-    `flip` adds the centre mirrored; `ten_crop` is four corners and the centre of the image, then of its mirror image.
+    `flip` adds the mirrored centre; `ten_crop` is four corners and the centre of the image, then of its mirror image.
 
-    Source: the order is that of torchvision's ten_crop.
+    Source: torchvision's ten_crop for the order.
     """
     if tta == "ten_crop":
         return [normalise(part) for image in (x_N1SS, x_N1SS.flip(-1)) for part in _five_crops(image, crop_px)]
@@ -111,14 +114,14 @@ def _five_crops(x_N1SS: Tensor, crop_px: int) -> list[Tensor]:
 
 
 def angles(seed: int, epoch: int, samples_N: NDArray[np.int64], rotate: float) -> Floats:
-    """An angle drawn for each sample, in degrees, uniform in ±rotate."""
+    """A random angle for each sample, in degrees, uniform in ±rotate."""
     return (2 * uniform(seed, epoch, samples_N, _ANGLE) - 1) * rotate
 
 
 def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
-    """Images turned anticlockwise about their centres, bilinear, black where nothing was, float32 [N, 1, S, S] in 0..255.
+    """Images rotated anticlockwise about their centres, bilinear, black outside, float32 [N, 1, S, S] in 0..255.
 
-    A border of one black pixel makes every source a real one, so that one index and four gathers do.
+    With a border of one black pixel, every source pixel exists, so that one index and four gathers suffice.
 
     Source: torchvision's rotate: direction, centre between the middle pixels, zeros outside.
     """
@@ -133,10 +136,10 @@ def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
     top_NSS, below_share_NSS = _neighbour(sin_N11 * across_1S + cos_N11 * down_S1, side)
     width = side + 2
     first_NQ = (top_NSS * width + left_NSS).flatten(1)
-    reach = width * width - width - 1  # the last pixel that has neighbours to the right and below
+    length = width * width - width - 1  # up to the last pixel with neighbours to the right and below
 
     def pixels(shift: int) -> Tensor:
-        return padded_NQ[:, shift : shift + reach].gather(1, first_NQ).view(count, side, side).float()
+        return padded_NQ[:, shift : shift + length].gather(1, first_NQ).view(count, side, side).float()
 
     above_NSS = torch.lerp(pixels(0), pixels(1), right_share_NSS)
     below_NSS = torch.lerp(pixels(width), pixels(width + 1), right_share_NSS)
@@ -144,21 +147,23 @@ def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
 
 
 def _neighbour(from_centre_NSS: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Of places along one axis: the pixel before each, numbered in the padded image, and the share of the one after."""
+    """For positions along one axis: the pixel before each, numbered in the padded image, and the weight of the next
+    one.
+    """
     place_NSS = (from_centre_NSS + (side + 1) / 2).clamp(0, side + 1)
     pixel_NSS = place_NSS.floor().clamp(max=side)
     return pixel_NSS.long(), place_NSS - pixel_NSS
 
 
 def center_boxes(count: int, side: int, crop_px: int) -> Boxes:
-    """The centre of every image, as torchvision's CenterCrop takes it."""
+    """The centre of every image, as torchvision's CenterCrop."""
     start_N = np.full(count, float(round((side - crop_px) / 2)))
     size_N = np.full(count, float(crop_px))
     return Boxes(start_N, start_N, size_N, size_N, np.zeros(count, np.bool_))
 
 
 def random_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int, crop_px: int) -> Boxes:
-    """A place drawn for each sample, all places alike."""
+    """A random position for each sample, all equally likely."""
     places = side - crop_px + 1
     top_N = np.floor(uniform(seed, epoch, samples_N, _TOP) * places)
     left_N = np.floor(uniform(seed, epoch, samples_N, _LEFT) * places)
@@ -167,9 +172,9 @@ def random_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int,
 
 
 def resized_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int) -> Boxes:
-    """A part drawn for each sample, by area and shape.
+    """A random crop for each sample, by area and aspect ratio.
 
-    Differs: where torchvision draws again up to ten times until a part fits, the drawn part is cut to fit the image.
+    Differs: where torchvision draws up to ten times until a crop fits, this one is clipped to the image.
     """
     area_N = (AREA[0] + uniform(seed, epoch, samples_N, _AREA) * (AREA[1] - AREA[0])) * side**2
     low, high = np.log(RATIO[0]), np.log(RATIO[1])
@@ -182,7 +187,7 @@ def resized_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int
 
 
 def cut(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
-    """Parts of crop_px pixels cut out exactly, uint8 [N, 1, P, P]; the boxes have that size already."""
+    """Crops of exactly crop_px pixels, uint8 [N, 1, P, P]; the boxes must have that size."""
     boxes_5N = _on_device(boxes, x_N1SS.device)
     offsets_P = torch.arange(crop_px, device=x_N1SS.device)
     rows_NP = boxes_5N[0].long()[:, None] + offsets_P
@@ -193,9 +198,9 @@ def cut(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
 
 
 def cut_resized(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
-    """Parts resized to crop_px pixels with an antialiased triangle filter, float32 [N, 1, P, P] in 0..255.
+    """Crops resized to crop_px pixels with an antialiased triangle filter, float32 [N, 1, P, P] in 0..255.
 
-    Two batched matrix products, one per axis; as torch's antialiased bilinear interpolation of each part.
+    Two batched matrix products, one per axis; equal to torch's antialiased bilinear interpolation of each crop.
     """
     side = x_N1SS.shape[-1]
     top_N, left_N, height_N, width_N, mirror_N = _on_device(boxes, x_N1SS.device)
@@ -206,14 +211,14 @@ def cut_resized(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
 
 
 def normalise(x_N1PP: Tensor) -> Tensor:
-    """0..255 gray to float32 [N, 3, P, P] as ImageNet weights expect it."""
+    """Gray values 0..255 to float32 [N, 3, P, P] with ImageNet's mean and deviation."""
     mean_311, std_311 = _imagenet_scale(x_N1PP.device)
     return (x_N1PP.float() - mean_311) / std_311
 
 
 @cache
 def _imagenet_scale(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of 0..255 values, made once: a copy to an accelerator can make it wait."""
+    """Mean and deviation of values 0..255; cached, as a copy to an accelerator may synchronise."""
     mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None] * 255
     return mean, torch.tensor(IMAGENET_STD, device=device)[:, None, None] * 255
 
@@ -225,9 +230,10 @@ def _on_device(boxes: Boxes, device: torch.device) -> Tensor:
 
 
 def _resize_weights(start_N: Tensor, size_N: Tensor, side: int, crop_px: int) -> Tensor:
-    """How much each source pixel gives to each pixel of the result, float32 [N, P, S]; rows sum to 1.
+    """Weight of each source pixel for each pixel of the result, float32 [N, P, S]; rows sum to 1.
 
-    Source: the triangle filter of Pillow and torch: its half-width is the scale, at least one pixel, cut at the part's edge.
+    Source: the triangle filter of Pillow and torch: its half-width is the scale, at least one pixel, cut at the crop's
+    edge.
     """
     start_N11, size_N11 = start_N[:, None, None], size_N[:, None, None]
     scale_N11 = size_N11 / crop_px

@@ -1,4 +1,4 @@
-"""Data sets of class folders: one class per image, and the patient from the file name."""
+"""Data sets of class folders: one class per image; the patient comes from the file name."""
 
 import os
 import re
@@ -19,37 +19,39 @@ DICOM_SUFFIXES: Final = (".dcm", ".dicom")
 IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 
 OTHER_IMAGES: Final = (".bmp", ".gif", ".tif", ".tiff", ".webp")
-"""Named when met: whoever has such files would wonder why they are not used."""
+"""Reported as unsupported, so that such files are not skipped silently."""
 
 _KERMANY_NAME = re.compile(
     r"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[-_]\d+(?:-\d+)?\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII
 )
-"""Number *and* kind make the patient. Source: in the Kaggle set no number is in train and test with the same kind."""
+"""Number *and* kind identify the patient. Source: in the Kaggle set no number with the same kind is in both train
+and test.
+"""
 
 
 def directory_entries(data: Path) -> list[str]:
-    """Names in the directory, those of directories with a slash."""
+    """Names in the directory, those of directories with a trailing slash."""
     try:
-        with os.scandir(data) as found:
-            return sorted(entry.name + "/" * is_folder(entry) for entry in found)
+        with os.scandir(data) as entries:
+            return sorted(entry.name + "/" * is_folder(entry) for entry in entries)
     except OSError as problem:
         reason = "no such directory" if isinstance(problem, FileNotFoundError) else str(problem.strerror).lower()
         raise InputError(
-            f"cannot read data set: {reason}, got `{data}` (from `--data`)", hint="--data names a directory"
+            f"cannot read data set: {reason}, got `{data}` (from `--data`)", hint="set --data to a directory"
         ) from problem
 
 
 def read_folders(data: Path, splits: Sequence[str]) -> LabelTable:
     rows = Rows()
-    classes_of = {split: _named_well(rows, f"{split}/", _classes(data / split)) for split in splits}
+    classes_of = {split: _valid_classes(rows, f"{split}/", _classes(data / split)) for split in splits}
     classes = classes_of["train"]
     if len(classes) < 2:
-        rows.problems.append(f"train/: one directory for each of two classes or more is needed, got {len(classes)}")
+        rows.problems.append(f"train/: at least two class directories are needed, got {len(classes)}")
     for split in splits:
-        there = classes_of[split]
-        rows.problems += [f"{split}/: no class `{name}`, which train/ has" for name in classes if name not in there]
-        rows.problems += [f"{split}/: class `{name}`, which train/ has not" for name in there if name not in classes]
-        for name in there:
+        present = classes_of[split]
+        rows.problems += [f"{split}/: class `{name}` of train/ is missing" for name in classes if name not in present]
+        rows.problems += [f"{split}/: class `{name}` is not in train/" for name in present if name not in classes]
+        for name in present:
             if name in classes:
                 _add_class(rows, data, split, name, bytes(name == other for other in classes))
     return rows.table(data, tuple(classes))
@@ -60,7 +62,9 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _readable(rows: Rows, where: str, names: Sequence[str]) -> list[str]:
-    """The names that are text; the others, which no label file could hold, are problems."""
+    """The names that are text without line breaks; a label file cannot hold the others, which are reported as
+    problems.
+    """
     bad = [name for name in names if not _is_utf8(name)]
     rows.problems += [f"{where}{_escaped(name)}: its name is not UTF-8" for name in bad]
     broken = [name for name in names if "\n" in name or "\r" in name]
@@ -68,12 +72,12 @@ def _readable(rows: Rows, where: str, names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in {*bad, *broken}]
 
 
-def _named_well(rows: Rows, where: str, names: Sequence[str]) -> list[str]:
-    """The names of classes that a model file can hold and a table can show; the others are problems."""
+def _valid_classes(rows: Rows, where: str, names: Sequence[str]) -> list[str]:
+    """Class names that are valid in model files and printable; the others are reported as problems."""
     readable = _readable(rows, where, names)
-    odd = [name for name in readable if not name.isprintable()]
-    rows.problems += [f"{where}{on_one_line(name)}: its name holds what can't be printed" for name in odd]
-    return [name for name in readable if name not in odd]
+    unprintable = [name for name in readable if not name.isprintable()]
+    rows.problems += [f"{where}{on_one_line(name)}: its name has unprintable characters" for name in unprintable]
+    return [name for name in readable if name not in unprintable]
 
 
 def _is_utf8(name: str) -> bool:
@@ -102,17 +106,17 @@ def _add_class(rows: Rows, data: Path, split: str, name: str, labels: bytes) -> 
 
 
 def patient_in_name(image: str) -> str:
-    """The patient in an image's file name as the paediatric set or NIH gives it, "" in others."""
+    """The patient in a file name of the paediatric set or NIH, "" in others."""
     name = image.rpartition("/")[2]
     match = _KERMANY_NAME.fullmatch(name)
     return match[1].lower() if match else nih_patient(name)
 
 
 def image_walk(folder: Path) -> Iterator[Path]:
-    """Files below the folder in order of their names, hidden ones left out; each folder once."""
+    """Files below the folder sorted by name, without hidden ones; each folder once."""
     return files_below(folder, _unreadable)
 
 
 def _unreadable(problem: OSError) -> None:
     reason = str(problem.strerror).lower()
-    raise InputError(f"cannot read directory `{problem.filename}`: {reason}", hint="check who may read it") from problem
+    raise InputError(f"cannot read directory `{problem.filename}`: {reason}", hint="check its permissions") from problem

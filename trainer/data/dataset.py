@@ -1,6 +1,6 @@
-"""A data set, ready to be read in batches: brought to this node, its labels read, its images decoded once.
+"""A data set ready for batches: downloaded to this node, labels read, images decoded once.
 
-Labels come before images, for they cost nothing; all workers call what is here together.
+Labels are read before images, as they are cheap to check. All workers call these functions together.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from trainer.storage.waiting import Waiting
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Which data set, and how it is read."""
+    """A data set and how it is read."""
 
     data: str
     """A directory, or s3://BUCKET/PREFIX."""
@@ -37,13 +37,13 @@ class Place:
     geometry: Geometry
     """How images become records."""
     cache: Path
-    """Where downloads and decoded images are kept."""
+    """Folder for downloads and decoded images."""
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
-    """Bring a data set that lies in a bucket to this node; the first worker of each calls it."""
+    """Download a data set from a bucket to this node; called by the first worker of each node."""
     if "://" in place.data:
-        waiting = _waiting(reporter, watchdog, "another process downloads the data set")
+        waiting = _waiting(reporter, watchdog, "another process is downloading the data set")
         fetch(
             place.data, place.cache, lambda files: watchdog.progress(reporter.progress, "downloading", files), waiting
         )
@@ -51,14 +51,14 @@ def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
 
 
 def labelled(place: Place) -> Source:
-    """The labels of all images that are in a split. Raises: InputError."""
+    """The labels of all images in a split. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
     source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
     return replace(source, table=source.table.used())
 
 
 def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    """The decoded images, from this node's cache or made by one worker while the node's others wait."""
+    """The decoded images, from this node's cache or built by one worker while the others of the node wait."""
     names, geometry = source.table.images, place.geometry
     key = ""
 
@@ -67,7 +67,7 @@ def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter
         paths = locate_images(source)
         key = pack_key(names, paths, geometry)
         folder = place.cache / "packs" / key
-        with locked(folder, _waiting(reporter, watchdog, "another process decodes the images")):
+        with locked(folder, _waiting(reporter, watchdog, "another process is decoding the images")):
             if not _is_whole(folder, names, geometry, reporter, watchdog):
                 reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
                 with watchdog.progress(reporter.progress, "decoding", len(names)) as advance:
@@ -75,17 +75,17 @@ def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter
 
     group.on_local_rank0(decode)
     keys = [content.decode() for content in group.all_gather(key.encode())]
-    mine = keys[group.world.rank - group.world.local_rank]
-    return group.all_or_raise(lambda: attach(place.cache / "packs" / mine, names, geometry))
+    node_key = keys[group.world.rank - group.world.local_rank]
+    return group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, names, geometry))
 
 
 def _is_whole(folder: Path, names: Sequence[str], geometry: Geometry, reporter: Reporter, watchdog: Watchdog) -> bool:
-    """Whether the pack at `folder` is there and what was written; it is said where it is not."""
-    doing = "verifying the decoded images"
-    watchdog.heartbeat(doing, timeout_scale=COMPILING)
+    """Whether the pack at `folder` is complete and undamaged; damage is logged."""
+    task = "verifying the decoded images"
+    watchdog.heartbeat(task, timeout_scale=COMPILING)
     try:
         return (
-            open_pack(folder, names, geometry, progress=lambda _: watchdog.heartbeat(doing, timeout_scale=COMPILING))
+            open_pack(folder, names, geometry, progress=lambda _: watchdog.heartbeat(task, timeout_scale=COMPILING))
             is not None
         )
     except DamagedPackError as damage:
@@ -98,19 +98,19 @@ def _waiting(reporter: Reporter, watchdog: Watchdog, why: str) -> Waiting:
 
 
 def left_out(place: Place, pack: Pack, on_bad_image: OnBadImage) -> list[str]:
-    """Names of the images that can't be read, once `--on-bad-image skip` allows it. Raises: InputError."""
-    unreadable = pack.manifest.unreadable
+    """Names of unreadable images, if `--on-bad-image skip` allows them. Raises: InputError."""
+    unreadable = pack.index.unreadable
     if unreadable and on_bad_image == "fail":
         problems = listing(f"{place.data}: {name}: {reason}" for name, reason in unreadable.items())
         raise InputError(
-            f"cannot read {len(unreadable)} of {pack.manifest.count:,} images:{problems}",
-            hint="replace them, or --on-bad-image skip leaves them out and lists them in run.json",
+            f"cannot read {len(unreadable)} of {pack.index.count:,} images:{problems}",
+            hint="replace them, or use --on-bad-image skip to leave them out and list them in run.json",
         )
     return list(unreadable)
 
 
 def rows_without(table: LabelTable, skipped: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Rows of each split, those of skipped images left out."""
+    """Rows of each split without those of skipped images."""
     dropped = set(skipped)
     return {
         split: np.array([row for row in table.rows(split).tolist() if table.images[row] not in dropped], np.int64)

@@ -1,6 +1,6 @@
-"""One image file as gray: PNG, JPEG, and DICOM where the package for it is installed.
+"""Image files as gray images: PNG, JPEG, and DICOM where pydicom is installed.
 
-Orientation in EXIF is not looked at: training reads pixels as they are stored, and so does whatever is compared with it.
+EXIF orientation is ignored: training reads pixels as stored, and so do the programs whose results are compared.
 """
 
 import os
@@ -23,34 +23,35 @@ from trainer.storage.files import open_regular
 __all__ = ["BadImageError", "open_gray", "open_xray"]
 
 FORMATS: Final = ("PNG", "JPEG")
-"""What is read, whatever the file's name: some of Pillow's readers start other programs."""
+"""Formats accepted, whatever the file's name: some of Pillow's readers start other programs."""
 
 MIN_SIDE_PX: Final = 32
-"""The smallest picture that a network looks at; what is smaller would be made up of interpolated pixels."""
+"""Smallest X-ray for a network; a smaller one would consist mostly of interpolated pixels."""
 
 LARGE_BYTES: Final = 32 << 20
-"""In memory; several threads read images at once, and of larger ones one at a time."""
+"""Decoded size above which images are read one at a time; smaller ones are read by several threads at once."""
 
 MOST_COLOURED: Final = 0.05
 COLOURED_LEVELS: Final = 24
-"""A picture is no X-ray when more than this share of its pixels differ by more than so many levels between red, green and blue.
-JPEG's rounding and a coloured mark stay below; a photograph does not."""
+"""An image is not an X-ray when more than this share of its pixels differ by more than this many levels between red,
+green and blue. JPEG's rounding and a coloured mark stay below; a photograph does not.
+"""
 
 _one_large: Final = threading.Lock()
 
 
 def open_gray(path: Path) -> Image.Image:
-    """The image in 8-bit gray, whatever its mode; 16-bit gray by its full range.
+    """The image in 8-bit gray, whatever its mode; 16-bit gray is scaled from its full range.
 
-    Raises: BadImageError with the reason, one over a limit for another; InputError where a package is missing; OSError of the
-    disk, and for what is no regular file; MemoryError.
+    Raises: BadImageError with the reason, including limits; InputError where a package is missing; OSError of the disk,
+    or for anything but a regular file; MemoryError.
     """
     with ExitStack() as held:
         return _to_gray(_opened(path, held))
 
 
 def open_xray(path: Path) -> Image.Image:
-    """The same, of an image that may be an X-ray: not tiny, not a colour photograph, not of one shade.
+    """`open_gray` for an image that may be an X-ray: not tiny, not a colour photograph, not of one gray value.
 
     Raises: as `open_gray`.
     """
@@ -59,7 +60,7 @@ def open_xray(path: Path) -> Image.Image:
 
 
 def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
-    """What of these keeps an image from being used, as it stands behind the image's name."""
+    """The reason why an image is unusable, to print after its name."""
     if isinstance(problem, InputError):  # a package is missing
         return str(problem.args[0])
     if isinstance(problem, MemoryError):
@@ -71,19 +72,19 @@ def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
 
 def _checked_xray(image: Image.Image) -> Image.Image:
     if min(image.size) < MIN_SIDE_PX:
-        raise BadImageError(f"it has {image.width} x {image.height} pixels, at least {MIN_SIDE_PX} a side are needed")
+        raise BadImageError(f"it has {image.width} x {image.height} pixels, at least {MIN_SIDE_PX} per side are needed")
     share = _coloured_share(image)
     if share > MOST_COLOURED:
-        raise BadImageError(f"it is a colour picture ({share:.0%} of its pixels are not gray), no X-ray")
+        raise BadImageError(f"it is a colour picture ({share:.0%} of its pixels are not gray), not an X-ray")
     gray = _to_gray(image)
     low, high = gray.getextrema()
     if low == high:
-        raise BadImageError("all its pixels have one shade")
+        raise BadImageError("all its pixels have the same gray value")
     return gray
 
 
 def _opened(path: Path, held: ExitStack) -> Image.Image:
-    """The image, decoded, in the mode it has; a large one while no other thread has one, until `held` ends."""
+    """The decoded image in its own mode. A large image holds the lock on large images until `held` ends."""
     with open_regular(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes > IMAGE_FILE_BYTES:
@@ -91,24 +92,26 @@ def _opened(path: Path, held: ExitStack) -> Image.Image:
         head = file.read(DICOM_HEAD_BYTES)
         file.seek(0)
         if is_dicom(path.name, head):
-            held.enter_context(_one_large)  # how large it is only its header tells, and one at a time is read anyway
+            held.enter_context(_one_large)  # the size is in the header, and DICOM files are read one at a time anyway
             return read_dicom(file)
         try:
             return _decoded(file, held)
         except (BadImageError, MemoryError):
             raise
         except UnidentifiedImageError:
-            raise BadImageError("it is no image: neither PNG, JPEG nor DICOM") from None
+            raise BadImageError("it is not a PNG, JPEG or DICOM image") from None
         except Image.DecompressionBombError:
             raise BadImageError(f"it has too many pixels for an X-ray, more than {MOST_PIXELS:,}") from None
         except Exception as problem:
-            if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
+            if (
+                isinstance(problem, OSError) and problem.errno is not None
+            ):  # an error of the disk, the mount or permissions, not of the image
                 raise
             raise BadImageError(f"it can't be decoded: {str(problem) or type(problem).__name__}") from problem
 
 
 def _decoded(file: BinaryIO, held: ExitStack) -> Image.Image:
-    """A PNG or JPEG, once its headers have told that it is within the limits."""
+    """A PNG or JPEG, decoded after its headers are checked against the limits."""
     with quiet():
         image = Image.open(file, formats=FORMATS)
     check_shape(image.width, image.height)
@@ -116,17 +119,17 @@ def _decoded(file: BinaryIO, held: ExitStack) -> Image.Image:
     bytes_needed = image.width * image.height * _bytes_per_pixel(image.mode, frame)
     if bytes_needed > DECODED_BYTES:
         raise BadImageError(
-            f"it has {image.width} x {image.height} pixels, which take {in_words(bytes_needed)} in mode {image.mode}; "
-            f"at most {in_words(DECODED_BYTES)} are used"
+            f"it has {image.width} x {image.height} pixels, which need {in_words(bytes_needed)} in mode {image.mode}; "
+            f"at most {in_words(DECODED_BYTES)} are allowed"
         )
-    held.enter_context(_turn(bytes_needed))
+    held.enter_context(_large_image_lock(bytes_needed))
     image.load()
-    image.info.pop("transparency", None)  # not looked at; Pillow warns of a palette that has shades of it
+    image.info.pop("transparency", None)  # ignored; Pillow warns about transparency in a palette
     return image
 
 
 def _checked_jpeg(file: BinaryIO, size: tuple[int, int]) -> Frame:
-    """What a JPEG's headers say. Raises: BadImageError where its scans are too many, or it has two sizes."""
+    """The headers of a JPEG. Raises: BadImageError for too many scans or contradictory sizes."""
     at = file.tell()
     file.seek(0)
     try:
@@ -141,15 +144,15 @@ def _checked_jpeg(file: BinaryIO, size: tuple[int, int]) -> Frame:
 
 
 def _bytes_per_pixel(mode: str, frame: Frame | None) -> int:
-    """What Pillow keeps of each pixel, and libjpeg beside it of a picture in several scans: two bytes for each component."""
-    kept = {"1": 1, "L": 1, "P": 1, "CMYK": 8}.get(
+    """Bytes per pixel of Pillow, and of libjpeg for a picture with several scans: two bytes per component."""
+    pillow_bytes = {"1": 1, "L": 1, "P": 1, "CMYK": 8}.get(
         mode, 2 if mode.startswith("I;16") else 4
     )  # CMYK is inverted in a copy
-    return kept if frame is None or frame.scans == 1 else kept + 2 * frame.components
+    return pillow_bytes if frame is None or frame.scans == 1 else pillow_bytes + 2 * frame.components
 
 
-def _turn(bytes_needed: int) -> AbstractContextManager[object]:
-    """For the block: the only large image that a thread of this process has, where it is large."""
+def _large_image_lock(bytes_needed: int) -> AbstractContextManager[object]:
+    """The lock on large images if this one is large."""
     return _one_large if bytes_needed > LARGE_BYTES else nullcontext()
 
 
@@ -157,21 +160,21 @@ def _to_gray(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image.convert("L")
     gray = np.empty((image.height, image.width), np.uint8)
-    for top, band in _bands(image):  # 16-bit gray opens as I;16 or I; its full range becomes 8 bits
+    for top, band in _bands(image):  # 16-bit gray opens as I;16 or I
         wide = np.asarray(band).astype(np.int64)
         gray[top : top + band.height] = (np.clip(wide, 0, 65535) + 128) // 257
     return Image.fromarray(gray)
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Stripes of the image from its top, each with its first row."""
+    """Stripes of the image from the top, each with its first row."""
     rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _coloured_share(image: Image.Image) -> float:
-    """Share of the pixels that are not gray."""
+    """Share of pixels that are not gray."""
     if image.mode in {"1", "L", "LA", "F"} or image.mode.startswith("I"):
         return 0.0
     coloured = 0

@@ -1,6 +1,6 @@
-"""A DICOM file's picture as it would be shown, in 8 bits.
+"""DICOM images as displayed, in 8 bits.
 
-Messages hold nothing of the file: its header may name the patient, and so may what the reading package says of it.
+Messages contain nothing from the file: its header may name the patient, and so may pydicom's messages.
 """
 
 import logging
@@ -22,18 +22,18 @@ from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, TABLE_VALUES, in_words
 
 DICOM_HEAD_BYTES: Final = 132
-"""How much of a file tells whether it is DICOM. Source: DICOM PS3.10 section 7.1: 128 bytes of anything, then `DICM`."""
+"""Bytes needed to recognise DICOM. Source: DICOM PS3.10 section 7.1: 128 arbitrary bytes, then `DICM`."""
 
 _TABLE_BITS: Final = (8, *range(10, 17))
-"""Of a VOI table's values. Source: DICOM PS3.3 C.11.2.1.1."""
+"""Bits per value of a VOI table. Source: DICOM PS3.3 C.11.2.1.1."""
 
 _VALUE_BITS: Final = (1, 8, 16, 32)
 
 _COLOUR_BYTES: Final = 10
-"""Of one of red, green and blue: as stored, and as the two float32 that a change of the colour model takes."""
+"""Bytes per value of a colour channel: as stored, and as two float32 for the colour conversion."""
 
 _TABLES_BYTES: Final = 8 * 2 * TABLE_VALUES
-"""Of all tables of a sequence, of which the first is used."""
+"""Size of all tables of a sequence, of which the first is used."""
 
 _LONG_TABLE: Final = f"its table of gray values has more than {TABLE_VALUES:,} values"
 
@@ -47,14 +47,14 @@ Floats = NDArray[np.float64]
 
 
 def is_dicom(name: str, head: bytes) -> bool:
-    """Whether a file is called DICOM, or starts as such a file does: many have no suffix."""
+    """Whether a file has a DICOM name or starts like DICOM: many files have no suffix."""
     return name.lower().endswith(DICOM_SUFFIXES) or (
         head[:DICOM_HEAD_BYTES].endswith(b"DICM") and len(head) >= DICOM_HEAD_BYTES
     )
 
 
 def check_dicom_readable() -> None:
-    """Nothing, where DICOM files can be read. Raises: InputError that names the package that is missing."""
+    """Check that DICOM files can be read. Raises: InputError that names the missing package."""
     if find_spec("pydicom") is None:
         raise InputError(
             "cannot read DICOM files: the package pydicom is missing",
@@ -63,12 +63,12 @@ def check_dicom_readable() -> None:
 
 
 def read_dicom(file: BinaryIO) -> Image.Image:
-    """The picture, 8-bit gray, or RGB where the file is in colours.
+    """The image as 8-bit gray, or RGB for a colour file.
 
-    Stored values go through the modality's table or slope, then the first VOI table or window; without either, all values
-    that the stored bits can hold are shown, as of a 16-bit PNG. MONOCHROME1 is inverted.
+    Stored values go through the modality table or slope, then the first VOI table or window; without either, the full
+    range of the stored bits is shown, as for a 16-bit PNG. MONOCHROME1 is inverted.
 
-    Raises: BadImageError; InputError where pydicom is missing; OSError of the disk; MemoryError.
+    Raises: BadImageError; InputError without pydicom; OSError of the disk; MemoryError.
     """
     check_dicom_readable()
     try:
@@ -79,16 +79,16 @@ def read_dicom(file: BinaryIO) -> Image.Image:
     except Exception as problem:
         if isinstance(problem, OSError) and problem.errno is not None:
             raise
-        # Neither its text nor the exception goes on: they quote the header.
+        # The exception and its text are dropped: they quote the header.
         raise BadImageError(
-            _DAMAGED if type(problem).__name__ != "InvalidDicomError" else "it is no DICOM file"
+            _DAMAGED if type(problem).__name__ != "InvalidDicomError" else "it is not a DICOM file"
         ) from None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing is warned of or logged in the block. One thread at a time: what is set for that is the whole process's."""
-    logger = logging.getLogger("pydicom")  # quotes what it can't read, whoever's name that is
+    """Suppress warnings and pydicom's log in the block. One thread at a time, as these settings are global."""
+    logger = logging.getLogger("pydicom")  # quotes what it cannot read, such as names of patients
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         was_disabled, logger.disabled = logger.disabled, True
@@ -105,7 +105,7 @@ def _picture(file: BinaryIO) -> Image.Image:
     photometric = str(header.PhotometricInterpretation)
     if photometric in _COLOURS:
         if stored.dtype != np.uint8:
-            raise BadImageError("it is a DICOM in colours of more than 8 bits")
+            raise BadImageError("it is a colour DICOM of more than 8 bits")
         return Image.fromarray(stored)
     _drop_empty(header)
     gray = np.empty(stored.shape, np.uint8)
@@ -118,12 +118,14 @@ def _picture(file: BinaryIO) -> Image.Image:
     return Image.fromarray(gray)
 
 
-def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types are another package's
-    """The pixels as they are stored. Raises: BadImageError where no installed package reads their compression."""
+def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types need pydicom
+    """The pixels as stored. Raises: BadImageError where no installed package supports their compression."""
     from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
 
     try:
-        return pixel_array(header, index=0)  # the only one: what follows it in the file would be decoded too
+        return pixel_array(
+            header, index=0
+        )  # the only frame; otherwise bytes after it in the file would be decoded, too
     except (RuntimeError, NotImplementedError):
         if not header.file_meta.TransferSyntaxUID.is_compressed:
             raise
@@ -131,14 +133,14 @@ def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types are 
 
 
 def _check(header: Any) -> None:  # noqa: ANN401
-    """Raises: BadImageError for what is no single picture of a size that can be read."""
+    """Raises: BadImageError unless the file has a single picture of a supported kind and size."""
     if "PixelData" not in header:
         raise BadImageError("it is a DICOM file without pixels")
     if int(header.get("NumberOfFrames") or 1) > 1:
-        raise BadImageError("it is a DICOM file of several pictures; a chest X-ray is one")
+        raise BadImageError("it is a DICOM file of several images; a chest X-ray is one")
     photometric = str(header.PhotometricInterpretation)
     if photometric not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
-        raise BadImageError("it is a DICOM in a colour model that is not read")
+        raise BadImageError("it is a DICOM with an unsupported colour model")
     width, height, samples = int(header.Columns), int(header.Rows), int(header.SamplesPerPixel)
     if min(width, height) < 1 or samples != (3 if photometric in _COLOURS else 1):
         raise BadImageError(_DAMAGED)
@@ -151,22 +153,22 @@ def _check(header: Any) -> None:  # noqa: ANN401
 
 
 def _bytes_of(header: Any, values: int) -> int:  # noqa: ANN401
-    """Of so many stored values. Raises: BadImageError where they take too much memory, or are of no usual kind."""
+    """Size of this many stored values. Raises: BadImageError for too much memory or unusual bits per value."""
     bits = int(header.BitsAllocated)
     if bits not in _VALUE_BITS:
-        raise BadImageError(f"it is a DICOM of {bits} bits a value, which is not read")
+        raise BadImageError(f"it is a DICOM with {bits} bits per value, which is not supported")
     in_colours = str(header.PhotometricInterpretation) in _COLOURS
     bytes_needed = values * (_COLOUR_BYTES if in_colours else 2 * max(1, bits // 8))
     if bytes_needed > DECODED_BYTES:
         raise BadImageError(
-            f"it has {header.Columns} x {header.Rows} pixels, which take {in_words(bytes_needed)}; "
-            f"at most {in_words(DECODED_BYTES)} are used"
+            f"it has {header.Columns} x {header.Rows} pixels, which need {in_words(bytes_needed)}; "
+            f"at most {in_words(DECODED_BYTES)} are allowed"
         )
     return values * max(1, bits // 8)
 
 
 def _check_tables(header: Any, name: str) -> None:  # noqa: ANN401
-    """Before a table of gray values becomes an array, or a list of numbers. Raises: BadImageError for one that is too long."""
+    """Checked before a table of gray values is converted. Raises: BadImageError for one that is too long."""
     if name not in header:
         return
     raw = getattr(header.get_item(name), "value", None)
@@ -179,7 +181,7 @@ def _check_tables(header: Any, name: str) -> None:  # noqa: ANN401
 
 
 def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
-    """What a screen shows of the stored values, 0 to 1, before MONOCHROME1 is inverted.
+    """Displayed values of the stored ones, 0 to 1, before MONOCHROME1 is inverted.
 
     Source: DICOM PS3.3 C.11.1 (modality), C.11.2 (VOI).
     """
@@ -189,7 +191,7 @@ def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
     if header.get("VOILUTSequence"):
         bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
         if bits not in _TABLE_BITS:
-            raise BadImageError(f"its table of gray values has {bits} bits, which is not read")
+            raise BadImageError(f"its table of gray values has {bits} bits, which is not supported")
         table = apply_voi(np.rint(values).astype(np.int64), header)
         return np.clip(table / (2.0**bits - 1), 0, 1)
     if header.get("WindowCenter") is not None and header.get("WindowWidth") is not None:
@@ -204,7 +206,7 @@ def _shown(header: Any, stored: NDArray[Any]) -> Floats:  # noqa: ANN401
 
 
 def _drop_empty(header: Any) -> None:  # noqa: ANN401
-    """A field without a value, as programs that hide the patient leave it, says nothing: as if it were not there."""
+    """Remove fields without a value, which anonymisation leaves behind, so that they count as absent."""
     for name in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"):
         value = header.get(name)
         if name in header and (value is None or value == ""):
@@ -220,7 +222,7 @@ def _windowed(values: Floats, center: float, width: float, function: str) -> Flo
     """Source: DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     least = 1.0 if function == "LINEAR" else 0.0
     if not (np.isfinite(center) and np.isfinite(width) and width >= least and width > 0):
-        raise BadImageError("its window is none")
+        raise BadImageError("its window is invalid")
     if function == "SIGMOID":
         return np.asarray(1.0 / (1.0 + np.exp(np.clip(-4.0 * (values - center) / width, -700, 700))))
     if function == "LINEAR_EXACT":
@@ -231,7 +233,7 @@ def _windowed(values: Floats, center: float, width: float, function: str) -> Flo
 
 
 def _extent(header: Any, stored: NDArray[Any]) -> tuple[float, float]:  # noqa: ANN401
-    """Least and greatest value that the stored bits can hold, as the modality's table or slope turns them out."""
+    """Smallest and greatest value of the stored bits, after the modality table or slope."""
     from pydicom.pixels.processing import apply_modality_lut  # noqa: PLC0415
 
     bits = int(header.BitsStored)
@@ -241,5 +243,5 @@ def _extent(header: Any, stored: NDArray[Any]) -> tuple[float, float]:  # noqa: 
         return 0.0, 2.0 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
     low, high = sorted(np.asarray(apply_modality_lut(ends, header), np.float64).tolist())
     if not low < high:
-        raise BadImageError("its values are all one")
+        raise BadImageError("all its values are equal")
     return low, high

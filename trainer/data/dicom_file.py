@@ -1,6 +1,6 @@
-"""Reader of the DICOM header fields that are needed, and checks of compressed pixels before they are decoded.
+"""Reader of the needed DICOM header fields, and checks of compressed pixels before decoding.
 
-What the reading package would do without a bound is bounded here: unpacking a deflated file, reading its elements, decoding.
+pydicom has no limits of its own on inflating a file, reading its elements and decoding; they are set here.
 """
 
 import io
@@ -12,13 +12,15 @@ from trainer.data.codestream import CodestreamError, read_frame
 from trainer.limits import IMAGE_FILE_BYTES, in_words
 
 READS: Final = 100_000
-"""Of a file while its elements are parsed, two or three for each. Files of the public sets have some hundred elements."""
+"""Reads while a file's elements are parsed, two or three per element. Files of public sets have about a hundred
+elements.
+"""
 
 FRAGMENTS: Final = 10_000
-"""Most fragments of compressed pixels; usually there is one."""
+"""Fragments of compressed pixels; usually there is one."""
 
 RUNS: Final = 10_000_000
-"""Of a run-length encoded picture, which is decoded one by one."""
+"""Runs of a run-length encoded picture; they are decoded one by one."""
 
 _FIELDS: Final = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
@@ -26,18 +28,18 @@ _FIELDS: Final = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 )
-"""The only header fields that are read; no patient data is among them."""
+"""The only header fields that are read; none is patient data."""
 
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _UNPACKED_AT_ONCE: Final = 1 << 20
 
 
-def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - pydicom's types are another package's
-    """The fields of a file that say how its picture is shown, and its pixels as they are stored.
+def read_header(file: BinaryIO) -> Any:  # noqa: ANN401 - pydicom's types need pydicom
+    """The header fields needed to display the picture, and its pixels as stored.
 
-    Raises: BadImageError for a file over a limit; what pydicom raises for one that is damaged.
+    Raises: BadImageError for a file over a limit; pydicom's errors for a damaged one.
     """
-    from pydicom import dcmread  # noqa: PLC0415 - an extra, and slow to load
+    from pydicom import dcmread  # noqa: PLC0415 - optional, and slow to import
 
     bounded: Any = _Bounded(_inflated(file))
     return dcmread(bounded, specific_tags=list(_FIELDS))
@@ -54,7 +56,7 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int | None = -1) -> bytes:
         self._reads += 1
         if self._reads > READS:
-            raise BadImageError(f"it is a DICOM file of more elements than are read: it takes over {READS:,} reads")
+            raise BadImageError(f"it is a DICOM file with too many elements: it needs over {READS:,} reads")
         if size is None or size < 0:
             raise BadImageError("it is a deflated DICOM file whose header is damaged")
         return self._file.read(size)
@@ -72,8 +74,8 @@ class _Bounded(io.RawIOBase):
         return True
 
 
-def _inflated(file: BinaryIO) -> Any:  # noqa: ANN401 - pydicom writes to types of its own
-    """The file, unpacked where it is deflated; from its start. Raises: BadImageError where it unpacks to too much."""
+def _inflated(file: BinaryIO) -> Any:  # noqa: ANN401 - pydicom has types of its own
+    """The file from its start, inflated if necessary. Raises: BadImageError where it inflates to too much."""
     from pydicom.filereader import read_dataset, read_preamble  # noqa: PLC0415
     from pydicom.filewriter import write_file_meta_info  # noqa: PLC0415
     from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian  # noqa: PLC0415
@@ -96,7 +98,7 @@ def _inflated(file: BinaryIO) -> Any:  # noqa: ANN401 - pydicom writes to types 
 
 
 def _inflate(file: BinaryIO, whole: io.BytesIO) -> None:
-    """Unpack the rest of the file, no more at a time than a piece."""
+    """Inflate the rest of the file in bounded pieces."""
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     while not unpacker.eof and (packed := unpacker.unconsumed_tail or file.read(_UNPACKED_AT_ONCE)):
         whole.write(unpacker.decompress(packed, _UNPACKED_AT_ONCE))
@@ -105,9 +107,10 @@ def _inflate(file: BinaryIO, whole: io.BytesIO) -> None:
 
 
 def check_compressed(header: Any, width: int, height: int, samples: int, value_bytes: int) -> None:  # noqa: ANN401
-    """Raises: BadImageError where decoding takes more than a picture of this size may; the decoders believe what they are given.
+    """Raises: BadImageError when decoding would cost more than a picture of this size may, as decoders trust their
+    input.
 
-    `value_bytes` is how much the decoded values take.
+    `value_bytes` is the size of the decoded values.
     """
     from pydicom import uid  # noqa: PLC0415
     from pydicom.encaps import get_frame  # noqa: PLC0415
@@ -118,7 +121,7 @@ def check_compressed(header: Any, width: int, height: int, samples: int, value_b
     if syntax not in {*streams, uid.RLELossless} or not get_decoder(syntax).is_available:
         raise BadImageError(UNREAD_COMPRESSION)
     if header.PixelData.count(_ITEM) > FRAGMENTS:
-        raise BadImageError(f"its pixels are in more than {FRAGMENTS:,} fragments")
+        raise BadImageError(f"its pixels have more than {FRAGMENTS:,} fragments")
     frame = get_frame(header.PixelData, 0, number_of_frames=1)
     if len(frame) > 2 * value_bytes + (1 << 20):
         raise BadImageError("its compressed pixels are longer than the picture")
@@ -128,26 +131,24 @@ def check_compressed(header: Any, width: int, height: int, samples: int, value_b
         _check_stream(frame, width, height, samples)
 
 
-UNREAD_COMPRESSION: Final = (
-    "its pixels are compressed in a way that the installed packages can't read (pylibjpeg reads more)"
-)
+UNREAD_COMPRESSION: Final = "its compression is not supported by the installed packages (pylibjpeg supports more)"
 
 
 def _check_stream(frame: bytes, width: int, height: int, samples: int) -> None:
     try:
-        said = read_frame(frame)
+        frame_header = read_frame(frame)
     except CodestreamError as problem:
         raise BadImageError(f"it is a damaged DICOM file: {problem}") from None
-    if (said.width, said.height, said.components) != (width, height, samples):
+    if (frame_header.width, frame_header.height, frame_header.components) != (width, height, samples):
         raise BadImageError(
             f"it is a damaged DICOM file: its header says {width} x {height} pixels of {samples} values, "
-            f"its picture {said.width} x {said.height} of {said.components}"
+            f"its picture {frame_header.width} x {frame_header.height} of {frame_header.components}"
         )
-    check_scans(said)
+    check_scans(frame_header)
 
 
 def _check_runs(frame: bytes, most_bytes: int) -> None:
-    """Raises: BadImageError where runs unpack to more than so many bytes. Source: DICOM PS3.5 G.3.1 (PackBits)."""
+    """Raises: BadImageError when the runs unpack to more than `most_bytes`. Source: DICOM PS3.5 G.3.1 (PackBits)."""
     at, unpacked, runs = 64, 0, 0
     while at < len(frame):
         head = frame[at]

@@ -10,32 +10,32 @@ from trainer.limits import FOLDER_DEPTH
 def files_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
     """Files below the folder sorted by name, a folder's own files before those of its subfolders, without hidden ones.
 
-    A folder that was visited before under another name, or that contains the first folder, is not entered again: a link to `.`
-    would never end. `unreadable` is called with folders that can't be read or are nested too deeply. Everything that is not a
-    folder counts as a file, also pipes and broken links.
+    A folder already visited under another name, or one that contains the first folder, is skipped: a link to `.` would
+    never end. `unreadable` is called for folders that cannot be read or are nested too deeply. Everything but a folder
+    counts as a file, also pipes and broken links.
     """
     seen = _above(folder)
-    waiting = [(folder, 0)]
-    while waiting:
-        where, depth = waiting.pop()
+    pending = [(folder, 0)]
+    while pending:
+        current, depth = pending.pop()
         try:
-            identity = _identity(where)
+            identity = _identity(current)
             if identity in seen:
                 continue
             seen.add(identity)
-            files, folders = _listed(where)
+            files, folders = _listed(current)
         except OSError as problem:
             unreadable(problem)
             continue
         if folders and depth == FOLDER_DEPTH:
-            unreadable(OSError(0, f"more than {FOLDER_DEPTH} folders inside each other", str(where)))
+            unreadable(OSError(0, f"folders nested more than {FOLDER_DEPTH} deep", str(current)))
             continue
-        yield from (where / name for name in files)
-        waiting += [(where / name, depth + 1) for name in reversed(folders)]
+        yield from (current / name for name in files)
+        pending += [(current / name, depth + 1) for name in reversed(folders)]
 
 
 def _above(folder: Path) -> set[tuple[int, int]]:
-    """The folders that this one is in: a link to one of them would lead through this one again."""
+    """The folders that contain this one: a link to one of them would lead back here."""
     above = {*folder.absolute().parents, *folder.resolve().parents}
     return {_identity(place) for place in above if place.is_dir()} - {_identity(folder)}
 
@@ -56,7 +56,7 @@ def _listed(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is one, or a link to one; a link in a circle is none."""
+    """Whether it is a folder or a link to one; a circular link is not."""
     try:
         return entry.is_dir()
     except OSError:

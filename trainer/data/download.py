@@ -1,4 +1,4 @@
-"""A data set in a bucket, downloaded once to each node; afterwards it is a directory."""
+"""Download of a data set from a bucket, once per node; afterwards it is a directory."""
 
 import hashlib
 import json
@@ -17,144 +17,152 @@ from trainer.storage.cache_folder import cache_folder, cached_files
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
 from trainer.storage.waiting import SILENT, Waiting
 
-PATIENCE_S: Final = 180.0
-"""How long a start waits for a bucket that does not answer."""
+RETRY_S: Final = 180.0
+"""How long requests to an unavailable bucket are retried."""
 
 STAMPS: Final = "stamps.jsonl"
-"""Beside the files: which were downloaded, and what the bucket said of them then. Files that are not in it are not ours."""
+"""Record of downloaded files with their ETags. Files not recorded in it do not belong to this program."""
 
 
 def folder_of(url: str, cache: Path) -> Path:
-    """Where the data set at `url` lies once it is there."""
+    """Folder of the downloaded data set."""
     return cache / "data" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16] / "files"
 
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
-"""From the number of files to what is told of each file that is done."""
+"""Gets the number of files, yields a function to call after each file."""
 
 
 def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = SILENT) -> None:
-    """Download what is not there yet, or has changed since.
+    """Download what is missing or has changed.
 
-    Raises: InputError for an empty prefix, a name that would leave the folder, and a folder in which others have put something;
-    DamagedError for an object that is not as long as listed; FullError; RemoteError.
+    Raises: InputError for an empty prefix, a name outside the folder, or a folder with foreign files; DamagedError for
+    an object of another length than listed; FullError; RemoteError.
     """
-    storage = open_storage(url, patience_s=PATIENCE_S)
-    there = {key: stat for key, stat in storage.stats("").items() if not key.endswith("/")}
-    if not there:
+    storage = open_storage(url, patience_s=RETRY_S)
+    listed = {key: stat for key, stat in storage.stats("").items() if not key.endswith("/")}
+    if not listed:
         raise InputError(
-            f"cannot read a data set from `{url}`: nothing lies there (from `--data`)", hint="--data s3://BUCKET/PREFIX"
+            f"cannot read a data set from `{url}`: it has no objects (from `--data`)", hint="--data s3://BUCKET/PREFIX"
         )
-    odd = [key for key in there if PurePosixPath(key).as_posix() != key or {"/", ".."} & set(PurePosixPath(key).parts)]
-    if odd:
+    invalid = [
+        key for key in listed if PurePosixPath(key).as_posix() != key or {"/", ".."} & set(PurePosixPath(key).parts)
+    ]
+    if invalid:
         raise InputError(
-            f"cannot download `{url}/{odd[0]}`: its name leads out of the data set, or names no file", hint="rename it"
+            f"cannot download `{url}/{invalid[0]}`: its name points outside the data set, or is not a file name",
+            hint="rename it",
         )
-    folder = _own(url, cache)
+    folder = _data_folder(url, cache)
     with locked(folder.parent, waiting):
-        ours, here = _noted(folder)
-        sizes = _looked_through(folder, ours, there)
-        _remove_others(folder, sizes.keys() - there.keys())
+        ours, stamps = _recorded(folder)
+        sizes = _checked_sizes(folder, ours, listed)
+        _remove_deleted(folder, sizes.keys() - listed.keys())
         missing = {
             key: stat
-            for key, stat in there.items()
-            if here.get(key) != stat.stamp or sizes.get(key) != stat.size_bytes  # a file that was cut or changed since
+            for key, stat in listed.items()
+            if stamps.get(key) != stat.stamp
+            or sizes.get(key) != stat.size_bytes  # a file truncated or changed since the download
         }
-        with progress(len(missing)) as advance, _notes(folder) as note:
-            note(*([key, None] for key in missing))
+        with progress(len(missing)) as advance, _record_writer(folder) as record:
+            record(*([key, None] for key in missing))
             for key in _copied(storage, missing, folder):
-                note([key, missing[key].stamp])
+                record([key, missing[key].stamp])
                 advance(1, "")
 
 
 def fetch_file(url: str, cache: Path) -> Path:
-    """Download one object; where its file is.
+    """Download one object; returns the path of its file.
 
-    Raises: InputError for a place in the cache that is not ours; AbsentError; DamagedError for an object that is not as long as
-    its server says; FullError; RemoteError.
+    Raises: InputError for a foreign file in its place; AbsentError; DamagedError for an object of another length than
+    listed; FullError; RemoteError.
     """
     place, _, name = url.rpartition("/")
-    storage, folder = open_storage(place), _own(place, cache)
+    storage, folder = open_storage(place), _data_folder(place, cache)
     stat = storage.stat(name)
     remove_abandoned(folder, [name])
     with locked(folder.parent):
-        ours, _ = _noted(folder)
+        ours, _ = _recorded(folder)
         with suppress(FileNotFoundError):
             _check_ours(folder, name, (folder / name).lstat(), ours, {name: stat})
-        with _notes(folder) as note:
-            note([name, None])
+        with _record_writer(folder) as record:
+            record([name, None])
     storage.copy_to(name, folder / name, stat=stat)
     return folder / name
 
 
-def _own(url: str, cache: Path) -> Path:
-    """The folder of the data set at `url`, made where there is none."""
+def _data_folder(url: str, cache: Path) -> Path:
+    """The folder of the data set at `url`, created if missing."""
     folder = folder_of(url, cache)
     return cache_folder(cache, *folder.relative_to(cache).parts)
 
 
 def _copied(storage: Storage, stats: Mapping[str, Stat], folder: Path) -> Iterator[str]:
-    """Each key once its file is there. Raises: FullError when the cache is too small, which another start would find again."""
+    """Each key when its file is complete. Raises: FullError when the cache is too small; a restart would fail again."""
     try:
         yield from copy_all(storage, stats, folder, stats=stats)
     except FullError as full:
-        raise FullError(
-            str(full.args[0]), hint="the data set needs more room; --cache-dir names another place"
-        ) from full
+        raise FullError(str(full.args[0]), hint="the data set needs more space; choose another --cache-dir") from full
 
 
-def _looked_through(folder: Path, ours: Collection[str], there: Mapping[str, Stat]) -> dict[str, int]:
-    """Bytes of the files in the folder by name, which are all ours; what killed downloads have half-written is removed.
+def _checked_sizes(folder: Path, ours: Collection[str], listed: Mapping[str, Stat]) -> dict[str, int]:
+    """Size of each file in the folder, all checked to be ours; partial files of killed downloads are removed.
 
-    Raises: InputError for a link, or a file that no download has put there: it would be read as part of the data set, or replaced.
+    Raises: InputError for a link or a foreign file, which would otherwise become part of the data set or be replaced.
     """
     sizes = {}
-    for name, what in cached_files(folder):
-        whole = whole_name(Path(name).name)
-        if stat.S_ISREG(what.st_mode) and whole is not None:
-            remove_abandoned((folder / name).parent, [whole])
+    for name, status in cached_files(folder):
+        final_name = whole_name(Path(name).name)
+        if stat.S_ISREG(status.st_mode) and final_name is not None:
+            remove_abandoned((folder / name).parent, [final_name])
         else:
-            _check_ours(folder, name, what, ours, there)
-            sizes[name] = what.st_size
+            _check_ours(folder, name, status, ours, listed)
+            sizes[name] = status.st_size
     return sizes
 
 
 def _check_ours(
-    folder: Path, name: str, what: os.stat_result, ours: Collection[str], there: Mapping[str, Stat]
+    folder: Path, name: str, status: os.stat_result, ours: Collection[str], listed: Mapping[str, Stat]
 ) -> None:
-    """Raises: InputError for what is neither noted as downloaded nor, as earlier versions did not note all, as long as its object."""
-    if stat.S_ISREG(what.st_mode) and (name in ours or (name in there and there[name].size_bytes == what.st_size)):
+    """Raises: InputError for a file that is neither recorded nor of its object's size; earlier versions did not
+    record all files.
+    """
+    if stat.S_ISREG(status.st_mode) and (
+        name in ours or (name in listed and listed[name].size_bytes == status.st_size)
+    ):
         return
-    kind = "a link" if stat.S_ISLNK(what.st_mode) else "none that was downloaded"
+    kind = "a link" if stat.S_ISLNK(status.st_mode) else "not a downloaded file"
     raise InputError(
         f"cannot use the cache `{folder}`: its file `{on_one_line(name)}` is {kind}",
-        hint="move it away, or --cache-dir names another place",
+        hint="move it away, or choose another --cache-dir",
     )
 
 
-def _remove_others(folder: Path, names: Collection[str]) -> None:
-    """What was downloaded and the bucket no longer has would still be found by a look into the folder."""
+def _remove_deleted(folder: Path, names: Collection[str]) -> None:
+    """Remove downloaded files of objects that no longer exist in the bucket: they would be read as part of the data
+    set.
+    """
     for name in names:
         with file_errors("delete", folder / name):
             (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
-def _notes(folder: Path) -> Iterator[Callable[..., None]]:
-    """From keys and their stamps to lines beside the folder: a key without a stamp is about to be downloaded."""
+def _record_writer(folder: Path) -> Iterator[Callable[..., None]]:
+    """Append keys and stamps to the record; a key without a stamp is about to be downloaded."""
     path = folder.parent / STAMPS
     with file_errors("write", path), open_lock(path) as file:
         file.seek(0, os.SEEK_END)
 
-        def note(*entries: list[str | None]) -> None:
+        def record(*entries: list[str | None]) -> None:
             file.writelines(f"\n{json.dumps(entry)}".encode() for entry in entries)
-            file.flush()  # a kill must not leave files that nobody knows
+            file.flush()  # a kill must not leave unrecorded files
 
-        yield note
+        yield record
 
 
-def _noted(folder: Path) -> tuple[set[str], dict[str, str]]:
-    """Which files downloads have put here or were about to, and what the bucket said of those that are whole."""
+def _recorded(folder: Path) -> tuple[set[str], dict[str, str]]:
+    """The recorded files, and the ETags of those that are complete."""
     ours: set[str] = set()
     stamps: dict[str, str] = {}
     try:
@@ -163,7 +171,7 @@ def _noted(folder: Path) -> tuple[set[str], dict[str, str]]:
     except OSError:
         return ours, stamps
     for line in lines:
-        with suppress(ValueError, TypeError):  # half a line, as a kill leaves it: that file is downloaded again
+        with suppress(ValueError, TypeError):  # a line truncated by a kill: the file is downloaded again
             key, stamp = parsed_json(line.encode())
             ours.add(str(key))
             stamps.pop(str(key), None)

@@ -1,4 +1,6 @@
-"""Label tables as files: NIH's table and lists, lists of 14 values, and labels.csv. Every problem is collected, none is guessed away."""
+"""Readers of label files: NIH's table and lists, lists of 14 values, and labels.csv. All problems are collected;
+nothing is guessed.
+"""
 
 import re
 from collections import Counter
@@ -37,17 +39,17 @@ _METADATA = frozenset(
         "",
     }
 )
-"""Columns of NIH's table that labels.csv may keep, as commas split them and as quotes hold them together."""
+"""Other columns of NIH's table allowed in labels.csv, as split at commas and as kept together by quotes."""
 
 _NIH_NAME = re.compile(r"(\d{8})_\d{3}\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass
 class Rows:
-    """What a reader has gathered, problems included."""
+    """Rows read so far, and problems."""
 
     where: dict[str, str] = field(default_factory=dict)
-    """Image name to the place that named it, in order of the rows."""
+    """Image name to its place in the files, in row order."""
     patients: list[str] = field(default_factory=list)
     labels: list[bytes] = field(default_factory=list)
     splits: list[int] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Rows:
 
     def add(self, where: str, image: str, patient: str, labels: bytes, split: int) -> None:
         if image in self.where:
-            self.problems.append(f"{where}: `{image}` a second time, first in {self.where[image]}")
+            self.problems.append(f"{where}: `{image}` is listed twice, first in {self.where[image]}")
             return
         self.where[image] = where
         self.patients.append(patient)
@@ -63,11 +65,11 @@ class Rows:
         self.splits.append(split)
 
     def table(self, data: Path, findings: tuple[str, ...]) -> LabelTable:
-        """The table, when nothing is wrong."""
+        """The table. Raises: InputError with all problems."""
         if self.problems:
             raise InputError(
                 f"cannot read the labels of `{data}`: {counted(self.problems)}{listing(self.problems)}",
-                hint="correct the files named; nothing is left out or guessed",
+                hint="correct these files; no row is skipped or guessed",
             )
         numbers: dict[str, int] = {}
         return LabelTable(
@@ -79,12 +81,12 @@ class Rows:
         )
 
     def require_patients(self, data: Path, hint: str) -> None:
-        """Refuse images whose patient nothing tells: a patient in two parts would flatter every result."""
+        """Refuse images of unknown patients: a patient in two splits would make every result look better."""
         unknown = [name for name, patient in zip(self.where, self.patients, strict=True) if not patient]
         if unknown:
             raise InputError(
-                f"cannot tell the patients of `{data}` apart: not named like 00000001_000.png are "
-                f"{len(unknown)} of {images_in_words(len(self.where))}{listing(unknown)}",
+                f"cannot identify the patients of `{data}`: "
+                f"{len(unknown)} of {images_in_words(len(self.where))} are not named like 00000001_000.png{listing(unknown)}",
                 hint=hint,
             )
 
@@ -98,7 +100,7 @@ def images_in_words(count: int) -> str:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines that are not blank."""
+    """Number and text of non-blank lines."""
     with _read_errors(path):
         for number, line in enumerate(tables.lines(tables.content_of(path)), start=1):
             if number > TABLE_ROWS:
@@ -108,7 +110,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of the rows that are not blank; the first row names the columns. Raises: InputError."""
+    """Line number and cells of non-blank rows; the first row has the column names. Raises: InputError."""
     with _read_errors(path):
         yield from tables.rows(tables.content_of(path))
 
@@ -120,24 +122,25 @@ def _read_errors(path: Path) -> Iterator[None]:
     except (OSError, LimitError, TableError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
         raise InputError(
-            f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}", hint="is the file there, complete, and text?"
+            f"cannot read `{path}`: {reason[:1].lower()}{reason[1:]}",
+            hint="check that the file exists, is complete and is text",
         ) from problem
 
 
-def _check_columns(path: Path, header: Sequence[str], wanted: Sequence[str], known: Collection[str] | None) -> None:
-    problems = [f"no column `{name}`" for name in wanted if name not in header]
-    problems += [f"column `{name}` more than once" for name in {*wanted, PATIENT} if header.count(name) > 1]
+def _check_columns(path: Path, header: Sequence[str], required: Sequence[str], known: Collection[str] | None) -> None:
+    problems = [f"no column `{name}`" for name in required if name not in header]
+    problems += [f"column `{name}` more than once" for name in {*required, PATIENT} if header.count(name) > 1]
     problems += [f"unknown column `{name}`" for name in header if known is not None and name not in known]
     if problems:
         raise InputError(
             f"cannot read `{path}`: {counted(problems)} in its first line{listing(problems)}",
-            hint="the first line names the columns, separated by commas",
+            hint="the first line must have the column names, separated by commas",
         )
 
 
 @cache
 def _flags(values: tuple[str, ...]) -> bytes:
-    """Labels as bytes 0 and 1; a data set has few combinations of them, so each is read once."""
+    """Labels as bytes 0 and 1; cached, as a data set has few combinations."""
     if len(values) != len(FINDINGS):
         raise ValueError(f"{len(values)} values instead of {len(FINDINGS)}")
     for name, value in zip(FINDINGS, values, strict=True):
@@ -147,62 +150,64 @@ def _flags(values: tuple[str, ...]) -> bytes:
 
 
 def nih_patient(name: str) -> str:
-    """The patient number in one of NIH's file names, "" in others."""
+    """The patient number in a file name of NIH, "" in others."""
     match = _NIH_NAME.fullmatch(name)
     return match[1] if match else ""
 
 
 def read_nih(data: Path, entry: Path, lists: Mapping[str, Path]) -> LabelTable:
     rows = Rows()
-    part_of = _nih_parts(lists, rows.problems)
+    split_of = _nih_splits(lists, rows.problems)
     unknown: Counter[str] = Counter()
     table = csv_rows(entry)
     _, header = next(table, (0, []))
     _check_columns(entry, header, [IMAGE, LABELS, PATIENT], known=None)
     columns = [header.index(name) for name in (IMAGE, LABELS, PATIENT)]
     for line, row in table:
-        # One edition has fewer names than columns, so the lengths of header and rows say nothing.
+        # One edition has fewer names than columns, so row and header lengths are not compared.
         image, text, patient = (row[column] if column < len(row) else "" for column in columns)
         if not (image and text and patient):
             rows.problems.append(f"{entry.name} line {line}: {IMAGE}, {LABELS} and {PATIENT} must not be empty")
             continue
-        found = set(text.split("|")) - {"No Finding"}
-        unknown.update(found.difference(FINDINGS))
-        labels = bytes(name in found for name in FINDINGS)
-        rows.add(f"{entry.name} line {line}", image, patient, labels, part_of.get(image, -1))
+        findings = set(text.split("|")) - {"No Finding"}
+        unknown.update(findings.difference(FINDINGS))
+        labels = bytes(name in findings for name in FINDINGS)
+        rows.add(f"{entry.name} line {line}", image, patient, labels, split_of.get(image, -1))
     rows.problems += [f"{entry.name}: unknown finding `{name}` (images: {count})" for name, count in unknown.items()]
-    absent = ((image, part) for image, part in part_of.items() if image not in rows.where)
-    rows.problems += [f"{lists[SPLITS[part]].name}: `{image}` is not in {entry.name}" for image, part in absent]
+    absent = ((image, split_index) for image, split_index in split_of.items() if image not in rows.where)
+    rows.problems += [
+        f"{lists[SPLITS[split_index]].name}: `{image}` is not in {entry.name}" for image, split_index in absent
+    ]
     return rows.table(data, FINDINGS)
 
 
-def _nih_parts(lists: Mapping[str, Path], problems: list[str]) -> dict[str, int]:
-    """Part of each listed image; the list for val comes last and takes images from train."""
-    part_of: dict[str, int] = {}
+def _nih_splits(lists: Mapping[str, Path], problems: list[str]) -> dict[str, int]:
+    """Split of each listed image; the list of val comes last and takes images from train."""
+    split_of: dict[str, int] = {}
     for split, path in lists.items():
-        mine: set[str] = set()
+        listed: set[str] = set()
         for line, name in text_lines(path):
             where = f"{path.name} line {line}"
-            if name in mine:
-                problems.append(f"{where}: `{name}` a second time")
-            elif split == "val" and part_of.get(name) != SPLITS.index("train"):
+            if name in listed:
+                problems.append(f"{where}: `{name}` is listed twice")
+            elif split == "val" and split_of.get(name) != SPLITS.index("train"):
                 problems.append(f"{where}: `{name}` is not in {lists['train'].name}")
-            elif split == "test" and name in part_of:
-                problems.append(f"{where}: `{name}` is in {lists['train'].name} too")
+            elif split == "test" and name in split_of:
+                problems.append(f"{where}: `{name}` is also in {lists['train'].name}")
             else:
-                part_of[name] = SPLITS.index(split)
-            mine.add(name)
-    return part_of
+                split_of[name] = SPLITS.index(split)
+            listed.add(name)
+    return split_of
 
 
 def val_file(data: Path, val_list: str) -> Path:
-    """The list that `--val-list` names: in the data set if it is there, else as given."""
+    """The file of `--val-list`: in the data set if present, otherwise as given."""
     for path in (data / val_list, Path(val_list)):
         if path.is_file():
             return path
     raise InputError(
-        f"cannot read the validation list: no such file in `{data}` or here, got `{val_list}` (from `--val-list`)",
-        hint="a relative path is looked up in the data set first, then here",
+        f"cannot read the validation list: no such file in `{data}` or the current directory, got `{val_list}` (from `--val-list`)",
+        hint="a relative path is searched in the data set first, then in the current directory",
     )
 
 
@@ -219,7 +224,7 @@ def read_lists(data: Path, files: Sequence[Path]) -> LabelTable:
             else:
                 rows.add(where, image, nih_patient(image), labels, split)
     table = rows.table(data, FINDINGS)
-    rows.require_patients(data, hint=f"a labels.csv (--layout csv) can say who is who in a column `{PATIENT}`")
+    rows.require_patients(data, hint=f"use a labels.csv (--layout csv) with a column `{PATIENT}`")
     return table
 
 
@@ -227,8 +232,8 @@ def read_csv(data: Path, path: Path, *, given: bool) -> LabelTable:
     rows = Rows()
     table = csv_rows(path)
     _, header = next(table, (0, []))
-    wanted = [IMAGE, *FINDINGS, *([SPLIT] if given else [])]
-    _check_columns(path, header, wanted, known={*wanted, PATIENT, SPLIT, *_METADATA})
+    required = [IMAGE, *FINDINGS, *([SPLIT] if given else [])]
+    _check_columns(path, header, required, known={*required, PATIENT, SPLIT, *_METADATA})
     for line, row in table:
         where = f"{path.name} line {line}"
         if len(row) != len(header):
@@ -241,17 +246,17 @@ def read_csv(data: Path, path: Path, *, given: bool) -> LabelTable:
             continue
         try:
             labels = _flags(tuple(cells[name] for name in FINDINGS))
-            part = _part(cells[SPLIT]) if given else -1
+            split_index = _split_index(cells[SPLIT]) if given else -1
         except ValueError as problem:
             rows.problems.append(f"{where}: {problem}")
         else:
-            rows.add(where, image, patient, labels, part)
+            rows.add(where, image, patient, labels, split_index)
     checked = rows.table(data, FINDINGS)
     rows.require_patients(data, hint=f"add a column `{PATIENT}` to {path.name}")
     return checked
 
 
-def _part(split: str) -> int:
+def _split_index(split: str) -> int:
     if split not in SPLITS:
         raise ValueError(f"`{SPLIT}` must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, got `{split}`")
     return SPLITS.index(split)

@@ -1,6 +1,6 @@
-"""The 14 findings, the table of labels that every command works on, splits that keep patients apart, and prevalence.
+"""The 14 findings and the table of labels, patients and splits.
 
-Shapes: N image, P patient, K finding, S part of a split.
+Shapes: N images, K findings.
 """
 
 import hashlib
@@ -35,32 +35,32 @@ SPLITS: Final = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class LabelTable:
-    """Which image shows what, whose it is and what it is used for, one row per image."""
+    """Labels, patient and split of each image, one row per image."""
 
     findings: tuple[str, ...]
-    """Names of the K labels: the 14, or the classes of a data set in folders."""
+    """Names of the K labels: the 14 findings, or the classes of a data set in folders."""
 
     images: tuple[str, ...]
-    """Names of the N images as the data set gives them, each once."""
+    """Names of the N images as the data set gives them, without duplicates."""
 
     patients_N: NDArray[np.int64]
-    """Group numbers 0, 1, 2 … in place of patient ids, so that no id is kept or passed on."""
+    """Patients numbered 0, 1, 2 …, so that no patient ID is stored or passed on."""
 
     labels_NK: NDArray[np.uint8]
     """1 where the image has the finding."""
 
     split_N: NDArray[np.int8]
-    """Position in SPLITS, -1 for an image that is in none."""
+    """Index in SPLITS, -1 for an image in none."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Positions of one split's images, in the order of the table."""
+        """Rows of one split's images, in table order."""
         return np.flatnonzero(self.split_N == SPLITS.index(split)).astype(np.int64)
 
     def used(self) -> "LabelTable":
-        """The table without the rows that are in no split."""
+        """The table without rows in no split."""
         used = np.flatnonzero(self.split_N >= 0)
         return LabelTable(
             findings=self.findings,
@@ -71,29 +71,31 @@ class LabelTable:
         )
 
     def check_classes(self) -> None:
-        """Raises: InputError when not every image has exactly one of at least two labels."""
+        """Raises: InputError unless there are at least two labels and every image has exactly one."""
         if len(self.findings) < 2:
             raise InputError(
-                f"cannot train `--loss cross_entropy`: it chooses one class of several, and there is only `{', '.join(self.findings)}`",
+                f"cannot train `--loss cross_entropy`: it needs at least two classes, and there is only `{', '.join(self.findings)}`",
                 hint="--loss bce",
             )
-        odd = np.flatnonzero(self.labels_NK.sum(axis=1) != 1)
-        if len(odd):
+        bad = np.flatnonzero(self.labels_NK.sum(axis=1) != 1)
+        if len(bad):
             raise InputError(
-                f"cannot train `--loss cross_entropy`: it is for images of one class each, and {len(odd):,} of {len(self):,} "
-                f"have several labels or none, the first is `{on_one_line(self.images[odd[0]])}`",
-                hint="--loss bce learns each label by itself; --preset pneumonia is for a data set of one folder per class",
+                f"cannot train `--loss cross_entropy`: every image must have exactly one label, but {len(bad):,} of {len(self):,} "
+                f"have several labels or none, the first is `{on_one_line(self.images[bad[0]])}`",
+                hint="use --loss bce for independent labels; --preset pneumonia is for a data set with one folder per class",
             )
 
     def split_sha256(self) -> str:
-        """Hash of which image is in which split, the same whatever the order of the rows."""
+        """Hash of the split of every image, independent of row order."""
         lines = (
-            f"{name}\0{part}\n" for name, part in zip(self.images, self.split_N.tolist(), strict=True) if part >= 0
+            f"{name}\0{split_index}\n"
+            for name, split_index in zip(self.images, self.split_N.tolist(), strict=True)
+            if split_index >= 0
         )
         return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
     def labels_sha256(self) -> str:
-        """Hash of the findings of every image, in a split or not, the same whatever the order of the rows."""
+        """Hash of the findings of every image, in a split or not, independent of row order."""
         lines = (
             f"{name}\0{labels.tobytes().hex()}\n" for name, labels in zip(self.images, self.labels_NK, strict=True)
         )

@@ -1,12 +1,12 @@
-"""From a data set's directory to its table of labels, and from the table to the image files.
+"""Layouts of data sets: from a directory to its label table and image files.
 
-    nih      Data_Entry_2017*.csv, train_val_list.txt, test_list.txt   NIH's release; no patient ids leave this module
+    nih      Data_Entry_2017*.csv, train_val_list.txt, test_list.txt   NIH's release; patient IDs are not passed on
     lists    train_list.txt, val_list.txt, test_list.txt               a name and 14 values 0 or 1 per line
     csv      labels.csv                                                `Image Index`, 14 columns of 0 or 1, `split`
-    folders  train/CLASS/*, test/CLASS/*, perhaps val/CLASS/*          one class per image
+    folders  train/CLASS/*, test/CLASS/*, optionally val/CLASS/*       one class per image
 
-Text files may be packed (.gz); images of the first three lie in images/ or images_001/ and so on, however deep.
-`trainer.formats.tables` reads them: NIH's header has commas inside names, and the numbers of bad lines are wanted.
+Text files may be compressed (.gz). Images of the first three are in images/, images_001/ and so on, at any depth.
+`trainer.formats.tables` reads the files: NIH's header has commas inside names, and messages need line numbers.
 """
 
 import re
@@ -33,32 +33,32 @@ from trainer.data.label_files import (
     val_file,
 )
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
-from trainer.data.split import apply_split, carve_val, check_parts, check_patients, patient_split
+from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split
 from trainer.errors import InputError, listing
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
-"""Share of NIH's train_val patients used for validation. Source: the usual cut, 11,212 of 86,524 images, is near it."""
+"""Share of NIH's train_val patients used for validation. Source: close to the usual 11,212 of 86,524 images."""
 
 FOLDERS_VAL_SHARE: Final = Fraction(1, 10)
-"""Share of the patients in train/ used for validation where there is no val/."""
+"""Share of the patients in train/ used for validation where val/ is missing."""
 
-_PARTS: Final[dict[str, tuple[str, ...]]] = {
+_REQUIRED: Final[dict[str, tuple[str, ...]]] = {
     "nih": ("Data_Entry_2017*.csv", "train_val_list.txt", "test_list.txt"),
     "lists": ("train_list.txt", "val_list.txt", "test_list.txt"),
     "csv": ("labels.csv",),
     "folders": ("train/", "test/"),
 }
-"""What makes a directory a data set of each layout."""
+"""Files and folders that identify each layout."""
 
-LABEL_FILES: Final = tuple(part for parts in _PARTS.values() for part in parts if not part.endswith("/"))
-"""What of a data set its labels are read from, unless it is laid out in folders; patterns, and each may be packed (.gz)."""
+LABEL_FILES: Final = tuple(name for names in _REQUIRED.values() for name in names if not name.endswith("/"))
+"""Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""
 
 _IMAGES_FOLDER = re.compile(r"images(_\d+)?")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set that has been read and checked."""
+    """A data set with checked labels."""
 
     layout: str
     root: Path
@@ -66,35 +66,39 @@ class Source:
 
 
 def read_labels(data: Path, *, layout: Layout = "auto", split: str = "given", val_list: str | None = None) -> Source:
-    """Labels, patients and split of the data set in this directory; reads no image and, but for folders, needs none.
+    """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
 
-    Raises: InputError with everything that is wrong with the labels, for patients in two parts and for empty parts.
+    Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
     """
-    wanted = patient_split(split)
+    requested = patient_split(split)
     _refuse_bucket(data)
     entries = directory_entries(data)
     chosen = _choose(data, entries, layout)
-    if val_list is not None and (chosen != "nih" or wanted):
-        reason = f"`--split {split}` makes its own" if wanted else f"only layout nih takes one, not {chosen}"
-        raise InputError(
-            f"cannot use a validation list: {reason}, got `{val_list}` (from `--val-list`)", hint="leave it out"
+    if val_list is not None and (chosen != "nih" or requested):
+        reason = (
+            f"`--split {split}` makes its own validation split"
+            if requested
+            else f"only layout nih takes one, not {chosen}"
         )
-    table = _read(data, entries, chosen, given=not wanted, val_list=val_list)
-    if wanted:
-        table = apply_split(table, wanted)
-        check_parts(table, SPLITS if wanted.shares[1] else ("train", "test"), f"`--split {split}`")
+        raise InputError(
+            f"cannot use a validation list: {reason}, got `{val_list}` (from `--val-list`)", hint="remove --val-list"
+        )
+    table = _read(data, entries, chosen, given=not requested, val_list=val_list)
+    if requested:
+        table = apply_split(table, requested)
+        check_splits(table, SPLITS if requested.shares[1] else ("train", "test"), f"`--split {split}`")
     else:
         check_patients(table, f"`{data}`")
         table = _with_val(table, chosen, entries, val_list)
-        check_parts(table, SPLITS, f"`{data}`")
+        check_splits(table, SPLITS, f"`{data}`")
     return Source(chosen, data, table)
 
 
 def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_list: str | None) -> LabelTable:
-    """The table with the split that the data set gives, or without one where another is wanted."""
+    """The table with the split of the data set, or without one where another split is requested."""
     if layout == "folders":
-        return read_folders(data, [part for part in SPLITS if f"{part}/" in entries])
-    files = [_the_one(data, entries, part) for part in _PARTS[layout]]
+        return read_folders(data, [split for split in SPLITS if f"{split}/" in entries])
+    files = [_the_one(data, entries, name) for name in _REQUIRED[layout]]
     if layout == "lists":
         return read_lists(data, files)
     if layout == "csv":
@@ -107,11 +111,11 @@ def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_l
 
 
 def read_file(path: Path) -> Source:
-    """Labels of the images in one file, which its first line tells: NIH's table, one of the lists, or a labels.csv.
+    """Labels of the images in one file, recognised by its first line: NIH's table, one of the lists, or a labels.csv.
 
-    No image is in a split but where a labels.csv says so.
+    Only a labels.csv assigns images to splits.
 
-    Raises: InputError with everything that is wrong with it.
+    Raises: InputError with all problems.
     """
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
@@ -124,14 +128,14 @@ def read_file(path: Path) -> Source:
 
 
 def table_file(data: Path, layout: str) -> Path | None:
-    """The file of a data set that may tell more of each image than its labels; None where the layout has none."""
+    """The file of a data set that may have more columns on each image; None where the layout has none."""
     if layout not in {"nih", "csv"}:
         return None
-    return _the_one(data, directory_entries(data), _PARTS[layout][0])
+    return _the_one(data, directory_entries(data), _REQUIRED[layout][0])
 
 
 def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: str | None) -> LabelTable:
-    """The table with a validation part, carved from train where the data set has none of its own."""
+    """The table with a validation split, taken from train where the data set has none."""
     if layout == "nih" and val_list is None:
         return carve_val(table, NIH_VAL_SHARE)
     if layout == "folders" and "val/" not in entries:
@@ -140,76 +144,76 @@ def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: 
 
 
 def _refuse_bucket(data: Path) -> None:
-    """Say that a bucket is none of what can be read; a Path has lost one of its slashes."""
+    """Refuse a bucket; a Path has lost one of its slashes."""
     if data.as_posix().startswith("s3:/"):
         place = f"s3://{data.as_posix().removeprefix('s3:/')}"
         raise InputError(
-            f"cannot read data set: it must be a directory here, got `{place}` (from `--data`)",
-            hint="download or mount it and give that directory; only `train` downloads by itself",
+            f"cannot read data set: it must be a local directory, got `{place}` (from `--data`)",
+            hint="download or mount it and give that directory; only `train` downloads data sets",
         )
 
 
-def _present(entries: Sequence[str], part: str) -> list[str]:
-    return [entry for entry in entries if fnmatchcase(entry, part) or fnmatchcase(entry, f"{part}.gz")]
+def _present(entries: Sequence[str], name: str) -> list[str]:
+    return [entry for entry in entries if fnmatchcase(entry, name) or fnmatchcase(entry, f"{name}.gz")]
 
 
 def _choose(data: Path, entries: Sequence[str], layout: Layout) -> str:
-    """The layout that is asked for, or the only one whose parts are all there."""
-    missing = {name: [part for part in parts if not _present(entries, part)] for name, parts in _PARTS.items()}
+    """The requested layout, or the only one whose files are all present."""
+    missing = {name: [each for each in required if not _present(entries, each)] for name, required in _REQUIRED.items()}
     if layout != "auto":
         if missing[layout]:
-            names = ", ".join(f"`{part}`" for part in missing[layout])
+            names = ", ".join(f"`{name}`" for name in missing[layout])
             raise InputError(
                 f"cannot read data set: no {names}, got `{data}` (from `--data` and `--layout {layout}`)",
-                hint="--layout auto finds out how a data set is laid out",
+                hint="use --layout auto to detect the layout",
             )
         return layout
-    complete = [name for name, parts in missing.items() if not parts]
+    complete = [name for name, absent in missing.items() if not absent]
     if len(complete) == 1:
         return complete[0]
-    what = [f"{name}: {', '.join(_PARTS[name])}" for name in complete or _PARTS]
+    what = [f"{name}: {', '.join(_REQUIRED[name])}" for name in complete or _REQUIRED]
     if complete:
-        problem, hint = "it is laid out in more than one way", f"--layout {complete[0]}"
+        problem, hint = "it matches more than one layout", f"--layout {complete[0]}"
     else:
         problem, hint = (
-            "no layout has all of its parts there",
-            "--layout NAME says which parts of that layout are missing",
+            "it has not all files of any layout",
+            "use --layout NAME to list the missing files of that layout",
         )
     raise InputError(f"cannot read data set: {problem}, got `{data}` (from `--data`){listing(what)}", hint=hint)
 
 
-def _the_one(data: Path, entries: Sequence[str], part: str) -> Path:
-    present = _present(entries, part)
+def _the_one(data: Path, entries: Sequence[str], name: str) -> Path:
+    present = _present(entries, name)
     if len(present) > 1:
-        names = " and ".join(f"`{name}`" for name in present)
+        names = " and ".join(f"`{each}`" for each in present)
         raise InputError(
-            f"cannot read data set: more than one `{part}`, got {names} (in `{data}`)", hint="leave one there"
+            f"cannot read data set: more than one `{name}`, got {names} (in `{data}`)", hint="keep only one"
         )
     return data / present[0]
 
 
 def locate_images(source: Source) -> list[Path]:
-    """Path of every image, in the order of the table; an image in no split need not exist.
+    """Path of every image, in table order; an image in no split need not exist.
 
-    Raises: InputError with the names of all images that are missing or there twice.
+    Raises: InputError with the names of all images that are missing or duplicated.
     """
     table = source.table
     if source.layout == "folders":
         return [source.root / name for name in table.images]
-    wanted = set(table.images)
+    known = set(table.images)
     places: dict[str, list[Path]] = {}
     for entry in directory_entries(source.root):
         if entry.endswith("/") and _IMAGES_FOLDER.fullmatch(entry.rstrip("/")):
             for path in image_walk(source.root / entry):
-                if path.name in wanted:
+                if path.name in known:
                     places.setdefault(path.name, []).append(path)
-    used = [name for name, part in zip(table.images, table.split_N.tolist(), strict=True) if part >= 0]
+    used = [name for name, split_index in zip(table.images, table.split_N.tolist(), strict=True) if split_index >= 0]
     problems = [f"{name}: missing" for name in used if name not in places]
     problems += [f"{name}: {' and '.join(map(str, places[name]))}" for name in used if len(places.get(name, ())) > 1]
     if problems:
         raise InputError(
-            f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or there twice"
+            f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or duplicated"
             f"{listing(problems)}",
-            hint="images lie in images/ or images_001/, images_002/ … of the data set, however deep",
+            hint="images must be in images/ or images_001/, images_002/ … of the data set, at any depth",
         )
     return [places.get(name, [source.root / "images" / name])[0] for name in table.images]

@@ -1,8 +1,8 @@
-"""Batches from a pack: which samples, in which order, and one background thread that gathers them.
+"""Batches from a pack: sample order, and a background thread that gathers batches.
 
-Order is a function of (seed, epoch): step s of an epoch takes positions [s·G, (s+1)·G) of one permutation, G the global
-batch, and each rank every world-th of them. So a run that goes on with other workers repeats and skips nothing.
-Shapes: N images of this rank's batch, S pack side, K findings.
+The order is a function of (seed, epoch): step s of an epoch takes positions [s·G, (s+1)·G) of one permutation, with G
+the global batch, and each rank every world-th of them. So a run resumed with another number of workers repeats and
+skips nothing. Shapes: N images of this rank's batch, S pack side, K findings.
 """
 
 import queue
@@ -22,37 +22,39 @@ from trainer.devices import Device
 Rows = NDArray[np.int64]
 
 BUFFERS: Final = 4
-"""Host buffers in turn: one in use, one being copied, two ahead."""
+"""Host buffers in rotation: one in use, one being copied, two ahead."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's part of a step, on the device."""
+    """One rank's share of a step, on the device."""
 
     samples_N: Rows
     """Rows of the data set; -1 pads the last batch of an evaluation."""
     x_N1SS: Tensor
-    """uint8; of cached features float32 [N, F]."""
+    """uint8; cached features are float32 [N, F]."""
 
 
 class Batches(Protocol):
-    """Where batches come from: packed images, or what a frozen backbone has made of them."""
+    """Source of batches: packed images, or features of a frozen backbone."""
 
     waited_s: float
     """Seconds that consumers have waited for data so far."""
 
     def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
-        """The batches with these samples, in order. One iteration at a time."""
+        """The batches of these samples, in order. One iteration at a time."""
         ...
 
 
 def steps_per_epoch(images: int, global_batch: int) -> int:
-    """Optimiser steps per epoch; the rest of the permutation that fills no batch is left out, other images each epoch."""
+    """Optimiser steps per epoch; an incomplete last batch is dropped, with other images in each epoch."""
     return max(1, images // global_batch)
 
 
 def training_order(rows: Rows, *, seed: int, epoch: int, global_batch: int) -> Rows:
-    """The samples of one epoch, shape steps x global batch; a data set smaller than one batch is repeated to fill it."""
+    """The samples of one epoch, shape steps x global batch; a data set smaller than one batch is repeated to fill
+    it.
+    """
     shuffled = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
     steps = steps_per_epoch(len(rows), global_batch)
     return np.resize(shuffled, steps * global_batch).reshape(steps, global_batch)
@@ -64,27 +66,29 @@ def training_batches(order: Rows, *, rank: int, world: int, first_step: int) -> 
 
 
 def evaluation_batches(rows: Rows, *, rank: int, world: int, batch: int) -> list[Rows]:
-    """This rank's samples, each sample on one rank once; padded with -1 so that all batches have one shape and all ranks as many."""
-    mine = rows[rank::world]
+    """This rank's samples, each sample on exactly one rank; padded with -1 so that all ranks have equally many
+    batches of one shape.
+    """
+    own = rows[rank::world]
     most = -(-len(rows) // world)
     padded = np.full(-(-most // batch) * batch, -1, np.int64)
-    padded[: len(mine)] = mine
+    padded[: len(own)] = own
     return list(padded.reshape(-1, batch))
 
 
 class Loader:
-    """Gathers batches ahead of their use, into buffers that are used again."""
+    """Gathers batches ahead of use into reused buffers."""
 
     def __init__(self, pack: Pack, device: Device, batch: int) -> None:
-        side = pack.manifest.geometry.side
+        side = pack.index.geometry.side
         self._pack = pack
         self._device = device
         self._buffers = [device.host_buffer((batch, 1, side, side)) for _ in range(BUFFERS)]
         self.waited_s = 0.0
-        """Seconds that consumers have waited for data so far."""
+        """See `Batches`."""
 
     def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
-        """The batches with these samples, in order. One iteration at a time."""
+        """See `Batches`."""
         filled: queue.Queue[tuple[Rows, Tensor] | BaseException | None] = queue.Queue()
         free: queue.Queue[tuple[Tensor, Callable[[], None]] | None] = queue.Queue()
         for buffer in self._buffers:
@@ -120,12 +124,12 @@ class Loader:
         try:
             for samples_N in samples:
                 slot = free.get()
-                if slot is None:  # the consumer has left
+                if slot is None:  # the consumer has stopped
                     return
                 buffer, copied = slot
                 copied()
                 self._pack.gather(np.maximum(samples_N, 0), buffer.numpy()[:, 0])
                 filled.put((samples_N, buffer))
             filled.put(None)
-        except BaseException as problem:  # noqa: BLE001 - it is raised where the batch is awaited
+        except BaseException as problem:  # noqa: BLE001 - raised again in the consumer
             filled.put(problem)

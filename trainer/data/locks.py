@@ -1,4 +1,4 @@
-"""Lock on a folder of a node's cache while one process makes it, and the wait for another that holds it."""
+"""Lock on a cache folder while one process fills it; others wait."""
 
 import errno
 import fcntl
@@ -15,9 +15,10 @@ from trainer.storage.waiting import SILENT, Waiting, wait_until
 
 @contextmanager
 def locked(folder: Path, waiting: Waiting = SILENT) -> Iterator[None]:
-    """Hold the lock of `folder` for the block: runs that share a cache make it one at a time.
+    """Hold the lock of `folder` for the block: runs that share a cache fill it one at a time.
 
-    Raises: InputError when the cache can't be written or locked; TryAgainError when another process holds it for too long.
+    Raises: InputError when the cache cannot be written or locked; TryAgainError when another process holds it for too
+    long.
     """
     path = folder.parent / f".{folder.name}.lock"
     try:
@@ -25,10 +26,10 @@ def locked(folder: Path, waiting: Waiting = SILENT) -> Iterator[None]:
         lock = open_lock(path)
     except OSError as problem:
         reason = "it is a link" if problem.errno == errno.ELOOP else problem.strerror
-        hint = "--cache-dir names another place"
+        hint = "choose another --cache-dir"
         raise InputError(f"cannot write to `{path.parent}`: {reason}, at {path.name}", hint=hint) from problem
     with lock:
-        _take(lock, folder, waiting)
+        _acquire(lock, folder, waiting)
         yield
 
 
@@ -39,28 +40,28 @@ def is_free(folder: Path) -> bool:
     except OSError:
         return False
     with lock:
-        return _taken(lock)
+        return _try_lock(lock)
 
 
-def _take(lock: BinaryIO, folder: Path, waiting: Waiting) -> None:
+def _acquire(lock: BinaryIO, folder: Path, waiting: Waiting) -> None:
     try:
         wait_until(
-            lambda: _taken(lock),
+            lambda: _try_lock(lock),
             waiting,
-            line=lambda minutes: f"waiting: {_holder(lock)} makes `{folder}` ({minutes:.0f} min)",
+            line=lambda minutes: f"waiting: {_holder(lock)} is filling `{folder}` ({minutes:.0f} min)",
             too_long=lambda minutes: TryAgainError(
-                f"cannot go on: {_holder(lock)} makes `{folder}` and has not finished within {minutes:.0f} minutes",
-                hint="end that process if it hangs, or --cache-dir names another place",
+                f"cannot continue: {_holder(lock)} is filling `{folder}` and has not finished within {minutes:.0f} minutes",
+                hint="stop that process if it hangs, or choose another --cache-dir",
             ),
         )
     except OSError as problem:
         raise InputError(
             f"cannot lock `{folder}`: {str(problem.strerror).lower()}",
-            hint="its file system supports no locks; --cache-dir names another place",
+            hint="its file system has no locks; choose another --cache-dir",
         ) from problem
 
 
-def _taken(lock: BinaryIO) -> bool:
+def _try_lock(lock: BinaryIO) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,16 +1,17 @@
-"""A data set decoded once into uint8 arrays: open, verify, read.
+"""Packs: a data set decoded once into uint8 arrays; opening, verification, reading.
 
-    <pack>/shard-00000.bin   raw 8-bit gray records of side x side bytes, no header, about 64 MiB a file
-    <pack>/names.txt         one image name a record
-    <pack>/sizes.bin         width and height of each image as it was, little-endian int32; 0 and 0 where it could not be read
-    <pack>/manifest.json     written last: side, filter, fit, counts, bytes and sha256 of every file, images that could not be read
-    <pack>/checksums.bin     CRC-32 of each record, little-endian uint32; made from the verified shards wherever it is not there
+    <pack>/shard-00000.bin   raw 8-bit gray records of side x side bytes, no header, about 64 MiB per file
+    <pack>/names.txt         one image name per record
+    <pack>/sizes.bin         original width and height of each image, little-endian int32; 0 and 0 for unreadable ones
+    <pack>/manifest.json     the pack index, written last: side, filter, fit, counts, bytes and sha256 of every file,
+    unreadable images
+    <pack>/checksums.bin     CRC-32 of each record, little-endian uint32; rewritten from verified shards when missing
 
-Made with the recipe's own resize, so that what is cropped from a pack is what would be cropped from the image. Labels and
-splits stay with the source: another split needs no other pack. Knows nothing of torch: worker processes start fast.
+Images are resized as the recipe does, so a crop of a pack equals a crop of the image. Labels and splits stay with the
+source: another split needs no other pack. Does not import torch, so that worker processes start fast.
 
-A disk loses or changes what it holds without a word. Each start verifies the whole pack against its manifest, and the manifest
-against what is asked for; each record is compared with its checksum whenever it is read. `trainer.data.packing` makes packs.
+Disks lose or change data silently. Each attempt verifies the whole pack against its index, and the index against the
+request; each record is compared with its checksum whenever it is read. `trainer.data.packing` builds packs.
 """
 
 import errno
@@ -40,14 +41,16 @@ Checksums = NDArray[np.uint32]
 
 SHARD_BYTES: Final = 64 * 2**20
 FORMAT: Final = 2
-MANIFEST, NAMES, SIZES, CHECKSUMS = "manifest.json", "names.txt", "sizes.bin", "checksums.bin"
+INDEX, NAMES, SIZES, CHECKSUMS = "manifest.json", "names.txt", "sizes.bin", "checksums.bin"
 OUR_FILES: Final = re.compile(
-    rf"shard-\d{{5,}}\.bin|{re.escape(MANIFEST)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
+    rf"shard-\d{{5,}}\.bin|{re.escape(INDEX)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
 )
 """Names of the files in a pack's folder."""
 
 MOST_OPEN: Final = 128
-"""Shards of a pack that stay open. A process may open 1024 files where nobody has set more, and a pack can have thousands."""
+"""Shards of a pack that stay open. By default a process may have 1024 open files, and a pack can have thousands of
+shards.
+"""
 
 _DAMAGE: Final = frozenset(
     {
@@ -61,10 +64,12 @@ _DAMAGE: Final = frozenset(
         getattr(errno, "EUCLEAN", errno.EIO),
     }
 )
-"""What systems say of a file that is gone, is none, or can't be read from its disk. Whatever else fails may pass: no pack is built again for it."""
+"""Error numbers for a file that is gone, is not a file, or cannot be read from its disk. Other errors may be
+temporary, and no pack is rebuilt for them.
+"""
 
 Progress = Callable[[int], None]
-"""Called with the number of further images that are done."""
+"""Called with the number of further images done."""
 
 
 class DamagedPackError(ValueError):
@@ -72,8 +77,8 @@ class DamagedPackError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What a pack holds."""
+class PackIndex:
+    """Content of a pack."""
 
     format: int
     geometry: Geometry
@@ -86,9 +91,9 @@ class Manifest:
 
 
 class Shard:
-    """A file of records, read by position: unlike a memory map, it fails with an error where the file has become shorter.
+    """A file of records, read by position: unlike a memory map, it raises an error when the file was truncated.
 
-    One that does not stay open is opened for each record.
+    With `stays_open=False`, it is opened for each record.
     """
 
     def __init__(self, path: Path, *, stays_open: bool = True) -> None:
@@ -104,7 +109,7 @@ class Shard:
                 os.close(self._descriptor)
 
     def read_into(self, record_SS: Gray, number: int) -> bool:
-        """Fill the array with the record of this number; whether there was so much. Raises: OSError."""
+        """Read a record into the array; False when the file ends before it. Raises: OSError."""
         if self._descriptor is not None:
             return _fills(self._descriptor, record_SS, number)
         with open_regular(self.path) as file:
@@ -120,19 +125,19 @@ class Pack:
     """An open pack."""
 
     folder: Path
-    manifest: Manifest
+    index: PackIndex
     shards: list[Shard]
     sizes_N2: NDArray[np.int32]
-    """Width and height of each image before it was resized; 0 and 0 where it could not be read."""
+    """Original width and height of each image; 0 and 0 for unreadable ones."""
     checksums_N: Checksums
     """CRC-32 of each record."""
 
     def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
         """Copy these records into the first rows of `out_NHW`.
 
-        Raises: TryAgainError where one is no longer what it was when the pack was verified.
+        Raises: TryAgainError when one has changed since the pack was verified.
         """
-        per_shard = records_per_shard(self.manifest.geometry.side)
+        per_shard = records_per_shard(self.index.geometry.side)
         for position, row in enumerate(rows_N.tolist()):
             shard, record_SS, expected = self.shards[row // per_shard], out_NHW[position], self.checksums_N[row]
             try:
@@ -140,25 +145,25 @@ class Pack:
             except OSError as problem:
                 raise self._changed(shard, str(problem.strerror).lower()) from problem
             if not is_whole or zlib.crc32(record_SS) != expected:
-                raise self._changed(shard, f"record {row} is not what was written")
+                raise self._changed(shard, f"record {row} has changed")
 
     def _changed(self, shard: Shard, what: str) -> TryAgainError:
         return TryAgainError(
-            f"cannot go on: the pack at `{self.folder}` was damaged while it was used, in {shard.path.name}: {what}",
-            hint="the next start verifies it and builds it again; look at the disk if this comes back",
+            f"cannot continue: the pack at `{self.folder}` was damaged while in use, in {shard.path.name}: {what}",
+            hint="the next attempt verifies and rebuilds it; check the disk if this happens again",
         )
 
     @property
     def sha256(self) -> str:
-        """One hash over names and pixels: what a run goes on with must be the same, and old sizes teach it nothing."""
-        files = sorted(item for item in self.manifest.files.items() if item[0] != SIZES)
+        """Hash of names and pixels, to check that a resumed run uses the same data; original sizes do not matter."""
+        files = sorted(item for item in self.index.files.items() if item[0] != SIZES)
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) -> str:
-    """A folder name that changes when an image, its name or the geometry does.
+    """A folder name that changes with any image, name or the geometry.
 
-    Raises: InputError for images that can't be found or reached, or are no regular files.
+    Raises: InputError for images that are missing, unreachable or not regular files.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, asdict(geometry)]).encode())
     problems = []
@@ -168,8 +173,8 @@ def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) ->
         except OSError as problem:
             problems.append(f"{path}: {problem.strerror}")
             continue
-        if not stat.S_ISREG(status.st_mode):  # whoever opens a pipe waits for ever
-            problems.append(f"{path}: it is no regular file")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
+            problems.append(f"{path}: it is not a regular file")
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     if problems:
         raise InputError(f"cannot read {len(problems)} images:{listing(problems)}", hint="check --data")
@@ -179,45 +184,48 @@ def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) ->
 def open_pack(
     folder: Path, names: Sequence[str], geometry: Geometry, *, progress: Progress = lambda _: None
 ) -> Pack | None:
-    """The pack of these images at `folder` once every byte of it is verified, on all cores; None where there is none.
+    """The pack of these images at `folder`, verified completely on all cores; None when missing.
 
-    The checksums of its records are written beside them where they are missing, or another's.
+    The checksums of its records are written beside them when missing or different.
 
-    Raises: DamagedPackError; InputError where it may not be read.
+    Raises: DamagedPackError; InputError without permission to read it.
     """
     if not folder.exists():
         return None
     with _named_damage(folder):
-        manifest = _manifest(folder, names, geometry)
-        _check_small_files(folder, manifest, names)
-        checksums_N = _all_verified(folder, manifest, progress)
+        index = _index(folder, names, geometry)
+        _check_small_files(folder, index, names)
+        checksums_N = _all_verified(folder, index, progress)
         keep_checksums(folder, checksums_N)
-        return _opened(folder, manifest, checksums_N)
+        return _opened(folder, index, checksums_N)
 
 
 def attach(folder: Path, names: Sequence[str], geometry: Geometry) -> Pack:
-    """The pack that another process of this node has verified a moment ago; verified again where it could not leave its checksums.
+    """The pack that another process of this node has just verified; verified again if that could not write the
+    checksums.
 
-    Raises: TryAgainError where it is gone or changed meanwhile.
+    Raises: TryAgainError when it was removed or changed meanwhile.
     """
     try:
         with _named_damage(folder):
-            manifest = _manifest(folder, names, geometry)
-            _check_small_files(folder, manifest, names)
+            index = _index(folder, names, geometry)
+            _check_small_files(folder, index, names)
             checksums_N = _kept_checksums(folder, len(names))
             if checksums_N is None:
-                checksums_N = _all_verified(folder, manifest, lambda _: None)
-            return _opened(folder, manifest, checksums_N)
+                checksums_N = _all_verified(folder, index, lambda _: None)
+            return _opened(folder, index, checksums_N)
     except DamagedPackError as damage:
         raise TryAgainError(
-            f"cannot use the pack at `{folder}`: {damage}", hint="another run may be building it again; start once more"
+            f"cannot use the pack at `{folder}`: {damage}", hint="another run may be rebuilding it; try again"
         ) from damage
 
 
 def keep_checksums(folder: Path, checksums_N: Checksums) -> None:
-    """Write them for the other processes of this node, unless they are there; who finds none takes them itself, as on a full disk."""
-    there_N = _kept_checksums(folder, len(checksums_N))
-    if there_N is not None and np.array_equal(there_N, checksums_N):
+    """Write the checksums for the other processes of this node, unless present; without them, as on a full disk,
+    each computes its own.
+    """
+    existing_N = _kept_checksums(folder, len(checksums_N))
+    if existing_N is not None and np.array_equal(existing_N, checksums_N):
         return
     remove_abandoned(folder, [CHECKSUMS])
     with suppress(OSError), replacing(folder / CHECKSUMS) as partial:
@@ -232,107 +240,107 @@ def _kept_checksums(folder: Path, count: int) -> Checksums | None:
 
 @contextmanager
 def _named_damage(folder: Path) -> Iterator[None]:
-    """Treat a file that is missing, or that its disk can't read, as damage.
+    """Treat a missing or physically unreadable file as damage.
 
-    Raises: DamagedPackError; InputError without permission to read; TryAgainError for errors that say nothing of the pack, such as
-    a limit on open files.
+    Raises: DamagedPackError; InputError without permission to read; TryAgainError for errors unrelated to the pack,
+    such as a limit on open files.
     """
     try:
         yield
     except PermissionError as problem:
         raise InputError(
-            f"cannot read the pack at `{folder}`: permission denied", hint="--cache-dir names another place"
+            f"cannot read the pack at `{folder}`: permission denied", hint="choose another --cache-dir"
         ) from problem
     except OSError as problem:
-        name = Path(str(problem.filename)).name if problem.filename else "a file of it"
+        name = Path(str(problem.filename)).name if problem.filename else "one of its files"
         reason = f"{name}: {str(problem.strerror).lower()}"
         if problem.errno in _DAMAGE:
             raise DamagedPackError(reason) from problem
         raise TryAgainError(
-            f"cannot read the pack at `{folder}`: {reason}", hint="--cache-dir names another place"
+            f"cannot read the pack at `{folder}`: {reason}", hint="choose another --cache-dir"
         ) from problem
 
 
-def _manifest(folder: Path, names: Sequence[str], geometry: Geometry) -> Manifest:
-    """The manifest, checked against these images; files are not read. Raises: DamagedPackError; OSError."""
+def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
+    """The index, checked against these images; other files are not read. Raises: DamagedPackError; OSError."""
     try:
-        said: Any = parsed_json(_content(folder / MANIFEST))
-        files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in said["files"].items()}
+        document: Any = parsed_json(_content(folder / INDEX))
+        files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()}
         known = {"format": FORMAT, "geometry": asdict(geometry), "count": len(names), "pillow": PIL.__version__}
-        is_known = said == known | {"files": said["files"], "unreadable": said["unreadable"]}
-        unreadable = {str(name): str(reason) for name, reason in said["unreadable"].items()}
+        is_known = document == known | {"files": document["files"], "unreadable": document["unreadable"]}
+        unreadable = {str(name): str(reason) for name, reason in document["unreadable"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        raise DamagedPackError(f"{MANIFEST} can't be read") from None
+        raise DamagedPackError(f"{INDEX} cannot be read") from None
     sizes = sizes_of_files(len(names), geometry.side) | {NAMES: sum(len(name.encode()) + 1 for name in names)}
     if not is_known or {name: size for name, (size, _) in files.items()} != sizes:
-        raise DamagedPackError(f"{MANIFEST} is not of these images")
-    return Manifest(
+        raise DamagedPackError(f"{INDEX} describes other images")
+    return PackIndex(
         format=FORMAT, geometry=geometry, count=len(names), pillow=PIL.__version__, files=files, unreadable=unreadable
     )
 
 
-def _check_small_files(folder: Path, manifest: Manifest, names: Sequence[str]) -> None:
-    """Raises: DamagedPackError where names or sizes are not what was written, or contradict what the manifest says can't be read; OSError."""
-    if _hashed(folder, NAMES, manifest) != "".join(f"{name}\n" for name in names).encode():
-        raise DamagedPackError(f"{NAMES} has other names")
-    sizes_N2 = _sizes(_hashed(folder, SIZES, manifest))
-    if {
-        name for name, size in zip(names, sizes_N2.tolist(), strict=True) if size == [0, 0]
-    } != manifest.unreadable.keys():
-        raise DamagedPackError(f"{MANIFEST} and {SIZES} disagree on which images can't be read")
+def _check_small_files(folder: Path, index: PackIndex, names: Sequence[str]) -> None:
+    """Raises: DamagedPackError when names or sizes have changed, or contradict the unreadable images in the index;
+    OSError.
+    """
+    if _hashed(folder, NAMES, index) != "".join(f"{name}\n" for name in names).encode():
+        raise DamagedPackError(f"{NAMES} lists other images")
+    sizes_N2 = _sizes(_hashed(folder, SIZES, index))
+    if {name for name, size in zip(names, sizes_N2.tolist(), strict=True) if size == [0, 0]} != index.unreadable.keys():
+        raise DamagedPackError(f"{INDEX} and {SIZES} disagree on which images are unreadable")
 
 
 def _sizes(content: bytes) -> NDArray[np.int32]:
     return np.frombuffer(content, "<i4").reshape(-1, 2).astype(np.int32)
 
 
-def _hashed(folder: Path, name: str, manifest: Manifest) -> bytes:
-    size, sha256 = manifest.files[name]
+def _hashed(folder: Path, name: str, index: PackIndex) -> bytes:
+    size, sha256 = index.files[name]
     content = _content(folder / name, size)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise DamagedPackError(f"{name} is not what was written")
+        raise DamagedPackError(f"{name} has changed")
     return content
 
 
 def _content(path: Path, size: int | None = None) -> bytes:
-    """A small file, of this size where one is given. Raises: DamagedPackError; OSError."""
+    """A small file, checked for its size if given. Raises: DamagedPackError; OSError."""
     most = JSON_BYTES if size is None else size
     with open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most or (size is not None and len(content) != size):
-        raise DamagedPackError(f"{path.name} is not as long as it was")
+        raise DamagedPackError(f"{path.name} has another size")
     return content
 
 
-def _all_verified(folder: Path, manifest: Manifest, progress: Progress) -> Checksums:
-    """CRC-32 of each record once every shard is verified, on all cores. Raises: DamagedPackError; OSError."""
-    names, parts = shard_names(manifest.count, manifest.geometry.side), [np.empty(0, np.uint32)]
+def _all_verified(folder: Path, index: PackIndex, progress: Progress) -> Checksums:
+    """CRC-32 of each record, with every shard verified, on all cores. Raises: DamagedPackError; OSError."""
+    names, parts = shard_names(index.count, index.geometry.side), [np.empty(0, np.uint32)]
     with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), len(names) or 1)) as pool:
-        for name, part in zip(names, pool.map(lambda name: _verified(folder, name, manifest), names), strict=True):
+        for name, part in zip(names, pool.map(lambda name: _verified(folder, name, index), names), strict=True):
             parts.append(part)
-            progress(manifest.files[name][0] // manifest.geometry.side**2)
+            progress(index.files[name][0] // index.geometry.side**2)
     return np.concatenate(parts)
 
 
-def _verified(folder: Path, name: str, manifest: Manifest) -> Checksums:
-    """CRC-32 of each record of a shard that is what the manifest says. Raises: DamagedPackError; OSError."""
-    size, sha256 = manifest.files[name]
+def _verified(folder: Path, name: str, index: PackIndex) -> Checksums:
+    """CRC-32 of each record of a shard that matches the index. Raises: DamagedPackError; OSError."""
+    size, sha256 = index.files[name]
     digest, checksums = hashlib.sha256(), []
     with open_regular(folder / name) as file:
         if os.fstat(file.fileno()).st_size != size:
-            raise DamagedPackError(f"{name} is not as long as it was")
-        while record := file.read(manifest.geometry.side**2):
+            raise DamagedPackError(f"{name} has another size")
+        while record := file.read(index.geometry.side**2):
             digest.update(record)
             checksums.append(zlib.crc32(record))
     if digest.hexdigest() != sha256:
-        raise DamagedPackError(f"{name} is not what was written")
+        raise DamagedPackError(f"{name} has changed")
     return np.array(checksums, np.uint32)
 
 
-def _opened(folder: Path, manifest: Manifest, checksums_N: Checksums) -> Pack:
-    names = shard_names(manifest.count, manifest.geometry.side)
+def _opened(folder: Path, index: PackIndex, checksums_N: Checksums) -> Pack:
+    names = shard_names(index.count, index.geometry.side)
     shards = [Shard(folder / name, stays_open=number < MOST_OPEN) for number, name in enumerate(names)]
-    return Pack(folder, manifest, shards, _sizes(_hashed(folder, SIZES, manifest)), checksums_N)
+    return Pack(folder, index, shards, _sizes(_hashed(folder, SIZES, index)), checksums_N)
 
 
 def records_per_shard(side: int) -> int:
@@ -341,12 +349,12 @@ def records_per_shard(side: int) -> int:
 
 
 def shard_names(count: int, side: int) -> list[str]:
-    """Of the shards of so many records, in their order."""
+    """Names of the shards of this many records, in order."""
     return [f"shard-{number:05d}.bin" for number in range(-(-count // records_per_shard(side)))]
 
 
 def sizes_of_files(count: int, side: int) -> dict[str, int]:
-    """Bytes of every file that the manifest lists, by name, but of the names of the images."""
+    """Size of every file listed in the index, by name, except names.txt."""
     per_shard = records_per_shard(side)
     shards = {
         name: min(per_shard, count - number * per_shard) * side**2

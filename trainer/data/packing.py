@@ -1,4 +1,4 @@
-"""Making a pack: all images decoded once, on all cores; the folder appears whole or not at all."""
+"""Building of packs: all images decoded once, on all cores; the folder appears atomically."""
 
 import errno
 import hashlib
@@ -29,11 +29,11 @@ from trainer.data.dicom import check_dicom_readable
 from trainer.data.locks import is_free
 from trainer.data.pack import (
     FORMAT,
-    MANIFEST,
+    INDEX,
     NAMES,
     OUR_FILES,
     SIZES,
-    Manifest,
+    PackIndex,
     Progress,
     keep_checksums,
     records_per_shard,
@@ -46,31 +46,33 @@ from trainer.screen import screen
 from trainer.storage.files import write_flushed
 
 _TASK_IMAGES: Final = 32
-"""Images a worker process decodes between two reports: about half a second's work."""
+"""Images that a worker process decodes per task: about half a second."""
 
 _PARTIAL: Final = re.compile(r"\.([0-9a-f]{24})-[0-9a-f]{32}\.partial")
-"""Names of folders that a pack is made in: its key, and something of its own."""
+"""Names of folders of unfinished packs: the pack's key and a unique suffix."""
 
 STALE_S: Final = 24 * 3600.0
-"""Age at which another pack's unfinished folder counts as abandoned: no build takes that long."""
+"""Age at which another pack's unfinished folder counts as abandoned; no build takes that long."""
 
 _ENDING_S: Final = 10.0
-"""How long the other decoders may take to end once one is gone."""
+"""How long the other decoders may take to end after one has ended."""
 
-_LOOK_S: Final = 0.01
-"""Interval between looks at an exit code."""
+_POLL_S: Final = 0.01
+"""Interval of polling an exit code."""
 
-_MEMORY_HINT: Final = "give the pod or machine more memory, or fewer processors so that fewer images are decoded at once; or replace the image"
+_MEMORY_HINT: Final = (
+    "give the pod or machine more memory, or fewer CPUs so that fewer images are decoded at once; or replace the image"
+)
 
 
 def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress) -> None:
-    """Decode all images into a new pack at `folder`, on all cores; images that can't be read are noted in the manifest.
+    """Decode all images into a new pack at `folder`, on all cores; unreadable images are listed in the index.
 
-    The folder appears whole and on the disk, or not at all. What was there before is removed, where all of it is a pack's. The
-    caller holds `locked`.
+    The folder appears complete and fsynced, or not at all. A previous pack there is removed if all its files are a
+    pack's. The caller holds `locked`.
 
-    Raises: InputError when the cache is too small or holds what is not ours, which another start would find again, DICOM can't
-    be read here, or an image took a decoder's memory; TryAgainError when it can't be written.
+    Raises: InputError for errors that a restart would meet again: the cache is too small or has foreign files, DICOM is
+    not supported here, or an image needs too much memory; TryAgainError when the pack cannot be written.
     """
     if any(path.suffix.lower() in DICOM_SUFFIXES for path in paths):
         check_dicom_readable()
@@ -90,21 +92,21 @@ def build(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: G
         kind = InputError if problem.errno in {errno.ENOSPC, errno.EDQUOT} else TryAgainError
         raise kind(
             f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
-            hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; --cache-dir names another place",
+            hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; choose another --cache-dir",
         ) from problem
 
 
 def _clear(folder: Path) -> None:
-    """Remove the pack that is built again, and what interrupted builds have left.
+    """Remove the pack to be rebuilt, and what interrupted builds have left.
 
-    Raises: InputError where something that is no pack's is in the way; OSError.
+    Raises: InputError when files that are not a pack's are in the way; OSError.
     """
     if folder.is_symlink():
-        raise InputError(f"cannot build the pack at `{folder}` again: it is a link", hint="remove the link")
-    if folder.exists() and (others := _others(folder)):
+        raise InputError(f"cannot rebuild the pack at `{folder}`: it is a link", hint="remove the link")
+    if folder.exists() and (foreign := _foreign(folder)):
         raise InputError(
-            f"cannot build the pack at `{folder}` again: it holds files that are not a pack's{listing(others)}",
-            hint="move that elsewhere, or --cache-dir names another place",
+            f"cannot rebuild the pack at `{folder}`: it contains files that are not a pack's{listing(foreign)}",
+            hint="move them elsewhere, or choose another --cache-dir",
         )
     if folder.exists():
         _remove(folder)
@@ -114,7 +116,7 @@ def _clear(folder: Path) -> None:
             is_left = re.fullmatch(r"[0-9a-f]{32}", left.name[len(folder.name) + 2 : -len(".partial")]) is not None
         else:
             is_left = key is not None and _is_stale(left) and is_free(folder.with_name(key[1]))
-        if is_left and not left.is_symlink() and left.is_dir() and not _others(left):
+        if is_left and not left.is_symlink() and left.is_dir() and not _foreign(left):
             _remove(left)
 
 
@@ -125,7 +127,7 @@ def _is_stale(folder: Path) -> bool:
         return False
 
 
-def _others(folder: Path) -> list[str]:
+def _foreign(folder: Path) -> list[str]:
     """Foreign names in a pack's folder."""
     with os.scandir(folder) as entries:
         return sorted(
@@ -136,7 +138,7 @@ def _others(folder: Path) -> list[str]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a pack's files, and the folder if nothing else is in it; a link is removed, not what it leads to."""
+    """Remove a pack's files, and the folder if it is then empty; of a link, only the link."""
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
             if OUR_FILES.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False):
@@ -145,7 +147,7 @@ def _remove(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
+    """Fsync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -170,55 +172,55 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         sizes_N2 = np.array([size for task in tasks for size in task.result()[0]], "<i4")
         write_flushed(folder / SIZES, [sizes_N2.tobytes()])
         written = [*shards, folder / NAMES, folder / SIZES]
-        hashed = list(pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)))
-    manifest = Manifest(
+        hashes = list(pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)))
+    index = PackIndex(
         format=FORMAT,
         geometry=geometry,
         count=len(paths),
         pillow=PIL.__version__,
-        files={path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashed, strict=True)},
+        files={path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashes, strict=True)},
         unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
     )
-    keep_checksums(folder, np.array([one for _, checksums in hashed[: len(shards)] for one in checksums], np.uint32))
-    write_flushed(folder / MANIFEST, [json.dumps(asdict(manifest), indent=1).encode()])
+    keep_checksums(folder, np.array([one for _, checksums in hashes[: len(shards)] for one in checksums], np.uint32))
+    write_flushed(folder / INDEX, [json.dumps(asdict(index), indent=1).encode()])
 
 
-class _AtWork:
-    """Which image each decoder is at, in memory that is still there when the system has ended one."""
+class _CurrentImages:
+    """The current image of each decoder, in shared memory that outlives a killed decoder."""
 
     def __init__(self, decoders: int, context: SpawnContext) -> None:
-        self._cells = context.RawArray("q", 2 * decoders)  # process, row; 0 is a free place
+        self._cells = context.RawArray("q", 2 * decoders)  # pairs of process ID and row; a free pair has process ID 0
         self._lock = context.Lock()
         self._place = 0
 
     def enter(self) -> None:
-        """Take a place; called in a decoder."""
+        """Register this decoder process."""
         with self._lock:
             self._place = next(place for place in range(0, len(self._cells), 2) if not self._cells[place])
             self._cells[self._place : self._place + 2] = [os.getpid(), -1]
 
     def note(self, row: int) -> None:
-        """Note the image that this decoder is at from now on; -1 is none."""
+        """Set the current image of this decoder; -1 for none."""
         self._cells[self._place + 1] = row
 
     def row_of(self, process: int | None) -> int:
-        """The image that a decoder was at, -1 where it was at none."""
+        """The current image of a decoder, -1 for none."""
         pairs = zip(self._cells[::2], self._cells[1::2], strict=True)
         return next((row for number, row in pairs if number and number == process), -1)
 
 
-_mine: Final[list[_AtWork]] = []
-"""In a decoder process: its place, where it notes the current image."""
+_slot: Final[list[_CurrentImages]] = []
+"""In a decoder process: where it sets its current image."""
 
 
-class _Starting(SpawnContext):
-    """Keeps a list of its processes: a pool starts them when it needs them, and drops its own list once one has ended."""
+class _TrackingContext(SpawnContext):
+    """Records the processes that a pool starts: the pool forgets them all when one has ended."""
 
     def __init__(self) -> None:
         super().__init__()
         self.started: list[BaseProcess] = []
 
-    def Process(self, *args: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401, N802 - as the pool calls it
+    def Process(self, *args: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401, N802 - called by the pool
         """A process that is about to be started."""
         process = SpawnProcess(*args, **settings)
         self.started.append(process)
@@ -227,29 +229,31 @@ class _Starting(SpawnContext):
 
 @contextmanager
 def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
-    """Processes that decode these images. Raises: InputError when the system ends one, with the image it was at."""
+    """Processes that decode these images. Raises: InputError when the kernel kills one, with its current image."""
     count = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
-    # spawn: the parent has threads, and forking a process that holds an accelerator is not safe
-    context = _Starting()
-    at_work = _AtWork(count, context)
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(at_work,)) as pool:
+    # spawn: the parent has threads, and forking a process that uses an accelerator is not safe
+    context = _TrackingContext()
+    current_images = _CurrentImages(count, context)
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_start_decoder, initargs=(current_images,)) as pool:
         try:
             yield pool
         except BrokenProcessPool as problem:
-            raise _ended(context.started, at_work, paths) from problem
+            raise _ended(context.started, current_images, paths) from problem
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Path]) -> InputError:
-    """The decoder that ended first, and its image; the others are ended."""
+def _ended(started: Sequence[BaseProcess], current_images: _CurrentImages, paths: Sequence[Path]) -> InputError:
+    """Error that names the decoder that ended first, and its image; the others are terminated."""
     for process in started:
-        if process.pid is not None:  # the pool does not end one that it is just starting, and would wait for it forever
+        if (
+            process.pid is not None
+        ):  # the pool does not end a process that it is just starting, and would wait for it forever
             process.terminate()
     codes = {process.pid: _exit_code(process) for process in started if process.pid is not None}
     ended = {pid: code for pid, code in codes.items() if code not in {None, 0, -signal.SIGTERM}}
-    rows = [(at_work.row_of(pid), code) for pid, code in ended.items()]
+    rows = [(current_images.row_of(pid), code) for pid, code in ended.items()]
     what = [f"{paths[row]}: {_cause(code)}" for row, code in rows if row >= 0]
     if not what:
         causes = ", ".join(sorted(set(map(_cause, ended.values())))) or "its process was ended"
@@ -262,12 +266,12 @@ def _ended(started: Sequence[BaseProcess], at_work: _AtWork, paths: Sequence[Pat
 def _exit_code(process: BaseProcess) -> int | None:
     """The exit code of a process that is ending; None after `_ENDING_S`.
 
-    The pool waits for the process too. Where the pool collects the exit code, it appears here a moment later.
+    The pool waits for the process, too. If the pool collects the exit code first, it appears here a moment later.
     """
     until_s = time.monotonic() + _ENDING_S
     while process.exitcode is None and time.monotonic() < until_s:
-        process.join(_LOOK_S)
-        time.sleep(_LOOK_S)
+        process.join(_POLL_S)
+        time.sleep(_POLL_S)
     return process.exitcode
 
 
@@ -277,11 +281,13 @@ def _cause(exit_code: int | None) -> str:
     return f"its decoder crashed with {f'signal {-exit_code}' if exit_code and exit_code < 0 else f'exit code {exit_code}'}"
 
 
-def _begin(at_work: _AtWork) -> None:
-    """Initialise a decoder process: take a place, and end with the parent, whose next task it would otherwise await for ever."""
-    screen()  # decoders quote what files hold
-    at_work.enter()
-    _mine.append(at_work)
+def _start_decoder(current_images: _CurrentImages) -> None:
+    """Initialise a decoder process: register it, and end it with the parent, as it would otherwise wait for tasks
+    forever.
+    """
+    screen()  # decoders quote content of files
+    current_images.enter()
+    _slot.append(current_images)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -304,23 +310,27 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
 def _decode(
     shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry
 ) -> tuple[list[tuple[int, int]], dict[Path, str]]:
-    """Write these images' records from record `offset` of the shard on; the sizes they had, and which could not be read."""
+    """Write the records of these images from record `offset` of the shard on; returns original sizes, and unreadable
+    images.
+    """
     unreadable = {}
     sizes = [(0, 0)] * len(paths)
     records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
     for position, path in enumerate(paths):
-        _mine[0].note(first_row + offset + position)
+        _slot[0].note(first_row + offset + position)
         try:
             records[position], sizes[position] = square_and_size(path, geometry)
-        except InputError:  # a package is missing, for all images alike
+        except InputError:  # a package is missing, for all images
             raise
         except MemoryError:
             raise InputError(f"cannot decode `{path}`: there is not enough memory", hint=_MEMORY_HINT) from None
         except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
-            if isinstance(problem, OSError) and problem.errno is not None:  # not the image: the disk, the mount, rights
+            if (
+                isinstance(problem, OSError) and problem.errno is not None
+            ):  # an error of the disk, the mount or permissions, not of the image
                 raise _unreachable(path, problem) from None
             unreadable[path] = str(problem) or type(problem).__name__
-    _mine[0].note(-1)
+    _slot[0].note(-1)
     with shard.open("r+b") as file:
         file.seek(offset * geometry.side**2)
         file.write(records.data)
@@ -328,13 +338,13 @@ def _decode(
 
 
 def _unreachable(path: Path, problem: OSError) -> KnownError:
-    """Trying again helps where a mount is away, and not where a pipe or a folder has an image's name."""
+    """A restart helps when a mount is away, but not when a pipe or a folder has an image's name."""
     kind = InputError if problem.errno == errno.EINVAL else TryAgainError
-    return kind(f"cannot read `{path}`: {problem.strerror}", hint="check --data and who may read it")
+    return kind(f"cannot read `{path}`: {problem.strerror}", hint="check --data and its permissions")
 
 
 def _flushed_and_hashed(path: Path, record_bytes: int) -> tuple[str, list[int]]:
-    """sha256 of a file that the disk has, and CRC-32 of each of its records."""
+    """sha256 of a file after fsync, and CRC-32 of each of its records."""
     _flush(path)
     digest, checksums = hashlib.sha256(), []
     with path.open("rb") as file:

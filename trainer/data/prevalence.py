@@ -1,4 +1,4 @@
-"""How often each finding occurs in each split, as a table, CSV and JSON."""
+"""Prevalence of each finding in each split, as a table, CSV and JSON."""
 
 import json
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from trainer.formats.spreadsheet import line
 
 @dataclass(frozen=True)
 class Prevalence:
-    """How common each finding is in each split."""
+    """Prevalence of each finding in each split."""
 
     findings: tuple[str, ...]
     percent: tuple[tuple[float, ...] | None, ...]
-    """Per split, per finding: images with it, in percent; None for a split without images."""
+    """Per split, per finding: percentage of images with it; None for a split without images."""
     images: tuple[int, ...]
     """Per split."""
     patients: tuple[int, ...]
@@ -39,7 +39,9 @@ def _percent(labels_NK: NDArray[np.uint8]) -> tuple[float, ...]:
 
 
 def as_table(stats: Prevalence) -> str:
-    """Text for people: percent with three decimals, then images and patients; `-` in the column of an empty split."""
+    """Table for a terminal: percentages with three decimals, then images and patients; `-` in the column of an empty
+    split.
+    """
     width = max(len(name) for name in (*stats.findings, "patients"))
     lines = [" " * width + "".join(f"{split:>8}" for split in SPLITS)]
     for name, cells in _cells(stats):
@@ -49,7 +51,7 @@ def as_table(stats: Prevalence) -> str:
 
 
 def as_csv(stats: Prevalence) -> str:
-    """The same rows and columns as CSV with six decimals; no value for an empty split."""
+    """The same rows and columns as CSV with six decimals; empty cells for an empty split."""
     lines = [line(["finding", *SPLITS])]
     for name, cells in _cells(stats):
         lines.append(line([name, *(f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells)]))

@@ -1,10 +1,10 @@
-"""Which public data set this is, where that is sure: pictures of no other may be shown without being asked for.
+"""Recognition of public data sets; pictures of any other are shown only on request.
 
-Nothing is guessed from a folder's name. Known are
-    the drawn phantoms of `trainer synth`, when the table of labels is the one that their seed draws;
-    ChestX-ray14, when the label files are byte for byte NIH's or those of the published 70/10/20 split;
-    the paediatric pneumonia set of Kermany et al., when classes and the names of all its images are of its kind.
-A part of one with label files of one's own is not known: `--gallery on` is for it.
+A folder's name is no evidence. Recognised are
+    the phantoms of `trainer synth`, when the label table is the one that their seed generates;
+    ChestX-ray14, when the label files equal NIH's or those of the published 70/10/20 split, byte for byte;
+    the paediatric pneumonia set of Kermany et al., when classes and all image names match.
+A subset of one with other label files is not recognised; use `--gallery on` for it.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _NIH_FILES: Final = {
         "4333f58bed6d26bd974d825f6ee78a48ce7f81985803c145b3e13ae0c1d8f927",
     },
 }
-"""sha256 of the files, unpacked, that name the images of each layout.
+"""sha256 of each layout's uncompressed label files.
 
 Source: Data_Entry_2017_v2020.csv of NIH's release; train_list.txt, val_list.txt and test_list.txt of arnoweng/CheXNet.
 """
@@ -40,20 +40,20 @@ _KERMANY: Final = {
     "NORMAL": re.compile(r"(?:NORMAL2-)?IM-\d{4}-\d{4}(?:-\d{4})?\.jpe?g", re.ASCII),
     "PNEUMONIA": re.compile(r"person\d{1,4}_(?:bacteria|virus)_\d{1,4}\.jpe?g", re.ASCII),
 }
-"""Names by class. Source: the 5,856 files of the set as Kaggle has it (paultimothymooney/chest-xray-pneumonia)."""
+"""File names by class. Source: the 5,856 files of the set on Kaggle (paultimothymooney/chest-xray-pneumonia)."""
 
 
 def public_name(source: Source) -> str | None:
-    """What the data set is called, None where it is not known for sure."""
+    """Name of the data set, None where it is not recognised."""
     if source.layout in _NIH_FILES:
         if _label_hashes(source) == _NIH_FILES[source.layout]:
             return "ChestX-ray14"
-        return "drawn phantoms" if are_drawn(source) else None
+        return "synthetic phantoms" if are_drawn(source) else None
     return "Kermany's paediatric pneumonia set" if source.layout == "folders" and _is_kermany(source) else None
 
 
 def are_drawn(source: Source) -> bool:
-    """Whether the images are phantoms of `trainer synth`, and no X-rays."""
+    """Whether the images are phantoms of `trainer synth`, not X-rays."""
     return source.layout == "nih" and has_drawn(source.root)
 
 

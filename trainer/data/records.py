@@ -30,16 +30,16 @@ class Geometry:
 def to_gray_square(path: Path, geometry: Geometry) -> Gray:
     """The image as side x side 8-bit gray.
 
-    Raises: as `open_gray`; BadImageError also where the picture is too small.
+    Raises: as `open_gray`; BadImageError also for an image that is too small.
     """
     return square_and_size(path, geometry)[0]
 
 
 def square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
-    """The same, and the width and height the image had."""
+    """The record of an image, and its original width and height."""
     gray = open_gray(path)
     if min(gray.size) < LEAST_SIDE_PX:
-        raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} a side are needed")
+        raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} per side are needed")
     return np.asarray(to_square(gray, geometry)), gray.size
 
 
@@ -55,7 +55,7 @@ def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
         square = Image.new("L", (side, side))
         square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
         return square
-    # Short side to `side`, then the centre: torchvision's Resize and CenterCrop, to the pixel.
+    # Short side to `side`, then the centre: equals torchvision's Resize and CenterCrop pixel by pixel.
     if width < height:
         gray = gray.resize((side, int(side * height / width)), Image.Resampling.BILINEAR)
     else:

@@ -1,7 +1,7 @@
-"""A data set that is drawn: chest-like phantoms in NIH's layout, to try everything out without a patient's picture.
+"""Synthetic data set: chest phantoms in NIH's layout, for trying the programs without patient data.
 
-Each finding changes the picture in a way of its own that is still visible at 64 pixels. The phantoms teach nothing
-about patients. Lengths and places are shares of the image's side, x to the right, y down; brightness is 0 to 1.
+Each finding changes the image in its own way, still visible at 64 pixels. The phantoms have no medical value. Lengths
+and positions are fractions of the image side, x to the right, y down; brightness is 0 to 1.
 
 Shapes: H x W pixels, N images.
 """
@@ -33,42 +33,42 @@ from trainer.formats import tables
 from trainer.limits import parsed_json
 
 MIN_IMAGES: Final = 30
-"""Fewer cannot fill three parts that keep patients apart."""
+"""Fewer cannot fill three patient-wise splits."""
 
 SIDES: Final = range(32, 4096 + 1)
-"""Pixels of a side: with fewer no finding can be seen, and no X-ray has more."""
+"""Pixels of a side: with fewer, findings are invisible, and no X-ray has more."""
 
 SEEDS: Final = range(2**63)
 
 RGBA_EVERY: Final = 23
-"""One image in so many is saved as RGBA. Source: some of the release are, 6 in one sample of 621."""
+"""One image in this many is saved as RGBA. Source: the release has some, 6 in one sample of 621."""
 
 _HEALTHY = 0.3
-"""Share of images that show nothing on purpose; chance adds a few."""
+"""Share of images without findings by design; chance adds a few."""
 
 _PREVALENCE = dict(
     zip(FINDINGS, (0.18, 0.14, 0.17, 0.18, 0.15, 0.16, 0.15, 0.14, 0.15, 0.13, 0.13, 0.14, 0.14, 0.12), strict=True)
 )
-"""Share of all images with each finding: common ones stay common, but rare ones have examples in a small data set."""
+"""Share of images with each finding: common ones stay common, but rare ones also occur in a small data set."""
 
 _IMAGES_PER_PATIENT = (0.35, 0.25, 0.20, 0.12, 0.08)
-"""Chance of 1, 2, 3, 4 and 5 images."""
+"""Probability of 1, 2, 3, 4 and 5 images."""
 
 _TEST_EVERY = 5
 """Every fifth patient is in test."""
 
 _PATIENT, _SHAPE, _LABELS, _DRAWING = range(4)
-"""What a random generator is for: part of its seed, so that one never repeats another's numbers."""
+"""Purpose of a random generator: part of its seed, so that generators never share numbers."""
 
 _COLUMNS = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
-"""NIH's header: two names hold a comma, so that it splits into as many columns as the rows have."""
+"""NIH's header: two names contain a comma, so it splits into as many columns as the rows have."""
 
 _ENTRIES = "Data_Entry_2017.csv"
 _MARK = "phantoms.json"
-"""Says what was drawn, so that it can be known again for no patient's."""
+"""Records how the data set was generated, so that it can be recognised as synthetic."""
 
 _DRAWN: Final = re.compile(
     rf"images/[0-9]{{8}}_[0-9]{{3}}\.png|train_val_list\.txt|test_list\.txt|{re.escape(_ENTRIES)}|{re.escape(_MARK)}"
@@ -98,7 +98,7 @@ class _Exam:
 
 @dataclass
 class _Chest:
-    """The anatomy of one patient, as the findings of one image change it."""
+    """The anatomy of one patient, as changed by the findings of one image."""
 
     middle: float
     lung_dx: float
@@ -125,7 +125,7 @@ class _Picture:
     y_HW: Pixels
     value_HW: Pixels
     lungs: tuple[Pixels, Pixels]
-    """How much of each pixel is lung: left in the image, right in the image."""
+    """Lung fraction of each pixel: left in the image, right in the image."""
 
     def pick_lung(self) -> tuple[int, Pixels]:
         """-1 or 1 for left or right in the image, and that lung."""
@@ -146,11 +146,11 @@ class _Picture:
         return disc_HW
 
     def paint(self, mask_HW: Pixels, brightness: float) -> None:
-        """Blend a brightness in where the mask says."""
+        """Blend in a brightness by the mask."""
         self.value_HW += (np.float32(brightness) - self.value_HW) * mask_HW
 
     def strokes(self, lines: list[list[tuple[float, float]]], width: float) -> Pixels:
-        """Lines of this width through these points, softened."""
+        """Blurred lines of this width through these points."""
         side = len(self.x_HW)
         layer = Image.new("L", (side, side))
         draw = ImageDraw.Draw(layer)
@@ -170,13 +170,14 @@ class _Picture:
 def write_phantoms(
     out: Path, *, images: int, seed: int = 0, side: int = 256, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Write a data set of drawn images to a new or empty directory, in the `nih` layout; about a fifth is for testing.
+    """Write a data set of synthetic images to a new or empty directory, in the `nih` layout; about a fifth is for
+    testing.
 
     The same seed gives the same files; an image depends on seed and position only, so a larger set begins like a
-    smaller one. `progress` is told after each image that one more is done. Until all is written, nothing is there.
+    smaller one. `progress` is called after each image. The directory is filled atomically at the end.
 
-    Raises: InputError for fewer than 30 images, a side or seed out of range, and a directory that holds anything or
-    can't be written.
+    Raises: InputError for fewer than 30 images, a side or seed out of range, or a directory that is not empty or cannot
+    be written.
     """
     _check_numbers(images, seed, side)
     exams = [exam for exam, _ in zip(_exams(seed), range(images), strict=False)]
@@ -189,9 +190,7 @@ def write_phantoms(
                 progress(1)
         for file, in_test in (("train_val_list.txt", False), ("test_list.txt", True)):
             names = [exam.name for exam in exams if exam.in_test == in_test]
-            (draft / file).write_text(
-                "\n".join(names), encoding="utf-8"
-            )  # no newline at the end, as in NIH's own lists
+            (draft / file).write_text("\n".join(names), encoding="utf-8")  # no trailing newline, as in NIH's own lists
         (draft / _ENTRIES).write_text(_entries(exams, seed, side), encoding="utf-8", newline="")
         (draft / _MARK).write_text(json.dumps({"images": images, "seed": seed, "side": side}) + "\n", encoding="utf-8")
 
@@ -206,7 +205,7 @@ def _check_numbers(images: int, seed: int, side: int) -> None:
     if images < MIN_IMAGES:
         raise InputError(
             f"cannot draw a data set: at least {MIN_IMAGES} images are needed, got {images} (from `--images`)",
-            hint="--images 600 is enough to see a model learn",
+            hint="--images 600 is enough for a model to learn something",
         )
     if side not in SIDES:
         raise InputError(
@@ -222,7 +221,7 @@ def _check_numbers(images: int, seed: int, side: int) -> None:
 
 @contextmanager
 def _complete_or_nothing(out: Path) -> Iterator[Path]:
-    """A directory to write to, whose content becomes that of `out` at the end, and is removed if the end is not reached."""
+    """A directory to write to; its content is moved to `out` at the end, or removed on failure."""
     try:
         for folder in (out.parent, out):
             _remove_drafts(folder, out.name)
@@ -233,19 +232,21 @@ def _complete_or_nothing(out: Path) -> Iterator[Path]:
             with _locked(draft):
                 yield draft
                 _publish(draft, out, into=exists)
-        except BaseException:  # Ctrl-C too
+        except BaseException:  # also Ctrl-C
             shutil.rmtree(draft, ignore_errors=True)
             raise
     except OSError as problem:
         raise InputError(
             f"cannot write to `{out}`: {problem.strerror or problem} (from `--out`)",
-            hint="--out DIRECTORY of yours, on a disk with room",
+            hint="choose an --out that you may write to, on a disk with enough space",
         ) from problem
 
 
 @contextmanager
 def _locked(draft: Path) -> Iterator[None]:
-    """Lock the folder for the block, as a sign that its writer lives. Raises: BlockingIOError when another holds it."""
+    """Lock the folder for the block, as a sign that its writer lives. Raises: BlockingIOError when another process
+    holds it.
+    """
     descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -255,7 +256,7 @@ def _locked(draft: Path) -> Iterator[None]:
 
 
 def _remove_drafts(folder: Path, name: str) -> None:
-    """Remove what killed processes have drawn of a data set of this name; whatever else lies in a draft stays, and so does it."""
+    """Remove drafts of this data set that killed processes have left, unless they contain other files."""
     pattern = re.compile(rf"\.{re.escape(name)}-[0-9a-f]{{8}}\.partial")
     for draft in [path for path in _entries_of(folder) if pattern.fullmatch(path.name)]:
         with suppress(OSError), _locked(draft):  # otherwise it is a link, or its writer lives
@@ -277,33 +278,33 @@ def _entries_of(folder: Path) -> list[Path]:
 
 
 def _is_empty(out: Path) -> bool:
-    """Whether `out` is there; what is there must be an empty directory."""
+    """Whether `out` exists; if so, it must be an empty directory."""
     try:
-        taken = next(out.iterdir(), None)
+        occupant = next(out.iterdir(), None)
     except FileNotFoundError:
         return False
-    if taken is not None:
+    if occupant is not None:
         raise InputError(
-            f"cannot write a data set: the directory must be new or empty, got `{out}` with `{taken.name}` (from `--out`)",
-            hint="name another directory; nothing is overwritten",
+            f"cannot write a data set: the directory must be new or empty, got `{out}` with `{occupant.name}` (from `--out`)",
+            hint="choose another directory; nothing is overwritten",
         )
     return True
 
 
 def _publish(draft: Path, out: Path, *, into: bool) -> None:
-    """Rename the draft; into a directory that was there, which may be a mount or somebody's current one, its entries."""
+    """Rename the draft; if `out` exists, which may be a mount or a current directory, move its entries."""
     if not into:
         draft.rename(out)
         return
     for entry in sorted(draft.iterdir()):
         if os.path.lexists(out / entry.name):
-            raise FileExistsError(errno.EEXIST, f"somebody has put `{entry.name}` there meanwhile")
+            raise FileExistsError(errno.EEXIST, f"`{entry.name}` was created meanwhile")
         entry.rename(out / entry.name)
     draft.rmdir()
 
 
 def _exams(seed: int) -> Iterator[_Exam]:
-    """Images without end, patient after patient."""
+    """Endless images, patient after patient."""
     index = patient = 0
     while True:
         count = 1 + np.random.default_rng((seed, _PATIENT, patient)).choice(5, p=_IMAGES_PER_PATIENT)
@@ -315,33 +316,37 @@ def _exams(seed: int) -> Iterator[_Exam]:
 
 
 def _findings(exam: _Exam, seed: int) -> tuple[str, ...]:
-    """Findings drawn one by one; the first 14 patients of test begin with one each, for small sets must have all there."""
+    """Independently drawn findings; the first 14 patients of test also have one finding each, so that small sets
+    have all.
+    """
     rng = np.random.default_rng((seed, _LABELS, exam.index))
     sick = rng.random() >= _HEALTHY
     chance = rng.random(len(FINDINGS))
-    found = {
+    findings = {
         name
         for name, drawn in zip(FINDINGS, chance, strict=True)
         if sick and drawn < _PREVALENCE[name] / (1 - _HEALTHY)
     }
-    turn = exam.patient // _TEST_EVERY
-    if exam.in_test and exam.follow_up == 0 and turn < len(FINDINGS):
-        found.add(FINDINGS[turn])
-    return tuple(name for name in FINDINGS if name in found)
+    nth_test = exam.patient // _TEST_EVERY
+    if exam.in_test and exam.follow_up == 0 and nth_test < len(FINDINGS):
+        findings.add(FINDINGS[nth_test])
+    return tuple(name for name in FINDINGS if name in findings)
 
 
 def has_drawn(folder: Path) -> bool:
-    """Whether the data set at this directory was drawn here: its table is the one that the seed it names draws."""
+    """Whether this program generated the data set in this directory: its table must equal the one of the recorded
+    seed.
+    """
     try:
         mark = parsed_json(tables.content_of(folder / _MARK))
         images, seed, side = (int(mark[key]) for key in ("images", "seed", "side"))
         _check_numbers(images, seed, side)
-        found = tables.content_of(folder / _ENTRIES).decode()
+        table = tables.content_of(folder / _ENTRIES).decode()
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return False
-    if found.count("\n") != images + 1:
+    if table.count("\n") != images + 1:
         return False
-    return found == _entries(list(islice(_exams(seed), images)), seed, side)
+    return table == _entries(list(islice(_exams(seed), images)), seed, side)
 
 
 def _entries(exams: list[_Exam], seed: int, side: int) -> str:
@@ -360,7 +365,7 @@ def _entries(exams: list[_Exam], seed: int, side: int) -> str:
 
 def _save(pixels_HW: NDArray[np.uint8], path: Path, *, rgba: bool) -> None:
     picture = Image.fromarray(pixels_HW)
-    # The fastest compression: most of the picture is noise, which gets no smaller.
+    # fastest compression: most of the image is noise, which does not compress
     (picture.convert("RGBA") if rgba else picture).save(path, compress_level=1)
 
 
@@ -421,7 +426,7 @@ def _healthy(chest: _Chest, rng: np.random.Generator, side: int) -> _Picture:
     picture.paint(heart_HW, 0.68)
     picture.paint(vessels_HW, 0.6)
     open_HW = (1 - heart_HW) * (1 - vessels_HW)
-    picture.lungs = (picture.lungs[0] * open_HW, picture.lungs[1] * open_HW)  # what shadows leave visible
+    picture.lungs = (picture.lungs[0] * open_HW, picture.lungs[1] * open_HW)  # without what shadows hide
     return picture
 
 
@@ -438,7 +443,7 @@ def _lung(picture: _Picture, side: int) -> Pixels:
 
 
 def _expose(value_HW: Pixels, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The film: contrast and brightness of this exposure, and noise."""
+    """Exposure: contrast, brightness and noise."""
     value_HW = np.clip(value_HW, 0, 1) ** np.float32(rng.uniform(0.85, 1.15)) * np.float32(rng.uniform(0.92, 1.08))
     value_HW = value_HW + np.float32(rng.uniform(-0.02, 0.03))
     value_HW += 0.025 * rng.standard_normal(value_HW.shape, dtype=np.float32)
@@ -469,7 +474,7 @@ def _effusion(picture: _Picture) -> None:
 
 
 def _pneumothorax(picture: _Picture) -> None:
-    """Free air around the top and outside of a lung that has drawn back: black, and a fine line where the lung begins."""
+    """Free air around the top and outside of a collapsed lung: black, with a fine line at the lung's edge."""
     side, lung_HW = picture.pick_lung()
     chest = picture.chest
     shrink = picture.rng.uniform(0.6, 0.7)
@@ -506,14 +511,14 @@ def _atelectasis(picture: _Picture) -> None:
 
 
 def _infiltration(picture: _Picture) -> None:
-    """Patches with no border all over both lungs."""
+    """Patches without borders all over both lungs."""
     patches_HW = np.clip(picture.clouds(0.07) * 1.6, 0, 1)
     for lung_HW in picture.lungs:
         picture.paint(lung_HW * patches_HW * 0.75, 0.6)
 
 
 def _pneumonia(picture: _Picture) -> None:
-    """One large, soft opacity with a mottled inside, low in one lung."""
+    """One large, soft, mottled opacity, low in one lung."""
     side, lung_HW = picture.pick_lung()
     x = picture.lung_middle(side) + side * 0.03
     blob_HW = picture.blob(x, picture.rng.uniform(0.56, 0.62), 0.17, 0.17)
@@ -521,7 +526,7 @@ def _pneumonia(picture: _Picture) -> None:
 
 
 def _consolidation(picture: _Picture) -> None:
-    """A whole upper lobe, evenly bright down to a straight fissure, with air-filled bronchi in it."""
+    """A whole upper lobe, evenly bright down to a straight fissure, with air-filled bronchi."""
     side, lung_HW = picture.pick_lung()
     fissure = picture.rng.uniform(0.36, 0.42)
     picture.paint(lung_HW * np.clip((fissure - picture.y_HW) * 80, 0, 1) * 0.9, 0.7)
@@ -531,7 +536,7 @@ def _consolidation(picture: _Picture) -> None:
 
 
 def _edema(picture: _Picture) -> None:
-    """A haze on both sides of the heart, like the wings of a bat."""
+    """Haze on both sides of the heart, in a bat-wing shape."""
     for side, lung_HW in zip((-1, 1), picture.lungs, strict=True):
         wing_HW = picture.blob(picture.lung_middle(side) - side * 0.07, 0.46, 0.16, 0.24)
         picture.paint(lung_HW * np.clip(wing_HW * 1.5, 0, 0.85), 0.7)
@@ -548,7 +553,7 @@ def _fibrosis(picture: _Picture) -> None:
 
 
 def _pleural_thickening(picture: _Picture) -> None:
-    """A bright, uneven rind between one lung and the chest wall, over its top too."""
+    """A bright, uneven rind between one lung and the chest wall, also over its top."""
     side, lung_HW = picture.pick_lung()
     chest = picture.chest
     along_HW = (picture.y_HW - chest.lung_top) / (chest.base + chest.dome - chest.lung_top)
@@ -559,7 +564,7 @@ def _pleural_thickening(picture: _Picture) -> None:
 
 
 def _hernia(picture: _Picture) -> None:
-    """A part of the stomach behind the heart: a bubble of gas with a bright wall, half full."""
+    """Part of the stomach behind the heart: a bubble of gas with a bright wall, half full."""
     radius = picture.rng.uniform(0.075, 0.09)
     x, y = picture.chest.middle + picture.rng.uniform(0, 0.04), picture.chest.base - 0.05
     picture.paint(picture.disc(x, y, radius), 0.95)
@@ -587,4 +592,4 @@ _OVERLAY: Final[dict[str, Callable[[_Picture], None]]] = {
     "Nodule": _nodule,
     "Hernia": _hernia,
 }
-"""Findings that are painted over it, soft ones first."""
+"""Findings drawn over it, soft ones first."""

@@ -1,6 +1,6 @@
-"""Where tensors live: one module per device, all alike, so that nobody else asks which one it is.
+"""Devices: one module per device with the same interface, so that no other code depends on the kind of device.
 
-`cpu.py`, `cuda.py` and `hpu.py` are the only files that name a vendor's API.
+Only `cpu.py`, `cuda.py` and `hpu.py` name a vendor's API.
 """
 
 import inspect
@@ -19,38 +19,38 @@ Arithmetic = Literal["fp32", "bf16"]
 
 
 class Device(Protocol):
-    """What a device module offers."""
+    """Interface of a device module."""
 
     name: str
     backend: str
-    """torch.distributed's back end for gradients."""
+    """Backend of torch.distributed for gradients."""
     native_precision: Arithmetic
-    """What `--precision auto` means."""
+    """Precision of `--precision auto`."""
     memory_format: torch.memory_format
-    """Layout in which convolutions are fastest."""
+    """Memory format with the fastest convolutions."""
 
     def missing(self) -> str | None:
-        """Why it can't be used here, None when it can. Takes no device."""
+        """Why the device cannot be used here, None when it can. Does not acquire a device."""
         ...
 
     def open(self, local_rank: int, local_size: int) -> torch.device:
-        """Take this worker's device; before that nothing may touch one."""
+        """Acquire this worker's device; nothing may use one before."""
         ...
 
     def autocast(self, precision: Arithmetic) -> AbstractContextManager[Any]:
-        """The block in which the forward pass runs."""
+        """Context of the forward pass."""
         ...
 
     def flush(self) -> None:
-        """Run what is queued, where the device queues until told."""
+        """Run queued operations, where the device queues them."""
         ...
 
     def host_buffer(self, shape: tuple[int, ...]) -> Tensor:
-        """An empty uint8 tensor on the host from which `upload` is fast."""
+        """An empty uint8 tensor on the host, fast to `upload`."""
         ...
 
     def upload(self, host: Tensor) -> tuple[Tensor, Callable[[], None]]:
-        """The tensor on the device, and a function that waits until `host` may be written again."""
+        """The tensor on the device, and a function that waits until `host` may be overwritten."""
         ...
 
     def ddp_options(self) -> dict[str, Any]:
@@ -58,34 +58,34 @@ class Device(Protocol):
         ...
 
     def optimizer_options(self) -> dict[str, Any]:
-        """Keyword arguments of torch's optimisers, the same keys on every device."""
+        """Keyword arguments of torch's optimisers, with the same keys on every device."""
         ...
 
     def random_state(self) -> Tensor | None:
-        """State of the device's own random generator; None where the processor's is the only one."""
+        """State of the device's own random generator; None where the CPU's is the only one."""
         ...
 
     def set_random_state(self, state: Tensor) -> None:
-        """Go on with such a state."""
+        """Restore such a state."""
         ...
 
     def peak_memory_bytes(self) -> int:
-        """Most memory that tensors took so far; 0 where the device does not say."""
+        """Peak memory of tensors so far; 0 where the device does not report it."""
         ...
 
     def utilisation(self) -> float | None:
-        """Share of the last moment in which it was busy, 0 to 1, whoever kept it so; None where the device does not say."""
+        """Recent utilisation of the device by all processes, 0 to 1; None where it is not reported."""
         ...
 
     def hardware(self) -> str:
-        """What it is, in words, once it is open."""
+        """Name of the hardware; call after `open`."""
         ...
 
 
 def rank_local_buffers() -> dict[str, bool]:
-    """DistributedDataParallel's option for buffers that each rank keeps to itself: they are averaged by us when it matters.
+    """DistributedDataParallel's option for buffers that are not synchronised at each step: we average them when needed.
 
-    Its name changed between torch 2.6 and 2.14, which warns of the old one.
+    Its name changed between torch 2.6 and 2.14, which warns about the old one.
     """
     known = inspect.signature(DistributedDataParallel).parameters
     return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
@@ -95,16 +95,18 @@ _BY_PREFERENCE: Final = ("hpu", "cuda", "cpu")
 
 
 def find(name: str) -> Device:
-    """The device module of that name; `auto` is the first accelerator that is there, else the processor.
+    """The device module of that name; `auto` is the first usable accelerator, otherwise the CPU.
 
-    Raises: InputError when a device that was named is not there: nothing falls back unasked.
+    Raises: InputError when the named device is not usable: there is no silent fallback.
     """
     if name == "auto":
         return next(device for device in map(_load, _BY_PREFERENCE) if device.missing() is None)
     device = _load(name)
     reason = device.missing()
     if reason is not None:
-        raise InputError(f"cannot use {name}: {reason} (from `--device`)", hint="--device auto takes what is there")
+        raise InputError(
+            f"cannot use {name}: {reason} (from `--device`)", hint="use --device auto to choose a usable device"
+        )
     return device
 
 

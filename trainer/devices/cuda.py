@@ -17,7 +17,7 @@ memory_format = torch.channels_last
 
 
 def missing() -> str | None:
-    """What keeps CUDA from working; needs no GPU context."""
+    """Why CUDA cannot be used; creates no GPU context."""
     if torch.version.cuda is None:
         return "this torch is built without CUDA"
     if not torch.cuda.is_available():
@@ -25,15 +25,16 @@ def missing() -> str | None:
     return None
 
 
-def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - the protocol's word and parameters
-    """Take GPU number `local_rank`.
+def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
+    """Acquire GPU number `local_rank`.
 
-    Raises: InputError with fewer GPUs than workers.
+    Raises: InputError when the node has fewer GPUs than workers.
     """
     count = torch.cuda.device_count()
     if local_rank >= count:
         raise InputError(
-            f"cannot give worker {local_rank} of this node a GPU: {count} are visible", hint=f"--nproc-per-node {count}"
+            f"cannot open a GPU for worker {local_rank} of this node: only {count} are visible",
+            hint=f"--nproc-per-node {count}",
         )
     torch.cuda.set_device(local_rank)
     torch.backends.cudnn.benchmark = True
@@ -46,20 +47,20 @@ def autocast(precision: Arithmetic) -> AbstractContextManager[Any]:
 
 
 def flush() -> None:
-    """Kernels start by themselves."""
+    """Kernels start without it."""
 
 
 def host_buffer(shape: tuple[int, ...]) -> Tensor:
-    """Pinned, so that the copy runs beside the kernels."""
+    """Pinned memory, so that copies overlap with kernels."""
     return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
 
 def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
-    """An asynchronous copy and the event that ends it."""
-    there = host.to("cuda", non_blocking=True)
+    """An asynchronous copy, and a wait for its end."""
+    uploaded = host.to("cuda", non_blocking=True)
     copied = torch.cuda.Event()
     copied.record()
-    return there, copied.synchronize
+    return uploaded, copied.synchronize
 
 
 def ddp_options() -> dict[str, Any]:
@@ -77,31 +78,31 @@ def optimizer_options() -> dict[str, Any]:
 
 
 def random_state() -> Tensor | None:
-    """This GPU's."""
+    """State of this GPU's generator."""
     return torch.cuda.get_rng_state()
 
 
 def set_random_state(state: Tensor) -> None:
-    """This GPU's."""
+    """Restore the state of this GPU's generator."""
     torch.cuda.set_rng_state(state)
 
 
 def peak_memory_bytes() -> int:
-    """Most memory that tensors took."""
+    """Peak memory of tensors."""
     return int(torch.cuda.max_memory_allocated())
 
 
 def utilisation() -> float | None:
-    """Share of the last sixth of a second to second in which a kernel ran; None without NVIDIA's library, or where the driver refuses.
+    """Share of the last sampling period (1/6 to 1 s) in which a kernel ran; None without NVIDIA's library, or where the
+    driver refuses.
 
-    Source: nvidia-smi's documentation of utilization.gpu, which torch asks for through nvidia-ml-py.
+    Source: nvidia-smi's documentation of utilization.gpu, which torch reads through nvidia-ml-py.
     """
     try:
         return torch.cuda.utilization() / 100
-    except Exception:  # noqa: BLE001 - a figure beside the run: the library is absent, or raises errors of its own (in MIG mode, say)
+    except Exception:  # noqa: BLE001 - informative only: the library is absent, or raises its own errors (such as in MIG mode)
         return None
 
 
 def hardware() -> str:
-    """The GPU's name."""
     return torch.cuda.get_device_name()

@@ -1,1 +1,3 @@
-"""How good predictions are, and how sure that is: from what a model says and what is so to the document of evidence; no torch."""
+"""Statistics of predictions, with confidence intervals; from predictions and labels to the evaluation document; does
+not import torch.
+"""

@@ -1,8 +1,8 @@
-"""How sure a score is: the same score on many resamples of the patients.
+"""Bootstrap confidence intervals: scores on resamples of the patients.
 
-Patients are drawn, not images, for images of one patient are alike. An image then counts as often as its patient was
-drawn, so that the images of a finding are sorted once for all resamples.
-Shapes: N images, P patients, K findings, B resamples, G different scores of positives, X points of a grid.
+Patients are resampled instead of images, as images of one patient are alike. An image then counts as often as its
+patient was drawn, so that the images of a finding are sorted only once for all resamples. Shapes: N images, P patients,
+K findings, B resamples, G distinct scores of positives, X points of a grid.
 """
 
 from collections.abc import Iterator
@@ -15,29 +15,29 @@ from numpy.typing import NDArray
 from trainer.evaluation.metrics import Floats
 
 GRID: Final[Floats] = np.linspace(0.0, 1.0, 101)
-"""False positive rates of ROC curves and recalls of precision-recall curves."""
+"""False positive rates of ROC curves, and recalls of precision-recall curves."""
 
 _CHUNK: Final = 8
-"""Resamples at a time: their counts of one finding's images stay in the processor's cache, and memory is bounded."""
+"""Resamples per chunk: the counts of one finding's images stay in the CPU cache, and memory is bounded."""
 
 _MOST_UNDEFINED: Final = 0.5
-"""Share of resamples without a value from which on there is no interval: what is left would be a selection."""
+"""Share of undefined resamples from which on there is no interval: the remaining ones would be a selection."""
 
 Counts = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """Draws of the patients with replacement, the same whenever they are asked for."""
+    """Draws of the patients with replacement; the same in every iteration."""
 
     patients: int
     count: int
     seed: int
 
     def chunks(self) -> Iterator[Counts]:
-        """How often each patient is drawn, int32 [b, P], a few resamples at a time.
+        """Number of draws of each patient, int32 [b, P], a few resamples at a time.
 
-        Never, where there is only one: drawn again and again he would make every score look certain.
+        Zero for a single patient: drawing the same one each time would make every score look certain.
         """
         random = np.random.Generator(np.random.PCG64(self.seed))
         for start in range(0, self.count, _CHUNK):
@@ -50,16 +50,16 @@ class Resamples:
 
 @dataclass(frozen=True)
 class Ranked:
-    """The images of one finding by score, lowest first, and where among them the scores lie that positives have.
+    """The images of one finding sorted by score, lowest first, and the positions of the scores that positives have.
 
-    Scores that only negatives have need no place of their own: nothing is gained at them.
+    Scores of negatives only need no position: they contribute nothing.
     """
 
     patient_N: NDArray[np.intp]
     start_G: NDArray[np.intp]
     stop_G: NDArray[np.intp]
     positive_patient: NDArray[np.intp]
-    """Of the positives alone, in the same order."""
+    """The same for positives only, in the same order."""
     positive_start_G: NDArray[np.intp]
     positive_stop_G: NDArray[np.intp]
 
@@ -67,7 +67,7 @@ class Ranked:
 def ranked(
     scores_N: NDArray[np.floating], labels_N: NDArray[np.integer | np.bool_], patients_N: NDArray[np.integer]
 ) -> Ranked:
-    """The one sort that all resamples share."""
+    """Sort the images once for all resamples."""
     order = np.argsort(scores_N, kind="stable")
     scores, positive = scores_N[order], labels_N[order] > 0
     patient_N = patients_N[order].astype(np.intp)
@@ -86,7 +86,7 @@ def ranked(
 
 @dataclass(frozen=True)
 class Tally:
-    """Images and positives of some resamples, in all and up to each score that positives have."""
+    """Images and positives of some resamples, in total and up to each score of a positive."""
 
     images_B: Floats
     positives_B: Floats
@@ -113,7 +113,7 @@ class Tally:
         return _divided((gained_BG * precision_BG).sum(axis=1), total_B)
 
     def roc(self) -> Floats:
-        """True positive rate on the grid, [B, X], straight between the points; nan where a class is absent."""
+        """True positive rate on the grid, [B, X], linearly interpolated; nan where a class is absent."""
         negatives_B = self.images_B - self.positives_B
         rates_BX = np.full((len(negatives_B), len(GRID)), np.nan)
         below_BG = self.images_below_BG - self.positives_below_BG
@@ -131,8 +131,8 @@ class Tally:
         for row in np.flatnonzero((self.positives_B > 0) & (self.positives_B < self.images_B)):
             total = self.positives_B[row]
             found = (total - self.positives_below_BG[row])[::-1]
-            wanted = np.maximum(np.ceil(GRID * total - 1e-9), 1)
-            precision_BX[row] = precision_BG[row, ::-1][np.searchsorted(found, wanted)]
+            required = np.maximum(np.ceil(GRID * total - 1e-9), 1)
+            precision_BX[row] = precision_BG[row, ::-1][np.searchsorted(found, required)]
         return precision_BX
 
     def _precision(self) -> Floats:
@@ -142,12 +142,12 @@ class Tally:
 
 
 def _interleaved(first_G: Floats, second_G: Floats) -> Floats:
-    """Both, one after the other for each score, from the highest score down."""
+    """Both values of each score in turn, from the highest score down."""
     return np.stack([first_G[::-1], second_G[::-1]], axis=1).ravel()
 
 
 def tally(images: Ranked, counts_BP: Counts) -> Tally:
-    """The resamples in which patients count so often."""
+    """Counts for resamples with these numbers of draws per patient."""
     images_BN = _running(images.patient_N, counts_BP)
     positives_BN = _running(images.positive_patient, counts_BP)
     return Tally(
@@ -161,9 +161,9 @@ def tally(images: Ranked, counts_BP: Counts) -> Tally:
 
 
 def _running(patient_N: NDArray[np.intp], counts_BP: Counts) -> Counts:
-    """How many images come before each position, [B, N + 1]; whole numbers, so that ties stay exact."""
+    """Number of images before each position, [B, N + 1]; integers, so that ties stay exact."""
     before_BN = np.zeros((len(counts_BP), len(patient_N) + 1), np.int32)
-    images_BN = np.take(counts_BP, patient_N, axis=1, mode="clip")  # `clip` spares a look at every index
+    images_BN = np.take(counts_BP, patient_N, axis=1, mode="clip")  # `clip` skips the bounds check of every index
     np.cumsum(images_BN, axis=1, dtype=np.int32, out=before_BN[:, 1:])
     return before_BN
 
@@ -175,7 +175,7 @@ class Resampled:
     auroc_BK: Floats
     auprc_BK: Floats
     roc_BKX: NDArray[np.float32] | None
-    """Only where curves are asked for."""
+    """Only if curves are requested."""
     pr_BKX: NDArray[np.float32] | None
 
 
@@ -187,20 +187,20 @@ def resampled(
     *,
     curves: bool = False,
 ) -> Resampled:
-    """The scores on each resample; `patients_N` are numbers below `resamples.patients`, not all of which need have an image."""
+    """Scores on each resample. `patients_N` are numbers below `resamples.patients`; some of them may have no image."""
     findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
     auroc_BK, auprc_BK = (np.empty((resamples.count, len(findings))) for _ in range(2))
     shape = (resamples.count, len(findings), len(GRID)) if curves else (0,)
     roc_BKX, pr_BKX = (np.empty(shape, np.float32) for _ in range(2))
     done = 0
     for counts_BP in resamples.chunks():
-        here = slice(done, done + len(counts_BP))
+        rows = slice(done, done + len(counts_BP))
         for k, images in enumerate(findings):
             counted = tally(images, counts_BP)
-            auroc_BK[here, k], auprc_BK[here, k] = counted.auroc(), counted.auprc()
+            auroc_BK[rows, k], auprc_BK[rows, k] = counted.auroc(), counted.auprc()
             if curves:
-                roc_BKX[here, k], pr_BKX[here, k] = counted.roc(), counted.precision_recall()
-        done = here.stop
+                roc_BKX[rows, k], pr_BKX[rows, k] = counted.roc(), counted.precision_recall()
+        done = rows.stop
     return Resampled(auroc_BK, auprc_BK, roc_BKX if curves else None, pr_BKX if curves else None)
 
 
@@ -210,7 +210,7 @@ def auroc_resampled(
     patients_N: NDArray[np.integer],
     resamples: Resamples,
 ) -> Floats:
-    """AUROC alone, [B, K]: the same values in less time."""
+    """AUROC only, [B, K]: the same values in less time."""
     findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
     return np.concatenate(
         [
@@ -221,14 +221,14 @@ def auroc_resampled(
 
 
 def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> tuple[Floats, Floats]:
-    """ROC and precision-recall curve of all images on the grid, each once."""
+    """ROC and precision-recall curves on the grid, for all images without resampling."""
     everyone = np.arange(len(scores_N), dtype=np.intp)
     counted = tally(ranked(scores_N, labels_N, everyone), np.ones((1, len(scores_N)), np.int32))
     return counted.roc()[0], counted.precision_recall()[0]
 
 
 def sums(values_NM: NDArray[np.bool_], patients_N: NDArray[np.integer], resamples: Resamples) -> Floats:
-    """How many images of each resample are true in each column, [B, M]."""
+    """Number of true values in each column of each resample, [B, M]."""
     per_patient_PM = np.stack(
         [np.bincount(patients_N, values_N, resamples.patients) for values_N in values_NM.T], axis=1
     )
@@ -236,9 +236,9 @@ def sums(values_NM: NDArray[np.bool_], patients_N: NDArray[np.integer], resample
 
 
 def mean_over_findings(values_BK: Floats, defined_K: NDArray[np.bool_]) -> Floats:
-    """Mean over the findings that are defined on the whole, shape B; nan on resamples where one of them is not.
+    """Mean over the findings defined on all images, shape B; nan for resamples where one of them is undefined.
 
-    Left out they would make the mean one of other findings, which differ more than resamples do.
+    A mean over the other findings would not be comparable: findings differ more than resamples do.
     """
     if not defined_K.any():
         return np.full(len(values_BK), np.nan)
@@ -247,7 +247,7 @@ def mean_over_findings(values_BK: Floats, defined_K: NDArray[np.bool_]) -> Float
 
 
 def percentiles(values_B: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """2.5 % and 97.5 % points over the first axis, of what is defined; nan where half of the resamples or more are not.
+    """2.5 % and 97.5 % percentiles of the defined values over the first axis; nan where at least half are undefined.
 
     Source: the percentile interval of Efron 1979.
     """
@@ -261,6 +261,8 @@ def percentiles(values_B: NDArray[np.floating]) -> tuple[Floats, Floats]:
     return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
 
-def _divided(above_B: Floats, below_B: Floats) -> Floats:
-    ratio_B: Floats = np.divide(above_B, below_B, out=np.full(len(above_B), np.nan), where=below_B > 0)
+def _divided(numerator_B: Floats, denominator_B: Floats) -> Floats:
+    ratio_B: Floats = np.divide(
+        numerator_B, denominator_B, out=np.full(len(numerator_B), np.nan), where=denominator_B > 0
+    )
     return ratio_B

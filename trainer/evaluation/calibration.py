@@ -1,7 +1,6 @@
-"""Probabilities that mean what they say: a line through the log-odds of each finding, fitted on validation images.
+"""Calibration of probabilities: a line through the log-odds of each finding, fitted on validation images.
 
-A line with a positive slope keeps every image's rank, so AUROC is the same before and after.
-Shapes: N images, K findings.
+A line with a positive slope keeps the order of images, so AUROC does not change. Shapes: N images, K findings.
 """
 
 import hashlib
@@ -22,38 +21,42 @@ FORMAT: Final = 1
 
 _ITERATIONS: Final = 100
 _HALVINGS: Final = 120
-"""Where all probabilities are 0 or 1 in floating point the slope of the loss says little of its curvature: a step may be far too long."""
+"""Where all probabilities are 0 or 1 in floating point, the gradient says little about the curvature, and a step may
+be far too long.
+"""
 
 _NEAR: Final = 1e-10
-"""Steps shorter than this change nothing."""
+"""Shorter steps change nothing."""
 
 _PRIOR: Final = 1e-3
-"""Weight of the prior that the slope is 1, in images: enough to decide where all log-odds are the same, nothing elsewhere."""
+"""Weight of the prior slope of 1, in images: decisive where all log-odds are equal, negligible elsewhere."""
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """What was fitted on val, and is stored with the model as `model/calibration.json`."""
+    """Calibration and thresholds fitted on val, stored with the model as `model/calibration.json`."""
 
     findings: tuple[str, ...]
     slope_K: tuple[float, ...]
     intercept_K: tuple[float, ...]
     thresholds: dict[str, dict[str, float]]
-    """By rule (`youden`, `best_f1`, `specificity_90`, `specificity_95`) and finding: uncalibrated probability from which it is positive."""
+    """By rule (`youden`, `best_f1`, `specificity_90`, `specificity_95`) and finding: lowest uncalibrated probability
+    that counts as positive.
+    """
     fitted_on: str
     """Split and number of images."""
     images_sha256: str
-    """Hash of the names of the images it was fitted on."""
+    """Hash of the names of the images used for fitting."""
     classes: bool = False
-    """Whether an image has one class, whose probabilities sum to 1 and share one slope."""
+    """Whether an image has one class, with probabilities that sum to 1 and share one slope."""
     notes: tuple[str, ...] = ()
     """Findings that could not be fitted."""
 
     def apply(self, log_odds_NK: NDArray[np.floating]) -> Floats:
         """Calibrated log-odds.
 
-        Of classes, one slope is a temperature: the softmax of the log-probabilities times the slope, which for two classes
-        is the line itself.
+        For classes, the slope is an inverse temperature: softmax of the log-probabilities times the slope, which for
+        two classes equals the line.
         """
         log_odds = log_odds_NK.astype(np.float64)
         if self.classes:
@@ -72,9 +75,10 @@ def fit(
     classes: bool = False,
     probabilities_NK: Floats | None = None,
 ) -> Calibrator:
-    """Lines and thresholds from these images and no others.
+    """Fit lines and thresholds on these images only.
 
-    `probabilities_NK` are those that the log-odds come from, where they were given as probabilities: a threshold is one of them.
+    `probabilities_NK` are the given probabilities, if the log-odds were computed from such: thresholds are chosen among
+    them.
     """
     log_odds = log_odds_NK.astype(np.float64)
     scores_NK = probability(log_odds) if probabilities_NK is None else probabilities_NK
@@ -99,22 +103,22 @@ def fit(
 
 
 def names_sha256(images: Sequence[str]) -> str:
-    """Hash of a set of names, the same whatever their order."""
+    """Hash of a set of names, independent of order."""
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
 
 
 def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: list[str]) -> tuple[float, float]:
-    """Slope and intercept of the likeliest line; the log-odds as they are when a class is absent.
+    """Slope and intercept of maximum likelihood; unchanged log-odds when a class is absent.
 
-    Positives aim at (P + 1) / (P + 2) and negatives at 1 / (N + 2), so that a few that are far from all others do not
-    make the line steep. A line that falls would turn the ranks around: then only the intercept is fitted.
-    Source: Platt 1999, "Probabilistic outputs for support vector machines", its targets and its fit.
+    The targets are (P + 1) / (P + 2) for positives and 1 / (N + 2) for negatives, so that a few outliers do not make
+    the line steep. A negative slope would reverse the order of images: then only the intercept is fitted. Source: Platt
+    1999, "Probabilistic outputs for support vector machines", for targets and fit.
     """
     positive_N = labels_N > 0
     positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
     if not (positives and negatives):
         notes.append(
-            f"{name}: not calibrated and no thresholds, for validation has no image with{'out' * (not negatives)} it"
+            f"{name}: not calibrated and no thresholds: validation has no image with{'out' * (not negatives)} it"
         )
         return 1.0, 0.0
     target_N = np.where(positive_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
@@ -122,7 +126,7 @@ def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: 
     slope, intercept = _newton(x_N2, target_N, 0 * log_odds_N, np.array([1.0, 0.0]), np.array([_PRIOR, 0.0]))
     if slope > 0:
         return float(slope), float(intercept)
-    notes.append(f"{name}: validation images with it score lower than those without; only its level is calibrated")
+    notes.append(f"{name}: validation images with it score lower than those without; only the intercept is fitted")
     (intercept,) = _newton(x_N2[:, 1:], target_N, log_odds_N, np.zeros(1), np.zeros(1))
     return 1.0, float(intercept)
 
@@ -130,15 +134,15 @@ def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: 
 def _temperature(
     log_odds_NK: Floats, labels_NK: NDArray[np.integer], findings: Sequence[str], notes: list[str]
 ) -> float:
-    """The slope that makes the true classes likeliest, 1 divided by the temperature; 1 when a class is absent.
+    """The slope of maximum likelihood of the true classes, the inverse temperature; 1 when a class is absent.
 
-    The likelihood has one maximum in the slope: halving finds where its derivative is 0. Aims are smoothed as Platt's.
-    Source: Guo et al. 2017, "On calibration of modern neural networks", temperature scaling.
+    The likelihood has one maximum: bisection finds the zero of its derivative. Targets are smoothed as Platt's. Source:
+    Guo et al. 2017, "On calibration of modern neural networks", temperature scaling.
     """
     count_K = (labels_NK > 0).sum(axis=0)
     absent = [name for name, count in zip(findings, count_K.tolist(), strict=True) if not count]
     if absent:
-        notes.append(f"not calibrated, for validation has no image of {' and '.join(absent)}")
+        notes.append(f"not calibrated: validation has no image of {' and '.join(absent)}")
         return 1.0
     total_N1 = labels_NK @ count_K[:, None] + len(findings)
     target_NK = (1 + (labels_NK > 0) * (total_N1 - len(findings))) / total_N1
@@ -152,22 +156,22 @@ def _temperature(
     return float(np.sqrt(low * high))
 
 
-def _newton(x_ND: Floats, target_N: Floats, offset_N: Floats, start_D: Floats, lean_D: Floats) -> Floats:
+def _newton(x_ND: Floats, target_N: Floats, offset_N: Floats, start_D: Floats, prior_D: Floats) -> Floats:
     """Coefficients of the logistic regression of the targets, by Newton's method with halved steps.
 
-    Each leans to where it starts with its weight.
-    Source: Lin, Lin & Weng 2007, "A note on Platt's probabilistic outputs for support vector machines".
+    Each is regularised towards its start by its weight in `prior_D`. Source: Lin, Lin & Weng 2007, "A note on Platt's
+    probabilistic outputs for support vector machines".
     """
 
     def loss(beta_D: Floats) -> float:
         z_N = offset_N + x_ND @ beta_D
-        return float((np.logaddexp(0.0, z_N) - target_N * z_N).sum() + (lean_D * (beta_D - start_D) ** 2).sum() / 2)
+        return float((np.logaddexp(0.0, z_N) - target_N * z_N).sum() + (prior_D * (beta_D - start_D) ** 2).sum() / 2)
 
     beta_D = start_D
     for _ in range(_ITERATIONS):
         p_N = probability(offset_N + x_ND @ beta_D)
-        gradient_D = x_ND.T @ (p_N - target_N) + lean_D * (beta_D - start_D)
-        curvature_DD = (x_ND.T * (p_N * (1 - p_N) + 1e-12)) @ x_ND + np.diag(lean_D)
+        gradient_D = x_ND.T @ (p_N - target_N) + prior_D * (beta_D - start_D)
+        curvature_DD = (x_ND.T * (p_N * (1 - p_N) + 1e-12)) @ x_ND + np.diag(prior_D)
         step_D = np.linalg.solve(curvature_DD, gradient_D)
         before = loss(beta_D)
         scales = 0.5 ** np.arange(_HALVINGS)
@@ -180,47 +184,49 @@ def _newton(x_ND: Floats, target_N: Floats, offset_N: Floats, start_D: Floats, l
 
 
 def to_bytes(calibrator: Calibrator) -> bytes:
-    """`model/calibration.json`."""
+    """Content of `model/calibration.json`."""
     return (json.dumps({"format": FORMAT, **asdict(calibrator)}, indent=2, allow_nan=False) + "\n").encode()
 
 
 def from_bytes(content: bytes, origin: str = "calibration.json") -> Calibrator:
-    """What `to_bytes` wrote.
+    """Parse what `to_bytes` wrote.
 
-    Raises: InputError for anything else; `origin` says where it was read.
+    Raises: InputError for anything else; `origin` names the source in messages.
     """
     try:
         return _parsed(parsed_json(content))
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise InputError(
             f"cannot read the calibration: {on_one_line(str(problem)[:200])}, got `{origin}`",
-            hint="take calibration.json and model.safetensors from the same run",
+            hint="use calibration.json and model.safetensors from the same run",
         ) from problem
 
 
-def _parsed(found: object) -> Calibrator:
-    if not isinstance(found, Mapping) or found.get("format") != FORMAT:
-        raise ValueError(f"it is no calibration of format {FORMAT}")
-    unknown = set(found) - {"format", *Calibrator.__dataclass_fields__}
+def _parsed(document: object) -> Calibrator:
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise ValueError(f"it is not a calibration of format {FORMAT}")
+    unknown = set(document) - {"format", *Calibrator.__dataclass_fields__}
     if unknown:
         raise ValueError(f"unknown key `{min(unknown)}`")
-    findings = _texts(found["findings"])
-    if not isinstance(found["thresholds"], Mapping) or not all(
-        isinstance(one, Mapping) for one in found["thresholds"].values()
+    findings = _texts(document["findings"])
+    if not isinstance(document["thresholds"], Mapping) or not all(
+        isinstance(one, Mapping) for one in document["thresholds"].values()
     ):
-        raise TypeError("thresholds by rule and finding are needed")
-    slopes, intercepts = (_numbers(found[key], len(findings)) for key in ("slope_K", "intercept_K"))
+        raise TypeError("thresholds must be by rule and finding")
+    slopes, intercepts = (_numbers(document[key], len(findings)) for key in ("slope_K", "intercept_K"))
     if min(slopes, default=1.0) <= 0:
         raise ValueError("a slope must be above 0")
     return Calibrator(
         findings=findings,
         slope_K=slopes,
         intercept_K=intercepts,
-        thresholds={rule: _thresholds(by_finding, rule, findings) for rule, by_finding in found["thresholds"].items()},
-        fitted_on=_text(found["fitted_on"]),
-        images_sha256=_text(found["images_sha256"]),
-        classes=found["classes"] is True,
-        notes=_texts(found["notes"]),
+        thresholds={
+            rule: _thresholds(by_finding, rule, findings) for rule, by_finding in document["thresholds"].items()
+        },
+        fitted_on=_text(document["fitted_on"]),
+        images_sha256=_text(document["images_sha256"]),
+        classes=document["classes"] is True,
+        notes=_texts(document["notes"]),
     )
 
 
@@ -232,7 +238,7 @@ def _thresholds(by_finding: Mapping[str, Any], rule: str, findings: Sequence[str
 
 def _numbers(values: object, count: int) -> tuple[float, ...]:
     if not isinstance(values, list) or len(values) != count:
-        raise ValueError(f"{count} numbers are needed")
+        raise ValueError(f"there must be {count} numbers")
     if not all(
         isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) for value in values
     ):
@@ -242,11 +248,11 @@ def _numbers(values: object, count: int) -> tuple[float, ...]:
 
 def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list):
-        raise TypeError("a list of texts is needed")
+        raise TypeError("it must be a list of texts")
     return tuple(map(_text, values))
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text is needed")
+        raise TypeError("it must be a text")
     return value

@@ -1,7 +1,7 @@
-"""Two models on the same images: how far apart they are, and how surely.
+"""Comparison of two models on the same images: difference, interval and p value.
 
-Both are scored on the same resamples of patients, so that what is hard about a resample is hard for both.
-Shapes: B resamples, K findings.
+Both are evaluated on the same resamples of patients, so that difficult resamples affect both. Shapes: B resamples, K
+findings.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,9 @@ from trainer.evaluation.metrics import Floats, mean_defined
 def compared(
     other: str, findings: Sequence[str], ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats]
 ) -> Comparison:
-    """AUROC of ours minus theirs, each finding and the mean; either is the scores [K] and those on resamples [B, K]."""
+    """AUROC differences (ours minus theirs) of each finding and the mean; each pair is the scores [K] and those on
+    resamples [B, K].
+    """
     (ours_K, ours_BK), (theirs_K, theirs_BK) = ours, theirs
     p_K = np.array([two_sided_p(difference_B) for difference_B in (ours_BK - theirs_BK).T])
     corrected_K = holm(p_K)
@@ -49,10 +51,11 @@ def _difference(
 
 
 def two_sided_p(differences_B: Floats) -> float:
-    """How often the resamples fall on the other side of 0, twice the smaller side; nan where half or more are undefined.
+    """Two-sided p value: twice the smaller share of resamples on either side of 0; nan where at least half are
+    undefined.
 
-    Never 0: with B resamples nothing smaller than 2 / (B + 1) can be told. Source: Davison & Hinkley 1997, §4.2 and
-    §5.4: the level at which the percentile interval just touches 0, counting what was observed as one of the draws.
+    Never 0: B resamples cannot show less than 2 / (B + 1). Source: Davison & Hinkley 1997, §4.2 and §5.4: the level at
+    which the percentile interval just touches 0, counting the observed value as one of the draws.
     """
     defined = differences_B[~np.isnan(differences_B)]
     if 2 * len(defined) <= len(differences_B):
@@ -62,7 +65,7 @@ def two_sided_p(differences_B: Floats) -> float:
 
 
 def holm(p_K: NDArray[np.float64]) -> Floats:
-    """The same after Holm's correction for as many tests as are defined; nan stays.
+    """P values after Holm's correction for the number of defined tests; nan stays nan.
 
     Source: Holm 1979, step down: the smallest times K, the next times K - 1, never below the one before.
     """

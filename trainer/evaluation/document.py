@@ -1,7 +1,7 @@
-"""The document `metrics.json`: what is known of a model's predictions on one split, as types.
+"""Types of the evaluation document `metrics.json`: a model's evaluation on one split.
 
-`evaluate` writes it, report, model card and tables read it. An undefined number is None, JSON's null.
-Findings are the 14, or the classes of a data set in folders.
+`evaluate` writes it; report, model card and tables read it. An undefined number is None, JSON's null. Findings are the
+14, or the classes of a data set in folders.
 """
 
 import json
@@ -14,7 +14,7 @@ from trainer.limits import LimitError, parsed_json
 
 FORMAT: Final = 1
 
-_AGAIN: Final = "`trainer evaluate` writes it anew"
+_AGAIN: Final = "run `trainer evaluate` again"
 
 
 class Interval(TypedDict):
@@ -36,20 +36,20 @@ class Bin(TypedDict):
 
 
 class Calibration(TypedDict):
-    """How far probabilities are from frequencies."""
+    """Calibration error of probabilities."""
 
     ece: float | None
     """Expected calibration error, 15 bins of equal width."""
     brier: float | None
     bins: list[Bin]
-    """Without empty ones."""
+    """Non-empty bins."""
 
 
 class OperatingPoint(TypedDict):
-    """A threshold fixed on another split, and what it does on this one."""
+    """A threshold fixed on another split, and its results on this one."""
 
     threshold: float
-    """Of the probability as predicted, before calibration: positive from here on."""
+    """Lowest uncalibrated probability that counts as positive."""
     sensitivity: Interval
     specificity: Interval
     ppv: Interval
@@ -58,7 +58,7 @@ class OperatingPoint(TypedDict):
 
 
 class Curve(TypedDict):
-    """One curve over a grid, with its band."""
+    """A curve over a grid, with its confidence band."""
 
     x: list[float]
     """ROC: false positive rate; precision-recall: recall."""
@@ -68,7 +68,7 @@ class Curve(TypedDict):
 
 
 class Finding(TypedDict):
-    """One finding on this split."""
+    """Evaluation of one finding."""
 
     name: str
     positives: int
@@ -76,17 +76,17 @@ class Finding(TypedDict):
     auroc: Interval
     auprc: Interval
     raw: Calibration
-    """Of the probabilities as predicted."""
+    """Of uncalibrated probabilities."""
     calibrated: Calibration | None
-    """After what was fitted on val; None where nothing was."""
+    """Of calibrated probabilities; None without calibration."""
     operating_points: dict[str, OperatingPoint]
-    """By rule: `youden`, `best_f1`, `specificity_90`, `specificity_95`; empty where none was fixed."""
+    """By rule: `youden`, `best_f1`, `specificity_90`, `specificity_95`; empty without thresholds."""
     roc: Curve
     pr: Curve
 
 
 class Group(TypedDict):
-    """The images of one subgroup."""
+    """Evaluation of one subgroup of images."""
 
     by: str
     """`sex`, `age` or `view`."""
@@ -99,7 +99,7 @@ class Group(TypedDict):
 
 
 class Proportion(TypedDict):
-    """A share of counted images, with Wilson's interval."""
+    """A share of images, with Wilson's interval."""
 
     correct: int
     total: int
@@ -109,18 +109,18 @@ class Proportion(TypedDict):
 
 
 class Classes(TypedDict):
-    """Of a model that says one class for each image."""
+    """Evaluation of a single-label model."""
 
     accuracy: Proportion
     positive: str
-    """The class that sensitivity is about: the last by name."""
+    """The positive class for sensitivity: the last by name."""
     sensitivity: Proportion
     specificity: Proportion
-    """Images of all other classes not taken for it."""
+    """Share of the other classes' images that are not predicted as it."""
     recall: dict[str, Proportion]
     """By class."""
     majority_share: float
-    """Accuracy of always saying the most common class."""
+    """Accuracy of always predicting the most common class."""
 
 
 class Difference(TypedDict):
@@ -132,7 +132,7 @@ class Difference(TypedDict):
     other: float | None
     difference: Interval
     p: float | None
-    """Two-sided, by the bootstrap."""
+    """Two-sided bootstrap p value."""
     p_holm: float | None
     """Corrected for the number of findings; None for the mean."""
 
@@ -151,7 +151,7 @@ class Reference(TypedDict):
     split: str
     """`official` or `random`, as `Data.split`."""
     comparable: bool
-    """Whether they were measured on the very images scored here."""
+    """Whether they were measured on exactly the evaluated images."""
     auroc: dict[str, float]
     """By finding."""
     mean: float
@@ -160,38 +160,40 @@ class Reference(TypedDict):
 
 
 class Shortcut(TypedDict):
-    """How well a number that says nothing about the lungs tells the classes apart."""
+    """How well a number unrelated to the lungs predicts the classes."""
 
     name: str
     """`pixel count` or `aspect ratio` of the original image."""
     auroc: dict[str, float | None]
-    """By finding; 0.5 and below is turned around, so that 0.5 is the least."""
+    """By finding; values below 0.5 are inverted, so that 0.5 is the minimum."""
 
 
 class _Kind(TypedDict, total=False):
-    """What documents of before lack."""
+    """Keys missing in documents of earlier versions."""
 
     drawn: bool
-    """Whether the images are phantoms of `trainer synth`, and no X-rays."""
+    """Whether the images are phantoms of `trainer synth`, not X-rays."""
 
 
 class Data(_Kind):
-    """What was scored."""
+    """The evaluated data."""
 
     labels: str
-    """File or data set that the labels come from; its last name, for the document is passed on."""
+    """File or data set of the labels; only its last name, as the document may be published."""
     part: str
-    """`train`, `val` or `test`; `all` for a file without parts."""
+    """The evaluated split: `train`, `val` or `test`; `all` for a file without splits."""
     split: str
-    """`official` (NIH's lists), `random` (the published 70/10/20 lists), else `other`."""
+    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), otherwise
+    `other`.
+    """
     images: int
     patients: int
     fitted_on: str | None
-    """What thresholds and calibration were fitted on; None without any."""
+    """Images used to fit thresholds and calibration; None without."""
     trained_on_known: bool
-    """Whether it is known which images the model was trained on."""
+    """Whether the model's training images are known."""
     trained_on_images: int | None
-    """How many images here are of patients it was trained on; more than 0 only when forced; None where unknown."""
+    """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
 
 
 class Evaluation(TypedDict):
@@ -199,7 +201,7 @@ class Evaluation(TypedDict):
 
     format: int
     model: str
-    """Which predictions: a run's name with its step, a checkpoint, or a file."""
+    """Source of the predictions: a run's name with its step, a checkpoint, or a file."""
     data: Data
     resamples: int
     """Bootstrap resamples of patients."""
@@ -213,7 +215,7 @@ class Evaluation(TypedDict):
     references: list[Reference]
     shortcuts: list[Shortcut]
     notes: list[str]
-    """What a reader must know: training data unknown, classes absent, images left out."""
+    """Caveats: unknown training data, absent classes, skipped images."""
 
 
 def number(value: float) -> float | None:
@@ -222,44 +224,45 @@ def number(value: float) -> float | None:
 
 
 def interval(value: float, low: float, high: float) -> Interval:
-    """The three, null where undefined; no interval around what is undefined."""
+    """Value and interval, null where undefined; an undefined value has no interval."""
     if math.isnan(value):
         return Interval(value=None, low=None, high=None)
     return Interval(value=float(value), low=number(low), high=number(high))
 
 
 def to_json(evaluation: Evaluation) -> bytes:
-    """`metrics.json`."""
+    """Content of `metrics.json`."""
     return (json.dumps(evaluation, indent=1, allow_nan=False) + "\n").encode()
 
 
 def from_json(content: bytes, origin: str) -> Evaluation:
-    """What `to_json` wrote; `origin` says where it was read.
+    """Parse what `to_json` wrote; `origin` names the source in messages.
 
-    Raises: InputError for what is no such document, or one of another format.
+    Raises: InputError for anything else, also for another format.
     """
     try:
-        found = parsed_json(content)
+        document = parsed_json(content)
     except LimitError as problem:
         raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
     except ValueError as problem:
-        raise InputError(f"cannot read the evaluation: it is no JSON, got `{origin}`", hint=_AGAIN) from problem
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        told = shown(found.get("format")) if isinstance(found, dict) else None
+        raise InputError(f"cannot read the evaluation: it is not JSON, got `{origin}`", hint=_AGAIN) from problem
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        written_format = shown(document.get("format")) if isinstance(document, dict) else None
         raise InputError(
-            f"cannot read the evaluation: its format is {told}, this program's is {FORMAT}, got `{origin}`", hint=_AGAIN
+            f"cannot read the evaluation: its format is {written_format}, this program's is {FORMAT}, got `{origin}`",
+            hint=_AGAIN,
         )
-    missing = Evaluation.__annotations__.keys() - found.keys()
+    missing = Evaluation.__annotations__.keys() - document.keys()
     if missing:
         raise InputError(
             f"cannot read the evaluation: it lacks {', '.join(sorted(missing))}, got `{origin}`", hint=_AGAIN
         )
     try:
-        checked_evidence: Evaluation = checked(found, Evaluation)
-        _check_curves(checked_evidence)
+        evaluation: Evaluation = checked(document, Evaluation)
+        _check_curves(evaluation)
     except ValueError as problem:
         raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
-    return checked_evidence
+    return evaluation
 
 
 def _check_curves(evaluation: Evaluation) -> None:
@@ -268,15 +271,15 @@ def _check_curves(evaluation: Evaluation) -> None:
             lengths = {len(curve["x"]), len(curve["y"]), len(curve["low"]), len(curve["high"])}
             if len(lengths) > 1:
                 raise ValueError(
-                    f"a curve of `{shown(one['name'])}` has {max(lengths)} points, and {min(lengths)} values"
+                    f"a curve of `{shown(one['name'])}` has {max(lengths)} points but {min(lengths)} values"
                 )
 
 
 def mean_calibration(
     evaluation: Evaluation, which: Literal["raw", "calibrated"], key: Literal["ece", "brier"]
 ) -> float | None:
-    """Mean over all findings; None where one has no such number, for a mean over the others would be of something else."""
-    parts = [one["raw"] if which == "raw" else one["calibrated"] for one in evaluation["findings"]]
-    values = [part[key] for part in parts if part is not None]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(parts) else None
+    """Mean over all findings; None where one is undefined, as a mean over the others would not be comparable."""
+    calibrations = [one["raw"] if which == "raw" else one["calibrated"] for one in evaluation["findings"]]
+    values = [calibration[key] for calibration in calibrations if calibration is not None]
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined and len(defined) == len(calibrations) else None

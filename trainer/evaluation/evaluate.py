@@ -1,7 +1,7 @@
-"""From predictions and labels to the document of evidence; numpy only.
+"""Evaluation of predictions against labels; numpy only.
 
-What is fitted is fitted elsewhere, on other images: labels seen here change no threshold and no calibration.
-Shapes: N images, K findings, B resamples, X points of a curve.
+Thresholds and calibration are fitted elsewhere, on other images: the labels here do not influence them. Shapes: N
+images, K findings, B resamples, X points of a curve.
 """
 
 from collections.abc import Sequence
@@ -60,16 +60,16 @@ from trainer.evaluation.metrics import (
 from trainer.evaluation.operating import RULES
 from trainer.evaluation.reference import references
 
-DRAWN: Final = "the images are drawn phantoms, no X-rays: these numbers show that the program works, and nothing else"
+DRAWN: Final = "the images are synthetic phantoms, not X-rays: these numbers only show that the program works"
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """The images and all that is drawn from them."""
+    """The images and their resamples."""
 
     findings: tuple[str, ...]
     scores_NK: NDArray[np.floating]
-    """What ranks the images."""
+    """Scores by which images are ranked."""
     probability_NK: Floats
     labels_NK: NDArray[np.integer]
     patients_N: NDArray[np.int64]
@@ -96,13 +96,13 @@ def evaluate(
     seed: int = 0,
     probabilities_NK: Floats | None = None,
 ) -> Evaluation:
-    """Everything that is known of these predictions.
+    """Evaluate these predictions.
 
-    `classes`: an image has one class, and the log-odds are those of the classes. `other` is another model's name and its
-    log-odds, or whatever ranks the images as they do. `probabilities_NK`: where predictions were given as probabilities,
-    they themselves; they rank the images and meet the thresholds, while the log-odds serve calibration.
+    `classes`: an image has one class, and the log-odds are those of the classes. `other` is another model's name and
+    its log-odds, or other scores with the same order. `probabilities_NK`: the given probabilities, if predictions were
+    given as such; they rank the images and are compared with thresholds, while log-odds are calibrated.
 
-    Raises: InputError when the calibrator is of other findings.
+    Raises: InputError when the calibrator is for other findings.
     """
     _check(calibrator, findings)
     drawn = _scored(
@@ -147,8 +147,8 @@ def evaluate(
 def _check(calibrator: Calibrator | None, findings: Sequence[str]) -> None:
     if calibrator is not None and calibrator.findings != tuple(findings):
         raise InputError(
-            f"cannot calibrate: it was fitted for {', '.join(calibrator.findings)}, got predictions of {', '.join(findings)}",
-            hint="take calibration and predictions of the same model",
+            f"cannot calibrate: the calibration was fitted for {', '.join(calibrator.findings)}, got predictions of {', '.join(findings)}",
+            hint="use calibration and predictions of the same model",
         )
 
 
@@ -187,7 +187,7 @@ def _findings(
 ) -> list[Finding]:
     bounds = [percentiles(values_BK) for values_BK in (drawn.draws.auroc_BK, drawn.draws.auprc_BK)]
     points = _operating_points(drawn, calibrator)
-    found = []
+    rows = []
     for k, name in enumerate(drawn.findings):
         labels_N = drawn.labels_NK[:, k]
         positives = int((labels_N > 0).sum())
@@ -196,7 +196,7 @@ def _findings(
             interval(float(value_K[k]), float(low_K[k]), float(high_K[k]))
             for value_K, (low_K, high_K) in zip((auroc_K, auprc_K), bounds, strict=True)
         )
-        found.append(
+        rows.append(
             Finding(
                 name=name,
                 positives=positives,
@@ -210,7 +210,7 @@ def _findings(
                 pr=pr,
             )
         )
-    return found
+    return rows
 
 
 def _calibration(probability_N: Floats, labels_N: NDArray[np.integer]) -> Calibration:
@@ -224,7 +224,7 @@ def _calibration(probability_N: Floats, labels_N: NDArray[np.integer]) -> Calibr
 
 
 def _curves(drawn: _Scored, k: int) -> tuple[Curve, Curve]:
-    """ROC and precision-recall curve of a finding with their bands."""
+    """ROC and precision-recall curve of a finding with their confidence bands."""
     assert drawn.draws.roc_BKX is not None
     assert drawn.draws.pr_BKX is not None
     roc_X, pr_X = point_curves(drawn.scores_NK[:, k], drawn.labels_NK[:, k])
@@ -245,37 +245,39 @@ def _points(values_X: Floats) -> list[float | None]:
 
 
 def _operating_points(drawn: _Scored, calibrator: Calibrator | None) -> dict[str, dict[str, OperatingPoint]]:
-    """What the thresholds, fixed elsewhere, do here; by finding and rule."""
+    """Results of the thresholds fixed elsewhere, by finding and rule."""
     points: dict[str, dict[str, OperatingPoint]] = {name: {} for name in drawn.findings}
     fixed = {} if calibrator is None else calibrator.thresholds
-    places = [
+    points_M = [
         (k, name, rule, fixed[rule][name])
         for k, name in enumerate(drawn.findings)
         for rule in RULES
         if name in fixed.get(rule, {})
     ]
-    if not places:
+    if not points_M:
         return points
-    positive_NM = np.stack([drawn.labels_NK[:, k] > 0 for k, _, _, _ in places], axis=1)
-    taken_NM = np.stack([drawn.probability_NK[:, k] >= threshold for k, _, _, threshold in places], axis=1)
+    positive_NM = np.stack([drawn.labels_NK[:, k] > 0 for k, _, _, _ in points_M], axis=1)
+    predicted_NM = np.stack([drawn.probability_NK[:, k] >= threshold for k, _, _, threshold in points_M], axis=1)
     counts = [
         sums(values_NM, drawn.patients_N, drawn.resamples)
         for values_NM in (
-            taken_NM & positive_NM,
-            taken_NM & ~positive_NM,
-            ~taken_NM & positive_NM,
-            ~(taken_NM | positive_NM),
+            predicted_NM & positive_NM,
+            predicted_NM & ~positive_NM,
+            ~predicted_NM & positive_NM,
+            ~(predicted_NM | positive_NM),
         )
     ]
-    for m, (k, name, rule, threshold) in enumerate(places):
+    for m, (k, name, rule, threshold) in enumerate(points_M):
         points[name][rule] = _operating_point(drawn, k, threshold, [count_BM[:, m] for count_BM in counts])
     return points
 
 
 def _operating_point(drawn: _Scored, k: int, threshold: float, counts: Sequence[Floats]) -> OperatingPoint:
-    """One threshold; `counts` are true and false positives, false and true negatives of each resample."""
-    found_B, wrong_B, missed_B, left_B = counts
-    here = confusion(drawn.probability_NK[:, k], drawn.labels_NK[:, k], threshold)
+    """Results of one threshold; `counts` are true positives, false positives, false negatives and true negatives of
+    each resample.
+    """
+    tp_B, fp_B, fn_B, tn_B = counts
+    point = confusion(drawn.probability_NK[:, k], drawn.labels_NK[:, k], threshold)
 
     def shares(value: float, part_B: Floats, rest_B: Floats) -> Interval:
         total_B = part_B + rest_B
@@ -284,24 +286,24 @@ def _operating_point(drawn: _Scored, k: int, threshold: float, counts: Sequence[
 
     return OperatingPoint(
         threshold=threshold,
-        sensitivity=shares(here.sensitivity, found_B, missed_B),
-        specificity=shares(here.specificity, left_B, wrong_B),
-        ppv=shares(here.ppv, found_B, wrong_B),
-        npv=shares(here.npv, left_B, missed_B),
-        f1=number(here.f1),
+        sensitivity=shares(point.sensitivity, tp_B, fn_B),
+        specificity=shares(point.specificity, tn_B, fp_B),
+        ppv=shares(point.ppv, tp_B, fp_B),
+        npv=shares(point.npv, tn_B, fn_B),
+        f1=number(point.f1),
     )
 
 
 def classes_of(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], findings: tuple[str, ...]) -> Classes:
-    """How often the likeliest class is the true one. At least one image."""
-    said_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
+    """Scores of the most probable class of each image. Needs at least one image."""
+    predicted_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
     last = findings.index(max(findings))
-    recall = {name: _proportion(said_N[true_N == k] == k) for k, name in enumerate(findings)}
+    recall = {name: _proportion(predicted_N[true_N == k] == k) for k, name in enumerate(findings)}
     return Classes(
-        accuracy=_proportion(said_N == true_N),
+        accuracy=_proportion(predicted_N == true_N),
         positive=findings[last],
         sensitivity=recall[findings[last]],
-        specificity=_proportion(said_N[true_N != last] != last),
+        specificity=_proportion(predicted_N[true_N != last] != last),
         recall=recall,
         majority_share=float(np.bincount(true_N).max() / len(true_N)),
     )
@@ -344,9 +346,9 @@ def _compared(other: tuple[str, NDArray[np.floating]], drawn: _Scored, auroc_K: 
 
 
 def _undefined(drawn: _Scored) -> list[str]:
-    """Findings without a score, resamples without one of a finding that has one, and intervals that say too little."""
+    """Findings without a score, resamples without a score for a finding, and intervals that are too narrow."""
     if drawn.resamples.patients < 2:
-        return ["no intervals, for all images are of one patient", *_absent(drawn)]
+        return ["no intervals: all images are of one patient", *_absent(drawn)]
     notes = _absent(drawn)
     is_positive_NK = drawn.labels_NK > 0
     defined_K = np.asarray(is_positive_NK.any(axis=0) & ~is_positive_NK.all(axis=0))
@@ -354,16 +356,16 @@ def _undefined(drawn: _Scored) -> list[str]:
         lost = int(np.isnan(drawn.draws.auroc_BK[:, k]).sum())
         if defined_K[k] and lost:
             notes.append(
-                f"{name}: {lost:,} of {drawn.resamples.count:,} resamples left out, in which it or its absence was not drawn"
+                f"{name}: {lost:,} of {drawn.resamples.count:,} resamples skipped, without positives or without negatives"
             )
     lost = int(np.isnan(mean_over_findings(drawn.draws.auroc_BK, defined_K)).sum())
     if lost and defined_K.sum() > 1:
-        notes.append(f"mean: {lost:,} of {drawn.resamples.count:,} resamples left out, in which one of them was")
+        notes.append(f"mean: {lost:,} of {drawn.resamples.count:,} resamples skipped, in which a finding was skipped")
     alone = [
         name for k, name in enumerate(drawn.findings) if len(np.unique(drawn.patients_N[is_positive_NK[:, k]])) == 1
     ]
     if alone:
-        notes.append(f"images with it are of one patient, so that the interval is too narrow: {', '.join(alone)}")
+        notes.append(f"positive images of one patient only, so the interval is too narrow: {', '.join(alone)}")
     return notes
 
 
@@ -372,7 +374,7 @@ def _absent(drawn: _Scored) -> list[str]:
     total = len(drawn.labels_NK)
     count_K = (drawn.labels_NK > 0).sum(axis=0).tolist()
     return [
-        f"{name}: not scored, for {'every' if count else 'no'} image here has it"
+        f"{name}: not evaluated: {'every' if count else 'no'} image here has it"
         for name, count in zip(drawn.findings, count_K, strict=True)
         if count in {0, total}
     ]
@@ -387,17 +389,17 @@ def _unknown(metadata: Metadata | None, images: int) -> list[str]:
         "view": int((metadata.view_N == "").sum()),
     }
     return [
-        f"{what} unknown of {count:,} of {images:,} images, which are in no group by {what}"
+        f"{what} unknown for {count:,} of {images:,} images, which are in no group by {what}"
         for what, count in counts.items()
         if 0 < count < images
     ]
 
 
 def _partial(groups: Sequence[Group], auroc_K: Floats, findings: Sequence[str]) -> list[str]:
-    """Groups whose mean is of fewer findings than the mean of all, or whose images are in another group too."""
+    """Groups whose mean lacks findings, or whose images are also in another group."""
     notes = []
     if {"under 18", "under 40"} <= {group["group"] for group in groups}:
-        notes.append("age under 18 is in the group under 40 too")
+        notes.append("age under 18 is also in the group under 40")
     for group in groups:
         absent = [
             name
@@ -406,6 +408,6 @@ def _partial(groups: Sequence[Group], auroc_K: Floats, findings: Sequence[str]) 
         ]
         if absent:
             notes.append(
-                f"mean of {group['by']} {group['group']}: without {', '.join(absent)}, which it has too little of"
+                f"mean of {group['by']} {group['group']}: without {', '.join(absent)}, for which it has too few images"
             )
     return notes

@@ -1,4 +1,4 @@
-"""Evidence from a file of predictions: anybody's model, seen only by what it says of each image; no torch.
+"""Evaluation of a file of predictions, from any model; does not import torch.
 
 Shapes: N images, K findings.
 """
@@ -20,101 +20,105 @@ from trainer.evaluation.metrics import Floats
 from trainer.evaluation.predictions import Predictions
 from trainer.layout import predictions_key
 
-NOTHING_FITTED: Final = "no thresholds and no calibration: --val-predictions gives predictions to fit them on"
+NOTHING_FITTED: Final = "no thresholds and no calibration: use --val-predictions to fit them"
 
 _SUM_TOLERANCE: Final = 1e-3
-"""Probabilities of classes that add up to 1 this nearly are of one choice; six decimals each can't be further off."""
+"""Probabilities that sum to 1 within this tolerance are those of exclusive classes; six decimals each cannot be
+further off.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRequest:
-    """What is to be scored."""
+    """Files and options of an evaluation."""
 
     predictions: Path
     labels: Path
     val_predictions: Path | None = None
-    """Of other images, which thresholds and calibration are fitted on."""
+    """Predictions of other images, to fit thresholds and calibration."""
     against: Path | None = None
-    """Predictions of another model, or a run that has some."""
+    """Predictions of another model, or a run that contains some."""
     part: str | None = None
-    """`train`, `val`, `test`, or `all` that are predicted; test where the labels say which images those are, unless given."""
+    """Split to evaluate: `train`, `val`, `test`, or `all` predicted images; by default test if the labels have
+    splits.
+    """
     layout: Layout = "auto"
     split: str | None = None
     val_list: str | None = None
-    """These three of labels in a data set's directory, as `read_labels` takes them."""
+    """These three apply to labels in a data set's directory, as for `read_labels`."""
     resamples: int = 1000
     seed: int = 0
 
 
-def evaluate_file(asked: FileRequest) -> Evaluation:
-    """The evidence.
+def evaluate_file(request: FileRequest) -> Evaluation:
+    """Evaluate the files.
 
-    Raises: InputError for files that do not fit together, and when no finding can be scored.
+    Raises: InputError for files that do not match, and when no finding can be evaluated.
     """
-    labels = label_file.read(asked.labels, layout=asked.layout, split=asked.split, val_list=asked.val_list)
-    part = asked.part or ("test" if labels.has_parts else "all")
-    given = predictions.read(asked.predictions).of(labels.table.findings)
-    rows_N = _scored_rows(given, labels, part)
-    mine = given.at([labels.table.images[row] for row in rows_N.tolist()])
-    scored = _split_predictions(mine, labels, rows_N)
-    val_path, val, notes = asked.val_predictions, None, [UNKNOWN_TRAINING]
+    labels = label_file.read(request.labels, layout=request.layout, split=request.split, val_list=request.val_list)
+    part = request.part or ("test" if labels.has_splits else "all")
+    predicted = predictions.read(request.predictions).of(labels.table.findings)
+    rows_N = _scored_rows(predicted, labels, part)
+    selected = predicted.at([labels.table.images[row] for row in rows_N.tolist()])
+    scored = _split_predictions(selected, labels, rows_N)
+    val_path, val, notes = request.val_predictions, None, [UNKNOWN_TRAINING]
     if val_path is not None:
-        seen = predictions.read(val_path).of(labels.table.findings)
-        val_N = seen.rows_in(labels.table.images)
-        val = _split_predictions(seen, labels, val_N)
+        val_predictions = predictions.read(val_path).of(labels.table.findings)
+        val_N = val_predictions.rows_in(labels.table.images)
+        val = _split_predictions(val_predictions, labels, val_N)
         in_train = int((labels.table.split_N[val_N] == SPLITS.index("train")).sum())
         if in_train:
             notes.append(
-                f"{in_train:,} of {len(val_N):,} images that thresholds and calibration are fitted on are in train: "
-                "a model that was trained on them is surer there than here"
+                f"{in_train:,} of {len(val_N):,} images used to fit thresholds and calibration are in train: "
+                "a model trained on them is more confident there than here"
             )
     inputs = EvaluationInput(
-        model=asked.predictions.name,
-        findings=mine.findings,
+        model=request.predictions.name,
+        findings=selected.findings,
         classes=_one_class_each(scored),
         scored=scored,
         part=part,
-        labels=asked.labels.name,
+        labels=request.labels.name,
         val=val,
         val_name="" if val_path is None else val_path.name,
         metadata=None if labels.metadata is None else labels.metadata.rows(rows_N),
         notes=(*notes, *((NOTHING_FITTED,) if val is None else ())),
     )
-    other = None if asked.against is None else beside(other_model(asked.against, part), inputs)
-    return evaluated(inputs, other=other, resamples=asked.resamples, seed=asked.seed)
+    other = None if request.against is None else beside(other_model(request.against, part), inputs)
+    return evaluated(inputs, other=other, resamples=request.resamples, seed=request.seed)
 
 
-def _scored_rows(given: Predictions, labels: Labels, part: str) -> NDArray[np.int64]:
-    """Rows of the labels that are scored: all of the part or the list, else all that are predicted."""
-    predicted_N = given.rows_in(labels.table.images)
+def _scored_rows(predicted: Predictions, labels: Labels, part: str) -> NDArray[np.int64]:
+    """Rows of the labels to evaluate: all of the split or the list, otherwise all predicted images."""
+    predicted_N = predicted.rows_in(labels.table.images)
     if part != "all":
         return labels.rows(part)
     return labels.rows(part) if labels.is_list else predicted_N
 
 
-def _split_predictions(mine: Predictions, labels: Labels, rows_N: NDArray[np.int64]) -> SplitPredictions:
+def _split_predictions(selected: Predictions, labels: Labels, rows_N: NDArray[np.int64]) -> SplitPredictions:
     return SplitPredictions(
-        images=mine.images,
-        log_odds_NK=mine.log_odds_NK,
+        images=selected.images,
+        log_odds_NK=selected.log_odds_NK,
         labels_NK=labels.table.labels_NK[rows_N],
         patients_N=labels.table.patients_N[rows_N],
-        probabilities_NK=mine.probabilities_NK,
+        probabilities_NK=selected.probabilities_NK,
     )
 
 
 def _one_class_each(scored: SplitPredictions) -> bool:
-    """Whether an image has exactly one of the findings and the probabilities are of that choice."""
+    """Whether every image has exactly one label and the probabilities are those of exclusive classes."""
     assert scored.probabilities_NK is not None
     sums_N = scored.probabilities_NK.sum(axis=1)
     return bool((scored.labels_NK.sum(axis=1) == 1).all() and (np.abs(sums_N - 1) <= _SUM_TOLERANCE).all())
 
 
 def other_model(place: Path, part: str) -> Predictions:
-    """Another model's predictions; those of a run lie in its directory. Raises: InputError."""
+    """Another model's predictions, from a file or a run's directory. Raises: InputError."""
     return predictions.read(place / predictions_key(part) if place.is_dir() else place)
 
 
 def beside(other: Predictions, inputs: EvaluationInput) -> tuple[str, Floats]:
-    """What the other model is called, and its probabilities of the images that are scored. Raises: InputError."""
+    """Name of the other model and its probabilities for the evaluated images. Raises: InputError."""
     same = other.of(inputs.findings).at(inputs.scored.images)
     return same.path.name, same.probabilities_NK

@@ -1,7 +1,6 @@
-"""What a model says of the images of one part, beside what is so, and how that becomes evidence; no torch.
+"""Predictions and labels of one split, the input of an evaluation; does not import torch.
 
-Files of predictions and networks that are run here meet in this form.
-Shapes: N images, K findings.
+Used for files of predictions and for models that are run here. Shapes: N images, K findings.
 """
 
 from dataclasses import dataclass
@@ -18,73 +17,71 @@ from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.reference import OTHER, published_list
 
-UNKNOWN_TRAINING: Final = (
-    "it is not known which images the model was trained on: patients scored here may be among them"
-)
+UNKNOWN_TRAINING: Final = "the model's training images are unknown: patients evaluated here may be among them"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPredictions:
-    """Of the images of one part."""
+    """Predictions and labels of the images of one split."""
 
     images: tuple[str, ...]
     log_odds_NK: Floats
     labels_NK: NDArray[np.uint8]
     patients_N: NDArray[np.int64]
-    """Numbers of the whole data set, so that a patient has the same one in every part."""
+    """Numbered over the whole data set, so that a patient has the same number in every split."""
     probabilities_NK: Floats | None = None
-    """Where they were given as such."""
+    """Given probabilities, if predictions were given as such."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationInput:
-    """Of a model, with all that is told about it."""
+    """A model's predictions with their context."""
 
     model: str
-    """How it is called in tables."""
+    """Name of the model in tables."""
     findings: tuple[str, ...]
     classes: bool
-    """Whether an image has one class, and the log-odds are of the choice between them."""
+    """Whether an image has one class, with log-odds of the classes."""
     scored: SplitPredictions
     part: str
-    """`train`, `val` or `test`, or `all` of a file without parts."""
+    """The evaluated split: `train`, `val` or `test`, or `all` for a file without splits."""
     labels: str
-    """How the labels' file or data set is called."""
+    """Name of the labels' file or data set."""
     val: SplitPredictions | None = None
-    """What thresholds and calibration are fitted on."""
+    """Split for fitting thresholds and calibration."""
     val_name: str = "val"
     calibrator: Calibrator | None = None
-    """What is stored with the model, used where there is nothing to fit on."""
+    """The calibration stored with the model, used without a split for fitting."""
     split: str | None = None
-    """`official`, `random` or `other`, where the data set tells; the names of the scored images do it else."""
+    """`official`, `random` or `other`, if known from the data set; otherwise determined by the evaluated images."""
     metadata: Metadata | None = None
-    """Of the scored images."""
+    """Of the evaluated images."""
     drawn: bool = False
-    """Whether the images are drawn phantoms."""
+    """Whether the images are synthetic phantoms."""
     trained_on_known: bool = False
     trained_on_images: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
-    """Of the scored images."""
+    """Of the evaluated images."""
     notes: tuple[str, ...] = ()
 
 
 def evaluated(
     inputs: EvaluationInput, *, other: tuple[str, Floats] | None = None, resamples: int = 1000, seed: int = 0
 ) -> Evaluation:
-    """The evidence; thresholds and calibration are fitted on val alone. `other` as `evaluate` takes it.
+    """Evaluate, with thresholds and calibration fitted on val only. `other` as for `evaluate`.
 
-    Raises: InputError when no finding can be scored, and when patients of val are scored too.
+    Raises: InputError when no finding can be evaluated, and when val shares patients with the evaluated images.
     """
     scored = inputs.scored
     _check_scorable(scored, inputs.labels)
     calibrator = inputs.calibrator if inputs.val is None else _fitted(inputs, inputs.val)
-    found = published_list(scored.images) or (OTHER, inputs.part)
-    part = found[1] if inputs.part == "all" else inputs.part
+    published = published_list(scored.images) or (OTHER, inputs.part)
+    part = published[1] if inputs.part == "all" else inputs.part
     data = Data(
         drawn=inputs.drawn,
         labels=inputs.labels,
         part=part,
-        split=inputs.split or (found[0] if part == found[1] else OTHER),
+        split=inputs.split or (published[0] if part == published[1] else OTHER),
         images=len(scored.images),
         patients=len(np.unique(scored.patients_N)),
         fitted_on=None if calibrator is None else calibrator.fitted_on,
@@ -115,9 +112,9 @@ def _check_scorable(scored: SplitPredictions, labels: str) -> None:
     total = len(scored.labels_NK)
     if not ((positive_K > 0) & (positive_K < total)).any():
         raise InputError(
-            "cannot score: no finding has images with it and images without it, "
+            "cannot evaluate: no finding has both positive and negative images, "
             f"got {total:,} image{'s' * (total != 1)} (from `{labels}`)",
-            hint="AUROC is not defined with one class only; score more images",
+            hint="AUROC is undefined with one class only; evaluate more images",
         )
 
 
@@ -126,9 +123,9 @@ def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
     if shared_N.any():
         names = [val.images[row] for row in np.flatnonzero(shared_N).tolist()]
         raise InputError(
-            f"cannot fit thresholds: patients of {len(names):,} of {len(val.images):,} images are scored too, "
+            f"cannot fit thresholds: patients of {len(names):,} of {len(val.images):,} images are also evaluated, "
             f"got `{inputs.val_name}`{listing(names)}",
-            hint="thresholds and calibration are fitted on images of other patients",
+            hint="thresholds and calibration must be fitted on images of other patients",
         )
     return fit(
         val.log_odds_NK,

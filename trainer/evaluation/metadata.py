@@ -1,4 +1,4 @@
-"""What a data set's table tells of each image beside its labels: sex, age and view; nothing that tells who it is.
+"""Metadata of images from a data set's table: sex, age and view; nothing that identifies a patient.
 
 Shapes: N images.
 """
@@ -16,7 +16,7 @@ from trainer.data.label_files import csv_rows
 from trainer.data.layouts import table_file
 
 OLDEST: Final = 100
-"""Years; more are typing errors. Source: the 2017 edition of NIH's table has ages up to 414."""
+"""Oldest accepted age in years; higher values are typing errors. Source: NIH's table of 2017 has ages up to 414."""
 
 _IMAGE, _AGE, _SEX, _VIEW = "Image Index", "Patient Age", "Patient Gender", "View Position"
 
@@ -25,33 +25,33 @@ _YEARS = re.compile(r"(\d{1,4})([YMWD]?)", re.ASCII)
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """One value an image."""
+    """One value per image."""
 
     sex_N: NDArray[np.str_]
-    """`M`, `F`, or nothing where unknown."""
+    """`M`, `F`, or empty where unknown."""
     age_N: NDArray[np.float64]
     """Years; nan where unknown."""
     view_N: NDArray[np.str_]
-    """`PA`, `AP`, or nothing where unknown."""
+    """`PA`, `AP`, or empty where unknown."""
 
     def rows(self, rows_N: NDArray[np.int64]) -> "Metadata":
-        """Those of some images."""
+        """Metadata of some images."""
         return Metadata(self.sex_N[rows_N], self.age_N[rows_N], self.view_N[rows_N])
 
 
 def of_dataset(root: Path, layout: str, images: Sequence[str]) -> Metadata | None:
-    """Of these images, from the data set's own table; None where it has none or tells nothing.
+    """Metadata of these images, from the data set's own table; None without any.
 
-    Raises: InputError when the table can't be read.
+    Raises: InputError when the table cannot be read.
     """
     path = table_file(root, layout)
     return None if path is None else of_file(path, images)
 
 
 def of_file(path: Path, images: Sequence[str]) -> Metadata | None:
-    """Of these images, from NIH's table or a labels.csv that kept its columns; None where it tells nothing.
+    """Metadata of these images, from NIH's table or a labels.csv with its columns; None without any.
 
-    Raises: InputError when it can't be read.
+    Raises: InputError when it cannot be read.
     """
     table = csv_rows(path)
     _, header = next(table, (0, []))
@@ -68,12 +68,12 @@ def of_file(path: Path, images: Sequence[str]) -> Metadata | None:
             sex_N[row] = sex if sex in {"M", "F"} else ""
             age_N[row] = years(age)
             view_N[row] = view if view in {"PA", "AP"} else ""
-    tells = bool((sex_N != "").any() or (view_N != "").any() or not np.isnan(age_N).all())
-    return Metadata(sex_N, age_N, view_N) if tells else None
+    has_any = bool((sex_N != "").any() or (view_N != "").any() or not np.isnan(age_N).all())
+    return Metadata(sex_N, age_N, view_N) if has_any else None
 
 
 def years(text: str) -> float:
-    """Age in whole years from `58`, `058Y`, `011M` or `003D`; nan for anything else and for more than anyone lives."""
+    """Age in whole years from `58`, `058Y`, `011M` or `003D`; nan for anything else, or above `OLDEST`."""
     match = _YEARS.fullmatch(text)
     if not match:
         return float("nan")

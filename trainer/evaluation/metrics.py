@@ -1,4 +1,4 @@
-"""How good predictions are; numpy only.
+"""Metrics of predictions; numpy only.
 
 Shapes: N images, K findings.
 """
@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z_95: Final = 1.959963984540054
-"""97.5 % point of the standard normal distribution: the two-sided 95 % interval."""
+"""97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
 
 CALIBRATION_BINS: Final = 15
-"""Bins of the expected calibration error. Source: as the published value it is compared with, and Guo et al. 2017."""
+"""Bins of the expected calibration error. Source: as for the published value it is compared with, and Guo et al.
+2017.
+"""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Images gathered by score, from the lowest to the highest, G different ones: how much positive and negative weight each has."""
+    """Images grouped by score, lowest first, with G distinct scores: positive and negative weight of each."""
 
     score_G: Floats
     positive_G: Floats
@@ -29,14 +31,14 @@ class Groups:
 
     @property
     def is_defined(self) -> bool:
-        """Whether there are positives and negatives, and every score is a number."""
+        """Whether there are positives and negatives, and no score is nan."""
         return bool(self.positive_G.sum() > 0 and self.negative_G.sum() > 0 and not np.isnan(self.score_G).any())
 
 
 def groups(
     scores_N: NDArray[np.floating], labels_N: NDArray[np.integer | np.bool_], weights_N: NDArray[Any] | None = None
 ) -> Groups:
-    """The images by score; a weight counts as that many images."""
+    """Group the images by score; a weight counts as that many images."""
     score_G, group_N = np.unique(scores_N, return_inverse=True)
     weight_N = np.ones(len(scores_N)) if weights_N is None else weights_N
     count = len(score_G)
@@ -53,9 +55,11 @@ def auroc(
     labels_N: NDArray[np.integer | np.bool_],
     weights_N: NDArray[Any] | None = None,
 ) -> float:
-    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is nan.
+    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is
+    nan.
 
-    Source: Hanley & McNeil 1982: the positives' share of all pairs with a negative, counted at each score.
+    Source: Hanley & McNeil 1982: share of pairs of a positive and a negative that are in the right order, counted by
+    score.
     """
     by_score = groups(scores_N, labels_N, weights_N)
     if not by_score.is_defined:
@@ -70,33 +74,33 @@ def auprc(
     labels_N: NDArray[np.integer | np.bool_],
     weights_N: NDArray[Any] | None = None,
 ) -> float:
-    """Average precision: the precision at each score, weighted with the recall gained there; nan as `auroc`.
+    """Average precision: the precision at each score, weighted by the gain of recall; nan as for `auroc`.
 
-    Source: the sum over thresholds that scikit-learn's `average_precision_score` documents, without interpolation.
+    Source: the sum over thresholds without interpolation, as in scikit-learn's `average_precision_score`.
     """
     by_score = groups(scores_N, labels_N, weights_N)
     if not by_score.is_defined:
         return float("nan")
     found_G = np.cumsum(by_score.positive_G[::-1])
-    taken_G = found_G + np.cumsum(by_score.negative_G[::-1])
-    precision_G = np.divide(found_G, taken_G, out=np.zeros_like(found_G), where=taken_G > 0)
+    predicted_G = found_G + np.cumsum(by_score.negative_G[::-1])
+    precision_G = np.divide(found_G, predicted_G, out=np.zeros_like(found_G), where=predicted_G > 0)
     return float((precision_G * by_score.positive_G[::-1]).sum() / found_G[-1])
 
 
 def auroc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Floats:
-    """AUROC of each finding, shape K; nan where it is undefined."""
+    """AUROC of each finding, shape K; nan where undefined."""
     columns = zip(scores_NK.T, labels_NK.T, strict=True)
     return np.array([auroc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
 
 
 def auprc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> Floats:
-    """Average precision of each finding, shape K; nan where it is undefined."""
+    """Average precision of each finding, shape K; nan where undefined."""
     columns = zip(scores_NK.T, labels_NK.T, strict=True)
     return np.array([auprc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
 
 
 def mean_defined(values_K: Floats) -> float:
-    """Mean of those that are defined; nan when none is."""
+    """Mean of the defined values; nan without any."""
     defined = values_K[~np.isnan(values_K)]
     return float(defined.mean()) if len(defined) else float("nan")
 
@@ -110,9 +114,9 @@ def binary_cross_entropy(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.
 
 
 def class_log_odds(logits_NK: NDArray[np.floating]) -> Floats:
-    """Log-odds of each class under softmax: their sigmoid is the class's probability. Two classes or more.
+    """Log-odds of each class under softmax: their sigmoid is the probability of the class. Needs at least two classes.
 
-    What is scored, calibrated and written is log-odds for either loss, so that nothing after the network asks which it was.
+    Both losses use log-odds for evaluation, calibration and output, so that no later code depends on the loss.
     """
     logits = logits_NK.astype(np.float64)
     others = np.empty_like(logits)
@@ -122,29 +126,31 @@ def class_log_odds(logits_NK: NDArray[np.floating]) -> Floats:
 
 
 def probability(log_odds: NDArray[np.floating]) -> Floats:
-    """The logistic function of these log-odds, without overflow."""
+    """The logistic function of log-odds, without overflow."""
     p: Floats = np.exp(-np.logaddexp(0.0, -log_odds.astype(np.float64)))
     return p
 
 
 def brier(probability_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> float:
-    """Mean squared distance of the probabilities from 0 and 1; nan without images. Source: Brier 1950."""
+    """Mean squared error of the probabilities; nan without images. Source: Brier 1950."""
     return float(np.mean((probability_N - labels_N) ** 2)) if len(labels_N) else float("nan")
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Images by predicted probability, in bins of equal width without the empty ones."""
+    """Images by predicted probability, in bins of equal width, without empty ones."""
 
     predicted: Floats
     """Mean probability in each bin."""
     observed: Floats
-    """Share of positives."""
+    """Share of positives in each bin."""
     count: NDArray[np.int64]
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: mean distance of the two, by images; nan without any. Source: Naeini et al. 2015."""
+        """Expected calibration error: mean distance of the two, weighted by images; nan without any. Source: Naeini
+        et al. 2015.
+        """
         if not self.count.sum():
             return float("nan")
         return float((np.abs(self.predicted - self.observed) * self.count).sum() / self.count.sum())
@@ -153,7 +159,7 @@ class Reliability:
 def reliability(
     probability_N: NDArray[np.floating], labels_N: NDArray[np.integer], bins: int = CALIBRATION_BINS
 ) -> Reliability:
-    """What is predicted and what is observed, bin by bin; the last bin holds probability 1 too."""
+    """Predicted and observed frequencies by bin; the last bin includes probability 1."""
     bin_N = np.minimum((probability_N * bins).astype(np.int64), bins - 1)
     count = np.bincount(bin_N, minlength=bins)
     filled = count > 0
@@ -166,7 +172,7 @@ def reliability(
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images counted by what they are and what they are taken for."""
+    """Confusion matrix of images."""
 
     true_positives: int
     false_positives: int
@@ -175,22 +181,22 @@ class Confusion:
 
     @property
     def sensitivity(self) -> float:
-        """Share of the positives that are found; nan without any."""
+        """Share of positives predicted as positive; nan without any."""
         return share(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def specificity(self) -> float:
-        """Share of the negatives that are left alone; nan without any."""
+        """Share of negatives predicted as negative; nan without any."""
         return share(self.true_negatives, self.true_negatives + self.false_positives)
 
     @property
     def ppv(self) -> float:
-        """Share of true ones among those found; nan when none is."""
+        """Share of true positives among positive predictions; nan without any."""
         return share(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def npv(self) -> float:
-        """Share of true ones among those left alone; nan when none is."""
+        """Share of true negatives among negative predictions; nan without any."""
         return share(self.true_negatives, self.true_negatives + self.false_negatives)
 
     @property
@@ -202,25 +208,25 @@ class Confusion:
 
 
 def confusion(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer], threshold: float) -> Confusion:
-    """The four counts when scores from the threshold on, itself included, are taken for positive."""
-    taken_N, positive_N = scores_N >= threshold, labels_N > 0
+    """Confusion matrix when scores at or above the threshold count as positive."""
+    predicted_N, positive_N = scores_N >= threshold, labels_N > 0
     return Confusion(
-        int((taken_N & positive_N).sum()),
-        int((taken_N & ~positive_N).sum()),
-        int((~taken_N & positive_N).sum()),
-        int((~taken_N & ~positive_N).sum()),
+        int((predicted_N & positive_N).sum()),
+        int((predicted_N & ~positive_N).sum()),
+        int((~predicted_N & positive_N).sum()),
+        int((~predicted_N & ~positive_N).sum()),
     )
 
 
 def share(part: float, whole: float) -> float:
-    """One number over another; nan when that is 0."""
+    """Ratio of two numbers; nan when the second is 0."""
     return part / whole if whole else float("nan")
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion counted over independent images; nan, nan without any.
+    """95 % interval of a proportion of independent images; nan, nan without any.
 
-    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953; unlike the plain normal interval it stays within 0 and 1.
+    Source: Wilson 1927, doi:10.1080/01621459.1927.10502953; unlike the normal approximation it stays within 0 and 1.
     """
     if total == 0:
         return float("nan"), float("nan")
@@ -232,7 +238,9 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
 
 
 def class_cross_entropy(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> float:
-    """Mean over images of -log of the true class's probability, in nats, where each image has one; nan without images."""
+    """Mean over images of the negative log-probability of the true class, in nats, for single-label images; nan
+    without images.
+    """
     if log_odds_NK.size == 0:
         return float("nan")
     true_N = np.take_along_axis(log_odds_NK, labels_NK.argmax(axis=1)[:, None], axis=1)

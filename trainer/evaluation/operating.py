@@ -1,6 +1,6 @@
-"""From which score on an image is taken for positive: thresholds by rule, chosen where they are not judged.
+"""Operating points: thresholds by rule, chosen on other images than those evaluated.
 
-Shapes: N images, G different scores.
+Shapes: N images, G distinct scores.
 """
 
 from typing import Final
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from trainer.evaluation.metrics import Floats, Groups, groups
 
 RULES: Final = ("youden", "best_f1", "specificity_90", "specificity_95")
-"""Youden's J (sensitivity + specificity - 1) or F1 at its highest; all the sensitivity that a specificity of 0.90 or 0.95 allows."""
+"""Highest Youden's J (sensitivity + specificity - 1) or F1; highest sensitivity at a specificity of at least 0.90 or
+0.95.
+"""
 
 RULE_TITLES: Final = {
     "youden": "Youden's J",
@@ -24,10 +26,10 @@ _SPECIFICITY: Final = {"specificity_90": 0.90, "specificity_95": 0.95}
 
 
 def thresholds(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> dict[str, float]:
-    """The threshold of each rule that has one: a score of these images, from which on, itself included, an image is positive.
+    """The threshold of each rule: the lowest score that counts as positive, one of the given scores.
 
-    Nothing when a class is absent. A specificity that no score reaches, as when more negatives than it allows share the
-    highest, has none. Of equally good thresholds the lowest, which misses the fewest.
+    Empty when a class is absent. A specificity that no threshold reaches is left out, as when too many negatives share
+    the highest score. Of equally good thresholds the lowest is chosen, which misses the fewest positives.
     """
     by_score = groups(scores_N, labels_N)
     if not by_score.is_defined:
@@ -36,21 +38,19 @@ def thresholds(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) ->
 
 
 def _threshold(by_score: Groups, rule: str) -> float | None:
-    found_G = _from_here_on(by_score.positive_G)
-    wrong_G = _from_here_on(by_score.negative_G)
-    positives, negatives = found_G[0], wrong_G[0]
+    tp_G = _at_or_above(by_score.positive_G)
+    fp_G = _at_or_above(by_score.negative_G)
+    positives, negatives = tp_G[0], fp_G[0]
     if rule in _SPECIFICITY:
-        # In whole numbers: 1 - 10/100 is a little below 0.9.
-        reached = np.flatnonzero(wrong_G <= round(negatives * (1 - _SPECIFICITY[rule]), 9))
+        # Rounded, as 1 - 10/100 is slightly below 0.9.
+        reached = np.flatnonzero(fp_G <= round(negatives * (1 - _SPECIFICITY[rule]), 9))
         return float(by_score.score_G[reached[0]]) if len(reached) else None
-    if rule == "youden":
-        worth_G = found_G * negatives - wrong_G * positives  # J times both numbers: whole, so that equals are equal
-    else:
-        worth_G = 2 * found_G / (found_G + wrong_G + positives)
+    # J times both counts: integers, so that ties are exact.
+    worth_G = tp_G * negatives - fp_G * positives if rule == "youden" else 2 * tp_G / (tp_G + fp_G + positives)
     return float(by_score.score_G[int(np.argmax(worth_G))])
 
 
-def _from_here_on(count_G: Floats) -> Floats:
-    """Sum of each and all higher ones."""
+def _at_or_above(count_G: Floats) -> Floats:
+    """Sum of each count and all at higher scores."""
     total: Floats = np.cumsum(count_G[::-1])[::-1]
     return total

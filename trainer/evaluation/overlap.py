@@ -1,4 +1,4 @@
-"""Which images of a data set are of patients that a model has seen.
+"""Images of patients that a model was trained on.
 
 Shapes: N images of the data set.
 """
@@ -12,10 +12,10 @@ from trainer.data.class_folders import patient_in_name
 
 
 def of_patients(known: Collection[str], images: Sequence[str], patients_N: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether each image is of a patient of whom one of the `known` images is.
+    """Whether each image is of a patient who has an image among `known`.
 
-    `known` may be names of another data set's images: those that tell their patient, as NIH's do, are compared by patient.
-    All images of the data set are needed, not those of one part: one that is known tells of all others of its patient.
+    `known` may contain names of another data set: names that identify the patient, as NIH's do, are compared by
+    patient. Pass all images of the data set, not one split: a known image identifies all others of its patient.
     """
     names = set(known)
     tokens = {patient_in_name(name) for name in names} - {""}

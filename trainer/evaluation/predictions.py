@@ -1,7 +1,6 @@
-"""Predictions of anybody's model, as a table: `Image Index`, then a column `prob_<finding>` for each finding, in any order.
+"""Tables of predictions of any model: `Image Index`, then a column `prob_<finding>` for each finding, in any order.
 
-Other columns are left alone. May be packed (.gz).
-Shapes: N images, K findings.
+Other columns are ignored. The file may be compressed (.gz). Shapes: N images, K findings.
 """
 
 import math
@@ -23,33 +22,37 @@ PREFIX: Final = "prob_"
 _IMAGE: Final = "Image Index"
 
 _LEAST: Final = 1e-7
-"""How far from 0 or 1 a probability is taken to be that was written as such, for log-odds must be finite: what float32 can tell from 1."""
+"""Distance from 0 or 1 assumed for probabilities written as 0 or 1, as log-odds must be finite: float32 resolution
+at 1.
+"""
 
 _HINT: Final = (
-    f"the first line names the columns: `{_IMAGE}`, then `{PREFIX}Atelectasis` and so on, one for each finding"
+    f"the first line must have the column names: `{_IMAGE}`, then `{PREFIX}Atelectasis` and so on, one for each finding"
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of each image."""
+    """A model's predictions for each image."""
 
     path: Path
     images: tuple[str, ...]
     findings: tuple[str, ...]
     probabilities_NK: Floats
-    """As they were given: they rank the images, for log-odds may tie where they do not."""
+    """As given: images are ranked by them, as different probabilities may have equal log-odds."""
 
     @property
     def log_odds_NK(self) -> Floats:  # noqa: N802 - a shape suffix
-        """Finite for 0 and 1 too, which are taken for the nearest to them in the file if that is nearer than `_LEAST`."""
+        """Finite also for 0 and 1, which are replaced by `_LEAST`, or by the nearest value in the file if that is
+        closer.
+        """
         yes_NK, no_NK = self.probabilities_NK, 1 - self.probabilities_NK
-        least = min([_LEAST, *(part[part > 0].min(initial=_LEAST) for part in (yes_NK, no_NK))])
+        least = min([_LEAST, *(values[values > 0].min(initial=_LEAST) for values in (yes_NK, no_NK))])
         log_odds_NK: Floats = np.log(np.maximum(yes_NK, least)) - np.log(np.maximum(no_NK, least))
         return log_odds_NK
 
     def of(self, findings: Sequence[str]) -> "Predictions":
-        """The same with these findings, in their order. Raises: InputError where they are others."""
+        """The predictions with these findings, in this order. Raises: InputError for other findings."""
         problems = [f"no column `{PREFIX}{name}`" for name in findings if name not in self.findings]
         problems += [f"unknown column `{PREFIX}{name}`" for name in self.findings if name not in findings]
         if problems:
@@ -61,41 +64,41 @@ class Predictions:
         return Predictions(self.path, self.images, tuple(findings), self.probabilities_NK[:, order])
 
     def at(self, images: Sequence[str]) -> "Predictions":
-        """Those of these images, in their order. Raises: InputError that lists the missing ones."""
+        """The predictions of these images, in this order. Raises: InputError that lists missing ones."""
         row_of = {name: row for row, name in enumerate(self.images)}
         missing = [name for name in images if name not in row_of]
         if missing:
             raise InputError(
                 f"cannot use the predictions: {len(missing):,} of {len(images):,} images are missing, got `{self.path}`"
                 f"{listing(missing)}",
-                hint="every image that is scored needs a row",
+                hint="every evaluated image needs a row",
             )
         rows = np.array([row_of[name] for name in images], np.intp)
         return Predictions(self.path, tuple(images), self.findings, self.probabilities_NK[rows])
 
     def rows_in(self, images: Sequence[str]) -> NDArray[np.int64]:
-        """Where each of these predictions' images is in that list. Raises: InputError for images that are not in it."""
+        """Row of each predicted image in `images`. Raises: InputError for images that are not in it."""
         row_of = {name: row for row, name in enumerate(images)}
         unknown = [name for name in self.images if name not in row_of]
         if unknown:
             raise InputError(
                 f"cannot use the predictions: {len(unknown):,} of {len(self.images):,} images have no labels, got `{self.path}`"
                 f"{listing(unknown)}",
-                hint="name images as the labels do, without folders where the labels have none; leave out images that have none",
+                hint="use the image names of the labels, without folders where the labels have none; remove images without labels",
             )
         return np.array([row_of[name] for name in self.images], np.int64)
 
 
 def read(path: Path) -> Predictions:
-    """The predictions in a file.
+    """Read a file of predictions.
 
-    Raises: InputError with everything that is wrong with it: columns, values that are no probability, images there twice.
+    Raises: InputError with all problems: columns, invalid probabilities, duplicate images.
     """
     return of_rows(path, csv_rows(path))
 
 
 def of_rows(path: Path, table: Iterator[tuple[int, list[str]]]) -> Predictions:
-    """The predictions in the rows of a table, which were read at `path`. Raises: InputError as `read`."""
+    """Predictions from the rows of a table at `path`. Raises: InputError as `read`."""
     _, header = next(table, (0, []))
     columns = _columns(path, header)
     image_column = header.index(_IMAGE)
@@ -111,7 +114,8 @@ def of_rows(path: Path, table: Iterator[tuple[int, list[str]]]) -> Predictions:
             continue
         if not image or image in line_of:
             problems.append(
-                f"line {line}: " + (f"`{image}` a second time, first in line {line_of[image]}" if image else "no image")
+                f"line {line}: "
+                + (f"`{image}` is listed twice, first in line {line_of[image]}" if image else "no image")
             )
             continue
         line_of[image] = line
@@ -120,7 +124,7 @@ def of_rows(path: Path, table: Iterator[tuple[int, list[str]]]) -> Predictions:
         counted = f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else "no row"
         raise InputError(
             f"cannot use the predictions: {counted}, got `{path}`{listing(problems)}",
-            hint="a probability is a number from 0 to 1; nothing is left out or guessed",
+            hint="a probability is a number from 0 to 1; no row is skipped or guessed",
         )
     findings = tuple(header[column].removeprefix(PREFIX) for column in columns)
     return Predictions(path, tuple(line_of), findings, np.array(values, np.float64))
@@ -148,6 +152,6 @@ def _probabilities(header: Sequence[str], cells: Sequence[str], columns: Sequenc
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
-            raise ValueError(f"{header[column]} is no probability, got `{cells[column]}`")
+            raise ValueError(f"{header[column]} is not a probability, got `{cells[column]}`")
         row.append(value)
     return row

@@ -1,7 +1,7 @@
 """Published AUROCs on ChestX-ray14, each with the images it was measured on.
 
-Only what was measured on the very images that are scored may stand beside a result: the same network loses about 0.03 from
-the published 70/10/20 test list to NIH's own.
+A published value may be shown next to a result only if it was measured on exactly the same images: from the published
+70/10/20 test list to NIH's own, the same network loses about 0.03.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ OTHER: Final = "other"
 SPLITS: Final = {
     OFFICIAL: "NIH's official split",
     RANDOM: "the published 70/10/20 split",
-    OTHER: "a split of which nothing is published",
+    OTHER: "a split without published results",
 }
-"""What each is called for people."""
+"""Description of each split."""
 
 _LISTS: Final = {
     (25_596, "3d0c44b68d287fd04f90c4f25df13428bba7b3e729f65715d5cf73a88e83d226"): (OFFICIAL, "test"),
@@ -31,17 +31,19 @@ _LISTS: Final = {
     (78_468, "2c164674c3c52ea0ef1a0161f44ed9f0b673b08a02fa4f68b06f75e91297dcdd"): (RANDOM, "train"),
     (11_219, "8afe946ed597d80246872d21e4d556539326e9b78d51d9e06815c82dea463f12"): (RANDOM, "val"),
 }
-"""How many names, and the SHA-256 of the sorted names, a line each.
+"""Number of names, and SHA-256 of the sorted names, one per line.
 
-Source: NIH's test_list.txt, train_val_list.txt and the usual cut of its validation images; the lists of arnoweng/CheXNet,
-`ChestX-ray14/labels/`.
+Source: NIH's test_list.txt, train_val_list.txt and the usual subset of validation images; the lists of
+arnoweng/CheXNet, `ChestX-ray14/labels/`.
 """
 
 _TEST_IMAGES: Final = {split: count for (count, _), (split, part) in _LISTS.items() if part == "test"}
 
 
 def published_list(images: Sequence[str]) -> tuple[str, str] | None:
-    """Split (`official` or `random`) and part (`train`, `val`, `test`) of the published list with exactly these names."""
+    """Split (`official` or `random`) and part (`train`, `val`, `test`) of the published list with exactly these
+    names.
+    """
     if all(len(images) != count for count, _ in _LISTS):
         return None
     digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
@@ -49,12 +51,12 @@ def published_list(images: Sequence[str]) -> tuple[str, str] | None:
 
 
 def split_of(test: Sequence[str]) -> str:
-    """The published split whose test list has exactly these names, `official` or `random`, else `other`.
+    """The published split whose test list has exactly these names, `official` or `random`, otherwise `other`.
 
-    The training list does not decide: numbers are compared where the test images are the same.
+    The training list does not matter: results are comparable when the test images are the same.
     """
-    found = published_list(test)
-    return found[0] if found is not None and found[1] == "test" else OTHER
+    published = published_list(test)
+    return published[0] if published is not None and published[1] == "test" else OTHER
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class _Published:
     same_list: bool
     """Whether it was measured on the published test list of its split."""
     values: str
-    """AUROC of the 14 findings in their order; nothing where only the mean is known."""
+    """AUROC of the 14 findings in order; empty where only the mean is known."""
     mean: float
     note: str
     source: str
@@ -75,9 +77,10 @@ class _Published:
 
 
 def references(findings: Sequence[str], *, split: str, part: str, images: int) -> list[Reference]:
-    """All of them; those measured on exactly the images that are scored are comparable. None for other findings than the 14.
+    """All references; those measured on exactly the evaluated images are comparable. None for other findings than the
+    14.
 
-    `images` is how many of that part are scored: with one missing it is another test.
+    `images` is the number of evaluated images: with one missing it is another test set.
     """
     if tuple(findings) != FINDINGS:
         return []
@@ -98,7 +101,7 @@ def references(findings: Sequence[str], *, split: str, part: str, images: int) -
 
 _OTHER_PATIENTS = "lists were not published"
 
-# The order of the values is that of FINDINGS; the means are those of the 14 values, the plain mean.
+# Values are in the order of FINDINGS; means are plain means of the 14 values.
 _PUBLISHED: Final = (
     _Published(
         name="zoogzog",

@@ -1,6 +1,6 @@
-"""Scores of predictions: AUROC per finding or accuracy over classes, their table and CSV.
+"""Scores of predictions: AUROC per finding or accuracy over classes, as table and CSV.
 
-Shapes: N images, C channels, H x W pixels, K findings.
+Shapes: N images, K findings.
 """
 
 import math
@@ -26,28 +26,28 @@ Logits = NDArray[np.float32]
 LogOdds = NDArray[np.float64]
 
 
-def _as_they_are(logits_NK: Logits) -> LogOdds:
+def _unchanged(logits_NK: Logits) -> LogOdds:
     return logits_NK.astype(np.float64)
 
 
-LOG_ODDS: Final[Mapping[str, Callable[[Logits], LogOdds]]] = {"bce": _as_they_are, "cross_entropy": class_log_odds}
-"""What a network's logits say, by the loss it was trained with: log-odds of each finding, which is all that is scored and written."""
+LOG_ODDS: Final[Mapping[str, Callable[[Logits], LogOdds]]] = {"bce": _unchanged, "cross_entropy": class_log_odds}
+"""From a network's logits to log-odds of each finding, by loss; only log-odds are evaluated and written."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Images whose class was the network's first choice."""
+    """Number of images whose most probable class is the true one."""
 
     correct: int
     total: int
 
     @property
     def value(self) -> float:
-        """Their share; nan without images."""
+        """Share of correct images; nan without images."""
         return self.correct / self.total if self.total else float("nan")
 
     def as_json(self) -> dict[str, Any]:
-        """The same with Wilson's 95 % interval."""
+        """JSON with Wilson's 95 % interval."""
         low, high = wilson(self.correct, self.total)
         return {
             "correct": self.correct,
@@ -60,7 +60,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Scores:
-    """How good the predictions of one split are."""
+    """Scores of the predictions of one split."""
 
     findings: Sequence[str]
     auroc_K: NDArray[np.float64]
@@ -69,15 +69,15 @@ class Scores:
     """Mean cross-entropy: binary over images and findings, or of the classes over images."""
     images: int
     accuracy: Accuracy | None = None
-    """Where each image has one class."""
+    """Of single-label images only."""
 
     @property
     def mean_auroc(self) -> float:
-        """Mean over the findings where it is defined; nan when it is nowhere."""
+        """Mean over the findings with a defined AUROC; nan without any."""
         return mean_defined(self.auroc_K)
 
     def as_json(self) -> dict[str, Any]:
-        """The same, null for undefined."""
+        """JSON with null for undefined values."""
         auroc = zip(self.findings, self.auroc_K.tolist(), strict=True)
         document = {
             "images": self.images,
@@ -89,7 +89,9 @@ class Scores:
 
 
 def score(log_odds_NK: LogOdds, labels_NK: NDArray[np.uint8], findings: Sequence[str], *, classes: bool) -> Scores:
-    """Scores of these predictions; `classes` where each image has one of the findings, and the largest is the answer."""
+    """Scores of these predictions; with `classes`, each image has one class and the largest log-odds is the
+    prediction.
+    """
     auroc_K = auroc_per_finding(log_odds_NK, labels_NK)
     if not classes:
         return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK))
@@ -99,9 +101,9 @@ def score(log_odds_NK: LogOdds, labels_NK: NDArray[np.uint8], findings: Sequence
 
 
 def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Sequence[str]) -> bytes:
-    """Probabilities, one row an image: `Image Index`, then `prob_<finding>`.
+    """Probabilities, one row per image: `Image Index`, then `prob_<finding>`.
 
-    With every digit they have: fewer would make ties, and the file's AUROC and decisions others than the run's.
+    With all digits: fewer would create ties, and the file's AUROC and decisions would differ from the run's.
     """
     rows = zip(images, probability(log_odds_NK).tolist(), strict=True)
     header = ["Image Index", *(f"prob_{finding}" for finding in findings)]
@@ -109,7 +111,9 @@ def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Seque
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:
-    """AUROC per finding and split, their mean, and accuracy where there are classes, as aligned text; `-` for undefined."""
+    """AUROC per finding and split, their mean, and accuracy of single-label models, as aligned text; `-` for
+    undefined.
+    """
     findings = list(next(iter(scores.values())).findings)
     width = max(map(len, [*findings, "  95 % from"]))
     lines = [" " * width + "".join(f"{split:>9}" for split in scores)]
@@ -122,17 +126,17 @@ def as_table(scores: Mapping[str, Scores]) -> str:
 
 
 def _accuracy_lines(scores: Mapping[str, Scores], width: int) -> list[str]:
-    told = {split: one.accuracy for split, one in scores.items() if one.accuracy is not None}
-    if not told:
+    accuracies = {split: one.accuracy for split, one in scores.items() if one.accuracy is not None}
+    if not accuracies:
         return []
-    intervals = {split: wilson(one.correct, one.total) for split, one in told.items()}
+    intervals = {split: wilson(one.correct, one.total) for split, one in accuracies.items()}
     rows = {
-        "accuracy": [one.value for one in told.values()],
+        "accuracy": [one.value for one in accuracies.values()],
         "  95 % from": [low for low, _ in intervals.values()],
         "  95 % to": [high for _, high in intervals.values()],
     }
     lines = [f"{name:<{width}}" + "".join(map(_cell, values)) for name, values in rows.items()]
-    return [*lines, f"{'correct':<{width}}" + "".join(f"{one.correct:>9,}" for one in told.values())]
+    return [*lines, f"{'correct':<{width}}" + "".join(f"{one.correct:>9,}" for one in accuracies.values())]
 
 
 def null_if_nan(value: float) -> float | None:

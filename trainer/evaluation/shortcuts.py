@@ -1,7 +1,7 @@
-"""Whether what a picture file looks like from outside gives the finding away.
+"""AUROC of image properties that are unrelated to the lungs.
 
-A data set whose classes come from different machines or hospitals can be told apart without looking at a lung; a model may
-learn that too, and its AUROC must be read beside these.
+If classes come from different machines or hospitals, image size alone may separate them. A model may learn that, too,
+so its AUROC must be read next to these values.
 
 Shapes: N images, K findings.
 """
@@ -16,9 +16,10 @@ from trainer.evaluation.metrics import auroc_per_finding
 
 
 def shortcuts(sizes_N2: NDArray[np.integer], labels_NK: NDArray[np.integer], findings: Sequence[str]) -> list[Shortcut]:
-    """AUROC of the original image's pixel count and aspect ratio for each finding; none where all images have one size.
+    """AUROC of the original image's pixel count and aspect ratio for each finding; empty where all images have one
+    size.
 
-    `sizes_N2` is width and height; images without a size, which could not be read, do not count.
+    `sizes_N2` is width and height; unreadable images, which have no size, are ignored.
     """
     has_size_N = (sizes_N2 > 0).all(axis=1)
     sizes_N2, labels_NK = sizes_N2[has_size_N].astype(np.float64), labels_NK[has_size_N]

@@ -1,4 +1,4 @@
-"""The same scores for some of the patients: by sex, age and view.
+"""Scores of subgroups of patients: by sex, age and view.
 
 Shapes: N images, K findings, B resamples.
 """
@@ -15,13 +15,13 @@ from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import auroc_per_finding, mean_defined
 
 AGE_BANDS: Final = (("under 18", 0, 18), ("under 40", 0, 40), ("40-60", 40, 61), ("over 60", 61, 1000))
-"""Name, first year and the year it ends before. Children are counted in `under 40` too, as in published tables."""
+"""Name, first year, and year after the last. Children are also counted in `under 40`, as in published tables."""
 
 
 def groups(metadata: Metadata) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """What they are grouped by, the group, and which images are in it; only groups that are not empty.
+    """Attribute, group and image mask of each non-empty group.
 
-    Images of which it is unknown are in no group. A group that holds every image tells nothing new and is left out.
+    Images with an unknown attribute are in no group. A group of all images is left out.
     """
     everything = [("sex", sex, metadata.sex_N == sex) for sex in ("M", "F")]
     everything += [("age", name, (metadata.age_N >= first) & (metadata.age_N < end)) for name, first, end in AGE_BANDS]
@@ -41,11 +41,11 @@ def subgroup(
     patients_N: NDArray[np.int64],
     resamples: Resamples,
 ) -> Group:
-    """Scores of the images of one group, which are all that is given, on the resamples of all patients."""
+    """Scores of the given images of one group, on the resamples of all patients."""
     auroc_K = auroc_per_finding(scores_NK, labels_NK)
     patients = len(np.unique(patients_N))
     auroc_BK = auroc_resampled(scores_NK, labels_NK, patients_N, resamples)
-    if patients < 2:  # every draw of him is the same
+    if patients < 2:  # all draws of one patient are equal
         auroc_BK = np.full_like(auroc_BK, np.nan)
     low_K, high_K = percentiles(auroc_BK)
     low, high = percentiles(mean_over_findings(auroc_BK, ~np.isnan(auroc_K)))

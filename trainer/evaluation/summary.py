@@ -1,7 +1,7 @@
-"""The document of evidence as text for people and as a table for programs.
+"""Evaluation documents as text for a terminal and as CSV.
 
-Published values stand in a column beside ours only where they were measured on the very images that are scored.
-No table is wider than 80 characters, as a terminal is.
+Published values are next to ours only where they were measured on exactly the evaluated images. No table is wider than
+80 characters.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def as_table(evaluation: Evaluation) -> str:
         _classes(evaluation),
         _subgroups(evaluation),
         _comparison(evaluation["comparison"]),
-        _elsewhere(evaluation),
+        _not_comparable(evaluation),
         "\n".join(f"note: {on_one_line(note)}" for note in evaluation["notes"]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -38,11 +38,11 @@ def as_table(evaluation: Evaluation) -> str:
 def _head(evaluation: Evaluation) -> str:
     data = evaluation["data"]
     what = f"{evaluation['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
-    where = f"part {data['part']} of {SPLITS[data['split']]}"
-    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets 95 % intervals from {evaluation['resamples']:,} resamples of patients"
+    where = f"{data['part']} images of {SPLITS[data['split']]}"
+    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets: 95 % intervals from {evaluation['resamples']:,} resamples of patients"
 
 
-def _beside(evaluation: Evaluation) -> list[Reference]:
+def _comparable(evaluation: Evaluation) -> list[Reference]:
     return [reference for reference in evaluation["references"] if reference["comparable"]]
 
 
@@ -64,23 +64,23 @@ def _scores(evaluation: Evaluation) -> str:
 
 
 def _published(evaluation: Evaluation) -> str:
-    """Our AUROC and those of others for the very same images, a column each."""
-    beside = _beside(evaluation)
-    if not beside:
+    """Our AUROC and published ones for exactly the same images, one column each."""
+    published = _comparable(evaluation)
+    if not published:
         return ""
     rows = [
         [
             finding["name"],
             _interval(finding["auroc"]),
-            *(_short(reference["auroc"].get(finding["name"])) for reference in beside),
+            *(_short(reference["auroc"].get(finding["name"])) for reference in published),
         ]
         for finding in evaluation["findings"]
     ]
-    rows.append(["mean", _interval(evaluation["mean_auroc"]), *(_short(reference["mean"]) for reference in beside)])
-    names = [f"{nth} {reference['name']}, {reference['note']}" for nth, reference in enumerate(beside, start=1)]
-    header = ["", "this model", *(str(nth) for nth in range(1, len(beside) + 1))]
+    rows.append(["mean", _interval(evaluation["mean_auroc"]), *(_short(reference["mean"]) for reference in published)])
+    names = [f"{nth} {reference['name']}, {reference['note']}" for nth, reference in enumerate(published, start=1)]
+    header = ["", "this model", *(str(nth) for nth in range(1, len(published) + 1))]
     data = evaluation["data"]
-    title = f"AUROC published for these very images: {data['part']}, {SPLITS[data['split']]}"
+    title = f"published AUROC for exactly these images: {data['part']}, {SPLITS[data['split']]}"
     return "\n".join([*map(on_one_line, [title, *names]), _aligned([header, *rows], left=(0, 1))])
 
 
@@ -95,9 +95,9 @@ def _operating_points(evaluation: Evaluation) -> str:
         return ""
     others = ", ".join(RULE_TITLES[rule] for rule in RULES if rule != _SHOWN_RULE)
     title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evaluation['data']['fitted_on']}, before calibration"
-    found = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
-    follows = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
-    return f"{on_one_line(title)}\n{found}\n\n{follows}\nat {others}: in the files"
+    first = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
+    second = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
+    return f"{on_one_line(title)}\n{first}\n\n{second}\n{others}: see the files"
 
 
 def _calibration(evaluation: Evaluation) -> str:
@@ -122,8 +122,8 @@ def _classes(evaluation: Evaluation) -> str:
     rows.append([f"sensitivity for {classes['positive']}", *_counted(classes["sensitivity"])])
     rows.append([f"specificity for {classes['positive']}", *_counted(classes["specificity"])])
     rows += [[f"recall of {name}", *_counted(recall)] for name, recall in classes["recall"].items()]
-    rows.append(["always the commonest class", _short(classes["majority_share"]), ""])
-    return f"likeliest class, with Wilson's interval\n{_aligned(rows, left=(0, 1))}"
+    rows.append(["always the most common class", _short(classes["majority_share"]), ""])
+    return f"most probable class, with Wilson's interval\n{_aligned(rows, left=(0, 1))}"
 
 
 def _counted(one: Proportion) -> list[str]:
@@ -167,8 +167,8 @@ def _comparison(comparison: Comparison | None) -> str:
     return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
 
 
-def _elsewhere(evaluation: Evaluation) -> str:
-    """Published means of other images, in a table of their own with the split they belong to."""
+def _not_comparable(evaluation: Evaluation) -> str:
+    """Published means for other images, in a separate table with their split."""
     rows = [
         [reference["name"], reference["split"], _short(reference["mean"], 4), reference["note"]]
         for reference in evaluation["references"]
@@ -177,20 +177,20 @@ def _elsewhere(evaluation: Evaluation) -> str:
     if not rows:
         return ""
     header = ["", "split", "mean", ""]
-    return f"mean AUROC published for other images than these: not to be compared\n{_aligned([header, *rows], left=(0, 1, 3))}"
+    return f"published mean AUROC for other images: not comparable\n{_aligned([header, *rows], left=(0, 1, 3))}"
 
 
 def as_csv(evaluation: Evaluation) -> str:
-    """A row for each finding, then the mean; no value where undefined."""
-    beside = _beside(evaluation)
+    """One row per finding, then the mean; empty cells where undefined."""
+    published = _comparable(evaluation)
     rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evaluation["findings"])]
     split = evaluation["data"]["split"]
     header = ["finding", "images", "positives", "prevalence"]
     header += [f"{score}{bound}" for score in ("auroc", "auprc") for bound in _BOUNDS]
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
     header += [f"{rule}_{name}" for rule in rules for name in _POINT_COLUMNS]
-    header += [f"auroc of {reference['name']} ({split} test)" for reference in beside]
-    return "".join([line(header), *map(line, _csv_rows(evaluation, rules, beside))])
+    header += [f"auroc of {reference['name']} ({split} test)" for reference in published]
+    return "".join([line(header), *map(line, _csv_rows(evaluation, rules, published))])
 
 
 _BOUNDS: Final = ("", "_low", "_high")
@@ -201,7 +201,7 @@ _POINT_COLUMNS: Final = ("threshold", *(f"{share}{bound}" for share in _SHARES f
 
 
 def _csv_rows(
-    evaluation: Evaluation, rules: Sequence[str], beside: Sequence[Reference]
+    evaluation: Evaluation, rules: Sequence[str], published: Sequence[Reference]
 ) -> list[list[str | float | None]]:
     rows: list[list[str | float | None]] = []
     for finding in evaluation["findings"]:
@@ -221,11 +221,19 @@ def _csv_rows(
             else:
                 row += [point["threshold"], *_three(point["sensitivity"]), *_three(point["specificity"])]
                 row += [*_three(point["ppv"]), *_three(point["npv"]), point["f1"]]
-        rows.append([*row, *(reference["auroc"].get(finding["name"]) for reference in beside)])
+        rows.append([*row, *(reference["auroc"].get(finding["name"]) for reference in published)])
     means = [*_three(evaluation["mean_auroc"]), *_three(evaluation["mean_auprc"])]
     blank: list[None] = [None] * (4 + len(rules) * len(_POINT_COLUMNS))
     rows.append(
-        ["mean", evaluation["data"]["images"], None, None, *means, *blank, *(reference["mean"] for reference in beside)]
+        [
+            "mean",
+            evaluation["data"]["images"],
+            None,
+            None,
+            *means,
+            *blank,
+            *(reference["mean"] for reference in published),
+        ]
     )
     return rows
 
@@ -235,7 +243,7 @@ def _three(one: Interval) -> list[float | None]:
 
 
 def _short(value: float | None, digits: int = 3) -> str:
-    """Without the 0 before the point, as scores are written; `-` for undefined."""
+    """Without the leading 0, as usual for scores; `-` for undefined."""
     if value is None:
         return "-"
     text = f"{value:.{digits}f}"
@@ -243,7 +251,6 @@ def _short(value: float | None, digits: int = 3) -> str:
 
 
 def _interval(one: Interval, *, signed: bool = False) -> str:
-    """A value and its interval."""
     value = one["value"]
     if value is None:
         return "-"
@@ -255,9 +262,9 @@ def _interval(one: Interval, *, signed: bool = False) -> str:
 
 
 def _aligned(rows: Sequence[Cells], left: Sequence[int] = (0,)) -> str:
-    """Columns two spaces apart; those in `left` start where the column does, the others end there.
+    """Columns two spaces apart; those in `left` are left-aligned, the others right-aligned.
 
-    Whatever is in a cell, a row is one line.
+    A cell's line breaks are escaped.
     """
     rows = [list(map(on_one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

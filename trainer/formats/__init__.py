@@ -1,1 +1,1 @@
-"""Text formats that are not ours alone: tables, spreadsheets and JSON documents, read in bounded memory."""
+"""Bounded readers and writers of general formats: tables, spreadsheets and JSON documents."""

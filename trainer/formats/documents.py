@@ -1,7 +1,7 @@
-"""Reader of a run's JSON documents, and the schemas they are checked against.
+"""Reader of a run's JSON documents, and their schemas.
 
-`checked(value, Kind)` compares a value with the annotations of a TypedDict or dataclass: keys, types and ranges of numbers. Unknown
-keys are accepted, as later versions may add some.
+`checked(value, Kind)` compares a value with the annotations of a TypedDict or dataclass: keys, types and ranges of
+numbers. Unknown keys are accepted, as later versions may add some.
 """
 
 import re
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from trainer.storage.interface import Storage
 
 SHOWN_CHARS: Final = 60
-"""Characters of a wrong value that a message shows."""
+"""Characters of a wrong value in a message."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Within:
-    """The range of a number, as annotation of its type."""
+    """Range of a number, as an annotation of its type."""
 
     least: float
     most: float
@@ -52,12 +52,12 @@ Step = Annotated[int, Within(0, 10**STEP_DIGITS)]
 Count = Annotated[int, Within(0, 2**62)]
 Share = Annotated[float, Within(0, 1)]
 Seconds = Annotated[float, Within(0, 2**33)]
-"""Of Unix time, or shorter."""
+"""Unix time, or shorter."""
 Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 
 
 class Identity(TypedDict, total=False):
-    """What decides a run's numbers, apart from its settings."""
+    """Settings that determine a run's numbers, apart from its configuration."""
 
     findings: list[str]
     global_batch: Count | None
@@ -69,11 +69,11 @@ class Identity(TypedDict, total=False):
 
 
 class Record(TypedDict, total=False):
-    """run.json. Every key may be missing; each reader checks for those it needs."""
+    """run.json. Every key may be missing; readers check for those they need."""
 
     name: str
     config: dict[str, Any]
-    """Settings: fields of TrainConfig in the version that wrote them."""
+    """Fields of TrainConfig in the version that wrote them."""
     identity: Identity
     versions: dict[str, Any]
     world_size: Count
@@ -83,7 +83,7 @@ class Record(TypedDict, total=False):
 
 
 class ScoredCheckpoint(TypedDict, total=False):
-    """The checkpoint that was scored."""
+    """The evaluated checkpoint."""
 
     step: Step
     epoch: float
@@ -91,13 +91,13 @@ class ScoredCheckpoint(TypedDict, total=False):
 
 
 class Accuracy(TypedDict, total=False):
-    """Accuracy of a model that predicts one class an image."""
+    """Accuracy of a single-label model."""
 
     value: float | None
 
 
 class ClassScores(TypedDict, total=False):
-    """Scores of a model that predicts one class an image."""
+    """Scores of a single-label model."""
 
     accuracy: Accuracy | None
 
@@ -152,35 +152,40 @@ class EpochEntry(_OfStep, total=False):
 def read(
     storage: "Storage", key: str, kind: type[T], *, called: str = "document of a run", hint: str | None = None
 ) -> T:
-    """The document under this key, checked; `called` says what it should be.
+    """Read and check the document of this key; `called` names its kind in messages.
 
-    Raises: InputError with the document's name for what is no such document; AbsentError, and else as the storage.
+    Raises: InputError with the document's name when it is invalid; AbsentError, and else as the storage.
     """
     where = f"{storage.url.rstrip('/')}/{key}"
     return parsed(content_of(storage, key), where, kind, called=called, hint=hint)
 
 
 def content_of(storage: "Storage", key: str, *, most_bytes: int = JSON_BYTES) -> bytes:
-    """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
+    """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the
+    storage.
+    """
     try:
         return storage.read(key, most_bytes=most_bytes)
     except LimitError as problem:
         where = f"{storage.url.rstrip('/')}/{key}"
-        raise InputError(f"cannot read `{where}`: {problem}", hint="is it a file of a run?") from problem
+        raise InputError(f"cannot read `{where}`: {problem}", hint="check that it is a file of a run") from problem
 
 
 def parsed(
     content: bytes, where: str, kind: type[T], *, called: str = "document of a run", hint: str | None = None
 ) -> T:
-    """The document in these bytes, checked. Raises: InputError; `where` is its name, `called` what it should be."""
+    """Parse and check these bytes. Raises: InputError; `where` is the document's name, `called` its kind."""
     try:
         return checked(_parsed(content), kind)
     except LimitError as problem:
-        raise InputError(f"cannot read `{where}`: {problem}", hint=hint or "is it a file of a run?") from problem
+        raise InputError(
+            f"cannot read `{where}`: {problem}", hint=hint or "check that it is a file of a run"
+        ) from problem
     except ValueError as problem:
         reason = on_one_line(str(problem))[:200]
         raise InputError(
-            f"cannot read `{where}`: it is no {called}: {reason}", hint=hint or "is the file complete, and of a run?"
+            f"cannot read `{where}`: it is not a {called}: {reason}",
+            hint=hint or "check that the file is complete and belongs to a run",
         ) from problem
 
 
@@ -190,12 +195,12 @@ def _parsed(content: bytes) -> object:
     except LimitError:
         raise
     except ValueError as problem:
-        raise ValueError(f"it is no JSON: {problem}") from problem
+        raise ValueError(f"it is not JSON: {problem}") from problem
 
 
 def run_record(storage: "Storage", *, hint: str | None = None) -> dict[str, Any] | None:
-    """run.json; None where there is none. Raises: InputError, and else as the storage."""
-    from trainer.storage.interface import AbsentError  # noqa: PLC0415 - the launcher checks documents without a storage
+    """run.json; None when missing. Raises: InputError, and else as the storage."""
+    from trainer.storage.interface import AbsentError  # noqa: PLC0415 - the launcher checks documents without importing storage
 
     try:
         record = read(storage, RUN, Record, called="record of a run", hint=hint)
@@ -205,13 +210,15 @@ def run_record(storage: "Storage", *, hint: str | None = None) -> dict[str, Any]
 
 
 def shown(value: object) -> str:
-    """A value of a document in a message: on one line, and cut where it is very long."""
+    """A document's value for a message: on one line, and cut when very long."""
     text, most = str(value), 10 * SHOWN_CHARS
     return on_one_line(text[:most]) + "…" * (len(text) > most)
 
 
 def checked(value: object, kind: type[T], name: str = "") -> T:
-    """The value itself, when it is of this kind. Raises: ValueError that says which part is not, and what it must be."""
+    """The value itself, if it is of this kind. Raises: ValueError with the name of the wrong part and the expected
+    type.
+    """
     problem = _problem(value, kind, name)
     if problem is not None:
         raise ValueError(problem)
@@ -219,7 +226,7 @@ def checked(value: object, kind: type[T], name: str = "") -> T:
 
 
 def _problem(value: object, kind: Any, name: str) -> str | None:  # noqa: ANN401 - an annotation
-    """Description of the first mismatch, None without any."""
+    """Description of the first mismatch; None without one."""
     origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in _PROBLEMS:
         return _PROBLEMS[origin](value, inner, name)
@@ -291,11 +298,11 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _outside(value: Any, within: object, name: str) -> str | None:  # noqa: ANN401 - of the annotated type by now
+def _outside(value: Any, within: object, name: str) -> str | None:  # noqa: ANN401 - checked to be of the annotated type
     if isinstance(within, Within):
         return None if within.least <= value <= within.most else _must_be(value, f"a number {within}", name)
     if isinstance(within, re.Pattern):
-        return None if within.fullmatch(value) else _must_be(value, f"a text as `{within.pattern}`", name)
+        return None if within.fullmatch(value) else _must_be(value, f"a text like `{within.pattern}`", name)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Reader of CSV tables, row by row and in bounded memory; gzip and a byte order mark are accepted."""
+"""Bounded reader of CSV tables; gzip and a byte order mark are accepted."""
 
 import csv
 import io
@@ -19,21 +19,21 @@ from trainer.limits import (
 from trainer.storage.files import open_regular
 
 PACKED: Final = ".gz"
-"""Suffix of compressed files; no other compression is read."""
+"""Suffix of compressed files; no other compression is supported."""
 
 
 class TableError(ValueError):
-    """Not a table; the text completes a sentence that begins with the file's name."""
+    """Invalid table; the text completes a sentence that begins with the file's name."""
 
 
 def content_of(path: Path) -> bytes:
-    """The content of a text file, unpacked. Raises: OSError; LimitError, TableError."""
+    """The content of a text file, decompressed. Raises: OSError; LimitError, TableError."""
     with open_regular(path) as file:
         return unpacked(read_at_most(file, TEXT_BYTES), path.name)
 
 
 def unpacked(content: bytes, name: str) -> bytes:
-    """The content of a file of this name. Raises: LimitError; TableError for a damaged one."""
+    """The decompressed content of a file of this name. Raises: LimitError; TableError for a damaged file."""
     if not name.endswith(PACKED):
         return content
     try:
@@ -43,8 +43,10 @@ def unpacked(content: bytes, name: str) -> bytes:
 
 
 def lines(content: bytes) -> Iterator[str]:
-    """The lines of a text with their ends. Raises: LimitError for one that is too long; TableError when it is not UTF-8."""
-    # newline="": line ends inside quotes are kept
+    """The lines of a text with their ends. Raises: LimitError for a line that is too long; TableError when it is not
+    UTF-8.
+    """
+    # newline="" keeps line ends inside quotes
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     try:
         while line := text.readline(LINE_CHARS + 1):
@@ -52,7 +54,7 @@ def lines(content: bytes) -> Iterator[str]:
                 raise LimitError(f"it has a line of more than {LINE_CHARS:,} characters")
             yield line
     except UnicodeDecodeError as problem:
-        raise TableError(f"it is no UTF-8 text: {problem.reason}") from problem
+        raise TableError(f"it is not UTF-8 text: {problem.reason}") from problem
 
 
 def rows(content: bytes) -> Iterator[tuple[int, list[str]]]:

@@ -1,7 +1,7 @@
-"""How often a run was started without getting anywhere, and since when: `starts.json` in its prefix.
+"""Attempts of a run without progress, and the time of the first: `starts.json` in the run's prefix.
 
-The training operator makes a pod anew that was killed as a whole, for want of memory for example, and never tires of it. Only the
-run's prefix outlives the pods, so the count is kept there.
+The training operator recreates a pod that was killed as a whole, by the OOM killer for example, without any limit. Only
+the run's prefix outlives the pods, so attempts are counted there.
 """
 
 import json
@@ -20,72 +20,74 @@ from trainer.runtime.world import World
 from trainer.storage import AbsentError, Claim, Storage
 
 MOST: Final = 10
-"""Starts in a row that neither reached a checkpoint nor ended in order, after which a job has failed."""
+"""Attempts in a row without a new checkpoint or an orderly end after which the job has failed."""
 
-Starts = Mapping[str, Any]
-"""`first_s`: Unix time of the run's first start; `step`: the newest checkpoint's; `without_progress`: starts from that step."""
+Counts = Mapping[str, Any]
+"""`first_s`: Unix time of the first attempt; `step`: newest checkpoint; `without_progress`: attempts from that step."""
 
 
 def first_s(storage: Storage) -> float | None:
-    """When the run was first started, in seconds of Unix time, by which one run tells itself from another of its name; None before."""
+    """Unix time of the run's first attempt, which distinguishes runs of the same name; None before."""
     value = _read(storage).get("first_s")
     return None if value is None else float(value)
 
 
 def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dict[str, Any]:
-    """Note this start of the run.
+    """Record this attempt.
 
-    Raises: JobFailedError when too many led nowhere; TimeLimitError when the run's deadline is over.
+    Raises: JobFailedError after too many attempts without progress; TimeLimitError when the run's deadline is over.
     """
     now_s = time.time()
     before = _read(storage)
     without_progress = before.get("without_progress", 0) if before.get("step") == step and world.in_pod else 0
-    starts = {"first_s": before.get("first_s", now_s), "step": step, "without_progress": without_progress + 1}
-    if now_s >= ends_at_s(config, starts):
+    counts = {"first_s": before.get("first_s", now_s), "step": step, "without_progress": without_progress + 1}
+    if now_s >= ends_at_s(config, counts):
         raise deadline_over(config, step)
     if without_progress >= MOST:
-        _write(storage, starts | {"without_progress": 0})  # whoever starts it again by hand has seen this
+        _write(storage, counts | {"without_progress": 0})  # reset: a user who starts it again has seen this error
         raise JobFailedError(
-            f"cannot train: the run was started {without_progress} times in a row from step {step} and each time ended without a word",
-            hint="most likely the container was killed for want of memory: see the pods' events, and give it more",
+            f"cannot train: the run was started {without_progress} times in a row from step {step} and each attempt ended without an error",
+            hint="most likely the container ran out of memory: check the pods' events, and increase the memory",
         )
-    _write(storage, starts)
-    return starts
+    _write(storage, counts)
+    return counts
 
 
 @contextmanager
-def noted(storage: Storage, starts: Starts, claim: Claim) -> Iterator[None]:
-    """Note that the start ends in order when the block is left: with an error of its own too, which tells why.
+def noted(storage: Storage, counts: Counts, claim: Claim) -> Iterator[None]:
+    """Record at the end of the block that the attempt ended in order, also when it ended with an error that explains
+    itself.
 
-    A peer that is lost is no such end: it may be the one that is killed again and again. Nor is a claim: the prefix is another's.
+    A lost peer is not an orderly end: the peer may be the one that is killed each time. After a lost claim nothing is
+    written, as the prefix belongs to another process.
     """
-    ended = {**starts, "without_progress": 0}
+    ended = {**counts, "without_progress": 0}
     try:
         yield
     except (TryAgainError, PeerError):
         raise
     except BaseException:
-        with suppress(KnownError):  # the error that there is matters more
+        with suppress(KnownError):  # the original error matters more
             claim.check()
             _write(storage, ended)
         raise
-    with suppress(KnownError):  # a run that has ended well must not fail for a count
+    with suppress(KnownError):  # a successful run must not fail because of a count
         claim.check()
         _write(storage, ended)
 
 
-def ends_at_s(config: TrainConfig, starts: Starts) -> float:
-    """When the deadline is, in seconds of Unix time; infinite without one."""
+def ends_at_s(config: TrainConfig, counts: Counts) -> float:
+    """Unix time of the deadline; infinite without one."""
     if config.deadline is None:
         return math.inf
-    return float(starts["first_s"]) + parse_duration(config.deadline, "--deadline")
+    return float(counts["first_s"]) + parse_duration(config.deadline, "--deadline")
 
 
 def deadline_over(config: TrainConfig, step: int) -> TimeLimitError:
-    """What to say once the deadline is over."""
+    """Error of a run whose deadline is over."""
     return TimeLimitError(
-        f"cannot go on training: the deadline is over at step {step}, {config.deadline} after the run's first start (`--deadline`)",
-        hint="a longer --deadline and the same --name go on from the newest checkpoint",
+        f"cannot continue training: the deadline is over at step {step}, {config.deadline} after the run's first start (`--deadline`)",
+        hint="use the same --name and a longer --deadline to continue from the newest checkpoint",
     )
 
 
@@ -97,10 +99,10 @@ class _Document(TypedDict, total=False):
 
 def _read(storage: Storage) -> _Document:
     try:
-        return documents.read(storage, STARTS, _Document, hint="delete it: it only counts starts")
+        return documents.read(storage, STARTS, _Document, hint="delete it: it only counts attempts")
     except AbsentError:
         return {}
 
 
-def _write(storage: Storage, starts: Starts) -> None:
-    storage.write(STARTS, json.dumps(dict(starts)).encode())
+def _write(storage: Storage, counts: Counts) -> None:
+    storage.write(STARTS, json.dumps(dict(counts)).encode())

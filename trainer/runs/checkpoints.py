@@ -1,6 +1,7 @@
-"""Checkpoints of a run: committed, found again, read and pruned.
+"""Checkpoints of a run: commit, find, read and prune.
 
-The state is written first, its manifest last: a state without a manifest is no checkpoint. What is deleted goes the other way.
+The state is written first and its checkpoint manifest last: a state without a manifest is not a checkpoint. Deletion is
+in the reverse order.
 """
 
 import hashlib
@@ -17,15 +18,15 @@ from trainer.runs.manifest import to_bytes as manifest_bytes
 from trainer.storage import AbsentError, DamagedError, Storage
 
 READINGS: Final = 2
-"""How often a state whose hash is wrong is read: the first time it may have been the way here that broke it."""
+"""How often a state with a wrong hash is read: the first transfer may have damaged it."""
 
 
 class BrokenError(InputError):
-    """A checkpoint is not whole: its state is missing, or not what its manifest says."""
+    """The state of a checkpoint is missing or differs from its manifest."""
 
 
 class State(Protocol):
-    """A training state, as far as committing it needs to know it."""
+    """The interface of a training state for committing it."""
 
     @property
     def step(self) -> int:
@@ -33,23 +34,23 @@ class State(Protocol):
 
     @property
     def world_size(self) -> int:
-        """Number of workers it is the state of."""
+        """Number of workers."""
 
     def to_bytes(self) -> bytes:
-        """The content of `state.pt`."""
+        """Content of `state.pt`."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What validation has found of a state."""
+    """Validation scores of a state."""
 
     auroc: float | None
-    """Mean over the findings where it is defined."""
+    """Mean over the findings with a defined AUROC."""
     loss: float | None
 
 
 def manifest_of(content: bytes, state: State, *, epoch: float, scored: Scored | None) -> Manifest:
-    """The manifest that commits the state whose bytes these are."""
+    """The manifest that commits a state of this content."""
     return Manifest(
         step=state.step,
         epoch=epoch,
@@ -63,16 +64,16 @@ def manifest_of(content: bytes, state: State, *, epoch: float, scored: Scored | 
 
 
 def commit(storage: Storage, manifest: Manifest) -> None:
-    """Write the manifest of a state that is there; again, when validation has told more of it."""
+    """Write the manifest of a stored state; again after validation, with its scores."""
     storage.write(manifest_key(manifest.step), manifest_bytes(manifest))
 
 
 def newest(storage: Storage, report: Callable[[str], None]) -> tuple[Manifest, bytes] | None:
-    """The newest checkpoint that is whole, and its state; None in a run without checkpoints. Only the run's one writer calls it.
+    """The newest undamaged checkpoint and its state; None in a run without checkpoints. Only the run's writer calls it.
 
-    Damaged ones that are newer are told, and no longer committed: what training goes on to write is older than they are.
+    Newer, damaged checkpoints are reported and their manifests deleted: training continues from an earlier step.
 
-    Raises: InputError when there are checkpoints and none is whole: starting afresh must be the user's wish.
+    Raises: InputError when all checkpoints are damaged: starting afresh is the user's decision.
     """
     damaged: list[str] = []
     for manifest in reversed(committed(storage, damaged.append)):
@@ -82,21 +83,21 @@ def newest(storage: Storage, report: Callable[[str], None]) -> tuple[Manifest, b
             damaged.append(str(problem.args[0]))
             continue
         for text in damaged:
-            report(f"{text}; going on from the checkpoint before it")
+            report(f"{text}; continuing from the previous checkpoint")
         for newer in committed(storage):
             if newer.step > manifest.step:
                 storage.delete(manifest_key(newer.step))
         return manifest, content
     if damaged:
         raise InputError(
-            f"cannot go on at `{storage.url}`: none of its checkpoints is whole:{listing(damaged)}",
-            hint="give another --name to start anew",
+            f"cannot continue the run at `{storage.url}`: all its checkpoints are damaged:{listing(damaged)}",
+            hint="use another --name to start a new run",
         )
     return None
 
 
 def read_state(storage: Storage, manifest: Manifest) -> bytes:
-    """The bytes that the manifest commits. Raises: BrokenError when they are missing, or not what was committed."""
+    """The state of a manifest. Raises: BrokenError when it is missing or differs from what was committed."""
     where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
     problem = ""
     for _ in range(READINGS):
@@ -118,9 +119,10 @@ def read_state(storage: Storage, manifest: Manifest) -> bytes:
 
 
 def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int) -> dict[int, Manifest]:
-    """Remove all but the newest and the best of these checkpoints, manifest first, and states that nothing commits; those that stay.
+    """Delete all but the newest and the best of these checkpoints, manifests first, and uncommitted states; returns the
+    rest.
 
-    Files that are no checkpoint of ours stay, whatever they are.
+    Files that are not checkpoints of ours are kept.
     """
     kept = worth_keeping(manifests.values(), keep_last=keep_last)
     keep = {key for step in kept for key in (manifest_key(step), state_key(step))}
@@ -131,7 +133,7 @@ def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int
 
 
 def worth_keeping(manifests: Iterable[Manifest], *, keep_last: int) -> set[int]:
-    """Steps of the newest of these, and of the best."""
+    """Steps of the newest of these checkpoints, and of the best."""
     by_step = sorted(manifests, key=lambda manifest: manifest.step)
     top = best(by_step)
     return {manifest.step for manifest in by_step[-keep_last:]} | ({top.step} if top else set())

@@ -1,6 +1,6 @@
-"""States that could not be written to the run's prefix, on this node's disk: a worker that is started again here finds them.
+"""Local fallback for states that could not be written to the run's prefix; a worker restarted on this node finds them.
 
-The newest, and the best of those before it: with the one training goes on, with the other the run may have to be scored.
+Kept are the newest state, from which training continues, and the best before it, with which the run may be evaluated.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ RUN: Final = "run.json"
 
 
 class Fallback:
-    """A place for such states of one run."""
+    """Local storage of such states of one run."""
 
     def __init__(self, cache: Path, url: str, born_s: float) -> None:
         self._cache, self._names = cache, ("unpublished", hashlib.sha256(url.encode()).hexdigest()[:16])
@@ -32,9 +32,9 @@ class Fallback:
         self._is_empty = False
 
     def keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
-        """Keep this state if it is the newest or the best, with the metrics.jsonl that could not be written before it.
+        """Keep this state if it is the newest or the best, with the metrics.jsonl that could not be written.
 
-        Raises: KnownError when it could not be kept, as on a full disk; what was kept before stays.
+        Raises: KnownError when it could not be kept, as on a full disk; earlier states stay.
         """
         self._check_own(make=True)
         if not self._is_of_this_run():
@@ -49,7 +49,7 @@ class Fallback:
         self._storage.write(state_key(manifest.step), content)
         if metrics is not None:
             self._storage.write(METRICS, metrics)
-        else:  # the prefix has it by now
+        else:  # it has been written to the prefix
             self._storage.delete(METRICS)
         commit(self._storage, manifest)
         for other in others:
@@ -57,7 +57,7 @@ class Fallback:
                 self._remove(other)
 
     def newest_step(self) -> int | None:
-        """The newest step that is kept for this run, None without any."""
+        """The newest step kept for this run, None without any."""
         try:
             self._check_own()
             kept = committed(self._storage) if self._is_of_this_run() else []
@@ -66,17 +66,20 @@ class Fallback:
         return max((manifest.step for manifest in kept), default=None)
 
     def clear(self) -> None:
-        """Forget what was kept: the run's prefix has it, or something newer. What a killed start has half-written goes too.
+        """Remove what was kept: the run's prefix has it, or something newer. Also removes partial files of killed
+        attempts.
 
-        Only files go that a spool writes; where anything else lies, its folder stays.
+        Only files written by this class are removed; folders with other files stay.
         """
         if self._is_empty:
             return
         with suppress(KnownError, OSError):
             self._check_own()
-            found = cached_files(self.folder) if self.folder.is_dir() else ()
-            ours = [key for key, what in found if stat.S_ISREG(what.st_mode) and _is_ours(key)]
-            for key in sorted(ours, key=lambda key: committed_step(key) is None):  # a state goes after its manifest
+            files = cached_files(self.folder) if self.folder.is_dir() else ()
+            ours = [key for key, status in files if stat.S_ISREG(status.st_mode) and _is_ours(key)]
+            for key in sorted(
+                ours, key=lambda key: committed_step(key) is None
+            ):  # the manifest is deleted before the state
                 self._storage.delete(key)
             for folder in (self.folder / CHECKPOINTS, self.folder):
                 if folder.is_dir():
@@ -84,9 +87,9 @@ class Fallback:
         self._is_empty = not self.folder.exists()
 
     def hand_over(self, storage: Storage, newest_step: int) -> list[int]:
-        """Commit what was kept to the run's prefix, where it is of this run and newer; its steps.
+        """Commit the kept states to the run's prefix if they are of this run and newer; returns their steps.
 
-        Raises: KnownError when the prefix can't be written.
+        Raises: KnownError when the prefix cannot be written.
         """
         newer = [(manifest, content) for manifest, content in self._kept() if manifest.step > newest_step]
         if newer:
@@ -99,10 +102,10 @@ class Fallback:
         return [manifest.step for manifest, _ in newer]
 
     def _check_own(self, *, make: bool = False) -> None:
-        """Raises: InputError where the folder, or one in it, is a link or another user's."""
+        """Raises: InputError when the folder, or one in it, is a link or another user's."""
         cache_folder(self._cache, *self._names, make=make)
-        for name, what in cached_files(self.folder) if self.folder.is_dir() else ():
-            if stat.S_ISLNK(what.st_mode):
+        for name, status in cached_files(self.folder) if self.folder.is_dir() else ():
+            if stat.S_ISLNK(status.st_mode):
                 raise InputError(f"cannot use `{self.folder / name}` as a cache: it is a link", hint="remove the link")
 
     def _is_of_this_run(self) -> bool:
@@ -126,7 +129,7 @@ class Fallback:
 
 
 def _is_ours(key: str) -> bool:
-    """Whether a spool writes a file of this name, or has begun to."""
+    """Whether this class writes a file of this name, or a partial one."""
     folder, slash, name = key.rpartition("/")
     name = whole_name(name) or name
     if not folder:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: an entry for each epoch, and for the part of one that `--max-steps` ends."""
+"""metrics.jsonl: one entry per epoch, and one for an epoch that `--max-steps` ends early."""
 
 import json
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ Entry = Mapping[str, Any]
 
 
 def read(storage: Storage, step: int) -> list[Entry]:
-    """The entries of earlier starts up to this step; those of steps that are trained again are left out.
+    """The entries of earlier attempts up to this step; those of steps that will be repeated are dropped.
 
-    Raises: InputError for a file that is far too large.
+    Raises: InputError for an oversized file.
     """
     entries: list[Entry] = []
     with suppress(AbsentError, DamagedError):
         for line in content_of(storage, METRICS).splitlines():
-            with suppress(ValueError):  # a curve with a gap is better than no training
+            with suppress(ValueError):  # a gap in a curve is better than no training
                 entry = checked(parsed_json(line), EpochEntry)
                 if entry["step"] <= step:
                     entries.append(entry)
@@ -29,10 +29,10 @@ def read(storage: Storage, step: int) -> list[Entry]:
 
 
 def with_entry(entries: list[Entry], entry: Entry) -> list[Entry]:
-    """The entries and one more, in place of one of the same step."""
+    """The entries with this one added; entries of the same step or later ones are replaced."""
     return [*(old for old in entries if old["step"] < entry["step"]), entry]
 
 
 def to_bytes(entries: list[Entry]) -> bytes:
-    """The file."""
+    """Content of the file."""
     return "".join(json.dumps(entry) + "\n" for entry in entries).encode()

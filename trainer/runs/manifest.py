@@ -1,7 +1,7 @@
-"""The committed checkpoints of a run: what their manifests say, and which is the newest and the best; no torch.
+"""Checkpoint manifests of a run, and which checkpoint is the newest and the best; does not import torch.
 
-A state without a manifest is no checkpoint. The newest is the one with the highest step, found by listing: a pointer could be
-stale.
+A state without a manifest is not a checkpoint. The newest checkpoint has the highest step and is found by listing: a
+pointer could be stale.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TypedDict
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import Count, Sha256, Share, Step, Within, checked
 from trainer.layout import CHECKPOINTS, committed_step, manifest_key
-from trainer.limits import MANIFEST_BYTES, parsed_json
+from trainer.limits import SMALL_JSON_BYTES, parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage
 
 FORMAT: Final = 2
@@ -21,7 +21,7 @@ FORMAT: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What commits a checkpoint."""
+    """A checkpoint manifest: it commits a checkpoint."""
 
     format: int = FORMAT
     step: Step
@@ -30,10 +30,10 @@ class Manifest:
     bytes: Count
     sha256: Sha256
     val_auroc: Share | None = None
-    """Mean over the findings where it is defined; None where this checkpoint was not validated."""
+    """Mean over the findings with a defined AUROC; None where this checkpoint was not validated."""
     val_loss: float | None = None
     validated: bool = False
-    """Whether validation has followed: where it has not, a run that goes on from here begins with it."""
+    """Whether it was validated; if not, a run resumed from here begins with the validation."""
 
 
 class _Format(TypedDict):
@@ -45,14 +45,14 @@ def _ignore(_: str) -> None:
 
 
 def to_bytes(manifest: Manifest) -> bytes:
-    """The manifest as it lies in the run."""
+    """Content of the manifest's file."""
     return json.dumps(asdict(manifest), indent=1).encode()
 
 
 def committed(storage: Storage, report: Callable[[str], None] = _ignore) -> list[Manifest]:
-    """All committed checkpoints, oldest first; `report` hears of each manifest that is damaged, which is left out.
+    """All committed checkpoints, oldest first; each damaged manifest is passed to `report` and left out.
 
-    Raises: InputError for one of another version of this program: it is there, and must not be taken for absent.
+    Raises: InputError for a manifest of another version of this program, which must not count as absent.
     """
     steps = [step for key in storage.keys(CHECKPOINTS) if (step := committed_step(key)) is not None]
     return [manifest for step in sorted(steps) if (manifest := _read(storage, step, report)) is not None]
@@ -67,9 +67,9 @@ def best(manifests: Sequence[Manifest]) -> Manifest | None:
 
 
 def worth(val_auroc: float | None, val_loss: float | None) -> tuple[float, float]:
-    """By what checkpoints are compared, more is better: validation AUROC, and among equals the lower loss.
+    """Sort key of checkpoints, the higher the better: validation AUROC, then the lower loss.
 
-    A few hundred validation images have few different AUROCs, and those of an easy task soon reach 1.
+    A few hundred validation images give only few distinct AUROCs, and those of an easy task soon reach 1.
     """
     if val_auroc is None:
         return -1.0, -math.inf
@@ -77,23 +77,23 @@ def worth(val_auroc: float | None, val_loss: float | None) -> tuple[float, float
 
 
 def _manifest(content: dict[str, Any], step: int) -> Manifest:
-    """Raises: ValueError for what is no manifest of this step."""
+    """Raises: ValueError for anything but a manifest of this step."""
     unknown = sorted(content.keys() - Manifest.__dataclass_fields__.keys())
     if unknown:
         raise ValueError(f"it has an unknown key `{unknown[0][:60]}`")
     checked(content, Manifest)
     manifest = Manifest(**content)
     if manifest.step != step:
-        raise ValueError(f"it is of step {manifest.step}")
+        raise ValueError(f"it belongs to step {manifest.step}")
     return manifest
 
 
 def _read(storage: Storage, step: int, report: Callable[[str], None]) -> Manifest | None:
     where = f"{storage.url.rstrip('/')}/{manifest_key(step)}"
     try:
-        content = parsed_json(storage.read(manifest_key(step), most_bytes=MANIFEST_BYTES))
-        told = checked(content, _Format)["format"]
-        if told == FORMAT:
+        content = parsed_json(storage.read(manifest_key(step), most_bytes=SMALL_JSON_BYTES))
+        written_format = checked(content, _Format)["format"]
+        if written_format == FORMAT:
             return _manifest(checked(content, dict[str, Any]), step)
     except AbsentError:  # pruned since it was listed
         return None
@@ -102,6 +102,6 @@ def _read(storage: Storage, step: int, report: Callable[[str], None]) -> Manifes
         report(f"cannot use checkpoint `{where}`, which is damaged: {on_one_line(str(reason))}")
         return None
     raise InputError(
-        f"cannot read checkpoint `{where}`: its format is {told}, this version reads {FORMAT}",
-        hint="go on with the version that wrote it, or give another --name",
+        f"cannot read checkpoint `{where}`: its format is {written_format}, this version reads {FORMAT}",
+        hint="continue with the version that wrote it, or use another --name",
     )

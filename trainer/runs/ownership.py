@@ -1,7 +1,7 @@
-"""Check that a prefix belongs to a run, made at each start before anything is written.
+"""Check that a prefix belongs to a run, made by each attempt before anything is written.
 
-A prefix belongs to a run when its `run.json` is a record of ours. Then only files under keys of `layout.is_ours` may be replaced and
-deleted. Without a record, the only such files allowed are those that an early killed start leaves.
+A prefix belongs to a run when its `run.json` is a record of ours. Then only files under keys of `layout.is_ours` may be
+replaced and deleted. Without a record, only those files are accepted that an attempt killed early leaves behind.
 """
 
 import re
@@ -17,23 +17,23 @@ from trainer.storage import AbsentError, Claim, DamagedError, Storage
 SHOWN: Final = 5
 """Foreign files named in one line."""
 
-ELSEWHERE: Final = "give another --name, or move away what lies there"
+ELSEWHERE: Final = "use another --name, or move the files there elsewhere"
 
 _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 
 
 def check(storage: Storage, report: Callable[[str], None]) -> None:
-    """Refuse a prefix where foreign files would be replaced, or reached through links; nothing is written.
+    """Refuse a prefix where foreign files would be replaced or links followed; writes nothing.
 
-    `report` gets one line that names the foreign files that are left alone.
+    `report` gets one line with the names of foreign files that stay untouched.
 
-    Raises: InputError naming them; RemoteError.
+    Raises: InputError naming the obstacles; RemoteError.
     """
     obstacles = storage.obstacles()
     if obstacles:
         raise InputError(
-            f"cannot keep a run at `{storage.url}`: other things are in its way:{listing(map(on_one_line, obstacles))}",
-            hint=f"inside a run no link is followed; {ELSEWHERE}",
+            f"cannot keep a run at `{storage.url}`: other files are in the way:{listing(map(on_one_line, obstacles))}",
+            hint=f"links inside a run are not followed; {ELSEWHERE}",
         )
     keys = storage.keys("")
     if RUN in keys:
@@ -42,11 +42,13 @@ def check(storage: Storage, report: Callable[[str], None]) -> None:
         _check_unclaimed(storage, keys)
     foreign = [key for key in keys if not is_ours(key) and not _is_folder_mark(key)]
     if foreign:
-        report(f"`{storage.url}` holds files that are not of this run, and are left alone: {_some(foreign)}")
+        report(f"`{storage.url}` has files that do not belong to this run and are not touched: {_some(foreign)}")
 
 
 def check_record(storage: Storage) -> None:
-    """Refuse a prefix that does not belong to a run. Raises: InputError when its `run.json` is missing, damaged or foreign."""
+    """Refuse a prefix that does not belong to a run. Raises: InputError when its `run.json` is missing, damaged or
+    foreign.
+    """
     with suppress(AbsentError, DamagedError):
         if _is_record(storage.read(RUN)):
             return
@@ -56,23 +58,23 @@ def check_record(storage: Storage) -> None:
 
 
 class RunClaim:
-    """A claim that is also lost when the run's record disappears, as when the prefix of a bucket is removed."""
+    """A claim that is also lost when the run's record is deleted, as when a bucket's prefix is removed."""
 
     def __init__(self, claim: Claim, storage: Storage) -> None:
         self._claim, self._storage = claim, storage
-        self._has_begun = False
+        self._has_record = False
 
     def check(self) -> None:
         """See `Claim.check`."""
         self._claim.check()
         try:
             self._storage.stat(RUN)
-            self._has_begun = True
+            self._has_record = True
         except AbsentError as problem:
-            if self._has_begun:
+            if self._has_record:
                 raise InputError(
-                    f"cannot go on with the run at `{self._storage.url}`: its `{RUN}` was removed meanwhile",
-                    hint="remove what is left of it, then the same command starts a new run; or give another --name",
+                    f"cannot continue the run at `{self._storage.url}`: its `{RUN}` was removed",
+                    hint="delete the rest of the run, then the same command starts a new one; or use another --name",
                 ) from problem
 
     def lost(self) -> KnownError | None:
@@ -81,16 +83,18 @@ class RunClaim:
 
 
 def _check_unclaimed(storage: Storage, keys: Iterable[str]) -> None:
-    theirs = [key for key in keys if is_ours(key) and not (comes_before_record(key) and _is_of_a_start(storage, key))]
-    if theirs:
+    foreign = [
+        key for key in keys if is_ours(key) and not (comes_before_record(key) and _is_of_an_attempt(storage, key))
+    ]
+    if foreign:
         raise InputError(
-            f"cannot start a run at `{storage.url}`: it has no `{RUN}`, and a run would replace what lies there: {_some(theirs)}",
+            f"cannot start a run at `{storage.url}`: it has no `{RUN}`, and these files would be replaced: {_some(foreign)}",
             hint=ELSEWHERE,
         )
 
 
 def _is_folder_mark(key: str) -> bool:
-    """Whether this is the empty object by which consoles and mounts show a folder of a bucket."""
+    """Whether this is the empty object with which consoles and mounts mark a folder in a bucket."""
     return not key or key.endswith("/")
 
 
@@ -99,8 +103,8 @@ def _is_record(content: bytes) -> bool:
     return all(isinstance(document.get(part), dict) for part in ("config", "identity"))
 
 
-def _is_of_a_start(storage: Storage, key: str) -> bool:
-    """Whether the content of a key that precedes the record was written by a start."""
+def _is_of_an_attempt(storage: Storage, key: str) -> bool:
+    """Whether an attempt wrote the content of a key that may precede the record."""
     try:
         content = storage.read(key)
     except (AbsentError, DamagedError):

@@ -1,6 +1,7 @@
-"""Could a run work where this process is: its output, its data, its weights, the clock; loads no torch.
+"""Checks before a run, from where this process runs: output, data, weights, clock; does not import torch.
 
-`launcher doctor` asks from the user's machine and, by `python -m trainer probe`, from a pod that has the job's account.
+`launcher doctor` runs them on the user's machine and, with `python -m trainer probe`, in a pod with the job's service
+account.
 """
 
 import json
@@ -28,32 +29,32 @@ from trainer.storage import Storage, open_storage, ping_server
 Status = Literal["OK", "WARN", "FAIL", "skipped"]
 
 SERVER: Final = "S3 server"
-"""The check that those of buckets need."""
+"""The check that those of buckets depend on."""
 
 LARGEST_SKEW_S: Final = 300.0
-"""Seconds that clocks may differ. Source: AWS Signature Version 4 lets a signature be 5 minutes off; S3 itself 15."""
+"""Largest accepted difference of clocks in seconds. Source: AWS Signature Version 4 allows 5 minutes; S3 itself 15."""
 
 NOTICED_SKEW_S: Final = 60.0
 
 USUAL_SHM_BYTES: Final = 64 << 20
-"""What a container gets that asks for nothing, which is too small for workers to talk through."""
+"""Default size in a container, too small for communication between workers."""
 
 IMAGENET: Final = {
     "densenet121": "https://download.pytorch.org/models/densenet121-a639ec97.pth",
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
 }
-"""Source: torchvision's weights IMAGENET1K_V1, as `trainer.models.pretrained` takes them; a test compares."""
+"""Source: torchvision's weights IMAGENET1K_V1, as used by `trainer.models.pretrained`; a test compares them."""
 
-ANSWER_S: Final = 10.0
+TIMEOUT_S: Final = 10.0
 
 FOUND_LENGTH: Final = 600
-"""Characters of a row; label files can be wrong in many places."""
+"""Characters of a row; label files can have many problems."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one look found, and what to do about it."""
+    """Result of one check, and how to fix a problem."""
 
     status: Status
     found: str
@@ -65,7 +66,7 @@ Look = Callable[[], Outcome]
 
 @dataclass(frozen=True)
 class Step:
-    """One look, which only makes sense once others have not failed."""
+    """One check, skipped when one of those it depends on has failed."""
 
     check: str
     look: Look
@@ -93,7 +94,7 @@ def _server_of(place: Location) -> tuple[str, ...]:
 
 
 def probe(config: TrainConfig) -> Iterator[str]:
-    """One line of JSON for each look, as soon as it is done: check, status, found, fix."""
+    """One line of JSON per check, as soon as it is done: check, status, found, fix."""
     failed: set[str] = set()
     for step in steps(config):
         missing = [need for need in step.needs if need in failed]
@@ -104,7 +105,7 @@ def probe(config: TrainConfig) -> Iterator[str]:
 
 
 def outcome_of(look: Look) -> Outcome:
-    """What the look finds; errors that are meant for users are findings too."""
+    """Result of a check; known errors become failures."""
     try:
         return look()
     except KnownError as problem:
@@ -114,7 +115,7 @@ def outcome_of(look: Look) -> Outcome:
 
 
 def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
-    """An error as a finding: its lines as one."""
+    """A known error as a result, on one line."""
     text = "; ".join(line.strip() for line in str(problem.args[0]).splitlines())
     text = redacted(text)
     found = on_one_line(text if len(text) <= FOUND_LENGTH else f"{text[:FOUND_LENGTH]} …")
@@ -122,147 +123,151 @@ def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
 
 
 def server(bucket: Location) -> Outcome:
-    """Whether the S3 server answers. Raises: RemoteError."""
-    return Outcome("OK", f"`{ping_server(bucket).url}` answers")
+    """Check that the S3 server responds. Raises: RemoteError."""
+    return Outcome("OK", f"`{ping_server(bucket).url}` responds")
 
 
 def clock(bucket: Location) -> Outcome:
-    """How far this clock is from the S3 server's: signatures hold the time. Raises: RemoteError."""
-    there = ping_server(bucket)
-    return skew(there.time, datetime.now(timezone.utc), f"`{there.url}`")
+    """Compare this clock with the S3 server's, as signatures contain the time. Raises: RemoteError."""
+    remote = ping_server(bucket)
+    return skew(remote.time, datetime.now(timezone.utc), f"`{remote.url}`")
 
 
-def skew(there: datetime | None, here: datetime, whose: str) -> Outcome:
-    """What a difference between two clocks means."""
-    if there is None:
-        return Outcome("skipped", f"{whose} does not tell its time")
-    late_s = (here - there).total_seconds()
+def skew(remote: datetime | None, local: datetime, whose: str) -> Outcome:
+    """Rate the difference between two clocks."""
+    if remote is None:
+        return Outcome("skipped", f"{whose} does not report its time")
+    late_s = (local - remote).total_seconds()
     found = f"{abs(late_s):.0f} s {'behind' if late_s < 0 else 'ahead of'} {whose}"
     if abs(late_s) > LARGEST_SKEW_S:
-        return Outcome("FAIL", f"{found}: signed requests are refused", "set the clock by NTP")
+        return Outcome("FAIL", f"{found}: signed requests are refused", "synchronise the clock with NTP")
     if abs(late_s) > NOTICED_SKEW_S:
-        return Outcome("WARN", found, "set the clock by NTP")
+        return Outcome("WARN", found, "synchronise the clock with NTP")
     return Outcome("OK", found)
 
 
 def output(place: Location) -> Outcome:
-    """Whether objects can be written, read and removed at the output; the one that finds out is removed.
+    """Check that objects can be written, read, listed and deleted at the output, with a test object.
 
-    Raises: KnownError for what can't be done.
+    Raises: KnownError when one of these fails.
     """
     storage = open_storage(place)
     key, content = f"doctor-{uuid.uuid4().hex}", b"may a run be kept here?"
     storage.write(key, content)
     try:
         if storage.read(key) != content:
-            return Outcome("FAIL", f"`{place}` gives back other bytes than were written", "ask who runs the storage")
+            return Outcome(
+                "FAIL", f"`{place}` returned other bytes than were written", "ask the storage's administrator"
+            )
         if storage.keys(key) != [key]:
-            return Outcome("FAIL", f"`{place}` does not list what was written", "ask who runs the storage")
+            return Outcome("FAIL", f"`{place}` does not list the written object", "ask the storage's administrator")
     finally:
         storage.delete(key)
-    return Outcome("OK", f"wrote, read, listed and removed an object at `{place}`")
+    return Outcome("OK", f"wrote, read, listed and deleted an object at `{place}`")
 
 
 def data(place: Location) -> Outcome:
-    """Whether the data set's place can be listed and read. Raises: KnownError."""
+    """Check that the data set can be listed and read. Raises: KnownError."""
     if not place.is_bucket:
         names = sorted(entry.name for entry in os.scandir(place.url))
         return (
             Outcome("OK", f"{len(names)} entries in `{place}`")
             if names
-            else Outcome("FAIL", f"nothing lies in `{place}`", "check --data: bucket, prefix or directory")
+            else Outcome("FAIL", f"`{place}` is empty", "check --data: bucket, prefix or directory")
         )
     storage = open_storage(place)
     keys = _label_keys(storage) or next(filter(None, (storage.keys(f"{split}/") for split in SPLITS)), [])
     if not keys:
         return Outcome(
             "FAIL",
-            f"no part of a data set lies in `{place}`: neither {', '.join(dict.fromkeys(LABEL_FILES))} nor train/",
-            "check the bucket and the prefix of --data",
+            f"no data set found in `{place}`: neither {', '.join(dict.fromkeys(LABEL_FILES))} nor train/",
+            "check --data: bucket and prefix",
         )
     storage.read(keys[-1])
     return Outcome("OK", f"listed `{place}` and read `{on_one_line(keys[-1])}`")
 
 
 def labels(config: TrainConfig, data_at: Location) -> Outcome:
-    """How the data set is laid out, and how many images and patients its label lists have. Raises: KnownError."""
-    with _here(config, data_at) as root:
+    """Check the label files; reports layout, images and patients. Raises: KnownError."""
+    with _label_folder(config, data_at) as root:
         source = _read(config, root)
     table = source.table.used()
     if config.classes:
         table.check_classes()
-    parts = ", ".join(f"{len(table.rows(split))} {split}" for split in SPLITS)
+    counts = ", ".join(f"{len(table.rows(split))} {split}" for split in SPLITS)
     patients = len(set(table.patients_N.tolist()))
     return Outcome(
-        "OK", f"layout {source.layout}: {parts} images of {patients} patients, {len(source.table.findings)} labels"
+        "OK", f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
     )
 
 
 def images(config: TrainConfig, data_at: Location) -> Outcome:
-    """Whether each image that the label lists name is there. Raises: KnownError."""
-    with _here(config, data_at) as root:
+    """Check that each image of the label files exists. Raises: KnownError."""
+    with _label_folder(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
         if source.layout == "folders" or not data_at.is_bucket:
             locate_images(source)
-            return Outcome("OK", f"all {len(used)} images are there")
-    there = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
-    absent = [name for name in used.images if name not in there]
+            return Outcome("OK", f"all {len(used)} images exist")
+    existing = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
+    absent = [name for name in used.images if name not in existing]
     if absent:
-        found = f"{len(absent)} of {len(used)} images are not below `images…/`, the first is `{on_one_line(absent[0])}`"
-        return Outcome("FAIL", found, "images lie in images/ or images_001/, images_002/ … of the data set")
-    return Outcome("OK", f"all {len(used)} images are there")
+        found = (
+            f"{len(absent)} of {len(used)} images are missing in `images…/`, the first is `{on_one_line(absent[0])}`"
+        )
+        return Outcome("FAIL", found, "images must be in images/ or images_001/, images_002/ … of the data set")
+    return Outcome("OK", f"all {len(used)} images exist")
 
 
-def weights(wanted: Location, model: str) -> Outcome:
-    """Whether the first weights of this model can be had here. Raises: KnownError."""
-    if wanted.url == "none":
-        return Outcome("OK", "starts from nothing: no weights are wanted")
-    if wanted.url == "imagenet":
+def weights(source: Location, model: str) -> Outcome:
+    """Check that the initial weights of this model are available here. Raises: KnownError."""
+    if source.url == "none":
+        return Outcome("OK", "random initialisation: no weights needed")
+    if source.url == "imagenet":
         return _imagenet(model)
-    if wanted.is_bucket:
-        folder, _, name = wanted.url.rpartition("/")
-        there = name in open_storage(Location(folder, wanted.server)).keys(name)
+    if source.is_bucket:
+        folder, _, name = source.url.rpartition("/")
+        exists = name in open_storage(Location(folder, source.server)).keys(name)
     else:
-        there = Path(wanted.url).is_file()
-    if there:
-        return Outcome("OK", f"`{wanted}` is there")
-    return Outcome("FAIL", f"`{wanted}` is not there (from `--weights`)", "--weights PATH|imagenet|none")
+        exists = Path(source.url).is_file()
+    if exists:
+        return Outcome("OK", f"`{source}` exists")
+    return Outcome("FAIL", f"`{source}` does not exist (from `--weights`)", "--weights PATH|imagenet|none")
 
 
 def _imagenet(model: str) -> Outcome:
-    """The image may carry the file where torch looks for it; else each node downloads it."""
+    """The image may contain the file in torch's cache; otherwise each node downloads it."""
     address = IMAGENET.get(model)
     if address is None:
-        return Outcome("FAIL", f"there are no ImageNet weights of `{model}`", "--weights none")
+        return Outcome("FAIL", f"there are no ImageNet weights for `{model}`", "--weights none")
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch"
     cached = Path(home) / "hub" / "checkpoints" / PurePosixPath(address).name
     if cached.is_file():
-        return Outcome("OK", f"`{cached}` is there")
-    fix = "let the image carry the file and set TORCH_HOME, or give --weights PATH, or --weights none"
+        return Outcome("OK", f"`{cached}` exists")
+    fix = "add the file to the image and set TORCH_HOME, or use --weights PATH or --weights none"
     try:
-        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - one of those above
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
-            reachable = answer.status == HTTPStatus.OK
+        request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - one of the addresses above
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+            reachable = response.status == HTTPStatus.OK
     except OSError as problem:
         reason = on_one_line(str(getattr(problem, "reason", problem)))
-        return Outcome("FAIL", f"ImageNet weights can't be downloaded: no answer from `{address}`: {reason}", fix)
+        return Outcome("FAIL", f"cannot download ImageNet weights: no response from `{address}`: {reason}", fix)
     if reachable:
         return Outcome("OK", f"ImageNet weights can be downloaded from `{address}`")
-    return Outcome("FAIL", f"ImageNet weights can't be downloaded: `{address}` is not there", fix)
+    return Outcome("FAIL", f"cannot download ImageNet weights: `{address}` does not exist", fix)
 
 
 def shared_memory() -> Outcome:
-    """Whether /dev/shm is larger than what a container gets unasked."""
+    """Check that /dev/shm is larger than a container's default."""
     try:
-        stat = os.statvfs("/dev/shm")  # noqa: S108 - this is what is looked at
+        stat = os.statvfs("/dev/shm")  # noqa: S108 - its size is checked
     except FileNotFoundError:
-        return Outcome("FAIL", "there is no /dev/shm", "an overlay must leave the volume `shm` alone")
+        return Outcome("FAIL", "there is no /dev/shm", "an overlay must not change the volume `shm`")
     size = stat.f_frsize * stat.f_blocks
     found = f"{size >> 20} MiB of shared memory"
     if size <= USUAL_SHM_BYTES:
         return Outcome(
-            "FAIL", f"{found}: too little for several workers", "an overlay must leave the volume `shm` alone"
+            "FAIL", f"{found}: too little for several workers", "an overlay must not change the volume `shm`"
         )
     return Outcome("OK", found)
 
@@ -272,8 +277,8 @@ def _read(config: TrainConfig, root: Path) -> Source:
 
 
 @contextmanager
-def _here(config: TrainConfig, data_at: Location) -> Iterator[Path]:
-    """The data set's directory; of one in a bucket a directory with its label files, or with its folders' names."""
+def _label_folder(config: TrainConfig, data_at: Location) -> Iterator[Path]:
+    """The data set's directory; for a bucket, a temporary copy of its label files, or of its folder structure."""
     if not data_at.is_bucket:
         yield Path(config.data)
         return
@@ -305,9 +310,11 @@ def _stays_below(key: str) -> bool:
 
 
 def _label_keys(storage: Storage) -> list[str]:
-    """Keys of the label files; each is asked for by its name, because listing all images takes long."""
-    starts = dict.fromkeys(pattern.partition("*")[0] for pattern in LABEL_FILES)
-    found = (key for start in starts for key in storage.keys(start) if "/" not in key)
+    """Keys of the label files, listed by name, as listing all images takes long."""
+    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in LABEL_FILES)
+    keys = (key for prefix in prefixes for key in storage.keys(prefix) if "/" not in key)
     return [
-        key for key in found if any(fnmatchcase(key, each) for part in LABEL_FILES for each in (part, f"{part}.gz"))
+        key
+        for key in keys
+        if any(fnmatchcase(key, each) for pattern in LABEL_FILES for each in (pattern, f"{pattern}.gz"))
     ]

@@ -1,4 +1,4 @@
-"""What a rank has said, kept in the run's prefix as well: pods go, and their logs with them."""
+"""Log of each rank in the run's prefix: it outlives the pods and their logs."""
 
 import os
 import threading
@@ -14,15 +14,15 @@ from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage
 
 WRITE_EVERY_S: Final = 15.0
-LEAVING_S: Final = 3.0
-"""How long the last lines may take on their way."""
+CLOSE_S: Final = 3.0
+"""Time limit for writing the last lines."""
 
 MOST_BYTES: Final = 4 << 20
-"""Of a log so much is kept, the newest; hundreds of starts."""
+"""Size of a log, of which the newest lines are kept; enough for hundreds of attempts."""
 
 
 class RankLog:
-    """One rank's lines, with the time of each; nothing is written before `keep_in`."""
+    """One rank's lines with their times; nothing is written before `keep_in`."""
 
     def __init__(self, rank: int, *, environment: Mapping[str, str] = os.environ) -> None:
         self._rank = rank
@@ -35,30 +35,32 @@ class RankLog:
         self._thread: threading.Thread | None = None
 
     def add(self, text: str) -> None:
-        """Note a line; whatever is in it, it stays one."""
+        """Add a line; line breaks in it are escaped."""
         time = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._append([f"{time} {on_one_line(redacted(text, self._environment))}\n".encode()])
         self._changed.set()
 
     def keep_in(self, storage: Storage) -> None:
-        """Write to the run from now on, behind what earlier starts have said there. The run is ours: another's log would be lost."""
+        """Start writing to the run, after the lines of earlier attempts. Only call it for a claimed run: another's
+        log would be overwritten.
+        """
         with suppress(AbsentError):
             earlier = storage.read(log_key(self._rank)).splitlines(keepends=True)
-            mine = list(self._lines)
+            own = list(self._lines)
             with self._lock:
                 self._lines.clear()
                 self._bytes = 0
             self._append(earlier)
-            self._append(mine)
+            self._append(own)
         self._thread = threading.Thread(target=self._write_often, args=(storage,), name="log", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Write the last lines; a bucket that does not take them in seconds does not hold up the end."""
+        """Write the last lines; an unresponsive bucket delays the end by `CLOSE_S` at most."""
         self._over.set()
         self._changed.set()
         if self._thread is not None:
-            self._thread.join(LEAVING_S)
+            self._thread.join(CLOSE_S)
 
     def _append(self, lines: list[bytes]) -> None:
         with self._lock:
@@ -76,5 +78,5 @@ class RankLog:
                 self._changed.clear()
                 with self._lock:
                     content = b"".join(self._lines)
-                with suppress(Exception):  # lines that are lost matter less than those to come
+                with suppress(Exception):  # lost lines matter less than those to come
                     storage.write(log_key(self._rank), content)

@@ -1,8 +1,8 @@
-"""Curves of a run as TensorBoard's event files, so that they can be watched while it trains.
+"""Curves of a run as TensorBoard event files, to watch during training.
 
-Each publication is a new small file: a TensorBoard that is open goes on reading the file it has opened, and would not see another
-that took its name. So a run has a file for each epoch (or checkpoint) of each start, and memory holds what came since the last:
-30 epochs of 5,000 steps, logged every 20, come to 7,500 events of about 70 bytes, in 30 files.
+Each publication is a new small file: TensorBoard keeps reading a file that it has opened, and would miss a replacement
+of the same name. So a run has one file per epoch (or checkpoint) of each attempt, and only events since the last one
+are in memory: 30 epochs of 5,000 steps, logged every 20 steps, give 7,500 events of about 70 bytes, in 30 files.
 """
 
 import io
@@ -14,36 +14,37 @@ from typing import Any, Final
 from trainer.layout import TENSORBOARD
 
 _VERSION: Final = "brain.Event:2"
-"""What each file starts with. Source: TensorBoard's event_file_writer; from version 2 on it heeds SessionLog."""
+"""First record of each file. Source: TensorBoard's event_file_writer; from version 2 on it observes SessionLog."""
 
 
 class Curves:
-    """The scalars of one start of a run, gathered until they are taken."""
+    """Scalars of one attempt, collected until they are taken."""
 
     def __init__(self, *, first_step: int, started_s: float, clock: Callable[[], float] = time.time) -> None:
-        """A start that trains from `first_step` on: what an earlier start wrote of these steps is purged by TensorBoard.
+        """An attempt that trains from `first_step` on: TensorBoard purges what an earlier attempt wrote for later
+        steps.
 
-        `started_s`, seconds since 1970, names the files, so that they are read in the order of the starts.
+        `started_s`, Unix time, names the files, so that they are read in the order of the attempts.
         """
         self._first_step: int | None = first_step
         self._started_s = started_s
         self._clock = clock
         self._files = 0
-        self._waiting: list[tuple[float, int, dict[str, float]]] = []
+        self._collected: list[tuple[float, int, dict[str, float]]] = []
 
     def add(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Note values by tag, those left out that are no number."""
+        """Add values by tag; missing and non-finite ones are dropped."""
         numbers = {tag: value for tag, value in values.items() if value is not None and math.isfinite(value)}
         if numbers:
-            self._waiting.append((self._clock(), step, numbers))
+            self._collected.append((self._clock(), step, numbers))
 
     def take(self) -> tuple[str, bytes] | None:
-        """Key and content of a new event file with what was added since the last one; None when nothing was."""
-        if not self._waiting:
+        """Key and content of a new event file with the values added since the last one; None without any."""
+        if not self._collected:
             return None
         name = f"events.out.tfevents.{self._started_s:010.0f}.{self._files:06d}"
-        content = _records(self._waiting, self._first_step)
-        self._waiting, self._first_step = [], None
+        content = _records(self._collected, self._first_step)
+        self._collected, self._first_step = [], None
         self._files += 1
         return TENSORBOARD + name, content
 
@@ -66,7 +67,7 @@ def of_epoch(entry: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _records(scalars: list[tuple[float, int, dict[str, float]]], first_step: int | None) -> bytes:
-    # here, for they take a third of a second to load and only the primary needs them
+    # imported here: takes 0.3 s, and only rank 0 needs it
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # noqa: PLC0415
     from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
     from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415

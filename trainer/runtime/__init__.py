@@ -1,1 +1,1 @@
-"""The process: who it is among the workers, its signals, its console, and the entrypoint that starts them all."""
+"""Processes of a job: ranks, agreement, signals, console, and the entrypoint that starts the workers."""

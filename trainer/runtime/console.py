@@ -1,8 +1,7 @@
-"""What a run says while it works: lines that start with the rank, and progress, all on stderr.
+"""Log lines and progress of a run, on stderr.
 
-Nothing in a line is taken for rich's markup or begins another line, whatever names and messages are in it.
-
-On a terminal progress is a bar; in a log it is one line a minute. Only the primary shows progress; every rank may speak.
+Each line starts with the rank. Names and messages in it are neither rich markup nor able to start another line.
+Progress is a bar on a terminal and one line a minute in a log. Only rank 0 shows progress; every rank logs.
 """
 
 import sys
@@ -25,7 +24,7 @@ def _ignore(_done: int, _words: str = "", /) -> None:
 
 
 class Reporter:
-    """One rank's voice; that of a command without ranks where `rank` is None."""
+    """Log lines and progress of one rank; of a command without ranks where `rank` is None."""
 
     def __init__(
         self,
@@ -37,14 +36,14 @@ class Reporter:
     ) -> None:
         self._prefix = "" if rank is None else f"[rank {rank}] "
         self._rank = rank or 0
-        self._hear = on_line
+        self._on_line = on_line
         self._clock = clock
         self._console = console or Console(file=unscreened(sys.stderr), highlight=False)
 
     def line(self, text: str) -> None:
-        """Say one thing, in one line that starts with the rank if there are any; `on_line` gets it too."""
+        """Log one line, with the rank as prefix if there are ranks; `on_line` gets it too."""
         text = on_one_line(text)
-        self._hear(text)
+        self._on_line(text)
         style = _STYLES[self._rank % len(_STYLES)]
         self._console.print(f"{self._prefix}{text}", style=style, markup=False, emoji=False, soft_wrap=True)
 

@@ -1,7 +1,7 @@
-"""What all workers agree on while they train, over the processors' channel: to stop, or to keep a checkpoint now.
+"""Decisions of all workers during training, made over the CPU process group: stop, or save a checkpoint now.
 
-Only some workers are told to stop and only one looks at the clock, but all must act at the same step. They talk every few steps:
-about every two seconds of the slowest, as they find out by talking.
+SIGTERM reaches only some workers and only rank 0 checks the time, but all must act at the same step. They exchange
+flags every few steps, about every two seconds by the slowest worker's step time, which is part of the exchange.
 """
 
 import time
@@ -16,30 +16,30 @@ from trainer.runtime.process_group import WorkerGroup
 
 REACT_S: Final = 2.0
 MOST_STEPS: Final = 50
-"""So many steps at most between two exchanges, however quick they are."""
+"""Most steps between two exchanges, for very short steps."""
 
 
 @dataclass(frozen=True)
 class ControlFlags:
-    """What at least one worker wants."""
+    """Requests of at least one worker."""
 
     stop: bool = False
-    """It was told to."""
+    """A worker received SIGTERM."""
     deadline: bool = False
-    """The run's time is over."""
+    """The deadline has passed."""
     checkpoint: bool = False
-    """The last one is old enough."""
+    """The last checkpoint is old enough."""
     failure: bool = False
-    """The run may not go on; the primary knows why."""
+    """The run must end; rank 0 knows why."""
 
     @property
     def end(self) -> bool:
-        """Whether training is to end here."""
+        """Whether training ends here."""
         return self.stop or self.deadline or self.failure
 
 
 class Coordination:
-    """This worker's part in the exchange."""
+    """This worker's side of the exchange."""
 
     def __init__(
         self,
@@ -55,32 +55,34 @@ class Coordination:
         self._group, self._stop, self._failed = group, stop, failed
         self._ends_at_s, self._checkpoint_every_s = ends_at_s, checkpoint_every_s
         self._clock, self._now = clock, now
-        self._counted = self._talked = 0
-        self._talks_at = 1
-        self._talked_s = self._saved_s = clock()
+        self._counted = self._synced = 0
+        self._next_sync = 1
+        self._synced_s = self._saved_s = clock()
 
     def saved(self) -> None:
-        """Note that a checkpoint was taken."""
+        """Record the time of a checkpoint."""
         self._saved_s = self._clock()
 
     def after_step(self) -> ControlFlags:
-        """What is wanted after one more step, or batch of an evaluation; nothing where it is not asked yet. All ranks call it."""
+        """Requests after one more step, or batch of an evaluation; none between exchanges. Collective: all ranks call
+        it.
+        """
         self._counted += 1
-        return self.asked() if self._counted >= self._talks_at else ControlFlags()
+        return self.sync() if self._counted >= self._next_sync else ControlFlags()
 
-    def asked(self) -> ControlFlags:
-        """What is wanted now. All ranks call it."""
+    def sync(self) -> ControlFlags:
+        """Requests now. Collective: all ranks call it."""
         now_s = self._clock()
-        steps = max(1, self._counted - self._talked)
-        leads = self._group.world.is_rank0
-        mine = [
+        steps = max(1, self._counted - self._synced)
+        is_rank0 = self._group.world.is_rank0
+        flags = [
             self._stop.wanted,
-            leads and self._now() >= self._ends_at_s,
-            leads and now_s - self._saved_s >= self._checkpoint_every_s,
-            leads and self._failed(),
-            (now_s - self._talked_s) / steps,
+            is_rank0 and self._now() >= self._ends_at_s,
+            is_rank0 and now_s - self._saved_s >= self._checkpoint_every_s,
+            is_rank0 and self._failed(),
+            (now_s - self._synced_s) / steps,
         ]
-        *flags, step_s = self._group.largest(torch.tensor(mine, dtype=torch.float64)).tolist()
-        self._talked, self._talked_s = self._counted, self._clock()
-        self._talks_at = self._counted + max(1, min(MOST_STEPS, int(REACT_S / max(step_s, 1e-6))))
-        return ControlFlags(*map(bool, flags))
+        *any_flags, step_s = self._group.largest(torch.tensor(flags, dtype=torch.float64)).tolist()
+        self._synced, self._synced_s = self._counted, self._clock()
+        self._next_sync = self._counted + max(1, min(MOST_STEPS, int(REACT_S / max(step_s, 1e-6))))
+        return ControlFlags(*map(bool, any_flags))

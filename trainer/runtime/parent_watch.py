@@ -1,8 +1,8 @@
-"""Processes that end with the process that started them, also when that is killed and can run no code of its own.
+"""Ends child processes with the process that started them, even when that is killed and cannot run any code.
 
-The starter keeps a pipe open and passes its reading end on. When the starter is gone, the system closes the pipe and the readers
-see its end; this works through any command in between. torchrun passes no descriptors to its workers, but they are its own
-children: each asks the system to be killed with its parent.
+The parent keeps a pipe open and passes the reading end on. When the parent is gone, the kernel closes the pipe and the
+readers see its end; this works through any command in between. torchrun passes no descriptors to its workers, but they
+are its direct children: each asks the kernel to be killed with its parent.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ LIFELINE: Final = "TRAINER_LIFELINE"
 """Environment variable with the number of the descriptor to read from."""
 
 PARENT: Final = "TRAINER_PARENT"
-"""Environment variable with the process id of the parent that a worker ends with."""
+"""Environment variable with the process ID of the parent that a worker ends with."""
 
 _PR_SET_PDEATHSIG: Final = 1
 """Source: linux/prctl.h. Other systems lack this call; there a worker ends when it next waits for its peers."""
@@ -37,11 +37,11 @@ def held() -> Iterator[int]:
 
 
 def taken() -> int | None:
-    """The descriptor that the starter passed, None without one. Child processes do not inherit it."""
+    """The descriptor that the parent passed, None without one. Child processes do not inherit it."""
     given = os.environ.pop(LIFELINE, "")
     if not given.isdigit():
         return None
-    with suppress(OSError, OverflowError):  # a process in between has closed it
+    with suppress(OSError, OverflowError):  # closed by a process in between
         if stat.S_ISFIFO(os.fstat(int(given)).st_mode):
             os.set_inheritable(int(given), False)  # noqa: FBT003 - takes no keyword
             return int(given)
@@ -55,7 +55,7 @@ def handed_on(descriptor: int) -> None:
 
 
 def watch(descriptor: int, at_end: Callable[[], object]) -> None:
-    """Call `at_end`, in a thread, once the starter is gone."""
+    """Call `at_end` in a thread when the parent is gone."""
 
     def wait() -> None:
         while os.read(descriptor, 64):
@@ -66,13 +66,13 @@ def watch(descriptor: int, at_end: Callable[[], object]) -> None:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the parent named by `PARENT` ends; at once if it has ended already."""
+    """Have the kernel kill this process when the parent named by `PARENT` ends; at once if it already has."""
     given = os.environ.pop(PARENT, "")
     if not given.isdigit() or not sys.platform.startswith("linux"):
         return
     if os.getppid() == int(given):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(given) and not _lives(int(given)):  # it may have ended before the call
+    if os.getppid() != int(given) and not _lives(int(given)):  # it may have ended before prctl
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -81,6 +81,6 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # another user's process
         return True
     return True

@@ -1,8 +1,8 @@
-"""The wish to stop, as SIGTERM brings it: preemption, a drained node, a suspended job, a deleted pod.
+"""SIGTERM handling: preemption, a drained node, a suspended job, a deleted pod.
 
-It reaches one pod, whose torchrun passes it to its workers and kills them 30 s later. While a run trains, the first is only noted, so
-that all workers can stop at one step and commit it; the second ends the worker at once. Before and after there is nothing to save
-and the signal kills as it always does.
+The signal reaches one pod, whose torchrun forwards it to its workers and kills them 30 s later. During training, the
+first SIGTERM is only recorded, so that all workers stop at the same step and commit it; the second ends the worker at
+once. Before and after training there is nothing to save, and the signal kills as usual.
 """
 
 import os
@@ -16,51 +16,51 @@ from typing import Final
 from trainer.errors import TryAgainError
 
 SAVING_S: Final = 20.0
-"""How long a worker may go on after SIGTERM. Source: torchrun, 30 s from SIGTERM to SIGKILL; the rest is for leaving."""
+"""Time to save after SIGTERM. Source: torchrun, 30 s from SIGTERM to SIGKILL; the rest is for exiting."""
 
 
 class StopError(TryAgainError):
-    """A worker was told to stop."""
+    """A worker received SIGTERM."""
 
     is_a_consequence = True
 
 
 class Stop:
-    """Whether this worker was told to stop, and when."""
+    """Whether this worker received SIGTERM, and when."""
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, leave: Callable[[int], object] = os._exit
     ) -> None:
         self._clock = clock
         self._leave = leave
-        self._told_s: float | None = None
+        self._received_s: float | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether this worker was told to stop."""
-        return self._told_s is not None
+        """Whether this worker received SIGTERM."""
+        return self._received_s is not None
 
     def left_s(self) -> float:
-        """Seconds left for saving; those of a worker that was told now, where this one was not told at all."""
-        return SAVING_S if self._told_s is None else max(0.0, self._told_s + SAVING_S - self._clock())
+        """Seconds left for saving; all of them where this worker received no SIGTERM."""
+        return SAVING_S if self._received_s is None else max(0.0, self._received_s + SAVING_S - self._clock())
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM within the block in place of dying of it."""
-        before = signal.signal(signal.SIGTERM, self._told)
+        """Record SIGTERM within the block instead of ending."""
+        before = signal.signal(signal.SIGTERM, self._receive)
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _told(self, _number: int, _frame: FrameType | None) -> None:
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
         if self.wanted:
             self._leave(TryAgainError.exit_code)
-        self._told_s = self._clock()
+        self._received_s = self._clock()
 
 
 def stopped(step: int) -> StopError:
-    """What to say once a run has stopped because it was told to."""
+    """Error of a run that stopped after SIGTERM."""
     return StopError(
-        f"stopped at step {step}, as SIGTERM asked", hint="the same command goes on from the newest checkpoint"
+        f"stopped at step {step} after SIGTERM", hint="the same command continues from the newest checkpoint"
     )

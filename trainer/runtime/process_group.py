@@ -1,7 +1,7 @@
-"""How the workers of a run agree.
+"""Agreement of a run's workers.
 
-Gradients go over the device's own backend (DDP); everything here goes over a second group on the processors, because
-accelerator back ends lack timeouts and some lack object collectives.
+Gradients use the device's own backend (DDP); everything here uses a second group on the CPU, because accelerator back
+ends lack timeouts and some lack object collectives.
 """
 
 import json
@@ -22,32 +22,32 @@ from trainer.storage import UnreachableError
 T = TypeVar("T")
 
 AGREEMENT_TIMEOUT: Final = timedelta(hours=2)
-"""Longest wait for a peer: it may be decoding the whole data set (17 core-minutes) from a slow mount."""
+"""Longest wait for a peer, which may be decoding the whole data set (17 core-minutes) from a slow mount."""
 
 
 class WorkerGroup:
-    """All workers of a run, able to agree over the processors' own group."""
+    """All workers of a run, with collectives on the CPU."""
 
     def __init__(self, world: World, group: Any) -> None:  # noqa: ANN401 - torch's type differs between releases
         self.world = world
         self._group = group
 
     def all_gather(self, payload: bytes) -> list[bytes]:
-        """Every rank's payload, in rank order, on every rank. All ranks call it."""
+        """Every rank's payload, in rank order, on every rank. Collective: all ranks call it."""
         if self._group is None:
             return [payload]
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world.size)]
         dist.all_gather(sizes, torch.tensor([len(payload)]), group=self._group)
         longest = max(int(size) for size in sizes)
-        mine = torch.zeros(longest, dtype=torch.uint8)
+        padded_payload = torch.zeros(longest, dtype=torch.uint8)
         if payload:
-            mine[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
+            padded_payload[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
         padded = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.world.size)]
-        dist.all_gather(padded, mine, group=self._group)
+        dist.all_gather(padded, padded_payload, group=self._group)
         return [bytes(row[: int(size)].numpy()) for row, size in zip(padded, sizes, strict=True)]
 
     def broadcast(self, payload: bytes) -> bytes:
-        """Rank 0's payload, on every rank; what the others give is ignored. All ranks call it."""
+        """Rank 0's payload on every rank; other ranks' payloads are ignored. Collective: all ranks call it."""
         if self._group is None:
             return payload
         size = torch.tensor([len(payload)])
@@ -61,7 +61,7 @@ class WorkerGroup:
         return bytes(content.numpy())
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Elementwise mean over the ranks of a tensor on the processor, on every rank. All ranks call it."""
+        """Elementwise mean of a CPU tensor over the ranks, on every rank. Collective: all ranks call it."""
         if self._group is None:
             return values
         total = values.clone()
@@ -69,7 +69,7 @@ class WorkerGroup:
         return total / self.world.size
 
     def largest(self, values: torch.Tensor) -> torch.Tensor:
-        """Elementwise maximum over the ranks of a tensor on the processor, on every rank. All ranks call it."""
+        """Elementwise maximum of a CPU tensor over the ranks, on every rank. Collective: all ranks call it."""
         if self._group is None:
             return values
         top = values.clone()
@@ -77,19 +77,19 @@ class WorkerGroup:
         return top
 
     def all_or_raise(self, act: Callable[[], T]) -> T:
-        """What `act` returns on this rank, once it has succeeded on all.
+        """The result of `act` on this rank, once it has succeeded on all ranks.
 
-        Raises: the known error on the first rank that met one; PeerError on all others. So nobody waits for a rank that
-        has left, and an error that all ranks meet is told once.
+        Raises: the known error on the first rank that has one; PeerError on all others. So no rank waits for one that
+        has left, and an error on all ranks is reported once.
         """
         result: T | None = None
         problem: KnownError | None = None
         try:
             result = act()
-        except UnreachableError as known:
-            problem = _passing(known)
-        except KnownError as known:
-            problem = known
+        except UnreachableError as error:
+            problem = _retryable(error)
+        except KnownError as error:
+            problem = error
         codes = [int(code) for code in self.all_gather(str(problem.exit_code if problem else 0).encode())]
         first = next((rank for rank, code in enumerate(codes) if code), None)
         if first is None:
@@ -99,7 +99,7 @@ class WorkerGroup:
         raise PeerError(codes[first], on_this_node=first in self.world.node_ranks, rank=first)
 
     def on_rank0(self, act: Callable[[], T]) -> T:
-        """What `act` returned on rank 0, as JSON, on all ranks.
+        """The result of `act` on rank 0, as JSON, on all ranks.
 
         Raises: its known error on rank 0; PeerError on the others.
         """
@@ -111,19 +111,20 @@ class WorkerGroup:
         self.all_or_raise(lambda: act() if self.world.is_local_rank0 else None)
 
 
-def _passing(problem: UnreachableError) -> TryAgainError:
-    """A bucket that is away for longer than one waits here will be back: unlike one that refuses."""
-    again = TryAgainError(str(problem.args[0]), hint="the same command goes on from the newest checkpoint")
+def _retryable(problem: UnreachableError) -> TryAgainError:
+    """An unreachable bucket is worth a restart, unlike one that refuses."""
+    again = TryAgainError(str(problem.args[0]), hint="the same command continues from the newest checkpoint")
     again.__cause__ = problem
     return again
 
 
 @contextmanager
 def join(world: World, backend: str) -> Iterator[WorkerGroup]:
-    """The gang, joined for the block; who leaves it in order waits for the others, so that none aborts a peer's last exchange.
+    """The worker group for the block. At a normal end, workers wait for each other, so that none aborts a peer's last
+    exchange.
 
-    The groups are not taken down: torch 2.6 can hang in it (a thread that the destructor joins waits for the GIL that the
-    destructor's caller holds), and after a failure it can wait for peers for ever. `leave_process` ends without it.
+    The groups are not destroyed: torch 2.6 can hang in that (a thread that the destructor joins waits for the GIL that
+    the destructor's caller holds), and after a failure it can wait for peers forever. `leave_process` ends without it.
     """
     if world.size == 1:
         yield WorkerGroup(world, None)
@@ -135,7 +136,7 @@ def join(world: World, backend: str) -> Iterator[WorkerGroup]:
 
 
 def leave_process(exit_code: int) -> NoReturn:
-    """End this worker at once, without running what torch would do at exit."""
+    """End this worker at once, skipping torch's exit handlers."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)

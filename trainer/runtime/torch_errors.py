@@ -1,4 +1,4 @@
-"""What torch raises when memory or a peer is gone, as errors of ours."""
+"""Known errors for torch's exceptions when memory runs out or a peer is lost."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ from trainer.redaction import redacted
 
 _NO_MEMORY = ("DefaultCPUAllocator", "not enough memory")
 _PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout")
-"""Words in the texts of plain RuntimeErrors; torch has no classes for these."""
+"""Parts of RuntimeError messages; torch has no classes for these errors."""
 
 
 @contextmanager
 def failures_named() -> Iterator[None]:
-    """Turn what torch raises in the block into a known error, where it has a name.
+    """Turn torch's exceptions in the block into known errors where possible.
 
-    Raises: InputError for lack of memory, PeerLostError for a lost peer.
+    Raises: InputError when memory runs out, PeerLostError for a lost peer.
     """
     try:
         yield
@@ -33,11 +33,11 @@ def _known(problem: RuntimeError) -> KnownError | None:
     text = " ".join(str(problem).split())
     if isinstance(problem, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
         return InputError(
-            f"cannot train: out of memory ({redacted(text)[:200]})", hint="give a smaller --batch-size or --crop-px"
+            f"cannot train: out of memory ({redacted(text)[:200]})", hint="use a smaller --batch-size or --crop-px"
         )
     if isinstance(problem, (DistBackendError, DistError)) or any(words in text for words in _PEER_LOST):
         return PeerLostError(
-            f"cannot go on: a peer was lost ({redacted(text)[:200]})",
-            hint="the same command goes on from the newest checkpoint",
+            f"cannot continue: a peer was lost ({redacted(text)[:200]})",
+            hint="the same command continues from the newest checkpoint",
         )
     return None

@@ -1,7 +1,8 @@
-"""Leaving when nothing moves: a peer that hangs holds all others in a collective, and those of accelerators know no timeout.
+"""Exit of a worker that makes no progress.
 
-The main thread tells what it does; a second thread looks whether it still does something else than before. Whoever leaves is
-started again by torchrun with all others, and goes on from the newest checkpoint.
+A peer that hangs blocks all others in a collective, and those of accelerators have no timeout. The main thread reports
+what it does; a second thread checks that it moves on. When it does not, the process exits, and torchrun restarts all
+workers from the newest checkpoint.
 """
 
 import faulthandler
@@ -19,19 +20,19 @@ from trainer.errors import TryAgainError
 from trainer.runtime.failure_cause import FailureCause
 from trainer.runtime.failure_report import leave_cause
 
-LOOK_S: Final = 1.0
+POLL_S: Final = 1.0
 
 COMPILING: Final = 3
-"""The first steps of a start may take so many times longer: they compile."""
+"""The first steps of an attempt may take this many times longer, as kernels and graphs are compiled."""
 
 Advance = Callable[[int, str], None]
 Shown = Callable[[str, int], AbstractContextManager[Advance]]
 
-_OURS: Final = str(Path(__file__).parent)
+_TRAINER: Final = str(Path(__file__).parents[1])
 
 
 class Watchdog:
-    """Notes what the main thread does, and leaves the process when that takes too long."""
+    """Monitors the main thread and exits the process when a task takes too long."""
 
     def __init__(
         self,
@@ -50,30 +51,30 @@ class Watchdog:
         self._since_s, self._ends_s = clock(), math.inf
 
     def heartbeat(self, doing: str, *, timeout_scale: float = 1.0, most_s: float = math.inf) -> None:
-        """Note that the main thread has got to something new, which may take `timeout_scale` times the limit, and `most_s`."""
+        """Record a new task of the main thread, limited to `timeout_scale` times the limit and to `most_s`."""
         self._doing, self._since_s = doing, self._clock()
         self._ends_s = self._since_s + min(timeout_scale * self.limit_s, most_s)
 
     def pause(self) -> None:
-        """Wait with whatever comes next: only the peer that does the work can tell how it goes."""
+        """Stop monitoring until the next heartbeat: only the peer that does the work knows its progress."""
         self._ends_s = math.inf
 
     @contextmanager
     def progress(self, shown: Shown, what: str, total: int) -> Iterator[Advance]:
-        """Progress as `shown` shows it, which is watched until its end."""
+        """Progress shown by `shown`, monitored until its end."""
         with shown(what, total) as advance:
             self.heartbeat(what, timeout_scale=COMPILING)
 
-            def seen(done: int, words: str) -> None:
+            def advance_and_report(done: int, words: str) -> None:
                 self.heartbeat(what, timeout_scale=COMPILING)
                 advance(done, words)
 
-            yield seen
+            yield advance_and_report
         self.pause()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Look every second within the block."""
+        """Check every second within the block."""
         over = threading.Event()
         thread = threading.Thread(target=self._watch, args=(over,), name="watchdog", daemon=True)
         thread.start()
@@ -85,25 +86,26 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def _watch(self, over: threading.Event) -> None:
-        while not over.wait(LOOK_S):
-            # Should a call into a vendor's library never give the interpreter back, this thread sleeps as well.
+        while not over.wait(POLL_S):
+            # If a vendor's library never releases the GIL, this thread cannot run either: faulthandler's timer exits
+            # then.
             faulthandler.dump_traceback_later(2 * COMPILING * self.limit_s, exit=True)
-            self.look()
+            self.check()
 
-    def look(self) -> None:
-        """Leave where the time is over; what the watching thread does each second."""
+    def check(self) -> None:
+        """Exit when the time is over; called every second by the monitoring thread."""
         if self._clock() > self._ends_s:
             said = (
-                f"cannot go on: nothing has moved for {self._clock() - self._since_s:.0f} s in {self._doing}"
-                f"{self._place()} (`--hang-after`); a peer hangs or is gone"
+                f"cannot continue: no progress for {self._clock() - self._since_s:.0f} s in {self._doing}"
+                f"{self._place()} (`--hang-after`); a peer is hanging or lost"
             )
             self._report(f"error: {said}")
             leave_cause(FailureCause(error=said, is_a_consequence=True))
             self._leave(TryAgainError.exit_code)
 
     def _place(self) -> str:
-        """Where in our own code the main thread is."""
-        frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only way to another thread's stack
-        while frame is not None and not frame.f_code.co_filename.startswith(_OURS):
+        """The main thread's position in this package."""
+        frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only access to another thread's stack
+        while frame is not None and not frame.f_code.co_filename.startswith(_TRAINER):
             frame = frame.f_back
         return f", at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else ""

@@ -1,7 +1,7 @@
-"""Where a run keeps its files: whole objects under keys of a directory or a bucket, behind one small interface.
+"""Object storage of a run, in a directory or an S3 bucket, behind one interface.
 
-A write is all or nothing, whatever ends the process; keys are relative, `/`-separated names from `trainer.layout`.
-This package alone imports boto3, and only where a bucket is used.
+A write is atomic even if the process is killed. Keys are relative, `/`-separated names from `trainer.layout`. Only this
+package imports boto3, and only for a bucket.
 """
 
 from trainer.errors import InputError, on_one_line
@@ -35,6 +35,7 @@ __all__ = [
     "FullError",
     "LocalStorage",
     "NotPermittedError",
+    "RetryPolicy",
     "S3Storage",
     "Server",
     "Stat",
@@ -47,11 +48,11 @@ __all__ = [
 
 
 def open_storage(place: str | Location, *, patience_s: float = 30.0, answers_within_s: float | None = None) -> Storage:
-    """The storage at `place`: a directory, or a bucket, requests to which are repeated for `patience_s` after transient errors.
+    """Open the storage at `place`, a directory or `s3://BUCKET/PREFIX`; transient S3 errors are retried for `patience_s`.
 
-    A request fails when the server sends nothing for a minute, or for `answers_within_s`.
+    A request fails when the server stays silent for `answers_within_s` (default: 10 s to connect, 60 s to read).
 
-    Raises: InputError for another scheme, no bucket, or settings that can't be used; RemoteError when S3 can't be.
+    Raises: InputError for another scheme, a missing bucket or unusable settings; RemoteError when S3 cannot be used.
     """
     at = place if isinstance(place, Location) else Location(place)
     url = at.url
@@ -60,10 +61,10 @@ def open_storage(place: str | Location, *, patience_s: float = 30.0, answers_wit
         return LocalStorage(url)
     bucket = rest.partition("/")[0]
     if scheme != "s3" or not bucket or "@" in bucket or looks_secret(url):
-        # Who pastes a signed URL or one with a login shall not find it in the logs.
+        # A pasted signed URL, or one with a login, must not appear in the logs.
         shown = without_login(on_one_line(f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"))
         raise InputError(
-            f"cannot keep runs in `{shown}`: it is neither a directory nor `s3://BUCKET/PREFIX` (from `--output`)",
+            f"cannot keep runs in `{shown}`: must be a directory or `s3://BUCKET/PREFIX` (from `--output`)",
             hint="--output s3://BUCKET/PREFIX",
         )
     timeouts = None if answers_within_s is None else Timeouts(answers_within_s, answers_within_s)

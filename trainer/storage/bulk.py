@@ -1,4 +1,4 @@
-"""Many objects at once into a folder."""
+"""Parallel download of many objects into a folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -10,14 +10,14 @@ from typing import Final
 from trainer.storage.interface import Stat, Storage, ignore
 
 THREADS: Final = 16
-"""Downloads at a time. Source: with 20 ms to the bucket, 16 threads are 8 times as fast as one, 32 little faster."""
+"""Concurrent downloads. Source: with 20 ms to the bucket, 16 threads are 8 times as fast as one, 32 little faster."""
 
 _WAITING: Final = 4 * THREADS
-"""Downloads that are begun or wait for a thread; a data set has 112,120."""
+"""Downloads running or queued: a data set has 112,120 files, too many futures to hold at once."""
 
 
 class _StoppedError(Exception):
-    """Nobody waits for this download any more."""
+    """Cancels a download whose caller is gone."""
 
 
 def copy_all(
@@ -28,29 +28,28 @@ def copy_all(
     stats: Mapping[str, Stat] | None = None,
     progress: Callable[[int], None] = ignore,
 ) -> Iterator[str]:
-    """Copy the objects to files of their names below the folder; yields each key when its file is there, in any order.
+    """Copy the objects to files of the same names below the folder; yields each key when its file is complete, in any
+    order.
 
-    Where their listing is given, no more is written than it tells.
-
-    `progress` hears how many bytes came, from one thread at a time. When one fails, or the iterator is closed, those on
-    their way are broken off.
+    With `stats`, a download stops when the object is longer than listed. `progress` gets the size of each chunk, from
+    one thread at a time. When a download fails or the iterator is closed, the others are cancelled.
 
     Raises: as `Storage.copy_to`.
     """
-    stopped, telling = Event(), Lock()
+    stopped, lock = Event(), Lock()
 
     def report(size_bytes: int) -> None:
         if stopped.is_set():
             raise _StoppedError
-        with telling:
+        with lock:
             progress(size_bytes)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        left = iter(keys)
+        pending = iter(keys)
         copies: dict[Future[None], str] = {}
         try:
             while True:
-                for key in islice(left, _WAITING - len(copies)):
+                for key in islice(pending, _WAITING - len(copies)):
                     stat = stats[key] if stats is not None else None
                     copies[pool.submit(storage.copy_to, key, folder / key, stat=stat, progress=report)] = key
                 if not copies:

@@ -1,7 +1,7 @@
-"""Folders that this program makes in a cache: none is a link or belongs to another user.
+"""Cache folders owned by this user, without symbolic links.
 
-A cache may lie where others can write, as below `/tmp`: a folder that somebody made there first must not redirect our writes or
-supply files that we read as our own.
+A cache may be in a shared place such as `/tmp`. A folder that another user created there first must not redirect our
+writes or supply files that we trust.
 """
 
 import os
@@ -17,9 +17,9 @@ from trainer.storage.open_folder import entries
 
 
 def cache_folder(cache: Path, *names: str, make: bool = True) -> Path:
-    """The folder of these names in the cache, made where it is missing unless told otherwise. The cache itself may be a link.
+    """The folder of these names in the cache, created unless `make` is false. The cache itself may be a symbolic link.
 
-    Raises: InputError for a link, a file or another user's folder among them; FullError.
+    Raises: InputError when one of them is a link, a file or another user's folder; FullError.
     """
     folder = cache
     with file_errors("write", cache.joinpath(*names)):
@@ -35,26 +35,26 @@ def cache_folder(cache: Path, *names: str, make: bool = True) -> Path:
 
 
 def cached_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a folder except folders: relative name and status. Links are listed, not followed.
+    """Relative name and status of everything below a folder except folders. Links are listed, not followed.
 
-    Raises: InputError when the folder can't be read.
+    Raises: InputError when the folder cannot be read.
     """
     with file_errors("list", folder):
         for name, entry in sorted(entries(folder), key=itemgetter(0)):
             if not entry.is_dir(follow_symlinks=False):
-                with suppress(FileNotFoundError):  # removed meanwhile
+                with suppress(FileNotFoundError):  # deleted since it was listed
                     yield name, entry.stat(follow_symlinks=False)
 
 
-def _check(folder: Path, found: os.stat_result) -> None:
+def _check(folder: Path, status: os.stat_result) -> None:
     problem = None
-    if stat.S_ISLNK(found.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         problem = "it is a link"
-    elif not stat.S_ISDIR(found.st_mode):
-        problem = "it is no folder"
-    elif found.st_uid != os.geteuid():
+    elif not stat.S_ISDIR(status.st_mode):
+        problem = "it is not a folder"
+    elif status.st_uid != os.geteuid():
         problem = "it belongs to another user"
     if problem:
         raise InputError(
-            f"cannot use `{folder}` as a cache: {problem}", hint="remove it, or --cache-dir names another place"
+            f"cannot use `{folder}` as a cache: {problem}", hint="remove it, or choose another --cache-dir"
         )

@@ -1,4 +1,4 @@
-"""Requests to an S3 server, one client a process, and faults that pass waited out."""
+"""Requests to an S3 server: one client per process, transient errors retried."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,25 +7,32 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 from trainer.errors import InputError, RemoteError
-from trainer.limits import ANSWER_BYTES, in_words
+from trainer.limits import RESPONSE_BYTES, in_words
 from trainer.location import FROM_ENVIRONMENT, S3Server
-from trainer.storage.credentials import ENDPOINTS, TOKEN_FILE, check_endpoint, check_files, learn_what_is_sent, prepared
-from trainer.storage.errors import boto_errors, known, passes
+from trainer.storage.credentials import (
+    ENDPOINTS,
+    TOKEN_FILE,
+    check_endpoint,
+    check_files,
+    prepared,
+    redact_sent_credentials,
+)
+from trainer.storage.errors import as_known_error, boto_errors, is_transient
 from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
 from trainer.storage.retry import RetryPolicy, Tries
 
 CONNECTIONS: Final = 32
-"""More than there are threads that use one client at once."""
+"""Size of the connection pool; more than the threads that share one client."""
 
 Result = TypeVar("Result")
 Client = Any
-"""boto3 makes its classes at run time."""
+"""boto3 creates its client classes at run time, so they have no static type."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """After which silence a request is given up, in seconds."""
+    """Seconds without a response after which a request fails."""
 
     connect_s: float = 10.0
     read_s: float = 60.0
@@ -33,26 +40,29 @@ class Timeouts:
 
 @dataclass
 class Connection:
-    """A server, and how patiently it is asked. Threads share it; a process forked from this one makes a client of its own."""
+    """A server and its retry policy, shared by threads.
+
+    A forked process creates its own client: boto3 clients must not be shared across a fork.
+    """
 
     options: Options
     server: S3Server = FROM_ENVIRONMENT
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     _made: tuple[int, Client] | None = None
-    """The process that made the client, and the client."""
+    """Process ID of the creator, and its client."""
 
     def client(self) -> Client:
-        """This process's client. Raises: InputError for settings that make none."""
+        """This process's client. Raises: InputError for unusable settings."""
         made = self._made
         if made is None or made[0] != os.getpid():
             self._made = made = (os.getpid(), _client(self.options, self.timeouts, self.server))
         return made[1]
 
     def call(self, what: str, request: Callable[[Client], Result], *, policy: RetryPolicy | None = None) -> Result:
-        """The request's result; `what` begins the error: `cannot read …`.
+        """Send the request, with retries; `what` begins the error message: `cannot read …`.
 
-        Raises: AbsentError, NotPermittedError, CredentialsError, UnreachableError; RefusedError for another refusal.
+        Raises: AbsentError, NotPermittedError, CredentialsError, UnreachableError; RefusedError for any other refusal.
         """
         tries = (policy or self.policy).begin()
         while True:
@@ -64,32 +74,32 @@ class Connection:
                 if problem.filename is None or str(problem.filename) != os.environ.get(TOKEN_FILE):
                     raise
                 raise CredentialsError(
-                    f"{what}: the service account's token can't be read: {str(problem.strerror).lower()} (from `{TOKEN_FILE}`)",
-                    hint="does the pod's service account have a role, and is its token mounted?",
+                    f"{what}: cannot read the service account's token: {str(problem.strerror).lower()} (from `{TOKEN_FILE}`)",
+                    hint="check that the pod's service account has a role and that its token is mounted",
                 ) from problem
 
     def wait_out(self, what: str, problem: Exception, tries: Tries) -> None:
-        """Return when the next attempt is due. Raises: as `call`, for what does not pass or has taken too long."""
-        if not passes(problem):
-            raise known(what, problem) from problem
+        """Sleep until the next attempt. Raises: as `call`, for a permanent error or when the retry time is over."""
+        if not is_transient(problem):
+            raise as_known_error(what, problem) from problem
         if not tries.another():
             tried = f", {tries.count} times in {tries.elapsed_s:.0f} s" if tries.count > 1 else ""
-            raise known(what, problem, tried=tried) from problem
+            raise as_known_error(what, problem, tried=tried) from problem
 
 
 def _client(options: Options, timeouts: Timeouts, server: S3Server) -> Client:
-    from botocore.config import Config  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
+    from botocore.config import Config  # noqa: PLC0415 - takes 0.25 s to import; needed for buckets only
 
     return new_client(
         Config(
-            # Whoever calls repeats requests, and knows for how long; a second loop inside would multiply the attempts.
+            # `Connection.call` retries; a second loop in botocore would multiply the attempts.
             retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=timeouts.connect_s,
             read_timeout=timeouts.read_s,
             max_pool_connections=CONNECTIONS,
             tcp_keepalive=True,
             s3={"addressing_style": options.addressing},
-            # Servers other than AWS's may not know the newer checksums.
+            # S3-compatible servers may not support the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),
@@ -98,7 +108,7 @@ def _client(options: Options, timeouts: Timeouts, server: S3Server) -> Client:
 
 
 def new_client(config: Any, server: S3Server = FROM_ENVIRONMENT) -> Client:  # noqa: ANN401 - botocore has no types
-    """A client of this process. Raises: InputError for settings that make none, or an endpoint with a login in it."""
+    """A client for this process. Raises: InputError for unusable settings or an endpoint that contains a login."""
     import boto3  # noqa: PLC0415 - as above
     import botocore.session  # noqa: PLC0415
 
@@ -114,56 +124,57 @@ def new_client(config: Any, server: S3Server = FROM_ENVIRONMENT) -> Client:  # n
             "s3", config=config, endpoint_url=server.endpoint
         )
     except boto_errors() as problem:
-        raise known("cannot use S3", problem) from problem
-    except ValueError:  # of the endpoint, which is not repeated: it may hold a login
+        raise as_known_error("cannot use S3", problem) from problem
+    except ValueError:  # invalid endpoint; the value is not shown as it may contain a login
         raise InputError(
-            "cannot use S3: the endpoint is no URL (from AWS_ENDPOINT_URL)", hint="AWS_ENDPOINT_URL=https://HOST:PORT"
+            "cannot use S3: the endpoint is not a URL (from AWS_ENDPOINT_URL)",
+            hint="AWS_ENDPOINT_URL=https://HOST:PORT",
         ) from None
-    check_endpoint(str(client.meta.endpoint_url))  # a profile may say it
-    learn_what_is_sent(client, credentials)
-    _bound_answers(client)
+    check_endpoint(str(client.meta.endpoint_url))  # a profile may set it, too
+    redact_sent_credentials(client, credentials)
+    _limit_responses(client)
     return client
 
 
-def _bound_answers(client: Client) -> None:
-    """From now on, read no more of an answer that botocore reads as a whole, such as an error's, than any has."""
-    session = client._endpoint.http_session  # noqa: SLF001 - botocore has no event between a head and its body
+def _limit_responses(client: Client) -> None:
+    """Limit the size of responses that botocore reads whole, such as errors: a faulty server must not fill the memory."""
+    session = client._endpoint.http_session  # noqa: SLF001 - botocore has no event between headers and body
     send = session.send
 
     def bounded(request: Any) -> Any:  # noqa: ANN401 - botocore has no types
-        request.stream_output = True  # else all is read by now
-        answer = send(request)
-        stream = answer.raw.stream
+        request.stream_output = True  # otherwise botocore has read the whole body here
+        response = send(request)
+        stream = response.raw.stream
 
         def bounded_stream(*arguments: object, **named: object) -> Iterator[bytes]:
             try:
-                yield from at_most(stream(*arguments, **named), ANSWER_BYTES)
+                yield from at_most(stream(*arguments, **named), RESPONSE_BYTES)
             except RemoteError:
-                answer.raw.close()
+                response.raw.close()
                 raise
 
-        answer.raw.stream = bounded_stream
-        return answer
+        response.raw.stream = bounded_stream
+        return response
 
     session.send = bounded
 
 
-def at_most(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """The pieces of an answer. Raises: RemoteError before more than `most_bytes` have come together."""
+def at_most(chunks: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
+    """The chunks of a response. Raises: RemoteError before their total exceeds `most_bytes`."""
     read_bytes = 0
-    for piece in pieces:
-        read_bytes += len(piece)
+    for chunk in chunks:
+        read_bytes += len(chunk)
         if read_bytes > most_bytes:
             raise RemoteError(
-                f"cannot use S3: the server answers with more than {in_words(most_bytes)} where no object was asked for",
-                hint="is it an S3 server that AWS_ENDPOINT_URL names?",
+                f"cannot use S3: the server sent more than {in_words(most_bytes)} in a response that is not an object",
+                hint="check that AWS_ENDPOINT_URL is an S3 server",
             )
-        yield piece
+        yield chunk
 
 
 @cache
 def _models() -> Any:  # noqa: ANN401 - as above
-    """The descriptions of Amazon's services, which take a tenth of a second to parse: once a process, not once a client."""
+    """Botocore's service descriptions. Parsing takes 0.1 s, so it is done once per process instead of once per client."""
     from botocore.loaders import create_loader  # noqa: PLC0415 - as above
 
     return create_loader()

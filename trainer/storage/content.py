@@ -1,4 +1,4 @@
-"""What is to be put into a bucket: in memory or in a file, read a part at a time."""
+"""Content of an upload, in memory or in a file, read part by part."""
 
 import hashlib
 import os
@@ -14,24 +14,23 @@ from trainer.storage.interface import ChangedError
 
 @dataclass(frozen=True)
 class Content:
-    """Bytes that threads may read parts of at once."""
+    """Bytes of which several threads may read parts concurrently."""
 
     size_bytes: int
     sha256: str
     part: Callable[[int, int], bytes]
-    """From an offset and a size to the bytes there."""
+    """The bytes at an offset, of a given size."""
 
 
 def in_memory(content: bytes) -> Content:
-    """Bytes that are there."""
     return Content(len(content), hashlib.sha256(content).hexdigest(), lambda first, size: content[first : first + size])
 
 
 @contextmanager
 def in_file(path: Path) -> Iterator[Content]:
-    """A file's bytes, read once for their hash and once for each part.
+    """A file's bytes, read once for the hash and once for each part.
 
-    Raises: AbsentError; InputError when it can't be read; ChangedError from `part` when it has become shorter.
+    Raises: AbsentError; InputError when it cannot be read; ChangedError from `part` when the file was truncated.
     """
     digest, size_bytes = hashlib.sha256(), 0
     for piece in pieces(path):
@@ -46,17 +45,17 @@ def in_file(path: Path) -> Iterator[Content]:
 
 
 def md5_of(content: bytes) -> str:
-    """What a server compares the bytes with that reach it: Content-MD5. Source: RFC 1864."""
+    """Content-MD5 header by which the server checks the received bytes. Source: RFC 1864."""
     return b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def _read(path: Path, descriptor: int, first: int, size: int) -> bytes:
-    """At most 2 GiB come from one call, and less from some file systems."""
-    found = bytearray()
+    content = bytearray()
     with file_errors("read", path):
-        while len(found) < size:
-            piece = os.pread(descriptor, size - len(found), first + len(found))
-            if not piece:
-                raise ChangedError(f"cannot read `{path}`: it became shorter while it was read")
-            found += piece
-    return bytes(found)
+        # pread returns at most 2 GiB per call, and less on some file systems.
+        while len(content) < size:
+            chunk = os.pread(descriptor, size - len(content), first + len(content))
+            if not chunk:
+                raise ChangedError(f"cannot read `{path}`: it was truncated while being read")
+            content += chunk
+    return bytes(content)

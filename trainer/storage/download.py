@@ -1,4 +1,4 @@
-"""An object's bytes out of a bucket: a body that breaks off goes on where it broke."""
+"""Download of one object from a bucket; an interrupted download resumes at the byte where it stopped."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -13,23 +13,23 @@ from trainer.storage.retry import Tries
 
 @dataclass
 class Download:
-    """One object on its way, over as many requests as it takes; all of them get the same object."""
+    """One object, read with as many requests as needed; all of them read the same version."""
 
     connection: Connection
     what: str
-    """How errors begin."""
+    """Beginning of error messages."""
 
     target: Mapping[str, str]
-    """The arguments that say where."""
+    """Request arguments that name the object."""
 
     first: int
-    """The offset of the next byte."""
+    """Offset of the next byte."""
 
     stamp: str | None
-    """The object that is meant; until the first answer it may be any."""
+    """Version of the object to read; None accepts any in the first response."""
 
     sha256: str | None = None
-    """What its writer noted as the hash of the whole; known from the first answer on."""
+    """Hash of the whole object as stored by its writer; known after the first response."""
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes from `first` on. Raises: ChangedError; else as `Connection.call`."""
@@ -43,50 +43,52 @@ class Download:
                 return
 
     def _rest(self, tries: Tries) -> Iterator[bytes]:
-        answer = self._ask()
-        if answer is None:
+        response = self._request()
+        if response is None:
             return
-        # A server that does not know ranges sends the whole.
-        surplus = 0 if "ContentRange" in answer else self.first
-        with closing(answer["Body"]) as body:
+        # A server without range support sends the whole object.
+        surplus = 0 if "ContentRange" in response else self.first
+        with closing(response["Body"]) as body:
             for chunk in _without(surplus, body.iter_chunks(CHUNK_BYTES)):
                 tries.renew()
                 self.first += len(chunk)
                 yield chunk
 
-    def _ask(self) -> Any | None:  # noqa: ANN401 - boto3 has no types
-        """The answer with the rest of the body; None when there is no byte there."""
-        wanted = {"Range": f"bytes={self.first}-"} if self.first else {}
-        same = {"IfMatch": f'"{self.stamp}"'} if self.stamp is not None else {}
+    def _request(self) -> Any | None:  # noqa: ANN401 - boto3 has no types
+        """A response with the rest of the object; None at its end."""
+        byte_range = {"Range": f"bytes={self.first}-"} if self.first else {}
+        condition = {"IfMatch": f'"{self.stamp}"'} if self.stamp is not None else {}
         try:
-            answer = self.connection.call(self.what, lambda client: client.get_object(**self.target, **wanted, **same))
+            response = self.connection.call(
+                self.what, lambda client: client.get_object(**self.target, **byte_range, **condition)
+            )
         except RefusedError as refusal:
             if refusal.code == "InvalidRange":
                 return None
             if refusal.code == "PreconditionFailed":
-                raise ChangedError(f"{self.what}: it changed while it was read") from refusal
+                raise ChangedError(f"{self.what}: it changed while being read") from refusal
             raise
-        stamp = stamp_of(answer)
-        if self.stamp not in {None, stamp}:  # a server that does not know conditions
-            answer["Body"].close()
-            raise ChangedError(f"{self.what}: it changed while it was read")
-        self.stamp, self.sha256 = stamp, hash_of(answer)
-        return answer
+        stamp = stamp_of(response)
+        if self.stamp not in {None, stamp}:  # a server without conditional requests
+            response["Body"].close()
+            raise ChangedError(f"{self.what}: it changed while being read")
+        self.stamp, self.sha256 = stamp, hash_of(response)
+        return response
 
 
-def stamp_of(answer: Mapping[str, Any]) -> str:
-    """What a server gives as an object's ETag, in an answer or in a listing, without the quotes."""
-    return str(answer.get("ETag", "")).strip('"')
+def stamp_of(response: Mapping[str, Any]) -> str:
+    """An object's ETag without quotes, from a response or a listing."""
+    return str(response.get("ETag", "")).strip('"')
 
 
-def hash_of(answer: Mapping[str, Any]) -> str | None:
-    """The SHA-256 that `upload` and `write` keep with an object."""
-    noted: str | None = answer.get("Metadata", {}).get("sha256")
-    return noted
+def hash_of(response: Mapping[str, Any]) -> str | None:
+    """The SHA-256 that `upload` and `write` store as metadata of an object."""
+    stored: str | None = response.get("Metadata", {}).get("sha256")
+    return stored
 
 
 def _without(surplus: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks less their first `surplus` bytes."""
+    """The chunks without their first `surplus` bytes."""
     for chunk in chunks:
         if surplus < len(chunk):
             yield chunk[surplus:]

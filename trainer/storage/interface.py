@@ -1,4 +1,4 @@
-"""What every place that keeps objects can do, and the errors by which it says what it can't."""
+"""Interface of all storages, and their errors."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
@@ -10,165 +10,164 @@ from typing import Final, Protocol
 from trainer.errors import InputError, KnownError, RemoteError
 
 CHUNK_BYTES: Final = 1 << 20
-"""What a transfer holds of an object at a time."""
+"""Bytes of an object in memory at a time during a transfer."""
 
 
 class AbsentError(KnownError):
-    """There is no such object."""
+    """The object does not exist."""
 
     exit_code = 2
 
 
 class DamagedError(KnownError):
-    """The content is not what was written: its hash differs."""
+    """The content's hash differs from that of the written content."""
 
     exit_code = 2
 
 
 class ChangedError(InputError):
-    """Somebody put another object in its place meanwhile."""
+    """The object was replaced while it was being read."""
 
 
 class FullError(InputError):
-    """A disk has no room for what is to be written: another start would find the same, until somebody makes room."""
+    """The disk is full: a restart fails the same way until space is freed."""
 
 
 class NotPermittedError(RemoteError):
-    """The bucket knows these credentials and refuses what they ask."""
+    """The server knows these credentials, but they lack the permission."""
 
 
 class CredentialsError(RemoteError):
-    """There are no credentials, or the server does not accept them."""
+    """There are no credentials, or the server rejects them."""
 
 
 class UnreachableError(RemoteError):
-    """The server does not answer, or not usefully, for longer than one was ready to wait."""
+    """The server did not respond usefully within the retry time."""
 
 
 @dataclass(frozen=True)
 class Stat:
-    """What a listing says of an object."""
+    """Properties of an object, as in a listing."""
 
     size_bytes: int
     stamp: str
-    """Changes with the object."""
+    """Version of the object: changes with every write."""
 
     modified: datetime
-    """When it was put there, by the server's clock; aware."""
+    """Time of the last write by the server's clock, with time zone."""
 
 
 class Claim(Protocol):
     """The right to be the only writer."""
 
     def check(self) -> None:
-        """Raises: InputError or TryAgainError when another has it by now, InputError when the run is gone."""
+        """Raises: InputError or TryAgainError when another process has taken over, InputError when the run is gone."""
         ...
 
     def lost(self) -> KnownError | None:
-        """What `check` would raise, as far as it is known without asking a server; None while all seems well."""
+        """The error that `check` would raise, as far as known without a request to the server; None without one."""
         ...
 
 
 class Storage(Protocol):
-    """Objects under one prefix. Names whose last part starts with `.` are readable but never listed.
+    """Objects under one prefix. Names whose last part starts with `.` can be read but are not listed.
 
-    Every method raises, beside what it names: InputError where a directory can't be used as asked, FullError when
-    a disk is full; NotPermittedError, CredentialsError, UnreachableError or another RemoteError where a bucket can't.
+    Every method also raises: InputError for an unusable directory, FullError for a full disk; NotPermittedError,
+    CredentialsError, UnreachableError or another RemoteError for a bucket.
     """
 
     url: str
-    """The prefix, as the user wrote it."""
+    """The prefix as given by the user."""
 
     def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
-        """The object's bytes. Raises: AbsentError, DamagedError; LimitError before more than `most_bytes` are in memory."""
+        """Read the object. Raises: AbsentError, DamagedError; LimitError before more than `most_bytes` are in memory."""
         ...
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
-        """The object's bytes from offset `first` on, a piece at a time; a body that breaks off goes on where it broke.
+        """The object's bytes from offset `first` on, chunk by chunk; an interrupted read resumes where it stopped.
 
-        All pieces are of one object, that with the `stamp` where one is given. Read from its start to its end, it is
-        compared with its hash.
+        All chunks are of one version, that of `stamp` if given. When the whole object is read, its hash is checked.
 
-        Raises: AbsentError; ChangedError when it is not, or no longer, that object; DamagedError after the last piece.
+        Raises: AbsentError; ChangedError for another version; DamagedError after the last chunk.
         """
         ...
 
     def copy_to(self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ...) -> None:
-        """Write the object to a file, which is whole or not there; `progress` hears how many bytes each piece has.
+        """Write the object to a file atomically; `progress` gets the size of each chunk.
 
-        Where its listing is given, no more is written than it tells.
+        With `stat`, the download stops when the object is longer than listed.
 
-        Raises: AbsentError, ChangedError; DamagedError also for an object that is longer or shorter than listed.
+        Raises: AbsentError, ChangedError; DamagedError also when the size differs from the listed one.
         """
         ...
 
     def write(self, key: str, content: bytes) -> None:
-        """Put the whole object in place of what was there."""
+        """Write the object atomically, replacing an existing one."""
         ...
 
     def upload(self, key: str, path: Path) -> None:
-        """The same from a file, in bounded memory. Raises: InputError when the file can't be read."""
+        """Write an object from a file, in bounded memory. Raises: InputError when the file cannot be read."""
         ...
 
     def create(self, key: str, content: bytes) -> bool:
-        """Put the object if there is none. Whether it is there now by this call, or as good as that: with this content.
+        """Write the object if there is none. True when it now exists with this content.
 
-        An answer can be lost, so one's own earlier attempt may be what is found: contents that differ between those
-        who race, by a token of each, make the result exact.
+        When a response is lost, the retry finds the object of the first attempt. Competing writers therefore put a
+        unique token into the content, which makes the result exact.
         """
         ...
 
     def replace(self, key: str, content: bytes, stamp: str) -> bool:
-        """Put the object if the one that is there has this stamp; the result is as that of `create`."""
+        """Write the object if the existing one has this stamp; the result is as for `create`."""
         ...
 
     def excludes(self) -> bool:
-        """Whether of several who `create` or `replace` at once only one succeeds; found out by trying, once."""
+        """Whether only one of several concurrent calls of `create` or `replace` succeeds; tested once and remembered."""
         ...
 
     def stat(self, key: str) -> Stat:
-        """What a listing says of the object. Raises: AbsentError."""
+        """Properties of the object. Raises: AbsentError."""
         ...
 
     def stats(self, prefix: str) -> dict[str, Stat]:
-        """The same of each name that `keys` lists."""
+        """Properties of each object that `keys` lists."""
         ...
 
     def keys(self, prefix: str) -> list[str]:
-        """Names that start with `prefix`, sorted; nothing half-written is among them."""
+        """Names that start with `prefix`, sorted; partial files are not listed."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; absent is fine."""
+        """Delete the object, if it exists."""
         ...
 
     def sweep(self, prefix: str, *, names: Collection[str] | None = None) -> None:
-        """Remove what processes that were killed in the middle of a write left of a run's files, or of those with these names."""
+        """Remove partial writes of killed processes: those of a run's files, or of files with these names."""
         ...
 
     def hold(self) -> None:
-        """Be the storage of a run that is there: a directory that is removed or replaced from now on is never made again.
+        """Bind to the run's existing directory: if it is removed or replaced from now on, it is not created again.
 
-        Writing to it raises InputError then.
+        Later writes then raise InputError.
         """
         ...
 
     def obstacles(self) -> list[str]:
-        """What no run can be kept beside, in words: links, and what is no file or no folder where a run's belong."""
+        """Descriptions of what prevents a run here: links, and entries of the wrong type where a run's files belong."""
         ...
 
     def claim(self, job: str, report: Callable[[str], None]) -> AbstractContextManager[Claim]:
-        """Be the only writer here for the block; earlier starts of the same `job` are known to be gone, `report` hears of waiting.
+        """Be the only writer for the block. Earlier attempts of the same `job` are replaced at once; `report` gets
+        messages while waiting.
 
-        Raises: InputError when another is, or nobody may write.
+        Raises: InputError when another job is the writer or writing is impossible.
         """
         ...
 
 
 def ignore(_size_bytes: int, /) -> None:
-    """Progress that nobody wants to hear of."""
+    """Default for `progress`."""
 
 
 def is_hidden(key: str) -> bool:
-    """Whether listings leave the name out."""
     return key.rpartition("/")[2].startswith(".")

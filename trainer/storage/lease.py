@@ -1,8 +1,9 @@
-"""Being the only writer of a prefix in a bucket: an object that names its owner, and a heartbeat that keeps it.
+"""Exclusive ownership of a bucket prefix: an object that names the owner, renewed by a heartbeat.
 
-Where the store puts on condition, one of several starters wins; where it does not, each looks again after a moment who was
-last. An owner of the same job is replaced at once: it is an earlier start, which is gone. Another's is waited for: it is
-replaced once its heartbeat has stood still for a lease, and whoever waits is refused when it beats.
+With conditional writes, one of several competing processes wins; without, each checks after a moment that its own
+record is still in place. An owner of the same job is replaced at once, as it is an earlier attempt and gone. For
+another job's owner, the caller waits: without a heartbeat for `LEASE_S` the owner is replaced; a heartbeat means that
+it lives, and the caller is refused.
 """
 
 import json
@@ -16,51 +17,51 @@ from typing import Final, Protocol
 
 from trainer.errors import InputError, KnownError, TryAgainError
 from trainer.layout import OWNER
-from trainer.limits import MANIFEST_BYTES, parsed_json
+from trainer.limits import SMALL_JSON_BYTES, parsed_json
 from trainer.storage.interface import AbsentError, Stat
 
 LEASE_S: Final = 20.0
-"""So long without a heartbeat, and an owner is gone."""
+"""An owner without a heartbeat for this long is gone."""
 
 BEAT_S: Final = 5.0
 SETTLE_S: Final = 1.0
-"""How long a rival's put may take to be seen, where the store takes every put."""
+"""Time until a competing write is visible, on servers without conditional writes."""
 
 Report = Callable[[str], None]
 
 
 class Store(Protocol):
-    """What a lease needs of a storage."""
+    """The storage methods that a lease needs."""
 
     url: str
 
     def read(self, key: str) -> bytes:
-        """The object."""
+        """Read the object."""
         ...
 
     def stat(self, key: str) -> Stat:
-        """What is known of it."""
+        """Properties of the object."""
         ...
 
     def create(self, key: str, content: bytes) -> bool:
-        """Put it if there is none."""
+        """Write it if there is none."""
         ...
 
     def replace(self, key: str, content: bytes, stamp: str) -> bool:
-        """Put it if it has not changed."""
+        """Write it if it has not changed."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove it."""
+        """Delete it."""
         ...
 
     def excludes(self) -> bool:
-        """Whether the two above are exclusive."""
+        """Whether `create` and `replace` are exclusive."""
         ...
 
 
 class Lease:
-    """An owner's hold on a prefix."""
+    """Ownership of a prefix."""
 
     def __init__(
         self,
@@ -82,47 +83,47 @@ class Lease:
     def take(self, report: Report) -> None:
         """Become the owner.
 
-        Raises: InputError when another is; RemoteError.
+        Raises: InputError when another job is; RemoteError.
         """
         while True:
-            there = self._owner()
-            if there is None:
-                taken = self._store.create(OWNER, self._record())
+            current = self._owner()
+            if current is None:
+                written = self._store.create(OWNER, self._record())
             else:
-                owner, stat = there
+                owner, stat = current
                 if owner.get("job") != self._job:
-                    self._await_end(stat, report)
-                taken = self._store.replace(OWNER, self._record(), stat.stamp)
-            if taken and self._is_settled():
+                    self._await_expiry(stat, report)
+                written = self._store.replace(OWNER, self._record(), stat.stamp)
+            if written and self._is_settled():
                 return
 
     def check(self) -> None:
-        """Refuse to go on where another has become the owner.
+        """Check that no other process has become the owner.
 
-        Raises: InputError for another job, TryAgainError for another start of this one.
+        Raises: InputError for another job, TryAgainError for another attempt of this one.
         """
-        self._look()
+        self._check_owner()
         if self._lost is not None:
             raise self._lost
 
     def lost(self) -> KnownError | None:
-        """See `Claim.lost`: what the last heartbeat has found."""
+        """See `Claim.lost`: the result of the last heartbeat."""
         return self._lost
 
     def beat(self) -> None:
-        """Show that the owner lives."""
-        there = self._look()
+        """Renew the heartbeat."""
+        current = self._check_owner()
         if self._lost is None:
             self._beats += 1
-            if there is None:
+            if current is None:
                 self._store.create(OWNER, self._record())
             else:
-                self._store.replace(OWNER, self._record(), there.stamp)
+                self._store.replace(OWNER, self._record(), current.stamp)
 
-    def give_back(self) -> None:
-        """Let the next one in at once; a bucket that can't be reached keeps it for a lease."""
+    def release(self) -> None:
+        """Let the next owner in at once. When the bucket is unreachable, the record stays until it expires."""
         with suppress(KnownError):
-            self._look()
+            self._check_owner()
             if self._lost is None:
                 self._store.delete(OWNER)
 
@@ -132,20 +133,20 @@ class Lease:
     def _owner(self) -> tuple[dict[str, str], Stat] | None:
         try:
             stat = self._store.stat(OWNER)
-            content = self._store.read(OWNER) if stat.size_bytes <= MANIFEST_BYTES else b""
+            content = self._store.read(OWNER) if stat.size_bytes <= SMALL_JSON_BYTES else b""
         except AbsentError:
             return None
         owner: object = {}
-        with suppress(ValueError):  # nobody whom we know
+        with suppress(ValueError):  # not a record of ours
             owner = parsed_json(content)
         return owner if isinstance(owner, dict) else {}, stat
 
-    def _look(self) -> Stat | None:
-        """Note when another is the owner; what is known of our own record, None without one."""
-        there = self._owner()
-        if there is None:
+    def _check_owner(self) -> Stat | None:
+        """Remember when another process is the owner; returns the properties of the record, None without one."""
+        current = self._owner()
+        if current is None:
             return None
-        owner, stat = there
+        owner, stat = current
         if owner.get("token") != self._token:
             self._lost = self._taken_over(of_this_job=owner.get("job") == self._job)
         return stat
@@ -154,41 +155,41 @@ class Lease:
         if self._store.excludes():
             return True
         self._sleep(SETTLE_S)
-        there = self._owner()
-        return there is not None and there[0].get("token") == self._token
+        current = self._owner()
+        return current is not None and current[0].get("token") == self._token
 
-    def _await_end(self, stat: Stat, report: Report) -> None:
-        """Wait until the owner's lease is over. Raises: InputError when it beats in the meantime."""
+    def _await_expiry(self, stat: Stat, report: Report) -> None:
+        """Wait until the owner's lease has expired. Raises: InputError when it sends a heartbeat meanwhile."""
         now = self._server_time()
         age_s = (now - stat.modified).total_seconds() if now else 0.0
         left_s = LEASE_S - max(0.0, age_s)
         if left_s > 0:
-            report(f"another job has written to `{self._store.url}`: waiting {left_s:.0f} s whether it still lives")
+            report(f"another job owns `{self._store.url}`: waiting {left_s:.0f} s for its next heartbeat")
         end_s = self._clock() + left_s
         while (left_s := end_s - self._clock()) > 0:
             self._sleep(min(1.0, left_s))
             try:
-                beats = self._store.stat(OWNER).stamp != stat.stamp
-            except AbsentError:  # given back
+                has_beaten = self._store.stat(OWNER).stamp != stat.stamp
+            except AbsentError:  # released
                 return
-            if beats:
+            if has_beaten:
                 raise InputError(
                     f"cannot write to the run at `{self._store.url}`: another job is training it",
-                    hint="wait for it, or give another --name",
+                    hint="wait for it to finish, or use another --name",
                 )
 
     def _taken_over(self, *, of_this_job: bool) -> KnownError:
         if of_this_job:
-            return TryAgainError(f"cannot go on: another start of this job writes to `{self._store.url}`")
+            return TryAgainError(f"cannot continue: another attempt of this job writes to `{self._store.url}`")
         return InputError(
-            f"cannot go on with the run at `{self._store.url}`: another job has taken it over",
-            hint="end that job, or give one of them another --name",
+            f"cannot continue the run at `{self._store.url}`: another job has taken it over",
+            hint="stop that job, or use another --name for one of them",
         )
 
 
 @contextmanager
 def held(store: Store, job: str, report: Report, *, server_time: Callable[[], datetime | None]) -> Iterator[Lease]:
-    """The only writer's lease, kept for the block by a thread of its own and given back at its end.
+    """Hold the lease for the block; a background thread renews it.
 
     Raises: InputError when another job is training the run; RemoteError.
     """
@@ -201,11 +202,11 @@ def held(store: Store, job: str, report: Report, *, server_time: Callable[[], da
         yield lease
     finally:
         over.set()
-        thread.join(BEAT_S)  # a beat that is on its way would bring the record back
-        lease.give_back()
+        thread.join(BEAT_S)  # a heartbeat in flight would write the record again after the release
+        lease.release()
 
 
 def _keep(lease: Lease, over: threading.Event) -> None:
     while not over.wait(BEAT_S):
-        with suppress(Exception):  # a beat that is lost is one; a thread that has ended would be a lost run
+        with suppress(Exception):  # a lost heartbeat does no harm, but an ended thread would lose the run
             lease.beat()

@@ -1,4 +1,4 @@
-"""Objects read up to the size that was listed: a longer one would fill a disk before any hash could be compared."""
+"""Downloads limited to the listed size: a longer object could fill the disk before its hash is checked."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ from trainer.storage.interface import DamagedError, Stat
 
 
 def as_listed(chunks: Iterable[bytes], stat: Stat, what: str, *, first: int = 0) -> Iterator[bytes]:
-    """The object's bytes from offset `first` on, at most the size in `stat`; `what` is how errors begin.
+    """The object's bytes from offset `first` on, at most the size in `stat`; `what` begins error messages.
 
-    Raises: DamagedError as soon as there are more, before they are yielded, and at the end when there were fewer.
+    Raises: DamagedError before surplus bytes are yielded, and at the end when bytes are missing.
     """
     size_bytes = first
     for chunk in chunks:
@@ -23,9 +23,9 @@ def as_listed(chunks: Iterable[bytes], stat: Stat, what: str, *, first: int = 0)
 
 
 def save(chunks: Iterable[bytes], path: Path, what: str, *, stat: Stat | None, progress: Callable[[int], None]) -> None:
-    """Write an object to a file, which is whole or not there; with `stat` as `as_listed`. `progress` gets the bytes of each chunk.
+    """Write an object to a file atomically; `stat` as for `as_listed`. `progress` gets the size of each chunk.
 
-    Raises: DamagedError; FullError, InputError when the file can't be written; as `chunks`.
+    Raises: DamagedError; FullError, InputError when the file cannot be written; as `chunks`.
     """
     needs_bytes = None
     if stat is not None:
@@ -36,8 +36,8 @@ def save(chunks: Iterable[bytes], path: Path, what: str, *, stat: Stat | None, p
             progress(len(chunk))
 
 
-def _differs(what: str, found: str, stat: Stat) -> DamagedError:
+def _differs(what: str, actual: str, stat: Stat) -> DamagedError:
     return DamagedError(
-        f"{what}: it has {found} bytes, the listing says {stat.size_bytes:,}",
-        hint="it changed meanwhile, and the same command reads it as it is now; or its server is at fault",
+        f"{what}: it has {actual} bytes, the listing says {stat.size_bytes:,}",
+        hint="if it changed meanwhile, run the same command again; otherwise the server is faulty",
     )

@@ -29,40 +29,42 @@ from trainer.storage.open_folder import Root, entries, removed, same_file
 
 LOCK: Final = ".lock"
 PROBE: Final = ".excludes"
-"""Of a run's folder: what its writer locks, and what is written to find out about links."""
+"""Names in a run's folder: the lock of its writer, and the file that tests for hard links."""
 
 TRIES: Final = 5
-"""So often the lock is taken of a folder that is replaced meanwhile."""
+"""Attempts to lock a folder that is replaced meanwhile."""
 
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
-"""How file systems say that they have no hard links. Source: link(2); those of FUSE answer ENOSYS."""
+"""Error numbers of file systems without hard links. Source: link(2); FUSE file systems return ENOSYS."""
 
 
 class _Locked:
-    """A lock that its holder keeps as long as the file at its path is the one that was locked."""
+    """Ownership of a run's folder: valid while the file at the lock's path is the locked one."""
 
     def __init__(self, lock: BinaryIO, path: Path, url: str) -> None:
         self._lock, self._path, self._url = lock, path, url
         self._folder = path.parent.stat()
 
     def check(self) -> None:
-        """Raises: InputError when the run's folder is gone, or another process holds the lock of the one that is there."""
+        """Raises: InputError when the run's folder is gone, or was replaced by one that another process may have
+        locked.
+        """
         problem = self.lost()
         if problem is not None:
             raise problem
 
     def lost(self) -> KnownError | None:
-        """See `Claim.lost`; it costs no more than a look."""
+        """See `Claim.lost`; costs one stat call."""
         try:
             if same_file(self._lock.fileno(), self._path):
                 return None
-        except OSError:  # who could not look was not replaced
+        except OSError:  # a failed check is not a lost lock
             return None
         if not self._path.is_file():
             return self._without_lock() if self._is_same_folder() else removed(self._url)
         return InputError(
-            f"cannot go on with the run at `{self._url}`: its folder was replaced, and another process may have started there",
-            hint="end that process, or give one of them another --name",
+            f"cannot continue the run at `{self._url}`: its folder was replaced, and another process may write to it",
+            hint="stop that process, or use another --name for one of them",
         )
 
     def _is_same_folder(self) -> bool:
@@ -73,13 +75,13 @@ class _Locked:
 
     def _without_lock(self) -> KnownError:
         return InputError(
-            f"cannot go on with the run at `{self._url}`: its `{LOCK}` was removed meanwhile, and another process may have started there",
-            hint="the same command continues from the newest checkpoint, once no other process trains it",
+            f"cannot continue the run at `{self._url}`: its `{LOCK}` was removed, and another process may write to it",
+            hint="when no other process trains it, the same command continues from the newest checkpoint",
         )
 
 
 class LocalStorage:
-    """Storage in a directory. A write is a file beside the target, flushed to disk, then renamed over it."""
+    """Storage in a directory. A write goes to a temporary file beside the target, is fsynced and renamed."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -88,22 +90,22 @@ class LocalStorage:
         self._excludes: bool | None = None
 
     def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
-        """See `Storage.read`; a pipe or a device is refused."""
+        """See `Storage.read`; pipes and devices are refused."""
         with file_errors("read", self._path(key)), open_regular(self._path(key)) as file:
             return file.read() if most_bytes is None else read_at_most(file, most_bytes)
 
     def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
-        """See `Storage.chunks`; there is no hash to compare with."""
+        """See `Storage.chunks`; files have no hash to check."""
         path = self._path(key)
         with file_errors("read", path), open_regular(path) as file:
-            begun = _stat(os.fstat(file.fileno())).stamp
-            if stamp not in {None, begun}:
+            begin = _stat(os.fstat(file.fileno())).stamp
+            if stamp not in {None, begin}:
                 raise ChangedError(f"cannot read `{path}`: it has changed")
             file.seek(first)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
-            if _stat(os.fstat(file.fileno())).stamp != begun:
-                raise ChangedError(f"cannot read `{path}`: it changed while it was read")
+            if _stat(os.fstat(file.fileno())).stamp != begin:
+                raise ChangedError(f"cannot read `{path}`: it changed while being read")
 
     def copy_to(
         self, key: str, path: Path, *, stat: Stat | None = None, progress: Callable[[int], None] = ignore
@@ -120,7 +122,7 @@ class LocalStorage:
         self._put(key, pieces(path))
 
     def create(self, key: str, content: bytes) -> bool:
-        """See `Storage.create`: the written file gets the name by a link, which fails where there is one."""
+        """See `Storage.create`: the new file is hard-linked to its name, which fails when the name exists."""
         path = self._path(key)
         if not self.excludes():
             if path.exists():
@@ -132,9 +134,9 @@ class LocalStorage:
             return _linked(folder, partial, name)
 
     def replace(self, key: str, content: bytes, stamp: str) -> bool:
-        """See `Storage.replace`: compared and renamed under a lock on a hidden file beside it.
+        """See `Storage.replace`: compares and renames under a lock on a hidden file beside the target.
 
-        Who calls `replace` takes the lock, who calls `write` or `delete` does not: such a call between the two is lost.
+        Only `replace` takes this lock: a concurrent `write` or `delete` between the comparison and the rename is lost.
         """
         path = self._path(key)
         if not path.exists():
@@ -159,16 +161,16 @@ class LocalStorage:
         path = self._path(key)
         with file_errors("read", path):
             if path.is_dir():
-                raise AbsentError(f"cannot look at `{path}`: it is a folder")
+                raise AbsentError(f"cannot read `{path}`: it is a folder")
             return _stat(path.stat())
 
     def stats(self, prefix: str) -> dict[str, Stat]:
         """See `Storage.stats`."""
-        found = {}
+        stats = {}
         for key in self.keys(prefix):
-            with suppress(FileNotFoundError):  # removed meanwhile
-                found[key] = _stat(self._path(key).stat())
-        return found
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                stats[key] = _stat(self._path(key).stat())
+        return stats
 
     def keys(self, prefix: str) -> list[str]:
         """See `Storage.keys`."""
@@ -178,7 +180,7 @@ class LocalStorage:
             return sorted(name for name in names if self._path(name).is_file())
 
     def delete(self, key: str) -> None:
-        """See `Storage.delete`; a folder of a run's keys that becomes empty goes too."""
+        """See `Storage.delete`; also removes a folder of run files that became empty."""
         with (
             file_errors("delete", self._path(key)),
             suppress(FileNotFoundError),
@@ -187,25 +189,25 @@ class LocalStorage:
             os.unlink(name, dir_fd=folder)
         parent = key.rpartition("/")[0]
         if is_ours(key) and parent:
-            with suppress(OSError), self._folders.folder_of(parent, make=False) as (folder, name):  # most are not empty
+            with suppress(OSError), self._folders.folder_of(parent, make=False) as (folder, name):  # usually not empty
                 os.rmdir(name, dir_fd=folder)
 
     def sweep(self, prefix: str, *, names: Collection[str] | None = None) -> None:
-        """See `Storage.sweep`: half-written files that no living process holds open."""
+        """See `Storage.sweep`: partial files that no living process has open."""
         if names is not None:
             self._sweep_named([name for name in names if name.startswith(prefix)])
             return
         with file_errors("list", self._root / prefix):
-            found = [name for name, entry in entries(self._root) if entry.is_file(follow_symlinks=False)]
-        for partial in found:
-            key = _begun(partial)
+            files = [name for name, entry in entries(self._root) if entry.is_file(follow_symlinks=False)]
+        for partial in files:
+            key = _key_of_partial(partial)
             if key is not None and key.startswith(prefix) and (is_ours(key) or key == PROBE):
                 with suppress(OSError), self._folders.folder_of(partial, make=False) as (folder, name):
                     if is_abandoned(name, folder=folder):
                         os.unlink(name, dir_fd=folder)
 
     def _sweep_named(self, names: Iterable[str]) -> None:
-        """Looks into the folders of these names only: the directory may be anybody's, and large."""
+        """Sweep only the folders of these names: the directory may be large and belong to others."""
         by_folder: dict[str, set[str]] = {}
         for name in names:
             folder, _, last = name.rpartition("/")
@@ -222,40 +224,40 @@ class LocalStorage:
     def obstacles(self) -> list[str]:
         """See `Storage.obstacles`."""
         with file_errors("list", self._root):
-            found = [(name, _obstacle(name, entry)) for name, entry in entries(self._root)]
-        return [f"`{self._root / name}` is {what}" for name, what in sorted(found) if what]
+            described = [(name, _obstacle(name, entry)) for name, entry in entries(self._root)]
+        return [f"`{self._root / name}` is {what}" for name, what in sorted(described) if what]
 
     @contextmanager
-    def claim(self, job: str, report: Callable[[str], None]) -> Iterator[Claim]:  # noqa: ARG002 - nobody is waited for
-        """See `Storage.claim`: a lock that the system gives back when its holder ends, however it ends."""
+    def claim(self, job: str, report: Callable[[str], None]) -> Iterator[Claim]:  # noqa: ARG002 - a local lock never waits
+        """See `Storage.claim`: a lock that the kernel releases when the process ends, for whatever reason."""
         with self._lock() as lock:
             yield _Locked(lock, self._root / LOCK, self.url)
 
     def _lock(self) -> BinaryIO:
-        """The lock of the folder that has this run's name; the folder may be replaced while it is taken."""
+        """Lock the folder at this path; retries when the folder is replaced in between."""
         for _ in range(TRIES):
             with file_errors("write", self._root / LOCK), self._folders.opened(make=True) as folder:
                 lock = open_lock(LOCK, folder=folder)
             with ExitStack() as closing:
                 closing.enter_context(lock)
-                self._take(lock)
+                self._acquire(lock)
                 if same_file(lock.fileno(), self._root / LOCK):
                     closing.pop_all()
                     return lock
-        raise TryAgainError(f"cannot lock the run at `{self.url}`: its folder is removed again and again")
+        raise TryAgainError(f"cannot lock the run at `{self.url}`: its folder is repeatedly removed")
 
-    def _take(self, lock: BinaryIO) -> None:
+    def _acquire(self, lock: BinaryIO) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as problem:
             raise InputError(
                 f"cannot write to the run at `{self.url}`: another process is training it",
-                hint="wait for it, or give another --name",
+                hint="wait for it to finish, or use another --name",
             ) from problem
         except OSError as problem:
             raise InputError(
                 f"cannot lock the run at `{self.url}`: {str(problem.strerror).lower()}",
-                hint="its file system keeps no locks, so a second writer would not be noticed; --output names another place",
+                hint="its file system has no locks, so a second writer would go unnoticed; choose another --output",
             ) from problem
 
     def _put(self, key: str, chunks: Iterable[bytes], *, needs_bytes: int | None = None) -> None:
@@ -265,7 +267,7 @@ class LocalStorage:
 
     @contextmanager
     def _beside(self, key: str, needs_bytes: int | None = None) -> Iterator[tuple[int, str, str]]:
-        """The key's open folder, its name there, and a hidden one to write to, whose file is gone at the end of the block."""
+        """The key's open folder, its name there, and a hidden name to write to, removed at the end of the block."""
         errors = file_errors("write", self._path(key), needs_bytes=needs_bytes)
         with errors, self._folders.folder_of(key, make=True) as (folder, name):
             partial = partial_name(name)
@@ -283,7 +285,7 @@ class LocalStorage:
 
 
 def _stat(stat: os.stat_result) -> Stat:
-    """Every write makes a new file, so that its number changes even where the time is coarse."""
+    # Every write creates a new file, so the inode number changes even where the time stamp is coarse.
     modified = datetime.fromtimestamp(stat.st_mtime, timezone.utc)
     return Stat(stat.st_size, f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}", modified)
 
@@ -292,7 +294,7 @@ def _linked(folder: int, partial: str, name: str) -> bool:
     try:
         os.link(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
     except FileExistsError:
-        # over a network the answer can be lost, and the system then asks again
+        # NFS retries a request whose response was lost: the link may be our own.
         return os.stat(partial, dir_fd=folder).st_nlink > 1
     return True
 
@@ -307,19 +309,19 @@ def _has_links(folder: int, one: str, other: str) -> bool:
     return True
 
 
-def _begun(name: str) -> str | None:
-    """The key that a half-written file of this name was to get; None of a file that is no such."""
+def _key_of_partial(name: str) -> str | None:
+    """The key of a partial file; None for other files."""
     folder, slash, last = name.rpartition("/")
     whole = whole_name(last)
     return None if whole is None else f"{folder}{slash}{whole}"
 
 
 def _obstacle(name: str, entry: os.DirEntry[str]) -> str | None:
-    """Why no run can be kept beside this, None when one can."""
+    """Why this entry prevents a run, None when it does not."""
     if entry.is_symlink():
         return "a link"
     if entry.is_dir():
         return "a folder" if is_ours(name) or name == LOCK else None
     if is_our_folder(name):
-        return "no folder"
-    return "no regular file" if is_ours(name) and not entry.is_file() else None
+        return "not a folder"
+    return "not a regular file" if is_ours(name) and not entry.is_file() else None

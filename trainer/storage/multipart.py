@@ -1,4 +1,4 @@
-"""Large objects, put in parts: a part that fails is sent again alone, and the object appears with the last request."""
+"""Multipart upload of large objects: a failed part is retried alone, and the last request makes the object visible."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,31 +17,31 @@ from trainer.storage.retry import RetryPolicy
 
 PART_BYTES: Final = 16 << 20
 MOST_PARTS: Final = 10_000
-"""Source: Amazon S3 user guide, Multipart upload limits; its least size of a part is 5 MiB."""
+"""Source: Amazon S3 user guide, Multipart upload limits; parts have at least 5 MiB."""
 
 THREADS: Final = 4
-"""Parts on their way at a time, and in memory."""
+"""Parts uploaded concurrently, and held in memory."""
 
 STALE: Final = timedelta(days=1)
-"""Age of an unfinished upload whose writer is taken for dead."""
+"""Age at which an unfinished upload counts as abandoned."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One object that is being put."""
+    """One object to upload."""
 
     connection: Connection
     what: str
-    """How errors begin."""
+    """Beginning of error messages."""
 
     target: Mapping[str, str]
-    """The arguments that say where."""
+    """Request arguments that name the object."""
 
 
 def put_in_parts(
-    upload: Upload, content: Content, first_arguments: Mapping[str, Any], is_there: Callable[[], bool]
+    upload: Upload, content: Content, first_arguments: Mapping[str, Any], is_complete: Callable[[], bool]
 ) -> None:
-    """Put the object; the upload is given up when it fails. `is_there` says whether the whole object has arrived.
+    """Upload the object; the upload is aborted on failure. `is_complete` checks whether the whole object exists.
 
     Raises: as `Connection.call`.
     """
@@ -51,9 +51,9 @@ def put_in_parts(
     target = {**upload.target, "UploadId": begun["UploadId"]}
     try:
         parts = _send(upload, target, content)
-        _complete(upload, target, parts, is_there)
+        _complete(upload, target, parts, is_complete)
     except BaseException:
-        # Once and without waiting: what is left over is swept later.
+        # Tried once: a leftover upload is swept later.
         with suppress(KnownError):
             upload.connection.call(
                 upload.what, lambda client: client.abort_multipart_upload(**target), policy=RetryPolicy(0)
@@ -61,19 +61,19 @@ def put_in_parts(
         raise
 
 
-def sweep(connection: Connection, at: str, where: Mapping[str, str], is_ours: Callable[[str], bool]) -> None:
-    """Give up uploads there of keys that are ours, and that were begun more than a day ago; `at` is the place in words.
+def sweep(connection: Connection, place: str, where: Mapping[str, str], is_ours: Callable[[str], bool]) -> None:
+    """Abort unfinished uploads of our keys that are older than a day; `place` names the prefix in messages.
 
-    Nothing happens where the server forbids it or does not know how.
+    Servers that forbid or do not support this are skipped.
     """
-    what = f"cannot sweep `{at}`"
+    what = f"cannot sweep `{place}`"
     before = datetime.now(timezone.utc) - STALE
     target = {name: value for name, value in where.items() if name != "Prefix"}
     try:
-        for found in _unfinished(connection, what, where):
-            if found["Initiated"] < before and is_ours(found["Key"]):
-                upload = {**target, "Key": found["Key"], "UploadId": found["UploadId"]}
-                connection.call(what, lambda client: client.abort_multipart_upload(**upload))  # noqa: B023 - called at once
+        for upload in _unfinished(connection, what, where):
+            if upload["Initiated"] < before and is_ours(upload["Key"]):
+                target_upload = {**target, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                connection.call(what, lambda client: client.abort_multipart_upload(**target_upload))  # noqa: B023 - called at once
     except (NotPermittedError, RefusedError):
         return
 
@@ -84,11 +84,11 @@ def _send(upload: Upload, target: Mapping[str, str], content: Content) -> list[d
     def send(number: int) -> dict[str, Any]:
         first = (number - 1) * size
         part = content.part(first, min(size, content.size_bytes - first))
-        answer = upload.connection.call(
+        response = upload.connection.call(
             upload.what,
             lambda client: client.upload_part(**target, PartNumber=number, Body=part, ContentMD5=md5_of(part)),
         )
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        return {"PartNumber": number, "ETag": response["ETag"]}
 
     with ThreadPoolExecutor(THREADS) as pool:
         sent = [pool.submit(send, number) for number in range(1, -(-content.size_bytes // size) + 1)]
@@ -99,24 +99,24 @@ def _send(upload: Upload, target: Mapping[str, str], content: Content) -> list[d
 
 
 def _complete(
-    upload: Upload, target: Mapping[str, str], parts: list[dict[str, Any]], is_there: Callable[[], bool]
+    upload: Upload, target: Mapping[str, str], parts: list[dict[str, Any]], is_complete: Callable[[], bool]
 ) -> None:
     try:
         upload.connection.call(
             upload.what, lambda client: client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
         )
     except RefusedError as refusal:
-        # When the answer to an attempt was lost, the next one finds the upload ended, by itself.
-        if refusal.code != "NoSuchUpload" or not is_there():
+        # When the response to a completion was lost, the retry finds no such upload.
+        if refusal.code != "NoSuchUpload" or not is_complete():
             raise
 
 
 def _unfinished(connection: Connection, what: str, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
     def page(after: Mapping[str, str]) -> dict[str, Any]:
-        answer: dict[str, Any] = connection.call(
+        response: dict[str, Any] = connection.call(
             what, lambda client: client.list_multipart_uploads(**arguments, **after)
         )
-        return answer
+        return response
 
-    found = pages(what, page, ("KeyMarker", "UploadIdMarker"))
-    return [upload for each in found for upload in each.get("Uploads", ())]
+    listing = pages(what, page, ("KeyMarker", "UploadIdMarker"))
+    return [upload for each in listing for upload in each.get("Uploads", ())]

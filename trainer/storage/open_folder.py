@@ -1,7 +1,7 @@
-"""The open folder of a storage, and folders below it opened without following links.
+"""A storage's open folder, and access to folders below it without following links.
 
-Files are written and removed relative to an open folder, so that neither a link planted meanwhile nor another folder that takes the
-name can lead a write elsewhere.
+Files are written and removed relative to an open folder, so that neither a link created meanwhile nor another folder
+moved to the same name can redirect a write.
 """
 
 import errno
@@ -18,21 +18,22 @@ from trainer.errors import InputError
 _OPEN: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP})
-"""What systems say of a folder that is no longer there. Source: stat(2); NFS answers ESTALE."""
+"""Error numbers for a folder that no longer exists. Source: stat(2); NFS returns ESTALE."""
 
 
 def removed(url: str) -> InputError:
-    """The error of a run whose folder is no longer the one that it was."""
+    """Error for a run whose folder was removed or replaced."""
     return InputError(
-        f"cannot go on with the run at `{url}`: its folder was removed or replaced meanwhile",
-        hint="what was trained went with it; the same command starts a new run",
+        f"cannot continue the run at `{url}`: its folder was removed or replaced",
+        hint="its checkpoints are gone with it; the same command starts a new run",
     )
 
 
 def same_file(open_file: int, path: Path, *, follow: bool = False) -> bool:
-    """Whether this open file or folder is what lies at the path; a link there is not it, unless links are followed.
+    """Whether this open file or folder is the one at the path. A link at the path counts as different unless `follow`
+    is set.
 
-    Raises: OSError where the system does not say.
+    Raises: OSError where the system does not report it.
     """
     try:
         return os.path.samestat(os.fstat(open_file), path.stat(follow_symlinks=follow))
@@ -43,14 +44,14 @@ def same_file(open_file: int, path: Path, *, follow: bool = False) -> bool:
 
 
 class Root:
-    """A storage's own folder, which may be reached by links; from `hold` on it must stay the one that it is."""
+    """A storage's own folder, which may be reached through links. After `hold`, it must stay the same folder."""
 
     def __init__(self, path: Path, url: str) -> None:
         self.path, self._url = path, url
         self._held: int | None = None
 
     def hold(self) -> None:
-        """Make it where there is none; from now on it is never made again, and no other that takes its name is used."""
+        """Create it if missing; from now on it is not created again, and a folder that replaces it is not used."""
         if self._held is None:
             self.path.mkdir(parents=True, exist_ok=True)
             self._held = os.open(self.path, _OPEN)
@@ -58,14 +59,14 @@ class Root:
 
     @contextmanager
     def opened(self, *, make: bool) -> Iterator[int]:
-        """The open folder. Raises: FileNotFoundError where there is none; InputError when it is no longer the one held."""
+        """The open folder. Raises: FileNotFoundError when missing; InputError when it is no longer the held one."""
         if self._held is not None:
             if not same_file(self._held, self.path, follow=True):
                 raise removed(self._url)
             try:
                 yield self._held
             except OSError as problem:
-                if not same_file(self._held, self.path, follow=True):  # it went in the middle of what was done there
+                if not same_file(self._held, self.path, follow=True):  # it was removed during the operation
                     raise removed(self._url) from problem
                 raise
             return
@@ -79,9 +80,9 @@ class Root:
 
     @contextmanager
     def folder_of(self, key: str, *, make: bool) -> Iterator[tuple[int, str]]:
-        """The open folder in which the key lies, and its name there.
+        """The open parent folder of a key, and the key's name in it.
 
-        Raises: FileNotFoundError where a folder is missing and none is to be made; InputError for a link among them.
+        Raises: FileNotFoundError when a folder is missing and `make` is false; InputError for a link in the path.
         """
         *folders, name = key.split("/")
         with self.opened(make=make) as folder:
@@ -97,24 +98,23 @@ class Root:
 
 
 def entries(path: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a folder, by name relative to it; links are listed, not followed.
+    """Everything below a folder, with names relative to it; links are listed, not followed.
 
-    Folders that are removed meanwhile are left out, as checkpoints of a run that trains are, and those that may not be read, as
-    a disk's `lost+found`.
+    Folders deleted meanwhile (checkpoints of a running job) and unreadable ones (a disk's `lost+found`) are skipped.
     """
     folders = [prefix]
     while folders:
-        inside = folders.pop()
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(path / inside) as found:
-            for entry in found:
-                name = f"{inside}{entry.name}"
+        current = folders.pop()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(path / current) as listing:
+            for entry in listing:
+                name = f"{current}{entry.name}"
                 yield name, entry
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{name}/")
 
 
 def _below(folder: int, name: str, path: Path, *, make: bool) -> int:
-    """The open folder of this name in another one."""
+    """Open the folder of this name in another one."""
     try:
         return os.open(name, _OPEN | os.O_NOFOLLOW, dir_fd=folder)
     except FileNotFoundError:
@@ -130,5 +130,7 @@ def _below(folder: int, name: str, path: Path, *, make: bool) -> int:
 
 
 def linked(path: Path) -> InputError:
-    """The error of a link among a run's folders."""
-    return InputError(f"cannot use `{path}`: it is a link, and inside a run none is followed", hint="remove the link")
+    """Error for a link among a run's folders."""
+    return InputError(
+        f"cannot use `{path}`: it is a link, and links inside a run are not followed", hint="remove the link"
+    )

@@ -1,19 +1,20 @@
-"""What the environment says about S3, beyond what boto3 reads itself.
+"""Environment variables for S3, including those that boto3 reads itself.
 
 | variable | values | meaning |
 | --- | --- | --- |
 | `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL` | `http(s)://HOST:PORT` | a server other than Amazon's |
-| `AWS_REGION` | | the bucket's region; most other servers take any |
+| `AWS_REGION` | | region of the bucket; most other servers accept any |
 | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | | credentials |
 | `AWS_PROFILE`, `AWS_CONFIG_FILE`, `AWS_SHARED_CREDENTIALS_FILE` | | credentials and settings by name |
-| `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` | | credentials of a service account (EKS sets them) |
-| `AWS_CA_BUNDLE` | file | certificates by which the server is known |
-| `TRAINER_S3_ADDRESSING` | `auto`, `path`, `virtual` | where the bucket's name stands; `auto`: in the path when an endpoint is given |
-| `TRAINER_S3_REQUEST_PAYER` | `requester` | pay for reading a bucket that asks for it |
-| `TRAINER_S3_SSE` | `AES256`, `aws:kms` | how the server encrypts what is written |
-| `TRAINER_S3_SSE_KMS_KEY_ID` | | with which key, with `aws:kms`; without, with the account's own |
+| `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` | | credentials of a service account (set by EKS) |
+| `AWS_CA_BUNDLE` | file | CA certificates to verify the server |
+| `TRAINER_S3_ADDRESSING` | `auto`, `path`, `virtual` | position of the bucket name; `auto`: in the path when an
+endpoint is set |
+| `TRAINER_S3_REQUEST_PAYER` | `requester` | pay for reads from a requester-pays bucket |
+| `TRAINER_S3_SSE` | `AES256`, `aws:kms` | server-side encryption of written objects |
+| `TRAINER_S3_SSE_KMS_KEY_ID` | | key for `aws:kms`; default: the account's own |
 
-Without any credentials in them, those of the instance or container are asked for.
+Without credentials in these variables, those of the instance or container are used.
 """
 
 from collections.abc import Mapping
@@ -36,23 +37,23 @@ _CHOICES: Final = {
 
 @dataclass(frozen=True)
 class Options:
-    """Arguments of requests and of the client that the environment asks for."""
+    """S3 options from the environment."""
 
     addressing: str
     every_request: Mapping[str, str]
-    """Arguments of each request."""
+    """Arguments of every request."""
 
     every_write: Mapping[str, str]
-    """Further ones of those that begin an object."""
+    """Additional arguments of requests that create an object."""
 
 
 def options_of(environment: Mapping[str, str]) -> Options:
-    """The options that the variables give; an empty one is as good as none. Raises: InputError naming the variable."""
+    """Read the options; an empty variable counts as unset. Raises: InputError naming the variable."""
     chosen = {name: _choice(name, environment) for name in _CHOICES}
     key_id = environment.get(SSE_KMS_KEY_ID)
     if key_id and chosen[SSE] != "aws:kms":
         raise InputError(
-            f"cannot encrypt with a key of KMS: {SSE} is not `aws:kms`, got `{chosen[SSE] or ''}` (from {SSE_KMS_KEY_ID})",
+            f"cannot encrypt with a KMS key: {SSE} must be `aws:kms`, got `{chosen[SSE] or ''}` (from {SSE_KMS_KEY_ID})",
             hint=f"{SSE}=aws:kms",
         )
     payer = {"RequestPayer": chosen[REQUEST_PAYER]}
@@ -65,7 +66,7 @@ def _choice(name: str, environment: Mapping[str, str]) -> str | None:
     if value and value not in _CHOICES[name]:
         choices = ", ".join(f"`{choice}`" for choice in _CHOICES[name])
         raise InputError(
-            f"cannot use the bucket: {name} is not one of {choices}, got `{value}`", hint=f"set or unset {name}"
+            f"cannot use the bucket: {name} must be one of {choices}, got `{value}`", hint=f"set or unset {name}"
         )
     return value or None
 

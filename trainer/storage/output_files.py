@@ -1,7 +1,7 @@
-"""Files that commands may replace in their `--out` directory: those that this program wrote there before.
+"""Check that commands replace only files of this program in their `--out` directory.
 
-A file is recognised by its first bytes. Plots, ONNX files and state dicts carry no mark: they count as ours beside a document of
-the same command that does.
+A file is recognised by its first bytes. Plots, ONNX files and state dicts have no such mark: they count as ours next to
+a marked document of the same command.
 """
 
 import re
@@ -12,7 +12,7 @@ from trainer.errors import InputError, listing, on_one_line
 from trainer.storage import AbsentError, Storage
 
 PNG_MARK: Final = (b"maPs", b"trainer")
-"""Type and content of a private chunk, the mark of PNG files without a document beside them; viewers ignore it."""
+"""Type and content of a private PNG chunk that marks files without a document beside them; viewers ignore it."""
 
 _BEGINNINGS: Final = {
     "index.html": re.compile(rb'(?s).{0,4000}<meta name="generator" content="trainer '),
@@ -22,7 +22,7 @@ _BEGINNINGS: Final = {
     "maps.jsonl": re.compile(rb'\Z|\{"image": '),
     "model.safetensors": re.compile(rb'(?s).{8}\{"__metadata__": ?\{.{0,60000}?"pack_side":'),
 }
-"""First bytes by file name."""
+"""First bytes, by file name."""
 
 _BY_SUFFIX: Final = {
     ".json": re.compile(rb'\{\s*"format": \d+,'),
@@ -32,30 +32,30 @@ _BY_SUFFIX: Final = {
 
 
 def check(storage: Storage, names: Iterable[str], *, beside: str = "", ours: Collection[str] = ()) -> None:
-    """Refuse a directory in which foreign files have these names; half-written files of killed commands of ours are removed.
+    """Refuse a directory with foreign files of these names; remove partial files of our killed commands.
 
-    Files without a mark pass when `beside` is a document of ours, or when they are named in `ours`.
+    Unmarked files are accepted when `beside` is a document of ours, or when they are listed in `ours`.
 
-    Raises: InputError naming the others.
+    Raises: InputError naming the foreign files.
     """
-    there = {name: begins_as_ours(storage, name) for name in names}
-    has_document = there.get(beside) is True
-    others = [
+    existing = {name: begins_as_ours(storage, name) for name in names}
+    has_document = existing.get(beside) is True
+    foreign = [
         name
-        for name, is_ours in there.items()
+        for name, is_ours in existing.items()
         if is_ours is False and name not in ours and not (has_document and not _is_marked(name))
     ]
-    if others:
+    if foreign:
         raise InputError(
-            f"cannot write to `{storage.url}`: files that this program did not write would be replaced (from `--out`):"
-            f"{listing(map(on_one_line, others))}",
-            hint="--out names another directory, or move them away",
+            f"cannot write to `{storage.url}`: this would replace files that this program did not write (from `--out`):"
+            f"{listing(map(on_one_line, foreign))}",
+            hint="choose another --out, or move the files",
         )
-    storage.sweep("", names=there)
+    storage.sweep("", names=existing)
 
 
 def begins_as_ours(storage: Storage, name: str) -> bool | None:
-    """Whether the file was written by this program, None where there is none. Raises: KnownError as the storage."""
+    """Whether this program wrote the file, None when missing. Raises: KnownError as the storage."""
     try:
         beginning = next(storage.chunks(name), b"")
     except AbsentError:
@@ -70,5 +70,5 @@ def _pattern(name: str) -> re.Pattern[bytes] | None:
 
 
 def _is_marked(name: str) -> bool:
-    """Whether all of our files of this name carry a mark."""
+    """Whether all our files of this name carry a mark."""
     return _pattern(name) is not None and not name.endswith(".png")

@@ -1,4 +1,4 @@
-"""Is an S3 server there at all, and what time has it?"""
+"""Reachability and clock of an S3 server."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,24 +6,24 @@ from email.utils import parsedate_to_datetime
 
 from trainer.location import Location
 from trainer.storage.connection import new_client
-from trainer.storage.errors import boto_errors, known
+from trainer.storage.errors import as_known_error, boto_errors
 
 
 @dataclass(frozen=True)
 class Server:
-    """An S3 server that answered."""
+    """An S3 server that responded."""
 
     url: str
     time: datetime | None
-    """Its clock, aware; None when it does not tell."""
+    """Its clock, with time zone; None when the server does not send it."""
 
 
 def ping_server(at: Location, *, timeout_s: float = 5.0) -> Server:
-    """The S3 server of a bucket: asked once, unsigned, so its answer needs no credentials and says nothing of rights.
+    """Send one unsigned request to the server of a bucket; this needs no credentials and checks no permissions.
 
-    Raises: RemoteError when it does not answer.
+    Raises: RemoteError when it does not respond.
     """
-    from botocore import UNSIGNED  # noqa: PLC0415 - a quarter of a second that only who uses a bucket needs
+    from botocore import UNSIGNED  # noqa: PLC0415 - takes 0.25 s to import; needed for buckets only
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
@@ -35,10 +35,10 @@ def ping_server(at: Location, *, timeout_s: float = 5.0) -> Server:
     )
     client = new_client(config, at.server)
     try:
-        answer = client.head_bucket(Bucket=at.bucket)
-    except ClientError as refusal:  # an answer too
-        answer = refusal.response
+        response = client.head_bucket(Bucket=at.bucket)
+    except ClientError as refusal:  # a response, too
+        response = refusal.response
     except boto_errors() as problem:
-        raise known(f"cannot reach the server of `{at}`", problem) from problem
-    date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
+        raise as_known_error(f"cannot reach the server of `{at}`", problem) from problem
+    date = response["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else None)

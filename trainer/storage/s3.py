@@ -1,4 +1,4 @@
-"""Storage in a bucket of an S3 server."""
+"""Storage in an S3 bucket."""
 
 import hashlib
 import os
@@ -35,22 +35,22 @@ from trainer.storage.ping import ping_server
 from trainer.storage.retry import RetryPolicy
 
 WHOLE_BYTES: Final = 64 << 20
-"""Up to this size an object is put with one request."""
+"""Objects up to this size are uploaded with one request."""
 
 PROBE: Final = ".excludes-"
-"""How the hidden objects begin by which a server is tried."""
+"""Prefix of the hidden objects that test a server for conditional writes."""
 
 _PROBE_KEY: Final = re.compile(rf"{re.escape(PROBE)}[0-9a-f]{{32}}")
 
 _UNCONDITIONAL: Final = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest"})
-"""How servers refuse conditions that they do not know."""
+"""Error codes of servers without conditional writes."""
 
 
 class S3Storage:
-    """Storage under a prefix of a bucket. A put is whole or not there, so no object is ever half-written.
+    """Storage under a prefix of a bucket. A put is atomic, so no object is ever partial.
 
-    Content-MD5 goes with what is sent, and the server compares; a SHA-256 is kept as user metadata, and whoever reads
-    compares. `trainer.storage.options` lists the variables that say where the bucket is, as whom and how to use it.
+    The server checks uploads by Content-MD5. A SHA-256 is stored as user metadata and checked on download.
+    `trainer.storage.options` lists the environment variables.
     """
 
     def __init__(self, at: Location, *, policy: RetryPolicy | None = None, timeouts: Timeouts | None = None) -> None:
@@ -58,7 +58,7 @@ class S3Storage:
         self._bucket, self._prefix = at.bucket, at.prefix
         self._options = options_of(os.environ)
         self._connection = Connection(self._options, at.server, policy or RetryPolicy(), timeouts or Timeouts())
-        self._connection.client()  # settings that make none are told now
+        self._connection.client()  # report unusable settings now
         self._excludes: bool | None = None
 
     def read(self, key: str, *, most_bytes: int | None = None) -> bytes:
@@ -83,8 +83,8 @@ class S3Storage:
         if download.sha256 not in {None, digest.hexdigest()}:
             raise DamagedError(
                 f"{download.what}: its SHA-256 begins with `{digest.hexdigest()[:12]}`, "
-                f"that of what was written with `{str(download.sha256)[:12]}`",
-                hint="the object was changed or damaged in the bucket; put it there again, or remove it",
+                f"that of the written content with `{str(download.sha256)[:12]}`",
+                hint="the object was changed or damaged in the bucket; upload it again, or remove it",
             )
 
     def copy_to(
@@ -103,7 +103,7 @@ class S3Storage:
             self._put(key, content)
 
     def create(self, key: str, content: bytes) -> bool:
-        """See `Storage.create`. Where the server knows no conditions, a look before the put stands in for them."""
+        """See `Storage.create`. On servers without conditional writes, a stat before the write takes their place."""
         if self.excludes():
             return self._put_if(key, content, {"IfNoneMatch": "*"})
         with suppress(AbsentError):
@@ -113,7 +113,7 @@ class S3Storage:
         return True
 
     def replace(self, key: str, content: bytes, stamp: str) -> bool:
-        """See `Storage.replace`; without conditions as `create`."""
+        """See `Storage.replace`; without conditional writes as `create`."""
         if self.excludes():
             return self._put_if(key, content, {"IfMatch": f'"{stamp}"'})
         with suppress(AbsentError):
@@ -123,7 +123,9 @@ class S3Storage:
         return False
 
     def excludes(self) -> bool:
-        """See `Storage.excludes`: of an object that is there, neither a second creation nor a wrong stamp may be taken."""
+        """See `Storage.excludes`: the server must refuse to create an existing object and to replace one by a wrong
+        stamp.
+        """
         if self._excludes is None:
             key = f"{PROBE}{uuid.uuid4().hex}"
             try:
@@ -136,19 +138,19 @@ class S3Storage:
                 if refusal.code not in _UNCONDITIONAL:
                     raise
                 self._excludes = False
-            with suppress(NotPermittedError):  # a bucket from which nothing may be deleted can be written to
+            with suppress(NotPermittedError):  # a bucket may allow writes but no deletion
                 self.delete(key)
         return self._excludes
 
     def stat(self, key: str) -> Stat:
         """See `Storage.stat`."""
-        what = f"cannot look at `{self._name(key)}`"
+        what = f"cannot look up `{self._name(key)}`"
         with suppress(AbsentError, NotPermittedError, CredentialsError, RefusedError):
             return _stat(self._connection.call(what, lambda client: client.head_object(**self._object(key))))
-        # A refusal of HEAD has no body that could tell why: an absent object or an absent bucket, for one.
-        answer = self._connection.call(what, lambda client: client.get_object(**self._object(key)))
-        answer["Body"].close()
-        return _stat(answer)
+        # A refused HEAD has no body with the reason, such as absent object or absent bucket.
+        response = self._connection.call(what, lambda client: client.get_object(**self._object(key)))
+        response["Body"].close()
+        return _stat(response)
 
     def stats(self, prefix: str) -> dict[str, Stat]:
         """See `Storage.stats`."""
@@ -157,12 +159,12 @@ class S3Storage:
     def _listed(self, prefix: str) -> dict[str, Stat]:
         what = f"cannot list `{self._name(prefix)}`"
         arguments = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
-        found: dict[str, Stat] = {}
+        stats: dict[str, Stat] = {}
         for page in pages(what, lambda after: self._list_page(what, {**arguments, **after}), ("ContinuationToken",)):
             for entry in page.get("Contents", ()):
                 key = entry["Key"].removeprefix(self._prefix)
-                found[key] = Stat(entry["Size"], stamp_of(entry), entry["LastModified"])
-        return found
+                stats[key] = Stat(entry["Size"], stamp_of(entry), entry["LastModified"])
+        return stats
 
     def _list_page(self, what: str, arguments: Mapping[str, str]) -> dict[str, Any]:
         page: dict[str, Any] = self._connection.call(what, lambda client: client.list_objects_v2(**arguments))
@@ -180,11 +182,11 @@ class S3Storage:
             )
 
     def sweep(self, prefix: str, *, names: Collection[str] | None = None) -> None:
-        """See `Storage.sweep`: uploads in parts that were begun more than a day ago, and as old objects that `excludes` has put."""
+        """See `Storage.sweep`: multipart uploads, and test objects of `excludes`, that are older than a day."""
         is_swept = is_ours if names is None else names.__contains__
-        at = f"s3://{self._bucket}/{self._prefix}{prefix}"
+        place = f"s3://{self._bucket}/{self._prefix}{prefix}"
         where = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._options.every_request}
-        multipart.sweep(self._connection, at, where, lambda key: is_swept(key.removeprefix(self._prefix)))
+        multipart.sweep(self._connection, place, where, lambda key: is_swept(key.removeprefix(self._prefix)))
         if names is not None:
             return
         before = datetime.now(timezone.utc) - multipart.STALE
@@ -194,14 +196,14 @@ class S3Storage:
                     self.delete(key)
 
     def hold(self) -> None:
-        """See `Storage.hold`: a prefix of a bucket is no folder that could be replaced."""
+        """See `Storage.hold`: a bucket prefix is not a folder that could be replaced."""
 
     def obstacles(self) -> list[str]:
-        """See `Storage.obstacles`: a bucket has no links and no folders."""
+        """See `Storage.obstacles`: a bucket has no links or folders."""
         return []
 
     def claim(self, job: str, report: Callable[[str], None]) -> AbstractContextManager[Claim]:
-        """See `Storage.claim`: a lease with a heartbeat, as nothing gives a lock back when its holder dies."""
+        """See `Storage.claim`: a lease with a heartbeat, as S3 has no lock that is released when its holder dies."""
         return lease.held(self, job, report, server_time=lambda: ping_server(self._at).time)
 
     def _put(self, key: str, content: Content) -> None:
@@ -213,16 +215,16 @@ class S3Storage:
             self._put_whole(key, content.part(0, content.size_bytes), arguments)
 
     def _put_if(self, key: str, content: bytes, condition: Mapping[str, str]) -> bool:
-        """Whether the object is there now; a refusal may be of the second attempt, when the answer to the first was lost."""
-        noted = in_memory(content)
+        new = in_memory(content)
+        # A refusal may answer the retry of a successful request whose response was lost: `_holds` tells them apart.
         try:
-            self._put_whole(key, content, {**self._written(noted), **condition})
-        except AbsentError:  # a condition on an object that is not there
+            self._put_whole(key, content, {**self._written(new), **condition})
+        except AbsentError:  # a condition on an absent object
             return False
         except RefusedError as refusal:
             if refusal.code != "PreconditionFailed":
                 raise
-            return self._holds(key, noted)
+            return self._holds(key, new)
         return True
 
     def _put_whole(self, key: str, content: bytes, arguments: Mapping[str, Any]) -> None:
@@ -234,15 +236,15 @@ class S3Storage:
         )
 
     def _holds(self, key: str, content: Content) -> bool:
-        """Whether the object has this content, by the hash that is kept with it."""
-        what = f"cannot look at `{self._name(key)}`"
+        """Whether the object has this content, by the stored hash."""
+        what = f"cannot look up `{self._name(key)}`"
         with suppress(AbsentError):
-            answer = self._connection.call(what, lambda client: client.head_object(**self._object(key)))
-            return hash_of(answer) == content.sha256
+            response = self._connection.call(what, lambda client: client.head_object(**self._object(key)))
+            return hash_of(response) == content.sha256
         return False
 
     def _written(self, content: Content) -> dict[str, Any]:
-        """The arguments of a request that begins an object."""
+        """Arguments of a request that creates an object."""
         return {"Metadata": {"sha256": content.sha256}, **self._options.every_write}
 
     def _object(self, key: str) -> dict[str, str]:
@@ -252,5 +254,5 @@ class S3Storage:
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
 
-def _stat(answer: Mapping[str, Any]) -> Stat:
-    return Stat(answer["ContentLength"], stamp_of(answer), answer["LastModified"])
+def _stat(response: Mapping[str, Any]) -> Stat:
+    return Stat(response["ContentLength"], stamp_of(response), response["LastModified"])

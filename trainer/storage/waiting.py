@@ -1,4 +1,4 @@
-"""Wait for a lock that another process holds, with a message at once and then each minute, and a limit."""
+"""Wait for a lock of another process, with a message every minute and a time limit."""
 
 import time
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Final
 
 from trainer.errors import KnownError
 
-LOOK_S: Final = 0.5
-SAY_S: Final = 60.0
+POLL_S: Final = 0.5
+REPORT_S: Final = 60.0
 
 LONGEST_S: Final = 100 * 60.0
-"""Longest wait, shorter than peers wait for this worker (`distributed.AGREEMENT_TIMEOUT`)."""
+"""Longest wait; shorter than other ranks wait for this one (`process_group.AGREEMENT_TIMEOUT`)."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Waiting:
     """Callbacks of a wait."""
 
     report: Callable[[str], None] = lambda _: None
-    """Gets a line at once and then each minute."""
+    """Gets a message at once and then every minute."""
     beat: Callable[[], None] = lambda: None
-    """Called at each look, so that a watchdog does not take the wait for a hang."""
+    """Called at each poll, so that the watchdog does not take the wait for a hang."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -36,20 +36,20 @@ def wait_until(
     line: Callable[[float], str],
     too_long: Callable[[float], KnownError],
 ) -> None:
-    """Call `is_taken` until it has taken the lock.
+    """Call `is_taken` until it returns true, having taken the lock.
 
-    `line` returns the message for a number of minutes waited, `too_long` the error for the longest wait in minutes.
+    `line` returns the message for the minutes waited, `too_long` the error after the limit in minutes.
 
     Raises: that error, after `LONGEST_S`; as `is_taken`.
     """
     begun_s = waiting.clock()
-    told_s = begun_s - SAY_S
+    reported_s = begun_s - REPORT_S
     while not is_taken():
         waiting.beat()
         now_s = waiting.clock()
         if now_s - begun_s > LONGEST_S:
             raise too_long(LONGEST_S / 60)
-        if now_s - told_s >= SAY_S:
-            told_s = now_s
+        if now_s - reported_s >= REPORT_S:
+            reported_s = now_s
             waiting.report(line((now_s - begun_s) / 60))
-        waiting.sleep(LOOK_S)
+        waiting.sleep(POLL_S)

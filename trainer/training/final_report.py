@@ -147,7 +147,7 @@ def _with_pictures(run: Run, network: nn.Module, scored: PredictedSplit | None, 
 
 
 def _pixels(run: Run, row_1: NDArray[np.int64]) -> NDArray[np.uint8]:
-    side = run.pack.manifest.geometry.side
+    side = run.pack.index.geometry.side
     record_SS: NDArray[np.uint8] = np.empty((side, side), np.uint8)
     run.pack.gather(row_1, record_SS[None])
     return record_SS

@@ -148,7 +148,7 @@ def _write_report_files(
     """
     parts = write_report_files(run, training.averaged, predicted, document, entries)
     while run.group.on_rank0(lambda: next(parts, False)):
-        if run.coordination.asked().stop:
+        if run.coordination.sync().stop:
             raise stopped(training.step)
 
 

@@ -32,7 +32,7 @@ WRAPPED = {
     "trainer.runs.attempts": ["begin"],
     "trainer.storage.s3": [],
     "trainer.storage.files": ["write_flushed"],
-    "trainer.storage.lease": ["Lease.take", "Lease.give_back"],
+    "trainer.storage.lease": ["Lease.take", "Lease.release"],
     "trainer.storage.multipart": ["_send", "_complete"],
     "trainer.training.loop": ["train_step", "keep", "validate", "finish"],
     "trainer.training.state": ["begin", "ranks_of", "snapshot"],

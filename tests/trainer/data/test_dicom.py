@@ -198,15 +198,15 @@ def compressed(path):
     ("spoil", "problem"),
     [
         (lambda path: write(path, pixels=None), "a DICOM file without pixels"),
-        (lambda path: write(path, pixels=np.concatenate([RAMP, RAMP]), Rows=64, NumberOfFrames=2), "several pictures"),
-        (lambda path: write(path, WindowCenter=1, WindowWidth=0), "its window is none"),
+        (lambda path: write(path, pixels=np.concatenate([RAMP, RAMP]), Rows=64, NumberOfFrames=2), "several images"),
+        (lambda path: write(path, WindowCenter=1, WindowWidth=0), "its window is invalid"),
         (lambda path: write(path, Rows=30000, Columns=30000), "too many pixels"),
-        (lambda path: write(path, PhotometricInterpretation="PALETTE COLOR"), "colour model that is not read"),
-        (lambda path: path.write_bytes(b"Doe^Jane, no DICOM"), "it is no DICOM file"),
-        (broken_values, "colour model that is not read"),
-        (unprintable_values, "colour model that is not read"),
+        (lambda path: write(path, PhotometricInterpretation="PALETTE COLOR"), "unsupported colour model"),
+        (lambda path: path.write_bytes(b"Doe^Jane, no DICOM"), "it is not a DICOM file"),
+        (broken_values, "unsupported colour model"),
+        (unprintable_values, "unsupported colour model"),
         (halved, "damaged DICOM file"),
-        (compressed, "compressed in a way that the installed packages can't read"),
+        (compressed, "compression is not supported by the installed packages"),
     ],
     ids=[
         "no pixels",
@@ -265,4 +265,4 @@ def test_a_data_set_of_dicom_files_is_packed(tmp_path):
     out = np.empty((1, 64, 64), np.uint8)
     opened.gather(np.array([0]), out)
     np.testing.assert_array_equal(out[0], gray(good))
-    assert opened.manifest.unreadable == {"b": "it is a DICOM file without pixels"}
+    assert opened.index.unreadable == {"b": "it is a DICOM file without pixels"}

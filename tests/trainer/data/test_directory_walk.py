@@ -54,7 +54,7 @@ def test_folders_that_are_nested_too_deeply_are_a_problem(tmp_path):
     (deep / "x.png").write_bytes(b"")
     problems = []
     assert names(tmp_path, problems) == []
-    with pytest.raises(InputError, match=f"more than {FOLDER_DEPTH} folders inside each other"):
+    with pytest.raises(InputError, match=f"folders nested more than {FOLDER_DEPTH} deep"):
         list(image_walk(tmp_path))
 
 

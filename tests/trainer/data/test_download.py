@@ -69,14 +69,14 @@ def test_changed_objects_come_again_and_removed_ones_go(s3, tmp_path, progress):
 
 def test_empty_prefix_is_bad_input(s3, tmp_path, progress):
     """Most likely a slip in its name."""
-    with pytest.raises(InputError, match="nothing lies there"):
+    with pytest.raises(InputError, match="it has no objects"):
         fetch(URL, tmp_path, progress)
 
 
 def test_name_that_leads_out_of_the_folder_is_refused(s3, tmp_path, progress):
     """Nothing is written outside the cache."""
     boto3.client("s3").put_object(Bucket="cxr", Key="data/../../evil", Body=b"x")
-    with pytest.raises(InputError, match="leads out of the data set"):
+    with pytest.raises(InputError, match="points outside the data set"):
         fetch(URL, tmp_path, progress)
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +144,7 @@ def test_file_that_no_download_has_put_there_is_named_and_stays(s3, tmp_path, pr
     folder = folder_of(URL, tmp_path)
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_bytes(b"mine")
-    with pytest.raises(InputError, match=f"its file `{name}` is none that was downloaded") as refusal:
+    with pytest.raises(InputError, match=f"its file `{name}` is not a downloaded file") as refusal:
         fetch(URL, tmp_path, progress)
     assert "--cache-dir" in refusal.value.hint
     assert files(folder) == {name: b"mine"}
@@ -256,6 +256,6 @@ def test_single_file_takes_no_other_files_place(s3, tmp_path, progress):
     other.parent.mkdir(parents=True)
     other.write_bytes(b"mine")
     boto3.client("s3").put_object(Bucket="cxr", Key="other/w", Body=b"longer than that")
-    with pytest.raises(InputError, match="its file `w` is none that was downloaded"):
+    with pytest.raises(InputError, match="its file `w` is not a downloaded file"):
         fetch_file("s3://cxr/other/w", tmp_path)
     assert other.read_bytes() == b"mine"

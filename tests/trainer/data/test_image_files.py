@@ -38,7 +38,7 @@ def test_what_is_no_image_is_listed_with_the_problem(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert listed(tmp_path / "x.png", tmp_path / "empty", tmp_path / "pipe.png") == [
         (f"{tmp_path}/x.png", "there is no such file"),
-        (f"{tmp_path}/empty", "no image lies in this directory"),
+        (f"{tmp_path}/empty", "there is no image in this directory"),
         (f"{tmp_path}/pipe.png", "it is neither a file nor a directory"),
     ]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
-from trainer.data.split import PatientSplit, apply_split, carve_val, check_parts, check_patients, patient_split
+from trainer.data.split import PatientSplit, apply_split, carve_val, check_patients, check_splits, patient_split
 from trainer.errors import InputError
 
 SPLIT_OF_40 = "feadc22a8e689abac07eb4d580ca9bd596d5aed58339e69ebdc1380eb9a3e729"
@@ -208,7 +208,7 @@ def test_empty_parts_are_named_with_what_there_is():
     with pytest.raises(
         InputError, match=r"no image in train and val, got 0 in train, 0 in val, 3 in test \(from here\)"
     ):
-        check_parts(table([0, 1, 2], [[1]] * 3, split=[2, 2, 2]), SPLITS, "here")
+        check_splits(table([0, 1, 2], [[1]] * 3, split=[2, 2, 2]), SPLITS, "here")
 
 
 def test_hashes_tell_splits_and_labels_apart():

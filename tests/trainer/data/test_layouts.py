@@ -128,8 +128,8 @@ def test_all_problems_of_nih_files_are_told_at_once(tmp_path):
     (root / "test_list.txt").write_text("\n".join([image(41), image(41), image(5), image(99)]))
     text = refusal(root)
     assert "5 problems" in text
-    assert "test_list.txt line 2: `00000041_000.png` a second time" in text
-    assert "test_list.txt line 3: `00000005_000.png` is in train_val_list.txt too" in text
+    assert "test_list.txt line 2: `00000041_000.png` is listed twice" in text
+    assert "test_list.txt line 3: `00000005_000.png` is also in train_val_list.txt" in text
     assert "Data_Entry_2017.csv: unknown finding `Mas` (images: 2)" in text
     assert "Data_Entry_2017.csv: unknown finding `mass` (images: 1)" in text
     assert "test_list.txt: `00000099_000.png` is not in Data_Entry_2017.csv" in text
@@ -186,8 +186,8 @@ def test_bad_lines_of_lists_are_named_by_number(tmp_path):
     text = refusal(write_lists(tmp_path, [(1,), short, two, (1,)], [(2,)], [(3,), (2,)]))
     assert "train_list.txt line 2: 2 values instead of 14" in text
     assert "train_list.txt line 3: Hernia must be 0 or 1, got `2`" in text
-    assert "train_list.txt line 4: `00000001_000.png` a second time, first in train_list.txt line 1" in text
-    assert "test_list.txt line 2: `00000002_000.png` a second time, first in val_list.txt line 1" in text
+    assert "train_list.txt line 4: `00000001_000.png` is listed twice, first in train_list.txt line 1" in text
+    assert "test_list.txt line 2: `00000002_000.png` is listed twice, first in val_list.txt line 1" in text
 
 
 def test_patient_in_two_lists_is_refused_by_image(tmp_path):
@@ -223,7 +223,7 @@ def test_patient_column_of_csv_decides(tmp_path):
 def test_csv_whose_patients_nobody_knows_is_refused(tmp_path):
     """Guessing that every image is of another patient would leak patients across parts."""
     text = refusal(write_csv(tmp_path, [["a.png", *values().split(), "train"]]))
-    assert "cannot tell the patients" in text
+    assert "cannot identify the patients" in text
     assert "add a column `Patient ID`" in text
 
 
@@ -248,7 +248,7 @@ def test_bad_rows_of_csv_are_named_by_line(tmp_path):
     rows.append([image(4), "yes", *["0"] * 13, "val"])
     text = refusal(write_csv(tmp_path, rows))
     assert "labels.csv line 3: `split` must be train, val or test, got `dev`" in text
-    assert "labels.csv line 4: `00000001_000.png` a second time, first in labels.csv line 2" in text
+    assert "labels.csv line 4: `00000001_000.png` is listed twice, first in labels.csv line 2" in text
     assert "labels.csv line 5: 15 columns instead of 16" in text
     assert "labels.csv line 6: Atelectasis must be 0 or 1, got `yes`" in text
 
@@ -289,8 +289,8 @@ def test_folders_with_other_classes_are_refused(tmp_path):
     text = refusal(root)
     assert "train/b/1.tif: images must be .png, .jpg, .jpeg, .dcm or .dicom" in text
     assert "train/b/: no image" in text
-    assert "test/: no class `b`, which train/ has" in text
-    assert "test/: class `c`, which train/ has not" in text
+    assert "test/: class `b` of train/ is missing" in text
+    assert "test/: class `c` is not in train/" in text
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_other_files_may_be_called_anything(tmp_path):
 def test_a_bucket_is_called_a_bucket():
     """Not a missing directory with a slash too few."""
     text = refusal(Path("s3://b/x"))
-    assert "it must be a directory here, got `s3://b/x` (from `--data`)" in text
+    assert "it must be a local directory, got `s3://b/x` (from `--data`)" in text
     assert "hint: download or mount it" in text
 
 
@@ -347,7 +347,7 @@ def test_directory_with_two_layouts_needs_a_word(tmp_path):
     """Guessing between two sets of labels would be wrong half of the time."""
     write_lists(tmp_path, [(1,)], [(2,)], [(3,)])
     write_csv(tmp_path, [csv_row(n, split) for n, split in enumerate(SPLITS)])
-    assert "more than one way" in refusal(tmp_path)
+    assert "more than one layout" in refusal(tmp_path)
     assert read_labels(tmp_path, layout="csv").layout == "csv"
 
 
@@ -390,7 +390,7 @@ def test_missing_and_double_images_are_listed(tmp_path):
     write_folders(tmp_path, [f"images/{image(1)}", f"images_002/images/{image(1)}", f"images/{image(3)}"])
     with pytest.raises(InputError) as refused:
         locate_images(source)
-    assert "2 of 3 are missing or there twice" in str(refused.value)
+    assert "2 of 3 are missing or duplicated" in str(refused.value)
     assert f"{image(2)}: missing" in str(refused.value)
     assert f"{image(1)}: {tmp_path / 'images' / image(1)} and {tmp_path}/images_002" in str(refused.value)
 

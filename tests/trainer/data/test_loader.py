@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.loader import BUFFERS, Loader, evaluation_batches, training_batches, training_order
-from trainer.data.pack import Manifest, Pack, Shard
+from trainer.data.pack import Pack, PackIndex, Shard
 from trainer.data.records import Geometry
 from trainer.devices import cpu
 
@@ -65,8 +65,8 @@ def pack(tmp_path):
     records.tofile(tmp_path / "shard-00000.bin")
     checksums_N = np.array([zlib.crc32(record) for record in records], np.uint32)
     geometry = Geometry(side=4, fit="crop")
-    manifest = Manifest(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
-    return Pack(tmp_path, manifest, [Shard(tmp_path / "shard-00000.bin")], np.full((20, 2), 8, np.int32), checksums_N)
+    index = PackIndex(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
+    return Pack(tmp_path, index, [Shard(tmp_path / "shard-00000.bin")], np.full((20, 2), 8, np.int32), checksums_N)
 
 
 def test_batches_hold_the_records_that_were_asked_for(pack):

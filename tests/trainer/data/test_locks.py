@@ -8,7 +8,7 @@ import pytest
 
 from trainer.data.locks import is_free, locked
 from trainer.errors import InputError, TryAgainError
-from trainer.storage.waiting import LONGEST_S, SAY_S, Waiting
+from trainer.storage.waiting import LONGEST_S, REPORT_S, Waiting
 
 
 class Clock:
@@ -51,16 +51,18 @@ def other(tmp_path):
 
 def test_wait_is_said_each_minute_with_the_place_and_who_holds_it(tmp_path, other):
     """Whoever reads the log of a start that stands still must learn what for; its watchdog, that it is no hang."""
-    clock = Clock(3.5 * SAY_S, other.communicate)
+    clock = Clock(3.5 * REPORT_S, other.communicate)
     with locked(tmp_path / "packs/p", clock.waiting()):
         assert len(clock.told) == 4
-        assert all(line.startswith(f"waiting: process {other.pid} makes `{tmp_path}/packs/p`") for line in clock.told)
-        assert clock.beats >= 3.5 * SAY_S
+        assert all(
+            line.startswith(f"waiting: process {other.pid} is filling `{tmp_path}/packs/p`") for line in clock.told
+        )
+        assert clock.beats >= 3.5 * REPORT_S
 
 
 def test_wait_has_an_end(tmp_path, other):
     """One that hangs must not hold all others for ever."""
-    problem = f"process {other.pid} makes .* has not finished within 100 minutes"
+    problem = f"process {other.pid} is filling .* has not finished within 100 minutes"
     with pytest.raises(TryAgainError, match=problem), locked(tmp_path / "packs/p", Clock().waiting()):
         pass
     assert not is_free(tmp_path / "packs/p")
@@ -93,7 +95,7 @@ def test_lock_file_with_content_keeps_it(tmp_path):
 def test_pipe_in_the_place_of_a_lock_is_named(tmp_path):
     """Whoever opened it would wait for ever."""
     os.mkfifo(tmp_path / ".p.lock")
-    with pytest.raises(InputError, match="it is no regular file"), locked(tmp_path / "p"):
+    with pytest.raises(InputError, match="it is not a regular file"), locked(tmp_path / "p"):
         pass
 
 

@@ -113,9 +113,9 @@ def test_truncated_image_is_noted_by_name_and_the_rest_is_packed(tmp_path):
     names, paths = write_images(tmp_path, 4)
     paths[2].write_bytes(paths[2].read_bytes()[:200])
     build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
-    manifest = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop")).manifest
-    assert list(manifest.unreadable) == ["2.png"]
-    assert manifest.unreadable["2.png"]
+    index = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop")).index
+    assert list(index.unreadable) == ["2.png"]
+    assert index.unreadable["2.png"]
 
 
 def test_picture_too_small_for_a_radiograph_is_noted_by_name(tmp_path):
@@ -123,8 +123,8 @@ def test_picture_too_small_for_a_radiograph_is_noted_by_name(tmp_path):
     names, paths = write_images(tmp_path, 3, side=8)
     Image.new("L", (1, 1), 90).save(paths[1])
     build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
-    unreadable = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop")).manifest.unreadable
-    assert unreadable == {"1.png": "it has 1 x 1 pixels, at least 8 a side are needed"}
+    unreadable = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop")).index.unreadable
+    assert unreadable == {"1.png": "it has 1 x 1 pixels, at least 8 per side are needed"}
 
 
 def test_pack_knows_the_size_each_image_had(tmp_path):
@@ -138,7 +138,7 @@ def test_pack_knows_the_size_each_image_had(tmp_path):
     expected = np.full((70, 2), 9)
     expected[[0, 31, 32, 69]] = [[20, 10], [51, 10], [52, 10], [89, 10]]
     expected[40] = 0
-    assert list(opened.manifest.unreadable) == [names[40]]
+    assert list(opened.index.unreadable) == [names[40]]
     np.testing.assert_array_equal(opened.sizes_N2, expected)
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_regular_file_is_told_as_bad_input(tmp_path, kind):
         lambda: build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet),
         lambda: pack_key(names, paths, Geometry(side=16, fit="crop")),
     ):
-        with pytest.raises(InputError, match=r"1\.png: it is no regular file|1\.png`: it is no regular file"):
+        with pytest.raises(InputError, match=r"1\.png: it is not a regular file|1\.png`: it is not a regular file"):
             act()
 
 
@@ -221,10 +221,10 @@ def test_hash_of_a_pack_is_of_names_and_pixels(tmp_path):
     names, paths = write_images(tmp_path, 2)
     build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     opened = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop"))
-    files = {name: opened.manifest.files[name] for name in ("names.txt", "shard-00000.bin")}
+    files = {name: opened.index.files[name] for name in ("names.txt", "shard-00000.bin")}
     assert opened.sha256 == hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
-    other = dataclasses.replace(opened.manifest, files=opened.manifest.files | {"names.txt": (8, "0")})
-    assert dataclasses.replace(opened, manifest=other).sha256 != opened.sha256
+    other = dataclasses.replace(opened.index, files=opened.index.files | {"names.txt": (8, "0")})
+    assert dataclasses.replace(opened, index=other).sha256 != opened.sha256
 
 
 def test_key_changes_with_image_name_and_geometry(tmp_path):

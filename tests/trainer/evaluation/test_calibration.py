@@ -67,7 +67,7 @@ def test_finding_absent_from_val_stays_as_predicted_and_is_noted(fitted):
     _, _, calibrator = fitted
     assert (calibrator.slope_K[2], calibrator.intercept_K[2]) == (1.0, 0.0)
     assert "C" not in calibrator.thresholds["youden"]
-    assert calibrator.notes == ("C: not calibrated and no thresholds, for validation has no image with it",)
+    assert calibrator.notes == ("C: not calibrated and no thresholds: validation has no image with it",)
 
 
 @pytest.mark.parametrize("turned", [1, -1])

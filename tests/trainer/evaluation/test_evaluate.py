@@ -82,7 +82,7 @@ def test_finding_nobody_has_is_null_and_noted(images):
     last = found["findings"][2]
     assert last["auroc"] == {"value": None, "low": None, "high": None}
     assert set(last["roc"]["y"]) == {None}
-    assert "C: not scored, for no image here has it" in found["notes"]
+    assert "C: not evaluated: no image here has it" in found["notes"]
     assert json.loads(to_json(found)) == found
 
 
@@ -113,7 +113,7 @@ def test_operating_points_are_counted_at_the_fixed_thresholds(images, calibrator
             assert point["npv"]["value"] == pytest.approx(tn / (tn + fn))
             assert point["sensitivity"]["low"] <= point["sensitivity"]["value"] <= point["sensitivity"]["high"]
     assert found["findings"][2]["operating_points"] == {}
-    assert "C: not calibrated and no thresholds, for validation has no image with it" in found["notes"]
+    assert "C: not calibrated and no thresholds: validation has no image with it" in found["notes"]
 
 
 def test_labels_that_are_judged_change_no_threshold_and_no_calibration(images, calibrator):
@@ -174,7 +174,7 @@ def test_subgroups_comparison_and_unknown_people_are_told(images):
         ("sex", "M", 200),
         ("sex", "F", 200),
     ]
-    assert "sex unknown of 200 of 600 images, which are in no group by sex" in found["notes"]
+    assert "sex unknown for 200 of 600 images, which are in no group by sex" in found["notes"]
     rows = {row["name"]: row for row in found["comparison"]["differences"]}
     assert rows["A"]["other"] == pytest.approx(1 - rows["A"]["ours"])
     assert rows["C"]["difference"] == {"value": None, "low": None, "high": None}
@@ -196,7 +196,7 @@ def test_resamples_that_lack_a_finding_are_counted():
         classes=False,
         resamples=100,
     )
-    assert any("of 100 resamples left out" in note for note in found["notes"])
+    assert any("of 100 resamples skipped" in note for note in found["notes"])
     assert found["findings"][0]["auroc"]["low"] is not None
 
 
@@ -208,8 +208,8 @@ def test_one_patient_gives_scores_and_no_intervals(images, calibrator):
     scores += [point["ppv"] for point in found["findings"][0]["operating_points"].values()]
     assert all(score["value"] is not None for score in scores)
     assert {(score["low"], score["high"]) for score in scores} == {(None, None)}
-    assert "no intervals, for all images are of one patient" in found["notes"]
-    assert not [note for note in found["notes"] if "resamples left out" in note]
+    assert "no intervals: all images are of one patient" in found["notes"]
+    assert not [note for note in found["notes"] if "resamples skipped" in note]
 
 
 def test_intervals_that_say_too_little_are_told(images):
@@ -219,12 +219,12 @@ def test_intervals_that_say_too_little_are_told(images):
     labels[patients == 7, 0] = labels[:300, 1] = 1
     ages = Metadata(np.full(600, ""), np.where(np.arange(600) < 90, 9.0, 50.0), np.full(600, ""))
     notes = assessed((log_odds, labels, patients), metadata=ages)["notes"]
-    assert "images with it are of one patient, so that the interval is too narrow: A" in notes
+    assert "positive images of one patient only, so the interval is too narrow: A" in notes
     assert any(
-        note.startswith("mean: ") and note.endswith("of 60 resamples left out, in which one of them was")
+        note.startswith("mean: ") and note.endswith("of 60 resamples skipped, in which a finding was skipped")
         for note in notes
     )
-    assert "age under 18 is in the group under 40 too" in notes
+    assert "age under 18 is also in the group under 40" in notes
 
 
 def test_calibration_of_another_model_is_refused(images, calibrator):

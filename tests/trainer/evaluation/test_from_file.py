@@ -83,7 +83,7 @@ def test_documents_and_plots_are_written_and_a_table_printed(files, capsys):
         "trained_on_images": None,
     }
     assert written["comparison"]["other"] == "other.csv"
-    assert "note: it is not known which images the model was trained on" in out
+    assert "note: the model's training images are unknown" in out
     assert (files.folder / "deep/evaluation/metrics.csv").read_text().startswith("finding,")
     told = err.split()
     assert {"deep/evaluation/metrics.json", "deep/evaluation/roc.png"} <= set(told)
@@ -156,9 +156,9 @@ def test_two_classes_are_counted_too(tmp_path, capsys):
         (
             lambda f: f.given.__setitem__((3, 0), np.nan) or f.write("test.csv", range(200)),
             GIVEN,
-            "line 5: prob_Atelectasis is no probability, got `nan`",
+            "line 5: prob_Atelectasis is not a probability, got `nan`",
         ),
-        (lambda f: None, (*GIVEN, "--val-predictions", "test.csv"), "patients of 200 of 200 images are scored too"),
+        (lambda f: None, (*GIVEN, "--val-predictions", "test.csv"), "patients of 200 of 200 images are also evaluated"),
         (lambda f: None, (*GIVEN, "--against", "val.csv"), "200 of 200 images are missing, got `val.csv`"),
         (lambda f: None, (*GIVEN, "--against", "nowhere.csv"), "cannot read `nowhere.csv`: no such file or directory"),
         (lambda f: None, (*GIVEN, "--part", "train"), "has no image in it, got `train` (from `--part`)"),
@@ -167,7 +167,11 @@ def test_two_classes_are_counted_too(tmp_path, capsys):
         (lambda f: None, (*GIVEN, "--data", "cxr"), "got --data and --predictions and --labels"),
         (lambda f: None, (*GIVEN, "--against", "s3://b/run"), "cannot read `s3://b/run`: it must be a file here"),
         (lambda f: None, (*GIVEN, "--tta", "flip", "--step", "3"), "cannot use --step and --tta: no model is run"),
-        (lambda f: None, (*GIVEN, "--split", "patients:70/10/20"), "cannot use --split: only a data set's directory"),
+        (
+            lambda f: None,
+            (*GIVEN, "--split", "patients:70/10/20"),
+            "cannot use --split: these flags need a data set's directory",
+        ),
         (lambda f: None, ("run", "--data", "cxr", "--val-predictions", "val.csv"), "cannot use --val-predictions"),
         (lambda f: None, ("run", "--data", "cxr", "--against", "nowhere.csv"), "cannot read `nowhere.csv`"),
         (lambda f: None, (), "got none"),
@@ -189,7 +193,7 @@ def test_what_is_fitted_on_training_images_is_told(files, capsys):
     assert "are in train" not in out
     (files.folder / "labels.csv").write_text((files.folder / "labels.csv").read_text().replace(",val\n", ",train\n"))
     _, out, _ = run(capsys, *GIVEN, "--val-predictions", "val.csv")
-    assert "note: 100 of 100 images that thresholds and calibration are fitted on are in train" in out
+    assert "note: 100 of 100 images used to fit thresholds and calibration are in train" in out
 
 
 def test_labels_of_one_class_only_are_refused(files, capsys):
@@ -199,7 +203,7 @@ def test_labels_of_one_class_only_are_refused(files, capsys):
     code, out, err = run(capsys, *GIVEN, "--out", "evaluation")
     assert (code, out) == (2, "")
     assert (
-        "cannot score: no finding has images with it and images without it, got 200 images (from `labels.csv`)" in err
+        "cannot evaluate: no finding has both positive and negative images, got 200 images (from `labels.csv`)" in err
     )
 
 

@@ -67,7 +67,7 @@ def test_patients_that_are_fitted_on_and_scored_are_refused_by_image(inputs):
     """One patient in both is enough to flatter."""
     patients = inputs.val.patients_N.copy()
     patients[7] = inputs.scored.patients_N[0]
-    with pytest.raises(InputError, match=r"patients of 1 of 150 images are scored too(.|\n)*v7\.png"):
+    with pytest.raises(InputError, match=r"patients of 1 of 150 images are also evaluated(.|\n)*v7\.png"):
         evaluated(replace(inputs, val=replace(inputs.val, patients_N=patients)), resamples=5)
 
 

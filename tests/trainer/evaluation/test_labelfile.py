@@ -33,7 +33,7 @@ def test_every_kind_of_file_says_the_same(tmp_path, name, packed):
     assert found.table.labels_NK[:, -1].tolist() == [1, 0]
     assert found.table.labels_NK.sum() == 1
     assert found.table.patients_N.tolist() == [0, 0]
-    assert not found.has_parts
+    assert not found.has_splits
     assert found.is_list == (name == "test_list.txt")
     assert (found.metadata is not None) == name.startswith("Data_Entry")
     assert found.rows("all").tolist() == [0, 1]
@@ -46,7 +46,7 @@ def test_a_split_in_labels_csv_makes_parts(tmp_path):
     header, first, second = TABLES["labels.csv"].splitlines()
     (tmp_path / "labels.csv").write_text(f"{header},split\n{first},train\n{second},test\n")
     found = read(tmp_path / "labels.csv")
-    assert found.has_parts
+    assert found.has_splits
     assert found.rows("test").tolist() == [1]
 
 

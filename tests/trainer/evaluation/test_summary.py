@@ -73,7 +73,7 @@ def test_table_says_every_part_of_the_evidence(make):
         "sex M",
         "AUROC against theirs.csv, on the same resamples",
         "note: training images are not known",
-        "published for other images than these: not to be compared",
+        "published mean AUROC for other images: not comparable",
     ):
         assert told in text
     assert text.isascii()
@@ -110,7 +110,9 @@ def test_published_values_of_other_images_have_no_column(make, split, images, be
     table = as_table(evaluation)
     header = re.split(r" {2,}", table.split("\n\n")[1].splitlines()[0].strip())
     assert header == ["positives", "prevalence", "AUROC", "AUPRC"]
-    same = [block for block in table.split("\n\n") if block.startswith("AUROC published for these very images: test, ")]
+    same = [
+        block for block in table.split("\n\n") if block.startswith("published AUROC for exactly these images: test, ")
+    ]
     assert len(same) == bool(beside)
     for block in same:
         names, header = block.splitlines()[1 : 1 + len(beside)], block.splitlines()[1 + len(beside)]
@@ -120,7 +122,7 @@ def test_published_values_of_other_images_have_no_column(make, split, images, be
     assert [name for name in columns if name.startswith("auroc of")] == [
         f"auroc of {name} ({split} test)" for name in beside
     ]
-    elsewhere = table[table.index("not to be compared") :].split("\n\n")[0].splitlines()[2:]
+    elsewhere = table[table.index("not comparable") :].split("\n\n")[0].splitlines()[2:]
     others = [one["name"] for one in evaluation["references"] if one["name"] not in beside]
     assert [re.split(r" {2,}", line)[0] for line in elsewhere] == others
 

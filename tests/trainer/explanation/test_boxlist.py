@@ -41,7 +41,7 @@ def test_boxes_are_shares_of_the_image(tmp_path):
         pytest.param(HEADER + "a.png,Mass,1,2,0,4\n", "line 2: no box", id="no width"),
         pytest.param(HEADER + "a.png,Mass,1000,2,90,4\n", "line 2: no box", id="beyond the border"),
         pytest.param(HEADER + "a.png,Mass,1,2\n", "line 2: no box", id="cells missing"),
-        pytest.param(b"\xff\xfe\x00", "it is no UTF-8 text", id="binary"),
+        pytest.param(b"\xff\xfe\x00", "it is not UTF-8 text", id="binary"),
         pytest.param(
             HEADER + "a" * 2_000_000, "it has a line of more than 1,048,576 characters", id="a line without an end"
         ),
@@ -61,12 +61,12 @@ def test_an_absent_list_is_named(tmp_path):
     """A typing error is the usual reason."""
     with pytest.raises(InputError, match=r"no such file, got `.*none\.csv`"):
         read_boxes(tmp_path / "none.csv")
-    with pytest.raises(InputError, match="cannot read boxes: it is no regular file"):
+    with pytest.raises(InputError, match="cannot read boxes: it is not a regular file"):
         read_boxes(tmp_path)
 
 
 def test_a_pipe_is_no_list_of_boxes(tmp_path):
     """Whoever opens it waits until somebody writes."""
     os.mkfifo(tmp_path / "boxes.csv")
-    with pytest.raises(InputError, match="it is no regular file"):
+    with pytest.raises(InputError, match="it is not a regular file"):
         read_boxes(tmp_path / "boxes.csv")

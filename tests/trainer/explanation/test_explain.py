@@ -162,7 +162,7 @@ def test_what_is_no_image_is_listed_and_the_rest_is_explained(explain, images, t
     assert code == 2
     assert len(stdout) == 3
     assert "cannot explain 3 images, the others are done" in stderr
-    assert f"{tmp_path / 'bad.png'}: it is no image" in stderr
+    assert f"{tmp_path / 'bad.png'}: it is not a PNG, JPEG or DICOM image" in stderr
     assert f"{tmp_path / 'dot.png'}: it has 1 x 1 pixels" in stderr
     assert f"{tmp_path / 'none.png'}: there is no such file" in stderr
     code, stdout, stderr, _ = explain(tmp_path / "bad.png", "--check-randomisation")
@@ -293,7 +293,7 @@ def test_an_image_that_is_left_out_takes_no_box_with_it(explain, images, tmp_pat
     document = json.loads((out / "localisation.json").read_text())
     assert code == 2
     assert (document["boxes"], document["images"]) == (1, 1)
-    assert "00000009_000.png: it is no image" in stderr
+    assert "00000009_000.png: it is not a PNG, JPEG or DICOM image" in stderr
     code, _, stderr, _ = explain(tmp_path / "bad", "--boxes", tmp_path / "boxes.csv")
     assert code == 2
     assert "cannot use any image with a box" in stderr

@@ -130,14 +130,14 @@ def test_pictures_that_cannot_be_read_are_left_out(content):
 
 def test_drawn_phantoms_are_known_to_be_nobody(phantoms, tmp_path):
     """By the labels that their seed draws: a set of other labels is not taken for one."""
-    assert public_name(read_labels(phantoms)) == "drawn phantoms"
+    assert public_name(read_labels(phantoms)) == "synthetic phantoms"
     other = tmp_path / "other"
     shutil.copytree(phantoms, other)
     table = other / "Data_Entry_2017.csv"
     table.write_text(table.read_text().replace(",PA,", ",AP,", 1))
     assert public_name(read_labels(other)) is None
     shutil.copy(phantoms / "Data_Entry_2017.csv", table)
-    assert public_name(read_labels(other)) == "drawn phantoms"
+    assert public_name(read_labels(other)) == "synthetic phantoms"
     (other / "phantoms.json").unlink()
     assert public_name(read_labels(other)) is None
 
@@ -188,7 +188,7 @@ def test_images_are_shown_of_public_sets_or_when_asked_for(phantoms, tmp_path):
     """The report of a hospital's own images must not carry them along unasked."""
     public = read_labels(phantoms)
     private = folders(tmp_path, ["a#.png"], ["b#.png"])
-    assert wanted("auto", public) == (True, "the data set is public: drawn phantoms")
+    assert wanted("auto", public) == (True, "the data set is public: synthetic phantoms")
     assert wanted("off", public)[0] is False
     assert wanted("on", private)[0] is True
     shown, why = wanted("auto", private)

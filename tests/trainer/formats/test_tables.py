@@ -74,7 +74,7 @@ def test_pipes_and_devices_are_no_tables(tmp_path, link):
         os.mkfifo(path)
     else:
         path.symlink_to(link)
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         predictions.read(path)
 
 

@@ -113,7 +113,7 @@ def test_where_nothing_is_stored_it_is_fitted_on_val_alone(finished_run, answers
     assert not set(inputs.val.patients_N.tolist()) & set(inputs.scored.patients_N.tolist())
     assert not inputs.trained_on_known
     assert inputs.trained_on_images is None
-    assert "it is not known which images the model was trained on" in inputs.notes[0]
+    assert "the model's training images are unknown" in inputs.notes[0]
 
 
 def test_stored_calibration_is_not_used_for_other_views(answers):

@@ -224,7 +224,7 @@ def test_images_that_cannot_be_read_are_told_and_the_others_used(tmp_path):
     (words,) = told
     assert words.splitlines() == [
         "left out 2 of 3 images:",
-        f"  {tmp_path}/b.png: it is no image: neither PNG, JPEG nor DICOM",
+        f"  {tmp_path}/b.png: it is not a PNG, JPEG or DICOM image",
         f"  {tmp_path}/c\\nd.png: no such file or directory",
     ]
     (tmp_path / "a.png").unlink()

@@ -91,9 +91,9 @@ def test_the_good_part_of_a_directory_is_predicted_and_the_bad_listed(capsys, mi
     ]
     errors = {line["image"].removeprefix(f"{mixed}/"): line["error"] for line in lines if "error" in line}
     assert errors == {
-        "a.png": "it is no image: neither PNG, JPEG nor DICOM",
-        "c.png": "it has 1 x 1 pixels, at least 32 a side are needed",
-        "photo.jpg": "it is a colour picture (100% of its pixels are not gray), no X-ray",
+        "a.png": "it is not a PNG, JPEG or DICOM image",
+        "c.png": "it has 1 x 1 pixels, at least 32 per side are needed",
+        "photo.jpg": "it is a colour picture (100% of its pixels are not gray), not an X-ray",
         "gone.png": "there is no such file",
     }
     assert len(lines[1]["probability"]) == 14

@@ -261,7 +261,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
     ("files", "words"),
     [
         pytest.param({}, "it holds no `run.json`", id="no run"),
-        pytest.param({"run.json": "{"}, "it is no JSON", id="broken record"),
+        pytest.param({"run.json": "{"}, "it is not JSON", id="broken record"),
         pytest.param({"run.json": "[]"}, "must be a JSON object, got a list", id="record of another kind"),
         pytest.param(
             {"run.json": "{}", "evaluation/metrics.json": '{"format": 9}'}, "its format is 9", id="newer format"
@@ -271,7 +271,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
         ),
         pytest.param(
             {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'},
-            "results.json`: it is no document of a run: `checkpoint.step` must be a whole number",
+            "results.json`: it is not a document of a run: `checkpoint.step` must be a whole number",
             id="odd results",
         ),
     ],
@@ -367,7 +367,7 @@ def test_page_of_drawn_phantoms_says_so_first():
     found = evaluation(FINDINGS)
     found["data"]["drawn"] = True
     text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
-    assert text.index("drawn phantoms, no X-rays") < text.index("Each finding", text.index("Split"))
+    assert text.index("synthetic phantoms, not X-rays") < text.index("Each finding", text.index("Split"))
 
 
 def test_runs_scored_on_other_images_stand_in_another_table():

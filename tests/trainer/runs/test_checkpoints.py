@@ -134,7 +134,7 @@ def test_damaged_only_checkpoint_is_not_taken_for_none(storage):
     """Starting afresh in its place would be a night lost without a word."""
     put(storage, 10)
     break_state(storage, 10)
-    with pytest.raises(InputError, match="none of its checkpoints is whole"):
+    with pytest.raises(InputError, match="all its checkpoints are damaged"):
         newest(storage, lambda _: None)
 
 
@@ -163,7 +163,7 @@ def test_manifest_whose_hash_is_wrong_is_named_and_left_out(storage, monkeypatch
 
     def damaged(key, **how):
         if key == manifest_key(20):
-            raise DamagedError("its SHA-256 begins with 0, that of what was written with 1")
+            raise DamagedError("its SHA-256 begins with 0, that of the written content with 1")
         return read(key, **how)
 
     monkeypatch.setattr(storage, "read", damaged)

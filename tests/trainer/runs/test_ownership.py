@@ -66,7 +66,7 @@ def test_files_of_others_are_told_once_and_left(anywhere):
     [line] = checked(anywhere)
     assert f"`{names[0]}`, `{names[1]}`" in line
     assert "and 5 more" in line
-    assert "left alone" in line
+    assert "not touched" in line
     assert line.isprintable()
 
 

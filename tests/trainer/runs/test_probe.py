@@ -62,7 +62,7 @@ def test_all_is_well_where_all_is_there(place, config, request):
     assert {row["status"] for row in found.values()} == {"OK"}
     assert ("S3 server" in found) == (place == "bucket")
     assert found["labels"]["found"].startswith("layout nih: ")
-    assert found["images"]["found"] == "all 60 images are there"
+    assert found["images"]["found"] == "all 60 images exist"
 
 
 def test_a_look_at_the_output_leaves_nothing_there(in_bucket):
@@ -84,7 +84,7 @@ def test_what_needs_a_failed_look_is_not_looked_at(config, tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [("s3://nobodys/nih", "no such bucket"), ("s3://cxr/typo", "no part of a data set lies in `s3://cxr/typo`")],
+    [("s3://nobodys/nih", "no such bucket"), ("s3://cxr/typo", "no data set found in `s3://cxr/typo`")],
 )
 def test_a_wrong_bucket_or_prefix_is_named(in_bucket, data, words):
     """The two most likely typing errors."""
@@ -115,7 +115,7 @@ def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket
 
 
 def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket, tmp_path, monkeypatch):
-    """Nothing but names is needed of 5,856 pictures; a name that leads out of the data set makes no file."""
+    """Nothing but names is needed of 5,856 pictures; a name that points outside the data set makes no file."""
     put(
         *(
             f"kermany/{part}/{kind}/person{n}_virus_{n}.jpeg"

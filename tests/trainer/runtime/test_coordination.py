@@ -69,7 +69,7 @@ def test_another_workers_wish_to_stop_is_heard(group, clock):
 def test_own_wish_is_told(group, clock):
     """And the others hear it in the same exchange."""
     stop = Stop()
-    stop._told(15, None)
+    stop._receive(15, None)
     flags = coordination(group, clock, stop=stop).after_step()
     assert flags.stop
     assert flags.end

@@ -32,7 +32,7 @@ def test_time_for_saving_counts_from_the_signal():
     now_s = [100.0]
     stop = Stop(clock=lambda: now_s[0])
     assert stop.left_s() == SAVING_S
-    stop._told(signal.SIGTERM, None)
+    stop._receive(signal.SIGTERM, None)
     now_s[0] += 10
     assert stop.left_s() == SAVING_S - 10
     now_s[0] += 60

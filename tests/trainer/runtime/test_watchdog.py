@@ -1,10 +1,12 @@
 """A worker that waits for one that never comes leaves after a bounded time."""
 
+import threading
 import time
 
 import pytest
 
 from trainer.runtime.watchdog import COMPILING, Watchdog
+from trainer.storage.waiting import SILENT, wait_until
 
 
 class Time:
@@ -39,12 +41,26 @@ def test_worker_leaves_when_nothing_moves(watchdog, clock, told, left):
     """Collectives of accelerators wait for ever."""
     watchdog.heartbeat("step 12")
     clock.now_s = 9
-    watchdog.look()
+    watchdog.check()
     assert left == []
     clock.now_s = 11
-    watchdog.look()
+    watchdog.check()
     assert left == [75]
-    assert "nothing has moved for 11 s in step 12" in told[0]
+    assert "no progress for 11 s in step 12" in told[0]
+
+
+def test_message_names_where_the_main_thread_is_in_any_room(watchdog, clock, told):
+    watchdog.heartbeat("step 12")
+    clock.now_s = 11
+
+    def checked() -> bool:
+        thread = threading.Thread(target=watchdog.check)
+        thread.start()
+        thread.join()
+        return True
+
+    wait_until(checked, SILENT, line=str, too_long=RuntimeError)
+    assert ", at waiting.py:" in told[0]
 
 
 def test_worker_that_goes_on_stays(watchdog, clock, left):
@@ -52,7 +68,7 @@ def test_worker_that_goes_on_stays(watchdog, clock, left):
     for step in range(100):
         watchdog.heartbeat(f"step {step}")
         clock.now_s += 9
-        watchdog.look()
+        watchdog.check()
     assert left == []
 
 
@@ -60,10 +76,10 @@ def test_first_steps_may_take_longer(watchdog, clock, left):
     """They compile."""
     watchdog.heartbeat("step 1", timeout_scale=COMPILING)
     clock.now_s = 29
-    watchdog.look()
+    watchdog.check()
     assert left == []
     clock.now_s = 31
-    watchdog.look()
+    watchdog.check()
     assert left == [75]
 
 
@@ -72,7 +88,7 @@ def test_worker_that_waits_for_anothers_work_rests(watchdog, clock, left):
     watchdog.heartbeat("step 1")
     watchdog.pause()
     clock.now_s = 1e6
-    watchdog.look()
+    watchdog.check()
     assert left == []
 
 
@@ -90,7 +106,7 @@ def test_progress_is_watched_and_passed_on(watchdog, clock, left):
     with watchdog.progress(lambda what, total: Bar(), "decoding", 9) as advance:
         advance(1, "x")
         clock.now_s = 31
-        watchdog.look()
+        watchdog.check()
     assert shown == [(1, "x")]
     assert left == [75]
 

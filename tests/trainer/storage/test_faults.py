@@ -22,7 +22,7 @@ from trainer.storage import (
 )
 from trainer.storage import s3 as bucket_module
 from trainer.storage.connection import Timeouts
-from trainer.storage.errors import known, passes
+from trainer.storage.errors import as_known_error, is_transient
 
 URL = "s3://cxr/run"
 LARGE = bytes(range(256)) * 4096 * 5  # five chunks
@@ -186,7 +186,7 @@ def test_object_that_changes_under_a_broken_body_is_not_mixed(storage, fault_pro
     put(LARGE)
     fault_proxy.script(CutAnswer(2_500_000), method="GET")
     fault_proxy.script(Slow(1e9), method="GET", meanwhile=lambda: put(bytes(len(LARGE))))
-    with pytest.raises(ChangedError, match="changed while it was read"):
+    with pytest.raises(ChangedError, match="changed while being read"):
         storage.read("state.pt")
 
 
@@ -311,7 +311,7 @@ def test_role_that_can_not_be_taken_is_a_matter_of_credentials():
     refusal = ClientError(
         {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRoleWithWebIdentity"
     )
-    error = known("cannot read `s3://cxr/a`", refusal)
+    error = as_known_error("cannot read `s3://cxr/a`", refusal)
     assert isinstance(error, CredentialsError)
     assert "AWS_ROLE_ARN" in error.hint
 
@@ -319,8 +319,8 @@ def test_role_that_can_not_be_taken_is_a_matter_of_credentials():
 def test_certificate_that_is_not_known_is_told_at_once():
     """Waiting does not make it known."""
     problem = SSLError(endpoint_url="https://minio", error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
-    assert not passes(problem)
-    assert "AWS_CA_BUNDLE" in known("cannot read `s3://cxr/a`", problem).hint
+    assert not is_transient(problem)
+    assert "AWS_CA_BUNDLE" in as_known_error("cannot read `s3://cxr/a`", problem).hint
 
 
 def test_right_to_write_without_that_to_delete_is_told(storage, fault_proxy):

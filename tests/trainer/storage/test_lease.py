@@ -65,7 +65,7 @@ def test_first_takes_the_run_at_once_and_gives_it_back(store, clock):
     one.take(ignore)
     one.check()
     assert clock.now_s <= 1
-    one.give_back()
+    one.release()
     assert store.keys("") == []
 
 
@@ -95,7 +95,7 @@ def test_run_that_is_given_back_in_the_meantime_is_taken_at_once(store, clock):
     """The first was just ending."""
     first = lease(store, "a", clock)
     first.take(ignore)
-    clock.meanwhile = first.give_back
+    clock.meanwhile = first.release
     second = lease(store, "b", clock)
     second.take(ignore)
     assert clock.now_s <= 3
@@ -113,7 +113,7 @@ def test_same_job_takes_its_run_back_at_once(store, clock):
 
 @pytest.mark.parametrize(
     ("job", "error", "words"),
-    [("a", TryAgainError, "another start of this job"), ("b", InputError, "another job has taken it over")],
+    [("a", TryAgainError, "another attempt of this job"), ("b", InputError, "another job has taken it over")],
 )
 def test_writer_that_was_replaced_finds_out(store, clock, job, error, words):
     """A zombie, or one whose bucket was away for longer than its lease."""
@@ -132,7 +132,7 @@ def test_replaced_writer_does_not_remove_its_successors_record(store, clock):
     first = lease(store, "a", clock)
     first.take(ignore)
     lease(store, "b", clock).take(ignore)
-    first.give_back()
+    first.release()
     assert store.keys("") == [OWNER]
 
 

@@ -54,12 +54,12 @@ def answering(status):
     ],
 )
 def test_answer_without_an_end_is_a_known_error_after_a_part(ask, status, monkeypatch):
-    monkeypatch.setattr(connection, "ANSWER_BYTES", MIB)
+    monkeypatch.setattr(connection, "RESPONSE_BYTES", MIB)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
     with answering(status) as (url, sent):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises(RemoteError, match="answers with more than 1 MiB where no object was asked for"):
+        with pytest.raises(RemoteError, match="sent more than 1 MiB in a response that is not an object"):
             ask(open_storage("s3://b/p"))
         assert len(sent) < SENT
 
@@ -68,8 +68,8 @@ def test_answer_without_an_end_is_a_known_error_after_a_part(ask, status, monkey
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (os.mkfifo, "no regular file"),
-        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
         (lambda path: (path.touch(), os.truncate(path, 1 << 30)), "more than"),
     ],
     ids=["pipe", "device", "large"],

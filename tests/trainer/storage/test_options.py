@@ -99,7 +99,7 @@ def test_bucket_stands_where_it_should(addressing, endpoint, in_path, s3, monkey
 
 @pytest.mark.parametrize(
     ("endpoint", "words"),
-    [("http://user:topsecret@127.0.0.1:9", "holds a login"), ("user:topsecret@nonsense", "is no URL")],
+    [("http://user:topsecret@127.0.0.1:9", "contains a login"), ("user:topsecret@nonsense", "is not a URL")],
 )
 def test_login_in_the_endpoint_is_refused_without_being_told(endpoint, words, s3, monkeypatch):
     """It would stand in every message about a server that does not answer."""
@@ -154,7 +154,7 @@ def test_answer_that_is_none_of_s3_is_told(status, s3, monkeypatch):
         with pytest.raises(RemoteError) as refusal:
             storage.keys("")
         if status == 404:
-            assert "is it an S3 server" in refusal.value.hint
+            assert "AWS_ENDPOINT_URL is an S3 server" in refusal.value.hint
             with pytest.raises(RemoteError):
                 storage.read("run.json")
         server.shutdown()
@@ -212,7 +212,7 @@ def test_credentials_that_can_stand_in_no_header_are_refused_by_name(s3, tmp_pat
     text = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = topsecret\n  topsecret\n"
     as_the_file_says(tmp_path, monkeypatch, text)
     with pytest.raises(
-        CredentialsError, match=r"the secret key holds a line break.*shared-credentials-file"
+        CredentialsError, match=r"the secret key contains a line break.*shared-credentials-file"
     ) as refusal:
         open_storage("s3://cxr/run")
     assert "topsecret" not in "".join(traceback.format_exception(refusal.value))
@@ -248,6 +248,6 @@ def test_temporary_credentials_are_known_once_they_are_used(s3, tmp_path, monkey
 def test_login_in_the_endpoint_is_refused_whatever_its_password_holds(password, s3, monkeypatch):
     """A `/` ends what a parser takes for the host."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"https://user:{password}@127.0.0.1:9")
-    with pytest.raises(InputError, match=r"endpoint at `127\.0\.0\.1:9` holds a login") as refusal:
+    with pytest.raises(InputError, match=r"endpoint at `127\.0\.0\.1:9` contains a login") as refusal:
         open_storage("s3://cxr/run")
     assert "topsecret" not in "".join(traceback.format_exception(refusal.value))

@@ -231,7 +231,7 @@ def test_half_written_maps_and_pictures_go_with_the_next_call(finished_run, pict
 def test_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
     """Whoever opens one to read waits for a writer."""
     os.mkfifo(tmp_path / "metrics.json")
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         check(LocalStorage(str(tmp_path)), ["metrics.json"])
 
 

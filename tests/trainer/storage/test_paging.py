@@ -37,13 +37,13 @@ def endless(**page):
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ([{"IsTruncated": True}], "gives no new token"),
-        ([{"IsTruncated": True, "NextContinuationToken": ""}], "gives no new token"),
-        ([{"IsTruncated": True, "NextContinuationToken": None}], "gives no new token"),
-        (itertools.repeat({"IsTruncated": True, "NextContinuationToken": "same"}), "gives no new token"),
+        ([{"IsTruncated": True}], "without a new token"),
+        ([{"IsTruncated": True, "NextContinuationToken": ""}], "without a new token"),
+        ([{"IsTruncated": True, "NextContinuationToken": None}], "without a new token"),
+        (itertools.repeat({"IsTruncated": True, "NextContinuationToken": "same"}), "without a new token"),
         (
             itertools.cycle([{"IsTruncated": True, "NextContinuationToken": token} for token in "abc"]),
-            "gives no new token",
+            "without a new token",
         ),
         (endless(), "have only 0 objects"),
         (endless(Contents=[1]), "have only"),

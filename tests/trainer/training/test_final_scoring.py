@@ -132,7 +132,7 @@ def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_i
     evaluate = final_report.evaluate
     with monkeypatch.context() as patch:
         patch.setattr(final_report, "assess", told)
-        with pytest.raises(StopError, match="stopped at step 1, as SIGTERM asked"):
+        with pytest.raises(StopError, match="stopped at step 1 after SIGTERM"):
             classify("r", "--report", "--max-steps", "1")
     assert (tmp_path / "r/evaluation/metrics.json").exists(), "what was made is kept"
     assert not (tmp_path / "r/report").exists()

@@ -236,7 +236,7 @@ def test_damaged_only_checkpoint_is_refused_before_the_first_step(run, tmp_path)
     storage.write(state_key(1), b"damaged")
     for _ in range(2):  # refusing must not make room for a fresh start
         with pytest.raises(
-            InputError, match=r"none of its checkpoints is whole:\s.*step-00000001/state.pt` is damaged"
+            InputError, match=r"all its checkpoints are damaged:\s.*step-00000001/state.pt` is damaged"
         ) as refusal:
             run("r")
         assert "--name" in refusal.value.hint

@@ -98,7 +98,7 @@ def test_files_of_others_outlive_starts_and_pruning(when, run, tmp_path):
     said = run("--checkpoint-every-steps", "1", "--keep-last", "1")
     assert_all_there(root)
     assert len(committed(LocalStorage(str(root)))) <= 2
-    assert len([line for line in said if "left alone" in line]) == 1
+    assert len([line for line in said if "not touched" in line]) == 1
     assert any("epoch=3-step=100.ckpt" in line for line in said)
 
 
@@ -139,7 +139,7 @@ def test_prefix_of_somebody_else_is_refused_and_nothing_is_written(name, run, tm
 def test_run_whose_folder_is_removed_stops_and_leaves_no_half_of_it(run, tmp_path, at_step):
     """It went on to exit code 0, with a folder that had no record."""
     at_step(3, lambda: shutil.rmtree(tmp_path / "r"))
-    with pytest.raises(InputError, match=r"cannot go on with the run at .*: its folder was removed or replaced") as end:
+    with pytest.raises(InputError, match=r"cannot continue the run at .*: its folder was removed or replaced") as end:
         run()
     assert end.value.exit_code == 2
     assert not (tmp_path / "r").exists()
@@ -180,7 +180,7 @@ def test_second_writer_under_the_name_ends_the_first_and_not_itself(run, tmp_pat
 
     claims = []
     at_step(3, replace)
-    with pytest.raises(InputError, match="another process may have started there"):
+    with pytest.raises(InputError, match="another process may write to it"):
         run()
     assert [path.name for path in root.iterdir()] == [".lock"]
     claims[0].__exit__(None, None, None)
@@ -226,7 +226,7 @@ def test_run_whose_prefix_in_a_bucket_is_emptied_stops(which, run, s3, at_step):
             storage.delete(key)
 
     at_step(5, remove)
-    with pytest.raises(InputError, match=r"its `run\.json` was removed meanwhile"):
+    with pytest.raises(InputError, match=r"its `run\.json` was removed"):
         run("--checkpoint-every-steps", "2", output="s3://cxr/runs")
     assert "results.json" not in open_storage("s3://cxr/runs/r").keys("")
 
