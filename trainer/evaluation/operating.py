@@ -45,11 +45,9 @@ def _threshold(by_score: Groups, rule: str) -> float | None:
         # Rounded, as 1 - 10/100 is slightly below 0.9.
         reached = np.flatnonzero(fp_G <= round(negatives * (1 - _SPECIFICITY[rule]), 9))
         return float(by_score.score_G[reached[0]]) if len(reached) else None
-    if rule == "youden":
-        # J times both counts: integers, so that ties are exact.
-        worth_G = tp_G * negatives - fp_G * positives
-    else:
-        worth_G = 2 * tp_G / (tp_G + fp_G + positives)
+    # J times both counts: integers, so that ties are exact.
+    j_G = tp_G * negatives - fp_G * positives
+    worth_G = j_G if rule == "youden" else 2 * tp_G / (tp_G + fp_G + positives)
     return float(by_score.score_G[int(np.argmax(worth_G))])
 
 
