@@ -7,7 +7,7 @@ DEMO := demo
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## */  make \1\t/' | expand -t 18
 
 .PHONY: setup
 setup: .venv/ready  ## make the environment
@@ -29,9 +29,16 @@ demo: .venv/ready  ## draw a data set and train on it with two workers, through 
 	$(BIN)/python -m launcher submit --local --accelerator cpu --workers 2 --data $(DEMO)/cxr --output $(DEMO)/runs \
 		--name demo -- --preset smoke
 
+ROOM ?=
+ROOMS = $(sort $(notdir $(patsubst %/,%,$(dir $(wildcard tests/trainer/*/test_*.py tests/launcher/*/test_*.py)))))
+
+# Files that start several processes come first (tests/conftest.py), so that neither worker ends with one while the other idles.
+# The hundreds of processes that tests start would else compile our modules again where the user's shell forbids to keep bytecode.
 .PHONY: test
-test: .venv/ready  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: export PYTHONDONTWRITEBYTECODE =
+test: .venv/ready  ## run all tests, or those of one room of both packages: ROOM=storage
+	$(if $(filter-out $(ROOMS),$(ROOM)),$(error there is no room `$(ROOM)`: ROOM is one of $(ROOMS)))
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(wildcard $(ROOM:%=tests/trainer/%) $(ROOM:%=tests/launcher/%))
 
 MINUTES ?= 10
 SEED ?= 1
@@ -46,12 +53,12 @@ SECONDS ?= 60
 fuzz: .venv/ready  ## spoil images, tables, runs, weights and settings, and look what their readers do: SECONDS=60 SEED=1
 	$(BIN)/python tests/fuzz --seconds $(SECONDS) --seed $(SEED)
 
-# Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/guide.md). Without one, the cluster tool's.
-E2E = $(BIN)/python -m pytest -m cluster -rA --durations=0 tests/e2e
+# Any cluster with the training operator: KUBECONFIG=… make e2e E2E_IMAGE=… E2E_HOST=… (docs/cluster.md). Without one, the cluster tool's.
+E2E = $(BIN)/python tests/e2e -rA --durations=0
 
 .PHONY: e2e
 e2e: .venv/ready  ## run the tests on a cluster: that of KUBECONFIG, else one of the cluster tool
-	.ci/e2e $(E2E) || { echo 'once more, those that failed: a busy machine can use up their patience' && .ci/e2e $(E2E) --last-failed; }
+	.ci/e2e $(E2E)
 
 .PHONY: e2e-full
 e2e-full: .venv/ready  ## the same, longer: every fault, 20 runs whose logs must stay, a thousand pods
@@ -83,8 +90,8 @@ types: .venv/ready  ## check types
 check: lint types test  ## what CI runs
 
 .PHONY: golden
-golden: .venv/ready  ## rewrite golden manifests, k8s/examples and docs/reference.md; review them as a diff
-	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/spec/test_manifest.py tests/test_docs.py tests/test_k8s.py
+golden: .venv/ready  ## rewrite golden manifests, k8s/examples, docs/reference.md and the table of ARCHITECTURE.md; review them as a diff
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/launcher/spec/test_manifest.py tests/test_docs.py tests/test_k8s.py tests/test_architecture.py
 
 COMPILE = $(UV) pip compile --quiet --upgrade --universal --python-version 3.10 --no-header --no-annotate --no-emit-index-url
 HASHED = $(COMPILE) --generate-hashes -c constraints.txt

@@ -1,6 +1,5 @@
 """The one place of the launcher that maps errors to exit codes; its commands are in `launcher.commands`."""
 
-import gc
 import os
 import signal
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from trainer import __version__
 from trainer.errors import InterruptedByUser, KnownError, words
+from trainer.loading import uncollected
 from trainer.redaction import learn_words
 from trainer.screen import screen, screened
 
@@ -57,14 +57,9 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _loaded() -> Callable[[Sequence[str]], None]:
-    """What runs commands. Nothing of it is garbage, and looking for some takes a tenth of a short command's time."""
-    gc.disable()
-    try:
+    """What runs commands; to load it is most of a short command's time."""
+    with uncollected():
         from launcher.commands import dispatch
-    finally:
-        gc.enable()
-    if not gc.get_freeze_count():
-        gc.freeze()
     return dispatch
 
 
@@ -78,7 +73,9 @@ def script() -> None:
     """The command `launcher`."""
     screen()  # for good: what escapes from main is shown as well
     code = main(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is still cleaned up would tell of a second one in tracebacks
+    # In a background job of a script SIGINT is ignored, and stays so, as in any other program: Ctrl-C is meant for the foreground.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a second Ctrl-C would show tracebacks of the clean-up
     sys.exit(code)
 
 

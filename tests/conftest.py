@@ -1,5 +1,7 @@
-"""Fixtures that tests of both programs share."""
+"""Fixtures that tests of both programs share, and the order in which tests run."""
 
+import gc
+import signal
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +14,33 @@ from rclone_server import RcloneServer
 from trainer import redaction
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+gc.disable()  # until all tests are collected: what is loaded until then stays
+
+
+def pytest_collection_modifyitems(items):
+    """Files that start several processes come first: a worker that begins one last would end alone."""
+    first = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in first)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop():
+    """Collect garbage again, but never among the million objects of loaded modules and collected tests."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_works():
+    """SIGINT interrupts this process and those it starts, as in a terminal.
+
+    A shell starts the background jobs of a script with SIGINT ignored, and everything they start inherits that: a test of Ctrl-C
+    would wait for its time limit. A handler of Python's becomes the default action in a child, an ignored signal stays ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,18 @@ from rich.console import Console
 
 import launcher.commands
 import trainer.__main__
-from launcher.commands.completion import SCRIPTS
+from launcher.commands.completion import script
 from launcher.spec.job import JobSpec
+from trainer import __version__
 from trainer.config import from_argv
 from trainer.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference.md"
+SUBJECTS = ("install", "data", "training", "cluster", "results", "evaluation", "faults")
+PAGES = [f"docs/{subject}.md" for subject in SUBJECTS]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "k8s/README.md", "docs/reference.md"]
+DOCUMENTS += [*PAGES, "docs/security.md", "docs/benchmarks.md"]
 PROGRAMS = {"trainer": trainer.__main__.app, "launcher": launcher.commands.app}
 
 HEAD = """# Reference
@@ -62,13 +67,18 @@ def test_reference_can_be_rewritten():
     REFERENCE.write_text("\n".join(parts), encoding="utf-8")
 
 
-@pytest.mark.parametrize("shell", SCRIPTS)
-def test_completion_knows_every_command_and_flag(shell):
-    """It is read at each start of a shell, so it is made beforehand: `make golden`."""
-    script = launcher.commands.app.generate_completion(prog_name="launcher", shell=shell)
-    if os.environ.get("UPDATE_GOLDEN"):
-        SCRIPTS[shell].write_text(script, encoding="utf-8")
-    assert SCRIPTS[shell].read_text(encoding="utf-8") == script, "`make golden` rewrites it"
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_knows_every_command_and_flag(shell):
+    text = script(shell)
+    for owner, name, app in commands():
+        if owner == "launcher":
+            assert name in text
+            flags = {
+                flag for argument in app.assemble_argument_collection() if argument.show for flag in argument.names
+            }
+            assert {flag for flag in flags if flag.startswith("--")} <= set(re.findall(r"--[a-z0-9-]+", text)) | {
+                f"--{word}" for word in re.findall(r"-l '?([a-z0-9-]+)", text)
+            }
 
 
 @pytest.mark.parametrize(
@@ -86,11 +96,11 @@ def test_every_command_and_flag_is_in_the_reference(program, name, app):
     assert missing == []
 
 
-def test_exit_codes_are_in_the_guide():
+def test_exit_codes_are_documented():
     """Scripts depend on them."""
-    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
     for code, meaning in EXIT_CODES.items():
-        assert f"| {code} | {meaning} |" in guide
+        assert f"| {code} | {meaning} |" in page
 
 
 def shell_lines(text):
@@ -101,11 +111,13 @@ def shell_lines(text):
             yield shlex.split(line.strip(), comments=True)[2:]
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/evidence.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(f"docs/{page}.md" for page in ("data", "training", "cluster", "results", "evaluation"))]
+)
 def test_commands_in_the_documents_are_understood(document, monkeypatch):
     """What is shown must work when it is pasted: each line goes through the program's own parser."""
     for name, value in {"IMAGE": "i", "DATA": "s3://cxr/chestxray14", "OUTPUT": "s3://cxr/runs"}.items():
-        monkeypatch.setenv(f"LAUNCHER_{name}", value)  # as the settings file of the guide does
+        monkeypatch.setenv(f"LAUNCHER_{name}", value)  # as the settings file of docs/install.md does
     lines = list(shell_lines((ROOT / document).read_text(encoding="utf-8")))
     assert len(lines) >= 2
     for program, *argv in lines:
@@ -124,9 +136,57 @@ def test_commands_in_the_documents_are_understood(document, monkeypatch):
 
 def test_documents_show_every_command():
     """What is not shown is found by accident only."""
-    guide = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("guide.md", "evidence.md"))
-    missing = [f"{program} {name}" for program, name, _ in commands() if f"{program} {name}" not in guide]
+    shown = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    missing = [f"{program} {name}" for program, name, _ in commands() if f"{program} {name}" not in shown]
     assert missing == []
+
+
+def test_reasons_shown_are_what_status_says():
+    """The sentences of docs/cluster.md are those of recorded clusters, word for word."""
+    shown = (ROOT / "docs/cluster.md").read_text(encoding="utf-8").partition("```text\n")[2].partition("```")[0]
+    recorded = {
+        line.strip().removeprefix("sentence:").strip().strip("'").replace("''", "'")
+        for case in (ROOT / "tests/launcher/status/snapshots").glob("*.yaml")
+        for line in case.read_text(encoding="utf-8").splitlines()[:6]
+    }
+    assert len(shown.splitlines()) >= 3
+    assert [line for line in shown.splitlines() if line not in recorded] == []
+
+
+def anchors(text):
+    """What links to headings may name, as forges make it of them."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", outside, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    """To a file, and to a heading of it."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    broken = []
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
+        name, _, heading = link.partition("#")
+        path = ROOT / document if not name else (ROOT / document).parent / name
+        if not path.exists() or (heading and heading not in anchors(path.read_text(encoding="utf-8"))):
+            broken.append(link)
+    assert broken == []
+
+
+def test_pictures_of_the_readme_are_there_and_small():
+    """`docs/pictures.py` takes them; a README must load quickly."""
+    shown = re.findall(r'src="(docs/pictures/[^"]+)"', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert {Path(name).stem for name in shown} == {"report", "status"}
+    for name in shown:
+        content = (ROOT / name).read_bytes()
+        assert len(content) < 200_000, name
+        assert content.startswith((b"RIFF", b"\x89PNG")), name
+
+
+def test_citation_has_the_version():
+    """Who cites a release must find its number."""
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in citation
 
 
 @pytest.mark.parametrize("app", PROGRAMS.values(), ids=PROGRAMS)

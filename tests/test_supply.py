@@ -94,7 +94,7 @@ def test_there_are_files_to_look_at():
     """The next test is about files that it finds."""
     if not TRACKED:
         pytest.skip("no git checkout")
-    assert {"Dockerfile.hpu", "k8s/README.md", "docs/guide.md", "Makefile", "launcher/spec/accelerators.py"} <= set(
+    assert {"Dockerfile.hpu", "k8s/README.md", "docs/install.md", "Makefile", "launcher/spec/accelerators.py"} <= set(
         texts()
     )
 
@@ -119,3 +119,13 @@ def test_default_base_of_an_image_has_a_tag_of_its_own(name):
     assert re.fullmatch(r"\d+\.\d+\.\d+-.+", tag), base
     assert "BASE_IMAGE=" in text.partition("ARG ")[0]
     assert "@sha256:" in text.partition("ARG ")[0]
+
+
+def test_workflow_runs_ci_alone_with_pinned_actions():
+    """A tag can be moved to other code; what CI does stands in `.ci/run`, which runs anywhere."""
+    text = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    actions = re.findall(r"uses: (\S+)", text)
+    assert actions
+    assert [action for action in actions if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action)] == []
+    assert re.findall(r"run: (.+)", text) == [".ci/run"]
+    assert "\npermissions: {}\n" in text

@@ -10,10 +10,20 @@ from cyclopts import App, CycloptsError
 from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
+from trainer.loading import uncollected
 from trainer.redaction import learn_words
-from trainer.runtime.entrypoint import FailureReport, await_report, earlier_report, report_failure
+from trainer.runtime import failure_cause
+from trainer.runtime.failure_report import (
+    FailureReport,
+    await_report,
+    earlier_report,
+    leave_cause,
+    report_failure,
+    reserve_cause,
+    this_worker,
+)
 from trainer.runtime.parent_watch import end_with_parent
-from trainer.runtime.world import World, read_world
+from trainer.runtime.world import read_world
 from trainer.screen import screen, screened
 
 _COMMANDS: Final = {
@@ -75,6 +85,7 @@ def _outcome(argv: Sequence[str]) -> int:
     report = earlier_report()
     if report is not None:
         return report.exit_code
+    reserve_cause()
     debug = "--debug" in argv
     try:
         _run([argument for argument in argv if argument != "--debug"])
@@ -82,6 +93,7 @@ def _outcome(argv: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         _report(problem)
+        leave_cause(failure_cause.of_exception(problem))
         return _exit_code(problem)
     return 0
 
@@ -89,7 +101,8 @@ def _outcome(argv: Sequence[str]) -> int:
 def _run(argv: list[str]) -> None:
     """Parse, then act; flags are the same for all workers, so the first of each node says what is wrong with them."""
     try:
-        command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
+        with uncollected():  # the command's module is loaded for its flags
+            command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
     except (CycloptsError, InputError) as problem:
         if not read_world().is_local_rank0:
             raise PeerError(InputError.exit_code) from problem
@@ -104,28 +117,21 @@ def _exit_code(problem: BaseException) -> int:
         if problem.on_this_node:
             await_report(problem.exit_code)
         else:
-            report_failure(FailureReport(_worker().rank, problem.exit_code, told=False))
+            report_failure(FailureReport(this_worker().rank, problem.exit_code, explained=False))
         return problem.exit_code
     code = InterruptedByUser.exit_code if isinstance(problem, KeyboardInterrupt) else 1
     if isinstance(problem, KnownError):
         code = problem.exit_code
-    report_failure(FailureReport(_worker().rank, code))
+    report_failure(FailureReport(this_worker().rank, code))
     return code
 
 
 def _report(problem: BaseException) -> None:
     """Say what went wrong, as a worker with its rank before each line."""
-    world = _worker()
+    world = this_worker()
     prefix = f"[rank {world.rank}] " if world.size > 1 else ""
     lines = words(problem).splitlines()
     sys.stderr.write("".join(f"{prefix}{line}\n" for line in lines if line or not prefix))
-
-
-def _worker() -> World:
-    try:
-        return read_world()
-    except InputError:
-        return World()
 
 
 if __name__ == "__main__":

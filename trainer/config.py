@@ -5,6 +5,7 @@ Where a flag is not given, the preset decides; a preset is a complete recipe.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Annotated, Final, Literal, TypeVar
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 
 from trainer.errors import InputError, on_one_line
-from trainer.flags import flag_of, read_flags
 from trainer.layout import check_name
 
 Layout = Literal["auto", "nih", "lists", "csv", "folders"]
@@ -45,6 +45,11 @@ MOST: Final = {
     "rotate": 180.0,
 }
 """Largest values that mean anything; larger ones are slips."""
+
+
+def flag_of(field: str) -> str:
+    """The flag that sets a field."""
+    return "--" + field.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,10 +267,11 @@ class TrainConfig:
         for flag in ["warmup_epochs", "weight_decay", "seed", "rotate"]:
             _check_least(flag, getattr(self, flag), 0)
         for flag, most in MOST.items():
-            if not getattr(self, flag) <= most:
-                raise InputError(
-                    f"cannot use {flag_of(flag)} {getattr(self, flag)}: it must be at most {most:g}", hint=_RANGE_HINT
-                )
+            value = getattr(self, flag)
+            if not math.isfinite(value):
+                raise InputError(f"cannot use {flag_of(flag)} {value}: it must be a finite number", hint=_RANGE_HINT)
+            if value > most:
+                raise InputError(f"cannot use {flag_of(flag)} {value}: it must be at most {most:g}", hint=_RANGE_HINT)
         for flag in ["lr", "clip_norm"]:
             if not getattr(self, flag) > 0:
                 value = getattr(self, flag)
@@ -419,17 +425,40 @@ def from_argv(argv: Sequence[str]) -> TrainConfig:
 
     Raises: InputError for unknown flags, values that don't convert and values that no run could use.
     """
-    values = read_flags(TrainConfig, argv)
-    missing = [flag_of(field) for field in ("data", "output", "name") if field not in values]
-    if missing:
+    return parse_flags(argv)[0]
+
+
+def parse_flags(argv: Sequence[str]) -> tuple[TrainConfig, frozenset[str]]:
+    """The configuration that these flags of `trainer train` mean, and the fields that the flags themselves set.
+
+    Raises: InputError, as `from_argv`.
+    """
+    given: set[str] = set()
+
+    def note_given(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
+        given.update(argument.field_info.name for argument in arguments if argument.tokens)
+
+    parser = App(name="train", config=[note_given, apply_preset], help_flags=(), version_flags=())
+    parser.default(_same)
+    try:
+        _, bound, _ = parser.parse_args(list(argv), exit_on_error=False, print_error=False)
+    except CycloptsError as problem:
         raise InputError(
-            f"cannot train: {', '.join(f'`{flag}`' for flag in missing)} not given",
-            hint=" ".join(f"{flag} TEXT" for flag in missing),
-        )
-    recipe = PRESETS[values.get("preset", "chexnet")]()
-    if "global_batch_size" in values:
-        recipe.pop("batch_size")
-    return TrainConfig(**(recipe | values))
+            f"cannot use the trainer's flags: {usage_problem(problem)}",
+            hint="`python -m trainer train --help` lists the flags",
+        ) from problem
+    return bound.arguments["config"], frozenset(given)
+
+
+def is_flag(word: str) -> bool:
+    """Whether a word such as `--lr` or `--no-flip` is a flag of `trainer train`."""
+    fields = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+    name = word.removeprefix("--").replace("-", "_")
+    return word.startswith("--") and (name in fields or "bool" in str(fields.get(name.removeprefix("no_"))))
+
+
+def _same(config: Annotated[TrainConfig, Parameter(name="*")]) -> TrainConfig:
+    return config
 
 
 def usage_problem(problem: CycloptsError) -> str:

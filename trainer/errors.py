@@ -5,6 +5,7 @@ KnownError
 ├── JobFailedError      3  the job ran and failed
 ├── RemoteError         4  the cluster or the bucket refused, or can't be reached
 ├── TryAgainError      75  preempted, or a peer was lost
+│   └── PeerLostError
 ├── TimeLimitError    124
 ├── InterruptedByUser 130
 └── PeerError           exit code of the peer's error
@@ -26,7 +27,7 @@ EXIT_CODES = {
     124: "time-out",
     130: "interrupted by Ctrl-C",
 }
-"""The only table of exit codes; `--help` of both programs and the guide show it."""
+"""The only table of exit codes; `--help` of both programs and docs/faults.md show it."""
 
 EXIT_CODE_HELP = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
 
@@ -42,6 +43,9 @@ class KnownError(Exception):
     """
 
     exit_code = 1
+
+    is_a_consequence = False
+    """Whether another worker's failure, or a signal, brought it about: it must not hide that failure."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(as_block(redacted(message)))
@@ -78,6 +82,12 @@ class TryAgainError(KnownError):
     exit_code = 75
 
 
+class PeerLostError(TryAgainError):
+    """Another worker is gone, or no longer answers."""
+
+    is_a_consequence = True
+
+
 class TimeLimitError(KnownError):
     """A time limit set by the user has passed."""
 
@@ -87,19 +97,23 @@ class TimeLimitError(KnownError):
 class PeerError(KnownError):
     """Another worker failed and reports why; this one exits with the same code, silently.
 
-    `on_this_node` is whether that worker runs on this node.
+    `rank` is that worker, where known; `on_this_node` is whether it runs on this node.
     """
 
-    def __init__(self, exit_code: int, *, on_this_node: bool = True) -> None:
+    is_a_consequence = True
+
+    def __init__(self, exit_code: int, *, on_this_node: bool = True, rank: int | None = None) -> None:
         super().__init__("a peer failed")
         self.exit_code = exit_code
         self.on_this_node = on_this_node
+        self.rank = rank
 
 
 class InterruptedByUser(KnownError):  # noqa: N818 - not an error of the program
     """Ctrl-C."""
 
     exit_code = 130
+    is_a_consequence = True
 
 
 def on_one_line(text: str) -> str:

@@ -41,6 +41,9 @@ TENSORBOARD: Final = "tensorboard/"
 JOB: Final = "TRAINER_JOB"
 """Environment variable with a unique ID of the job; the launcher generates it at submission."""
 
+LOCAL_RUN: Final = "CHEXNET_LOCAL_RUN"
+"""Variable by which the processes of a run of `submit --local` are found, and know that Kubernetes did not start them."""
+
 MAX_NAME: Final = 53
 """Length of a run's name. Source: Services are limited to 63 and the operator appends `-worker-` and an index."""
 

@@ -36,7 +36,7 @@ app = App(
 
 app.command(
     "launcher.commands.completion:completion",
-    help="Print what completes commands and flags in a shell; `source <(launcher completion bash)` uses it.",
+    help="Print a shell completion script; `launcher completion bash > FILE` keeps it where the shell looks for it.",
 )
 app.command(
     "launcher.commands.config:init",
@@ -136,12 +136,11 @@ def dispatch(argv: Sequence[str]) -> None:
 
 def refused(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
     """The parser's complaint about these words as ours."""
-    from trainer.config import TrainConfig, usage_problem  # noqa: PLC0415 - an error may take its time
-    from trainer.flags import is_flag_of  # noqa: PLC0415 - as above
+    from trainer.config import is_flag, usage_problem  # noqa: PLC0415 - an error may take its time
 
     flag = problem.token.keyword if isinstance(problem, UnknownOptionError) else None
     takes_trainers = any("--train-flags" in argument.names for argument in getattr(problem, "argument_collection", ()))
-    if flag and takes_trainers and is_flag_of(TrainConfig, flag):
+    if flag and takes_trainers and is_flag(flag):
         return InputError(
             f"cannot use `{flag}` here: it is a flag of the trainer",
             hint=f"trainer flags follow --: … -- {_given(flag, argv)}",
@@ -157,7 +156,10 @@ def refused(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
 
 def _given(flag: str, argv: Sequence[str]) -> str:
     """The flag with its value, as it stands in the words."""
-    from trainer.flags import is_value  # noqa: PLC0415 - an error may take its time
-
     words = list(itertools.dropwhile(lambda word: word.partition("=")[0] != flag, argv))
-    return " ".join([words[0], *itertools.takewhile(is_value, words[1:2])]) if words else flag
+    return " ".join([words[0], *itertools.takewhile(_is_value, words[1:2])]) if words else flag
+
+
+def _is_value(word: str) -> bool:
+    """Whether a word is no flag: a negative number is none."""
+    return not word.startswith("-") or word[1:2].isdigit()

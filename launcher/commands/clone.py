@@ -1,17 +1,15 @@
 """`launcher clone`."""
 
-import tempfile
 from typing import Annotated
 
-import yaml
 from cyclopts import Parameter
 
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
-from launcher.commands import dispatch
 from launcher.commands.parameters import DryRun, On
+from launcher.commands.submit import create
 from launcher.jobs import submit
-from launcher.settings.sources import check_changes, nothing_standing
+from launcher.settings.sources import check_changes, job_of, read_assignments, settings_from
 
 
 def clone(
@@ -38,12 +36,12 @@ def clone(
     """
     check_changes(changes, {"name": "--name gives it", "namespace": "a clone stays in that of its original"})
     cluster = open_cluster(on)
-    settings = submit.settings_of(submit.get(cluster, source))
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file, nothing_standing():
-        yaml.safe_dump(settings, file)
-        file.flush()
-        flags = ["--file", file.name, "--namespace", cluster.namespace, "--dry-run", dry_run]
-        flags += [f"--name={name}"] if name else []
-        flags += [f"--context={on.context}"] if on.context else []
-        flags += [f"--kubeconfig={on.kubeconfig}"] if on.kubeconfig else []
-        dispatch(["submit", *flags, *(f"--set={change}" for change in changes)])
+    given = {"namespace": cluster.namespace} | ({"name": name} if name else {})
+    original = submit.settings_of(submit.get(cluster, source))
+    original.pop("name", None)
+    job = job_of(
+        settings_from("the command", given),
+        read_assignments(changes),
+        settings_from(f"the settings of the job {source}", original),
+    )
+    create(job, on, dry_run=dry_run)

@@ -1,13 +1,11 @@
 """`launcher completion`."""
 
 import sys
-from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Literal
+
+from launcher.commands import app
 
 Shell = Literal["bash", "zsh", "fish"]
-
-SCRIPTS: Final = {shell: Path(__file__).with_name("completions") / f"launcher.{shell}" for shell in get_args(Shell)}
-"""Written by `make golden`: to make one, all commands are loaded, which takes a shell's start half a second."""
 
 
 def completion(shell: Shell) -> None:
@@ -18,4 +16,9 @@ def completion(shell: Shell) -> None:
     shell
         Which shell.
     """
-    sys.stdout.write(SCRIPTS[shell].read_text(encoding="utf-8"))
+    sys.stdout.write(script(shell))
+
+
+def script(shell: Shell) -> str:
+    """The script that completes every command and flag in this shell; made from the parser, which loads all commands."""
+    return app.generate_completion(prog_name="launcher", shell=shell)

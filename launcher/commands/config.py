@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher.commands.job import job_of
+from launcher import output
 from launcher.commands.parameters import Yes
 from launcher.commands.terminal import ask, report
 from launcher.settings import init as first
-from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, nothing_standing, read_file, standing
+from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, read_file, standing
 from launcher.settings.validate import problem_of
 from launcher.spec.overlay import INLINE, as_text
-from launcher.status import tables
 from trainer.errors import InputError
 from trainer.redaction import cleaned
 
@@ -40,7 +39,7 @@ def init(
             f"cannot write `{PROJECT_FILE}`: no setting is given",
             hint="launcher init KEY=VALUE …; at a terminal, without -y, it asks for them",
         )
-    first.check(before | settings, job_of)
+    first.check(before | settings)
     first.write(path, first.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")
     report("next: python -m launcher doctor --workers 1")
@@ -54,18 +53,16 @@ def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="
     form
         How to print them.
     """
-    found = effective()
-    with nothing_standing():
-        rows = [_row(key, texts, origin) for key, texts, origin in found]
+    rows = [_row(key, texts, origin) for key, texts, origin in effective()]
     if form != "table":
-        sys.stdout.write(tables.document({"settings": rows}, form))
+        sys.stdout.write(output.document({"settings": rows}, form))
         return
     columns = ("setting", "value", "from", *(["problem"] if any(row["problem"] for row in rows) else []))
-    sys.stdout.write(tables.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
+    sys.stdout.write(output.table([{key: row[key] or "" for key in columns} for row in rows], empty="no settings"))
 
 
 def _row(key: str, texts: tuple[str, ...], origin: str) -> dict[str, str | None]:
-    problem = None if origin == "default" else problem_of(key, texts, job_of)
+    problem = None if origin == "default" else problem_of(key, texts)
     return {"setting": key, "value": ", ".join(_shown(key, text) for text in texts), "from": origin, "problem": problem}
 
 

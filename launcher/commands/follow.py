@@ -3,7 +3,8 @@
 import os
 import sys
 
-from launcher.cluster.client import Cluster, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.terminal import report
 from launcher.jobs import submit

@@ -3,10 +3,9 @@
 import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import CycloptsError, Parameter
+from cyclopts import Parameter
 
 from launcher.cluster.access import Access
-from launcher.commands import app, refused
 from launcher.commands.terminal import report
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
@@ -17,17 +16,6 @@ if TYPE_CHECKING:
 Job = Annotated[JobSpec, Parameter(name="*")]
 From = Annotated[Sources, Parameter(name="*")]
 Through = Annotated[Access, Parameter(name="*")]
-
-
-def job_of(flags: list[str]) -> JobSpec:
-    """The job that these flags of `render` make. Raises: InputError."""
-    try:
-        _, bound, _ = app.parse_args(["render", *flags], exit_on_error=False, print_error=False)
-    except CycloptsError as problem:
-        raise refused(problem) from problem
-    job = bound.arguments["job"]
-    assert isinstance(job, JobSpec)
-    return job
 
 
 def with_claim(cluster: "Cluster", job: JobSpec) -> JobSpec:

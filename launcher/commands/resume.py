@@ -3,29 +3,35 @@
 import dataclasses
 import secrets
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import yaml
 from cyclopts import Parameter
 
-from launcher.cluster.access import Target
-from launcher.cluster.client import Cluster, NotFoundError, open_cluster
+from launcher.cluster.access import Access, Target
+from launcher.cluster.client import Cluster, open_cluster
+from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
-from launcher.commands import dispatch
 from launcher.commands.checkpoints import Place, RunName
-from launcher.commands.follow import follow_log, wait_for
-from launcher.commands.job import job_of, with_claim
+from launcher.commands.job import with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
-from launcher.commands.submit import check_flags
+from launcher.commands.submit import check_flags, create, stay
 from launcher.commands.terminal import agreed, report
 from launcher.jobs import submit
 from launcher.runs import locate
 from launcher.runs import resume as again
-from launcher.settings.sources import absolute, check_changes, nothing_standing, read_assignments, standing
+from launcher.settings.sources import (
+    absolute,
+    check_changes,
+    context_namespace,
+    job_of,
+    read_assignments,
+    settings_from,
+    standing,
+)
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, KnownError, RemoteError
@@ -78,22 +84,25 @@ def resume(
     cluster, old = _there(on, name, where, dry_run)
     found = _look(name, where, old)
     settings = _settings(name, where, old, found, changes)
-    with _as_flags(settings, closed=old is not None) as source:
-        flags = [*source, *_place(on, cluster), f"--name={name}", *(f"--set={each}" for each in changes)]
-        job = job_of(flags)
-        if found:
-            again.check(job, found)
-            report(f"the run at {found.url} {found.prospect}")
-        submission = ["submit", *flags, *_through(on, dry_run)]
-        if cluster is None or old is None or dry_run == "client":
-            dispatch(submission)
-        elif dry_run == "server":
-            _try(cluster, job)
-            sys.stdout.write(manifest.to_name(manifest.render(job)))
-        else:
-            _replace(cluster, job, submission, settings, yes=yes)
+    namespace = cluster.namespace if cluster else on.namespace
+    job = job_of(
+        settings_from("the command", {"name": name} | ({"namespace": namespace} if namespace else {})),
+        read_assignments(changes),
+        settings_from(f"the run {name}", settings),
+        *([] if old else [*standing(), context_namespace(on.kubeconfig, on.context)]),
+    )
+    if found:
+        again.check(job, found)
+        report(f"the run at {found.url} {found.prospect}")
+    if cluster is None or old is None or dry_run == "client":
+        create(job, on, dry_run=dry_run)
+    elif dry_run == "server":
+        _try(cluster, job)
+        sys.stdout.write(manifest.to_name(manifest.render(job)))
+    else:
+        _replace(cluster, job, on, settings, yes=yes)
     if cluster is not None and dry_run == "none":
-        _stay(cluster, name, wait=wait, follow=follow, timeout=timeout)
+        stay(cluster, name, wait=wait, follow=follow, timeout=timeout)
 
 
 def _there(on: Target, name: str, where: locate.Where, dry_run: str) -> tuple[Cluster | None, Object | None]:
@@ -168,16 +177,6 @@ def _settings(
     return again.may_go_on(settings)
 
 
-@contextmanager
-def _as_flags(settings: Mapping[str, Any], *, closed: bool) -> Iterator[list[str]]:
-    """Flags that give these settings; `closed` to what stands in the environment and in files."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(dict(settings), file)
-        file.flush()
-        with nothing_standing() if closed else nullcontext():
-            yield ["--file", file.name]
-
-
 def _try(cluster: Cluster, job: JobSpec) -> None:
     """Ask the server whether it would take the job, under a name that is free: its own is taken by the one that is over.
 
@@ -187,7 +186,7 @@ def _try(cluster: Cluster, job: JobSpec) -> None:
     submit.check_accepted(cluster, manifest.render(trial))
 
 
-def _replace(cluster: Cluster, job: JobSpec, submission: list[str], settings: Mapping[str, Any], *, yes: bool) -> None:
+def _replace(cluster: Cluster, job: JobSpec, access: Access, settings: Mapping[str, Any], *, yes: bool) -> None:
     """Remove the job that is over, once the server has said that it would take another, and submit it again."""
     question = f"remove the job {job.name} in {cluster.namespace}, which is over, and submit it again? [y/N] "
     if not yes and sys.stdin.isatty() and not agreed(question):
@@ -196,7 +195,7 @@ def _replace(cluster: Cluster, job: JobSpec, submission: list[str], settings: Ma
     with _told_if_lost(settings):
         for removed in submit.delete(cluster, job.name, timeout_s=DELETE_S):
             report(f"removed {removed}")
-        dispatch(submission)
+        create(job, access, dry_run="none")
 
 
 @contextmanager
@@ -212,21 +211,3 @@ def _told_if_lost(settings: Mapping[str, Any]) -> Iterator[None]:
         report(f"the job may be gone; its settings, as `submit --file` takes them, are\n{text.rstrip()}")
         report("")
         raise
-
-
-def _place(on: Target, cluster: Cluster | None) -> list[str]:
-    namespace = cluster.namespace if cluster else on.namespace
-    return [f"--namespace={namespace}"] if namespace else []
-
-
-def _through(on: Target, dry_run: str) -> list[str]:
-    flags = ["--dry-run", dry_run]
-    flags += [f"--context={on.context}"] if on.context else []
-    return flags + ([f"--kubeconfig={on.kubeconfig}"] if on.kubeconfig else [])
-
-
-def _stay(cluster: Cluster, name: str, *, wait: bool, follow: bool, timeout: str | None) -> None:
-    if follow:
-        follow_log(cluster, name)
-    elif wait:
-        wait_for(cluster, name, timeout)

@@ -16,11 +16,11 @@ from launcher.commands.terminal import report, report_error
 from launcher.jobs import submit
 from launcher.jobs.local import check as check_here
 from launcher.scale import results as comparison
-from launcher.scale import speedup
+from launcher.scale import table
 from launcher.scale.members import ScaleSpec, members
 from launcher.scale.queue import GO_ON, JobQueue, Problems
 from launcher.settings.sources import Sources
-from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
 
@@ -41,7 +41,7 @@ def scale(
     local: Switch = False,
     parallel: Annotated[int | None, Parameter(show_default=False)] = None,
     s3_endpoint_here: Annotated[str | None, Parameter(show_default=False)] = None,
-    form: Annotated[speedup.Form, Parameter(name="-o")] = "table",
+    form: Annotated[table.Form, Parameter(name="-o")] = "table",
 ) -> None:
     """Compare sizes.
 
@@ -62,7 +62,9 @@ def scale(
     scale_spec = members(job)
     try:
         endpoint = s3_endpoint_here or scale_spec[0].s3.endpoint
-        reach = comparison.Reach(local=local, endpoint=allowed(endpoint) if is_s3(scale_spec[0].output) else endpoint)
+        reach = comparison.Reach(
+            local=local, endpoint=allowed(endpoint) if scale_spec[0].output_at.is_bucket else endpoint
+        )
         comparison.check_places(job.name, scale_spec, to, reach)
         problems = _run(scale_spec, access, reach, parallel or 1)
         _tell_of(scale_spec, to, reach, problems, form)
@@ -108,12 +110,13 @@ def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: comparison.R
 
 
 def _tell_of(
-    scale_spec: Sequence[JobSpec], to: Path, reach: comparison.Reach, problems: Problems, form: speedup.Form
+    scale_spec: Sequence[JobSpec], to: Path, reach: comparison.Reach, problems: Problems, form: table.Form
 ) -> None:
     """Print the comparison of what has results, and plot it. Raises: JobFailedError where something has none."""
     done = [job for job in scale_spec if job.name not in problems]
-    found = comparison.gather(done, to, reach, report)
-    sys.stdout.write(speedup.shown(speedup.rows(scale_spec, found), form))
+    comparison.gather(done, to, reach, report)
+    found = table.numbers([job.name for job in done], to)
+    sys.stdout.write(table.shown(scale_spec, found, form))
     sys.stdout.flush()
     try:
         for path in comparison.plot([job.name for job in done], to) if done else ():

@@ -43,10 +43,10 @@ def submit(
     check_flags(local=local, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
     if local:
         _run_here(job)
-    elif dry_run == "client":
-        sys.stdout.write(manifest.to_yaml(manifest.render(job)))
     else:
-        _submit(job, access, dry_run=dry_run == "server", wait=wait, follow=follow, timeout=timeout)
+        cluster = create(job, access, dry_run=dry_run)
+        if cluster is not None:
+            stay(cluster, job.name, wait=wait, follow=follow, timeout=timeout)
 
 
 def check_flags(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout: str | None) -> None:
@@ -74,16 +74,26 @@ def _run_here(job: JobSpec) -> None:
     sys.stdout.write(f"{job.run}\n")
 
 
-def _submit(job: JobSpec, access: Access, *, dry_run: bool, wait: bool, follow: bool, timeout: str | None) -> None:
+def create(job: JobSpec, access: Access, *, dry_run: DryRun) -> "Cluster | None":
+    """Create the job in its namespace, or print it or ask the server; the cluster where the job is now. Raises: KnownError."""
+    if dry_run == "client":
+        sys.stdout.write(manifest.to_yaml(manifest.render(job)))
+        return None
     from launcher.cluster.client import open_cluster  # noqa: PLC0415 - a dry run of the client needs none
-    from launcher.commands.follow import follow_log, wait_for  # noqa: PLC0415 - nor this
 
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
-    _create(cluster, job, access, dry_run=dry_run)
-    if not dry_run and follow:
-        follow_log(cluster, job.name)
-    elif not dry_run and wait:
-        wait_for(cluster, job.name, timeout)
+    _create(cluster, job, access, dry_run=dry_run == "server")
+    return cluster if dry_run == "none" else None
+
+
+def stay(cluster: "Cluster", name: str, *, wait: bool, follow: bool, timeout: str | None) -> None:
+    """Wait for the job or follow its log, where that is wanted."""
+    from launcher.commands.follow import follow_log, wait_for  # noqa: PLC0415 - a dry run of the client needs none
+
+    if follow:
+        follow_log(cluster, name)
+    elif wait:
+        wait_for(cluster, name, timeout)
 
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from datetime import datetime, timezone
 from functools import partial
 from threading import Lock
 from typing import Final
 
 from launcher.cluster.capacity import accelerator, requests
-from launcher.cluster.client import Cluster, ForbiddenError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
 from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references
 from launcher.doctor.runner import Check, Row, run
@@ -35,8 +35,7 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
     Raises: InputError for an endpoint that this user's credentials must not be sent to; then nothing is looked at.
     """
     of_cluster = _cluster_checks(spec, cluster, in_cluster=in_cluster) if cluster else []
-    with nullcontext() if in_cluster else from_here.buckets_of(spec):
-        rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
+    rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
     if not (in_cluster and cluster):
         return rows
     failed = next((row.check for row in rows if row.check in {API, SPACE} and row.status == "FAIL"), None)

@@ -1,15 +1,15 @@
 """What can be looked at from this machine, with the user's credentials: buckets, label lists, weights, the clock."""
 
 import re
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from launcher.doctor.runner import IN_CLUSTER, Check, skipped, warn
-from launcher.spec.job import JobSpec, is_s3
-from launcher.spec.s3_volume import reached
+from launcher.spec.job import JobSpec
+from launcher.spec.trust import allowed
 from trainer.config import TrainConfig
+from trainer.location import Location, S3Server
 from trainer.runs.probe import IMAGENET, Outcome, Step, steps
 
 INSIDE: Final = re.compile(r"[^.]+|.+\.svc|.+\.cluster\.local")
@@ -21,7 +21,11 @@ LISTING_S: Final = 60.0
 
 def checks(spec: JobSpec) -> list[Check]:
     """A check for each look that makes sense here, and a row that says why for each that does not."""
-    return [_check(step, _reason(step, spec)) for step in steps(_config(spec)) if step.check != "shared memory"]
+    return [
+        _check(step, _reason(step, spec))
+        for step in steps(_config(spec), _server(spec))
+        if step.check != "shared memory"
+    ]
 
 
 def _check(step: Step, reason: Outcome | None) -> Check:
@@ -40,17 +44,17 @@ def _check(step: Step, reason: Outcome | None) -> Check:
 
 def _config(spec: JobSpec) -> TrainConfig:
     """The trainer's settings with places as they are called here, not in the container."""
-    data = spec.data if is_s3(spec.data) else spec.train.data  # a claim may hold the same bucket
+    data = spec.data if spec.data_at.is_bucket else spec.train.data  # a claim may hold the same bucket
     return replace(spec.train, data=data, output=spec.output)
 
 
 def _reason(step: Step, spec: JobSpec) -> Outcome | None:
     """Why a step makes no sense here, None where it does."""
-    if step.check == "weights" and not is_s3(spec.train.weights):
+    if step.check == "weights" and not Location(spec.train.weights).is_bucket:
         return _weights_reason(spec.train.weights, spec.train.model)
-    if step.check == "output" and not is_s3(spec.output):
+    if step.check == "output" and not spec.output_at.is_bucket:
         return skipped(f"only pods see `{spec.output}`", IN_CLUSTER)
-    if step.check in {"data", "labels", "images"} and not is_s3(spec.data):
+    if step.check in {"data", "labels", "images"} and not spec.data_at.is_bucket:
         what = f"the claim `{spec.s3.claim}`" if spec.s3.claim else f"`{spec.data}`"
         return skipped(f"only pods see {what}", IN_CLUSTER)
     host = urlsplit(spec.s3.endpoint or "").hostname or ""
@@ -68,8 +72,11 @@ def _weights_reason(weights: str, model: str) -> Outcome | None:
     return None if weights in {"none", "imagenet"} else skipped(f"only pods see `{weights}`", IN_CLUSTER)
 
 
-def buckets_of(spec: JobSpec) -> AbstractContextManager[None]:
-    """For the block, S3 is where the job's pods look for it; credentials stay the user's."""
-    looked_at = [step for step in steps(_config(spec)) if _reason(step, spec) is None]
-    is_used = bool(looked_at) and any(map(is_s3, (spec.data, spec.output, spec.train.weights)))
-    return reached(spec.s3.endpoint if is_used else None, spec.s3.region)
+def _server(spec: JobSpec) -> S3Server:
+    """The S3 server as the job's pods reach it; credentials stay the user's.
+
+    Raises: InputError for an endpoint that must not get them, see `launcher.spec.trust`.
+    """
+    checked = any(_reason(step, spec) is None for step in steps(_config(spec)))
+    uses_bucket = any(Location(place).is_bucket for place in (spec.data, spec.output, spec.train.weights))
+    return S3Server(allowed(spec.s3.endpoint) if checked and uses_bucket else None, spec.s3.region)

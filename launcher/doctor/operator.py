@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
 from launcher.cluster.resources import JOBS, NAMESPACES, PODS, Object, Resource
 from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
-from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.doctor.operator import ADMISSION
 from launcher.doctor.runner import Row

@@ -4,7 +4,8 @@ import base64
 from collections.abc import Sequence
 from typing import Final
 
-from launcher.cluster.client import Cluster, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import (
     CLAIMS,
     CSI_DRIVERS,
@@ -16,11 +17,12 @@ from launcher.cluster.resources import (
     Resource,
 )
 from launcher.doctor.runner import fail, ok, skipped, warn
-from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.job import JobSpec
 from launcher.spec.options import pair
 from launcher.spec.s3_volume import KEYS, SCALITY
 from trainer.errors import on_one_line
 from trainer.limits import parsed_json
+from trainer.location import Location
 from trainer.runs.probe import Outcome
 
 PRIORITY_CLASSES: Final = Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", namespaced=False)
@@ -38,7 +40,7 @@ DOCKER_HUB: Final = "docker.io"
 def secrets_of(spec: JobSpec) -> dict[str, set[str]]:
     """The Secrets that pods read, with the keys that they must have."""
     wanted: dict[str, set[str]] = {}
-    if spec.s3.secret and (is_s3(spec.output) or spec.reads_bucket or is_s3(spec.train.weights)):
+    if spec.s3.secret and (spec.output_at.is_bucket or spec.reads_bucket or Location(spec.train.weights).is_bucket):
         wanted.setdefault(spec.s3.secret, set()).update(KEYS)
     driver_secret = spec.s3.csi_secret or spec.s3.secret
     if spec.mounts_bucket and spec.s3.csi_driver == SCALITY and driver_secret:
@@ -53,7 +55,7 @@ def secrets_of(spec: JobSpec) -> dict[str, set[str]]:
 def secret(cluster: Cluster, spec: JobSpec) -> Outcome:
     """Whether the Secrets that pods read are there, with their keys; never what is in them. Raises: RemoteError."""
     wanted = secrets_of(spec)
-    if not wanted and spec.s3.endpoint and is_s3(spec.output):
+    if not wanted and spec.s3.endpoint and spec.output_at.is_bucket:
         return warn(f"no Secret is given: pods have no keys for `{spec.s3.endpoint}`", "--s3-secret NAME")
     if not wanted:
         return skipped("the job reads no Secret")
@@ -95,7 +97,7 @@ def service_account(cluster: Cluster, spec: JobSpec) -> Outcome:
     role = (account["metadata"].get("annotations") or {}).get(ROLE)
     if role:
         return ok(f"`{name}`, which stands for the role `{on_one_line(role)}`")
-    if is_s3(spec.output) and not spec.s3.secret and not spec.s3.endpoint:
+    if spec.output_at.is_bucket and not spec.s3.secret and not spec.s3.endpoint:
         return warn(
             f"`{name}` stands for no role ({ROLE}) and no Secret is given: pods have only what their node may do in S3",
             "--s3-secret NAME, or --service-account with a role",

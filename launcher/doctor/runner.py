@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import Final, Literal
 
-from launcher.cluster.client import ForbiddenError
+from launcher.cluster.errors import ForbiddenError
 from trainer.errors import KnownError, on_one_line
 from trainer.runs.probe import Look, Outcome, Status, refused
 from trainer.storage import CredentialsError, NotPermittedError

@@ -19,12 +19,13 @@ from typing import Final
 
 from launcher.cluster.resources import Object
 from launcher.jobs import interpreter
-from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3
+from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
 from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
+from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
-from trainer.flags import flag_of
-from trainer.layout import JOB
+from trainer.layout import JOB, LOCAL_RUN
+from trainer.location import Location
 from trainer.runtime import parent_watch
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
@@ -40,9 +41,6 @@ KEPT: Final = frozenset({"HOME", THREADS})
 
 END_S: Final = 10.0
 """How long to wait for what was killed to be gone."""
-
-MARK: Final = "CHEXNET_LOCAL_RUN"
-"""Variable by which the processes of a run are found: torchrun gives its workers sessions of their own."""
 
 _GO_ON: Final = "the same command, with this --name, goes on from the newest checkpoint"
 
@@ -76,12 +74,12 @@ def check(spec: JobSpec) -> None:
 
     for field in ("data", "output"):
         place = getattr(spec, field)
-        if is_s3(place) or not place:  # a claim can stand for the data set, on a cluster
+        if Location(place).is_bucket or not place:  # a claim can stand for the data set, on a cluster
             raise InputError(
                 f"cannot use `{place}` with --local: it is no directory of this machine (from `{flag_of(field)}`)",
                 hint=f"{flag_of(field)} DIRECTORY",
             )
-    if is_s3(spec.train.weights):
+    if Location(spec.train.weights).is_bucket:
         allowed(spec.s3.endpoint)
     val_list = spec.train.val_list
     paths = {DATA_MOUNT: spec.data, OUTPUT_MOUNT: spec.output, CACHE_MOUNT: str(cache_of(spec))}
@@ -207,7 +205,7 @@ def _start(
             env=inherited
             | injected
             | interpreter.environment()
-            | {MARK: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
+            | {LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
             stdout=out,
             start_new_session=True,
             pass_fds=[life],
@@ -300,7 +298,7 @@ def _kill_marked(mark: str) -> bool:
     found = False
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
-            if f"{MARK}={mark}".encode() in environment.read_bytes():
+            if f"{LOCAL_RUN}={mark}".encode() in environment.read_bytes():
                 found = True
                 os.kill(int(environment.parent.name), signal.SIGKILL)
     return found
@@ -329,12 +327,13 @@ def _check_outcome(codes: Mapping[str, int]) -> None:
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP as an exception, so that the pods are stopped then too."""
+    """SIGTERM and SIGHUP as an exception, so that the pods are stopped then too; ignored as before under `nohup`, which ignores SIGHUP."""
 
     def terminated(*_: object) -> None:
         raise _Terminated
 
-    before = {number: signal.signal(number, terminated) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, terminated) for number in numbers}
     try:
         yield
     finally:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from launcher.cluster.client import (
-    Cluster,
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import (
     ConflictError,
     ForbiddenError,
     GoneError,
@@ -22,7 +22,8 @@ from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, SERVICES, 
 from launcher.jobs.identity import anonymous, identified
 from launcher.spec.fields import Value
 from launcher.spec.manifest import SETTINGS
-from launcher.status.collect import age_s
+from launcher.status.collect import age_s, collect_snapshot
+from launcher.status.diagnose import diagnose
 from launcher.status.snapshot import State, is_over, outcome, state
 from trainer.errors import InputError, JobFailedError, RemoteError, TimeLimitError, on_one_line
 from trainer.formats.documents import checked
@@ -347,7 +348,7 @@ def wait(
         if now == until or (until is None and now == "Succeeded"):
             return now
         if now == "Failed":
-            raise JobFailedError(f"the job `{name}` failed", hint=f"launcher status {name}")
+            raise _failure(cluster, name)
         if is_over(job):
             raise JobFailedError(
                 f"the job `{name}` has {now.lower()} and will not be {until}", hint=f"launcher status {name}"
@@ -356,6 +357,17 @@ def wait(
         f"the job `{name}` was not over after {timeout_s:g} s (from `--timeout`); it goes on",
         hint=f"launcher status {name}",
     )
+
+
+def _failure(cluster: Cluster, name: str) -> JobFailedError:
+    """That the job failed, and why, as `status` shows it."""
+    with suppress(RemoteError):
+        found = diagnose(collect_snapshot(cluster, name))
+        if found is not None:
+            own = "the job failed "  # of a job without pods
+            cause = f" {found.sentence.removeprefix(own)}" if found.sentence.startswith(own) else f": {found.sentence}"
+            return JobFailedError(f"the job `{name}` failed{cause}", hint=found.next_step)
+    return JobFailedError(f"the job `{name}` failed", hint=f"launcher status {name}")
 
 
 def changes(

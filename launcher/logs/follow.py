@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
-from launcher.cluster.client import Cluster, ForbiddenError, InvalidError, NotFoundError, UnreachableError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError, InvalidError, NotFoundError, UnreachableError
 from launcher.cluster.resources import JOB_LABEL, JOBS, PODS, Object
 from launcher.logs.lines import Line
 from launcher.logs.pod_stream import PodLog, Sighting, sighting

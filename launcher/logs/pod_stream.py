@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from launcher.cluster.client import InvalidError, NotFoundError
+from launcher.cluster.errors import InvalidError, NotFoundError
 from launcher.cluster.resources import Object
 from launcher.logs.lines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
 from launcher.spec.manifest import CONTAINER

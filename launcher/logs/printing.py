@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from launcher.cluster.client import Cluster, UnreachableError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import UnreachableError
 from launcher.cluster.resources import JOB_LABEL, Object
 from launcher.logs.follow import Ending, Follower, Pace, Report, View, first_view
 from launcher.logs.lines import SECOND, Line, LogOptions, Ranks, Style, shown

@@ -1,13 +1,12 @@
 """The checkpoints of a run, as a table and as a document, and which of them is meant."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from launcher.output import age, document, size, table
 from launcher.runs.locate import Report, Run
-from launcher.status.tables import age, document, table
 from trainer.errors import InputError, on_one_line
 from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of
 from trainer.runs.manifest import Manifest, best, committed
@@ -163,9 +162,3 @@ def _record(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _written(checkpoint: Checkpoint) -> str | None:
     return None if checkpoint.written is None else checkpoint.written.isoformat(timespec="seconds")
-
-
-def size(size_bytes: int) -> str:
-    """A number of bytes as people read it: `812 B`, `27.3 MiB`."""
-    power = min(3, int(math.log(max(size_bytes, 1), 1024)))
-    return f"{size_bytes / 1024**power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}" if power else f"{size_bytes} B"

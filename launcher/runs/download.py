@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from launcher.runs.progress import Advance
 from trainer.errors import InputError, TryAgainError, on_one_line
+from trainer.runtime.progress import Advance
 from trainer.storage import AbsentError, ChangedError, DamagedError, Stat, Storage
 from trainer.storage.files import FULL, room
 from trainer.storage.listed import as_listed

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
-from launcher.cluster.client import NotFoundError
+from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
 from launcher.jobs import submit
-from launcher.spec.job import is_s3
 from launcher.spec.options import S3Options
-from launcher.spec.s3_volume import KEYS, reached
-from launcher.spec.trust import ForeignEndpoint, as_given
+from launcher.spec.s3_volume import KEYS
+from launcher.spec.trust import ForeignEndpoint, allowed, as_given
 from trainer.errors import InputError, KnownError
 from trainer.layout import RUN, check_name
+from trainer.location import Location, S3Server
 from trainer.storage import CredentialsError, Storage, UnreachableError, open_storage
 
 Report = Callable[[str], None]
@@ -77,18 +77,21 @@ class Run:
 
         Raises: KnownError, as `open_storage`.
         """
-        endpoint = self.s3.endpoint if is_s3(self.url) else None
-        with reached(endpoint, self.s3.region):
-            try:
-                storage = open_storage(self.url)
-                storage.keys(RUN)
-            except UnreachableError as problem:
-                problem.hint = "--s3-endpoint URL says where this machine reaches S3"
-                raise
-            except CredentialsError as problem:
-                problem.hint = f"{problem.hint}; yours are in {' and '.join(KEYS)}, or in the profile of AWS_PROFILE"
-                raise
-            yield storage
+        try:
+            storage = open_storage(self._location())
+            storage.keys(RUN)
+        except UnreachableError as problem:
+            problem.hint = "--s3-endpoint URL says where this machine reaches S3"
+            raise
+        except CredentialsError as problem:
+            problem.hint = f"{problem.hint}; yours are in {' and '.join(KEYS)}, or in the profile of AWS_PROFILE"
+            raise
+        yield storage
+
+    def _location(self) -> Location:
+        """Raises: InputError for an endpoint that must not get this user's credentials, see `launcher.spec.trust`."""
+        at = Location(self.url)
+        return replace(at, server=S3Server(allowed(self.s3.endpoint), self.s3.region)) if at.is_bucket else at
 
 
 def find(name: str, where: Where, look: Callable[[], Object], report: Report) -> Run:
@@ -125,7 +128,7 @@ def of_settings(name: str, settings: Settings, where: Where) -> Run:
 
 def is_seen(output: str) -> bool:
     """Whether this machine can look for runs there."""
-    return is_s3(output) or Path(output).is_dir()
+    return Location(output).is_bucket or Path(output).is_dir()
 
 
 def _below(output: str, name: str, where: Where, settings: Settings) -> Run:

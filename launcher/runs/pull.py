@@ -8,7 +8,6 @@ from typing import Final, Literal
 from launcher.runs import checkpoints
 from launcher.runs.download import Item, fetch_all, inside, only_one, remove_stale_partials
 from launcher.runs.locate import Report, Run
-from launcher.runs.progress import transferred
 from trainer.errors import InputError
 from trainer.formats.documents import content_of
 from trainer.layout import (
@@ -25,6 +24,8 @@ from trainer.layout import (
 )
 from trainer.limits import JSON_BYTES, LimitError, parsed_json, read_at_most
 from trainer.runs.manifest import Manifest
+from trainer.runtime.console import Reporter
+from trainer.runtime.progress import BYTES
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 from trainer.storage.waiting import Waiting
 
@@ -183,7 +184,7 @@ def _fetch(storage: Storage, items: list[Item]) -> None:
     if not items:
         return
     total_bytes = sum(item.missing_bytes() for item in items)
-    with transferred("pulling", total_bytes) as advance, _goes_on():
+    with Reporter(None).progress("pulling", total_bytes, BYTES) as advance, _goes_on():
         for batch in (record, others, commits):
             fetch_all(storage, batch, threads=THREADS, advance=advance)
 

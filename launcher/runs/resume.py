@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from launcher.runs.locate import Report, Run
 from launcher.settings.sources import EXAMPLES, PROJECT_FILE
-from launcher.spec.job import OWNED_FLAGS, JobSpec, is_s3
+from launcher.spec.job import OWNED_FLAGS, JobSpec
 from trainer.config import TrainConfig, to_argv
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import checked, run_record, shown
 from trainer.layout import RESULTS, RUN
+from trainer.location import Location
 from trainer.redaction import cleaned
 from trainer.runs.manifest import Manifest, committed
 from trainer.storage import Storage
@@ -82,7 +83,7 @@ def settings_of(name: str, found: EarlierRun) -> dict[str, str | list[str]]:
         ) from problem
     flags = [flag for flag in to_argv(config) if flag.partition("=")[0] not in OWNED_FLAGS]
     settings: dict[str, str | list[str]] = {"accelerator": device, "workers": str(workers), "train_flags": flags}
-    return settings | ({"data": config.data, "data_access": "api"} if is_s3(config.data) else {})
+    return settings | ({"data": config.data, "data_access": "api"} if Location(config.data).is_bucket else {})
 
 
 def may_go_on(settings: Mapping[str, Any]) -> dict[str, Any]:

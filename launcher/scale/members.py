@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -10,9 +10,8 @@ from cyclopts import Parameter, Token
 
 from launcher.settings.sources import MADE_UP
 from launcher.spec.job import MAX_SERVICE_NAME, MAX_WORKERS, JobSpec
-from trainer.config import PRESETS, TrainConfig
+from trainer.config import TrainConfig
 from trainer.errors import InputError, on_one_line
-from trainer.flags import read_flags
 from trainer.layout import MAX_NAME, check_name
 
 _FIELDS: Final = tuple(field.name for field in dataclasses.fields(JobSpec))
@@ -96,20 +95,19 @@ def members(scale_spec: ScaleSpec) -> list[JobSpec]:
 
     Raises: InputError where no cluster could run one of them.
     """
-    given = read_flags(TrainConfig, scale_spec.train_flags)
-    recipe = PRESETS[given.get("preset", "chexnet")]() | given
+    config, given = scale_spec.parse_train_flags()
     if scale_spec.models and "model" in given:
         raise InputError(
-            f"cannot use --models {','.join(scale_spec.models)} with --model {given['model']} after `--`: both say what to train",
+            f"cannot use --models {','.join(scale_spec.models)} with --model {config.model} after `--`: both say what to train",
             hint="leave one of them out",
         )
-    if given.get("resume", "auto") != "auto":
+    if config.resume != "auto":
         raise InputError(
-            f"cannot compare sizes with --resume {given['resume']}: the same command goes on with the runs that have begun",
+            f"cannot compare sizes with --resume {config.resume}: the same command continues runs that have begun",
             hint="leave it out; another --name is another comparison",
         )
-    models = scale_spec.models or (str(recipe["model"]),)
-    batch = _batch_flags(scale_spec, given, recipe)
+    models = scale_spec.models or (config.model,)
+    batch = _batch_flags(scale_spec, config, given)
     _check_names(scale_spec, models)
     return [
         _made(
@@ -133,8 +131,8 @@ def run_name(name: str, model: str, size: int | str) -> str:
     return f"{name}-{model.replace('_', '-')}-w{size}"
 
 
-def _batch_flags(scale_spec: ScaleSpec, given: Mapping[str, object], recipe: Mapping[str, object]) -> list[str]:
-    """What fixes the batch, where the flags do not yet.
+def _batch_flags(scale_spec: ScaleSpec, config: TrainConfig, given: Collection[str]) -> list[str]:
+    """Flags that fix the batch, where the given ones do not.
 
     Source: the pneumonia paper shares the loader's batch of 64 among its GPUs, so the recipe's batch is the global one.
 
@@ -143,20 +141,20 @@ def _batch_flags(scale_spec: ScaleSpec, given: Mapping[str, object], recipe: Map
     if scale_spec.weak:
         if "global_batch_size" in given:
             raise InputError(
-                f"cannot let the global batch grow (`--weak`) and hold it at --global-batch-size {given['global_batch_size']}",
+                f"cannot let the global batch grow (`--weak`) and hold it at --global-batch-size {config.global_batch_size}",
                 hint="-- --batch-size N is a worker's; or leave --weak out",
             )
         return []
     if "batch_size" in given:
         raise InputError(
-            f"cannot hold the global batch fixed with --batch-size {given['batch_size']}, which is a worker's",
-            hint=f"-- --global-batch-size {given['batch_size']}; or --weak, with which the global batch grows",
+            f"cannot hold the global batch fixed with --batch-size {config.batch_size}, which is a worker's",
+            hint=f"-- --global-batch-size {config.batch_size}; or --weak, with which the global batch grows",
         )
-    batch = int(str(recipe.get("global_batch_size", recipe["batch_size"])))
-    _check_shared(
-        scale_spec.sizes, batch, "--global-batch-size" if "global_batch_size" in given else "the preset's batch"
-    )
-    return [] if "global_batch_size" in given else [f"--global-batch-size={batch}"]
+    batch = config.global_batch_size or config.batch_size
+    assert batch is not None
+    is_given = "global_batch_size" in given
+    _check_shared(scale_spec.sizes, batch, "--global-batch-size" if is_given else "the preset's batch")
+    return [] if is_given else [f"--global-batch-size={batch}"]
 
 
 def _check_shared(sizes: Sequence[int], batch: int, origin: str) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from launcher.cluster.client import Cluster, ConflictError, ForbiddenError, InvalidError, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from launcher.jobs import submit
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec

@@ -21,12 +21,13 @@ from launcher.runs.locate import Report
 from launcher.scale.members import run_name
 from launcher.scale.queue import GO_ON, Problems
 from launcher.spec import manifest
-from launcher.spec.job import JobSpec, is_s3
+from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
 from trainer.formats import spreadsheet
 from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, RESULTS, RUN
 from trainer.limits import JSON_BYTES, parsed_json, read_at_most
+from trainer.location import Location
 from trainer.storage import Storage, UnreachableError
 from trainer.storage.files import open_regular
 
@@ -78,7 +79,7 @@ def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) 
             f"cannot compare runs in `{output}`: only the cluster's nodes see that directory (from `--output`)",
             hint="--output s3://BUCKET/PREFIX, or a directory that this machine has too",
         )
-    if not is_s3(output) and to.resolve() == Path(output).resolve():
+    if not Location(output).is_bucket and to.resolve() == Path(output).resolve():
         raise InputError(
             f"cannot gather runs in `{to}`: they lie there themselves (from `--to`)", hint="--to DIRECTORY"
         )
@@ -175,23 +176,21 @@ def here(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
     return problems
 
 
-def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> dict[str, Mapping[str, Any]]:
-    """Fetch what the runs say of themselves into folders of `to`; their results by name. Raises: KnownError."""
-    found: dict[str, Mapping[str, Any]] = {}
+def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> None:
+    """Fetch results and reports of the runs into folders of `to`. Raises: KnownError."""
     for job in done:
         run = reach.run(job)
         with reach.opened(job) as storage:
             pull.pull(run, storage, step=None, what="report", directory=to / job.name, report=lambda _: None)
         try:
             with open_regular(to / job.name / RESULTS) as file:
-                found[job.name] = checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
+                checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
         except (OSError, ValueError) as problem:
             raise InputError(
                 f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run ({problem})"
             ) from problem
     if done:
         report(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
-    return found
 
 
 def plot(names: Sequence[str], to: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from launcher import output
 from launcher.spec.fields import IS_LIST
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError
@@ -60,22 +61,23 @@ def as_settings(values: Mapping[str, tuple[str, ...]]) -> dict[str, str | list[s
 
 def as_yaml(settings: Mapping[str, str | list[str]]) -> str:
     """The file."""
-    import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
-
-    return HEAD + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=4096)
+    return HEAD + output.as_yaml(dict(settings))
 
 
-EXAMPLES: Final = {"accelerator": "cpu", "image": "image", "data": "s3://bucket/data", "output": "s3://bucket/runs"}
+EXAMPLES: Final = {
+    "accelerator": "cpu",
+    "image": "image",
+    "data": "s3://bucket/data",
+    "output": "s3://bucket/runs",
+    "name": "example",
+}
 """What takes the place of settings that are not there yet, when the others are checked."""
 
 
-def check(settings: Mapping[str, str | list[str]], parse: Callable[[list[str]], JobSpec]) -> None:
-    """Refuse settings with which no job could be made. `parse` makes a job of flags.
-
-    Raises: InputError.
-    """
+def check(settings: Mapping[str, str | list[str]]) -> None:
+    """Refuse settings with which no job could be made. Raises: InputError."""
     single = EXAMPLES | {key: value for key, value in settings.items() if isinstance(value, str)}
-    parse([f"--{key.replace('_', '-')}={value}" for key, value in single.items()])
+    JobSpec.from_settings({key: (value,) for key, value in single.items()})
 
 
 def write(path: Path, text: str, *, replace: bool) -> None:

@@ -6,23 +6,22 @@ file says is then converted and checked like a flag.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, cast, get_args
 
-from cyclopts import App, Argument, ArgumentCollection, Parameter, Token
+from cyclopts import App, Argument, ArgumentCollection, Parameter
 
 from launcher.cluster import yaml_file
 from launcher.cluster.kubeconfig import namespace_of
 from launcher.spec.accelerators import AcceleratorName, Generation, hardware
 from launcher.spec.fields import DEFAULTS, IS_LIST
+from launcher.spec.job import JobSpec, fill_argument, key_of
 from launcher.spec.overlay import as_text
 from launcher.spec.trust import FolderOrigin, check_code
+from trainer.config import flag_of
 from trainer.errors import InputError, on_one_line
-from trainer.flags import flag_of
 from trainer.limits import parsed_yaml
 from trainer.redaction import learn_document, learn_text
 
@@ -98,7 +97,7 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
 
     Raises: InputError for settings that can't be read, unknown keys and required flags that nothing gives.
     """
-    flags = {_key(argument): argument for argument in arguments}
+    flags = {key_of(argument): argument for argument in arguments}
     if not flags.keys() & {"accelerator", "namespace"}:
         return
     is_local = "local" in flags and bool(flags["local"].tokens)
@@ -111,12 +110,33 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     if "accelerator" not in flags:
         return
     _fill(flags, _context(flags))
-    _fill(flags, Settings(MADE_UP, {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)}))
+    _fill(flags, made_up_name())
     if is_local:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
         flags[field].tokens[:] = [token.evolve(value=absolute(token.value)) for token in flags[field].tokens]
-    _check_required(flags)
+    _check_given({key for key, argument in flags.items() if argument.tokens}, _image_hint(flags))
+
+
+def made_up_name() -> Settings:
+    """A name that no other job has."""
+    return Settings(MADE_UP, {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)})
+
+
+def job_of(*layers: Settings) -> JobSpec:
+    """The job of these settings, the strongest source first; nothing else gives settings.
+
+    Raises: InputError for required settings that no source gives, and as `JobSpec.from_settings`.
+    """
+    values: dict[str, tuple[str, ...]] = {}
+    origins: dict[str, str] = {}
+    for settings in reversed([*layers, made_up_name()]):
+        values |= {key: texts for key, texts in settings.values.items() if texts}
+        origins |= {key: settings.origin_of(key) for key in settings.values}
+    for key in {"data", "output"} & values.keys():
+        values[key] = tuple(absolute(text) for text in values[key])
+    _check_given({key for key, texts in values.items() if texts}, "")
+    return JobSpec.from_settings(values, origins.__getitem__)
 
 
 def _context(flags: Mapping[str, Argument]) -> Settings:
@@ -124,25 +144,13 @@ def _context(flags: Mapping[str, Argument]) -> Settings:
     chosen = {key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _WHERE}
     if chosen["local"] or flags["namespace"].tokens:
         return Settings(CONTEXT, {})
-    return _namespace(chosen["kubeconfig"], chosen["context"])
+    return context_namespace(chosen["kubeconfig"], chosen["context"])
 
 
-def _namespace(kubeconfig: str | None = None, context: str | None = None) -> Settings:
+def context_namespace(kubeconfig: str | None = None, context: str | None = None) -> Settings:
+    """The namespace of the kubeconfig's context, where it has one."""
     namespace = namespace_of(kubeconfig, context)
     return Settings(CONTEXT, {"namespace": (namespace,)} if namespace else {})
-
-
-_IGNORED: ContextVar[bool] = ContextVar("_IGNORED", default=False)
-
-
-@contextmanager
-def nothing_standing() -> Iterator[None]:
-    """For the block, neither environment nor files give settings: a clone is what its original was."""
-    token = _IGNORED.set(True)
-    try:
-        yield
-    finally:
-        _IGNORED.reset(token)
 
 
 def standing() -> list[Settings]:
@@ -150,8 +158,6 @@ def standing() -> list[Settings]:
 
     Raises: InputError.
     """
-    if _IGNORED.get():
-        return []
     files = {Path(PROJECT_FILE): FolderOrigin(PROJECT_FILE), user_file(): str(user_file())}
     found = [replace(read_file(path), origin=origin) for path, origin in files.items() if path.is_file()]
     return [read_environment(os.environ), *found]
@@ -170,7 +176,7 @@ def effective() -> list[tuple[str, tuple[str, ...], str]]:
     rows: dict[str, tuple[str, tuple[str, ...], str]] = {
         key: (key, (text,), "default") for key, text in DEFAULTS.items()
     }
-    for settings in reversed([*standing(), _namespace()]):
+    for settings in reversed([*standing(), context_namespace()]):
         rows |= {key: (key, texts, settings.origin_of(key)) for key, texts in settings.values.items()}
     return [rows[key] for key in _KEYS if key in rows]
 
@@ -187,7 +193,7 @@ def read_environment(environment: Mapping[str, str]) -> Settings:
     }
     keys = {name: name.removeprefix(VARIABLE_PREFIX).lower() for name in texts}
     values = {keys[name]: _parse(text, f"`{name}`", typed=keys[name] == OVERLAY) for name, text in texts.items()}
-    return _settings(f"{VARIABLE_PREFIX}*", values)
+    return settings_from(f"{VARIABLE_PREFIX}*", values)
 
 
 def read_file(path: Path) -> Settings:
@@ -207,7 +213,7 @@ def read_file(path: Path) -> Settings:
         return Settings(str(path), {})
     if not isinstance(values, dict):
         raise InputError(f"cannot read settings from `{path}`: it is no mapping", hint=_HOW)
-    return _settings(str(path), values)
+    return settings_from(str(path), values)
 
 
 def read_assignments(assignments: Iterable[str]) -> Settings:
@@ -221,7 +227,7 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
         if not equals:
             raise InputError(f"cannot use --set {on_one_line(assignment)}: it has no `=`", hint="--set workers=8")
         values[key] = _parse(text, f"`--set {on_one_line(key)}=…`", typed=key == OVERLAY)
-    return _settings("--set", values)
+    return settings_from("--set", values)
 
 
 def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
@@ -242,12 +248,6 @@ def _typed(flags: Mapping[str, Argument]) -> list[Settings]:
     return given
 
 
-def _key(argument: Argument) -> str:
-    """The setting's key: the flag's long name in snake_case."""
-    name = next((name for name in argument.names if name.startswith("--")), argument.names[0])
-    return name.removeprefix("--").replace("-", "_")
-
-
 def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN401 - any YAML
     """What the YAML holds: texts, lists and mappings, `typed` also numbers, truths and dates."""
     import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes
@@ -263,7 +263,8 @@ def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN4
         raise InputError(f"cannot read settings from {origin}: {reason}{place}", hint=_HOW) from None
 
 
-def _settings(origin: str, values: Mapping[str, object]) -> Settings:
+def settings_from(origin: str, values: Mapping[str, object]) -> Settings:
+    """The settings in a mapping such as a YAML file holds, or `launcher.spec.fields.settings_of` returns. Raises: InputError."""
     learn_document(values)
     unknown = [key for key in values if key not in _KEYS]
     if unknown:
@@ -292,8 +293,7 @@ def _fill(flags: Mapping[str, Argument], settings: Settings) -> list[str]:
     """Give the flags that have no value theirs; which ones got one."""
     filled = [key for key, texts in settings.values.items() if texts and key in flags and not flags[key].tokens]
     for key in filled:
-        for index, text in enumerate(settings.values[key]):
-            flags[key].append(Token(keyword=flag_of(key), value=text, source=settings.origin_of(key), index=index))
+        fill_argument(flags[key], settings.values[key], settings.origin_of(key))
     return filled
 
 
@@ -302,14 +302,15 @@ def absolute(place: str) -> str:
     return place if not place or "://" in place else str(Path(place).resolve())
 
 
-def _check_required(flags: Mapping[str, Argument]) -> None:
+def _check_given(given: Collection[str], image_hint: str) -> None:
+    """Raises: InputError that names all required settings that are missing."""
     instead = {"data": "data_pvc"}
-    missing = [key for key in EXAMPLES if not flags[key].tokens and not (key in instead and flags[instead[key]].tokens)]
+    missing = [key for key in EXAMPLES if key not in given and instead.get(key) not in given]
     if missing:
         raise InputError(
             f"cannot make a job: {', '.join(f'`{flag_of(key)}`' for key in missing)} not given",
             hint=f"{' '.join(f'{flag_of(key)} {EXAMPLES[key]}' for key in missing)}, or lines `key: value` in {PROJECT_FILE} "
-            f"(`launcher init` writes it){_image_hint(flags) if 'image' in missing else ''}",
+            f"(`launcher init` writes it){image_hint if 'image' in missing else ''}",
         )
 
 

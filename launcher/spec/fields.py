@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from launcher.cluster.resources import Object
 from launcher.spec.job import JobSpec
 from launcher.spec.overlay import Overlay
-from trainer.flags import flag_of
+from trainer.config import flag_of
 
 Value = str | list[str] | Object
 """Of a setting; an overlay is a mapping, wherever its file is."""

@@ -2,20 +2,20 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Final
 
-from cyclopts import Parameter
+from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
 from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
 from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
-from trainer.config import TrainConfig, from_argv
+from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
-from trainer.flags import flag_of
 from trainer.layout import check_name
+from trainer.location import Location
 from trainer.redaction import without_login
 
 DATA_MOUNT: Final = "/data"
@@ -94,6 +94,31 @@ class JobSpec:
     train_flags: Annotated[tuple[str, ...], Parameter(negative=(), show=False)] = ()
     """Flags of `python -m trainer train`; on the command line what follows `--`."""
 
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Sequence[str]], origin_of: Callable[[str], str] = lambda _: "settings"
+    ) -> "JobSpec":
+        """The job of these settings: for each key its texts, of which there are several in a list only.
+
+        `origin_of` names the source of a key's value in errors.
+
+        Raises: InputError for values that don't convert, and as the constructor.
+        """
+
+        def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
+            flags = {key_of(argument): argument for argument in arguments}
+            for key, texts in settings.items():
+                fill_argument(flags[key], texts, origin_of(key))
+
+        parser = App(config=[fill], help_flags=(), version_flags=())
+        parser.default(_same)
+        try:
+            _, bound, _ = parser.parse_args([], exit_on_error=False, print_error=False)
+        except CycloptsError as problem:
+            raise InputError(usage_problem(problem), hint="correct the setting") from problem
+        job: JobSpec = bound.arguments["job"]
+        return job
+
     def __post_init__(self) -> None:
         check_known(self)
         check_name(self.name)
@@ -118,14 +143,24 @@ class JobSpec:
         return self.hardware.efa if self.efa else None
 
     @property
+    def data_at(self) -> Location:
+        """The data set; an empty one stands on a claim."""
+        return Location(self.data)
+
+    @property
+    def output_at(self) -> Location:
+        """Where runs are kept."""
+        return Location(self.output)
+
+    @property
     def mounts_bucket(self) -> bool:
         """Whether the job gets a volume of its own on the data set's bucket."""
-        return is_s3(self.data) and self.s3.claim is None and self.s3.access == "mount"
+        return self.data_at.is_bucket and self.s3.claim is None and self.s3.access == "mount"
 
     @property
     def reads_bucket(self) -> bool:
         """Whether the trainer itself downloads the data set."""
-        return is_s3(self.data) and self.s3.claim is None and self.s3.access == "api"
+        return self.data_at.is_bucket and self.s3.claim is None and self.s3.access == "api"
 
     @property
     def per_node(self) -> int:
@@ -149,20 +184,25 @@ class JobSpec:
 
     @cached_property
     def train(self) -> TrainConfig:
-        """What each worker is told, with the paths that its container sees.
+        """The configuration of each worker, with the paths that its container sees; parsed once, on construction."""
+        return self.parse_train_flags()[0]
+
+    def parse_train_flags(self) -> tuple[TrainConfig, frozenset[str]]:
+        """The configuration of each worker, and the fields of it that the user's flags set.
 
         Raises: InputError for flags that the trainer does not take.
         """
         owned = {
             "data": self.data if self.reads_bucket else DATA_MOUNT,
-            "output": self.output if is_s3(self.output) else OUTPUT_MOUNT,
+            "output": self.output if self.output_at.is_bucket else OUTPUT_MOUNT,
             "name": self.name,
             "device": self.hardware.device,
             "cache_dir": CACHE_MOUNT,
             "deadline": self.policy.deadline,
         }
         given = (f"{flag_of(field)}={value}" for field, value in owned.items() if value is not None)
-        return from_argv([*given, *self.train_flags])
+        config, fields = parse_flags([*given, *self.train_flags])
+        return config, fields - owned.keys()
 
     def _node_sizes(self) -> Sequence[int]:
         return self.hardware.node_sizes or range(1, USUAL_NODE + 1)
@@ -188,7 +228,7 @@ class JobSpec:
             raise InputError(
                 "cannot take data from two places: got --data-pvc and --data-access api", hint="leave one of them out"
             )
-        if self.s3.access == "api" and not is_s3(self.data):
+        if self.s3.access == "api" and not self.data_at.is_bucket:
             raise InputError(
                 f"cannot download `{self.data}`: it is in no bucket (`--data-access api`)",
                 hint="--data s3://BUCKET/PREFIX",
@@ -284,22 +324,25 @@ class JobSpec:
             )
 
 
+def key_of(argument: Argument) -> str:
+    """The key of the setting that fills an argument: the flag's long name in snake_case."""
+    name = next((name for name in argument.names if name.startswith("--")), argument.names[0])
+    return name.removeprefix("--").replace("-", "_")
+
+
+def fill_argument(argument: Argument, texts: Sequence[str], origin: str) -> None:
+    """Give an argument these texts, as if flags had."""
+    for index, text in enumerate(texts):
+        argument.append(Token(keyword=flag_of(key_of(argument)), value=text, source=origin, index=index))
+
+
+def _same(job: Annotated[JobSpec, Parameter(name="*")]) -> JobSpec:
+    return job
+
+
 def labels(spec: JobSpec) -> dict[str, str]:
     """Labels of every object of the job."""
     return LABELS | {"app.kubernetes.io/instance": spec.name}
-
-
-def is_s3(place: str) -> bool:
-    """Whether a data set or an output lies in a bucket."""
-    return place.startswith("s3://")
-
-
-def bucket_and_prefix(place: str) -> tuple[str, str]:
-    """Bucket and prefix of an `s3://` place; the prefix is empty or ends in a slash."""
-    match = _S3.fullmatch(place)
-    assert match
-    prefix = (match[2] or "").strip("/")
-    return match[1], f"{prefix}/" if prefix else ""
 
 
 def _workers(count: int) -> str:
@@ -314,7 +357,7 @@ def _check_place(field: str, place: str) -> None:
     if _S3.fullmatch(place):
         check_texts(flag_of(field), [place])
         return
-    if is_s3(place) or not PurePosixPath(place).is_absolute():
+    if Location(place).is_bucket or not PurePosixPath(place).is_absolute():
         raise InputError(
             f"cannot use `{without_login(on_one_line(place))}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
             hint=f"{flag_of(field)} s3://BUCKET/PREFIX",

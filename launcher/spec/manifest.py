@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from launcher.cluster.resources import Object
+from launcher.output import as_yaml
 from launcher.spec import s3_volume
 from launcher.spec.accelerators import EFA_RESOURCE
 from launcher.spec.fields import settings_of
-from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, is_s3, labels
+from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, labels
 from launcher.spec.options import pair, toleration_parts
 from launcher.spec.overlay import merged
-from launcher.yamltext import as_yaml
 from trainer.config import parse_duration, to_argv
 
 CONTAINER: Final = "pytorch"
@@ -156,6 +156,8 @@ def _container(spec: JobSpec) -> Object:
         "env": list({entry["name"]: entry for entry in _environment(spec)}.values()),
         **({"envFrom": sources} if sources else {}),
         "resources": _resources(spec),
+        # Where the entrypoint leaves no message, as when it is killed, the log's last lines stand in the pod's status (docs/decisions/0027).
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": spec.hardware.read_only_root,
@@ -240,7 +242,7 @@ def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:
         on_claim = spec.mounts_bucket or spec.s3.claim is not None
         data = _claim(spec) if on_claim else _directory(spec.data)
         yield {"name": "data"} | data, {"name": "data", "mountPath": DATA_MOUNT, "readOnly": True}
-    if not is_s3(spec.output):
+    if not spec.output_at.is_bucket:
         yield {"name": "output"} | _directory(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
 
 

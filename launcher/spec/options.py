@@ -10,9 +10,8 @@ from cyclopts import Parameter
 
 from launcher.spec.overlay import Overlay, literal_variables, read_overlay, texts_of
 from launcher.spec.trust import as_given
-from trainer.config import parse_duration
+from trainer.config import flag_of, parse_duration
 from trainer.errors import InputError, on_one_line
-from trainer.flags import flag_of
 from trainer.redaction import holds_known, holds_secret, is_distinctive, is_secret_name, without_login
 
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
@@ -27,7 +26,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL_KEY = re.compile(rf"((?=[^/]{{1,253}}/){_DOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _OURS = re.compile(
-    r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$|TRAINER_(JOB|VERDICT)$"
+    r"PET_|MASTER_|RANK$|WORLD_SIZE$|LOCAL_|TORCHELASTIC_|AWS_ENDPOINT_URL$|AWS_(DEFAULT_)?REGION$|TRAINER_(JOB|FAILURE_REPORT)$"
 )
 _URL = re.compile(r"https?://[^\s/@]+(:\d+)?/?", re.ASCII)
 _FLAGS: Final = {

@@ -1,13 +1,11 @@
 """How a job's pods reach buckets: the volume that mounts one, and the variables for those who speak S3 themselves."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from launcher.cluster.resources import Object
-from launcher.spec.job import JobSpec, bucket_and_prefix, is_s3, labels
-from launcher.spec.trust import allowed
+from launcher.spec.job import JobSpec, labels
+from trainer.location import Location
 
 VOLUME_NAME_LENGTH: Final = 63
 """Mountpoint's driver makes the volume's name a label."""
@@ -20,7 +18,7 @@ KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 def environment(spec: JobSpec) -> Iterator[Object]:
     """Variables by which the trainer finds and opens buckets; none where it uses none. Keys stay in their Secret."""
-    if not (is_s3(spec.output) or spec.reads_bucket or spec.train.weights.startswith("s3://")):
+    if not (spec.output_at.is_bucket or spec.reads_bucket or Location(spec.train.weights).is_bucket):
         return
     if spec.s3.endpoint:
         yield {"name": "AWS_ENDPOINT_URL", "value": spec.s3.endpoint}
@@ -29,27 +27,6 @@ def environment(spec: JobSpec) -> Iterator[Object]:
     if spec.s3.secret:
         for key in KEYS:
             yield {"name": key, "valueFrom": {"secretKeyRef": {"name": spec.s3.secret, "key": key}}}
-
-
-@contextmanager
-def reached(endpoint: str | None, region: str | None) -> Iterator[None]:
-    """For the block, S3 is for this process where the job's pods look for it; credentials stay the user's.
-
-    Raises: InputError for an endpoint that somebody else has given and that must not get them, see `launcher.spec.trust`.
-    """
-    endpoint = allowed(endpoint)
-    # Of two variables for one thing the special one counts, and it may be the user's.
-    endpoints = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), endpoint)
-    wanted = endpoints | dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), region)
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update({name: value for name, value in wanted.items() if value})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def claim_name(spec: JobSpec) -> str:
@@ -88,7 +65,7 @@ def volume(spec: JobSpec) -> list[Object]:
 
 def _mount_options(spec: JobSpec) -> Iterator[str]:
     """Source: the drivers' own documentation; Scality's takes its endpoint at installation and drops one that is given here."""
-    _, prefix = bucket_and_prefix(spec.data)
+    prefix = spec.data_at.prefix
     yield "allow-other"  # else only root may read
     yield "read-only"
     if prefix:
@@ -102,7 +79,7 @@ def _mount_options(spec: JobSpec) -> Iterator[str]:
 
 def _source(spec: JobSpec) -> Object:
     """Bucket and credentials of the volume."""
-    attributes = {"bucketName": bucket_and_prefix(spec.data)[0]}
+    attributes = {"bucketName": spec.data_at.bucket}
     secret = spec.s3.csi_secret or spec.s3.secret
     if spec.s3.csi_driver == SCALITY and secret:
         reference = {"name": secret, "namespace": spec.namespace}

@@ -6,7 +6,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
-from launcher.cluster.client import Cluster, ForbiddenError, NotFoundError
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.resources import (
     CLAIMS,
     DEPLOYMENTS,
@@ -31,7 +32,7 @@ UNSEEN_S: Final = 30.0
 
 TAIL_LINES: Final = 40
 TAILED: Final = 16
-"""Of so many pods that failed the last lines are read: those that failed first, for the others follow from them."""
+"""How many pods' logs are read, of those that failed and left no termination message: the first that failed, for the others follow from them."""
 
 TAIL_S: Final = 5.0
 """A node that is silent for so long must not hold up what is known without it."""
@@ -165,19 +166,24 @@ def _operator(deployments: Iterable[Object]) -> Object | None:
 
 
 def _tails(cluster: Cluster, pods: Iterable[Object]) -> dict[str, str]:
-    """The last lines of containers that failed, of those that were started again the lines before."""
+    """The last lines of containers that failed without a termination message, of those that were started again the lines before."""
     failed = sorted(filter(None, map(_failure, pods)))
     return {name: "\n".join(_tail(cluster, name, previous=restarted)) for _, name, restarted in failed[:TAILED]}
 
 
 def _failure(pod: Object) -> tuple[str, str, bool] | None:
-    """When the pod's container failed, the pod's name, and whether the container was started again; None when it did not."""
+    """When the pod's container failed, the pod's name, and whether the container was started again.
+
+    None when it did not fail, or left a message.
+    """
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     status: Object = next((each for each in statuses if each["name"] == CONTAINER), {})
     now = status.get("state", {}).get("terminated") or {}
     before = status.get("lastState", {}).get("terminated")
     ended = now if now.get("exitCode") else before if not now else None
-    return None if ended is None else (str(ended.get("finishedAt") or ""), pod["metadata"]["name"], ended is before)
+    if ended is None or str(ended.get("message") or "").strip():
+        return None
+    return str(ended.get("finishedAt") or ""), pod["metadata"]["name"], ended is before
 
 
 def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:

@@ -50,7 +50,7 @@ class Snapshot:
     """The training operator's Deployment; read only while the job has no conditions."""
 
     tails: Mapping[str, str] = field(default_factory=dict)
-    """By pod: the last lines of a container that has failed."""
+    """By pod: the last lines of a container that has failed without a termination message."""
 
     denied: frozenset[str] = frozenset()
     """Plurals of the resources that the user may not read."""

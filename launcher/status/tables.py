@@ -1,23 +1,18 @@
 """Jobs as tables and as documents; pure."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final, Literal
 
 from launcher.cluster.capacity import accelerator, requests
 from launcher.cluster.resources import JOB_LABEL, Object
+from launcher.output import Record, Row, age, document, table
 from launcher.status.collect import event_time
 from launcher.status.diagnose import Diagnosis, reason
 from launcher.status.snapshot import Snapshot, short_name, state, wanted_pods
 from trainer.errors import on_one_line
 
 Form = Literal["table", "wide", "json", "yaml", "name"]
-Record = Mapping[str, Any]
-Row = Mapping[str, str]
-
-SCHEMA: Final = 1
-"""Version of the documents; it changes when a key changes its meaning or goes."""
 
 SHOWN_EVENTS: Final = 5
 
@@ -218,53 +213,3 @@ def _event_row(record: Record, now: datetime) -> Row:
         **{key: str(record[key]) for key in ("type", "reason", "about")},
         "message": " ".join(str(record["message"]).split()),
     }
-
-
-def table(rows: Sequence[Row], *, empty: str) -> str:
-    """Columns as kubectl prints them; whatever is in a cell, a row is one line."""
-    if not rows:
-        return f"{empty}\n"
-    lines = [{key: key.upper() for key in rows[0]}, *({key: on_one_line(row[key]) for key in row} for row in rows)]
-    widths = {key: max(len(line[key]) for line in lines) for key in rows[0]}
-    return "".join("   ".join(f"{line[key]:<{widths[key]}}" for key in widths).rstrip() + "\n" for line in lines)
-
-
-def document(content: Record, form: str) -> str:
-    """The same for programs: times as the server writes them, numbers as numbers."""
-    whole = {"schema": SCHEMA, **content}
-    if form == "json":
-        return json.dumps(whole, indent=2) + "\n"
-    import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
-
-    return yaml.safe_dump(whole, sort_keys=False)
-
-
-MINUTE: Final = 60
-HOUR: Final = 60 * MINUTE
-DAY: Final = 24 * HOUR
-YEAR: Final = 365 * DAY
-
-
-def age(moment: str | None, now: datetime) -> str:
-    """How long ago, as kubectl writes it: `45s`, `3m20s`, `45m`, `3h10m`, `9h`, `2d5h`, `30d`.
-
-    Source: HumanDuration in k8s.io/apimachinery/pkg/util/duration.
-    """
-    if not moment:
-        return ""
-    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    seconds = max(0, int((now - then.astimezone(timezone.utc)).total_seconds()))
-    if seconds < 2 * MINUTE:
-        return f"{seconds}s"
-    for end, unit, size, part_unit, part in (
-        (10 * MINUTE, "m", MINUTE, "s", 1),
-        (3 * HOUR, "m", MINUTE, "", 0),
-        (8 * HOUR, "h", HOUR, "m", MINUTE),
-        (2 * DAY, "h", HOUR, "", 0),
-        (8 * DAY, "d", DAY, "h", HOUR),
-        (2 * YEAR, "d", DAY, "", 0),
-    ):
-        if seconds < end:
-            rest = seconds % size // part if part else 0
-            return f"{seconds // size}{unit}" + (f"{rest}{part_unit}" if rest else "")
-    return f"{seconds // YEAR}y"

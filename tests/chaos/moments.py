@@ -12,12 +12,12 @@ POINTS: Final = {
         "lease.Lease.take:after",
         "put .excludes:after",
         "put owner:middle",
-        "starts.begin:before",
-        "starts.begin:after",
+        "attempts.begin:before",
+        "attempts.begin:after",
         "put run:middle",
         "put split:after",
-        "training.begin:before",
-        "training.begin:after",
+        "state.begin:before",
+        "state.begin:after",
     ],
     "pack": [
         "packing.build:before",
@@ -27,20 +27,20 @@ POINTS: Final = {
         "packing._write:after",
         "packing.build:after",
     ],
-    "step": ["train.train_step:before", "train.train_step:after", "train.validate:before", "train.validate:after"],
-    "snapshot": ["train.keep:before", "training.ranks_of:after", "training.snapshot:after", "train.keep:after"],
+    "step": ["loop.train_step:before", "loop.train_step:after", "loop.validate:before", "loop.validate:after"],
+    "snapshot": ["loop.keep:before", "state.ranks_of:after", "state.snapshot:after", "loop.keep:after"],
     "state": ["put state:before", "put state:middle", "put state:after"],
     "manifest": ["put manifest:before", "put manifest:middle", "put manifest:after"],
-    "prune": ["checkpoint.prune:before", "delete manifest:after", "delete state:after", "checkpoint.prune:after"],
+    "prune": ["checkpoints.prune:before", "delete manifest:after", "delete state:after", "checkpoints.prune:after"],
     "end": [
-        "train.finish:before",
+        "loop.finish:before",
         "put val:middle",
         "put model:middle",
         "put metrics:middle",
         "put results:before",
         "put results:middle",
         "put results:after",
-        "train.finish:after",
+        "loop.finish:after",
         "lease.Lease.release:before",
         "lease.Lease.release:after",
         "put rank:middle",
@@ -53,33 +53,33 @@ POINTS: Final = {
 PARTS: Final = ["multipart._send:before", "multipart._send:after", "multipart._complete:after"]
 """The same of states that are sent in parts."""
 
-SPOOL: Final = ["files.write_flushed:before", "files.write_flushed:after", "spool.Spool.keep:after"]
+SPOOL: Final = ["files.write_flushed:before", "files.write_flushed:after", "fallback.Fallback.keep:after"]
 """The same of a state that is kept on the node while the bucket is away."""
 
 FOLDER: Final = [
-    "starts.begin:after",
-    "training.begin:before",
-    "train.train_step:before",
-    "train.validate:before",
-    "train.keep:after",
+    "attempts.begin:after",
+    "state.begin:before",
+    "loop.train_step:before",
+    "loop.validate:before",
+    "loop.keep:after",
     "files.write_flushed:before",
     "files.write_flushed:after",
-    "checkpoint.prune:before",
-    "train.finish:before",
+    "checkpoints.prune:before",
+    "loop.finish:before",
 ]
 """Moments at which the folder of a run that is kept in a directory goes."""
 
 DISK: Final = [
-    "starts.begin:before",
-    "starts.begin:after",
-    "training.begin:after",
-    "train.train_step:before",
-    "train.validate:before",
-    "train.keep:before",
-    "train.keep:after",
+    "attempts.begin:before",
+    "attempts.begin:after",
+    "state.begin:after",
+    "loop.train_step:before",
+    "loop.validate:before",
+    "loop.keep:before",
+    "loop.keep:after",
     "files.write_flushed:before",
-    "checkpoint.prune:before",
-    "train.finish:before",
+    "checkpoints.prune:before",
+    "loop.finish:before",
 ]
 """Moments at which the disk of a run that is kept in a directory has no room any more."""
 
@@ -146,7 +146,7 @@ class Moment:
         return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
 
 
-ONCE: Final = ("packing.build", "packing._tasks", "packing._write", "starts.begin", "training.begin", "train.finish")
+ONCE: Final = ("packing.build", "packing._tasks", "packing._write", "attempts.begin", "state.begin", "loop.finish")
 
 PHASES: Final = [*POINTS, "spool", "any time"]
 PAIRS: Final = [
@@ -180,13 +180,13 @@ def drawn(seed: int, number: int) -> Moment:
 def _stage(dice: random.Random, kind: str, point: str | None, nth: int) -> Stage:
     if point is not None and point.startswith(ONCE):
         nth = 1
-    if point is not None and point.startswith("train.validate"):
+    if point is not None and point.startswith("loop.validate"):
         nth = min(nth, 3)
     return Stage(
         kind=kind,
         point=point,
         nth=nth,
-        told_by=dice.randrange(2) if point and point.startswith(("train.train_step", "train.keep")) else None,
+        told_by=dice.randrange(2) if point and point.startswith(("loop.train_step", "loop.keep")) else None,
         rank=dice.randrange(2),
         seconds=dice.uniform(0.3, 8.0) if point is None else 0.0,
         away_s=dice.choice(AWAY_S),

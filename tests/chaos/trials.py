@@ -24,7 +24,7 @@ from rclone_server import RcloneServer
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import TryAgainError
 from trainer.layout import JOB
-from trainer.runtime.entrypoint import COMES_BACK
+from trainer.runtime.entrypoint import TERMINATED
 
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).with_name("hook")
@@ -46,7 +46,7 @@ MOST_STARTS = 6
 HANGS_S = 150.0
 """A start takes ten seconds; who takes so long hangs."""
 
-COMES_BACK_CODES = {COMES_BACK, TryAgainError.exit_code, -SIGKILL}
+COMES_BACK_CODES = {TERMINATED, TryAgainError.exit_code, -SIGKILL}
 """With these a start may end, to be followed by another."""
 
 LONGEST_AWAY_S = 30.0

@@ -25,6 +25,13 @@ ROOT = HERE.parents[1]
 
 pytestmark = pytest.mark.e2e
 
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """In each worker: two workers of two pods would take turns on the same cores, and wait for each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 RECIPE = [
     "--no-report",
     "--preset",
@@ -60,6 +67,14 @@ def phantoms(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, phantoms):
+    """The output of a run `r` of two workers that nothing has stopped."""
+    root = tmp_path_factory.mktemp("unbroken")
+    torchrun(2, "-m", "trainer", "train", "--data", phantoms, "--output", root, "--name", "r", *RECIPE)
+    return root
+
+
 def state_in(storage):
     """The newest checkpoint's."""
     _, content = newest(storage, print)
@@ -70,18 +85,17 @@ def weights(folder):
     return state_in(LocalStorage(str(folder)))
 
 
-def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phantoms, s3):
+def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phantoms, unbroken, s3):
     """The prefix is the same wherever it lies; no secret enters it."""
 
-    def train(output, *flags):
-        places = ["--data", phantoms, "--output", output, "--cache-dir", tmp_path / "cache", "--name", "r"]
+    def train(*flags):
+        places = ["--data", phantoms, "--output", "s3://cxr/runs", "--cache-dir", tmp_path / "cache", "--name", "r"]
         return torchrun(2, "-m", "trainer", "train", *places, *RECIPE, *flags)
 
-    train("s3://cxr/runs", "--max-steps", 4)
-    assert "going on from step 4" in train("s3://cxr/runs").stderr
-    train(tmp_path / "runs")
-    bucket, directory = open_storage("s3://cxr/runs/r"), LocalStorage(str(tmp_path / "runs/r"))
-    there, here = state_in(bucket), weights(tmp_path / "runs/r")
+    train("--max-steps", 4)
+    assert "going on from step 4" in train().stderr
+    bucket, directory = open_storage("s3://cxr/runs/r"), LocalStorage(str(unbroken / "r"))
+    there, here = state_in(bucket), weights(unbroken / "r")
     for name, tensor in here.model.items():
         assert torch.equal(tensor, there.model[name]), name
     of_its_own = ("checkpoints/", "tensorboard/")  # their names tell steps and times
@@ -119,19 +133,17 @@ def test_ranks_agree_and_fail_together(tmp_path):
         assert mine["all"] == ["InputError" if rank == 0 else "PeerError", 2]
 
 
-def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, phantoms):
+def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, phantoms, unbroken):
     """Each rank has BatchNorm statistics of its own, which must come back to it."""
 
-    def train(name, *flags):
-        common = ["--data", phantoms, "--output", tmp_path, "--name", name, *RECIPE]
+    def train(*flags):
+        common = ["--data", phantoms, "--output", tmp_path, "--name", "r", *RECIPE]
         return torchrun(2, "-m", "trainer", "train", *common, *flags)
 
-    train("whole")
-    train("parts", "--max-steps", 5)
-    assert weights(tmp_path / "parts").step == 5
-    done = train("parts")
-    assert "going on from step 5" in done.stderr
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    train("--max-steps", 5)
+    assert weights(tmp_path / "r").step == 5
+    assert "going on from step 5" in train().stderr
+    whole, parts = weights(unbroken / "r"), weights(tmp_path / "r")
     assert whole.step == parts.step
     for name, tensor in whole.model.items():
         assert torch.equal(tensor, parts.model[name]), name
@@ -202,7 +214,7 @@ def test_device_that_is_missing_is_told_once(tmp_path, phantoms):
 def test_killed_worker_comes_back_and_the_job_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):
     """torchrun starts all workers again; they must find each other, and the newest checkpoint."""
     places = ["--data", phantoms, "--output", tmp_path / "runs"]
-    recipe = ["40" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in
+    recipe = ["20" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in
     assert launcher(*places, "--name", "whole", "--", *recipe).returncode == 0
     job = launcher_process(*places, "--name", "killed", "--", *recipe)
     storage = LocalStorage(str(tmp_path / "runs/killed"))

@@ -266,7 +266,7 @@ def submitter(team, tmp_path_factory):
             site.kubectl("delete", each["kind"], each["metadata"]["name"])
 
 
-def test_submitter_can_do_what_the_guide_shows(submitter):
+def test_submitter_can_do_what_the_docs_show(submitter):
     """The launcher itself, with the rights of the role and no more."""
     job = [*JOB, "--data-access", "api", "--name", "mine"]
     spec = JobSpec(accelerator="cpu", workers=1, name="mine", image="i:1", data="/srv/cxr", output="/srv/runs")

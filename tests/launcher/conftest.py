@@ -39,4 +39,5 @@ def waits():
 
 @pytest.fixture
 def cluster(kubeconfig, waits):
-    return dataclasses.replace(open_cluster(Target(kubeconfig=kubeconfig)), sleep=waits.append)
+    cluster = open_cluster(Target(kubeconfig=kubeconfig))
+    return dataclasses.replace(cluster, connection=dataclasses.replace(cluster.connection, sleep=waits.append))

@@ -5,6 +5,16 @@ import json
 import numpy as np
 
 from trainer.data.labels import FINDINGS
+from trainer.report.pictures import Picture
+
+PICTURE = Picture(
+    image="folder/00000001_000.png",
+    finding="Mass",
+    kind="lowest score with it",
+    truth="labelled Mass, Edema",
+    probability=0.0123,
+    jpeg=b"\xff\xd8\xff\xe0 picture",
+)
 
 
 def interval(value, half=0.02):

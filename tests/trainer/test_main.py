@@ -9,7 +9,7 @@ import pytest
 from trainer import __main__ as program
 from trainer.data.labels import FINDINGS
 from trainer.errors import EXIT_CODES, KnownError, PeerError, TryAgainError
-from trainer.runtime.entrypoint import VERDICT
+from trainer.runtime.failure_report import REPORT_FILE
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_debug_shows_the_traceback(capsys):
     ],
 )
 def test_problem_becomes_its_exit_code(problem, code, said, monkeypatch, capsys):
-    """The table in the guide."""
+    """The table in docs/faults.md."""
 
     def fail(argv):
         raise problem
@@ -122,7 +122,7 @@ def test_only_the_first_worker_says_what_is_wrong_with_the_flags(monkeypatch, ca
 
 def test_worker_started_again_after_a_permanent_error_leaves_at_once(tmp_path, monkeypatch, capsys):
     """Bad input is met once."""
-    monkeypatch.setenv(VERDICT, str(tmp_path / "verdict"))
+    monkeypatch.setenv(REPORT_FILE, str(tmp_path / "report"))
     assert program.main(["train", "--nonsense"]) == 2
     assert capsys.readouterr().err != ""
     assert program.main(["stats", "--data", "/anything"]) == 2

@@ -23,7 +23,7 @@ from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LogOdds
 from trainer.models.load import LoadedModel
 from trainer.models.tta import OverViews, log_odds_of
-from trainer.runtime.console import Advance
+from trainer.runtime.progress import Advance
 
 READERS: Final = 8
 """Threads that decode images; Pillow works on several at once."""

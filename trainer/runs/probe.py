@@ -22,6 +22,7 @@ from trainer.config import TrainConfig
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, locate_images, read_labels
 from trainer.errors import InputError, KnownError, on_one_line
+from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import Storage, open_storage, ping_server
 
@@ -72,23 +73,24 @@ class Step:
     needs: tuple[str, ...] = ()
 
 
-def steps(config: TrainConfig) -> list[Step]:
-    """The checks before a run, quick ones first."""
-    bucket = next((place for place in (config.output, config.data) if is_bucket(place)), None)
-    s3 = [Step(SERVER, lambda: server(bucket)), Step("clock", lambda: clock(bucket), (SERVER,))] if bucket else []
+def steps(config: TrainConfig, s3: S3Server = FROM_ENVIRONMENT) -> list[Step]:
+    """Checks before a run, quick ones first; requests to buckets go to the server `s3`."""
+    output_at, data_at, weights_at = (Location(each, s3) for each in (config.output, config.data, config.weights))
+    bucket = next((each for each in (output_at, data_at) if each.is_bucket), None)
+    first = [Step(SERVER, lambda: server(bucket)), Step("clock", lambda: clock(bucket), (SERVER,))] if bucket else []
     return [
-        *s3,
-        Step("output", lambda: output(config.output), _server_of(config.output)),
-        Step("data", lambda: data(config.data), _server_of(config.data)),
-        Step("weights", lambda: weights(config.weights, config.model), _server_of(config.weights)),
+        *first,
+        Step("output", lambda: output(output_at), _server_of(output_at)),
+        Step("data", lambda: data(data_at), _server_of(data_at)),
+        Step("weights", lambda: weights(weights_at, config.model), _server_of(weights_at)),
         Step("shared memory", shared_memory),
-        Step("labels", lambda: labels(config), ("data",)),
-        Step("images", lambda: images(config), ("labels",)),
+        Step("labels", lambda: labels(config, data_at), ("data",)),
+        Step("images", lambda: images(config, data_at), ("labels",)),
     ]
 
 
-def _server_of(place: str) -> tuple[str, ...]:
-    return (SERVER,) if is_bucket(place) else ()
+def _server_of(place: Location) -> tuple[str, ...]:
+    return (SERVER,) if place.is_bucket else ()
 
 
 def probe(config: TrainConfig) -> Iterator[str]:
@@ -120,19 +122,14 @@ def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
     return Outcome(status, found, on_one_line(problem.hint or ""))
 
 
-def is_bucket(place: str) -> bool:
-    """Whether a place is `s3://…`."""
-    return place.startswith("s3://")
-
-
-def server(url: str) -> Outcome:
+def server(bucket: Location) -> Outcome:
     """Check that the S3 server responds. Raises: RemoteError."""
-    return Outcome("OK", f"`{ping_server(url).url}` responds")
+    return Outcome("OK", f"`{ping_server(bucket).url}` responds")
 
 
-def clock(url: str) -> Outcome:
+def clock(bucket: Location) -> Outcome:
     """Compare this clock with the S3 server's, as signatures contain the time. Raises: RemoteError."""
-    remote = ping_server(url)
+    remote = ping_server(bucket)
     return skew(remote.time, datetime.now(timezone.utc), f"`{remote.url}`")
 
 
@@ -149,28 +146,30 @@ def skew(remote: datetime | None, local: datetime, whose: str) -> Outcome:
     return Outcome("OK", found)
 
 
-def output(url: str) -> Outcome:
+def output(place: Location) -> Outcome:
     """Check that objects can be written, read, listed and deleted at the output, with a test object.
 
     Raises: KnownError when one of these fails.
     """
-    storage = open_storage(url)
+    storage = open_storage(place)
     key, content = f"doctor-{uuid.uuid4().hex}", b"may a run be kept here?"
     storage.write(key, content)
     try:
         if storage.read(key) != content:
-            return Outcome("FAIL", f"`{url}` returned other bytes than were written", "ask the storage's administrator")
+            return Outcome(
+                "FAIL", f"`{place}` returned other bytes than were written", "ask the storage's administrator"
+            )
         if storage.keys(key) != [key]:
-            return Outcome("FAIL", f"`{url}` does not list the written object", "ask the storage's administrator")
+            return Outcome("FAIL", f"`{place}` does not list the written object", "ask the storage's administrator")
     finally:
         storage.delete(key)
-    return Outcome("OK", f"wrote, read, listed and deleted an object at `{url}`")
+    return Outcome("OK", f"wrote, read, listed and deleted an object at `{place}`")
 
 
-def data(place: str) -> Outcome:
+def data(place: Location) -> Outcome:
     """Check that the data set can be listed and read. Raises: KnownError."""
-    if not is_bucket(place):
-        names = sorted(entry.name for entry in os.scandir(place))
+    if not place.is_bucket:
+        names = sorted(entry.name for entry in os.scandir(place.url))
         return (
             Outcome("OK", f"{len(names)} entries in `{place}`")
             if names
@@ -188,9 +187,9 @@ def data(place: str) -> Outcome:
     return Outcome("OK", f"listed `{place}` and read `{on_one_line(keys[-1])}`")
 
 
-def labels(config: TrainConfig) -> Outcome:
+def labels(config: TrainConfig, data_at: Location) -> Outcome:
     """Check the label files; reports layout, images and patients. Raises: KnownError."""
-    with _label_folder(config) as root:
+    with _label_folder(config, data_at) as root:
         source = _read(config, root)
     table = source.table.used()
     if config.classes:
@@ -202,15 +201,15 @@ def labels(config: TrainConfig) -> Outcome:
     )
 
 
-def images(config: TrainConfig) -> Outcome:
+def images(config: TrainConfig, data_at: Location) -> Outcome:
     """Check that each image of the label files exists. Raises: KnownError."""
-    with _label_folder(config) as root:
+    with _label_folder(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
-        if source.layout == "folders" or not is_bucket(config.data):
+        if source.layout == "folders" or not data_at.is_bucket:
             locate_images(source)
             return Outcome("OK", f"all {len(used)} images exist")
-    existing = {PurePosixPath(key).name for key in open_storage(config.data).keys("images")}
+    existing = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
     absent = [name for name in used.images if name not in existing]
     if absent:
         found = (
@@ -220,17 +219,17 @@ def images(config: TrainConfig) -> Outcome:
     return Outcome("OK", f"all {len(used)} images exist")
 
 
-def weights(source: str, model: str) -> Outcome:
+def weights(source: Location, model: str) -> Outcome:
     """Check that the initial weights of this model are available here. Raises: KnownError."""
-    if source == "none":
+    if source.url == "none":
         return Outcome("OK", "random initialisation: no weights needed")
-    if source == "imagenet":
+    if source.url == "imagenet":
         return _imagenet(model)
-    if is_bucket(source):
-        folder, _, name = source.rpartition("/")
-        exists = name in open_storage(folder).keys(name)
+    if source.is_bucket:
+        folder, _, name = source.url.rpartition("/")
+        exists = name in open_storage(Location(folder, source.server)).keys(name)
     else:
-        exists = Path(source).is_file()
+        exists = Path(source.url).is_file()
     if exists:
         return Outcome("OK", f"`{source}` exists")
     return Outcome("FAIL", f"`{source}` does not exist (from `--weights`)", "--weights PATH|imagenet|none")
@@ -278,13 +277,13 @@ def _read(config: TrainConfig, root: Path) -> Source:
 
 
 @contextmanager
-def _label_folder(config: TrainConfig) -> Iterator[Path]:
+def _label_folder(config: TrainConfig, data_at: Location) -> Iterator[Path]:
     """The data set's directory; for a bucket, a temporary copy of its label files, or of its folder structure."""
-    if not is_bucket(config.data):
+    if not data_at.is_bucket:
         yield Path(config.data)
         return
     with tempfile.TemporaryDirectory(prefix="labels-") as copy:
-        _copy_labels(open_storage(config.data), Path(copy), config.val_list)
+        _copy_labels(open_storage(data_at), Path(copy), config.val_list)
         try:
             yield Path(copy)
         except InputError as problem:  # users know the bucket, not the copy

@@ -11,17 +11,16 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer.errors import on_one_line
-from trainer.screen import screened, unscreened
-
-LINE_EVERY_S: Final = 60.0
+from trainer.runtime.progress import ITEMS, Advance, Unit, progress
+from trainer.screen import unscreened
 
 _STYLES: Final = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta")
 
-Advance = Callable[[int, str], None]
-"""Called with the number of finished items and a short status text."""
+
+def _ignore(_done: int, _words: str = "", /) -> None:
+    """Of the ranks that show nothing."""
 
 
 class Reporter:
@@ -49,37 +48,10 @@ class Reporter:
         self._console.print(f"{self._prefix}{text}", style=style, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Advance]:
-        """Show the progress of `what`; call the yielded function to advance it."""
+    def progress(self, what: str, total: int, unit: Unit = ITEMS) -> Iterator[Advance]:
+        """Show how much of `what` is done; the yielded function moves it. Only rank 0 shows it."""
         if self._rank != 0:
-            yield lambda _done, _words: None
-        elif self._console.is_terminal:
-            yield from self._bar(what, total)
-        else:
-            yield self._lines(what, total)
-
-    def _bar(self, what: str, total: int) -> Iterator[Advance]:
-        columns = (
-            TextColumn("{task.description:<16}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}", markup=False),
-        )
-        # While a bar is shown, rich handles what others print, and would interpret its colours and links.
-        with Progress(*columns, console=self._console) as bars, screened():
-            task = bars.add_task(on_one_line(what), total=total, words="")
-            yield lambda done, words: bars.update(task, advance=done, words=on_one_line(words))
-
-    def _lines(self, what: str, total: int) -> Advance:
-        done_so_far = 0
-        reported_at = self._clock() - LINE_EVERY_S  # the first report is logged at once
-
-        def advance(done: int, words: str) -> None:
-            nonlocal done_so_far, reported_at
-            done_so_far += done
-            if self._clock() - reported_at >= LINE_EVERY_S:
-                reported_at = self._clock()
-                self.line(f"{what} {done_so_far}/{total} {words}".rstrip())
-
-        return advance
+            yield _ignore
+            return
+        with progress(what, total, unit, console=self._console, line=self.line, clock=self._clock) as advance:
+            yield advance

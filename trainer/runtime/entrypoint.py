@@ -1,16 +1,16 @@
-"""`python -m trainer.runtime.entrypoint`: torchrun for our jobs, the first process of a pod, whose exit code says what is to become of the job.
+"""`python -m trainer.runtime.entrypoint`: torchrun for our jobs, the first process of a pod, whose exit code decides what becomes of the job.
 
-Takes torchrun's flags and environment and runs it in this process, so that signals reach it. It leaves with the failed
-worker's own exit code, which torchrun turns into 1, and one line in place of torchrun's traceback.
+Takes torchrun's flags and environment and runs it in this process, so that signals reach it. It exits with the failed
+worker's own exit code, which torchrun turns into 1, and prints one line in place of torchrun's traceback. Why it failed is
+the container's termination message (`failure_cause`), where Kubernetes started it.
 
-torchrun starts all workers again after any failure. A worker that fails for good (bad input, a job that can't go on)
-leaves its rank and exit code in the file that TRAINER_VERDICT names, and the gang ends at once: a permanent error is met
+torchrun starts all workers again after any failure. A worker that fails for good (bad input, a job that cannot continue)
+reports its rank and exit code (`failure_report`), and the entrypoint ends at once: a permanent error is met
 once. When torchrun itself gives up for a reason that passes (the node that kept the rendezvous is gone), it is started again
-in this same process. The training operator takes codes below 128 for the end of the job, and makes a pod anew that left with
+in this same process. The training operator takes codes below 128 for the end of the job, and recreates a pod that exited with
 another (docs/decisions/0009).
 """
 
-import fcntl
 import logging
 import math
 import os
@@ -21,132 +21,72 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from trainer.errors import (
-    InputError,
-    InterruptedByUser,
-    JobFailedError,
-    RemoteError,
-    TimeLimitError,
-    TryAgainError,
-    on_one_line,
-)
-from trainer.layout import JOB
-from trainer.runtime import parent_watch
+from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError, on_one_line
+from trainer.layout import JOB, LOCAL_RUN
+from trainer.loading import uncollected
+from trainer.runtime import failure_cause, parent_watch
+from trainer.runtime.failure_cause import FailureCause
+from trainer.runtime.failure_report import REPORT_FILE, FailureReport, cause_files, earlier_report, reserve_report
 from trainer.screen import screen
-from trainer.storage.files import write_file
 
-VERDICT: Final = "TRAINER_VERDICT"
-VERDICT_BYTES: Final = 64
-"""Reserved for a verdict before it is needed."""
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-PERMANENT: Final = frozenset(
-    {InputError.exit_code, JobFailedError.exit_code, RemoteError.exit_code, TimeLimitError.exit_code}
-)
-"""Exit codes that no repetition changes. A bucket that refuses is among them; one that can't be reached leaves with "try again"."""
+TERMINATION_MESSAGE: Final = Path("/dev/termination-log")
+"""Made by the kubelet, unless the container has another terminationMessagePath; then there is none here, and the log's last lines are taken."""
 
-TELLING_S: Final = 20.0
-"""How long silent workers wait for the one that tells: starting an interpreter and importing torch on a busy machine."""
-
-
-COMES_BACK: Final = 128 + signal.SIGTERM
-"""Exit code of a gang that was told to stop: whoever stops a pod from outside wants it back later."""
+TERMINATED: Final = 128 + signal.SIGTERM
+"""Exit code of an entrypoint that was told to stop: whoever stops a pod from outside wants it back later."""
 
 WATCH_S: Final = 0.2
 END_S: Final = 1.0
-"""From a verdict to the end of the gang: silent peers have noticed then."""
+"""From a failure report to the end of the workers: silent peers have noticed then."""
 
 STOP_S: Final = 40.0
-"""From SIGTERM to the end of the gang at the latest: torchrun gives its workers 30 s."""
+"""From SIGTERM to the end of the workers at the latest: torchrun gives them 30 s."""
 
-STOP_AFTER_VERDICT_S: Final = 10.0
-"""The same after a verdict: then nobody has anything left to save."""
+STOP_AFTER_REPORT_S: Final = 10.0
+"""The same after a failure report: then nobody has anything left to save."""
 
 LINGER_S: Final = 5.0
-"""So much later than the teller's node leave the others: the operator ends all pods with the first, and their logs are lost."""
+"""How much later nodes exit whose workers printed no error: the operator ends all pods with the first, and their logs are lost."""
 
-STARTS: Final = "TRAINER_GANG_STARTS"
+SAME_TIME_S: Final = 10.0
+"""Workers that end so soon after the first have ended by themselves. torchrun kills those that ignore SIGTERM 30 s after the first."""
+
+STARTS: Final = "TRAINER_ENTRYPOINT_STARTS"
 MOST_STARTS: Final = 4
 """How often torchrun is started in one container for reasons that pass."""
 
 LONG_S: Final = 600.0
-"""A torchrun that ran so long had got somewhere, and the count begins anew."""
+"""A torchrun that ran this long had got somewhere, and the count starts again."""
 
 
 _heard: Final[list[int]] = []
 """Signals that arrived after torchrun had ended."""
 
 
-@dataclass(frozen=True)
-class FailureReport:
-    """Which worker has failed for good, and how; `told` says whether on this node somebody has said why."""
-
-    rank: int
-    exit_code: int
-    told: bool = True
-
-
-def report_failure(report: FailureReport) -> None:
-    """Tell workers that are started after this one not to try again, where the error is permanent."""
-    path = os.environ.get(VERDICT)
-    if path and report.exit_code in PERMANENT and earlier_report() is None:
-        with suppress(OSError):  # then the error is met again
-            _write_verdict(path, f"{report.rank} {report.exit_code} {int(report.told)}".encode())
-
-
-def _write_verdict(path: str, content: bytes) -> None:
-    """In the room that `_folder` has reserved: a full disk is one of the errors to be told."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # there is none, or a link
-        write_file(Path(path), content)
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if earlier_report() is None:
-            os.pwrite(descriptor, content.ljust(VERDICT_BYTES), 0)
-    finally:
-        os.close(descriptor)
-
-
-def await_report(exit_code: int) -> None:
-    """Wait until the worker that tells a permanent error has told it; then this one, which is silent, may leave.
-
-    torchrun ends all workers of a node when the first has left. On a node whose workers are all silent nobody gives a
-    verdict, so the wait is bounded.
-    """
-    until = time.monotonic() + TELLING_S
-    while VERDICT in os.environ and exit_code in PERMANENT and earlier_report() is None and time.monotonic() < until:
-        time.sleep(0.05)
-
-
-def earlier_report() -> FailureReport | None:
-    """What this gang has failed of for good before, None when it has not."""
-    try:
-        rank, exit_code, told = map(int, Path(os.environ[VERDICT]).read_text(encoding="ascii").split())
-        return FailureReport(rank, exit_code, bool(told)) if exit_code in PERMANENT else None
-    except (KeyError, OSError, ValueError):
-        return None
-
-
-def main(argv: list[str]) -> int:
+def main(argv: list[str], message: Path = TERMINATION_MESSAGE) -> int:
     """Run torchrun, again where that may help; the exit code of the first worker that failed, 0 when none did."""
-    # The first process of a container is deaf to signals that it has no handler for; torchrun sets its own once it is loaded.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
+    # The first process of a container ignores signals that it has no handler for; torchrun sets its own once it is loaded.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     starter = parent_watch.taken()
     if starter is not None:
-        parent_watch.watch(starter, lambda: _leave_now(COMES_BACK, "who started this is gone"))
+        parent_watch.watch(starter, lambda: _leave_now(TERMINATED, "the process that started this is gone"))
+    # A run of --local inside a pod, as in a notebook, must not describe that pod.
+    place = None if LOCAL_RUN in os.environ else message
     started_s = time.monotonic()
     try:
-        code = _run(argv)
+        code = _run(argv, place)
     except _NoFolderError as problem:
         sys.stderr.write(f"{problem}\n")
+        failure_cause.write_message(place, failure_cause.of_exception(problem))
         return problem.exit_code
     if code != TryAgainError.exit_code:
         return code
@@ -154,28 +94,32 @@ def main(argv: list[str]) -> int:
     if starts >= MOST_STARTS:
         return code
     if _heard:
-        return _stopped(signal.Signals(_heard[0]))
+        return _stopped(signal.Signals(_heard[0]), place)
     sys.stderr.write(f"starting the workers again ({starts} of {MOST_STARTS - 1})\n")
+    failure_cause.write_message(place, None)  # what comes of it may be a success
     return _start_again(argv, starts + 1, starter)
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], message: Path | None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.setdefault(JOB, uuid.uuid4().hex)
     os.environ[parent_watch.PARENT] = str(os.getpid())
-    # torch takes seconds to load; workers need only the verdict from this module
-    from torch.distributed import DistError  # noqa: PLC0415
-    from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
-    from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
-    from torch.distributed.run import parse_args, run  # noqa: PLC0415
+    # torch takes seconds to load; nothing but this function needs it
+    with uncollected():
+        from torch.distributed import DistError  # noqa: PLC0415
+        from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
+        from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
+        from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
-    # torchrun says at length what we say in a line, and torch's C++ with its whole stack.
+    # torchrun reports at length what we report in a line, and torch's C++ with its whole stack.
     logging.disable(logging.ERROR)
     arguments = parse_args(argv)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
+    oom_kills = failure_cause.oom_kills()
+    exit_codes: dict[int, int] = {}
     with _folder() as folder:
-        with _watched(folder / "verdict"):
+        with _watched(folder / "report", message):
             try:
                 try:
                     run(arguments)
@@ -184,19 +128,18 @@ def _run(argv: list[str]) -> int:
             except ChildFailedError as failure:
                 rank, first = failure.get_first_failure()
                 report = earlier_report() or FailureReport(rank, first.exitcode)
+                exit_codes = _exit_codes(failure, first.timestamp)
             except SignalException as stop:  # in torchrun, or just after it
                 _note_signals()
-                told = earlier_report()
-                if told is None:
-                    return _stopped(stop.sigval)
-                report = told
+                reported = earlier_report()
+                if reported is None:
+                    return _stopped(stop.sigval, message)
+                report = reported
             except (DistError, RendezvousError) as problem:
-                sys.stderr.write(
-                    f"error: cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}\n"
-                )
-                return TryAgainError.exit_code
+                return _unmet(problem, message)
             else:
                 return 0
+        failure_cause.write_message(message, _cause(report, exit_codes, oom_kills))
         return _failed(report)
 
 
@@ -212,32 +155,32 @@ class _NoFolderError(InputError):
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder of this gang alone, gone after the block. Raises: _NoFolderError."""
+    """A folder of these workers alone, gone after the block. Raises: _NoFolderError."""
     with ExitStack() as held:
         try:
-            folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="gang-")))
-            (folder / "verdict").write_bytes(b" " * VERDICT_BYTES)
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="entrypoint-")))
+            reserve_report(folder / "report")
         except OSError as problem:
             raise _NoFolderError(
                 f"cannot start the workers: no temporary file can be written: {str(problem.strerror or problem).lower()}",
-                hint="make room, or TMPDIR names another place",
+                hint="make room, or set TMPDIR to another place",
             ) from problem
         yield folder
 
 
 @contextmanager
-def _watched(report: Path) -> Iterator[None]:
-    """For the block: end the gang soon after a verdict, and at all events some time after it was told to stop.
+def _watched(report: Path, message: Path | None) -> Iterator[None]:
+    """For the block: end the workers soon after a failure report, and at all events some time after SIGTERM.
 
     Without the first torchrun would start its workers again, to meet the same error. Without the second it may wait
     in its shutdown for a rendezvous whose node is gone, and hold the accelerators until the pod's grace period is over.
     """
-    os.environ[VERDICT] = str(report)
+    os.environ[REPORT_FILE] = str(report)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # tells of signals whoever handles them
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # reports signals whoever handles them
     over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(reader, over), daemon=True)
+    thread = threading.Thread(target=_watch, args=(reader, over, message), daemon=True)
     thread.start()
     try:
         yield
@@ -249,11 +192,11 @@ def _watched(report: Path) -> Iterator[None]:
         os.close(writer)
 
 
-def _watch(signals: int, over: threading.Event) -> None:
-    ends_at_s, code, times_told = math.inf, COMES_BACK, 0
+def _watch(signals: int, over: threading.Event, message: Path | None) -> None:
+    ends_at_s, code, times_told = math.inf, TERMINATED, 0
     while not over.is_set() and time.monotonic() < ends_at_s:
-        told = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
-        times_told += told.count(signal.SIGTERM)
+        heard = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
+        times_told += heard.count(signal.SIGTERM)
         if times_told > 1:
             _leave_now(code, "told to stop again")
         report = earlier_report()
@@ -262,7 +205,8 @@ def _watch(signals: int, over: threading.Event) -> None:
         if times_told:
             ends_at_s = time.monotonic() + STOP_S
         elif report is not None and not over.wait(END_S):
-            ends_at_s, code = time.monotonic() + STOP_AFTER_VERDICT_S, report.exit_code
+            failure_cause.write_message(message, _cause(report, {}, None))  # whatever happens from here on
+            ends_at_s, code = time.monotonic() + STOP_AFTER_REPORT_S, report.exit_code
             times_told -= 1  # the one that follows is ours
             os.kill(os.getpid(), signal.SIGTERM)
     if not over.is_set():
@@ -282,18 +226,19 @@ def _leave_now(code: int, why: str) -> NoReturn:
 
 
 def _end_now(code: int) -> NoReturn:
-    """Leave without waiting for anything; the folder of the verdict goes too."""
+    """Exit without waiting for anything; the folder of the report is removed too."""
     with suppress(OSError, KeyError):
-        report = Path(os.environ[VERDICT])
-        report.unlink(missing_ok=True)
+        report = Path(os.environ[REPORT_FILE])
+        for path in (report, *cause_files()):
+            path.unlink(missing_ok=True)
         report.parent.rmdir()
     os._exit(code)
 
 
 def _start_again(argv: list[str], starts: int, starter: int | None) -> NoReturn:
-    """Become a new gang in this process; nothing of the old one may hold the rendezvous' port."""
+    """Replace this process by a new start of it; nothing of the old one may hold the rendezvous' port."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(COMES_BACK))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     time.sleep(1.0)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # kept until the new one hears it
     os.environ[STARTS] = str(starts)
@@ -308,15 +253,54 @@ def _start_again(argv: list[str], starts: int, starter: int | None) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", "trainer.runtime.entrypoint", *argv])  # noqa: S606 - ourselves
 
 
-def _stopped(sigval: signal.Signals) -> int:
+def _exit_codes(failure: "ChildFailedError", first_s: float) -> dict[int, int]:
+    """Exit codes by rank of the workers that ended by themselves, negative for signals; torchrun ends the others after the first."""
+    return {
+        rank: each.exitcode
+        for rank, each in failure.failures.items()
+        if each.exitcode != -signal.SIGTERM and each.timestamp - first_s < SAME_TIME_S
+    }
+
+
+def _cause(report: FailureReport, exit_codes: Mapping[int, int], oom_kills: int | None) -> FailureCause | None:
+    """Why this pod failed; None where only its log may tell, as of a worker that crashed before it could leave a cause.
+
+    `oom_kills` is the kernel's count at the start.
+    """
+    causes = failure_cause.left(cause_files())
+    reported = [cause for cause in causes if cause.rank == report.rank] if earlier_report() else []
+    now = failure_cause.oom_kills()
+    grown = None if now is None or oom_kills is None else now - oom_kills
+    killed = (failure_cause.of_signal(-code, rank=rank, new_oom_kills=grown) for rank, code in exit_codes.items())
+    known = [*reported, *filter(None, killed), *(cause for cause in causes if not cause.is_a_consequence)]
+    if known:
+        return known[0]
+    is_silent = bool(set(exit_codes) - {cause.rank for cause in causes})
+    return None if is_silent or not causes else causes[0]
+
+
+def _stopped(sigval: signal.Signals, message: Path | None) -> int:
     sys.stderr.write(f"stopped by {sigval.name}\n")
-    return InterruptedByUser.exit_code if sigval == signal.SIGINT else COMES_BACK
+    stops = [cause for cause in failure_cause.left(cause_files()) if cause.is_a_consequence]
+    received = FailureCause(
+        error=f"received {sigval.name}, as in a deletion, an eviction or a preemption", is_a_consequence=True
+    )
+    failure_cause.write_message(message, stops[0] if stops else received)
+    return InterruptedByUser.exit_code if sigval == signal.SIGINT else TERMINATED
+
+
+def _unmet(problem: Exception, message: Path | None) -> int:
+    """Report that torchrun itself failed, with or without workers; the exit code."""
+    said = f"cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}"
+    sys.stderr.write(f"error: {said}\n")
+    failure_cause.write_message(message, FailureCause(error=said, is_a_consequence=True))
+    return TryAgainError.exit_code
 
 
 def _failed(report: FailureReport) -> int:
-    """Say which worker failed, and how; the code to leave with, which a repetition would not change unless it is 75."""
+    """Print which worker failed, and how; the exit code, which a repetition would not change unless it is 75."""
     code = report.exit_code
-    if not report.told:
+    if not report.explained:
         signal.signal(signal.SIGTERM, lambda *_: _end_now(code))
         time.sleep(LINGER_S)
         return code

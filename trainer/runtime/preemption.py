@@ -22,6 +22,8 @@ SAVING_S: Final = 20.0
 class StopError(TryAgainError):
     """A worker received SIGTERM."""
 
+    is_a_consequence = True
+
 
 class Stop:
     """Whether this worker received SIGTERM, and when."""

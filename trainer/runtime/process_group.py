@@ -96,7 +96,7 @@ class WorkerGroup:
             return result  # type: ignore[return-value]  # act() has returned where no rank had a problem
         if problem is not None and first == self.world.rank:
             raise problem
-        raise PeerError(codes[first], on_this_node=first in self.world.node_ranks)
+        raise PeerError(codes[first], on_this_node=first in self.world.node_ranks, rank=first)
 
     def on_rank0(self, act: Callable[[], T]) -> T:
         """The result of `act` on rank 0, as JSON, on all ranks.

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.distributed import DistBackendError, DistError
 
-from trainer.errors import InputError, KnownError, TryAgainError
+from trainer.errors import InputError, KnownError, PeerLostError
 from trainer.redaction import redacted
 
 _NO_MEMORY = ("DefaultCPUAllocator", "not enough memory")
@@ -18,7 +18,7 @@ _PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "
 def failures_named() -> Iterator[None]:
     """Turn torch's exceptions in the block into known errors where possible.
 
-    Raises: InputError when memory runs out, TryAgainError for a lost peer.
+    Raises: InputError when memory runs out, PeerLostError for a lost peer.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def _known(problem: RuntimeError) -> KnownError | None:
             f"cannot train: out of memory ({redacted(text)[:200]})", hint="use a smaller --batch-size or --crop-px"
         )
     if isinstance(problem, (DistBackendError, DistError)) or any(words in text for words in _PEER_LOST):
-        return TryAgainError(
+        return PeerLostError(
             f"cannot continue: a peer was lost ({redacted(text)[:200]})",
             hint="the same command continues from the newest checkpoint",
         )

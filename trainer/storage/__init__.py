@@ -5,6 +5,7 @@ package imports boto3, and only for a bucket.
 """
 
 from trainer.errors import InputError, on_one_line
+from trainer.location import Location
 from trainer.redaction import looks_secret, without_login
 from trainer.storage.bulk import copy_all
 from trainer.storage.connection import Timeouts
@@ -46,13 +47,15 @@ __all__ = [
 ]
 
 
-def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float | None = None) -> Storage:
-    """Open the storage at `url`, a directory or `s3://BUCKET/PREFIX`; transient S3 errors are retried for `patience_s`.
+def open_storage(place: str | Location, *, patience_s: float = 30.0, answers_within_s: float | None = None) -> Storage:
+    """Open the storage at `place`, a directory or `s3://BUCKET/PREFIX`; transient S3 errors are retried for `patience_s`.
 
     A request fails when the server stays silent for `answers_within_s` (default: 10 s to connect, 60 s to read).
 
     Raises: InputError for another scheme, a missing bucket or unusable settings; RemoteError when S3 cannot be used.
     """
+    at = place if isinstance(place, Location) else Location(place)
+    url = at.url
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStorage(url)
@@ -65,4 +68,4 @@ def open_storage(url: str, *, patience_s: float = 30.0, answers_within_s: float 
             hint="--output s3://BUCKET/PREFIX",
         )
     timeouts = None if answers_within_s is None else Timeouts(answers_within_s, answers_within_s)
-    return S3Storage(url, policy=RetryPolicy(patience_s), timeouts=timeouts)
+    return S3Storage(at, policy=RetryPolicy(patience_s), timeouts=timeouts)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from trainer.errors import InputError, RemoteError
 from trainer.limits import RESPONSE_BYTES, in_words
+from trainer.location import FROM_ENVIRONMENT, S3Server
 from trainer.storage.credentials import (
     ENDPOINTS,
     TOKEN_FILE,
@@ -45,6 +46,7 @@ class Connection:
     """
 
     options: Options
+    server: S3Server = FROM_ENVIRONMENT
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     _made: tuple[int, Client] | None = None
@@ -54,7 +56,7 @@ class Connection:
         """This process's client. Raises: InputError for unusable settings."""
         made = self._made
         if made is None or made[0] != os.getpid():
-            self._made = made = (os.getpid(), _client(self.options, self.timeouts))
+            self._made = made = (os.getpid(), _client(self.options, self.timeouts, self.server))
         return made[1]
 
     def call(self, what: str, request: Callable[[Client], Result], *, policy: RetryPolicy | None = None) -> Result:
@@ -85,7 +87,7 @@ class Connection:
             raise as_known_error(what, problem, tried=tried) from problem
 
 
-def _client(options: Options, timeouts: Timeouts) -> Client:
+def _client(options: Options, timeouts: Timeouts, server: S3Server) -> Client:
     from botocore.config import Config  # noqa: PLC0415 - takes 0.25 s to import; needed for buckets only
 
     return new_client(
@@ -100,22 +102,27 @@ def _client(options: Options, timeouts: Timeouts) -> Client:
             # S3-compatible servers may not support the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-        )
+        ),
+        server,
     )
 
 
-def new_client(config: Any) -> Client:  # noqa: ANN401 - botocore has no types
+def new_client(config: Any, server: S3Server = FROM_ENVIRONMENT) -> Client:  # noqa: ANN401 - botocore has no types
     """A client for this process. Raises: InputError for unusable settings or an endpoint that contains a login."""
     import boto3  # noqa: PLC0415 - as above
     import botocore.session  # noqa: PLC0415
 
-    check_endpoint(*(os.environ.get(name, "") for name in ENDPOINTS))
+    check_endpoint(*([server.endpoint] if server.endpoint else (os.environ.get(name, "") for name in ENDPOINTS)))
     check_files()
     try:
         session = botocore.session.Session()
         session.register_component("data_loader", _models())
+        if server.region:
+            session.set_config_variable("region", server.region)
         credentials = prepared(session)
-        client = boto3.session.Session(botocore_session=session).client("s3", config=config)
+        client = boto3.session.Session(botocore_session=session).client(
+            "s3", config=config, endpoint_url=server.endpoint
+        )
     except boto_errors() as problem:
         raise as_known_error("cannot use S3", problem) from problem
     except ValueError:  # invalid endpoint; the value is not shown as it may contain a login

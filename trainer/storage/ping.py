@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+from trainer.location import Location
 from trainer.storage.connection import new_client
 from trainer.storage.errors import as_known_error, boto_errors
 
@@ -17,8 +18,8 @@ class Server:
     """Its clock, with time zone; None when the server does not send it."""
 
 
-def ping_server(url: str, *, timeout_s: float = 5.0) -> Server:
-    """Send one unsigned request to the server of an `s3://` URL; this needs no credentials and checks no permissions.
+def ping_server(at: Location, *, timeout_s: float = 5.0) -> Server:
+    """Send one unsigned request to the server of a bucket; this needs no credentials and checks no permissions.
 
     Raises: RemoteError when it does not respond.
     """
@@ -32,12 +33,12 @@ def ping_server(url: str, *, timeout_s: float = 5.0) -> Server:
         connect_timeout=timeout_s,
         read_timeout=timeout_s,
     )
-    client = new_client(config)
+    client = new_client(config, at.server)
     try:
-        response = client.head_bucket(Bucket=url.removeprefix("s3://").partition("/")[0])
+        response = client.head_bucket(Bucket=at.bucket)
     except ClientError as refusal:  # a response, too
         response = refusal.response
     except boto_errors() as problem:
-        raise as_known_error(f"cannot reach the server of `{url}`", problem) from problem
+        raise as_known_error(f"cannot reach the server of `{at}`", problem) from problem
     date = response["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
     return Server(str(client.meta.endpoint_url), parsedate_to_datetime(date) if date else None)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from trainer.layout import is_ours
 from trainer.limits import LimitError, in_words
+from trainer.location import Location
 from trainer.storage import lease, multipart
 from trainer.storage.connection import Connection, Timeouts
 from trainer.storage.content import Content, in_file, in_memory, md5_of
@@ -52,12 +53,11 @@ class S3Storage:
     `trainer.storage.options` lists the environment variables.
     """
 
-    def __init__(self, url: str, *, policy: RetryPolicy | None = None, timeouts: Timeouts | None = None) -> None:
-        self.url = url
-        self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    def __init__(self, at: Location, *, policy: RetryPolicy | None = None, timeouts: Timeouts | None = None) -> None:
+        self.url, self._at = at.url, at
+        self._bucket, self._prefix = at.bucket, at.prefix
         self._options = options_of(os.environ)
-        self._connection = Connection(self._options, policy or RetryPolicy(), timeouts or Timeouts())
+        self._connection = Connection(self._options, at.server, policy or RetryPolicy(), timeouts or Timeouts())
         self._connection.client()  # report unusable settings now
         self._excludes: bool | None = None
 
@@ -204,7 +204,7 @@ class S3Storage:
 
     def claim(self, job: str, report: Callable[[str], None]) -> AbstractContextManager[Claim]:
         """See `Storage.claim`: a lease with a heartbeat, as S3 has no lock that is released when its holder dies."""
-        return lease.held(self, job, report, server_time=lambda: ping_server(self.url).time)
+        return lease.held(self, job, report, server_time=lambda: ping_server(self._at).time)
 
     def _put(self, key: str, content: Content) -> None:
         what, arguments = f"cannot write `{self._name(key)}`", self._written(content)

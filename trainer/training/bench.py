@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from trainer import devices
-from trainer.config import MIN_CROP_PX, MOST, Precision
+from trainer.config import MIN_CROP_PX, MOST, Precision, flag_of
 from trainer.data.augment import evaluation_view, training_view
 from trainer.data.labels import FINDINGS
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
-from trainer.flags import flag_of
 from trainer.models import architectures
 from trainer.runtime.console import Reporter
 from trainer.training.throughput import WARMING_UP_STEPS

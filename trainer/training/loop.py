@@ -22,9 +22,11 @@ from trainer.runs.attempts import deadline_over
 from trainer.runs.checkpoints import Scored
 from trainer.runs.rank_log import RankLog
 from trainer.runs.tensorboard import of_epoch
-from trainer.runtime.console import Advance, Reporter
+from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import ControlFlags
+from trainer.runtime.failure_report import note_step
 from trainer.runtime.preemption import StopError, stopped
+from trainer.runtime.progress import Advance
 from trainer.runtime.torch_errors import failures_named
 from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
@@ -100,6 +102,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         result = train_step(run, training, batch, epoch)
         training.loss_sum += result.loss
         training.step += 1
+        note_step(training.step)
         finite.note(result.grad_norm)
         meter.count(number)
         ends = number == len(batches)
@@ -299,6 +302,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
                 reporter.line("the backbone is frozen and starts from nothing: its features are of random weights")
         run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)
         training = begin(run)
+        note_step(training.step)
         with run.stop.listening(), run.prefix.writer.working():
             try:
                 return finish(run, training, fit(run, training))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from launcher.status.diagnose import admission, endings, pending, queueing, starting, terminating
-from launcher.status.diagnose.facts import Cause, Facts, Pod
+from launcher.status.diagnose.facts import Cause, Event, Facts, Pod
 from launcher.status.diagnose.pod_phase import reason
 from launcher.status.diagnose.wording import quoted
 from launcher.status.snapshot import Snapshot, state
@@ -78,9 +78,10 @@ def _told_of_pods(facts: Facts, check: Check) -> Diagnosis | None:
 def _remade(facts: Facts) -> Diagnosis | None:
     """A pod that has ended and was made anew, of which only events tell."""
     found = endings.remade_cause(facts)
-    if not found:
-        return None
-    name, event, cause = found
+    return _of_remade(facts, *found) if found else None
+
+
+def _of_remade(facts: Facts, name: str, event: Event, cause: Cause) -> Diagnosis:
     sentence = f"{quoted(name.removeprefix(f'{facts.job}-'))} ended {facts.ago(event.last)} ago and was started again: {cause.why}"
     return Diagnosis(sentence=sentence, next_step=cause.next_step, code=cause.code)
 
@@ -88,11 +89,11 @@ def _remade(facts: Facts) -> Diagnosis | None:
 def _failed(facts: Facts) -> Diagnosis:
     """Why a job has failed for good."""
     first = endings.first_to_fail(facts)
-    if first:
+    remade = endings.remade_cause(facts)
+    if first and not (first[1].is_a_consequence and remade and not remade[2].is_a_consequence):
         return _of_pod(facts, *first, alike=1)
-    remade = _remade(facts)
     if remade:
-        return remade
+        return _of_remade(facts, *remade)
     failed = facts.conditions.get("Failed")
     said = quoted(failed.message) if failed and failed.message else "the operator does not say why"
     sentence = f"the job failed {facts.ago(failed.since if failed else None)} ago: {said}"

@@ -7,7 +7,9 @@ from typing import Final
 
 from launcher.status.diagnose import pending, starting
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
-from launcher.status.diagnose.log_tail import TailCause, read_tail
+from launcher.status.diagnose.log_tail import read_tail
+from launcher.status.diagnose.reported import ReportedCause
+from launcher.status.diagnose.termination_message import read_message
 from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
 
@@ -31,7 +33,8 @@ _EXITED: Final = re.compile(r"^Pod: \S+?\.(\S+) exited with code (\d+)")
 _ENDED: Final = re.compile(r"^Error pod (\S+) container \S+ exitCode: (\d+) terminated message: ?(.*)", re.DOTALL)
 
 
-NOTHING_TOLD: Final = TailCause(rank="", line="", hint="", signature=None)
+_FIRST_TO_LAST: Final = {False: 0, None: 1, True: 2}
+"""Which failure counts: one of its own before one of which nothing is known, and both before one that only followed."""
 
 
 def cause(pod: Pod, facts: Facts) -> Cause | None:
@@ -43,7 +46,7 @@ def first_to_fail(facts: Facts) -> tuple[Pod, Cause] | None:
     """The pod whose failure the others followed, and why it failed; None when no pod is left that failed."""
     failed = [(pod, cause(pod, facts)) for pod in facts.pods]
     ended = [(pod, found) for pod, found in failed if found is not None]
-    return min(ended, key=lambda entry: (_follows(entry[0], facts), _moment(entry[0])), default=None)
+    return min(ended, key=lambda entry: (_FIRST_TO_LAST[entry[1].is_a_consequence], _moment(entry[0])), default=None)
 
 
 def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
@@ -51,24 +54,27 @@ def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
     for event in reversed(facts.events):
         ended, exited = _ENDED.match(event.message), _EXITED.match(event.message)
         told = ended or exited
-        if not told or not facts.recent(event.last) or not int(told[2]) or _is_steady(told[1], event, facts):
+        if not told or not _is_recent(event, facts) or not int(told[2]) or _is_steady(told[1], event, facts):
             continue
         if event.reason in starting.UNSTARTED:
             return told[1], event, starting.unstarted_cause(ended[3] if ended else "", facts)
         end = End(exit_code=int(told[2]), reason=event.reason, message=ended[3] if ended else "", at=event.last)
-        found = _exit(told[1], end, NOTHING_TOLD, facts)
+        found = _exit(told[1], end, read_message(end.message), facts)
         return told[1], event, replace(found, code="restarted") if found.code == "failed" else found
     return None
+
+
+def _is_recent(event: Event, facts: Facts) -> bool:
+    """Whether an event explains what the job is like now, or was like when it failed."""
+    failed = facts.conditions.get("Failed")
+    over = failed.since if failed and failed.status == "True" else None
+    return facts.recent(event.last) or (over is not None and facts.recent(event.last, now=over))
 
 
 def _is_steady(name: str, event: Event, facts: Facts) -> bool:
     pod = next((pod for pod in facts.pods if pod.name == name), None)
     since = next((container.started for container in pod.containers if container.started), None) if pod else None
     return since is not None and facts.aged(since, STEADY_S) and event.count < AGAIN
-
-
-def _follows(pod: Pod, facts: Facts) -> bool:
-    return read_tail(facts.snapshot.tails.get(pod.name, "")).is_a_consequence
 
 
 def _moment(pod: Pod) -> float:
@@ -143,8 +149,8 @@ def _container_cause(pod: Pod, facts: Facts) -> Cause | None:
         end = container.ended or (container.earlier if _keeps_failing(container, facts) else None)
         if container.is_init or end is None or not (end.exit_code or end.reason == OUT_OF_MEMORY):
             continue
-        told = read_tail(facts.snapshot.tails.get(pod.name, "")) if container.name == CONTAINER else NOTHING_TOLD
-        found = _exit(pod.name, end, told, facts)
+        tail = facts.snapshot.tails.get(pod.name, "") if container.name == CONTAINER else ""
+        found = _exit(pod.name, end, read_message(end.message) if end.message.strip() else read_tail(tail), facts)
         return replace(found, code="crash-loop") if container.waiting and found.code == "failed" else found
     return None
 
@@ -155,12 +161,24 @@ def _keeps_failing(container: Container, facts: Facts) -> bool:
     )
 
 
-def _exit(name: str, end: End, told: TailCause, facts: Facts) -> Cause:
-    """From a container's end and what it printed to the cause."""
-    code = end.exit_code or 0
-    killed = code == KILLED or told.killed_by == signal.SIGKILL
-    if end.reason == OUT_OF_MEMORY or (killed and not told.signature and not _stopped(name, facts)):
+def _exit(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
+    """From a container's end and what it said to the cause."""
+    if _ran_out_of_memory(name, end, told, facts):
         return _memory(name, end, told, facts)
+    found = _own_exit(end, told, facts)
+    return replace(found, is_a_consequence=None if told.is_silent else told.is_a_consequence)
+
+
+def _ran_out_of_memory(name: str, end: End, told: ReportedCause, facts: Facts) -> bool:
+    if end.reason == OUT_OF_MEMORY:
+        # The runtime gives this reason when any process of the container was killed, maybe long before: the entrypoint knows better.
+        return told.killed_by != 0 or not told.is_message or end.exit_code == KILLED
+    killed = end.exit_code == KILLED or told.killed_by == signal.SIGKILL
+    return killed and not told.signature and not _stopped(name, facts)
+
+
+def _own_exit(end: End, told: ReportedCause, facts: Facts) -> Cause:
+    code = end.exit_code or 0
     if told.signature and not told.hint:
         return Cause(
             code=told.signature.code,
@@ -179,7 +197,8 @@ def _exit(name: str, end: End, told: TailCause, facts: Facts) -> Cause:
             why=f"{_named(code)}: {_rank(told)}{quoted(told.line)}",
             next_step=quoted(told.hint) or facts.logs,
         )
-    said = f": {quoted(end.message)}" if end.message else ""
+    last = next((line for line in reversed(end.message.splitlines()) if line.strip()), "")
+    said = f": {quoted(last)}" if last else ""
     if told.killed_by:
         said = f": {_rank(told)}the worker was ended by {_signal(told.killed_by)}"
     return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}{said}", next_step=facts.logs)
@@ -188,11 +207,13 @@ def _exit(name: str, end: End, told: TailCause, facts: Facts) -> Cause:
 _CODES: Final = {2: "bad-input", 124: "deadline"}
 
 
-def _memory(name: str, end: End, told: TailCause, facts: Facts) -> Cause:
+def _memory(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
     """Killed by the kernel, or by somebody who leaves no trace."""
     limit = _limit(name, facts)
     at_limit = f"at its memory limit of {limit}" if limit else "because its node ran out of memory"
-    if end.reason == OUT_OF_MEMORY:
+    if told.is_out_of_memory or (told.killed_by and end.reason == OUT_OF_MEMORY):
+        why = f"{_rank(told)}the worker was killed (SIGKILL) {at_limit}"
+    elif end.reason == OUT_OF_MEMORY:
         why = f"the container was killed {at_limit}"
     elif told.killed_by:
         why = f"{_rank(told)}the worker was killed (SIGKILL), most likely {at_limit}"
@@ -223,7 +244,7 @@ def _stopped(name: str, facts: Facts) -> bool:
     )
 
 
-def _rank(told: TailCause) -> str:
+def _rank(told: ReportedCause) -> str:
     return f"rank {told.rank}: " if told.rank else ""
 
 

@@ -22,6 +22,9 @@ class Cause:
     why: str
     next_step: str
 
+    is_a_consequence: bool | None = False
+    """Whether another pod's failure brought it about; None where nothing says so, nor otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -160,9 +163,9 @@ class Facts:
             if event.about == about and event.reason in (reasons or (event.reason,))
         )
 
-    def recent(self, since: datetime | None) -> bool:
-        """Whether something was lately."""
-        return since is not None and (self.now - since).total_seconds() <= RECENT_S
+    def recent(self, since: datetime | None, now: datetime | None = None) -> bool:
+        """Whether something was lately, or not long before the moment given."""
+        return since is not None and ((now or self.now) - since).total_seconds() <= RECENT_S
 
     def ago(self, since: datetime | None) -> str:
         """How long something has lasted."""

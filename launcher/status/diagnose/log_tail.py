@@ -1,46 +1,19 @@
-"""What the last lines of a failed container tell: whose error it was, and which."""
+"""What the last lines of a failed container's log say: whose error it was, and which."""
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
-from launcher.status.diagnose.signatures import Signature, signature_of
+from launcher.status.diagnose.reported import BUG, ReportedCause
+from launcher.status.diagnose.signatures import signature_of
 
 _TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[-+]\d\d:\d\d) ")
 _RANKED: Final = re.compile(r"^\[rank (\d+)\] ")
 _VERDICT: Final = re.compile(r"^worker (\d+) failed with (exit code|signal) (\d+)$")
 _ERROR: Final = re.compile(r"^error: (?!a peer failed)")
 _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Iteration)\b")
-_PEER_LOST: Final = re.compile(
-    r"a peer was lost|cannot bring the workers together|[Cc]onnection (?:closed|reset) by peer"
-)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TailCause:
-    """What a log tells of a failure."""
-
-    rank: str
-    """Of the worker that failed first, empty when nobody says."""
-
-    line: str
-    """The error, or a traceback's last line; empty when there is none."""
-
-    hint: str
-    """What the trainer itself advises, empty without."""
-
-    signature: Signature | None
-
-    killed_by: int = 0
-    """The signal that ended the worker, 0 when it left by itself."""
-
-    @property
-    def is_a_consequence(self) -> bool:
-        """Whether this worker failed because another one had."""
-        return not (self.line or self.killed_by) or bool(_PEER_LOST.search(self.line))
-
-
-def read_tail(tail: str) -> TailCause:
+def read_tail(tail: str) -> ReportedCause:
     """Who failed in a pod and of what, from its last lines."""
     lines = [_TIME.sub("", line) for line in tail.splitlines()]
     verdict = next((match for match in map(_VERDICT.match, reversed(lines)) if match), None)
@@ -49,12 +22,13 @@ def read_tail(tail: str) -> TailCause:
     if known:
         signature, line = known
         own = _error([line, *lines], _rank_of(line))
-        hint = own[2] if own and own[1] in line else ""
-        text = _RANKED.sub("", line).removeprefix("error: ").removeprefix("bug: ")
-        return TailCause(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
+        # Of a bug the trainer has only general advice.
+        hint = own[2] if own and own[1] in line and not own[1].startswith(BUG) else ""
+        text = _RANKED.sub("", line).removeprefix("error: ").removeprefix(BUG)
+        return ReportedCause(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
     found = _error(lines, rank) or _error(lines, "") or _exception(lines) or ("", "", "")
     killed_by = int(verdict[3]) if verdict and verdict[2] == "signal" else 0
-    return TailCause(rank=found[0] or rank, line=found[1], hint=found[2], signature=None, killed_by=killed_by)
+    return ReportedCause(rank=found[0] or rank, line=found[1], hint=found[2], signature=None, killed_by=killed_by)
 
 
 def _error(lines: list[str], rank: str) -> tuple[str, str, str] | None:

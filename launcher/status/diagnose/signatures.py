@@ -14,6 +14,9 @@ class Signature:
     meaning: str
     next_step: str
 
+    is_a_consequence: bool = False
+    """Whether it mostly shows that another worker has failed."""
+
 
 def signature_of(lines: list[str]) -> tuple[Signature, str] | None:
     """The first known failure of a log and the line that tells it: what comes later mostly follows from it."""
@@ -24,8 +27,14 @@ def signature_of(lines: list[str]) -> tuple[Signature, str] | None:
     return None
 
 
-def _signature(code: str, pattern: str, meaning: str, next_step: str) -> Signature:
-    return Signature(code=code, pattern=re.compile(pattern, re.IGNORECASE), meaning=meaning, next_step=next_step)
+def _signature(code: str, pattern: str, meaning: str, next_step: str, *, is_a_consequence: bool = False) -> Signature:
+    return Signature(
+        code=code,
+        pattern=re.compile(pattern, re.IGNORECASE),
+        meaning=meaning,
+        next_step=next_step,
+        is_a_consequence=is_a_consequence,
+    )
 
 
 SIGNATURES: Final = (
@@ -83,12 +92,14 @@ SIGNATURES: Final = (
         r"HCCL.*(?:timed? ?out|error|failed)|(?:timed? ?out|error|failed).*\bHCCL\b",
         "an exchange between Gaudi cards failed, mostly because a peer was lost",
         "see which rank failed first in the logs; the job goes on from its newest checkpoint",
+        is_a_consequence=True,
     ),
     _signature(
         "collective-timeout",
         r"Watchdog caught collective operation timeout|collective operation timeout|Timed out waiting \d+ms for (?:recv|send)",
         "a worker waited in vain for its peers",
         "see which rank stopped first in the logs; the job goes on from its newest checkpoint",
+        is_a_consequence=True,
     ),
     _signature(
         "nccl-init",

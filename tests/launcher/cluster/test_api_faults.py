@@ -4,7 +4,7 @@ import pytest
 from apiserver import Fault
 
 from launcher.__main__ import main
-from launcher.cluster import client as cluster_module
+from launcher.cluster import connection
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 
@@ -51,7 +51,7 @@ SAID = {
 @pytest.fixture
 def launcher(api, kubeconfig, monkeypatch, capfd):
     """Runs a command; its exit code, and what it says."""
-    monkeypatch.setattr(cluster_module, "ATTEMPTS", 1)  # that it asks again is another test's matter, and takes seconds
+    monkeypatch.setattr(connection, "ATTEMPTS", 1)  # that it asks again is another test's matter, and takes seconds
     here = JobSpec(accelerator="cpu", image="i", data="/d", output="s3://b/o", name="here", namespace="team-a")
     api.state.put(f"{JOB_PATH}/here", render(here)[-1])
 
@@ -107,7 +107,7 @@ def test_submit_that_is_refused_shows_why_and_leaves_nothing(launcher, api, path
 
 def test_submit_rides_out_a_busy_server(launcher, api, monkeypatch):
     """429 with Retry-After is a request to wait, not a refusal."""
-    monkeypatch.setattr(cluster_module, "ATTEMPTS", 2)
+    monkeypatch.setattr(connection, "ATTEMPTS", 2)
     api.state.fail("POST", "/pytorchjobs", 429, "slow down", Retry_After="1")
     assert launcher(SUBMIT)[0] == 0
 

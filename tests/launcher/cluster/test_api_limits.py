@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 from apiserver import Fault
 
-from launcher.cluster import client as cluster_module
-from launcher.cluster.client import CUT, Request, split_lines
+from launcher.cluster import connection
+from launcher.cluster.connection import CUT, Request, split_lines
 from launcher.cluster.resources import JOBS
 from launcher.logs import follow
 from launcher.logs.follow import View, _Channel
@@ -42,7 +42,7 @@ def endless_line(handler, *, status=200):
 def test_longer_answer_than_any_is_a_known_error_and_not_read(cluster, api, peak):
     api.state.faults.append(Fault("GET", "pytorchjobs", endless_line))
     with pytest.raises(RemoteError, match="answers with more than 1 MiB"):
-        cluster._ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
+        cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
 
@@ -53,13 +53,13 @@ def test_packed_answer_is_bounded_by_what_it_unpacks_to(cluster, api, peak):
         Fault("GET", "pytorchjobs", lambda handler: handler._send(200, packed, {"Content-Encoding": "gzip"}))
     )
     with pytest.raises(RemoteError, match="answers with more than 1 MiB"):
-        cluster._ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
+        cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
 
 def test_pages_are_bounded_all_together(cluster, api, monkeypatch):
     """A server may have as many as it likes."""
-    monkeypatch.setattr(cluster_module, "API_BYTES", 3000)
+    monkeypatch.setattr(connection, "API_BYTES", 3000)
     pages = iter(range(1000))
 
     def page(handler):
@@ -74,7 +74,7 @@ def test_pages_are_bounded_all_together(cluster, api, monkeypatch):
 @pytest.mark.parametrize("read", ["get", "log"])
 def test_refusal_is_read_in_part_and_told(cluster, api, peak, read):
     api.state.faults.append(
-        Fault("GET", "/namespaces/", lambda handler: endless_line(handler, status=400), times=cluster_module.ATTEMPTS)
+        Fault("GET", "/namespaces/", lambda handler: endless_line(handler, status=400), times=connection.ATTEMPTS)
     )
     with pytest.raises(RemoteError, match="xxx"):
         cluster.get(JOBS, "t1") if read == "get" else list(cluster.log("p"))

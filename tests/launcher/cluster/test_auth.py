@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from launcher.cluster.access import Target
-from launcher.cluster.client import UnreachableError, open_cluster
+from launcher.cluster.client import open_cluster
+from launcher.cluster.errors import UnreachableError
 from launcher.cluster.resources import JOBS
 from trainer.errors import InputError, RemoteError
 
@@ -48,7 +49,9 @@ print(json.dumps({{"apiVersion": "client.authentication.k8s.io/v1", "kind": "Exe
 
 
 def opened(path, **target):
-    return dataclasses.replace(open_cluster(Target(kubeconfig=str(path), **target)), sleep=lambda seconds: None)
+    cluster = open_cluster(Target(kubeconfig=str(path), **target))
+    quick = dataclasses.replace(cluster.connection, sleep=lambda seconds: None)
+    return dataclasses.replace(cluster, connection=quick)
 
 
 def test_token_of_a_credential_plugin_is_sent_and_kept_while_it_is_good(api, tmp_path):
@@ -223,7 +226,7 @@ def test_context_can_be_named_where_none_is_current(api, tmp_path):
     path = api.kubeconfig(tmp_path / "k")
     found = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(found | {"current-context": ""}), encoding="utf-8")
-    assert opened(path, context="other").context == "other"
+    assert opened(path, context="other").connection.context == "other"
     with pytest.raises(InputError, match="no current context") as caught:
         opened(path)
     assert "--context NAME, of here, other" in str(caught.value)

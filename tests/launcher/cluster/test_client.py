@@ -6,17 +6,17 @@ import threading
 import pytest
 from apiserver import Fault
 
-from launcher.cluster import client as cluster_module
+from launcher.cluster import client, connection
 from launcher.cluster.access import Target
-from launcher.cluster.client import (
-    ATTEMPTS,
+from launcher.cluster.client import open_cluster
+from launcher.cluster.connection import ATTEMPTS
+from launcher.cluster.errors import (
     ConflictError,
     ForbiddenError,
     GoneError,
     InvalidError,
     NotFoundError,
     UnreachableError,
-    open_cluster,
 )
 from launcher.cluster.resources import JOBS, LOCAL_QUEUES, PODS
 from trainer.errors import InputError, RemoteError
@@ -54,7 +54,7 @@ def test_what_is_shown_of_a_connection_holds_no_token(cluster):
 
 def test_objects_are_created_strictly_listed_in_pages_and_deleted(cluster, api, monkeypatch):
     """The server must refuse fields it does not know, and a long list comes whole."""
-    monkeypatch.setattr(cluster_module, "PAGE", 2)
+    monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
         cluster.create(JOBS, job(f"j{number}"))
     assert [each["metadata"]["name"] for each in cluster.list(JOBS)] == ["j0", "j1", "j2", "j3", "j4"]
@@ -67,7 +67,7 @@ def test_objects_are_created_strictly_listed_in_pages_and_deleted(cluster, api, 
 
 def test_list_whose_next_page_the_server_has_forgotten_begins_anew_as_one_page(cluster, api, monkeypatch):
     """Each object must come once."""
-    monkeypatch.setattr(cluster_module, "PAGE", 2)
+    monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
         cluster.create(JOBS, job(f"j{number}"))
     too_old = "The provided continue parameter is too old"
@@ -190,7 +190,7 @@ def released():
 
 def test_server_that_says_nothing_is_given_up_after_one_time_limit(cluster, api, monkeypatch, released, waits):
     """A command must not hang for ever; who is silent once will be silent again."""
-    monkeypatch.setattr(cluster_module, "READ_S", 0.2)
+    monkeypatch.setattr(connection, "READ_S", 0.2)
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: released.wait(), times=ATTEMPTS))
     with pytest.raises(UnreachableError, match="timed out"):
         cluster.list(JOBS)
@@ -199,7 +199,7 @@ def test_server_that_says_nothing_is_given_up_after_one_time_limit(cluster, api,
 
 def test_create_without_an_answer_is_taken_back(cluster, api, monkeypatch, released):
     """Nobody would know of the object."""
-    monkeypatch.setattr(cluster_module, "READ_S", 0.2)
+    monkeypatch.setattr(connection, "READ_S", 0.2)
 
     def do_and_hang(handler):
         handler.do_silently()
@@ -283,7 +283,7 @@ def test_broken_watch_is_a_known_error(cluster, api, fault):
 
 def test_stalled_watch_ends(cluster, api, monkeypatch, released):
     """The server must end a watch in time; one that does not is given up."""
-    monkeypatch.setattr(cluster_module, "CONNECT_S", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.2)
     api.state.faults.append(
         Fault("GET", "pytorchjobs", lambda handler: (handler.begin_stream(), released.wait()), query="watch=true")
     )

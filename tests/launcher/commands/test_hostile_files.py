@@ -122,10 +122,12 @@ def test_run_whose_record_has_other_types_is_bad_input(tmp_path, monkeypatch, ca
     from trainer.config import from_argv
 
     whole = asdict(from_argv(["--preset", "smoke", "--data", "d", "--output", str(tmp_path), "--name", "demo"]))
-    found = resume.Found("u", {"config": whole | config, "identity": {}, "device": "cpu", "world_size": 1}, None, False)
+    found = resume.EarlierRun(
+        "u", {"config": whole | config, "identity": {}, "device": "cpu", "world_size": 1}, None, False
+    )
     with pytest.raises(InputError, match=r"run\.json"):
         resume.settings_of("demo", found)
-    assert resume.settings_of("demo", resume.Found("u", {**found.record, "config": whole}, None, False))
+    assert resume.settings_of("demo", resume.EarlierRun("u", {**found.record, "config": whole}, None, False))
 
 
 def test_checkpoints_with_hostile_manifests_are_listed_as_damaged(tmp_path, capsys):
@@ -148,16 +150,16 @@ def test_list_of_the_api_without_an_end_is_refused(monkeypatch, token):
     """A proxy that answers the same for ever holds `launcher list` for ever."""
     from itertools import count
 
-    from launcher.cluster import client
+    from launcher.cluster import client, connection
     from launcher.cluster.resources import PODS
 
     numbers = count()
     monkeypatch.setattr(client, "MOST_SHORT_PAGES", 20)
     monkeypatch.setattr(
-        client.Cluster, "_json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
+        connection.Connection, "json", lambda *_: {"metadata": {"continue": token(next(numbers))}, "items": []}
     )
     with pytest.raises(RemoteError, match="does not end"):
-        client.Cluster("n", "https://h", "c", None, lambda: "").list(PODS)
+        client.Cluster(connection.Connection("n", "https://h", "c", None, lambda: "")).list(PODS)
 
 
 @pytest.mark.parametrize("read", [read_file, overlay_of, document])

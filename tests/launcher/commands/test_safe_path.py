@@ -73,7 +73,7 @@ def test_modules_of_a_foreign_folder_do_not_run(folder, argv):
 
 
 def test_script_looks_for_nothing_there(folder):
-    """It never did, so it is what the guide advises."""
+    """It never did, so it is what docs/install.md advises."""
     fill(folder, AFTER_PYTHON)
     done, ran = run(folder, str(Path(sys.executable).parent / "launcher"), "config")
     assert (done.returncode, ran) == (0, "")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from apiserver import Fault
 
-from launcher.cluster.client import ForbiddenError
+from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.resources import CLAIMS, PODS, SECRETS, VOLUMES
 from launcher.doctor import checks, fit, from_here, operator, probe_pod, references
 from launcher.doctor.quota import quota

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -237,7 +238,7 @@ time.sleep(600)
 objects = job(workers_per_node=1, command=command)
 for replica in objects[-1]["spec"]["pytorchReplicaSpecs"].values():
     replica["template"]["spec"]["containers"][0]["args"] = [sys.argv[2]]
-run(objects, scratch=Path(sys.argv[2]), tell=print, python=sys.executable)
+run(objects, scratch=Path(sys.argv[2]), report=print, python=sys.executable)
 """
 
 
@@ -289,6 +290,16 @@ signal.pause()
         )
     assert heard == said
     assert len(list(tmp_path.glob("stopped-*"))) == 2
+
+
+def test_job_that_is_started_by_nohup_outlives_its_terminal(tmp_path):
+    """nohup ignores SIGHUP; a handler of ours would end hours of training all the same."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run_here(job(command="import os, signal; os.kill(os.getppid(), signal.SIGHUP)"), tmp_path)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_pod_that_does_not_stop_is_killed_after_its_grace_period(tmp_path):

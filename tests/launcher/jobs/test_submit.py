@@ -7,7 +7,8 @@ from datetime import datetime, timezone
 import pytest
 from apiserver import Fault
 
-from launcher.cluster.client import ATTEMPTS, ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
+from launcher.cluster.connection import ATTEMPTS
+from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
 from launcher.jobs import submit
 from launcher.spec.job import JobSpec
@@ -346,6 +347,46 @@ def test_wait_ends_early_when_the_job_fails(cluster, api):
         submit.wait(cluster, "t1", timeout_s=60)
     assert caught.value.exit_code == 3
     assert submit.wait(cluster, "t1", until="Failed") == "Failed"
+
+
+def failed_pod(message):
+    labels = {
+        "training.kubeflow.org/job-name": "t1",
+        "training.kubeflow.org/replica-type": "worker",
+        "training.kubeflow.org/replica-index": "0",
+    }
+    ended = {"exitCode": 2, "reason": "Error", "finishedAt": "2026-01-01T00:00:00Z", "message": message}
+    return {
+        "metadata": {"name": "t1-worker-0", "namespace": "team-a", "uid": "p", "labels": labels},
+        "spec": {"nodeName": "n"},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "pytorch", "state": {"terminated": ended}}]},
+    }
+
+
+def test_wait_names_the_cause_of_a_failure_without_the_right_to_read_logs(cluster, api):
+    """It stands in the pod's status, and is text of others all the same."""
+    submit.submit(cluster, render(spec()))
+    set_state(api, "t1", "Failed")
+    api.state.put(
+        "/api/v1/namespaces/team-a/pods/t1-worker-0",
+        failed_pod("failed: rank 0: cannot read `\x1b[31mlabels.csv`; hint: add the column"),
+    )
+    api.state.fail("GET", "/log", 403, "u cannot get resource pods/log")
+    with pytest.raises(JobFailedError) as caught:
+        submit.wait(cluster, "t1")
+    assert str(caught.value).startswith("error: the job `t1` failed: worker-0 Error ")
+    assert "rank 0: cannot read `\\x1b[31mlabels.csv`" in str(caught.value)
+    assert caught.value.hint == "add the column"
+
+
+def test_wait_fails_as_well_where_the_cause_can_not_be_had(cluster, api):
+    """Neither pods nor events may be read, and the operator says nothing."""
+    submit.submit(cluster, render(spec()))
+    set_state(api, "t1", "Failed")
+    api.state.forbidden |= {("list", "events"), ("list", "pods")}
+    with pytest.raises(JobFailedError, match=r"^error: the job `t1` failed .* ago: ") as caught:
+        submit.wait(cluster, "t1")
+    assert "the job failed" not in str(caught.value)
 
 
 def test_a_job_that_is_being_deleted_is_not_over(cluster, api):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.cluster.client import InvalidError, UnreachableError
+from launcher.cluster.errors import InvalidError, UnreachableError
 from launcher.logs.lines import SECOND, Line, whole_second
 from launcher.logs.pod_stream import PodLog, Sighting, sighting
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from apiserver import Fault
 
-from launcher.cluster.client import ForbiddenError, NotFoundError, UnreachableError
+from launcher.cluster.errors import ForbiddenError, NotFoundError, UnreachableError
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, JOBS, PODS, ROLE_LABEL
 from launcher.logs.follow import Pace
 from launcher.logs.lines import LogOptions

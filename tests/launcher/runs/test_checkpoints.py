@@ -9,7 +9,7 @@ import yaml
 from finished import STATES, write_checkpoint, write_run
 
 from launcher.__main__ import main
-from launcher.runs.checkpoints import size
+from launcher.output import size
 from launcher.runs.locate import Run
 from launcher.spec.manifest import SETTINGS
 from launcher.spec.options import S3Options

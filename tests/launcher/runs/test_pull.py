@@ -1,7 +1,6 @@
 """`launcher pull`: whole and verified files or none, and never outside the directory."""
 
 import hashlib
-import io
 import json
 import os
 import signal
@@ -15,12 +14,10 @@ import boto3
 import pytest
 import torch
 from finished import STATES, write_checkpoint, write_run
-from rich.console import Console
 
 from launcher.__main__ import main
 from launcher.runs.download import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
 from launcher.runs.locate import Run
-from launcher.runs.progress import transferred
 from launcher.runs.pull import pull
 from launcher.spec.options import S3Options
 from trainer.errors import InputError, TryAgainError
@@ -709,10 +706,10 @@ def test_killed_pull_goes_on(here, tmp_path, s3):
     assert hashlib.sha256((folder / "state.pt").read_bytes()).digest() == hashlib.sha256(big).digest()
 
 
-def test_pulled_checkpoint_loads_as_the_guide_says(launcher, here, tmp_path):
+def test_pulled_checkpoint_loads_as_the_docs_say(launcher, here, tmp_path):
     """With plain torch and torchvision, and without running what is in the file."""
-    guide = (Path(__file__).parents[3] / "docs/guide.md").read_text(encoding="utf-8")
-    snippet = guide.partition("### Checkpoints and results\n")[2].partition("```python\n")[2].partition("```")[0]
+    page = (Path(__file__).parents[3] / "docs/results.md").read_text(encoding="utf-8")
+    snippet = page.partition("## Checkpoints and pull\n")[2].partition("```python\n")[2].partition("```")[0]
     assert "state.pt" in snippet
     network = build("densenet121", "linear", 14)
     optimizer = torch.optim.Adam(network.parameters()).state_dict()
@@ -724,24 +721,6 @@ def test_pulled_checkpoint_loads_as_the_guide_says(launcher, here, tmp_path):
     loaded = names["model"].state_dict()
     assert loaded.keys() == network.state_dict().keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in network.state_dict().items())
-
-
-def test_log_has_a_line_a_minute():
-    """Where a bar would be a mess."""
-    text, now = io.StringIO(), 0.0
-    with transferred("pulling", 100 << 20, console=Console(file=text, width=80), clock=lambda: now) as advance:
-        for second in range(0, 130, 10):
-            now = float(second)
-            advance(1 << 20)
-    assert text.getvalue().splitlines() == ["pulling 7/100 MiB, 0.1 MiB/s", "pulling 13/100 MiB, 0.1 MiB/s"]
-
-
-def test_terminal_has_a_bar():
-    text = io.StringIO()
-    console = Console(file=text, width=100, force_terminal=True)
-    with transferred("pulling", 100 << 20, console=console) as advance:
-        advance(100 << 20)
-    assert "100.0/100.0 MiB" in text.getvalue()
 
 
 def test_part_that_another_thread_finishes_meanwhile_is_no_fault(here, output, monkeypatch):

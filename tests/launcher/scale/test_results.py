@@ -68,9 +68,17 @@ class Operator:
             self.api.state.remove(path)
 
 
+def waiting_by(operator, cluster):
+    """The cluster, whose waiting is the operator's work."""
+    return dataclasses.replace(cluster, connection=dataclasses.replace(cluster.connection, sleep=operator))
+
+
 PYTHON = f"""#!{sys.executable}
 import pathlib, sys
 sys.path[:0] = [{str(Path(__file__).parents[3])!r}, {str(Path(__file__).parents[1])!r}]
+if "--format" in sys.argv:
+    from trainer.__main__ import main
+    sys.exit(main(sys.argv[sys.argv.index("report"):]))
 pathlib.Path(__file__).with_name("calls").open("a").write(" ".join(sys.argv[1:]) + "\\n")
 print("said by the program")
 if "report" in sys.argv:
@@ -120,9 +128,7 @@ def operator(api, output):
 def scale(api, kubeconfig, operator, output, python, capfd, tmp_path, monkeypatch):
     """Run the command against the double, whose jobs go on whenever it waits: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        launcher.commands.scale, "open_cluster", lambda on: dataclasses.replace(open_cluster(on), sleep=operator)
-    )
+    monkeypatch.setattr(launcher.commands.scale, "open_cluster", lambda on: waiting_by(operator, open_cluster(on)))
 
     def run(*flags, recipe=RECIPE, job=JOB):
         usual = [f"--output={output}", "--to=all", *job]
@@ -393,7 +399,7 @@ def test_results_of_fewer_steps_do_not_count(scale, api):
         (["--workers=1,two"], RECIPE, "got `two`"),
         (["--workers=1,99999999999999999999"], RECIPE, "each size must be 1 to 4096"),
         (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is there twice"),
-        (["--workers=1", "--models=vgg"], RECIPE, "cannot use --model vgg: it is one of densenet121"),
+        (["--workers=1", "--models=vgg"], RECIPE, 'cannot use --model vgg: Choose from: "densenet121'),
         (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
         (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
         (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),
@@ -405,7 +411,7 @@ def test_results_of_fewer_steps_do_not_count(scale, api):
         (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes see that directory"),
         (["--workers=1", f"--name=x{'y' * 40}"], RECIPE, f"hint: --name x{'y' * 37}"),
         (["--workers=1"], [*RECIPE, "--resume", "never"], "cannot compare sizes with --resume never"),
-        (["--workers=1"], [*RECIPE, "--epoch", "3"], "did you mean --epochs?"),
+        (["--workers=1"], [*RECIPE, "--epoch", "3"], "Did you mean --epochs?"),
     ],
 )
 def test_bad_input_costs_nothing(scale, api, flags, recipe, words):

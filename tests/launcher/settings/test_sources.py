@@ -112,7 +112,7 @@ def test_config_marks_what_no_job_could_use_with_the_reason(sources, capsys):
         "image": "cannot use that as an image",
         "workers": "--workers",
         "backoff": "it must be 0 to 100",
-        "train_flags": "--epochs x",
+        "train_flags": "--epochs",
         "namespace": "`Big` as a namespace",
         "accelerator": "tpu",
         "label": "`a` as a label",

@@ -8,8 +8,8 @@ import boto3
 import pytest
 import yaml
 from canary import CANARY, check_quiet
+from cluster_objects import event, job, pod
 from finished import record, write_run
-from test_show import event, job, pod
 
 from launcher.__main__ import main
 from launcher.jobs.submit import SETTINGS

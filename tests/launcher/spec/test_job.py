@@ -2,8 +2,9 @@
 
 import pytest
 
-from launcher.spec.job import JobSpec, bucket_and_prefix
+from launcher.spec.job import JobSpec
 from trainer.errors import InputError
+from trainer.location import Location
 
 
 def job(**changes):
@@ -94,7 +95,12 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             None,
             id="two of them, spelled oddly",
         ),
-        pytest.param({"train_flags": ("--epoch", "3")}, "has no such flag", "--epochs", id="unknown trainer flag"),
+        pytest.param(
+            {"train_flags": ("--epoch", "3")},
+            "unknown option: --epoch. Did you mean --epochs?",
+            "--help",
+            id="unknown trainer flag",
+        ),
         pytest.param(
             {"train_flags": ("--batch-size", "8", "--global-batch-size", "8")},
             "two batch sizes",
@@ -174,4 +180,4 @@ def test_the_trainer_is_told_what_its_container_sees(data, output, seen_output, 
 )
 def test_prefixes_of_a_bucket_end_in_a_slash(place, parts):
     """The mount driver takes no other."""
-    assert bucket_and_prefix(place) == parts
+    assert (Location(place).bucket, Location(place).prefix) == parts

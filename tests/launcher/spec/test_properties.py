@@ -26,7 +26,9 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?", fullmatch=True)
-OBJECT_NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?|[a-z]{64,80}", fullmatch=True)
+OBJECT_NAMES = st.from_regex(
+    r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,9}[a-z0-9])?)?|[a-z]{64,80}", fullmatch=True
+)
 VARIABLES = st.sampled_from(["HOME", "A", "B"]) | st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,10}", fullmatch=True)
 LABELS = st.from_regex(
     r"([a-z]{1,5}\.io/)?[A-Za-z0-9]([-_.A-Za-z0-9]{0,70}[A-Za-z0-9])?=[-_.A-Za-z0-9]{0,70}", fullmatch=True

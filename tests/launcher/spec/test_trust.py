@@ -179,7 +179,7 @@ COMMANDS = {
 def test_credentials_go_nowhere_in_the_clear_because_a_folder_says_so(folder, capsys, monkeypatch, argv):
     """Of whatever command; typed it is the user's own wish."""
     Path("data").mkdir()
-    monkeypatch.setattr("trainer.storage.connection.new_client", lambda _: pytest.fail("a request"))
+    monkeypatch.setattr("trainer.storage.connection.new_client", lambda *_: pytest.fail("a request"))
     folder(s3_endpoint="http://s3.evil.org:9000")
     err = refused(capsys, argv)
     assert "cannot send credentials to `http://s3.evil.org:9000`" in err

@@ -191,6 +191,20 @@ def test_last_lines_are_read_of_what_failed_and_not_of_what_succeeded(cluster, a
     assert [asked[f"/api/v1{SPACE}/pods/t1-worker-{index}/log"] for index in (0, 1)] == [None, "true"]
 
 
+def test_no_log_is_read_where_a_container_left_a_message(cluster, api, job, pod, log):
+    """Most users may see pods, and not all of them logs; a log costs a request to a node."""
+    job("Failed")
+    told = {"terminated": FAILED["state"]["terminated"] | {"message": "failed: rank 0: no memory"}}
+    pod(0, phase="Failed", container={"state": told})
+    pod(1, container={"state": {"running": {}}, "lastState": told})
+    pod(2, phase="Failed", container={"state": {"terminated": told["terminated"] | {"message": " \n"}}})
+    log(2, "traceback")
+    assert collect_snapshot(cluster, "t1").tails == {"t1-worker-2": "traceback"}
+    assert [path for _, path, _ in api.state.requests if path.endswith("/log")] == [
+        f"/api/v1{SPACE}/pods/t1-worker-2/log"
+    ]
+
+
 def test_last_lines_are_read_of_the_first_that_failed(cluster, api, job, pod):
     """Of hundreds of pods the first ones tell why; the others lost their peers."""
     job("Failed")

@@ -14,6 +14,7 @@ from launcher.status.diagnose import Diagnosis, diagnose, reason
 from launcher.status.diagnose.facts import moment
 from launcher.status.diagnose.log_tail import read_tail
 from launcher.status.diagnose.signatures import SIGNATURES, signature_of
+from launcher.status.diagnose.termination_message import read_message
 from launcher.status.diagnose.wording import lasting, quoted
 from launcher.status.snapshot import Snapshot
 
@@ -314,6 +315,63 @@ def test_who_failed_and_of_what(tail, rank, line, is_a_consequence):
     """Of many workers that end, the first to fail is the one to look at."""
     told = read_tail(tail)
     assert (told.rank, told.line, told.is_a_consequence) == (rank, line, is_a_consequence)
+
+
+@pytest.mark.parametrize(
+    ("message", "rank", "line", "hint", "is_a_consequence"),
+    [
+        pytest.param("failed: rank 2: cannot read `x`; hint: look", "2", "cannot read `x`", "look", False, id="cause"),
+        pytest.param("failed: no room", "", "no room", "", False, id="of the entrypoint itself"),
+        pytest.param(
+            "stopped: rank 2: rank 0 failed first, in another pod",
+            "2",
+            "rank 0 failed first, in another pod",
+            "",
+            True,
+            id="consequence",
+        ),
+        pytest.param(
+            "failed: rank 2: bug: RuntimeError: Timed out waiting 1800ms for recv operation to complete; hint: --debug",
+            "2",
+            "RuntimeError: Timed out waiting 1800ms for recv operation to complete",
+            "",
+            True,
+            id="a lost peer that the trainer does not know",
+        ),
+        pytest.param(
+            "[rank 2] error: cannot read `x`\n[rank 2] hint: look\nworker 2 failed with exit code 2\n",
+            "2",
+            "cannot read `x`",
+            "look",
+            False,
+            id="last lines of the log",
+        ),
+        pytest.param(
+            "[rank 0] failed: rank 1: cannot read `x`\n", "", "", "", True, id="a line of the log that looks like it"
+        ),
+    ],
+)
+def test_what_a_termination_message_says(message, rank, line, hint, is_a_consequence):
+    """The entrypoint's line, or what the kubelet puts in its place."""
+    told = read_message(message)
+    assert (told.rank, told.line, told.hint, told.is_a_consequence) == (rank, line, hint, is_a_consequence)
+
+
+def test_a_pod_of_which_nothing_is_known_counts_before_one_that_lost_its_peer():
+    """It may have been killed, and the other says that it only followed."""
+    case = read("message-first-failing-rank")
+    ended = case["pods"][1]["status"]["containerStatuses"][0]["state"]["terminated"]
+    del ended["message"]
+    assert diagnose(snapshot_of(case)).sentence == "worker-1 Error 36s ago: exit code 3 (the job failed)"
+    ended["message"] = "stopped: rank 1: rank 7 failed first, in another pod"
+    assert diagnose(snapshot_of(case)).sentence.startswith("worker-0 ")
+
+
+def test_a_reported_exception_keeps_the_advice_of_its_signature():
+    """The trainer knows no better one for what it does not know."""
+    tail = "[rank 3] error: bug: RuntimeError: Device acquire failed.\n[rank 3] \n[rank 3] hint: run again with --debug"
+    told = read_tail(tail)
+    assert (told.signature.code, told.hint) == ("gaudi-acquire-failed", "")
 
 
 @pytest.mark.parametrize(

@@ -5,56 +5,13 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 import yaml
+from cluster_objects import BORN, event, job, pod
 
-from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 from launcher.status.diagnose import Diagnosis
 from launcher.status.snapshot import Snapshot
 from launcher.status.tables import age, events, job_list, job_status, table
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
-BORN = "2026-01-01T11:55:00Z"
-
-
-def job(name="t1", state="Running", replicas=2, created=BORN, namespace="team-a", **labels):
-    limits = {"memory": "8Gi", "hugepages-2Mi": "1Gi", "vpc.amazonaws.com/efa": 4, "habana.ai/gaudi": 8}
-    container = {"name": "pytorch", "image": "i:1", "resources": {"requests": limits, "limits": limits}}
-    template = {"spec": {"containers": [container]}}
-    condition = {"type": state, "status": "True", "lastTransitionTime": "2026-01-01T11:56:00Z", "reason": "Because"}
-    return {
-        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created, "labels": labels},
-        "spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": replicas, "template": template}}},
-        "status": {"conditions": [condition]},
-    }
-
-
-def pod(index, name="t1", phase="Running", restarts=0, **status):
-    labels = {JOB_LABEL: name, ROLE_LABEL: "worker", INDEX_LABEL: str(index)}
-    container = {"name": "pytorch", "restartCount": restarts, "state": {"running": {"startedAt": BORN}}, "ready": True}
-    return {
-        "metadata": {
-            "name": f"{name}-worker-{index}",
-            "namespace": "team-a",
-            "labels": labels,
-            "creationTimestamp": BORN,
-            "uid": str(index),
-        },
-        "spec": {"nodeName": "node-a", "containers": [{"name": "pytorch"}]},
-        "status": {"phase": phase, "containerStatuses": [container]} | status,
-    }
-
-
-def event(message, count=1, last="2026-01-01T11:59:00Z"):
-    about = {"kind": "Pod", "name": "t1-worker-0"}
-    metadata = {"name": f"e-{count}", "creationTimestamp": BORN}
-    return {
-        "metadata": metadata,
-        "involvedObject": about,
-        "lastTimestamp": last,
-        "count": count,
-        "type": "Warning",
-        "reason": "BackOff",
-        "message": message,
-    }
 
 
 def listed(form, jobs, pods=(), everywhere=False):

@@ -12,8 +12,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from report_samples import entry, evaluation, record, results
-from test_report import PICTURE
+from report_samples import PICTURE, entry, evaluation, record, results
 
 from trainer import report
 

@@ -9,7 +9,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_samples import entry, evaluation, record, results, undefined, write_run
+from report_samples import PICTURE, entry, evaluation, record, results, undefined, write_run
 
 from trainer import __main__ as program
 from trainer import report
@@ -18,15 +18,6 @@ from trainer.errors import InputError
 from trainer.report import run_page, runs_page
 from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage
-
-PICTURE = Picture(
-    image="folder/00000001_000.png",
-    finding="Mass",
-    kind="lowest score with it",
-    truth="labelled Mass, Edema",
-    probability=0.0123,
-    jpeg=b"\xff\xd8\xff\xe0 picture",
-)
 
 
 class Page(HTMLParser):

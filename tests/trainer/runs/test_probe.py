@@ -14,6 +14,7 @@ import pytest
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
+from trainer.location import Location
 from trainer.runs import probe
 from trainer.storage import CredentialsError, NotPermittedError
 
@@ -66,7 +67,7 @@ def test_all_is_well_where_all_is_there(place, config, request):
 
 def test_a_look_at_the_output_leaves_nothing_there(in_bucket):
     """The object that finds out whether one may write would be taken for a run."""
-    assert probe.output("s3://cxr/runs").status == "OK"
+    assert probe.output(Location("s3://cxr/runs")).status == "OK"
     assert boto3.client("s3").list_objects_v2(Bucket="cxr", Prefix="runs").get("KeyCount") == 0
 
 
@@ -108,7 +109,7 @@ def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket
     keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="cxr", Prefix="nih/images")["Contents"]]
     for key in keys[:3]:
         client.delete_object(Bucket="cxr", Key=key)
-    found = probe.images(in_bucket)
+    found = probe.images(in_bucket, Location(in_bucket.data))
     assert found.status == "FAIL"
     assert "3 of 60 images" in found.found
 
@@ -127,7 +128,9 @@ def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket, tmp_path,
     copies = tmp_path / "copies"
     copies.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(copies))
-    found = probe.labels(replace(in_bucket, data="s3://cxr/kermany", split="patients:70/10/20"))
+    found = probe.labels(
+        replace(in_bucket, data="s3://cxr/kermany", split="patients:70/10/20"), Location("s3://cxr/kermany")
+    )
     assert found.status == "OK", found
     assert found.found.startswith("layout folders: ")
     assert list(copies.iterdir()) == []
@@ -137,7 +140,7 @@ def test_label_problems_name_the_bucket_and_not_a_copy(in_bucket):
     """A path of a temporary directory tells the user nothing."""
     put("odd/labels.csv")
     with pytest.raises(InputError) as refusal:
-        probe.labels(replace(in_bucket, data="s3://cxr/odd"))
+        probe.labels(replace(in_bucket, data="s3://cxr/odd"), Location("s3://cxr/odd"))
     assert "labels-" not in str(refusal.value)
     assert "s3://cxr/odd" in str(refusal.value)
 
@@ -167,7 +170,9 @@ def test_a_server_without_a_clock_says_nothing_about_ours():
 def test_weights_are_looked_for(wanted, status, tmp_path):
     """A pod should not find out after it holds eight cards."""
     (tmp_path / "there.pt").touch()
-    assert probe.weights(wanted if wanted == "none" else str(tmp_path / wanted), "densenet121").status == status
+    assert (
+        probe.weights(Location(wanted if wanted == "none" else str(tmp_path / wanted)), "densenet121").status == status
+    )
 
 
 def test_labels_that_are_no_classes_are_found_before_a_job_is(config):
@@ -179,8 +184,8 @@ def test_labels_that_are_no_classes_are_found_before_a_job_is(config):
 
 def test_weights_in_a_bucket_are_looked_for(s3):
     put("w/first.pt")
-    assert probe.weights("s3://cxr/w/first.pt", "densenet121").status == "OK"
-    assert probe.weights("s3://cxr/w/first.p", "densenet121").status == "FAIL"
+    assert probe.weights(Location("s3://cxr/w/first.pt"), "densenet121").status == "OK"
+    assert probe.weights(Location("s3://cxr/w/first.p"), "densenet121").status == "FAIL"
 
 
 @pytest.mark.parametrize("model", probe.IMAGENET)
@@ -191,8 +196,8 @@ def test_imagenet_weights_that_the_image_carries_are_found(tmp_path, monkeypatch
     carried = tmp_path / "hub/checkpoints" / PurePosixPath(probe.IMAGENET[model]).name
     carried.parent.mkdir(parents=True)
     carried.touch()
-    assert {one for one in probe.IMAGENET if probe.weights("imagenet", one).status == "OK"} == {model}
-    assert probe.weights("imagenet", "densenet_tiny").status == "FAIL"
+    assert {one for one in probe.IMAGENET if probe.weights(Location("imagenet"), one).status == "OK"} == {model}
+    assert probe.weights(Location("imagenet"), "densenet_tiny").status == "FAIL"
 
 
 def unreachable(*_args, **_options):
@@ -245,6 +250,6 @@ def test_wrong_keys_are_no_missing_rights(code, kind, monkeypatch):
         monkeypatch.setenv("AWS_REGION", "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(kind):
-            probe.data("s3://cxr/nih")
+            probe.data(Location("s3://cxr/nih"))
         server.shutdown()
         thread.join()

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError, SSLError
 from faultproxy import Corrupt, CutAnswer, Hang, HangInAnswer, LoseAnswer, Refuse, Reset, ResetInRequest, Slow
 
 from trainer.errors import RemoteError
+from trainer.location import Location
 from trainer.storage import (
     AbsentError,
     ChangedError,
@@ -62,7 +63,9 @@ def small_parts(monkeypatch):
 
 def opened(clock, patience_s=30.0, read_s=60.0):
     return S3Storage(
-        URL, policy=RetryPolicy(patience_s, clock.read, clock.sleep), timeouts=Timeouts(connect_s=5, read_s=read_s)
+        Location(URL),
+        policy=RetryPolicy(patience_s, clock.read, clock.sleep),
+        timeouts=Timeouts(connect_s=5, read_s=read_s),
     )
 
 

@@ -67,12 +67,12 @@ def test_requests_carry_what_was_asked(fault_proxy, monkeypatch):
     assert {headers["x-amz-request-payer"] for headers in (put, get, listing)} == {"requester"}
 
 
-def test_options_are_in_the_guide():
+def test_options_are_documented():
     """A variable that is not documented is found by accident only."""
-    guide = (Path(__file__).parents[3] / "docs/guide.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs/cluster.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:AWS|TRAINER)_\w+)`", options.__doc__))
     assert {"AWS_REGION", "TRAINER_S3_ADDRESSING"} < named
-    assert {name for name in named if f"`{name}`" not in guide} == set()
+    assert {name for name in named if f"`{name}`" not in page} == set()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from trainer.errors import RemoteError
+from trainer.location import Location
 from trainer.storage import S3Storage, paging
 from trainer.storage.paging import pages
 
@@ -61,7 +62,7 @@ def test_listing_without_an_end_is_refused(monkeypatch, answers, reason):
 
 def test_bucket_that_lists_the_same_page_for_ever_is_a_clear_error(s3, monkeypatch):
     """As a broken gateway does; a run is listed at its start."""
-    storage = S3Storage("s3://cxr/runs")
+    storage = S3Storage(Location("s3://cxr/runs"))
     storage.write("a", b"1")
     client = storage._connection.client()
     real = client.list_objects_v2

@@ -5,6 +5,7 @@ import pytest
 from faultproxy import CutAnswer, FaultProxy
 
 from trainer.errors import RemoteError
+from trainer.location import Location
 from trainer.storage import CredentialsError, RetryPolicy, S3Storage, UnreachableError, multipart, open_storage
 from trainer.storage import s3 as bucket_module
 
@@ -43,7 +44,7 @@ def test_body_that_breaks_off_goes_on_though_the_server_sends_all(rclone, monkey
     with FaultProxy(rclone.endpoint) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         proxy.script(CutAnswer(1_500_000), method="GET")
-        storage = S3Storage(URL, policy=RetryPolicy(30, sleep=lambda _: None))
+        storage = S3Storage(Location(URL), policy=RetryPolicy(30, sleep=lambda _: None))
         assert storage.read("state.pt") == content
         assert proxy.requests[-1].headers["Range"] == "bytes=1048576-"
 
@@ -57,7 +58,7 @@ def test_server_that_is_killed_and_comes_back_is_waited_for(rclone):
         if len(told) == 3:
             rclone.start()
 
-    storage = S3Storage(URL, policy=RetryPolicy(30, sleep=sleep))
+    storage = S3Storage(Location(URL), policy=RetryPolicy(30, sleep=sleep))
     storage.write("state.pt", b"1")
     rclone.kill()
     assert storage.read("state.pt") == b"1"
@@ -83,7 +84,7 @@ def test_server_that_is_killed_in_the_middle_of_a_put_keeps_the_old_object(rclon
         proxy.upload = KillHalfway(rclone, 4_000_000)
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         with pytest.raises(UnreachableError):
-            S3Storage(URL, policy=RetryPolicy(0)).write("state.pt", bytes(4_000_000))
+            S3Storage(Location(URL), policy=RetryPolicy(0)).write("state.pt", bytes(4_000_000))
     rclone.start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", rclone.endpoint)
     storage = open_storage(URL)

@@ -413,7 +413,7 @@ def test_best_checkpoint_that_is_damaged_gives_way_to_the_next_best(run, tmp_pat
 def test_deadline_ends_a_run_with_a_checkpoint_from_which_a_longer_one_goes_on(run, tmp_path, monkeypatch):
     """Nothing that was trained is lost, and the numbers are those of a run without a deadline."""
     monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: 1e9))
-    monkeypatch.setattr(assembly, "Pulse", partial(Coordination, now=lambda: 1e9 + 61))
+    monkeypatch.setattr(assembly, "Coordination", partial(Coordination, now=lambda: 1e9 + 61))
     with pytest.raises(TimeLimitError, match="the deadline is over at step") as caught:
         run("d", "--deadline", "60s", "--log-every-steps", "2")
     assert caught.value.exit_code == 124

@@ -59,7 +59,7 @@ def test_run_that_frees_its_backbone_goes_on_as_if_it_had_not_stopped(classify, 
 def test_devices_are_brought_together_under_the_watchdogs_eye(classify, monkeypatch):
     """A card whose peer never comes waits for ever; computing features ends with a rest of the watchdog."""
     noted, at_start = [], []
-    for name in ("sees", "rests"):
+    for name in ("heartbeat", "pause"):
         original = getattr(Watchdog, name)
         monkeypatch.setattr(
             Watchdog,
@@ -68,7 +68,7 @@ def test_devices_are_brought_together_under_the_watchdogs_eye(classify, monkeypa
         )
     monkeypatch.setattr(state, "in_parallel", lambda _workers, _device, part: (at_start.append(noted[-1]), part)[1])
     classify("r", "--crop", "center", "--no-flip", "--rotate", "0", "--max-steps", "1")
-    assert at_start == ["sees"]
+    assert at_start == ["heartbeat"]
 
 
 def test_data_set_whose_images_have_several_labels_is_refused_before_anything_is_decoded(
