@@ -97,9 +97,7 @@ class Drawing:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Style for the block or decorated function. Warnings about missing glyphs are suppressed, as browsers have
-    other fonts.
-    """
+    """Style for the block or decorated function. Warnings about missing glyphs are suppressed, as browsers have other fonts."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a read-only home directory does not matter
     from matplotlib import rc_context  # noqa: PLC0415 - see above
 
@@ -111,9 +109,7 @@ def styled() -> Iterator[None]:
 def canvas(
     width: float, height: float, panels: Sequence[tuple[float, float, float, float]]
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels. Call it inside
-    `styled`.
-    """
+    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels. Call it inside `styled`."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - see above
 
     figure = Figure(figsize=(width / 72, height / 72))
@@ -160,9 +156,7 @@ def as_svg(drawing: Drawing) -> str:
 
 
 def _as_attributes(style: re.Match[str]) -> str:
-    """Turn a style into attributes, so that the page's policy may forbid inline styles; the font family is the
-    page's.
-    """
+    """Turn a style into attributes, so that the page's policy may forbid inline styles; the font family is the page's."""
     attributes = []
     for part in style[1].split(";"):
         name, _, value = part.partition(":")

@@ -1,6 +1,4 @@
-"""Figures of an evaluation: curves with bands, reliability, findings and subgroups with intervals. Does not import
-torch.
-"""
+"""Figures of an evaluation: curves with bands, reliability, findings and subgroups with intervals. Does not import torch."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final

@@ -112,9 +112,7 @@ def as_markdown(
     results: Mapping[str, Any] | None,
     evaluation: Evaluation | None,
 ) -> str:
-    """The card. `record`, `results` and `evaluation` are those of the model's run; missing ones are stated in the
-    card.
-    """
+    """The card. `record`, `results` and `evaluation` are those of the model's run; missing ones are stated in the card."""
     header = subject.header
     findings = [str(name) for name in json.loads(header["findings"])]
     sections = [

@@ -63,9 +63,7 @@ class Size:
 
 
 def scaled(runs: Sequence[Documents]) -> list[Size]:
-    """A row per run, sorted by model and number of workers; speed-up is relative to the smallest run that did the
-    same work.
-    """
+    """A row per run, sorted by model and number of workers; speed-up is relative to the smallest run that did the same work."""
     rows = sorted(
         ((_size(one), _work(one)) for one in runs),
         key=lambda pair: (pair[0].model, pair[1], pair[0].workers or 0, pair[0].run),

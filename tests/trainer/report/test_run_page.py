@@ -176,7 +176,7 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
     [
         pytest.param({"entries": []}, "curves: no epoch was recorded", id="no metrics.jsonl"),
         pytest.param({"results": None}, "the run has not ended", id="no results.json"),
-        pytest.param({"evidence": None}, "the run has not been evaluated", id="not evaluated"),
+        pytest.param({"evaluation": None}, "the run has not been evaluated", id="not evaluated"),
         pytest.param(
             {"entries": [{"step": 1, "epoch": 0.5, "train_loss": 1.0, "val": None}]},
             "no epoch was validated",
@@ -190,7 +190,12 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
 )
 def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
     """Old and unfinished runs are reported too, and nobody takes a gap for a zero."""
-    parts = {"run": record(), "entries": [entry(1)], "results": results(), "evidence": evaluation(("Mass",))} | changes
+    parts = {
+        "run": record(),
+        "entries": [entry(1)],
+        "results": results(),
+        "evaluation": evaluation(("Mass",)),
+    } | changes
     text = report.html(report.Documents(**parts))
     assert said in Page(text).text
 
