@@ -177,8 +177,7 @@ def gunzipped(packed: bytes, *, most_bytes: int = TEXT_BYTES) -> bytes:
 def parsed_json(content: bytes, *, most_bytes: int = JSON_BYTES, most_nodes: int = JSON_NODES) -> Any:  # noqa: ANN401 - any JSON
     """Parse a JSON document: UTF-8, finite numbers, and no duplicate key in an object (RFC 8259).
 
-    Raises: LimitError when it is too long, too deep or has a number too large for a float; ValueError when it is not
-    JSON.
+    Raises: LimitError when it is too long, too deep or has a number too large for a float; ValueError when it is not JSON.
     """
     if len(content) > most_bytes:
         raise LimitError(f"it has more than {in_words(most_bytes)}")

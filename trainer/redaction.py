@@ -4,9 +4,8 @@ Known are the values of environment variables with secret-sounding names, logins
 readers of credentials pass to `learn`: keys, tokens, kubeconfig entries, words of the command line. A value is found
 raw, percent-encoded, escaped, in base64 or hexadecimal, and broken over lines.
 
-Printers, log writers and errors call `redacted`; `guarded` applies it to a stream, which covers tracebacks, warnings
-and the loggers of libraries. Ordinary words (`false`, short words, numbers), file names and names of Kubernetes Secrets
-are not redacted.
+Printers, log writers and errors call `redacted`; `guarded` applies it to a stream, which covers tracebacks, warnings and the
+loggers of libraries. Ordinary words (`false`, short words, numbers), file names and names of Kubernetes Secrets are not redacted.
 """
 
 import os
@@ -71,8 +70,7 @@ _NAME_OF_ELSE: Final = (
     r"|METHOD|SOURCE|PROCESS|FORMAT|MIXER|DROPOUT|EMBED)S?$|TOKEN_IDS?$"
     r"|(?<!WEBHOOK)_URL$|^GOOGLE_APPLICATION_CREDENTIALS$|^LAUNCHER_|^SECRETS?$|SERVICE_ACCOUNT_TOKEN$|INJECT_SECRET_"
 )
-"""Names of variables with a number, a place, a method or the name of something; `secret` alone names a Kubernetes
-Secret.
+"""Names of variables with a number, a place, a method or the name of something; `secret` alone names a Kubernetes Secret.
 
 Source of the last: Vault's annotations, `vault.hashicorp.com/agent-inject-secret-NAME: PATH`.
 """
@@ -654,9 +652,7 @@ class _Guarded:
 
 
 def _unfinished_length(text: str, forms: Iterable[str]) -> int:
-    """Length of the text's end that begins one of the forms without completing it; 0 when shorter than
-    `SHORTEST_BEGUN`.
-    """
+    """Length of the text's end that begins one of the forms without completing it; 0 when shorter than `SHORTEST_BEGUN`."""
     longest = 0
     for form in forms:
         for size in range(min(len(form) - 1, len(text)), max(longest, SHORTEST_BEGUN - 1), -1):

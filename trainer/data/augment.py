@@ -69,9 +69,7 @@ def training_view(
     flip: bool,
     rotate: float,
 ) -> Tensor:
-    """Training view of this epoch, normalised float32 [N, 3, P, P]; rotated by up to `rotate` degrees either way
-    before the crop.
-    """
+    """Training view of this epoch, normalised float32 [N, 3, P, P]; rotated by up to `rotate` degrees either way before the crop."""
     side = x_N1SS.shape[-1]
     if rotate > 0:
         x_N1SS = turned(x_N1SS, angles(seed, epoch, samples_N, rotate))
@@ -147,9 +145,7 @@ def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
 
 
 def _neighbour(from_centre_NSS: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """For positions along one axis: the pixel before each, numbered in the padded image, and the weight of the next
-    one.
-    """
+    """For positions along one axis: the pixel before each, numbered in the padded image, and the weight of the next one."""
     place_NSS = (from_centre_NSS + (side + 1) / 2).clamp(0, side + 1)
     pixel_NSS = place_NSS.floor().clamp(max=side)
     return pixel_NSS.long(), place_NSS - pixel_NSS
@@ -232,8 +228,7 @@ def _on_device(boxes: Boxes, device: torch.device) -> Tensor:
 def _resize_weights(start_N: Tensor, size_N: Tensor, side: int, crop_px: int) -> Tensor:
     """Weight of each source pixel for each pixel of the result, float32 [N, P, S]; rows sum to 1.
 
-    Source: the triangle filter of Pillow and torch: its half-width is the scale, at least one pixel, cut at the crop's
-    edge.
+    Source: the triangle filter of Pillow and torch: its half-width is the scale, at least one pixel, cut at the crop's edge.
     """
     start_N11, size_N11 = start_N[:, None, None], size_N[:, None, None]
     scale_N11 = size_N11 / crop_px

@@ -24,9 +24,7 @@ OTHER_IMAGES: Final = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 _KERMANY_NAME = re.compile(
     r"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[-_]\d+(?:-\d+)?\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII
 )
-"""Number *and* kind identify the patient. Source: in the Kaggle set no number with the same kind is in both train
-and test.
-"""
+"""Number *and* kind identify the patient. Source: in the Kaggle set no number with the same kind is in both train and test."""
 
 
 def directory_entries(data: Path) -> list[str]:
@@ -62,9 +60,7 @@ def _classes(folder: Path) -> list[str]:
 
 
 def _readable(rows: Rows, where: str, names: Sequence[str]) -> list[str]:
-    """The names that are text without line breaks; a label file cannot hold the others, which are reported as
-    problems.
-    """
+    """The names that are text without line breaks; a label file cannot hold the others, which are reported as problems."""
     bad = [name for name in names if not _is_utf8(name)]
     rows.problems += [f"{where}{_escaped(name)}: its name is not UTF-8" for name in bad]
     broken = [name for name in names if "\n" in name or "\r" in name]

@@ -81,9 +81,7 @@ def _segments(content: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _j2k(content: bytes) -> Frame:
-    """Frame of a JPEG 2000 codestream without its first two markers. Source: ITU-T T.800 A.5.1 (SIZ), A.6.1 (COD),
-    A.6.2 (COC).
-    """
+    """Frame of a JPEG 2000 codestream without its first two markers. Source: ITU-T T.800 A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC)."""
     if len(content) < 38:
         raise CodestreamError("its JPEG 2000 data is truncated")
     right, low, left, top, tile_width, tile_height = (_u32(content, 4 + 4 * number) for number in range(6))
@@ -103,9 +101,7 @@ def _u32(content: bytes, at: int) -> int:
 
 
 def _blocks(content: bytes, components: int, width: int, height: int) -> int:
-    """Largest number of precincts and code-blocks of one component: components and tiles may have their own coding
-    styles.
-    """
+    """Largest number of precincts and code-blocks of one component: components and tiles may have their own coding styles."""
     most = 0
     for marker, body in _j2k_headers(content):
         if marker == _COD:

@@ -12,9 +12,7 @@ from trainer.data.codestream import CodestreamError, read_frame
 from trainer.limits import IMAGE_FILE_BYTES, in_words
 
 READS: Final = 100_000
-"""Reads while a file's elements are parsed, two or three per element. Files of public sets have about a hundred
-elements.
-"""
+"""Reads while a file's elements are parsed, two or three per element. Files of public sets have about a hundred elements."""
 
 FRAGMENTS: Final = 10_000
 """Fragments of compressed pixels; usually there is one."""
@@ -107,8 +105,7 @@ def _inflate(file: BinaryIO, whole: io.BytesIO) -> None:
 
 
 def check_compressed(header: Any, width: int, height: int, samples: int, value_bytes: int) -> None:  # noqa: ANN401
-    """Raises: BadImageError when decoding would cost more than a picture of this size may, as decoders trust their
-    input.
+    """Raises: BadImageError when decoding would cost more than a picture of this size may, as decoders trust their input.
 
     `value_bytes` is the size of the decoded values.
     """

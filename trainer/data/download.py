@@ -124,9 +124,7 @@ def _checked_sizes(folder: Path, ours: Collection[str], listed: Mapping[str, Sta
 def _check_ours(
     folder: Path, name: str, status: os.stat_result, ours: Collection[str], listed: Mapping[str, Stat]
 ) -> None:
-    """Raises: InputError for a file that is neither recorded nor of its object's size; earlier versions did not
-    record all files.
-    """
+    """Raises: InputError for a file that is neither recorded nor of its object's size; earlier versions did not record all files."""
     if stat.S_ISREG(status.st_mode) and (
         name in ours or (name in listed and listed[name].size_bytes == status.st_size)
     ):
@@ -139,9 +137,7 @@ def _check_ours(
 
 
 def _remove_deleted(folder: Path, names: Collection[str]) -> None:
-    """Remove downloaded files of objects that no longer exist in the bucket: they would be read as part of the data
-    set.
-    """
+    """Remove downloaded files of objects that no longer exist in the bucket: they would be read as part of the data set."""
     for name in names:
         with file_errors("delete", folder / name):
             (folder / name).unlink(missing_ok=True)

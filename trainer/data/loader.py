@@ -52,9 +52,7 @@ def steps_per_epoch(images: int, global_batch: int) -> int:
 
 
 def training_order(rows: Rows, *, seed: int, epoch: int, global_batch: int) -> Rows:
-    """The samples of one epoch, shape steps x global batch; a data set smaller than one batch is repeated to fill
-    it.
-    """
+    """The samples of one epoch, shape steps x global batch; a data set smaller than one batch is repeated to fill it."""
     shuffled = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
     steps = steps_per_epoch(len(rows), global_batch)
     return np.resize(shuffled, steps * global_batch).reshape(steps, global_batch)

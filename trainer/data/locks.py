@@ -17,8 +17,7 @@ from trainer.storage.waiting import SILENT, Waiting, wait_until
 def locked(folder: Path, waiting: Waiting = SILENT) -> Iterator[None]:
     """Hold the lock of `folder` for the block: runs that share a cache fill it one at a time.
 
-    Raises: InputError when the cache cannot be written or locked; TryAgainError when another process holds it for too
-    long.
+    Raises: InputError when the cache cannot be written or locked; TryAgainError when another process holds it for too long.
     """
     path = folder.parent / f".{folder.name}.lock"
     try:

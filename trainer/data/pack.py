@@ -48,9 +48,7 @@ OUR_FILES: Final = re.compile(
 """Names of the files in a pack's folder."""
 
 MOST_OPEN: Final = 128
-"""Shards of a pack that stay open. By default a process may have 1024 open files, and a pack can have thousands of
-shards.
-"""
+"""Shards of a pack that stay open. By default a process may have 1024 open files, and a pack can have thousands of shards."""
 
 _DAMAGE: Final = frozenset(
     {
@@ -201,8 +199,7 @@ def open_pack(
 
 
 def attach(folder: Path, names: Sequence[str], geometry: Geometry) -> Pack:
-    """The pack that another process of this node has just verified; verified again if that could not write the
-    checksums.
+    """The pack that another process of this node has just verified; verified again if that could not write the checksums.
 
     Raises: TryAgainError when it was removed or changed meanwhile.
     """
@@ -280,9 +277,7 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
 
 
 def _check_small_files(folder: Path, index: PackIndex, names: Sequence[str]) -> None:
-    """Raises: DamagedPackError when names or sizes have changed, or contradict the unreadable images in the index;
-    OSError.
-    """
+    """Raises: DamagedPackError when names or sizes have changed, or contradict the unreadable images in the index; OSError."""
     if _hashed(folder, NAMES, index) != "".join(f"{name}\n" for name in names).encode():
         raise DamagedPackError(f"{NAMES} lists other images")
     sizes_N2 = _sizes(_hashed(folder, SIZES, index))

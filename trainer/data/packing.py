@@ -282,9 +282,7 @@ def _cause(exit_code: int | None) -> str:
 
 
 def _start_decoder(current_images: _CurrentImages) -> None:
-    """Initialise a decoder process: register it, and end it with the parent, as it would otherwise wait for tasks
-    forever.
-    """
+    """Initialise a decoder process: register it, and end it with the parent, as it would otherwise wait for tasks forever."""
     screen()  # decoders quote content of files
     current_images.enter()
     _slot.append(current_images)
@@ -310,9 +308,7 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
 def _decode(
     shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry
 ) -> tuple[list[tuple[int, int]], dict[Path, str]]:
-    """Write the records of these images from record `offset` of the shard on; returns original sizes, and unreadable
-    images.
-    """
+    """Write the records of these images from record `offset` of the shard on; returns original sizes, and unreadable images."""
     unreadable = {}
     sizes = [(0, 0)] * len(paths)
     records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)

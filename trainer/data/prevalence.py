@@ -39,9 +39,7 @@ def _percent(labels_NK: NDArray[np.uint8]) -> tuple[float, ...]:
 
 
 def as_table(stats: Prevalence) -> str:
-    """Table for a terminal: percentages with three decimals, then images and patients; `-` in the column of an empty
-    split.
-    """
+    """Table for a terminal: percentages with three decimals, then images and patients; `-` in the column of an empty split."""
     width = max(len(name) for name in (*stats.findings, "patients"))
     lines = [" " * width + "".join(f"{split:>8}" for split in SPLITS)]
     for name, cells in _cells(stats):

@@ -101,8 +101,7 @@ def _deal_rows(table: LabelTable, rows: NDArray[np.int64], shares: Sequence[Frac
 
 
 def _stratify(has_PK: NDArray[np.bool_], shares: Sequence[Fraction]) -> NDArray[np.int64]:
-    """Split of each patient, rarest finding first; then patients are moved until no split lacks a finding that it could
-    have.
+    """Split of each patient, rarest finding first; then patients are moved until no split lacks a finding that it could have.
 
     Source: iterative stratification for the order (Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10). Differs:
     the patients of a finding are dealt at once, not one by one, and the repair is our own.

@@ -170,8 +170,7 @@ class _Picture:
 def write_phantoms(
     out: Path, *, images: int, seed: int = 0, side: int = 256, progress: Callable[[int], None] | None = None
 ) -> None:
-    """Write a data set of synthetic images to a new or empty directory, in the `nih` layout; about a fifth is for
-    testing.
+    """Write a data set of synthetic images to a new or empty directory, in the `nih` layout; about a fifth is for testing.
 
     The same seed gives the same files; an image depends on seed and position only, so a larger set begins like a
     smaller one. `progress` is called after each image. The directory is filled atomically at the end.
@@ -244,9 +243,7 @@ def _complete_or_nothing(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(draft: Path) -> Iterator[None]:
-    """Lock the folder for the block, as a sign that its writer lives. Raises: BlockingIOError when another process
-    holds it.
-    """
+    """Lock the folder for the block, as a sign that its writer lives. Raises: BlockingIOError when another process holds it."""
     descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -316,9 +313,7 @@ def _exams(seed: int) -> Iterator[_Exam]:
 
 
 def _findings(exam: _Exam, seed: int) -> tuple[str, ...]:
-    """Independently drawn findings; the first 14 patients of test also have one finding each, so that small sets
-    have all.
-    """
+    """Independently drawn findings; the first 14 patients of test also have one finding each, so that small sets have all."""
     rng = np.random.default_rng((seed, _LABELS, exam.index))
     sick = rng.random() >= _HEALTHY
     chance = rng.random(len(FINDINGS))
@@ -334,9 +329,7 @@ def _findings(exam: _Exam, seed: int) -> tuple[str, ...]:
 
 
 def has_drawn(folder: Path) -> bool:
-    """Whether this program generated the data set in this directory: its table must equal the one of the recorded
-    seed.
-    """
+    """Whether this program generated the data set in this directory: its table must equal the one of the recorded seed."""
     try:
         mark = parsed_json(tables.content_of(folder / _MARK))
         images, seed, side = (int(mark[key]) for key in ("images", "seed", "side"))

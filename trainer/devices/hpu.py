@@ -76,9 +76,7 @@ def optimizer_options() -> dict[str, Any]:
 
 
 def random_state() -> Tensor | None:
-    """State of this card's generator. Source: habana_frameworks.torch.hpu.random, registered by the bridge as
-    torch.hpu.random.
-    """
+    """State of this card's generator. Source: habana_frameworks.torch.hpu.random, registered by the bridge as torch.hpu.random."""
     state: Tensor = torch.hpu.random.get_rng_state()  # type: ignore[attr-defined]  # the bridge registers it
     return state.cpu()
 

@@ -77,8 +77,7 @@ def fit(
 ) -> Calibrator:
     """Fit lines and thresholds on these images only.
 
-    `probabilities_NK` are the given probabilities, if the log-odds were computed from such: thresholds are chosen among
-    them.
+    `probabilities_NK` are the given probabilities, if the log-odds were computed from such: thresholds are chosen among them.
     """
     log_odds = log_odds_NK.astype(np.float64)
     scores_NK = probability(log_odds) if probabilities_NK is None else probabilities_NK

@@ -1,7 +1,6 @@
 """Comparison of two models on the same images: difference, interval and p value.
 
-Both are evaluated on the same resamples of patients, so that difficult resamples affect both. Shapes: B resamples, K
-findings.
+Both are evaluated on the same resamples of patients, so that difficult resamples affect both. Shapes: B resamples, K findings.
 """
 
 from collections.abc import Sequence
@@ -51,8 +50,7 @@ def _difference(
 
 
 def two_sided_p(differences_B: Floats) -> float:
-    """Two-sided p value: twice the smaller share of resamples on either side of 0; nan where at least half are
-    undefined.
+    """Two-sided p value: twice the smaller share of resamples on either side of 0; nan where at least half are undefined.
 
     Never 0: B resamples cannot show less than 2 / (B + 1). Source: Davison & Hinkley 1997, §4.2 and §5.4: the level at
     which the percentile interval just touches 0, counting the observed value as one of the draws.

@@ -183,9 +183,7 @@ class Data(_Kind):
     part: str
     """The evaluated split: `train`, `val` or `test`; `all` for a file without splits."""
     split: str
-    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), otherwise
-    `other`.
-    """
+    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), otherwise `other`."""
     images: int
     patients: int
     fitted_on: str | None

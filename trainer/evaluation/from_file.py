@@ -23,9 +23,7 @@ from trainer.layout import predictions_key
 NOTHING_FITTED: Final = "no thresholds and no calibration: use --val-predictions to fit them"
 
 _SUM_TOLERANCE: Final = 1e-3
-"""Probabilities that sum to 1 within this tolerance are those of exclusive classes; six decimals each cannot be
-further off.
-"""
+"""Probabilities that sum to 1 within this tolerance are those of exclusive classes; six decimals each cannot be further off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +37,7 @@ class FileRequest:
     against: Path | None = None
     """Predictions of another model, or a run that contains some."""
     part: str | None = None
-    """Split to evaluate: `train`, `val`, `test`, or `all` predicted images; by default test if the labels have
-    splits.
-    """
+    """Split to evaluate: `train`, `val`, `test`, or `all` predicted images; by default test if the labels have splits."""
     layout: Layout = "auto"
     split: str | None = None
     val_list: str | None = None

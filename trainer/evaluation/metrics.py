@@ -55,11 +55,9 @@ def auroc(
     labels_N: NDArray[np.integer | np.bool_],
     weights_N: NDArray[Any] | None = None,
 ) -> float:
-    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is
-    nan.
+    """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is nan.
 
-    Source: Hanley & McNeil 1982: share of pairs of a positive and a negative that are in the right order, counted by
-    score.
+    Source: Hanley & McNeil 1982: share of pairs of a positive and a negative that are in the right order, counted by score.
     """
     by_score = groups(scores_N, labels_N, weights_N)
     if not by_score.is_defined:
@@ -148,9 +146,7 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: mean distance of the two, weighted by images; nan without any. Source: Naeini
-        et al. 2015.
-        """
+        """Expected calibration error: mean distance of the two, weighted by images; nan without any. Source: Naeini et al. 2015."""
         if not self.count.sum():
             return float("nan")
         return float((np.abs(self.predicted - self.observed) * self.count).sum() / self.count.sum())
@@ -238,9 +234,7 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
 
 
 def class_cross_entropy(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> float:
-    """Mean over images of the negative log-probability of the true class, in nats, for single-label images; nan
-    without images.
-    """
+    """Mean over images of the negative log-probability of the true class, in nats, for single-label images; nan without images."""
     if log_odds_NK.size == 0:
         return float("nan")
     true_N = np.take_along_axis(log_odds_NK, labels_NK.argmax(axis=1)[:, None], axis=1)

@@ -46,7 +46,8 @@ def _threshold(by_score: Groups, rule: str) -> float | None:
         reached = np.flatnonzero(fp_G <= round(negatives * (1 - _SPECIFICITY[rule]), 9))
         return float(by_score.score_G[reached[0]]) if len(reached) else None
     # J times both counts: integers, so that ties are exact.
-    worth_G = tp_G * negatives - fp_G * positives if rule == "youden" else 2 * tp_G / (tp_G + fp_G + positives)
+    j_G = tp_G * negatives - fp_G * positives
+    worth_G = j_G if rule == "youden" else 2 * tp_G / (tp_G + fp_G + positives)
     return float(by_score.score_G[int(np.argmax(worth_G))])
 
 

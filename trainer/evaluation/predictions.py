@@ -22,9 +22,7 @@ PREFIX: Final = "prob_"
 _IMAGE: Final = "Image Index"
 
 _LEAST: Final = 1e-7
-"""Distance from 0 or 1 assumed for probabilities written as 0 or 1, as log-odds must be finite: float32 resolution
-at 1.
-"""
+"""Distance from 0 or 1 assumed for probabilities written as 0 or 1, as log-odds must be finite: float32 resolution at 1."""
 
 _HINT: Final = (
     f"the first line must have the column names: `{_IMAGE}`, then `{PREFIX}Atelectasis` and so on, one for each finding"
@@ -43,9 +41,7 @@ class Predictions:
 
     @property
     def log_odds_NK(self) -> Floats:  # noqa: N802 - a shape suffix
-        """Finite also for 0 and 1, which are replaced by `_LEAST`, or by the nearest value in the file if that is
-        closer.
-        """
+        """Finite also for 0 and 1, which are replaced by `_LEAST`, or by the nearest value in the file if that is closer."""
         yes_NK, no_NK = self.probabilities_NK, 1 - self.probabilities_NK
         least = min([_LEAST, *(values[values > 0].min(initial=_LEAST) for values in (yes_NK, no_NK))])
         log_odds_NK: Floats = np.log(np.maximum(yes_NK, least)) - np.log(np.maximum(no_NK, least))

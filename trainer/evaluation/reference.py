@@ -41,9 +41,7 @@ _TEST_IMAGES: Final = {split: count for (count, _), (split, part) in _LISTS.item
 
 
 def published_list(images: Sequence[str]) -> tuple[str, str] | None:
-    """Split (`official` or `random`) and part (`train`, `val`, `test`) of the published list with exactly these
-    names.
-    """
+    """Split (`official` or `random`) and part (`train`, `val`, `test`) of the published list with exactly these names."""
     if all(len(images) != count for count, _ in _LISTS):
         return None
     digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()

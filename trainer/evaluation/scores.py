@@ -89,9 +89,7 @@ class Scores:
 
 
 def score(log_odds_NK: LogOdds, labels_NK: NDArray[np.uint8], findings: Sequence[str], *, classes: bool) -> Scores:
-    """Scores of these predictions; with `classes`, each image has one class and the largest log-odds is the
-    prediction.
-    """
+    """Scores of these predictions; with `classes`, each image has one class and the largest log-odds is the prediction."""
     auroc_K = auroc_per_finding(log_odds_NK, labels_NK)
     if not classes:
         return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK))
@@ -111,9 +109,7 @@ def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Seque
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:
-    """AUROC per finding and split, their mean, and accuracy of single-label models, as aligned text; `-` for
-    undefined.
-    """
+    """AUROC per finding and split, their mean, and accuracy of single-label models, as aligned text; `-` for undefined."""
     findings = list(next(iter(scores.values())).findings)
     width = max(map(len, [*findings, "  95 % from"]))
     lines = [" " * width + "".join(f"{split:>9}" for split in scores)]

@@ -16,8 +16,7 @@ from trainer.evaluation.metrics import auroc_per_finding
 
 
 def shortcuts(sizes_N2: NDArray[np.integer], labels_NK: NDArray[np.integer], findings: Sequence[str]) -> list[Shortcut]:
-    """AUROC of the original image's pixel count and aspect ratio for each finding; empty where all images have one
-    size.
+    """AUROC of the original image's pixel count and aspect ratio for each finding; empty where all images have one size.
 
     `sizes_N2` is width and height; unreadable images, which have no size, are ignored.
     """

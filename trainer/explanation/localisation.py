@@ -1,7 +1,6 @@
 """How well maps find what radiologists boxed: accuracy by overlap, false boxes, the pointing game; numpy only.
 
-Boxes are left, top, right, bottom in pixels of the image.
-Shapes: F boxes found, T boxes drawn.
+Boxes are left, top, right, bottom in pixels of the image. Shapes: F boxes found, T boxes drawn.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """A map laid over its image, as a picture; no torch.
 
-The picture has the image's size, so that places on it are places on the image.
-Shapes: H x W pixels, B boxes.
+The picture has the image's size, so that places on it are places on the image. Shapes: H x W pixels, B boxes.
 """
 
 from typing import Final

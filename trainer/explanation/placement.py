@@ -1,8 +1,7 @@
 """Where on an image what the model sees of it lies: record and crop, there and back; numpy only.
 
-Places are in pixels from the upper left corner, so that the first pixel reaches from 0 to 1. Boxes are left, top, right,
-bottom. "Seen" are the crop_px x crop_px pixels that the model gets.
-Shapes: B boxes, H x W pixels of the image, h x w cells of a map.
+Places are in pixels from the upper left corner, so that the first pixel reaches from 0 to 1. Boxes are left, top, right, bottom.
+"Seen" are the crop_px x crop_px pixels that the model gets. Shapes: B boxes, H x W pixels of the image, h x w cells of a map.
 """
 
 from dataclasses import dataclass

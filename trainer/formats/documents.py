@@ -161,9 +161,7 @@ def read(
 
 
 def content_of(storage: "Storage", key: str, *, most_bytes: int = JSON_BYTES) -> bytes:
-    """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the
-    storage.
-    """
+    """An object's bytes. Raises: InputError before more than `most_bytes` are in memory; AbsentError, and else as the storage."""
     try:
         return storage.read(key, most_bytes=most_bytes)
     except LimitError as problem:
@@ -216,9 +214,7 @@ def shown(value: object) -> str:
 
 
 def checked(value: object, kind: type[T], name: str = "") -> T:
-    """The value itself, if it is of this kind. Raises: ValueError with the name of the wrong part and the expected
-    type.
-    """
+    """The value itself, if it is of this kind. Raises: ValueError with the name of the wrong part and the expected type."""
     problem = _problem(value, kind, name)
     if problem is not None:
         raise ValueError(problem)

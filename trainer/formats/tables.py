@@ -43,9 +43,7 @@ def unpacked(content: bytes, name: str) -> bytes:
 
 
 def lines(content: bytes) -> Iterator[str]:
-    """The lines of a text with their ends. Raises: LimitError for a line that is too long; TableError when it is not
-    UTF-8.
-    """
+    """The lines of a text with their ends. Raises: LimitError for a line that is too long; TableError when it is not UTF-8."""
     # newline="" keeps line ends inside quotes
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     try:

@@ -1,9 +1,9 @@
-"""The report of a run: one HTML file that is read anywhere, and of several runs beside each other. No torch here.
+"""Reports: one self-contained HTML file per run, and a comparison of several runs. Does not import torch.
 
-documents   what a run's prefix holds, with gaps
-run_page    one run, as sections
-sizes       several runs, as rows: elapsed time, speed-up, efficiency
-runs_page   the same as a page
+documents   documents in a run's prefix, some of which may be missing
+run_page    sections of one run
+sizes       several runs as rows: elapsed time, speed-up, efficiency
+runs_page   page of several runs
 page        sections as HTML
 """
 

@@ -1,4 +1,4 @@
-"""What a run's prefix says of the run; every part but its record may be missing."""
+"""Documents in a run's prefix; all but the record may be missing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,35 +23,34 @@ _ALL_STEPS: Final = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """What a run has left, as it was read."""
+    """Documents of a run, as read."""
 
     run: Mapping[str, Any]
     """run.json."""
     entries: Sequence[Mapping[str, Any]]
-    """metrics.jsonl, without lines that can't be read."""
+    """metrics.jsonl without unreadable lines."""
     results: Mapping[str, Any] | None = None
-    """results.json; None of a run that has not ended."""
+    """results.json; None for a run that has not ended."""
     evaluation: Evaluation | None = None
-    """evaluation/metrics.json; None of a run that has not been evaluated."""
+    """evaluation/metrics.json; None for a run that has not been evaluated."""
     pictures: Sequence[Picture] | None = None
-    """The gallery; None where none was made."""
+    """The gallery; None without one."""
     why_none: str = ""
-    """Why none was, for people."""
+    """Why there is none, for the reader."""
 
     @property
     def name(self) -> str:
-        """The run's name."""
         return str(self.run.get("name", "run"))
 
     def setting(self, key: str) -> Any:  # noqa: ANN401 - JSON
-        """What run.json says under this key, in whichever of its parts; None where it says nothing."""
-        for part in (self.run.get("identity"), self.run.get("config"), self.run):
-            if isinstance(part, Mapping) and part.get(key) is not None:
-                return part[key]
+        """Value of this key in run.json, in its identity, configuration or top level; None without one."""
+        for section in (self.run.get("identity"), self.run.get("config"), self.run):
+            if isinstance(section, Mapping) and section.get(key) is not None:
+                return section[key]
         return None
 
     def result(self, *keys: str) -> Any:  # noqa: ANN401 - JSON
-        """What results.json says there; None where it says nothing."""
+        """Value at these nested keys of results.json; None without one."""
         value: Any = self.results
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -59,23 +58,23 @@ class Documents:
 
 
 def read(storage: Storage) -> Documents:
-    """The documents of the run at this place.
+    """The documents of the run in this storage.
 
-    Raises: InputError where there is no run, or a document is no JSON of ours; RemoteError as the storage.
+    Raises: InputError where there is no run, or a document is invalid; RemoteError as the storage.
     """
     run = documents.run_record(storage)
     if run is None:
         raise InputError(
-            f"cannot report on `{storage.url}`: it holds no `{RUN}`",
-            hint="give OUTPUT/NAME of a run, or what `launcher pull` made",
+            f"cannot report on `{storage.url}`: it has no `{RUN}`",
+            hint="use OUTPUT/NAME of a run, or a directory made by `launcher pull`",
         )
     try:
         gallery = pictures.from_bytes(documents.content_of(storage, GALLERY))
     except AbsentError:
         gallery = None
     return Documents(
-        run=cleaned(run),  # a run of an earlier version may have written what it should not
-        entries=history.read(storage, _ALL_STEPS),  # a line that is no entry is left out there
+        run=cleaned(run),  # earlier versions did not redact everything
+        entries=history.read(storage, _ALL_STEPS),  # invalid lines are skipped there
         results=_results(storage),
         evaluation=_evaluation(storage),
         pictures=gallery,

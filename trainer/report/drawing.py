@@ -1,7 +1,7 @@
-"""One drawing: made by matplotlib, told in words, written as SVG for a page or as PNG.
+"""A matplotlib figure with a text description, written as SVG for a page or as PNG.
 
-The SVG is for embedding in HTML: text and axes take the colour and the fonts of the page around it, the colours of data can be told
-apart on white and on near-black, and the same drawing is the same bytes. One unit is one CSS pixel at full size.
+The SVG is for embedding in HTML: text and axes take the page's colour and fonts, the colours of data can be
+distinguished on white and on near-black, and equal drawings give equal bytes. One unit is one CSS pixel at full size.
 """
 
 import hashlib
@@ -15,20 +15,22 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-# Loaded by the first drawing: it looks for fonts, and each process of a training that starts would wait for that.
+# Imported by the first drawing: matplotlib searches for fonts, which would delay the start of each training process.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK: Final = "#010203"
-"""Of text and axes: near-black in a PNG, the page's own colour in an SVG."""
+"""Colour of text and axes: near-black in a PNG, the page's colour in an SVG."""
 
 COLOURS: Final = ("#2f7fc1", "#cc6510", "#189070", "#b0609c", "#8a7a1e", "#6b74c9")
-"""Of data. Hues as in Okabe & Ito's palette, which colour-blind people tell apart, in tones that show on white and on near-black."""
+"""Colours of data: hues of Okabe & Ito's palette, which colour-blind readers can distinguish, in tones visible on
+white and on near-black.
+"""
 
 MARKERS: Final = ("o", "s", "D", "^", "v", "P")
 DASHES: Final = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
-"""Shapes beside the colours: a print in gray is read too."""
+"""Shapes in addition to colours, for gray-scale prints."""
 
 _STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": INK,
@@ -65,10 +67,10 @@ _STYLE: Final[dict[Any, Any]] = {
 }
 
 WIDTH: Final = 340
-"""Of a figure, in pixels: a phone shows it at full size, a desktop several beside each other."""
+"""Width of a figure in pixels: full size on a phone, several in a row on a desktop."""
 
 PANEL: Final = (48.0, 42.0, 284.0, 190.0)
-"""Left, bottom, width and height of the axes of lines in such a figure."""
+"""Left, bottom, width and height of the axes in such a figure."""
 
 _PNG_DPI: Final = 160
 
@@ -87,7 +89,7 @@ _HEAD = re.compile(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>")
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, and what it shows in words with its numbers."""
+    """A figure, and its description in words with its numbers."""
 
     figure: "Figure"
     alt: str
@@ -95,8 +97,8 @@ class Drawing:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style for the block, or the function it decorates; a letter that the fonts lack is no reason to warn, for a browser has others."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a read-only home is no news to a user
+    """Style for the block or decorated function. Warnings about missing glyphs are suppressed, as browsers have other fonts."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a read-only home directory does not matter
     from matplotlib import rc_context  # noqa: PLC0415 - see above
 
     with rc_context(_STYLE), warnings.catch_warnings():
@@ -107,7 +109,7 @@ def styled() -> Iterator[None]:
 def canvas(
     width: float, height: float, panels: Sequence[tuple[float, float, float, float]]
 ) -> "tuple[Figure, list[Axes]]":
-    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels. Call it where it is `styled`."""
+    """A figure of this size and its axes, each (left, bottom, width, height); all in pixels. Call it inside `styled`."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - see above
 
     figure = Figure(figsize=(width / 72, height / 72))
@@ -118,21 +120,21 @@ def canvas(
 
 
 def in_percent(axes: "Axes", *, decimals: int | None) -> None:
-    """Write the shares of the upright axis as percent; without `decimals` as many as they need."""
+    """Label the y axis in percent; without `decimals`, with as many as needed."""
     from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - see above
 
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
 
 
 def with_few_ticks(axes: "Axes", most: int, *, whole: bool = False) -> None:
-    """Mark the level axis at no more than so many places."""
+    """Limit the number of ticks of the x axis."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - see above
 
     axes.xaxis.set_major_locator(MaxNLocator(most, integer=whole))
 
 
 def as_png(drawing: Drawing) -> bytes:
-    """The drawing on white; the same bytes each time."""
+    """The drawing on white; deterministic."""
     out = io.BytesIO()
     with styled():
         drawing.figure.savefig(out, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
@@ -140,7 +142,7 @@ def as_png(drawing: Drawing) -> bytes:
 
 
 def as_svg(drawing: Drawing) -> str:
-    """The drawing as an `<svg>` element to stand in HTML: no style of its own, ids that no other drawing has."""
+    """The drawing as an `<svg>` element for HTML, without styles of its own and with unique IDs."""
     out = io.StringIO()
     with styled():
         drawing.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -154,20 +156,20 @@ def as_svg(drawing: Drawing) -> str:
 
 
 def _as_attributes(style: re.Match[str]) -> str:
-    """What a style says as attributes, so that a page may forbid styles that are not its own; the font's family is the page's."""
-    said = []
+    """Turn a style into attributes, so that the page's policy may forbid inline styles; the font family is the page's."""
+    attributes = []
     for part in style[1].split(";"):
         name, _, value = part.partition(":")
         font = _FONT.fullmatch(part.strip())
         if font:
-            said.append(f' font-size="{font[1]}"')
+            attributes.append(f' font-size="{font[1]}"')
         elif name.strip() not in {"", "font-family"}:
-            said.append(f' {name.strip()}="{value.strip()}"')
-    return "".join(said)
+            attributes.append(f' {name.strip()}="{value.strip()}"')
+    return "".join(attributes)
 
 
 def _own_ids(text: str) -> str:
-    """Only ids that something refers to, made the drawing's own."""
+    """Drop unused IDs and make the others unique to the drawing."""
     used = set(_USED.findall(text))
     prefix = hashlib.sha256(text.encode()).hexdigest()[:8]
     text = _ID.sub(lambda match: f' id="{prefix}{match[1]}"' if match[1] in used else "", text)
@@ -175,7 +177,7 @@ def _own_ids(text: str) -> str:
 
 
 def headroom(values: Sequence[float]) -> float:
-    """A little more than the highest, so that no line runs along the edge."""
+    """Slightly more than the maximum, so that no line runs along the edge."""
     return 1.06 * max(values) or 1.0
 
 

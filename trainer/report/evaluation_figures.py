@@ -1,4 +1,4 @@
-"""Figures of the evidence: curves with their bands, reliability, findings and subgroups with their intervals. No torch here."""
+"""Figures of an evaluation: curves with bands, reliability, findings and subgroups with intervals. Does not import torch."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 _SQUARE: Final = (36.0, 36.0, 128.0, 128.0)
 _SMALL: Final = (170.0, 186.0)
-"""Two beside each other on a phone."""
+"""Two in a row on a phone."""
 
 _TITLE: Final = 19
 
 
 @styled()
 def roc(finding: Finding) -> Drawing:
-    """Sensitivity over false positives, with its band."""
+    """ROC curve with its confidence band."""
     figure, (axes,) = canvas(*_SMALL, [_SQUARE])
     _roc_panel(axes, finding)
     return Drawing(figure, f"ROC of {name_of(finding['name'])}: AUROC {_with_interval(finding['auroc'])}.")
@@ -41,13 +41,13 @@ def roc(finding: Finding) -> Drawing:
 
 @styled()
 def precision_recall(finding: Finding) -> Drawing:
-    """Precision over recall, with its band; the line is what guessing has."""
+    """Precision-recall curve with its confidence band; the line is chance."""
     figure, (axes,) = canvas(*_SMALL, [_SQUARE])
     _pr_panel(axes, finding)
     share = percent(finding["prevalence"])
     return Drawing(
         figure,
-        f"Precision over recall of {name_of(finding['name'])}: AUPRC {_with_interval(finding['auprc'])}, guessing has {share}.",
+        f"Precision over recall of {name_of(finding['name'])}: AUPRC {_with_interval(finding['auprc'])}, chance is {share}.",
     )
 
 
@@ -64,19 +64,19 @@ def reliability(finding: Finding) -> Drawing:
 
 @styled()
 def auroc_forest(evaluation: Evaluation) -> Drawing:
-    """AUROC with its interval for each finding, beside published numbers of the very same images only."""
+    """AUROC with its interval for each finding, next to published values for exactly the same images."""
     rows = [(name_of(one["name"], _TITLE), one["auroc"]) for one in evaluation["findings"]]
     rows.append(("mean", evaluation["mean_auroc"]))
-    beside = [reference for reference in evaluation["references"] if reference["comparable"]]
-    drawing = _forest("AUROC", rows, margin=128, marks=len(beside))
-    _mark_references(drawing.figure.axes[0], evaluation, beside)
-    words = "".join(f" Beside it {one['name']}, mean {number(one['mean'], 4)}." for one in beside)
+    published = [reference for reference in evaluation["references"] if reference["comparable"]]
+    drawing = _forest("AUROC", rows, margin=128, marks=len(published))
+    _mark_references(drawing.figure.axes[0], evaluation, published)
+    words = "".join(f" Published: {one['name']}, mean {number(one['mean'], 4)}." for one in published)
     return Drawing(drawing.figure, drawing.alt + words)
 
 
 @styled()
 def subgroups_forest(evaluation: Evaluation) -> Drawing | None:
-    """Mean AUROC with its interval for each subgroup, under that of all; None without subgroups."""
+    """Mean AUROC with its interval for each subgroup, below that of all images; None without subgroups."""
     if not evaluation["subgroups"]:
         return None
     rows = [("all", evaluation["mean_auroc"])]
@@ -85,13 +85,13 @@ def subgroups_forest(evaluation: Evaluation) -> Drawing | None:
 
 
 def group_name(group: Group) -> str:
-    """How a subgroup is called beside others."""
+    """Name of a subgroup."""
     return f"{group['by']} {group['group']}"
 
 
 @styled()
 def plots(evaluation: Evaluation) -> dict[str, bytes]:
-    """The figures of an evaluation as PNG files, by name."""
+    """Figures of an evaluation as PNG files, by name."""
     drawings = {
         "auroc.png": auroc_forest(evaluation),
         "roc.png": _grid(evaluation["findings"], _roc_panel, "ROC"),
@@ -113,14 +113,14 @@ def _pr_panel(axes: "Axes", finding: Finding) -> None:
     axes.axhline(finding["prevalence"], color=INK, alpha=0.4, linewidth=0.8, linestyle=DASHES[1])
     _band(axes, finding, "pr", COLOURS[1])
     _unit_square(axes, finding, "recall", "precision")
-    is_high = (finding["auprc"]["value"] or 0) > 0.5  # the words stand where the curve is not
+    is_high = (finding["auprc"]["value"] or 0) > 0.5  # the text is where the curve is not
     axes.text(
         0.98, 0.05 if is_high else 0.9, interval(finding["auprc"]), ha="right", fontsize=9.5, transform=axes.transAxes
     )
 
 
 def _reliability_panel(axes: "Axes", finding: Finding) -> None:
-    """The corner that has something in it: of a rare finding all probabilities are low."""
+    """Zoomed to the occupied corner: for a rare finding all probabilities are low."""
     kinds = [("before", finding["raw"], 1)]
     if finding["calibrated"] is not None:
         kinds.append(("after", finding["calibrated"], 0))
@@ -178,11 +178,11 @@ def _unit_square(axes: "Axes", finding: Finding, x: str, y: str) -> None:
     axes.set_title(name_of(finding["name"], _TITLE), loc="left")
     ticks = (0, 0.5, 1)
     axes.set_xticks(ticks, ["0", "0.5", "1"])
-    axes.set_yticks(ticks, ["0", "", "1"])  # the label of the axis stands there
+    axes.set_yticks(ticks, ["0", "", "1"])  # the axis label is there
 
 
 def _grid(findings: Sequence[Finding], panel: "Callable[[Axes, Finding], None]", title: str) -> Drawing:
-    """All findings in one picture, up to four beside each other."""
+    """All findings in one picture, at most four in a row."""
     columns = min(4, len(findings))
     rows = -(-len(findings) // columns)
     left, bottom, side, _ = _SQUARE
@@ -199,7 +199,7 @@ def _grid(findings: Sequence[Finding], panel: "Callable[[Axes, Finding], None]",
 
 
 def _forest(title: str, rows: Sequence[tuple[str, Interval]], *, margin: float, marks: int = 0) -> Drawing:
-    """A dot and its interval in each row, the first at the top."""
+    """A dot with its interval per row, the first at the top."""
     step, below, above = 21.0, 40.0, 26.0 + 14 * marks
     height = step * len(rows)
     panel = (margin, below, WIDTH - margin - 10, height)
@@ -216,13 +216,13 @@ def _forest(title: str, rows: Sequence[tuple[str, Interval]], *, margin: float, 
     axes.tick_params(axis="y", length=0)
     with_few_ticks(axes, 4)
     axes.set_xlabel(f"{title}, 95 % interval")
-    told = ", ".join(f"{name} {interval(one)}" for name, one in rows)
-    return Drawing(figure, f"{title} with 95 % intervals: {told}.")
+    values = ", ".join(f"{name} {interval(one)}" for name, one in rows)
+    return Drawing(figure, f"{title} with 95 % intervals: {values}.")
 
 
-def _mark_references(axes: "Axes", evaluation: Evaluation, beside: Sequence[Reference]) -> None:
+def _mark_references(axes: "Axes", evaluation: Evaluation, published: Sequence[Reference]) -> None:
     names = [one["name"] for one in evaluation["findings"]]
-    for nth, reference in enumerate(beside, start=1):
+    for nth, reference in enumerate(published, start=1):
         rows = [(reference["auroc"][name], row) for row, name in enumerate(names) if name in reference["auroc"]]
         rows.append((reference["mean"], len(names)))
         x, y = zip(*rows, strict=True)
@@ -236,7 +236,7 @@ def _mark_references(axes: "Axes", evaluation: Evaluation, beside: Sequence[Refe
             linestyle="none",
             label=f"{reference['name']}, same images"[:44],
         )
-    if beside:
+    if published:
         axes.legend(
             loc="lower left", bbox_to_anchor=(-0.05, 1.0), borderpad=0.2, labelspacing=0.2, handletextpad=0.2, ncols=1
         )

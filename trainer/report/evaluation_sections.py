@@ -1,4 +1,4 @@
-"""Sections of a run's page about how good the model is: from the document of evidence."""
+"""Sections of a run's page about the evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -21,9 +21,9 @@ from trainer.report.formatting import (
 from trainer.report.formatting import finding as name_of
 from trainer.report.page import Block, Plots, Section, Table, Words
 
-_NO_SPREAD: Final = "An interval that is one number says that no resample differed, as where nothing is wrong: too few images to tell how sure it is."
+_NO_SPREAD: Final = "An interval of a single number means that all resamples gave the same value, for example no error: there are too few images to estimate the uncertainty."
 _NO_INTERVAL: Final = (
-    "A number without an interval: a finding, or its absence, is not in half of the resamples or more."
+    "A number has no interval where at least half of the resamples lack positives or negatives of the finding."
 )
 
 
@@ -51,7 +51,7 @@ def findings(one: Documents) -> Section:
         )
         blocks += _remarks(
             [score for f in one.evaluation["findings"] for score in (f["auroc"], f["auprc"])],
-            "ECE is the expected calibration error (15 bins), Brier the mean squared error; both as predicted and after calibration.",
+            "ECE is the expected calibration error (15 bins), Brier the mean squared error; both before and after calibration.",
         )
         blocks += _class_tables(one.evaluation)
         blocks.append(Plots([evaluation_figures.auroc_forest(one.evaluation)]))
@@ -61,7 +61,7 @@ def findings(one: Documents) -> Section:
 
 
 def _remarks(shown: Sequence[Interval], *words: str) -> list[Block]:
-    """What keeps a reader from trusting these intervals too much, after other words about them."""
+    """Caveats about these intervals, after other text about them."""
     defined = [one for one in shown if one["value"] is not None]
     lines = [
         *words,
@@ -108,7 +108,11 @@ def _class_tables(evaluation: Evaluation) -> list[Block]:
     rows = [[name_of(name), _counted(one), _share(one)] for name, one in classes["recall"].items()]
     rows.append(["all (accuracy)", _counted(classes["accuracy"]), _share(classes["accuracy"])])
     return [
-        Table("Images of each class that were taken for it; Wilson's 95 % interval.", ["Class", "Right", "Share"], rows)
+        Table(
+            "Correctly classified images of each class, with Wilson's 95 % interval.",
+            ["Class", "Correct", "Share"],
+            rows,
+        )
     ]
 
 
@@ -121,7 +125,7 @@ def _share(one: Proportion) -> str:
 
 
 def _plain_scores(one: Documents) -> list[Block]:
-    """AUROC without intervals, as the run itself has noted it."""
+    """AUROC without intervals, from the run's results."""
     parts = [part for part in ("val", "test") if isinstance(one.result(part, "auroc"), Mapping)]
     if not parts:
         return []
@@ -137,8 +141,8 @@ def roc(one: Documents) -> Section:
     found = one.evaluation["findings"]
     data = one.evaluation["data"]
     caption = (
-        f"On {data['part']}, {data['images']:,} images. Written in each: the area with its 95 % interval, AUROC or AUPRC. "
-        "The band is the pointwise 95 % interval over resamples of patients; the dashed line is guessing."
+        f"On {data['part']}, {data['images']:,} images. Each plot states the area (AUROC or AUPRC) with its 95 % interval. "
+        "The band is the pointwise 95 % interval over resamples of patients; the dashed line is chance."
     )
     drawings = [
         draw(finding) for finding in found for draw in (evaluation_figures.roc, evaluation_figures.precision_recall)
@@ -150,13 +154,13 @@ def calibration(one: Documents) -> Section:
     if one.evaluation is None:
         return Section("calibration", "Calibration")
     fitted_on = one.evaluation["data"]["fitted_on"]
-    words = "No calibration was fitted: probabilities are as the network gives them."
+    words = "No calibration was fitted: probabilities are those of the network."
     if fitted_on:
-        words = f"Calibration was fitted on {without_places(fitted_on)}, and is only applied here."
+        words = f"Calibration was fitted on {without_places(fitted_on)}, and is applied here unchanged."
     data = one.evaluation["data"]
     caption = (
-        f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin, the larger the "
-        "mark the more images; on the dashed line a probability is a frequency."
+        f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin. Larger marks "
+        "have more images; on the dashed line, probabilities equal frequencies."
     )
     plots = Plots([evaluation_figures.reliability(finding) for finding in one.evaluation["findings"]], caption)
     return Section("calibration", "Calibration", [Words([words]), plots])
@@ -171,7 +175,7 @@ def operating(one: Documents) -> Section:
     head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
     fitted_on = without_places(data["fitted_on"] or "another split")
     points_shown = [point for finding in found for point in finding["operating_points"].values()]
-    words = f"Thresholds are of the probability before calibration. What they do is counted on {data['part']}, with 95 % intervals by patient."
+    words = f"Thresholds apply to probabilities before calibration. Results are measured on {data['part']}, with 95 % intervals over patients."
     shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]
     blocks: list[Block] = _remarks(shares, words) if rules else []
     for rule in rules:
@@ -230,19 +234,19 @@ def references(one: Documents) -> Section:
     if one.evaluation is None or not one.evaluation["references"]:
         return Section("references", "Published results")
     references, found = one.evaluation["references"], one.evaluation["findings"]
-    beside = [reference for reference in references if reference["comparable"]]
+    published = [reference for reference in references if reference["comparable"]]
     others = [reference for reference in references if not reference["comparable"]]
     blocks: list[Block] = []
-    if beside:
+    if published:
         rows = [
-            [name_of(f["name"]), interval(f["auroc"]), *(number(r["auroc"].get(f["name"]), 4) for r in beside)]
+            [name_of(f["name"]), interval(f["auroc"]), *(number(r["auroc"].get(f["name"]), 4) for r in published)]
             for f in found
         ]
-        rows.append(["mean", interval(one.evaluation["mean_auroc"]), *(number(r["mean"], 4) for r in beside)])
+        rows.append(["mean", interval(one.evaluation["mean_auroc"]), *(number(r["mean"], 4) for r in published)])
         blocks.append(
             Table(
-                f"AUROC on the very same images: {one.evaluation['data']['part']} of {SPLITS[one.evaluation['data']['split']]}.",
-                ["Finding", "this run (95 %)", *(r["name"] for r in beside)],
+                f"AUROC on exactly the same images: {one.evaluation['data']['part']} of {SPLITS[one.evaluation['data']['split']]}.",
+                ["Finding", "this run (95 %)", *(r["name"] for r in published)],
                 rows,
             )
         )
@@ -271,9 +275,7 @@ def comparison(one: Documents) -> Section:
         ]
         for row in compared["differences"]
     ]
-    caption = (
-        f"AUROC of this model minus that of {other}, on the same resamples of patients; p by Holm for all findings."
-    )
+    caption = f"AUROC of this model minus that of {other}, on the same resamples of patients; p (Holm) is corrected for the number of findings."
     head = ["Finding", "this model", other, "Difference (95 %)", "p", "p (Holm)"]
     return Section("comparison", "Comparison", [Table(caption, head, rows)])
 
@@ -285,9 +287,7 @@ def shortcuts(one: Documents) -> Section:
     rows = [[name_of(f["name"]), number(f["auroc"]["value"])] for f in found]
     for row, finding in zip(rows, found, strict=True):
         row += [number(shortcut["auroc"].get(finding["name"])) for shortcut in one.evaluation["shortcuts"]]
-    words = (
-        "How well a number that says nothing about the lungs tells them apart: a model may have learnt that instead."
-    )
+    words = "AUROC of image properties unrelated to the lungs: a model may have learned these instead."
     head = ["Finding", "this model", *(shortcut["name"] for shortcut in one.evaluation["shortcuts"])]
     return Section(
         "shortcuts",

@@ -1,4 +1,4 @@
-"""Numbers, names and places as a reader sees them; `-` is a number that is not defined."""
+"""Numbers, names and places for readers; `-` is an undefined number."""
 
 import re
 from typing import Final
@@ -12,8 +12,8 @@ _PLACE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w./])~?/|(?<!\w)[A-Za-
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with so many decimals."""
-    return NONE if value is None or value != value else f"{value:.{digits}f}"  # noqa: PLR0124 - nan is the only one that differs from itself
+    """A number with this many decimals."""
+    return NONE if value is None or value != value else f"{value:.{digits}f}"  # noqa: PLR0124 - only nan differs from itself
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -22,14 +22,14 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def interval(one: Interval, digits: int = 3) -> str:
-    """A number and its interval in brackets."""
+    """A number with its interval in brackets."""
     if one["value"] is None or one["low"] is None or one["high"] is None:
         return number(one["value"], digits)
     return f"{one['value']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
 
 
 def proportion(one: Proportion) -> str:
-    """A counted share, its interval, and what was counted."""
+    """A share with its interval and counts."""
     if one["value"] is None or one["low"] is None or one["high"] is None:
         return f"{NONE} ({one['correct']}/{one['total']})"
     shares = f"{100 * one['value']:.1f}{_PERCENT} ({100 * one['low']:.1f} to {100 * one['high']:.1f}{_PERCENT})"
@@ -42,14 +42,14 @@ def count(value: int | None) -> str:
 
 
 def size(size_bytes: float | None) -> str:
-    """An amount of memory; 0 is of a device that does not tell."""
+    """Amount of memory; 0 means that the device does not report it."""
     if not size_bytes:
         return NONE
     return f"{size_bytes / 2**30:.2f} GiB" if size_bytes >= 2**30 else f"{size_bytes / 2**20:.0f} MiB"
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the two units that say most."""
+    """Duration in its two most significant units."""
     if seconds is None:
         return NONE
     if seconds < 60:
@@ -60,17 +60,17 @@ def duration(seconds: float | None) -> str:
 
 
 def finding(name: str, most: int = 40) -> str:
-    """A finding's or a class's name for people, cut where it is very long."""
+    """Name of a finding or class for readers, cut when very long."""
     text = name.replace("_", " ")
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def last_name(place: str) -> str:
-    """The last part of a path or an address: what is passed on names no machine, no bucket and no login."""
+    """Last part of a path or URL: published text must not name a machine, bucket or login."""
     text = place.split("?", 1)[0].split("#", 1)[0] if "://" in place else place
     return re.split(r"[/\\]", text.rstrip("/\\"))[-1].rpartition("@")[2]
 
 
 def without_places(text: str) -> str:
-    """The text with every path and address in it cut to its last part."""
+    """The text with every path and URL cut to its last part."""
     return _PLACE.sub(lambda place: last_name(place[0]), text)

@@ -1,4 +1,4 @@
-"""Figures of a run's history: loss, scores and speed by epoch. No torch here."""
+"""Figures of a run's history: loss, scores and speed by epoch. Does not import torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeGuard
@@ -24,19 +24,19 @@ from trainer.report.drawing import (
 Entry = Mapping[str, Any]
 
 _FEW_EPOCHS: Final = 30
-"""Up to so many, each epoch is a dot."""
+"""Up to this many epochs are marked with dots."""
 
 
 @styled()
 def loss_curves(entries: Sequence[Entry]) -> Drawing | None:
-    """Training and validation loss by epoch; None where no entry has a loss."""
+    """Training and validation loss by epoch; None without any."""
     lines = {"training": _series(entries, "train_loss"), "validation": _series(entries, "val", "loss")}
     return _over_epochs("Loss", lines)
 
 
 @styled()
 def score_curves(entries: Sequence[Entry]) -> Drawing | None:
-    """Mean AUROC on the validation images by epoch, and accuracy where the model says one class."""
+    """Mean validation AUROC by epoch, and accuracy of a single-label model."""
     lines = {
         "mean AUROC": _series(entries, "val", "mean_auroc"),
         "accuracy": _series(entries, "val", "accuracy", "value"),
@@ -46,13 +46,13 @@ def score_curves(entries: Sequence[Entry]) -> Drawing | None:
 
 @styled()
 def throughput(entries: Sequence[Entry]) -> Drawing | None:
-    """Images a second by epoch."""
+    """Images per second by epoch."""
     return _over_epochs("Images per second", {"images/s": _series(entries, "images_per_s")}, from_zero=True)
 
 
 @styled()
 def data_wait(entries: Sequence[Entry]) -> Drawing | None:
-    """Share of its time that training waited for data, by epoch; and how much the device was in use, where it says so."""
+    """Share of time that training waited for data, by epoch, and device utilisation where reported."""
     lines = {"waiting for data": _series(entries, "data_wait_share"), "device in use": _series(entries, "utilisation")}
     drawing = _over_epochs("Share of time", lines, from_zero=True)
     if drawing is not None:
@@ -62,10 +62,10 @@ def data_wait(entries: Sequence[Entry]) -> Drawing | None:
 
 @styled()
 def curves_png(entries: Sequence[Entry]) -> bytes:
-    """Training loss, validation loss and accuracy (else mean AUROC) by epoch in one picture; a note where there is none.
+    """Training loss, validation loss and accuracy (or mean AUROC) by epoch in one picture; a note without data.
 
-    Source: the figure of Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning" (train loss, test loss, accuracy), with its test
-    images, on which nothing may be chosen, replaced by validation images.
+    Source: the figure of Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning" (train loss, test loss, accuracy),
+    with validation images in place of its test images, on which nothing may be chosen.
     """
     accuracy = _series(entries, "val", "accuracy", "value")
     score = ("accuracy", accuracy) if accuracy else ("mean AUROC", _series(entries, "val", "mean_auroc"))
@@ -81,12 +81,12 @@ def curves_png(entries: Sequence[Entry]) -> bytes:
 
 @styled()
 def overlaid(title: str, runs: Mapping[str, Sequence[Entry]], *keys: str) -> Drawing | None:
-    """The same number of several runs by epoch."""
+    """The same value of several runs by epoch."""
     return _over_epochs(title, {run: _series(entries, *keys) for run, entries in runs.items()})
 
 
 def _series(entries: Sequence[Entry], *keys: str) -> list[tuple[float, float]]:
-    """Epoch and value of the entries that have one; an entry may be of another version, or be damaged."""
+    """Epoch and value of the entries that have one; entries may be of another version, or damaged."""
     points = []
     for entry in entries:
         value: Any = entry
@@ -114,13 +114,13 @@ def _over_epochs(
     figure, (axes,) = canvas(WIDTH, bottom + height + above, [PANEL])
     words = []
     for name, points in drawn.items():
-        nth = list(lines).index(name)  # a line without points here has its colour elsewhere
+        nth = list(lines).index(name)  # also counts lines without points, so that colours are the same in all figures
         x, y = zip(*points, strict=True)
         marker = MARKERS[nth % len(MARKERS)] if len(points) <= _FEW_EPOCHS else ""
         axes.plot(
             x, y, color=COLOURS[nth % len(COLOURS)], linestyle=DASHES[nth % len(DASHES)], marker=marker, label=name[:28]
         )
-        words.append(_told(name, points))
+        words.append(_in_words(name, points))
     with_few_ticks(axes, 6, whole=True)
     axes.set_xlabel("epoch")
     if from_zero:
@@ -131,7 +131,7 @@ def _over_epochs(
     return Drawing(figure, f"{title or 'Curves'} by epoch. {' '.join(words)}")
 
 
-def _told(name: str, points: Sequence[tuple[float, float]]) -> str:
+def _in_words(name: str, points: Sequence[tuple[float, float]]) -> str:
     first, last = points[0], points[-1]
     low, high = min(y for _, y in points), max(y for _, y in points)
     ends = f"from {first[1]:.4g} at epoch {first[0]:g} to {last[1]:.4g} at epoch {last[0]:g}"

@@ -1,6 +1,6 @@
-"""A model card: what a model is for, what it was made of, how well it does and where it is known to fail; as Markdown.
+"""Model card in Markdown: intended use, data, training, results and known limits of a model.
 
-It is passed on with the model, so it names no machine, no place and no patient.
+It is published with the model, so it names no machine, path or patient.
 """
 
 import json
@@ -41,18 +41,18 @@ _SETTINGS: Final = (
     ),
     *("warmup_epochs", "clip_norm", "crop", "flip", "rotate", "precision", "seed"),
 )
-"""What of a run's settings is told: all that decides its numbers, and nothing about where it ran."""
+"""Settings in the card: all that determine the numbers, and none about where the run was."""
 
 _RULES: Final = ("youden", "specificity_90")
-"""Operating points shown; `metrics.json` has the others."""
+"""Operating points in the card; `metrics.json` has the others."""
 
 INTENDED: Final = (
     "Research on chest X-ray classification, and as a starting point for training.",
     (
-        "**Not for clinical use.** It is no medical device, nobody has approved it for diagnosis, triage or screening, and its "
+        "**Not for clinical use.** It is not a medical device, it has not been approved for diagnosis, triage or screening, and its "
         "probabilities must not decide on anyone's care."
     ),
-    "Frontal chest radiographs only. What it says of other images means nothing, and it does not refuse them all.",
+    "Frontal chest radiographs only. Its output for other images is meaningless, and it does not reject all of them.",
 )
 
 _NIH_TERMS: Final = (
@@ -61,10 +61,10 @@ _NIH_TERMS: Final = (
     "as the provider."
 )
 _PNEUMONIA_TERMS: Final = "If the images are those of Kermany et al., Cell 2018 (chest X-rays of children, one to five years old, Guangzhou): CC BY 4.0."
-_OWN_TERMS: Final = "Other data: their owner's terms hold for this model too."
+_OWN_TERMS: Final = "Other data: the owner's terms also apply to this model."
 
 _CALIBRATIONS: Final[tuple[tuple[str, Literal["raw", "calibrated"]], ...]] = (
-    ("as predicted", "raw"),
+    ("uncalibrated", "raw"),
     ("calibrated", "calibrated"),
 )
 
@@ -73,37 +73,37 @@ _SHORTCUTS_14: Final = (
         "View: bedside (AP) images are of sicker patients. In ChestX-ray14 the view alone gives an AUROC of .73 for edema and .65 "
         "for consolidation."
     ),
-    "Treatment: many images with pneumothorax show the chest drain that treats it, and a model may look for the drain.",
+    "Treatment: many images with pneumothorax show the chest drain that treats it, and a model may detect the drain instead.",
     (
-        "Labels were read from reports by a program. Against radiologists who looked at the images, those of pneumothorax are right "
-        "in .485 of cases and find .497 of them (Majkowska et al., 2020); a high AUROC is agreement with the reports."
+        "Labels were extracted from reports by a program. Compared with radiologists' readings of the images, labels of pneumothorax have "
+        "a precision of .485 and a recall of .497 (Majkowska et al., 2020); a high AUROC is agreement with the reports."
     ),
-    "One hospital: models lose on images from elsewhere (.865 to .823 on six findings, from NIH to CheXpert, in one published run).",
-    "A split by patient is not enough to compare: the official test set of NIH is harder than the 70/10/20 lists by about .03.",
+    "One hospital: models score lower on images from elsewhere (.865 to .823 on six findings, from NIH to CheXpert, in one published run).",
+    "Results on different splits by patient are not comparable: NIH's official test set is harder than the 70/10/20 lists by about .03.",
 )
 _SHORTCUTS_CLASSES: Final = (
     (
-        "Image size: in the pneumonia set the number of pixels alone tells the classes apart with an AUROC of .92, and the aspect "
-        "ratio with .88; squashing images to a square leaves the aspect ratio in as distortion."
+        "Image size: in the pneumonia set the number of pixels alone predicts the class with an AUROC of .92, and the aspect "
+        "ratio with .88; squashing images to a square keeps the aspect ratio as distortion."
     ),
-    "One source for all classes is rare: marks, borders and devices of one ward can stand for its patients' disease.",
+    "All classes rarely come from one source: markers, borders and devices of one ward may be learned as signs of its patients' disease.",
 )
-"""Source: computed from the public label files, or read in the papers named."""
+"""Source: computed from the public label files, or from the papers named."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """The model itself."""
+    """The model."""
 
     header: Mapping[str, str]
-    """What `model.safetensors` says of itself at its head."""
+    """Metadata of `model.safetensors`."""
     parameters: int
     fitted_on: str | None = None
-    """What calibration and thresholds were fitted on; None without any."""
+    """Images used to fit calibration and thresholds; None without."""
     files: Sequence[tuple[str, str]] = ()
-    """Name of each file beside the card, and what it is."""
+    """Name and description of each file next to the card."""
     notes: Sequence[str] = ()
-    """What was assumed of it, because nothing tells."""
+    """Assumptions about properties that are not recorded."""
 
 
 def as_markdown(
@@ -112,7 +112,7 @@ def as_markdown(
     results: Mapping[str, Any] | None,
     evaluation: Evaluation | None,
 ) -> str:
-    """The card. `record`, `results` and `evaluation` are those of the model's run; what is missing is said to be."""
+    """The card. `record`, `results` and `evaluation` are those of the model's run; missing ones are stated in the card."""
     header = subject.header
     findings = [str(name) for name in json.loads(header["findings"])]
     sections = [
@@ -126,7 +126,7 @@ def as_markdown(
         ("Calibration", _calibration(subject, evaluation)),
         ("Subgroups", _subgroups(evaluation)),
         ("Known shortcuts and limits", _shortcuts(findings, evaluation)),
-        ("Files", _table(["file", "what it is"], subject.files) if subject.files else ""),
+        ("Files", _table(["file", "content"], subject.files) if subject.files else ""),
         (
             "Notes",
             _items(
@@ -150,24 +150,24 @@ def _title(header: Mapping[str, str]) -> str:
 def _data(record: Mapping[str, Any] | None, findings: Sequence[str], *, is_drawn: bool) -> str:
     terms = [_NIH_TERMS if tuple(findings) == FINDINGS else _PNEUMONIA_TERMS, _OWN_TERMS]
     if is_drawn:
-        terms = ["**The images are phantoms drawn by a program, no X-rays**: this model knows nothing about patients."]
+        terms = ["**The images are synthetic phantoms, not X-rays**: this model has learned nothing about patients."]
     if record is None:
-        return _items(["Unknown: the weights came without the record of their run.", *terms])
+        return _items(["Unknown: the weights have no record of their run.", *terms])
     config, identity = _part(record, "config"), _part(record, "identity")
     lines = [
         (
-            f"Trained and chosen on {_cell(last_name(str(config.get('data', NONE))))}, data named by its user: "
+            f"Trained and selected on {_cell(last_name(str(config.get('data', NONE))))}, a name given by its user: "
             f"{count(record.get('images'))} images in the layout `{_cell(record.get('layout', NONE))}`."
         ),
         (
             f"Split: {_cell(_split(str(config.get('split', 'given'))))}, sha256 `{_cell(identity.get('split_sha256', NONE))}`; no patient is "
-            "in two parts."
+            "in two splits."
         ),
         f"Labels: sha256 `{_cell(identity.get('labels_sha256', NONE))}`.",
     ]
     skipped = identity.get("skipped")
     if skipped:
-        lines.append(f"{len(skipped):,} images could not be read and were left out.")
+        lines.append(f"{len(skipped):,} unreadable images were left out.")
     return _items([*lines, *terms])
 
 
@@ -175,14 +175,14 @@ def _is_drawn(evaluation: Evaluation | None) -> bool:
     return evaluation is not None and bool(evaluation["data"].get("drawn"))
 
 
-def _split(told: str) -> str:
-    return told if told.startswith("patients:") else last_name(told)
+def _split(split: str) -> str:
+    return split if split.startswith("patients:") else last_name(split)
 
 
 def _images(header: Mapping[str, str]) -> str:
     side, crop_px = _cell(header["pack_side"]), _cell(header["crop_px"])
     fit = {
-        "crop": f"the short side is resized to {side} pixels and the centre {side} x {side} taken",
+        "crop": f"the short side is resized to {side} pixels and the centre {side} x {side} is cropped",
         "pad": f"the long side is resized to {side} pixels and the rest of {side} x {side} filled with black",
         "squash": f"resized to {side} x {side} pixels, whatever their shape",
     }[header["pack_fit"]]
@@ -190,7 +190,7 @@ def _images(header: Mapping[str, str]) -> str:
         [
             f"8-bit gray; {fit} (bilinear).",
             (
-                f"Of that the centre {crop_px} x {crop_px}, three equal channels, divided by 255, less the mean (0.485, 0.456, 0.406), "
+                f"Of that the centre {crop_px} x {crop_px}, repeated to three channels, divided by 255, minus the mean (0.485, 0.456, 0.406), "
                 "divided by (0.229, 0.224, 0.225)."
             ),
         ]
@@ -199,15 +199,15 @@ def _images(header: Mapping[str, str]) -> str:
 
 def _network(subject: Subject, findings: Sequence[str]) -> str:
     header = subject.header
-    answers = (
-        "one class for each image (softmax)"
+    output = (
+        "one class per image (softmax)"
         if header["loss"] == "cross_entropy"
-        else "one probability for each finding, none excluding another (sigmoid)"
+        else "an independent probability per finding (sigmoid)"
     )
     return _items(
         [
             f"{_cell(header['model'])} with a {_cell(header['head'])} head, {subject.parameters:,} parameters.",
-            f"Answers: {answers}; in this order: {', '.join(_cell(finding(name)) for name in findings)}.",
+            f"Output: {output}; in this order: {', '.join(_cell(finding(name)) for name in findings)}.",
         ]
     )
 
@@ -217,20 +217,20 @@ def _training(record: Mapping[str, Any] | None, results: Mapping[str, Any] | Non
         return _items(["Unknown."])
     settings = _part(record, "config") | _part(record, "identity")
     rows = [(key, settings[key]) for key in _SETTINGS if settings.get(key) is not None]
-    told = [(key, _cell(last_name(value) if isinstance(value, str) else value)) for key, value in rows]
-    told += [
+    shown = [(key, _cell(last_name(value) if isinstance(value, str) else value)) for key, value in rows]
+    shown += [
         ("global batch", count(settings.get("global_batch"))),
         ("workers", f"{_cell(record.get('world_size', NONE))} x {_cell(record.get('device', NONE))}"),
     ]
     checkpoint = _part(results or {}, "checkpoint")
     if checkpoint:
-        told.append(
+        shown.append(
             (
                 "checkpoint",
-                f"step {_cell(checkpoint.get('step'))}, epoch {_cell(checkpoint.get('epoch'))}: the best on validation",
+                f"step {_cell(checkpoint.get('step'))}, epoch {_cell(checkpoint.get('epoch'))}, the best on validation",
             )
         )
-    return _table(["setting", "value"], told)
+    return _table(["setting", "value"], shown)
 
 
 def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -> str:
@@ -240,11 +240,11 @@ def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -
             for part in ("val", "test")
             if (scores := _part(results or {}, part))
         ]
-        return _items([*plain, "Not evaluated: there are no intervals. `trainer evaluate` makes them."])
+        return _items([*plain, "Not evaluated, so there are no intervals: run `trainer evaluate`."])
     data = evaluation["data"]
     of = (
         f"On {data['part']}: {data['images']:,} images of {data['patients']:,} patients, of {SPLITS.get(data['split'], NONE)}. In "
-        f"brackets 95 % intervals from {evaluation['resamples']:,} resamples of patients. Numbers of other splits can't be compared."
+        f"brackets: 95 % intervals from {evaluation['resamples']:,} resamples of patients. Results on other splits are not comparable."
     )
     rows = [_score_cells(one) for one in evaluation["findings"]]
     rows.append(["**mean**", "", "", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])])
@@ -253,12 +253,12 @@ def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -
 
 
 def _seen(evaluation: Evaluation) -> list[str]:
-    """What takes a reader's trust out of the numbers."""
+    """Caveats about training images among the evaluated ones."""
     data = evaluation["data"]
     if not data["trained_on_known"]:
-        return ["It is not known which images this model was trained on: some of these may be among them."]
+        return ["The model's training images are unknown: some of these images may be among them."]
     if data["trained_on_images"]:
-        return [f"**{data['trained_on_images']:,} of these images are of patients it was trained on.**"]
+        return [f"**{data['trained_on_images']:,} of these images are of patients in the training set.**"]
     return []
 
 
@@ -273,7 +273,7 @@ def _class_scores(evaluation: Evaluation) -> list[str]:
         return []
     positive = _cell(finding(classes["positive"]))
     lines = [
-        f"Accuracy: {proportion(classes['accuracy'])}; always saying the most common class gives {percent(classes['majority_share'])}.",
+        f"Accuracy: {proportion(classes['accuracy'])}; always predicting the most common class gives {percent(classes['majority_share'])}.",
         f"Sensitivity for {positive}: {proportion(classes['sensitivity'])}.",
         f"Specificity for {positive}: {proportion(classes['specificity'])}.",
     ]
@@ -284,7 +284,7 @@ def _operating_points(evaluation: Evaluation | None) -> str:
     if evaluation is None or not any(one["operating_points"] for one in evaluation["findings"]):
         return ""
     fitted_on = _cell(evaluation["data"]["fitted_on"] or NONE)
-    parts = [f"Thresholds were fixed on {fitted_on} and applied once. They are of the probability before calibration."]
+    parts = [f"Thresholds were fixed on {fitted_on} and applied once, to probabilities before calibration."]
     for rule in _RULES:
         points = [
             (one["name"], one["operating_points"][rule])
@@ -311,7 +311,7 @@ def _calibration(subject: Subject, evaluation: Evaluation | None) -> str:
     lines = [
         f"Fitted on {_cell(fitted_on)}, one line through the log-odds of each finding."
         if fitted_on
-        else "None was fitted."
+        else "No calibration was fitted."
     ]
     if evaluation is not None:
         for words, which in _CALIBRATIONS:
@@ -374,7 +374,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """The text as it can stand in a table: on one line, without what Markdown would take for its own."""
+    """The text as a table cell: on one line, with Markdown's characters escaped."""
     text = on_one_line(str(value)).replace("\\", "\\\\")
     for mark in "|`<*[":
         text = text.replace(mark, f"\\{mark}")

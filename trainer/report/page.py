@@ -1,4 +1,4 @@
-"""A page: sections made of a few kinds of block, as one HTML file that needs nothing else and runs no script."""
+"""HTML page of sections of a few kinds of blocks: one self-contained file without scripts."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ NOT_CLINICAL: Final = "Research software. Not a medical device, and not for clin
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph, or a list of them."""
+    """A paragraph, or several."""
 
     lines: Sequence[str]
     kind: str = "words"
@@ -29,7 +29,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Facts:
-    """Terms and what they are here."""
+    """A list of terms and values."""
 
     rows: Sequence[tuple[str, str]]
     kind: str = "facts"
@@ -37,7 +37,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows."""
+    """A table whose first column names the rows."""
 
     caption: str
     head: Sequence[str]
@@ -47,7 +47,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Shown:
-    """An image: its address in the page, what it shows in words, and what is written under it."""
+    """An image: its data URI, its description, and its caption."""
 
     uri: str
     alt: str
@@ -56,7 +56,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Images:
-    """Images beside each other."""
+    """Images in a row."""
 
     images: Sequence[Shown]
     kind: str = "images"
@@ -64,7 +64,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Plots:
-    """Drawings beside each other, as many as the page is wide."""
+    """Drawings in a row, as many as fit."""
 
     drawings: Sequence[Drawing]
     caption: str = ""
@@ -72,12 +72,12 @@ class Plots:
 
     @property
     def are_small(self) -> bool:
-        """Whether two stand beside each other on a phone."""
+        """Whether two fit in a row on a phone."""
         return all(drawing.figure.get_figwidth() < _SMALL_INCHES for drawing in self.drawings)
 
     @property
     def svgs(self) -> list[Markup]:
-        """The drawings as elements; their words are escaped where they are made."""
+        """The drawings as elements; their text is escaped by `as_svg`."""
         return [Markup(as_svg(drawing)) for drawing in self.drawings]  # noqa: S704 - see above
 
 
@@ -86,7 +86,7 @@ Block = Words | Facts | Table | Images | Plots
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it."""
+    """A heading with blocks."""
 
     id: str
     title: str
@@ -94,7 +94,7 @@ class Section:
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
-    """The whole file, of the sections that have something in them."""
+    """The whole file, without empty sections."""
     css = _css()
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     template = _environment().get_template("page.html.j2")
@@ -105,7 +105,7 @@ def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         not_clinical=NOT_CLINICAL,
         version=__version__,
         css=Markup(css),  # noqa: S704 - a file of this package
-        # Only this style and images within the page: nothing is fetched, nothing runs, whatever a name in it looks like.
+        # Only this style and embedded images: nothing is fetched and nothing runs, whatever names contain.
         policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'",
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of a report: images on which a model was surely wrong, with the map of what it looked at; read back without torch."""
+"""Pictures in a report: images with confidently wrong predictions, and class activation maps; does not import torch."""
 
 import base64
 import json
@@ -15,35 +15,35 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One image, and the same under its class activation map, beside each other."""
+    """An image next to the same image with its class activation map."""
 
     image: str
-    """Its name, as the data set gives it."""
+    """Its name in the data set."""
     finding: str
-    """What it was taken for, or what was missed in it."""
+    """The finding wrongly predicted or missed."""
     kind: str
-    """`highest score without it` or `lowest score with it`; in a model that says one class, `wrong class`."""
+    """`highest score without it` or `lowest score with it`; for a single-label model, `wrong class`."""
     truth: str
-    """What its labels say, in words."""
+    """Its labels, in words."""
     probability: float
-    """What the model gave the finding, before calibration."""
+    """Predicted probability of the finding, before calibration."""
     jpeg: bytes
-    """JPEG, for it is a seventh of a PNG and nobody measures on a thumbnail."""
+    """JPEG: a seventh of the size of a PNG, and good enough for a thumbnail."""
 
     @property
     def uri(self) -> str:
-        """The picture as an address that a page embeds."""
+        """The picture as a data URI."""
         return f"data:image/jpeg;base64,{base64.b64encode(self.jpeg).decode()}"
 
 
 def to_bytes(pictures: Sequence[Picture]) -> bytes:
-    """The file `report/gallery.json`, from which the page can be written again."""
+    """Content of `report/gallery.json`, from which the page can be rewritten."""
     rows = [vars(one) | {"jpeg": base64.b64encode(one.jpeg).decode()} for one in pictures]
     return json.dumps({"format": FORMAT, "pictures": rows}).encode()
 
 
 def from_bytes(content: bytes) -> tuple[Picture, ...]:
-    """The pictures of such a file; those that can't be read are left out, for a page without them is still a page."""
+    """Pictures of such a file; unreadable ones are left out, as the page is useful without them."""
     pictures = []
     with suppress(ValueError, KeyError, TypeError):
         for row in parsed_json(content)["pictures"]:
@@ -55,6 +55,6 @@ def from_bytes(content: bytes) -> tuple[Picture, ...]:
 def _picture(row: Mapping[str, Any]) -> Picture:
     jpeg = base64.b64decode(row["jpeg"], validate=True)
     if not jpeg.startswith(b"\xff\xd8\xff"):
-        raise ValueError("no JPEG")
+        raise ValueError("not a JPEG")
     words = {name: checked(row[name], str) for name in ("image", "finding", "kind", "truth")}
     return Picture(**words, probability=float(checked(row["probability"], Share)), jpeg=jpeg)

@@ -1,4 +1,4 @@
-"""The page of one run, section by section in the order of a reviewer's questions."""
+"""Page of one run, with sections in the order of a reviewer's questions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, get_type_hints
@@ -19,7 +19,7 @@ CURVES: Final = REPORT_CURVES
 
 
 def files(documents: Documents) -> dict[str, bytes]:
-    """What a run's report consists of, by key of the run's prefix."""
+    """Files of a run's report, by key in the run's prefix."""
     content = {REPORT: html(documents).encode(), CURVES: history_figures.curves_png(documents.entries)}
     if documents.pictures:
         content[GALLERY] = pictures.to_bytes(documents.pictures)
@@ -27,31 +27,31 @@ def files(documents: Documents) -> dict[str, bytes]:
 
 
 def write(storage: Storage) -> None:
-    """Write the report of the run at this place, anew from what it holds; its gallery stays.
+    """Rewrite the report of the run in this storage from its documents; the gallery is kept.
 
-    Raises: InputError where there is no run, or its documents are not as this program writes them; RemoteError as the storage.
+    Raises: InputError where there is no run, or a document is invalid; RemoteError as the storage.
     """
     for key, content in files(read(storage)).items():
         storage.write(key, content)
 
 
 def html(documents: Documents) -> str:
-    """The page. Raises: InputError when run.json or results.json is not as this program writes it."""
+    """The page. Raises: InputError when run.json or results.json does not match this version."""
     try:
         sections = [section(documents) for section in _SECTIONS]
         return page(f"Run {documents.name}", _subtitle(documents), sections)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as problem:
         misfit = _misfit(documents)
-        if misfit is None:  # then it is this program's fault
+        if misfit is None:  # a bug of this program
             raise
         raise InputError(
-            f"cannot report on the run `{documents.name}`: a document of it is not as expected: {misfit}",
-            hint="was it written by another version?",
+            f"cannot report on the run `{documents.name}`: one of its documents is invalid: {misfit}",
+            hint="it may have been written by another version",
         ) from problem
 
 
 def _misfit(documents: Documents) -> str | None:
-    """What in the run's record or results is of another kind than this version writes; None where nothing is."""
+    """The first mismatch of the run's record or results with this version; None without one."""
     try:
         checked(documents.run, Record)
         config = checked(documents.run.get("config", {}), dict[str, Any], "config")

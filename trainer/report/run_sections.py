@@ -1,4 +1,4 @@
-"""Sections of a run's page about the run: what it was, how it went, and what it was told."""
+"""Sections of a run's page about the run: summary, curves, speed and settings."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -25,10 +25,10 @@ from trainer.report.page import Facts, Images, Plots, Section, Shown, Words
 from trainer.report.sizes import elapsed_s
 
 _HIDDEN: Final = frozenset({"output", "cache_dir", "name", "findings"})
-"""Settings that say where a machine keeps things, or that stand elsewhere on the page."""
+"""Settings with places on a machine, or shown elsewhere on the page."""
 
 _NO_PLACE: Final = frozenset({"split"})
-"""Settings with a slash that are no path."""
+"""Settings with a slash that are not paths."""
 
 
 def summary(one: Documents) -> Section:
@@ -49,11 +49,11 @@ def summary(one: Documents) -> Section:
 
 
 def _split(one: Documents) -> str:
-    """How it was asked for and, where that is known, whose split it is."""
-    asked = _shown_setting("split", one.setting("split"))
+    """The requested split and, where known, the published split it equals."""
+    requested = _shown_setting("split", one.setting("split"))
     if one.evaluation is None or one.evaluation["data"].get("drawn"):
-        return asked
-    return f"{asked}; {SPLITS.get(one.evaluation['data']['split'], NONE)}"
+        return requested
+    return f"{requested}; {SPLITS.get(one.evaluation['data']['split'], NONE)}"
 
 
 def _joined(one: Documents, *keys: str) -> str:
@@ -70,12 +70,12 @@ def _checkpoint_rows(one: Documents) -> list[tuple[str, str]]:
 
 
 def _score_rows(one: Documents) -> list[tuple[str, str]]:
-    """What it came to: with intervals where it was evaluated, always with the part that the numbers are of."""
+    """Scores with intervals where evaluated, always with the split they are measured on."""
     rows = []
     if one.evaluation is not None:
         data, classes = one.evaluation["data"], one.evaluation["classes"]
         of = f"{data['part']}, {data['images']:,} images of {data['patients']:,} patients"
-        rows += [("Scored on", of), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
+        rows += [("Evaluated on", of), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
         rows += [("Mean AUPRC (95 %)", interval(one.evaluation["mean_auprc"]))]
         if classes is not None:
             rows += [("Accuracy (95 %)", proportion(classes["accuracy"])), *_class_rows(one.evaluation)]
@@ -86,7 +86,7 @@ def _score_rows(one: Documents) -> list[tuple[str, str]]:
             rows.append(
                 (
                     f"Mean AUROC on {part}",
-                    f"{value:.3f} ({images}{', by which it was chosen' if part == 'val' else ''})",
+                    f"{value:.3f} ({images}{', used for selection' if part == 'val' else ''})",
                 )
             )
     return rows
@@ -99,7 +99,7 @@ def _class_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [
         (f"Sensitivity for {positive}", proportion(classes["sensitivity"])),
         (f"Specificity for {positive}", proportion(classes["specificity"])),
-        ("Always the most common class", percent(classes["majority_share"])),
+        ("Always predicting the most common class", percent(classes["majority_share"])),
     ]
 
 
@@ -109,30 +109,32 @@ def _speed_rows(one: Documents) -> list[tuple[str, str]]:
     return [
         ("Trained on", f"{workers} x {device}{f' ({hardware})' if hardware else ''}" if workers else NONE),
         ("Global batch", count(one.setting("global_batch"))),
-        ("Training and validation took", duration(elapsed_s(one))),
+        ("Training and validation time", duration(elapsed_s(one))),
     ]
 
 
 def _gaps(one: Documents) -> list[str]:
-    """What a reader would look for and not find."""
+    """Missing documents and other caveats."""
     missing = {
-        "no epoch has been recorded: there are no curves": not one.entries,
-        "the run has not ended: there are no results": one.results is None,
-        "it has not been evaluated, so there are no intervals, curves per finding, calibration or subgroups: "
-        "`trainer evaluate` makes them": one.evaluation is None,
-        "no epoch was validated": bool(one.entries) and not any(entry.get("val") for entry in one.entries),
-        "the data set tells neither sex, age nor view of its patients: there are no subgroups": one.evaluation
-        is not None
+        "curves: no epoch was recorded": not one.entries,
+        "results: the run has not ended": one.results is None,
+        "intervals, curves per finding, calibration and subgroups: the run has not been evaluated, "
+        "run `trainer evaluate`": one.evaluation is None,
+        "validation scores: no epoch was validated": bool(one.entries)
+        and not any(entry.get("val") for entry in one.entries),
+        "subgroups: the data set does not contain sex, age or view": one.evaluation is not None
         and not one.evaluation["subgroups"],
     }
     gaps = [f"Missing: {words}." for words, is_missing in missing.items() if is_missing]
     if one.evaluation is not None and one.evaluation["data"].get("drawn"):
         gaps.insert(0, f"{DRAWN[0].upper()}{DRAWN[1:]}.")
     if one.evaluation is not None and not one.evaluation["data"]["trained_on_known"]:
-        gaps.append("It is not known which images this model was trained on: its scores may be of images it has seen.")
+        gaps.append("The model's training images are unknown: evaluated images may be among them.")
     seen = one.evaluation["data"]["trained_on_images"] if one.evaluation is not None else None
     if seen:
-        gaps.append(f"{seen:,} of the images scored are of patients it was trained on: these scores flatter it.")
+        gaps.append(
+            f"{seen:,} of the evaluated images are of patients in the training set: these scores are too optimistic."
+        )
     return gaps
 
 
@@ -153,8 +155,8 @@ def gallery(one: Documents) -> Section:
             [Words([f"No images are shown: {one.why_none}."])] if one.why_none else [],
         )
     words = (
-        "Images on which the model was most sure, and wrong by their labels, which are not always right themselves. "
-        "Left the image as the model sees it, right where its answer comes from: the class activation map of the finding named. "
+        "The most confident errors according to the labels, which are not always right themselves. "
+        "Left: the image as the model sees it. Right: the class activation map of the named finding. "
         "Probabilities are before calibration."
     )
     shown = [
@@ -192,7 +194,7 @@ def configuration(one: Documents) -> Section:
 
 
 def _shown_setting(key: str, value: object) -> str:
-    """A setting without the place of a machine in it."""
+    """A setting without a machine's path."""
     if value is None:
         return NONE
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Several runs beside each other: their table, their curves, and how they scale."""
+"""Page of several runs: table, curves and scaling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -33,29 +33,28 @@ HEAD: Final = (
 )
 
 
-DIFFERENT: Final = "These runs were scored on different images: compare accuracy and AUROC within a table only."
+DIFFERENT: Final = "These runs were evaluated on different images: compare accuracy and AUROC within a table only."
 
 
 def write_comparison(storage: Storage, runs: Sequence[Documents]) -> None:
-    """Write page, table and plot of these runs to this place.
+    """Write page, table and plot of these runs.
 
     Raises: as the storage.
     """
     rows = scaled(runs)
-    storage.write(TABLE, as_csv(rows).encode())  # first: `launcher scale` knows by it that the pages are its own
+    storage.write(TABLE, as_csv(rows).encode())  # first, as `launcher scale` recognises its own pages by it
     storage.write(PAGE, html(runs, rows).encode())
     storage.write(PLOT, as_png(scaling_figures.scaling(points(rows))))
 
 
 def html(runs: Sequence[Documents], rows: Sequence[Size]) -> str:
-    """The page."""
     title = f"{len(runs)} runs compared"
     models = ", ".join(dict.fromkeys(row.model for row in rows))
     return page(title, models, [_table(rows), _scaling(rows), _curves(runs, alike=len(_by_images(rows)) < 2)])
 
 
 def cells(row: Size) -> list[str]:
-    """A row of the table, as a reader sees it."""
+    """A row of the table, formatted."""
     return [
         row.run,
         row.model,
@@ -78,19 +77,19 @@ def points(rows: Sequence[Size]) -> dict[str, list[tuple[int, float]]]:
     for row in rows:
         if row.workers and row.elapsed_s:
             models.setdefault(row.model, []).append((row.workers, row.elapsed_s))
-    return {model: sorted(found) for model, found in models.items()}
+    return {model: sorted(values) for model, values in models.items()}
 
 
 def _table(rows: Sequence[Size]) -> Section:
-    words = "Speed-up is over the run of the fewest workers that did the same work; efficiency is speed-up over how many times more workers."
+    words = "Speed-up is relative to the run with the fewest workers that did the same work; efficiency is speed-up divided by the ratio of workers."
     groups = _by_images(rows)
     blocks: list[Block] = [Words([DIFFERENT])] if len(groups) > 1 else []
-    blocks += [Table(f"Scored on {_scored_on(group[0])}. {words}", *_filled(group)) for group in groups]
+    blocks += [Table(f"Evaluated on {_evaluated_on(group[0])}. {words}", *_filled(group)) for group in groups]
     return Section("runs", "Runs", blocks)
 
 
-def _scored_on(row: Size) -> str:
-    """Which images the scores are of."""
+def _evaluated_on(row: Size) -> str:
+    """The images of the scores."""
     if row.part is None:
         return "nothing yet"
     of = f"{row.part} of {row.data}" if row.data else row.part
@@ -105,8 +104,8 @@ def _by_images(rows: Sequence[Size]) -> list[list[Size]]:
 
 
 def _scaling(rows: Sequence[Size]) -> Section:
-    """Where the runs differ in size, and their time is known."""
-    by_model = {model: found for model, found in points(rows).items() if len({workers for workers, _ in found}) > 1}
+    """Shown when the runs differ in size and their time is known."""
+    by_model = {model: values for model, values in points(rows).items() if len({workers for workers, _ in values}) > 1}
     if not by_model:
         return Section("scaling", "Scaling")
     speed_ups = _by_model(rows, "speed_up")
@@ -115,7 +114,7 @@ def _scaling(rows: Sequence[Size]) -> Section:
         scaling_figures.speed_up_by_workers(speed_ups),
         scaling_figures.efficiency_by_workers(_by_model(rows, "efficiency")),
     ]
-    words = "Elapsed time is that of training and validation; the dashed line is what perfect scaling would be."
+    words = "Elapsed time is that of training and validation; the dashed line is perfect scaling."
     return Section("scaling", "Scaling", [Plots(drawings), Words([words])])
 
 
@@ -125,7 +124,7 @@ def _by_model(rows: Sequence[Size], key: str) -> dict[str, list[tuple[int, float
         value = getattr(row, key)
         if row.workers and value is not None:
             models.setdefault(row.model, []).append((row.workers, value))
-    return {model: sorted(found) for model, found in models.items()}
+    return {model: sorted(values) for model, values in models.items()}
 
 
 def _curves(runs: Sequence[Documents], *, alike: bool) -> Section:
@@ -138,13 +137,13 @@ def _curves(runs: Sequence[Documents], *, alike: bool) -> Section:
         "Images per second": ("images_per_s",),
     }
     drawings = [history_figures.overlaid(title, entries, *keys) for title, keys in shown.items()]
-    caption = "" if alike else "Of runs on different images only the shapes can be compared."
+    caption = "" if alike else "For runs on different images, compare only the shapes of the curves."
     blocks: list[Block] = [Plots([drawing for drawing in drawings if drawing is not None], caption)]
     return Section("curves", "Curves", blocks if any(drawings) else [])
 
 
 def _by_name(runs: Sequence[Documents]) -> dict[str, Sequence[Mapping[str, Any]]]:
-    """Entries by the run's name; a second run of a name gets a number."""
+    """Entries by the run's name; further runs of a name get a number."""
     named: dict[str, Sequence[Mapping[str, Any]]] = {}
     for one in runs:
         nth, name = 1, one.name
@@ -156,21 +155,21 @@ def _by_name(runs: Sequence[Documents]) -> dict[str, Sequence[Mapping[str, Any]]
 
 
 def as_text(rows: Sequence[Size]) -> str:
-    """The table in aligned columns, without those that no run has anything in; one for the runs scored on the same images."""
+    """The table in aligned columns, without empty ones; one per group of runs evaluated on the same images."""
     groups = _by_images(rows)
     return "\n\n".join([*map(_as_text, groups), *([f"note: {DIFFERENT}"] if len(groups) > 1 else [])])
 
 
 def _as_text(rows: Sequence[Size]) -> str:
     head, body = _filled(rows)
-    scored_on = on_one_line(f"scored on {_scored_on(rows[0])}") if rows else "no runs"
+    evaluated_on = on_one_line(f"evaluated on {_evaluated_on(rows[0])}") if rows else "no runs"
     widths = [max(len(line[nth]) for line in (head, *body)) for nth in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *body)]
-    return "\n".join([scored_on, *(line.rstrip() for line in lines)])
+    return "\n".join([evaluated_on, *(line.rstrip() for line in lines)])
 
 
 def _filled(rows: Sequence[Size]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of the columns that some run has something in."""
+    """Headings and cells of the columns that are not empty."""
     body = [list(map(on_one_line, cells(row))) for row in rows]
     kept = [nth for nth in range(len(HEAD)) if nth == 0 or any(line[nth] != NONE for line in body)]
     return [HEAD[nth] for nth in kept], [[line[nth] for nth in kept] for line in body]

@@ -1,4 +1,4 @@
-"""Figures of runs of several sizes: time, speed-up and efficiency over the number of workers. No torch here."""
+"""Figures of runs of several sizes: time, speed-up and efficiency over the number of workers. Does not import torch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ from trainer.report.drawing import (
 
 @styled()
 def elapsed_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """Elapsed seconds over the number of workers, a line for each model.
+    """Elapsed seconds over the number of workers, one line per model.
 
     Source: the figure of Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning" (elapsed time over number of GPUs).
     """
@@ -29,7 +29,7 @@ def elapsed_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Dra
 
 @styled()
 def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """How many times faster than the smallest size, beside what perfect scaling would be."""
+    """Speed-up over the smallest size, next to perfect scaling."""
     drawing = _by_workers("Speed-up", models, "{:.2f}")
     sizes = sorted({workers for points in models.values() for workers, _ in points})
     ideal = [workers / sizes[0] for workers in sizes]
@@ -41,7 +41,7 @@ def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Dr
 
 @styled()
 def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """Speed-up for each worker more, beside the perfect 100 %."""
+    """Efficiency, next to the perfect 100 %."""
     drawing = _by_workers("Efficiency", models, "{:.0%}")
     axes = drawing.figure.axes[0]
     axes.set_ylim(0, headroom([1.0, *(value for points in models.values() for _, value in points)]))
@@ -52,7 +52,7 @@ def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> 
 
 @styled()
 def scaling(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
-    """Elapsed time over workers for a file of its own; a note where no time is known."""
+    """Elapsed time over workers as a separate file; a note where no time is known."""
     if models:
         return elapsed_by_workers(models)
     figure, (axes,) = canvas(WIDTH, 240, [PANEL])
@@ -70,8 +70,8 @@ def _by_workers(title: str, models: Mapping[str, Sequence[tuple[int, float]]], f
         x, y = zip(*points, strict=True)
         colour, marker, dashes = (kind[nth % len(kind)] for kind in (COLOURS, MARKERS, DASHES))
         axes.plot(x, y, color=colour, marker=marker, linestyle=dashes, label=model[:28])
-        told = ", ".join(f"{workers} workers {form.format(value)}" for workers, value in points)
-        words.append(f"{model}: {told}.")
+        values = ", ".join(f"{workers} workers {form.format(value)}" for workers, value in points)
+        words.append(f"{model}: {values}.")
     sizes = sorted({workers for points in models.values() for workers, _ in points})
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_xlabel("workers")

@@ -1,4 +1,4 @@
-"""Several runs as rows: what each took and came to, and how much faster more workers were."""
+"""Comparison of several runs: times, scores and speed-up by number of workers."""
 
 import json
 import statistics
@@ -29,12 +29,12 @@ COLUMNS: Final = (
     "data",
     "images",
 )
-"""Of scaling.csv, in this order."""
+"""Columns of scaling.csv, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """One run among others."""
+    """One of the compared runs."""
 
     run: str
     model: str
@@ -42,28 +42,28 @@ class Size:
     workers: int | None
     global_batch: int | None
     elapsed_s: float | None
-    """Training and validation, over all starts; without reading data at the start and scoring at the end."""
+    """Training and validation over all attempts, without reading data at the start and the final evaluation."""
     images_per_s: float | None
     speed_up: float | None = None
-    """How many times faster than the run of the fewest workers that did the same work."""
+    """Relative to the run with the fewest workers that did the same work."""
     efficiency: float | None = None
-    """Speed-up over how many times more workers; 1 is perfect."""
+    """Speed-up divided by the ratio of workers; 1 is perfect."""
     accuracy: Proportion | None = None
     mean_auroc: Interval | None = None
     part: str | None = None
-    """Of the data that accuracy and AUROC are of: `test`, else `val`."""
+    """Split of accuracy and AUROC: `test`, otherwise `val`."""
     data: str | None = None
-    """What the data set is called."""
+    """Name of the data set."""
     images: int | None = None
-    """How many images accuracy and AUROC are of."""
+    """Number of images of accuracy and AUROC."""
     scored: str = ""
-    """The same for runs scored on the very same images: only their accuracy and AUROC can be compared."""
+    """Equal for runs evaluated on exactly the same images: only their accuracy and AUROC are comparable."""
     peak_device_memory_bytes: int | None = None
     utilisation: float | None = None
 
 
 def scaled(runs: Sequence[Documents]) -> list[Size]:
-    """A row for each run, by model and number of workers; speed-up is over the smallest of those that did the same work."""
+    """A row per run, sorted by model and number of workers; speed-up is relative to the smallest run that did the same work."""
     rows = sorted(
         ((_size(one), _work(one)) for one in runs),
         key=lambda pair: (pair[0].model, pair[1], pair[0].workers or 0, pair[0].run),
@@ -78,7 +78,7 @@ def scaled(runs: Sequence[Documents]) -> list[Size]:
 
 
 def as_csv(rows: Sequence[Size]) -> str:
-    """The table for programs; empty where a number is unknown."""
+    """CSV; empty where a number is unknown."""
     lines = [line(COLUMNS)]
     for row in rows:
         values = asdict(row) | {"accuracy": _value(row.accuracy), "mean_auroc": _value(row.mean_auroc)}
@@ -87,7 +87,7 @@ def as_csv(rows: Sequence[Size]) -> str:
 
 
 def as_json(rows: Sequence[Size]) -> str:
-    """The same with intervals."""
+    """JSON, with intervals."""
     shown = [{key: value for key, value in asdict(row).items() if key != "scored"} for row in rows]
     return json.dumps(shown, indent=1)
 
@@ -112,7 +112,8 @@ def _size(one: Documents) -> Size:
         data=last_name(str(one.setting("data"))) if one.setting("data") else None,
         images=_images(one, part),
         scored=json.dumps([part, _images(one, part), *(one.setting(key) for key in ("labels_sha256", "split_sha256"))]),
-        peak_device_memory_bytes=_whole(one.result("peak_device_memory_bytes")) or None,  # a processor tells 0
+        peak_device_memory_bytes=_whole(one.result("peak_device_memory_bytes"))
+        or None,  # 0 means that the device does not report it
         utilisation=_number(one.result("utilisation")),
     )
 
@@ -124,17 +125,17 @@ def _images(one: Documents, part: str | None) -> int | None:
 
 
 def elapsed_s(one: Documents) -> float | None:
-    """Seconds of training and validation; None where an epoch has not told."""
-    told = _number(one.result("training_s"))
-    if told is not None:
-        return told
+    """Seconds of training and validation; None where an epoch has none recorded."""
+    total_s = _number(one.result("training_s"))
+    if total_s is not None:
+        return total_s
     seconds = [_number(entry.get("seconds")) for entry in one.entries]
     known = [value for value in seconds if value is not None]
     return sum(known) if known and len(known) == len(seconds) else None
 
 
 def _scores(one: Documents) -> tuple[str | None, Proportion | None, Interval | None]:
-    """Part, accuracy and mean AUROC: of the evidence with its interval, else what the run's results say."""
+    """Split, accuracy and mean AUROC: of the evaluation with intervals, otherwise of the run's results."""
     if one.evaluation is not None:
         classes = one.evaluation["classes"]
         return one.evaluation["data"]["part"], classes["accuracy"] if classes else None, one.evaluation["mean_auroc"]
@@ -143,16 +144,16 @@ def _scores(one: Documents) -> tuple[str | None, Proportion | None, Interval | N
             value = _number(one.result(part, "mean_auroc"))
             accuracy = one.result(part, "classes", "accuracy") or one.result(part, "accuracy")
             mean = Interval(value=value, low=None, high=None)
-            return part, accuracy if isinstance(accuracy, dict) else None, mean  # type: ignore[return-value] # JSON of ours
+            return part, accuracy if isinstance(accuracy, dict) else None, mean  # type: ignore[return-value] # our own JSON
     return None, None, None
 
 
 def _work(one: Documents) -> str:
-    """What must be equal for elapsed times to be compared: what was trained, on what, how long and on which kind of device."""
+    """Key of runs with comparable elapsed times: same model, data, length and kind of device."""
     keys = ["model", "head", "backbone", "epochs", "max_steps", "crop_px", "precision", "labels_sha256", "split_sha256"]
     work = {key: one.setting(key) for key in keys}
     if work["max_steps"] is not None:
-        work["global_batch"] = one.setting("global_batch")  # so many steps of larger batches are more work
+        work["global_batch"] = one.setting("global_batch")  # the same number of steps with larger batches is more work
     device = one.result("device") or one.setting("device")
     return json.dumps([device, one.result("last_step") is None, work], sort_keys=True, default=str)
 

@@ -55,8 +55,7 @@ def begin(storage: Storage, config: TrainConfig, step: int, world: World) -> dic
 
 @contextmanager
 def noted(storage: Storage, counts: Counts, claim: Claim) -> Iterator[None]:
-    """Record at the end of the block that the attempt ended in order, also when it ended with an error that explains
-    itself.
+    """Record at the end of the block that the attempt ended in order, also when it ended with an error that explains itself.
 
     A lost peer is not an orderly end: the peer may be the one that is killed each time. After a lost claim nothing is
     written, as the prefix belongs to another process.

@@ -119,8 +119,7 @@ def read_state(storage: Storage, manifest: Manifest) -> bytes:
 
 
 def prune(storage: Storage, manifests: Mapping[int, Manifest], *, keep_last: int) -> dict[int, Manifest]:
-    """Delete all but the newest and the best of these checkpoints, manifests first, and uncommitted states; returns the
-    rest.
+    """Delete all but the newest and the best of these checkpoints, manifests first, and uncommitted states; returns the rest.
 
     Files that are not checkpoints of ours are kept.
     """

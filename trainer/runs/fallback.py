@@ -66,8 +66,7 @@ class Fallback:
         return max((manifest.step for manifest in kept), default=None)
 
     def clear(self) -> None:
-        """Remove what was kept: the run's prefix has it, or something newer. Also removes partial files of killed
-        attempts.
+        """Remove what was kept: the run's prefix has it, or something newer. Also removes partial files of killed attempts.
 
         Only files written by this class are removed; folders with other files stay.
         """

@@ -46,9 +46,7 @@ def check(storage: Storage, report: Callable[[str], None]) -> None:
 
 
 def check_record(storage: Storage) -> None:
-    """Refuse a prefix that does not belong to a run. Raises: InputError when its `run.json` is missing, damaged or
-    foreign.
-    """
+    """Refuse a prefix that does not belong to a run. Raises: InputError when its `run.json` is missing, damaged or foreign."""
     with suppress(AbsentError, DamagedError):
         if _is_record(storage.read(RUN)):
             return

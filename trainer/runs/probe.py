@@ -1,7 +1,6 @@
 """Checks before a run, from where this process runs: output, data, weights, clock; does not import torch.
 
-`launcher doctor` runs them on the user's machine and, with `python -m trainer probe`, in a pod with the job's service
-account.
+`launcher doctor` runs them on the user's machine and, with `python -m trainer probe`, in a pod with the job's service account.
 """
 
 import json

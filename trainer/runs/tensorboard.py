@@ -21,8 +21,7 @@ class Curves:
     """Scalars of one attempt, collected until they are taken."""
 
     def __init__(self, *, first_step: int, started_s: float, clock: Callable[[], float] = time.time) -> None:
-        """An attempt that trains from `first_step` on: TensorBoard purges what an earlier attempt wrote for later
-        steps.
+        """An attempt that trains from `first_step` on: TensorBoard purges what an earlier attempt wrote for later steps.
 
         `started_s`, Unix time, names the files, so that they are read in the order of the attempts.
         """

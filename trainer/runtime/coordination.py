@@ -64,9 +64,7 @@ class Coordination:
         self._saved_s = self._clock()
 
     def after_step(self) -> ControlFlags:
-        """Requests after one more step, or batch of an evaluation; none between exchanges. Collective: all ranks call
-        it.
-        """
+        """Requests after one more step, or batch of an evaluation; none between exchanges. Collective: all ranks call it."""
         self._counted += 1
         return self.sync() if self._counted >= self._next_sync else ControlFlags()
 

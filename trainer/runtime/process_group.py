@@ -120,8 +120,7 @@ def _retryable(problem: UnreachableError) -> TryAgainError:
 
 @contextmanager
 def join(world: World, backend: str) -> Iterator[WorkerGroup]:
-    """The worker group for the block. At a normal end, workers wait for each other, so that none aborts a peer's last
-    exchange.
+    """The worker group for the block. At a normal end, workers wait for each other, so that none aborts a peer's last exchange.
 
     The groups are not destroyed: torch 2.6 can hang in that (a thread that the destructor joins waits for the GIL that
     the destructor's caller holds), and after a failure it can wait for peers forever. `leave_process` ends without it.

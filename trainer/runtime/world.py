@@ -19,8 +19,7 @@ class World:
     in_pod: bool = False
     """Whether the process runs in Kubernetes, which restarts it when it ends."""
     job: str = ""
-    """ID shared by all attempts of this job, to distinguish it from other writers of the same run; empty without one.
-    """
+    """ID shared by all attempts of this job, to distinguish it from other writers of the same run; empty without one."""
 
     @property
     def is_rank0(self) -> bool:

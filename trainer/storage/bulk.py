@@ -28,8 +28,7 @@ def copy_all(
     stats: Mapping[str, Stat] | None = None,
     progress: Callable[[int], None] = ignore,
 ) -> Iterator[str]:
-    """Copy the objects to files of the same names below the folder; yields each key when its file is complete, in any
-    order.
+    """Copy the objects to files of the same names below the folder; yields each key when its file is complete, in any order.
 
     With `stats`, a download stops when the object is longer than listed. `progress` gets the size of each chunk, from
     one thread at a time. When a download fails or the iterator is closed, the others are cancelled.

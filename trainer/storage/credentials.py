@@ -46,9 +46,7 @@ _PARTS: Final = {"access_key": "access key", "secret_key": "secret key", "token"
 
 
 def check_files() -> None:
-    """Raises: InputError for a pipe, a device or an oversized file, which botocore would read without end or into
-    memory.
-    """
+    """Raises: InputError for a pipe, a device or an oversized file, which botocore would read without end or into memory."""
     for name, most_bytes in CREDENTIAL_FILES.items():
         path = os.environ.get(name, "")
         try:
@@ -66,9 +64,7 @@ def check_files() -> None:
 
 
 def check_endpoint(*urls: str) -> None:
-    """Raises: InputError for an endpoint that contains a login, as every error message about the endpoint would show
-    it.
-    """
+    """Raises: InputError for an endpoint that contains a login, as every error message about the endpoint would show it."""
     for url in urls:
         if "@" in url and "://" in url:
             host = without_login(url).partition(f"{HIDDEN}@")[2].partition("/")[0]

@@ -32,8 +32,7 @@ SETTLED_S: Final = 1.0
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading, following links; pipes and devices are refused, as opening or reading one may
-    block.
+    """Open a regular file for reading, following links; pipes and devices are refused, as opening or reading one may block.
 
     Raises: OSError, with EINVAL for anything but a regular file.
     """

@@ -1,9 +1,8 @@
 """Exclusive ownership of a bucket prefix: an object that names the owner, renewed by a heartbeat.
 
-With conditional writes, one of several competing processes wins; without, each checks after a moment that its own
-record is still in place. An owner of the same job is replaced at once, as it is an earlier attempt and gone. For
-another job's owner, the caller waits: without a heartbeat for `LEASE_S` the owner is replaced; a heartbeat means that
-it lives, and the caller is refused.
+With conditional writes, one of several competing processes wins; without, each checks after a moment that its own record is still
+in place. An owner of the same job is replaced at once, as it is an earlier attempt and gone. For another job's owner, the caller
+waits: without a heartbeat for `LEASE_S` the owner is replaced; a heartbeat means that it lives, and the caller is refused.
 """
 
 import json

@@ -46,9 +46,7 @@ class _Locked:
         self._folder = path.parent.stat()
 
     def check(self) -> None:
-        """Raises: InputError when the run's folder is gone, or was replaced by one that another process may have
-        locked.
-        """
+        """Raises: InputError when the run's folder is gone, or was replaced by one that another process may have locked."""
         problem = self.lost()
         if problem is not None:
             raise problem

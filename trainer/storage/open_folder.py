@@ -30,8 +30,7 @@ def removed(url: str) -> InputError:
 
 
 def same_file(open_file: int, path: Path, *, follow: bool = False) -> bool:
-    """Whether this open file or folder is the one at the path. A link at the path counts as different unless `follow`
-    is set.
+    """Whether this open file or folder is the one at the path. A link at the path counts as different unless `follow` is set.
 
     Raises: OSError where the system does not report it.
     """

@@ -123,9 +123,7 @@ class S3Storage:
         return False
 
     def excludes(self) -> bool:
-        """See `Storage.excludes`: the server must refuse to create an existing object and to replace one by a wrong
-        stamp.
-        """
+        """See `Storage.excludes`: the server must refuse to create an existing object and to replace one by a wrong stamp."""
         if self._excludes is None:
             key = f"{PROBE}{uuid.uuid4().hex}"
             try:

@@ -61,7 +61,7 @@ def test_card_of_drawn_phantoms_says_that_there_were_no_x_rays():
     found = samples.evaluation()
     found["data"]["drawn"] = True
     data = section(as_markdown(SUBJECT, samples.record(), samples.results(), found), "Data")
-    assert "phantoms drawn by a program, no X-rays" in data
+    assert "synthetic phantoms, not X-rays" in data
     assert "NIH" not in data
 
 
@@ -74,7 +74,7 @@ def test_card_has_terms_of_the_data_and_hashes_of_split_and_labels():
     assert "1" * 64 in text
     assert "Wang et al., CVPR 2017" in text
     assert "patients:70/10/20" in text
-    assert "1 images could not be read" in text
+    assert "1 unreadable images were left out" in text
     record["config"]["split"] = "/mnt/host-7/lists"
     assert "Split: lists," in section(as_markdown(SUBJECT, record, None, None), "Data")
 
@@ -112,8 +112,8 @@ def test_findings_without_examples_leave_dashes(card):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"trained_on_known": False, "trained_on_images": None}, "not known which images this model was trained on"),
-        ({"trained_on_images": 606}, "606 of these images are of patients it was trained on"),
+        ({"trained_on_known": False, "trained_on_images": None}, "The model's training images are unknown"),
+        ({"trained_on_images": 606}, "606 of these images are of patients in the training set"),
     ],
     ids=["unknown", "seen"],
 )
@@ -135,7 +135,7 @@ def test_known_shortcuts_of_the_kind_of_data_are_told_and_those_measured(card):
     assert "number of pixels alone" in section(of_classes, "Known shortcuts and limits")
     assert "CC BY 4.0" in section(of_classes, "Data")
     assert "560 of 624" in section(of_classes, "Results")
-    assert "one class for each image" in section(of_classes, "Network")
+    assert "one class per image" in section(of_classes, "Network")
 
 
 def test_weights_without_a_run_have_a_card_that_says_what_is_unknown():
@@ -143,10 +143,10 @@ def test_weights_without_a_run_have_a_card_that_says_what_is_unknown():
     header = {key: value for key, value in HEADER.items() if key not in {"name", "step"}}
     text = as_markdown(Subject(header=header, parameters=1, notes=["the order is assumed"]), None, None, None)
     assert text.startswith("# Model card: densenet121\n")
-    assert "Unknown: the weights came without the record of their run" in section(text, "Data")
+    assert "Unknown: the weights have no record of their run" in section(text, "Data")
     assert "Not evaluated" in section(text, "Results")
     assert "the order is assumed" in section(text, "Notes")
-    assert "None was fitted" in section(text, "Calibration")
+    assert "No calibration was fitted" in section(text, "Calibration")
 
 
 def test_names_cannot_break_a_table_or_forge_a_section():

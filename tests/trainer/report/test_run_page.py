@@ -163,7 +163,7 @@ def test_names_are_text_whatever_they_hold():
 def test_numbers_of_another_split_have_a_table_of_their_own(whole):
     """In one column they would read as better or worse."""
     tables = re.findall(r"<table>.*?</table>", whole, re.DOTALL)
-    ours = next(table for table in tables if "the very same images" in table)
+    ours = next(table for table in tables if "exactly the same images" in table)
     others = next(table for table in tables if "not comparable" in table)
     assert "zoogzog" in ours
     assert "Wang 2017" not in ours
@@ -174,9 +174,9 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        pytest.param({"entries": []}, "no epoch has been recorded", id="no metrics.jsonl"),
+        pytest.param({"entries": []}, "curves: no epoch was recorded", id="no metrics.jsonl"),
         pytest.param({"results": None}, "the run has not ended", id="no results.json"),
-        pytest.param({"evaluation": None}, "it has not been evaluated", id="not evaluated"),
+        pytest.param({"evaluation": None}, "the run has not been evaluated", id="not evaluated"),
         pytest.param(
             {"entries": [{"step": 1, "epoch": 0.5, "train_loss": 1.0, "val": None}]},
             "no epoch was validated",
@@ -190,7 +190,12 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
 )
 def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
     """Old and unfinished runs are reported too, and nobody takes a gap for a zero."""
-    parts = {"run": record(), "entries": [entry(1)], "results": results(), "evaluation": evaluation(("Mass",))} | changes
+    parts = {
+        "run": record(),
+        "entries": [entry(1)],
+        "results": results(),
+        "evaluation": evaluation(("Mass",)),
+    } | changes
     text = report.html(report.Documents(**parts))
     assert said in Page(text).text
 
@@ -207,11 +212,11 @@ def test_a_model_scored_on_what_it_has_seen_is_marked():
     """Such numbers flatter, and reports travel without their author."""
     document = evaluation(("Mass",))
     document["data"] |= {"trained_on_images": 17920}
-    assert "17,920 of the images scored are of patients it was trained on" in report.html(
+    assert "17,920 of the evaluated images are of patients in the training set" in report.html(
         report.Documents(run=record(), entries=[], evaluation=document)
     )
     document["data"] |= {"trained_on_known": False, "trained_on_images": None}
-    assert "not known which images" in report.html(report.Documents(run=record(), entries=[], evaluation=document))
+    assert "training images are unknown" in report.html(report.Documents(run=record(), entries=[], evaluation=document))
 
 
 def test_a_finding_without_positives_is_a_dash():
@@ -260,7 +265,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        pytest.param({}, "it holds no `run.json`", id="no run"),
+        pytest.param({}, "it has no `run.json`", id="no run"),
         pytest.param({"run.json": "{"}, "it is not JSON", id="broken record"),
         pytest.param({"run.json": "[]"}, "must be a JSON object, got a list", id="record of another kind"),
         pytest.param(
@@ -351,13 +356,13 @@ def test_page_tells_what_its_numbers_are_of():
     text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
     for words in (
         "patients:70/10/20; the published 70/10/20 split",
-        "images, by which it was chosen",
-        "Thresholds are of the probability before calibration. What they do is counted on test",
-        "On test, 22,433 images. Written in each",
-        "An interval that is one number",
-        "A number without an interval",
+        "images, used for selection",
+        "Thresholds apply to probabilities before calibration. Results are measured on test",
+        "On test, 22,433 images. Each plot states the area",
+        "An interval of a single number",
+        "A number has no interval",
         "Mean AUROC of each subgroup of test",
-        "AUROC on the very same images: test of the published 70/10/20 split",
+        "AUROC on exactly the same images: test of the published 70/10/20 split",
     ):
         assert words in text, words
 
@@ -388,10 +393,12 @@ def test_runs_scored_on_other_images_stand_in_another_table():
     assert runs_page.DIFFERENT in page.text
     text = runs_page.as_text(report.scaled(runs))
     assert (
-        text.index("scored on test of ours") < text.index("scored on test of theirs") < text.index(runs_page.DIFFERENT)
+        text.index("evaluated on test of ours")
+        < text.index("evaluated on test of theirs")
+        < text.index(runs_page.DIFFERENT)
     )
     assert "host-7" not in text
-    assert "only the shapes can be compared" not in page.text, "there are no curves"
+    assert "compare only the shapes" not in page.text, "there are no curves"
     same = report.scaled([runs[0], runs[0]])
     assert runs_page.DIFFERENT not in runs_page.as_text(same)
 
@@ -449,7 +456,7 @@ def test_a_report_needs_no_torch(tmp_path):
 
 def test_documents_of_another_shape_are_an_error_with_a_hint():
     """Somebody edits a file by hand sooner or later."""
-    with pytest.raises(InputError, match="not as expected"):
+    with pytest.raises(InputError, match="one of its documents is invalid"):
         report.html(report.Documents(run={"identity": {"findings": 3}}, entries=[]))
 
 
