@@ -1,8 +1,7 @@
 """A run that is to go on: what it has left of itself, the settings that make its job again, and what speaks against it."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from launcher.runs.locate import Report, Run
@@ -10,11 +9,12 @@ from launcher.settings.sources import EXAMPLES, PROJECT_FILE
 from launcher.spec.job import OWNED_FLAGS, JobSpec
 from trainer.config import TrainConfig, to_argv
 from trainer.errors import InputError, listing, on_one_line
-from trainer.formats.documents import checked, run_record, shown
+from trainer.formats.documents import checked, run_record
 from trainer.layout import RESULTS, RUN
 from trainer.location import Location
-from trainer.redaction import cleaned
 from trainer.runs.manifest import Manifest, committed
+from trainer.runs.record import decisive_settings
+from trainer.runs.record import differences as recorded_differences
 from trainer.storage import Storage
 
 ACCELERATORS: Final = {"cpu": "cpu", "cuda": "cuda", "hpu": "gaudi"}
@@ -124,18 +124,12 @@ def check(job: JobSpec, found: EarlierRun) -> None:
         )
 
 
-def differences(job: JobSpec, record: Mapping[str, Any]) -> list[str]:
-    """Of what decides a run's numbers: what the record says, and what the job would say."""
-    there, now = cleaned(record["identity"]), cleaned(json.loads(json.dumps(asdict(job.train))))
-    if now["precision"] == "auto":
-        now.pop("precision")  # the record has what it came to
-    if there.get("global_batch") is not None:
-        now["global_batch"] = job.train.batch_per_worker(job.workers) * job.workers
-    return [
-        f"{key}: {shown(there[key])} there, {shown(now[key])} now"
-        for key in sorted(there.keys() & now.keys())
-        if there[key] != now[key]
-    ]
+def differences(job: JobSpec, record: Mapping[str, Any], *, ignored: Collection[str] = ()) -> list[str]:
+    """Settings that decide a run's numbers and differ between its record and the job; the trainer compares the same way."""
+    train = job.train
+    precision = None if train.precision == "auto" else train.precision  # the record has the resolved value
+    now = decisive_settings(train, precision=precision, global_batch=train.batch_per_worker(job.workers) * job.workers)
+    return recorded_differences(record["identity"], {key: value for key, value in now.items() if key not in ignored})
 
 
 def _is_last(newest: Manifest, config: TrainConfig) -> bool:

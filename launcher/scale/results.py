@@ -129,10 +129,9 @@ def _check_same(job: JobSpec, record: Mapping[str, Any] | None, place: str, reac
     """Raises: InputError when the run at that place was started with other settings."""
     if record is None:
         return
-    identity = dict(record["identity"])
-    if reach.local and job.train.weights not in {"imagenet", "none"}:
-        identity.pop("weights", None)  # the run knows the file by its place here, the job by a container's
-    found = again.differences(job, dict(record) | {"identity": identity})
+    # A local run knows the file of weights by its path here, the job by a container's.
+    ignored = {"weights"} if reach.local and job.train.weights not in {"imagenet", "none"} else set[str]()
+    found = again.differences(job, record, ignored=ignored)
     if record.get("world_size", job.workers) != job.workers:
         found.append(f"workers: {record['world_size']} there, {job.workers} now")
     if found:

@@ -14,6 +14,7 @@ from launcher.runs import resume as again
 from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError
+from trainer.runs.record import decisive_settings
 from trainer.storage import open_storage
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs/demo"
@@ -173,9 +174,22 @@ def test_path_that_a_run_has_redacted_is_no_other_setting():
     weights = "/data/api_key=abc123def/w.pt"
     train = from_argv(["--data", "d", "--output", "o", "--name", "demo", "--weights", weights])
     job = SimpleNamespace(train=train, workers=1)
+    recorded = decisive_settings(train, precision="fp32", global_batch=train.batch_per_worker(1))
     for before in ("/data/api_key=***", weights):
-        assert again.differences(job, {"identity": {"weights": before}}) == []
-    assert again.differences(job, {"identity": {"weights": "/data/w.pt"}}) != []
+        assert again.differences(job, {"identity": recorded | {"weights": before}}) == []
+    assert again.differences(job, {"identity": recorded | {"weights": "/data/w.pt"}}) != []
+
+
+def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
+    """What the trainer would refuse in the pod is refused before the job is replaced."""
+    storage = open_storage(f"{output}/demo")
+    record = json.loads(storage.read("run.json"))
+    del record["identity"]["optimizer"]
+    storage.write("run.json", json.dumps(record).encode())
+    code, _, err = launch("resume", "demo")
+    assert code == 2
+    assert "optimizer: None there, adam now" in err
+    assert JOB_PATH in api.state.objects
 
 
 def test_run_without_a_checkpoint_begins_anew(launch, ended, output):

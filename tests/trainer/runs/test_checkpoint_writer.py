@@ -15,11 +15,18 @@ from trainer.runs.checkpoint_writer import CheckpointWriter
 from trainer.runs.checkpoints import Scored, manifest_of, read_state
 from trainer.runs.fallback import Fallback
 from trainer.runs.manifest import best, committed
+from trainer.runs.retention import Retention
 from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
 from trainer.training.schedule import Plateau
 from trainer.training.snapshot import RankState, TrainState
 
 BORN_S = 1e9
+
+
+def writer_of(bucket, fallback, claim, report, *, keep_last=2, **options):
+    """A writer, with the retention of its run."""
+    retention = Retention(bucket, claim, report, keep_last=keep_last)
+    return CheckpointWriter(bucket, fallback, claim, retention, report, **options)
 
 
 def state(step):
@@ -91,7 +98,7 @@ def spool_of(tmp_path, bucket, born_s=BORN_S):
 
 @pytest.fixture
 def writer(tmp_path, bucket, claim, told):
-    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
     with writer.working():
         yield writer
 
@@ -173,7 +180,7 @@ def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(writer, bucket):
 
 def test_better_state_that_comes_while_the_best_is_written_is_not_lost(tmp_path, bucket):
     """It takes the place of what is on its way, which must not empty that place when it arrives."""
-    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     for step, auroc in [(10, 0.8), (20, 0.9)]:
         writer.offer(state(step), epoch=step / 10)
         writer.validated(step, Scored(auroc, 0.1))
@@ -224,8 +231,8 @@ def test_failing_bucket_is_told_once_and_caught_up_with(writer, bucket, told):
     writer.flush(never)
     assert steps(bucket)[-1] == 30
     assert told == [
-        "training goes on without checkpoints for now: cannot write `s3://cxr/runs`: 503",
-        "checkpoints can be written again",
+        "checkpoint upload failed, retrying; training continues: cannot write `s3://cxr/runs`: 503",
+        "checkpoint upload works again",
     ]
 
 
@@ -261,7 +268,7 @@ def test_newest_state_is_kept_whatever_else_waits_before_it(writer, bucket, told
     waits(writer, bucket)
     soon(lambda: told)
     writer.offer(state(40), epoch=4.0)
-    soon(lambda: 40 in writer._kept_steps)
+    soon(lambda: 40 in writer._fallback.kept_steps)
     writer._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 20) == [40]
@@ -276,7 +283,7 @@ def test_best_state_is_kept_on_this_node_beside_the_newest(writer, bucket, told,
     writer.validated(20, Scored(0.8, 0.5))
     soon(lambda: told)
     writer.offer(state(30), epoch=3.0)
-    soon(lambda: {10, 30} <= writer._kept_steps)
+    soon(lambda: {10, 30} <= writer._fallback.kept_steps)
     writer._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 0) == [10, 30]
@@ -286,7 +293,7 @@ def test_best_state_is_kept_on_this_node_beside_the_newest(writer, bucket, told,
 @pytest.mark.parametrize("offered", [[10], [10, 20]], ids=["it is on its way", "an older one is"])
 def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offered):
     """SIGTERM leaves seconds, and a bucket that hangs takes none of them back."""
-    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     bucket.gate.clear()
     with writer.working():
         for step in offered:
@@ -352,7 +359,7 @@ def test_outage_while_pruning_is_not_taken_for_a_refusal(writer, bucket, told, m
             problems.pop(0)
         writer.offer(state(step), epoch=step / 10)
         writer.flush(never)
-    assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
+    assert told == ["old checkpoints are kept: cannot delete: AccessDenied"]
 
 
 @pytest.mark.parametrize("step", [10, 12])
@@ -384,7 +391,7 @@ def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucke
     other = Bucket(str(tmp_path / "other"))
     fallback = spool_of(tmp_path, bucket)
     bucket.problem = UnreachableError("503")
-    writer = CheckpointWriter(bucket, fallback, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
+    writer = writer_of(bucket, fallback, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
     with writer.working():
         writer.offer(state(10), epoch=1.0)
         soon(lambda: writer._problem)
@@ -447,7 +454,7 @@ def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(writer, 
         writer.offer(state(step), epoch=step / 10)
         writer.flush(never)
     assert steps(bucket) == [10, 20, 30, 40]
-    assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
+    assert told == ["old checkpoints are kept: cannot delete: AccessDenied"]
 
 
 def test_writer_that_was_replaced_removes_nothing(writer, bucket, claim):
@@ -456,7 +463,7 @@ def test_writer_that_was_replaced_removes_nothing(writer, bucket, claim):
     for key in theirs:
         bucket.write(key, b"theirs")
     claim.problem = InputError("another job has taken it over")
-    writer.tidy()
+    writer._retention.prune()
     assert bucket.keys("checkpoints/") == theirs
 
 
@@ -524,7 +531,7 @@ def no_room(*_, **__):
 @contextmanager
 def on_a_full_disk(tmp_path, bucket, told, *, spool_full=False, monkeypatch=None, committed_step=None):
     """A publisher whose disk takes no state any more, and which has met that."""
-    writer = CheckpointWriter(
+    writer = writer_of(
         bucket, spool_of(tmp_path, bucket), Claim(), told.append, keep_last=2, retry_s=0.01, clock=Clock(1.0)
     )
     with writer.working():
@@ -591,7 +598,7 @@ def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, buck
     ) as writer:
         with pytest.raises(FullError) as end:
             writer.flush(never)
-        assert 20 not in writer._kept_steps
+        assert 20 not in writer._fallback.kept_steps
     where = "continues from step 10, the newest that is committed" if committed_step else "starts from the beginning"
     begins = f"make room there; the same command {where}; what was trained since is not kept on this node either: "
     assert end.value.hint.startswith(f"{begins}cannot write `{tmp_path}/cache/unpublished/")
@@ -603,7 +610,7 @@ def test_state_is_kept_once_the_spool_has_room(tmp_path, bucket, told, monkeypat
     """What could not be kept is tried again with every try of the prefix."""
     with on_a_full_disk(tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch) as writer:
         monkeypatch.undo()
-        soon(lambda: 20 in writer._kept_steps)
+        soon(lambda: 20 in writer._fallback.kept_steps)
         assert spool_of(tmp_path, bucket).newest_step() == 20
 
 
@@ -614,7 +621,7 @@ def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
         bucket.problem = None
         writer.flush(never)
     assert steps(bucket) == [20]
-    assert told[-1] == "checkpoints can be written again"
+    assert told[-1] == "checkpoint upload works again"
 
 
 def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, bucket, told):
