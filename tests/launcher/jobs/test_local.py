@@ -14,6 +14,7 @@ from launcher.jobs.local import check, on_this_machine, operator_environment, ru
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
+from trainer.layout import LOCAL_RUN
 
 WRITE_ENVIRONMENT = (
     "import json, os, pathlib, sys;"
@@ -153,6 +154,7 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         assert "PET_STANDALONE" not in environment
         assert environment["RANKING"] == "kept"
         assert environment["PET_NNODES"] == str(pods)
+        assert environment[LOCAL_RUN]  # no kubelet reads a termination message of it
     caches = [f"--cache-dir={tmp_path}/cache", f"--cache-dir={tmp_path}/cache/pod-1"]
     assert sorted(arguments[1] for arguments, _ in seen) == caches[:pods]
     [endpoint] = {environment["PET_RDZV_ENDPOINT"] for _, environment in seen}

@@ -245,8 +245,9 @@ def cause(rank, error="x", **more):
 START = """
 import sys
 from pathlib import Path
-from trainer.runtime.entrypoint import main
-sys.exit(main(sys.argv[2:], message=Path(sys.argv[1])))
+from trainer.runtime import entrypoint
+entrypoint.LINGER_S = 0.0
+sys.exit(entrypoint.main(sys.argv[2:], message=Path(sys.argv[1])))
 """
 
 FAILING_WORKER = """
