@@ -17,7 +17,7 @@ import yaml
 
 from launcher.cluster.resources import WAITING, WORKLOADS
 from launcher.doctor import permissions
-from launcher.jobs.submit import DATA
+from launcher.jobs.find import DATA
 from launcher.spec.job import JobSpec
 
 ROOT = Path(__file__).parents[1]

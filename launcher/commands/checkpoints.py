@@ -12,7 +12,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.terminal import report
-from launcher.jobs import submit
+from launcher.jobs.find import get_job
 from launcher.runs import checkpoints as of
 from launcher.runs import locate
 from launcher.runs import pull as results
@@ -75,4 +75,4 @@ def pull(
 
 
 def _find(name: str, on: Target, where: locate.Where) -> locate.Run:
-    return locate.find(name, where, lambda: submit.get(open_cluster(on), name), report)
+    return locate.find(name, where, lambda: get_job(open_cluster(on), name), report)

@@ -8,7 +8,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import DryRun, On
 from launcher.commands.submit import create
-from launcher.jobs import submit
+from launcher.jobs.find import get_job, settings_of
 from launcher.settings.sources import check_changes, job_of, read_assignments, settings_from
 
 
@@ -37,7 +37,7 @@ def clone(
     check_changes(changes, {"name": "--name gives it", "namespace": "a clone stays in that of its original"})
     cluster = open_cluster(on)
     given = {"namespace": cluster.namespace} | ({"name": name} if name else {})
-    original = submit.settings_of(submit.get(cluster, source))
+    original = settings_of(get_job(cluster, source))
     original.pop("name", None)
     job = job_of(
         settings_from("the command", given),

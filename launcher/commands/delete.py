@@ -6,7 +6,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
 from launcher.commands.terminal import agreed, report_error
-from launcher.jobs import submit
+from launcher.jobs.delete import delete_job
 from trainer.errors import InputError, InterruptedByUser, KnownError, on_one_line
 
 
@@ -31,7 +31,7 @@ def delete(
     problems: list[KnownError] = []
     for name in names:
         try:
-            for removed in submit.delete(cluster, name, timeout_s=seconds(timeout) or 300):
+            for removed in delete_job(cluster, name, timeout_s=seconds(timeout) or 300):
                 sys.stdout.write(f"{on_one_line(removed)}\n")
                 sys.stdout.flush()
         except KnownError as problem:

@@ -7,7 +7,7 @@ from launcher.cluster.client import Cluster
 from launcher.cluster.errors import NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.terminal import report
-from launcher.jobs import submit
+from launcher.jobs.wait import wait_for_job
 from launcher.logs import printing as joblog
 from launcher.logs.lines import LogOptions
 from launcher.status import collect
@@ -19,7 +19,7 @@ from trainer.screen import unscreened
 
 def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | None = None) -> None:
     """Wait until the job is over, or `until`, and print its state."""
-    state = submit.wait(cluster, name, until=until, timeout_s=seconds(timeout))
+    state = wait_for_job(cluster, name, until=until, timeout_s=seconds(timeout))
     sys.stdout.write(f"{state}\n")
 
 

@@ -20,9 +20,9 @@ Through = Annotated[Access, Parameter(name="*")]
 
 def with_claim(cluster: "Cluster", job: JobSpec) -> JobSpec:
     """The job, on the claim that an administrator made for its data set, where there is one."""
-    from launcher.jobs import submit  # noqa: PLC0415 - only for commands that talk to a cluster
+    from launcher.jobs.find import claim_for  # noqa: PLC0415 - only for commands that talk to a cluster
 
-    claim = submit.claim_for(cluster, job.data) if job.mounts_bucket else None
+    claim = claim_for(cluster, job.data) if job.mounts_bucket else None
     if not claim:
         return job
     report(f"{job.data} is read through the claim {claim}")

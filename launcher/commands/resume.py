@@ -21,6 +21,8 @@ from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags, create, stay
 from launcher.commands.terminal import agreed, report
 from launcher.jobs import submit
+from launcher.jobs.delete import delete_job
+from launcher.jobs.find import find_job, settings_of
 from launcher.runs import locate
 from launcher.runs import resume as again
 from launcher.settings.sources import (
@@ -112,7 +114,7 @@ def _there(on: Target, name: str, where: locate.Where, dry_run: str) -> tuple[Cl
     """
     try:
         cluster = open_cluster(on)
-        old = submit.found(cluster, name)
+        old = find_job(cluster, name)
     except KnownError as problem:
         if dry_run != "client" or not isinstance(where.output, locate.Typed):
             raise
@@ -120,7 +122,7 @@ def _there(on: Target, name: str, where: locate.Where, dry_run: str) -> tuple[Cl
         return None, None
     if old is not None:
         submit.check_over(old, f"cannot resume `{name}`")
-        _check_output(name, where, str(submit.settings_of(old)["output"]))
+        _check_output(name, where, str(settings_of(old)["output"]))
     return cluster, old
 
 
@@ -147,9 +149,7 @@ def _look(name: str, where: locate.Where, old: Object | None) -> again.EarlierRu
         raise NotFoundError(f"there is no job `{name}`")
 
     try:
-        run = (
-            locate.of_settings(name, submit.settings_of(old), where) if old else locate.find(name, where, gone, report)
-        )
+        run = locate.of_settings(name, settings_of(old), where) if old else locate.find(name, where, gone, report)
         with run.opened() as storage:
             return again.read_earlier_run(run, storage, report)
     except (RemoteError, locate.ElsewhereError) as problem:
@@ -167,7 +167,7 @@ def _settings(
     How this machine reaches S3 is none of them: pods may reach it another way.
     """
     if old is not None:
-        return again.may_go_on(submit.settings_of(old))
+        return again.may_go_on(settings_of(old))
     assert found is not None
     settings = again.settings_of(name, found) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
@@ -193,7 +193,7 @@ def _replace(cluster: Cluster, job: JobSpec, access: Access, settings: Mapping[s
         raise InterruptedByUser("nothing changed")
     _try(cluster, job)
     with _told_if_lost(settings):
-        for removed in submit.delete(cluster, job.name, timeout_s=DELETE_S):
+        for removed in delete_job(cluster, job.name, timeout_s=DELETE_S):
             report(f"removed {removed}")
         create(job, access, dry_run="none")
 

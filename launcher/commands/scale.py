@@ -13,7 +13,7 @@ from launcher.cluster.client import open_cluster
 from launcher.commands.job import From, Through, with_claim
 from launcher.commands.parameters import Switch
 from launcher.commands.terminal import report, report_error
-from launcher.jobs import submit
+from launcher.jobs.delete import sweep_volumes
 from launcher.jobs.local import check as check_here
 from launcher.scale import results as comparison
 from launcher.scale import table
@@ -104,7 +104,7 @@ def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: comparison.R
     todo = [dataclasses.replace(job, s3=data) for job in todo]
     series = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
     series.check(todo)
-    for name in submit.sweep(cluster):
+    for name in sweep_volumes(cluster):
         report(f"removed the volume {name}, whose job is gone")
     return series.run(todo, parallel=parallel)
 

@@ -10,7 +10,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands import terminal
 from launcher.commands.parameters import Form, Name, On, Watch
-from launcher.jobs import submit
+from launcher.jobs.find import list_jobs
 from launcher.status import collect, tables
 from launcher.status.diagnose import diagnose
 
@@ -37,7 +37,7 @@ def list_(
     cluster = open_cluster(on)
 
     def look() -> str:
-        found, pods = submit.all_jobs(cluster, everywhere=everywhere, labels=selector)
+        found, pods = list_jobs(cluster, everywhere=everywhere, labels=selector)
         return tables.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
 
     terminal.show(look, watch=watch)

@@ -98,10 +98,11 @@ def stay(cluster: "Cluster", name: str, *, wait: bool, follow: bool, timeout: st
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
     from launcher.jobs import submit  # noqa: PLC0415 - as above
+    from launcher.jobs.delete import sweep_volumes  # noqa: PLC0415 - as above
     from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
 
     job = with_claim(cluster, job)
-    for name in [] if dry_run else submit.sweep(cluster):
+    for name in [] if dry_run else sweep_volumes(cluster):
         report(f"removed the volume {name}, whose job is gone")
     objects = manifest.render(job)
     submitted = submit.submit(cluster, objects, dry_run=dry_run)

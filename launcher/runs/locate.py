@@ -10,7 +10,7 @@ from cyclopts import Parameter, Token
 
 from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
-from launcher.jobs import submit
+from launcher.jobs.find import settings_of
 from launcher.spec.options import S3Options
 from launcher.spec.s3_volume import KEYS
 from launcher.spec.trust import ForeignEndpoint, allowed, as_given
@@ -103,7 +103,7 @@ def find(name: str, where: Where, look: Callable[[], Object], report: Report) ->
     if isinstance(where.output, Typed):
         return _below(where.output, name, where, {})
     try:
-        settings = submit.settings_of(look())
+        settings = settings_of(look())
     except KnownError as problem:
         reason = f"there is no job `{name}`" if isinstance(problem, NotFoundError) else str(problem.args[0])
         if where.output is None:

@@ -11,6 +11,8 @@ from typing import Final
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from launcher.jobs import submit
+from launcher.jobs.delete import delete_job
+from launcher.jobs.find import AWAY_S, find_job, get_job_before
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from launcher.status import collect
@@ -56,7 +58,7 @@ class JobQueue:
     def check(self, todo: Sequence[JobSpec]) -> None:
         """Ask the server about every job before one is made. Raises: InputError, RemoteError."""
         for job in todo:
-            there = submit.found(self.cluster, job.name)
+            there = find_job(self.cluster, job.name)
             if there is None or not is_over(there):
                 submit.submit(self.cluster, manifest.render(job), dry_run=True)
                 continue
@@ -91,16 +93,16 @@ class JobQueue:
         return _Followed(job, None, self.clock())
 
     def _is_running(self, job: JobSpec) -> bool:
-        there = submit.found(self.cluster, job.name)
+        there = find_job(self.cluster, job.name)
         return there is not None and not is_over(there)
 
     def _begun(self, job: JobSpec) -> list[_Followed]:
         """The job, submitted; nothing when the server now refuses it, which is told and noted."""
         try:
-            there = submit.found(self.cluster, job.name)
+            there = find_job(self.cluster, job.name)
             if there is not None and is_over(there):
                 self.report(f"{job.name}: is over without results, and is made again")
-                submit.delete(self.cluster, job.name, timeout_s=DELETE_S)
+                delete_job(self.cluster, job.name, timeout_s=DELETE_S)
             submit.submit(self.cluster, manifest.render(job))
         except (ForbiddenError, InvalidError, ConflictError) as problem:
             self.problems[job.name] = str(problem.args[0])
@@ -113,7 +115,7 @@ class JobQueue:
         """Whether the job is over; what is new of it is told, and noted why there are no results."""
         name = followed.job.name
         try:
-            there = submit.looked_up(self.cluster, name, self.clock() + submit.AWAY_S, self.clock)
+            there = get_job_before(self.cluster, name, self.clock() + AWAY_S, self.clock)
         except NotFoundError as problem:
             if not self.has_results(followed.job):  # else its time to live is over
                 self.problems[name] = str(problem.args[0])

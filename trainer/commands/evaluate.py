@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
@@ -18,6 +18,9 @@ from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
 from trainer.runtime.console import Reporter
 from trainer.storage import LocalStorage, output_files
+
+if TYPE_CHECKING:
+    from trainer.inference.evaluate import ModelRequest
 
 Part = Literal["train", "val", "test", "all"]
 
@@ -113,26 +116,26 @@ def evaluate(
     if out is not None:
         _make(out, None if predictions is not None else _part_of_model(part))
     if predictions is not None and labels is not None:
-        asked = FileRequest(
-            predictions=predictions,
-            labels=labels,
-            val_predictions=val_predictions,
-            against=against,
-            part=part,
-            layout=layout,
-            split=split,
-            val_list=val_list,
-            resamples=resamples,
-            seed=seed,
+        evaluation = evaluate_file(
+            FileRequest(
+                predictions=predictions,
+                labels=labels,
+                val_predictions=val_predictions,
+                against=against,
+                part=part,
+                layout=layout,
+                split=split,
+                val_list=val_list,
+                resamples=resamples,
+                seed=seed,
+            )
         )
-        evaluation = evaluate_file(asked)
     else:
-        from trainer.inference.evaluate import evaluate_model  # noqa: PLC0415 - torch takes seconds, and files need none
+        from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - torch takes seconds, and files need none
 
         assert model is not None
         assert data is not None
-        other = None if against is None else other_model(against, _part_of_model(part))  # before an hour of scoring
-        inputs = evaluate_model(
+        request = ModelRequest(
             model=model,
             step=step,
             data=data,
@@ -145,15 +148,25 @@ def evaluate(
             batch_size=batch_size,
             cache_dir=cache_dir,
             force=force,
-            reporter=Reporter(None),
         )
-        theirs = None if other is None else beside(other, inputs)
-        evaluation = evaluated(inputs, other=theirs, resamples=resamples, seed=seed)
-        if out is not None:
-            _write_predictions(inputs, out)
+        evaluation = _of_model(request, against, out, resamples=resamples, seed=seed)
     if out is not None:
         _write(evaluation, out)
     sys.stdout.write(_FORMS[format](evaluation))
+
+
+def _of_model(
+    request: "ModelRequest", against: Path | None, out: Path | None, *, resamples: int, seed: int
+) -> Evaluation:
+    from trainer.inference.evaluate import evaluate_model  # noqa: PLC0415 - loads torch
+
+    other = None if against is None else other_model(against, request.part)  # before an hour of prediction
+    inputs = evaluate_model(request, Reporter(None))
+    theirs = None if other is None else beside(other, inputs)
+    evaluation = evaluated(inputs, other=theirs, resamples=resamples, seed=seed)
+    if out is not None:
+        _write_predictions(inputs, out)
+    return evaluation
 
 
 def _as_json(evaluation: Evaluation) -> str:

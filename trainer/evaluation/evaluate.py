@@ -40,6 +40,7 @@ from trainer.evaluation.document import (
     Interval,
     OperatingPoint,
     Proportion,
+    Reference,
     Shortcut,
     interval,
     number,
@@ -78,70 +79,76 @@ class _Scored:
     draws: Resampled
 
 
-def evaluate(
-    *,
-    model: str,
-    log_odds_NK: NDArray[np.floating],
-    labels_NK: NDArray[np.integer],
-    patients_N: NDArray[np.integer],
-    findings: Sequence[str],
-    data: Data,
-    classes: bool,
-    calibrator: Calibrator | None = None,
-    metadata: Metadata | None = None,
-    other: tuple[str, NDArray[np.floating]] | None = None,
-    shortcuts: Sequence[Shortcut] = (),
-    notes: Sequence[str] = (),
-    resamples: int = 1000,
-    seed: int = 0,
-    probabilities_NK: Floats | None = None,
-) -> Evaluation:
-    """Evaluate these predictions.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """Predictions and labels to evaluate, with their context."""
 
-    `classes`: an image has one class, and the log-odds are those of the classes. `other` is another model's name and
-    its log-odds, or other scores with the same order. `probabilities_NK`: the given probabilities, if predictions were
-    given as such; they rank the images and are compared with thresholds, while log-odds are calibrated.
+    model: str
+    log_odds_NK: NDArray[np.floating]
+    labels_NK: NDArray[np.integer]
+    patients_N: NDArray[np.integer]
+    findings: Sequence[str]
+    data: Data
+    classes: bool
+    """Whether an image has one class, with log-odds of the classes."""
+    calibrator: Calibrator | None = None
+    metadata: Metadata | None = None
+    other: tuple[str, NDArray[np.floating]] | None = None
+    """Name and log-odds of another model, or other scores with the same order."""
+    shortcuts: Sequence[Shortcut] = ()
+    notes: Sequence[str] = ()
+    resamples: int = 1000
+    seed: int = 0
+    probabilities_NK: Floats | None = None
+    """Given probabilities, if predictions were given as such: they rank the images and are compared with thresholds,
+    while log-odds are calibrated."""
 
-    Raises: InputError when the calibrator is for other findings.
-    """
-    _check(calibrator, findings)
-    drawn = _scored(
-        log_odds_NK=log_odds_NK,
-        probabilities_NK=probabilities_NK,
-        labels_NK=labels_NK,
-        patients_N=patients_N,
-        findings=findings,
-        resamples=resamples,
-        seed=seed,
-    )
-    calibrated_NK = None if calibrator is None else probability(calibrator.apply(log_odds_NK))
+
+def evaluate(request: EvaluationRequest) -> Evaluation:
+    """Evaluate predictions. Raises: InputError when the calibrator is for other findings."""
+    calibrator = request.calibrator
+    _check(calibrator, request.findings)
+    drawn = _scored(request)
+    calibrated_NK = None if calibrator is None else probability(calibrator.apply(request.log_odds_NK))
     auroc_K, auprc_K = (score(drawn.scores_NK, drawn.labels_NK) for score in (auroc_per_finding, auprc_per_finding))
-    groups = _groups(drawn, metadata)
+    groups = _groups(drawn, request.metadata)
     return Evaluation(
         format=FORMAT,
-        model=model,
-        data=data,
-        resamples=resamples,
-        seed=seed,
+        model=request.model,
+        data=request.data,
+        resamples=request.resamples,
+        seed=request.seed,
         mean_auroc=_mean(auroc_K, drawn.draws.auroc_BK),
         mean_auprc=_mean(auprc_K, drawn.draws.auprc_BK),
         findings=_findings(drawn, auroc_K, auprc_K, calibrated_NK, calibrator),
-        classes=classes_of(log_odds_NK, labels_NK, drawn.findings) if classes and len(labels_NK) else None,
+        classes=_classes(request),
         subgroups=groups,
-        comparison=None if other is None else _compared(other, drawn, auroc_K),
-        references=[]
-        if data.get("drawn")
-        else references(drawn.findings, split=data["split"], part=data["part"], images=len(labels_NK)),
-        shortcuts=list(shortcuts),
+        comparison=None if request.other is None else _compared(request.other, drawn, auroc_K),
+        references=_references(request),
+        shortcuts=list(request.shortcuts),
         notes=[
-            *([DRAWN] if data.get("drawn") else ()),
-            *notes,
+            *([DRAWN] if request.data.get("drawn") else ()),
+            *request.notes,
             *(calibrator.notes if calibrator else ()),
             *_undefined(drawn),
-            *_unknown(metadata, len(labels_NK)),
+            *_unknown(request.metadata, len(request.labels_NK)),
             *_partial(groups, auroc_K, drawn.findings),
         ],
     )
+
+
+def _classes(request: EvaluationRequest) -> Classes | None:
+    if not request.classes or not len(request.labels_NK):
+        return None
+    return classes_of(request.log_odds_NK, request.labels_NK, tuple(request.findings))
+
+
+def _references(request: EvaluationRequest) -> list[Reference]:
+    """Published results to compare with; phantoms have none."""
+    data = request.data
+    if data.get("drawn"):
+        return []
+    return references(tuple(request.findings), split=data["split"], part=data["part"], images=len(request.labels_NK))
 
 
 def _check(calibrator: Calibrator | None, findings: Sequence[str]) -> None:
@@ -152,28 +159,20 @@ def _check(calibrator: Calibrator | None, findings: Sequence[str]) -> None:
         )
 
 
-def _scored(
-    *,
-    log_odds_NK: NDArray[np.floating],
-    probabilities_NK: Floats | None,
-    labels_NK: NDArray[np.integer],
-    patients_N: NDArray[np.integer],
-    findings: Sequence[str],
-    resamples: int,
-    seed: int,
-) -> _Scored:
-    members, patient_N = np.unique(patients_N, return_inverse=True)
-    scores_NK = log_odds_NK if probabilities_NK is None else probabilities_NK
-    draw = Resamples(max(1, len(members)), resamples, seed)
+def _scored(request: EvaluationRequest) -> _Scored:
+    members, patient_N = np.unique(request.patients_N, return_inverse=True)
+    given_NK = request.probabilities_NK
+    scores_NK = request.log_odds_NK if given_NK is None else given_NK
+    draw = Resamples(max(1, len(members)), request.resamples, request.seed)
     patient_N = patient_N.astype(np.int64)
     return _Scored(
-        findings=tuple(findings),
+        findings=tuple(request.findings),
         scores_NK=scores_NK,
-        probability_NK=probability(log_odds_NK) if probabilities_NK is None else probabilities_NK,
-        labels_NK=labels_NK,
+        probability_NK=probability(request.log_odds_NK) if given_NK is None else given_NK,
+        labels_NK=request.labels_NK,
         patients_N=patient_N,
         resamples=draw,
-        draws=resampled(scores_NK, labels_NK, patient_N, draw, curves=True),
+        draws=resampled(scores_NK, request.labels_NK, patient_N, draw, curves=True),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrator, fit
 from trainer.evaluation.document import Data, Evaluation, Shortcut
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluate import EvaluationRequest, evaluate
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.reference import OTHER, published_list
@@ -88,7 +88,7 @@ def evaluated(
         trained_on_known=inputs.trained_on_known,
         trained_on_images=inputs.trained_on_images,
     )
-    return evaluate(
+    request = EvaluationRequest(
         model=inputs.model,
         log_odds_NK=scored.log_odds_NK,
         probabilities_NK=scored.probabilities_NK,
@@ -105,6 +105,7 @@ def evaluated(
         resamples=resamples,
         seed=seed,
     )
+    return evaluate(request)
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:

@@ -39,42 +39,47 @@ from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 
 
-def evaluate_model(
-    *,
-    model: str,
-    data: str,
-    part: Part,
-    step: str = "best",
-    layout: Layout = "auto",
-    split: str | None = None,
-    val_list: str | None = None,
-    tta: Tta = "none",
-    device: str = "auto",
-    batch_size: int = 32,
-    cache_dir: Path | None = None,
-    force: bool = False,
-    reporter: Reporter,
-) -> EvaluationInput:
-    """Predictions of the model for this split; `split` defaults to the run's.
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest:
+    """A model to evaluate, and a split of a data set."""
+
+    model: str
+    data: str
+    part: Part
+    step: str = "best"
+    layout: Layout = "auto"
+    split: str | None = None
+    """Default: the run's."""
+    val_list: str | None = None
+    tta: Tta = "none"
+    device: str = "auto"
+    batch_size: int = 32
+    cache_dir: Path | None = None
+    force: bool = False
+    """Whether to evaluate patients in the training set."""
+
+
+def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput:
+    """Predictions of the model for the split, with their context.
 
     Raises: InputError when model or data cannot be read or do not match, and, without `force`, for patients in the training set;
     JobFailedError for a non-finite output; RemoteError.
     """
-    on = devices.find(device)
-    with _cache(cache_dir) as cache:
-        trained = load_model(model, step=step, cache=cache)
+    on = devices.find(request.device)
+    with _cache(request.cache_dir) as cache:
+        trained = load_model(request.model, step=request.step, cache=cache)
         place = Place(
-            data=data,
-            layout=layout,
-            split=split or split_of_run(trained),
-            val_list=val_list,
+            data=request.data,
+            layout=request.layout,
+            split=request.split or split_of_run(trained),
+            val_list=request.val_list,
             geometry=trained.geometry,
             cache=cache,
         )
         fetched(place, reporter, Watchdog(float("inf"), reporter.line))
-        subset = evaluation_set(trained, place, part, force=force)
+        subset = evaluation_set(trained, place, request.part, force=request.force)
         with join(World(), on.backend) as group:
-            return _predicted(trained, subset, on, group, tta=tta, batch=batch_size, reporter=reporter)
+            return _predicted(trained, subset, on, group, tta=request.tta, batch=request.batch_size, reporter=reporter)
 
 
 @contextmanager

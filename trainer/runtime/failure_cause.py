@@ -31,7 +31,8 @@ _LINE: Final = re.compile(
 )
 _NAMES_STEP: Final = re.compile(r"\bstep \d")
 
-KILLED: Final = "killed by SIGKILL"
+KILLED_BY: Final = "killed by "
+KILLED: Final = f"{KILLED_BY}SIGKILL"
 OUT_OF_MEMORY: Final = f"{KILLED}, out of memory"
 PROBABLY_OUT_OF_MEMORY: Final = f"{KILLED}, probably out of memory"
 
@@ -109,7 +110,7 @@ def of_exception(problem: BaseException) -> FailureCause:
 def of_signal(number: int, *, rank: int, new_oom_kills: int | None) -> FailureCause | None:
     """Why a worker was ended by a signal, as far as that is known without its log."""
     if number == signal.SIGBUS:
-        error = "killed by SIGBUS, a bus error: /dev/shm is probably full"
+        error = f"{KILLED_BY}SIGBUS, a bus error: /dev/shm is probably full"
         return FailureCause(error=error, hint="give /dev/shm more room, and the pod memory for it", rank=rank)
     if number != signal.SIGKILL:
         return None

@@ -20,7 +20,7 @@ from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.document import Data, Evaluation
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluate import EvaluationRequest, evaluate
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
@@ -109,7 +109,7 @@ def _calibrator(run: Run, val: PredictedSplit | None) -> Calibrator | None:
 
 
 def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, model: str) -> Evaluation:
-    found = evaluate(
+    request = EvaluationRequest(
         model=model,
         log_odds_NK=test.log_odds_NK,
         labels_NK=test.labels_NK,
@@ -123,6 +123,7 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         notes=_notes(run),
         seed=run.config.seed,
     )
+    found = evaluate(request)
     run.prefix.writer.put(EVALUATION, document.to_json(found))
     run.prefix.writer.put(EVALUATION_TABLE, as_csv(found).encode())
     return found

@@ -172,7 +172,7 @@ def _exit(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
 def _ran_out_of_memory(name: str, end: End, told: ReportedCause, facts: Facts) -> bool:
     if end.reason == OUT_OF_MEMORY:
         # The runtime gives this reason when any process of the container was killed, maybe long before: the entrypoint knows better.
-        return told.killed_by != 0 or not told.is_message or end.exit_code == KILLED
+        return told.killed_by != 0 or told.stopped or not told.is_message or end.exit_code == KILLED
     killed = end.exit_code == KILLED or told.killed_by == signal.SIGKILL
     return killed and not told.signature and not _stopped(name, facts)
 

@@ -6,7 +6,7 @@ from typing import Final
 from launcher.status.diagnose.log_tail import read_tail
 from launcher.status.diagnose.reported import BUG, ReportedCause
 from launcher.status.diagnose.signatures import signature_of
-from trainer.runtime.failure_cause import OUT_OF_MEMORY, PROBABLY_OUT_OF_MEMORY, FailureCause, parse_line
+from trainer.runtime.failure_cause import KILLED_BY, OUT_OF_MEMORY, PROBABLY_OUT_OF_MEMORY, FailureCause, parse_line
 
 LONGEST: Final = 16_384
 """Characters of a message that are looked at; the kubelet keeps 4,096 bytes, of all containers of a pod 12 KiB."""
@@ -20,7 +20,8 @@ def read_message(message: str) -> ReportedCause:
 
 def _of_entrypoint(cause: FailureCause) -> ReportedCause:
     known = signature_of([cause.error])
-    knows_better = known is not None and cause.error.startswith(BUG)  # of a bug the trainer has only general advice
+    # Of a bug, and of a signal, the trainer has only general advice.
+    knows_better = known is not None and cause.error.startswith((BUG, KILLED_BY))
     is_out_of_memory = cause.error.startswith(OUT_OF_MEMORY)
     ran_out = is_out_of_memory or cause.error.startswith(PROBABLY_OUT_OF_MEMORY)
     return ReportedCause(

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from launcher.__main__ import main
-from launcher.jobs.submit import get
+from launcher.jobs.find import get_job
 from launcher.spec.manifest import SETTINGS
 
 FLAGS = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--output=s3://cxr/runs", "--toleration=a"]
@@ -22,7 +22,7 @@ def submitted(kubeconfig, capsys, tmp_path, monkeypatch):
 
 
 def settings(cluster, name):
-    return json.loads(get(cluster, name)["metadata"]["annotations"][SETTINGS])
+    return json.loads(get_job(cluster, name)["metadata"]["annotations"][SETTINGS])
 
 
 def test_clone_has_all_settings_but_the_name(submitted, cluster, capsys):
@@ -53,7 +53,7 @@ def test_an_overlay_goes_with_its_job(kubeconfig, cluster, tmp_path, monkeypatch
     assert main(["clone", "t1", f"--kubeconfig={kubeconfig}", "--name=t2"]) == 0
     assert settings(cluster, "t2") == settings(cluster, "t1")
     assert settings(cluster, "t2")["overlay"] == PATCH
-    [replica] = get(cluster, "t2")["spec"]["pytorchReplicaSpecs"].values()
+    [replica] = get_job(cluster, "t2")["spec"]["pytorchReplicaSpecs"].values()
     assert replica["template"]["spec"].items() >= PATCH["spec"].items()
 
 

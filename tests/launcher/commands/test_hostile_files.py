@@ -10,7 +10,7 @@ import pytest
 
 from launcher import __main__ as launcher
 from launcher.cluster.kubeconfig import document, namespace_of
-from launcher.jobs import submit
+from launcher.jobs.find import settings_of
 from launcher.settings.sources import read_assignments, read_environment, read_file
 from launcher.spec.overlay import read_overlay
 from trainer.errors import InputError, RemoteError
@@ -106,7 +106,7 @@ def test_job_whose_settings_are_damaged_is_bad_input(text):
     """Anybody who may write jobs may write its annotations."""
     job = {"metadata": {"name": "demo", "annotations": {"chexnet-launcher/settings": text}}}
     with pytest.raises(InputError, match="cannot tell the settings of `demo`"):
-        submit.settings_of(job)
+        settings_of(job)
 
 
 @pytest.mark.parametrize(

@@ -562,7 +562,9 @@ def test_ctrl_c_removes_the_pod(cluster, api):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        probe_pod.run_probe_pod(spec(**IN_API), replace(cluster, sleep=interrupt))
+        probe_pod.run_probe_pod(
+            spec(**IN_API), replace(cluster, connection=replace(cluster.connection, sleep=interrupt))
+        )
     assert not [path for path in api.state.objects if "doctor" in path]
 
 
@@ -662,7 +664,9 @@ def test_pods_without_keys_for_their_server_are_warned_of(cluster):
 def test_a_server_that_is_away_is_one_failure(cluster, api, s3):
     """Its checks are skipped, those from here go on."""
     api.stop()
-    rows = checks.doctor(job_on(s3), replace(cluster, sleep=lambda _: None), in_cluster=True)
+    rows = checks.doctor(
+        job_on(s3), replace(cluster, connection=replace(cluster.connection, sleep=lambda _: None)), in_cluster=True
+    )
     assert [row.check for row in rows if row.status == "FAIL"] == ["API server"]
     assert rows[-1] == Row("pod", "skipped", "needs `API server`", "", "pod")
 

@@ -11,6 +11,9 @@ from launcher.cluster.connection import ATTEMPTS
 from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServerError
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, VOLUMES
 from launcher.jobs import submit
+from launcher.jobs.delete import delete_job, sweep_volumes
+from launcher.jobs.find import DATA, claim_for, get_job, list_jobs, settings_of
+from launcher.jobs.wait import wait_for_job
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from launcher.spec.options import PodOptions, PolicyOptions
@@ -118,7 +121,10 @@ def test_interrupted_submit_leaves_nothing_behind(cluster, api, kind):
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.answer({}, 201), query="dryRun=All"))
     api.state.faults.append(Fault("POST", kind, lambda handler: handler.do_and_reset()))
     with pytest.raises(KeyboardInterrupt):
-        submit.submit(dataclasses.replace(cluster, sleep=interrupt), render(spec()))
+        submit.submit(
+            dataclasses.replace(cluster, connection=dataclasses.replace(cluster.connection, sleep=interrupt)),
+            render(spec()),
+        )
     assert paths(api) == []
 
 
@@ -226,12 +232,12 @@ def test_user_who_may_not_make_volumes_is_told_the_other_ways(cluster, api):
 
 def test_claim_of_an_administrator_is_found_by_what_it_holds(cluster, api):
     """So that nobody has to know its name."""
-    claim = {"metadata": {"name": "cxr", "annotations": {submit.DATA: "s3://cxr/nih/"}}, "status": {"phase": "Bound"}}
+    claim = {"metadata": {"name": "cxr", "annotations": {DATA: "s3://cxr/nih/"}}, "status": {"phase": "Bound"}}
     api.state.put("/api/v1/namespaces/team-a/persistentvolumeclaims/cxr", claim)
-    assert submit.claim_for(cluster, "s3://cxr/nih") == "cxr"
-    assert submit.claim_for(cluster, "s3://cxr/other") is None
+    assert claim_for(cluster, "s3://cxr/nih") == "cxr"
+    assert claim_for(cluster, "s3://cxr/other") is None
     api.state.forbidden.add(("list", "persistentvolumeclaims"))
-    assert submit.claim_for(cluster, "s3://cxr/nih") is None
+    assert claim_for(cluster, "s3://cxr/nih") is None
 
 
 def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
@@ -249,7 +255,7 @@ def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
         metadata = {"name": name, "labels": labels, "creationTimestamp": born}
         volume = {"metadata": metadata, "spec": {"claimRef": {"namespace": namespace}}, "status": {"phase": phase}}
         api.state.put(f"/api/v1/persistentvolumes/{name}", volume)
-    assert submit.sweep(cluster) == ["left", "never-claimed"]
+    assert sweep_volumes(cluster) == ["left", "never-claimed"]
     kept = ["about-to-be-claimed", "in-use", "elsewhere", "foreign"]
     assert [each["metadata"]["name"] for each in cluster.list(VOLUMES)] == kept
 
@@ -264,7 +270,7 @@ def test_sweep_by_a_user_without_rights_does_nothing(cluster, api, verb):
     }
     api.state.put("/api/v1/persistentvolumes/left", volume)
     api.state.forbidden.add((verb, "persistentvolumes"))
-    assert submit.sweep(cluster) == []
+    assert sweep_volumes(cluster) == []
     assert paths(api) == ["/api/v1/persistentvolumes/left"]
 
 
@@ -278,7 +284,7 @@ def test_wait_returns_when_the_job_has_succeeded_though_the_watch_is_silent(clus
         handler.chunk(b"")
 
     api.state.faults.append(Fault("GET", "pytorchjobs", silent, query="watch=true"))
-    assert submit.wait(cluster, "t1") == "Succeeded"
+    assert wait_for_job(cluster, "t1") == "Succeeded"
 
 
 def half_an_event(handler):
@@ -314,7 +320,7 @@ def test_wait_goes_on_after_a_broken_watch(cluster, api, fault):
         fault(handler)
 
     api.state.faults.append(Fault("GET", "pytorchjobs", broken, query="watch=true"))
-    assert submit.wait(cluster, "t1") == "Succeeded"
+    assert wait_for_job(cluster, "t1") == "Succeeded"
 
 
 def test_wait_outlasts_a_server_that_is_away_for_minutes(cluster, api):
@@ -325,7 +331,7 @@ def test_wait_outlasts_a_server_that_is_away_for_minutes(cluster, api):
     api.state.faults.append(Fault("GET", "/t1", lambda handler: handler.refuse(503, "away"), 20 * ATTEMPTS))
     times = itertools.count(step=10.0)
     api.state.faults.append(Fault("GET", "/t1", lambda handler: (set_state(api, "t1", "Succeeded"), handler.serve())))
-    assert submit.wait(cluster, "t1", clock=lambda: next(times)) == "Succeeded"
+    assert wait_for_job(cluster, "t1", clock=lambda: next(times)) == "Succeeded"
 
 
 def test_wait_gives_up_on_a_server_that_stays_away(cluster, api):
@@ -336,7 +342,7 @@ def test_wait_gives_up_on_a_server_that_stays_away(cluster, api):
     api.state.faults.append(Fault("GET", "pytorchjobs/t1", lambda handler: handler.refuse(503, "away"), 10_000))
     times = itertools.count(step=50.0)
     with pytest.raises(ServerError, match="away"):
-        submit.wait(cluster, "t1", clock=lambda: next(times))
+        wait_for_job(cluster, "t1", clock=lambda: next(times))
 
 
 def test_wait_ends_early_when_the_job_fails(cluster, api):
@@ -344,9 +350,9 @@ def test_wait_ends_early_when_the_job_fails(cluster, api):
     submit.submit(cluster, render(spec()))
     set_state(api, "t1", "Failed")
     with pytest.raises(JobFailedError) as caught:
-        submit.wait(cluster, "t1", timeout_s=60)
+        wait_for_job(cluster, "t1", timeout_s=60)
     assert caught.value.exit_code == 3
-    assert submit.wait(cluster, "t1", until="Failed") == "Failed"
+    assert wait_for_job(cluster, "t1", until="Failed") == "Failed"
 
 
 def failed_pod(message):
@@ -373,7 +379,7 @@ def test_wait_names_the_cause_of_a_failure_without_the_right_to_read_logs(cluste
     )
     api.state.fail("GET", "/log", 403, "u cannot get resource pods/log")
     with pytest.raises(JobFailedError) as caught:
-        submit.wait(cluster, "t1")
+        wait_for_job(cluster, "t1")
     assert str(caught.value).startswith("error: the job `t1` failed: worker-0 Error ")
     assert "rank 0: cannot read `\\x1b[31mlabels.csv`" in str(caught.value)
     assert caught.value.hint == "add the column"
@@ -385,7 +391,7 @@ def test_wait_fails_as_well_where_the_cause_can_not_be_had(cluster, api):
     set_state(api, "t1", "Failed")
     api.state.forbidden |= {("list", "events"), ("list", "pods")}
     with pytest.raises(JobFailedError, match=r"^error: the job `t1` failed .* ago: ") as caught:
-        submit.wait(cluster, "t1")
+        wait_for_job(cluster, "t1")
     assert "the job failed" not in str(caught.value)
 
 
@@ -396,16 +402,16 @@ def test_a_job_that_is_being_deleted_is_not_over(cluster, api):
     api.state.objects[f"{JOB_PATH}/t1"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     times = iter([0.0, 100.0])
     with pytest.raises(TimeLimitError):
-        submit.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
+        wait_for_job(cluster, "t1", timeout_s=60, clock=lambda: next(times))
     set_state(api, "t1", "Succeeded")
-    assert submit.wait(cluster, "t1") == "Succeeded"  # it had succeeded before
+    assert wait_for_job(cluster, "t1") == "Succeeded"  # it had succeeded before
 
 
 def test_wait_that_lasts_too_long_leaves_the_job_alone(cluster, api):
     submit.submit(cluster, render(spec()))
     times = iter([0.0, 100.0])
     with pytest.raises(TimeLimitError) as caught:
-        submit.wait(cluster, "t1", timeout_s=60, clock=lambda: next(times))
+        wait_for_job(cluster, "t1", timeout_s=60, clock=lambda: next(times))
     assert caught.value.exit_code == 124
     assert cluster.get(JOBS, "t1")
 
@@ -420,7 +426,7 @@ def test_wait_for_a_job_that_is_deleted_meanwhile_says_so(cluster, api):
 
     api.state.faults.append(Fault("GET", "pytorchjobs", deleted, query="watch=true"))
     with pytest.raises(NotFoundError, match="was deleted meanwhile"):
-        submit.wait(cluster, "t1")
+        wait_for_job(cluster, "t1")
 
 
 def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cluster, api):
@@ -437,7 +443,7 @@ def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cl
 
     api.state.faults.append(Fault("GET", "pytorchjobs", replaced, query="watch=true"))
     with pytest.raises(NotFoundError, match="another has its name"):
-        submit.wait(cluster, "t1")
+        wait_for_job(cluster, "t1")
 
 
 def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
@@ -453,11 +459,11 @@ def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
         handler.answer({"metadata": {}, "items": [pod]})
 
     api.state.faults.append(Fault("GET", "/pods", last_look))
-    removed = submit.delete(cluster, "t1", timeout_s=60)
+    removed = delete_job(cluster, "t1", timeout_s=60)
     assert removed == ["pytorchjob.kubeflow.org/t1", "persistentvolume/team-a.t1"]
     assert paths(api) == []
     with pytest.raises(NotFoundError):
-        submit.delete(cluster, "t1", timeout_s=60)
+        delete_job(cluster, "t1", timeout_s=60)
 
 
 def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, api):
@@ -466,7 +472,7 @@ def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, a
     api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
     api.state.forbidden.add(("delete", "persistentvolumes"))
     with pytest.raises(ForbiddenError, match="delete PersistentVolume"):
-        submit.delete(cluster, "t1", timeout_s=60)
+        delete_job(cluster, "t1", timeout_s=60)
     assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1"]
 
 
@@ -474,14 +480,14 @@ def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
     submit.submit(cluster, render(spec(data="/d")))
     api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
     with pytest.raises(TimeLimitError, match="a pod of `t1` is still there"):
-        submit.delete(cluster, "t1", timeout_s=0)
+        delete_job(cluster, "t1", timeout_s=0)
 
 
 def test_settings_of_a_job_make_it_again(cluster):
     """What `clone` starts from; without the name, and without secrets because there are none."""
     made = spec(train_flags=("--epochs", "3"), workers=2)
     submit.submit(cluster, render(made))
-    settings = submit.settings_of(submit.get(cluster, "t1"))
+    settings = settings_of(get_job(cluster, "t1"))
     assert settings == {
         "accelerator": "cpu",
         "workers": "2",
@@ -491,7 +497,7 @@ def test_settings_of_a_job_make_it_again(cluster):
         "train_flags": ["--epochs", "3"],
     }
     with pytest.raises(InputError, match="the launcher did not make it"):
-        submit.settings_of({"metadata": {"name": "x"}})
+        settings_of({"metadata": {"name": "x"}})
 
 
 def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
@@ -500,7 +506,7 @@ def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
         api.state.put(f"{JOB_PATH}/j{number}", {"metadata": {"name": f"j{number}", "namespace": "team-a"}})
         labels = {JOB_LABEL: f"j{number}"}
         api.state.put(f"{POD_PATH}/p{number}", {"metadata": {"name": f"p{number}", "labels": labels}})
-    found, pods = submit.all_jobs(cluster, everywhere=False)
+    found, pods = list_jobs(cluster, everywhere=False)
     assert (len(found), len(pods)) == (30, 30)
     assert len(api.state.requests) == 2
 

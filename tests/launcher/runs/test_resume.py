@@ -9,7 +9,7 @@ from apiserver import Fault
 from finished import TRAIN_FLAGS, record, write_run
 
 from launcher.__main__ import main
-from launcher.jobs.submit import get
+from launcher.jobs.find import get_job
 from launcher.runs import resume as again
 from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
@@ -58,7 +58,7 @@ def set_state(api, *conditions):
 
 
 def settings(cluster):
-    return json.loads(get(cluster, "demo")["metadata"]["annotations"][SETTINGS])
+    return json.loads(get_job(cluster, "demo")["metadata"]["annotations"][SETTINGS])
 
 
 def test_same_job_is_made_again_in_place_of_the_one_that_is_over(launch, api, cluster, ended, output):
@@ -230,7 +230,9 @@ def test_job_that_is_gone_is_made_from_what_the_run_tells_and_todays_settings(la
     made = settings(cluster)
     assert (made["accelerator"], made["workers"], made["image"]) == ("cpu", "2", "r/c:2")
     assert made["s3_endpoint"] == s3
-    args = get(cluster, "demo")["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0]["args"]
+    args = get_job(cluster, "demo")["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["containers"][0][
+        "args"
+    ]
     config = from_argv(args[args.index("train") + 1 :])
     assert (config.epochs, config.preset, config.batch_size) == (3, "smoke", 4)
 
@@ -278,7 +280,7 @@ def test_what_is_no_record_is_said_so(launch, output, content):
     open_storage(f"{output}/demo").write("run.json", content)
     code, _, err = launch("resume", "demo", "--output", output)
     assert code == 2
-    assert "no record of a run" in err
+    assert "not a valid record of a run" in err
 
 
 def test_user_is_asked_before_the_old_job_goes(launch, api, ended, output, monkeypatch):
@@ -360,7 +362,7 @@ def test_settings_are_told_when_waiting_for_the_old_pods_is_given_up(launch, api
     def stuck(*_):
         raise problem
 
-    monkeypatch.setattr("launcher.jobs.submit._wait_until_gone", stuck)
+    monkeypatch.setattr("launcher.jobs.delete._wait_until_gone", stuck)
     code, _, err = launch("resume", "demo")
     assert code in {124, 130}
     assert JOB_PATH not in api.state.objects
@@ -403,7 +405,7 @@ def write_other_format(storage):
     ("spoil", "reason"),
     [
         (spoil_all, "all its checkpoints are damaged"),
-        (spoil_record, "no record of a run"),
+        (spoil_record, "not a valid record of a run"),
         (write_other_format, "its format is 99"),
     ],
 )

@@ -9,12 +9,11 @@ from apiserver import Fault
 from finished import leave_results
 
 import launcher.commands.scale
-import launcher.jobs.submit
 import launcher.scale.queue
 from launcher.__main__ import main
 from launcher.cluster.client import open_cluster
 from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
-from launcher.jobs.submit import settings_of
+from launcher.jobs.find import settings_of
 from launcher.scale.members import ScaleSpec, members
 from launcher.scale.results import Reach
 from trainer.config import from_argv
@@ -304,7 +303,7 @@ def test_long_wait_is_told_with_its_reason(scale, api, operator, monkeypatch):
 
 
 def test_server_that_stays_away_ends_it_with_the_jobs_going_on(scale, api, operator, monkeypatch):
-    monkeypatch.setattr(launcher.jobs.submit, "AWAY_S", 0.0)
+    monkeypatch.setattr(launcher.scale.queue, "AWAY_S", 0.0)
     go_on = operator.go_on
 
     def leave(path):

@@ -10,7 +10,7 @@ from trainer.data.labels import FINDINGS as NIH
 from trainer.errors import InputError
 from trainer.evaluation.calibration import fit
 from trainer.evaluation.document import Data, from_json, to_json
-from trainer.evaluation.evaluate import DRAWN, evaluate
+from trainer.evaluation.evaluate import DRAWN, EvaluationRequest, evaluate
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import class_log_odds, probability
 
@@ -48,7 +48,7 @@ def calibrator(images):
 def assessed(images, **more):
     log_odds, labels, patients = images
     asked = {"model": "m", "findings": FINDINGS, "data": data(), "classes": False, "resamples": 60, **more}
-    return evaluate(log_odds_NK=log_odds, labels_NK=labels, patients_N=patients, **asked)
+    return evaluate(EvaluationRequest(log_odds_NK=log_odds, labels_NK=labels, patients_N=patients, **asked))
 
 
 def test_scores_are_scikit_learns_with_intervals_around_them(images):
@@ -148,14 +148,16 @@ def test_classes_are_counted_by_the_likeliest():
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.5]])
     labels = np.array([[1, 0], [0, 1], [0, 1], [0, 1], [1, 0]])
     found = evaluate(
-        model="m",
-        log_odds_NK=class_log_odds(logits),
-        labels_NK=labels,
-        patients_N=np.arange(5),
-        findings=("NORMAL", "PNEUMONIA"),
-        data=data(images=5),
-        classes=True,
-        resamples=20,
+        EvaluationRequest(
+            model="m",
+            log_odds_NK=class_log_odds(logits),
+            labels_NK=labels,
+            patients_N=np.arange(5),
+            findings=("NORMAL", "PNEUMONIA"),
+            data=data(images=5),
+            classes=True,
+            resamples=20,
+        )
     )["classes"]
     counts = {key: (found[key]["correct"], found[key]["total"]) for key in ("accuracy", "sensitivity", "specificity")}
     assert counts == {"accuracy": (3, 5), "sensitivity": (2, 3), "specificity": (1, 2)}
@@ -187,14 +189,16 @@ def test_resamples_that_lack_a_finding_are_counted():
     labels = np.zeros((40, 1), np.uint8)
     labels[:2] = 1
     found = evaluate(
-        model="m",
-        log_odds_NK=random.normal(size=(40, 1)),
-        labels_NK=labels,
-        patients_N=np.arange(40),
-        findings=("A",),
-        data=data(images=40),
-        classes=False,
-        resamples=100,
+        EvaluationRequest(
+            model="m",
+            log_odds_NK=random.normal(size=(40, 1)),
+            labels_NK=labels,
+            patients_N=np.arange(40),
+            findings=("A",),
+            data=data(images=40),
+            classes=False,
+            resamples=100,
+        )
     )
     assert any("of 100 resamples skipped" in note for note in found["notes"])
     assert found["findings"][0]["auroc"]["low"] is not None

@@ -10,7 +10,7 @@ import pytest
 from trainer.data.labels import FINDINGS
 from trainer.evaluation.calibration import fit
 from trainer.evaluation.document import Data
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluate import EvaluationRequest, evaluate
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.summary import as_csv, as_table
 
@@ -28,27 +28,29 @@ def make():
 
     def evaluation(*, images=IMAGES, split="random", fitted=True):
         found = evaluate(
-            model="mine.csv",
-            log_odds_NK=log_odds,
-            labels_NK=labels,
-            patients_N=np.arange(IMAGES) // 2,
-            findings=FINDINGS,
-            data=Data(
-                labels="labels.csv",
-                part="test",
-                split=split,
-                images=images,
-                patients=150,
-                fitted_on="val, 1 image" if fitted else None,
-                trained_on_known=False,
-                trained_on_images=None,
-            ),
-            classes=False,
-            calibrator=calibrator if fitted else None,
-            metadata=Metadata(np.array(["M", "F"] * 150), np.full(IMAGES, 50.0), np.array([""] * IMAGES)),
-            other=("theirs.csv", log_odds + random.normal(size=log_odds.shape)),
-            notes=["training images are not known"],
-            resamples=30,
+            EvaluationRequest(
+                model="mine.csv",
+                log_odds_NK=log_odds,
+                labels_NK=labels,
+                patients_N=np.arange(IMAGES) // 2,
+                findings=FINDINGS,
+                data=Data(
+                    labels="labels.csv",
+                    part="test",
+                    split=split,
+                    images=images,
+                    patients=150,
+                    fitted_on="val, 1 image" if fitted else None,
+                    trained_on_known=False,
+                    trained_on_images=None,
+                ),
+                classes=False,
+                calibrator=calibrator if fitted else None,
+                metadata=Metadata(np.array(["M", "F"] * 150), np.full(IMAGES, 50.0), np.array([""] * IMAGES)),
+                other=("theirs.csv", log_odds + random.normal(size=log_odds.shape)),
+                notes=["training images are not known"],
+                resamples=30,
+            )
         )
         if images != IMAGES:
             from trainer.evaluation.reference import references

@@ -15,7 +15,7 @@ from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.calibration import names_sha256
 from trainer.evaluation.metrics import probability
-from trainer.inference.evaluate import evaluate_model
+from trainer.inference.evaluate import ModelRequest, evaluate_model
 from trainer.models.load import load_model
 from trainer.runtime.console import Reporter
 
@@ -26,11 +26,8 @@ def answers(finished_run, tmp_path):
 
     def ask(model=None, **options):
         known = {"model": str(model or finished_run.root), "data": str(finished_run.data), "part": "test"}
-        return evaluate_model(
-            **known
-            | {"device": "cpu", "batch_size": 8, "cache_dir": finished_run.cache, "reporter": Reporter(0)}
-            | options
-        )
+        known |= {"device": "cpu", "batch_size": 8, "cache_dir": finished_run.cache}
+        return evaluate_model(ModelRequest(**known | options), Reporter(0))
 
     return ask
 

@@ -54,8 +54,8 @@ def test_steps_of_warm_up_are_run_and_not_counted(monkeypatch):
 def test_training_step_trains_and_a_frozen_one_its_head_alone(monkeypatch):
     """A benchmark that leaves out half of the work compares nothing."""
     networks = []
-    build = bench.model.build
-    monkeypatch.setattr(bench.model, "build", lambda *args: networks.append(build(*args)) or networks[-1])
+    build = bench.architectures.build
+    monkeypatch.setattr(bench.architectures, "build", lambda *args: networks.append(build(*args)) or networks[-1])
     for frozen in (False, True):
         step = bench._step(cpu, torch.device("cpu"), workload(frozen=frozen), "fp32")
         before = {name: value.clone() for name, value in networks[-1].state_dict().items()}

@@ -99,7 +99,7 @@ def test_results_of_classes_count_them(classify, tmp_path):
     assert evaluation["shortcuts"][0] == {"name": "pixel count", "auroc": {"NORMAL": 1.0, "PNEUMONIA": 1.0}}
 
 
-@pytest.mark.parametrize("part", ["assess", "report", "gallery", "card"])
+@pytest.mark.parametrize("part", ["evaluate", "report", "gallery", "card"])
 def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path, monkeypatch, capfd, part):
     """A night's training must not fail for a drawing."""
 
@@ -107,9 +107,9 @@ def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path
         raise ZeroDivisionError("a bug")
 
     places = {
-        "assess": (final_report, "assess"),
+        "evaluate": (final_report, "evaluate"),
         "report": (final_report.report, "files"),
-        "card": (final_report.card, "as_markdown"),
+        "card": (final_report.model_card, "as_markdown"),
     }
     monkeypatch.setattr(*places.get(part, (final_report.gallery, "wanted")), breaks)
     classify("r", "--report", "--max-steps", "1")
@@ -117,7 +117,7 @@ def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path
     assert said.count("ZeroDivisionError: a bug; `python -m trainer ") == 1
     assert f"{tmp_path}/r` makes it" in said
     assert document(tmp_path / "r", "results.json")["test"]["accuracy"]["total"] == 12
-    there = {"assess": "evaluation/metrics.json", "report": "report/index.html", "card": "model/card.md"}
+    there = {"evaluate": "evaluation/metrics.json", "report": "report/index.html", "card": "model/card.md"}
     missing = {what for what, key in there.items() if not (tmp_path / "r" / key).exists()}
     assert missing == {part} - {"gallery"}
 
@@ -131,7 +131,7 @@ def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_i
 
     evaluate = final_report.evaluate
     with monkeypatch.context() as patch:
-        patch.setattr(final_report, "assess", told)
+        patch.setattr(final_report, "evaluate", told)
         with pytest.raises(StopError, match="stopped at step 1 after SIGTERM"):
             classify("r", "--report", "--max-steps", "1")
     assert (tmp_path / "r/evaluation/metrics.json").exists(), "what was made is kept"

@@ -1,0 +1,122 @@
+"""Delete jobs with everything made for them, and volumes that outlived their job."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import (
+    ForbiddenError,
+    NotFoundError,
+)
+from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, SERVICES, VOLUMES, Object, Resource
+from launcher.jobs.find import INSTANCE_LABEL, OURS, POLL_S
+from launcher.status.collect import age_s
+from trainer.errors import RemoteError, TimeLimitError
+
+UNCLAIMED_S: Final = 3600.0
+"""A volume of ours without a claim for so long was left by a submit that was killed."""
+
+
+def sweep_volumes(cluster: Cluster) -> list[str]:
+    """Remove volumes of the launcher in this namespace whose claim is gone; their names.
+
+    Of those that never had one only the old: theirs is made a moment after them. Few may remove volumes, so forbidden is fine.
+    """
+    try:
+        volumes = cluster.list(VOLUMES, labels=OURS)
+    except ForbiddenError:
+        return []
+    names = [
+        each["metadata"]["name"]
+        for each in volumes
+        if each["spec"].get("claimRef", {}).get("namespace") == cluster.namespace and _is_left_over(each)
+    ]
+    left = remove_objects(cluster, ((VOLUMES, name) for name in names))
+    return [name for name in names if f"{VOLUMES.kind.lower()}/{name}" not in left]
+
+
+def _is_left_over(volume: Object) -> bool:
+    phase = volume.get("status", {}).get("phase")
+    return phase in {"Released", "Failed"} or (phase == "Available" and age_s(volume) > UNCLAIMED_S)
+
+
+def delete_job(cluster: Cluster, name: str, *, timeout_s: float) -> list[str]:
+    """End the job and wait until nothing of it is left: pods, Services, claim and volume; what was removed.
+
+    Raises: NotFoundError when there was nothing; TimeLimitError.
+    """
+    end_s = time.monotonic() + timeout_s
+    volumes = _own_volumes(cluster, name)
+    removed = []
+    try:
+        cluster.delete(JOBS, name)
+        removed.append(f"pytorchjob.kubeflow.org/{name}")
+    except NotFoundError:
+        if not volumes:
+            raise
+    _wait_until_gone(cluster, JOBS, name, end_s)
+    selector = f"{JOB_LABEL}={name}"
+    _wait_until(lambda: not cluster.list(PODS, labels=selector), f"a pod of `{name}`", cluster, end_s)
+    _wait_until(lambda: not cluster.list(SERVICES, labels=selector), f"a Service of `{name}`", cluster, end_s)
+    if volumes:
+        _wait_until_gone(cluster, CLAIMS, f"{name}-data", end_s)
+    for volume in volumes:
+        with suppress(NotFoundError):
+            cluster.delete(VOLUMES, volume)
+        _wait_until_gone(cluster, VOLUMES, volume, end_s)
+        removed.append(f"persistentvolume/{volume}")
+    return removed
+
+
+def _own_volumes(cluster: Cluster, name: str) -> list[str]:
+    try:
+        volumes = cluster.list(VOLUMES, labels=f"{OURS},{INSTANCE_LABEL}={name}")
+    except ForbiddenError:
+        return []
+    return [
+        each["metadata"]["name"]
+        for each in volumes
+        if each["spec"].get("claimRef", {}).get("namespace") == cluster.namespace
+    ]
+
+
+def _wait_until_gone(cluster: Cluster, resource: Resource, name: str, end_s: float) -> None:
+    def is_gone() -> bool:
+        try:
+            cluster.get(resource, name)
+        except NotFoundError:
+            return True
+        return False
+
+    _wait_until(is_gone, f"{resource.kind} `{name}`", cluster, end_s)
+
+
+def _wait_until(holds: Callable[[], bool], what: str, cluster: Cluster, end_s: float) -> None:
+    """Raises: TimeLimitError."""
+    if not comes_true(holds, cluster, end_s):
+        raise TimeLimitError(
+            f"cannot delete all in time: {what} is still there (from `--timeout`)", hint="the same command goes on"
+        )
+
+
+def comes_true(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> bool:
+    while not holds():
+        if time.monotonic() > end_s:
+            return False
+        cluster.sleep(POLL_S / 2)
+    return True
+
+
+def remove_objects(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]:
+    """Take back what was made; what could not be removed, for that must not hide why."""
+    left = []
+    for resource, name in made:
+        try:
+            cluster.delete(resource, name, propagation="Background")
+        except NotFoundError:
+            continue
+        except RemoteError:
+            left.append(f"{resource.kind.lower()}/{name}")
+    return left
