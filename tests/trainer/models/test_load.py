@@ -217,7 +217,8 @@ def test_places_without_a_model_are_refused_by_name(tmp_path, run):
 def test_a_step_that_is_not_there_is_refused_with_those_that_are(run):
     """Runs prune their checkpoints."""
     assert "its checkpoints are 10, 20, 30" in refused(run, step="15")
-    assert "its checkpoints are 10, 20, 30" in refused(run, step="newest")
+    assert "it is `best`, `last` or a number" in refused(run, step="newest")
+    assert "it is `best`, `last` or a number" in refused(run, step="1" * 5000)
     assert "it is a single model, not a run" in refused(run / "checkpoints/step-00000010", step="last")
 
 
