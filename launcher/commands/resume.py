@@ -16,13 +16,12 @@ from launcher.cluster.client import Cluster, open_cluster
 from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
 from launcher.commands.checkpoints import Place, RunName
-from launcher.commands.job import with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags, create, wait_or_follow
 from launcher.commands.terminal import confirm, report
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
-from launcher.jobs.find import find_job, settings_of
+from launcher.jobs.find import find_job, on_existing_claim, settings_of
 from launcher.runs import locate
 from launcher.runs import resume as run_resume
 from launcher.settings.sources import (
@@ -182,7 +181,7 @@ def _check_accepted(cluster: Cluster, job: JobSpec) -> None:
 
     Raises: RemoteError.
     """
-    trial = dataclasses.replace(with_claim(cluster, job), name=f"try-{secrets.token_hex(2)}")
+    trial = dataclasses.replace(on_existing_claim(cluster, job, report), name=f"try-{secrets.token_hex(2)}")
     submit.check_accepted(cluster, manifest.render(trial))
 
 
