@@ -93,18 +93,18 @@ def ratio(costs: dict[str, list[Cost]], command: str, *parts: str) -> None:
 
 
 def start_up() -> None:
-    """Commands that talk to nobody."""
-    show(
-        in_turns(
-            {
-                "python -c pass": [sys.executable, "-c", "pass"],
-                "launcher --version": [*LAUNCHER, "--version"],
-                "launcher --help": [*LAUNCHER, "--help"],
-                "launcher render": [*LAUNCHER, *RENDER],
-                "launcher completion bash": [*LAUNCHER, "completion", "bash"],
-            }
-        )
-    )
+    """Commands that need no cluster, and how many times a bare interpreter they take (docs/decisions/0016)."""
+    bare = "python -c pass"
+    commands = {
+        "launcher --version": [*LAUNCHER, "--version"],
+        "launcher --help": [*LAUNCHER, "--help"],
+        "launcher render": [*LAUNCHER, *RENDER],
+        "launcher completion bash": [*LAUNCHER, "completion", "bash"],
+    }
+    costs = in_turns({bare: [sys.executable, "-c", "pass"], **commands})
+    show(costs)
+    for name in commands:
+        ratio(costs, name, bare)
 
 
 def kubectl(*argv: str, stdin: str | None = None) -> str:
