@@ -166,14 +166,14 @@ def _settings(
     The S3 flags of this machine are not among them: pods may reach S3 at another address.
     """
     if old is not None:
-        return run_resume.may_go_on(settings_of(old))
+        return run_resume.without_resume_flag(settings_of(old))
     assert earlier is not None
     settings = run_resume.settings_of(name, earlier) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
     run_resume.check_complete(name, given | settings.keys())
     if isinstance(where.endpoint, locate.Typed) and "s3_endpoint" not in given:
         report("--s3-endpoint applies to this machine only; set that of the job with --set s3_endpoint=URL")
-    return run_resume.may_go_on(settings)
+    return run_resume.without_resume_flag(settings)
 
 
 def _check_accepted(cluster: Cluster, job: JobSpec) -> None:

@@ -17,7 +17,7 @@ from launcher.jobs.find import on_existing_claim
 from launcher.jobs.local import check as check_local
 from launcher.scale import results, table
 from launcher.scale.members import ScaleSpec, members
-from launcher.scale.queue import GO_ON, JobQueue, Problems
+from launcher.scale.queue import RESUME_HINT, JobQueue, Problems
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
@@ -68,7 +68,7 @@ def scale(
         problems = _run(scale_spec, access, reach, parallel or 1)
         _print_comparison(scale_spec, to, reach, problems, form)
     except KeyboardInterrupt:
-        raise InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON) from None
+        raise InterruptedByUser("interrupted by Ctrl-C", hint=RESUME_HINT) from None
 
 
 def _check_parallel(parallel: int | None, *, local: bool) -> None:
