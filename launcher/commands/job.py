@@ -1,4 +1,4 @@
-"""The job that the flags of `render`, `submit` and `doctor` make."""
+"""Parameters of the commands that build a job from flags: `render`, `submit` and `doctor`."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +19,8 @@ Through = Annotated[Access, Parameter(name="*")]
 
 
 def with_claim(cluster: "Cluster", job: JobSpec) -> JobSpec:
-    """The job, on the claim that an administrator made for its data set, where there is one."""
-    from launcher.jobs.find import claim_for  # noqa: PLC0415 - only for commands that talk to a cluster
+    """The job with the claim that an administrator made for its data set, if one exists."""
+    from launcher.jobs.find import claim_for  # noqa: PLC0415 - only for commands that use a cluster
 
     claim = claim_for(cluster, job.data) if job.mounts_bucket else None
     if not claim:

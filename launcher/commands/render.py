@@ -21,7 +21,7 @@ def render(
     Parameters
     ----------
     form
-        How to print them.
+        Output format.
     """
     forms = {"yaml": manifest.to_yaml, "json": manifest.to_json, "name": manifest.to_name}
     sys.stdout.write(forms[form](manifest.render(job)))

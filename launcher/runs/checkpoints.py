@@ -7,9 +7,9 @@ from typing import Any, Final, Literal
 
 from launcher.output import age, document, size, table
 from launcher.runs.locate import Report, Run
-from trainer.errors import InputError, on_one_line
-from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of
-from trainer.runs.manifest import Manifest, best, committed
+from trainer.errors import InputError
+from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key
+from trainer.runs.manifest import Manifest, best, committed, step_named
 from trainer.storage import AbsentError, DamagedError, Stat, Storage
 
 Form = Literal["table", "json", "yaml", "name"]
@@ -90,14 +90,9 @@ def chosen(run: Run, found: Sequence[Checkpoint], step: str) -> Manifest:
             f"cannot choose a checkpoint of `{run.name}`: there is none yet at `{run.url}`",
             hint=f"launcher pull {run.name} --what report fetches the rest; launcher logs {run.name}",
         )
-    number = step_of(step)
-    if step not in {"best", "last"} and number is None:
-        raise InputError(
-            f"cannot use `{on_one_line(step)}` as a step: it is `best`, `last` or a number (from `--step`)",
-            hint="--step best",
-        )
-    wanted = next((each for each in found if step in each.marks or number == each.step), None)
-    if wanted is None and number is None:  # whose score is best is not known where all manifests are damaged
+    number = step_named(step, [each.manifest for each in reversed(found) if each.manifest])
+    wanted = next((each for each in found if each.step == number), None)
+    if wanted is None and number is None:  # all manifests are damaged, so the best is unknown
         wanted = found[0]
     if wanted is None:
         steps = ", ".join(str(each.step) for each in found[:SHOWN_STEPS])

@@ -44,16 +44,16 @@ class ElsewhereError(InputError):
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where to look for a run."""
+    """Flags that give the location of a run."""
 
     output: Annotated[str | None, _EITHER] = None
-    """Where runs are kept, `s3://BUCKET/PREFIX` or a directory: typed here no job is needed, one from settings is for jobs that are gone."""
+    """Location of runs, `s3://BUCKET/PREFIX` or a directory. As a flag, no job is needed; from settings, it applies to deleted jobs."""
 
     endpoint: Annotated[str | None, Parameter(name="--s3-endpoint"), _EITHER] = None
-    """URL of the S3 server, as this machine reaches it; that of the job unless typed here."""
+    """URL of the S3 server from this machine; the default is that of the job."""
 
     region: Annotated[str | None, Parameter(name="--s3-region"), _EITHER] = None
-    """Region of the bucket; that of the job unless typed here."""
+    """Region of the bucket; the default is that of the job."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not self.output.removeprefix("s3://").strip("/"):

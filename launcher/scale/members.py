@@ -64,22 +64,22 @@ class ScaleSpec(JobSpec):
     sizes: Annotated[
         tuple[int, ...], Parameter(name="--workers", converter=_sizes, n_tokens=1, accepts_keys=False, negative=())
     ]
-    """Sizes to compare, as `1,2,4`: so many training processes, each with one accelerator."""
+    """Sizes to compare, such as `1,2,4`: numbers of training processes, each with one accelerator."""
 
     name: Annotated[
         str, Parameter(required=False, show_default=False, converter=_given_name, n_tokens=1, accepts_keys=False)
     ]
-    """What the names of all runs begin with: they are NAME-MODEL-wN."""
+    """Prefix of the names of the runs, which are NAME-MODEL-wN."""
 
     elastic: Annotated[str | None, Parameter(show=False)] = None
 
     models: Annotated[
         tuple[str, ...], Parameter(converter=_models, n_tokens=1, accepts_keys=False, negative=(), show_default=False)
     ] = ()
-    """Models to compare, as `vgg16,densenet121`; the one of the trainer's flags unless given."""
+    """Models to compare, such as `vgg16,densenet121`; the default is that of the trainer's flags."""
 
     weak: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Hold the batch of a worker fixed, so that the global batch grows with the size, not the global batch."""
+    """Keep the batch of each worker constant, not the global batch, which then grows with the size."""
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -153,7 +153,7 @@ def is_done(job: JobSpec, reach: Reach, report: Report) -> bool:
     return found.is_scored and steps == job.train.max_steps
 
 
-def here(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
+def run_local(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
     """Run the jobs on this machine, one after the other; a job that fails does not keep the next from its turn.
 
     Raises: InterruptedByUser, TryAgainError.

@@ -42,7 +42,7 @@ def export(
         Where a file of weights at s3:// is downloaded to.
     """
     if not out:
-        raise InputError("cannot export: nothing says where to, got `` (from `--out`)", hint="--out DIRECTORY")
+        raise InputError("cannot export: no output directory, got `` (from `--out`)", hint="--out DIRECTORY")
     reporter = Reporter(None)
     formats = wanted(to or [])
     if not to and "onnx" not in formats:
@@ -51,11 +51,11 @@ def export(
     trained = load_model(model, step=step, cache=cache_dir)
     for note in trained.notes:
         reporter.line(note)
-    formats = fitting(formats, trained, asked=bool(to), report=reporter.line)
+    formats = fitting(formats, trained, requested=bool(to), report=reporter.line)
     images_NPP = images_of(trained, check, reporter.line) if "onnx" in formats else None
     written = write(trained, storage, formats, known_of(model, trained), images_NPP)
     width = max(len(one.name) for one in written)
     for one in written:
         sys.stdout.write(
-            f"{storage.url.rstrip('/')}/{one.name:<{width}}  {one.size_bytes / 1e3:11,.1f} kB  {one.says}\n"
+            f"{storage.url.rstrip('/')}/{one.name:<{width}}  {one.size_bytes / 1e3:11,.1f} kB  {one.description}\n"
         )

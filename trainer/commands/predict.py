@@ -90,7 +90,7 @@ def _check_rule(trained: LoadedModel, rule: Rule | None) -> None:
         return
     if trained.loss == "cross_entropy":
         raise InputError(
-            f"cannot use --rule {rule}: `{trained.origin}` says one class for each image, the most probable",
+            f"cannot use --rule {rule}: `{trained.origin}` predicts one class per image, the most probable",
             hint="leave --rule out",
         )
     if trained.calibrator is None:

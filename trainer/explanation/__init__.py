@@ -1,1 +1,1 @@
-"""Where a model sees what it says, and how well that agrees with what radiologists drew."""
+"""Explanation of predictions by class activation maps, and their agreement with boxes drawn by radiologists."""

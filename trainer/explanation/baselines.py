@@ -1,4 +1,4 @@
-"""Maps that know nothing of the image, for a model's maps to be held against; numpy only."""
+"""Baseline maps that do not depend on the image; numpy only."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _CELLS = 15
-"""Of the centre's map: odd, so that its highest cell is the middle."""
+"""Cells of the centre map: odd, so that the highest cell is in the middle."""
 
 
 def random_map(cells: tuple[int, int], generator: np.random.Generator) -> Floats:
-    """Noise with as many cells as the model's map, so that its boxes come from hills of the same size."""
+    """Noise with as many cells as the model's map, so that its boxes have similar sizes."""
     return generator.random(cells)
 
 

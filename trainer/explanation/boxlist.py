@@ -1,7 +1,7 @@
-"""Boxes that radiologists drew: NIH's `BBox_List_2017.csv`.
+"""Reader of boxes drawn by radiologists: NIH's `BBox_List_2017.csv`.
 
-Columns `Image Index`, `Finding Label`, then `Bbox [x`, `y`, `w`, `h]`: upper left corner and size, in pixels of an image of
-1024 x 1024. The header has three names too many. 984 boxes on 880 images, of eight findings.
+Columns `Image Index`, `Finding Label`, then `Bbox [x`, `y`, `w`, `h]`: upper left corner and size, in pixels of an image of 1024
+x 1024. The header has three superfluous names. 984 boxes on 880 images, of eight findings.
 """
 
 import math
@@ -16,18 +16,18 @@ from trainer.formats.tables import TableError
 from trainer.limits import LimitError
 
 SIDE: Final = 1024
-"""Width and height of NIH's images, in whose pixels the boxes are."""
+"""Width and height of NIH's images in pixels; boxes are in these."""
 
 _COLUMNS: Final = ("Image Index", "Finding Label", "Bbox [x")
 _NAMES: Final = {"Infiltrate": "Infiltration", "Pleural Thickening": "Pleural_Thickening"}
-"""How the list calls what the labels call otherwise."""
+"""Names in the list that differ from those of the labels."""
 
-_HINT: Final = "--boxes takes NIH's BBox_List_2017.csv: Image Index, Finding Label, x, y, w, h"
+_HINT: Final = "--boxes must be NIH's BBox_List_2017.csv: Image Index, Finding Label, x, y, w, h"
 
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box on an image, as shares of its width and height, so that it fits a smaller copy too."""
+    """A box on an image, in fractions of its width and height, so that it also fits a smaller copy."""
 
     image: str
     finding: str
@@ -38,7 +38,7 @@ class DrawnBox:
 
 
 def read_boxes(path: Path) -> list[DrawnBox]:
-    """All boxes of the list. Raises: InputError with every line that is no box."""
+    """All boxes of the list. Raises: InputError with every invalid line."""
     try:
         rows = tables.rows(tables.content_of(path))
         _, header = next(rows, (0, []))
@@ -56,7 +56,7 @@ def read_boxes(path: Path) -> list[DrawnBox]:
     if problems:
         raise InputError(f"cannot use {len(problems)} lines of `{path}`:{listing(problems)}", hint=_HINT)
     if not boxes:
-        raise InputError(f"cannot use `{path}`: it lists no box (from `--boxes`)", hint=_HINT)
+        raise InputError(f"cannot use `{path}`: it has no box (from `--boxes`)", hint=_HINT)
     return boxes
 
 

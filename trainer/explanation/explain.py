@@ -1,6 +1,6 @@
-"""Why a model says what it says of given images, and whether its maps depend on what it has learned.
+"""Explanation of a model's predictions for given images, and a check that its maps depend on the weights.
 
-OUT/randomisation.json   what came of drawing its weights anew
+OUT/randomisation.json   result of randomising the weights
 """
 
 import json
@@ -25,17 +25,17 @@ RANDOMISATION: Final = "randomisation.json"
 
 REDRAWS: Final = 3
 CHECKED_IMAGES: Final = 32
-"""Networks that are drawn anew, and images that are shown to them: 19 passes over so many images for DenseNet-121."""
+"""Randomised networks, and images per network: 19 passes over this many images for DenseNet-121."""
 
 
 def numbers_of(names: Sequence[str], findings: Sequence[str]) -> list[int]:
-    """Positions of the findings with these names. Raises: InputError for one that the model does not know."""
+    """Indices of the findings with these names. Raises: InputError for one that the model does not have."""
     names = [name.strip() for name in names]
     unknown = [name for name in names if name not in findings]
     if unknown:
         raise InputError(
-            f"cannot explain `{on_one_line(unknown[0])}`: the model does not know it (from `--findings`)",
-            hint=f"it knows {', '.join(findings)}",
+            f"cannot explain `{on_one_line(unknown[0])}`: the model has no such finding (from `--findings`)",
+            hint=f"its findings are {', '.join(findings)}",
         )
     return [findings.index(name) for name in dict.fromkeys(names)]
 
@@ -50,34 +50,34 @@ def explain(
     report: Callable[[Line], None],
     reporter: Reporter,
 ) -> list[Bad]:
-    """Maps of the findings with the numbers `named`, else of the `top` most probable of each image; which images can't be used.
+    """Write maps of the findings `named`, by default of the `top` most probable of each image; returns unusable images.
 
-    `report` is given each line.
+    `report` gets each line.
 
-    Raises: InputError when OUT can't be written.
+    Raises: InputError when OUT cannot be written.
     """
     findings = named or range(len(explainer.trained.findings))
 
     with opened(explainer.trained, output, files, report) as writer:
 
-        def note(seen: Explained) -> None:
+        def add_maps(seen: Explained) -> None:
             for number in named or np.argsort(-seen.probability_K, kind="stable")[:top].tolist():
                 writer.add(seen, number)
 
-        return each(explainer, files, findings, note, reporter)
+        return each(explainer, files, findings, add_maps, reporter)
 
 
 def check_randomisation(
     explainer: Explainer, files: Sequence[ImageFile], *, named: Sequence[int], seed: int, folder: Path
 ) -> Randomisation:
-    """Whether maps of these images, at most the first 32, depend on the model's weights; written to OUT.
+    """Check on at most the first 32 images whether maps depend on the model's weights; the result is written to OUT.
 
-    Raises: InputError when no image can be used.
+    Raises: InputError when no image is usable.
     """
     output_files.check(LocalStorage(str(folder)), [RANDOMISATION])
     views = explainer.views(files[:CHECKED_IMAGES])
     if not views:
-        raise InputError(f"cannot check maps: none of the first {min(len(files), CHECKED_IMAGES)} images can be used")
+        raise InputError(f"cannot check maps: none of the first {min(len(files), CHECKED_IMAGES)} images is usable")
     trained = explainer.trained
     numbers = list(named) or list(range(len(trained.findings)))
     stages = randomisation.check(

@@ -1,4 +1,4 @@
-"""A trained model at work on image files: what it says of each, and the maps of where it sees it.
+"""Predictions of a trained model for image files, with maps.
 
 Shapes: N images, K findings, S side of a record, P crop side, h x w cells of a map.
 """
@@ -30,20 +30,20 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One image, and what the model says of it."""
+    """One image, with the model's prediction and maps."""
 
     file: ImageFile
     gray: Image.Image
     place: Placement
     probability_K: Floats
-    """Calibrated where the model has a calibration."""
+    """Calibrated if the model has a calibration."""
     maps: Mapping[int, NDArray[np.float32]]
-    """By number of the finding."""
+    """By index of the finding."""
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model on a device; full precision, for maps are compared and not many."""
+    """A model on a device; in full precision, as maps are compared and images are few."""
 
     trained: LoadedModel
     device: Device
@@ -53,33 +53,35 @@ class Explainer:
     def explain(
         self, files: Sequence[ImageFile], findings: Sequence[int], bad: Callable[[ImageFile, str], None]
     ) -> Iterator[Explained]:
-        """Every image that can be read, with the maps of these findings; `bad` is told of the others and why.
+        """Every readable image, with maps of these findings; `bad` gets the others with the reason.
 
-        Raises: JobFailedError when the network's answer is no number.
+        Raises: JobFailedError for a non-finite output.
         """
         for readable, grays in self._batches(files, bad):
-            said = activate(self.trained.network, self.view(grays), findings, classes=self._classes)
-            _check_finite(said.logits_NK, said.maps_NMhw)
-            for file, gray, logits_K, maps_Mhw in zip(readable, grays, said.logits_NK, said.maps_NMhw, strict=True):
+            activation = activate(self.trained.network, self.view(grays), findings, classes=self._classes)
+            _check_finite(activation.logits_NK, activation.maps_NMhw)
+            for file, gray, logits_K, maps_Mhw in zip(
+                readable, grays, activation.logits_NK, activation.maps_NMhw, strict=True
+            ):
                 place = placement(*gray.size, self.trained.geometry, self.trained.crop_px)
                 probability_K = self._probability(logits_K[None])[0]
                 yield Explained(file, gray, place, probability_K, dict(zip(findings, maps_Mhw, strict=True)))
 
     def maps(self, network: nn.Module, views: Sequence[Tensor], findings: Sequence[int]) -> NDArray[np.float32]:
-        """Maps [N, M, h, w] that such a network, on any device, makes of these views."""
+        """Maps [N, M, h, w] of these views by such a network, on any device."""
         network = network.to(self.on)
-        said = [activate(network, view, findings, classes=self._classes) for view in views]
-        return np.concatenate([one.maps_NMhw for one in said])
+        activations = [activate(network, view, findings, classes=self._classes) for view in views]
+        return np.concatenate([one.maps_NMhw for one in activations])
 
     def views(self, files: Sequence[ImageFile]) -> list[Tensor]:
-        """What the model sees of the images that can be read, in batches."""
+        """The model's input for the readable images, in batches."""
         views = []
         for _, grays in self._batches(files, lambda _file, _reason: None):
             views.append(self.view(grays))
         return views
 
     def view(self, grays: Sequence[Image.Image]) -> Tensor:
-        """What the model sees of these images, on the device."""
+        """The model's input for these images, on the device."""
         side = self.trained.geometry.side
         host = self.device.host_buffer((len(grays), 1, side, side))
         for position, gray in enumerate(grays):
@@ -90,13 +92,15 @@ class Explainer:
         return x_NCHW.contiguous(memory_format=self.device.memory_format)
 
     def notes(self) -> list[str]:
-        """What to know of the maps where they have few cells; nothing of 7 x 7, which images of 224 pixels have, and finer."""
+        """Caveats about maps with few cells; none for 7 x 7 cells, as of 224-pixel images, and finer."""
         crop_px = self.trained.crop_px
         rows, columns = cells(self.trained.network, crop_px)
         if rows * columns == 1:
-            return [f"maps have one cell, which says nothing of where: the model sees {crop_px} pixels a side only"]
+            return [
+                f"maps have one cell, so they cannot show a location: the model sees only {crop_px} pixels per side"
+            ]
         if min(rows, columns) < 7:
-            return [f"maps have {rows} x {columns} large cells: the model sees {crop_px} pixels a side only"]
+            return [f"maps have only {rows} x {columns} cells: the model sees only {crop_px} pixels per side"]
         return []
 
     @property
@@ -111,7 +115,7 @@ class Explainer:
     def _batches(
         self, files: Sequence[ImageFile], bad: Callable[[ImageFile, str], None]
     ) -> Iterator[tuple[list[ImageFile], list[Image.Image]]]:
-        """Images that can be read, of so many files at a time, and of fewer where they are large: all are in memory at once."""
+        """Readable images in batches; batches of large images are smaller, as all are in memory at once."""
         for start in range(0, len(files), self.batch):
             readable: list[ImageFile] = []
             grays: list[Image.Image] = []
@@ -140,14 +144,13 @@ def _opened(file: ImageFile) -> Image.Image | str:
 
 
 def open_explainer(trained: LoadedModel, device: Device, *, batch: int) -> Explainer:
-    """The model on this device."""
     on = device.open(0, 1)
     trained.network.to(on).to(memory_format=device.memory_format)
     return Explainer(trained, device, on, batch)
 
 
-def _check_finite(*answers: NDArray[np.float32]) -> None:
-    if not all(np.isfinite(answer).all() for answer in answers):
+def _check_finite(*outputs: NDArray[np.float32]) -> None:
+    if not all(np.isfinite(output).all() for output in outputs):
         raise JobFailedError(
-            "cannot explain: the network's answer is no number", hint="--step names an earlier checkpoint of the run"
+            "cannot explain: the network's output is not finite", hint="choose an earlier checkpoint with --step"
         )

@@ -1,4 +1,4 @@
-"""The gallery of a report: images on which a model was most sure and wrong, each beside its class activation map.
+"""Gallery of a report: the most confident errors of a model, each with its class activation map.
 
 Shapes: N images, K findings, S pack side, P crop side.
 """
@@ -35,7 +35,7 @@ from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, open_storage
 
 SIDE: Final = 200
-"""Pixels of each of the two pictures: what a phone shows of them."""
+"""Side of each of the two pictures in pixels, as on a phone."""
 
 MOST: Final = 28
 """Two for each of the 14 findings."""
@@ -49,7 +49,7 @@ Choice = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image that a finding's score has wrong."""
+    """An image with a wrong score of a finding."""
 
     row: int
     column: int
@@ -58,44 +58,44 @@ class Mistake:
 
 
 def wanted(choice: Choice, source: Source) -> tuple[bool, str]:
-    """Whether a report shows images of this data set, and why (not) in words.
+    """Whether a report shows images of this data set, and the reason in words.
 
-    `auto` shows those of data sets that are surely public: see `trainer.data.public`.
+    `auto` shows those of recognised public data sets: see `trainer.data.public`.
     """
     if choice != "auto":
-        return choice == "on", f"`--gallery {choice}` was given"
+        return choice == "on", f"by `--gallery {choice}`"
     name = public_name(source)
     if name is None:
-        return False, "the data set is not known to be public, and `--gallery on` was not given"
+        return False, "the data set is not recognised as public, and `--gallery on` was not given"
     return True, f"the data set is public: {name}"
 
 
 def mistakes(
     log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], *, classes: bool, most: int = MOST
 ) -> list[Mistake]:
-    """What the scores have most wrong.
+    """The most confident errors.
 
-    Of a model that says one class: the images of another class, surest first. Else for each finding the image without it that scores
-    highest and the image with it that scores lowest, unless even that one scores above all without it.
+    For a single-label model: images of another class, most confident first. Otherwise for each finding the negative image with
+    the highest score and the positive image with the lowest, unless even that one scores above all negative images.
     """
     if classes:
-        said_N, is_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
-        wrong = [int(row) for row in np.flatnonzero(said_N != is_N)]
-        wrong.sort(key=lambda row: -float(log_odds_NK[row, said_N[row]]))
-        return [Mistake(row, int(said_N[row]), "wrong class") for row in wrong[:most]]
-    found = []
+        predicted_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
+        wrong = [int(row) for row in np.flatnonzero(predicted_N != true_N)]
+        wrong.sort(key=lambda row: -float(log_odds_NK[row, predicted_N[row]]))
+        return [Mistake(row, int(predicted_N[row]), "wrong class") for row in wrong[:most]]
+    worst = []
     for column in range(log_odds_NK.shape[1]):
-        scores_N, with_N = log_odds_NK[:, column], labels_NK[:, column] > 0
-        if not with_N.any() or with_N.all():
+        scores_N, positive_N = log_odds_NK[:, column], labels_NK[:, column] > 0
+        if not positive_N.any() or positive_N.all():
             continue
-        highest = int(np.where(with_N, -np.inf, scores_N).argmax())
-        lowest = int(np.where(with_N, scores_N, np.inf).argmin())
+        highest = int(np.where(positive_N, -np.inf, scores_N).argmax())
+        lowest = int(np.where(positive_N, scores_N, np.inf).argmin())
         if scores_N[highest] > scores_N[lowest]:
-            found += [
+            worst += [
                 Mistake(highest, column, "highest score without it"),
                 Mistake(lowest, column, "lowest score with it"),
             ]
-    return found[:most]
+    return worst[:most]
 
 
 def make(
@@ -110,9 +110,9 @@ def make(
     crop_px: int,
     most: int = MOST,
 ) -> tuple[Picture, ...]:
-    """Pictures of the worst mistakes. `record_of` gives the gray S x S record of the image at a position in `names`.
+    """Pictures of the worst errors. `record_of` returns the gray S x S record of the image at an index of `names`.
 
-    The network is on any device, and in eval mode afterwards; images are looked at one at a time.
+    The network may be on any device, and is in eval mode afterwards; images are processed one at a time.
     """
     pictures = []
     for mistake in mistakes(log_odds_NK, labels_NK, classes=classes, most=most):
@@ -131,11 +131,11 @@ def make(
 
 
 def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Picture, ...]:
-    """Pictures of the worst mistakes of a run on its test images, else its validation images, from the predictions it has left.
+    """Pictures of a run's worst errors on its test images, or else its validation images, from its stored predictions.
 
-    `record` is its run.json; `data` says where the images are now, where that has changed.
+    `record` is its run.json; `data` is the current place of the images, if that has changed.
 
-    Raises: InputError where model, predictions, labels or images are not there or do not belong together; RemoteError.
+    Raises: InputError where model, predictions, labels or images are missing or do not match; RemoteError.
     """
     source = _source(run, record, data)
     names, log_odds_NK = _predictions(run, source.table.findings)
@@ -143,8 +143,8 @@ def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Pi
     unknown = [name for name in names if name not in row_of]
     if unknown:
         raise InputError(
-            f"cannot show errors of `{run}`: `{source.root}` lacks {len(unknown)} of {len(names)} images that were scored{listing(unknown)}",
-            hint="--data names the data set of the run",
+            f"cannot show errors of `{run}`: `{source.root}` lacks {len(unknown)} of {len(names)} evaluated images{listing(unknown)}",
+            hint="set --data to the data set of the run",
         )
     rows_N = np.array([row_of[name] for name in names], np.int64)
     paths = locate_images(source)
@@ -166,7 +166,7 @@ def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
     config = record["config"] if isinstance(record.get("config"), dict) else {}
     place = data or str(config.get("data", ""))
     if not place or "://" in place:
-        raise InputError(f"cannot show images of `{run}`: they are in no directory here", hint="--data DIRECTORY")
+        raise InputError(f"cannot show images of `{run}`: they are not in a local directory", hint="--data DIRECTORY")
     source = read_labels(
         Path(place),
         layout=config.get("layout", "auto"),
@@ -177,26 +177,26 @@ def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
 
 
 def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Names and log-odds that the run has left of its test images, else of its validation images."""
+    """Names and log-odds of the run's stored predictions for test images, or else for validation images."""
     storage = open_storage(run)
     for split in ("test", "val"):
         key = predictions_key(split)
         where = f"{storage.url.rstrip('/')}/{key}"
         try:
             table = tables.rows(storage.read(key, most_bytes=TEXT_BYTES))
-            given = predictions.of_rows(Path(where), table)
+            stored = predictions.of_rows(Path(where), table)
         except AbsentError:
             continue
         except ValueError as problem:
-            raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
-        if given.findings != tuple(findings):
+            raise InputError(f"cannot read `{where}`: {problem}", hint="download it again") from problem
+        if stored.findings != tuple(findings):
             raise InputError(
-                f"cannot show errors of `{run}`: its predictions are of other findings than the labels",
-                hint="--data names the data set of the run",
+                f"cannot show errors of `{run}`: its predictions have other findings than the labels",
+                hint="set --data to the data set of the run",
             )
-        chances_NK = np.clip(given.probabilities_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no log-odds
-        return list(given.images), np.log(chances_NK) - np.log1p(-chances_NK)
-    raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="let the run end first")
+        probabilities_NK = np.clip(stored.probabilities_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no finite log-odds
+        return list(stored.images), np.log(probabilities_NK) - np.log1p(-probabilities_NK)
+    raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="wait for the end of the run")
 
 
 def _record(path: Path, geometry: Geometry) -> Gray:
@@ -207,7 +207,7 @@ def _record(path: Path, geometry: Geometry) -> Gray:
 
 
 def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, classes: bool) -> Image.Image:
-    """What the model sees, and the same under the map of one finding."""
+    """The model's input, next to the same image with the map of one finding."""
     on = next(network.parameters()).device
     x_N1SS = torch.from_numpy(np.array(record_SS))[None, None].to(on)
     seen_N1PP = cut(x_N1SS, center_boxes(1, record_SS.shape[-1], crop_px), crop_px)
@@ -223,8 +223,8 @@ def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, cla
 
 
 def _truth(labels_K: NDArray[np.integer], findings: Sequence[str]) -> str:
-    there = [finding for finding, label in zip(findings, labels_K.tolist(), strict=True) if label]
-    return f"labelled {', '.join(there)}" if there else "labelled without a finding"
+    present = [finding for finding, label in zip(findings, labels_K.tolist(), strict=True) if label]
+    return f"labelled {', '.join(present)}" if present else "labelled without a finding"
 
 
 def _jpeg(picture: Image.Image) -> bytes:

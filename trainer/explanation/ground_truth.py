@@ -1,4 +1,4 @@
-"""Which drawn boxes lie on given images, and what is known of training on those.
+"""Drawn boxes matched to given images, and the check against training images.
 
 Shapes: T boxes of one finding on one image.
 """
@@ -20,12 +20,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Boxes that were drawn on given images, of findings that the model knows."""
+    """Drawn boxes on given images, of the model's findings."""
 
     boxes: Mapping[ImageFile, Mapping[int, Floats]]
-    """By image and number of the finding: left, top, right, bottom as shares of width and height."""
+    """By image and index of the finding: left, top, right, bottom in fractions of width and height."""
     listed: int
-    """How many the list has, of whatever image and finding."""
+    """Number of boxes in the list, of all images and findings."""
     notes: Sequence[str]
 
     @property
@@ -35,26 +35,26 @@ class Drawn:
 
     @property
     def used(self) -> int:
-        """How many boxes there are."""
+        """Number of boxes."""
         return sum(len(boxes_T4) for one in self.boxes.values() for boxes_T4 in one.values())
 
 
 def matched(
     drawn: Sequence[DrawnBox], files: Sequence[ImageFile], findings: Sequence[str], *, only: Sequence[int] = ()
 ) -> Drawn:
-    """The boxes on these images, of the findings with the numbers `only`, else of all that the model knows.
+    """The boxes on these images, of the findings `only`, by default of all the model's findings.
 
-    Images are matched by file name without its suffix: copies in other formats have the same.
+    Images are matched by file name without suffix: copies in other formats have the same name.
 
-    Raises: InputError when there is none, or two images with a box have one name.
+    Raises: InputError when there is none, or when two images with a box have the same name.
     """
-    wanted = {findings[number] for number in only} or set(findings)
-    usable = [box for box in drawn if box.finding in wanted]
+    requested = {findings[number] for number in only} or set(findings)
+    usable = [box for box in drawn if box.finding in requested]
     if not usable:
-        known = ", ".join(sorted({box.finding for box in drawn}))
+        listed = ", ".join(sorted({box.finding for box in drawn}))
         raise InputError(
-            f"cannot use the boxes: none is of a finding that the model is asked about; they are of {known}",
-            hint=f"the model is asked about {', '.join(sorted(wanted))}",
+            f"cannot use the boxes: none is of a requested finding; they are of {listed}",
+            hint=f"requested are {', '.join(sorted(requested))}",
         )
     by_name = _by_name([file for file in files if not file.problem], {_name(box.image) for box in usable})
     rows: dict[ImageFile, dict[int, list[tuple[float, ...]]]] = {}
@@ -65,7 +65,7 @@ def matched(
             of_finding.append((box.left, box.top, box.right, box.bottom))
     if not rows:
         raise InputError(
-            f"cannot use the boxes: none of the {len({box.image for box in usable}):,} images they lie on "
+            f"cannot use the boxes: none of the {len({box.image for box in usable}):,} images with boxes "
             f"is among the {len(files):,} given (from `--boxes`)",
             hint=f"images are matched by file name, for example {usable[0].image}",
         )
@@ -73,20 +73,20 @@ def matched(
         file: {number: np.array(corners, np.float64) for number, corners in one.items()} for file, one in rows.items()
     }
     unknown = sorted({box.finding for box in drawn} - set(findings))
-    notes = [f"boxes of {', '.join(unknown)} are left out: the model does not know them"] if unknown else []
+    notes = [f"boxes of {', '.join(unknown)} are skipped: the model has no such findings"] if unknown else []
     return Drawn(boxes, len(drawn), notes)
 
 
-def _by_name(files: Sequence[ImageFile], wanted: set[str]) -> dict[str, ImageFile]:
-    """Raises: InputError where one name is two images'."""
-    found: dict[str, ImageFile] = {}
+def _by_name(files: Sequence[ImageFile], boxed: set[str]) -> dict[str, ImageFile]:
+    """Raises: InputError when two images have the same name."""
+    files_by_name: dict[str, ImageFile] = {}
     for file in files:
         name = _name(file.path.name)
-        if name in found and name in wanted:
-            paths = listing(str(one.path) for one in (found[name], file))
-            raise InputError(f"cannot tell on which `{name}` the boxes lie: two images are given:{paths}")
-        found.setdefault(name, file)
-    return found
+        if name in files_by_name and name in boxed:
+            paths = listing(str(one.path) for one in (files_by_name[name], file))
+            raise InputError(f"cannot match the boxes of `{name}`: two images have this name:{paths}")
+        files_by_name.setdefault(name, file)
+    return files_by_name
 
 
 def _name(image: str) -> str:
@@ -94,25 +94,25 @@ def _name(image: str) -> str:
 
 
 def refuse_trained(trained_on: Mapping[str, str] | None, files: Sequence[ImageFile], *, force: bool) -> int | None:
-    """How many of these images are of patients that a model was trained on; None where that is unknown.
+    """Number of these images of patients in the model's training set; None where unknown.
 
-    Images are compared by file name without suffix, and by patient where names tell it, as NIH's do.
+    Images are compared by file name without suffix, and by patient where the name identifies one, as NIH's do.
 
     Raises: InputError when there are any, unless forced.
     """
     if trained_on is None:
         return None
-    known = {_patient(name) for name, part in trained_on.items() if part == "train"}
+    known = {_patient(name) for name, split in trained_on.items() if split == "train"}
     seen = [file.name for file in files if _patient(file.path.name) in known]
     if seen and not force:
         raise InputError(
-            f"cannot judge the model by {len(seen)} of {len(files)} images with a box: it was trained on their patients:{listing(seen)}",
-            hint="leave them out; with --force they are used, and the result says so",
+            f"cannot evaluate the model on {len(seen)} of {len(files)} images with a box: their patients are in its training set:{listing(seen)}",
+            hint="remove them; with --force they are used, and the result states it",
         )
     return len(seen)
 
 
 def _patient(image: str) -> str:
-    """Whose image it is, where its name tells that, else the name; without suffix, which a copy in another format does not have."""
+    """The patient in the image's name, otherwise the name; without suffix, which differs in other formats."""
     name = _name(image)
     return patient_in_name(f"{name}.png") or name

@@ -1,6 +1,6 @@
-"""Coarse maps made ready to be looked at: scaled to 0..1, and read off between cells; numpy only.
+"""Scaling and interpolation of coarse maps; numpy only.
 
-Shapes: h x w cells of a map, H x W points it is read at.
+Shapes: h x w cells of a map, H x W points of interpolation.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ Floats = NDArray[np.float64]
 
 
 def scaled(map_hw: NDArray[np.floating]) -> Floats:
-    """0 at the map's lowest place, 1 at its highest; all 0 where it is flat.
+    """The map scaled from its minimum to its maximum as 0 to 1; all 0 if it is flat.
 
-    Not cut at zero: for a finding with less than even odds even the place that speaks for it most may be negative.
+    Not clipped at zero: for an improbable finding, even the strongest evidence for it may be negative.
     """
     low, high = float(map_hw.min()), float(map_hw.max())
     if not high > low:
@@ -22,9 +22,9 @@ def scaled(map_hw: NDArray[np.floating]) -> Floats:
 
 
 def read_off(map_hw: NDArray[np.floating], rows_H: Floats, columns_W: Floats) -> Floats:
-    """The map between the centres of its cells, [H, W]: bilinear, constant outside the outermost centres.
+    """The map interpolated between the centres of its cells, [H, W]: bilinear, constant beyond the outermost centres.
 
-    Places are shares of the map's height and width: 0 its upper or left edge, 1 the other.
+    Positions are fractions of the map's height and width, from 0 at its upper or left edge to 1.
     """
     weights_Hh = _weights(rows_H, map_hw.shape[0])
     weights_Ww = _weights(columns_W, map_hw.shape[1])
@@ -39,15 +39,15 @@ def enlarged(map_hw: NDArray[np.floating], side: int) -> Floats:
 
 
 def peak(map_hw: NDArray[np.floating]) -> tuple[float, float] | None:
-    """Centre of the highest cell as (x, y), shares of width and height; None where the map is flat."""
+    """Centre of the highest cell as (x, y), in fractions of width and height; None for a flat map."""
     if not map_hw.max() > map_hw.min():
         return None
     row, column = np.unravel_index(int(map_hw.argmax()), map_hw.shape)
     return (int(column) + 0.5) / map_hw.shape[1], (int(row) + 0.5) / map_hw.shape[0]
 
 
-def _weights(places: Floats, cells: int) -> Floats:
-    """How much each cell gives to each place, [places, cells]: tents one cell wide to each side; rows sum to 1."""
-    position = np.clip(places * cells - 0.5, 0, cells - 1)
-    weights: Floats = np.maximum(0.0, 1.0 - np.abs(position[:, None] - np.arange(cells)))
+def _weights(positions: Floats, cells: int) -> Floats:
+    """Weight of each cell at each position, [positions, cells]: triangles one cell wide to each side; rows sum to 1."""
+    cell = np.clip(positions * cells - 0.5, 0, cells - 1)
+    weights: Floats = np.maximum(0.0, 1.0 - np.abs(cell[:, None] - np.arange(cells)))
     return weights

@@ -1,4 +1,4 @@
-"""How well maps find what radiologists boxed: accuracy by overlap, false boxes, the pointing game; numpy only.
+"""Agreement of maps with drawn boxes: accuracy by overlap, false boxes, the pointing game; numpy only.
 
 Boxes are left, top, right, bottom in pixels of the image. Shapes: F boxes found, T boxes drawn.
 """
@@ -17,38 +17,38 @@ Floats = NDArray[np.float64]
 FORMAT: Final = 1
 
 ALL_BOXES: Final = 984
-"""As many as NIH's list has."""
+"""Number of boxes in NIH's list."""
 
 IOU: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 IOBB: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Overlaps from which a box counts as found. Source: Wang et al. 2017, arXiv:1705.02315."""
+"""Overlaps above which a box counts as found. Source: Wang et al. 2017, arXiv:1705.02315."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One finding on one image: what was drawn, and what a map says."""
+    """One finding on one image: drawn boxes, and the result of a map."""
 
     finding: str
     drawn_T4: Floats
     found_F4: Floats
     point: tuple[float, float] | None
-    """Highest place of the map, x and y; None of a flat map, which is a miss."""
+    """Position of the map's maximum, x and y; None for a flat map, which is a miss."""
 
 
 class Accuracy(TypedDict):
-    """At one overlap."""
+    """Accuracy at one overlap."""
 
     overlap: float
     hits: float
-    """Drawn boxes that one found overlaps by more; of baselines with several draws the mean."""
+    """Drawn boxes that a found box overlaps by more; the mean for baselines with several draws."""
     boxes: int
     value: float
     false_boxes_per_image: float
-    """Found boxes that overlap no drawn one by more."""
+    """Found boxes that overlap no drawn box by more."""
 
 
 class Pointing(TypedDict):
-    """The pointing game: is the highest place inside a drawn box?"""
+    """Pointing game: whether the maximum is inside a drawn box."""
 
     hits: float
     maps: int
@@ -67,7 +67,7 @@ class FindingRow(TypedDict):
 
 
 class Means(TypedDict):
-    """Plain means over the findings, as published tables have them."""
+    """Plain means over the findings, as in published tables."""
 
     iou: list[float]
     iobb: list[float]
@@ -77,7 +77,7 @@ class Means(TypedDict):
 
 
 class Method(TypedDict):
-    """What one kind of map reaches."""
+    """Results of one kind of map."""
 
     name: str
     """`model`, `random map` or `image centre`."""
@@ -87,13 +87,13 @@ class Method(TypedDict):
 
 
 class Published(TypedDict):
-    """Somebody's accuracies."""
+    """Published accuracies."""
 
     name: str
     split: str
     boxes: int
     comparable: bool
-    """Whether they were measured on the very boxes used here."""
+    """Whether they were measured on exactly the boxes used here."""
     iou: dict[str, dict[str, float]]
     """By overlap, then finding or `mean`."""
     iobb_mean: dict[str, float]
@@ -106,16 +106,16 @@ class Localisation(TypedDict):
     format: int
     model: str
     boxes: int
-    """Used here."""
+    """Number of boxes used here."""
     boxes_listed: int
     images: int
     box_threshold: float
-    """Share of a map's range from which a place belongs to a box."""
+    """Threshold of a box, as a fraction of a map's range."""
     map_cells: list[int]
     """Rows and columns of the model's maps."""
     trained_on_known: bool
     trained_on_images: int | None
-    """How many of the images are of patients the model was trained on; more than 0 only when forced; None where unknown."""
+    """Number of images of patients in the training set; above 0 only when forced; None where unknown."""
     methods: list[Method]
     published: list[Published]
     notes: list[str]
@@ -146,7 +146,7 @@ def is_inside(point: tuple[float, float] | None, drawn_T4: Floats) -> bool:
 
 
 def evaluated(name: str, draws: Sequence[Sequence[Case]]) -> Method:
-    """What maps of one kind reach, averaged over draws of the same cases; findings in the order they first appear."""
+    """Results of one kind of map, averaged over draws of the same cases; findings in order of first appearance."""
     rows = [
         _row(finding, [[case for case in draw if case.finding == finding] for draw in draws])
         for finding in dict.fromkeys(case.finding for case in draws[0])
@@ -155,7 +155,7 @@ def evaluated(name: str, draws: Sequence[Sequence[Case]]) -> Method:
 
 
 def _row(finding: str, draws: Sequence[Sequence[Case]]) -> FindingRow:
-    """`draws` hold the same cases, of this finding only."""
+    """`draws` contain the same cases, of this finding only."""
     cases = [case for draw in draws for case in draw]
     images, boxes = len(draws[0]), sum(len(case.drawn_T4) for case in draws[0])
     hits = sum(is_inside(case.point, case.drawn_T4) for case in cases) / len(draws)
@@ -211,7 +211,7 @@ def _share(part_FT: Floats, whole_FT: Floats) -> Floats:
 
 
 _BOXED: Final = (*FINDINGS[:8], "mean")
-"""The findings of the list of boxes, which are the first eight, in the columns of Wang's table."""
+"""The eight findings of the list of boxes, which are the first eight of the 14, in the column order of Wang's table."""
 
 
 def wang_2017(*, comparable: bool) -> Published:
@@ -239,11 +239,11 @@ def wang_2017(*, comparable: bool) -> Published:
 
 
 def as_table(document: Localisation) -> str:
-    """Accuracy by overlap of every method and finding, false boxes and the pointing game, as text of 80 columns at most."""
+    """Accuracy by overlap of every method and finding, false boxes and the pointing game, as text of at most 80 columns."""
     heads = ["boxes", *(f">{least}".replace("0", "") for least in IOU), "IoBB", "false", "point"]
     lines = [
-        "share of boxes found at IoU > .1 to .7 and at IoBB > .5; boxes found that hit",
-        "nothing, for each image; pointing game",
+        "share of boxes found at IoU > .1 to .7 and at IoBB > .5; false boxes",
+        "per image; pointing game",
         "",
     ]
     for method in document["methods"]:
@@ -265,12 +265,12 @@ def _at_half(accuracies: Sequence[Accuracy]) -> Accuracy:
 
 
 def _cells(values: Sequence[float]) -> str:
-    """Without the 0 before the point, where there is no other digit."""
+    """Without the leading 0, where there is no other digit."""
     return "".join(f"{value:.3f}".removeprefix("0").rjust(6) for value in values)
 
 
 def _published_line(other: Published) -> str:
-    """One row; what it was measured on is said with it."""
+    """A published row, with the data it was measured on."""
     means = [other["iou"][str(least)]["mean"] for least in IOU] + [other["iobb_mean"]["0.5"]]
-    said = "on these boxes" if other["comparable"] else "others than here: not comparable"
-    return f"{other['name']} ({other['split']} split, {other['boxes']} boxes, {said})\n  {'mean':<12}{other['boxes']:>6}{_cells(means)}"
+    basis = "on these boxes" if other["comparable"] else "other boxes: not comparable"
+    return f"{other['name']} ({other['split']} split, {other['boxes']} boxes, {basis})\n  {'mean':<12}{other['boxes']:>6}{_cells(means)}"

@@ -1,4 +1,4 @@
-"""How well a model's maps find what radiologists drew, beside maps that know nothing of the image.
+"""Agreement of a model's maps with drawn boxes, compared with baselines that ignore the image.
 
     OUT/localisation.json
     OUT/localisation.png    accuracy over overlap
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainer.data.image_files import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.baselines import centre_map, random_map
-from trainer.explanation.boxes import found_on_image, peak_on_image
+from trainer.explanation.boxes import find_boxes_on_image, peak_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.ground_truth import Drawn
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, evaluated, wang_2017
@@ -32,7 +32,7 @@ LOCALISATION: Final = "localisation.json"
 PLOT: Final = "localisation.png"
 
 RANDOM_DRAWS: Final = 10
-"""Random maps for each map of the model."""
+"""Random maps per map of the model."""
 
 
 def localise(
@@ -44,21 +44,21 @@ def localise(
     seed: int,
     reporter: Reporter,
 ) -> tuple[Localisation, list[Bad]]:
-    """How well the model's maps find what was drawn; written to OUT with the maps themselves. And which images can't be used.
+    """Compare the model's maps with drawn boxes and write the result and the maps to OUT; also returns unusable images.
 
-    Raises: InputError when no image with a box can be used, or OUT can't be written.
+    Raises: InputError when no image with a box is usable, or OUT cannot be written.
     """
     numbers = sorted({number for boxes in drawn.boxes.values() for number in boxes})
     cases = _Cases(explainer.trained.findings, output.box_threshold, np.random.default_rng(seed))
     with opened(explainer.trained, output, drawn.files, others=(LOCALISATION, PLOT)) as writer:
 
-        def judge(seen: Explained) -> None:
+        def compare(seen: Explained) -> None:
             for number, shares_T4 in drawn.boxes[seen.file].items():
                 drawn_T4 = shares_T4 * np.array([seen.place.width, seen.place.height] * 2)
                 cases.add(seen, number, drawn_T4)
                 writer.add(seen, number, drawn_T4)
 
-        bad = each(explainer, drawn.files, numbers, judge, reporter)
+        bad = each(explainer, drawn.files, numbers, compare, reporter)
         if not cases.model:
             raise InputError(f"cannot use any image with a box:{listing(f'{name}: {why}' for name, why in bad)}")
         document = _document(explainer, drawn, cases, trained_on_images)
@@ -68,7 +68,7 @@ def localise(
 
 
 class _Cases:
-    """Gathers, for each drawn finding, what the model's map says and what maps say that know nothing."""
+    """Collects, for each drawn finding, the results of the model's map and of the baselines."""
 
     def __init__(self, findings: Sequence[str], threshold: float, generator: np.random.Generator) -> None:
         self.model: list[Case] = []
@@ -81,13 +81,13 @@ class _Cases:
         self._generator = generator
 
     def add(self, seen: Explained, number: int, drawn_T4: Floats) -> None:
-        """One finding on one image."""
+        """Add one finding of one image."""
         rows, columns = seen.maps[number].shape
         self.cells = rows, columns
         self.images.add(seen.file)
 
         def case(map_hw: NDArray[np.floating]) -> Case:
-            boxes = found_on_image(map_hw, seen.place, self.threshold)
+            boxes = find_boxes_on_image(map_hw, seen.place, self.threshold)
             return Case(self._findings[number], drawn_T4, boxes.boxes_F4, peak_on_image(map_hw, seen.place))
 
         self.model.append(case(seen.maps[number]))
@@ -120,7 +120,7 @@ def _document(explainer: Explainer, drawn: Drawn, cases: _Cases, trained_on_imag
 
 def _notes(trained_on_images: int | None) -> list[str]:
     if trained_on_images is None:
-        return ["it is not known which images the model was trained on"]
+        return ["the model's training images are unknown"]
     if trained_on_images:
-        return [f"{trained_on_images} images are of patients the model was trained on: these numbers flatter it"]
+        return [f"{trained_on_images} images are of patients in the training set: these results are too optimistic"]
     return []

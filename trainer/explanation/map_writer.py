@@ -1,7 +1,7 @@
-"""What is kept of the maps: pictures, and a line of JSON for each.
+"""Files of maps: pictures, and a line of JSON per map.
 
     OUT/<image>.<finding>.png   the image with the map and its boxes
-    OUT/maps.jsonl              a line for each map
+    OUT/maps.jsonl              one line per map
 
 Shapes: T boxes drawn, h x w cells of a map.
 """
@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from trainer.data.image_files import ImageFile
 from trainer.errors import InputError
-from trainer.explanation.boxes import found_on_image
+from trainer.explanation.boxes import find_boxes_on_image
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.overlay import overlay
 from trainer.limits import parsed_json
@@ -38,9 +38,9 @@ MAPS: Final = "maps.jsonl"
 
 STEM_BYTES: Final = 150
 FINDING_BYTES: Final = 80
-"""What an image and a finding may give to a picture's name, which file systems end at 255 bytes."""
+"""Bytes of an image's and a finding's name in a picture's name, which file systems limit to 255 bytes."""
 
-_UNFIT_FOR_A_NAME = re.compile(r"[^\w.+-]+")
+_UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 class MapBox(TypedDict):
@@ -51,7 +51,7 @@ class MapBox(TypedDict):
     width: float
     height: float
     score: float
-    """Highest place within, as a share of the map's range: 1 for the first."""
+    """Maximum inside the box, as a fraction of the map's range: 1 for the first."""
 
 
 class Line(TypedDict):
@@ -68,12 +68,12 @@ class Line(TypedDict):
     """Rows and columns of the map."""
     boxes: list[MapBox]
     overlay: str | None
-    """The picture's name in OUT."""
+    """Name of the picture in OUT."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where to, and how."""
+    """Destination and options."""
 
     folder: Path
     box_threshold: float
@@ -81,7 +81,7 @@ class Output:
 
 
 Bad = tuple[str, str]
-"""Name of an image that can't be used, and why."""
+"""Name of an unusable image, and the reason."""
 
 
 def each(
@@ -91,7 +91,7 @@ def each(
     do: Callable[[Explained], Any],
     reporter: Reporter,
 ) -> list[Bad]:
-    """Do something with every image that can be read; names and reasons of the others."""
+    """Process every readable image; returns names and reasons of the others."""
     bad: list[Bad] = []
     with reporter.progress("explaining", len(files)) as advance:
 
@@ -114,9 +114,9 @@ def opened(
     *,
     others: Sequence[str] = (),
 ) -> Iterator["MapWriter"]:
-    """Writes to OUT the maps of these images; `report` is given each line. OUT/maps.jsonl appears at the end of the block.
+    """Writer of the maps of these images to OUT; `report` gets each line. OUT/maps.jsonl appears at the end of the block.
 
-    Raises: InputError where OUT can't be written, or files of others have the names of pictures or of these `others`.
+    Raises: InputError when OUT cannot be written, or when it has foreign files with the names of pictures or `others`.
     """
     names = stems(files)
     with ExitStack() as held:
@@ -132,26 +132,26 @@ def _check_free(trained: LoadedModel, output: Output, names: Mapping[ImageFile, 
     storage = LocalStorage(str(output.folder))
     output_files.check(storage, [MAPS, *others], beside=MAPS)
     if output.overlays:
-        ends = tuple(_ending(finding) for finding in trained.findings)
-        mine = {f"{stem}{end}" for stem in names.values() for end in ends}
-        there = [entry.name for entry in os.scandir(output.folder) if entry.name in mine]
-        output_files.check(storage, there, ours=_drawn_before(storage) if there else ())
-        storage.sweep("", names=mine)
+        endings = tuple(_ending(finding) for finding in trained.findings)
+        pictures = {f"{stem}{ending}" for stem in names.values() for ending in endings}
+        existing = [entry.name for entry in os.scandir(output.folder) if entry.name in pictures]
+        output_files.check(storage, existing, ours=_drawn_before(storage) if existing else ())
+        storage.sweep("", names=pictures)
 
 
 def _drawn_before(storage: LocalStorage) -> set[str]:
-    """Pictures that are listed in the file of an earlier call: those of older versions don't say whose they are."""
-    found = set()
+    """Pictures listed in the file of an earlier call; those of older versions have no mark of their own."""
+    pictures = set()
     with suppress(AbsentError):
         for line in storage.read(MAPS).splitlines():
             with suppress(ValueError, AttributeError):
-                found.add(str(parsed_json(line).get("overlay")))
-    return found
+                pictures.add(str(parsed_json(line).get("overlay")))
+    return pictures
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Files are written in the block. Raises: InputError where that fails."""
+    """Turn errors of writing files into known ones. Raises: InputError."""
     try:
         yield
     except OSError as problem:
@@ -160,8 +160,6 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 class MapWriter:
-    """Writes pictures and lines to OUT."""
-
     def __init__(
         self,
         trained: LoadedModel,
@@ -177,15 +175,15 @@ class MapWriter:
         self._report = report
 
     def write(self, name: str, content: str | bytes) -> None:
-        """Another file in OUT."""
+        """Write another file to OUT."""
         content = content.encode() if isinstance(content, str) else content
         with writing(self._output.folder):
             write_file(self._output.folder / name, content)
 
     def add(self, seen: Explained, number: int, drawn_T4: Floats | None = None) -> None:
-        """One map of one image, beside boxes drawn on it, in its pixels."""
+        """Write one map of one image, with boxes drawn on it in its pixels."""
         finding, map_hw = self._trained.findings[number], seen.maps[number]
-        boxes = found_on_image(map_hw, seen.place, self._output.box_threshold)
+        boxes = find_boxes_on_image(map_hw, seen.place, self._output.box_threshold)
         picture = None
         if self._output.overlays:
             picture = f"{self._stems[seen.file]}{_ending(finding)}"
@@ -207,12 +205,12 @@ class MapWriter:
 
 
 def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
-    """What the pictures of each image are called: its name without folders and suffix, numbered where two would be one."""
+    """Name of each image's pictures: its file name without folders and suffix, numbered where two would be equal."""
     taken: set[str] = set()
-    next_number: dict[str, int] = {}  # many a series has one name for all its files, each in a folder of its own
+    next_number: dict[str, int] = {}  # a series may have one name for all its files, each in its own folder
     names = {}
     for file in files:
-        stem = name = _fit_for_a_name(file.path.stem, STEM_BYTES)
+        stem = name = _safe_name(file.path.stem, STEM_BYTES)
         while name.lower() in taken:
             number = next_number.get(stem, 2)
             name, next_number[stem] = f"{stem}-{number}", number + 1
@@ -222,21 +220,21 @@ def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
 
 
 def _ending(finding: str) -> str:
-    """How the names of pictures of this finding end."""
-    return f".{_fit_for_a_name(finding, FINDING_BYTES)}.png"
+    """Suffix of pictures of this finding."""
+    return f".{_safe_name(finding, FINDING_BYTES)}.png"
 
 
 def _as_png(picture: Image.Image) -> bytes:
-    """The file, which says that this program wrote it."""
+    """The PNG file with this program's mark."""
     about, out = PngInfo(), io.BytesIO()
     about.add(*output_files.PNG_MARK)
     picture.save(out, format="PNG", pnginfo=about)
     return out.getvalue()
 
 
-def _fit_for_a_name(text: str, most_bytes: int) -> str:
-    """The text as part of a file's name on any system."""
-    return _UNFIT_FOR_A_NAME.sub("_", text).encode()[:most_bytes].decode(errors="ignore")
+def _safe_name(text: str, most_bytes: int) -> str:
+    """The text as part of a file name valid on any system."""
+    return _UNSAFE.sub("_", text).encode()[:most_bytes].decode(errors="ignore")
 
 
 def _as_line(corners: Sequence[float], score: float) -> MapBox:

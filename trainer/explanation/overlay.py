@@ -1,6 +1,6 @@
-"""A map laid over its image, as a picture; no torch.
+"""Maps drawn over their images; does not import torch.
 
-The picture has the image's size, so that places on it are places on the image. Shapes: H x W pixels, B boxes.
+The picture has the image's size, so that positions are the same. Shapes: H x W pixels, B boxes.
 """
 
 from typing import Final
@@ -15,13 +15,13 @@ from trainer.explanation.placement import Placement
 Floats = NDArray[np.float64]
 
 COLORMAP: Final = "inferno"
-"""Dark to bright in even steps, which a jet of colours is not, and told apart by colour-blind readers too."""
+"""Perceptually uniform from dark to bright, unlike jet, and readable with colour blindness."""
 
 STRONGEST: Final = 0.6
-"""How much of the picture's highest place is colour."""
+"""Opacity of the colour at the map's maximum."""
 
 BAND_PIXELS: Final = 1 << 18
-"""So many are coloured at a time: a radiograph of ten million takes a gigabyte at once."""
+"""Pixels coloured at a time: ten million at once would take a gigabyte."""
 
 _FOUND: Final = (64, 224, 255)
 _DRAWN: Final = (0, 255, 96)
@@ -30,9 +30,9 @@ _DRAWN: Final = (0, 255, 96)
 def overlay(
     gray: Image.Image, map_hw: NDArray[np.floating], place: Placement, boxes_B4: Floats, drawn_B4: Floats | None = None
 ) -> Image.Image:
-    """The image with the map in colour, strong where it is high, and boxes in outline: found ones blue, drawn ones green.
+    """The image with the map in colour, opaque where it is high, and outlines of boxes: found ones blue, drawn ones green.
 
-    What the model does not see stays gray and is darkened. Boxes are in the image's pixels.
+    Regions outside the model's input stay gray and are darkened. Boxes are in the image's pixels.
     """
     shades_HW, scaled_hw = np.asarray(gray.convert("L")), scaled(map_hw)
     mixed_HW3 = np.empty((*shades_HW.shape, 3), np.uint8)
@@ -48,8 +48,8 @@ def overlay(
 
 
 def _mixed(shades_HW: NDArray[np.uint8], values_HW: Floats) -> NDArray[np.uint8]:
-    """Gray with colour over it, [H, W, 3]; values are nan where the model sees nothing."""
-    from matplotlib import colormaps  # noqa: PLC0415 - each process of a training that starts would wait for it
+    """Gray with colour over it, [H, W, 3]; values are nan outside the model's input."""
+    from matplotlib import colormaps  # noqa: PLC0415 - would delay the start of each training process
 
     seen_HW = ~np.isnan(values_HW)
     values_HW = np.where(seen_HW, values_HW, 0.0)

@@ -1,7 +1,7 @@
-"""Where on an image what the model sees of it lies: record and crop, there and back; numpy only.
+"""Positions on an image and in the model's input: record and crop, in both directions; numpy only.
 
-Places are in pixels from the upper left corner, so that the first pixel reaches from 0 to 1. Boxes are left, top, right, bottom.
-"Seen" are the crop_px x crop_px pixels that the model gets. Shapes: B boxes, H x W pixels of the image, h x w cells of a map.
+Positions are in pixels from the upper left corner, so that the first pixel spans 0 to 1. Boxes are left, top, right, bottom.
+"Seen" are the crop_px x crop_px pixels of the model's input. Shapes: B boxes, H x W pixels of the image, h x w cells of a map.
 """
 
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ class Placement:
     start_y: float
 
     def seen(self, boxes_B4: Floats) -> Floats:
-        """Boxes of the image as the model sees them; parts it does not see lie outside 0..crop_px."""
+        """Boxes of the image in the model's input; regions outside it are outside 0..crop_px."""
         return boxes_B4 * self._scale_4 - self._start_4
 
     def original(self, boxes_B4: Floats) -> Floats:
-        """Boxes of what the model sees in the image's own pixels, cut at its border (padding is no part of it)."""
+        """Boxes of the model's input in the image's own pixels, clipped to the image (without padding)."""
         boxes_B4 = (boxes_B4 + self._start_4) / self._scale_4
         return np.clip(boxes_B4, 0, [self.width, self.height, self.width, self.height])
 
     def laid_over(self, map_hw: NDArray[np.floating], band: slice = slice(None)) -> Floats:
-        """A map of what the model sees, at every pixel of these rows of the image, [H, W]; nan where the model sees nothing."""
+        """A map of the model's input at every pixel of these rows of the image, [H, W]; nan outside the input."""
         columns = ((np.arange(self.width) + 0.5) * self.scale_x - self.start_x) / self.crop_px
         rows = ((np.arange(self.height)[band] + 0.5) * self.scale_y - self.start_y) / self.crop_px
         values = read_off(map_hw, rows, columns)
@@ -55,12 +55,17 @@ class Placement:
 
 
 def placement(width: int, height: int, geometry: Geometry, crop_px: int) -> Placement:
-    """Where the centre of the record of an image of this size lies on the image.
+    """Position of the record's centre crop on an image of this size.
 
     Follows `data.pack` and `data.augment.center_boxes` with their rounding.
     """
     side = geometry.side
-    wide, high, left, top = side, side, 0, 0  # size of the resized image, and what is cut off it (padding: less than 0)
+    wide, high, left, top = (
+        side,
+        side,
+        0,
+        0,
+    )  # size of the resized image, and what is cropped from it (padding is negative)
     if geometry.fit == "pad" and width != height:
         scale = side / max(width, height)
         wide, high = max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,7 +1,7 @@
-"""Whether maps depend on what was learned: they must change when weights are drawn anew, from the head down.
+"""Model randomisation test: maps must change when weights are randomised from the head down.
 
-Source: Adebayo et al. 2018, arXiv:1810.03292, the cascading model randomisation test.
-Shapes: N images, C channels, H x W pixels, M findings, h x w cells of a map.
+Source: Adebayo et al. 2018, arXiv:1810.03292, the cascading model randomisation test. Shapes: N images, C channels, H x W pixels,
+M findings, h x w cells of a map.
 """
 
 import copy
@@ -23,15 +23,15 @@ FORMAT: Final = 1
 
 
 class Stage(TypedDict):
-    """Maps of the network with everything from the head down to here drawn anew."""
+    """Maps of the network with all weights from the head down to this stage randomised."""
 
     redrawn: str
-    """The lowest part that is drawn anew, `-` where none is."""
+    """The last randomised stage, `-` for none."""
     similarity: float | None
-    """Mean rank correlation with the trained network's maps; None where no map has any structure."""
+    """Mean rank correlation with the trained network's maps; None where all maps are flat."""
     lowest: float | None
     highest: float | None
-    """Of the draws' means."""
+    """Extremes of the draws' means."""
 
 
 class Randomisation(TypedDict):
@@ -46,7 +46,7 @@ class Randomisation(TypedDict):
 
 
 def stages(network: nn.Module) -> list[tuple[str, list[str]]]:
-    """Parts of the network from the head down, and how the names of their weights begin."""
+    """Stages of the network from the head down, with prefixes of their weights' names."""
     if isinstance(network, DenseNet):
         blocks = [(f"denseblock{n}", [f"features.denseblock{n}.", f"features.transition{n}."]) for n in (4, 3, 2, 1)]
         blocks[0][1].append("features.norm5.")
@@ -72,46 +72,46 @@ def check(
     draws: int,
     seed: int,
 ) -> list[Stage]:
-    """How like the trained network's maps are to those with ever more of its weights drawn anew.
+    """Similarity of the trained network's maps to those with increasingly many randomised weights.
 
-    `maps_of` gives the maps [N, M, h, w] of the same images; `fresh` builds such a network untrained, on the processor.
+    `maps_of` returns the maps [N, M, h, w] of the same images; `fresh` builds an untrained network of the same kind, on the CPU.
     """
     trained = maps_of(network)
-    parts = stages(network)
+    stage_weights = stages(network)
 
     def cascade(seed: int) -> list[float]:
         """Similarity after each stage."""
         redrawn, new = copy.deepcopy(network), _weights(fresh, seed)
         similarities = []
-        for _, beginnings in parts:
-            some = {name: tensor for name, tensor in new.items() if name.startswith(tuple(beginnings))}
+        for _, prefixes in stage_weights:
+            some = {name: tensor for name, tensor in new.items() if name.startswith(tuple(prefixes))}
             redrawn.load_state_dict(some, strict=False)
             similarities.append(_similarity(trained, maps_of(redrawn)))
         return similarities
 
     means_DS = np.array([cascade(seed + draw) for draw in range(draws)])
     rows = [Stage(redrawn="-", similarity=_null(_similarity(trained, trained)), lowest=None, highest=None)]
-    for (name, _), means_D in zip(parts, means_DS.T, strict=True):
-        known_D = means_D[~np.isnan(means_D)]
+    for (name, _), means_D in zip(stage_weights, means_DS.T, strict=True):
+        defined_D = means_D[~np.isnan(means_D)]
         rows.append(
             Stage(
                 redrawn=name,
-                similarity=float(known_D.mean()) if len(known_D) else None,
-                lowest=float(known_D.min()) if len(known_D) else None,
-                highest=float(known_D.max()) if len(known_D) else None,
+                similarity=float(defined_D.mean()) if len(defined_D) else None,
+                lowest=float(defined_D.min()) if len(defined_D) else None,
+                highest=float(defined_D.max()) if len(defined_D) else None,
             )
         )
     return rows
 
 
 def untrained(model: str, head: str, findings: int) -> Callable[[], nn.Module]:
-    """Builds such a network with new random weights."""
+    """Builder of such a network with new random weights."""
     return lambda: build(model, head, findings)
 
 
 def as_table(document: Randomisation) -> str:
-    """A line for each stage."""
-    lines = [f"{'drawn anew down to':<20}{'similarity':>12}{'lowest':>10}{'highest':>10}"]
+    """One line per stage."""
+    lines = [f"{'randomised down to':<20}{'similarity':>12}{'lowest':>10}{'highest':>10}"]
     for stage in document["stages"]:
         cells = [_cell(stage[key]) for key in ("similarity", "lowest", "highest")]
         lines.append(f"{stage['redrawn']:<20}{cells[0]:>12}{cells[1]:>10}{cells[2]:>10}")
@@ -119,7 +119,7 @@ def as_table(document: Randomisation) -> str:
 
 
 def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Spearman's; nan where one is constant or no number."""
+    """Spearman's correlation; nan when one is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("nan")
     ranks = np.stack([_midranks(one.ravel()), _midranks(other.ravel())])
@@ -129,25 +129,25 @@ def rank_correlation(one: NDArray[np.floating], other: NDArray[np.floating]) -> 
 
 
 def _midranks(values_V: NDArray[np.floating]) -> Floats:
-    """Ranks from 1; equal values share the mean of theirs."""
+    """Ranks from 1; equal values share their mean rank."""
     _, rank_of, count = np.unique(values_V, return_inverse=True, return_counts=True)
     ranks: Floats = (np.cumsum(count) - (count - 1) / 2)[rank_of]
     return ranks
 
 
 def _weights(fresh: Callable[[], nn.Module], seed: int) -> Mapping[str, torch.Tensor]:
-    """Drawn with this seed; the program's own random numbers go on as if nothing were drawn."""
+    """Weights drawn with this seed, without affecting the program's random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return fresh().state_dict()
 
 
 def _similarity(some: Maps, others: Maps) -> float:
-    """Mean over maps; nan where none has any structure."""
+    """Mean over maps; nan when all are flat."""
     shape = (-1, some.shape[-2] * some.shape[-1])
     values = [rank_correlation(a, b) for a, b in zip(some.reshape(shape), others.reshape(shape), strict=True)]
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.mean(known)) if known else float("nan")
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _null(value: float) -> float | None:

@@ -1,1 +1,1 @@
-"""A trained model at work on images: predictions, evaluation and export."""
+"""Use of trained models: predictions, evaluation and export."""

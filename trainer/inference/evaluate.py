@@ -1,7 +1,6 @@
-"""A trained model's answers to a part of a data set, with what is needed to judge them.
+"""Evaluation input from a trained model and a split of a data set.
 
-Labels are read, and patients compared with those the model was trained on, before any image is.
-Shapes: N images, V views, K findings.
+Labels are read, and patients compared with those of training, before any image. Shapes: N images, V views, K findings.
 """
 
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ from trainer.runtime.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRequest:
-    """A model to evaluate, and the split of a data set."""
+    """A model to evaluate, and a split of a data set."""
 
     model: str
     data: str
@@ -50,21 +49,21 @@ class ModelRequest:
     step: str = "best"
     layout: Layout = "auto"
     split: str | None = None
-    """The run's where none is given."""
+    """Default: the run's."""
     val_list: str | None = None
     tta: Tta = "none"
     device: str = "auto"
     batch_size: int = 32
     cache_dir: Path | None = None
     force: bool = False
-    """Whether to evaluate patients that the model was trained on."""
+    """Whether to evaluate patients in the training set."""
 
 
 def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput:
     """Predictions of the model for the split, with their context.
 
-    Raises: InputError when model or data can't be read or don't fit together, and, without `force`, for patients that the
-    model was trained on; JobFailedError for non-finite predictions; RemoteError.
+    Raises: InputError when model or data cannot be read or do not match, and, without `force`, for patients in the training set;
+    JobFailedError for a non-finite output; RemoteError.
     """
     on = devices.find(request.device)
     with _cache(request.cache_dir) as cache:
@@ -80,7 +79,7 @@ def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput
         fetched(place, reporter, Watchdog(float("inf"), reporter.line))
         subset = evaluation_set(trained, place, request.part, force=request.force)
         with join(World(), on.backend) as group:
-            return _answered(trained, subset, on, group, tta=request.tta, batch=request.batch_size, reporter=reporter)
+            return _predicted(trained, subset, on, group, tta=request.tta, batch=request.batch_size, reporter=reporter)
 
 
 @contextmanager
@@ -99,16 +98,16 @@ class _Request:
     trained: LoadedModel
     table: LabelTable
     in_pack_N: NDArray[np.int64]
-    """Where the pack has each image; -1 for one that it has not, or that can't be read."""
+    """Index of each image in the pack; -1 when missing or unreadable."""
     evaluator: Evaluator
     network: OverViews
     reporter: Reporter
 
-    def answers(self, rows_N: NDArray[np.int64], doing: str) -> SplitPredictions:
-        """What it says of those of these images that can be read. Raises: JobFailedError when it is no number."""
+    def predictions(self, rows_N: NDArray[np.int64], task: str) -> SplitPredictions:
+        """Predictions for the readable ones of these images. Raises: JobFailedError for a non-finite output."""
         rows_N = rows_N[self.in_pack_N[rows_N] >= 0]
         batches = -(-len(rows_N) // self.evaluator.batch)
-        with self.reporter.progress(doing, batches) as advance:
+        with self.reporter.progress(task, batches) as advance:
             logits_NVK = self.evaluator.predict(self.network, self.in_pack_N[rows_N], lambda: advance(1, "batches"))
         return SplitPredictions(
             images=tuple(_names(self.table, rows_N)),
@@ -122,7 +121,7 @@ def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
     return [table.images[row] for row in rows_N.tolist()]
 
 
-def _answered(
+def _predicted(
     trained: LoadedModel,
     subset: EvaluationSet,
     device: Device,
@@ -132,7 +131,7 @@ def _answered(
     batch: int,
     reporter: Reporter,
 ) -> EvaluationInput:
-    """Ask the network, and put together what is told about it."""
+    """Run the network and collect what is known about the model."""
     stored = _stored(trained, subset, tta)
     val_N = subset.free_to_fit if stored is None else subset.free_to_fit[:0]
     pack, in_pack_N = _decoded(subset, np.concatenate([subset.scored, val_N]), group, reporter)
@@ -140,9 +139,9 @@ def _answered(
     network = OverViews(trained, tta, device.memory_format)
     network.to(device.open(0, 1)).to(memory_format=device.memory_format)
     evaluator = _evaluator(device, group, pack, len(trained.findings) * views_of(tta), batch)
-    asked = _Request(trained, subset.table, in_pack_N, evaluator, network, reporter)
-    scored = asked.answers(subset.scored, f"scoring {subset.part}")
-    val = asked.answers(val_N, "scoring val") if len(val_N) else None
+    request = _Request(trained, subset.table, in_pack_N, evaluator, network, reporter)
+    scored = request.predictions(subset.scored, f"evaluating {subset.part}")
+    val = request.predictions(val_N, "evaluating val") if len(val_N) else None
     rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
     return EvaluationInput(
         model=_name(trained),
@@ -164,9 +163,9 @@ def _answered(
 
 
 def _stored(trained: LoadedModel, subset: EvaluationSet, tta: Tta) -> Calibrator | None:
-    """The calibration that came with the model, unless it is for other views, or fitted on patients that are scored.
+    """The model's own calibration, unless it is for other views, or was fitted on evaluated patients.
 
-    Its own record tells of its images where the model is without its run.
+    For a model without its run, the calibration itself records its images.
     """
     if trained.calibrator is None or tta != "none" or subset.chosen_N[subset.scored].any():
         return None
@@ -178,18 +177,18 @@ def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> 
 
 
 def _decoded(
-    subset: EvaluationSet, wanted_N: NDArray[np.int64], group: WorkerGroup, reporter: Reporter
+    subset: EvaluationSet, needed_N: NDArray[np.int64], group: WorkerGroup, reporter: Reporter
 ) -> tuple[Pack, NDArray[np.int64]]:
-    """The decoded images that are wanted, and where the pack has each image: the run's own pack, if it is in the cache."""
+    """The decoded images, and the index of each image in the pack; uses the run's own pack if it is in the cache."""
     place, source, table = subset.place, subset.source, subset.table
     used = replace(source, table=table.used())
     pack = _in_cache(place, used, reporter)
     rows_N = np.flatnonzero(table.split_N >= 0)
     if pack is None:
-        rows_N = np.sort(wanted_N)
-        is_wanted_N = np.isin(np.arange(len(table)), rows_N)
-        wanted = replace(table, split_N=np.where(is_wanted_N, table.split_N, -1).astype(np.int8)).used()
-        pack = decoded(place, replace(source, table=wanted), group, reporter, Watchdog(float("inf"), reporter.line))
+        rows_N = np.sort(needed_N)
+        is_needed_N = np.isin(np.arange(len(table)), rows_N)
+        needed = replace(table, split_N=np.where(is_needed_N, table.split_N, -1).astype(np.int8)).used()
+        pack = decoded(place, replace(source, table=needed), group, reporter, Watchdog(float("inf"), reporter.line))
     in_pack_N = np.full(len(table), -1, np.int64)
     in_pack_N[rows_N] = np.arange(len(rows_N))
     unreadable = set(left_out(place, pack, "skip"))
@@ -198,24 +197,24 @@ def _decoded(
 
 
 def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
-    """The pack of all images in any part, if it is there, whole, and they still are."""
+    """The pack of all images in any split, if it is cached and undamaged and the images are unchanged."""
     packs = place.cache / "packs"
     if not packs.is_dir():
         return None
     try:
         paths = locate_images(used)
         key = pack_key(used.table.images, paths, place.geometry)
-    except InputError:  # images of other parts may be missing
+    except InputError:  # images of other splits may be missing
         return None
     try:
         return open_pack(packs / key, used.table.images, place.geometry)
     except DamagedPackError as damage:
-        reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; the images that are scored are decoded again")
+        reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; decoding the evaluated images again")
         return None
 
 
-def _evaluator(device: Device, group: WorkerGroup, pack: Pack, answers: int, batch: int) -> Evaluator:
-    """In full precision, so that answers are the same on all devices."""
+def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, batch: int) -> Evaluator:
+    """In full precision, so that predictions are the same on all devices."""
     return Evaluator(
         loader=Loader(pack, device, batch),
         view=lambda x_N1SS: x_N1SS,
@@ -223,20 +222,20 @@ def _evaluator(device: Device, group: WorkerGroup, pack: Pack, answers: int, bat
         group=group,
         precision="fp32",
         batch=batch,
-        findings=answers,
+        findings=outputs,
     )
 
 
 def _check_readable(subset: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None:
     if not (in_pack_N[subset.scored] >= 0).any():
         raise InputError(
-            f"cannot score `{subset.place.data}`: none of its {len(subset.scored):,} images in {subset.part} can be read",
+            f"cannot evaluate on `{subset.place.data}`: none of its {len(subset.scored):,} images in {subset.part} can be read",
             hint="check --data",
         )
 
 
 def _name(trained: LoadedModel) -> str:
-    """As runs call themselves."""
+    """Name as used by the run itself."""
     name = (trained.record or {}).get("name")
     return last_name(trained.origin) if name is None or trained.step is None else f"{name}, step {trained.step}"
 
@@ -244,25 +243,25 @@ def _name(trained: LoadedModel) -> str:
 def _notes(
     trained: LoadedModel, subset: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
 ) -> Iterator[str]:
-    """What a reader must know beside the numbers; `rows_N` is what could be scored."""
+    """Caveats for the reader; `rows_N` are the evaluated images."""
     yield from trained.notes
     total = f"{len(rows_N):,}"
     if trained.trained_on is None:
         yield UNKNOWN_TRAINING
     if (count := int(subset.trained_N[rows_N].sum())) > 0:
-        yield f"{count:,} of {total} images are of patients that the model was trained on: its numbers here say little of new patients"
+        yield f"{count:,} of {total} images are of patients in the training set: these results say little about new patients"
     if (count := int((subset.chosen_N & ~subset.trained_N)[rows_N].sum())) > 0:
-        yield f"{count:,} of {total} images are of patients by whose images the checkpoint was chosen"
+        yield f"{count:,} of {total} images are of patients used to select the checkpoint"
     stored = _stored(trained, subset, tta)
     if stored is not None and trained.trained_on is None and not _is_fitted_on(stored, subset, "val"):
-        yield "it is not known which images its thresholds and calibration were fitted on: patients scored here may be among them"
+        yield "the images used to fit thresholds and calibration are unknown: patients evaluated here may be among them"
     if tta != "none":
         yield f"probabilities are the mean over {views_of(tta)} views of each image (--tta {tta})"
     if not calibrated:
-        yield "no thresholds and no calibration: they are fitted on validation images of patients that are neither trained on nor scored"
+        yield "no thresholds and no calibration: there are no validation images of patients outside the training and the evaluated images"
     lost = set(_names(subset.table, subset.scored)) - set(_names(subset.table, rows_N))
     if lost:
-        yield f"{len(lost):,} of {len(subset.scored):,} images could not be read, and are not scored"
+        yield f"{len(lost):,} of {len(subset.scored):,} images could not be read and are not evaluated"
     ignored = [name for name in subset.labels if name not in trained.findings]
     if ignored:
-        yield f"labels that the model does not answer: {', '.join(ignored)}"
+        yield f"labels without an output of the model: {', '.join(ignored)}"

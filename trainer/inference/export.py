@@ -1,4 +1,4 @@
-"""A trained model in the formats that other programs read, with a card that says what it is.
+"""Export of trained models to formats of other programs, with a model card.
 
 OUT/model.safetensors  OUT/model.pt  OUT/model.onnx  OUT/calibration.json  OUT/card.md
 
@@ -26,7 +26,7 @@ from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration, document
-from trainer.evaluation.document import FORMAT as EVIDENCE_FORMAT
+from trainer.evaluation.document import FORMAT as EVALUATION_FORMAT
 from trainer.evaluation.document import Evaluation
 from trainer.formats import documents
 from trainer.formats.documents import Results
@@ -52,45 +52,45 @@ ONNX_HINT: Final = "pip install 'chexnet-jobs[onnx]', or pip install onnx onnxru
 _INSIDE_RUN: Final = re.compile(r"(?:^|/)(?:checkpoints/step-\d{8,}(?:/state\.pt)?|model/model\.safetensors)$")
 
 PHANTOMS: Final = 8
-"""Drawn images to try the ONNX file on when no others are given."""
+"""Synthetic images to check the ONNX file on by default."""
 
 MOST_IMAGES: Final = 64
-"""Images of the user's that it is tried on."""
+"""Limit of the user's images for the check."""
 
 
 _File = tuple[str, bytes, str]
-"""Name, content, and what it is, for people."""
+"""Name, content, and description."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """One file that was written."""
+    """A written file."""
 
     name: str
     size_bytes: int
-    says: str
-    """What it is, for people."""
+    description: str
+    """What it contains, for the user."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What the model's run has said of itself; None where it has not."""
+    """Results of the model's run; None where missing."""
 
     results: dict[str, Any] | None = None
     evaluation: Evaluation | None = None
 
 
 def wanted(to: Sequence[str]) -> tuple[str, ...]:
-    """The formats named, each once; without any, all that can be written here.
+    """The named formats without duplicates; by default all that are available.
 
-    Raises: InputError for an unknown one, and for ONNX where its packages are missing.
+    Raises: InputError for an unknown format, or for ONNX without its packages.
     """
     named = [name.strip() for part in to for name in part.split(",") if name.strip()]
     unknown = [name for name in named if name not in FORMATS]
     if unknown:
         raise InputError(
             f"cannot export: unknown format, got `{on_one_line(unknown[0])}` (from `--to`)",
-            hint=f"--to takes {', '.join(FORMATS)}",
+            hint=f"choose from {', '.join(FORMATS)}",
         )
     missing = onnx_file.missing()
     if "onnx" in named and missing:
@@ -103,16 +103,16 @@ def wanted(to: Sequence[str]) -> tuple[str, ...]:
 
 
 def fitting(
-    formats: Sequence[str], trained: LoadedModel, *, asked: bool, report: Callable[[str], None]
+    formats: Sequence[str], trained: LoadedModel, *, requested: bool, report: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """The formats that this model can have; that one is left out is told. Raises: InputError when it was asked for."""
+    """The formats that this model supports; skipped ones are reported. Raises: InputError for a requested one."""
     obstacle = onnx_file.obstacle(trained) if "onnx" in formats else None
     if obstacle is None:
         return tuple(formats)
-    if asked:
+    if requested:
         raise InputError(
             f"cannot export `{trained.model}` to ONNX: {obstacle}, got {trained.crop_px}",
-            hint="the model must be trained with such a --crop-px; --to safetensors,torch",
+            hint="train the model with such a --crop-px, or use --to safetensors,torch",
         )
     report(f"no ONNX file of `{trained.model}`: {obstacle}")
     return tuple(name for name in formats if name != "onnx")
@@ -121,40 +121,41 @@ def fitting(
 def export(
     trained: LoadedModel, out: Storage, formats: Sequence[str], known: Known, images_NPP: Gray | None
 ) -> list[Written]:
-    """Write the model in these formats, its calibration and its card; what was written. The ONNX file is tried on the images.
+    """Write the model in these formats, its calibration and its card; returns the written files. The ONNX file is checked on the
+    images.
 
-    Raises: InputError, JobFailedError when the ONNX file answers differently, RemoteError.
+    Raises: InputError, JobFailedError when the ONNX file gives other results, RemoteError.
     """
     if trained.calibrator is None:
-        _refuse_calibration_of_another(out)
+        _refuse_foreign_calibration(out)
     state = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
     files = [_WRITERS[name](trained, state, images_NPP) for name in formats]
     if trained.calibrator is not None:
-        says = f"calibration and thresholds, fitted on {trained.calibrator.fitted_on}"
-        files.append((Path(CALIBRATION).name, calibration.to_bytes(trained.calibrator), says))
+        description = f"calibration and thresholds, fitted on {trained.calibrator.fitted_on}"
+        files.append((Path(CALIBRATION).name, calibration.to_bytes(trained.calibrator), description))
     files.append((Path(CARD).name, _card(trained, known, files).encode(), "model card"))
     output_files.check(out, [name for name, *_ in files], beside=Path(CARD).name)
-    for name, content, _ in reversed(files):  # the card first: it says whose the others are
+    for name, content, _ in reversed(files):  # the card first, as it marks the directory as ours
         out.write(name, content)
-    return [Written(name, len(content), says) for name, content, says in files]
+    return [Written(name, len(content), description) for name, content, description in files]
 
 
-def _refuse_calibration_of_another(out: Storage) -> None:
-    """Raises: InputError where a calibration lies that would be taken for that of a model that has none."""
+def _refuse_foreign_calibration(out: Storage) -> None:
+    """Raises: InputError for an existing calibration, when this model has none: it would be taken for this model's."""
     name = Path(CALIBRATION).name
     with suppress(AbsentError):
         out.stat(name)
         raise InputError(
-            f"cannot export to `{out.url}`: a {name} lies there, and this model has none",
-            hint="--out names an empty directory, or remove that file",
+            f"cannot export to `{out.url}`: it has a {name}, and this model has none",
+            hint="choose an empty --out, or remove that file",
         )
 
 
 def header(trained: LoadedModel) -> dict[str, str]:
-    """What `described.describe` says of a run's model, of any model."""
+    """The metadata of `spec.describe`, for any model."""
     name = str(trained.record["name"]) if trained.record else ""
-    told = {"name": name, "step": "" if trained.step is None else str(trained.step)}
-    return {key: value for key, value in told.items() if value} | {
+    named = {"name": name, "step": "" if trained.step is None else str(trained.step)}
+    return {key: value for key, value in named.items() if value} | {
         "format": FORMAT,
         "model": trained.model,
         "head": trained.head,
@@ -167,7 +168,7 @@ def header(trained: LoadedModel) -> dict[str, str]:
 
 
 def known_of(place: str, trained: LoadedModel) -> Known:
-    """Results and evidence of the run at this place, where they are of this very model. Raises: InputError for damaged ones."""
+    """Results and evaluation of the run at this place, if they are of this checkpoint. Raises: InputError for damaged ones."""
     if trained.record is None:
         return Known()
     run = open_storage(_INSIDE_RUN.sub("", place.rstrip("/")) or ".")
@@ -177,11 +178,11 @@ def known_of(place: str, trained: LoadedModel) -> Known:
         return Known()
     if results.get("checkpoint", {}).get("step") != trained.step:
         return Known()
-    return Known(cast("dict[str, Any]", results), _evidence_of(run))
+    return Known(cast("dict[str, Any]", results), _evaluation_of(run))
 
 
-def _evidence_of(run: Storage) -> Evaluation | None:
-    """None where there is none, or one of another version: a card without it is still a card."""
+def _evaluation_of(run: Storage) -> Evaluation | None:
+    """The run's evaluation; None when missing or of another version: the card is useful without it."""
     try:
         content = documents.content_of(run, EVALUATION)
         return document.from_json(content, f"{run.url.rstrip('/')}/{EVALUATION}") if _is_ours(content) else None
@@ -193,15 +194,15 @@ def _is_ours(content: bytes) -> bool:
     try:
         document = parsed_json(content)
     except ValueError:
-        return True  # to be told as damaged
-    told = document.get("format") if isinstance(document, dict) else None
-    return not isinstance(told, int) or told == EVIDENCE_FORMAT
+        return True  # to be reported as damaged
+    written_format = document.get("format") if isinstance(document, dict) else None
+    return not isinstance(written_format, int) or written_format == EVALUATION_FORMAT
 
 
 def images_of(trained: LoadedModel, folder: Path | None, report: Callable[[str], None]) -> Gray:
-    """Images as the model sees them, uint8 [N, P, P]: the first of a folder, or drawn ones. What can't be read is told.
+    """Images as input of the model, uint8 [N, P, P]: the first of a folder, or synthetic ones. Unreadable images are reported.
 
-    Raises: InputError when the folder has none that can be read.
+    Raises: InputError when the folder has no readable image.
     """
     side, crop_px = trained.geometry.side, trained.crop_px
     squares_NSS = phantoms(PHANTOMS, side=side) if folder is None else np.stack(_squares(trained, folder, report))
@@ -225,15 +226,15 @@ def _squares(trained: LoadedModel, folder: Path, report: Callable[[str], None]) 
     if not squares:
         raise InputError(
             f"cannot check the ONNX file: no image in `{folder}` can be read (from `--check`){listing(problems)}",
-            hint="--check takes a directory of PNG, JPEG or DICOM files; without it drawn images are used",
+            hint="--check needs a directory of PNG, JPEG or DICOM files; without it, synthetic images are used",
         )
     if problems:
-        report(f"left out {len(problems)} of {len(files)} images:{listing(problems)}")
+        report(f"skipped {len(problems)} of {len(files)} images:{listing(problems)}")
     return squares
 
 
 def _square(file: ImageFile, geometry: Geometry) -> Gray | str:
-    """What the model would be given of the file, or why that can't be had."""
+    """The record of the file, or why there is none."""
     if file.problem:
         return file.problem
     try:
@@ -243,8 +244,8 @@ def _square(file: ImageFile, geometry: Geometry) -> Gray | str:
 
 
 def _safetensors(trained: LoadedModel, state: StateDict, _images: Gray | None) -> _File:
-    says = f"weights of {trained.model}, {trained.head} head, {len(trained.findings)} findings; `--weights` and `evaluate` take it"
-    return SAFETENSORS, to_safetensors(state, metadata=header(trained)), says
+    description = f"weights of {trained.model}, {trained.head} head, {len(trained.findings)} findings; for `--weights` and `evaluate`"
+    return SAFETENSORS, to_safetensors(state, metadata=header(trained)), description
 
 
 def _torch(trained: LoadedModel, state: StateDict, _images: Gray | None) -> _File:
@@ -274,7 +275,7 @@ _WRITERS: Final[dict[str, _Writer]] = {"safetensors": _safetensors, "torch": _to
 
 
 def torchvision_code(trained: LoadedModel) -> str:
-    """How torchvision's users build the network that `model.pt` fits strictly."""
+    """Code for torchvision that builds the network of `model.pt`."""
     count = len(trained.findings)
     if trained.model == "densenet_tiny":
         code = f"DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes={count})"
@@ -286,7 +287,7 @@ def torchvision_code(trained: LoadedModel) -> str:
     assert isinstance(head, nn.Sequential)
     name = next(name for name, module in trained.network.named_modules() if module is head)
     place = name.replace(".6", "[6]")
-    return f"{code}, whose {place} is nn.Sequential({', '.join(f'nn.{layer}' for layer in head)})"
+    return f"{code}, with {place} = nn.Sequential({', '.join(f'nn.{layer}' for layer in head)})"
 
 
 def _card(trained: LoadedModel, known: Known, files: Sequence[_File]) -> str:
@@ -294,7 +295,7 @@ def _card(trained: LoadedModel, known: Known, files: Sequence[_File]) -> str:
         header=header(trained),
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
         fitted_on=trained.calibrator.fitted_on if trained.calibrator else None,
-        files=[(name, says) for name, _, says in files],
+        files=[(name, description) for name, _, description in files],
         notes=trained.notes,
     )
     return model_card.as_markdown(subject, trained.record, known.results, known.evaluation)

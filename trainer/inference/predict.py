@@ -1,4 +1,4 @@
-"""What a trained model says of image files: probability of each finding, or a class; and which files it could not look at.
+"""Predictions for image files: probability of each finding, or a class; unusable files are reported.
 
 Shapes: N images, S pack side, K findings.
 """
@@ -26,32 +26,34 @@ from trainer.models.tta import OverViews, log_odds_of
 from trainer.runtime.progress import Advance
 
 READERS: Final = 8
-"""Threads that decode images; Pillow works on several at once."""
+"""Threads that decode images; Pillow decodes several in parallel."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one file."""
+    """Prediction for one file."""
 
     image: str
     probability: dict[str, float]
-    """By finding, calibrated where the model has a calibration; empty for a file that can't be used."""
+    """By finding, calibrated if the model has a calibration; empty for an unusable file."""
     raw: dict[str, float]
-    """As the network says it, which is what thresholds are of."""
+    """Uncalibrated; thresholds apply to these."""
     positive: dict[str, bool | None]
-    """By finding, by the rule asked for; None where it has no threshold. Empty without thresholds, and for classes."""
+    """By finding, for the requested rule; None for a finding without threshold. Empty without thresholds, and for single-label
+    models.
+    """
     error: str | None = None
-    """Why the file can't be used."""
+    """Why the file is unusable."""
 
     @property
     def best(self) -> tuple[str, float]:
-        """The most probable finding and its probability: class and confidence of a model of classes."""
+        """The most probable finding and its probability: class and confidence of a single-label model."""
         return max(self.probability.items(), key=lambda item: item[1])
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model on a device; in full precision, so that answers are the same on all."""
+    """A model on a device; in full precision, so that predictions are the same on all devices."""
 
     trained: LoadedModel
     network: OverViews
@@ -60,9 +62,9 @@ class Predictor:
     batch: int
 
     def predictions(self, files: Sequence[ImageFile], advance: Advance) -> Iterator[Prediction]:
-        """One for each file, in order.
+        """A prediction for each file, in order.
 
-        Raises: JobFailedError when an answer is no number.
+        Raises: JobFailedError for a non-finite output.
         """
         batch = min(self.batch, max(1, len(files)))
         side = self.trained.geometry.side
@@ -71,13 +73,13 @@ class Predictor:
             read = _ahead(pool, files, self.trained.geometry, 2 * batch)
             while chunk := list(islice(read, batch)):
                 records = [record for _, record in chunk if not isinstance(record, str)]
-                answers = iter(self._log_odds(records, host) if records else ())
+                log_odds = iter(self._log_odds(records, host) if records else ())
                 for file, record in chunk:
-                    yield _bad(file, record) if isinstance(record, str) else self._prediction(file, next(answers))
+                    yield _bad(file, record) if isinstance(record, str) else self._prediction(file, next(log_odds))
                 advance(len(chunk), "")
 
     def _log_odds(self, records: Sequence[Gray], host: torch.Tensor) -> LogOdds:
-        """A batch always has one shape, for graph compilers; what is left of the last one's buffer is not looked at."""
+        """All batches have one shape, for graph compilers; unused rows of the last one are ignored."""
         host.numpy()[: len(records), 0] = records
         with torch.inference_mode(), self.device.autocast("fp32"):
             x_N1SS, wait = self.device.upload(host)
@@ -87,8 +89,8 @@ class Predictor:
         logits_NVK = logits.cpu().numpy()[: len(records)]
         if not np.isfinite(logits_NVK).all():
             raise JobFailedError(
-                f"cannot predict: the network in `{self.trained.origin}` answers what is no number",
-                hint="--step names another checkpoint of the run",
+                f"cannot predict: the network in `{self.trained.origin}` has a non-finite output",
+                hint="choose another checkpoint with --step",
             )
         return log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings))
 
@@ -106,7 +108,6 @@ class Predictor:
 
 
 def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batch: int) -> Predictor:
-    """The model on this device."""
     on = device.open(0, 1)
     network = OverViews(trained, tta, device.memory_format)
     network.to(on).to(memory_format=device.memory_format)
@@ -116,14 +117,14 @@ def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batc
 def _ahead(
     pool: ThreadPoolExecutor, files: Sequence[ImageFile], geometry: Geometry, most: int
 ) -> Iterator[tuple[ImageFile, Gray | str]]:
-    """Each file with its record, or with why there is none; so many are read ahead at most."""
-    waiting: list[tuple[ImageFile, Future[Gray | str]]] = []
+    """Each file with its record, or with the reason why there is none; at most `most` are read ahead."""
+    pending: list[tuple[ImageFile, Future[Gray | str]]] = []
     rest = iter(files)
     while True:
-        waiting += [(file, pool.submit(_record, file, geometry)) for file in islice(rest, most - len(waiting))]
-        if not waiting:
+        pending += [(file, pool.submit(_record, file, geometry)) for file in islice(rest, most - len(pending))]
+        if not pending:
             return
-        file, record = waiting.pop(0)
+        file, record = pending.pop(0)
         yield file, record.result()
 
 

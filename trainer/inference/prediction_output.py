@@ -1,4 +1,4 @@
-"""Predictions as text: JSON lines and CSV for programs, a table for people."""
+"""Predictions as JSON lines, CSV, or a table for a terminal."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,11 +10,11 @@ from trainer.inference.predict import Prediction
 from trainer.models.load import LoadedModel
 
 _DIGITS: Final = 7
-"""As many as single precision has."""
+"""Precision of float32."""
 
 
 def json_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterator[str]:
-    """An object a line; of a file that can't be used `image` and `error`."""
+    """One object per line; for an unusable file only `image` and `error`."""
     for each in predictions:
         yield json.dumps(_object(each, trained)) + "\n"
 
@@ -22,13 +22,13 @@ def json_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Itera
 def _object(each: Prediction, trained: LoadedModel) -> dict[str, Any]:
     if each.error is not None:
         return {"image": each.image, "error": each.error}
-    told: dict[str, Any] = {"image": each.image}
+    row: dict[str, Any] = {"image": each.image}
     if trained.loss == "cross_entropy":
-        told["class"], told["confidence"] = each.best[0], round(each.best[1], _DIGITS)
-    told |= {"calibrated": trained.calibrator is not None, "probability": _rounded(each.probability)}
+        row["class"], row["confidence"] = each.best[0], round(each.best[1], _DIGITS)
+    row |= {"calibrated": trained.calibrator is not None, "probability": _rounded(each.probability)}
     if trained.calibrator is not None:
-        told["raw"] = _rounded(each.raw)
-    return told | ({"positive": each.positive} if each.positive else {})
+        row["raw"] = _rounded(each.raw)
+    return row | ({"positive": each.positive} if each.positive else {})
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
@@ -36,7 +36,7 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def csv_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterator[str]:
-    """A row an image, `prob_<finding>` as in a run's predictions, then what was decided; files that can't be used have none."""
+    """One row per image, `prob_<finding>` as in a run's predictions, then decisions; unusable files are left out."""
     classes = trained.loss == "cross_entropy"
     decided = [] if classes or trained.calibrator is None else list(trained.findings)
     extra = ["class", "confidence"] if classes else [f"positive_{name}" for name in decided]
@@ -49,7 +49,7 @@ def csv_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterat
 
 
 def table_lines(predictions: Iterable[Prediction], trained: LoadedModel, rule: str) -> Iterator[str]:
-    """Of classes a line an image, of findings a block."""
+    """One line per image for classes, one block per image for findings."""
     good = [each for each in predictions if each.error is None]
     if good and trained.loss == "cross_entropy":
         yield from _class_table(good)

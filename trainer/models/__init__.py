@@ -1,1 +1,1 @@
-"""Networks, their weights, and loading what was trained."""
+"""Networks, pretrained weights, and loading of trained models."""

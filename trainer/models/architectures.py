@@ -1,4 +1,4 @@
-"""The classifier, what of it is trained, and its loss.
+"""Network architectures, freezing of backbones, and losses.
 
 Shapes: N images, K findings, F features, H x W pixels.
 """
@@ -15,10 +15,10 @@ StateDict = dict[str, Tensor]
 
 
 def build(model: str, head: str, findings: int) -> nn.Module:
-    """An untrained network: images [N, 3, H, W] to logits [N, K]; all parameters are trained until `freeze`.
+    """An untrained network: images [N, 3, H, W] to logits [N, K]; all parameters are trainable until `freeze`.
 
-    DenseNet-121 with a linear head for 14 findings has 6,968,206 parameters; with the hidden head for two classes DenseNet-121 has
-    7,610,498 and VGG16 136,359,234.
+    DenseNet-121 with a linear head for 14 findings has 6,968,206 parameters; with the hidden head for two classes DenseNet-121
+    has 7,610,498 and VGG16 136,359,234.
     """
     if model == "vgg16":
         network: nn.Module = vgg16(num_classes=findings)
@@ -36,32 +36,34 @@ def build(model: str, head: str, findings: int) -> nn.Module:
 
 
 def head_of(network: nn.Module) -> nn.Module:
-    """The layers that turn features into logits: what is trained when the backbone is frozen."""
+    """The layers that turn features into logits: the trainable part when the backbone is frozen."""
     stem, name = _place_of_head(network)
     head: nn.Module = getattr(stem, name)
     return head
 
 
 def freeze(network: nn.Module) -> None:
-    """Leave the head alone to be trained."""
+    """Make only the head trainable."""
     network.requires_grad_(requires_grad=False)
     head_of(network).requires_grad_()
 
 
 def unfreeze(network: nn.Module) -> None:
-    """Let all weights be trained."""
+    """Make all weights trainable."""
     network.requires_grad_()
 
 
 def to_training(network: nn.Module, *, frozen: bool) -> None:
-    """Put it, or with a frozen backbone the head alone, in training mode: what is frozen keeps its BatchNorm statistics and drops nothing."""
+    """Set training mode, with a frozen backbone of the head only: the backbone then keeps its BatchNorm statistics and uses no
+    dropout.
+    """
     network.train(not frozen)
     head_of(network).train()
 
 
 @contextmanager
 def headless(network: nn.Module) -> Iterator[nn.Module]:
-    """The network without its head within the block: images [N, 3, H, W] to features [N, F]."""
+    """The network without its head for the block: images [N, 3, H, W] to features [N, F]."""
     stem, name = _place_of_head(network)
     head = getattr(stem, name)
     setattr(stem, name, nn.Identity())
@@ -72,13 +74,13 @@ def headless(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def features_of(network: nn.Module) -> int:
-    """How many features the head is given of each image."""
+    """Number of features per image that the head receives."""
     first = next(module for module in head_of(network).modules() if isinstance(module, nn.Linear))
     return first.in_features
 
 
 def _place_of_head(network: nn.Module) -> tuple[nn.Module, str]:
-    """The module that holds the head, and its name there."""
+    """The module that contains the head, and the head's name there."""
     if isinstance(network, VGG):
         return network.classifier, "6"
     return (network, "fc") if isinstance(network, ResNet) else (network, "classifier")
@@ -102,18 +104,18 @@ def _hidden_head(model: str, features: int, findings: int) -> nn.Sequential:
 def finding_loss(logits_NK: Tensor, labels_NK: Tensor) -> Tensor:
     """Mean binary cross-entropy over images and findings.
 
-    Source: CheXNet, arXiv:1711.05225, without class weights. Differs: the paper sums over findings; the mean keeps the
-    gradient's norm, and so what clipping means, independent of how many there are.
+    Source: CheXNet, arXiv:1711.05225, without class weights. Differs: the paper sums over findings; with the mean, the gradient's
+    norm, and so the effect of clipping, does not depend on their number.
     """
     return functional.binary_cross_entropy_with_logits(logits_NK, labels_NK)
 
 
 def class_loss(logits_NK: Tensor, labels_NK: Tensor) -> Tensor:
-    """Mean cross-entropy over images, each of which has one class: NLL of log-softmax. Labels as float32, as for the other loss."""
+    """Mean cross-entropy over single-label images: NLL of log-softmax. Labels as float32, as for the other loss."""
     return functional.cross_entropy(logits_NK, labels_NK)
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES: Final[Mapping[str, Loss]] = {"bce": finding_loss, "cross_entropy": class_loss}
-"""By what the configuration calls them."""
+"""By name in the configuration."""

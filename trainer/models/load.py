@@ -1,7 +1,7 @@
-"""A model that has been trained, with what is known of it: for evaluating, predicting, explaining and exporting.
+"""Loading of trained models with their metadata, for evaluation, prediction, explanation and export.
 
-It is read from a run (a directory, s3://, or what `launcher pull` made of one), one of its checkpoints, a `model.safetensors`,
-or a file of weights in a public format. All of it is loaded as data.
+Sources are a run (a directory, s3://, or a copy made by `launcher pull`), one of its checkpoints, a `model.safetensors`, or a
+file of weights in a public format. All files are loaded as data.
 """
 
 import re
@@ -38,7 +38,7 @@ from trainer.models.spec import (
 )
 from trainer.models.tensor_file import NoStateError
 from trainer.runs import checkpoints
-from trainer.runs.manifest import Manifest, best, committed
+from trainer.runs.manifest import Manifest, committed, step_named
 from trainer.storage import AbsentError, Storage, open_storage
 
 __all__ = ["LoadedModel", "describe", "load_model"]
@@ -48,42 +48,42 @@ _STEP_FOLDER: Final = re.compile(
 )
 
 _FILES: Final = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
-"""How files of weights are named; in a bucket it is the name that tells a file from a run."""
+"""Suffixes of weight files; in a bucket, the name distinguishes a file from a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A trained network, on the processor and in eval mode."""
+    """A trained network, on the CPU and in eval mode."""
 
     origin: str
-    """Where it was read, for people: path or address, and step."""
+    """Source for messages: path or URL, and step."""
     network: nn.Module
     model: str
     head: str
     findings: tuple[str, ...]
     loss: Loss
     geometry: Geometry
-    """How images became the records it was trained on."""
+    """How images became the records of its training."""
     crop_px: int
     calibrator: Calibrator | None
     trained_on: Mapping[str, str] | None
-    """Split (`train`, `val`, `test`) by image name, as `split.csv.gz` of the run says; None where that is unknown."""
+    """Split (`train`, `val`, `test`) by image name, from the run's `split.csv.gz`; None where unknown."""
     record: Mapping[str, Any] | None
     """run.json of its run."""
     step: int | None
     notes: tuple[str, ...] = ()
-    """What nothing says of it, and was assumed."""
+    """Assumptions about properties that are not recorded."""
 
 
 def load_model(place: str, *, step: str = "best", cache: Path | None = None) -> LoadedModel:
     """The model at `place`: a run, `RUN/checkpoints/step-…`, a `.safetensors` file, or a file of weights.
 
-    `step` is `best`, `last` or a number, of a run. What must be downloaded to a file goes to `cache`.
+    `step` selects a run's checkpoint: `best`, `last` or a number. Downloads go to `cache`.
 
     Raises: InputError, RemoteError.
     """
     if not (place and place.isprintable()):
-        raise InputError(f"cannot open a model: its place can't be used, got `{on_one_line(place)}`", hint=WHERE_HINT)
+        raise InputError(f"cannot open a model: unusable path or URL, got `{on_one_line(place)}`", hint=WHERE_HINT)
     folder = _STEP_FOLDER.fullmatch(place.rstrip("/"))
     if folder:
         _refuse_step(step, place)
@@ -106,13 +106,13 @@ def _is_file(place: str) -> bool:
 def _refuse_step(step: str, place: str) -> None:
     if step != "best":
         raise InputError(
-            f"cannot look for step {on_one_line(step)} in `{place}`: it is one model, not a run (from `--step`)",
-            hint="leave --step out, or give the run",
+            f"cannot select step {on_one_line(step)} of `{place}`: it is a single model, not a run (from `--step`)",
+            hint="remove --step, or use the run",
         )
 
 
 def _of_run(storage: Storage, step: str) -> LoadedModel:
-    """The model of a run's checkpoint; where no checkpoint is left, as in what `pull --what model` fetched, the exported one."""
+    """The model of a run's checkpoint; without checkpoints, as in a copy by `pull --what model`, the exported model."""
     exported = None
     if not committed(storage):
         exported = next((key for key in (MODEL, Path(MODEL).name) if _has(storage, key)), None)
@@ -122,19 +122,19 @@ def _of_run(storage: Storage, step: str) -> LoadedModel:
     if step not in {"best", str(trained.step)}:
         raise InputError(
             f"cannot open step {on_one_line(step)} of `{storage.url}`: only the model of "
-            f"{'its best checkpoint' if trained.step is None else f'step {trained.step}'} is there (from `--step`)",
-            hint="leave --step out, or pull the checkpoint",
+            f"{'its best checkpoint' if trained.step is None else f'step {trained.step}'} is available (from `--step`)",
+            hint="remove --step, or pull the checkpoint",
         )
     return trained
 
 
-def _nothing_at(storage: Storage) -> InputError:
+def _no_model(storage: Storage) -> InputError:
     if _has(storage, RUN):
         return InputError(
             f"cannot open a model at `{storage.url}`: the run has no checkpoint",
-            hint="one is kept at the end of each epoch; wait for it, or go on with the run",
+            hint="a checkpoint is saved at the end of each epoch; wait for it, or resume the run",
         )
-    return InputError(f"cannot open a model at `{storage.url}`: no run there", hint=WHERE_HINT)
+    return InputError(f"cannot open a model at `{storage.url}`: there is no run", hint=WHERE_HINT)
 
 
 def _has(storage: Storage, key: str) -> bool:
@@ -152,7 +152,7 @@ def _of_checkpoint(storage: Storage, step: str) -> LoadedModel:
     where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
     state = checkpoint_weights(content, where, step=manifest.step)
     record = _record(storage)
-    settings = _untold(state, record, origin)
+    settings = _inferred(state, record, origin)
     exported = _header_of(storage, MODEL)
     belongs = exported.get("step") == str(manifest.step)
     return LoadedModel(
@@ -167,21 +167,18 @@ def _of_checkpoint(storage: Storage, step: str) -> LoadedModel:
 
 
 def _chosen(storage: Storage, step: str) -> Manifest:
-    """The checkpoint that `step` names. Raises: InputError."""
+    """The checkpoint that `step` selects. Raises: InputError."""
     damaged: list[str] = []
     manifests = committed(storage, damaged.append)
-    if step in {"best", "last"}:
-        manifest = best(manifests) if step == "best" else next(reversed(manifests), None)
-    else:
-        number = step_of(step)
-        manifest = next((each for each in manifests if number is not None and each.step == number), None)
+    chosen = step_named(step, manifests)
+    manifest = next((each for each in manifests if each.step == chosen), None)
     if manifest is not None:
         return manifest
     if not manifests:
-        raise InputError(damaged[0]) if damaged else _nothing_at(storage)
-    there = ", ".join(str(each.step) for each in manifests)
+        raise InputError(damaged[0]) if damaged else _no_model(storage)
+    steps = ", ".join(str(each.step) for each in manifests)
     raise InputError(
-        f"cannot open step {on_one_line(step)} of `{storage.url}`: its checkpoints are {there}",
+        f"cannot open step {on_one_line(step)} of `{storage.url}`: its checkpoints are {steps}",
         hint=f"--step best, --step last or --step {manifests[-1].step}",
     )
 
@@ -196,7 +193,8 @@ def _of_file(place: str, cache: Path | None) -> LoadedModel:
     if "://" in place:
         if cache is None:
             raise InputError(
-                f"cannot download `{place}`: nothing says where to (from `--cache-dir`)", hint="--cache-dir DIRECTORY"
+                f"cannot download `{place}`: no download folder is set (from `--cache-dir`)",
+                hint="use --cache-dir DIRECTORY",
             )
         path = fetch_file(place, cache)
     else:
@@ -215,22 +213,22 @@ def _of_file(place: str, cache: Path | None) -> LoadedModel:
 
 
 def _of_safetensors(storage: Storage, key: str) -> LoadedModel:
-    """The exported model, with what lies beside it and in the run around it, where there is one."""
+    """The exported model, with files next to it and those of the run around it, if any."""
     where = f"{storage.url.rstrip('/')}/{key}"
     try:
         content = storage.read(key, most_bytes=STATE_BYTES)
         state, header = tensor_file.load_safetensors(content)
     except (LimitError, NoStateError) as problem:
-        raise InputError(f"cannot read `{where}`: {problem}", hint="fetch it again") from problem
+        raise InputError(f"cannot read `{where}`: {problem}", hint="download it again") from problem
     header = header if "findings" in header else {}
-    run, beside = _surroundings(storage, key)
+    run, calibration_key = _surroundings(storage, key)
     record = _record(run) if run else None
-    settings = of_header(header, where) if header else _untold(state, record, where)
+    settings = of_header(header, where) if header else _inferred(state, record, where)
     step = header.get("step", "")
     return LoadedModel(
         origin=f"{where}, step {step}" if step else where,
         network=_network(settings, state, where),
-        calibrator=_calibrator(storage, beside, settings.findings),
+        calibrator=_calibrator(storage, calibration_key, settings.findings),
         trained_on=_trained_on(run) if run else None,
         record=record,
         step=step_of(step),
@@ -238,23 +236,23 @@ def _of_safetensors(storage: Storage, key: str) -> LoadedModel:
     )
 
 
-def _untold(state: StateDict, record: Mapping[str, Any] | None, where: str) -> ModelSpec:
-    """Spec of weights that don't tell them: those of the run, if it is there."""
+def _inferred(state: StateDict, record: Mapping[str, Any] | None, where: str) -> ModelSpec:
+    """Spec of weights without metadata, from the run's record if available."""
     return of_record(record, where) if record else guessed(state, where)
 
 
 def _surroundings(storage: Storage, key: str) -> tuple[Storage | None, str]:
-    """The run that an exported model lies in, if it lies in one, and the key of the calibration beside it."""
+    """The run that contains an exported model, if any, and the key of the calibration next to it."""
     if key == MODEL:
         return storage, CALIBRATION
-    beside = Path(CALIBRATION).name
+    calibration_key = Path(CALIBRATION).name
     folder = storage.url.rstrip("/") if "://" in storage.url else str(Path(storage.url or "/").resolve())
     above, _, name = folder.rpartition("/")
-    return (open_storage(above) if name == Path(MODEL).parent.name else None), beside
+    return (open_storage(above) if name == Path(MODEL).parent.name else None), calibration_key
 
 
 def _header_of(storage: Storage, key: str) -> dict[str, str]:
-    """What the head of a safetensors file says of it; nothing where there is none."""
+    """Metadata in the header of a safetensors file; empty without the file."""
     content = b""
     with suppress(AbsentError, LimitError):
         for piece in storage.chunks(key):
@@ -265,21 +263,21 @@ def _header_of(storage: Storage, key: str) -> dict[str, str]:
 
 
 def _network(settings: ModelSpec, state: StateDict, origin: str) -> nn.Module:
-    """Raises: InputError when the weights are of another model, or give another number of answers, than their settings say."""
+    """Raises: InputError when the weights have another architecture or number of outputs than their spec."""
     expected = shapes_of(settings.model, settings.head, len(settings.findings))
     *_, last = expected
     if last in state and state[last].ndim == 1 and len(state[last]) != len(settings.findings):
         raise InputError(
-            f"cannot use the model in `{origin}`: it gives {len(state[last])} answers, and {len(settings.findings)} findings are named for it",
-            hint="its weights and what is told of them are of different runs",
+            f"cannot use the model in `{origin}`: it has {len(state[last])} outputs, but {len(settings.findings)} findings are recorded for it",
+            hint="its weights and metadata are of different runs",
         )
     wrong = sorted(expected.keys() ^ state.keys())
     wrong += sorted(name for name in expected.keys() & state.keys() if expected[name] != state[name].shape)
     if wrong:
         raise InputError(
-            f"cannot use the model in `{origin}`: it is another model than `{settings.model}` with a {settings.head} head, "
+            f"cannot use the model in `{origin}`: it is not a `{settings.model}` with a {settings.head} head, "
             f"{len(wrong)} tensors differ, the first is `{on_one_line(wrong[0])}`",
-            hint="its weights and what is told of them are of different runs",
+            hint="its weights and metadata are of different runs",
         )
     network = build(settings.model, settings.head, len(settings.findings))
     network.load_state_dict(state)
@@ -287,7 +285,7 @@ def _network(settings: ModelSpec, state: StateDict, origin: str) -> nn.Module:
 
 
 def _record(storage: Storage) -> dict[str, Any] | None:
-    return documents.run_record(storage, hint="fetch it again")
+    return documents.run_record(storage, hint="download it again")
 
 
 def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibrator | None:
@@ -299,8 +297,8 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
     fitted = calibration.from_bytes(content, where)
     if fitted.findings != findings:
         raise InputError(
-            f"cannot use `{where}`: it is of another model, its findings are {len(fitted.findings)} others",
-            hint="remove it to go on without calibration",
+            f"cannot use `{where}`: it belongs to another model, with {len(fitted.findings)} other findings",
+            hint="remove it to continue without calibration",
         )
     return fitted
 
@@ -313,7 +311,7 @@ def _trained_on(storage: Storage) -> dict[str, str] | None:
     except AbsentError:
         return None
     except ValueError as problem:
-        raise InputError(f"cannot read `{where}`: it is damaged: {problem}", hint="fetch it again") from problem
+        raise InputError(f"cannot read `{where}`: it is damaged: {problem}", hint="download it again") from problem
     if any(len(row) != 2 or row[1] not in SPLITS for row in rows):
-        raise InputError(f"cannot read `{where}`: it is no table of images and parts", hint="fetch it again")
-    return {spreadsheet.read(image): part for image, part in rows}
+        raise InputError(f"cannot read `{where}`: it is not a table of images and splits", hint="download it again")
+    return {spreadsheet.read(image): split for image, split in rows}

@@ -1,4 +1,4 @@
-"""Predictions of a network over a split, on all ranks.
+"""Predictions of a network for a split, distributed over the ranks.
 
 Shapes: N images, C channels, H x W pixels, K findings.
 """
@@ -20,41 +20,41 @@ from trainer.runtime.process_group import WorkerGroup
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """What it takes to predict: data, device and peers."""
+    """Data, device and peers for predictions."""
 
     loader: Batches
     view: Callable[[Tensor], Tensor]
-    """What the network is given of a batch."""
+    """From a batch to the network's input."""
     device: Device
     group: WorkerGroup
     precision: Arithmetic
     batch: int
     findings: int
-    """Width of the network's answer."""
+    """Number of the network's outputs."""
 
     def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
-        """Logits of these samples in their order, float32 [N, K], on every rank. All ranks call it; no sample counts twice.
+        """Logits of these samples in order, float32 [N, K], on every rank; no sample counts twice. Collective: all ranks call it.
 
-        `after_batch` is called as often on every rank.
+        `after_batch` is called equally often on every rank.
 
-        Raises: JobFailedError when one is no number: such a network must be neither saved nor scored.
+        Raises: JobFailedError for a non-finite logit: such a network must be neither saved nor evaluated.
         """
         world = self.group.world
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
-        mine = [np.empty((0, self.findings), np.float32)]
+        own_logits = [np.empty((0, self.findings), np.float32)]
         network.eval()
         with torch.inference_mode(), self.device.autocast(self.precision):
             for batch in self.loader.batches(batches):
                 logits_NK = network(self.view(batch.x_N1SS)).float()
                 self.device.flush()
-                mine.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
+                own_logits.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
                 after_batch()
-        return self._gathered(np.concatenate(mine), len(rows_N))
+        return self._gathered(np.concatenate(own_logits), len(rows_N))
 
-    def _gathered(self, mine_NK: Logits, total: int) -> Logits:
+    def _gathered(self, own_NK: Logits, total: int) -> Logits:
         logits_NK = np.empty((total, self.findings), np.float32)
         world = self.group.world.size
-        for rank, payload in enumerate(self.group.all_gather(mine_NK.tobytes())):
+        for rank, payload in enumerate(self.group.all_gather(own_NK.tobytes())):
             logits_NK[rank::world] = np.frombuffer(payload, np.float32).reshape(-1, self.findings)
         self.group.all_or_raise(lambda: _check_finite(logits_NK))
         return logits_NK
@@ -64,11 +64,11 @@ def _check_finite(logits_NK: Logits) -> None:
     bad = int((~np.isfinite(logits_NK)).any(axis=1).sum())
     if bad:
         raise JobFailedError(
-            f"cannot score: the network's answer to {bad} of {len(logits_NK)} images is not finite",
-            hint="the checkpoint before is good; start another run with a lower --lr",
+            f"cannot evaluate: the network's output for {bad} of {len(logits_NK)} images is not finite",
+            hint="the previous checkpoint is finite; start another run with a lower --lr",
         )
 
 
 def centre_view(x_N1SS: Tensor, *, crop_px: int, memory_format: torch.memory_format) -> Tensor:
-    """The centre of each image, laid out as the device likes it."""
+    """The centre of each image, in the device's memory format."""
     return evaluation_view(x_N1SS, crop_px).contiguous(memory_format=memory_format)

@@ -1,4 +1,4 @@
-"""Weights to start from, or to use as they are: ImageNet's, a checkpoint's, and those of public CheXNet models.
+"""Pretrained weights: ImageNet's, those of a checkpoint, and those of public CheXNet models.
 
 Files are read as data; nothing in them is executed. Shapes: C channels, K findings.
 """
@@ -36,18 +36,18 @@ IMAGENET: Final = {
     "vgg16": VGG16_Weights.IMAGENET1K_V1,
     "resnet50": ResNet50_Weights.IMAGENET1K_V1,
 }
-"""Source: what `pretrained=True` gave when CheXNet and the pneumonia paper were written."""
+"""Source: what `pretrained=True` loaded when CheXNet and the pneumonia paper were written."""
 
 _IMAGENET_HEADS: Final = {"densenet121": "classifier.", "vgg16": "classifier.6.", "resnet50": "fc."}
 
 _WRAPPERS: Final = re.compile(r"^(?:(?:module|_orig_mod|model|densenet121)\.)+")
-"""Prefixes of names: DataParallel's, torch.compile's, and of the classes that arnoweng, zoogzog and others put around the network."""
+"""Prefixes of names: of DataParallel, of torch.compile, and of the wrapper classes of arnoweng, zoogzog and others."""
 
 _OLD_NAMES: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-"""torchvision's own file still has `denselayer1.norm.1.`, which its modules now call `denselayer1.norm1.`."""
+"""torchvision's own file still has `denselayer1.norm.1.` for what its modules now call `denselayer1.norm1.`."""
 
 _INSIDE: Final = ("state_dict", "model", "model_state_dict")
-"""Under which keys of a checkpoint weights lie: the first is arnoweng's and zoogzog's, the second ours."""
+"""Keys of weights in a checkpoint: the first is arnoweng's and zoogzog's, the second ours."""
 
 _XRAYVISION: Final = (
     *("Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema", "Fibrosis", "Effusion"),
@@ -57,31 +57,31 @@ _XRAYVISION: Final = (
 """Source: `default_pathologies` of torchxrayvision 1.5."""
 
 _THRESHOLDS: Final = "op_threshs"
-"""A buffer of torchxrayvision's models; not a number for outputs that were never trained."""
+"""A buffer of torchxrayvision's models; nan for outputs that were never trained."""
 
 _NUMBERS: Final = ("f2", "f4", "f8", "i4", "i8", "u1", "b1", "?")
-"""Types of numpy's numbers, as pickles name them."""
+"""Type codes of numpy's numbers in pickles."""
 
-_FORMATS: Final = "a file of weights is a state dict (.pt, .pth.tar), or a model.safetensors"
+_FORMATS: Final = "a file of weights must be a state dict (.pt, .pth.tar), or a model.safetensors"
 
 
 @dataclass(frozen=True)
 class PublicWeights:
-    """Weights from a file, under torchvision's names, for images as we prepare them."""
+    """Weights from a file, with torchvision's names, for images as prepared here."""
 
     state: StateDict
     findings: tuple[str, ...] | None
-    """What the outputs are, in their order; None where nothing tells."""
+    """Meaning of the outputs, in order; None where unknown."""
     side: int | None
-    """Pixels of the images they were trained on, scaled to that without a margin; None where nothing tells."""
+    """Side of the training images in pixels, resized to it without cropping; None where unknown."""
     note: str | None
-    """What was done or assumed, for people."""
+    """Conversions and assumptions, for the user."""
 
 
 def first_weights(weights: str, model: str, cache: Path) -> StateDict | None:
-    """The weights to start from, on the processor; None for `none`. A download goes to `cache`.
+    """The initial weights, on the CPU; None for `none`. A download goes to `cache`.
 
-    Raises: InputError when they can't be had, or are no weights.
+    Raises: InputError when they are unavailable or invalid.
     """
     if weights == "none":
         return None
@@ -94,9 +94,9 @@ def first_weights(weights: str, model: str, cache: Path) -> StateDict | None:
 
 
 def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> None:
-    """Load a state dict of this architecture; a head of another shape stays as it was initialised.
+    """Load a state dict of this architecture; a head of another shape keeps its initialisation.
 
-    Raises: InputError when it is of another architecture.
+    Raises: InputError for another architecture.
     """
     own, head = network.state_dict(), _head_prefix(network)
     state = _own_names(state)
@@ -107,8 +107,8 @@ def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> Non
     )
     if wrong:
         raise InputError(
-            f"cannot start from `{origin}`: it holds another architecture, {len(wrong)} tensors differ, the first is `{wrong[0]}`",
-            hint="--model must be the one these weights were trained with",
+            f"cannot start from `{origin}`: it has another architecture, {len(wrong)} tensors differ, the first is `{wrong[0]}`",
+            hint="set --model to the architecture of these weights",
         )
     network.load_state_dict(own | state)
 
@@ -116,10 +116,10 @@ def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> Non
 def read_weights(path: Path) -> PublicWeights:
     """The weights in a file: a state dict, a checkpoint with one, a `model.safetensors`, or a public CheXNet format.
 
-    Known are arnoweng's and zoogzog's `.pth.tar` and state dicts of torchxrayvision's models, whose first layer and outputs
+    Supported are arnoweng's and zoogzog's `.pth.tar` and state dicts of torchxrayvision's models, whose first layer and outputs
     are converted.
 
-    Raises: InputError when it can't be read, or holds no weights that are data.
+    Raises: InputError when the file cannot be read, or has no weights that are data.
     """
     if path.suffix == ".safetensors":
         raw, findings = _from_safetensors(path)
@@ -130,63 +130,63 @@ def read_weights(path: Path) -> PublicWeights:
     if stem is not None and state[stem].ndim == 4 and state[stem].shape[1] == 1:
         return _from_xrayvision(state, stem, path)
     if _is_chexnet(raw, state):
-        note = "findings are in the order of the published lists, as arnoweng's and zoogzog's are"
+        note = "findings are assumed to be in the order of the published lists, as in arnoweng's and zoogzog's files"
         return PublicWeights(state, FINDINGS, None, note)
     return PublicWeights(state, None, None, None)
 
 
 def checkpoint_weights(content: bytes, where: str, *, step: int) -> StateDict:
-    """The weights in a `state.pt` of ours, which the manifest of `step` commits; `where` is its name.
+    """The weights in one of our `state.pt`, committed by the checkpoint manifest of `step`; `where` is its name.
 
-    Raises: InputError for anything else: its hash may be right, and another program have written it.
+    Raises: InputError for anything else: another program may have written a file with the right hash.
     """
     try:
         return _weights_of_step(documents.checked(tensor_file.load(content), dict[str, Any]), step)
     except ValueError as problem:
         raise InputError(
-            f"cannot read `{where}`: it is no training state of this program: {on_one_line(str(problem))}",
-            hint="take state.pt and manifest.json from the same run",
+            f"cannot read `{where}`: it is not a training state of this program: {on_one_line(str(problem))}",
+            hint="use state.pt and manifest.json from the same run",
         ) from problem
 
 
 def _weights_of_step(state: Mapping[str, Any], step: int) -> StateDict:
     if state.get("step") != step:
-        raise ValueError(f"it is of step {state.get('step')!s:.20}, its manifest of step {step}")
+        raise ValueError(f"it is of step {state.get('step')!s:.20}, but its manifest of step {step}")
     return finite_weights(state.get("model"))
 
 
 def _imagenet(model: str, cache: Path) -> StateDict:
     source = IMAGENET.get(model)
     if source is None:
-        raise InputError(f"cannot start `{model}` from ImageNet: there are no such weights", hint="--weights none")
+        raise InputError(f"there are no ImageNet weights for `{model}`", hint="--weights none")
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(source.url).name
     folder = cached.parent if cached.is_file() else cache_folder(cache, "weights")
     if folder != cached.parent:
-        _remove_old_parts(folder, cached.name)
+        _remove_partial(folder, cached.name)
     _check_hash(folder / cached.name)
     try:
         state = dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
-    except (URLError, OSError, RuntimeError) as problem:  # the last: a download whose hash differs
+    except (URLError, OSError, RuntimeError) as problem:  # RuntimeError: a download with a wrong hash
         raise InputError(
-            f"cannot get ImageNet weights: `{source.url}` can't be reached ({problem}) and `{cached}` is not there",
-            hint="put the file there, or give --weights PATH, or --weights none to start from nothing",
+            f"cannot get ImageNet weights: `{source.url}` is unreachable ({problem}) and `{cached}` does not exist",
+            hint="put the file there, use --weights PATH, or --weights none for random initialisation",
         ) from problem
     head = _IMAGENET_HEADS[model]
     return {name: tensor for name, tensor in _own_names(state).items() if not name.startswith(head)}
 
 
-def _remove_old_parts(folder: Path, name: str) -> None:
-    """What killed downloads of the file have left here. Source: torch.hub.download_url_to_file writes to NAME.UUID.partial."""
+def _remove_partial(folder: Path, name: str) -> None:
+    """Remove partial files of killed downloads. Source: torch.hub.download_url_to_file writes to NAME.UUID.partial."""
     pattern = re.compile(rf"{re.escape(name)}\.[0-9a-f]{{32}}\.partial")
     for path in [path for path in folder.iterdir() if pattern.fullmatch(path.name)]:
         with suppress(OSError):
-            found = path.lstat()
-            if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > STALE_S:
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > STALE_S:
                 path.unlink()
 
 
 def _check_hash(path: Path) -> None:
-    """Nothing where no such file is; torchvision compares only what it downloads. Raises: InputError."""
+    """Check the hash of the file, if it exists; torchvision checks only downloads. Raises: InputError."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -197,16 +197,16 @@ def _check_hash(path: Path) -> None:
     if not digest.hexdigest().startswith(expected):
         raise InputError(
             f"cannot use ImageNet weights: `{path}` is damaged, its sha256 is {digest.hexdigest()[:8]}…, its name says {expected}…",
-            hint="remove the file and put a whole one there",
+            hint="replace it by an undamaged file",
         )
 
 
 def _from_safetensors(path: Path) -> tuple[StateDict, tuple[str, ...] | None]:
-    """Tensors, and the findings that the header of our own files names."""
+    """Tensors, and the findings in the header of our own files."""
     try:
         state, header = tensor_file.load_safetensors(_content(path))
-        told = header.get("findings")
-        return state, tuple(documents.checked(parsed_json(told.encode()), list[str])) if told else None
+        findings = header.get("findings")
+        return state, tuple(documents.checked(parsed_json(findings.encode()), list[str])) if findings else None
     except (OSError, ValueError) as problem:
         raise _unreadable(path, problem) from problem
 
@@ -217,7 +217,7 @@ def _content(path: Path) -> bytes:
 
 
 def _loaded(path: Path) -> object:
-    """What torch saved there, read as data. Raises: InputError."""
+    """The object saved by torch in this file, read as data. Raises: InputError."""
     try:
         return tensor_file.load(_content(path), objects=tensor_file.WEIGHTS_OBJECTS, trusted=_numpy_scalars())
     except (OSError, ValueError) as problem:
@@ -225,22 +225,22 @@ def _loaded(path: Path) -> object:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What rebuilds numbers of numpy, in place of what numpy would: checkpoints keep their best loss as one."""
+    """Replacements for numpy's functions that rebuild numbers: checkpoints contain their best loss as one."""
     kinds = {type(np.dtype(code)) for code in _NUMBERS}
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
     return [*kinds, (_number_type, "numpy.dtype"), *((_number, f"{module}.scalar") for module in modules)]
 
 
 def _number_type(code: object, *_: object) -> np.dtype[Any]:
-    """Only of numbers: others can be of any size, which numpy then fills with zeros."""
+    """Types of numbers only: others can have any size, which numpy would fill with zeros."""
     if code not in _NUMBERS:
-        raise ValueError("no type of numbers")
+        raise ValueError("not a type of numbers")
     return np.dtype(str(code), copy=True)
 
 
 def _number(kind: np.dtype[Any], content: bytes) -> Any:  # noqa: ANN401 - a number of any type
     if kind.itemsize > 8 or len(content) != kind.itemsize:
-        raise ValueError("no number")
+        raise ValueError("not a number")
     return np.frombuffer(content, kind)[0]
 
 
@@ -251,19 +251,19 @@ def _unreadable(path: Path, problem: Exception) -> InputError:
         return InputError(f"cannot read weights `{path}`: {problem.strerror}", hint=_FORMATS)
     if isinstance(problem, ForeignObjectError):
         return InputError(
-            f"cannot read weights `{path}`: no state dict in it but an object of `{on_one_line(problem.name)}`, and files are read as data, "
+            f"cannot read weights `{path}`: it contains an object of `{on_one_line(problem.name)}` instead of a state dict, and files are read as data, "
             "never executed",
-            hint="where that class is at home: torch.save(model.state_dict(), 'weights.pt'), then give weights.pt",
+            hint="in the program with that class: torch.save(model.state_dict(), 'weights.pt'), then use weights.pt",
         )
     if isinstance(problem, LimitError):
         return InputError(f"cannot read weights `{path}`: {problem}", hint=_FORMATS)
     if isinstance(problem, NoStateError):
-        return InputError(f"cannot read weights `{path}`: no state dict in it: {problem}", hint=_FORMATS)
-    return InputError(f"cannot read weights `{path}`: no state dict in it ({type(problem).__name__})", hint=_FORMATS)
+        return InputError(f"cannot read weights `{path}`: it has no state dict: {problem}", hint=_FORMATS)
+    return InputError(f"cannot read weights `{path}`: it has no state dict ({type(problem).__name__})", hint=_FORMATS)
 
 
 def _state_in(content: object, path: Path) -> StateDict:
-    """The state dict in what was loaded. Raises: InputError."""
+    """The state dict in a loaded object. Raises: InputError."""
     if isinstance(content, Mapping):
         content = next((content[key] for key in _INSIDE if isinstance(content.get(key), Mapping)), content)
     if (
@@ -271,12 +271,12 @@ def _state_in(content: object, path: Path) -> StateDict:
         or not content
         or not all(isinstance(each, Tensor) for each in content.values())
     ):
-        raise InputError(f"cannot read weights `{path}`: it holds no state dict", hint=_FORMATS)
+        raise InputError(f"cannot read weights `{path}`: it has no state dict", hint=_FORMATS)
     return {str(name): tensor for name, tensor in content.items()}
 
 
 def _own_names(raw: StateDict) -> StateDict:
-    """The same tensors as our networks call them; counters of batches, which old files lack and nothing uses, are added."""
+    """The tensors with the names of our networks; missing batch counters, which old files lack and nothing uses, are added."""
     state = {_OLD_NAMES.sub(r"\1\2", _WRAPPERS.sub("", name)): tensor for name, tensor in raw.items()}
     if {name for name in state if name.startswith("classifier.")} == {"classifier.0.weight", "classifier.0.bias"}:
         state = {name.replace("classifier.0.", "classifier."): tensor for name, tensor in state.items()}
@@ -285,26 +285,27 @@ def _own_names(raw: StateDict) -> StateDict:
 
 
 def _is_chexnet(raw: Iterable[str], state: StateDict) -> bool:
-    """Whether the head was a layer and its sigmoid in one, as arnoweng's and zoogzog's, with 14 outputs."""
+    """Whether the head combined a layer and its sigmoid, as in arnoweng's and zoogzog's models, with 14 outputs."""
     in_sequence = any(name.endswith("classifier.0.weight") for name in raw)
     weight = state.get("classifier.weight")
     return in_sequence and weight is not None and weight.ndim == 2 and len(weight) == len(FINDINGS)
 
 
 def _first_layer(state: Iterable[str]) -> str | None:
-    """The name of the weights that see pixels, None where there are none we know."""
+    """Name of the first convolution's weights, None where unknown."""
     return next(
         (name for name in ("features.conv0.weight", "features.0.weight", "conv1.weight") if name in state), None
     )
 
 
 def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
-    """Weights for gray images from -1024 to 1024 and 18 findings, for our three channels and those of the 14 they know.
+    """Convert weights for gray images from -1024 to 1024 and 18 findings to our three channels and their trained findings among
+    the 14.
 
-    Raises: InputError when they are other weights for gray images, whose scale nothing tells.
+    Raises: InputError for other weights for gray images, whose scale is unknown.
     """
     head = "fc" if stem == "conv1.weight" else "classifier"
-    told = _THRESHOLDS in state
+    has_thresholds = _THRESHOLDS in state
     thresholds_K = state.pop(_THRESHOLDS, torch.zeros(len(_XRAYVISION)))
     shapes = [tensor.shape[:1] for tensor in _head_of_xrayvision(state, head, thresholds_K)]
     if shapes != [(len(_XRAYVISION),)] * 3:
@@ -324,25 +325,23 @@ def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
         f"{head}.bias": state[f"{head}.bias"][order],
     }
     note = f"torchxrayvision's weights, converted: {len(findings)} of its {len(_XRAYVISION)} findings, in our order"
-    if not told and head != "fc":  # its one ResNet was trained on all that we know
-        note += (
-            "; the file does not say which were trained, and those of its `chex`, `mimic` and `rsna` models are fewer"
-        )
+    if not has_thresholds and head != "fc":  # its only ResNet was trained on all 14
+        note += "; the file does not record which were trained: its `chex`, `mimic` and `rsna` models have fewer"
     return PublicWeights(state | converted, findings, 512 if head == "fc" else 224, note)
 
 
 def _head_of_xrayvision(state: StateDict, head: str, thresholds_K: Tensor) -> list[Tensor]:
-    """What has a row for each of its findings, as far as it is there."""
+    """The existing tensors with a row per finding."""
     return [state[name] for name in (f"{head}.weight", f"{head}.bias") if name in state] + [thresholds_K]
 
 
 def _for_three_channels(weight_O1HW: Tensor) -> Tensor:
-    """A first layer for one channel v in -1024..1024 as one for our normalised channels x, with the same output.
+    """Convert a first layer for one channel v in -1024..1024 to one for our normalised channels x, with the same output.
 
-    x_c = (u - mean_c) / std_c for gray u in 0..1, and v = 2048 u - 1024 is sum_c factor_c x_c for any factors with
-    sum factor/std = 2048 and sum factor mean/std = 1024; the smallest such are taken. Padding is 0 in both.
+    x_c = (u - mean_c) / std_c for gray u in 0..1, and v = 2048 u - 1024 is sum_c factor_c x_c for any factors with sum factor/std
+    = 2048 and sum factor mean/std = 1024; the smallest are used. Padding is 0 in both.
 
-    Source: the scale is that of torchxrayvision's `normalize`.
+    Source: torchxrayvision's `normalize` for the scale.
     """
     mean_C, std_C = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     factors_C = np.linalg.lstsq(np.stack([1 / std_C, mean_C / std_C]), np.array([2048.0, 1024.0]), rcond=None)[0]
@@ -350,7 +349,7 @@ def _for_three_channels(weight_O1HW: Tensor) -> Tensor:
 
 
 def _head_prefix(network: nn.Module) -> str:
-    """How the names of the head's tensors begin."""
+    """Prefix of the head's tensor names."""
     head = head_of(network)
     name: str = next(name for name, module in network.named_modules() if module is head)
     return f"{name}."

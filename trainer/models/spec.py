@@ -1,6 +1,6 @@
-"""What must be known of weights to use them: which network, what its answers mean, how images are prepared.
+"""Metadata needed to use weights: architecture, meaning of the outputs, preparation of images.
 
-It is told by the header of `model.safetensors`, by the record of a run, or by the weights themselves.
+It comes from the header of `model.safetensors`, from a run's record, or from the weights themselves.
 """
 
 import json
@@ -24,9 +24,9 @@ from trainer.models.tensor_file import safetensors_header
 Loss = Literal["bce", "cross_entropy"]
 
 FORMAT: Final = "1"
-"""Of what `describe` says."""
+"""Version of what `describe` writes."""
 
-WHERE_HINT: Final = "give a run (OUTPUT/NAME), RUN/checkpoints/step-NNNNNNNN, a model.safetensors, or a file of weights"
+WHERE_HINT: Final = "use a run (OUTPUT/NAME), RUN/checkpoints/step-NNNNNNNN, a model.safetensors, or a file of weights"
 
 MODELS: Final = ("densenet121", "vgg16", "resnet50", "densenet_tiny")
 HEADS: Final = ("linear", "hidden")
@@ -34,7 +34,7 @@ HEADS: Final = ("linear", "hidden")
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What must be known of weights to use them."""
+    """Metadata needed to use weights."""
 
     model: str
     head: str
@@ -46,7 +46,7 @@ class ModelSpec:
 
 
 def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict[str, str]:
-    """What the header of `model.safetensors` says of it, so that the file can be used without its run."""
+    """Metadata for the header of `model.safetensors`, so that the file can be used without its run."""
     return {
         "format": FORMAT,
         "name": config.name,
@@ -62,7 +62,7 @@ def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict
 
 
 def parse_header(content: bytes) -> dict[str, str]:
-    """What `describe` has said at the head of a safetensors file; nothing where another program wrote it."""
+    """Metadata written by `describe`; empty for files of other programs."""
     try:
         header = safetensors_header(content)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -71,9 +71,9 @@ def parse_header(content: bytes) -> dict[str, str]:
 
 
 def with_header(content: bytes, header: Mapping[str, str]) -> bytes:
-    """A safetensors file with this header, the same bytes for the same content: the library writes a header in any order.
+    """A safetensors file with this header, deterministically: the library writes header keys in any order.
 
-    Source: as `parse_header`; the JSON is filled up with spaces to a multiple of eight bytes.
+    Source: as `parse_header`; the JSON is padded with spaces to a multiple of eight bytes.
     """
     length = int.from_bytes(content[:8], "little")
     tensors = json.loads(content[8 : 8 + length])
@@ -86,51 +86,53 @@ def with_header(content: bytes, header: Mapping[str, str]) -> bytes:
 def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
     if header.get("format") != FORMAT:
         raise InputError(
-            f"cannot use `{where}`: its format is {on_one_line(header.get('format', 'not told')[:60])}, this version reads {FORMAT}",
+            f"cannot use `{where}`: its format is {on_one_line(header.get('format', 'unknown')[:60])}, this version reads {FORMAT}",
             hint="use the version that wrote it",
         )
     try:
         return _settings(header, parsed_json(header["findings"].encode()))
     except (ValueError, KeyError, TypeError) as problem:
         reason = on_one_line(str(problem))
-        raise InputError(f"cannot use `{where}`: its header is damaged ({reason})", hint="fetch it again") from problem
+        raise InputError(
+            f"cannot use `{where}`: its header is damaged ({reason})", hint="download it again"
+        ) from problem
 
 
 def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
-    """Runs of earlier versions say nothing of head and loss: they had one of each."""
+    """Spec from a run's record. Earlier versions had only one head and one loss and did not record them."""
     try:
         return _settings({"head": "linear", "loss": "bce"} | record["config"], record["identity"]["findings"])
     except (ValueError, KeyError, TypeError) as problem:
         reason = on_one_line(str(problem)[:200])
         raise InputError(
-            f"cannot use the run at `{where}`: its {RUN} does not tell what it trained ({reason})", hint=WHERE_HINT
+            f"cannot use the run at `{where}`: its {RUN} does not describe the model ({reason})", hint=WHERE_HINT
         ) from problem
 
 
-def _settings(told: Mapping[str, Any], findings: object) -> ModelSpec:
-    """Raises: ValueError, KeyError or TypeError for what can't be."""
+def _settings(values: Mapping[str, Any], findings: object) -> ModelSpec:
+    """Raises: ValueError, KeyError or TypeError for invalid values."""
     names = tuple(checked(findings, list[str], "findings"))
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"findings are {len(names)}")
+        raise ValueError(f"there are {len(names)} findings, or duplicates")
     unprintable = next((name for name in names if not name.isprintable()), None)
     if unprintable is not None:
         raise ValueError(f"a finding is `{shown(unprintable)}`")
-    side, crop_px = _size(told["pack_side"]), _size(told["crop_px"])
+    side, crop_px = _size(values["pack_side"]), _size(values["crop_px"])
     if not MIN_CROP_PX <= crop_px <= side:
-        raise ValueError(f"the centre {crop_px} pixels of {side}")
+        raise ValueError(f"a crop of {crop_px} pixels from {side}")
     return ModelSpec(
-        model=_one_of(told["model"], MODELS),
-        head=_one_of(told["head"], HEADS),
+        model=_one_of(values["model"], MODELS),
+        head=_one_of(values["head"], HEADS),
         findings=names,
-        loss=cast("Loss", _one_of(told["loss"], get_args(Loss))),
-        geometry=Geometry(side=side, fit=cast("PackFit", _one_of(told["pack_fit"], get_args(PackFit)))),
+        loss=cast("Loss", _one_of(values["loss"], get_args(Loss))),
+        geometry=Geometry(side=side, fit=cast("PackFit", _one_of(values["pack_fit"], get_args(PackFit)))),
         crop_px=crop_px,
     )
 
 
 def _one_of(value: object, known: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"`{shown(value)}` is none of {', '.join(known)}")
+        raise ValueError(f"`{shown(value)}` is not one of {', '.join(known)}")
     return str(value)
 
 
@@ -150,45 +152,45 @@ def guessed(
     side: int | None = None,
     note: str | None = None,
 ) -> ModelSpec:
-    """Spec of weights of which little is told but themselves.
+    """Spec of weights without metadata, inferred from the tensors.
 
-    `findings` are what they answer, else the 14; `side` is that of the images they are for, without a margin, else images are
-    prepared as CheXNet's. `note` is what else a user should know.
+    `findings` are the outputs, by default the 14; `side` is the image size without cropping, by default images are prepared as
+    for CheXNet. `note` is further information for the user.
 
-    Raises: InputError where the weights fit no model, or what they answer can't be known.
+    Raises: InputError where the weights fit no model, or the meaning of their outputs is unknown.
     """
-    known = _architecture(state)
-    if known is None:
+    architecture = _architecture(state)
+    if architecture is None:
         raise InputError(
-            f"cannot use the weights in `{origin}`: they are of none of the models {', '.join(MODELS)}",
+            f"cannot use the weights in `{origin}`: they match none of the models {', '.join(MODELS)}",
             hint="`python -m trainer train --weights` can start from a backbone",
         )
-    model, head, outputs = known
+    model, head, outputs = architecture
     names = findings or FINDINGS
     if outputs != len(names):
         raise InputError(
-            f"cannot use the weights in `{origin}`: they give {outputs} answers, and nothing says which; "
-            f"{'the 14' if findings is None else len(names)} findings are known",
-            hint=f"give the run they come from, or a directory with its {RUN}",
+            f"cannot use the weights in `{origin}`: they have {outputs} outputs of unknown meaning; "
+            f"{'the 14' if findings is None else len(names)} findings are expected",
+            hint=f"use the run they come from, or a directory with its {RUN}",
         )
     notes = [] if note is None else [note]
     if side is None:
         recipe = chexnet()
         side, crop_px = int(recipe["pack_side"]), int(recipe["crop_px"])
         notes.append(
-            f"nothing says how images were prepared for these weights: resized to {side} pixels and the centre {crop_px} of them is assumed"
+            f"the preparation of images for these weights is not recorded: resizing to {side} pixels and a centre crop of {crop_px} are assumed"
         )
     else:
         crop_px = side
     if findings is None:
         notes.append(
-            "nothing says what these weights answer: the findings in the order of the published lists are assumed"
+            "the outputs of these weights are not recorded: the findings in the order of the published lists are assumed"
         )
     return ModelSpec(model, head, names, "bce", Geometry(side=side, fit="crop"), crop_px, tuple(notes))
 
 
 def _architecture(state: StateDict) -> tuple[str, str, int] | None:
-    """Model, head and number of answers of weights, by names and shapes of the tensors; None where none fits."""
+    """Model, head and number of outputs, from names and shapes of the tensors; None where none matches."""
     shapes = {name: tensor.shape for name, tensor in state.items()}
     for model in MODELS:
         for head in HEADS:
@@ -199,6 +201,6 @@ def _architecture(state: StateDict) -> tuple[str, str, int] | None:
 
 
 def shapes_of(model: str, head: str, findings: int) -> dict[str, torch.Size]:
-    """Without memory for the tensors; the last is the head's bias."""
+    """Shapes of the tensors, without allocating them; the last is the head's bias."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in build(model, head, findings).state_dict().items()}

@@ -1,7 +1,7 @@
-"""A strict reader of zip archives as torch writes them: entries stored without compression, not overlapping, each listed once.
+"""Strict reader of zip archives as torch writes them: entries are stored uncompressed, do not overlap, and are listed once.
 
-zip records the same facts in several places. Where these disagree, a check may look at other bytes than torch loads later, so any
-disagreement is refused here.
+zip records the same facts in several places. If these disagree, a check may see other bytes than torch loads later, so any
+disagreement is an error.
 
 Source of the records: PKWARE's APPNOTE 6.3, section 4.3.
 """
@@ -20,7 +20,7 @@ _LOCAL: Final = struct.Struct("<4s5H3L2H")
 
 _ENCRYPTED: Final = 1
 _ELSEWHERE: Final = 0xFFFFFFFF
-"""Value of a size or offset that needs 64 bits and stands in the extra field."""
+"""Value of a size or offset that needs 64 bits and is in the extra field."""
 
 
 class ArchiveError(ValueError):
@@ -37,9 +37,10 @@ class Entry:
 
 
 def stored_entries(archive: bytes) -> dict[str, memoryview]:
-    """The content of each entry by its name.
+    """The content of each entry by name.
 
-    Raises: LimitError for compressed, overlapping or too many entries; ArchiveError, struct.error, UnicodeDecodeError for a damaged archive.
+    Raises: LimitError for compressed, overlapping or too many entries; ArchiveError, struct.error, UnicodeDecodeError for a
+    damaged archive.
     """
     count, listed_at, ends_at = _directory(archive)
     if count > STATE_ENTRIES:
@@ -51,19 +52,19 @@ def stored_entries(archive: bytes) -> dict[str, memoryview]:
     if at != ends_at:
         raise ArchiveError("its list of entries is damaged")
     entries.sort(key=lambda entry: entry.local)
-    found: dict[str, memoryview] = {}
+    contents: dict[str, memoryview] = {}
     for entry, after in zip(entries, [*(each.local for each in entries[1:]), listed_at], strict=False):
         content = _content_offset(archive, entry)
         if content + entry.size_bytes > after:
             raise LimitError("its entries overlap")
-        found[entry.name] = memoryview(archive)[content : content + entry.size_bytes]
-    if len(found) < count:
-        raise ArchiveError("it has an entry twice")
-    return found
+        contents[entry.name] = memoryview(archive)[content : content + entry.size_bytes]
+    if len(contents) < count:
+        raise ArchiveError("it has a duplicate entry")
+    return contents
 
 
 def _directory(archive: bytes) -> tuple[int, int, int]:
-    """The number of entries, and the offsets at which their list begins and ends."""
+    """Number of entries, and the offsets at which their list begins and ends."""
     at = len(archive) - _END.size
     signature, *_, count, size, first, comment = _END.unpack_from(archive, max(0, at))
     if signature != b"PK\5\6" or comment:
@@ -93,12 +94,12 @@ def _entry(archive: bytes, at: int) -> tuple[Entry, int]:
         raise ArchiveError("its list of entries is damaged")
     size, packed, local = _wide(archive[extra_at : extra_at + extra], [size, packed, local])
     if method or packed != size:
-        raise LimitError("its entries are compressed; torch writes none that are")
+        raise LimitError("its entries are compressed, which torch never does")
     return Entry(archive[named_at:extra_at].decode(), local, size), extra_at + extra + comment
 
 
 def _wide(extra: bytes, numbers: list[int]) -> list[int]:
-    """The numbers, with those that need 64 bits taken from the extra field, which has them in the same order."""
+    """The numbers; those that need 64 bits are taken from the extra field, which has them in the same order."""
     if _ELSEWHERE not in numbers:
         return numbers
     while extra:
@@ -111,7 +112,7 @@ def _wide(extra: bytes, numbers: list[int]) -> list[int]:
 
 
 def _content_offset(archive: bytes, entry: Entry) -> int:
-    """The offset of the entry's content."""
+    """Offset of the entry's content."""
     signature, *_, name, extra = _LOCAL.unpack_from(archive, entry.local)
     if signature != b"PK\3\4":
         raise ArchiveError("its list of entries is damaged")

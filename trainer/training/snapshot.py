@@ -18,7 +18,7 @@ from trainer.models.tensor_file import finite_weights, named_tensors
 from trainer.runs.manifest import Manifest
 from trainer.training.schedule import Plateau
 
-_OTHER_STATE: Final = "take state.pt and manifest.json from the same run, or give another --name to start anew"
+_OTHER_STATE: Final = "use state.pt and manifest.json from the same run, or another --name to start a new run"
 
 _MOMENTS: Final = frozenset({"step", "exp_avg", "exp_avg_sq"})
 """What Adam keeps of a parameter."""
@@ -83,7 +83,7 @@ def from_bytes(content: bytes, where: str = "state.pt", *, manifest: Manifest | 
         _check_step(state, manifest)
     except ValueError as problem:
         raise InputError(
-            f"cannot read `{where}`: it is no training state of this program: {on_one_line(str(problem))}",
+            f"cannot read `{where}`: it is not a training state of this program: {on_one_line(str(problem))}",
             hint=_OTHER_STATE,
         ) from problem
     return state
@@ -105,7 +105,9 @@ def check_moments(state: TrainState, optimizer: torch.optim.Optimizer, where: st
 
 def _other_state(where: str, problem: str) -> InputError:
     reason = on_one_line(problem)
-    return InputError(f"cannot go on from `{where}`: it is the state of another training: {reason}", hint=_OTHER_STATE)
+    return InputError(
+        f"cannot continue from `{where}`: it is the state of another training: {reason}", hint=_OTHER_STATE
+    )
 
 
 def _state_of(loaded: object) -> TrainState:

@@ -182,7 +182,7 @@ def test_path_that_a_run_has_redacted_is_no_other_setting():
 
 def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
     """What the trainer would refuse in the pod is refused before the job is replaced."""
-    storage = open_storage(f"{output}/demo")
+    storage = write_run(output, scored=False)
     record = json.loads(storage.read("run.json"))
     del record["identity"]["optimizer"]
     storage.write("run.json", json.dumps(record).encode())

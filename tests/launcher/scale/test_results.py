@@ -398,7 +398,7 @@ def test_results_of_fewer_steps_are_ignored(scale, api):
         (["--workers=1,two"], RECIPE, "got `two`"),
         (["--workers=1,99999999999999999999"], RECIPE, "each size must be 1 to 4096"),
         (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is there twice"),
-        (["--workers=1", "--models=vgg"], RECIPE, 'cannot use --model vgg: Choose from: "densenet121'),
+        (["--workers=1", "--models=vgg"], RECIPE, 'for --model. Choose from: "densenet121'),
         (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
         (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
         (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),

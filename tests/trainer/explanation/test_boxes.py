@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.records import Geometry
-from trainer.explanation.boxes import found, found_on_image, parts, peak_on_image
+from trainer.explanation.boxes import find_boxes, find_boxes_on_image, peak_on_image, regions
 from trainer.explanation.placement import placement
 
 
@@ -32,7 +32,7 @@ def flooded(mask):
 def test_connected_components_equal_a_flood_fill(height, width, seed, density):
     """Also where parts meet only further down, as the arms of a U do."""
     values = np.random.default_rng(seed).random((height, width))
-    boxes, peaks = parts(values, density)
+    boxes, peaks = regions(values, density)
     expected = flooded(values >= density)
     assert sorted(tuple(box) for box in boxes.tolist()) == sorted(box[:4] for box in expected)
     assert all(density <= peak <= 1 for peak in peaks)
@@ -43,23 +43,23 @@ def test_two_peaks_are_two_boxes_the_higher_first():
     """Each isolated part is a finding's place of its own."""
     map_hw = np.zeros((8, 8))
     map_hw[1, 1], map_hw[6, 5] = 0.8, 1.0
-    both = found(map_hw, 64, threshold=0.5)
+    both = find_boxes(map_hw, 64, threshold=0.5)
     assert both.scores_F.tolist() == pytest.approx([1.0, 0.8], abs=0.01)
     for (left, top, right, bottom), (x, y) in zip(both.boxes_F4.tolist(), [(44, 52), (12, 12)], strict=True):
         assert left < x < right <= left + 16
         assert top < y < bottom <= top + 16
-    assert len(found(map_hw, 64, threshold=0.95).boxes_F4) == 1
+    assert len(find_boxes(map_hw, 64, threshold=0.95).boxes_F4) == 1
 
 
 def test_a_flat_map_has_no_box():
     """Nothing stands out, nothing is boxed."""
-    assert found(np.full((7, 7), 2.5), 64).boxes_F4.shape == (0, 4)
+    assert find_boxes(np.full((7, 7), 2.5), 64).boxes_F4.shape == (0, 4)
 
 
 def test_box_threshold_is_relative_to_the_range_of_the_map():
     """Maps of rare findings are negative throughout; their boxes must not depend on that."""
     map_hw = np.random.default_rng(3).normal(size=(7, 7))
-    np.testing.assert_allclose(found(map_hw, 96).boxes_F4, found(map_hw * 5 - 100, 96).boxes_F4)
+    np.testing.assert_allclose(find_boxes(map_hw, 96).boxes_F4, find_boxes(map_hw * 5 - 100, 96).boxes_F4)
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_peak_in_padding_is_none():
     map_hw = np.zeros((4, 4))
     map_hw[0, 3] = 1
     assert peak_on_image(map_hw, place) is None
-    assert len(found_on_image(map_hw, place).boxes_F4) == 0
+    assert len(find_boxes_on_image(map_hw, place).boxes_F4) == 0
     assert peak_on_image(np.zeros((4, 4)), place) is None

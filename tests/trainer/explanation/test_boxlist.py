@@ -35,7 +35,7 @@ def test_boxes_are_fractions_of_the_image(tmp_path):
             "Image Index,x,y,w,h\na.png,1,2,3,4\n", "its first line lacks `Finding Label` and `Bbox [x`", id="columns"
         ),
         pytest.param("", "its first line lacks `Image Index`", id="empty"),
-        pytest.param(HEADER, "it lists no box", id="no rows"),
+        pytest.param(HEADER, "it has no box", id="no rows"),
         pytest.param(HEADER + "a.png,Mass,1,2,x,4\n", "line 2: no box within 1024 x 1024 pixels", id="no number"),
         pytest.param(HEADER + "a.png,Mass,1,2,nan,4\n", "line 2: no box", id="nan"),
         pytest.param(HEADER + "a.png,Mass,1,2,0,4\n", "line 2: no box", id="no width"),

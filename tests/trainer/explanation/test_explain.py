@@ -107,7 +107,7 @@ def test_findings_can_be_selected_and_overlays_disabled(explain, images):
     assert [line["finding"] for line in lines] == ["Hernia", "Mass"] * 2
     assert [line["overlay"] for line in lines] == [None] * 4
     assert [path.name for path in out.iterdir()] == ["maps.jsonl"]
-    assert "maps have 4 x 4 large cells" in stderr
+    assert "maps have only 4 x 4 cells" in stderr
 
 
 def test_batch_size_changes_no_map(explain, images):
@@ -195,7 +195,7 @@ def test_localisation_is_compared_with_uninformed_baselines(explain, images, tmp
     model_row, random_row, centre_row = document["methods"]
     assert (document["boxes"], document["boxes_listed"], document["images"]) == (6, 7, 3)
     assert (document["trained_on_known"], document["trained_on_images"]) == (False, None)
-    assert "not known which images" in " ".join(document["notes"])
+    assert "training images are unknown" in " ".join(document["notes"])
     assert [row["finding"] for row in model_row["findings"]] == ["Nodule", "Pneumonia"]
     assert model_row["mean"]["iou"] == [1.0] * 7
     assert model_row["mean"]["pointing"] == 1.0
@@ -233,7 +233,7 @@ def test_sanity_check_reports_how_maps_change_as_weights_are_randomised(explain,
     assert [stage["redrawn"] for stage in document["stages"]][:3] == ["-", "classifier", "denseblock4"]
     assert document["stages"][0]["similarity"] == pytest.approx(1)
     assert document["stages"][-1]["similarity"] < 0.5
-    assert stdout[0].startswith("drawn anew down to")
+    assert stdout[0].startswith("randomised down to")
     assert len(stdout) == 1 + len(document["stages"])
     assert len((out / "maps.jsonl").read_text().splitlines()) == 6
     assert len(image_files([images])) < CHECKED_IMAGES
@@ -247,20 +247,20 @@ def test_images_of_the_training_split_are_refused_for_localisation(explain, fini
     boxes = _list(tmp_path / "boxes.csv", [(name, "Mass", 200, 200, 500, 500)])
     code, _, stderr, out = explain(finished_run.data, "--boxes", boxes, model=finished_run.root)
     assert code == 2
-    assert "cannot judge the model by 1 of 1 images with a box: it was trained on their patients" in stderr
+    assert "cannot evaluate the model on 1 of 1 images with a box: their patients are in its training set" in stderr
     assert not out.exists()
     code, _, stderr, out = explain(finished_run.data, "--boxes", boxes, "--force", model=finished_run.root)
     assert code == 0
     assert json.loads((out / "localisation.json").read_text())["trained_on_images"] == 1
-    assert "1 images are of patients the model was trained on" in stderr
+    assert "1 images are of patients in the training set" in stderr
     assert "maps have one cell" in stderr
 
 
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
-        pytest.param(["--findings", "Mass,Flu"], "cannot explain `Flu`: the model does not know it", id="finding"),
-        pytest.param(["--findings", ""], "cannot explain ``: the model does not know it", id="no finding"),
+        pytest.param(["--findings", "Mass,Flu"], "cannot explain `Flu`: the model has no such finding", id="finding"),
+        pytest.param(["--findings", ""], "cannot explain ``: the model has no such finding", id="no finding"),
         pytest.param(["--top", "0"], "cannot use --top 0", id="top"),
         pytest.param(["--batch-size", "0"], "cannot use --batch-size 0", id="batch size"),
         pytest.param(["--box-threshold", "1.5"], "cannot box what is above 1.5", id="threshold"),

@@ -37,7 +37,7 @@ def test_boxes_of_findings_the_model_does_not_predict_are_left_out_and_named():
     """A model of fewer findings is judged by those."""
     drawn = matched([box("1.png"), box("1.png", "Pneumonia")], files("1.png"), FINDINGS)
     assert (drawn.used, drawn.listed) == (1, 2)
-    assert drawn.notes == ["boxes of Pneumonia are left out: the model does not know them"]
+    assert drawn.notes == ["boxes of Pneumonia are skipped: the model has no such findings"]
 
 
 def test_boxes_are_limited_to_the_selected_findings():
@@ -48,9 +48,9 @@ def test_boxes_are_limited_to_the_selected_findings():
 @pytest.mark.parametrize(
     ("boxes", "paths", "complaint"),
     [
-        pytest.param([box("1.png")], ["2.png"], "none of the 1 images they lie on is among the 1 given", id="no image"),
-        pytest.param([box("1.png", "Hernia")], ["1.png"], "none is of a finding that the model is asked about; they are of Hernia", id="no finding"),
-        pytest.param([box("1.png")], ["a/1.png", "b/1.png"], "cannot tell on which `1` the boxes lie", id="two of one name"),
+        pytest.param([box("1.png")], ["2.png"], "none of the 1 images with boxes is among the 1 given", id="no image"),
+        pytest.param([box("1.png", "Hernia")], ["1.png"], "none is of a requested finding; they are of Hernia", id="no finding"),
+        pytest.param([box("1.png")], ["a/1.png", "b/1.png"], "cannot match the boxes of `1`", id="two of one name"),
     ],
 )  # fmt: skip
 def test_boxes_without_an_image_are_refused(boxes, paths, complaint):

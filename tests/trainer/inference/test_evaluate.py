@@ -99,7 +99,7 @@ def test_calibration_fitted_on_the_scored_images_is_detected_without_the_run(fin
     assert on_val.calibrator is None
     assert not [note for note in on_test.notes if "fitted on" in note]
     elsewhere = answers(tmp_path / "copied", split="patients:50/25/25@3")
-    assert [note for note in elsewhere.notes if note.startswith("it is not known which images its thresholds")]
+    assert [note for note in elsewhere.notes if note.startswith("the images used to fit thresholds")]
 
 
 def test_without_a_stored_calibration_it_is_fitted_on_val_alone(finished_run, answers, model_alone):
@@ -130,24 +130,24 @@ def test_validation_images_are_scored_without_the_calibration_fitted_on_them(ans
     assert inputs.calibrator is None
     assert inputs.val is None
     notes = " ".join(inputs.notes)
-    assert "of patients by whose images the checkpoint was chosen" in notes
+    assert "of patients used to select the checkpoint" in notes
     assert "no thresholds and no calibration" in notes
 
 
 def test_patients_of_the_training_split_are_refused_unless_forced(answers):
     """Such a number says nothing of new patients."""
-    with pytest.raises(InputError, match=r"of (\d+) images are of patients that it was trained on") as caught:
+    with pytest.raises(InputError, match=r"of (\d+) images are of patients in its training set") as caught:
         answers(part="train")
     assert "--force" in caught.value.hint
     inputs = answers(part="train", force=True)
     assert inputs.trained_on_images == len(inputs.scored.images) > 0
-    assert any("its numbers here say little of new patients" in note for note in inputs.notes)
+    assert any("these results say little about new patients" in note for note in inputs.notes)
 
 
 def test_another_split_of_the_same_images_is_refused_before_an_image_is_read(finished_run, answers, tmp_path):
     """Most of one split's test patients are in another's train; the data set may be a copy elsewhere."""
     shutil.copytree(finished_run.data, tmp_path / "copy", ignore=shutil.ignore_patterns("*.png"))
-    with pytest.raises(InputError, match="patients that it was trained on"):
+    with pytest.raises(InputError, match="patients in its training set"):
         answers(data=str(tmp_path / "copy"), split="given")
 
 
@@ -169,7 +169,7 @@ def test_unreadable_image_is_left_out_and_listed(finished_run, answers, tmp_path
     next((tmp_path / "copy").rglob(names[3])).write_bytes(b"no image")
     inputs = answers(data=str(tmp_path / "copy"), cache_dir=tmp_path / "cache")
     assert set(inputs.scored.images) == set(names) - {names[3]}
-    assert f"1 of {len(names)} images could not be read, and are not scored" in inputs.notes
+    assert f"1 of {len(names)} images could not be read and are not evaluated" in inputs.notes
     expected = answers()
     (rows,) = ([expected.scored.images.index(name) for name in inputs.scored.images],)
     np.testing.assert_allclose(inputs.scored.log_odds_NK, expected.scored.log_odds_NK[rows], atol=1e-5)
@@ -190,7 +190,7 @@ def test_labels_without_any_finding_of_the_model_are_refused_by_name(answers, tm
     """Two classes are no 14 findings."""
     data = folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])
     with pytest.raises(
-        InputError, match=r"it answers Atelectasis, .*, and the data set's labels are NORMAL, PNEUMONIA"
+        InputError, match=r"its outputs are Atelectasis, .*, but the data set's labels are NORMAL, PNEUMONIA"
     ):
         answers(data=str(data), split="given")
 
@@ -223,7 +223,7 @@ def test_classes_are_brought_into_the_models_order(answers, chooser, tmp_path):
 
 def test_classes_that_a_model_does_not_know_are_refused(answers, chooser, tmp_path):
     """It would have to take them for others."""
-    with pytest.raises(InputError, match="it answers c, a, b, and the data set's labels are a, b, c, d"):
+    with pytest.raises(InputError, match="its outputs are c, a, b, but the data set's labels are a, b, c, d"):
         answers("m", data=str(folders(tmp_path / "data", "abcd")), cache_dir=tmp_path / "cache")
 
 
@@ -241,7 +241,7 @@ def test_labels_that_a_model_does_not_predict_are_ignored_and_named(monkeypatch,
     monkeypatch.setattr("trainer.inference.evaluate.load_model", lambda place, step, cache: fewer)
     inputs = answers("m")
     assert inputs.scored.labels_NK.shape[1] == 2
-    assert any(note.startswith("labels that the model does not answer: Atelectasis") for note in inputs.notes)
+    assert any(note.startswith("labels without an output of the model: Atelectasis") for note in inputs.notes)
 
 
 def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):

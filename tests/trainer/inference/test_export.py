@@ -105,7 +105,7 @@ def test_state_dict_fits_torchvisions_densenet_121_strictly(tmp_path):
     """`load_state_dict` without any renaming is what compatible means."""
     one = trained(model="densenet121")
     files = exported(one, tmp_path, "torch")
-    assert "densenet121(num_classes=14)" in files["model.pt"].says
+    assert "densenet121(num_classes=14)" in files["model.pt"].description
     network = densenet121(num_classes=14).eval()
     network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     x_N3PP = torch.randn(2, 3, 32, 32)
@@ -117,7 +117,7 @@ def test_printed_code_for_a_hidden_head_builds_the_network_of_the_state_dict(tmp
     """The paper's head is no layer of torchvision's; without the recipe nobody can load it."""
     one = trained(head="hidden", findings=TWO)
     exported(one, tmp_path, "torch")
-    code, _, head = torchvision_code(one).partition(", whose classifier is ")
+    code, _, head = torchvision_code(one).partition(", with classifier = ")
     network = eval(code, {"DenseNet": DenseNet})
     network.classifier = eval(head, {"nn": nn})
     network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -131,8 +131,8 @@ def test_onnx_file_predicts_as_the_network_with_preparation_and_calibration(tmp_
     fit = calibrator(findings, classes=loss == "cross_entropy") if fitted else None
     one = trained(head=head, findings=findings, loss=loss, calibrator=fit)
     files = exported(one, tmp_path, "onnx")
-    assert "max |Δ|" in files["model.onnx"].says
-    assert ("calibrated probabilities" in files["model.onnx"].says) == fitted
+    assert "max |Δ|" in files["model.onnx"].description
+    assert ("calibrated probabilities" in files["model.onnx"].description) == fitted
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     images_N1PP = np.random.default_rng(0).integers(0, 256, (5, 1, 32, 32), dtype=np.uint8)
     logits_NK, probabilities_NK = session.run(None, {"images": images_N1PP})
@@ -164,7 +164,7 @@ def test_onnx_file_that_predicts_differently_is_not_written(tmp_path):
     content = onnx_file.onnx_file(one, {})
     with torch.no_grad():
         one.network.classifier.bias += 0.01
-    with pytest.raises(JobFailedError, match=r"answers differently, by 1\.0e-02"):
+    with pytest.raises(JobFailedError, match=r"differs by 1\.0e-02"):
         onnx_file.checked(content, one, images_of(one, None, print))
 
 
@@ -196,12 +196,12 @@ def test_vgg16_at_a_size_that_onnx_cannot_pool_is_refused_or_left_out(crop_px):
     vgg = dataclasses.replace(one, model="vgg16")
     told = []
     if crop_px in {224, 240, 448}:
-        assert fitting(["torch", "onnx"], vgg, asked=True, report=told.append) == ("torch", "onnx")
+        assert fitting(["torch", "onnx"], vgg, requested=True, report=told.append) == ("torch", "onnx")
         return
-    assert fitting(["torch", "onnx"], vgg, asked=False, report=told.append) == ("torch",)
+    assert fitting(["torch", "onnx"], vgg, requested=False, report=told.append) == ("torch",)
     assert "multiple of 224" in told[0]
     with pytest.raises(InputError, match=f"got {crop_px}"):
-        fitting(["onnx"], vgg, asked=True, report=told.append)
+        fitting(["onnx"], vgg, requested=True, report=told.append)
 
 
 def test_nothing_is_written_when_one_format_fails(tmp_path):
@@ -223,7 +223,7 @@ def test_unreadable_images_are_listed_and_the_others_used(tmp_path):
     assert images_of(trained(), tmp_path, told.append).shape == (1, 32, 32)
     (words,) = told
     assert words.splitlines() == [
-        "left out 2 of 3 images:",
+        "skipped 2 of 3 images:",
         f"  {tmp_path}/b.png: it is not a PNG, JPEG or DICOM image",
         f"  {tmp_path}/c\\nd.png: no such file or directory",
     ]
@@ -272,12 +272,12 @@ def test_scores_of_another_checkpoint_are_not_on_the_card(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["nowhere", "--out", "out"], "no run there"),
+        (["nowhere", "--out", "out"], "there is no run"),
         (["model", "--out", "out", "--to", "coreml"], "unknown format, got `coreml`"),
         (["model", "--out", "file/out"], "file/out/calibration.json`: not a directory"),
         (["model", "--out", "out", "--check", "empty"], "no image in `empty`"),
-        (["model", "--out", ""], "nothing says where to"),
-        (["model", "--out", "of-another"], "a calibration.json lies there, and this model has none"),
+        (["model", "--out", ""], "no output directory"),
+        (["model", "--out", "of-another"], "it has a calibration.json, and this model has none"),
     ],
     ids=["no model", "format", "place", "images", "no place", "calibration of another model"],
 )

@@ -195,14 +195,14 @@ def test_model_of_classes_predicts_class_and_confidence(monkeypatch, capsys, two
     assert cells["class"] == line["class"]
     code, _, err = run_predict(capsys, mixed / "b.png", "--model", "m", "--rule", "youden")
     assert code == 2
-    assert "says one class for each image" in err
+    assert "predicts one class per image" in err
 
 
 def test_non_finite_prediction_is_refused(make_trained, mixed):
     """It would be shown as a probability of `nan`."""
     network = build("densenet_tiny", "linear", 3).eval()
     torch.nn.init.constant_(network.classifier.weight, float("nan"))
-    with pytest.raises(JobFailedError, match="answers what is no number"):
+    with pytest.raises(JobFailedError, match="has a non-finite output"):
         predicted(make_trained(network), [ImageFile(mixed / "b.png")])
 
 

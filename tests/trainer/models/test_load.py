@@ -108,7 +108,7 @@ def test_a_run_in_a_bucket_is_opened(run, s3):
             bucket.upload_file(str(path), "cxr", f"runs/r/{path.relative_to(run).as_posix()}")
     assert_is(load_model("s3://cxr/runs/r"), 20)
     assert_is(load_model("s3://cxr/runs/r/checkpoints/step-00000010/"), 10)
-    with pytest.raises(InputError, match="no run there"):
+    with pytest.raises(InputError, match="there is no run"):
         load_model("s3://cxr/runs/other")
 
 
@@ -177,7 +177,7 @@ def test_a_checkpoint_pulled_alone_is_opened_with_a_note_on_what_was_assumed(run
     assert_is(trained, 20)
     assert trained.geometry == Geometry(side=256, fit="crop")
     assert trained.trained_on is None
-    assert "nothing says how images were prepared" in trained.notes[0]
+    assert "the preparation of images for these weights is not recorded" in trained.notes[0]
 
 
 def test_a_file_of_weights_is_opened(tmp_path):
@@ -206,26 +206,27 @@ def refused(place, **options):
 
 def test_path_without_a_model_is_refused_by_name(tmp_path, run):
     """A slip of the path must not look like a broken model."""
-    assert f"cannot open a model at `{tmp_path}/nowhere`: no run there" in refused(tmp_path / "nowhere")
+    assert f"cannot open a model at `{tmp_path}/nowhere`: there is no run" in refused(tmp_path / "nowhere")
     assert "no such file" in refused(tmp_path / "w.pth")
-    assert "no run there" in refused(tmp_path)
+    assert "there is no run" in refused(tmp_path)
     shutil.rmtree(run / "checkpoints")
     assert "the run has no checkpoint" in refused(run)
-    assert "its place can't be used" in refused("")
+    assert "unusable path or URL" in refused("")
 
 
 def test_absent_step_is_refused_with_the_list_of_steps(run):
     """Runs prune their checkpoints."""
     assert "its checkpoints are 10, 20, 30" in refused(run, step="15")
-    assert "its checkpoints are 10, 20, 30" in refused(run, step="newest")
-    assert "it is one model, not a run" in refused(run / "checkpoints/step-00000010", step="last")
+    assert "it is `best`, `last` or a number" in refused(run, step="newest")
+    assert "it is `best`, `last` or a number" in refused(run, step="1" * 5000)
+    assert "it is a single model, not a run" in refused(run / "checkpoints/step-00000010", step="last")
 
 
 def test_a_step_of_an_exported_model_alone_must_be_its_own(tmp_path):
     """It is the best one, not the last."""
     export(tmp_path, 20)
     assert load_model(str(tmp_path), step="20").step == 20
-    assert "only the model of step 20 is there" in refused(tmp_path, step="last")
+    assert "only the model of step 20 is available" in refused(tmp_path, step="last")
 
 
 def test_damaged_model_file_is_refused_by_name(run, tmp_path):
@@ -238,18 +239,18 @@ def test_damaged_model_file_is_refused_by_name(run, tmp_path):
     whole = model.read_bytes()
     for size in (0, 4, 200, len(whole) - 100):
         model.write_bytes(whole[:size])
-        assert "it is truncated, or no safetensors file" in refused(model)
+        assert "it is truncated, or not a safetensors file" in refused(model)
     (tmp_path / "text.pth").write_text("hello")
     assert "no state dict" in refused(tmp_path / "text.pth")
     torch.save(torch.nn.Linear(3, 14).state_dict(), tmp_path / "other.pth")
-    assert "of none of the models" in refused(tmp_path / "other.pth")
+    assert "match none of the models" in refused(tmp_path / "other.pth")
     (run / "checkpoints/step-00000030/manifest.json").write_text("{")
     (run / "split.csv.gz").write_bytes(b"no gzip")
     assert "it is damaged" in refused(run, step="10")
     (run / "run.json").write_text("[")
-    assert "no record of a run" in refused(run, step="10")
+    assert "not a record of a run" in refused(run, step="10")
     (run / "run.json").write_text('{"config": {}, "identity": {}}')
-    assert "does not tell what it trained" in refused(run, step="10")
+    assert "does not describe the model" in refused(run, step="10")
 
 
 def test_code_in_a_file_of_weights_is_not_run(tmp_path):
@@ -268,7 +269,7 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path):
 def test_another_model_or_number_of_findings_is_refused_by_name(tmp_path):
     """Files of two runs may have got mixed."""
     export(tmp_path / "a", 1, head="hidden")
-    assert "it is another model than `densenet_tiny` with a hidden head" in refused(tmp_path / "a")
+    assert "it is not a `densenet_tiny` with a hidden head" in refused(tmp_path / "a")
     export(tmp_path / "b", 1, names=("x", "y"))
     header = {"findings": json.dumps(list(FINDINGS))}
     state = network(1, 2).state_dict()
@@ -277,19 +278,19 @@ def test_another_model_or_number_of_findings_is_refused_by_name(tmp_path):
         tmp_path / "b/model/model.safetensors",
         metadata=describe(config(tmp_path), FINDINGS, step=1) | header,
     )
-    assert "it gives 2 answers, and 14 findings are named" in refused(tmp_path / "b")
+    assert "it has 2 outputs, but 14 findings are recorded" in refused(tmp_path / "b")
     torch.save(network(1, 5).state_dict(), tmp_path / "five.pth")
-    assert "they give 5 answers, and nothing says which" in refused(tmp_path / "five.pth")
+    assert "they have 5 outputs of unknown meaning" in refused(tmp_path / "five.pth")
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"format": "2"}, "its format is 2, this version reads 1"),
-        ({"model": "alexnet"}, "`alexnet` is none of"),
+        ({"model": "alexnet"}, "`alexnet` is not one of"),
         ({"crop_px": "0"}, "a side of 0 pixels"),
-        ({"crop_px": "9"}, "the centre 9 pixels of"),
-        ({"pack_side": "40", "crop_px": "64"}, "the centre 64 pixels of 40"),
+        ({"crop_px": "9"}, "a crop of 9 pixels from"),
+        ({"pack_side": "40", "crop_px": "64"}, "a crop of 64 pixels from 40"),
         ({"findings": "[1"}, "its header is damaged"),
         ({"findings": "[" * 100_000}, "its header is damaged"),
         ({"findings": json.dumps([*FINDINGS[:13], "\x1b[2J"])}, "a finding is `\\x1b[2J`"),

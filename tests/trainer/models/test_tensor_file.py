@@ -125,7 +125,7 @@ def test_pickle_that_is_no_state_is_refused_with_the_files_name_and_no_advice(wh
     with pytest.raises(InputError) as refusal:
         from_bytes(with_pickle(whole.to_bytes(), pickled), WHERE)
     text = str(refusal.value)
-    assert f"cannot read `{WHERE}`: it is no training state of this program" in text
+    assert f"cannot read `{WHERE}`: it is not a training state of this program" in text
     assert "weights_only" not in text
     assert "add_safe_globals" not in text
 
@@ -159,7 +159,7 @@ def test_ambiguous_zip_archive_is_refused(whole):
         content[:-22] + b"PK\5\6" + bytes(18),
         b"PK\3\4",
     ):
-        with pytest.raises(InputError, match="no training state"):
+        with pytest.raises(InputError, match="not a training state"):
             from_bytes(odd, WHERE)
 
 
@@ -219,7 +219,7 @@ def encoded_again_and_again(times):
 def test_pickle_that_grows_by_repetition_is_refused(tmp_path, whole):
     """Thirty times make gigabytes of four letters."""
     (tmp_path / "w.pth").write_bytes(with_pickle(whole.to_bytes(), encoded_again_and_again(4)))
-    with pytest.raises(InputError, match="encodes bytes as bytes"):
+    with pytest.raises(InputError, match="nests encodings of bytes"):
         read_weights(tmp_path / "w.pth")
 
 
@@ -357,7 +357,7 @@ def test_state_with_unexpected_entries_is_refused_with_their_name(whole, spoil):
 
     manifest = manifest_of(b"", whole, epoch=1.0, scored=None)
     with pytest.raises(
-        InputError, match=r"cannot read `s3://b/r/checkpoints/step-00000003/state.pt`: it is no training state"
+        InputError, match=r"cannot read `s3://b/r/checkpoints/step-00000003/state.pt`: it is not a training state"
     ):
         from_bytes(saved(spoil(plain(whole))), WHERE, manifest=manifest)
 
@@ -399,7 +399,7 @@ def test_state_of_another_training_is_refused_before_any_step(whole, spoil):
         check_fits(state, network, 1, WHERE)
         check_moments(state, optimizer, WHERE)
 
-    with pytest.raises(InputError, match=r"cannot go on from `s3://b/r/checkpoints/step-00000003/state.pt`"):
+    with pytest.raises(InputError, match=r"cannot continue from `s3://b/r/checkpoints/step-00000003/state.pt`"):
         check()
 
 

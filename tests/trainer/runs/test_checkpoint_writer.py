@@ -298,7 +298,7 @@ def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offer
     with writer.working():
         for step in offered:
             writer.offer(state(step), epoch=step / 10)
-            soon(lambda: writer._on_its_way)
+            soon(lambda: writer._uploading)
         with pytest.raises(TryAgainError, match="the bucket is too slow"):
             writer.flush(lambda: True)
         assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0)[-1] == offered[-1]
@@ -530,7 +530,7 @@ def no_room(*_, **__):
 
 @contextmanager
 def on_a_full_disk(tmp_path, bucket, told, *, spool_full=False, monkeypatch=None, committed_step=None):
-    """A publisher whose disk takes no state any more, and which has met that."""
+    """A writer whose disk has no room for states, after its first failure."""
     writer = writer_of(
         bucket, spool_of(tmp_path, bucket), Claim(), told.append, keep_last=2, retry_s=0.01, clock=Clock(1.0)
     )
@@ -600,10 +600,10 @@ def test_error_does_not_name_a_state_that_could_not_be_kept(tmp_path, bucket, to
             writer.flush(never)
         assert 20 not in writer._fallback.kept_steps
     where = "continues from step 10, the newest that is committed" if committed_step else "starts from the beginning"
-    begins = f"make room there; the same command {where}; what was trained since is not kept on this node either: "
+    begins = f"make room there; the same command {where}; training since then could not be saved on this node either: "
     assert end.value.hint.startswith(f"{begins}cannot write `{tmp_path}/cache/unpublished/")
     assert "no space left on device" in end.value.hint
-    assert "is not kept on this node either" in told[0]
+    assert "could not be saved on this node either" in told[0]
 
 
 def test_state_is_kept_once_the_fallback_folder_has_room(tmp_path, bucket, told, monkeypatch):
@@ -630,8 +630,8 @@ def test_written_small_file_does_not_report_that_checkpoints_are_written(tmp_pat
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer:
         writer.validated(10, Scored(0.9, 0.1))
         soon(lambda: committed(bucket)[0].validated)
-        soon(lambda: len([line for line in told if "without checkpoints" in line]) > 1)  # minutes of that clock
-    assert not [line for line in told if "again" in line]
+        soon(lambda: len([line for line in told if "upload failed" in line]) > 1)  # minutes of that clock
+    assert not [line for line in told if "works again" in line]
 
 
 def test_fallback_removes_only_its_own_files(tmp_path, bucket):

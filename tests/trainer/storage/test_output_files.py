@@ -188,7 +188,7 @@ def test_interrupted_explain_does_not_replace_its_earlier_lines(finished_run, pi
     def break_off(*_):
         raise InputError("broken off")
 
-    monkeypatch.setattr(map_writer, "found_on_image", break_off)
+    monkeypatch.setattr(map_writer, "find_boxes_on_image", break_off)
     assert explain(finished_run, pictures, out, "--findings", "Mass", "--no-overlays") == 2
     assert files(out) == before
 
