@@ -35,7 +35,7 @@ def check_comparison(printed: str, to: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_sizes_are_compared_on_this_machine(tmp_path):
+def test_scale_compares_sizes_on_this_machine(tmp_path):
     """Without a cluster, by one command, one after the other."""
     write_phantoms(tmp_path / "cxr", images=90, side=48)
     places = ["--data", tmp_path / "cxr", "--output", tmp_path / "runs", "--to", tmp_path / "all"]
@@ -57,7 +57,7 @@ def test_sizes_are_compared_on_this_machine(tmp_path):
 
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_sizes_are_compared_on_a_cluster(stored, phantoms, tmp_path):
+def test_scale_compares_sizes_on_a_cluster(stored, phantoms, tmp_path):
     """Interrupted while the first job runs, and gone on with by the same command; the job is not made twice."""
     to = tmp_path / "all"
     places = ["--data", phantoms, "--data-access", "api", "--to", to]

@@ -81,7 +81,7 @@ def raising(problem):
     ],
     ids=["forbidden", "bucket forbids", "refused", "bug"],
 )
-def test_not_being_permitted_is_no_failure_of_the_job(problem, status, words):
+def test_missing_rights_of_the_user_skip_a_check_or_warn(problem, status, words):
     """Whoever may not list nodes can still run jobs; what pods may do in the bucket is not what the user may do."""
     [row, after] = run([Check("x", "cluster", raising(problem)), Check("y", "here", lambda: ok(""), ("x",))])
     assert row.status == status
@@ -177,7 +177,7 @@ FITS = {
 
 
 @pytest.mark.parametrize("name", FITS)
-def test_room_on_nodes_is_now_later_or_never(name):
+def test_fit_check_distinguishes_fits_now_later_and_never(name):
     """Three different things to do: submit, wait, or ask for something else; the sentence names what is in the way."""
     job, nodes, pods, status, words = FITS[name]
     outcome = fit.fit(pod_set(job), nodes, pods)
@@ -186,14 +186,14 @@ def test_room_on_nodes_is_now_later_or_never(name):
     assert outcome.status != "FAIL" or outcome.fix
 
 
-def test_an_accelerator_that_no_node_offers_is_the_device_plugins_matter():
+def test_accelerator_that_no_node_offers_hints_at_the_device_plugin():
     """`habana.ai/gaudi` appears on nodes only once the plugin runs there."""
     assert fit.device_plugin("habana.ai/gaudi", [node("a")]).status == "FAIL"
     assert fit.device_plugin("habana.ai/gaudi", [gaudi_node("a"), node("b")]).found == "8 habana.ai/gaudi on 1 node"
     assert fit.device_plugin(None, []).status == "skipped"
 
 
-def test_cards_that_are_not_healthy_are_told():
+def test_unhealthy_accelerators_are_reported():
     """The node has eight, the plugin offers six."""
     ill = gaudi_node("a", "6")
     ill["status"]["capacity"] = {"habana.ai/gaudi": "8"}
@@ -210,7 +210,7 @@ def test_cards_that_are_not_healthy_are_told():
         ([gaudi_node("a", pages="0"), node("b", hugepages_2Mi="64Gi")], "FAIL"),
     ],
 )
-def test_huge_pages_must_be_where_the_accelerators_are(nodes, status):
+def test_huge_pages_must_be_on_the_nodes_with_accelerators(nodes, status):
     outcome = fit.huge_pages(pod_set(gaudi(8)).pod_spec, nodes)
     assert outcome.status == status
     assert "29008Mi" in outcome.found
@@ -252,7 +252,7 @@ QUOTAS = {
 
 
 @pytest.mark.parametrize("name", QUOTAS)
-def test_quota_leaves_room_now_later_or_never(name):
+def test_quota_check_distinguishes_room_now_later_and_never(name):
     """The operator's pods are refused one by one, and only an event on the job says so."""
     quotas, status = QUOTAS[name]
     outcome = quota(pod_set(gaudi(16)), quotas, priority_class="high", claims=1)
@@ -273,7 +273,7 @@ def test_quota_leaves_room_now_later_or_never(name):
         ("?", "WARN"),
     ],
 )
-def test_versions_of_kubernetes_beyond_what_is_known_are_told(version, status):
+def test_untested_kubernetes_versions_are_warned_of(version, status):
     assert operator.api_server(version, "https://x").status == status
 
 
@@ -298,7 +298,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_the_operator_must_be_at_work(name):
+def test_operator_must_be_installed_and_ready(name):
     """Without it a job stays without pods, and nothing says why."""
     deployments, volcano_queue, status = OPERATORS[name]
     outcome = operator.operator(deployments, volcano_queue)
@@ -318,7 +318,7 @@ def registry_secret(*hosts):
     return {"type": "kubernetes.io/dockerconfigjson", "data": data}
 
 
-def test_secrets_need_the_keys_that_pods_ask_for(cluster, api):
+def test_secrets_need_the_keys_that_pods_use(cluster, api):
     """A pod with a key that is not there waits in CreateContainerConfigError; the value is nobody's business."""
     job = spec(
         s3=S3Options(secret="keys", csi_driver="s3.csi.scality.com"), pod=PodOptions(env_from_secret=("A=more:a",))
@@ -371,7 +371,7 @@ def test_a_claim_must_be_bound_and_reach_all_nodes(cluster, api, phase, modes, w
 
 
 @pytest.mark.parametrize(("on", "status"), [((), "FAIL"), (("a",), "WARN"), (("a", "b"), "OK")])
-def test_the_csi_driver_must_be_at_work_on_nodes(on, status):
+def test_csi_driver_must_be_registered_on_nodes(on, status):
     """Installed is not registered: mounts fail until the driver's pod runs on the node."""
     nodes = [
         {"metadata": {"name": name}, "spec": {"drivers": [{"name": "s3.csi.aws.com"}] if name in on else None}}
@@ -381,7 +381,7 @@ def test_the_csi_driver_must_be_at_work_on_nodes(on, status):
 
 
 @pytest.mark.parametrize(("active", "status"), [("True", "OK"), ("False", "FAIL")])
-def test_a_queue_must_take_jobs(active, status):
+def test_queue_must_admit_jobs(active, status):
     """A LocalQueue whose ClusterQueue is gone keeps jobs suspended for ever."""
     condition = {"type": "Active", "status": active, "message": "ClusterQueue is not there"}
     queue = {"metadata": {"name": "q"}, "spec": {"clusterQueue": "all"}, "status": {"conditions": [condition]}}
@@ -395,7 +395,7 @@ def test_a_queue_without_kueue_is_a_failure(cluster):
 # From here
 
 
-def test_what_only_pods_see_is_not_looked_at_from_here():
+def test_paths_that_only_pods_see_are_not_checked_from_here():
     """A claim, a directory of the nodes, and a server that only the cluster's DNS knows."""
     claimed = run(from_here.checks(spec(data="", output="/srv/runs", s3=S3Options(claim="xrays"))))
     assert {row.status for row in claimed if row.check != "weights"} == {"skipped"}
@@ -406,14 +406,14 @@ def test_what_only_pods_see_is_not_looked_at_from_here():
     assert rows["weights"].status == "OK"
 
 
-def test_weights_from_the_internet_are_warned_of():
+def test_weights_that_need_the_internet_are_warned_of():
     """The user's machine may have internet where pods have none."""
     rows = {row.check: row for row in run(from_here.checks(spec(data="/srv", output="/srv")))}
     assert rows["weights"].status == "WARN"
     assert "from `https://download.pytorch.org/models/densenet121-a639ec97.pth`" in rows["weights"].found
 
 
-def test_the_jobs_endpoint_is_asked_and_the_environment_left_as_it_was(s3_server, s3, monkeypatch):
+def test_endpoint_of_the_job_is_checked_and_the_environment_unchanged(s3_server, s3, monkeypatch):
     """What another command of this shell uses must stay; what pods will use is what matters."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     job = spec(s3=S3Options(endpoint=s3_server, access="api"), train_flags=("--weights", "none"))
@@ -432,7 +432,7 @@ def test_the_jobs_endpoint_is_asked_and_the_environment_left_as_it_was(s3_server
 # From a pod
 
 
-def test_the_pod_is_the_jobs_but_small_and_without_accelerators():
+def test_probe_pod_is_the_jobs_pod_but_small_and_without_accelerators():
     """What it sees must be what the job sees: account, secrets, volumes, security; what it costs must be nothing."""
     job = gaudi(
         8,
@@ -458,7 +458,7 @@ def test_the_pod_is_the_jobs_but_small_and_without_accelerators():
     assert claims == made == ["t1-doctor-data"]
 
 
-def test_the_longest_name_still_leaves_room():
+def test_probe_pod_of_the_longest_job_name_has_a_valid_name():
     assert len(probe_pod.pod(spec(name="x" * 53))["metadata"]["name"]) <= 53
 
 
@@ -489,7 +489,7 @@ def line(check, status="OK", **more):
 IN_API = {"s3": S3Options(access="api", secret="keys")}
 
 
-def test_rows_are_read_from_the_pods_log_and_from_nothing_else_in_it(cluster, api):
+def test_check_results_are_read_from_the_probe_pods_log(cluster, api):
     """Other code in the image may print anything, JSON included."""
     lines = [
         "warming up",
@@ -525,7 +525,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-def test_a_pod_that_can_not_run_says_why_and_is_removed(cluster, api, name):
+def test_probe_pod_that_cannot_run_is_explained_and_removed(cluster, api, name):
     """The job's pods would fare the same."""
     how, words = TROUBLES[name]
     pod_ends(api, **how)
@@ -536,7 +536,7 @@ def test_a_pod_that_can_not_run_says_why_and_is_removed(cluster, api, name):
     assert api.state.asked("DELETE") == [f"{SPACE}/pods/t1-doctor"]
 
 
-def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
+def test_unschedulable_probe_pod_times_out_and_is_removed(cluster, api):
     seconds = iter(range(0, 10**6, 20))
     about = {"kind": "Pod", "name": "t1-doctor"}
     event = {"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": "pulling the image"}
@@ -547,7 +547,7 @@ def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
 
 
 @pytest.mark.parametrize("kind", ["persistentvolumes", "persistentvolumeclaims", "pods"])
-def test_what_was_made_for_the_pod_is_removed_when_the_rest_is_refused(cluster, api, kind):
+def test_objects_of_the_probe_pod_are_removed_when_the_rest_is_refused(cluster, api, kind):
     """A volume that is left behind belongs to nobody."""
     api.state.fail("POST", kind, 422, "no")
     [row] = probe_pod.run_probe_pod(spec(s3=S3Options(secret="keys")), cluster)
@@ -555,7 +555,7 @@ def test_what_was_made_for_the_pod_is_removed_when_the_rest_is_refused(cluster, 
     assert not [path for path in api.state.objects if "doctor" in path]
 
 
-def test_ctrl_c_removes_the_pod(cluster, api):
+def test_ctrl_c_removes_the_probe_pod(cluster, api):
     """Nobody else would."""
 
     def interrupt(_):
@@ -568,7 +568,7 @@ def test_ctrl_c_removes_the_pod(cluster, api):
     assert not [path for path in api.state.objects if "doctor" in path]
 
 
-def test_a_pod_left_by_an_earlier_look_makes_room(cluster, api):
+def test_probe_pod_left_by_an_earlier_doctor_is_replaced(cluster, api):
     """A look that was killed can't remove its pod."""
     api.state.put(f"{SPACE}/pods/t1-doctor", probe_pod.pod(spec(**IN_API)))
     seconds = iter(range(0, 10**6, 20))
@@ -613,7 +613,7 @@ def test_all_checks_of_a_good_cluster_pass(cluster, ready, s3):
     checks.check_passed(rows)
 
 
-def test_a_user_without_rights_sees_what_he_lacks_and_no_other_failure(cluster, ready, s3):
+def test_user_without_rights_sees_missing_rights_and_no_other_failure(cluster, ready, s3):
     """What may not be looked at is skipped; what the commands need is named with the commands that need it."""
     ready.state.forbidden |= {
         ("create", "pytorchjobs"),
@@ -639,7 +639,7 @@ def test_a_mounted_bucket_needs_volume_rights_or_another_way(cluster, ready, s3)
     assert "--data-access api" in rows["rights"].fix
 
 
-def test_an_absent_namespace_is_named_and_nothing_in_it_is_asked_for(cluster, ready, s3):
+def test_absent_namespace_is_named_and_nothing_in_it_is_requested(cluster, ready, s3):
     """A typing error in `-n` must not read as fifteen missing objects."""
     del ready.state.objects["/api/v1/namespaces/team-a"]
     rows = {row.check: row for row in checks.doctor(job_on(s3), cluster, in_cluster=True)}
@@ -647,7 +647,7 @@ def test_an_absent_namespace_is_named_and_nothing_in_it_is_asked_for(cluster, re
     assert {rows[check].found for check in ("secret", "quota", "pod admission", "pod")} == {"needs `namespace`"}
 
 
-def test_who_may_not_create_pods_gets_no_failure_for_it(cluster, ready):
+def test_missing_right_to_create_pods_skips_the_in_cluster_checks(cluster, ready):
     """Looking from inside is an extra; the operator makes the job's pods."""
     ready.state.forbidden |= {("create", "pods")}
     rows = {row.check: row for row in checks.doctor(gaudi(8, data="/srv", output="/srv"), cluster, in_cluster=True)}
@@ -661,7 +661,7 @@ def test_pods_without_keys_for_their_server_are_warned_of(cluster):
     assert references.secret(cluster, spec(s3=S3Options(endpoint="https://s3.example.org"))).status == "WARN"
 
 
-def test_a_server_that_is_away_is_one_failure(cluster, api, s3):
+def test_unreachable_api_server_is_one_failure(cluster, api, s3):
     """Its checks are skipped, those from here go on."""
     api.stop()
     rows = checks.doctor(
@@ -671,7 +671,7 @@ def test_a_server_that_is_away_is_one_failure(cluster, api, s3):
     assert rows[-1] == Row("pod", "skipped", "needs `API server`", "", "pod")
 
 
-def test_without_the_operators_kind_of_job_nothing_is_submitted(cluster, ready, s3):
+def test_missing_pytorchjob_kind_is_a_failure_and_nothing_is_submitted(cluster, ready, s3):
     ready.state.served.discard("kubeflow.org/v1")
     rows = {row.check: row for row in checks.doctor(job_on(s3), cluster)}
     assert rows["PyTorchJob API"].status == "FAIL"
@@ -685,7 +685,7 @@ def test_without_the_operators_kind_of_job_nothing_is_submitted(cluster, ready, 
         ('pods "x" is forbidden: exceeded quota: q, requested: pods=1', "WARN"),
     ],
 )
-def test_what_admission_refuses_is_no_missing_right(cluster, ready, message, status):
+def test_refusal_by_admission_is_not_reported_as_a_missing_right(cluster, ready, message, status):
     """Both are 403; only an event of the job would ever say so."""
     ready.state.fail("POST", f"{SPACE}/pods", 403, message)
     outcome = operator.pod_dry_run(cluster, probe_pod.job_pod(gaudi(8)))
@@ -703,7 +703,7 @@ ROWS = [
 ]
 
 
-def test_the_table_has_a_line_for_each_row_and_says_how_to_fix_it():
+def test_table_has_a_line_for_each_check_and_its_hint():
     assert checks.as_table(ROWS).splitlines() == [
         "OK    API server  cluster  up",
         "FAIL  secret      cluster  `keys` is not there",
@@ -724,7 +724,7 @@ def test_json_has_a_schema_version_and_all_columns():
     }
 
 
-def test_a_failure_is_an_exit_code_and_a_warning_is_none():
+def test_failures_set_the_exit_code_and_warnings_do_not():
     """Scripts ask `launcher doctor && launcher submit`."""
     checks.check_passed([ROWS[0], ROWS[2]])
     with pytest.raises(RemoteError, match="1 of 3 checks failed: secret") as refusal:
@@ -732,7 +732,7 @@ def test_a_failure_is_an_exit_code_and_a_warning_is_none():
     assert refusal.value.exit_code == 4
 
 
-def test_every_object_that_a_look_makes_is_labelled_as_ours():
+def test_every_object_that_doctor_creates_has_our_label():
     """Whoever finds one knows whose it is; a job's own selector does not match it."""
     for each in probe_pod.objects(gaudi(8)):
         assert each["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "chexnet-launcher"

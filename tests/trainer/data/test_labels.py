@@ -81,7 +81,7 @@ def patients_lacking(table, parts):
         ),
     ],
 )
-def test_split_text_means_proportions_and_seed(text, expected):
+def test_split_flag_gives_proportions_and_seed(text, expected):
     """What a user types and what is drawn must agree, also in decimals."""
     assert patient_split(text) == expected
 
@@ -103,14 +103,14 @@ def test_split_text_means_proportions_and_seed(text, expected):
         pytest.param(f"patients:1/1/1@{'9' * 5000}", id="a seed of 5000 digits"),
     ],
 )
-def test_bad_split_text_is_refused_with_an_example(text):
+def test_invalid_split_flag_is_refused_with_an_example(text):
     """A typing error must not become some other split."""
     with pytest.raises(InputError, match="--split patients:70/10/20") as refused:
         patient_split(text)
     assert f"got `{text}` (from `--split`)" in str(refused.value)
 
 
-def test_bad_split_text_is_shown_on_one_line():
+def test_invalid_split_flag_is_shown_on_one_line():
     """A line break in a flag must not look like two errors."""
     with pytest.raises(InputError) as refused:
         patient_split("patients:\n\x1b[31m")
@@ -137,14 +137,14 @@ def test_split_depends_on_names_and_not_on_order_of_rows(labels, random):
 
 
 @given(tables_with_one_finding_each(), st.integers(0, 3))
-def test_every_finding_of_three_patients_reaches_every_part(labels, seed):
+def test_finding_of_three_patients_is_in_every_split(labels, seed):
     """A finding without positives in a part has no AUROC there."""
     done = apply_split(labels, PatientSplit((Fraction(98), Fraction(1), Fraction(1)), seed))
     assert not patients_lacking(done, parts=(0, 1, 2))
     assert set(done.split_N.tolist()) == {0, 1, 2}
 
 
-def test_patients_are_moved_until_a_shared_finding_reaches_every_part():
+def test_patients_are_moved_until_a_finding_is_in_every_split():
     """Rare findings that come together must be repaired by moving patients, not left to luck."""
     labels = [[1, 1, 0]] * 3 + [[1, 0, 0]] * 2 + [[0, 1, 1]] * 2 + [[0, 0, 1]] * 2 + [[0, 0, 0]] * 30
     for seed in range(20):
@@ -167,13 +167,13 @@ def test_split_is_the_same_on_every_machine():
     assert apply_split(labels, SEVENTY_TEN_TWENTY).split_sha256() == SPLIT_OF_40
 
 
-def test_proportions_hold_for_patients():
+def test_proportions_of_a_split_hold_for_patients():
     """70/10/20 must be what the table at the start of a run shows."""
     done = apply_split(table(range(1000), [[n % 7 == 0, n % 11 == 0] for n in range(1000)]), SEVENTY_TEN_TWENTY)
     assert prevalence(done).patients == pytest.approx((700, 100, 200), abs=3)
 
 
-def test_no_validation_part_when_its_share_is_zero():
+def test_proportion_0_makes_no_validation_split():
     """`patients:80/0/20` says that no validation is wanted."""
     done = apply_split(table(range(50), [[1]] * 50), PatientSplit((Fraction(80), Fraction(0), Fraction(20)), 0))
     assert prevalence(done).images == (40, 0, 10)
@@ -187,7 +187,7 @@ def test_carving_validation_leaves_test_alone():
     assert done.rows("test").tolist() == list(range(20))
 
 
-def test_patients_in_two_parts_are_named_by_image():
+def test_patients_in_two_splits_are_named_by_image():
     """Who made the split must see which images to move."""
     crossing = table([0, 1, 0, 2, 1], [[1]] * 5, split=[0, 0, 2, 1, 1])
     with pytest.raises(InputError) as refused:
@@ -197,13 +197,13 @@ def test_patients_in_two_parts_are_named_by_image():
     assert "image 1 (train) and image 4 (val)" in str(refused.value)
 
 
-def test_one_patient_in_two_parts_is_one():
+def test_patient_in_two_splits_is_counted_once():
     """Most who make this mistake make it once."""
     with pytest.raises(InputError, match="got 1 who is "):
         check_patients(table([0, 0], [[1]] * 2, split=[0, 2]), "here")
 
 
-def test_empty_parts_are_named_with_what_there_is():
+def test_empty_splits_are_named_with_the_sizes_of_the_others():
     """A run that cannot train or be tested must not start."""
     with pytest.raises(
         InputError, match=r"no image in train and val, got 0 in train, 0 in val, 3 in test \(from here\)"
@@ -211,7 +211,7 @@ def test_empty_parts_are_named_with_what_there_is():
         check_splits(table([0, 1, 2], [[1]] * 3, split=[2, 2, 2]), SPLITS, "here")
 
 
-def test_hashes_tell_splits_and_labels_apart():
+def test_hashes_differ_for_other_splits_and_labels():
     """run.json must show when a resumed or compared run had other data."""
     one = table([0, 1], [[1, 0], [0, 1]], split=[0, 2])
     other_split = table([0, 1], [[1, 0], [0, 1]], split=[2, 0])
@@ -228,7 +228,7 @@ def small():
     return prevalence(dataclasses.replace(labels, findings=("Mass", "Pleural_Thickening")))
 
 
-def test_table_shows_percentages_and_counts(small):
+def test_prevalence_table_shows_percentages_and_counts(small):
     """People compare this table with the published one."""
     assert as_table(small) == (
         "                     train     val    test\n"
@@ -239,7 +239,7 @@ def test_table_shows_percentages_and_counts(small):
     )
 
 
-def test_csv_has_the_same_rows(small):
+def test_prevalence_csv_has_the_rows_of_the_table(small):
     """A spreadsheet must read what the table shows."""
     assert as_csv(small).splitlines() == [
         "finding,train,val,test",
@@ -250,7 +250,7 @@ def test_csv_has_the_same_rows(small):
     ]
 
 
-def test_json_has_null_for_an_empty_split(small):
+def test_prevalence_json_has_null_for_an_empty_split(small):
     """A program must not take an empty split for a prevalence of 0."""
     stats = json.loads(as_json(small))
     assert stats["percent"]["Mass"] == {"train": 50.0, "val": None, "test": 100.0}

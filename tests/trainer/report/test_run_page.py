@@ -55,7 +55,7 @@ def whole():
     return report.html(documents)
 
 
-def test_a_page_answers_a_reviewers_questions_in_order(whole):
+def test_run_page_has_its_sections_in_order(whole):
     """What is missing here a careful reader asks for."""
     page = Page(whole)
     titles = re.findall(r"<h2[^>]*>([^<]+)</h2>", whole)
@@ -95,7 +95,7 @@ def test_a_page_answers_a_reviewers_questions_in_order(whole):
         assert words in page.text.replace("\u00a0", " "), words
 
 
-def test_a_page_is_one_file_that_fetches_and_runs_nothing(whole):
+def test_page_is_one_file_without_scripts_or_external_resources(whole):
     """It is opened offline, mailed and archived; and names in it are other people's."""
     page = Page(whole)
     assert {"script", "link", "iframe", "object", "form", "base"}.isdisjoint(tag for tag, _ in page.elements)
@@ -109,7 +109,7 @@ def test_a_page_is_one_file_that_fetches_and_runs_nothing(whole):
     assert "url(" not in whole.partition("<style>")[2].partition("</style>")[0]
 
 
-def test_a_page_is_read_by_programs_that_read_aloud(whole):
+def test_page_has_headings_captions_and_alternative_text_for_screen_readers(whole):
     """Headings, captions, scopes, language and words for every figure."""
     page = Page(whole)
     assert page.all("html") == [{"lang": "en"}]
@@ -124,7 +124,7 @@ def test_a_page_is_read_by_programs_that_read_aloud(whole):
     assert {one["href"][1:] for one in page.all("a")} <= set(ids)
 
 
-def test_no_place_of_a_machine_is_on_a_page(whole):
+def test_page_shows_no_path_of_a_machine(whole):
     """It is passed on; logins in addresses, hosts and home folders are not."""
     for word in (
         "secret",
@@ -145,7 +145,7 @@ def test_no_place_of_a_machine_is_on_a_page(whole):
     assert "labels.csv" in text
 
 
-def test_names_are_text_whatever_they_hold():
+def test_names_are_escaped_on_pages():
     """Class names are folder names, and image names are anybody's."""
     evil = '<script>alert("x")</script>'
     picture = Picture(**{**vars(PICTURE), "image": f"{evil}.png", "finding": evil})
@@ -188,7 +188,7 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
         pytest.param({"run": {}}, "Run run", id="empty record"),
     ],
 )
-def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
+def test_missing_parts_of_a_run_are_stated_and_the_rest_is_shown(changes, said):
     """Old and unfinished runs are reported too, and nobody takes a gap for a zero."""
     parts = {
         "run": record(),
@@ -200,7 +200,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
     assert said in Page(text).text
 
 
-def test_a_run_that_was_not_evaluated_shows_the_aurocs_it_has_noted():
+def test_run_without_an_evaluation_shows_the_aurocs_of_its_results():
     """Its results.json has them, without intervals, and says so."""
     text = Page(report.html(report.Documents(run=record(), entries=[], results=results()))).text
     assert "without intervals" in text
@@ -208,7 +208,7 @@ def test_a_run_that_was_not_evaluated_shows_the_aurocs_it_has_noted():
     assert "Hernia - -" in text
 
 
-def test_a_model_scored_on_what_it_has_seen_is_marked():
+def test_model_scored_on_its_training_images_is_marked():
     """Such numbers flatter, and reports travel without their author."""
     document = evaluation(("Mass",))
     document["data"] |= {"trained_on_images": 17920}
@@ -219,7 +219,7 @@ def test_a_model_scored_on_what_it_has_seen_is_marked():
     assert "training images are unknown" in report.html(report.Documents(run=record(), entries=[], evaluation=document))
 
 
-def test_a_finding_without_positives_is_a_dash():
+def test_finding_without_positives_is_shown_as_a_dash():
     """Neither 0 nor 0.5 is its AUROC."""
     document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
@@ -228,7 +228,7 @@ def test_a_finding_without_positives_is_a_dash():
     ).text.replace("\u00a0", " ")
 
 
-def test_the_report_is_written_again_with_the_gallery_it_had(tmp_path, capsys):
+def test_rewritten_report_keeps_its_gallery(tmp_path, capsys):
     """Making the gallery takes the model and the images; the page alone takes neither."""
     run = write_run(tmp_path / "run-1", entries=[entry(1)], outcome=results(), metrics=evaluation(("Mass",)))
     (run / "report").mkdir()
@@ -242,7 +242,7 @@ def test_the_report_is_written_again_with_the_gallery_it_had(tmp_path, capsys):
     assert not (run / "report/gallery.json").exists()
 
 
-def test_a_report_goes_where_it_is_wanted(tmp_path, capsys):
+def test_report_is_written_to_the_path_of_out(tmp_path, capsys):
     """A run may be read-only, or somebody else's."""
     run = write_run(tmp_path / "run-1", entries=[entry(1)])
     before = sorted(path.name for path in run.rglob("*"))
@@ -281,7 +281,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
         ),
     ],
 )
-def test_what_is_no_run_is_refused_by_name(files, words, tmp_path, capsys):
+def test_path_without_a_run_is_refused_by_name(files, words, tmp_path, capsys):
     """No traceback reaches a user."""
     for name, content in files.items():
         path = tmp_path / "run" / name
@@ -348,7 +348,7 @@ def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
     assert "560 of 624" in page.text
 
 
-def test_page_tells_what_its_numbers_are_of():
+def test_page_states_the_images_that_its_numbers_are_of():
     """A statistician asks of each: which images, before or after calibration, chosen on what, and how sure."""
     found = evaluation(FINDINGS)
     found["findings"][0]["auroc"] = {"value": 1.0, "low": 1.0, "high": 1.0}
@@ -367,7 +367,7 @@ def test_page_tells_what_its_numbers_are_of():
         assert words in text, words
 
 
-def test_page_of_drawn_phantoms_says_so_first():
+def test_page_of_phantoms_states_so_first():
     """Who is sent the page alone must not take it for X-rays."""
     found = evaluation(FINDINGS)
     found["data"]["drawn"] = True
@@ -375,7 +375,7 @@ def test_page_of_drawn_phantoms_says_so_first():
     assert text.index("synthetic phantoms, not X-rays") < text.index("Each finding", text.index("Split"))
 
 
-def test_runs_scored_on_other_images_stand_in_another_table():
+def test_runs_scored_on_other_images_are_in_another_table():
     """Side by side in a column the AUROC of two test sets would be compared."""
     runs = [
         report.Documents(
@@ -438,7 +438,7 @@ def test_rows_are_printed_for_people_and_programs(form, runs, capsys):
         assert json.loads(out)[0]["accuracy"]["correct"] == 560
 
 
-def test_several_runs_need_a_place(runs, capsys):
+def test_report_of_several_runs_needs_out(runs, capsys):
     """A comparison belongs to none of them."""
     assert program.main(["report", *map(str, runs[:2])]) == 2
     assert "(from `--out`)" in capsys.readouterr().err
@@ -454,13 +454,13 @@ def test_a_report_needs_no_torch(tmp_path):
     assert done.stderr == "False\n"
 
 
-def test_documents_of_another_shape_are_an_error_with_a_hint():
+def test_documents_with_unexpected_content_are_an_error_with_a_hint():
     """Somebody edits a file by hand sooner or later."""
     with pytest.raises(InputError, match="one of its documents is invalid"):
         report.html(report.Documents(run={"identity": {"findings": 3}}, entries=[]))
 
 
-def test_fault_of_the_page_itself_is_no_bad_input(monkeypatch):
+def test_bug_in_the_page_is_not_reported_as_bad_input(monkeypatch):
     """Else nobody would ever look for it in this program."""
 
     def broken(_):

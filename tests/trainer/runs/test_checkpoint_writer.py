@@ -135,7 +135,7 @@ def test_training_does_not_wait_for_the_bucket(writer, bucket):
     assert steps(bucket)[-1] == 30
 
 
-def test_newest_state_wins_over_those_that_wait(writer, bucket):
+def test_newest_state_replaces_those_that_wait(writer, bucket):
     """A slow bucket gets the newest, not a queue that grows."""
     bucket.gate.clear()
     writer.offer(state(10), epoch=1.0)
@@ -147,7 +147,7 @@ def test_newest_state_wins_over_those_that_wait(writer, bucket):
     assert steps(bucket) == [10, 30]
 
 
-def test_best_state_is_published_though_a_newer_one_overtakes_it(writer, bucket):
+def test_best_state_is_written_though_a_newer_one_overtakes_it(writer, bucket):
     """The run is scored with the best: a slow bucket must not change which that is."""
     bucket.gate.clear()
     writer.offer(state(10), epoch=1.0)
@@ -163,7 +163,7 @@ def test_best_state_is_published_though_a_newer_one_overtakes_it(writer, bucket)
     assert steps(bucket)[-1] == 40
 
 
-def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(writer, bucket):
+def test_among_equal_scores_the_state_of_lower_loss_is_kept(writer, bucket):
     """What is kept, what is scored and what `launcher checkpoints` calls best must be one."""
     bucket.gate.clear()
     writer.offer(state(10), epoch=1.0)
@@ -178,7 +178,7 @@ def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(writer, bucket):
     assert best(committed(bucket)).step == 30
 
 
-def test_better_state_that_comes_while_the_best_is_written_is_not_lost(tmp_path, bucket):
+def test_better_state_that_arrives_while_the_best_is_written_is_kept(tmp_path, bucket):
     """It takes the place of what is on its way, which must not empty that place when it arrives."""
     writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     for step, auroc in [(10, 0.8), (20, 0.9)]:
@@ -221,7 +221,7 @@ def test_validation_is_added_to_the_manifest_whenever_it_comes(writer, bucket, b
     read_state(bucket, manifest)
 
 
-def test_failing_bucket_is_told_once_and_caught_up_with(writer, bucket, told):
+def test_failing_bucket_is_reported_once_and_missed_states_are_written_later(writer, bucket, told):
     """A bucket that is away for minutes costs nothing but a line."""
     bucket.problem = UnreachableError("cannot write `s3://cxr/runs`: 503")
     for step in (10, 20, 30):
@@ -305,7 +305,7 @@ def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offer
         bucket.gate.set()
 
 
-def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoints(writer, bucket, monkeypatch):
+def test_failed_writer_thread_ends_the_run(writer, bucket, monkeypatch):
     """A bug is told when it is met, not at the end of a night."""
 
     def broken(*_):
@@ -318,7 +318,7 @@ def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoi
         writer.check()
 
 
-def test_claim_that_cannot_be_asked_is_not_lost(writer, bucket, claim, told):
+def test_claim_that_cannot_be_checked_is_not_lost(writer, bucket, claim, told):
     """Credentials that have run out come back; another writer would not go."""
     claim.problem = NotPermittedError("cannot read `owner.json`: ExpiredToken")
     writer.offer(state(10), epoch=1.0)
@@ -363,7 +363,7 @@ def test_outage_while_pruning_is_not_taken_for_a_refusal(writer, bucket, told, m
 
 
 @pytest.mark.parametrize("step", [10, 12])
-def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step):
+def test_state_kept_on_this_node_by_another_run_is_replaced(tmp_path, bucket, step):
     """A prefix that was emptied and is used again."""
     for born_s in (BORN_S - 1, BORN_S):
         one = state(10 if born_s == BORN_S else step)
@@ -372,7 +372,7 @@ def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step
     assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == [10]
 
 
-def test_kept_state_is_forgotten_once_it_is_committed(writer, bucket, told, tmp_path):
+def test_kept_state_is_removed_once_it_is_committed(writer, bucket, told, tmp_path):
     """Else a later start could take an old state for the newest."""
     bucket.problem = UnreachableError("503")
     writer.offer(state(10), epoch=1.0)
@@ -443,7 +443,7 @@ def test_old_checkpoints_go_only_after_newer_ones_are_committed(writer, bucket):
     assert bucket.deleted[:2] == [manifest_key(20), state_key(20)]
 
 
-def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(writer, bucket, told, monkeypatch):
+def test_refused_deletes_keep_every_checkpoint_and_are_reported_once(writer, bucket, told, monkeypatch):
     """Write-only buckets are a policy, no fault."""
 
     def refuse(_key):
@@ -488,7 +488,7 @@ def test_writer_that_was_replaced_commits_nothing_more(writer, bucket, claim):
         writer.flush(never)
 
 
-def test_writer_that_may_not_go_on_does_not_say_that_training_goes_on(writer, bucket, claim, told):
+def test_replaced_writer_does_not_report_that_training_continues(writer, bucket, claim, told):
     """The run's end tells why; a line before it that says the opposite sends the reader the wrong way."""
     claim.problem = InputError("its folder was removed")
     writer.offer(state(10), epoch=1.0)
@@ -566,7 +566,7 @@ def test_end_on_a_disk_that_refuses_is_bounded_too(writer, bucket):
     assert end.value.exit_code == 2
 
 
-def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(writer, bucket):
+def test_unreachable_bucket_is_waited_for_as_long_as_the_caller_says(writer, bucket):
     """A server comes back by itself."""
     bucket.problem = UnreachableError("cannot write: 503")
     writer._clock = Clock(1000.0)
@@ -578,7 +578,7 @@ def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(writer, bu
     assert len(asked) == 6
 
 
-def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, bucket, told):
+def test_error_of_a_full_disk_names_where_the_state_is_kept(tmp_path, bucket, told):
     """Whoever makes room must know whether anything is lost."""
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer, pytest.raises(FullError) as end:
         writer.flush(never)
@@ -591,7 +591,7 @@ def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, b
 
 
 @pytest.mark.parametrize("committed_step", [10, None])
-def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, bucket, told, monkeypatch, committed_step):
+def test_error_does_not_name_a_state_that_could_not_be_kept(tmp_path, bucket, told, monkeypatch, committed_step):
     """The spool is most often on the same disk."""
     with on_a_full_disk(
         tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch, committed_step=committed_step
@@ -606,7 +606,7 @@ def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, buck
     assert "could not be saved on this node either" in told[0]
 
 
-def test_state_is_kept_once_the_spool_has_room(tmp_path, bucket, told, monkeypatch):
+def test_state_is_kept_once_the_fallback_folder_has_room(tmp_path, bucket, told, monkeypatch):
     """What could not be kept is tried again with every try of the prefix."""
     with on_a_full_disk(tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch) as writer:
         monkeypatch.undo()
@@ -614,7 +614,7 @@ def test_state_is_kept_once_the_spool_has_room(tmp_path, bucket, told, monkeypat
         assert spool_of(tmp_path, bucket).newest_step() == 20
 
 
-def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
+def test_room_made_in_time_lets_the_run_succeed(tmp_path, bucket, told):
     """A disk that is cleared while the end waits costs nothing."""
     with on_a_full_disk(tmp_path, bucket, told) as writer:
         writer._clock = lambda: 0.0
@@ -624,7 +624,7 @@ def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
     assert told[-1] == "checkpoint upload works again"
 
 
-def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, bucket, told):
+def test_written_small_file_does_not_report_that_checkpoints_are_written(tmp_path, bucket, told):
     """On a disk with a few kilobytes left the manifest of an earlier step can still be written."""
     bucket.failing = lambda key: key.endswith("state.pt") and "20" in key
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer:
@@ -634,7 +634,7 @@ def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, b
     assert not [line for line in told if "works again" in line]
 
 
-def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
+def test_fallback_removes_only_its_own_files(tmp_path, bucket):
     """Its folder may hold what somebody else has put there."""
     fallback = spool_of(tmp_path, bucket)
     content = state(10).to_bytes()
@@ -651,7 +651,7 @@ def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
 
 
 @pytest.mark.parametrize("level", ["unpublished", "of the run", "checkpoints"])
-def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
+def test_fallback_uses_no_linked_folder(tmp_path, bucket, level):
     """A link in a cache that others can write to would lead our writes and removals anywhere."""
     fallback, outside = spool_of(tmp_path, bucket), tmp_path / "outside"
     places = {
@@ -672,7 +672,7 @@ def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
     assert [path for path in outside.rglob("*") if path.is_file()] == [inside / "state.pt"]
 
 
-def test_spool_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
+def test_fallback_folder_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
     """Who makes our folder before us, in a directory that all may write to, must not give us a state to go on from."""
     fallback = spool_of(tmp_path, bucket)
     fallback.folder.mkdir(parents=True)
