@@ -82,13 +82,15 @@ def show(costs: dict[str, list[Cost]]) -> None:
         )
 
 
-def ratio(costs: dict[str, list[Cost]], command: str, *parts: str) -> None:
-    """Median over the rounds of the command's time by that of its parts together."""
+def ratio(costs: dict[str, list[Cost]], command: str, *parts: str, of: str = "wall_s") -> None:
+    """Median over the rounds of the command's time by that of its parts together; `of` is the field of `Cost`."""
     ratios = sorted(
-        one.wall_s / sum(costs[part][number].wall_s for part in parts) for number, one in enumerate(costs[command])
+        getattr(one, of) / sum(getattr(costs[part][number], of) for part in parts)
+        for number, one in enumerate(costs[command])
     )
+    time = {"wall_s": "wall time", "cpu_s": "processor time"}[of]
     print(
-        f"{command} / ({' + '.join(parts)}): {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}), wall time"
+        f"{command} / ({' + '.join(parts)}): {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}), {time}"
     )
 
 
@@ -104,7 +106,7 @@ def start_up() -> None:
     costs = in_turns({bare: [sys.executable, "-c", "pass"], **commands})
     show(costs)
     for name in commands:
-        ratio(costs, name, bare)
+        ratio(costs, name, bare, of="cpu_s")
 
 
 def kubectl(*argv: str, stdin: str | None = None) -> str:
