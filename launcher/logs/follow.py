@@ -1,7 +1,7 @@
-"""Follow a job's log: one thread reads each pod's log, one looks at the job and its pods, and the caller's prints.
+"""Follow a job's log: one thread per pod reads its log, one polls the job and its pods, and the caller's thread prints.
 
-The end of a stream never decides anything: the job object says when the job is over, and then every pod's log is read to
-its end first.
+The end of a stream does not mean that a container ended. Only the conditions of the job show that it has finished; then every
+pod's log is read to its end before following stops.
 """
 
 import heapq
@@ -18,42 +18,42 @@ from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, InvalidError, NotFoundError, UnreachableError
 from launcher.cluster.resources import JOB_LABEL, JOBS, PODS, Object
 from launcher.logs.lines import Line
-from launcher.logs.pod_stream import PodLog, Sighting, sighting
+from launcher.logs.pod_stream import PodLog, PodState, pod_state
 from launcher.status.snapshot import State, is_over, outcome, wanted_pods
 from trainer.errors import RemoteError
 
 Report = Callable[[str], None]
 
-ROOM: Final = 10_000
-"""Lines that wait to be printed before the threads that read wait too."""
+QUEUED_LINES: Final = 10_000
+"""Limit of lines that wait to be printed; then the reading threads wait."""
 
-ROOM_CHARS: Final = 64 << 20
-"""The same for how long they are, all together."""
+QUEUED_CHARS: Final = 64 << 20
+"""The same limit for the total length of these lines."""
 
 ATTEMPTS: Final = 5
-"""How often in a row a log may fail before the user is told of it; of what can't change any more the rest is given up."""
+"""Consecutive failures to read a log before the user is told; the rest of an ended container's log is then given up."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often things are looked at, and how long they are waited for."""
+    """Polling intervals and limits."""
 
     poll_s: float = 2.0
-    """Between looks at the job and its pods."""
+    """Interval between reads of the job and its pods."""
 
     stall_s: float = 60.0
-    """A stream that is silent for so long is asked for again: they are known to stall (kubernetes-client/python#2426)."""
+    """Silence after which a stream is reopened: streams are known to stall (kubernetes-client/python#2426)."""
 
-    looks_after_end: int = 45
-    """How often to look for the ends of logs once the job is over: longer than a stalled stream takes."""
+    polls_after_end: int = 45
+    """Polls to wait for the ends of logs after the job has finished; together longer than `stall_s`."""
 
-    failed_looks: int = 60
-    """How often in a row a look may fail before the job is given up."""
+    failed_polls: int = 60
+    """Consecutive failed polls before following is given up."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a job ended, and the job as it was last seen."""
+class Outcome:
+    """The final state of a job, and its last known object."""
 
     state: State | Literal["Deleted"]
     job: Object
@@ -61,75 +61,75 @@ class Ending:
 
 @dataclass(frozen=True)
 class View:
-    """One look at a job and its pods."""
+    """A job and its pods at one poll."""
 
     number: int
     job: Object
 
-    pods: Mapping[str, Sighting]
-    """By name."""
+    pods: Mapping[str, PodState]
+    """Pods by name."""
 
-    is_there: bool = True
-    """False when the job is gone, or another has taken its name."""
+    exists: bool = True
+    """False when the job was deleted, or another job has its name."""
 
     @property
     def is_over(self) -> bool:
-        """Whether no pod will be started any more."""
-        return not self.is_there or is_over(self.job)
+        """Whether the job has finished: no pod will start any more."""
+        return not self.exists or is_over(self.job)
 
 
 def first_view(cluster: Cluster, name: str) -> View:
-    """The job and its pods. Raises: NotFoundError when there is no such job, and other RemoteErrors."""
+    """The job and its pods. Raises: NotFoundError when the job does not exist, and other RemoteErrors."""
     job = cluster.get(JOBS, name)
     return View(0, job, _pods(cluster, job))
 
 
 def next_view(cluster: Cluster, view: View) -> View:
-    """The job and its pods as they are now. Raises: RemoteError."""
+    """The current job and its pods. Raises: RemoteError."""
     try:
         job = cluster.get(JOBS, view.job["metadata"]["name"])
     except NotFoundError:
         job = None
-    is_there = job is not None and job["metadata"]["uid"] == view.job["metadata"]["uid"]
-    seen = job if job is not None and is_there else view.job
-    return View(view.number + 1, seen, _pods(cluster, seen), is_there)
+    exists = job is not None and job["metadata"]["uid"] == view.job["metadata"]["uid"]
+    current = job if job is not None and exists else view.job
+    return View(view.number + 1, current, _pods(cluster, current), exists)
 
 
-def _pods(cluster: Cluster, job: Object) -> dict[str, Sighting]:
-    """The job's pods, and not those of another job that had its name, or has it now."""
+def _pods(cluster: Cluster, job: Object) -> dict[str, PodState]:
+    """The job's pods. The label alone would also match pods of an earlier or later job of the same name."""
     metadata = job["metadata"]
     return {
-        pod["metadata"]["name"]: sighting(pod)
+        pod["metadata"]["name"]: pod_state(pod)
         for pod in cluster.list(PODS, labels=f"{JOB_LABEL}={metadata['name']}")
         if metadata["uid"] in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
     }
 
 
 @dataclass(frozen=True)
-class _Words:
-    """Something to be said to the user."""
+class _Message:
+    """A message for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class _Report:
-    """Whether, as of a view, all lines of a pod have been handed over."""
+class _Progress:
+    """Whether all lines of a pod up to a view were passed on."""
 
     pod: str
     number: int
     is_complete: bool
 
 
-_Item = Line | _Words | _Report | View | Exception
+_Item = Line | _Message | _Progress | View | Exception
 
 
 class _ClosedError(Exception):
-    """Nobody listens any more."""
+    """The caller has stopped following."""
 
 
 class _Channel:
-    """What the threads share: items for the one that prints, and the newest view for those that read."""
+    """State shared by the threads: items for the printing thread, and the newest view for the reading threads."""
 
     def __init__(self, view: View) -> None:
         lock = threading.Lock()
@@ -140,7 +140,7 @@ class _Channel:
         self.view = view
 
     def put(self, item: _Item) -> None:
-        """Hand over an item. Raises: _ClosedError."""
+        """Add an item; waits while the queue is full. Raises: _ClosedError."""
         with self._emptied:
             self._emptied.wait_for(lambda: self._has_room() or self._is_closed)
             if self._is_closed:
@@ -150,10 +150,10 @@ class _Channel:
             self._filled.notify()
 
     def _has_room(self) -> bool:
-        return len(self._items) < ROOM and self._chars < ROOM_CHARS
+        return len(self._items) < QUEUED_LINES and self._chars < QUEUED_CHARS
 
     def take(self) -> list[_Item]:
-        """All items that are there, at least one; waits for it."""
+        """All queued items; waits for at least one."""
         with self._filled:
             self._filled.wait_for(lambda: self._items)
             items = list(self._items)
@@ -163,7 +163,7 @@ class _Channel:
             return items
 
     def post(self, view: View) -> None:
-        """Show a new view to all. Raises: _ClosedError."""
+        """Publish a new view. Raises: _ClosedError."""
         with self._viewed:
             self.view = view
             self._viewed.notify_all()
@@ -178,13 +178,13 @@ class _Channel:
             return self.view
 
     def pause(self, length_s: float) -> None:
-        """Wait. Raises: _ClosedError at once when nobody listens any more."""
+        """Wait. Raises: _ClosedError as soon as the channel is closed."""
         with self._viewed:
             if self._viewed.wait_for(lambda: self._is_closed, length_s):
                 raise _ClosedError
 
     def close(self) -> None:
-        """Nobody listens any more; whoever waits here leaves."""
+        """Close the channel and wake up all waiting threads."""
         with self._viewed:
             self._is_closed = True
             self._viewed.notify_all()
@@ -192,20 +192,20 @@ class _Channel:
 
 
 class Follower:
-    """One job that is followed; `run` does it, in the caller's thread."""
+    """Follower of one job; `run` prints in the caller's thread."""
 
     def __init__(
         self,
         cluster: Cluster,
         view: View,
         *,
-        open_log: Callable[[Sighting | None, Report], PodLog],
+        open_log: Callable[[PodState | None, Report], PodLog],
         show: Callable[[Iterable[Line]], None],
         report: Report,
         waiting: Report,
         pace: Pace,
     ) -> None:
-        """`open_log` gets a pod that had started before it was followed, or None; `show` gets lines as they come."""
+        """`open_log` gets a pod that had already started, or None; `show` gets lines as they arrive."""
         self._cluster = cluster
         self._open_log = open_log
         self._show = show
@@ -213,21 +213,21 @@ class Follower:
         self._waiting = waiting
         self._pace = pace
         self._channel = _Channel(view)
-        self._reports: dict[str, _Report] = {}
+        self._progress: dict[str, _Progress] = {}
         self._over: View | None = None
-        self._has_told_wait = False
+        self._has_reported_wait = False
 
-    def run(self) -> Ending:
-        """Show lines until the job is over and all are shown.
+    def run(self) -> Outcome:
+        """Print lines until the job has finished and all are printed.
 
-        Raises: ForbiddenError; UnreachableError when the server is gone for long; what the callables raise.
+        Raises: ForbiddenError; UnreachableError when the server stays unreachable; what the callables raise.
         """
         try:
             self._start(self._watch)
             while True:
                 self._handle(self._channel.take())
                 if self._over and self._is_read_since(self._over):
-                    return Ending(outcome(self._over.job) if self._over.is_there else "Deleted", self._over.job)
+                    return Outcome(outcome(self._over.job) if self._over.exists else "Deleted", self._over.job)
         finally:
             self._channel.close()
 
@@ -236,49 +236,47 @@ class Follower:
             group = list(alike)
             self._show(_by_time(item for item in group if isinstance(item, Line)))
             for item in group:
-                self._note(item)
+                self._handle_item(item)
 
-    def _note(self, item: _Item) -> None:
+    def _handle_item(self, item: _Item) -> None:
         if isinstance(item, Exception):
             raise item
-        if isinstance(item, _Words):
+        if isinstance(item, _Message):
             self._report(item.text)
-        elif isinstance(item, _Report):
-            self._reports[item.pod] = item
+        elif isinstance(item, _Progress):
+            self._progress[item.pod] = item
         elif isinstance(item, View):
-            self._look_at(item)
+            self._handle_view(item)
 
-    def _look_at(self, view: View) -> None:
-        """Begin to read logs of new pods; say what has to start yet; note the job's end."""
+    def _handle_view(self, view: View) -> None:
+        """Start readers for new pods, report pods that have not started, and record the job's end."""
         for pod in view.pods.values():
-            if pod.name not in self._reports:
-                self._reports[pod.name] = _Report(pod.name, -1, is_complete=False)
+            if pod.name not in self._progress:
+                self._progress[pod.name] = _Progress(pod.name, -1, is_complete=False)
                 had_started = view.number == 0 and bool(pod.instance)
-                log = self._open_log(pod if had_started else None, lambda text: self._channel.put(_Words(text)))
+                log = self._open_log(pod if had_started else None, lambda text: self._channel.put(_Message(text)))
                 self._start(partial(self._read, pod.name, log))
         if view.is_over:
             self._over = self._over or view
             return
         wait = _awaited(view)
-        if wait and not self._has_told_wait:
+        if wait and not self._has_reported_wait:
             try:
                 self._waiting(wait)
-            except RemoteError:  # who explains it asks the server too
+            except RemoteError:  # `waiting` reads the reason from the server, which may fail
                 self._report(wait)
-        self._has_told_wait = wait is not None
+        self._has_reported_wait = wait is not None
 
     def _is_read_since(self, view: View) -> bool:
-        """Whether each pod's log was read to its end after that view, or it is time to leave."""
-        unread = [
-            report.pod for report in self._reports.values() if report.number < view.number or not report.is_complete
-        ]
-        if unread and self._channel.view.number - view.number > self._pace.looks_after_end:
-            self._report(f"the log of {', '.join(sorted(unread))} has not ended with the job: more of it may come")
+        """Whether each pod's log was read to its end after that view, or the time for that is over."""
+        unread = [each.pod for each in self._progress.values() if each.number < view.number or not each.is_complete]
+        if unread and self._channel.view.number - view.number > self._pace.polls_after_end:
+            self._report(f"the log of {', '.join(sorted(unread))} has not ended with the job: it may be incomplete")
             return True
         return not unread
 
     def _start(self, work: Callable[[], None]) -> None:
-        """Do something in a thread; what goes wrong there is raised by `run`."""
+        """Run `work` in a thread; `run` raises its exceptions."""
 
         def guarded() -> None:
             with suppress(_ClosedError):
@@ -286,14 +284,14 @@ class Follower:
                     work()
                 except _ClosedError:
                     raise
-                except Exception as problem:  # noqa: BLE001 - handed over, not swallowed
+                except Exception as problem:  # noqa: BLE001 - passed on to `run`
                     self._channel.put(problem)
 
-        # A daemon: it may sit in a read of up to `stall_s` when the user leaves.
+        # A daemon thread: it may be in a read of up to `stall_s` when the user presses Ctrl-C.
         threading.Thread(target=guarded, name="log", daemon=True).start()
 
     def _watch(self) -> None:
-        """Look at the job again and again; a server that is gone for a while is waited for."""
+        """Poll the job; a temporarily unreachable server is retried."""
         failed = 0
         while True:
             self._channel.pause(self._pace.poll_s)
@@ -304,16 +302,16 @@ class Follower:
             except RemoteError as problem:
                 failed += 1
                 if failed == 1:
-                    self._channel.put(_Words(f"{problem.args[0]}; trying again"))
-                if failed >= self._pace.failed_looks:
+                    self._channel.put(_Message(f"{problem.args[0]}; trying again"))
+                if failed >= self._pace.failed_polls:
                     raise
             else:
                 if failed:
-                    self._channel.put(_Words(f"`{self._cluster.server}` answers again"))
+                    self._channel.put(_Message(f"`{self._cluster.server}` answers again"))
                 failed = 0
 
     def _read(self, name: str, log: PodLog) -> None:
-        """Hand over a pod's lines, whatever becomes of it."""
+        """Pass on the lines of a pod name, across restarts and replacements of the pod."""
         number, failed = -1, 0
         while True:
             view = self._channel.view_after(number)
@@ -321,32 +319,32 @@ class Follower:
             pod = view.pods.get(name)
             if pod is not None and not log.is_complete(pod):
                 failed = self._read_once(pod, log, failed)
-            self._channel.put(_Report(name, number, pod is None or log.is_complete(pod)))
+            self._channel.put(_Progress(name, number, pod is None or log.is_complete(pod)))
 
-    def _read_once(self, pod: Sighting, log: PodLog, failed: int) -> int:
-        """Hand over lines until a stream ends; how often in a row reading has failed."""
+    def _read_once(self, pod: PodState, log: PodLog, failed: int) -> int:
+        """Pass on lines until a stream ends; returns the number of consecutive failures."""
 
-        def is_anothers(line: Line) -> bool:
+        def is_of_successor(line: Line) -> bool:
             return self._channel.view.pods.get(pod.name, pod).wrote(line, instead_of=pod)
 
         try:
-            for line in log.lines(pod, is_anothers):
+            for line in log.lines(pod, is_of_successor):
                 self._channel.put(line)
                 failed = 0
         except ForbiddenError:
             raise
         except UnreachableError:
-            return 0  # nothing was written for long, or the server is gone, of which the watching thread tells
+            return 0  # a silent stream, or an unreachable server, which the polling thread reports
         except RemoteError as problem:
             if failed + 1 == ATTEMPTS:
-                self._channel.put(_Words(problem.args[0]))
+                self._channel.put(_Message(problem.args[0]))
                 log.give_up(pod)
             return failed + 1
         return 0
 
 
 def _awaited(view: View) -> str | None:
-    """What has to start before the job's log is whole; None when nothing has."""
+    """Report on pods that have not started; None when all have."""
     wanted = wanted_pods(view.job)
     started = sum(bool(pod.instance) for pod in view.pods.values())
     if started >= wanted:
@@ -359,7 +357,7 @@ def _awaited(view: View) -> str | None:
 
 
 def _by_time(lines: Iterable[Line]) -> Iterator[Line]:
-    """Lines of several pods in the order of their times, those of one pod in the order they came."""
+    """Lines sorted by time across pods; lines of one pod keep their order."""
     pods: dict[str, list[Line]] = {}
     for line in lines:
         pods.setdefault(line.pod, []).append(line)

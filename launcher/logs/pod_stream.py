@@ -1,9 +1,8 @@
-"""The log of one pod, read on over cuts, restarts of its container and successors of its name: no line lost, none twice.
+"""The log of one pod name, without lost or repeated lines across broken streams, container restarts and replaced pods.
 
-What makes this hard: a stream of the API server does not say whose log it is, it starts at whole seconds, and its end may
-be a container's, a connection's or kubelet's, in the middle of a line too. So every line comes with its time, new streams
-start some seconds early and what was seen is left out; and when a container has ended its log is read again until nothing
-new comes.
+A log stream of the API server does not name its container and starts at whole seconds. It can end because of the container, the
+connection or the kubelet, even within a line. Therefore all lines are read with timestamps, new streams overlap by some seconds
+and known lines are dropped, and the log of an ended container is read repeatedly until nothing new arrives.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,56 +17,56 @@ from launcher.status.snapshot import short_name
 
 
 class Fetch(Protocol):
-    """What is needed of `launcher.cluster.client.Cluster.log`."""
+    """Interface of `launcher.cluster.client.Cluster.log`."""
 
     def __call__(
         self, pod: str, *, follow: bool, previous: bool, since_time: str | None, tail: int | None, read_timeout_s: float
     ) -> Iterator[bytes]:
-        """Lines with their times and their ends; one without an end was cut off."""
+        """Lines with timestamps and newlines; a line without a newline was cut off."""
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """One pod at one moment, as far as its log goes."""
+class PodState:
+    """State of one pod that concerns its log."""
 
     name: str
     short: str
     uid: str
 
     instance: str
-    """ID of the container that the pod's log is of, running or not; empty while none has started."""
+    """ID of the container whose log the server returns, running or ended; empty before the first start."""
 
     earlier: str
-    """ID of the one before it in the same pod, whose log is kept too; empty when there is none."""
+    """ID of the previous container in the same pod, whose log is also kept; empty without one."""
 
     running: bool
-    """Whether the log may still grow by itself."""
+    """Whether the container runs, so that its log may grow."""
 
     started_ns: int
-    """When that container was started, to the second; 0 while none was."""
+    """Start time of that container, in whole seconds; 0 before the first start."""
 
-    def wrote(self, line: Line, instead_of: "Sighting") -> bool:
-        """Whether a line of a stream that was asked for as another container's is this one's.
+    def wrote(self, line: Line, instead_of: "PodState") -> bool:
+        """Whether this container wrote a line of a stream that was opened for an earlier container.
 
-        In a pod they are told apart by time, to the second. A pod that was made anew may be on a node whose clock differs,
-        and what its forerunner wrote can be had nowhere else: only what is later by far is taken for the new one's.
+        Within a pod, the start time in seconds decides. A replacement pod may be on a node with a different clock, and the old
+        pod's log is available nowhere else: only a line that is later by a wide margin counts as the new pod's.
         """
         margin_s = 1 if self.uid == instead_of.uid else KEEP_S
         is_another = bool(self.instance) and self.instance != instead_of.instance
         return is_another and line.time_ns >= self.started_ns + margin_s * SECOND
 
 
-def sighting(pod: Object) -> Sighting:
-    """What an object of the API says of the pod's log.
+def pod_state(pod: Object) -> PodState:
+    """Read the state of a pod object.
 
-    Source: which container a log is of: Kubernetes 1.34, pkg/kubelet/kubelet_pods.go, validateContainerLogStatus.
+    Source: the choice of the container is that of Kubernetes 1.34, pkg/kubelet/kubelet_pods.go, validateContainerLogStatus.
     """
     status = pod.get("status") or {}
     container: Object = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), {})
     alive, last = _running(container), _ended(container.get("lastState"))
     now = alive or _ended(container.get("state")) or last
     metadata = pod["metadata"]
-    return Sighting(
+    return PodState(
         metadata["name"],
         short_name(pod),
         metadata["uid"],
@@ -84,13 +83,13 @@ def _running(container: Object) -> Object:
 
 
 def _ended(state: Object | None) -> Object:
-    """What is said of a container that has ended; nothing where it never was."""
+    # An entry without a container ID is of a container that never ran and has no log.
     ended: Object = (state or {}).get("terminated") or {}
     return ended if ended.get("containerID") else {}
 
 
 class PodLog:
-    """What of one pod name's log has been read; for one thread."""
+    """Reader of the log of one pod name; used by one thread."""
 
     def __init__(self, fetch: Fetch, *, report: Callable[[str], None], stall_s: float) -> None:
         self._fetch = fetch
@@ -103,30 +102,30 @@ class PodLog:
         self._complete: set[str] = set()
         self._cut = ""
 
-    def begin_late(self, pod: Sighting, *, tail: int | None, since_ns: int | None) -> None:
-        """The log is wanted from here on: not what containers before this one wrote, and no more than the limits say."""
+    def begin_late(self, pod: PodState, *, tail: int | None, since_ns: int | None) -> None:
+        """Start with the current container, within the limits of `tail` and `since_ns`; skip logs of earlier containers."""
         self._uid, self._is_new_pod = pod.uid, False
         self._complete.add(pod.earlier)
         self._memory = Memory(since_ns)
         self._tail = tail
 
-    def is_complete(self, pod: Sighting) -> bool:
-        """Whether nothing more can come from the container that the pod's log is of."""
+    def is_complete(self, pod: PodState) -> bool:
+        """Whether the log of the pod's container was read to its end."""
         return not pod.instance or (not pod.running and pod.instance in self._complete)
 
-    def give_up(self, pod: Sighting) -> None:
-        """The rest of a container that has ended can't be had."""
+    def give_up(self, pod: PodState) -> None:
+        """Treat the log of an ended container as complete: its rest can't be read."""
         if not pod.running:
             self._complete.add(pod.instance)
 
-    def lines(self, pod: Sighting, is_anothers: Callable[[Line], bool]) -> Iterator[Line]:
-        """New lines, until the stream ends or a line is found to be of a container that came after this one.
+    def lines(self, pod: PodState, is_of_successor: Callable[[Line], bool]) -> Iterator[Line]:
+        """New lines, until the stream ends or `is_of_successor` finds a line of a later container.
 
-        Raises: UnreachableError when a stream breaks or stalls, and what else `fetch` raises; call again to go on.
+        Raises: UnreachableError when a stream breaks or stalls, and other errors of `fetch`; call again to continue.
         """
-        self._turn_to(pod)
+        self._select(pod)
         if pod.earlier and pod.earlier not in self._complete:
-            yield from self._missed(pod)
+            yield from self._rest_of_earlier(pod)
         if self._tail is not None:
             yield from self._newest(pod, self._tail)
         if not pod.running:
@@ -134,11 +133,11 @@ class PodLog:
             return
         for line in self._once(pod, follow=True):
             yield line
-            if is_anothers(line):
+            if is_of_successor(line):
                 return
 
-    def so_far(self, pod: Sighting, *, previous: bool) -> Iterator[Line]:
-        """New lines up to now. Raises: like `lines`."""
+    def so_far(self, pod: PodState, *, previous: bool) -> Iterator[Line]:
+        """New lines up to now, without following. Raises: like `lines`."""
         if self._tail is not None:
             yield from self._newest(pod, self._tail, previous=previous)
         elif previous or not pod.running:
@@ -146,25 +145,25 @@ class PodLog:
         else:
             yield from self._once(pod)
 
-    def _turn_to(self, pod: Sighting) -> None:
+    def _select(self, pod: PodState) -> None:
         if pod.uid != self._uid:
             self._uid, self._is_new_pod, self._tail = pod.uid, True, None
         if self._instance not in {"", pod.instance}:
-            self._report(f"{pod.short} was started again")
+            self._report(f"{pod.short} was restarted")
         self._instance = pod.instance
 
-    def _missed(self, pod: Sighting) -> Iterator[Line]:
-        """What the container before this one wrote since it was last read; usually nothing."""
+    def _rest_of_earlier(self, pod: PodState) -> Iterator[Line]:
+        """Unread lines of the previous container; usually none."""
         try:
             yield from self._all(pod, pod.earlier, previous=True)
         except (InvalidError, NotFoundError) as problem:
-            self._report(f"{pod.short}: last lines of its container before this one may be missing: {problem.args[0]}")
+            self._report(f"{pod.short}: the last lines of its previous container may be missing: {problem.args[0]}")
             self._complete.add(pod.earlier)
 
-    def _all(self, pod: Sighting, instance: str, *, previous: bool = False) -> Iterator[Line]:
-        """The log of a container that has ended: read until nothing new comes, and at least twice.
+    def _all(self, pod: PodState, instance: str, *, previous: bool = False) -> Iterator[Line]:
+        """The rest of an ended container's log: read at least twice, until nothing new arrives.
 
-        The API server ends a stream in good order when kubelet breaks it off. Source: Kubernetes 1.34,
+        The API server ends a stream without an error when the kubelet breaks it off. Source: Kubernetes 1.34,
         staging/src/k8s.io/apiserver/pkg/endpoints/handlers/responsewriters/writers.go, StreamObject.
         """
         streams, is_quiet = 0, False
@@ -176,13 +175,13 @@ class PodLog:
             is_quiet = is_quiet and self._cut == cut
             streams += 1
         rest = stamped(self._cut.encode())
-        if rest.time_ns is not None:  # the program's last words had no line end
+        if rest.time_ns is not None:  # the program's last line had no newline
             yield from self._as_lines(pod, self._memory.unseen([rest]))
         self._cut = ""
         self._complete.add(instance)
 
-    def _newest(self, pod: Sighting, count: int, *, previous: bool = False) -> Iterator[Line]:
-        """The last lines; of none the last one's time is needed, to go on from there."""
+    def _newest(self, pod: PodState, count: int, *, previous: bool = False) -> Iterator[Line]:
+        """The last `count` lines. For 0, one line is still read: its time is where the next stream starts."""
         try:
             for line in self._once(pod, tail=max(count, 1), previous=previous):
                 if count:
@@ -190,13 +189,13 @@ class PodLog:
             self._tail = None
         finally:
             if not self._memory.is_empty:
-                self._memory.begin_here()
+                self._memory.drop_earlier()
                 self._tail = None
 
     def _once(
-        self, pod: Sighting, *, follow: bool = False, previous: bool = False, tail: int | None = None
+        self, pod: PodState, *, follow: bool = False, previous: bool = False, tail: int | None = None
     ) -> Iterator[Line]:
-        """The new lines of one stream; remembers what was cut off at its end."""
+        """The new lines of one stream; an incomplete last line is kept in `_cut`."""
         since_ns = None if self._is_new_pod else self._memory.since_ns
         cut, self._cut = self._cut, ""
         stream = self._fetch(
@@ -218,7 +217,7 @@ class PodLog:
             else:
                 self._cut = raw.decode(errors="replace")
 
-    def _as_lines(self, pod: Sighting, lines: Iterator[Stamped]) -> Iterator[Line]:
+    def _as_lines(self, pod: PodState, lines: Iterator[Stamped]) -> Iterator[Line]:
         for line in lines:
             if line.time_ns is None:
                 self._report(f"{pod.short}: {line.text}")

@@ -1,4 +1,4 @@
-"""A job's log: the lines of all its pods as one, printed once or followed until the job is over."""
+"""Print the log of a job: the lines of all its pods together, once or until the job has finished."""
 
 import heapq
 import shlex
@@ -9,9 +9,9 @@ from typing import Final, TextIO
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import UnreachableError
 from launcher.cluster.resources import JOB_LABEL, Object
-from launcher.logs.follow import Ending, Follower, Pace, Report, View, first_view
+from launcher.logs.follow import Follower, Outcome, Pace, Report, View, first_view
 from launcher.logs.lines import SECOND, Line, LogOptions, Ranks, Style, shown
-from launcher.logs.pod_stream import PodLog, Sighting
+from launcher.logs.pod_stream import PodLog, PodState
 from launcher.spec.manifest import CONTAINER
 from launcher.status.snapshot import wanted_pods
 from trainer.errors import RemoteError
@@ -20,7 +20,7 @@ from trainer.redaction import without_assigned
 PACE: Final = Pace()
 
 ATTEMPTS: Final = 3
-"""How often a log is asked for again whose stream broke."""
+"""Attempts to read a log whose stream breaks."""
 
 
 def follow(
@@ -33,13 +33,13 @@ def follow(
     waiting: Report,
     colour: bool = False,
     pace: Pace = PACE,
-) -> Ending:
-    """Print the log of a job, from pods that are not there yet too, until the job is over and all is printed.
+) -> Outcome:
+    """Print the log of a job, including pods that start later, until the job has finished and all lines are printed.
 
-    `report` gets words for the user; `waiting` gets what is waited for, once whenever pods have to start.
-    KeyboardInterrupt leaves at any time; threads that read end by themselves.
+    `report` gets messages for the user; `waiting` gets a message each time pods have yet to start.
+    KeyboardInterrupt can stop it at any time; the reading threads end by themselves.
 
-    Raises: NotFoundError when there is no such job; ForbiddenError; UnreachableError when the server is gone for long.
+    Raises: NotFoundError when the job does not exist; ForbiddenError; UnreachableError when the server stays unreachable.
     """
     view = first_view(cluster, name)
     printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
@@ -64,9 +64,9 @@ def write(
     colour: bool = False,
     pace: Pace = PACE,
 ) -> None:
-    """Print the log of a job as it is now, the lines of all pods in the order of their times.
+    """Print the current log of a job, the lines of all pods sorted by time.
 
-    Raises: NotFoundError when there is no such job; after all else, why a pod's log could not be read.
+    Raises: NotFoundError when the job does not exist; after printing, the first error of a pod's log.
     """
     view = first_view(cluster, name)
     printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
@@ -76,9 +76,9 @@ def write(
 def kubectl_logs_command(
     job: Object, namespace: str, *, context: str | None = None, kubeconfig: str | None = None
 ) -> str:
-    """The line by which kubectl alone follows the job.
+    """The kubectl command that follows the job.
 
-    By itself kubectl refuses more than five streams, and begins ten lines before the end.
+    By default, kubectl refuses more than five streams and starts ten lines before the end.
     """
     where = [*(("--kubeconfig", kubeconfig) if kubeconfig else ()), *(("--context", context) if context else ())]
     which = ["-l", f"{JOB_LABEL}={job['metadata']['name']}", "-c", CONTAINER]
@@ -93,17 +93,17 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class _Printing:
-    """Where lines go, and which of them."""
+    """Destination, format and selection of lines."""
 
     out: TextIO
     style: Style
     ranks: Ranks | None
 
     def show(self, lines: Iterable[Line]) -> None:
-        """Print what is wanted of the lines, now."""
+        """Print the selected lines and flush."""
         for line in lines:
             if self.ranks is None or line.rank in self.ranks:
-                self.out.write(without_assigned(shown(line, self.style)))  # all other secrets stdout leaves out
+                self.out.write(without_assigned(shown(line, self.style)))  # stdout itself redacts all other secrets
         self.out.flush()
 
 
@@ -111,13 +111,13 @@ def _style(view: View, options: LogOptions, *, colour: bool) -> Style:
     return Style(options.form, name_pods=wanted_pods(view.job) > 1, timestamps=options.timestamps, colour=colour)
 
 
-def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[Sighting | None, Report], PodLog]:
-    """What makes the log of a pod; of those that have started already it begins where the user wants."""
+def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[PodState | None, Report], PodLog]:
+    """Factory of pod logs; `--tail` and `--since` apply only to pods that have already started."""
     since_ns = None
     if options.since_s is not None:
         since_ns = (int(cluster.server_time().timestamp()) - options.since_s) * SECOND
 
-    def open_log(pod: Sighting | None, report: Report) -> PodLog:
+    def open_log(pod: PodState | None, report: Report) -> PodLog:
         log = PodLog(cluster.log, report=report, stall_s=pace.stall_s)
         if pod is not None:
             log.begin_late(pod, tail=options.tail, since_ns=since_ns)
@@ -127,16 +127,16 @@ def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[Sigh
 
 
 def _lines(cluster: Cluster, view: View, options: LogOptions, report: Report, pace: Pace) -> Iterator[Line]:
-    """All pods' lines in the order of their times; raises at the end what kept one from being read."""
+    """Lines of all pods sorted by time; the first error is raised at the end."""
     open_log = _opener(cluster, options, pace)
     problems: list[RemoteError] = []
     streams = []
     for pod in view.pods.values():
         if not (pod.earlier if options.previous else pod.instance):
-            report(f"{pod.short}: {'no container was there before' if options.previous else 'not started yet'}")
+            report(f"{pod.short}: {'it has no previous container' if options.previous else 'not started yet'}")
         else:
             log = open_log(pod, report)
-            streams.append(_patiently(log, pod, problems, previous=options.previous))
+            streams.append(_with_retries(log, pod, problems, previous=options.previous))
     if not view.pods:
         report("the job has no pods")
     yield from heapq.merge(*streams, key=lambda line: line.time_ns)
@@ -144,8 +144,8 @@ def _lines(cluster: Cluster, view: View, options: LogOptions, report: Report, pa
         raise problems[0]
 
 
-def _patiently(log: PodLog, pod: Sighting, problems: list[RemoteError], *, previous: bool) -> Iterator[Line]:
-    """A pod's lines; streams that break are asked for again."""
+def _with_retries(log: PodLog, pod: PodState, problems: list[RemoteError], *, previous: bool) -> Iterator[Line]:
+    """A pod's lines; broken streams are reopened."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             yield from log.so_far(pod, previous=previous)

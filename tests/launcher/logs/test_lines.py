@@ -174,7 +174,7 @@ def test_lines_before_the_requested_time_are_dropped():
     """With --tail 2 a new stream brings older lines of the same seconds too."""
     memory = Memory()
     list(memory.unseen([at(10, "c"), at(11, "d")]))
-    memory.begin_here()
+    memory.drop_earlier()
     assert texts(memory.unseen([at(9, "a"), at(9.9, "b"), at(10, "c"), at(11, "d"), at(12, "e")])) == ["e"]
 
 

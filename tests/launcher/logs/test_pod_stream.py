@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher.cluster.errors import InvalidError, UnreachableError
 from launcher.logs.lines import SECOND, Line, whole_second
-from launcher.logs.pod_stream import PodLog, Sighting, sighting
+from launcher.logs.pod_stream import PodLog, PodState, pod_state
 
 NOON = 1_893_499_200 * SECOND
 
@@ -55,7 +55,7 @@ def seconds(since_time):
 
 
 def pod(instance="c1", earlier="", uid="u1", running=True, started=0):
-    return Sighting("j-worker-1", "worker-1", uid, instance, earlier, running, NOON + started * SECOND)
+    return PodState("j-worker-1", "worker-1", uid, instance, earlier, running, NOON + started * SECOND)
 
 
 def opened(kubelet, said=None):
@@ -131,7 +131,7 @@ def test_remaining_lines_of_a_container_come_before_those_of_its_successor():
     assert read(log, pod()) == ["a"]
     kubelet.containers.append([(3, "again")])
     assert read(log, pod("c2", earlier="c1")) == ["b", "Traceback", "again"]
-    assert said == ["worker-1 was started again"]
+    assert said == ["worker-1 was restarted"]
 
 
 def test_stream_that_is_another_containers_is_left_for_what_was_missed():
@@ -249,9 +249,9 @@ ENDED = {"terminated": {"exitCode": 1, "containerID": "c1"} | STARTED}
     ],
     ids=["no status", "creating", "running", "restarted", "crash loop", "ended", "ended without a container"],
 )
-def test_observed_container_is_the_one_whose_log_the_kubelet_sends(container, seen):
+def test_pod_state_is_of_the_container_whose_log_kubelet_sends(container, seen):
     """The ID tells containers apart; names and restart counts come again."""
     statuses = [] if container is None else [{"name": "sidecar"}, {"name": "pytorch", **container}]
-    found = sighting({"metadata": {"name": "j-worker-1", "uid": "u"}, "status": {"containerStatuses": statuses}})
+    found = pod_state({"metadata": {"name": "j-worker-1", "uid": "u"}, "status": {"containerStatuses": statuses}})
     started = max(found.started_ns - NOON, 0) // SECOND
     assert (found.instance, found.earlier, found.running, started) == seen

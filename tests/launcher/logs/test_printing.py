@@ -17,7 +17,7 @@ from launcher.logs.lines import LogOptions
 from launcher.logs.printing import follow, kubectl_logs_command, wants_colour, write
 from trainer.errors import InputError, KnownError
 
-PACE = Pace(poll_s=0.01, stall_s=30, looks_after_end=100_000, failed_looks=5)
+PACE = Pace(poll_s=0.01, stall_s=30, polls_after_end=100_000, failed_polls=5)
 
 RESET = "reset"
 """A connection that breaks; anything else is the API server's end in good order."""
@@ -282,7 +282,7 @@ def test_container_that_starts_again_is_followed_and_its_rest_read_first(connect
     seen = Seen()
     assert seen.follow(connect(scene)).state == "Succeeded"
     assert seen.lines == [text for _, text in first + second]
-    assert seen.said == ["worker-0 was started again"]
+    assert seen.said == ["worker-0 was restarted"]
 
 
 def test_stream_of_a_container_that_the_server_does_not_know_yet_is_left_for_what_was_missed(connect):
@@ -450,8 +450,8 @@ def test_log_that_continues_long_after_the_jobs_end_is_left(connect):
     scene = Scene(Pod("j-worker-0", [[(1, "a")]]))
     scene.condition = "Failed"
     seen = Seen()
-    assert seen.follow(connect(scene), pace=dataclasses.replace(PACE, looks_after_end=20)).state == "Failed"
-    assert seen.said == ["the log of j-worker-0 has not ended with the job: more of it may come"]
+    assert seen.follow(connect(scene), pace=dataclasses.replace(PACE, polls_after_end=20)).state == "Failed"
+    assert seen.said == ["the log of j-worker-0 has not ended with the job: it may be incomplete"]
 
 
 def test_server_that_is_gone_for_a_while_is_waited_for(connect):

@@ -394,7 +394,7 @@ def test_printed_settings_recreate_the_job(launch, api, ended, output, cluster, 
         ]
     )
     _, _, err = launch("resume", "demo")
-    told = err.partition("takes them, are\n")[2].partition("\n\n")[0]
+    told = err.partition("for `submit --file`, are\n")[2].partition("\n\n")[0]
     (tmp_path / "told.yaml").write_text(told, encoding="utf-8")
     assert launch("submit", "--file=told.yaml", "--name=demo", "--namespace=team-a")[0] == 0
     assert settings(cluster) == before
