@@ -7,9 +7,10 @@ from cyclopts import Parameter
 
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
-from launcher.commands.job import From, Job, Through, with_claim
-from launcher.commands.parameters import Switch
+from launcher.commands.parameters import From, Job, Switch, Through
+from launcher.commands.terminal import report
 from launcher.doctor import checks
+from launcher.jobs.find import on_existing_claim
 from launcher.settings.sources import Sources
 
 
@@ -31,7 +32,7 @@ def doctor(
         Output format.
     """
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
-    rows = checks.doctor(with_claim(cluster, job), cluster, in_cluster=in_cluster)
+    rows = checks.doctor(on_existing_claim(cluster, job, report), cluster, in_cluster=in_cluster)
     sys.stdout.write(checks.as_json(rows) if form == "json" else checks.as_table(rows))
     sys.stdout.flush()
     checks.check_passed(rows)

@@ -4,9 +4,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher.cluster.access import Target
+from launcher.cluster.access import Access, Target
+from launcher.settings.sources import Sources
+from launcher.spec.job import JobSpec
 from trainer.config import parse_duration
 
+Job = Annotated[JobSpec, Parameter(name="*")]
+From = Annotated[Sources, Parameter(name="*")]
+Through = Annotated[Access, Parameter(name="*")]
 On = Annotated[Target, Parameter(name="*")]
 Name = Annotated[str, Parameter(help="Name of the job.")]
 Form = Annotated[Literal["table", "wide", "json", "yaml", "name"], Parameter(name="-o", help="Output format.")]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher.commands.job import From, Job
+from launcher.commands.parameters import From, Job
 from launcher.settings.sources import Sources
 from launcher.spec import manifest
 

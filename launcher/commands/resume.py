@@ -16,13 +16,12 @@ from launcher.cluster.client import Cluster, open_cluster
 from launcher.cluster.errors import NotFoundError
 from launcher.cluster.resources import Object
 from launcher.commands.checkpoints import Place, RunName
-from launcher.commands.job import with_claim
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags, create, wait_or_follow
 from launcher.commands.terminal import confirm, report
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
-from launcher.jobs.find import find_job, settings_of
+from launcher.jobs.find import find_job, on_existing_claim, settings_of
 from launcher.runs import locate
 from launcher.runs import resume as run_resume
 from launcher.settings.sources import (
@@ -167,14 +166,14 @@ def _settings(
     The S3 flags of this machine are not among them: pods may reach S3 at another address.
     """
     if old is not None:
-        return run_resume.may_go_on(settings_of(old))
+        return run_resume.without_resume_flag(settings_of(old))
     assert earlier is not None
     settings = run_resume.settings_of(name, earlier) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
     run_resume.check_complete(name, given | settings.keys())
     if isinstance(where.endpoint, locate.Typed) and "s3_endpoint" not in given:
         report("--s3-endpoint applies to this machine only; set that of the job with --set s3_endpoint=URL")
-    return run_resume.may_go_on(settings)
+    return run_resume.without_resume_flag(settings)
 
 
 def _check_accepted(cluster: Cluster, job: JobSpec) -> None:
@@ -182,7 +181,7 @@ def _check_accepted(cluster: Cluster, job: JobSpec) -> None:
 
     Raises: RemoteError.
     """
-    trial = dataclasses.replace(with_claim(cluster, job), name=f"try-{secrets.token_hex(2)}")
+    trial = dataclasses.replace(on_existing_claim(cluster, job, report), name=f"try-{secrets.token_hex(2)}")
     submit.check_accepted(cluster, manifest.render(trial))
 
 

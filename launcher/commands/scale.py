@@ -10,14 +10,14 @@ from cyclopts import Parameter, Token
 
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
-from launcher.commands.job import From, Through, with_claim
-from launcher.commands.parameters import Switch
+from launcher.commands.parameters import From, Switch, Through
 from launcher.commands.terminal import report, report_error
 from launcher.jobs.delete import sweep_volumes
+from launcher.jobs.find import on_existing_claim
 from launcher.jobs.local import check as check_local
 from launcher.scale import results, table
 from launcher.scale.members import ScaleSpec, members
-from launcher.scale.queue import GO_ON, JobQueue, Problems
+from launcher.scale.queue import RESUME_HINT, JobQueue, Problems
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
@@ -68,7 +68,7 @@ def scale(
         problems = _run(scale_spec, access, reach, parallel or 1)
         _print_comparison(scale_spec, to, reach, problems, form)
     except KeyboardInterrupt:
-        raise InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON) from None
+        raise InterruptedByUser("interrupted by Ctrl-C", hint=RESUME_HINT) from None
 
 
 def _check_parallel(parallel: int | None, *, local: bool) -> None:
@@ -98,7 +98,7 @@ def _run(scale_spec: Sequence[JobSpec], access: Access, reach: results.Reach, pa
 
 def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: results.Reach, parallel: int) -> Problems:
     cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
-    data = with_claim(cluster, todo[0]).s3
+    data = on_existing_claim(cluster, todo[0], report).s3
     todo = [dataclasses.replace(job, s3=data) for job in todo]
     queue = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
     queue.check(todo)

@@ -4,8 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from launcher.cluster.access import Access, Target
-from launcher.commands.job import From, Job, Through, with_claim
-from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
+from launcher.commands.parameters import DryRun, From, Job, Switch, Through, Timeout, seconds
 from launcher.commands.terminal import report
 from launcher.settings.sources import Sources
 from launcher.spec import manifest
@@ -100,9 +99,10 @@ def wait_or_follow(cluster: "Cluster", name: str, *, wait: bool, follow: bool, t
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
     from launcher.jobs import submit  # noqa: PLC0415 - as above
     from launcher.jobs.delete import sweep_volumes  # noqa: PLC0415 - as above
+    from launcher.jobs.find import on_existing_claim  # noqa: PLC0415 - as above
     from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
 
-    job = with_claim(cluster, job)
+    job = on_existing_claim(cluster, job, report)
     for name in [] if dry_run else sweep_volumes(cluster):
         report(f"removed the volume {name} of a deleted job")
     objects = manifest.render(job)

@@ -50,7 +50,9 @@ def test_scale_compares_sizes_on_this_machine(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     check_comparison(done.stdout, tmp_path / "all")
-    assert done.stderr.index("t-densenet-tiny-w1: done") < done.stderr.index("t-densenet-tiny-w2: runs here, 2 of 2")
+    assert done.stderr.index("t-densenet-tiny-w1: done") < done.stderr.index(
+        "t-densenet-tiny-w2: running on this machine, 2 of 2"
+    )
 
 
 @pytest.mark.cluster
@@ -100,7 +102,7 @@ def test_jobs_that_failed_are_made_again_once_their_reason_is_gone(stored, bucke
     shutil.copytree(bucket.folder / bucket.name / "phantoms", bucket.folder / bucket.name / "late")
     done = stored.launcher(*job)
     check_comparison(done.stdout, tmp_path / "all")
-    assert done.stderr.count("is over without results") == 2
+    assert done.stderr.count("finished without results") == 2
     stored.launcher("delete", "late-densenet-tiny-w1", "late-densenet-tiny-w2", "-y")
 
 

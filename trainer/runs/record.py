@@ -66,7 +66,7 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     """In which of the settings `now` a run with the description `recorded` differs, in words; empty where it may be resumed."""
     before, now = BEFORE | cleaned(recorded), cleaned(dict(now))  # earlier versions redacted nothing
     return [
-        f"{key}: {shown(before.get(key))} there, {shown(now.get(key))} now"
+        f"{key}: {shown(before.get(key))} in the run, {shown(now.get(key))} now"
         for key in sorted(now)
         if before.get(key) != now.get(key)
     ]

@@ -87,7 +87,7 @@ def test_run_without_checkpoints_is_no_error_and_no_run_is(launcher):
     assert launcher("checkpoints demo --output runs") == (0, "no checkpoints yet\n", "")
     code, out, err = launcher("checkpoints dmo --output runs")
     assert (code, out) == (2, "")
-    assert "nothing lies at `runs/dmo`" in err
+    assert "there are no files at `runs/dmo`" in err
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_broken_checkpoint_is_not_pulled_and_the_whole_ones_are_named(launcher, 
     code, out, err = launcher(f"pull demo --output runs --to there --step {step}")
     assert (code, out) == (2, "")
     assert f"{file}` is " in err
-    assert "hint: --step 5 is whole" in err
+    assert "hint: --step 5 is undamaged" in err
     assert launcher("pull demo --output runs --to there --step 5")[0] == 0
 
 
@@ -141,7 +141,7 @@ def test_run_whose_manifests_are_all_damaged_has_checkpoints(launcher):
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["30", "20", "10"]
     code, _, err = launcher("pull demo --output runs --to there")
     assert code == 2
-    assert "none of its checkpoints is whole" in err
+    assert "all its checkpoints are damaged or incomplete" in err
 
 
 def test_output_and_endpoint_are_taken_from_the_job(launcher, api, kubeconfig, s3, monkeypatch):
@@ -186,7 +186,7 @@ def test_output_that_only_nodes_see_is_reported(launcher, api, kubeconfig):
     put_job(api, output="/mnt/of-the-nodes")
     code, _, err = launcher(f"checkpoints demo --kubeconfig {kubeconfig}")
     assert code == 2
-    assert "only the cluster's nodes see `/mnt/of-the-nodes`" in err
+    assert "only the cluster's nodes can read `/mnt/of-the-nodes`" in err
 
 
 def test_foreign_job_of_the_name_is_ignored(launcher, api, kubeconfig, monkeypatch):

@@ -153,7 +153,7 @@ def test_files_that_are_there_are_not_fetched_again(here, output):
     wire.asked.clear()
     assert pulled(wire, "demo", report=said.append) == first
     assert wire.asked == []
-    assert said == ["10 of 10 files are here already"]
+    assert said == ["10 of 10 files are up to date"]
 
 
 def test_file_that_differs_is_replaced_by_a_verified_one(here, output):
@@ -359,7 +359,7 @@ def test_record_that_is_none_of_a_run_is_refused(here, tmp_path):
     (here / "demo").mkdir()
     (here / "demo/run.json").write_text('{"scripts": {}}', encoding="utf-8")
     for what in ("all", "model"):
-        with pytest.raises(InputError, match=r"its run\.json was not put there by a pull"):
+        with pytest.raises(InputError, match=r"its run\.json was not written by a pull"):
             pulled(storage, "demo", what=what)
     assert files("demo") == ["run.json"]
     assert (here / "demo/run.json").read_text(encoding="utf-8") == '{"scripts": {}}'
@@ -479,7 +479,7 @@ def test_run_that_trains_has_no_model_yet(launcher, tmp_path):
     write_run(str(tmp_path / "runs"), scored=False)
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs --what model")
     assert code == 2
-    assert "when it is over" in err
+    assert "when it has finished" in err
     assert launcher(f"pull demo --output {tmp_path}/runs")[0] == 0
 
 
@@ -519,7 +519,7 @@ def test_directory_of_another_run_is_left_alone(launcher, tmp_path, record):
     for what in ("all", "checkpoint", "model"):
         code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to there --what {what}")
         assert code == 2
-        assert f"it holds the run `{record.get('name', 'demo')}`" in err
+        assert f"it is a copy of the run `{record.get('name', 'demo')}`" in err
         assert "--to" in err
     assert {name: Path("there", name).read_bytes() for name in files("there")} == before
 
@@ -533,7 +533,7 @@ def test_run_is_not_pulled_over_one_that_trains(launcher, tmp_path, name):
     before = files(other.url)
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to {other.url}")
     assert code == 2
-    assert "where that trains" in err
+    assert "it is the output of the run `demo`" in err
     assert files(other.url) == before
 
 
@@ -577,7 +577,7 @@ def test_server_lost_during_a_pull_is_reported_with_how_to_continue(here, output
     wire.break_after[state_key(20)] = 0
     with pytest.raises(UnreachableError) as caught, run_at(wire).opened():
         pulled(wire, "demo")
-    assert caught.value.hint == "the same command goes on where this one stopped"
+    assert caught.value.hint == "run the same command again to resume"
 
 
 def test_waiting_for_a_lock_that_fails_is_no_bug(here, monkeypatch):
@@ -613,7 +613,7 @@ def test_run_that_is_not_there_is_said_so_whatever_is_asked_for(launcher, tmp_pa
     """It won't write its results when it is over."""
     code, _, err = launcher(f"pull nope --output {tmp_path}/runs --what {what}")
     assert code == 2
-    assert f"nothing lies at `{tmp_path}/runs/nope`" in err
+    assert f"there are no files at `{tmp_path}/runs/nope`" in err
 
 
 @pytest.mark.parametrize("flag", ["--step=", f"--step={'1' * 5000}", "--to="])
@@ -739,4 +739,4 @@ def test_ctrl_c_says_how_to_continue_the_pull(here, tmp_path, capsys):
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         assert main(f"pull demo --output {tmp_path}/runs".split()) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err

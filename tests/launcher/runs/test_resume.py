@@ -10,7 +10,7 @@ from finished import TRAIN_FLAGS, record, write_run
 
 from launcher.__main__ import main
 from launcher.jobs.find import get_job
-from launcher.runs import resume as again
+from launcher.runs import resume as run_resume
 from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError
@@ -68,7 +68,7 @@ def test_same_job_is_made_again_in_place_of_the_one_that_is_over(launch, api, cl
     before, old = settings(cluster), api.state.objects[JOB_PATH]["metadata"]["uid"]
     code, out, err = launch("resume", "demo")
     assert (code, out) == (0, "pytorchjob.kubeflow.org/demo\n")
-    assert "goes on from step 30" in err
+    assert "resumes from step 30" in err
     assert "removed pytorchjob.kubeflow.org/demo" in err
     assert settings(cluster) == before
     assert api.state.objects[JOB_PATH]["metadata"]["uid"] != old
@@ -161,11 +161,11 @@ def test_other_settings_are_refused_here_and_not_by_the_trainer(launch, api, end
     write_run(output, scored=False)
     code, _, err = launch("resume", "demo", "--set", "train_flags=[--preset, smoke, --epochs, 8, --batch-size, 4]")
     assert code == 2
-    assert "epochs: 3 there, 8 now" in err
+    assert "epochs: 3 in the run, 8 now" in err
     assert "launcher clone demo" in err
     code, _, err = launch("resume", "demo", "--set", "workers=4")
     assert code == 2
-    assert "global_batch: 8 there, 16 now" in err
+    assert "global_batch: 8 in the run, 16 now" in err
     assert JOB_PATH in api.state.objects
 
 
@@ -176,8 +176,8 @@ def test_path_that_a_run_has_redacted_is_no_other_setting():
     job = SimpleNamespace(train=train, workers=1)
     recorded = decisive_settings(train, precision="fp32", global_batch=train.batch_per_worker(1))
     for before in ("/data/api_key=***", weights):
-        assert again.differences(job, {"identity": recorded | {"weights": before}}) == []
-    assert again.differences(job, {"identity": recorded | {"weights": "/data/w.pt"}}) != []
+        assert run_resume.differences(job, {"identity": recorded | {"weights": before}}) == []
+    assert run_resume.differences(job, {"identity": recorded | {"weights": "/data/w.pt"}}) != []
 
 
 def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
@@ -188,7 +188,7 @@ def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, 
     storage.write("run.json", json.dumps(record).encode())
     code, _, err = launch("resume", "demo")
     assert code == 2
-    assert "optimizer: None there, adam now" in err
+    assert "optimizer: None in the run, adam now" in err
     assert JOB_PATH in api.state.objects
 
 
@@ -197,14 +197,14 @@ def test_run_without_a_checkpoint_begins_anew(launch, ended, output):
     open_storage(f"{output}/demo").write("starts.json", b"{}")
     code, _, err = launch("resume", "demo")
     assert code == 0
-    assert "has no checkpoint and begins anew" in err
+    assert "has no checkpoint and starts from the beginning" in err
 
 
 def test_run_that_this_machine_cannot_read_is_resumed_nevertheless(launch, api, ended):
     """The trainer looks again; only the nodes may see its output."""
     code, _, err = launch("resume", "demo")
     assert code == 0
-    assert "not looked at from here" in err
+    assert "the run was not checked" in err
 
 
 def test_job_with_resume_never_is_resumed(launch, api, cluster, output, s3):
@@ -226,7 +226,7 @@ def test_job_with_resume_never_is_resumed(launch, api, cluster, output, s3):
     ],
 )
 def test_resume_flag_is_removed_from_the_trainer_flags(flags, left):
-    assert again.may_go_on({"train_flags": flags, "workers": "2"}) == (
+    assert run_resume.without_resume_flag({"train_flags": flags, "workers": "2"}) == (
         {"workers": "2"} | ({"train_flags": left} if left else {})
     )
 
@@ -240,7 +240,7 @@ def test_job_that_is_gone_is_made_from_what_the_run_tells_and_todays_settings(la
     )
     code, out, err = launch("resume", "demo")
     assert (code, out) == (0, "pytorchjob.kubeflow.org/demo\n"), err
-    assert "goes on from step 30" in err
+    assert "resumes from step 30" in err
     made = settings(cluster)
     assert (made["accelerator"], made["workers"], made["image"]) == ("cpu", "2", "r/c:2")
     assert made["s3_endpoint"] == s3
@@ -304,7 +304,7 @@ def test_user_is_asked_before_the_old_job_goes(launch, api, ended, output, monke
     monkeypatch.setattr("sys.stdin.readline", lambda: "n\n", raising=False)
     code, _, err = launch("resume", "demo")
     assert code == 130
-    assert "which is over, and submit it again?" in err
+    assert "remove the finished job demo in team-a and submit it again?" in err
     assert JOB_PATH in api.state.objects
     assert launch("resume", "demo", "-y")[0] == 0
 
@@ -437,7 +437,7 @@ def test_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(launch
     code, _, err = launch("resume", "demo")
     assert code == 0
     assert "step-00000030/manifest.json`, which is damaged" in err
-    assert "goes on from step 20" in err
+    assert "resumes from step 20" in err
 
 
 def test_output_that_is_not_the_jobs_is_refused(launch, api, ended, output, tmp_path):
@@ -446,7 +446,7 @@ def test_output_that_is_not_the_jobs_is_refused(launch, api, ended, output, tmp_
     write_run(f"{tmp_path}/other", scored=False)
     code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/other")
     assert code == 2
-    assert f"the run of its job lies in `{output}`" in err
+    assert f"the run of its job is in `{output}`" in err
     assert JOB_PATH in api.state.objects
     assert launch("resume", "demo", "--output", "runs/")[0] == 0, "the job's own, named otherwise"
 
@@ -456,7 +456,7 @@ def test_output_that_only_nodes_see_may_be_looked_at_where_it_is_mounted_here(la
     write_run(f"{tmp_path}/mounted", scored=False)
     code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/mounted")
     assert code == 0
-    assert "goes on from step 30" in err
+    assert "resumes from step 30" in err
 
 
 def test_endpoint_of_this_machine_does_not_reach_the_pods(launch, cluster, s3):
@@ -467,7 +467,7 @@ def test_endpoint_of_this_machine_does_not_reach_the_pods(launch, cluster, s3):
     code, _, err = launch("resume", "demo", *flags, *given)
     assert code == 0
     assert not {"s3_endpoint", "s3_region"} & settings(cluster).keys()
-    assert "--set s3_endpoint=URL gives the job one" in err
+    assert "set that of the job with --set s3_endpoint=URL" in err
     launch("delete", "demo", "-y")
     assert launch("resume", "demo", *flags, *given, "--set", "s3_endpoint=http://minio.s3:9000")[0] == 0
     assert settings(cluster)["s3_endpoint"] == "http://minio.s3:9000"
@@ -480,7 +480,7 @@ def test_dry_run_of_a_run_whose_output_is_typed_needs_no_cluster(capsys, tmp_pat
     given = ["--set", "image=i", "--set", "data=/data", "-n", "team-b"]
     assert main(["resume", "demo", "--output=runs", "--dry-run=client", *given]) == 0
     out, err = capsys.readouterr()
-    assert "taken for gone" in err
+    assert "assuming that the job does not exist" in err
     assert yaml.safe_load(out)["metadata"]["namespace"] == "team-b"
     assert main(["resume", "demo", "--output=runs", "--dry-run=server", *given]) != 0
 

@@ -219,7 +219,7 @@ def test_pages_of_others_are_not_written_over(scale, api, tmp_path, left, words)
         (tmp_path / "all" / name).write_text(content, encoding="utf-8")
     code, out, err = scale("--workers=1,2")
     assert (code, out) == (2, "")
-    assert f"cannot gather runs in `all`: it holds {words}, which is none of `chest` (from `--to`)" in err
+    assert f"cannot gather runs in `all`: it holds {words}, which is not part of `chest` (from `--to`)" in err
     assert {path.name: path.read_text() for path in (tmp_path / "all").iterdir()} == left
     assert created(api) == []
 
@@ -236,7 +236,7 @@ def test_table_is_printed_where_no_plot_can_be_made(scale, python):
     code, out, err = scale("--workers=1,2")
     assert code == 2
     assert len(table(out)) == 2
-    assert "cannot plot: `trainer report` left with exit code 2" in err
+    assert "cannot plot: `trainer report` failed with exit code 2" in err
 
 
 def test_every_job_is_checked_before_the_first_is_created(scale, api):
@@ -258,15 +258,15 @@ def test_repeated_call_starts_nothing(scale, api, operator):
     before = len(api.state.requests)
     code, out, err = scale("--workers=1,2")
     assert (code, len(table(out)), len(api.state.requests)) == (0, 2, before)
-    assert "chest-densenet121-w2: its results are there" in err
+    assert "chest-densenet121-w2: it already has results" in err
 
 
 def test_interrupt_leaves_the_job_and_the_same_call_follows_it(scale, api, operator):
     operator.interrupt = True
     code, out, err = scale("--workers=1,2")
     assert (code, out) == (130, "")
-    assert "no longer following `chest-densenet121-w1`: it goes on" in err
-    assert "hint: the same command goes on where this one stopped; launcher delete chest-densenet121-w1 ends it" in err
+    assert "no longer following `chest-densenet121-w1`: it continues" in err
+    assert "hint: run the same command again to resume; launcher delete chest-densenet121-w1 deletes it" in err
     assert created(api) == ["chest-densenet121-w1"]
     operator.interrupt = False
     code, _, err = scale("--workers=1,2")
@@ -286,7 +286,7 @@ def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
 
 def test_long_wait_is_reported_with_its_reason(scale, api, operator, monkeypatch):
     """Somebody sits before it, for hours."""
-    monkeypatch.setattr(launcher.scale.queue, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(launcher.scale.queue, "REPORT_EVERY_S", 0.0)
     name = "chest-densenet121-w1"
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
     labels = {JOB_LABEL: name, ROLE_LABEL: "master", INDEX_LABEL: "0"}
@@ -313,7 +313,7 @@ def test_unreachable_server_ends_scale_while_jobs_continue(scale, api, operator,
     operator.go_on = leave
     code, out, err = scale("--workers=1,2")
     assert (code, out) == (4, "")
-    assert "the same command goes on where this one stopped" in err
+    assert "run the same command again to resume" in err
     assert created(api) == ["chest-densenet121-w1"]
 
 
@@ -324,7 +324,7 @@ def test_job_that_has_failed_is_made_again_by_the_same_call(scale, api, operator
     operator.ends.clear()
     code, _, err = scale("--workers=1,2")
     assert code == 0, err
-    assert "chest-densenet121-w1: is over without results, and is made again" in err
+    assert "chest-densenet121-w1: finished without results, is created again" in err
     assert created(api) == [f"chest-densenet121-w{size}" for size in (1, 2, 1)]
 
 
@@ -360,8 +360,11 @@ def test_job_refused_later_does_not_stop_the_others(scale, api, operator):
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [
-        (["--", "--preset", "smoke", "--epochs", "4"], "epochs: 3 there, 4 now"),
-        (["--", "--preset", "smoke", "--epochs", "3", "--global-batch-size", "8"], "global_batch: 16 there, 8 now"),
+        (["--", "--preset", "smoke", "--epochs", "4"], "epochs: 3 in the run, 4 now"),
+        (
+            ["--", "--preset", "smoke", "--epochs", "3", "--global-batch-size", "8"],
+            "global_batch: 16 in the run, 8 now",
+        ),
     ],
 )
 def test_runs_of_other_settings_are_not_compared(scale, api, recipe, words):
@@ -385,29 +388,33 @@ def test_results_of_fewer_steps_are_ignored(scale, api):
 @pytest.mark.parametrize(
     ("flags", "recipe", "words"),
     [
-        (["--workers=1,3"], RECIPE, "cannot share a global batch of 16 (the preset's batch) among 3 workers evenly"),
+        (["--workers=1,3"], RECIPE, "cannot divide a global batch of 16 (the preset's batch) evenly among 3 workers"),
         (["--workers=1,3"], RECIPE, "hint: -- --global-batch-size 18"),
-        (["--workers=2,5"], [*RECIPE, "--global-batch-size", "32"], "32 (--global-batch-size) among 5 workers"),
+        (["--workers=2,5"], [*RECIPE, "--global-batch-size", "32"], "32 (--global-batch-size) evenly among 5 workers"),
         (["--workers=1,2"], [*RECIPE, "--batch-size", "8"], "hint: -- --global-batch-size 8; or --weak"),
-        (["--workers=1", "--weak"], [*RECIPE, "--global-batch-size", "8"], "cannot let the global batch grow"),
-        (["--workers=1,1"], RECIPE, "`1` is there twice"),
-        (["--workers=1", "--workers=2"], RECIPE, "cannot use --workers twice\n\nhint: --workers 1,2"),
+        (
+            ["--workers=1", "--weak"],
+            [*RECIPE, "--global-batch-size", "8"],
+            "cannot use --weak, with which the global batch grows",
+        ),
+        (["--workers=1,1"], RECIPE, "`1` is given twice"),
+        (["--workers=1", "--workers=2"], RECIPE, "cannot use --workers more than once\n\nhint: --workers 1,2"),
         (["--workers=1", "--models=vgg16", "--models=resnet50"], RECIPE, "hint: --models vgg16,resnet50"),
-        (["--workers=1,"], RECIPE, "a part of it is empty"),
+        (["--workers=1,"], RECIPE, "it has an empty part"),
         (["--workers=0,1"], RECIPE, "each size must be 1 to 4096, got `0`"),
         (["--workers=1,two"], RECIPE, "got `two`"),
         (["--workers=1,99999999999999999999"], RECIPE, "each size must be 1 to 4096"),
-        (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is there twice"),
+        (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is given twice"),
         (["--workers=1", "--models=vgg"], RECIPE, 'for --model. Choose from: "densenet121'),
         (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
         (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
         (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),
         (["--workers=1", "--parallel=0"], RECIPE, "cannot use --parallel 0"),
         (["--workers=1", "--parallel=2", "--local"], RECIPE, "cannot use --parallel with --local"),
-        (["--workers=1", "--to="], RECIPE, "it names no directory"),
-        (["--workers=1", "--to=runs"], RECIPE, "cannot gather runs in `runs`: they lie there themselves"),
+        (["--workers=1", "--to="], RECIPE, "it is not a directory"),
+        (["--workers=1", "--to=runs"], RECIPE, "cannot gather runs in `runs`: it is the output of the runs"),
         (["--workers=1", "--to=kubeconfig"], RECIPE, "cannot write to `kubeconfig`"),
-        (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes see that directory"),
+        (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes can read that directory"),
         (["--workers=1", f"--name=x{'y' * 40}"], RECIPE, f"hint: --name x{'y' * 37}"),
         (["--workers=1"], [*RECIPE, "--resume", "never"], "cannot compare sizes with --resume never"),
         (["--workers=1"], [*RECIPE, "--epoch", "3"], "Did you mean --epochs?"),

@@ -252,7 +252,7 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
         ),
         pytest.param(
             {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'},
-            "results.json`: it is not a document of a run: `checkpoint.step` must be a whole number",
+            "results.json`: it is not a valid document of a run: `checkpoint.step` must be a whole number",
             id="odd results",
         ),
     ],

@@ -27,5 +27,5 @@ def test_run_whose_settings_were_written_unredacted_is_resumed(tmp_path):
 
 def test_other_settings_are_refused(tmp_path):
     """It would be another run under the same name."""
-    with pytest.raises(InputError, match=r"weights: /data/a there, /data/b now"):
+    with pytest.raises(InputError, match=r"weights: /data/a in the run, /data/b now"):
         start_over(tmp_path, {"weights": "/data/a"}, {"weights": "/data/b"})

@@ -198,9 +198,9 @@ def test_run_without_validation_images_takes_the_last_checkpoint(run, tmp_path):
 @pytest.mark.parametrize(
     ("first", "then", "complaint"),
     [
-        pytest.param([], ["--lr", "0.5"], r"lr: 0.001 there, 0.5 now", id="other learning rate"),
+        pytest.param([], ["--lr", "0.5"], r"lr: 0.001 in the run, 0.5 now", id="other learning rate"),
         pytest.param([], ["--split", "patients:50/25/25"], "split_sha256", id="other split"),
-        pytest.param([], ["--batch-size", "4"], "global_batch: 8 there, 4 now", id="other batch"),
+        pytest.param([], ["--batch-size", "4"], "global_batch: 8 in the run, 4 now", id="other batch"),
         pytest.param([], ["--resume", "never"], "`--resume never`", id="resume never"),
     ],
 )
@@ -225,7 +225,7 @@ def test_run_of_an_earlier_version_is_resumed(run, tmp_path):
         del record["identity"][setting]
     (tmp_path / "r/run.json").write_text(json.dumps(record))
     run("r", "--max-steps", "2")
-    with pytest.raises(InputError, match="backbone: trained there, frozen now"):
+    with pytest.raises(InputError, match="backbone: trained in the run, frozen now"):
         run("r", "--backbone", "frozen")
 
 
