@@ -1,16 +1,12 @@
 """Jobs, nodes and other objects for tests of doctor's checks."""
 
+from submitted import spec
+
 from launcher.doctor import fit, probe_pod
-from launcher.spec.job import JobSpec
 
 SPACE = "/api/v1/namespaces/team-a"
 
 KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-
-
-def spec(**changes):
-    given = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs", "name": "t1"}
-    return JobSpec(**given | {"namespace": "team-a"} | changes)
 
 
 def summary(rows):

@@ -1,50 +1,10 @@
-"""The trainer's command line: what is printed where, and exit codes."""
-
-import json
-import subprocess
-import sys
+"""The trainer's command line: errors, exit codes, and what is loaded."""
 
 import pytest
 
 from trainer import __main__ as program
-from trainer.data.labels import FINDINGS
 from trainer.errors import EXIT_CODES, KnownError, PeerError, TryAgainError
 from trainer.runtime.failure_report import REPORT_FILE
-
-
-@pytest.fixture
-def phantoms(tmp_path, capsys):
-    """Thirty phantoms, drawn by the command."""
-    assert program.main(["synth", "--out", str(tmp_path / "cxr"), "--images", "30", "--side", "32"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'cxr'}\n"
-    return tmp_path / "cxr"
-
-
-def test_stats_prints_a_table_csv_or_json(phantoms, capsys):
-    """Data on stdout, nothing else there."""
-    for form, shown in (("table", "Atelectasis  "), ("csv", "Atelectasis,"), ("json", '"Atelectasis"')):
-        assert program.main(["stats", "--data", str(phantoms), "--format", form]) == 0
-        out = capsys.readouterr()
-        assert shown in out.out
-        assert out.err == ""
-    assert all(finding in out.out for finding in FINDINGS)
-    json.loads(out.out)
-
-
-def test_stats_needs_no_torch(phantoms):
-    """It is what one runs first, on any machine."""
-    code = "import sys; from trainer.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules, file=sys.stderr)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "stats", "--data", str(phantoms)], capture_output=True, text=True, check=True
-    )
-    assert done.stderr == "False\n"
-
-
-def test_training_starts_without_matplotlib():
-    """Every process would wait for fonts at every start, and one of them draws, at the end."""
-    code = "import sys, trainer.commands.train; print(*(name for name in ('matplotlib', 'sklearn', 'onnx') if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from doctor_samples import KEYS, SPACE, deployment, gaudi, gaudi_node, spec, summary
+from doctor_samples import KEYS, SPACE, deployment, gaudi, gaudi_node, summary
+from submitted import spec
 
 from launcher.cluster.resources import PODS, VOLUMES
 from launcher.doctor import checks, operator, probe_pod, references

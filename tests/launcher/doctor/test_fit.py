@@ -1,7 +1,8 @@
 """Whether nodes have room for the job, now, later or never."""
 
 import pytest
-from doctor_samples import gaudi, gaudi_node, node, pod_set, spec
+from doctor_samples import gaudi, gaudi_node, node, pod_set
+from submitted import spec
 
 from launcher.doctor import fit
 from launcher.spec.options import PodOptions

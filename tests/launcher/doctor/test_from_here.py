@@ -1,6 +1,7 @@
 """Checks of data, output and weights from this machine."""
 
-from doctor_samples import spec, summary
+from doctor_samples import summary
+from submitted import spec
 
 from launcher.doctor import checks, from_here
 from launcher.doctor.runner import run

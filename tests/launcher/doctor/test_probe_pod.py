@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 from apiserver import Fault
-from doctor_samples import SPACE, gaudi, spec, summary
+from doctor_samples import SPACE, gaudi, summary
+from submitted import spec
 
 from launcher.doctor import probe_pod
 from launcher.spec.options import PodOptions, S3Options

@@ -4,7 +4,8 @@ import base64
 import json
 
 import pytest
-from doctor_samples import KEYS, gaudi, spec
+from doctor_samples import KEYS, gaudi
+from submitted import spec
 
 from launcher.cluster.resources import CLAIMS, SECRETS
 from launcher.doctor import references

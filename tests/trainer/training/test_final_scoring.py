@@ -8,12 +8,10 @@ import signal
 import pytest
 from safetensors import safe_open
 
-from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.evaluation import calibration
 from trainer.runtime.preemption import StopError
 from trainer.training import final_report
-from trainer.training.final_scoring import Results
 
 
 def document(root, key):
@@ -40,18 +38,6 @@ def test_run_ends_with_calibration_evaluation_report_and_model_card(finished_run
     assert (root / "report/curves.png").read_bytes().startswith(b"\x89PNG")
     assert (root / "model/card.md").read_text().startswith("# Model card")
     assert list((root / "tensorboard").iterdir())
-
-
-def test_command_prints_where_checkpoint_results_and_report_are(finished_run, capsys, monkeypatch):
-    """A report that nobody is told of is read by nobody."""
-    flags = ["train", f"--data={finished_run.data}", "--output=o", "--name=r", "--preset=smoke"]
-    for page, told in (("o/r/report/index.html", True), (None, False)):
-        monkeypatch.setattr("trainer.commands.train.train_run", lambda *_, page=page: Results(1, "c", "r", page, {}))
-        assert main(flags) == 0
-        out = capsys.readouterr().out
-        assert out.startswith("best checkpoint  c\n")
-        assert out.endswith("results          r\n")  # the last line of a pod's log
-        assert ("report           o/r/report/index.html\n" in out) is told
 
 
 def test_calibration_is_fitted_on_the_validation_images_alone(finished_run):

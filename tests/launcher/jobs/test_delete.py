@@ -1,0 +1,85 @@
+"""Deleting a job with its pods and volume, and volumes whose job is gone."""
+
+from datetime import datetime, timezone
+
+import pytest
+from apiserver import Fault
+from submitted import POD_PATH, paths, spec
+
+from launcher.cluster.errors import ForbiddenError, NotFoundError
+from launcher.cluster.resources import JOB_LABEL, VOLUMES
+from launcher.jobs import submit
+from launcher.jobs.delete import delete_job, sweep_volumes
+from launcher.spec.manifest import render
+from trainer.errors import TimeLimitError
+
+
+def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
+    """They are cluster-wide and nothing else removes them."""
+    own = {"app.kubernetes.io/managed-by": "chexnet-launcher"}
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for name, labels, phase, namespace, born in [
+        ("left", own, "Released", "team-a", now),
+        ("never-claimed", own, "Available", "team-a", "2026-01-01T00:00:00Z"),
+        ("about-to-be-claimed", own, "Available", "team-a", now),
+        ("in-use", own, "Bound", "team-a", now),
+        ("elsewhere", own, "Released", "team-b", now),
+        ("foreign", {}, "Released", "team-a", now),
+    ]:
+        metadata = {"name": name, "labels": labels, "creationTimestamp": born}
+        volume = {"metadata": metadata, "spec": {"claimRef": {"namespace": namespace}}, "status": {"phase": phase}}
+        api.state.put(f"/api/v1/persistentvolumes/{name}", volume)
+    assert sweep_volumes(cluster) == ["left", "never-claimed"]
+    kept = ["about-to-be-claimed", "in-use", "elsewhere", "foreign"]
+    assert [each["metadata"]["name"] for each in cluster.list(VOLUMES)] == kept
+
+
+@pytest.mark.parametrize("verb", ["list", "delete"])
+def test_sweep_by_a_user_without_rights_does_nothing(cluster, api, verb):
+    """Most users may not touch volumes; their submit goes on."""
+    volume = {
+        "metadata": {"name": "left", "labels": {"app.kubernetes.io/managed-by": "chexnet-launcher"}},
+        "spec": {"claimRef": {"namespace": "team-a"}},
+        "status": {"phase": "Released"},
+    }
+    api.state.put("/api/v1/persistentvolumes/left", volume)
+    api.state.forbidden.add((verb, "persistentvolumes"))
+    assert sweep_volumes(cluster) == []
+    assert paths(api) == ["/api/v1/persistentvolumes/left"]
+
+
+def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
+    """A job of the same name must find room."""
+    submit.submit(cluster, render(spec()))
+    pod = {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}}
+    api.state.put(f"{POD_PATH}/t1-master-0", pod)
+
+    def last_look(handler):
+        with api.state.lock:
+            api.state.remove(f"{POD_PATH}/t1-master-0")
+            api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+        handler.answer({"metadata": {}, "items": [pod]})
+
+    api.state.faults.append(Fault("GET", "/pods", last_look))
+    removed = delete_job(cluster, "t1", timeout_s=60)
+    assert removed == ["pytorchjob.kubeflow.org/t1", "persistentvolume/team-a.t1"]
+    assert paths(api) == []
+    with pytest.raises(NotFoundError):
+        delete_job(cluster, "t1", timeout_s=60)
+
+
+def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, api):
+    """Waiting for it until the time limit would help nobody."""
+    submit.submit(cluster, render(spec()))
+    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    api.state.forbidden.add(("delete", "persistentvolumes"))
+    with pytest.raises(ForbiddenError, match="delete PersistentVolume"):
+        delete_job(cluster, "t1", timeout_s=60)
+    assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1"]
+
+
+def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
+    submit.submit(cluster, render(spec(data="/d")))
+    api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
+    with pytest.raises(TimeLimitError, match="a pod of `t1` is still there"):
+        delete_job(cluster, "t1", timeout_s=0)

@@ -1,0 +1,38 @@
+"""`trainer stats`: the prevalence of findings, without torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from trainer import __main__ as program
+from trainer.data.labels import FINDINGS
+
+
+@pytest.fixture
+def phantoms(tmp_path, capsys):
+    """Thirty phantoms, drawn by the command."""
+    assert program.main(["synth", "--out", str(tmp_path / "cxr"), "--images", "30", "--side", "32"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'cxr'}\n"
+    return tmp_path / "cxr"
+
+
+def test_stats_prints_a_table_csv_or_json(phantoms, capsys):
+    """Data on stdout, nothing else there."""
+    for form, shown in (("table", "Atelectasis  "), ("csv", "Atelectasis,"), ("json", '"Atelectasis"')):
+        assert program.main(["stats", "--data", str(phantoms), "--format", form]) == 0
+        out = capsys.readouterr()
+        assert shown in out.out
+        assert out.err == ""
+    assert all(finding in out.out for finding in FINDINGS)
+    json.loads(out.out)
+
+
+def test_stats_needs_no_torch(phantoms):
+    """It is what one runs first, on any machine."""
+    code = "import sys; from trainer.__main__ import main; main(sys.argv[1:]); print('torch' in sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "stats", "--data", str(phantoms)], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "False\n"
