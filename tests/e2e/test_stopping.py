@@ -149,7 +149,7 @@ def test_gang_that_is_told_to_stop_commits_its_step_and_goes_on_exactly(group, t
     step = int(re.search(r"stopped at step (\d+) after SIGTERM", said)[1])
     assert said.count("after SIGTERM") == 1
     assert committed(LocalStorage(f"{tmp_path}/r"))[-1].step == step
-    assert f"going on from step {step}" in done(group(tmp_path))
+    assert f"continuing from step {step}" in done(group(tmp_path))
     assert_same(unbroken, state_in(tmp_path))
 
 
@@ -182,7 +182,7 @@ def test_only_one_node_is_told_and_all_stop_at_one_step(group, tmp_path, unbroke
     step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
     comes_back = group(tmp_path, workers=1, **nodes)
     said = done(pods[0]) + done(comes_back)
-    assert f"going on from step {step}" in said
+    assert f"continuing from step {step}" in said
     assert_same(unbroken, state_in(tmp_path))
 
 
@@ -193,7 +193,7 @@ def test_fewer_workers_go_on_with_the_run(group, tmp_path, unbroken):
     process.terminate()
     done(process, 143)
     step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
-    assert f"going on from step {step}" in done(group(tmp_path, workers=1))
+    assert f"continuing from step {step}" in done(group(tmp_path, workers=1))
     assert state_in(tmp_path).step == unbroken.step
 
 

@@ -97,7 +97,7 @@ def test_the_good_part_of_a_directory_is_predicted_and_the_bad_listed(capsys, mi
         "gone.png": "there is no such file",
     }
     assert len(lines[1]["probability"]) == 14
-    assert "cannot predict 4 of 6 images, the others are done:" in err
+    assert "cannot predict 4 of 6 images, the others are predicted:" in err
     for name, problem in errors.items():
         assert f"{mixed}/{name}: {problem}" in err
 

@@ -284,7 +284,7 @@ def test_skipped_image_is_left_out_and_listed(run, with_bad_image, tmp_path):
 
 def test_weights_that_are_no_numbers_are_neither_saved_nor_scored(run, tmp_path):
     """nan predictions would all be equal, score 0.5, and could be the best."""
-    with pytest.raises(JobFailedError, match=r"not finite|gradient is") as failure:
+    with pytest.raises(JobFailedError, match=r"tensors are not finite|non-finite gradient") as failure:
         run(
             "r",
             "--lr",
@@ -391,12 +391,12 @@ def test_step_reads_nothing_from_the_device(monkeypatch, loss):
     assert result.loss.shape == ()
 
 
-def test_gradient_that_is_no_number_is_told_with_its_own_step():
-    """Not that of the next look, twenty steps later."""
+def test_non_finite_gradient_is_reported_with_its_own_step():
+    """Not that of the next check, twenty steps later."""
     finite = _Finite(torch.device("cpu"), 40)
     for norm in (1.0, float("nan"), 1.0, float("inf")):
         finite.note(torch.tensor(norm))
-    with pytest.raises(JobFailedError, match="not finite at step 42"):
+    with pytest.raises(JobFailedError, match="non-finite gradient at step 42"):
         finite.check()
 
 
