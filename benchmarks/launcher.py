@@ -82,29 +82,31 @@ def show(costs: dict[str, list[Cost]]) -> None:
         )
 
 
-def ratio(costs: dict[str, list[Cost]], command: str, *parts: str) -> None:
-    """Median over the rounds of the command's time by that of its parts together."""
+def ratio(costs: dict[str, list[Cost]], command: str, *parts: str, of: str = "wall_s") -> None:
+    """Median over the rounds of the command's time by that of its parts together; `of` is the field of `Cost`."""
     ratios = sorted(
-        one.wall_s / sum(costs[part][number].wall_s for part in parts) for number, one in enumerate(costs[command])
+        getattr(one, of) / sum(getattr(costs[part][number], of) for part in parts)
+        for number, one in enumerate(costs[command])
     )
+    time = {"wall_s": "wall time", "cpu_s": "processor time"}[of]
     print(
-        f"{command} / ({' + '.join(parts)}): {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}), wall time"
+        f"{command} / ({' + '.join(parts)}): {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}), {time}"
     )
 
 
 def start_up() -> None:
-    """Commands that talk to nobody."""
-    show(
-        in_turns(
-            {
-                "python -c pass": [sys.executable, "-c", "pass"],
-                "launcher --version": [*LAUNCHER, "--version"],
-                "launcher --help": [*LAUNCHER, "--help"],
-                "launcher render": [*LAUNCHER, *RENDER],
-                "launcher completion bash": [*LAUNCHER, "completion", "bash"],
-            }
-        )
-    )
+    """Commands that need no cluster, and how many times a bare interpreter they take (docs/decisions/0016)."""
+    bare = "python -c pass"
+    commands = {
+        "launcher --version": [*LAUNCHER, "--version"],
+        "launcher --help": [*LAUNCHER, "--help"],
+        "launcher render": [*LAUNCHER, *RENDER],
+        "launcher completion bash": [*LAUNCHER, "completion", "bash"],
+    }
+    costs = in_turns({bare: [sys.executable, "-c", "pass"], **commands})
+    show(costs)
+    for name in commands:
+        ratio(costs, name, bare, of="cpu_s")
 
 
 def kubectl(*argv: str, stdin: str | None = None) -> str:

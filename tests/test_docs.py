@@ -52,7 +52,7 @@ def help_text(app, *argv):
     return "\n".join(line.rstrip() for line in out.getvalue().strip().splitlines())
 
 
-def test_reference_can_be_rewritten():
+def test_reference_is_rewritten_by_make_golden():
     """Only when asked: `make golden`."""
     if "UPDATE_GOLDEN" not in os.environ:
         pytest.skip("UPDATE_GOLDEN is not set")

@@ -65,7 +65,7 @@ def test_image_runs_as_the_user_of_the_manifests(name):
     )
 
 
-def test_image_for_gpus_can_tell_how_much_they_are_in_use():
+def test_cuda_image_can_measure_gpu_utilisation():
     """Torch asks NVIDIA's library, which bases with torch lack: the extra `cuda` would bring it, with another torch."""
     [install] = [rest for rest in values("Dockerfile.cuda", "RUN") if "-r /tmp/pins.txt" in rest]
     assert "images/nvidia.txt" in install
@@ -80,7 +80,7 @@ def test_images_start_the_same_way():
 
 
 @every_image
-def test_image_says_what_it_is(name):
+def test_image_has_labels_with_version_revision_and_licence(name):
     """An image in a registry is all that is left of a build."""
     [labels] = values(name, "LABEL")
     for key in ("title", "description", "licenses", "version", "revision"):
@@ -88,7 +88,7 @@ def test_image_says_what_it_is(name):
 
 
 @every_image
-def test_context_holds_what_is_copied_and_nothing_else(name):
+def test_build_context_holds_what_is_copied_and_nothing_else(name):
     """Data sets, keys and environments that lie about in a checkout must not reach the build."""
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "*"
@@ -114,7 +114,7 @@ def test_vendor_image_keeps_its_own_torch_and_paths():
     assert "HABANA_LOGS=/tmp/" in text
 
 
-def test_image_lines_are_those_that_the_launcher_suggests():
+def test_dockerfiles_build_the_images_that_the_launcher_suggests():
     """Where no image is given the launcher says which to build; it must be the one that is described here."""
     assert f"{defaults('Dockerfile.hpu')['GAUDI_VERSION']}, torch {defaults('Dockerfile.hpu')['TORCH_VERSION']}" in (
         GAUDI["2"].image
@@ -137,7 +137,7 @@ def test_every_install_is_by_hash_or_without_an_index(name):
 
 
 @every_image
-def test_image_lists_what_is_in_it(name):
+def test_image_contains_a_bill_of_materials(name):
     """After the last install, in a place that the user of the image can read."""
     [last] = [rest for rest in values(name, "RUN") if "images/sbom.py" in rest]
     assert last.endswith("/opt/venv/bin/python images/sbom.py > /usr/share/doc/chexnet/sbom.cdx.json")
@@ -150,13 +150,13 @@ def pinned(path):
     return [Requirement(entry.split("\\")[0].strip()) for entry in PINS.entries(path.read_text(encoding="utf-8"))]
 
 
-def test_there_are_files_with_hashes():
+def test_requirement_files_with_hashes_are_found():
     """The next tests are about files that they find."""
     assert {path.name for path in PINNED} == {"requirements.txt", "torch.txt", "nvidia.txt", "build.txt"}
 
 
 @pytest.mark.parametrize("path", PINNED, ids=lambda path: path.name)
-def test_images_get_the_versions_of_constraints_each_with_hashes(path):
+def test_requirements_of_images_have_the_versions_of_constraints_and_hashes(path):
     """`make constraints` writes all of them; one that was left behind would put other versions into images than the tests ran with."""
     tested = {
         (entry.name, str(entry.specifier))
@@ -169,7 +169,7 @@ def test_images_get_the_versions_of_constraints_each_with_hashes(path):
     assert "".join(PINS.entries(text)) == text
 
 
-def test_images_get_all_that_the_project_asks_for():
+def test_requirements_of_images_cover_the_projects_dependencies():
     """Requirements that are in no file are refused by the build, on the machine of whoever builds."""
     for path, names in {
         "requirements.txt": {*requirement_names("dependencies"), "pydicom"},
@@ -187,13 +187,13 @@ def requirement_names(key):
     return {Requirement(each).name.lower() for each in re.findall(r'"([^"]+)"', array)}
 
 
-def test_base_without_torch_gets_the_versions_of_the_tests():
+def test_plain_python_base_gets_every_pinned_requirement():
     """A plain Python base has only pip."""
     text = (ROOT / "images/requirements.txt").read_text(encoding="utf-8")
     assert PINS.chosen(text, ["pip", "setuptools"]) == text
 
 
-def test_torch_and_numpy_of_the_base_stay_what_they_are():
+def test_torch_and_numpy_of_the_base_image_are_not_replaced():
     """The build's pip refuses what has no hash, so the base's own torch and NumPy must not be asked for."""
     text = "".join((ROOT / "images" / each).read_text(encoding="utf-8") for each in ("requirements.txt", "torch.txt"))
     base = ["NumPy", "pillow", "torch", "torchvision", "torch_tb_profiler", "habana-torch-plugin"]
@@ -202,7 +202,7 @@ def test_torch_and_numpy_of_the_base_stay_what_they_are():
     assert {"pillow", "pandas", "boto3", "sympy"} <= names
 
 
-def test_pins_are_printed_for_what_is_installed(tmp_path):
+def test_pins_are_printed_for_packages_that_the_base_lacks(tmp_path):
     """As the build calls it: this environment has NumPy."""
     file = tmp_path / "two.txt"
     file.write_text("numpy==1 ; python_version < '3' \\\n    --hash=sha256:00\nrich==2 \\\n    --hash=sha256:11\n")

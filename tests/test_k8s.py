@@ -88,7 +88,7 @@ def test_component_builds_on_an_overlay(component, tmp_path):
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_base_can_serve_a_second_team(overlay, tmp_path):
+def test_namespace_line_of_an_overlay_moves_all_namespaced_objects(overlay, tmp_path):
     """One line, `namespace:`, moves all that belongs to a team, its bindings too."""
     objects = kustomize(with_components(tmp_path, overlay=overlay, namespace="team-b"))
     spaced = {"Role", "RoleBinding", "ServiceAccount", "ResourceQuota", "LimitRange", "NetworkPolicy"}
@@ -169,7 +169,7 @@ def test_seccomp_profile_allows_memory_policies_and_nothing_dangerous():
     assert not {"clone", "personality", "socket"} & set(whole)
 
 
-def test_patch_names_the_profile_that_the_readme_installs():
+def test_memory_policy_patch_names_the_seccomp_profile_of_the_readme():
     """A profile that is not on the node keeps the pod in CreateContainerError."""
     profile = yaml.safe_load((K8S / "examples/patches/memory-policy.yaml").read_text())["spec"]["securityContext"]
     assert profile["seccompProfile"]["type"] == "Localhost"
@@ -179,7 +179,7 @@ def test_patch_names_the_profile_that_the_readme_installs():
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_bindings_name_roles_that_are_there(overlay):
+def test_role_bindings_name_existing_roles(overlay):
     """Kubernetes takes a binding to nothing without a word."""
     objects = kustomize(K8S / "overlays" / overlay)
     roles = {(each["kind"], each["metadata"]["name"]) for each in objects if each["kind"].endswith("Role")}
@@ -189,7 +189,7 @@ def test_bindings_name_roles_that_are_there(overlay):
     assert bound == roles - {("ClusterRole", "chexnet-volumes")}
 
 
-def test_submitter_has_each_right_that_doctor_looks_for():
+def test_submitter_role_has_each_right_that_doctor_checks():
     """The roles and the launcher's own list of what it uses may not drift apart."""
     spec = JobSpec(accelerator="cpu", workers=1, name="one", image="i:1", data="/srv/cxr", output="/srv/runs")
     objects = kustomize(K8S / "base")
@@ -202,7 +202,7 @@ def test_submitter_has_each_right_that_doctor_looks_for():
     assert wanted <= rights_of
 
 
-def test_readers_see_a_jobs_place_in_its_queue():
+def test_reader_role_may_read_a_jobs_position_in_its_queue():
     """`status` asks Kueue for it; without Kueue the right is one to nothing."""
     rights_of = granted(found(kustomize(K8S / "base"), "Role", "chexnet-reader"))
     for resource in WAITING:
@@ -211,7 +211,7 @@ def test_readers_see_a_jobs_place_in_its_queue():
 
 
 @pytest.mark.parametrize("role", ["chexnet-reader", "chexnet-submitter", "chexnet-looker", "chexnet-capacity"])
-def test_roles_hold_no_right_that_leads_to_others(role):
+def test_roles_hold_no_right_that_grants_more_rights(role):
     """Reading Secrets, running commands in pods, or changing roles would be more than submitting."""
     rights_of = granted(
         next(
@@ -229,7 +229,7 @@ def test_roles_hold_no_right_that_leads_to_others(role):
 
 
 @pytest.mark.parametrize("component", ["s3-data", "s3-data-scality"])
-def test_claim_tells_the_place_that_its_volume_mounts(component, tmp_path):
+def test_annotation_of_a_claim_names_the_prefix_that_its_volume_mounts(component, tmp_path):
     """`submit` finds the claim by its annotation; a wrong one would train on other data."""
     objects = kustomize(with_components(tmp_path, component))
     volume, claim = found(objects, "PersistentVolume"), found(objects, "PersistentVolumeClaim")
@@ -242,7 +242,7 @@ def test_claim_tells_the_place_that_its_volume_mounts(component, tmp_path):
     assert claim["spec"]["volumeName"] == volume["metadata"]["name"]
 
 
-def test_nothing_in_the_folder_holds_a_secret():
+def test_no_file_below_k8s_holds_a_secret():
     """Secrets are made by hand; a value that was committed once is known."""
     for path in K8S.rglob("*.yaml"):
         for each in yaml.safe_load_all(path.read_text()):
@@ -250,7 +250,7 @@ def test_nothing_in_the_folder_holds_a_secret():
             assert not each or "secretGenerator" not in each, path
 
 
-def test_every_remote_reference_is_pinned():
+def test_every_remote_resource_is_pinned():
     """A branch or `latest` would install something else tomorrow."""
     folders = [path.parent for path in (K8S / "operator").rglob("kustomization.yaml")]
     assert len(folders) == 2
@@ -259,19 +259,19 @@ def test_every_remote_reference_is_pinned():
             assert PINNED.fullmatch(resource), resource
 
 
-def test_operator_is_the_version_that_the_schema_is_from():
+def test_operator_that_is_installed_has_the_version_of_the_schema():
     """Manifests are checked against the schema of one release, which is the one to install."""
     [resource] = yaml.safe_load((K8S / "operator/training-operator/kustomization.yaml").read_text())["resources"]
     assert resource == "https://github.com/kubeflow/trainer//manifests/overlays/standalone?ref=v1.9.4"
 
 
-def test_there_are_examples():
+def test_at_least_three_rendered_examples_are_found():
     """The next test is about files that it finds."""
     assert len(RENDERED) >= 3
 
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
-def test_example_is_what_its_first_line_prints(path):
+def test_example_is_what_the_command_in_its_first_line_prints(path):
     """An example that no command makes any more misleads."""
     first, _, rest = path.read_text().partition("\n")
     done = subprocess.run(

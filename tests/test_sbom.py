@@ -58,14 +58,14 @@ def bill():
     return json.loads(done.stdout)
 
 
-def test_bill_is_valid(bill):
+def test_bill_of_materials_fits_the_cyclonedx_schema(bill):
     """Scanners refuse documents that break the schema, or take them for empty."""
     jsonschema.validate(bill, SCHEMA)
     references = [each["bom-ref"] for each in bill["components"]] + [bill["metadata"]["component"]["bom-ref"]]
     assert len(references) == len(set(references))
 
 
-def test_bill_holds_what_is_installed_and_nothing_else(bill):
+def test_bill_of_materials_lists_installed_packages_and_nothing_else(bill):
     """torch, which the images take from their base, is found the same way: by what the interpreter sees."""
     listed = {
         (each["name"], each["version"])
@@ -89,7 +89,7 @@ def test_debian_packages_are_listed(bill):
     assert any(each["type"] == "operating-system" for each in bill["components"])
 
 
-def test_licence_expressions_are_expressions(bill):
+def test_licence_expressions_are_valid_spdx(bill):
     """The schema wants SPDX there; free text has a place of its own."""
     stated = [each["licenses"][0] for each in bill["components"] if "licenses" in each]
     assert len(stated) > 20
@@ -131,7 +131,7 @@ def test_licence_is_taken_only_where_it_is_stated_briefly(fields, licences):
     assert component.get("licenses") == licences
 
 
-def test_bill_is_the_same_twice(bill):
+def test_bill_of_materials_is_the_same_each_time(bill):
     """An image that is built again without a change gets the same file."""
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == bill

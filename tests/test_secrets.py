@@ -215,7 +215,7 @@ AMBIENT = {
         *(pytest.param(trainer, words, id=f"trainer {words[0]}") for words in TRAINER),
     ],
 )
-def test_no_command_says_what_the_environment_and_the_kubeconfig_hold(
+def test_no_command_prints_secrets_of_the_environment_or_the_kubeconfig(
     program, words, home, tmp_path, monkeypatch, capfd, echo
 ):
     """Both servers repeat the token that they get, and it ends with a line break."""
@@ -261,7 +261,7 @@ OTHERS = [words for words in LAUNCHER if "--accelerator" not in words]
 
 
 @pytest.mark.parametrize("place", WORDS)
-def test_no_command_that_makes_a_job_repeats_a_secret_of_its_command_line(place, home, capfd):
+def test_no_command_that_makes_a_job_prints_a_secret_of_its_command_line(place, home, capfd):
     """Most refuse it; none may say what it was."""
     extra = WORDS[place]
     for words in OF_JOBS:
@@ -272,7 +272,7 @@ def test_no_command_that_makes_a_job_repeats_a_secret_of_its_command_line(place,
 
 
 @pytest.mark.parametrize("words", OTHERS, ids=lambda words: words[0])
-def test_no_other_command_repeats_a_secret_of_its_command_line(words, home, capfd):
+def test_no_other_command_prints_a_secret_of_its_command_line(words, home, capfd):
     """They refuse the flag."""
     for place in ("env", "unknown flag", "unknown flag with =", "endpoint", "data"):
         run(launcher, [*words, *WORDS[place]], capfd)
@@ -292,7 +292,7 @@ OF_TRAINER = {
 
 
 @pytest.mark.parametrize("place", OF_TRAINER)
-def test_no_command_of_the_trainer_repeats_a_secret_of_its_command_line(place, home, capfd):
+def test_no_command_of_the_trainer_prints_a_secret_of_its_command_line(place, home, capfd):
     for words in TRAINER:
         run(trainer, [*words, *OF_TRAINER[place]], capfd)
     assert_files_silent(home)
@@ -309,7 +309,7 @@ def test_no_command_of_the_trainer_repeats_a_secret_of_its_command_line(place, h
         "{}",
     ],
 )
-def test_init_neither_writes_nor_repeats_a_secret(given, home, monkeypatch, capfd):
+def test_init_neither_writes_nor_prints_a_secret(given, home, monkeypatch, capfd):
     """`launcher.yaml` is committed and shared."""
     monkeypatch.setenv("HF_TOKEN", CANARY)
     run(launcher, ["init", "-y", given.format(CANARY)], capfd)
@@ -349,7 +349,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("place", SETTINGS)
 @pytest.mark.parametrize("origin", ["project", "user", "file", "variable"])
-def test_no_command_repeats_a_secret_of_its_settings(place, origin, home, tmp_path, monkeypatch, capfd):
+def test_no_command_prints_a_secret_of_its_settings(place, origin, home, tmp_path, monkeypatch, capfd):
     """`launcher config` prints what they are."""
     text, extra = SETTINGS[place], []
     files = {"project": home / "launcher.yaml", "user": home / ".config/chexnet-launcher/settings.yaml", "file": tmp_path / "f.yaml"}  # fmt: skip
@@ -380,7 +380,7 @@ USERS = {
 
 
 @pytest.mark.parametrize("place", USERS)
-def test_no_command_says_what_a_user_of_the_kubeconfig_is(place, home, tmp_path, capfd, echo):
+def test_no_command_prints_the_credentials_of_a_kubeconfig_user(place, home, tmp_path, capfd, echo):
     """The server repeats the header that it gets."""
     user = USERS[place]
     kubeconfig(tmp_path, echo, user(tmp_path) if callable(user) else user)
@@ -396,13 +396,13 @@ def test_no_command_says_what_a_user_of_the_kubeconfig_is(place, home, tmp_path,
         pytest.param("https://127.0.0.1:9", {"certificate-authority-data": CANARY}, id="certificate"),
     ],
 )
-def test_no_command_says_the_login_of_a_cluster(server, more, home, tmp_path, capfd):
+def test_no_command_prints_the_login_in_a_clusters_url(server, more, home, tmp_path, capfd):
     """A password that nobody has encoded ends a URL's host too early."""
     kubeconfig(tmp_path, server, {"token": "t"}, **more)
     run(launcher, ["list"], capfd, debug=True)
 
 
-def test_kubeconfig_that_is_no_yaml_is_not_quoted(home, tmp_path, capfd):
+def test_error_for_a_kubeconfig_that_is_no_yaml_quotes_nothing_of_it(home, tmp_path, capfd):
     (tmp_path / "kubeconfig").write_text(f"users: [{{token: {CANARY}", encoding="utf-8")
     run(launcher, ["list"], capfd)
 
@@ -489,7 +489,7 @@ OF_S3 = (
 
 
 @pytest.mark.parametrize("place", OF_S3, ids=lambda place: place.__name__)
-def test_no_command_says_a_key_of_s3(place, home, tmp_path, monkeypatch, capfd):
+def test_no_command_prints_an_s3_key(place, home, tmp_path, monkeypatch, capfd):
     """Wherever botocore finds it."""
     place(tmp_path, monkeypatch)
     run(trainer, ["report", "s3://cxr/runs/t1"], capfd, debug=True)
@@ -497,7 +497,7 @@ def test_no_command_says_a_key_of_s3(place, home, tmp_path, monkeypatch, capfd):
     run(launcher, ["checkpoints", "t1", "--output", "s3://cxr/runs"], capfd)
 
 
-def test_a_bug_and_its_traceback_say_no_secret(home, monkeypatch, capfd):
+def test_traceback_of_a_bug_holds_no_secret(home, monkeypatch, capfd):
     """What a library raises may quote anything, and so may what it was raised in handling of."""
 
     def fails(*_: object) -> None:
@@ -511,7 +511,7 @@ def test_a_bug_and_its_traceback_say_no_secret(home, monkeypatch, capfd):
     run(trainer, ["stats"], capfd, debug=True)
 
 
-def test_warnings_loggers_and_threads_say_no_secret(home, monkeypatch, capfd):
+def test_warnings_loggers_and_threads_print_no_secret(home, monkeypatch, capfd):
     """None of them asks the program before it writes."""
     code = """
 import logging, os, sys, threading, warnings

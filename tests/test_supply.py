@@ -34,7 +34,7 @@ def pins():
     return found
 
 
-def test_installed_is_what_is_pinned():
+def test_installed_versions_are_those_of_constraints():
     """CI checks with it that an index gave nothing else, and nothing more. After a change of constraints.txt: `make setup`."""
     installed = {canonicalize_name(each.name): each.version for each in distributions()}
     ours = {name: version for name, version in installed.items() if name != OURS and name not in INSTALLER}
@@ -44,7 +44,7 @@ def test_installed_is_what_is_pinned():
     assert (unpinned, absent) == ({}, set())
 
 
-def test_every_pin_is_one_version():
+def test_every_constraint_pins_one_version():
     """A range would be no pin; a URL would name an index that others cannot reach."""
     for each in constraints():
         assert re.fullmatch(r"==[^*,]+", str(each.specifier)), each
@@ -58,7 +58,7 @@ def arrays(name):
     return re.findall(r'"([^"]+)"', match[1])
 
 
-def test_what_builds_is_pinned_too():
+def test_build_requirements_are_pinned_too():
     """The wheel's builder runs before anything of ours does."""
     assert arrays("build") == arrays("requires")
     names = {each.name for each in constraints()}
@@ -90,7 +90,7 @@ def texts():
     return [name for name in names if not name.startswith(SNAPSHOTS) and name != "tests/test_supply.py"]
 
 
-def test_there_are_files_to_look_at():
+def test_files_that_may_name_images_are_found():
     """The next test is about files that it finds."""
     if not TRACKED:
         pytest.skip("no git checkout")

@@ -1,4 +1,4 @@
-"""Which cluster, and as whom: the flags that kubectl's users know."""
+"""Flags that select the cluster, the user and the namespace, named as in kubectl."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,18 +8,18 @@ from cyclopts import Parameter
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How to reach the cluster; for commands whose namespace is the job's."""
+    """Connection flags of commands that take the namespace from the job."""
 
     context: Annotated[str | None, Parameter(show_default=False)] = None
-    """Context of the kubeconfig; its current one unless given."""
+    """Kubeconfig context to use; the default is the current context."""
 
     kubeconfig: Annotated[str | None, Parameter(show_default=False)] = None
-    """Kubeconfig file; that of KUBECONFIG, or ~/.kube/config, unless given."""
+    """Path to the kubeconfig file; the default is KUBECONFIG or ~/.kube/config."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target(Access):
-    """How to reach the cluster, and which namespace of it."""
+    """Connection flags and the namespace."""
 
     namespace: Annotated[str | None, Parameter(name=("--namespace", "-n"), show_default=False)] = None
-    """Namespace; that of the context unless given."""
+    """Namespace to use; the default is the namespace of the context."""

@@ -1,4 +1,4 @@
-"""The launcher's commands: which there are, and where each lies. Only the one that is asked for is loaded."""
+"""Table of the launcher's commands and their modules; only the module of the requested command is loaded."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _OF_A_JOB: Final = "Usage: launcher {} --accelerator gaudi|cuda|cpu [OPTIONS] [-
 
 
 def _settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Files and variables fill the flags that were not given, where a command has such flags."""
+    """Fill the flags that were not given from settings files and variables, for commands that have such flags."""
     if any("--namespace" in argument.names for argument in arguments):
         from launcher.settings.sources import apply_settings  # noqa: PLC0415 - --help and completion need no job
 
@@ -23,47 +23,47 @@ def _settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection
 app = App(
     name="launcher",
     help=(
-        "Train chest X-ray classifiers on Kubernetes. What follows `--` are flags of `python -m trainer train`. "
-        "--debug shows the traceback of an error."
+        "Train chest X-ray classifiers on Kubernetes. Arguments after `--` are flags of `python -m trainer train`. "
+        "Use --debug to print the traceback of an error."
     ),
     help_epilogue=EXIT_CODE_HELP,
     help_format="plaintext",
     version=__version__,
     config=[_settings],
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # main tells of Ctrl-C
+    suppress_keyboard_interrupt=False,  # main reports Ctrl-C
 )
 
 app.command(
     "launcher.commands.completion:completion",
-    help="Print a shell completion script; `launcher completion bash > FILE` keeps it where the shell looks for it.",
+    help="Print a shell completion script. Write it to where the shell looks for it: `launcher completion bash > FILE`.",
 )
 app.command(
     "launcher.commands.config:init",
-    help="Ask for the settings that stay, and write them to `launcher.yaml` here; print its path.",
+    help="Prompt for settings, write them to `launcher.yaml` in the current directory, and print its path.",
 )
 app.command(
     "launcher.commands.config:config",
-    help="Print each setting that has a value without flags, its origin, and why no job could use it.",
+    help="Print the effective settings, the source of each value, and why a value is invalid.",
 )
 app.command(
     "launcher.commands.render:render",
-    help="Print the Kubernetes objects of a job; talks to nobody.",
+    help="Print the Kubernetes objects of a job without contacting a cluster.",
     usage=_OF_A_JOB.format("render"),
 )
 app.command(
     "launcher.commands.submit:submit",
     help=(
-        "Create a job, and print its name; with `--local`, run it here and print where its run lies.\n\n"
-        "Submitting a job that is there already, with the same spec, changes nothing and is no error."
+        "Create a job and print its name. With `--local`, run it on this machine and print the location of the run.\n\n"
+        "Submitting a job that already exists with the same spec succeeds and changes nothing."
     ),
     usage=_OF_A_JOB.format("submit"),
 )
 app.command(
     "launcher.commands.scale:scale",
     help=(
-        "Run a job at several sizes, for one or several models, and print times, speed-up, efficiency and quality.\n\n"
-        "The global batch stays the same unless `--weak`. The same again goes on: runs with results are not run again."
+        "Run a job at several sizes, for one or more models, and print times, speed-up, efficiency and quality.\n\n"
+        "The global batch is constant unless `--weak` is given. Run the same command again to resume; finished runs are kept."
     ),
     usage=(
         "Usage: launcher scale --workers 1,2,4 --name NAME --to DIRECTORY --accelerator gaudi|cuda|cpu [OPTIONS] [-- TRAINER FLAGS]"
@@ -71,78 +71,80 @@ app.command(
 )
 app.command(
     "launcher.commands.doctor:doctor",
-    help="Check whether a job would run, before anything is spent: a row for each thing that has stopped one.",
+    help="Check the prerequisites of a job without running it: one row for each known cause of failure.",
     usage=_OF_A_JOB.format("doctor"),
 )
 app.command(
     "launcher.commands.status:list_",
     name="list",
-    help="Print the jobs of a namespace, the newest first.",
+    help="List the jobs of a namespace, newest first.",
 )
 app.command(
     "launcher.commands.status:status",
-    help="Print how a job is: conditions, pods, last events, progress, and why it does not run.",
+    help="Print the status of a job: conditions, pods, recent events, progress, and why it is not running.",
 )
 app.command(
     "launcher.commands.status:events",
-    help="Print what the cluster noted about a job, its pods and its claim, the oldest first.",
+    help="Print the events of a job, its pods and its claim, oldest first.",
 )
 app.command(
     "launcher.commands.wait:wait",
-    help="Wait until a job is over, and print its state; its outcome is the exit code.",
+    help="Wait until a job has finished and print its state; the exit code is the job's outcome.",
 )
 app.command(
     "launcher.commands.delete:delete",
-    help="End jobs and remove them, with their pods, Services, claims and volumes; the runs in the output stay.",
+    help="Delete jobs with their pods, Services, claims and volumes; the runs in the output are kept.",
 )
 app.command(
     "launcher.commands.clone:clone",
-    help="Submit a new job, and so a new run, with the settings of another.",
+    help="Submit a new job, with a new run, using the settings of an existing job.",
 )
 app.command(
     "launcher.commands.resume:resume",
     help=(
-        "Submit a job that is over once more: its run goes on from the newest checkpoint.\n\n"
-        "Where the job is gone, what the run tells of itself and today's settings make it again."
+        "Submit a finished job again; its run resumes from the newest checkpoint.\n\n"
+        "A deleted job is created again from the record of its run and the current settings."
     ),
 )
 app.command(
     "launcher.commands.checkpoints:checkpoints",
-    help="Print the checkpoints of a run, the newest first.",
+    help="List the checkpoints of a run, newest first.",
 )
 app.command(
     "launcher.commands.checkpoints:pull",
     help=(
-        "Fetch a run's checkpoint, model, scores and logs, verified; print their paths, the checkpoint's state first.\n\n"
-        "The same again goes on where it stopped, and fetches only what is missing or different."
+        "Download and verify a run's checkpoint, model, scores and logs; print their paths, the checkpoint's state first.\n\n"
+        "Run the same command again to resume; only missing or different files are downloaded."
     ),
 )
 app.command(
     "launcher.commands.logs:logs",
     help=(
-        "Print the log of a job: all its pods, each line with its rank, else with its pod.\n\n"
-        "With `-f` go on until the job is over, across restarts; its outcome is the exit code."
+        "Print the logs of all pods of a job; each line has its rank, or else its pod.\n\n"
+        "With `-f`, follow the logs across restarts until the job has finished; the exit code is the job's outcome."
     ),
 )
 
 
 def dispatch(argv: Sequence[str]) -> None:
-    """Run the command that these words name. Raises: KnownError."""
+    """Run the command that the arguments name. Raises: KnownError."""
     try:
         app(argv, exit_on_error=False, print_error=False)
     except CycloptsError as problem:
-        raise refused(problem, argv) from problem
+        raise usage_error(problem, argv) from problem
 
 
-def refused(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
-    """The parser's complaint about these words as ours."""
-    from trainer.config import is_flag, usage_problem  # noqa: PLC0415 - an error may take its time
+def usage_error(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
+    """The parser's error for these arguments, in the launcher's form."""
+    from trainer.config import is_flag, usage_problem  # noqa: PLC0415 - only errors need it
 
     flag = problem.token.keyword if isinstance(problem, UnknownOptionError) else None
-    takes_trainers = any("--train-flags" in argument.names for argument in getattr(problem, "argument_collection", ()))
-    if flag and takes_trainers and is_flag(flag):
+    accepts_trainer_flags = any(
+        "--train-flags" in argument.names for argument in getattr(problem, "argument_collection", ())
+    )
+    if flag and accepts_trainer_flags and is_flag(flag):
         return InputError(
-            f"cannot use `{flag}` here: it is a flag of the trainer",
+            f"cannot use `{flag}` before `--`: it is a flag of the trainer",
             hint=f"trainer flags follow --: … -- {_given(flag, argv)}",
         )
     if isinstance(problem, MissingArgumentError) and problem.argument and problem.argument.index is not None:
@@ -155,11 +157,11 @@ def refused(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:
 
 
 def _given(flag: str, argv: Sequence[str]) -> str:
-    """The flag with its value, as it stands in the words."""
+    """The flag with its value, as given in the arguments."""
     words = list(itertools.dropwhile(lambda word: word.partition("=")[0] != flag, argv))
     return " ".join([words[0], *itertools.takewhile(_is_value, words[1:2])]) if words else flag
 
 
 def _is_value(word: str) -> bool:
-    """Whether a word is no flag: a negative number is none."""
+    """Whether a word is not a flag; a negative number is a value."""
     return not word.startswith("-") or word[1:2].isdigit()

@@ -1,4 +1,4 @@
-"""`launcher checkpoints` and `launcher pull`: what a run has left, and bringing it here."""
+"""`launcher checkpoints` and `launcher pull`: list and download the results of a run."""
 
 import sys
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.terminal import report
 from launcher.jobs.find import get_job
-from launcher.runs import checkpoints as of
+from launcher.runs import checkpoints as run_checkpoints
 from launcher.runs import locate
-from launcher.runs import pull as results
+from launcher.runs import pull as run_files
 from trainer.errors import InputError, InterruptedByUser
 
-RunName = Annotated[str, Parameter(help="Name of the job, and so of its run.")]
+RunName = Annotated[str, Parameter(help="Name of the job and its run.")]
 Place = Annotated[locate.Where, Parameter(name="*")]
 
 
@@ -27,19 +27,19 @@ def checkpoints(
     *,
     on: On = Target(),  # noqa: B008 - frozen
     where: Place = locate.Where(),  # noqa: B008 - frozen
-    form: Annotated[of.Form, Parameter(name="-o", help="How to print them; by `name` as steps.")] = "table",
+    form: Annotated[run_checkpoints.Form, Parameter(name="-o", help="Output format; `name` prints steps.")] = "table",
 ) -> None:
-    """Print checkpoints."""
+    """List checkpoints."""
     run = _find(name, on, where)
     with run.opened() as storage:
-        found = of.of_run(run, storage, report)
-    sys.stdout.write(of.shown(run, found, form, datetime.now(timezone.utc)))
+        rows = run_checkpoints.of_run(run, storage, report)
+    sys.stdout.write(run_checkpoints.shown(run, rows, form, datetime.now(timezone.utc)))
 
 
 def _directory(_: type, tokens: Sequence[Token]) -> Path:
-    """The directory that a text names; an empty one would be the current. Raises: InputError."""
+    """The directory of a flag; an empty text would mean the current directory. Raises: InputError."""
     if not tokens[-1].value:
-        raise InputError("cannot pull into ``: it names no directory (from `--to`)", hint="--to DIRECTORY")
+        raise InputError("cannot pull into ``: it is not a directory (from `--to`)", hint="--to DIRECTORY")
     return Path(tokens[-1].value)
 
 
@@ -48,29 +48,27 @@ def pull(
     *,
     step: Annotated[str | None, Parameter(show_default=False)] = None,
     to: Annotated[Path | None, Parameter(converter=_directory, n_tokens=1, accepts_keys=False)] = None,
-    what: results.What = "all",
+    what: run_files.What = "all",
     on: On = Target(),  # noqa: B008 - frozen
     where: Place = locate.Where(),  # noqa: B008 - frozen
 ) -> None:
-    """Fetch results.
+    """Download results.
 
     Parameters
     ----------
     step
-        Which checkpoint: `best`, `last` or a step's number; the best unless given.
+        Checkpoint to download: `best` (the default), `last` or the number of a step.
     to
-        Directory to put them in; NAME here unless given.
+        Target directory; the default is NAME in the current directory.
     what
         `checkpoint`, `model` (the exported weights), `report` (scores, predictions, record), or `all` with the logs.
     """
     run = _find(name, on, where)
     try:
         with run.opened() as storage:
-            paths = results.pull(run, storage, step=step, what=what, directory=to or Path(name), report=report)
+            paths = run_files.pull(run, storage, step=step, what=what, directory=to or Path(name), report=report)
     except KeyboardInterrupt:
-        raise InterruptedByUser(
-            "interrupted by Ctrl-C", hint="the same command goes on where this one stopped"
-        ) from None
+        raise InterruptedByUser("interrupted by Ctrl-C", hint="run the same command again to resume") from None
     sys.stdout.write("".join(f"{path}\n" for path in paths))
 
 

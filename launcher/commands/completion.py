@@ -14,11 +14,11 @@ def completion(shell: Shell) -> None:
     Parameters
     ----------
     shell
-        Which shell.
+        Shell that runs the script.
     """
     sys.stdout.write(script(shell))
 
 
 def script(shell: Shell) -> str:
-    """The script that completes every command and flag in this shell; made from the parser, which loads all commands."""
+    """The script that completes all commands and flags; it is generated from the parser, which loads all commands."""
     return app.generate_completion(prog_name="launcher", shell=shell)

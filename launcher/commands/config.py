@@ -1,4 +1,4 @@
-"""`launcher init` and `launcher config`: the settings that stay."""
+"""`launcher init` and `launcher config`: settings files."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from launcher import output
 from launcher.commands.parameters import Yes
 from launcher.commands.terminal import ask, report
-from launcher.settings import init as first
+from launcher.settings import init as settings_file
 from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, read_file, standing
 from launcher.settings.validate import problem_of
 from launcher.spec.overlay import INLINE, as_text
@@ -19,28 +19,28 @@ from trainer.redaction import cleaned
 
 
 def init(
-    *assignments: Annotated[str, Parameter(help="KEY=VALUE, a setting to write; as often as needed.")],
+    *assignments: Annotated[str, Parameter(help="KEY=VALUE, a setting to write; can be repeated.")],
     yes: Yes = False,
 ) -> None:
-    """Ask for settings, and write them.
+    """Prompt for settings and write them.
 
     Parameters
     ----------
     yes
-        Ask nothing, and change a file that is there; without a terminal nobody is asked.
+        Do not prompt, and change an existing file; without a terminal there are no prompts.
     """
     path = Path(PROJECT_FILE)
-    before = first.as_settings(read_file(path).values) if path.is_file() else {}
-    asked = None if yes or not sys.stdin.isatty() else ask
+    before = settings_file.as_settings(read_file(path).values) if path.is_file() else {}
+    prompt = None if yes or not sys.stdin.isatty() else ask
     known = {key: texts[0] for source in reversed(standing()) for key, texts in source.values.items() if texts}
-    settings = first.answers(asked, known, assignments)
+    settings = settings_file.answers(prompt, known, assignments)
     if not settings:
         raise InputError(
             f"cannot write `{PROJECT_FILE}`: no setting is given",
-            hint="launcher init KEY=VALUE …; at a terminal, without -y, it asks for them",
+            hint="launcher init KEY=VALUE …; on a terminal, without -y, it prompts for them",
         )
-    first.check(before | settings)
-    first.write(path, first.as_yaml(before | settings), replace=yes)
+    settings_file.check(before | settings)
+    settings_file.write(path, settings_file.as_yaml(before | settings), replace=yes)
     sys.stdout.write(f"{PROJECT_FILE}\n")
     report("next: python -m launcher doctor --workers 1")
 
@@ -51,7 +51,7 @@ def config(*, form: Annotated[Literal["table", "json", "yaml"], Parameter(name="
     Parameters
     ----------
     form
-        How to print them.
+        Output format.
     """
     rows = [_row(key, texts, origin) for key, texts, origin in effective()]
     if form != "table":
@@ -67,7 +67,7 @@ def _row(key: str, texts: tuple[str, ...], origin: str) -> dict[str, str | None]
 
 
 def _shown(key: str, text: str) -> str:
-    """A setting's text as others may read it; an overlay is a mapping written as JSON, or a file's name."""
+    """The text of a setting, redacted; an overlay is a mapping written as JSON, or the name of a file."""
     if key == OVERLAY and text.startswith(INLINE):
         return as_text(cleaned(json.loads(text)))
     return str(cleaned(text, key=key))

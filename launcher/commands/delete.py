@@ -5,7 +5,7 @@ import sys
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import Name, On, Timeout, Yes, seconds
-from launcher.commands.terminal import agreed, report_error
+from launcher.commands.terminal import confirm, report_error
 from launcher.jobs.delete import delete_job
 from trainer.errors import InputError, InterruptedByUser, KnownError, on_one_line
 
@@ -16,17 +16,17 @@ def delete(
     yes: Yes = False,
     timeout: Timeout = "5m",
 ) -> None:
-    """End jobs and remove them.
+    """Delete jobs.
 
     Parameters
     ----------
     yes
-        Do not ask; without a terminal nobody is asked.
+        Do not ask for confirmation; without a terminal none is asked for.
     """
     if not names:
-        raise InputError("cannot delete: no job is named", hint="launcher delete NAME; launcher list shows them")
+        raise InputError("cannot delete: no job is named", hint="launcher delete NAME; launcher list prints the names")
     cluster = open_cluster(on)
-    if not yes and sys.stdin.isatty() and not agreed(f"delete {', '.join(names)} in {cluster.namespace}? [y/N] "):
+    if not yes and sys.stdin.isatty() and not confirm(f"delete {', '.join(names)} in {cluster.namespace}? [y/N] "):
         raise InterruptedByUser("nothing deleted")
     problems: list[KnownError] = []
     for name in names:

@@ -7,9 +7,10 @@ from cyclopts import Parameter
 
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
-from launcher.commands.job import From, Job, Through, with_claim
-from launcher.commands.parameters import Switch
-from launcher.doctor import checks as preflight
+from launcher.commands.parameters import From, Job, Switch, Through
+from launcher.commands.terminal import report
+from launcher.doctor import checks
+from launcher.jobs.find import on_existing_claim
 from launcher.settings.sources import Sources
 
 
@@ -21,17 +22,17 @@ def doctor(
     in_cluster: Switch = False,
     form: Annotated[Literal["table", "json"], Parameter(name="-o")] = "table",
 ) -> None:
-    """Check whether a job would run.
+    """Check the prerequisites of a job.
 
     Parameters
     ----------
     in_cluster
-        Look at buckets, labels and weights from a short pod with the job's account, in place of from here.
+        Check buckets, labels and weights from a short-lived pod with the job's account, not from this machine.
     form
-        How to print the rows.
+        Output format.
     """
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
-    rows = preflight.doctor(with_claim(cluster, job), cluster, in_cluster=in_cluster)
-    sys.stdout.write(preflight.as_json(rows) if form == "json" else preflight.as_table(rows))
+    rows = checks.doctor(on_existing_claim(cluster, job, report), cluster, in_cluster=in_cluster)
+    sys.stdout.write(checks.as_json(rows) if form == "json" else checks.as_table(rows))
     sys.stdout.flush()
-    preflight.check_passed(rows)
+    checks.check_passed(rows)

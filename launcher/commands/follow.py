@@ -1,4 +1,4 @@
-"""Staying with a job until it is over; how it ended is how the command ends."""
+"""Wait for a job or follow its log until it has finished; its outcome becomes the exit code."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from launcher.cluster.errors import NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.terminal import report
 from launcher.jobs.wait import wait_for_job
-from launcher.logs import printing as joblog
+from launcher.logs import printing
 from launcher.logs.lines import LogOptions
 from launcher.status import collect
 from launcher.status.diagnose import diagnose
@@ -18,21 +18,21 @@ from trainer.screen import unscreened
 
 
 def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | None = None) -> None:
-    """Wait until the job is over, or `until`, and print its state."""
+    """Wait until the job has finished, or has the state `until`, and print its state."""
     state = wait_for_job(cluster, name, until=until, timeout_s=seconds(timeout))
     sys.stdout.write(f"{state}\n")
 
 
 def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -> None:
-    """Follow the log of a job until it is over."""
+    """Follow the log of a job until it has finished."""
 
     def waiting(what: str) -> None:
-        found = diagnose(collect.collect_snapshot(cluster, name))
-        report(what + (f" ({found.sentence})" if found else ""))
+        diagnosis = diagnose(collect.collect_snapshot(cluster, name))
+        report(what + (f" ({diagnosis.sentence})" if diagnosis else ""))
 
-    colour = joblog.wants_colour(sys.stdout, os.environ)
+    colour = printing.wants_colour(sys.stdout, os.environ)
     try:
-        ending = joblog.follow(
+        outcome = printing.follow(
             cluster,
             name,
             options or LogOptions(follow=True),
@@ -43,9 +43,9 @@ def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -
         )
     except KeyboardInterrupt:
         raise InterruptedByUser(
-            f"no longer following `{name}`; the job goes on", hint=f"launcher logs {name} -f follows it again"
+            f"no longer following `{name}`; the job continues", hint=f"launcher logs {name} -f follows it again"
         ) from None
-    if ending.state == "Deleted":
+    if outcome.state == "Deleted":
         raise NotFoundError(f"the job `{name}` was deleted while its log was followed", hint="launcher list")
-    if ending.state == "Failed":
+    if outcome.state == "Failed":
         raise JobFailedError(f"the job `{name}` failed", hint=f"launcher status {name}")

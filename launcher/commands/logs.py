@@ -11,7 +11,7 @@ from launcher.cluster.client import open_cluster
 from launcher.commands.follow import follow_log
 from launcher.commands.parameters import Name, On
 from launcher.commands.terminal import report
-from launcher.logs import printing as joblog
+from launcher.logs import printing
 from launcher.logs.lines import LogOptions
 from trainer.screen import unscreened
 
@@ -27,5 +27,5 @@ def logs(
     if options.follow:
         follow_log(cluster, name, options)
     else:
-        colour = joblog.wants_colour(sys.stdout, os.environ)
-        joblog.write(cluster, name, options, out=unscreened(sys.stdout), report=report, colour=colour)
+        colour = printing.wants_colour(sys.stdout, os.environ)
+        printing.write(cluster, name, options, out=unscreened(sys.stdout), report=report, colour=colour)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from launcher.commands.job import From, Job
+from launcher.commands.parameters import From, Job
 from launcher.settings.sources import Sources
 from launcher.spec import manifest
 
@@ -21,7 +21,7 @@ def render(
     Parameters
     ----------
     form
-        How to print them.
+        Output format.
     """
     forms = {"yaml": manifest.to_yaml, "json": manifest.to_json, "name": manifest.to_name}
     sys.stdout.write(forms[form](manifest.render(job)))

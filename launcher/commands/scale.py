@@ -10,15 +10,14 @@ from cyclopts import Parameter, Token
 
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
-from launcher.commands.job import From, Through, with_claim
-from launcher.commands.parameters import Switch
+from launcher.commands.parameters import From, Switch, Through
 from launcher.commands.terminal import report, report_error
 from launcher.jobs.delete import sweep_volumes
-from launcher.jobs.local import check as check_here
-from launcher.scale import results as comparison
-from launcher.scale import table
+from launcher.jobs.find import on_existing_claim
+from launcher.jobs.local import check as check_local
+from launcher.scale import results, table
 from launcher.scale.members import ScaleSpec, members
-from launcher.scale.queue import GO_ON, JobQueue, Problems
+from launcher.scale.queue import RESUME_HINT, JobQueue, Problems
 from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
@@ -26,9 +25,9 @@ from trainer.errors import InputError, InterruptedByUser, JobFailedError, listin
 
 
 def _directory(_: type, tokens: Sequence[Token]) -> Path:
-    """The directory that a text names; an empty one would be the current. Raises: InputError."""
+    """The directory of a flag; an empty text would mean the current directory. Raises: InputError."""
     if not tokens[-1].value:
-        raise InputError("cannot gather runs in ``: it names no directory (from `--to`)", hint="--to DIRECTORY")
+        raise InputError("cannot gather runs in ``: it is not a directory (from `--to`)", hint="--to DIRECTORY")
     return Path(tokens[-1].value)
 
 
@@ -48,78 +47,77 @@ def scale(
     Parameters
     ----------
     to
-        Directory for what the runs say of themselves, a folder for each, and for the plots.
+        Directory for the plots and the results of the runs, one folder for each run.
     local
-        Run them on this machine, without a cluster, one after the other. Needs no image.
+        Run the jobs on this machine without a cluster, one after the other; no image is needed.
     parallel
-        So many jobs at once in the cluster; one after the other unless given, so that none slows another down.
+        Number of jobs that run at the same time in the cluster; 1 by default, so that none slows another down.
     s3_endpoint_here
-        URL of the S3 server as this machine reaches it; that of --s3-endpoint unless given.
+        URL of the S3 server from this machine; the default is the value of --s3-endpoint.
     form
-        How to print the comparison.
+        Output format.
     """
     _check_parallel(parallel, local=local)
     scale_spec = members(job)
     try:
         endpoint = s3_endpoint_here or scale_spec[0].s3.endpoint
-        reach = comparison.Reach(
+        reach = results.Reach(
             local=local, endpoint=allowed(endpoint) if scale_spec[0].output_at.is_bucket else endpoint
         )
-        comparison.check_places(job.name, scale_spec, to, reach)
+        results.check_places(job.name, scale_spec, to, reach)
         problems = _run(scale_spec, access, reach, parallel or 1)
-        _tell_of(scale_spec, to, reach, problems, form)
+        _print_comparison(scale_spec, to, reach, problems, form)
     except KeyboardInterrupt:
-        raise InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON) from None
+        raise InterruptedByUser("interrupted by Ctrl-C", hint=RESUME_HINT) from None
 
 
 def _check_parallel(parallel: int | None, *, local: bool) -> None:
-    """Raises: InputError."""
     if parallel is None:
         return
     if local:
         raise InputError(
             "cannot use --parallel with --local: jobs that share this machine would slow each other down",
-            hint="leave it out",
+            hint="omit --parallel",
         )
     if parallel < 1:
         raise InputError(f"cannot use --parallel {parallel}: it must be at least 1", hint="--parallel 2")
 
 
-def _run(scale_spec: Sequence[JobSpec], access: Access, reach: comparison.Reach, parallel: int) -> Problems:
-    """Run what has no results yet, once all of it has been checked; why there still are none, by name."""
+def _run(scale_spec: Sequence[JobSpec], access: Access, reach: results.Reach, parallel: int) -> Problems:
+    """Run the jobs without results, after all of them were checked; the reasons why there still are none, by name."""
     if reach.local:
-        check_here(scale_spec[0])
-    todo = [job for job in scale_spec if not comparison.is_done(job, reach, report)]
+        check_local(scale_spec[0])
+    todo = [job for job in scale_spec if not results.is_done(job, reach, report)]
     for job in scale_spec:
         if job not in todo:
-            report(f"{job.name}: its results are there")
+            report(f"{job.name}: it already has results")
     if reach.local:
-        return comparison.here(todo, reach, report)
+        return results.run_local(todo, reach, report)
     return _run_in_cluster(todo, access, reach, parallel) if todo else {}
 
 
-def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: comparison.Reach, parallel: int) -> Problems:
+def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: results.Reach, parallel: int) -> Problems:
     cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
-    data = with_claim(cluster, todo[0]).s3
+    data = on_existing_claim(cluster, todo[0], report).s3
     todo = [dataclasses.replace(job, s3=data) for job in todo]
-    series = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
-    series.check(todo)
+    queue = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
+    queue.check(todo)
     for name in sweep_volumes(cluster):
-        report(f"removed the volume {name}, whose job is gone")
-    return series.run(todo, parallel=parallel)
+        report(f"removed the volume {name} of a deleted job")
+    return queue.run(todo, parallel=parallel)
 
 
-def _tell_of(
-    scale_spec: Sequence[JobSpec], to: Path, reach: comparison.Reach, problems: Problems, form: table.Form
+def _print_comparison(
+    scale_spec: Sequence[JobSpec], to: Path, reach: results.Reach, problems: Problems, form: table.Form
 ) -> None:
-    """Print the comparison of what has results, and plot it. Raises: JobFailedError where something has none."""
+    """Print and plot the runs that have results. Raises: JobFailedError when some have none."""
     done = [job for job in scale_spec if job.name not in problems]
-    comparison.gather(done, to, reach, report)
-    found = table.numbers([job.name for job in done], to)
-    sys.stdout.write(table.shown(scale_spec, found, form))
+    results.gather(done, to, reach, report)
+    numbers = table.numbers([job.name for job in done], to)
+    sys.stdout.write(table.shown(scale_spec, numbers, form))
     sys.stdout.flush()
     try:
-        for path in comparison.plot([job.name for job in done], to) if done else ():
+        for path in results.plot([job.name for job in done], to) if done else ():
             report(f"{path}")
     except InputError as problem:
         if not problems:
@@ -129,5 +127,5 @@ def _tell_of(
         raise JobFailedError(
             f"{len(problems)} of {len(scale_spec)} runs have no results:"
             f"{listing(f'{name}: {why}' for name, why in problems.items())}",
-            hint="the same command runs these again, and keeps the others",
+            hint="run the same command again to rerun these; the others are kept",
         )

@@ -1,4 +1,4 @@
-"""`launcher list`, `launcher status` and `launcher events`: how jobs are."""
+"""`launcher list`, `launcher status` and `launcher events`."""
 
 import sys
 from datetime import datetime, timezone
@@ -23,24 +23,24 @@ def list_(
     watch: Watch = False,
     form: Form = "table",
 ) -> None:
-    """Print the jobs of a namespace.
+    """List the jobs of a namespace.
 
     Parameters
     ----------
     everywhere
-        Of all namespaces.
+        List the jobs of all namespaces.
     selector
-        Only jobs with these labels: `team=radiology,stage!=test`.
+        Label selector to filter on: `team=radiology,stage!=test`.
     watch
-        Print them again whenever they have changed.
+        Print the list again after each change.
     """
     cluster = open_cluster(on)
 
-    def look() -> str:
-        found, pods = list_jobs(cluster, everywhere=everywhere, labels=selector)
-        return tables.job_list(found, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
+    def current() -> str:
+        jobs, pods = list_jobs(cluster, everywhere=everywhere, labels=selector)
+        return tables.job_list(jobs, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
 
-    terminal.show(look, watch=watch)
+    terminal.show(current, watch=watch)
 
 
 def status(
@@ -50,22 +50,22 @@ def status(
     watch: Watch = False,
     form: Form = "table",
 ) -> None:
-    """Print how a job is.
+    """Print the status of a job.
 
     Parameters
     ----------
     watch
-        Print it again whenever it has changed.
+        Print the status again after each change.
     """
     cluster = open_cluster(on)
 
-    def look() -> str:
+    def current() -> str:
         snapshot = collect.collect_snapshot(cluster, name)
         return tables.job_status(snapshot, diagnose(snapshot), collect.progress(cluster, snapshot), form)
 
-    terminal.show(look, watch=watch)
+    terminal.show(current, watch=watch)
 
 
 def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen
-    """Print what the cluster noted about a job."""
+    """Print the events of a job."""
     sys.stdout.write(tables.events(collect.collect_snapshot(open_cluster(on), name), form))

@@ -4,8 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from launcher.cluster.access import Access, Target
-from launcher.commands.job import From, Job, Through, with_claim
-from launcher.commands.parameters import DryRun, Switch, Timeout, seconds
+from launcher.commands.parameters import DryRun, From, Job, Switch, Through, Timeout, seconds
 from launcher.commands.terminal import report
 from launcher.settings.sources import Sources
 from launcher.spec import manifest
@@ -27,47 +26,48 @@ def submit(
     follow: Switch = False,
     timeout: Timeout = None,
 ) -> None:
-    """Create a job, or run it here.
+    """Create a job, or run it on this machine.
 
     Parameters
     ----------
     local
-        Run it on this machine, without a cluster: a process for each pod. Needs no image.
+        Run the job on this machine without a cluster, one process for each pod; no image is needed.
     dry_run
-        `client` prints the objects; `server` asks the cluster whether it would take them.
+        `client` prints the objects; `server` validates them in the cluster without creating them.
     wait
-        Wait until the job is over; its outcome is the exit code.
+        Wait until the job has finished; the exit code is its outcome.
     follow
-        Follow the log until the job is over; its outcome is the exit code.
+        Follow the log until the job has finished; the exit code is its outcome.
     """
     check_flags(local=local, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
     if local:
-        _run_here(job)
+        _run_local(job)
     else:
         cluster = create(job, access, dry_run=dry_run)
         if cluster is not None:
-            stay(cluster, job.name, wait=wait, follow=follow, timeout=timeout)
+            wait_or_follow(cluster, job.name, wait=wait, follow=follow, timeout=timeout)
 
 
 def check_flags(*, local: bool, dry_run: str, wait: bool, follow: bool, timeout: str | None) -> None:
-    """Refuse what could only be ignored, before anything is spent. Raises: InputError."""
+    """Reject flags that would be ignored, before anything is created. Raises: InputError."""
     seconds(timeout)
     given = {"--dry-run": dry_run != "none", "--wait": wait, "--follow": follow, "--timeout": timeout is not None}
-    ignored = [flag for flag, there in given.items() if there and local]
+    ignored = [flag for flag, is_given in given.items() if is_given and local]
     if ignored:
         raise InputError(
-            f"cannot use {', '.join(ignored)} with --local: it runs here until it is over", hint="leave it out"
+            f"cannot use {', '.join(ignored)} with --local: the command itself runs the job until it has finished",
+            hint=f"omit {', '.join(ignored)}",
         )
     if wait and follow:
         raise InputError(
-            "cannot use both --wait and --follow: both end with the job", hint="--follow prints its log too"
+            "cannot use both --wait and --follow: both wait for the job", hint="--follow also prints its log"
         )
     if timeout is not None and not wait:
         raise InputError("cannot use --timeout without --wait", hint="--wait --timeout 8h")
 
 
-def _run_here(job: JobSpec) -> None:
-    from launcher.jobs import local  # noqa: PLC0415 - not for a cluster
+def _run_local(job: JobSpec) -> None:
+    from launcher.jobs import local  # noqa: PLC0415 - only for --local
 
     local.check(job)
     local.run(manifest.render(job), scratch=local.cache_of(job), report=report, python=sys.executable)
@@ -75,20 +75,20 @@ def _run_here(job: JobSpec) -> None:
 
 
 def create(job: JobSpec, access: Access, *, dry_run: DryRun) -> "Cluster | None":
-    """Create the job in its namespace, or print it or ask the server; the cluster where the job is now. Raises: KnownError."""
+    """Create the job in its namespace and return the cluster; a dry run returns None. Raises: KnownError."""
     if dry_run == "client":
         sys.stdout.write(manifest.to_yaml(manifest.render(job)))
         return None
-    from launcher.cluster.client import open_cluster  # noqa: PLC0415 - a dry run of the client needs none
+    from launcher.cluster.client import open_cluster  # noqa: PLC0415 - a client dry run needs no cluster
 
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
     _create(cluster, job, access, dry_run=dry_run == "server")
     return cluster if dry_run == "none" else None
 
 
-def stay(cluster: "Cluster", name: str, *, wait: bool, follow: bool, timeout: str | None) -> None:
-    """Wait for the job or follow its log, where that is wanted."""
-    from launcher.commands.follow import follow_log, wait_for  # noqa: PLC0415 - a dry run of the client needs none
+def wait_or_follow(cluster: "Cluster", name: str, *, wait: bool, follow: bool, timeout: str | None) -> None:
+    """Wait for the job or follow its log, if a flag asks for it."""
+    from launcher.commands.follow import follow_log, wait_for  # noqa: PLC0415 - a client dry run needs no cluster
 
     if follow:
         follow_log(cluster, name)
@@ -99,24 +99,25 @@ def stay(cluster: "Cluster", name: str, *, wait: bool, follow: bool, timeout: st
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
     from launcher.jobs import submit  # noqa: PLC0415 - as above
     from launcher.jobs.delete import sweep_volumes  # noqa: PLC0415 - as above
+    from launcher.jobs.find import on_existing_claim  # noqa: PLC0415 - as above
     from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
 
-    job = with_claim(cluster, job)
+    job = on_existing_claim(cluster, job, report)
     for name in [] if dry_run else sweep_volumes(cluster):
-        report(f"removed the volume {name}, whose job is gone")
+        report(f"removed the volume {name} of a deleted job")
     objects = manifest.render(job)
     submitted = submit.submit(cluster, objects, dry_run=dry_run)
     sys.stdout.write(manifest.to_name(objects))
     sys.stdout.flush()
-    report(f"{submitted.outcome} in {cluster.namespace}; the run goes to {job.run}")
+    report(f"{submitted.outcome} in {cluster.namespace}; output: {job.run}")
     if not dry_run:
-        place = f" -n {cluster.namespace}"
+        namespace_flag = f" -n {cluster.namespace}"
         kubectl = kubectl_logs_command(
             objects[-1], cluster.namespace, context=access.context, kubeconfig=access.kubeconfig
         )
         report(
             "next:\n"
-            f"  python -m launcher status {job.name}{place}\n"
+            f"  python -m launcher status {job.name}{namespace_flag}\n"
             f"  {kubectl}\n"
-            f"  python -m launcher delete {job.name}{place}"
+            f"  python -m launcher delete {job.name}{namespace_flag}"
         )

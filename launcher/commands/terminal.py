@@ -1,4 +1,4 @@
-"""What commands say to whoever types them, on stderr, and what they ask."""
+"""Terminal input and output of commands: messages and prompts on stderr."""
 
 import re
 import sys
@@ -11,40 +11,40 @@ from trainer.errors import KnownError, as_block, on_one_line
 WATCH_EVERY_S: Final = 2.0
 
 _AGE: Final = r" *\b(\d+[smhdy])+\b *"
-"""What changes by itself is no change."""
+"""Ages change all the time; they do not count as a change of the output."""
 
 
 def report(text: str) -> None:
-    """A line beside the result, and the indented ones that belong to it."""
+    """Print a message on stderr; its further lines are indented."""
     sys.stderr.write(f"{as_block(text)}\n")
 
 
 def report_error(problem: KnownError) -> None:
-    """What went wrong and is not the end; its text is safe already."""
+    """Print an error that does not end the command; its text is already redacted."""
     sys.stderr.write(f"{problem}\n")
 
 
-def ask(question: str, usual: str = "") -> str:
-    """What is typed, or `usual` for an Enter."""
-    sys.stderr.write(on_one_line(f"{question}{f' [{usual}]' if usual else ''}: "))
+def ask(question: str, default: str = "") -> str:
+    """Prompt for an answer; an empty one is `default`."""
+    sys.stderr.write(on_one_line(f"{question}{f' [{default}]' if default else ''}: "))
     sys.stderr.flush()
-    return sys.stdin.readline().strip() or usual
+    return sys.stdin.readline().strip() or default
 
 
-def agreed(question: str) -> bool:
-    """Whether the answer is yes; Enter is no."""
+def confirm(question: str) -> bool:
+    """Ask a question; whether the answer is yes. An empty answer is no."""
     sys.stderr.write(on_one_line(question))
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def show(look: Callable[[], str], *, watch: bool) -> None:
-    """Print what `look` sees, with `watch` again whenever it is another."""
-    seen = look()
-    sys.stdout.write(seen)
+def show(render: Callable[[], str], *, watch: bool) -> None:
+    """Print the text of `render`; with `watch`, print it again after each change."""
+    text = render()
+    sys.stdout.write(text)
     while watch:
         sys.stdout.flush()
         time.sleep(WATCH_EVERY_S)
-        before, seen = seen, look()
-        if re.sub(_AGE, "", seen) != re.sub(_AGE, "", before):
-            sys.stdout.write(f"\n{seen}")
+        before, text = text, render()
+        if re.sub(_AGE, "", text) != re.sub(_AGE, "", before):
+            sys.stdout.write(f"\n{text}")

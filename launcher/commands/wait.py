@@ -17,11 +17,11 @@ def wait(
     until: Annotated[Literal["Succeeded", "Failed", "Running", "Suspended"] | None, Parameter(name="--for")] = None,
     timeout: Timeout = None,
 ) -> None:
-    """Wait until a job is over.
+    """Wait until a job has finished.
 
     Parameters
     ----------
     until
-        Wait for this state instead; it is an error when the job ends in another.
+        State to wait for; it is an error when the job ends in another state.
     """
     wait_for(open_cluster(on), name, timeout, until)

@@ -1,6 +1,7 @@
 """Find jobs: by name, all of a namespace, and the settings that one was made from."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from launcher.cluster.client import Cluster
@@ -12,6 +13,7 @@ from launcher.cluster.errors import (
 )
 from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, VOLUMES, Object, Resource
 from launcher.spec.fields import Value
+from launcher.spec.job import JobSpec
 from launcher.spec.manifest import SETTINGS
 from trainer.errors import InputError, RemoteError, on_one_line
 from trainer.formats.documents import checked
@@ -111,3 +113,12 @@ def get_job_before(cluster: Cluster, name: str, end_s: float, clock: Callable[[]
 def settings_text(job: Object) -> str | None:
     """The annotation with the settings that a job was made from, None where it has none."""
     return (job["metadata"].get("annotations") or {}).get(SETTINGS)
+
+
+def on_existing_claim(cluster: Cluster, job: JobSpec, report: Callable[[str], None]) -> JobSpec:
+    """The job, reading its data set through the claim that an administrator made for it, if there is one."""
+    claim = claim_for(cluster, job.data) if job.mounts_bucket else None
+    if not claim:
+        return job
+    report(f"{job.data} is read through the claim {claim}")
+    return replace(job, s3=replace(job.s3, claim=claim))

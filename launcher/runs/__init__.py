@@ -1,1 +1,1 @@
-"""What a run left in its bucket."""
+"""Results of runs in a bucket or directory: locate, list, download and resume."""

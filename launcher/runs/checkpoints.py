@@ -1,4 +1,4 @@
-"""The checkpoints of a run, as a table and as a document, and which of them is meant."""
+"""Checkpoints of a run: list, select and print them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,49 +7,51 @@ from typing import Any, Final, Literal
 
 from launcher.output import age, document, size, table
 from launcher.runs.locate import Report, Run
-from trainer.errors import InputError, on_one_line
-from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key, step_of
-from trainer.runs.manifest import Manifest, best, committed
+from trainer.errors import InputError
+from trainer.layout import CHECKPOINTS, RUN, STARTS, committed_step, manifest_key, state_key
+from trainer.runs.manifest import Manifest, best, committed, step_named
 from trainer.storage import AbsentError, DamagedError, Stat, Storage
 
 Form = Literal["table", "json", "yaml", "name"]
 
 SHOWN_STEPS: Final = 20
-"""How many steps a message lists; runs keep a handful."""
+"""Number of steps that a message lists; runs usually keep a few."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A committed checkpoint, and its place among those of the run."""
+    """A committed checkpoint of a run."""
 
     step: int
     manifest: Manifest | None
-    """None where that is damaged."""
+    """None when the checkpoint manifest is damaged."""
     written: datetime | None
-    """When it was committed, by the storage's clock; None where it was removed since."""
+    """Time of the commit by the storage's clock; None if it was removed meanwhile."""
     problem: Literal["damaged", "missing"] | None
-    """Of its state, by what a listing says, or of its manifest."""
+    """Problem of the state, from its listed size, or of the checkpoint manifest."""
     is_best: bool
     is_last: bool
 
     @property
     def marks(self) -> list[str]:
-        """By which words `--step` finds it."""
-        return [word for word, there in (("best", self.is_best), ("last", self.is_last)) if there]
+        """Words that select it with `--step`."""
+        return [word for word, applies in (("best", self.is_best), ("last", self.is_last)) if applies]
 
 
 def of_run(run: Run, storage: Storage, report: Report) -> list[Checkpoint]:
-    """All committed checkpoints, the newest first, those that are damaged too; empty where the run has none yet.
+    """All committed checkpoints, newest first, including damaged ones; empty if the run has none yet.
 
-    Raises: AbsentError when no run lies there; InputError, RemoteError.
+    Raises: AbsentError when there is no run; InputError, RemoteError.
     """
-    said: list[str] = []
-    manifests = committed(storage, said.append)
-    for each in said:
-        report(each)
+    problems: list[str] = []
+    manifests = committed(storage, problems.append)
+    for problem in problems:
+        report(problem)
     stats = storage.stats(CHECKPOINTS)
-    # Without a complaint a manifest that is listed but was not read has come since.
-    damaged = {step for key in stats if (step := committed_step(key)) is not None and any(key in each for each in said)}
+    # A listed checkpoint manifest without a reported problem was committed after the first listing.
+    damaged = {
+        step for key in stats if (step := committed_step(key)) is not None and any(key in each for each in problems)
+    }
     if not manifests and not damaged and not any(storage.keys(key) for key in (RUN, STARTS)):
         raise nothing_of(run)
     whole, top = {each.step: each for each in manifests}, best(manifests)
@@ -67,10 +69,10 @@ def of_run(run: Run, storage: Storage, report: Report) -> list[Checkpoint]:
 
 
 def nothing_of(run: Run) -> AbsentError:
-    """The error that no such run is there."""
+    """The error for a run without any files."""
     return AbsentError(
-        f"cannot find the run `{run.name}`: nothing lies at `{run.url}`",
-        hint="check the name and --output; a job writes there once it has started",
+        f"cannot find the run `{run.name}`: there are no files at `{run.url}`",
+        hint="check the name and --output; a job writes its first files when it starts",
     )
 
 
@@ -84,32 +86,27 @@ def _problem(manifest: Manifest | None, stats: Mapping[str, Stat]) -> Literal["d
 
 
 def chosen(run: Run, found: Sequence[Checkpoint], step: str) -> Manifest:
-    """The one that `step` means: `best`, `last` or a number. Raises: InputError, AbsentError, DamagedError."""
+    """The manifest of checkpoint `step`: `best`, `last` or a number. Raises: InputError, AbsentError, DamagedError."""
     if not found:
         raise InputError(
             f"cannot choose a checkpoint of `{run.name}`: there is none yet at `{run.url}`",
-            hint=f"launcher pull {run.name} --what report fetches the rest; launcher logs {run.name}",
+            hint=f"launcher pull {run.name} --what report downloads the rest; launcher logs {run.name}",
         )
-    number = step_of(step)
-    if step not in {"best", "last"} and number is None:
-        raise InputError(
-            f"cannot use `{on_one_line(step)}` as a step: it is `best`, `last` or a number (from `--step`)",
-            hint="--step best",
-        )
-    wanted = next((each for each in found if step in each.marks or number == each.step), None)
-    if wanted is None and number is None:  # whose score is best is not known where all manifests are damaged
+    number = step_named(step, [each.manifest for each in reversed(found) if each.manifest])
+    wanted = next((each for each in found if each.step == number), None)
+    if wanted is None and number is None:  # all checkpoint manifests are damaged: the best score is unknown
         wanted = found[0]
     if wanted is None:
         steps = ", ".join(str(each.step) for each in found[:SHOWN_STEPS])
         raise InputError(
-            f"cannot find step {step} of `{run.name}`: its checkpoints are of {steps} (from `--step`)",
-            hint="--step best|last|N; a run keeps its best and its newest",
+            f"cannot find step {step} of `{run.name}`: its checkpoints are of steps {steps} (from `--step`)",
+            hint="--step best|last|N; a run keeps its best and its newest checkpoints",
         )
     return _whole(run, found, wanted)
 
 
 def _whole(run: Run, found: Sequence[Checkpoint], wanted: Checkpoint) -> Manifest:
-    """Raises: AbsentError, DamagedError where a part of it is not what it was."""
+    """The manifest of an undamaged checkpoint. Raises: AbsentError, DamagedError."""
     if wanted.manifest and not wanted.problem:
         return wanted.manifest
     others = [str(each.step) for each in found if not each.problem][:SHOWN_STEPS]
@@ -117,12 +114,12 @@ def _whole(run: Run, found: Sequence[Checkpoint], wanted: Checkpoint) -> Manifes
     kind = AbsentError if wanted.problem == "missing" else DamagedError
     raise kind(
         f"cannot pull step {wanted.step} of `{run.name}`: `{run.url}/{key}` is {wanted.problem}",
-        hint=f"--step {'|'.join(others)} is whole" if others else "none of its checkpoints is whole",
+        hint=f"--step {'|'.join(others)} is undamaged" if others else "all its checkpoints are damaged or incomplete",
     )
 
 
 def shown(run: Run, found: Sequence[Checkpoint], form: Form, now: datetime) -> str:
-    """The checkpoints for people or for programs; by name they are steps, as `--step` takes them: of whole ones."""
+    """The checkpoints in this form; `name` prints the steps of undamaged ones, for `--step`."""
     if form == "name":
         return "".join(f"{each.step}\n" for each in found if not each.problem)
     if form == "table":

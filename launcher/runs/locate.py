@@ -1,4 +1,4 @@
-"""Where a run's files lie: its job in the cluster says it, and once that is gone an output."""
+"""Location of a run's files, from its job in the cluster or, after the job was deleted, from `--output`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,17 +21,17 @@ from trainer.storage import CredentialsError, Storage, UnreachableError, open_st
 
 Report = Callable[[str], None]
 Settings = Mapping[str, object]
-"""Of a job, by key."""
+"""Settings of a job by key."""
 
 
 class Typed(str):
-    """A flag's value that was typed for this command; one that is a plain text stands in the environment or in a file."""
+    """A flag's value from the command line; values from the environment or a file are plain strings."""
 
     __slots__ = ()
 
 
 def with_origin(_: type, tokens: Sequence[Token]) -> str:
-    """What the parser read for a flag."""
+    """The parsed value of a flag, with its origin."""
     return Typed(tokens[-1].value) if tokens[-1].source == "cli" else as_given(_, tokens)
 
 
@@ -39,33 +39,33 @@ _EITHER: Final = Parameter(converter=with_origin, n_tokens=1, accepts_keys=False
 
 
 class ElsewhereError(InputError):
-    """Only the cluster's nodes see the run."""
+    """The run is in a directory that only the cluster's nodes can read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where to look for a run."""
+    """Flags that give the location of a run."""
 
     output: Annotated[str | None, _EITHER] = None
-    """Where runs are kept, `s3://BUCKET/PREFIX` or a directory: typed here no job is needed, one from settings is for jobs that are gone."""
+    """Location of runs, `s3://BUCKET/PREFIX` or a directory. As a flag, no job is needed; from settings, it applies to deleted jobs."""
 
     endpoint: Annotated[str | None, Parameter(name="--s3-endpoint"), _EITHER] = None
-    """URL of the S3 server, as this machine reaches it; that of the job unless typed here."""
+    """URL of the S3 server from this machine; the default is that of the job."""
 
     region: Annotated[str | None, Parameter(name="--s3-region"), _EITHER] = None
-    """Region of the bucket; that of the job unless typed here."""
+    """Region of the bucket; the default is that of the job."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not self.output.removeprefix("s3://").strip("/"):
             raise InputError(
-                f"cannot look for runs in `{self.output}`: it names no place (from `--output`)",
+                f"cannot look for runs in `{self.output}`: it is not a location (from `--output`)",
                 hint="--output s3://BUCKET/PREFIX or DIRECTORY",
             )
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, and how to reach its files."""
+    """A run, its location, and the S3 options to read it."""
 
     name: str
     url: str
@@ -73,7 +73,7 @@ class Run:
 
     @contextmanager
     def opened(self) -> Iterator[Storage]:
-        """Its storage, for the block, which has answered once: who is lost after that is not at another address.
+        """The run's storage, after one successful request: a later failure is not due to a wrong address.
 
         Raises: KnownError, as `open_storage`.
         """
@@ -81,7 +81,7 @@ class Run:
             storage = open_storage(self._location())
             storage.keys(RUN)
         except UnreachableError as problem:
-            problem.hint = "--s3-endpoint URL says where this machine reaches S3"
+            problem.hint = "--s3-endpoint URL sets the address of the S3 server from this machine"
             raise
         except CredentialsError as problem:
             problem.hint = f"{problem.hint}; yours are in {' and '.join(KEYS)}, or in the profile of AWS_PROFILE"
@@ -94,57 +94,57 @@ class Run:
         return replace(at, server=S3Server(allowed(self.s3.endpoint), self.s3.region)) if at.is_bucket else at
 
 
-def find(name: str, where: Where, look: Callable[[], Object], report: Report) -> Run:
-    """The run of that name; `look` gets its job from the cluster.
+def find(name: str, where: Where, get_job: Callable[[], Object], report: Report) -> Run:
+    """The run of that name; `get_job` reads its job from the cluster.
 
-    Raises: InputError for what can be no name, or a place that is not here; what `look` raises, where no output is given either.
+    Raises: InputError for an invalid name or a location that this machine can't read; the errors of `get_job` without `--output`.
     """
     check_name(name)
     if isinstance(where.output, Typed):
         return _below(where.output, name, where, {})
     try:
-        settings = settings_of(look())
+        settings = settings_of(get_job())
     except KnownError as problem:
         reason = f"there is no job `{name}`" if isinstance(problem, NotFoundError) else str(problem.args[0])
         if where.output is None:
-            raise _nowhere(name, problem, reason) from problem
+            raise _not_found(name, problem, reason) from problem
         report(f"{reason}; looking in {where.output}")
         return _below(where.output, name, where, {})
     return of_settings(name, settings, where)
 
 
 def of_settings(name: str, settings: Settings, where: Where) -> Run:
-    """The run of a job that was made from these settings. Raises: ElsewhereError when only its nodes see the output."""
+    """The run of a job with these settings. Raises: ElsewhereError when only the nodes can read the output."""
     output = str(settings["output"])
     if is_seen(output):
         return _below(output, name, where, settings)
     if where.output:
         return _below(where.output, name, where, {})
     raise ElsewhereError(
-        f"cannot look at the run `{name}`: only the cluster's nodes see `{output}` (from its job)",
-        hint="--output DIRECTORY, where this machine has the same files",
+        f"cannot read the run `{name}`: only the cluster's nodes can read `{output}` (from its job)",
+        hint="--output DIRECTORY with the same files on this machine",
     )
 
 
 def is_seen(output: str) -> bool:
-    """Whether this machine can look for runs there."""
+    """Whether this machine can read the output."""
     return Location(output).is_bucket or Path(output).is_dir()
 
 
 def _below(output: str, name: str, where: Where, settings: Settings) -> Run:
-    def said(given: str | None, key: str) -> str | None:
-        told = str(settings[key]) if key in settings and not isinstance(given, Typed) else given
-        return given if told == given else told
+    def value_of(given: str | None, key: str) -> str | None:
+        value = str(settings[key]) if key in settings and not isinstance(given, Typed) else given
+        return given if value == given else value  # `given` keeps its type, which holds its origin
 
-    endpoint = said(where.endpoint, "s3_endpoint")
+    endpoint = value_of(where.endpoint, "s3_endpoint")
     if endpoint != where.endpoint and endpoint is not None:
         endpoint = ForeignEndpoint.of(endpoint, f"the settings of the job {name}")
-    s3 = S3Options(endpoint=endpoint, region=said(where.region, "s3_region"))
+    s3 = S3Options(endpoint=endpoint, region=value_of(where.region, "s3_region"))
     return Run(name, f"{output.rstrip('/')}/{name}", s3)
 
 
-def _nowhere(name: str, problem: KnownError, reason: str) -> KnownError:
-    text = f"cannot find the run `{name}`: {reason}, and no output is given"
+def _not_found(name: str, problem: KnownError, reason: str) -> KnownError:
+    text = f"cannot find the run `{name}`: {reason}, and `--output` is not given"
     return type(problem)(
-        text, hint="--output s3://BUCKET/PREFIX or DIRECTORY, where runs are kept; or -n and --context of its job"
+        text, hint="--output s3://BUCKET/PREFIX or DIRECTORY of the runs; or -n and --context of its job"
     )

@@ -1,4 +1,4 @@
-"""Results of a run to this machine: which files, into which directory, in which order."""
+"""Download the results of a run: select the files, check the directory, and order the transfers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,14 +39,14 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "report": (RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/"),
     "all": ("model/", RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/", "logs/", "tensorboard/"),
 }
-"""Names of objects, and beginnings of names, beside the checkpoint."""
+"""Objects of each part, without the checkpoint: names, and prefixes that end in `/`."""
 
 
 def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory: Path, report: Report) -> list[Path]:
-    """Fetch a part of the run into the directory, laid out as the run is; the files' paths, a checkpoint's state first.
+    """Download a part of the run into the directory, with the layout of the run; returns the paths, a checkpoint's state first.
 
-    The same again fetches only what is missing or different; a file of this run that is there is replaced by a whole, verified
-    one only, and a file that no pull of it has put there is refused.
+    Called again, it downloads only missing or different files. A file of this run is only replaced by a complete, verified
+    one; a file that was not written by a pull of this run is an error.
 
     Raises: InputError, AbsentError, DamagedError, RemoteError, TryAgainError.
     """
@@ -58,67 +58,68 @@ def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory:
     items = _items(run, stats, what, manifest, directory)
     with only_one(directory, Waiting(report)):
         is_pulled = _check_directory(run, storage, directory)
-        wanted = [item for item in items if not item.is_there()]
+        wanted = [item for item in items if not item.is_complete()]
         for item in wanted:
             item.check_replaceable(is_pulled=is_pulled or item.key == RUN)
         _remove_stale(stats, directory)
         if len(wanted) < len(items):
-            report(f"{len(items) - len(wanted)} of {len(items)} files are here already")
+            report(f"{len(items) - len(wanted)} of {len(items)} files are up to date")
         _fetch(storage, wanted)
-    return [item.target for item in items if what != "model" or item.key != RUN]  # which comes along, unasked for
+    return [item.target for item in items if what != "model" or item.key != RUN]  # the record was added by `_items`
 
 
 def _check_flags(run: Run, step: str | None, what: What, directory: Path) -> None:
     if step is not None and what in {"model", "report"}:
         raise InputError(
-            f"cannot use --step with --what {what}: a run has one, of its best checkpoint", hint="leave --step out"
+            f"cannot use --step with --what {what}: a run has only one, of its best checkpoint", hint="omit --step"
         )
-    here = Path(run.url)
-    if "://" not in run.url and here.is_dir() and directory.resolve().is_relative_to(here.resolve()):
+    source = Path(run.url)
+    if "://" not in run.url and source.is_dir() and directory.resolve().is_relative_to(source.resolve()):
         raise InputError(
-            f"cannot pull `{run.name}` into `{directory}`: the run itself lies there", hint="--to another DIRECTORY"
+            f"cannot pull `{run.name}` into `{directory}`: that is the directory of the run itself",
+            hint="--to another DIRECTORY",
         )
 
 
 def _check_directory(run: Run, storage: Storage, directory: Path) -> bool:
     """Whether this run was pulled there before.
 
-    Raises: InputError where another run lies, whose files would be replaced or mixed with this one's, or another file has the place
-    of the record; one that is empty, as a machine leaves it that loses its power, gives way.
+    Raises: InputError when the directory holds another run, or another file in place of the record. An empty record, left
+    by a power failure, is replaced.
     """
-    living = any((directory / name).is_file() for name in (STARTS, OWNER))
+    is_training = any((directory / name).is_file() for name in (STARTS, OWNER))
     content, ours = _content(directory / RUN), _identity(_record(storage))
-    there = _identity(content)
-    if living or (there and there != ours):
-        name = f"the run `{there[0]}`" if there else "a run"
+    existing = _identity(content)
+    if is_training or (existing and existing != ours):
+        name = f"the run `{existing[0]}`" if existing else "a run"
         raise InputError(
-            f"cannot pull `{run.name}` into `{directory}`: it holds {name}{', where that trains' if living else ''}",
+            f"cannot pull `{run.name}` into `{directory}`: it is {'the output' if is_training else 'a copy'} of {name}",
             hint="--to another DIRECTORY",
         )
-    if content is not None and there is None and content.strip(b"\0"):
+    if content is not None and existing is None and content.strip(b"\0"):
         raise InputError(
-            f"cannot pull `{run.name}` into `{directory}`: its {RUN} was not put there by a pull",
+            f"cannot pull `{run.name}` into `{directory}`: its {RUN} was not written by a pull",
             hint="move it away, or --to another DIRECTORY",
         )
-    return there is not None and there == ours
+    return existing is not None and existing == ours
 
 
 def _remove_stale(stats: Mapping[str, Stat], directory: Path) -> None:
-    """Remove what earlier pulls have left half-fetched of objects that the run has no more, as of checkpoints that were pruned."""
+    """Remove partial files of objects that the run no longer has, such as pruned checkpoints."""
     marks: dict[str, dict[str, str]] = {}
     for key, stat in stats.items():
         folder, _, name = key.rpartition("/")
         marks.setdefault(folder, {})[name] = stat.stamp
-    checkpoints_here = directory / CHECKPOINTS
-    if checkpoints_here.is_dir() and not checkpoints_here.is_symlink():
-        steps = (f"{CHECKPOINTS}{path.name}" for path in checkpoints_here.iterdir())
+    pulled = directory / CHECKPOINTS
+    if pulled.is_dir() and not pulled.is_symlink():
+        steps = (f"{CHECKPOINTS}{path.name}" for path in pulled.iterdir())
         marks = {folder: {} for folder in steps if committed_step(f"{folder}/manifest.json") is not None} | marks
-    for folder, there in marks.items():
-        remove_stale_partials(directory / folder, there)
+    for folder, current in marks.items():
+        remove_stale_partials(directory / folder, current)
 
 
 def _content(path: Path) -> bytes | None:
-    """A file's content, None where there is no file, or one that is none of ours; a link is none."""
+    """A file's content; None without a regular file, or for one too large to be a record."""
     if path.is_symlink() or not path.is_file():
         return None
     with path.open("rb") as file, suppress(LimitError):
@@ -133,7 +134,7 @@ def _record(storage: Storage) -> bytes:
 
 
 def _identity(record: bytes | None) -> tuple[object, object] | None:
-    """Which run the record is of, None where it is none."""
+    """Name and identity of the run; None when the content is not a record."""
     try:
         content = parsed_json(record or b"")
         return content["name"], content["identity"]
@@ -142,20 +143,20 @@ def _identity(record: bytes | None) -> tuple[object, object] | None:
 
 
 def _items(run: Run, stats: Mapping[str, Stat], what: What, manifest: Manifest | None, directory: Path) -> list[Item]:
-    """What to fetch, the checkpoint first. Raises: InputError for names that leave the directory; AbsentError."""
+    """Objects to download, the checkpoint first. Raises: InputError for names that lead out of the directory; AbsentError."""
     if not stats:
         raise checkpoints.nothing_of(run)
     wanted = [*_checkpoint_keys(manifest), *_other_keys(stats, what)]
     gone = [key for key in wanted if key not in stats]
     if gone or not wanted:
-        missing = f"`{run.url}/{gone[0]}` is not there" if gone else f"nothing of it lies at `{run.url}`"
+        missing = f"`{run.url}/{gone[0]}` does not exist" if gone else f"`{run.url}` has no such files"
         raise AbsentError(
             f"cannot pull the {'checkpoint' if gone else what} of `{run.name}`: {missing}",
-            hint="a run that trains removes old checkpoints: try again"
+            hint="a running job removes old checkpoints: try again"
             if gone
-            else "a run writes its results when it is over",
+            else "a run writes its results when it has finished",
         )
-    if what == "model" and RUN in stats:  # by it the next pull knows the directory
+    if what == "model" and RUN in stats:  # the record identifies the directory for the next pull
         wanted.append(RUN)
     for key in wanted:
         inside(directory, key)
@@ -168,7 +169,7 @@ def _checkpoint_keys(manifest: Manifest | None) -> list[str]:
 
 
 def _other_keys(stats: Mapping[str, Stat], what: What) -> Iterator[str]:
-    """Without what consoles write to show a folder: empty objects whose names end in a slash."""
+    """Keys of a part. Empty objects with a trailing slash are left out: web consoles write them for folders."""
     for key in sorted(stats):
         if not key.endswith("/") and any(
             key == part or (part.endswith("/") and key.startswith(part)) for part in PARTS[what]
@@ -177,23 +178,22 @@ def _other_keys(stats: Mapping[str, Stat], what: What) -> Iterator[str]:
 
 
 def _fetch(storage: Storage, items: list[Item]) -> None:
-    """The record first, by which the directory is known as this run's; manifests last: with its manifest a checkpoint is there."""
+    """The record first, because it identifies the directory; checkpoint manifests last, because they commit a checkpoint."""
     record = [item for item in items if item.key == RUN]
     commits = [item for item in items if item.target.name == "manifest.json"]
     others = [item for item in items if item not in [*record, *commits]]
     if not items:
         return
     total_bytes = sum(item.missing_bytes() for item in items)
-    with Reporter(None).progress("pulling", total_bytes, BYTES) as advance, _goes_on():
+    with Reporter(None).progress("pulling", total_bytes, BYTES) as advance, _resume_hint():
         for batch in (record, others, commits):
             fetch_all(storage, batch, threads=THREADS, advance=advance)
 
 
 @contextmanager
-def _goes_on() -> Iterator[None]:
-    """What is to be done about a server that is lost in the middle."""
+def _resume_hint() -> Iterator[None]:
     try:
         yield
     except UnreachableError as problem:
-        problem.hint = "the same command goes on where this one stopped"
+        problem.hint = "run the same command again to resume"
         raise

@@ -1,4 +1,4 @@
-"""One job at several sizes: which jobs these are, what they are called, and which batch each gets."""
+"""Members of a comparison: the jobs of one spec at several sizes, with their names and batches."""
 
 import dataclasses
 import math
@@ -18,15 +18,15 @@ _FIELDS: Final = tuple(field.name for field in dataclasses.fields(JobSpec))
 
 
 def _parts(tokens: Sequence[Token], flag: str, example: str) -> list[str]:
-    """What stands between the commas. Raises: InputError for an empty part, or one given twice; for two lists."""
+    """The parts of a comma-separated list. Raises: InputError for an empty or repeated part, and for a repeated flag."""
     if len(tokens) > 1:
         together = ",".join(token.value for token in tokens)
-        raise InputError(f"cannot use {flag} twice", hint=f"{flag} {on_one_line(together)}")
+        raise InputError(f"cannot use {flag} more than once", hint=f"{flag} {on_one_line(together)}")
     text = tokens[0].value
     parts = [part.strip() for part in text.split(",")]
     twice = next((part for part in parts if parts.count(part) > 1), None)
     if twice is not None or not all(parts):
-        reason = f"`{on_one_line(twice)}` is there twice" if twice else "a part of it is empty"
+        reason = f"`{on_one_line(twice)}` is given twice" if twice else "it has an empty part"
         raise InputError(f"cannot use {flag} {on_one_line(text)}: {reason}", hint=f"{flag} {example}")
     return parts
 
@@ -49,7 +49,7 @@ def _models(_: type, tokens: Sequence[Token]) -> tuple[str, ...]:
 
 
 def _given_name(_: type, tokens: Sequence[Token]) -> str:
-    """Raises: InputError for one that nobody gave: the next call would make up another, and find no run."""
+    """Raises: InputError for a generated name: the next call would generate another and could not find the runs."""
     if tokens[-1].source == MADE_UP:
         raise InputError("cannot compare sizes: `--name` not given", hint="--name NAME; the runs are NAME-MODEL-wN")
     return tokens[-1].value
@@ -57,54 +57,54 @@ def _given_name(_: type, tokens: Sequence[Token]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSpec(JobSpec):
-    """What the jobs have in common, and in what they differ; each is checked when it is made."""
+    """The common settings of the jobs, their sizes and models; each job is checked when it is created."""
 
     workers: Annotated[int, Parameter(parse=False)] = 1
 
     sizes: Annotated[
         tuple[int, ...], Parameter(name="--workers", converter=_sizes, n_tokens=1, accepts_keys=False, negative=())
     ]
-    """Sizes to compare, as `1,2,4`: so many training processes, each with one accelerator."""
+    """Sizes to compare, such as `1,2,4`: numbers of training processes, each with one accelerator."""
 
     name: Annotated[
         str, Parameter(required=False, show_default=False, converter=_given_name, n_tokens=1, accepts_keys=False)
     ]
-    """What the names of all runs begin with: they are NAME-MODEL-wN."""
+    """Prefix of the names of the runs, which are NAME-MODEL-wN."""
 
     elastic: Annotated[str | None, Parameter(show=False)] = None
 
     models: Annotated[
         tuple[str, ...], Parameter(converter=_models, n_tokens=1, accepts_keys=False, negative=(), show_default=False)
     ] = ()
-    """Models to compare, as `vgg16,densenet121`; the one of the trainer's flags unless given."""
+    """Models to compare, such as `vgg16,densenet121`; the default is that of the trainer's flags."""
 
     weak: Annotated[bool, Parameter(negative=(), show_default=False)] = False
-    """Hold the batch of a worker fixed, so that the global batch grows with the size, not the global batch."""
+    """Keep the batch of each worker constant, not the global batch, which then grows with the size."""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.elastic is not None:
             raise InputError(
-                f"cannot compare sizes with --elastic {on_one_line(self.elastic)}: a job whose size changes has no time of one size",
-                hint="leave --elastic out",
+                f"cannot compare sizes with --elastic {on_one_line(self.elastic)}: the size of an elastic job can change while it runs",
+                hint="omit --elastic",
             )
 
 
 def members(scale_spec: ScaleSpec) -> list[JobSpec]:
     """The jobs, by model and size.
 
-    Raises: InputError where no cluster could run one of them.
+    Raises: InputError when no cluster could run one of them.
     """
     config, given = scale_spec.parse_train_flags()
     if scale_spec.models and "model" in given:
         raise InputError(
-            f"cannot use --models {','.join(scale_spec.models)} with --model {config.model} after `--`: both say what to train",
-            hint="leave one of them out",
+            f"cannot use --models {','.join(scale_spec.models)} with --model {config.model} after `--`: both select the model",
+            hint="omit one of them",
         )
     if config.resume != "auto":
         raise InputError(
-            f"cannot compare sizes with --resume {config.resume}: the same command continues runs that have begun",
-            hint="leave it out; another --name is another comparison",
+            f"cannot compare sizes with --resume {config.resume}: the same command always resumes its own runs",
+            hint="omit --resume; use another --name for another comparison",
         )
     models = scale_spec.models or (config.model,)
     batch = _batch_flags(scale_spec, config, given)
@@ -127,27 +127,27 @@ def _made(scale_spec: ScaleSpec, **changes: object) -> JobSpec:
 
 
 def run_name(name: str, model: str, size: int | str) -> str:
-    """What the run of a model and size is called in the comparison of this name."""
+    """Name of the run of a model and size in the comparison of this name."""
     return f"{name}-{model.replace('_', '-')}-w{size}"
 
 
 def _batch_flags(scale_spec: ScaleSpec, config: TrainConfig, given: Collection[str]) -> list[str]:
-    """Flags that fix the batch, where the given ones do not.
+    """Flags that set the batch if the given ones do not.
 
-    Source: the pneumonia paper shares the loader's batch of 64 among its GPUs, so the recipe's batch is the global one.
+    Source: the pneumonia paper divides the loader's batch of 64 among its GPUs, so the recipe's batch is the global one.
 
     Raises: InputError.
     """
     if scale_spec.weak:
         if "global_batch_size" in given:
             raise InputError(
-                f"cannot let the global batch grow (`--weak`) and hold it at --global-batch-size {config.global_batch_size}",
-                hint="-- --batch-size N is a worker's; or leave --weak out",
+                f"cannot use --weak, with which the global batch grows, with --global-batch-size {config.global_batch_size}",
+                hint="-- --batch-size N sets the batch of a worker; or omit --weak",
             )
         return []
     if "batch_size" in given:
         raise InputError(
-            f"cannot hold the global batch fixed with --batch-size {config.batch_size}, which is a worker's",
+            f"cannot keep the global batch constant with --batch-size {config.batch_size}, which is the batch of a worker",
             hint=f"-- --global-batch-size {config.batch_size}; or --weak, with which the global batch grows",
         )
     batch = config.global_batch_size or config.batch_size
@@ -162,13 +162,13 @@ def _check_shared(sizes: Sequence[int], batch: int, origin: str) -> None:
     if uneven:
         common = math.lcm(*sizes)
         raise InputError(
-            f"cannot share a global batch of {batch} ({origin}) among {', '.join(uneven)} workers evenly (`--workers`)",
+            f"cannot divide a global batch of {batch} ({origin}) evenly among {', '.join(uneven)} workers (`--workers`)",
             hint=f"-- --global-batch-size {-(-batch // common) * common}; or --weak, with which it grows",
         )
 
 
 def _check_names(scale_spec: ScaleSpec, models: Sequence[str]) -> None:
-    """Raises: InputError for a name with which one of the runs, or a pod, could have none."""
+    """Raises: InputError for a name with which the name of a run or a pod would be too long."""
     for model in models:
         for size in scale_spec.sizes:
             suffix = run_name("", model, size)
@@ -177,6 +177,6 @@ def _check_names(scale_spec: ScaleSpec, models: Sequence[str]) -> None:
             if len(scale_spec.name) > room:
                 raise InputError(
                     f"cannot use `{scale_spec.name}` as a name: the run `{scale_spec.name}{suffix}` would be too long, "
-                    f"at most {room} characters leave room for it (from `--name`)",
+                    f"use at most {room} characters (from `--name`)",
                     hint=f"--name {scale_spec.name[:room].rstrip('-')}",
                 )

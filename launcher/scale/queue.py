@@ -1,4 +1,4 @@
-"""Jobs in a cluster, so many at once, until all of them are over; one that fails does not keep the others from their turn."""
+"""Queue of jobs in a cluster: a limited number runs at the same time, and a failed job does not stop the others."""
 
 import dataclasses
 import secrets
@@ -20,72 +20,72 @@ from launcher.status.diagnose import diagnose
 from launcher.status.snapshot import State, is_over, state
 from trainer.errors import InterruptedByUser, RemoteError
 
-LOOK_EVERY_S: Final = 2.0
-"""How often the jobs that run are looked at."""
+POLL_S: Final = 2.0
+"""Interval between reads of the running jobs."""
 
-TELL_EVERY_S: Final = 60.0
-"""How long a job may run without a word about it."""
+REPORT_EVERY_S: Final = 60.0
+"""Maximum time between two reports on a running job."""
 
 DELETE_S: Final = 300.0
-"""How long the pods of a job that is over may take to go."""
+"""Maximum time for deleting the pods of a finished job."""
 
-GO_ON: Final = "the same command goes on where this one stopped"
+RESUME_HINT: Final = "run the same command again to resume"
 
 Problems = dict[str, str]
-"""Why there are no results, by the run's name."""
+"""Reasons for missing results by the name of the run."""
 
 
 @dataclass
 class _Followed:
-    """A job in the cluster, and what was told of it."""
+    """A running job and its last report."""
 
     job: JobSpec
-    seen: State | None
-    told_s: float
+    last_state: State | None
+    reported_s: float
 
 
 @dataclass(kw_only=True)
 class JobQueue:
-    """Jobs that are submitted and followed."""
+    """Submits jobs and waits for them."""
 
     cluster: Cluster
     has_results: Callable[[JobSpec], bool]
-    """Whether the results of a job's run are there."""
+    """Whether a job's run has results."""
     report: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     problems: Problems = field(default_factory=dict)
 
     def check(self, todo: Sequence[JobSpec]) -> None:
-        """Ask the server about every job before one is made. Raises: InputError, RemoteError."""
+        """Validate all jobs in the cluster before the first is created. Raises: InputError, RemoteError."""
         for job in todo:
-            there = find_job(self.cluster, job.name)
-            if there is None or not is_over(there):
+            existing = find_job(self.cluster, job.name)
+            if existing is None or not is_over(existing):
                 submit.submit(self.cluster, manifest.render(job), dry_run=True)
                 continue
-            submit.check_over(there, f"cannot run `{job.name}`")
-            # Its name is taken until it is made again, so the server is asked about another.
+            submit.check_over(existing, f"cannot run `{job.name}`")
+            # The finished job still has the name, so the dry run needs another one.
             trial = dataclasses.replace(job, name=f"try-{secrets.token_hex(2)}")
             submit.check_accepted(self.cluster, manifest.render(trial))
 
     def run(self, todo: Sequence[JobSpec], *, parallel: int) -> Problems:
-        """Submit the jobs, and follow all until they are over; those that run already come first.
+        """Submit the jobs and wait until all have finished; jobs that already run come first.
 
-        Raises: InterruptedByUser, with the jobs going on; RemoteError when the server stays away.
+        Raises: InterruptedByUser, while the jobs continue; RemoteError when the server stays unreachable.
         """
         running = [self._followed(job) for job in todo if self._is_running(job)]
-        there = {each.job.name for each in running}
-        waiting = deque(job for job in todo if job.name not in there)
+        names = {each.job.name for each in running}
+        waiting = deque(job for job in todo if job.name not in names)
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
                     running += self._begun(waiting.popleft())
                 running = [each for each in running if not self._is_ended(each)]
                 if running:
-                    self.cluster.sleep(LOOK_EVERY_S)
+                    self.cluster.sleep(POLL_S)
         except KeyboardInterrupt:
             raise _interrupted([each.job.name for each in running]) from None
         except RemoteError as problem:
-            problem.hint = f"{problem.hint}; {GO_ON}" if problem.hint else GO_ON
+            problem.hint = f"{problem.hint}; {RESUME_HINT}" if problem.hint else RESUME_HINT
             raise
         return self.problems
 
@@ -93,15 +93,15 @@ class JobQueue:
         return _Followed(job, None, self.clock())
 
     def _is_running(self, job: JobSpec) -> bool:
-        there = find_job(self.cluster, job.name)
-        return there is not None and not is_over(there)
+        existing = find_job(self.cluster, job.name)
+        return existing is not None and not is_over(existing)
 
     def _begun(self, job: JobSpec) -> list[_Followed]:
-        """The job, submitted; nothing when the server now refuses it, which is told and noted."""
+        """Submit the job; a refusal by the server is reported and recorded as a problem."""
         try:
-            there = find_job(self.cluster, job.name)
-            if there is not None and is_over(there):
-                self.report(f"{job.name}: is over without results, and is made again")
+            existing = find_job(self.cluster, job.name)
+            if existing is not None and is_over(existing):
+                self.report(f"{job.name}: finished without results, is created again")
                 delete_job(self.cluster, job.name, timeout_s=DELETE_S)
             submit.submit(self.cluster, manifest.render(job))
         except (ForbiddenError, InvalidError, ConflictError) as problem:
@@ -112,27 +112,27 @@ class JobQueue:
         return [self._followed(job)]
 
     def _is_ended(self, followed: _Followed) -> bool:
-        """Whether the job is over; what is new of it is told, and noted why there are no results."""
+        """Whether the job has finished; reports changes and records why it has no results."""
         name = followed.job.name
         try:
-            there = get_job_before(self.cluster, name, self.clock() + AWAY_S, self.clock)
+            current = get_job_before(self.cluster, name, self.clock() + AWAY_S, self.clock)
         except NotFoundError as problem:
-            if not self.has_results(followed.job):  # else its time to live is over
+            if not self.has_results(followed.job):  # with results, it was removed after its `--ttl`
                 self.problems[name] = str(problem.args[0])
             self.report(f"{name}: {self.problems.get(name, 'done')}")
             return True
-        now = state(there)
-        if is_over(there):
+        now = state(current)
+        if is_over(current):
             self._note(followed.job, now)
             return True
-        if now != followed.seen or self.clock() - followed.told_s >= TELL_EVERY_S:
-            self.report(f"{name}: {now}{self._progress(name) if now == followed.seen else ''}")
-            followed.told_s = self.clock()
-        followed.seen = now
+        if now != followed.last_state or self.clock() - followed.reported_s >= REPORT_EVERY_S:
+            self.report(f"{name}: {now}{self._progress(name) if now == followed.last_state else ''}")
+            followed.reported_s = self.clock()
+        followed.last_state = now
         return False
 
     def _note(self, job: JobSpec, now: State) -> None:
-        """Tell how a job has ended."""
+        """Report and record how a job has ended."""
         if now == "Failed":
             self.problems[job.name] = self._why(job.name)
         elif not self.has_results(job):
@@ -141,26 +141,26 @@ class JobQueue:
         self.report(f"{job.name}: {now}{f': {problem}' if problem else ''}")
 
     def _why(self, name: str) -> str:
-        """Why a job has failed, and what to do."""
-        found = diagnose(collect.collect_snapshot(self.cluster, name))
-        return f"{found.sentence}; next: {found.next_step}" if found else f"it failed; next: launcher status {name}"
+        """Cause of a failure, and the next step."""
+        cause = diagnose(collect.collect_snapshot(self.cluster, name))
+        return f"{cause.sentence}; next: {cause.next_step}" if cause else f"it failed; next: launcher status {name}"
 
     def _progress(self, name: str) -> str:
-        """What keeps a job, or how far it is."""
+        """Why a job is not running, or its progress."""
         try:
             snapshot = collect.collect_snapshot(self.cluster, name)
-            found = diagnose(snapshot)
-            text = found.sentence if found else collect.progress(self.cluster, snapshot)
-        except RemoteError as problem:  # it is looked at again in a moment
+            cause = diagnose(snapshot)
+            text = cause.sentence if cause else collect.progress(self.cluster, snapshot)
+        except RemoteError as problem:  # the next poll tries again
             text = str(problem.args[0])
         return f", {text}" if text else ""
 
 
 def _interrupted(names: Sequence[str]) -> InterruptedByUser:
     if not names:
-        return InterruptedByUser("interrupted by Ctrl-C", hint=GO_ON)
+        return InterruptedByUser("interrupted by Ctrl-C", hint=RESUME_HINT)
     one = len(names) == 1
     return InterruptedByUser(
-        f"no longer following {', '.join(f'`{name}`' for name in names)}: {'it goes' if one else 'they go'} on",
-        hint=f"{GO_ON}; launcher delete {' '.join(names)} ends {'it' if one else 'them'}",
+        f"no longer following {', '.join(f'`{name}`' for name in names)}: {'it continues' if one else 'they continue'}",
+        hint=f"{RESUME_HINT}; launcher delete {' '.join(names)} deletes {'it' if one else 'them'}",
     )

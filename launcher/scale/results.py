@@ -1,6 +1,6 @@
-"""The runs of one comparison: which have results, running the others here, and bringing all results to this machine.
+"""Results of the runs of a comparison: check for them, run local jobs, and download and plot all results.
 
-How far a comparison has come is read from the runs themselves, so the same call goes on.
+The state of a comparison is read from its runs, so that the same call resumes it.
 """
 
 import csv
@@ -16,10 +16,10 @@ from typing import Any, Final, cast
 
 from launcher.jobs import interpreter, local
 from launcher.runs import locate, pull
-from launcher.runs import resume as again
+from launcher.runs import resume as run_resume
 from launcher.runs.locate import Report
 from launcher.scale.members import run_name
-from launcher.scale.queue import GO_ON, Problems
+from launcher.scale.queue import RESUME_HINT, Problems
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
@@ -32,26 +32,26 @@ from trainer.storage import Storage, UnreachableError
 from trainer.storage.files import open_regular
 
 STDERR: Final = 2
-"""What jobs that run here say; stdout is for the table."""
+"""Output of local jobs; stdout is for the table."""
 
 PAGES: Final = ("index.html", "scaling.png")
-"""What `trainer report` writes for people."""
+"""Page and plot of `trainer report`."""
 
 TABLE: Final = "scaling.csv"
-"""What it writes for programs, before the pages."""
+"""Its table for programs, written before the pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """How this machine comes to the runs."""
+    """Access of this machine to the runs."""
 
     local: bool = False
-    """The jobs run here."""
+    """Whether the jobs run on this machine."""
     endpoint: str | None = None
-    """URL of the S3 server as this machine reaches it; as the jobs do unless given."""
+    """URL of the S3 server from this machine; the default is that of the jobs."""
 
     def run(self, job: JobSpec) -> locate.Run:
-        """Where the files of a job's run lie."""
+        """The run of a job."""
         where = locate.Where(endpoint=self.endpoint or job.s3.endpoint, region=job.s3.region)
         return locate.of_settings(job.name, {"output": job.output}, where)
 
@@ -62,32 +62,32 @@ class Reach:
             with self.run(job).opened() as storage:
                 yield storage
         except UnreachableError as problem:
-            problem.hint = f"--s3-endpoint-here URL says where this machine reaches S3; {GO_ON}"
+            problem.hint = f"--s3-endpoint-here URL sets the address of the S3 server from this machine; {RESUME_HINT}"
             raise
 
     def has_results(self, job: JobSpec) -> bool:
-        """Whether the run's results are there. Raises: KnownError."""
+        """Whether the run has results. Raises: KnownError."""
         with self.opened(job) as storage:
             return bool(storage.keys(RESULTS))
 
 
 def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) -> None:
-    """Refuse the comparison of this name when its results could not be gathered. Raises: InputError."""
+    """Check that the results can be read and gathered, before anything runs. Raises: InputError."""
     output = members[0].output
     if not reach.local and not locate.is_seen(output):
         raise InputError(
-            f"cannot compare runs in `{output}`: only the cluster's nodes see that directory (from `--output`)",
-            hint="--output s3://BUCKET/PREFIX, or a directory that this machine has too",
+            f"cannot compare runs in `{output}`: only the cluster's nodes can read that directory (from `--output`)",
+            hint="--output s3://BUCKET/PREFIX, or a directory that this machine shares with the nodes",
         )
     if not Location(output).is_bucket and to.resolve() == Path(output).resolve():
         raise InputError(
-            f"cannot gather runs in `{to}`: they lie there themselves (from `--to`)", hint="--to DIRECTORY"
+            f"cannot gather runs in `{to}`: it is the output of the runs (from `--to`)", hint="--to DIRECTORY"
         )
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise InputError(
-            f"cannot write to `{to}`: {problem.strerror} (from `--to`)", hint="--to DIRECTORY of yours"
+            f"cannot write to `{to}`: {problem.strerror} (from `--to`)", hint="--to DIRECTORY with write permission"
         ) from problem
     _check_own(name, to)
     for job in members:
@@ -95,7 +95,7 @@ def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) 
 
 
 def _check_own(name: str, to: Path) -> None:
-    """Raises: InputError where the pages of the comparison would take the place of others."""
+    """Raises: InputError when the pages of this comparison would replace those of another."""
     links = [name for name in (TABLE, *PAGES) if (to / name).is_symlink()]
     try:
         with open_regular(to / TABLE) as file:
@@ -110,13 +110,13 @@ def _check_own(name: str, to: Path) -> None:
         others = [TABLE]
     if others:
         raise InputError(
-            f"cannot gather runs in `{to}`: it holds `{on_one_line(others[0])}`, which is none of `{name}` (from `--to`)",
+            f"cannot gather runs in `{to}`: it holds `{on_one_line(others[0])}`, which is not part of `{name}` (from `--to`)",
             hint="--to DIRECTORY, one for each comparison",
         )
 
 
 def _json(path: Path) -> Mapping[str, Any] | None:
-    """What was pulled there; None where nothing was, or where it is none of ours, which `pull` tells."""
+    """The record of an earlier pull; None without one. Another file is reported by `pull`."""
     try:
         with open_regular(path) as file:
             record = checked(parsed_json(read_at_most(file, JSON_BYTES)), Record)
@@ -126,49 +126,48 @@ def _json(path: Path) -> Mapping[str, Any] | None:
 
 
 def _check_same(job: JobSpec, record: Mapping[str, Any] | None, place: str, reach: Reach) -> None:
-    """Raises: InputError when the run at that place was started with other settings."""
+    """Raises: InputError when the run was started with other settings."""
     if record is None:
         return
-    identity = dict(record["identity"])
-    if reach.local and job.train.weights not in {"imagenet", "none"}:
-        identity.pop("weights", None)  # the run knows the file by its place here, the job by a container's
-    found = again.differences(job, dict(record) | {"identity": identity})
+    # A local run has a path of this machine for its weights, the job a path in its container.
+    ignored = {"weights"} if reach.local and job.train.weights not in {"imagenet", "none"} else set[str]()
+    changes = run_resume.differences(job, record, ignored=ignored)
     if record.get("world_size", job.workers) != job.workers:
-        found.append(f"workers: {record['world_size']} there, {job.workers} now")
-    if found:
+        changes.append(f"workers: {record['world_size']} in the run, {job.workers} now")
+    if changes:
         raise InputError(
-            f"cannot compare with the run at `{place}`: it was started with other settings:{listing(found)}",
-            hint="another --name is another comparison; or the settings that it was started with",
+            f"cannot compare with the run at `{place}`: it was started with other settings:{listing(changes)}",
+            hint="use the settings that it was started with, or another --name for another comparison",
         )
 
 
 def is_done(job: JobSpec, reach: Reach, report: Report) -> bool:
-    """Whether the run's results are there, of as many steps as are asked for.
+    """Whether the run has results for the requested number of steps.
 
-    Raises: InputError for a run with other settings; KnownError when its place can't be read.
+    Raises: InputError for a run with other settings; KnownError when it can't be read.
     """
     with reach.opened(job) as storage:
-        found = again.read_earlier_run(reach.run(job), storage, report)
-    _check_same(job, found.record, found.url, reach)
-    steps = found.record["config"].get("max_steps") if found.record else None
-    return found.is_scored and steps == job.train.max_steps
+        earlier = run_resume.read_earlier_run(reach.run(job), storage, report)
+    _check_same(job, earlier.record, earlier.url, reach)
+    steps = earlier.record["config"].get("max_steps") if earlier.record else None
+    return earlier.is_scored and steps == job.train.max_steps
 
 
-def here(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
-    """Run the jobs on this machine, one after the other; a job that fails does not keep the next from its turn.
+def run_local(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
+    """Run the jobs on this machine, one after the other; a failed job does not stop the next.
 
     Raises: InterruptedByUser, TryAgainError.
     """
     problems: Problems = {}
     for number, job in enumerate(todo, start=1):
-        report(f"{job.name}: runs here, {number} of {len(todo)}")
+        report(f"{job.name}: running on this machine, {number} of {len(todo)}")
         try:
             objects = manifest.render(job)
             local.run(objects, scratch=local.cache_of(job), report=report, python=sys.executable, out=STDERR)
         except JobFailedError as problem:
             problems[job.name] = str(problem.args[0])
         except InterruptedByUser as problem:
-            problem.hint = GO_ON
+            problem.hint = RESUME_HINT
             raise
         else:
             problems |= {} if reach.has_results(job) else {job.name: "it ended without results"}
@@ -177,7 +176,7 @@ def here(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems:
 
 
 def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> None:
-    """Fetch results and reports of the runs into folders of `to`. Raises: KnownError."""
+    """Download results and reports of the runs into folders of `to`. Raises: KnownError."""
     for job in done:
         run = reach.run(job)
         with reach.opened(job) as storage:
@@ -187,18 +186,18 @@ def gather(done: Sequence[JobSpec], to: Path, reach: Reach, report: Report) -> N
                 checked(parsed_json(read_at_most(file, JSON_BYTES)), Results)
         except (OSError, ValueError) as problem:
             raise InputError(
-                f"cannot read `{run.url}/{RESULTS}`: it holds no results of a run ({problem})"
+                f"cannot read `{run.url}/{RESULTS}`: it is not a valid results file of a run: {problem}"
             ) from problem
     if done:
-        report(f"fetched {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
+        report(f"downloaded {len(done)} run{'' if len(done) == 1 else 's'} into {to}")
 
 
 def plot(names: Sequence[str], to: Path) -> list[Path]:
-    """Write the report of the comparison into `to`; the paths of page and plot, or of a single run's own report.
+    """Write the report of the comparison into `to`; returns the paths of page and plot, or of a single run's own report.
 
-    The trainer does it, in a process of its own: its plots need more than the launcher has.
+    A separate process of the trainer writes it: the launcher is installed without the packages for plots.
 
-    Raises: InputError when it could not.
+    Raises: InputError when it fails.
     """
     if len(names) < 2:  # nothing to compare
         return [path for path in (to / name / REPORT for name in names) if path.is_file()]
@@ -207,7 +206,7 @@ def plot(names: Sequence[str], to: Path) -> list[Path]:
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, env=environment)
     if done.returncode:
         raise InputError(
-            f"cannot plot: `trainer report` left with exit code {done.returncode}, its reason is in the lines above",
-            hint=f"the runs lie in {to}; the same command plots them again",
+            f"cannot plot: `trainer report` failed with exit code {done.returncode}, see the lines above",
+            hint=f"the runs are in {to}; run the same command again to plot them",
         )
     return [path for path in (to / page for page in PAGES) if path.is_file()]

@@ -1,4 +1,4 @@
-"""Runs of several sizes as a table; times, speed-up and quality are computed by `trainer report`."""
+"""Table of the runs of a comparison; `trainer report` computes times, speed-up and quality."""
 
 import os
 import subprocess
@@ -30,13 +30,13 @@ COLUMNS: Final = (
     "peak_device_memory_bytes",
     "utilisation",
 )
-"""Of the CSV and the JSON, in this order; the meaning is that of the trainer's scaling.csv."""
+"""Columns of CSV and JSON in this order, with the meanings of the trainer's scaling.csv."""
 
 NOTHING: Final = "-"
 
 
 def numbers(names: Sequence[str], folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What `trainer report` computes of the runs in `folder`, by name; speed-up is over the smallest that did the same work.
+    """Numbers of `trainer report` for the runs in `folder` by name; speed-up is relative to the smallest with the same work.
 
     Raises: InputError when it fails.
     """
@@ -47,15 +47,15 @@ def numbers(names: Sequence[str], folder: Path) -> dict[str, Mapping[str, Any]]:
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False, env=environment)
     if done.returncode:
         raise InputError(
-            f"cannot compare the runs in `{folder}`: `trainer report` left with exit code {done.returncode}, its reason is in the lines above",
-            hint="the same command compares them again",
+            f"cannot compare the runs in `{folder}`: `trainer report` failed with exit code {done.returncode}, see the lines above",
+            hint="run the same command again to compare them",
         )
     return {str(row["run"]): row for row in parsed_json(done.stdout)}
 
 
-def shown(members: Sequence[JobSpec], found: Mapping[str, Mapping[str, Any]], form: Form) -> str:
-    """A row for each run, in their order; of one without results null, an empty field or `-`."""
-    rows = [_row(job, found.get(job.name, {})) for job in members]
+def shown(members: Sequence[JobSpec], values: Mapping[str, Mapping[str, Any]], form: Form) -> str:
+    """One row for each run; a missing value is null, an empty field or `-`."""
+    rows = [_row(job, values.get(job.name, {})) for job in members]
     if form == "json":
         return document({"runs": rows}, form)
     if form == "csv":
@@ -63,21 +63,21 @@ def shown(members: Sequence[JobSpec], found: Mapping[str, Mapping[str, Any]], fo
     return table([_cells(row) for row in rows], empty="no runs")
 
 
-def _row(job: JobSpec, found: Mapping[str, Any]) -> dict[str, Any]:
+def _row(job: JobSpec, computed: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         "run": job.name,
         "model": job.train.model,
         "workers": job.workers,
         "global_batch": job.train.batch_per_worker(job.workers) * job.workers,
     }
-    scores = {key: (found.get(key) or {}).get("value") for key in ("accuracy", "mean_auroc")}
-    values = {**found, **scores, **own}
+    scores = {key: (computed.get(key) or {}).get("value") for key in ("accuracy", "mean_auroc")}
+    values = {**computed, **scores, **own}
     return {key: values.get(key) for key in COLUMNS}
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    def cell(key: str, words: Callable[[Any], str]) -> str:
-        return NOTHING if row[key] is None else words(row[key])
+    def cell(key: str, formatted: Callable[[Any], str]) -> str:
+        return NOTHING if row[key] is None else formatted(row[key])
 
     return {
         "model": row["model"],

@@ -70,10 +70,10 @@ class Sources:
     """Settings that are not flags."""
 
     file: Annotated[Path | None, Parameter(name=("--file", "-f"))] = None
-    """YAML file with settings: the flags' names in snake_case, the trainer's flags as a list `train_flags`."""
+    """YAML file with settings: flag names in snake_case, and the trainer's flags as a list `train_flags`."""
 
     assignments: Annotated[tuple[str, ...], Parameter(name="--set", negative=(), show_default=False)] = ()
-    """KEY=YAML, one setting, stronger than the file's; as often as needed."""
+    """KEY=YAML, a setting that overrides the file; can be repeated."""
 
 
 @dataclass(frozen=True)

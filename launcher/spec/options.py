@@ -42,32 +42,32 @@ _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 @dataclass(frozen=True, kw_only=True)
 class S3Options:
-    """How pods reach buckets."""
+    """Access of pods to buckets."""
 
     endpoint: Annotated[
         str | None, Parameter(name="--s3-endpoint", converter=as_given, n_tokens=1, accepts_keys=False)
     ] = None
-    """URL of the S3 server; AWS unless given."""
+    """URL of the S3 server; the default is AWS."""
 
     region: Annotated[str | None, Parameter(name="--s3-region")] = None
     """Region of the buckets."""
 
     secret: Annotated[str | None, Parameter(name="--s3-secret")] = None
-    """Secret of the namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; without one, the service account's role is used."""
+    """Secret in the namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; the default is the role of the service account."""
 
     access: Annotated[Literal["mount", "api"], Parameter(name="--data-access")] = "mount"
-    """`mount` the bucket read-only by a CSI driver, or download it through the S3 `api` into each node's cache."""
+    """`mount` the bucket read-only with a CSI driver, or download it through the S3 `api` into the cache of each node."""
 
     claim: Annotated[str | None, Parameter(name="--data-pvc")] = None
-    """Claim that exists and holds the data set; then no volume is made."""
+    """Existing PersistentVolumeClaim with the data set; no volume is created."""
 
     csi_driver: Annotated[Literal["s3.csi.aws.com", "s3.csi.scality.com"], Parameter(name="--csi-driver")] = (
         "s3.csi.aws.com"
     )
-    """The Mountpoint S3 driver of the cluster."""
+    """Mountpoint S3 driver of the cluster."""
 
     csi_secret: Annotated[str | None, Parameter(name="--csi-secret")] = None
-    """Secret with `key_id` and `access_key` for the Scality driver; that of `--s3-secret` unless given."""
+    """Secret with `key_id` and `access_key` for the Scality driver; the default is that of `--s3-secret`."""
 
     def __post_init__(self) -> None:
         _check_names({"--data-pvc": self.claim})
@@ -86,31 +86,31 @@ class S3Options:
 
 @dataclass(frozen=True, kw_only=True)
 class PodOptions:
-    """What the pods of a job get besides what every job has."""
+    """Additional fields of a job's pods."""
 
     service_account: str | None = None
     """Service account of the pods."""
 
     image_pull_secret: Names = ()
-    """Secret for the image's registry; as often as needed."""
+    """Secret for the registry of the image; can be repeated."""
 
     env: Names = ()
-    """NAME=VALUE for the container; as often as needed. Not for secrets."""
+    """NAME=VALUE, an environment variable of the container; can be repeated. Not for secrets."""
 
     env_from_secret: Names = ()
-    """NAME=SECRET:KEY, a variable from a Secret, or SECRET for all its keys; as often as needed."""
+    """NAME=SECRET:KEY, a variable from a Secret, or SECRET for all its keys; can be repeated."""
 
     node_selector: Names = ()
-    """KEY=VALUE that a node must have as a label; as often as needed."""
+    """KEY=VALUE, a label that nodes must have; can be repeated."""
 
     toleration: Names = ()
-    """KEY[=VALUE][:EFFECT], a taint that the pods tolerate; as often as needed."""
+    """KEY[=VALUE][:EFFECT], a taint that the pods tolerate; can be repeated."""
 
     label: Names = ()
-    """KEY=VALUE for the job and its pods; as often as needed."""
+    """KEY=VALUE, a label of the job and its pods; can be repeated."""
 
     overlay: Annotated[Overlay | None, Parameter(converter=read_overlay, n_tokens=1, accepts_keys=False)] = None
-    """A patch of the pod template, merged last as `kubectl patch` does, for what has no flag: a YAML file, or `{spec: …}` itself."""
+    """Patch of the pod template for fields without a flag, merged last as by `kubectl patch`: a YAML file, or inline `{spec: …}`."""
 
     def __post_init__(self) -> None:
         _check_names({"--service-account": self.service_account})
@@ -136,25 +136,25 @@ class PodOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOptions:
-    """When a job may start, and how long it may last."""
+    """Queues and time limits of a job."""
 
     queue: str | None = None
-    """Kueue's LocalQueue that admits the job."""
+    """Kueue LocalQueue of the job."""
 
     volcano_queue: str | None = None
-    """Volcano's queue; the operator must run with `--gang-scheduler-name=volcano`."""
+    """Volcano queue of the job; the operator must run with `--gang-scheduler-name=volcano`."""
 
     priority_class: str | None = None
     """PriorityClass of the pods."""
 
     ttl: str | None = None
-    """Remove the job so long after it has succeeded: `1h`, `2d`. The operator never removes one that has failed."""
+    """Time after which a succeeded job is removed: `1h`, `2d`. The operator never removes a failed job."""
 
     backoff: Annotated[int, Parameter(show_default=True)] = 3
-    """How often workers that crashed are started again before the job has failed."""
+    """Number of restarts of crashed workers before the job fails."""
 
     deadline: str | None = None
-    """End the run so long after its first start: `90m`, `8h`. It keeps its checkpoints; the time between starts counts."""
+    """Time limit of the run from its first start, including time between restarts: `90m`, `8h`. Checkpoints are kept."""
 
     def __post_init__(self) -> None:
         _check_names(

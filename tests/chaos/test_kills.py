@@ -34,7 +34,7 @@ def there():
 
 
 @pytest.mark.parametrize("moment", FIXED, ids=[moment.name for moment in FIXED])
-def test_run_in_which_something_is_killed_ends_as_an_unbroken_one(there, moment):
+def test_run_with_a_kill_ends_with_the_results_of_an_unbroken_one(there, moment):
     """Nothing that a preemption, a lost node or a bucket does may cost more than the time to train again."""
     outcome = trial.outcome(there, moment)
     assert outcome.met
@@ -43,7 +43,7 @@ def test_run_in_which_something_is_killed_ends_as_an_unbroken_one(there, moment)
     assert ("is damaged: shard-00000.bin has changed; building it again" in said) == (moment.name == "damaged-pack")
 
 
-def test_same_seed_and_number_are_the_same_moment():
+def test_same_seed_and_number_draw_the_same_moment():
     """A loss that was seen once must be met again."""
     assert [drawn(7, number) for number in range(100)] == [drawn(7, number) for number in range(100)]
     assert len({str(drawn(7, number)) for number in range(50)}) == 50

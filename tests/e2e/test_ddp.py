@@ -85,7 +85,7 @@ def weights(folder):
     return state_in(LocalStorage(str(folder)))
 
 
-def test_run_kept_in_a_bucket_stops_and_goes_on_as_in_a_directory(tmp_path, phantoms, unbroken, s3):
+def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbroken, s3):
     """The prefix is the same wherever it lies; no secret enters it."""
 
     def train(*flags):
@@ -119,7 +119,7 @@ def test_ranks_together_have_the_gradient_of_one_on_the_joint_batch(tmp_path, wo
             torch.testing.assert_close(reduced[step][name], expected, rtol=1e-4, atol=1e-6, msg=f"{step} {name}")
 
 
-def test_ranks_agree_and_fail_together(tmp_path):
+def test_all_ranks_gather_and_fail_together(tmp_path):
     """A rank that leaves alone lets the others wait; an error that all meet is told once."""
     torchrun(3, HERE / "agreement_worker.py", tmp_path)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
@@ -186,7 +186,7 @@ def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phanto
         assert bool((mean > 2.5).all())
 
 
-def test_device_that_is_missing_is_told_once(tmp_path, phantoms):
+def test_missing_device_is_reported_once(tmp_path, phantoms):
     """All workers miss it alike."""
     if cuda.missing() is None:
         pytest.skip("a GPU is here")
@@ -211,7 +211,7 @@ def test_device_that_is_missing_is_told_once(tmp_path, phantoms):
     assert done.stderr.count("cannot use cuda") == 1
 
 
-def test_killed_worker_comes_back_and_the_job_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):
+def test_job_with_a_killed_worker_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):
     """torchrun starts all workers again; they must find each other, and the newest checkpoint."""
     places = ["--data", phantoms, "--output", tmp_path / "runs"]
     recipe = ["20" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in

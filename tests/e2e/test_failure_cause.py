@@ -78,7 +78,7 @@ def message(viewer, pod):
     return ended(viewer, pod).get("message", "")
 
 
-def test_bad_labels(viewer, submit, bucket, phantoms):
+def test_status_shows_bad_labels_as_the_cause(viewer, submit, bucket, phantoms):
     """The whole line is in `kubectl describe pod`, too."""
     folder = bucket.folder / bucket.name / "bad-labels"
     shutil.copytree(bucket.folder / phantoms.removeprefix("s3://"), folder)
@@ -95,7 +95,7 @@ def test_bad_labels(viewer, submit, bucket, phantoms):
     assert f"Message:      {line}" in viewer.kubectl("describe", "pods")
 
 
-def test_gradient_that_is_not_finite(viewer, submit, phantoms):
+def test_status_shows_a_non_finite_gradient_as_the_cause(viewer, submit, phantoms):
     """Of two pods the one counts whose worker says what is wrong; the other says that it followed."""
     submit("no-number", *TWO_PODS, data=phantoms, train=DIVERGES)
     diagnosis = told(viewer, "no-number")
@@ -106,7 +106,7 @@ def test_gradient_that_is_not_finite(viewer, submit, phantoms):
     assert message(viewer, "no-number-worker-1") in {"", "stopped: rank 1: rank 0 failed first, in another pod"}
 
 
-def test_container_that_is_killed_at_its_limit(viewer, submit, phantoms):
+def test_status_shows_the_memory_limit_of_a_container_as_the_cause(viewer, submit, phantoms):
     """Nobody in it can say anything; the kubelet does, and the operator starts it again and again."""
     resources = {"requests": {"memory": "64Mi"}, "limits": {"memory": "64Mi"}}
     submit("no-memory", *ONE, data=phantoms, container={"resources": resources})
@@ -121,7 +121,7 @@ def test_container_that_is_killed_at_its_limit(viewer, submit, phantoms):
     assert "64Mi" in said["sentence"]
 
 
-def test_worker_that_is_killed_while_its_pod_lives(viewer, submit, phantoms):
+def test_status_shows_a_killed_worker_as_the_cause(viewer, submit, phantoms):
     """With cgroup v1, and where the kubelet is set so, the kernel kills one process of a container; else all, and the kubelet says so."""
     amount = {"memory": "1536Mi"}
     program = "x = []\nwhile True: x.append(bytearray(b'x' * 2**26))"
@@ -163,7 +163,7 @@ os._exit(code)
 """
 
 
-def test_exception_that_nobody_expected(viewer, submit, phantoms):
+def test_status_shows_an_unexpected_exception_as_the_cause(viewer, submit, phantoms):
     """A traceback's last line, of the rank that raised it and not of those that lost it."""
     args = ["--max-restarts=0", "--no-python", "python", "-c", BUG]
     submit("bug", *TWO_PODS, data=phantoms, container={"command": ENTRYPOINT, "args": args})
@@ -175,7 +175,7 @@ def test_exception_that_nobody_expected(viewer, submit, phantoms):
     assert not message(viewer, "bug-worker-0").startswith("failed: ")
 
 
-def test_traceback_of_a_program_that_leaves_no_cause(viewer, submit, phantoms):
+def test_status_shows_a_traceback_as_the_cause_without_a_termination_message(viewer, submit, phantoms):
     """The kubelet puts the last lines of the log where the entrypoint leaves nothing."""
     program = "import no_such_module"
     args = ["--max-restarts=0", "--no-python", "python", "-c", program]

@@ -194,7 +194,7 @@ NOBODYS = [
 
 
 @pytest.mark.parametrize("right", LOOKS)
-def test_both_groups_may_look(team, right):
+def test_both_groups_may_read(team, right):
     for who in (READER, SUBMITTER):
         assert team.may(who, *right.split()), who
 
@@ -206,7 +206,7 @@ def test_only_submitters_may_change(team, right):
 
 
 @pytest.mark.parametrize("right", NOBODYS)
-def test_neither_group_may(team, right):
+def test_neither_group_has_these_rights(team, right):
     """Each of these would give more than training jobs in this namespace."""
     for who in (READER, SUBMITTER):
         assert not team.may(who, *right.split()), who
@@ -218,7 +218,7 @@ def test_rights_end_at_the_namespace(team, right):
     assert not team.may(SUBMITTER, *right.split(), namespace="default")
 
 
-def test_account_of_the_pods_may_nothing(team):
+def test_service_account_of_the_pods_has_no_rights(team):
     """Code that runs in a job can't turn to the cluster."""
     account = f"--as=system:serviceaccount:{team.site.namespace}:trainer"
     for right in ("list pods", "get secrets", "create pods", "create pytorchjobs", "list nodes"):
@@ -464,7 +464,7 @@ def test_namespaces_of_the_overlays_refuse_the_same(teams, overlay, changes):
     ids=["plain", "probes", "commands", "hooks", "volumes", "profile"],
 )
 @pytest.mark.parametrize("where", [("gaudi",), ("cuda",), ("kind", "pod-rules")], ids="+".join)
-def test_harmless_pods_are_taken(teams, ruled, where, changes):
+def test_harmless_pods_are_admitted(teams, ruled, where, changes):
     """A rule that refuses everything would pass the tests above."""
     site = teams(*where).site
     assert "created" in site.kubectl("create", *DRY, stdin=pod("i:1", **copy.deepcopy(changes)))
@@ -505,7 +505,7 @@ def test_every_job_passes_the_strictest_rules(teams, ruled, where, flags):
 
 
 @pytest.mark.parametrize("capability", ["SYS_NICE", "IPC_LOCK"])
-def test_jobs_of_earlier_versions_are_refused_by_name_or_taken(teams, ruled, capability):
+def test_jobs_of_earlier_versions_are_refused_by_name_or_admitted(teams, ruled, capability):
     """They asked for these capabilities; a namespace that had `pod-rules` keeps running them."""
     body = pod("i:1", **adding(capability))
     assert "created" in ruled.site.kubectl("create", *DRY, stdin=body)
@@ -535,7 +535,7 @@ print("mlock", call(149, memory, length))
 @pytest.mark.parametrize(
     ("added", "policy"), [((), "EPERM"), (("SYS_NICE",), "ok"), (("IPC_LOCK",), "EPERM")], ids=["none", "nice", "lock"]
 )
-def test_what_capabilities_do_for_the_user_of_the_pods(ruled, added, policy):
+def test_capabilities_give_a_non_root_user_nothing(ruled, added, policy):
     """Added capabilities stay without effect for a user other than root, but for the system calls that containerd's seccomp profile
     opens with SYS_NICE (docs/decisions/0026); a thread's affinity needs none."""
     if os.uname().machine != "x86_64":

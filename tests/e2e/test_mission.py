@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("driver", ["s3.csi.aws.com", "s3.csi.scality.com"])
-def test_the_whole_way_from_doctor_to_delete(mounts, stored, bucket, x_rays, driver):
+def test_doctor_submit_logs_status_pull_and_delete_work_in_sequence(mounts, stored, bucket, x_rays, driver):
     """What an engineer types, in this order; nothing may be left at the end. Names are short: the stand-in for the driver needs it."""
     mounts(driver)
     name = f"m-{driver.split('.')[2]}"

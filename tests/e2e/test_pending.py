@@ -53,7 +53,7 @@ def by_api(data):
     return ["--data", data, "--data-access", "api"]
 
 
-def test_image_that_cannot_be_pulled(stored, phantoms):
+def test_reason_of_an_image_that_cannot_be_pulled(stored, phantoms):
     submit(stored, "bad-image", *ONE, *by_api(phantoms), LAUNCHER_IMAGE="localhost/absent:1")
     sentence = sentence_with(stored, "bad-image", "image-pull")
     assert "localhost/absent:1" in sentence
@@ -70,7 +70,7 @@ def test_image_that_cannot_be_pulled(stored, phantoms):
         pytest.param("no-secret", None, {"key_id": "nobody-knows-me"}, id="secret"),
     ],
 )
-def test_bucket_that_cannot_be_mounted(mounts, stored, bucket, phantoms, name, data, keys):
+def test_reason_of_a_bucket_that_cannot_be_mounted(mounts, stored, bucket, phantoms, name, data, keys):
     """The pod stays in ContainerCreating, and only an event of the kubelet tells."""
     mounts("s3.csi.scality.com")
     literals = {"key_id": bucket.key, "access_key": bucket.secret} | keys
@@ -82,7 +82,7 @@ def test_bucket_that_cannot_be_mounted(mounts, stored, bucket, phantoms, name, d
     stored.launcher("delete", name, "-y")
 
 
-def test_volume_whose_driver_is_not_there(stored):
+def test_reason_of_a_volume_without_its_driver(stored):
     """As on a cluster where nobody installed the driver."""
     volume = {
         "apiVersion": "v1",
@@ -116,7 +116,7 @@ def test_volume_whose_driver_is_not_there(stored):
     stored.kubectl("delete", "pv", volume["metadata"]["name"], "--wait=false")
 
 
-def test_memory_that_does_not_suffice(stored, phantoms, tmp_path):
+def test_reason_of_too_little_memory(stored, phantoms, tmp_path):
     """The sentence names the limit, which is what has to change."""
     overlay = tmp_path / "small.yaml"
     amount = {"memory": "64Mi"}
@@ -127,7 +127,7 @@ def test_memory_that_does_not_suffice(stored, phantoms, tmp_path):
     stored.launcher("delete", "no-memory", "-y")
 
 
-def test_program_that_crashes(stored, phantoms, tmp_path):
+def test_reason_of_a_crashing_program(stored, phantoms, tmp_path):
     """The traceback's last line, and whose it is."""
     program = "import sys; sys.exit('[rank 3] error: bug: LookupError: no such lung')"
     overlay = tmp_path / "crash.yaml"
@@ -140,7 +140,7 @@ def test_program_that_crashes(stored, phantoms, tmp_path):
     stored.launcher("delete", "crashes", "-y")
 
 
-def test_quota_that_is_exceeded(open_site, phantoms):
+def test_reason_of_an_exceeded_quota(open_site, phantoms):
     quota = "pods-and-memory"
     open_site.kubectl("create", "quota", quota, "--hard=requests.memory=1Gi")
     submit(open_site, "over-quota", *ONE, *by_api(phantoms))
@@ -149,7 +149,7 @@ def test_quota_that_is_exceeded(open_site, phantoms):
     open_site.kubectl("delete", "quota", quota)
 
 
-def test_namespace_that_forbids_a_capability(stored, phantoms):
+def test_reason_of_a_namespace_that_forbids_a_capability(stored, phantoms):
     """The job is accepted and its pods are refused, which only an event reports. Gaudi jobs of earlier versions asked for SYS_NICE."""
     capability = "{spec: {containers: [{name: pytorch, securityContext: {capabilities: {add: [SYS_NICE]}}}]}}"
     submit(stored, "forbidden", *ONE, *by_api(phantoms), "--overlay", capability)
@@ -159,7 +159,7 @@ def test_namespace_that_forbids_a_capability(stored, phantoms):
     stored.launcher("delete", "forbidden", "-y")
 
 
-def test_accelerators_that_are_taken(tool, open_site, phantoms):
+def test_reason_of_occupied_accelerators(tool, open_site, phantoms):
     """How many are wanted, how many are free, and where; three nodes with 8 hold three of four pods."""
     tool("nodes", "3", "8", "0")
     flags = [*GAUDI, "--workers", "32", "--toleration", "simulated", *by_api(phantoms)]
@@ -173,13 +173,13 @@ def test_accelerators_that_are_taken(tool, open_site, phantoms):
     open_site.kubectl("delete", "node", *simulated)
 
 
-def test_huge_pages_that_no_node_has(tool, open_site, phantoms):
+def test_reason_of_huge_pages_that_no_node_has(tool, open_site, phantoms):
     submit(open_site, "no-pages", *GAUDI, "--workers", "1", *by_api(phantoms))
     assert "hugepages-2Mi" in sentence_with(open_site, "no-pages", "hugepages")
     open_site.launcher("delete", "no-pages", "-y")
 
 
-def test_job_that_the_webhook_refuses(stored, phantoms, tmp_path):
+def test_reason_of_a_job_refused_by_the_webhook(stored, phantoms, tmp_path):
     """Its own words, and nothing is left behind."""
     overlay = tmp_path / "second.yaml"
     overlay.write_text(json.dumps({"spec": {"containers": [{"name": "second"}]}}))
@@ -190,7 +190,7 @@ def test_job_that_the_webhook_refuses(stored, phantoms, tmp_path):
     assert stored.objects("pytorchjob", "-l", "app.kubernetes.io/instance=refused") == []
 
 
-def test_operator_that_is_not_there(stored, phantoms):
+def test_reason_of_a_missing_operator(stored, phantoms):
     """Its webhook can't be asked then, so the server refuses the job in words about a webhook; ours name the operator."""
     operator = Site(stored.kubeconfig, "kubeflow", stored.image)
     operator.kubectl("scale", "deployment", "training-operator", "--replicas=0")
@@ -204,7 +204,7 @@ def test_operator_that_is_not_there(stored, phantoms):
     assert stored.objects("pytorchjob", "-l", "app.kubernetes.io/instance=no-operator") == []
 
 
-def test_job_that_is_deleted_while_its_log_is_followed(stored, phantoms):
+def test_following_ends_when_the_job_is_deleted(stored, phantoms):
     """The follower ends and says so; it must not wait for ever."""
     stored.launcher("submit", *ONE, *by_api(phantoms), "--name", "deleted", "--", *TINY, "--epochs", "200")
     follower = stored.start_launcher("logs", "deleted", "-f")

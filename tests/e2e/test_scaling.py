@@ -35,7 +35,7 @@ def check_comparison(printed: str, to: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_sizes_are_compared_on_this_machine(tmp_path):
+def test_scale_compares_sizes_on_this_machine(tmp_path):
     """Without a cluster, by one command, one after the other."""
     write_phantoms(tmp_path / "cxr", images=90, side=48)
     places = ["--data", tmp_path / "cxr", "--output", tmp_path / "runs", "--to", tmp_path / "all"]
@@ -50,12 +50,14 @@ def test_sizes_are_compared_on_this_machine(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     check_comparison(done.stdout, tmp_path / "all")
-    assert done.stderr.index("t-densenet-tiny-w1: done") < done.stderr.index("t-densenet-tiny-w2: runs here, 2 of 2")
+    assert done.stderr.index("t-densenet-tiny-w1: done") < done.stderr.index(
+        "t-densenet-tiny-w2: running on this machine, 2 of 2"
+    )
 
 
 @pytest.mark.cluster
 @pytest.mark.timeout(900)
-def test_sizes_are_compared_on_a_cluster(stored, phantoms, tmp_path):
+def test_scale_compares_sizes_on_a_cluster(stored, phantoms, tmp_path):
     """Interrupted while the first job runs, and gone on with by the same command; the job is not made twice."""
     to = tmp_path / "all"
     places = ["--data", phantoms, "--data-access", "api", "--to", to]
@@ -100,7 +102,7 @@ def test_jobs_that_failed_are_made_again_once_their_reason_is_gone(stored, bucke
     shutil.copytree(bucket.folder / bucket.name / "phantoms", bucket.folder / bucket.name / "late")
     done = stored.launcher(*job)
     check_comparison(done.stdout, tmp_path / "all")
-    assert done.stderr.count("is over without results") == 2
+    assert done.stderr.count("finished without results") == 2
     stored.launcher("delete", "late-densenet-tiny-w1", "late-densenet-tiny-w2", "-y")
 
 

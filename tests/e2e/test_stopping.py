@@ -140,7 +140,7 @@ def hung(group, tmp_path_factory):
     process.communicate()
 
 
-def test_gang_that_is_told_to_stop_commits_its_step_and_goes_on_exactly(group, tmp_path, unbroken):
+def test_stopped_workers_commit_their_step_and_resume_exactly(group, tmp_path, unbroken):
     """Preemption in the middle of an epoch costs nothing but the start."""
     process = group(tmp_path)
     once_trained(tmp_path, process, 2)
@@ -153,7 +153,7 @@ def test_gang_that_is_told_to_stop_commits_its_step_and_goes_on_exactly(group, t
     assert_same(unbroken, state_in(tmp_path))
 
 
-def test_second_signal_ends_a_gang_at_once(group, tmp_path):
+def test_second_signal_ends_all_workers_at_once(group, tmp_path):
     """Whoever asks twice does not want to wait for a checkpoint; what is committed stays."""
     process = group(tmp_path)
     once_trained(tmp_path, process)
@@ -166,7 +166,7 @@ def test_second_signal_ends_a_gang_at_once(group, tmp_path):
     assert committed(LocalStorage(f"{tmp_path}/r"))
 
 
-def test_only_one_node_is_told_and_all_stop_at_one_step(group, tmp_path, unbroken):
+def test_sigterm_to_one_node_stops_all_workers_at_one_step(group, tmp_path, unbroken):
     """SIGTERM reaches the pod that is to go; the other has to hear of it from its peer."""
     nodes = {
         "PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}",
@@ -186,7 +186,7 @@ def test_only_one_node_is_told_and_all_stop_at_one_step(group, tmp_path, unbroke
     assert_same(unbroken, state_in(tmp_path))
 
 
-def test_fewer_workers_go_on_with_the_run(group, tmp_path, unbroken):
+def test_run_is_resumed_by_fewer_workers(group, tmp_path, unbroken):
     """A node is gone for good; the run ends at the same step. That the images are the same ones test_loader shows."""
     process = group(tmp_path)
     once_trained(tmp_path, process)
@@ -197,7 +197,7 @@ def test_fewer_workers_go_on_with_the_run(group, tmp_path, unbroken):
     assert state_in(tmp_path).step == unbroken.step
 
 
-def test_second_run_on_a_prefix_in_a_bucket_is_refused_and_the_first_goes_on(group, s3, tmp_path):
+def test_second_run_on_a_bucket_prefix_is_refused_and_the_first_continues(group, s3, tmp_path):
     """Two jobs of one name and output, as of two clusters."""
     output = "s3://cxr/runs"
     first = group(output, epochs=3000, TRAINER_JOB="a")
@@ -222,7 +222,7 @@ def test_second_run_on_a_prefix_in_a_bucket_is_refused_and_the_first_goes_on(gro
     assert not any("another job" in line for line in storage.read("logs/rank-00000.log").decode().splitlines())
 
 
-def test_worker_that_hangs_is_left_and_all_start_again(hung, unbroken):
+def test_hanging_worker_is_killed_and_all_workers_are_restarted(hung, unbroken):
     """Nothing else ends a collective that waits for a process which is there and does nothing."""
     process, root = hung
     said = done(process)

@@ -21,7 +21,7 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def test_spoiled_input_is_accepted_or_refused(corpus, tmp_path):
+def test_mutated_input_is_accepted_or_refused_with_a_known_error(corpus, tmp_path):
     """No traceback, no hang, no gigabyte and no silent change, whatever is read."""
     with worker(corpus, tmp_path / "work", seed=1) as making:
         outcomes = list(rounds(making, list(KINDS), 0, SECONDS))
@@ -30,7 +30,7 @@ def test_spoiled_input_is_accepted_or_refused(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_spoiled_is_accepted(corpus, tmp_path, monkeypatch, kind):
+def test_unmutated_input_is_accepted(corpus, tmp_path, monkeypatch, kind):
     """Readers that refuse everything are not tried."""
     for name in vars(targets).keys() & vars(mutations).keys():
         if name.startswith(("spoiled_", "zeroed")):
@@ -59,7 +59,7 @@ def planted(tmp_path):
         each.close()
 
 
-def test_planted_faults_are_found(planted):
+def test_fuzzer_finds_planted_faults(planted):
     """A fuzzer that finds nothing must have had something to find; and one fault must not hide the next."""
     making = planted()
     found = {kind: making.attempt(kind, 1) for kind in FAULTS}
@@ -80,20 +80,20 @@ FAULTS = {
 }
 
 
-def test_reader_that_waits_is_found(planted):
+def test_fuzzer_finds_a_reader_that_waits(planted):
     """It would take the fuzzer with it."""
     outcome = planted(hang_s=1.0).attempt("hangs", 1)
     assert (outcome.fault, outcome.accepted) == ("hangs: no answer in 1 s", False)
 
 
-def test_reader_that_works_without_an_end_is_found(planted):
+def test_fuzzer_finds_a_reader_that_never_ends(planted):
     """On a machine that is busy too: its own processor time counts."""
     outcome = planted(busy_s=0.5).attempt("works", 1)
     assert (outcome.fault, outcome.accepted) == ("works without an end: no answer in 0.5 s of processor time", False)
 
 
 @pytest.mark.parametrize("name", ["spoiled_bytes", "spoiled_text", "spoiled_json", "spoiled_yaml"])
-def test_same_dice_spoil_alike_and_most_dice_differ(name):
+def test_same_seed_mutates_alike_and_most_seeds_differ(name):
     """A fault that was found once must be found again, and a fuzzer that changes nothing tries nothing."""
     content = b'{"a": [1, 2, {"b": "c,d"}], "e": null}\n'
     spoil = getattr(mutations, name)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from trainer.config import TrainConfig, from_argv
 from trainer.layout import manifest_key, state_key
 from trainer.runs.manifest import Manifest
+from trainer.runs.record import decisive_settings
 from trainer.storage import Storage, open_storage
 
 STATES = {10: b"state of step 10 " * 900, 20: b"state of step 20 " * 1000, 30: b"state of step 30 " * 1100}
@@ -25,11 +26,11 @@ def config(*flags: str) -> TrainConfig:
 def record(*flags: str, world_size: int = 2) -> dict:
     """run.json."""
     settings = asdict(config(*flags))
-    identity = {key: settings[key] for key in ("model", "weights", "epochs", "lr", "seed", "crop_px", "optimizer")}
+    identity = decisive_settings(config(*flags), precision="fp32", global_batch=4 * world_size)
     return {
         "name": "demo",
         "config": settings,
-        "identity": identity | {"precision": "fp32", "global_batch": 4 * world_size, "labels_sha256": "0" * 64},
+        "identity": identity | {"labels_sha256": "0" * 64},
         "world_size": world_size,
         "device": "cpu",
     }
@@ -75,8 +76,7 @@ def leave_results(output, name, config, workers, **results):
     """What a run of these settings leaves at its end."""
     storage = open_storage(f"{output}/{name}")
     settings = json.loads(json.dumps(asdict(config)))
-    identity = {key: settings[key] for key in ("model", "weights", "epochs", "lr", "seed", "crop_px")}
-    identity["global_batch"] = config.batch_per_worker(workers) * workers
+    identity = decisive_settings(config, precision="fp32", global_batch=config.batch_per_worker(workers) * workers)
     record = {"name": name, "config": settings, "identity": identity, "world_size": workers, "device": "cpu"}
     write_checkpoint(storage, 30, b"state", 0.7)
     storage.write("run.json", json.dumps(record).encode())

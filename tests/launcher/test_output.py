@@ -45,7 +45,7 @@ DATA = st.recursive(
 
 
 @given(DATA)
-def test_it_is_read_as_it_was(data):
+def test_yaml_output_is_read_back_unchanged(data):
     """Whatever an overlay or a label holds."""
     assert yaml.safe_load(as_yaml(data)) == data
 
@@ -76,7 +76,7 @@ def test_it_is_read_as_it_was(data):
         "2026-01-01T00:00:00Z",
     ],
 )
-def test_texts_that_some_reader_takes_for_something_else_are_quoted(text):
+def test_texts_that_yaml_1_1_or_1_2_would_convert_are_quoted(text):
     """YAML 1.1 reads `no`, kubectl's YAML reads `1e3` as a number: a label `team: 1e3` would be refused."""
     assert as_yaml({text: text}) == f'"{text}": "{text}"\n'
 
@@ -95,12 +95,12 @@ def test_texts_that_some_reader_takes_for_something_else_are_quoted(text):
         pytest.param({"a": 1e-05, "b": True}, "a: 1.0e-05\nb: true\n", id="numbers"),
     ],
 )
-def test_it_looks_as_kubectl_writes_it(data, text):
+def test_yaml_output_is_formatted_as_kubectls(data, text):
     assert as_yaml(data) == text
 
 
 @pytest.mark.parametrize("key", ["...", "... a", "...a"])
-def test_key_that_looks_like_a_documents_end_is_none(key):
+def test_key_that_looks_like_a_document_end_is_quoted(key):
     """Three dots at the start of a line end a document."""
     assert yaml.safe_load(as_yaml({key: 1})) == {key: 1}
 

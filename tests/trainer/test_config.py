@@ -65,13 +65,13 @@ FLAGS = [
 ]
 
 
-def test_flags_are_these_and_no_others():
+def test_train_has_exactly_these_flags():
     """Flags are an interface: manifests and scripts of users hold them."""
     assert [field.name for field in dataclasses.fields(TrainConfig)] == FLAGS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_preset_is_a_complete_recipe(preset):
+def test_preset_sets_every_flag_of_its_recipe(preset):
     """A preset decides every field that has no default of its own, so that nothing is left to chance."""
     config = from_argv([*REQUIRED, "--preset", preset])
     for field, value in PRESETS[preset]().items():
@@ -84,14 +84,14 @@ def test_flag_wins_over_preset():
     assert (config.lr, config.flip, config.crop_px, config.pack_side) == (0.5, True, 40, 72)
 
 
-def test_global_batch_replaces_the_presets_own_batch():
+def test_global_batch_size_replaces_the_presets_batch_size():
     """A preset's batch is no second batch size that the user gave."""
     config = from_argv([*REQUIRED, "--global-batch-size", "96"])
     assert config.batch_size is None
     assert config.batch_per_worker(8) == 12
 
 
-def test_global_batch_that_cannot_be_shared_evenly_is_refused():
+def test_global_batch_size_that_workers_cannot_share_evenly_is_refused():
     """Unequal parts would give samples unequal weight."""
     with pytest.raises(InputError, match=r"100 .* among 8 workers") as refusal:
         from_argv([*REQUIRED, "--global-batch-size", "100"]).batch_per_worker(8)
@@ -132,7 +132,7 @@ def test_global_batch_that_cannot_be_shared_evenly_is_refused():
         clip_norm=st.floats(1e-6, 1e6),
     )
 )
-def test_written_flags_mean_the_same_configuration(config):
+def test_configuration_written_as_flags_parses_to_the_same_configuration(config):
     """The launcher writes flags into manifests; the pod must read what the user meant, whatever the values are."""
     assert from_argv(to_argv(config)) == config
     _, bound, _ = app.parse_args(["train", *to_argv(config)], exit_on_error=False, print_error=False)
@@ -197,13 +197,13 @@ def test_unusable_flags_are_refused_in_one_line_with_a_hint(argv, complaint):
         pytest.param({"cache_features": False}, False, id="not wanted"),
     ],
 )
-def test_features_are_computed_once_only_where_they_stay_the_same(change, caches):
+def test_features_are_cached_only_where_they_stay_the_same(change, caches):
     """Cached wrongly, augmentation would be told of and not done."""
     still = from_argv([*REQUIRED, "--preset", "pneumonia", "--crop", "center", "--no-flip", "--rotate", "0"])
     assert dataclasses.replace(still, **change).caches_features is caches
 
 
-def test_backbone_is_freed_after_so_many_epochs():
+def test_backbone_is_frozen_until_unfreeze_after():
     """Counted from 0."""
     config = from_argv([*REQUIRED, "--preset", "pneumonia", "--unfreeze-after", "2"])
     assert [config.freezes(epoch) for epoch in range(4)] == [True, True, False, False]

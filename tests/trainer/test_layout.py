@@ -15,19 +15,19 @@ def test_manifest_key_commits_its_step():
 @pytest.mark.parametrize(
     "key", [state_key(5), "checkpoints/step-5/manifest.json", "run.json", "x/checkpoints/step-00000005/manifest.json"]
 )
-def test_other_keys_commit_nothing(key):
+def test_other_keys_are_no_manifests(key):
     """A state without a manifest is no checkpoint."""
     assert committed_step(key) is None
 
 
 @pytest.mark.parametrize("name", ["a", "chexnet-7f3a", "a" * 53])
-def test_name_of_a_kubernetes_object_is_taken(name):
+def test_names_that_kubernetes_accepts_are_accepted(name):
     """Names of runs are names of jobs."""
     assert check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "A", "1a", "a-", "a_b", "a.b", "a/b", "../a", "a" * 54, "a\n"])
-def test_other_names_are_refused(name):
+def test_names_that_kubernetes_refuses_are_refused(name):
     """A run's name is part of paths and of object names."""
     with pytest.raises(InputError):
         check_name(name)
@@ -58,7 +58,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("key", OURS)
-def test_keys_that_a_run_writes_are_ours(key):
+def test_keys_that_a_run_writes_are_recognised(key):
     """And the folders in which they lie."""
     assert is_ours(key)
     folder = key.rpartition("/")[0]
@@ -90,13 +90,13 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("key", FOREIGN)
-def test_other_keys_are_not_ours(key):
+def test_foreign_keys_are_not_recognised(key):
     """Whatever else lies in a run's prefix belongs to somebody else."""
     assert not is_ours(key)
     assert committed_step(key) is None
 
 
-def test_a_finished_run_has_written_only_keys_of_the_table(finished_run):
+def test_finished_run_has_written_only_known_keys(finished_run):
     """A key that the table lacks would be told as foreign, and never be cleaned up."""
     written = [
         path.relative_to(finished_run.root).as_posix() for path in finished_run.root.rglob("*") if path.is_file()

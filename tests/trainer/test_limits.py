@@ -33,13 +33,13 @@ HOSTILE_JSON = {
 
 
 @pytest.mark.parametrize("content", HOSTILE_JSON.values(), ids=HOSTILE_JSON)
-def test_json_that_no_writer_of_ours_writes_is_refused_as_a_bad_value(content):
+def test_json_that_our_programs_never_write_is_refused_as_a_bad_value(content):
     """Whoever reads catches one kind of error."""
     with pytest.raises(ValueError, match=r"."):
         parsed_json(content)
 
 
-def test_json_of_more_values_than_documents_have_is_refused_before_it_is_built(monkeypatch, in_memory):
+def test_json_with_too_many_values_is_refused_before_it_is_built(monkeypatch, in_memory):
     """64 MiB of empty lists are gigabytes of objects."""
     monkeypatch.setattr(limits, "JSON_NODES", 1000)
     content = b"[" + b"{}," * 300_000 + b"{}]"
@@ -53,7 +53,7 @@ def test_json_longer_than_its_limit_is_refused():
         parsed_json(b"[1,2]", most_bytes=4)
 
 
-def test_json_of_ours_is_read():
+def test_json_of_our_own_documents_is_read():
     """Pairs of surrogates are whole characters."""
     assert parsed_json(b'{"a": [1, 2.5, null, true, "\\ud83d\\ude00"]}') == {"a": [1, 2.5, None, True, "😀"]}
 
@@ -98,7 +98,7 @@ HOSTILE_YAML = {
 
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.CSafeLoader], ids=["python", "c"])
 @pytest.mark.parametrize("text", HOSTILE_YAML.values(), ids=HOSTILE_YAML)
-def test_yaml_that_would_grow_is_refused_before_it_does(text, loader, monkeypatch):
+def test_yaml_whose_aliases_would_grow_is_refused_before_it_is_expanded(text, loader, monkeypatch):
     """Nine lines of aliases are a billion values once somebody writes them out."""
     monkeypatch.setattr(limits, "YAML_NODES", 2000)
     with pytest.raises((ValueError, yaml.YAMLError)):
@@ -106,7 +106,7 @@ def test_yaml_that_would_grow_is_refused_before_it_does(text, loader, monkeypatc
 
 
 @pytest.mark.parametrize("loader", [yaml.SafeLoader, yaml.CSafeLoader, yaml.BaseLoader])
-def test_yaml_with_a_few_aliases_is_what_it_was(loader):
+def test_yaml_with_a_few_aliases_is_read(loader):
     """Templates use them."""
     text = (
         "b: &b {x: a, y: [c]}\nc: *b\nd: &b z\n"
@@ -142,13 +142,13 @@ def test_gzip_of_many_members_is_whole_and_of_far_too_many_refused():
         lambda one: one[:20] + b"\xff" * 9 + one[29:],
     ],
 )
-def test_damaged_gzip_is_told_as_damaged(damage):
+def test_damaged_gzip_is_reported_as_damaged(damage):
     """In two kinds of errors, whatever the library raises."""
     with pytest.raises((zlib.error, EOFError)):
         gunzipped(damage(gzip.compress(bytes(range(256)) * 9)))
 
 
-def test_file_that_is_too_long_is_not_read_at_all(tmp_path):
+def test_file_above_its_limit_is_not_read(tmp_path):
     """Its size is known: gigabytes of a state would be read first, and might not fit."""
 
     class Unread(io.FileIO):

@@ -40,7 +40,7 @@ def test_stats_needs_no_torch(phantoms):
     assert done.stderr == "False\n"
 
 
-def test_training_starts_without_what_draws():
+def test_training_starts_without_matplotlib():
     """Every process would wait for fonts at every start, and one of them draws, at the end."""
     code = "import sys, trainer.commands.train; print(*(name for name in ('matplotlib', 'sklearn', 'onnx') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -94,7 +94,7 @@ def test_debug_shows_the_traceback(capsys):
         ),
     ],
 )
-def test_problem_becomes_its_exit_code(problem, code, said, monkeypatch, capsys):
+def test_each_kind_of_error_has_its_exit_code_and_text(problem, code, said, monkeypatch, capsys):
     """The table in docs/faults.md."""
 
     def fail(argv):
@@ -112,7 +112,7 @@ def test_every_error_has_a_documented_exit_code():
     assert {cls.exit_code for cls in classes} <= EXIT_CODES.keys()
 
 
-def test_only_the_first_worker_says_what_is_wrong_with_the_flags(monkeypatch, capsys):
+def test_only_the_first_worker_of_a_node_prints_a_flag_error(monkeypatch, capsys):
     """Eight workers have the same flags."""
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
@@ -120,7 +120,7 @@ def test_only_the_first_worker_says_what_is_wrong_with_the_flags(monkeypatch, ca
     assert capsys.readouterr().err == ""
 
 
-def test_worker_started_again_after_a_permanent_error_leaves_at_once(tmp_path, monkeypatch, capsys):
+def test_worker_restarted_after_a_permanent_error_exits_at_once(tmp_path, monkeypatch, capsys):
     """Bad input is met once."""
     monkeypatch.setenv(REPORT_FILE, str(tmp_path / "report"))
     assert program.main(["train", "--nonsense"]) == 2
@@ -129,7 +129,7 @@ def test_worker_started_again_after_a_permanent_error_leaves_at_once(tmp_path, m
     assert capsys.readouterr().err == ""
 
 
-def test_worker_starts_each_line_of_an_error_with_its_rank(monkeypatch, capsys):
+def test_each_line_of_a_workers_error_starts_with_its_rank(monkeypatch, capsys):
     """As all its lines, so that they can be filtered."""
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
@@ -144,7 +144,7 @@ def test_incomplete_environment_is_an_error_not_a_traceback(monkeypatch, capsys)
     assert "cannot determine the rank of this worker" in capsys.readouterr().err
 
 
-def test_operators_node_variables_are_not_taken_for_a_worker(monkeypatch):
+def test_operators_node_rank_is_not_taken_for_a_workers_rank(monkeypatch):
     """In a pod RANK and WORLD_SIZE describe the node; only torchrun sets LOCAL_RANK."""
     from trainer.errors import InputError
     from trainer.runtime.world import World, read_world

@@ -55,7 +55,7 @@ KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq2\nqq91kkQWERTY0987zy
         base64.encodebytes(b"x" * 45 + SECRET.encode()).decode(),
     ],
 )
-def test_known_value_is_left_out_in_every_form(form):
+def test_known_secret_is_redacted_in_every_encoding(form):
     """Libraries quote, escape, encode and wrap what they show."""
     text = redacted(f"sent {form} to the server", ENVIRONMENT)
     assert HIDDEN in text
@@ -67,7 +67,7 @@ def test_known_value_is_left_out_in_every_form(form):
     assert encoded[4:16] not in text
 
 
-def test_lines_of_a_known_key_are_left_out_one_by_one():
+def test_lines_of_a_known_private_key_are_redacted_one_by_one():
     """A traceback shows single lines."""
     assert redacted("got MIIEpAIBAAKCAQEA7bq2!", {"TLS_PRIVATE_KEY": KEY}) == f"got {HIDDEN}!"
 
@@ -105,12 +105,12 @@ def test_lines_of_a_known_key_are_left_out_one_by_one():
         ("LANG", "step 12", "step 12"),
     ],
 )
-def test_ordinary_words_stay(name, value, text):
+def test_ordinary_words_are_not_redacted(name, value, text):
     """A log without its words helps nobody."""
     assert redacted(text, {name: value}) == text
 
 
-def test_path_that_exists_is_no_secret(tmp_path):
+def test_existing_path_is_not_redacted(tmp_path):
     """Whatever the variable is called."""
     (tmp_path / "key-of-1").touch()
     assert redacted(f"in {tmp_path}/key-of-1", {"SSH_PRIVATE_KEY": f"{tmp_path}/key-of-1"}).endswith("key-of-1")
@@ -161,7 +161,7 @@ def test_path_that_exists_is_no_secret(tmp_path):
         ('{\\"basic-auth\\": \\"x1y2z3w4\\"}', '{\\"basic-auth\\": \\"***\\"}'),
     ],
 )  # fmt: skip
-def test_what_looks_like_a_secret_is_left_out(text, expected):
+def test_text_in_the_form_of_a_secret_is_redacted(text, expected):
     """Of servers and users that this process knows nothing of."""
     assert redacted(text, {}) == expected
     assert looks_secret(text)
@@ -199,22 +199,22 @@ def test_what_looks_like_a_secret_is_left_out(text, expected):
         "AllReduce: opCount 12 count 512 [nranks=8] pattern=x1y2z3 commId=0xdeadbeef path=/x pass 3 of 12 key=12345678",
     ],
 )
-def test_what_only_speaks_of_secrets_stays(text):
+def test_text_that_only_mentions_secrets_is_not_redacted(text):
     """Names of Secrets, files and flags are what a user must see."""
     assert redacted(text, {}) == text
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "--api-key", "secretAccessKey", "client-key-data", "wandb_api_key", "DB_PWD", "SLACK_WEBHOOK_URL", "github_pat", "aws_session_token", "PASSPHRASE"])  # fmt: skip
-def test_names_that_say_secret(name):
+def test_names_of_variables_that_hold_secrets(name):
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "PWD", "OLDPWD", "PATH", "KEYBOARD", "MAX_NEW_TOKENS", "AWS_WEB_IDENTITY_TOKEN_FILE", "secretName", "tokenFile", "SECRET_REF", "author", "patience", "monkey"])  # fmt: skip
-def test_names_that_do_not(name):
+def test_names_of_variables_that_hold_no_secrets(name):
     assert not is_secret_name(name)
 
 
-def test_logins_of_proxies_are_known_also_without_a_scheme():
+def test_login_of_a_proxy_without_a_scheme_is_redacted():
     """curl takes `user:password@host`, and a password may hold what ends a host."""
     environment = {"https_proxy": "someone:pa/ss@w0rd@proxy:3128"}
     assert redacted("proxy pa/ss@w0rd and someone:pa/ss@w0rd", environment) == "proxy *** and ***"
@@ -222,14 +222,14 @@ def test_logins_of_proxies_are_known_also_without_a_scheme():
     assert redacted("as hunter/22", {"DATABASE_URL": "postgres://u:hunter%2F22@db"}) == "as ***"
 
 
-def test_what_is_learnt_is_left_out_from_then_on():
+def test_learned_secret_is_redacted_from_then_on():
     """Keys come from files and services too."""
     assert redacted("a s3cret-1 b", {}) == "a s3cret-1 b"
     learn("s3cret-1\n", None, "no", 5)
     assert redacted("a s3cret-1 b no", {}) == "a *** b no"
 
 
-def test_command_line_files_and_documents_are_learnt_from():
+def test_secrets_are_learned_from_command_lines_files_and_documents():
     """By the names that stand before the values; what names Secrets is no secret."""
     learn_words(["--set", "api_key=from-set-1", "--token", "from-flag-2", "--env-from-secret", "A_TOKEN=wandb-1:api-key", "--s3-secret", "s3-keys-3"])  # fmt: skip
     learn_text("password: [from-text-4")
@@ -241,7 +241,7 @@ def test_command_line_files_and_documents_are_learnt_from():
     assert redacted(said, {}) == "*** *** wandb-1:api-key s3-keys-3 *** *** s3-keys-6 *** *** not-secret-9"
 
 
-def test_documents_keep_their_shape_without_secrets():
+def test_redacted_documents_keep_their_shape():
     """run.json and `config -o json` are read by programs."""
     document = {"lr": 0.1, "env": ["API_KEY=abc", "LANG=C"], "data": "s3://a:b@cxr/x", "password": "abc", "n": None}
     assert cleaned(document) == {"lr": 0.1, "env": ["API_KEY=***", "LANG=C"], "data": "s3://***@cxr/x", "password": HIDDEN, "n": None}  # fmt: skip
@@ -249,7 +249,7 @@ def test_documents_keep_their_shape_without_secrets():
     assert cleaned(["A_KEY=s:k"], key="env_from_secret") == ["A_KEY=s:k"]
 
 
-def test_what_would_be_left_out_may_not_go_into_a_manifest(monkeypatch):
+def test_value_that_would_be_redacted_is_refused_in_a_manifest(monkeypatch):
     """What is printed and what is sent would differ."""
     monkeypatch.setenv("HF_TOKEN", "a-token-of-the-test-1\n")
     assert holds_secret("X=a-token-of-the-test-1")
@@ -257,7 +257,7 @@ def test_what_would_be_left_out_may_not_go_into_a_manifest(monkeypatch):
     assert not holds_known("A_TOKEN=s3:key-1")
 
 
-def test_address_is_shown_without_its_login_whatever_that_holds():
+def test_url_is_shown_without_its_login_whatever_that_holds():
     assert without_login("https://u:p/a@b c@host/x?sig=abc") == "https://***@host/x?sig=***"
 
 
@@ -265,12 +265,12 @@ def test_address_is_shown_without_its_login_whatever_that_holds():
     "value",
     ["hunter2", "swordfish", "Tr0ub4dor&3", "12345678901234", "a-b-c-d", "$ecret12", "ABCDEFGHIJKLMNOP", "<x7&y>z"],
 )
-def test_values_that_are_looked_for(value):
+def test_values_that_redaction_looks_for(value):
     assert is_distinctive(value)
     assert redacted(f"as {value}.", {"PASSWORD": value}) == "as ***."
 
 
-def test_streams_leave_out_secrets_and_are_else_what_they_were(monkeypatch):
+def test_redacting_stream_changes_nothing_but_secrets(monkeypatch):
     """Whoever writes: print, a warning, a traceback."""
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
@@ -289,7 +289,7 @@ def test_streams_leave_out_secrets_and_are_else_what_they_were(monkeypatch):
 
 
 @pytest.mark.parametrize("at", range(4, 20, 5))
-def test_secret_that_is_written_in_two_parts_is_left_out(monkeypatch, at):
+def test_secret_written_in_two_parts_is_redacted(monkeypatch, at):
     """And what only begins like one is written at a flush, or at the end."""
     secret = "a-token-of-the-test-1"
     monkeypatch.setenv("HF_TOKEN", secret)
@@ -307,14 +307,14 @@ def test_secret_that_is_written_in_two_parts_is_left_out(monkeypatch, at):
 
 
 @pytest.mark.parametrize("proxy", ["http://me:12345/x9@proxy:3128", "me:12345/x9@proxy:3128"])
-def test_password_of_a_proxy_may_begin_like_a_port(monkeypatch, proxy):
+def test_proxy_password_that_begins_like_a_port_is_redacted(monkeypatch, proxy):
     """In a text of any origin it would be one, and a path."""
     assert redacted("cannot use 12345/x9", {"HTTPS_PROXY": proxy}) == "cannot use ***"
     learn_address(proxy.replace("x9", "y9"))
     assert redacted("cannot use 12345/y9", {}) == "cannot use ***"
 
 
-def test_a_line_of_a_log_compiles_nothing():
+def test_redacting_a_log_line_compiles_no_pattern():
     """Logs of many ranks pass here."""
     stream = redaction._Guarded(io.StringIO(), assigned=True)
     stream.write("rank 0: loss=0.1")
@@ -335,7 +335,7 @@ def test_a_line_of_a_log_compiles_nothing():
         pytest.param("password" + " " * 260_000, id="white space"),
     ],
 )
-def test_long_text_of_one_shape_takes_no_longer_than_another(text):
+def test_redacting_long_repetitive_text_ends_soon(text):
     """A log may have lines of a megabyte: time that grows with their square would be hours, and recursion would end."""
     assert len(redaction.redacted(text, {})) <= len(text) + len(redaction.HIDDEN)
 
@@ -350,5 +350,5 @@ def test_long_text_of_one_shape_takes_no_longer_than_another(text):
         ("a://b://c:d@e", "a://***@e"),
     ],
 )
-def test_values_inside_values_are_found(text, expected):
+def test_secrets_inside_nested_values_are_found(text, expected):
     assert redaction.redacted(text, {}) == expected

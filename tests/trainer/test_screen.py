@@ -41,7 +41,7 @@ def is_quiet(output, *, lines=1):
 
 
 @hostile
-def test_line_of_a_rank_stays_one_on_the_terminal_and_in_the_runs_log(text, tmp_path):
+def test_line_with_control_characters_stays_one_line_on_terminal_and_in_the_log(text, tmp_path):
     """A class, an image or a server may be called like this."""
     out, log = io.StringIO(), RankLog(0, environment={})
     Reporter(0, on_line=log.add, console=Console(file=out, highlight=False)).line(f"cannot read {text}")
@@ -52,7 +52,7 @@ def test_line_of_a_rank_stays_one_on_the_terminal_and_in_the_runs_log(text, tmp_
 
 
 @hostile
-def test_log_escapes_what_no_reporter_has(text, tmp_path):
+def test_rank_log_escapes_control_characters_by_itself(text, tmp_path):
     """The words of a failed run go there without one."""
     log = RankLog(0, environment={})
     log.add(text)
@@ -63,7 +63,7 @@ def test_log_escapes_what_no_reporter_has(text, tmp_path):
 
 @hostile
 @pytest.mark.parametrize("place", ["message", "hint", "listing", "bug"])
-def test_error_shows_foreign_text_and_obeys_none(text, place):
+def test_terminal_sequences_in_an_error_are_shown_escaped(text, place):
     """Whatever a message was made of."""
     problem = {
         "message": InputError(f"cannot read `{text}`", hint="look"),
@@ -78,13 +78,13 @@ def test_error_shows_foreign_text_and_obeys_none(text, place):
         assert as_block(problem.args[0]) == problem.args[0]  # what others quote of it is safe as well
 
 
-def test_indented_lines_of_a_message_stay_lines():
+def test_indented_lines_of_a_message_are_kept():
     """Lists of problems are read one a line."""
     assert as_block("cannot:\n  one\n  two") == "cannot:\n  one\n  two"
 
 
 @hostile
-def test_stream_shows_whatever_libraries_print(text, capsys):
+def test_screened_stream_escapes_what_libraries_print(text, capsys):
     """Warnings and tracebacks quote files; a table keeps its lines and tabs."""
     with screened():
         sys.stdout.write(f"a\tb{text.replace(chr(10), '')}\n")
@@ -95,7 +95,7 @@ def test_stream_shows_whatever_libraries_print(text, capsys):
     assert out.err == "x\n"
 
 
-def test_stream_is_the_old_one_afterwards_and_passes_colours_below(capsys, monkeypatch):
+def test_screened_stream_is_restored_and_passes_colours_on(capsys, monkeypatch):
     """Colours are our own, and go below the screen, but not past what hides secrets."""
     monkeypatch.setenv("HF_TOKEN", "a-token-of-1")
     before = sys.stdout
@@ -106,7 +106,7 @@ def test_stream_is_the_old_one_afterwards_and_passes_colours_below(capsys, monke
     assert capsys.readouterr().out == "\x1b[36m***\x1b[0m\n"
 
 
-def test_text_that_can_be_seen_is_left_alone():
+def test_printable_text_is_left_alone():
     """Names in any script, and what tables are drawn with."""
     for text in ("Röntgen", "胸部X線", "صدر", "a · b … c", "é", "x\n\ty\n"):
         assert visible(text) == text
@@ -125,7 +125,7 @@ with screened():
 """
 
 
-def test_markup_in_foreign_text_is_text_on_a_terminal():
+def test_rich_markup_in_foreign_text_is_printed_as_text():
     """rich takes [link=…] for a link, {…} for a field and :cat: for a picture, and what others print meanwhile for its own."""
     ours, theirs = pty.openpty()
     done = subprocess.Popen(

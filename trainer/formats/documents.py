@@ -182,7 +182,7 @@ def parsed(
     except ValueError as problem:
         reason = on_one_line(str(problem))[:200]
         raise InputError(
-            f"cannot read `{where}`: it is not a {called}: {reason}",
+            f"cannot read `{where}`: it is not a valid {called}: {reason}",
             hint=hint or "check that the file is complete and belongs to a run",
         ) from problem
 

@@ -38,7 +38,7 @@ from trainer.models.spec import (
 )
 from trainer.models.tensor_file import NoStateError
 from trainer.runs import checkpoints
-from trainer.runs.manifest import Manifest, best, committed
+from trainer.runs.manifest import Manifest, committed, step_named
 from trainer.storage import AbsentError, Storage, open_storage
 
 __all__ = ["LoadedModel", "describe", "load_model"]
@@ -170,11 +170,8 @@ def _chosen(storage: Storage, step: str) -> Manifest:
     """The checkpoint that `step` selects. Raises: InputError."""
     damaged: list[str] = []
     manifests = committed(storage, damaged.append)
-    if step in {"best", "last"}:
-        manifest = best(manifests) if step == "best" else next(reversed(manifests), None)
-    else:
-        number = step_of(step)
-        manifest = next((each for each in manifests if number is not None and each.step == number), None)
+    chosen = step_named(step, manifests)
+    manifest = next((each for each in manifests if each.step == chosen), None)
     if manifest is not None:
         return manifest
     if not manifests:

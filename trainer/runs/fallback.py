@@ -30,6 +30,20 @@ class Fallback:
         self._storage: Storage = LocalStorage(str(self.folder))
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
+        self.kept_steps: set[int] = set()
+        """Steps offered to `try_keep` since the last `clear`, and kept or surplus."""
+        self.problem: KnownError | None = None
+        """Why the last `try_keep` failed."""
+
+    def try_keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
+        """As `keep`; a failure is recorded in `problem`."""
+        try:
+            self.keep(manifest, content, metrics)
+        except KnownError as problem:
+            self.problem = problem
+        else:
+            self.problem = None
+            self.kept_steps.add(manifest.step)
 
     def keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
         """Keep this state if it is the newest or the best, with the metrics.jsonl that could not be written.
@@ -70,6 +84,7 @@ class Fallback:
 
         Only files written by this class are removed; folders with other files stay.
         """
+        self.kept_steps.clear()
         if self._is_empty:
             return
         with suppress(KnownError, OSError):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TypedDict
 
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import Count, Sha256, Share, Step, Within, checked
-from trainer.layout import CHECKPOINTS, committed_step, manifest_key
+from trainer.layout import CHECKPOINTS, committed_step, manifest_key, step_of
 from trainer.limits import SMALL_JSON_BYTES, parsed_json
 from trainer.storage import AbsentError, DamagedError, Storage
 
@@ -64,6 +64,25 @@ def best(manifests: Sequence[Manifest]) -> Manifest | None:
     if validated:
         return max(validated, key=lambda manifest: (worth(manifest.val_auroc, manifest.val_loss), -manifest.step))
     return manifests[-1] if manifests else None
+
+
+def step_named(name: str, manifests: Sequence[Manifest]) -> int | None:
+    """The step that a user means by `best`, `last` or a number; None when there are no checkpoints to choose from.
+
+    A number is returned whether such a checkpoint exists or not.
+
+    Raises: InputError for any other text.
+    """
+    if name in {"best", "last"}:
+        manifest = best(manifests) if name == "best" else next(reversed(manifests), None)
+        return None if manifest is None else manifest.step
+    number = step_of(name)
+    if number is None:
+        raise InputError(
+            f"cannot use `{on_one_line(name)}` as a step: it is `best`, `last` or a number (from `--step`)",
+            hint="--step best",
+        )
+    return number
 
 
 def worth(val_auroc: float | None, val_loss: float | None) -> tuple[float, float]:

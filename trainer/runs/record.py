@@ -1,4 +1,4 @@
-"""run.json: what a run was told, what it ran on, and whether a later start may go on with it."""
+"""run.json: settings and versions of a run, and the check that a later start may resume it."""
 
 import json
 import platform
@@ -6,16 +6,18 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trainer
 from trainer.config import TrainConfig
-from trainer.data.labels import LabelTable
 from trainer.errors import InputError, listing
 from trainer.formats.documents import run_record, shown
 from trainer.layout import RUN
 from trainer.redaction import cleaned
 from trainer.storage import Storage
+
+if TYPE_CHECKING:  # the launcher reads records without numpy
+    from trainer.data.labels import LabelTable
 
 FREE_TO_CHANGE: Final = frozenset(
     {
@@ -32,50 +34,61 @@ FREE_TO_CHANGE: Final = frozenset(
             "device",
         ),
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report"),
-        # the same numbers but for rounding
+        # the same numbers except for rounding
         "cache_features",
-        # what they lead to is compared: names and labels of each split, images left out, the global batch
+        # their effect is compared instead: names and labels of each split, skipped images, the global batch
         *("layout", "split", "val_list", "on_bad_image", "batch_size", "global_batch_size"),
     }
 )
-"""Settings that a later start of the same run may give differently; all others decide the numbers."""
+"""Settings that a later start of the same run may change; all others decide the numbers."""
 
 BEFORE: Final = {"head": "linear", "backbone": "trained", "unfreeze_after": None, "loss": "bce", "rotate": 0.0}
-"""What runs were that do not say it: they were started before these could be chosen."""
+"""Settings of runs whose record lacks them: they were started before these could be chosen."""
 
 
-def describe(config: TrainConfig, table: LabelTable, *, precision: str, global_batch: int) -> dict[str, Any]:
+def describe(config: TrainConfig, table: "LabelTable", *, precision: str, global_batch: int) -> dict[str, Any]:
     """What decides the numbers of a run, flat; two starts with equal descriptions are the same run."""
-    settings = {key: value for key, value in cleaned(asdict(config)).items() if key not in FREE_TO_CHANGE}
-    return settings | {
-        "precision": precision,
-        "global_batch": global_batch,
+    return decisive_settings(config, precision=precision, global_batch=global_batch) | {
         "findings": list(table.findings),
         "labels_sha256": table.labels_sha256(),
         "split_sha256": table.split_sha256(),
     }
 
 
-def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run whose record says otherwise of any of these; a prefix without a record is fine.
+def decisive_settings(config: TrainConfig, *, precision: str | None, global_batch: int) -> dict[str, Any]:
+    """The part of `describe` that is known without the data set; `precision` is None where the device decides it."""
+    settings = {key: value for key, value in cleaned(asdict(config)).items() if key not in FREE_TO_CHANGE}
+    settings.pop("precision")
+    return settings | {"global_batch": global_batch} | ({} if precision is None else {"precision": precision})
 
-    Raises: InputError with every difference.
-    """
-    there = run_record(storage, hint="give another --name")
-    if there is None:
-        return
-    if "identity" not in there:
-        raise InputError(f"cannot read `{storage.url}/{RUN}`: it is no record of a run", hint="give another --name")
-    before, now = BEFORE | cleaned(there["identity"]), cleaned(dict(description))  # earlier versions redacted nothing
-    differences = [
-        f"{key}: {shown(before.get(key))} there, {shown(now.get(key))} now"
+
+def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In which of the settings `now` a run with the description `recorded` differs, in words; empty where it may be resumed."""
+    before, now = BEFORE | cleaned(recorded), cleaned(dict(now))  # earlier versions redacted nothing
+    return [
+        f"{key}: {shown(before.get(key))} in the run, {shown(now.get(key))} now"
         for key in sorted(now)
         if before.get(key) != now.get(key)
     ]
-    if differences:
+
+
+def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
+    """Refuse to resume a run whose record differs from this description; a prefix without a record is accepted.
+
+    Raises: InputError with every difference.
+    """
+    record = run_record(storage, hint="give another --name")
+    if record is None:
+        return
+    if "identity" not in record:
         raise InputError(
-            f"cannot go on with the run at `{storage.url}`: it was started with other settings:{listing(differences)}",
-            hint="give another --name for another run, or the same settings to go on",
+            f"cannot read `{storage.url}/{RUN}`: it is not a valid record of a run", hint="give another --name"
+        )
+    found = differences(record["identity"], description)
+    if found:
+        raise InputError(
+            f"cannot resume the run at `{storage.url}`: it was started with other settings:{listing(found)}",
+            hint="give another --name for another run, or the same settings to resume",
         )
 
 

@@ -1,4 +1,4 @@
-"""A run's prefix as a start finds it: claimed, its log open, its newest whole checkpoint read, and ready to be written to."""
+"""Claims a run's prefix for this job, opens its log, and reads its newest complete checkpoint."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,53 +15,54 @@ from trainer.runs.fallback import Fallback
 from trainer.runs.manifest import Manifest, committed
 from trainer.runs.ownership import RunClaim
 from trainer.runs.rank_log import RankLog
+from trainer.runs.retention import Retention
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.storage import Claim, Storage, open_storage
 
 PATIENCE_S: Final = 180.0
-"""How long a start waits for a bucket that does not answer."""
+"""How long a start retries requests to a bucket."""
 
-PUBLISHING_PATIENCE_S: Final = 15.0
-"""The same for what is written beside training, which is tried again anyway: soon enough to keep the state on this node."""
+WRITER_PATIENCE_S: Final = 15.0
+"""The same for uploads beside training: short, as the writer retries them anyway and keeps the state on this node meanwhile."""
 
 CLAIM_PATIENCE_S: Final = 2.0
 CLAIM_ANSWER_S: Final = 3.0
-"""How long one look at the claim may take: a heartbeat that waits for an answer is none, and its end must not hold up the worker's."""
+"""The same for the claim: a heartbeat that waits for a response is late, and its end must not delay the worker's."""
 
 
 @dataclass
 class EarlierState:
-    """What earlier starts have left."""
+    """What earlier attempts left in the prefix."""
 
     manifests: list[Manifest] = field(default_factory=list)
     state: bytes | None = None
-    """Of the newest checkpoint; on the primary only."""
+    """Of the newest checkpoint; on rank 0 only."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """A run's prefix that this job is the only writer of."""
+    """A run's prefix, with this job as its only writer."""
 
     storage: Storage
     writer: CheckpointWriter
-    """What brings checkpoints to the storage; idle on all but the primary."""
+    """Uploads checkpoints; idle on all ranks but 0."""
     newest: Manifest | None
-    """The checkpoint to go on from."""
+    """The checkpoint to resume from."""
     newest_state: bytes | None
-    """Its state; on the primary only."""
+    """Its state; on rank 0 only."""
     claim: Claim
-    """Lost once another writes to the prefix, or it is gone."""
+    """Lost when another job writes to the prefix, or the prefix is removed."""
     ends_at_s: float
-    """When the deadline is, in seconds of Unix time; infinite without one."""
+    """Deadline in seconds of Unix time; infinite without one."""
 
     @property
     def has_failed(self) -> bool:
-        """Whether the run may not go on: `check` says why."""
+        """Whether the run must stop: `check` raises the reason."""
         return self.writer.has_failed or self.claim.lost() is not None
 
     def check(self) -> None:
-        """Raises: KnownError where the run may not go on."""
+        """Raises: KnownError when the run must stop."""
         self.writer.check()
         problem = self.claim.lost()
         if problem is not None:
@@ -80,89 +81,91 @@ def claim_run(
 ) -> Iterator[Prefix]:
     """The prefix, for the block; all workers enter it together.
 
-    Raises: InputError when another job writes to it, when it holds what is not of a run, when `--resume` or its settings say otherwise; JobFailedError when too many
-    starts led nowhere; TimeLimitError when its deadline is over; RemoteError.
+    Raises: InputError when another job writes to it, for foreign files in it, and when `--resume` or its settings contradict
+    this start; JobFailedError after too many attempts without progress; TimeLimitError after its deadline; RemoteError.
     """
     url = f"{config.output.rstrip('/')}/{config.name}"
     fallbacks = partial(Fallback, cache, url)
     with ExitStack() as held:
         storage = group.all_or_raise(lambda: open_storage(url, patience_s=PATIENCE_S))
-        beside = group.all_or_raise(lambda: open_storage(url, patience_s=PUBLISHING_PATIENCE_S))
-        claim: Claim = NO_CLAIM
-
-        def take_claim() -> None:
-            nonlocal claim
-            # waits for a bucket that is down, as the claim, which is looked at beside training, must not
-            ownership.check(storage, reporter.line)
-            soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
-            claim = RunClaim(held.enter_context(soon.claim(group.world.job, reporter.line)), soon)
-            storage.sweep("")
-
-        def hold() -> None:
-            storage.hold()
-            beside.hold()
-
-        group.on_rank0(take_claim)
-        group.all_or_raise(hold)
-        found = EarlierState()
-        group.on_rank0(lambda: _catch_up(storage, fallbacks, reporter))
-        group.on_rank0(lambda: _check_may_go_on(storage, config, identity))
-        newest = group.on_rank0(lambda: _look(storage, config, reporter, found))
+        beside = group.all_or_raise(lambda: open_storage(url, patience_s=WRITER_PATIENCE_S))
+        claim = _claim(storage, url, group, reporter, held)
+        for each in (storage, beside):
+            group.all_or_raise(each.hold)
+        group.on_rank0(lambda: _commit_fallback(storage, fallbacks, reporter))
+        group.on_rank0(lambda: _check_resume(storage, config, identity))
+        earlier = EarlierState()
+        newest = group.on_rank0(lambda: _find_newest(storage, config, reporter, earlier))
         group.all_or_raise(lambda: log.keep_in(beside))
         begun = group.on_rank0(lambda: attempts.begin(storage, config, newest["step"] if newest else 0, group.world))
+        retention = Retention(beside, claim, reporter.line, keep_last=config.keep_last)
+        retention.add(earlier.manifests)
         if group.world.is_rank0:
             held.enter_context(attempts.noted(storage, begun, claim))
-        writer = CheckpointWriter(
-            beside, Fallback(cache, url, begun["first_s"]), claim, reporter.line, keep_last=config.keep_last
-        )
-        writer.knows(found.manifests)
-        if group.world.is_rank0:
-            writer.tidy()
+            retention.prune()  # an earlier attempt may have been killed during its pruning
         yield Prefix(
             storage,
-            writer,
+            CheckpointWriter(beside, fallbacks(begun["first_s"]), claim, retention, reporter.line),
             Manifest(**newest) if newest else None,
-            found.state,
+            earlier.state,
             claim,
             attempts.ends_at_s(config, begun),
         )
 
 
+def _claim(storage: Storage, url: str, group: WorkerGroup, reporter: Reporter, held: ExitStack) -> Claim:
+    """Make this job the only writer of the prefix; the claim on rank 0, `NO_CLAIM` on the others."""
+    claim: Claim = NO_CLAIM
+
+    def take() -> None:
+        nonlocal claim
+        # The check waits for a bucket that is down. The claim must not: its heartbeat runs beside training.
+        ownership.check(storage, reporter.line)
+        soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
+        claim = RunClaim(held.enter_context(soon.claim(group.world.job, reporter.line)), soon)
+        storage.sweep("")
+
+    group.on_rank0(take)
+    return claim
+
+
 class _NoClaim:
-    """Of a worker that writes no checkpoints."""
+    """The claim of a worker that writes no checkpoints."""
 
     def check(self) -> None:
-        """Nothing can be refused."""
+        """Always held."""
 
     def lost(self) -> None:
-        """Nothing can be lost."""
+        """Never lost."""
 
 
 NO_CLAIM: Final = _NoClaim()
 
 
-def _check_may_go_on(storage: Storage, config: TrainConfig, identity: Mapping[str, Any]) -> None:
-    """Raises: InputError when there are checkpoints and none is wanted, or they are of a run with other settings."""
+def _check_resume(storage: Storage, config: TrainConfig, identity: Mapping[str, Any]) -> None:
+    """Raises: InputError for checkpoints with `--resume never`, and for checkpoints of a run with other settings."""
     manifests = committed(storage)
     if manifests and config.resume == "never":
         raise InputError(
             f"cannot start a new run at `{storage.url}`: it has checkpoints up to step {manifests[-1].step} (`--resume never`)",
-            hint="give another --name, or --resume auto to go on",
+            hint="give another --name, or --resume auto to continue",
         )
     if manifests:
         record.check_same(storage, identity)
 
 
-def _look(storage: Storage, config: TrainConfig, reporter: Reporter, found: EarlierState) -> dict[str, Any] | None:
-    """The checkpoint to go on from, whose state is noted in `found`.
+def _find_newest(
+    storage: Storage, config: TrainConfig, reporter: Reporter, found: EarlierState
+) -> dict[str, Any] | None:
+    """The manifest of the newest complete checkpoint, whose state is stored in `found`.
 
-    Raises: InputError when `--resume` must find one, or none is whole.
+    Raises: InputError for `--resume must` without a checkpoint, and when all checkpoints are damaged.
     """
     newest = checkpoints.newest(storage, reporter.line)
     if newest is None:
         if config.resume == "must":
             raise InputError(
-                f"cannot go on at `{storage.url}`: it has no checkpoint (`--resume must`)",
+                f"cannot resume at `{storage.url}`: it has no checkpoint (`--resume must`)",
                 hint="--resume auto starts a new run",
             )
         return None
@@ -171,10 +174,10 @@ def _look(storage: Storage, config: TrainConfig, reporter: Reporter, found: Earl
     return vars(manifest)
 
 
-def _catch_up(storage: Storage, fallbacks: Callable[[float], Fallback], reporter: Reporter) -> None:
-    """Commit what an earlier start could only keep on this node."""
+def _commit_fallback(storage: Storage, fallbacks: Callable[[float], Fallback], reporter: Reporter) -> None:
+    """Commit states that an earlier attempt could only keep on this node."""
     first_s = attempts.first_s(storage)
     if first_s is not None:
         newest_step = max((manifest.step for manifest in committed(storage)), default=0)
         for step in fallbacks(first_s).hand_over(storage, newest_step):
-            reporter.line(f"committed step {step}, which an earlier start had to keep on this node")
+            reporter.line(f"committed step {step}, which an earlier attempt kept on this node")

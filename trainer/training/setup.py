@@ -1,6 +1,6 @@
-"""From flags to everything a run needs: data, device and peers, checked in order of what it costs to find out.
+"""Sets up a run: joins the workers, reads the labels, claims the prefix, prepares the images; cheap checks first.
 
-Labels, settings and weights come before images are decoded, and images before the first step.
+Labels, settings and weights are checked before images are decoded, and images before the first step.
 """
 
 import gzip
@@ -47,13 +47,13 @@ from trainer.runtime.world import World
 from trainer.training.restore import Prefix, claim_run
 
 JOINING_S: Final = 120.0
-"""Longest wait for workers that torchrun has brought together already: after a restart under its static rendezvous they may have
-read the addresses of those that are gone, and gloo would wait for ever."""
+"""Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
+addresses of processes that no longer exist, and gloo would wait for ever."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run needs that does not change while it trains."""
+    """Everything that a run needs and that does not change while it trains."""
 
     config: TrainConfig
     group: WorkerGroup
@@ -62,9 +62,9 @@ class Run:
     precision: Arithmetic
     reporter: Reporter
     source: Source
-    """The data set's labels, and where they were read."""
+    """Labels of the data set, and their location."""
     rows: Mapping[str, NDArray[np.int64]]
-    """Samples of each split, without images that can't be read."""
+    """Samples of each split, without unreadable images."""
     pack: Pack
     """The images."""
     loader: Loader
@@ -74,9 +74,9 @@ class Run:
     loss: Loss
     """Of logits and labels, both [N, K]."""
     first_weights: StateDict | None
-    """What to start from; on the primary only."""
+    """Initial weights; on rank 0 only."""
     prefix: Prefix
-    """Where the run lies, and what earlier starts have left there."""
+    """Prefix of the run, and the state that earlier attempts left there."""
     coordination: Coordination
     stop: Stop
     watchdog: Watchdog
@@ -112,73 +112,152 @@ class Run:
         return self.group.world.is_rank0
 
 
+@dataclass(frozen=True)
+class _Workers:
+    """The workers of the run, joined, and what this one trains on."""
+
+    group: WorkerGroup
+    device: Device
+    on: torch.device
+    precision: Arithmetic
+    watchdog: Watchdog
+    batch: int
+    """Images per step of this worker."""
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The labels of the data set, and what of config and labels decides the numbers of the run."""
+
+    place: Place
+    source: Source
+    identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The decoded images, and the rows of each split that are used."""
+
+    pack: Pack
+    rows: Mapping[str, NDArray[np.int64]]
+    identity: Mapping[str, Any]
+    """With the hash of the pack and the skipped images."""
+
+
 @contextmanager
 def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Iterator[Run]:
     """The run, ready for its first step; all workers enter it together.
 
-    Raises: KnownError on the worker that met it, PeerError on the others.
+    Raises: KnownError on the worker that failed, PeerError on the others.
     """
-    device = _device(config, world)
-    on = device.open(world.local_rank, world.local_size)
-    precision = device.native_precision if config.precision == "auto" else config.precision
-    watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_leaving(log))
     with ExitStack() as held:
-        held.enter_context(watchdog.watching())
-        watchdog.heartbeat("joining the other workers", timeout_scale=COMPILING, most_s=JOINING_S)
-        group = held.enter_context(join(world, device.backend))
-        watchdog.pause()
-        batch = group.all_or_raise(lambda: config.batch_per_worker(world.size))
-        place = _place(config)
-        group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
-        watchdog.pause()
-        source = group.all_or_raise(lambda: _labelled(config, place))
-        identity = record.describe(config, source.table, precision=precision, global_batch=batch * world.size)
-        prefix = held.enter_context(claim_run(config, group, reporter, log, cache=_cache(config), identity=identity))
-        fresh = prefix.newest is None and world.is_rank0
-        weights = group.all_or_raise(lambda: _first_weights(config) if fresh else None)
-        pack = decoded(place, source, group, reporter, watchdog)
-        watchdog.pause()
-        skipped = group.all_or_raise(lambda: left_out(place, pack, config.on_bad_image))
-        identity |= {"pack_sha256": pack.sha256, "skipped": skipped}
-        group.all_or_raise(lambda: _check_alike(group, identity))
-        rows = group.all_or_raise(lambda: _training_rows(source.table, skipped))
-        facts = {"world_size": world.size, "device": device.name, "layout": source.layout, "images": len(source.table)}
-        group.on_rank0(lambda: _start_record(prefix, config, identity, facts, source.table))
-        loader, stop = Loader(pack, device, batch), Stop()
-        yield Run(
-            config=config,
-            group=group,
-            device=device,
-            on=on,
-            precision=precision,
-            reporter=reporter,
-            source=source,
-            rows=rows,
-            pack=pack,
-            loader=loader,
-            evaluator=Evaluator(
-                loader=loader,
-                view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
-                device=device,
-                group=group,
-                precision=precision,
-                batch=batch,
-                findings=len(source.table.findings),
-            ),
-            labels_NK=torch.from_numpy(source.table.labels_NK.astype(np.float32)).to(on),
-            loss=LOSSES[config.loss],
-            first_weights=weights,
-            prefix=prefix,
-            coordination=_coordination(config, group, stop, prefix),
-            stop=stop,
-            watchdog=watchdog,
+        workers = _join_workers(config, world, reporter, log, held)
+        labels = _read_labels(config, workers, reporter)
+        prefix = held.enter_context(
+            claim_run(config, workers.group, reporter, log, cache=_cache(config), identity=labels.identity)
+        )
+        is_new = prefix.newest is None and world.is_rank0
+        weights = workers.group.all_or_raise(lambda: _first_weights(config) if is_new else None)
+        images = _prepare_images(config, workers, labels, reporter)
+        facts = {
+            "world_size": world.size,
+            "device": workers.device.name,
+            "layout": labels.source.layout,
+            "images": len(labels.source.table),
+        }
+        workers.group.on_rank0(lambda: _write_record(prefix, config, images.identity, facts, labels.source.table))
+        yield _assembled(
+            config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
         )
 
 
-def between_batches(run: Run, step: int, doing: str) -> None:
-    """What is done after each batch of what is no training: the watchdog is told, and a wish to stop obeyed. All ranks call it.
+def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
+    """Open the device and join the other workers, under the watchdog."""
+    device = _device(config, world)
+    on = device.open(world.local_rank, world.local_size)
+    watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_leaving(log))
+    held.enter_context(watchdog.watching())
+    watchdog.heartbeat("joining the other workers", timeout_scale=COMPILING, most_s=JOINING_S)
+    group = held.enter_context(join(world, device.backend))
+    watchdog.pause()
+    return _Workers(
+        group=group,
+        device=device,
+        on=on,
+        precision=device.native_precision if config.precision == "auto" else config.precision,
+        watchdog=watchdog,
+        batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
+    )
 
-    Raises: StopError on all ranks when one was told to stop.
+
+def _read_labels(config: TrainConfig, workers: _Workers, reporter: Reporter) -> _Labels:
+    """Download the data set where it is in a bucket, and read its labels."""
+    place = _place(config)
+    workers.group.on_local_rank0(lambda: fetched(place, reporter, workers.watchdog))
+    workers.watchdog.pause()
+    source = workers.group.all_or_raise(lambda: _labelled(config, place))
+    global_batch = workers.batch * workers.group.world.size
+    identity = record.describe(config, source.table, precision=workers.precision, global_batch=global_batch)
+    return _Labels(place, source, identity)
+
+
+def _prepare_images(config: TrainConfig, workers: _Workers, labels: _Labels, reporter: Reporter) -> _Images:
+    """Decode the images, once per node; all nodes must see the same ones."""
+    group, table = workers.group, labels.source.table
+    pack = decoded(labels.place, labels.source, group, reporter, workers.watchdog)
+    workers.watchdog.pause()
+    skipped = group.all_or_raise(lambda: left_out(labels.place, pack, config.on_bad_image))
+    identity = {**labels.identity, "pack_sha256": pack.sha256, "skipped": skipped}
+    group.all_or_raise(lambda: _check_alike(group, identity))
+    return _Images(pack, group.all_or_raise(lambda: _training_rows(table, skipped)), identity)
+
+
+def _assembled(
+    config: TrainConfig,
+    reporter: Reporter,
+    *,
+    workers: _Workers,
+    labels: _Labels,
+    images: _Images,
+    prefix: Prefix,
+    weights: StateDict | None,
+) -> Run:
+    device, table = workers.device, labels.source.table
+    loader, stop = Loader(images.pack, device, workers.batch), Stop()
+    return Run(
+        config=config,
+        group=workers.group,
+        device=device,
+        on=workers.on,
+        precision=workers.precision,
+        reporter=reporter,
+        source=labels.source,
+        rows=images.rows,
+        pack=images.pack,
+        loader=loader,
+        evaluator=Evaluator(
+            loader=loader,
+            view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
+            device=device,
+            group=workers.group,
+            precision=workers.precision,
+            batch=workers.batch,
+            findings=len(table.findings),
+        ),
+        labels_NK=torch.from_numpy(table.labels_NK.astype(np.float32)).to(workers.on),
+        loss=LOSSES[config.loss],
+        first_weights=weights,
+        prefix=prefix,
+        coordination=_coordination(config, workers.group, stop, prefix),
+        stop=stop,
+        watchdog=workers.watchdog,
+    )
+
+
+def between_batches(run: Run, step: int, doing: str) -> None:
+    """Call on all ranks after each batch outside training: resets the watchdog and stops if a rank received a signal.
+
+    Raises: StopError, on all ranks.
     """
     run.watchdog.heartbeat(doing, timeout_scale=COMPILING)
     if run.coordination.after_step().stop:
@@ -211,7 +290,7 @@ def _leaving(log: RankLog) -> Callable[[int], object]:
 
 
 def _device(config: TrainConfig, world: World) -> Device:
-    """The device, before there is a gang to agree in: it is missing on all workers alike, so the first of a node tells."""
+    """The device. The workers are not joined yet; a device that is missing is missing on all, so local rank 0 reports it."""
     try:
         return devices.find(config.device)
     except KnownError as problem:
@@ -221,22 +300,22 @@ def _device(config: TrainConfig, world: World) -> Device:
 
 
 def _check_alike(group: WorkerGroup, identity: Mapping[str, Any]) -> None:
-    """Refuse nodes that see different data: their workers would take different numbers of steps, and wait for ever."""
+    """Refuse nodes with different data: their workers would take different numbers of steps, and wait for each other for ever."""
     seen = group.all_gather(json.dumps(identity, sort_keys=True).encode())
     odd = [rank for rank, mine in enumerate(seen) if mine != seen[0]]
     if odd:
         theirs, ours = json.loads(seen[odd[0]]), json.loads(seen[0])
         keys = ", ".join(key for key in ours if ours[key] != theirs.get(key))
         raise InputError(
-            f"cannot train: rank {odd[0]} sees another data set than rank 0, different are {keys}",
+            f"cannot train: rank {odd[0]} reads another data set than rank 0; different: {keys}",
             hint="all nodes must read the same labels and images",
         )
 
 
-def _start_record(
+def _write_record(
     prefix: Prefix, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any], table: LabelTable
 ) -> None:
-    """Write what the run is, once nothing but training can fail any more; first check that the images are the same."""
+    """Write run.json, when only training can still fail; before a resume, check that the images are the same."""
     if prefix.newest is not None:
         record.check_same(prefix.storage, identity)
     libraries = {"torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -67,7 +67,7 @@ def launcher(api, kubeconfig, monkeypatch, capfd):
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_tells_every_fault_and_leaves_with_4(launcher, api, command, fault):
+def test_every_command_reports_every_api_failure_with_exit_code_4(launcher, api, command, fault):
     """In the server's words, where it has any."""
     api.state.faults.append(Fault("GET", "/pytorchjobs", FAULTS[fault], times=1000))
     api.state.faults.append(Fault("POST", "/pytorchjobs", FAULTS[fault], times=1000))
@@ -105,14 +105,14 @@ def test_submit_that_is_refused_shows_why_and_leaves_nothing(launcher, api, path
     assert sorted(api.state.objects) == before
 
 
-def test_submit_rides_out_a_busy_server(launcher, api, monkeypatch):
+def test_submit_retries_a_busy_server(launcher, api, monkeypatch):
     """429 with Retry-After is a request to wait, not a refusal."""
     monkeypatch.setattr(connection, "ATTEMPTS", 2)
     api.state.fail("POST", "/pytorchjobs", 429, "slow down", Retry_After="1")
     assert launcher(SUBMIT)[0] == 0
 
 
-def test_rights_that_are_missing_for_the_less_important_leave_a_status(launcher, api):
+def test_status_is_shown_without_the_rights_for_its_details(launcher, api):
     """Who may see the job sees what he may see."""
     api.state.forbidden |= {("list", "pods"), ("list", "events")}
     code, _ = launcher(["status", "here"])

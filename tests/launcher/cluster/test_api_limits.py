@@ -39,14 +39,14 @@ def endless_line(handler, *, status=200):
     handler.chunk(b"")
 
 
-def test_longer_answer_than_any_is_a_known_error_and_not_read(cluster, api, peak):
+def test_response_above_the_limit_is_a_known_error_and_not_read(cluster, api, peak):
     api.state.faults.append(Fault("GET", "pytorchjobs", endless_line))
     with pytest.raises(RemoteError, match="answers with more than 1 MiB"):
         cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
 
-def test_packed_answer_is_bounded_by_what_it_unpacks_to(cluster, api, peak):
+def test_compressed_response_is_limited_by_its_decompressed_size(cluster, api, peak):
     packed = gzip.compress(b"x" * (SENT * MIB))
     tracemalloc.reset_peak()
     api.state.faults.append(
@@ -57,7 +57,7 @@ def test_packed_answer_is_bounded_by_what_it_unpacks_to(cluster, api, peak):
     assert peak() < SOME_BYTES
 
 
-def test_pages_are_bounded_all_together(cluster, api, monkeypatch):
+def test_all_pages_of_a_list_share_one_limit(cluster, api, monkeypatch):
     """A server may have as many as it likes."""
     monkeypatch.setattr(connection, "API_BYTES", 3000)
     pages = iter(range(1000))
@@ -72,7 +72,7 @@ def test_pages_are_bounded_all_together(cluster, api, monkeypatch):
 
 
 @pytest.mark.parametrize("read", ["get", "log"])
-def test_refusal_is_read_in_part_and_told(cluster, api, peak, read):
+def test_long_refusal_is_read_in_part_and_reported(cluster, api, peak, read):
     api.state.faults.append(
         Fault("GET", "/namespaces/", lambda handler: endless_line(handler, status=400), times=connection.ATTEMPTS)
     )
@@ -118,7 +118,7 @@ def test_line_of_a_log_is_shown_before_the_next_one_comes(cluster, api):
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
-def test_lines_are_the_same_however_they_come(size):
+def test_log_lines_do_not_depend_on_chunk_boundaries(size):
     content = b"ab\n\n12345678\n123456789\nlast one"
     pieces = [content[start : start + size] for start in range(0, len(content), size)]
     assert list(split_lines(pieces, 8)) == [b"ab\n", b"\n", b"12345678\n", b"12345678" + CUT + b"\n", b"last one"]
@@ -133,7 +133,7 @@ def test_long_lines_are_remembered_by_their_hashes():
     assert all(len(text) < 2 * REMEMBERED_CHARS for _, text in memory._lines)
 
 
-def test_readers_wait_where_a_few_long_lines_wait_to_be_printed(monkeypatch):
+def test_readers_block_while_many_bytes_wait_to_be_printed(monkeypatch):
     monkeypatch.setattr(follow, "ROOM_CHARS", 100)
     channel = _Channel(View(0, {}, {}))
     channel.put(Line(1, "s", "p", "x" * 100))
@@ -143,5 +143,5 @@ def test_readers_wait_where_a_few_long_lines_wait_to_be_printed(monkeypatch):
 
 
 @pytest.mark.parametrize("time", ["2026-13-45T00:00:00Z", "2026-01-01T99:00:00Z", "0000-01-01T00:00:00Z"])
-def test_line_with_a_time_that_is_none_is_what_the_server_says(time):
+def test_line_with_an_invalid_time_is_a_message_of_the_server(time):
     assert stamped(f"{time} text\n".encode()) == Stamped(None, "", f"{time} text")

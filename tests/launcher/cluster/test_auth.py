@@ -85,7 +85,7 @@ def test_token_that_has_expired_is_renewed(api, tmp_path):
         pytest.param({}, None, id="nobody"),
     ],
 )
-def test_user_of_the_kubeconfig_is_who_asks(api, tmp_path, user, header):
+def test_requests_are_made_as_the_kubeconfigs_user(api, tmp_path, user, header):
     opened(api.kubeconfig(tmp_path / "k", user)).list(JOBS)
     assert api.state.authorizations == [header]
 
@@ -114,7 +114,7 @@ def test_token_that_can_stand_in_no_header_is_refused_by_its_context(api, tmp_pa
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-def test_words_of_the_server_that_hold_the_token_are_shown_without_it(api, tmp_path):
+def test_token_in_a_servers_message_is_redacted(api, tmp_path):
     """Proxies on the way like to show what they got."""
     api.state.fail("GET", "pytorchjobs", 403, f"no {SECRET} here")
     cluster = opened(api.kubeconfig(tmp_path / "k", {"token": SECRET}))
@@ -123,7 +123,7 @@ def test_words_of_the_server_that_hold_the_token_are_shown_without_it(api, tmp_p
 
 
 @pytest.mark.parametrize("password", [SECRET, f"pa/{SECRET}", f"p@:{SECRET}"])
-def test_login_in_the_server_is_refused_without_being_told(tmp_path, password):
+def test_login_in_the_server_url_is_refused_and_not_printed(tmp_path, password):
     """Every message about the server would tell it, and nothing would use it."""
     path = tmp_path / "k"
     context = {"name": "here", "context": {"cluster": "c", "user": "u"}}
@@ -222,7 +222,7 @@ def test_wrong_entry_of_the_kubeconfig_is_a_known_error_and_not_quoted(api, tmp_
     assert SECRET not in str(caught.value)
 
 
-def test_context_can_be_named_where_none_is_current(api, tmp_path):
+def test_context_flag_works_without_a_current_context(api, tmp_path):
     path = api.kubeconfig(tmp_path / "k")
     found = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(found | {"current-context": ""}), encoding="utf-8")
@@ -263,24 +263,24 @@ def tls_api(tmp_path):
     server.stop()
 
 
-def test_certificate_of_a_stranger_is_refused_with_the_reason(tls_api, tmp_path):
+def test_untrusted_certificate_is_refused_with_the_reason(tls_api, tmp_path):
     with pytest.raises(UnreachableError, match="certificate verify failed"):
         opened(tls_api.kubeconfig(tmp_path / "k")).list(JOBS)
 
 
-def test_certificate_that_the_kubeconfig_knows_is_accepted(tls_api, tmp_path):
+def test_certificate_authority_of_the_kubeconfig_is_trusted(tls_api, tmp_path):
     ours = {"certificate-authority-data": base64.b64encode((tmp_path / "crt").read_bytes()).decode()}
     assert opened(tls_api.kubeconfig(tmp_path / "k", **ours)).list(JOBS) == []
 
 
-def test_cluster_that_is_not_verified_gives_no_warnings(tls_api, tmp_path, capfd, recwarn):
+def test_insecure_skip_tls_verify_prints_no_warnings(tls_api, tmp_path, capfd, recwarn):
     """The kubeconfig says so; a warning for each request hides what matters."""
     assert opened(tls_api.kubeconfig(tmp_path / "k", **{"insecure-skip-tls-verify": True})).list(JOBS) == []
     assert "".join(capfd.readouterr()) == ""
     assert not recwarn.list
 
 
-def test_certificate_authority_that_is_none_is_a_known_error(tls_api, tmp_path):
+def test_invalid_certificate_authority_is_a_known_error(tls_api, tmp_path):
     rubbish = {"certificate-authority-data": base64.b64encode(b"rubbish").decode()}
     with pytest.raises((UnreachableError, InputError)):
         opened(tls_api.kubeconfig(tmp_path / "k", **rubbish)).list(JOBS)

@@ -52,12 +52,12 @@ def held(on, owner=None, **amounts):
         ("267847642337", 267847642337),
     ],
 )
-def test_quantities_are_exact(text, amount):
+def test_quantities_are_parsed_exactly(text, amount):
     """A card more or less decides; nothing is rounded."""
     assert quantity(text) == amount
 
 
-def test_what_is_no_quantity_is_refused():
+def test_invalid_quantity_is_refused():
     """Counting on with a wrong number would name the wrong cause."""
     with pytest.raises(ValueError, match="no quantity"):
         quantity("lots")
@@ -76,7 +76,7 @@ def test_what_is_no_quantity_is_refused():
         ("habana.ai/gaudi", 8, "8"),
     ],
 )
-def test_amounts_are_shown_as_people_write_them(name, amount, text):
+def test_amounts_are_formatted_with_units(name, amount, text):
     """The sentence says `64Mi`, as the manifest does."""
     assert shown(name, Fraction(amount)) == text
 
@@ -105,12 +105,12 @@ def test_amounts_are_shown_as_people_write_them(name, amount, text):
         pytest.param(pod(container(cpu="1"), overhead={"cpu": "250m"}), "1250m", id="overhead"),
     ],
 )
-def test_requests_of_a_pod(spec, cpu):
+def test_effective_requests_of_a_pod(spec, cpu):
     """As the scheduler counts: init containers run before the others, sidecars beside them."""
     assert requests(spec) == {"cpu": quantity(cpu), "pods": 1}
 
 
-def test_the_accelerator_is_not_the_network_adapter():
+def test_accelerator_is_distinguished_from_network_adapters():
     """A job on DL1 asks for both; the cards are what is scarce."""
     wanted = {"vpc.amazonaws.com/efa": Fraction(4), "habana.ai/gaudi": Fraction(8), "cpu": Fraction(1)}
     assert accelerator(wanted) == "habana.ai/gaudi"
@@ -194,12 +194,12 @@ def affinity(*terms):
         ),
     ],
 )
-def test_what_keeps_a_pod_from_a_node(spec, on, barrier):
+def test_obstacles_of_a_pod_on_a_node(spec, on, barrier):
     """The user is told which taint or label, and may then change it."""
     assert rooms(spec, [on], [])[0].barrier == barrier
 
 
-def test_what_is_free_and_what_would_be():
+def test_free_and_allocatable_resources_of_a_node():
     """Pods of DaemonSets never end; what others hold comes back."""
     pods = [
         held("node-a", cpu="2", **{"habana.ai_gaudi": "6"}),
@@ -213,7 +213,7 @@ def test_what_is_free_and_what_would_be():
     assert (room.total["pods"], room.free["pods"]) == (109, 108)
 
 
-def test_shortages_name_the_accelerators_first():
+def test_shortages_list_accelerators_first():
     """They are what a job waits for; the rest often follows from it."""
     room = rooms(pod(), [node(**{"habana.ai_gaudi": "4"})], [])[0]
     wanted = {
@@ -224,7 +224,7 @@ def test_shortages_name_the_accelerators_first():
     assert room.lacks_now({"cpu": Fraction(8)}) == []
 
 
-def test_how_many_pods_a_node_holds():
+def test_number_of_pods_that_fit_on_a_node():
     """Whether a gang can ever be complete is counted with this."""
     room = rooms(pod(), [node(**{"habana.ai_gaudi": "8"})], [])[0]
     assert room.holds({"habana.ai/gaudi": Fraction(3), "cpu": Fraction(1)}) == 2

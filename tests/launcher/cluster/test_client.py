@@ -65,7 +65,7 @@ def test_objects_are_created_strictly_listed_in_pages_and_deleted(cluster, api, 
         cluster.get(JOBS, "j0")
 
 
-def test_list_whose_next_page_the_server_has_forgotten_begins_anew_as_one_page(cluster, api, monkeypatch):
+def test_list_with_an_expired_continue_token_is_read_again_as_one_page(cluster, api, monkeypatch):
     """Each object must come once."""
     monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
@@ -94,7 +94,7 @@ def test_dry_run_leaves_nothing(cluster):
         pytest.param(500, RemoteError, "etcd is ill", id="500"),
     ],
 )
-def test_refusals_keep_the_servers_words_and_leave_with_4(cluster, api, status, kind, said):
+def test_refusals_quote_the_server_and_exit_with_4(cluster, api, status, kind, said):
     """The server knows best why; a create is not repeated, for it may have been done."""
     api.state.fail("POST", "pytorchjobs", status, said)
     with pytest.raises(kind) as caught:
@@ -134,7 +134,7 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
         pytest.param(503, "etcd is away", "try again later", id="away"),
     ],
 )
-def test_refusals_say_what_to_do_next(cluster, api, status, said, hint):
+def test_refusals_have_hints(cluster, api, status, said, hint):
     """The same number means several things."""
     api.state.fail("POST", "pytorchjobs", status, said)
     with pytest.raises(RemoteError) as caught:
@@ -150,14 +150,14 @@ def test_group_that_is_not_served_is_named_without_the_operator(cluster):
     assert caught.value.hint is None
 
 
-def test_busy_server_is_asked_again_after_the_time_it_names(cluster, api, waits):
+def test_busy_server_is_asked_again_after_its_retry_after(cluster, api, waits):
     """429 means that nothing was done, so a create may be repeated too."""
     api.state.fail("POST", "pytorchjobs", 429, "slow down", Retry_After="7")
     cluster.create(JOBS, job())
     assert waits == [7.0]
 
 
-def test_server_that_asks_for_too_long_a_wait_is_not_waited_for(cluster, api, waits):
+def test_too_long_retry_after_is_not_waited_for(cluster, api, waits):
     api.state.fail("GET", "pytorchjobs", 429, "slow down", Retry_After="3600")
     with pytest.raises(RemoteError, match="slow down"):
         cluster.list(JOBS)
@@ -165,14 +165,14 @@ def test_server_that_asks_for_too_long_a_wait_is_not_waited_for(cluster, api, wa
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_reads_ride_out_a_passing_error(cluster, api, waits, status):
+def test_reads_retry_transient_errors(cluster, api, waits, status):
     api.state.fail("GET", "pytorchjobs", status, "away", times=ATTEMPTS - 1)
     assert cluster.list(JOBS) == []
     assert len(waits) == ATTEMPTS - 1
     assert waits == sorted(waits)
 
 
-def test_reads_ride_out_broken_connections_and_then_say_so(cluster, api, waits):
+def test_reads_retry_broken_connections_and_then_fail(cluster, api, waits):
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), times=1))
     assert cluster.list(JOBS) == []
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), times=ATTEMPTS))
@@ -188,7 +188,7 @@ def released():
     event.set()
 
 
-def test_server_that_says_nothing_is_given_up_after_one_time_limit(cluster, api, monkeypatch, released, waits):
+def test_silent_server_times_out_once(cluster, api, monkeypatch, released, waits):
     """A command must not hang for ever; who is silent once will be silent again."""
     monkeypatch.setattr(connection, "READ_S", 0.2)
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: released.wait(), times=ATTEMPTS))
@@ -197,7 +197,7 @@ def test_server_that_says_nothing_is_given_up_after_one_time_limit(cluster, api,
     assert waits == []
 
 
-def test_create_without_an_answer_is_taken_back(cluster, api, monkeypatch, released):
+def test_create_without_a_response_is_undone(cluster, api, monkeypatch, released):
     """Nobody would know of the object."""
     monkeypatch.setattr(connection, "READ_S", 0.2)
 
@@ -211,7 +211,7 @@ def test_create_without_an_answer_is_taken_back(cluster, api, monkeypatch, relea
     assert api.state.objects == {}
 
 
-def test_delete_whose_answer_is_lost_is_done(cluster, api):
+def test_delete_whose_response_is_lost_succeeds(cluster, api):
     """That the second request finds nothing means that the first has worked."""
     cluster.create(JOBS, job())
     api.state.faults.append(Fault("DELETE", "pytorchjobs", lambda handler: handler.do_and_reset()))
@@ -237,14 +237,14 @@ def test_server_that_is_not_there_is_named(tmp_path, api, waits):
             cluster.list(JOBS)
 
 
-def test_something_else_than_an_api_server_is_called_that(cluster, api):
+def test_server_that_is_no_api_server_is_reported(cluster, api):
     """A proxy's login page, for example."""
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler._send(200, b"<html>", {})))
     with pytest.raises(RemoteError, match="did not answer as a Kubernetes API server"):
         cluster.list(JOBS)
 
 
-def test_watch_tells_changes_and_passes_on_that_it_is_too_late(cluster, api):
+def test_watch_yields_changes_and_reports_expiry(cluster, api):
     since = cluster.create(JOBS, job())["metadata"]["resourceVersion"]
     api.state.put(f"{JOB_PATH}/t1", job() | {"status": {"conditions": []}})
     seen = list(cluster.watch(JOBS, fields="metadata.name=t1", since=since, timeout_s=1))
@@ -291,14 +291,14 @@ def test_stalled_watch_ends(cluster, api, monkeypatch, released):
         list(cluster.watch(JOBS, timeout_s=0.1))
 
 
-def test_requests_name_the_program(cluster, api):
+def test_requests_have_our_user_agent(cluster, api):
     """An administrator finds them in the audit log."""
     cluster.create(JOBS, job())
     assert all(agent.startswith("chexnet-launcher/") for agent in api.state.agents)
     assert cluster.get(JOBS, "t1")["metadata"]["managedFields"][0]["manager"].startswith("chexnet-launcher-")
 
 
-def test_rights_are_asked_for(cluster, api):
+def test_rights_are_checked_by_access_reviews(cluster, api):
     api.state.forbidden.add(("create", "pytorchjobs"))
     assert not cluster.may("create", JOBS)
     assert cluster.may("get", JOBS)

@@ -35,7 +35,7 @@ def test_several_files_are_looked_through_in_their_order(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{", "contexts: null"])
-def test_file_that_says_nothing_says_nothing(tmp_path, text):
+def test_kubeconfig_without_namespace_gives_none(tmp_path, text):
     """Whatever is wrong with it is told when the cluster is opened."""
     path = tmp_path / "k"
     if text is not None:

@@ -53,7 +53,7 @@ def pod(job):
     return replica["replicas"], replica["template"]["spec"], replica["template"]["spec"]["containers"][0]
 
 
-def test_the_main_line_renders_one_pod_with_eight_cards(launcher):
+def test_short_submit_command_renders_one_pod_with_eight_cards(launcher):
     """The mission's line, as text and as an object."""
     code, out, err = launcher(f"render {ISSUE}")
     assert (code, err) == (0, "")
@@ -76,7 +76,7 @@ def test_the_main_line_renders_one_pod_with_eight_cards(launcher):
         (f"submit --dry-run client {ISSUE}", ("rich", "launcher.logs.lines")),
     ],
 )
-def test_printing_loads_no_heavy_package(tmp_path, line, besides):
+def test_commands_without_a_cluster_load_no_heavy_package(tmp_path, line, besides):
     """A laptop has none of them, and a prompt should answer at once."""
     assert loaded(tmp_path, line, HEAVY + besides) == (0, "")
 
@@ -127,7 +127,7 @@ def test_the_version_is_printed(launcher):
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", out)
 
 
-def test_names_are_made_up_at_random(launcher):
+def test_default_job_names_are_random(launcher):
     """The same line twice is two runs."""
     line = "render -o name --accelerator cpu --image r/c:1 --data s3://b/cxr --output s3://b/runs"
     names = {launcher(line)[1] for _ in range(3)}
@@ -249,7 +249,7 @@ def test_bad_input_is_one_line_with_a_hint_and_exit_code_2(launcher, tmp_path, l
         ("--epoch 3", "--help lists commands and flags"),
     ],
 )
-def test_a_flag_of_the_trainer_before_the_dashes_is_told_where_it_belongs(launcher, flags, hint):
+def test_trainer_flag_before_the_dashes_is_an_error_that_says_where_it_belongs(launcher, flags, hint):
     """Both programs have flags, and only one of them is typed."""
     for command in ("render", "submit", "doctor"):
         code, _, err = launcher(f"{command} {ISSUE} {flags}")
@@ -259,7 +259,7 @@ def test_a_flag_of_the_trainer_before_the_dashes_is_told_where_it_belongs(launch
 
 
 @pytest.mark.parametrize("flag", ["--data", "--output"])
-def test_an_empty_place_is_not_the_current_directory(tmp_path, monkeypatch, capsys, flag):
+def test_empty_path_is_not_the_current_directory(tmp_path, monkeypatch, capsys, flag):
     """A shell variable that is not set must not put a run, or look for a data set, wherever one stands."""
     monkeypatch.chdir(tmp_path)
     words = f"render {ISSUE}".split()
@@ -327,7 +327,7 @@ def test_submit_local_runs_the_rendered_command_and_prints_the_run(launcher, tmp
         ("kill -INT $PPID; sleep 5", 130, "error: interrupted by Ctrl-C"),
     ],
 )
-def test_submit_local_leaves_with_the_jobs_outcome(launcher, interpreter, script, code, words):
+def test_submit_local_exits_with_the_jobs_outcome(launcher, interpreter, script, code, words):
     """The documented exit codes, and one line that says why."""
     interpreter(script)
     seen, out, err = launcher(LOCAL)
@@ -357,7 +357,7 @@ def test_debug_shows_where_an_error_was_found(launcher):
     assert "--workers 0" in err
 
 
-def test_a_reader_that_leaves_early_is_no_error():
+def test_closed_output_pipe_is_no_error():
     """`render … | head -1` shows no traceback."""
     command = f"{sys.executable} -m launcher render {ISSUE} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
@@ -394,7 +394,7 @@ def test_login_in_an_image_is_refused_and_not_repeated(launcher):
     assert "hunter2" not in err
 
 
-def test_ctrl_c_is_told_while_the_program_still_loads(tmp_path):
+def test_ctrl_c_during_start_up_is_one_line(tmp_path):
     """Most of a short command's time; a traceback through other people's modules tells nothing."""
     (tmp_path / "cyclopts.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)", encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[3]}"}
@@ -404,7 +404,7 @@ def test_ctrl_c_is_told_while_the_program_still_loads(tmp_path):
     assert done.stderr == "error: interrupted by Ctrl-C\n\nhint: jobs that run go on: launcher list\n"
 
 
-def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):
+def test_ctrl_c_of_a_waiting_command_is_one_line(api, kubeconfig, tmp_path):
     """Else nobody knows whether the job goes on."""
     path = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs/t1"
     api.state.put(path, {"metadata": {"name": "t1"}, "spec": {"pytorchReplicaSpecs": {}}})
@@ -420,7 +420,7 @@ def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):
     assert "jobs that run go on" in said
 
 
-def test_second_ctrl_c_while_the_program_leaves_is_no_traceback(tmp_path):
+def test_second_ctrl_c_during_exit_prints_no_traceback(tmp_path):
     """Whoever is impatient has not found a bug."""
     double = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\nos.kill(os.getpid(), signal.SIGINT)"
     (tmp_path / "cyclopts.py").write_text(double, encoding="utf-8")
@@ -462,7 +462,7 @@ def test_argument_that_is_missing_is_named_as_the_usage_names_it(launcher, comma
         ("--lr=-inf", "cannot use --lr -inf: it must be a finite number", None),
     ],
 )
-def test_what_is_wrong_with_a_flag_of_the_trainer_is_said_as_it_is(launcher, flags, problem, hint):
+def test_trainer_flag_error_is_reported_precisely(launcher, flags, problem, hint):
     """Not that another flag may be meant, or that a number is too large that is none."""
     code, _, err = launcher(f"render {ISSUE} -- {flags}")
     assert code == 2

@@ -32,7 +32,7 @@ def test_clone_has_all_settings_but_the_name(submitted, cluster, capsys):
     assert settings(cluster, "t2") == settings(cluster, "t1")
 
 
-def test_what_is_named_is_changed(submitted, cluster):
+def test_clone_changes_the_settings_given_as_flags(submitted, cluster):
     assert (
         main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--set", "workers=2", "--set", "train_flags=[]"])
         == 0
@@ -43,7 +43,7 @@ def test_what_is_named_is_changed(submitted, cluster):
 PATCH = {"spec": {"hostIPC": True, "priority": 600, "nodeSelector": {"pool": "1.10", "old": "no"}}}
 
 
-def test_an_overlay_goes_with_its_job(kubeconfig, cluster, tmp_path, monkeypatch, capsys):
+def test_clone_keeps_the_overlay_of_the_job(kubeconfig, cluster, tmp_path, monkeypatch, capsys):
     """Whoever clones it, perhaps elsewhere, has not its file; what it says is in the job."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "patch.yaml"
@@ -57,7 +57,7 @@ def test_an_overlay_goes_with_its_job(kubeconfig, cluster, tmp_path, monkeypatch
     assert replica["template"]["spec"].items() >= PATCH["spec"].items()
 
 
-def test_an_overlay_may_be_changed(kubeconfig, cluster, tmp_path, monkeypatch, capsys):
+def test_clone_can_replace_the_overlay(kubeconfig, cluster, tmp_path, monkeypatch, capsys):
     """As any other setting."""
     monkeypatch.chdir(tmp_path)
     overlay = f"--overlay={json.dumps(PATCH)}"
@@ -83,7 +83,7 @@ def test_dry_run_prints_and_creates_nothing(submitted, api, capsys):
 
 
 @pytest.mark.parametrize("change", ["name=t3", "namespace=team-b"])
-def test_what_a_flag_decides_is_not_taken_from_set(submitted, capsys, change):
+def test_set_is_refused_for_settings_that_a_flag_decides(submitted, capsys, change):
     """It would be ignored."""
     assert main(["clone", "t1", f"--kubeconfig={submitted}", "--set", change]) == 2
     assert f"cannot change `{change.partition('=')[0]}`" in capsys.readouterr().err

@@ -58,7 +58,7 @@ def overlay_of(path):
         for name, text in texts.items()
     ],
 )
-def test_file_that_would_grow_is_bad_input_with_its_name(tmp_path, read, text):
+def test_settings_file_whose_aliases_would_grow_is_bad_input_with_its_name(tmp_path, read, text):
     """A folder's launcher.yaml is read by every command that is run in it."""
     path = tmp_path / "hostile.yaml"
     path.write_text(text, encoding="utf-8")
@@ -67,14 +67,14 @@ def test_file_that_would_grow_is_bad_input_with_its_name(tmp_path, read, text):
 
 
 @pytest.mark.parametrize("read", [read_file, overlay_of, document])
-def test_file_without_an_end_is_read_no_further_than_the_limit(read):
+def test_endless_file_is_read_no_further_than_the_limit(read):
     """A link may lead anywhere."""
     with pytest.raises(InputError, match="more than 1 MiB"):
         read(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("text", YAML.values(), ids=YAML)
-def test_variables_and_assignments_that_would_grow_are_bad_input(text):
+def test_variables_and_set_values_whose_aliases_would_grow_are_bad_input(text):
     """Both are YAML."""
     with pytest.raises(InputError, match="LAUNCHER_DATA"):
         read_environment({"LAUNCHER_DATA": text})
@@ -83,7 +83,7 @@ def test_variables_and_assignments_that_would_grow_are_bad_input(text):
 
 
 @pytest.mark.parametrize("text", TYPED.values(), ids=TYPED)
-def test_overlays_in_variables_and_assignments_are_bad_input(text):
+def test_invalid_overlays_in_variables_and_set_values_are_bad_input(text):
     """Their values have types."""
     with pytest.raises(InputError, match="LAUNCHER_OVERLAY"):
         read_environment({"LAUNCHER_OVERLAY": text})
@@ -94,7 +94,7 @@ def test_overlays_in_variables_and_assignments_are_bad_input(text):
 @pytest.mark.parametrize(
     "text", ["contexts: x", "contexts: [1, [2]]", "contexts: [{context: x, name: a}]", "contexts: {a: b}"]
 )
-def test_kubeconfig_of_other_types_says_nothing(tmp_path, text):
+def test_kubeconfig_with_unexpected_types_gives_no_namespace(tmp_path, text):
     """`render` looks for a namespace in whatever is there."""
     path = tmp_path / "k"
     path.write_text(text, encoding="utf-8")
@@ -146,7 +146,7 @@ def test_checkpoints_with_hostile_manifests_are_listed_as_damaged(tmp_path, caps
 @pytest.mark.parametrize(
     "token", [lambda number: "same", lambda number: "ab"[number % 2], str], ids=["same", "circle", "empty pages"]
 )
-def test_list_of_the_api_without_an_end_is_refused(monkeypatch, token):
+def test_endless_list_of_the_api_is_refused(monkeypatch, token):
     """A proxy that answers the same for ever holds `launcher list` for ever."""
     from itertools import count
 
@@ -173,7 +173,7 @@ def test_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path, read):
 
 
 @pytest.mark.parametrize("read", [read_file, overlay_of, document])
-def test_output_of_another_program_is_read_to_its_end(read):
+def test_output_of_a_credential_plugin_is_read_to_its_end(read):
     """As a shell passes it: `-f <(…)`."""
     ours, theirs = os.pipe()
     writer = subprocess.Popen(["/bin/sh", "-c", "printf '{workers: 1,'; sleep 0.1; printf ' spec: {}}'"], stdout=theirs)
@@ -188,7 +188,7 @@ def test_output_of_another_program_is_read_to_its_end(read):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
-def test_token_file_without_an_end_is_refused_and_not_read(tmp_path, make):
+def test_endless_token_file_is_refused_and_not_read(tmp_path, make):
     """The client would wait for it, or read it into all memory."""
     make(tmp_path / "token")
     path = tmp_path / "k"

@@ -72,14 +72,14 @@ def test_modules_of_a_foreign_folder_do_not_run(folder, argv):
     assert done.returncode == 0, done.stderr
 
 
-def test_script_looks_for_nothing_there(folder):
+def test_launcher_script_imports_nothing_from_the_current_folder(folder):
     """It never did, so it is what docs/install.md advises."""
     fill(folder, AFTER_PYTHON)
     done, ran = run(folder, str(Path(sys.executable).parent / "launcher"), "config")
     assert (done.returncode, ran) == (0, "")
 
 
-def test_workers_find_nothing_there(folder):
+def test_workers_import_nothing_from_the_current_folder(folder):
     """torchrun, and what it starts: Python's own first look would be there."""
     fill(folder, AFTER_PYTHON if sys.version_info >= (3, 11) else ())
     gang = [
@@ -101,14 +101,14 @@ def test_workers_find_nothing_there(folder):
     assert ran == ""
 
 
-def test_processes_of_the_trainer_find_nothing_there(folder):
+def test_trainer_processes_import_nothing_from_the_current_folder(folder):
     """Those that decode images are started while it runs."""
     code = "import sys, os; sys.argv[0] = '-m'; import trainer; sys.exit(os.environ.get('PYTHONSAFEPATH') != '1')"
     assert run(folder, sys.executable, "-c", code)[0].returncode == 0
 
 
 @pytest.mark.parametrize("what", ["pod", "report"])
-def test_programs_are_started_so_that_they_find_nothing_there(folder, monkeypatch, what):
+def test_every_started_python_ignores_the_current_folder(folder, monkeypatch, what):
     """Whatever starts one must say so."""
     seen = {}
 
@@ -133,14 +133,14 @@ def test_programs_are_started_so_that_they_find_nothing_there(folder, monkeypatc
     assert seen["PATH"] == os.environ["PATH"]
 
 
-def test_checkout_that_is_not_installed_is_found_by_what_is_started(monkeypatch):
+def test_started_processes_find_a_checkout_that_is_not_installed(monkeypatch):
     """There the packages lie in the current directory only."""
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     monkeypatch.chdir(ROOT)
     assert interpreter.environment() == {}
 
 
-def test_path_that_the_user_sets_stays(folder, tmp_path):
+def test_pythonpath_of_the_user_is_kept(folder, tmp_path):
     """PYTHONPATH is his own wish, the current directory too when he names it."""
     (folder / "yaml.py").unlink()
     code = "import sys; sys.argv[0] = '-m'; import launcher; print(sys.path[0])"
@@ -161,7 +161,7 @@ def test_checkout_runs_its_own_code(tmp_path):
     assert run(tmp_path, sys.executable, "-m", "launcher", "--version")[0].returncode == 0
 
 
-def test_folder_that_is_gone_is_no_traceback(tmp_path):
+def test_removed_current_folder_causes_no_traceback(tmp_path):
     """As any program does."""
     command = f"mkdir gone && cd gone && rmdir ../gone && exec {sys.executable} -m launcher --version"
     done, _ = run(tmp_path, "sh", "-c", command)

@@ -24,7 +24,7 @@ def test_each_submission_has_an_identity_of_its_own(job):
     assert one["A"] == "1"
 
 
-def test_only_the_trainers_container_gets_it(job):
+def test_identity_is_set_in_the_trainers_container_only(job):
     """A sidecar's own environment is its own."""
     assert variables(identified(job))[1] == {}
 

@@ -14,6 +14,7 @@ from launcher.jobs.local import check, on_this_machine, operator_environment, ru
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
+from trainer.layout import LOCAL_RUN
 
 WRITE_ENVIRONMENT = (
     "import json, os, pathlib, sys;"
@@ -107,7 +108,7 @@ def test_a_master_with_workers_counts_nodes_from_the_master(role, index, per_nod
     assert expected.items() <= operator_environment(one_node, role, index).items()
 
 
-def test_the_operators_variables_win_over_the_manifests():
+def test_variables_of_the_operator_override_those_of_the_manifest():
     """They are appended, and the last of a name counts; that is why --elastic is a flag too."""
     [elastic] = job(
         workers=3, workers_per_node=1, elastic="1:3", train_flags=("--global-batch-size", "6"), accelerator="gaudi"
@@ -131,7 +132,7 @@ def test_the_operators_variables_win_over_the_manifests():
         ("a=/data", "a=/data"),
     ],
 )
-def test_paths_below_a_mount_become_paths_of_this_machine(value, here):
+def test_paths_below_a_mount_are_mapped_to_this_machine(value, here):
     """Alone and in a flag, once, and nothing that only looks alike."""
     assert on_this_machine(value, {"/data": "/srv/cxr", "/output": "/data/runs"}) == here
 
@@ -153,6 +154,7 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         assert "PET_STANDALONE" not in environment
         assert environment["RANKING"] == "kept"
         assert environment["PET_NNODES"] == str(pods)
+        assert environment[LOCAL_RUN]  # no kubelet reads a termination message of it
     caches = [f"--cache-dir={tmp_path}/cache", f"--cache-dir={tmp_path}/cache/pod-1"]
     assert sorted(arguments[1] for arguments, _ in seen) == caches[:pods]
     [endpoint] = {environment["PET_RDZV_ENDPOINT"] for _, environment in seen}
@@ -172,13 +174,13 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         ("import os; os.kill(os.getpid(), 9)", JobFailedError, "pod `t1-master-0` was killed by SIGKILL"),
     ],
 )
-def test_the_end_of_a_job_is_told_by_its_pods_exit_code(tmp_path, command, error, words):
+def test_outcome_of_a_job_follows_from_its_pods_exit_codes(tmp_path, command, error, words):
     """A failed job is no failed launcher, and one that was preempted may be tried again."""
     with pytest.raises(error, match=words):
         run_here(job(command=command), tmp_path)
 
 
-def test_a_failure_that_would_come_again_counts_more_than_a_lost_peer(tmp_path):
+def test_permanent_failure_outranks_a_lost_peer(tmp_path):
     """The pod that lost its peer says 75; the reason is the other one's."""
     command = f"""
 import os, sys
@@ -190,7 +192,7 @@ sys.exit(75)
         run_here(job(workers_per_node=1, command=command), tmp_path, settle_s=5)
 
 
-def test_when_a_pod_fails_the_others_are_told_to_stop(tmp_path):
+def test_when_a_pod_fails_the_others_get_sigterm(tmp_path):
     """A gang with a missing member only waits; it gets SIGTERM, and time to save."""
     command = f"""
 import os, pathlib, signal, sys
@@ -327,7 +329,7 @@ def spec_here(tmp_path, **changes):
     return JobSpec(accelerator="cpu", workers=2, image="local", name="t1", **fields)
 
 
-def test_a_job_that_can_run_here_passes_the_check(tmp_path):
+def test_job_that_can_run_here_is_accepted(tmp_path):
     """And finds its output directory made."""
     check(spec_here(tmp_path))
     assert list((tmp_path / "runs").iterdir()) == []
@@ -355,7 +357,7 @@ def test_what_cannot_run_here_is_refused_before_any_process_starts(tmp_path, cha
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "none", "/data/train/normal/person0_train_normal.png"])
-def test_weights_that_may_be_had_pass_the_check(tmp_path, weights):
+def test_available_weights_are_accepted(tmp_path, weights):
     """A file below a mount is looked for where it is here, and ImageNet's weights are left to the trainer."""
     check(spec_here(tmp_path, train_flags=("--weights", weights)))
 

@@ -49,7 +49,7 @@ def test_submit_creates_volume_job_and_a_claim_that_the_job_owns(cluster, api):
     ]
 
 
-def test_volume_that_is_left_makes_room_once_its_claim_is_gone(cluster, api):
+def test_leftover_volume_is_replaced_once_its_claim_is_gone(cluster, api):
     """Somebody has deleted the job by kubectl, and it is submitted again at once."""
     labels = render(spec())[0]["metadata"]["labels"]
     volume = {"metadata": {"name": "team-a.t1", "labels": labels}, "spec": {}, "status": {"phase": "Bound"}}
@@ -74,7 +74,7 @@ def test_volume_of_somebody_else_is_not_removed(cluster, api):
     assert paths(api) == [place]
 
 
-def test_server_dry_run_asks_and_leaves_nothing(cluster, api):
+def test_server_dry_run_creates_nothing(cluster, api):
     assert submit.submit(cluster, render(spec()), dry_run=True).outcome == "would be created"
     assert paths(api) == []
     assert len(api.state.asked("POST")) == 3
@@ -128,7 +128,7 @@ def test_interrupted_submit_leaves_nothing_behind(cluster, api, kind):
     assert paths(api) == []
 
 
-def test_what_could_not_be_taken_back_is_named(cluster, api):
+def test_objects_that_could_not_be_removed_again_are_named(cluster, api):
     """The user must know what is left, and how it goes."""
     api.state.faults.append(Fault("POST", "pytorchjobs", lambda handler: handler.answer({}, 201), query="dryRun=All"))
     api.state.fail("POST", "pytorchjobs", 422, "admission webhook denied the request")
@@ -138,7 +138,7 @@ def test_what_could_not_be_taken_back_is_named(cluster, api):
     assert "left behind: persistentvolume/team-a.t1; launcher delete t1" in str(caught.value)
 
 
-def test_job_of_another_hand_that_came_between_is_not_touched(cluster, api):
+def test_job_created_by_somebody_else_meanwhile_is_not_touched(cluster, api):
     """Only what this submit has made may be taken back."""
     there = {"metadata": {"name": "t1"}, "spec": {}}
 
@@ -153,7 +153,7 @@ def test_job_of_another_hand_that_came_between_is_not_touched(cluster, api):
     assert paths(api) == ["pytorchjobs/t1"]
 
 
-def test_what_the_server_refuses_in_a_dry_run_is_never_begun(cluster, api):
+def test_job_refused_in_the_servers_dry_run_creates_nothing(cluster, api):
     api.state.fail("POST", "pytorchjobs", 422, "admission webhook denied the request")
     with pytest.raises(InvalidError, match="admission webhook denied"):
         submit.submit(cluster, render(spec()))
@@ -210,7 +210,7 @@ def test_job_that_is_being_deleted_is_not_called_unchanged(cluster, api):
         submit.submit(cluster, render(spec()))
 
 
-def test_job_that_is_over_makes_no_room_by_itself(cluster, api):
+def test_finished_job_is_not_replaced_without_a_flag(cluster, api):
     """Its log and state are still wanted by somebody, perhaps."""
     submit.submit(cluster, render(spec()))
     set_state(api, "t1", "Failed")
@@ -220,7 +220,7 @@ def test_job_that_is_over_makes_no_room_by_itself(cluster, api):
     assert "launcher delete t1" in str(caught.value)
 
 
-def test_user_who_may_not_make_volumes_is_told_the_other_ways(cluster, api):
+def test_user_without_the_right_to_create_volumes_is_told_alternatives(cluster, api):
     """An administrator's claim and the S3 API need no such right."""
     api.state.forbidden.add(("create", "persistentvolumes"))
     with pytest.raises(ForbiddenError) as caught:
@@ -230,7 +230,7 @@ def test_user_who_may_not_make_volumes_is_told_the_other_ways(cluster, api):
     assert paths(api) == []
 
 
-def test_claim_of_an_administrator_is_found_by_what_it_holds(cluster, api):
+def test_claim_of_an_administrator_is_found_by_its_annotation(cluster, api):
     """So that nobody has to know its name."""
     claim = {"metadata": {"name": "cxr", "annotations": {DATA: "s3://cxr/nih/"}}, "status": {"phase": "Bound"}}
     api.state.put("/api/v1/namespaces/team-a/persistentvolumeclaims/cxr", claim)
@@ -311,7 +311,7 @@ def too_old(handler):
         pytest.param(lambda handler: handler.refuse(403, "u cannot watch"), id="forbidden"),
     ],
 )
-def test_wait_goes_on_after_a_broken_watch(cluster, api, fault):
+def test_wait_continues_after_a_broken_watch(cluster, api, fault):
     """Only the job itself says that it is over."""
     submit.submit(cluster, render(spec()))
 
@@ -483,7 +483,7 @@ def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
         delete_job(cluster, "t1", timeout_s=0)
 
 
-def test_settings_of_a_job_make_it_again(cluster):
+def test_recorded_settings_of_a_job_recreate_it(cluster):
     """What `clone` starts from; without the name, and without secrets because there are none."""
     made = spec(train_flags=("--epochs", "3"), workers=2)
     submit.submit(cluster, render(made))
@@ -511,7 +511,7 @@ def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
     assert len(api.state.requests) == 2
 
 
-def test_submit_again_makes_the_claim_that_a_killed_submit_did_not(cluster, api):
+def test_repeated_submit_creates_the_claim_that_a_killed_one_did_not(cluster, api):
     """Its pods would wait for ever, and every later submit would call the job unchanged."""
     submit.submit(cluster, render(spec()))
     claim = "/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data"

@@ -50,12 +50,12 @@ def texts(lines):
         "cut off",
     ],
 )
-def test_line_is_a_time_and_a_text(raw, time_ns, text):
+def test_line_is_parsed_into_time_and_text(raw, time_ns, text):
     """Everything else rests on the times being exact: a float would merge neighbours."""
     assert (stamped(raw).time_ns, stamped(raw).text) == (time_ns, text)
 
 
-def test_streams_begin_at_whole_seconds():
+def test_stream_requests_start_at_whole_seconds():
     """The server cuts fractions off; a later second would lose lines."""
     assert whole_second(NOON + SECOND - 1) == "2030-01-01T12:00:00Z"
 
@@ -72,7 +72,7 @@ def test_streams_begin_at_whole_seconds():
         ("Traceback (most recent call last):", None),
     ],
 )
-def test_rank_is_what_the_trainer_says(text, rank):
+def test_rank_is_read_from_the_trainers_prefix(text, rank):
     """c10d ties ranks to no pod, so only the line itself knows."""
     assert line(text).rank == rank
 
@@ -81,7 +81,7 @@ def test_rank_is_what_the_trainer_says(text, rank):
     ("text", "inside", "outside"),
     [("0", [0], [1, None]), ("0,3-5", [0, 3, 4, 5], [1, 2, 6, None]), (" 7 - 7".replace(" ", ""), [7], [6, 8])],
 )
-def test_ranks_are_numbers_and_ranges(text, inside, outside):
+def test_rank_list_takes_numbers_and_ranges(text, inside, outside):
     """A line without a rank is of none of them."""
     ranks = Ranks.parse(text)
     assert all(rank in ranks for rank in inside)
@@ -89,7 +89,7 @@ def test_ranks_are_numbers_and_ranges(text, inside, outside):
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "0,,1", "1-", "0;1"])
-def test_what_is_no_list_of_ranks_is_refused(text):
+def test_invalid_rank_list_is_refused(text):
     """A filter that means nothing would show nothing, silently."""
     with pytest.raises(InputError, match="--ranks"):
         Ranks.parse(text)
@@ -122,12 +122,12 @@ def test_what_is_no_list_of_ranks_is_refused(text):
         *("times", "raw", "rank's colour", "pod's colour", "nothing to colour"),
     ],
 )
-def test_line_says_whose_it_is(style, text, printed):
+def test_printed_line_starts_with_its_pod_and_rank(style, text, printed):
     """Once, and again for each state of a bar that goes back to the line's start: it would write over the prefix, or forge one."""
     assert shown(line(text), style) == printed
 
 
-def test_json_has_what_programs_need():
+def test_json_line_has_time_pod_rank_and_text():
     """One object a line; the text is as it was written."""
     assert json.loads(shown(line("[rank 3] \x1b[1mé"), Style("json"))) == {
         "time": "2030-01-01T12:00:00.000000000Z",
@@ -152,14 +152,14 @@ REPEATS = [
     REPEATS,
     ids=["first", "again", "as often as seen", "same text later", "out of order", "rotated"],
 )
-def test_only_what_was_not_seen_is_new(before, stream, new):
+def test_repeated_lines_are_dropped(before, stream, new):
     """Time and text and count decide; a text that comes again later is another line."""
     memory = Memory()
     assert texts(memory.unseen(before)) == texts(before)
     assert texts(memory.unseen(stream)) == new
 
 
-def test_memory_is_bounded_and_covers_what_is_sent_again():
+def test_memory_of_seen_lines_is_bounded_and_covers_what_is_resent():
     """A run of days has millions of lines; what lies before the point at which a new stream starts is forgotten."""
     memory = Memory()
     log = [at(seconds / 4, f"line {seconds}") for seconds in range(4000)]
@@ -170,7 +170,7 @@ def test_memory_is_bounded_and_covers_what_is_sent_again():
     assert list(memory.unseen(again)) == []
 
 
-def test_lines_before_the_wanted_ones_stay_away():
+def test_lines_before_the_requested_time_are_dropped():
     """With --tail 2 a new stream brings older lines of the same seconds too."""
     memory = Memory()
     list(memory.unseen([at(10, "c"), at(11, "d")]))
@@ -178,7 +178,7 @@ def test_lines_before_the_wanted_ones_stay_away():
     assert texts(memory.unseen([at(9, "a"), at(9.9, "b"), at(10, "c"), at(11, "d"), at(12, "e")])) == ["e"]
 
 
-def test_words_of_kubelet_are_passed_on_and_no_lines():
+def test_messages_of_the_kubelet_are_passed_on_but_are_no_log_lines():
     """They have no time: nothing can be resumed from them."""
     memory = Memory()
     assert texts(memory.unseen([stamped(b"unable to retrieve\n")] * 2)) == ["unable to retrieve"] * 2

@@ -124,7 +124,7 @@ def test_no_line_is_lost_or_doubled_whatever_is_cut(first, second, cuts, first_i
     assert texts == [text for _, text in first + second]
 
 
-def test_rest_of_a_container_is_read_before_its_successor():
+def test_remaining_lines_of_a_container_come_before_those_of_its_successor():
     """Its last lines tell why it ended; a stream that broke had not brought them."""
     kubelet = Kubelet([[(0, "a"), (1, "b"), (2, "Traceback")]], [(50, False)])
     log = opened(kubelet, said := [])
@@ -157,7 +157,7 @@ def test_successor_of_the_same_name_is_read_whole():
     assert kubelet.asked == [None, None, whole_second(NOON + 170 * SECOND)]
 
 
-def test_earlier_container_that_kubernetes_has_removed_is_told_of():
+def test_removed_log_of_an_earlier_container_is_reported():
     """Nothing must look complete that may not be."""
     kubelet = Kubelet([[(0, "again")]])
     log = opened(kubelet, said := [])
@@ -167,7 +167,7 @@ def test_earlier_container_that_kubernetes_has_removed_is_told_of():
     assert "may be missing" in words
 
 
-def test_last_words_without_a_line_end_come_once():
+def test_last_line_without_a_line_end_comes_once():
     """Some runtimes send a program's last, unfinished line as it is; it looks like a line that was cut."""
     kubelet = Kubelet([[(0, "a")]], unfinished=raw(1, "dying").rstrip())
     log = opened(kubelet)
@@ -175,7 +175,7 @@ def test_last_words_without_a_line_end_come_once():
     assert read_to_end(log, pod(running=False)) == ["dying"]
 
 
-def test_what_kubelet_says_in_place_of_a_log_is_no_line():
+def test_message_of_the_kubelet_in_place_of_a_log_is_no_log_line():
     """It has no time and comes with status 200."""
     kubelet = Kubelet([[]], unfinished=b"unable to retrieve container logs for containerd://c1")
     log = opened(kubelet, said := [])
@@ -226,7 +226,7 @@ def test_containers_before_the_one_that_is_attached_to_are_not_shown():
     ],
     ids=["same", "maybe", "later", "another node's clock", "much later", "not started"],
 )
-def test_line_is_anothers_when_it_can_be_no_others(now, at, expected):
+def test_line_is_assigned_to_the_only_container_it_can_be_from(now, at, expected):
     """Wrongly taken for another's, the rest of a pod that is gone would be lost."""
     line = Line(NOON + round(at * 10) * SECOND // 10, "", "worker-1", "text")
     assert now.wrote(line, instead_of=pod("c1")) is expected
@@ -249,7 +249,7 @@ ENDED = {"terminated": {"exitCode": 1, "containerID": "c1"} | STARTED}
     ],
     ids=["no status", "creating", "running", "restarted", "crash loop", "ended", "ended without a container"],
 )
-def test_sighting_is_the_container_whose_log_kubelet_sends(container, seen):
+def test_observed_container_is_the_one_whose_log_the_kubelet_sends(container, seen):
     """The ID tells containers apart; names and restart counts come again."""
     statuses = [] if container is None else [{"name": "sidecar"}, {"name": "pytorch", **container}]
     found = sighting({"metadata": {"name": "j-worker-1", "uid": "u"}, "status": {"containerStatuses": statuses}})

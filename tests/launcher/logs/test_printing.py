@@ -345,7 +345,7 @@ def test_lines_that_come_after_the_jobs_end_are_waited_for(connect):
 
 
 @pytest.mark.parametrize(("options", "first"), [({"tail": 1}, "b"), ({"since": "55s"}, "c")])
-def test_following_begins_where_the_user_wants(connect, options, first):
+def test_following_begins_where_since_or_tail_says(connect, options, first):
     """Of pods that run already; from there on nothing is left out."""
     pod = Pod("j-worker-0", [[(1, "a"), (2, "b")]])
     scene = Scene(pod)
@@ -375,7 +375,7 @@ def test_reason_that_cannot_be_had_does_not_end_the_following(connect):
     assert seen.said == ["waiting for 1 of 1 pods to start: worker-0"]
 
 
-def test_wait_is_told_once_and_names_the_pods_that_lag(connect):
+def test_waiting_is_reported_once_with_the_pods_that_lag(connect):
     """Eight pods that start one by one are one wait; who lags is what the user wants to know."""
     late = Pod("j-worker-1", [[(5, "late")]], state="waiting")
     early = Pod("j-worker-0", [[(1, "early")]])
@@ -445,7 +445,7 @@ def test_outcome_is_the_first_one_even_when_the_job_is_removed_while_its_log_is_
     assert Seen().follow(connect(scene)).state == "Succeeded"
 
 
-def test_log_that_goes_on_after_the_jobs_end_is_left(connect):
+def test_log_that_continues_long_after_the_jobs_end_is_left(connect):
     """A pod on a node that is gone would keep the follower for ever."""
     scene = Scene(Pod("j-worker-0", [[(1, "a")]]))
     scene.condition = "Failed"
@@ -488,14 +488,14 @@ def test_server_that_is_gone_for_good_ends_the_following(connect):
 
 
 @pytest.mark.parametrize("how", ["follow", "write"])
-def test_user_who_may_not_read_logs_is_told(connect, how):
+def test_missing_right_to_read_logs_is_reported(connect, how):
     """At once: that does not change while one waits."""
     with pytest.raises(ForbiddenError, match="read the log of pod `j-worker-0`"):
         getattr(Seen(), how)(connect(Scene(Pod("j-worker-0", [[(1, "a")]], refusal=403))))
 
 
 @pytest.mark.parametrize("how", ["follow", "write"])
-def test_job_that_does_not_exist_is_told(connect, how):
+def test_absent_job_is_reported(connect, how):
     """It is no job that was deleted."""
     scene = Scene()
     scene.uid = ""
@@ -524,7 +524,7 @@ def test_log_of_an_ended_pod_is_asked_for_as_long_as_connections_break(connect):
     assert seen.said == []
 
 
-def test_user_who_leaves_takes_all_threads_along(connect):
+def test_ctrl_c_ends_all_reader_threads(connect):
     """Ctrl-C detaches; what still reads must not hold the program."""
     pod = Pod("j-worker-0", [numbered(rank=0)])
     scene = Scene(pod)
@@ -545,7 +545,7 @@ def test_user_who_leaves_takes_all_threads_along(connect):
             assert not thread.is_alive()
 
 
-def test_log_as_it_is_now_is_in_the_order_of_its_times(connect):
+def test_log_without_follow_is_sorted_by_time(connect):
     """Whole, of all pods; a pod that has not started is named."""
     first = Pod("j-worker-0", [[(1, "a"), (4, "d")]])
     second = Pod("j-worker-1", [[(2, "b"), (3, "c")]], state="terminated")
@@ -573,7 +573,7 @@ def test_log_as_it_is_now_is_in_the_order_of_its_times(connect):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
-def test_user_chooses_which_lines_and_how(connect, options, lines):
+def test_flags_choose_lines_and_format(connect, options, lines):
     """The flags mean what kubectl's users expect; --ranks leaves out what no rank says."""
     log = [(1, "a"), (2, "[rank 1] b"), (3, "[rank 0] c")]
     seen = Seen()
@@ -595,13 +595,13 @@ def test_pod_whose_log_cannot_be_read_is_an_error_after_the_others(connect):
     [{"tail": -1}, {"since": "soon"}, {"ranks": "all"}, {"previous": True, "follow": True}],
     ids=lambda options: next(iter(options)),
 )
-def test_options_that_mean_nothing_are_refused(options):
+def test_invalid_log_options_are_refused(options):
     """Before anything is asked of a cluster."""
     with pytest.raises(InputError):
         LogOptions(**options)
 
 
-def test_kubectl_can_follow_too():
+def test_kubectl_follows_all_pods_by_the_printed_labels():
     """With the defaults it stops at five streams and shows ten lines."""
     job = Scene(wanted=16).job
     assert kubectl_logs_command(job, "team") == (
@@ -621,7 +621,7 @@ def test_kubectl_can_follow_too():
         (False, {}, False),
     ],
 )
-def test_colour_is_for_terminals_whose_user_wants_it(is_terminal, environment, expected):
+def test_colours_are_used_on_terminals_unless_disabled(is_terminal, environment, expected):
     """A file full of escape codes helps nobody."""
     stream = io.StringIO()
     stream.isatty = lambda: is_terminal

@@ -57,7 +57,7 @@ def test_table_tells_the_newest_first_and_which_is_best_and_last(launcher):
     ]
 
 
-def test_documents_have_numbers_as_numbers(launcher):
+def test_json_and_yaml_have_numbers_as_numbers(launcher):
     """For programs."""
     write_run("runs")
     found = json.loads(launcher("checkpoints demo --output runs -o json")[1])
@@ -68,7 +68,7 @@ def test_documents_have_numbers_as_numbers(launcher):
     assert [each["best"] for each in found["checkpoints"]] == [False, True, False]
 
 
-def test_names_are_steps_as_pull_takes_them(launcher):
+def test_name_output_lists_steps_as_pull_takes_them(launcher):
     write_run("runs")
     assert launcher("checkpoints demo --output runs -o name") == (0, "30\n20\n10\n", "")
 
@@ -87,7 +87,7 @@ def test_run_without_checkpoints_is_no_error_and_no_run_is(launcher):
     assert launcher("checkpoints demo --output runs") == (0, "no checkpoints yet\n", "")
     code, out, err = launcher("checkpoints dmo --output runs")
     assert (code, out) == (2, "")
-    assert "nothing lies at `runs/dmo`" in err
+    assert "there are no files at `runs/dmo`" in err
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_broken_checkpoint_is_not_pulled_and_the_whole_ones_are_named(launcher, 
     code, out, err = launcher(f"pull demo --output runs --to there --step {step}")
     assert (code, out) == (2, "")
     assert f"{file}` is " in err
-    assert "hint: --step 5 is whole" in err
+    assert "hint: --step 5 is undamaged" in err
     assert launcher("pull demo --output runs --to there --step 5")[0] == 0
 
 
@@ -141,10 +141,10 @@ def test_run_whose_manifests_are_all_damaged_has_checkpoints(launcher):
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["30", "20", "10"]
     code, _, err = launcher("pull demo --output runs --to there")
     assert code == 2
-    assert "none of its checkpoints is whole" in err
+    assert "all its checkpoints are damaged or incomplete" in err
 
 
-def test_job_tells_where_its_run_lies_and_how_to_reach_it(launcher, api, kubeconfig, s3, monkeypatch):
+def test_output_and_endpoint_are_taken_from_the_job(launcher, api, kubeconfig, s3, monkeypatch):
     """By name alone: neither output nor endpoint need be typed again, and the job's are stronger than today's settings."""
     write_run("s3://cxr/runs")
     put_job(api, s3_endpoint=s3, s3_region="us-east-1")
@@ -154,7 +154,7 @@ def test_job_tells_where_its_run_lies_and_how_to_reach_it(launcher, api, kubecon
     assert launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}") == (0, "30\n20\n10\n", "")
 
 
-def test_run_whose_job_is_gone_lies_in_the_output_of_the_settings(launcher, kubeconfig, s3, tmp_path):
+def test_without_a_job_the_output_of_the_settings_is_used(launcher, kubeconfig, s3, tmp_path):
     """Which stand in launcher.yaml, the server's address too."""
     write_run("s3://cxr/runs")
     (tmp_path / "launcher.yaml").write_text(f"output: s3://cxr/runs\ns3_endpoint: {s3}\n", encoding="utf-8")
@@ -164,14 +164,14 @@ def test_run_whose_job_is_gone_lies_in_the_output_of_the_settings(launcher, kube
     assert err == f"there is no job `demo`; looking in s3://cxr/runs\n{told}"
 
 
-def test_output_that_is_typed_asks_no_cluster(launcher, api, kubeconfig):
+def test_output_flag_needs_no_cluster(launcher, api, kubeconfig):
     """A run of `submit --local` has none."""
     write_run("runs")
     assert launcher(f"checkpoints demo -o name --output runs --kubeconfig {kubeconfig}")[:2] == (0, "30\n20\n10\n")
     assert api.state.requests == []
 
 
-def test_without_job_and_output_both_ways_are_named(launcher, kubeconfig):
+def test_without_job_and_output_the_error_names_both_ways(launcher, kubeconfig):
     code, out, err = launcher(f"checkpoints demo --kubeconfig {kubeconfig}")
     assert (code, out) == (4, "")
     assert "there is no job `demo`" in err
@@ -181,15 +181,15 @@ def test_without_job_and_output_both_ways_are_named(launcher, kubeconfig):
     assert "--output" in err
 
 
-def test_directory_that_only_nodes_see_is_said_so(launcher, api, kubeconfig):
+def test_output_that_only_nodes_see_is_reported(launcher, api, kubeconfig):
     """Not that the run is missing."""
     put_job(api, output="/mnt/of-the-nodes")
     code, _, err = launcher(f"checkpoints demo --kubeconfig {kubeconfig}")
     assert code == 2
-    assert "only the cluster's nodes see `/mnt/of-the-nodes`" in err
+    assert "only the cluster's nodes can read `/mnt/of-the-nodes`" in err
 
 
-def test_job_of_somebody_else_is_no_reason_to_give_up(launcher, api, kubeconfig, monkeypatch):
+def test_foreign_job_of_the_name_is_ignored(launcher, api, kubeconfig, monkeypatch):
     """It has no settings of ours, the output may be known all the same."""
     api.state.put(f"{JOB_PATH}/demo", {"metadata": {"name": "demo", "namespace": "team-a"}})
     assert launcher(f"checkpoints demo --kubeconfig {kubeconfig}")[0] == 2
@@ -204,7 +204,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr("launcher.runs.locate.open_storage", partial(open_storage, patience_s=0))
 
 
-def test_server_that_does_not_answer_may_have_another_address_here(s3, impatient):
+def test_error_for_an_unreachable_server_suggests_another_endpoint(s3, impatient):
     """The job's may be one that only pods reach."""
     run = Run("demo", "s3://cxr/runs/demo", S3Options(endpoint="http://127.0.0.1:9"))
     with pytest.raises(UnreachableError) as caught, run.opened():
@@ -212,14 +212,14 @@ def test_server_that_does_not_answer_may_have_another_address_here(s3, impatient
     assert "--s3-endpoint" in str(caught.value)
 
 
-def test_server_that_is_lost_later_was_at_the_right_address(s3):
+def test_error_for_a_server_lost_later_suggests_no_other_endpoint(s3):
     """What to do then is said by whoever asked."""
     with pytest.raises(UnreachableError) as caught, Run("demo", "s3://cxr/runs/demo", S3Options()).opened():
         raise UnreachableError("cannot read: no answer", hint="the same command goes on")
     assert caught.value.hint == "the same command goes on"
 
 
-def test_endpoint_that_is_typed_is_stronger_than_any_variable(launcher, s3, monkeypatch):
+def test_endpoint_flag_overrides_variables(launcher, s3, monkeypatch):
     """The special one for S3 wins over the general one."""
     write_run("s3://cxr/runs")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
@@ -227,7 +227,7 @@ def test_endpoint_that_is_typed_is_stronger_than_any_variable(launcher, s3, monk
     assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:9"
 
 
-def test_who_has_no_credentials_hears_which_variables_hold_them(launcher, s3, monkeypatch):
+def test_missing_credentials_error_names_their_variables(launcher, s3, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -238,7 +238,7 @@ def test_who_has_no_credentials_hears_which_variables_hold_them(launcher, s3, mo
 
 
 @pytest.mark.parametrize("output", ["s3://", "s3:///", "/", ""])
-def test_output_that_names_no_place_is_refused(launcher, output):
+def test_invalid_output_is_refused(launcher, output):
     """The run's name would become the bucket's, or lie at the root."""
     code, _, err = launcher(f"checkpoints demo --output={output}")
     assert code == 2
@@ -246,7 +246,7 @@ def test_output_that_names_no_place_is_refused(launcher, output):
 
 
 @pytest.mark.parametrize("name", ["../demo", "Demo", "a/b"])
-def test_what_can_be_no_name_is_refused(launcher, name):
+def test_invalid_run_name_is_refused(launcher, name):
     """It would become a part of a path."""
     assert launcher(f"checkpoints {name} --output runs")[0] == 2
 
@@ -255,5 +255,5 @@ def test_what_can_be_no_name_is_refused(launcher, name):
     ("size_bytes", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (84 << 20, "84.0 MiB"), (3 << 40, "3072.0 GiB")],
 )
-def test_sizes_are_read_by_people(size_bytes, text):
+def test_sizes_have_binary_units(size_bytes, text):
     assert size(size_bytes) == text

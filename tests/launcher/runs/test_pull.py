@@ -106,7 +106,7 @@ def pulled(storage, directory, *, step=None, what="all", report=lambda _: None):
     return pull(run_at(storage), storage, step=step, what=what, directory=Path(directory), report=report)
 
 
-def test_all_of_the_best_checkpoint_comes_and_the_state_is_named_first(launcher, here, output):
+def test_pull_fetches_the_best_checkpoint_and_names_its_state_first(launcher, here, output):
     """What a user wants of a run that is over."""
     storage = write_run(output)
     code, out, _ = launcher(f"pull demo --output {output}")
@@ -130,7 +130,7 @@ def test_all_of_the_best_checkpoint_comes_and_the_state_is_named_first(launcher,
         ("--what report", REPORT),
     ],
 )
-def test_parts_can_be_had_alone(launcher, tmp_path, flags, expected):
+def test_pull_what_fetches_one_part(launcher, tmp_path, flags, expected):
     write_run(str(tmp_path / "runs"))
     code, out, _ = launcher(f"pull demo --output {tmp_path}/runs --to there {flags}")
     assert code == 0
@@ -138,7 +138,7 @@ def test_parts_can_be_had_alone(launcher, tmp_path, flags, expected):
     assert files("there") == sorted({*expected, "run.json"})  # by which the next pull knows the directory
 
 
-def test_what_is_pulled_is_a_run_again(launcher, tmp_path):
+def test_pulled_run_can_be_opened_as_a_run(launcher, tmp_path):
     """The trainer, and this program, can go on with it."""
     write_run(str(tmp_path / "runs"))
     launcher(f"pull demo --output {tmp_path}/runs")
@@ -153,7 +153,7 @@ def test_files_that_are_there_are_not_fetched_again(here, output):
     wire.asked.clear()
     assert pulled(wire, "demo", report=said.append) == first
     assert wire.asked == []
-    assert said == ["10 of 10 files are here already"]
+    assert said == ["10 of 10 files are up to date"]
 
 
 def test_file_that_differs_is_replaced_by_a_verified_one(here, output):
@@ -170,7 +170,7 @@ def test_file_that_differs_is_replaced_by_a_verified_one(here, output):
     assert (here / "demo/mine.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_interrupted_pull_goes_on_where_it_stopped(here, output):
+def test_interrupted_pull_resumes_where_it_stopped(here, output):
     """Nothing is in place before it is whole, and no byte comes twice."""
     storage = write_run(output)
     write_checkpoint(storage, 40, BIG, 0.9)
@@ -188,7 +188,7 @@ def test_interrupted_pull_goes_on_where_it_stopped(here, output):
     assert not [name for name in files("demo") if "partial" in name]
 
 
-def test_part_of_another_object_is_not_gone_on_with(here, output):
+def test_partial_file_of_another_object_is_not_continued(here, output):
     """The state was written anew meanwhile: its stamp differs."""
     storage = write_run(output)
     write_checkpoint(storage, 40, BIG, 0.9)
@@ -226,7 +226,7 @@ def test_damage_in_the_bucket_is_found_by_the_hash_that_the_writer_left(here, s3
     assert "results.json" not in files("demo")
 
 
-def test_damaged_part_is_begun_again(here, output):
+def test_damaged_partial_file_is_fetched_again(here, output):
     """A disk that lost what was not flushed: the object itself is well."""
     storage = write_run(output)
     write_checkpoint(storage, 40, BIG, 0.9)
@@ -277,7 +277,7 @@ def test_names_that_leave_the_directory_are_refused(launcher, here, s3, key):
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../x", "a/../../x", "a/..", "..", "a\nb", "a\x00b", "a\x1b[2Jb", "a/"]
 )
-def test_names_are_looked_at_one_by_one(tmp_path, key):
+def test_object_names_are_checked_one_by_one(tmp_path, key):
     """A line break would make two lines of one path on stdout."""
     with pytest.raises(InputError, match="leads out"):
         inside(tmp_path, key)
@@ -324,7 +324,7 @@ def file_of_the_user(path, _outside):
 
 @pytest.mark.parametrize("put", [link_to_a_file, link_to_nothing, hard_link, pipe, folder, file_of_the_user])
 @pytest.mark.parametrize("key", ["run.json", "metrics.jsonl", state_key(20), "model/model.safetensors"])
-def test_what_no_pull_has_put_there_is_refused_by_name(here, tmp_path, put, key):
+def test_foreign_file_is_refused_by_name(here, tmp_path, put, key):
     """Whoever pulls into a directory of other files must not lose one."""
     storage, outside = write_run(str(tmp_path / "runs")), tmp_path / "outside"
     target = here / "demo" / key
@@ -359,14 +359,14 @@ def test_record_that_is_none_of_a_run_is_refused(here, tmp_path):
     (here / "demo").mkdir()
     (here / "demo/run.json").write_text('{"scripts": {}}', encoding="utf-8")
     for what in ("all", "model"):
-        with pytest.raises(InputError, match=r"its run\.json was not put there by a pull"):
+        with pytest.raises(InputError, match=r"its run\.json was not written by a pull"):
             pulled(storage, "demo", what=what)
     assert files("demo") == ["run.json"]
     assert (here / "demo/run.json").read_text(encoding="utf-8") == '{"scripts": {}}'
 
 
 @pytest.mark.parametrize("what", ["model", "report", "all"])
-def test_what_a_pull_has_put_there_is_replaced_when_the_run_has_a_newer_one(here, output, what):
+def test_pulled_file_is_replaced_when_the_run_has_a_newer_one(here, output, what):
     """A run that was trained further, whichever part of it was pulled."""
     storage = write_run(output)
     pulled(storage, "demo", what=what)
@@ -417,7 +417,7 @@ def test_object_of_another_length_than_listed_does_not_fill_the_disk(here, outpu
     assert all(path.stat().st_size <= listed_bytes for path in (here / "demo" / key).parent.glob(".*.partial"))
 
 
-def test_parts_that_nothing_can_continue_are_removed(here, tmp_path):
+def test_partial_files_that_cannot_be_continued_are_removed(here, tmp_path):
     """Each kill of a pull would leave one, and the run prunes its checkpoints."""
     storage = write_run(str(tmp_path / "runs"))
     current = Item(key=state_key(30), root=here / "demo", stat=storage.stat(state_key(30))).partial
@@ -435,7 +435,7 @@ def test_parts_that_nothing_can_continue_are_removed(here, tmp_path):
     assert not any(path.exists() for path in ours)
 
 
-def test_part_to_which_another_thread_gives_its_name_meanwhile_is_no_problem(tmp_path, monkeypatch):
+def test_partial_file_renamed_by_another_thread_is_no_failure(tmp_path, monkeypatch):
     """Eight files of a folder come at once, and each that is whole looks for what is left of it: one pull in many failed."""
     part, real = tmp_path / f".run.json.{'0' * 16}.partial", Path.lstat
     part.write_bytes(b"part")
@@ -450,7 +450,7 @@ def test_part_to_which_another_thread_gives_its_name_meanwhile_is_no_problem(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_folders_that_consoles_make_are_left_out(here, s3):
+def test_folder_markers_of_s3_consoles_are_left_out(here, s3):
     storage = write_run("s3://cxr/runs")
     boto3.client("s3").put_object(Bucket="cxr", Key="runs/demo/model/", Body=b"")
     pulled(storage, "demo")
@@ -466,7 +466,7 @@ def test_step_that_is_not_there_lists_those_that_are(launcher, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["model", "report"])
-def test_step_of_what_has_none_is_refused(launcher, tmp_path, what):
+def test_step_flag_is_refused_for_parts_without_steps(launcher, tmp_path, what):
     """It would be ignored."""
     write_run(str(tmp_path / "runs"))
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs --what {what} --step last")
@@ -479,11 +479,11 @@ def test_run_that_trains_has_no_model_yet(launcher, tmp_path):
     write_run(str(tmp_path / "runs"), scored=False)
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs --what model")
     assert code == 2
-    assert "when it is over" in err
+    assert "when it has finished" in err
     assert launcher(f"pull demo --output {tmp_path}/runs")[0] == 0
 
 
-def test_run_without_a_checkpoint_tells_what_can_be_had(launcher, tmp_path):
+def test_run_without_a_checkpoint_is_refused_with_the_parts_it_has(launcher, tmp_path):
     open_storage(f"{tmp_path}/runs/demo").write("run.json", b"{}")
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs")
     assert code == 2
@@ -519,7 +519,7 @@ def test_directory_of_another_run_is_left_alone(launcher, tmp_path, record):
     for what in ("all", "checkpoint", "model"):
         code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to there --what {what}")
         assert code == 2
-        assert f"it holds the run `{record.get('name', 'demo')}`" in err
+        assert f"it is a copy of the run `{record.get('name', 'demo')}`" in err
         assert "--to" in err
     assert {name: Path("there", name).read_bytes() for name in files("there")} == before
 
@@ -533,7 +533,7 @@ def test_run_is_not_pulled_over_one_that_trains(launcher, tmp_path, name):
     before = files(other.url)
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs --to {other.url}")
     assert code == 2
-    assert "where that trains" in err
+    assert "it is the output of the run `demo`" in err
     assert files(other.url) == before
 
 
@@ -559,7 +559,7 @@ def test_problem_of_any_kind_ends_a_transfer(here, output):
         fetch_all(Broken(storage), [item], threads=2, advance=lambda _: None)
 
 
-def test_part_that_could_not_be_compared_is_begun_again(here, output):
+def test_partial_file_that_could_not_be_compared_is_fetched_again(here, output):
     """Read from its middle an object is not compared with the hash that its writer left."""
     storage = write_run(output)
     storage.write("model/model.safetensors", BIG * 8)
@@ -571,13 +571,13 @@ def test_part_that_could_not_be_compared_is_begun_again(here, output):
     assert [first for first, _ in wire.taken("model/model.safetensors")] == [0, 0]
 
 
-def test_server_that_is_lost_in_the_middle_is_told_with_how_to_go_on(here, output):
+def test_server_lost_during_a_pull_is_reported_with_how_to_continue(here, output):
     """That it is at another address is no idea any more."""
     wire = Wire(write_run(output))
     wire.break_after[state_key(20)] = 0
     with pytest.raises(UnreachableError) as caught, run_at(wire).opened():
         pulled(wire, "demo")
-    assert caught.value.hint == "the same command goes on where this one stopped"
+    assert caught.value.hint == "run the same command again to resume"
 
 
 def test_waiting_for_a_lock_that_fails_is_no_bug(here, monkeypatch):
@@ -595,7 +595,7 @@ def test_waiting_for_a_lock_that_fails_is_no_bug(here, monkeypatch):
     assert [each.partition(" ")[0] for each in said] == ["waiting", "demo"]
 
 
-def test_pull_that_hangs_is_spoken_of_each_minute_and_left_in_the_end(tmp_path):
+def test_waiting_for_a_hanging_pull_is_reported_each_minute_and_ends(tmp_path):
     """A stopped one holds its lock for ever."""
     now, said = [0.0], []
     waiting = Waiting(said.append, clock=lambda: now[0], sleep=lambda _: now.__setitem__(0, now[0] + 30))
@@ -613,11 +613,11 @@ def test_run_that_is_not_there_is_said_so_whatever_is_asked_for(launcher, tmp_pa
     """It won't write its results when it is over."""
     code, _, err = launcher(f"pull nope --output {tmp_path}/runs --what {what}")
     assert code == 2
-    assert f"nothing lies at `{tmp_path}/runs/nope`" in err
+    assert f"there are no files at `{tmp_path}/runs/nope`" in err
 
 
 @pytest.mark.parametrize("flag", ["--step=", f"--step={'1' * 5000}", "--to="])
-def test_what_names_nothing_is_refused(launcher, here, tmp_path, flag):
+def test_invalid_what_and_step_are_refused(launcher, here, tmp_path, flag):
     """Not taken for the default, or the current directory."""
     write_run(str(tmp_path / "runs"))
     code, _, err = launcher(f"pull demo --output {tmp_path}/runs {flag}")
@@ -679,7 +679,7 @@ def test_many_pulls_at_once_leave_whole_files(here, output):
     assert not [name for name in files("demo") if "partial" in name]
 
 
-def test_killed_pull_goes_on(here, tmp_path, s3):
+def test_killed_pull_is_continued_by_the_next(here, tmp_path, s3):
     """SIGKILL, in the middle of a transfer through real sockets."""
     storage = write_run("s3://cxr/runs")
     big = os.urandom(96 << 20)
@@ -723,7 +723,7 @@ def test_pulled_checkpoint_loads_as_the_docs_say(launcher, here, tmp_path):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_part_that_another_thread_finishes_meanwhile_is_no_fault(here, output, monkeypatch):
+def test_partial_file_finished_by_another_thread_is_no_failure(here, output, monkeypatch):
     """Files of one folder are fetched at once, and each looks for what is left of its own."""
     storage = write_run(output)
     gone, listed = f".test.csv.{'0' * 16}.partial", Path.iterdir
@@ -732,11 +732,11 @@ def test_part_that_another_thread_finishes_meanwhile_is_no_fault(here, output, m
     assert Path("demo/predictions/val.csv").is_file()
 
 
-def test_interrupted_by_ctrl_c_says_how_to_go_on(here, tmp_path, capsys):
+def test_ctrl_c_says_how_to_continue_the_pull(here, tmp_path, capsys):
     storage = write_run(str(tmp_path / "runs"))
     assert storage
     with only_one(Path("demo"), SILENT):
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         assert main(f"pull demo --output {tmp_path}/runs".split()) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err

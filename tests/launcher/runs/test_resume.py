@@ -10,10 +10,11 @@ from finished import TRAIN_FLAGS, record, write_run
 
 from launcher.__main__ import main
 from launcher.jobs.find import get_job
-from launcher.runs import resume as again
+from launcher.runs import resume as run_resume
 from launcher.spec.manifest import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError
+from trainer.runs.record import decisive_settings
 from trainer.storage import open_storage
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs/demo"
@@ -67,21 +68,21 @@ def test_same_job_is_made_again_in_place_of_the_one_that_is_over(launch, api, cl
     before, old = settings(cluster), api.state.objects[JOB_PATH]["metadata"]["uid"]
     code, out, err = launch("resume", "demo")
     assert (code, out) == (0, "pytorchjob.kubeflow.org/demo\n")
-    assert "goes on from step 30" in err
+    assert "resumes from step 30" in err
     assert "removed pytorchjob.kubeflow.org/demo" in err
     assert settings(cluster) == before
     assert api.state.objects[JOB_PATH]["metadata"]["uid"] != old
     assert "status" not in api.state.objects[JOB_PATH]
 
 
-def test_settings_of_today_do_not_get_into_it(launch, cluster, ended, output, monkeypatch):
+def test_current_settings_do_not_change_a_resumed_job(launch, cluster, ended, output, monkeypatch):
     write_run(output, scored=False)
     monkeypatch.setenv("LAUNCHER_BACKOFF", "1")
     assert launch("resume", "demo")[0] == 0
     assert settings(cluster)["backoff"] == "7"
 
 
-def test_what_is_named_is_changed(launch, cluster, ended, output):
+def test_resume_changes_the_settings_given_as_flags(launch, cluster, ended, output):
     """A longer deadline, for a run that ended by it."""
     write_run(output, scored=False)
     assert launch("resume", "demo", "--set", "deadline=16h")[0] == 0
@@ -116,7 +117,7 @@ def test_job_stays_when_the_server_would_not_take_another(launch, api, ended, ou
     assert JOB_PATH in api.state.objects
 
 
-def test_settings_are_told_when_the_job_is_lost_all_the_same(launch, api, ended, output):
+def test_settings_are_printed_when_the_job_is_lost_nevertheless(launch, api, ended, output):
     """A quota that is used up between the question and the deed; they are nowhere else."""
     write_run(output, scored=False)
     asked = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=2)  # for a trial, and by submit
@@ -160,11 +161,11 @@ def test_other_settings_are_refused_here_and_not_by_the_trainer(launch, api, end
     write_run(output, scored=False)
     code, _, err = launch("resume", "demo", "--set", "train_flags=[--preset, smoke, --epochs, 8, --batch-size, 4]")
     assert code == 2
-    assert "epochs: 3 there, 8 now" in err
+    assert "epochs: 3 in the run, 8 now" in err
     assert "launcher clone demo" in err
     code, _, err = launch("resume", "demo", "--set", "workers=4")
     assert code == 2
-    assert "global_batch: 8 there, 16 now" in err
+    assert "global_batch: 8 in the run, 16 now" in err
     assert JOB_PATH in api.state.objects
 
 
@@ -173,9 +174,22 @@ def test_path_that_a_run_has_redacted_is_no_other_setting():
     weights = "/data/api_key=abc123def/w.pt"
     train = from_argv(["--data", "d", "--output", "o", "--name", "demo", "--weights", weights])
     job = SimpleNamespace(train=train, workers=1)
+    recorded = decisive_settings(train, precision="fp32", global_batch=train.batch_per_worker(1))
     for before in ("/data/api_key=***", weights):
-        assert again.differences(job, {"identity": {"weights": before}}) == []
-    assert again.differences(job, {"identity": {"weights": "/data/w.pt"}}) != []
+        assert run_resume.differences(job, {"identity": recorded | {"weights": before}}) == []
+    assert run_resume.differences(job, {"identity": recorded | {"weights": "/data/w.pt"}}) != []
+
+
+def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
+    """What the trainer would refuse in the pod is refused before the job is replaced."""
+    storage = write_run(output, scored=False)
+    record = json.loads(storage.read("run.json"))
+    del record["identity"]["optimizer"]
+    storage.write("run.json", json.dumps(record).encode())
+    code, _, err = launch("resume", "demo")
+    assert code == 2
+    assert "optimizer: None in the run, adam now" in err
+    assert JOB_PATH in api.state.objects
 
 
 def test_run_without_a_checkpoint_begins_anew(launch, ended, output):
@@ -183,17 +197,17 @@ def test_run_without_a_checkpoint_begins_anew(launch, ended, output):
     open_storage(f"{output}/demo").write("starts.json", b"{}")
     code, _, err = launch("resume", "demo")
     assert code == 0
-    assert "has no checkpoint and begins anew" in err
+    assert "has no checkpoint and starts from the beginning" in err
 
 
-def test_run_that_this_machine_can_not_look_at_is_resumed_all_the_same(launch, api, ended):
+def test_run_that_this_machine_cannot_read_is_resumed_nevertheless(launch, api, ended):
     """The trainer looks again; only the nodes may see its output."""
     code, _, err = launch("resume", "demo")
     assert code == 0
-    assert "not looked at from here" in err
+    assert "the run was not checked" in err
 
 
-def test_run_that_wanted_to_be_new_goes_on(launch, api, cluster, output, s3):
+def test_job_with_resume_never_is_resumed(launch, api, cluster, output, s3):
     """`--resume never` was for its first start."""
     launch("submit", *FLAGS, f"--output={output}", "--name=demo", "--", *TRAIN_FLAGS, "--resume", "never")
     set_state(api, "Failed")
@@ -211,8 +225,8 @@ def test_run_that_wanted_to_be_new_goes_on(launch, api, cluster, output, s3):
         ([], None),
     ],
 )
-def test_whether_to_resume_is_taken_out_of_the_flags(flags, left):
-    assert again.may_go_on({"train_flags": flags, "workers": "2"}) == (
+def test_resume_flag_is_removed_from_the_trainer_flags(flags, left):
+    assert run_resume.without_resume_flag({"train_flags": flags, "workers": "2"}) == (
         {"workers": "2"} | ({"train_flags": left} if left else {})
     )
 
@@ -226,7 +240,7 @@ def test_job_that_is_gone_is_made_from_what_the_run_tells_and_todays_settings(la
     )
     code, out, err = launch("resume", "demo")
     assert (code, out) == (0, "pytorchjob.kubeflow.org/demo\n"), err
-    assert "goes on from step 30" in err
+    assert "resumes from step 30" in err
     made = settings(cluster)
     assert (made["accelerator"], made["workers"], made["image"]) == ("cpu", "2", "r/c:2")
     assert made["s3_endpoint"] == s3
@@ -237,7 +251,7 @@ def test_job_that_is_gone_is_made_from_what_the_run_tells_and_todays_settings(la
     assert (config.epochs, config.preset, config.batch_size) == (3, "smoke", 4)
 
 
-def test_all_that_is_missing_is_named(launch, s3):
+def test_all_missing_settings_are_named(launch, s3):
     """At once, not one after the other."""
     write_run("s3://cxr/runs", scored=False)
     code, _, err = launch("resume", "demo", "--output", "s3://cxr/runs")
@@ -248,7 +262,7 @@ def test_all_that_is_missing_is_named(launch, s3):
     assert launch("resume", "demo", "--output", "s3://cxr/runs", *flags)[0] == 0
 
 
-def test_job_and_record_gone_is_no_resume(launch, output):
+def test_without_job_and_run_json_nothing_is_resumed(launch, output):
     """There is nothing to go on with."""
     code, _, err = launch("resume", "demo", "--output", output)
     assert code == 2
@@ -256,14 +270,14 @@ def test_job_and_record_gone_is_no_resume(launch, output):
     assert "launcher submit --name demo" in err
 
 
-def test_neither_job_nor_output_names_both(launch):
+def test_without_job_and_output_the_error_names_both_ways(launch):
     code, _, err = launch("resume", "demo")
     assert code == 4
     assert "there is no job `demo`" in err
     assert "--output" in err
 
 
-def test_record_of_another_version_is_said_so(launch, output):
+def test_run_json_of_another_version_is_reported(launch, output):
     """Its flags may mean something else."""
     storage = open_storage(f"{output}/demo")
     other = record()
@@ -275,7 +289,7 @@ def test_record_of_another_version_is_said_so(launch, output):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"config": 3, "identity": {}}'])
-def test_what_is_no_record_is_said_so(launch, output, content):
+def test_invalid_run_json_is_reported(launch, output, content):
     """Not a traceback."""
     open_storage(f"{output}/demo").write("run.json", content)
     code, _, err = launch("resume", "demo", "--output", output)
@@ -290,12 +304,12 @@ def test_user_is_asked_before_the_old_job_goes(launch, api, ended, output, monke
     monkeypatch.setattr("sys.stdin.readline", lambda: "n\n", raising=False)
     code, _, err = launch("resume", "demo")
     assert code == 130
-    assert "which is over, and submit it again?" in err
+    assert "remove the finished job demo in team-a and submit it again?" in err
     assert JOB_PATH in api.state.objects
     assert launch("resume", "demo", "-y")[0] == 0
 
 
-def test_wait_ends_as_the_job_does(launch, api, ended, output):
+def test_resume_wait_exits_as_the_job_ends(launch, api, ended, output):
     """As with submit."""
     write_run(output, scored=False)
 
@@ -314,7 +328,7 @@ def test_flags_that_do_not_go_together_are_refused_before_anything(launch, api, 
     assert JOB_PATH in api.state.objects
 
 
-def test_finished_jobs_submit_names_resume(launch, ended, output):
+def test_submit_over_a_finished_job_suggests_resume(launch, ended, output):
     """Which is what most want."""
     code, _, err = launch("submit", *FLAGS, f"--output={output}", "--name=demo", "--backoff=7", "--", *TRAIN_FLAGS)
     assert code == 2
@@ -369,7 +383,7 @@ def test_settings_are_told_when_waiting_for_the_old_pods_is_given_up(launch, api
     assert "backoff: '7'" in err
 
 
-def test_told_settings_make_the_job_again(launch, api, ended, output, cluster, tmp_path):
+def test_printed_settings_recreate_the_job(launch, api, ended, output, cluster, tmp_path):
     """That is what they are told for."""
     write_run(output, scored=False)
     before = settings(cluster)
@@ -418,12 +432,12 @@ def test_job_stays_when_its_run_can_not_go_on(launch, api, ended, output, spoil,
     assert JOB_PATH in api.state.objects
 
 
-def test_one_damaged_checkpoint_is_told_and_the_one_before_it_counts(launch, ended, output):
+def test_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(launch, ended, output):
     write_run(output, scored=False).write("checkpoints/step-00000030/manifest.json", b"{")
     code, _, err = launch("resume", "demo")
     assert code == 0
     assert "step-00000030/manifest.json`, which is damaged" in err
-    assert "goes on from step 20" in err
+    assert "resumes from step 20" in err
 
 
 def test_output_that_is_not_the_jobs_is_refused(launch, api, ended, output, tmp_path):
@@ -432,7 +446,7 @@ def test_output_that_is_not_the_jobs_is_refused(launch, api, ended, output, tmp_
     write_run(f"{tmp_path}/other", scored=False)
     code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/other")
     assert code == 2
-    assert f"the run of its job lies in `{output}`" in err
+    assert f"the run of its job is in `{output}`" in err
     assert JOB_PATH in api.state.objects
     assert launch("resume", "demo", "--output", "runs/")[0] == 0, "the job's own, named otherwise"
 
@@ -442,10 +456,10 @@ def test_output_that_only_nodes_see_may_be_looked_at_where_it_is_mounted_here(la
     write_run(f"{tmp_path}/mounted", scored=False)
     code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/mounted")
     assert code == 0
-    assert "goes on from step 30" in err
+    assert "resumes from step 30" in err
 
 
-def test_how_this_machine_reaches_s3_is_not_how_pods_do(launch, cluster, s3):
+def test_endpoint_of_this_machine_does_not_reach_the_pods(launch, cluster, s3):
     """A tunnel's end here would stand in every pod."""
     write_run("s3://cxr/runs", scored=False)
     flags = ["--output=s3://cxr/runs", f"--s3-endpoint={s3}", "--s3-region=us-east-1"]
@@ -453,7 +467,7 @@ def test_how_this_machine_reaches_s3_is_not_how_pods_do(launch, cluster, s3):
     code, _, err = launch("resume", "demo", *flags, *given)
     assert code == 0
     assert not {"s3_endpoint", "s3_region"} & settings(cluster).keys()
-    assert "--set s3_endpoint=URL gives the job one" in err
+    assert "set that of the job with --set s3_endpoint=URL" in err
     launch("delete", "demo", "-y")
     assert launch("resume", "demo", *flags, *given, "--set", "s3_endpoint=http://minio.s3:9000")[0] == 0
     assert settings(cluster)["s3_endpoint"] == "http://minio.s3:9000"
@@ -466,13 +480,13 @@ def test_dry_run_of_a_run_whose_output_is_typed_needs_no_cluster(capsys, tmp_pat
     given = ["--set", "image=i", "--set", "data=/data", "-n", "team-b"]
     assert main(["resume", "demo", "--output=runs", "--dry-run=client", *given]) == 0
     out, err = capsys.readouterr()
-    assert "taken for gone" in err
+    assert "assuming that the job does not exist" in err
     assert yaml.safe_load(out)["metadata"]["namespace"] == "team-b"
     assert main(["resume", "demo", "--output=runs", "--dry-run=server", *given]) != 0
 
 
 @pytest.mark.parametrize("change", ["name=other", "namespace=team-b", "output=s3://cxr/other"])
-def test_what_decides_which_run_it_is_can_not_be_changed(launch, api, ended, output, change):
+def test_name_and_output_cannot_be_changed(launch, api, ended, output, change):
     """It would be ignored, or begin another run."""
     write_run(output, scored=False)
     code, _, err = launch("resume", "demo", "--set", change)

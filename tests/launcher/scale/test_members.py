@@ -22,14 +22,14 @@ def scale_spec(*train_flags, **changes):
         (("--batch-size", "5"), True, [(5, 5), (5, 10), (5, 20)]),
     ],
 )
-def test_global_batch_is_held_unless_it_is_to_grow(train_flags, weak, batches):
+def test_global_batch_is_constant_unless_it_is_to_grow(train_flags, weak, batches):
     """As in the paper, where the loader's batch is shared among the cards."""
     jobs = scale_spec(*train_flags, sizes=(1, 2, 4), weak=weak)
     found = [(batch := job.train.batch_per_worker(job.workers), batch * job.workers) for job in jobs]
     assert found == batches
 
 
-def test_names_tell_model_and_size_and_can_be_kubernetes():
+def test_member_names_hold_model_and_size_and_are_valid_in_kubernetes():
     """An underscore can't be in one."""
     jobs = scale_spec("--preset", "smoke", sizes=(1, 8), models=("densenet_tiny",))
     assert [(job.name, job.workers, job.train.model) for job in jobs] == [

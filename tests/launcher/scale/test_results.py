@@ -180,7 +180,7 @@ def test_results_are_gathered_and_plotted_by_the_trainer(scale, python, tmp_path
     assert err.endswith("all/index.html\nall/scaling.png\n")
 
 
-def test_single_run_has_nothing_to_be_compared_with(scale, python):
+def test_single_run_is_not_compared(scale, python):
     """It has a report of its own, and what an earlier call compared stays."""
     assert scale("--workers=1,2")[0] == 0
     (python / "calls").unlink()
@@ -219,12 +219,12 @@ def test_pages_of_others_are_not_written_over(scale, api, tmp_path, left, words)
         (tmp_path / "all" / name).write_text(content, encoding="utf-8")
     code, out, err = scale("--workers=1,2")
     assert (code, out) == (2, "")
-    assert f"cannot gather runs in `all`: it holds {words}, which is none of `chest` (from `--to`)" in err
+    assert f"cannot gather runs in `all`: it holds {words}, which is not part of `chest` (from `--to`)" in err
     assert {path.name: path.read_text() for path in (tmp_path / "all").iterdir()} == left
     assert created(api) == []
 
 
-def test_comparison_grows_in_its_directory(scale):
+def test_comparison_in_its_directory_grows_with_further_sizes(scale):
     """Fewer sizes, more sizes and other models are the same comparison."""
     for flags in (["--workers=1,2"], ["--workers=1,2,4"], ["--workers=2,4", "--models=densenet121,vgg16"]):
         code, _, err = scale(*flags)
@@ -236,10 +236,10 @@ def test_table_is_printed_where_no_plot_can_be_made(scale, python):
     code, out, err = scale("--workers=1,2")
     assert code == 2
     assert len(table(out)) == 2
-    assert "cannot plot: `trainer report` left with exit code 2" in err
+    assert "cannot plot: `trainer report` failed with exit code 2" in err
 
 
-def test_every_job_is_asked_about_before_the_first_is_made(scale, api):
+def test_every_job_is_checked_before_the_first_is_created(scale, api):
     """The second is refused after hours otherwise."""
     refused = Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "exceeded quota"), query="dryRun=All")
     asked = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), query="dryRun=All")
@@ -250,7 +250,7 @@ def test_every_job_is_asked_about_before_the_first_is_made(scale, api):
     assert created(api) == []
 
 
-def test_same_call_again_runs_nothing(scale, api, operator):
+def test_repeated_call_starts_nothing(scale, api, operator):
     """Also where the jobs are gone from the cluster: the runs tell it."""
     assert scale("--workers=1,2")[0] == 0
     for path in [path for path in api.state.objects if path.startswith(PLACE)]:
@@ -258,15 +258,15 @@ def test_same_call_again_runs_nothing(scale, api, operator):
     before = len(api.state.requests)
     code, out, err = scale("--workers=1,2")
     assert (code, len(table(out)), len(api.state.requests)) == (0, 2, before)
-    assert "chest-densenet121-w2: its results are there" in err
+    assert "chest-densenet121-w2: it already has results" in err
 
 
 def test_interrupt_leaves_the_job_and_the_same_call_follows_it(scale, api, operator):
     operator.interrupt = True
     code, out, err = scale("--workers=1,2")
     assert (code, out) == (130, "")
-    assert "no longer following `chest-densenet121-w1`: it goes on" in err
-    assert "hint: the same command goes on where this one stopped; launcher delete chest-densenet121-w1 ends it" in err
+    assert "no longer following `chest-densenet121-w1`: it continues" in err
+    assert "hint: run the same command again to resume; launcher delete chest-densenet121-w1 deletes it" in err
     assert created(api) == ["chest-densenet121-w1"]
     operator.interrupt = False
     code, _, err = scale("--workers=1,2")
@@ -284,9 +284,9 @@ def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
     assert [row[3:6] for row in table(out)] == [["-", "-", "-"], ["62.50", "1.00", "1.00"], ["50.00", "1.25", "0.62"]]
 
 
-def test_long_wait_is_told_with_its_reason(scale, api, operator, monkeypatch):
+def test_long_wait_is_reported_with_its_reason(scale, api, operator, monkeypatch):
     """Somebody sits before it, for hours."""
-    monkeypatch.setattr(launcher.scale.queue, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(launcher.scale.queue, "REPORT_EVERY_S", 0.0)
     name = "chest-densenet121-w1"
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
     labels = {JOB_LABEL: name, ROLE_LABEL: "master", INDEX_LABEL: "0"}
@@ -302,7 +302,7 @@ def test_long_wait_is_told_with_its_reason(scale, api, operator, monkeypatch):
     assert f"{name}: Created\n{name}: Created, master-0 Pending" in err
 
 
-def test_server_that_stays_away_ends_it_with_the_jobs_going_on(scale, api, operator, monkeypatch):
+def test_unreachable_server_ends_scale_while_jobs_continue(scale, api, operator, monkeypatch):
     monkeypatch.setattr(launcher.scale.queue, "AWAY_S", 0.0)
     go_on = operator.go_on
 
@@ -313,7 +313,7 @@ def test_server_that_stays_away_ends_it_with_the_jobs_going_on(scale, api, opera
     operator.go_on = leave
     code, out, err = scale("--workers=1,2")
     assert (code, out) == (4, "")
-    assert "the same command goes on where this one stopped" in err
+    assert "run the same command again to resume" in err
     assert created(api) == ["chest-densenet121-w1"]
 
 
@@ -324,11 +324,11 @@ def test_job_that_has_failed_is_made_again_by_the_same_call(scale, api, operator
     operator.ends.clear()
     code, _, err = scale("--workers=1,2")
     assert code == 0, err
-    assert "chest-densenet121-w1: is over without results, and is made again" in err
+    assert "chest-densenet121-w1: finished without results, is created again" in err
     assert created(api) == [f"chest-densenet121-w{size}" for size in (1, 2, 1)]
 
 
-def test_job_that_goes_after_its_end_is_no_failure(scale, api, operator, output):
+def test_finished_job_that_is_deleted_is_no_failure(scale, api, operator, output):
     """`--ttl` removes those that succeeded."""
     operator.ends["chest-densenet121-w2"] = "Gone"
     code, _, err = scale("--workers=1,2")
@@ -346,7 +346,7 @@ def test_job_that_goes_after_its_end_is_no_failure(scale, api, operator, output)
     assert code == 0, err
 
 
-def test_server_that_refuses_one_later_does_not_keep_the_others(scale, api, operator):
+def test_job_refused_later_does_not_stop_the_others(scale, api, operator):
     """A quota that was used up meanwhile."""
     served = Fault("POST", "pytorchjobs", lambda handler: handler.serve(), times=4)  # asked twice each, then made
     api.state.faults.extend([served, Fault("POST", "pytorchjobs", lambda handler: handler.refuse(403, "used up"))])
@@ -360,8 +360,11 @@ def test_server_that_refuses_one_later_does_not_keep_the_others(scale, api, oper
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [
-        (["--", "--preset", "smoke", "--epochs", "4"], "epochs: 3 there, 4 now"),
-        (["--", "--preset", "smoke", "--epochs", "3", "--global-batch-size", "8"], "global_batch: 16 there, 8 now"),
+        (["--", "--preset", "smoke", "--epochs", "4"], "epochs: 3 in the run, 4 now"),
+        (
+            ["--", "--preset", "smoke", "--epochs", "3", "--global-batch-size", "8"],
+            "global_batch: 16 in the run, 8 now",
+        ),
     ],
 )
 def test_runs_of_other_settings_are_not_compared(scale, api, recipe, words):
@@ -374,7 +377,7 @@ def test_runs_of_other_settings_are_not_compared(scale, api, recipe, words):
     assert created(api) == before
 
 
-def test_results_of_fewer_steps_do_not_count(scale, api):
+def test_results_of_fewer_steps_are_ignored(scale, api):
     """A trial of ten steps is no training."""
     assert scale("--workers=1", recipe=[*RECIPE, "--max-steps", "10"])[0] == 0
     code, _, err = scale("--workers=1")
@@ -385,35 +388,39 @@ def test_results_of_fewer_steps_do_not_count(scale, api):
 @pytest.mark.parametrize(
     ("flags", "recipe", "words"),
     [
-        (["--workers=1,3"], RECIPE, "cannot share a global batch of 16 (the preset's batch) among 3 workers evenly"),
+        (["--workers=1,3"], RECIPE, "cannot divide a global batch of 16 (the preset's batch) evenly among 3 workers"),
         (["--workers=1,3"], RECIPE, "hint: -- --global-batch-size 18"),
-        (["--workers=2,5"], [*RECIPE, "--global-batch-size", "32"], "32 (--global-batch-size) among 5 workers"),
+        (["--workers=2,5"], [*RECIPE, "--global-batch-size", "32"], "32 (--global-batch-size) evenly among 5 workers"),
         (["--workers=1,2"], [*RECIPE, "--batch-size", "8"], "hint: -- --global-batch-size 8; or --weak"),
-        (["--workers=1", "--weak"], [*RECIPE, "--global-batch-size", "8"], "cannot let the global batch grow"),
-        (["--workers=1,1"], RECIPE, "`1` is there twice"),
-        (["--workers=1", "--workers=2"], RECIPE, "cannot use --workers twice\n\nhint: --workers 1,2"),
+        (
+            ["--workers=1", "--weak"],
+            [*RECIPE, "--global-batch-size", "8"],
+            "cannot use --weak, with which the global batch grows",
+        ),
+        (["--workers=1,1"], RECIPE, "`1` is given twice"),
+        (["--workers=1", "--workers=2"], RECIPE, "cannot use --workers more than once\n\nhint: --workers 1,2"),
         (["--workers=1", "--models=vgg16", "--models=resnet50"], RECIPE, "hint: --models vgg16,resnet50"),
-        (["--workers=1,"], RECIPE, "a part of it is empty"),
+        (["--workers=1,"], RECIPE, "it has an empty part"),
         (["--workers=0,1"], RECIPE, "each size must be 1 to 4096, got `0`"),
         (["--workers=1,two"], RECIPE, "got `two`"),
         (["--workers=1,99999999999999999999"], RECIPE, "each size must be 1 to 4096"),
-        (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is there twice"),
-        (["--workers=1", "--models=vgg"], RECIPE, 'cannot use --model vgg: Choose from: "densenet121'),
+        (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is given twice"),
+        (["--workers=1", "--models=vgg"], RECIPE, 'for --model. Choose from: "densenet121'),
         (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
         (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
         (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),
         (["--workers=1", "--parallel=0"], RECIPE, "cannot use --parallel 0"),
         (["--workers=1", "--parallel=2", "--local"], RECIPE, "cannot use --parallel with --local"),
-        (["--workers=1", "--to="], RECIPE, "it names no directory"),
-        (["--workers=1", "--to=runs"], RECIPE, "cannot gather runs in `runs`: they lie there themselves"),
+        (["--workers=1", "--to="], RECIPE, "it is not a directory"),
+        (["--workers=1", "--to=runs"], RECIPE, "cannot gather runs in `runs`: it is the output of the runs"),
         (["--workers=1", "--to=kubeconfig"], RECIPE, "cannot write to `kubeconfig`"),
-        (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes see that directory"),
+        (["--workers=1", "--output=/no/such"], RECIPE, "only the cluster's nodes can read that directory"),
         (["--workers=1", f"--name=x{'y' * 40}"], RECIPE, f"hint: --name x{'y' * 37}"),
         (["--workers=1"], [*RECIPE, "--resume", "never"], "cannot compare sizes with --resume never"),
         (["--workers=1"], [*RECIPE, "--epoch", "3"], "Did you mean --epochs?"),
     ],
 )
-def test_bad_input_costs_nothing(scale, api, flags, recipe, words):
+def test_bad_input_is_refused_before_any_job_is_created(scale, api, flags, recipe, words):
     """It is named before anything is made, anywhere."""
     code, out, err = scale(*flags, recipe=recipe)
     assert (code, out) == (2, ""), err
@@ -439,7 +446,7 @@ def here(phantoms):
     return ["--accelerator=cpu", f"--data={phantoms}", "--name=chest", "--local"]
 
 
-def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, phantoms, api):
+def test_only_failed_local_runs_are_started_again(scale, python, phantoms, api):
     """Without a word to a cluster, and with nothing but the table on stdout."""
     (python / "no-w2").touch()
     code, out, err = scale("--workers=1,2", job=here(phantoms))
@@ -456,7 +463,7 @@ def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, p
     assert api.state.requests == []
 
 
-def test_runs_are_read_where_this_machine_reaches_them(scale, s3, operator):
+def test_results_are_read_from_the_endpoint_this_machine_reaches(scale, s3, operator):
     """A server in the cluster has another address outside it, and the jobs keep theirs."""
     operator.output = "s3://cxr/runs"
     places = ["--output=s3://cxr/runs", "--s3-endpoint=http://127.0.0.1:9"]
@@ -465,7 +472,7 @@ def test_runs_are_read_where_this_machine_reaches_them(scale, s3, operator):
     assert len(table(out)) == 2
 
 
-def test_server_that_this_machine_does_not_reach_is_told_with_the_flag(s3):
+def test_unreachable_s3_server_is_reported_with_the_flag_to_set(s3):
     """The hint for a typed `--s3-endpoint` would change the jobs."""
     [job] = members(ScaleSpec(accelerator="cpu", image="i", data="s3://b/d", output="s3://cxr/r", name="t", sizes=(1,)))
     with pytest.raises(UnreachableError) as caught, Reach().opened(job):

@@ -51,7 +51,7 @@ def test_table_shows_speed_up_and_efficiency(paper):
     assert missing == ["vgg16", "8", "64", *"--------"]
 
 
-def test_programs_get_numbers_and_nothing_for_what_is_missing(paper):
+def test_json_and_csv_have_numbers_and_null_for_missing_ones(paper):
     document = json.loads(table.shown(*paper, "json"))
     assert document["runs"][1]["speed_up"] == pytest.approx(1.6196, abs=1e-4)
     assert document["runs"][3]["elapsed_s"] is None
@@ -62,7 +62,7 @@ def test_programs_get_numbers_and_nothing_for_what_is_missing(paper):
 
 
 @pytest.mark.parametrize(("limit", "expected"), [((), [1.0, 2.0]), (("--max-steps", "10"), [1.0, 1.0])])
-def test_batches_that_grow_are_compared_where_the_work_is_the_same(tmp_path, limit, expected):
+def test_growing_batches_are_compared_where_the_work_is_the_same(tmp_path, limit, expected):
     """Ten steps of twice the batch are twice the work, and epochs are not."""
     jobs = members(ScaleSpec(**PLACES, name="chest", sizes=(1, 2), weak=True, train_flags=limit))
     for job in jobs:

@@ -20,7 +20,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_file_makes_the_mission_line_complete(here, capsys):
+def test_settings_file_completes_the_short_submit_command(here, capsys):
     """That is what it is for."""
     assert main(["init", *GIVEN, "namespace=team-a", "s3_secret=keys"]) == 0
     assert capsys.readouterr().out == "launcher.yaml\n"
@@ -30,7 +30,7 @@ def test_file_makes_the_mission_line_complete(here, capsys):
     assert volume["spec"]["csi"]["volumeAttributes"]["bucketName"] == "cxr"
 
 
-def test_answers_are_asked_for_and_enter_keeps_what_is_known():
+def test_init_prompts_and_enter_keeps_the_default():
     """Nobody types what stands there already."""
     asked = []
 
@@ -62,7 +62,7 @@ def test_file_that_is_there_is_kept_unless_replacing_is_asked_for(here, capsys):
     assert yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))["image"] == "r/i:1"
 
 
-def test_what_is_not_asked_for_stays_and_nothing_else_is_copied_in(here, monkeypatch):
+def test_init_keeps_other_settings_of_the_file_and_copies_no_others(here, monkeypatch):
     """Lists are written by hand; what stands in the environment stays there."""
     (here / "launcher.yaml").write_text("image: mine\ntoleration: [a, b]\nbackoff: 5\n", encoding="utf-8")
     monkeypatch.setenv("LAUNCHER_NAMESPACE", "team-a")
@@ -72,7 +72,7 @@ def test_what_is_not_asked_for_stays_and_nothing_else_is_copied_in(here, monkeyp
 
 
 @pytest.mark.parametrize("flags", [[], ["-y"]])
-def test_nothing_is_no_settings_file(here, capsys, flags):
+def test_init_without_settings_writes_no_file(here, capsys, flags):
     """An empty one would be in the way of the next."""
     assert main(["init", *flags]) == 2
     assert "launcher init KEY=VALUE" in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_nothing_is_no_settings_file(here, capsys, flags):
     ["nonsense", "imgae=x", "env=A=b", "name=x"],
     ids=["no value", "unknown", "list", "name of one job"],
 )
-def test_what_is_no_setting_that_stays_is_refused(assignment):
+def test_init_refuses_unknown_settings_and_those_of_one_job(assignment):
     with pytest.raises(InputError, match="cannot write"):
         init.answers(None, {}, [assignment])
 
@@ -96,11 +96,11 @@ def test_settings_that_make_no_job_are_not_written(here, capsys):
     assert not (here / "launcher.yaml").exists()
 
 
-def test_questions_are_about_settings():
+def test_every_prompt_is_for_a_setting():
     assert set(init.QUESTIONS) <= set(IS_LIST)
 
 
-def test_what_a_killed_init_has_half_written_goes(here):
+def test_partial_file_of_a_killed_init_is_removed(here):
     """It would be found by whoever lists the directory, for ever."""
     left = here / f".launcher.yaml-{'0' * 32}.partial"
     left.write_text("half")
@@ -110,7 +110,7 @@ def test_what_a_killed_init_has_half_written_goes(here):
 
 
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
-def test_settings_are_not_written_through_what_is_no_file(here, capsys, kind):
+def test_settings_are_not_written_through_links_or_special_files(here, capsys, kind):
     """-y is leave to change the settings, not what a link of that name points to."""
     theirs, path = here / "theirs", here / "launcher.yaml"
     if kind == "link":

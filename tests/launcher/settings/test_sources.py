@@ -45,7 +45,7 @@ ORDER = ["user", "project", "environment", "file", "set", "flags"]
 
 
 @pytest.mark.parametrize("winner", range(len(ORDER)), ids=ORDER)
-def test_the_nearer_source_wins(sources, capsys, winner):
+def test_flag_beats_environment_beats_file_beats_default(sources, capsys, winner):
     """What is typed beats what is written, and what is near beats what is far; the rest is still read."""
     given = {source: {"image": f"r/{source}:1"} for source in ORDER[: winner + 1]}
     given["user"] |= REST
@@ -53,7 +53,7 @@ def test_the_nearer_source_wins(sources, capsys, winner):
     assert f"image: r/{ORDER[winner]}:1\n" in capsys.readouterr().out
 
 
-def test_the_missions_line_needs_no_other_flag(sources, capsys):
+def test_short_submit_command_needs_no_other_flag(sources, capsys):
     """A settings file holds what stays the same."""
     sources(project={"image": "r/c:1", **REST, "namespace": "cxr", "s3_secret": "s3"})
     assert main(["submit", "--accelerator", "gaudi", "--workers", "8", "--dry-run", "client"]) == 0
@@ -145,7 +145,7 @@ def test_config_marks_nothing_that_some_job_can_use(sources, capsys, settings):
     assert "PROBLEM" not in capsys.readouterr().out
 
 
-def test_all_that_is_missing_is_named_at_once_with_the_line_to_write(sources, capsys):
+def test_all_missing_settings_are_named_at_once_with_the_lines_to_write(sources, capsys):
     """One error a run would take four runs; and an image can't be guessed, but how to build one can be said."""
     sources()
     assert main(["submit", "--accelerator", "gaudi", "--gaudi-generation", "1"]) == 2
@@ -156,14 +156,14 @@ def test_all_that_is_missing_is_named_at_once_with_the_line_to_write(sources, ca
     assert "GAUDI_VERSION=1.21.3, GAUDI_BUILD=57 and TORCH_VERSION=2.6.0" in err
 
 
-def test_a_claim_takes_the_place_of_the_data(sources, capsys):
+def test_data_claim_replaces_data(sources, capsys):
     """Then there is nothing else to say about it."""
     flags = sources(flags={"data_pvc": "nih", "output": "s3://b/runs", "image": "r/c:1"})
     assert main([*SUBMIT, *flags]) == 0
     assert "claimName: nih\n" in capsys.readouterr().out
 
 
-def test_lists_replace_each_other(sources, capsys):
+def test_list_of_a_nearer_source_replaces_the_others(sources, capsys):
     """A nearer source says all of a list; else nothing could be taken out of it."""
     rest = REST | {"image": "r/c:1"}
     flags = sources(project=rest | {"label": "[team=a, unit=b]"}, set={"label": "[team=c]"})
@@ -184,12 +184,12 @@ def test_lists_replace_each_other(sources, capsys):
         ({"launcher_image": "x", "MYLAUNCHER_IMAGE": "x"}, {}),
     ],
 )
-def test_variables_say_texts_and_lists(values, expected):
+def test_environment_variables_give_texts_and_lists(values, expected):
     """YAML as in files, but every number stays the text it is; empty is as if it were not there."""
     assert read_environment(values).values == expected
 
 
-def test_a_file_with_comments_only_says_nothing(tmp_path):
+def test_settings_file_with_comments_only_is_empty(tmp_path):
     """Somebody has taken all lines out for a try."""
     path = tmp_path / "job.yaml"
     path.write_text("# workers: 8\n", encoding="utf-8")
@@ -219,7 +219,7 @@ def test_a_file_with_comments_only_says_nothing(tmp_path):
         pytest.param(lambda: read_file(Path("/nowhere/x.yaml")), ("`/nowhere/x.yaml`: No such file",), id="no file"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(read, words):
+def test_unknown_or_invalid_settings_are_refused(read, words):
     """A typing error must not be a job with another value."""
     with pytest.raises(InputError) as refusal:
         read()

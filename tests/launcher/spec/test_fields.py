@@ -22,7 +22,7 @@ def test_every_flag_of_a_job_is_a_setting_and_every_setting_a_flag(capsys, monke
     assert keys == set(IS_LIST) - {"train_flags"}
 
 
-def test_lists_are_the_flags_that_are_given_often():
+def test_settings_that_are_lists_are_repeatable_flags():
     """A file writes these as lists."""
     assert {key for key, is_list in IS_LIST.items() if is_list} == {
         "train_flags",
@@ -35,7 +35,7 @@ def test_lists_are_the_flags_that_are_given_often():
     }
 
 
-def test_defaults_are_what_a_job_has_that_says_nothing():
+def test_defaults_are_those_of_a_job_without_settings():
     """`config` shows them."""
     spec = JobSpec(accelerator="cpu", image="r/c:1", data="/d", output="/o", name="t1")
     assert {
@@ -60,7 +60,7 @@ def test_defaults_are_what_a_job_has_that_says_nothing():
         ({"train_flags": ("--epochs", "3")}, {"train_flags": ["--epochs", "3"]}),
     ],
 )
-def test_a_job_records_what_is_not_default(fields, expected):
+def test_job_records_settings_that_are_not_default(fields, expected):
     """By the same keys as a settings file, without name and namespace, which a clone has of its own."""
     spec = JobSpec(accelerator="cpu", image="r/c:1", data="/d", output="/o", name="t1", namespace="n", **fields)
     rest = {"accelerator": "cpu", "image": "r/c:1", "data": "/d", "output": "/o"}

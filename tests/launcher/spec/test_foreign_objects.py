@@ -90,7 +90,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_objects_of_the_cluster(hostile, capsys, line):
+def test_control_characters_in_cluster_objects_are_escaped(hostile, capsys, line):
     """Whoever may make pods writes their messages."""
     main([*line.split(), "-n", "team-a"])
     assert any(check_quiet(capsys))
@@ -101,7 +101,7 @@ def test_objects_of_the_cluster(hostile, capsys, line):
     "line",
     ["list", "status t1", "delete t1 -y --timeout 1s", "doctor --accelerator cpu --image i --data /d --output /o"],
 )
-def test_refusals_of_the_server(hostile, capsys, status, line):
+def test_control_characters_in_server_refusals_are_escaped(hostile, capsys, status, line):
     """Webhooks of others put their words into them."""
     for method in ("GET", "POST", "DELETE"):
         hostile.state.fail(method, "", status, CANARY, times=100)
@@ -109,7 +109,7 @@ def test_refusals_of_the_server(hostile, capsys, status, line):
     assert any(check_quiet(capsys))
 
 
-def test_versions_and_names_that_doctor_shows(hostile, capsys):
+def test_control_characters_in_versions_and_names_of_doctor_are_escaped(hostile, capsys):
     hostile.state.put(
         f"/api/v1/nodes/n{1}",
         spoiled({"metadata": {"name": "n", "labels": {}}, "status": {"allocatable": {"cpu": "1"}}}),
@@ -120,7 +120,7 @@ def test_versions_and_names_that_doctor_shows(hostile, capsys):
     assert any(check_quiet(capsys))
 
 
-def test_kubeconfig(hostile, capsys, tmp_path, kubeconfig):
+def test_control_characters_in_a_kubeconfig_are_escaped(hostile, capsys, tmp_path, kubeconfig):
     """A file that an administrator, or somebody else, has sent."""
     theirs = yaml.safe_load(Path(kubeconfig).read_text(encoding="utf-8"))
     theirs["contexts"] += [{"name": f"a{CANARY}", "context": {"cluster": CANARY, "user": CANARY, "namespace": CANARY}}]
@@ -155,7 +155,7 @@ LISTS = {"env", "label", "toleration", "train_flags", "node_selector", "env_from
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key if key.isprintable() else "unknown")
 @pytest.mark.parametrize("by", ["file", "set", "environment", "-f", "overlay"])
-def test_settings(monkeypatch, tmp_path, capsys, key, by):
+def test_control_characters_in_settings_are_escaped(monkeypatch, tmp_path, capsys, key, by):
     """Of a folder that others have filled."""
     monkeypatch.chdir(tmp_path)
     value = [f"a={CANARY}"] if key in LISTS else CANARY
@@ -179,7 +179,7 @@ def test_settings(monkeypatch, tmp_path, capsys, key, by):
         check_quiet(capsys)
 
 
-def test_flags_and_names(capsys, kubeconfig):
+def test_control_characters_in_flags_and_names_are_escaped(capsys, kubeconfig):
     """A name is pasted from somewhere."""
     for argv in (
         [CANARY],
@@ -193,7 +193,7 @@ def test_flags_and_names(capsys, kubeconfig):
         assert any(check_quiet(capsys))
 
 
-def test_run_in_a_bucket(s3, monkeypatch, tmp_path, capsys, kubeconfig):
+def test_control_characters_in_a_run_in_a_bucket_are_escaped(s3, monkeypatch, tmp_path, capsys, kubeconfig):
     """Whoever may write to the output's prefix writes its records, and names objects."""
     monkeypatch.chdir(tmp_path)
     storage = write_run("s3://cxr/runs")
@@ -220,7 +220,7 @@ def test_run_in_a_bucket(s3, monkeypatch, tmp_path, capsys, kubeconfig):
             assert any(check_quiet(capsys))
 
 
-def test_run_pulled_here(tmp_path, capsys, monkeypatch):
+def test_control_characters_in_a_pulled_run_are_escaped(tmp_path, capsys, monkeypatch):
     """A folder of runs that others have sent."""
     monkeypatch.chdir(tmp_path)
     storage = open_storage(str(tmp_path / "runs" / "demo"))

@@ -149,7 +149,7 @@ def test_a_refusal_is_one_line_whatever_was_given(field):
     assert "\n" not in refusal.value.hint
 
 
-def test_an_elastic_job_knows_its_nodes():
+def test_elastic_job_has_its_range_of_nodes():
     """MIN:MAX counts nodes, and MAX is what the workers make."""
     spec = job(accelerator="cuda", workers=16, elastic="1:2", train_flags=("--global-batch-size", "128"))
     assert (spec.fewest_nodes, spec.nodes, spec.per_node) == (1, 2, 8)
@@ -162,7 +162,7 @@ def test_an_elastic_job_knows_its_nodes():
         ("/srv/cxr", "/srv/runs", "/output", "/srv/runs/t1"),
     ],
 )
-def test_the_trainer_is_told_what_its_container_sees(data, output, seen_output, run):
+def test_trainer_flags_name_paths_of_the_container(data, output, seen_output, run):
     """Mounted places go by their mount paths, buckets by their own names."""
     spec = job(data=data, output=output)
     assert (spec.train.data, spec.train.output, spec.train.cache_dir) == ("/data", seen_output, "/cache")

@@ -84,7 +84,7 @@ def test_the_schema_check_sees_an_unknown_field(crd):
         crd.validate(job)
 
 
-def test_the_schema_check_sees_an_element_that_is_there_twice(crd):
+def test_the_schema_check_sees_a_repeated_element(crd):
     """The API server refuses it, a plain reading of the schema does not."""
     job = render(JOBS["cpu"])[-1]
     pod_of(job)[1]["containers"][0]["env"] *= 2
@@ -100,7 +100,7 @@ def test_the_trainer_takes_the_flags_of_golden_manifests(name):
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_yaml_and_json_say_the_same(name):
+def test_yaml_and_json_manifests_are_equal(name):
     """One render, several ways to print it."""
     objects = render(JOBS[name])
     in_json = json.loads(to_json(objects))
@@ -109,7 +109,7 @@ def test_yaml_and_json_say_the_same(name):
     assert to_name(objects) == f"pytorchjob.kubeflow.org/{name}\n"
 
 
-def test_several_nodes_meet_without_an_elastic_policy():
+def test_several_nodes_have_a_rendezvous_without_an_elastic_policy():
     """The shape in which every pod keeps its log and none is left (docs/decisions/0006)."""
     job = render(JOBS["gaudi-4-nodes"])[-1]
     container = pod_of(job)[1]["containers"][0]
@@ -126,7 +126,7 @@ def test_several_nodes_meet_without_an_elastic_policy():
     assert container["ports"] == [{"name": "pytorchjob-port", "containerPort": 23456}]
 
 
-def test_one_node_meets_anew_after_a_crash():
+def test_one_node_has_a_rendezvous_that_survives_a_crash():
     """With torchrun's static rendezvous, which the operator's variables alone mean, the gang never comes back (docs/decisions/0006)."""
     container = pod_of(render(JOBS["gaudi-1-node"])[-1])[1]["containers"][0]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -142,7 +142,7 @@ def test_one_node_meets_anew_after_a_crash():
     }
 
 
-def test_threads_are_what_a_worker_asks_for_unless_the_user_says_otherwise():
+def test_threads_are_the_workers_cpus_unless_the_user_sets_them():
     """By itself a worker takes its share of the node's, and on a larger node the last bits of a run that goes on would change."""
     spec = JOBS["cpu"]
     told = replace(spec, pod=replace(spec.pod, env=("OMP_NUM_THREADS=4",)))
@@ -152,7 +152,7 @@ def test_threads_are_what_a_worker_asks_for_unless_the_user_says_otherwise():
 
 
 @pytest.mark.parametrize(("model", "memory"), [("densenet121", "4Gi"), ("vgg16", "6Gi")])
-def test_memory_of_a_processors_worker_is_what_its_model_was_measured_to_need(model, memory):
+def test_memory_of_a_cpu_worker_is_what_its_model_was_measured_to_need(model, memory):
     """A worker of VGG16 took 4.7 GiB, and would be killed at the limit of the others, again and again."""
     one = replace(JOBS["cpu"], workers=1, train_flags=("--preset", "pneumonia", "--model", model))
     resources = pod_of(render(one)[-1])[1]["containers"][0]["resources"]
@@ -190,7 +190,7 @@ def test_long_volume_names_fit_a_label_and_stay_apart(namespace):
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_huge_pages_are_whole_pages(name):
+def test_huge_pages_are_a_multiple_of_the_page_size(name):
     """The API server refuses half a page."""
     amount = pod_of(render(JOBS[name])[-1])[1]["containers"][0]["resources"]["limits"].get("hugepages-2Mi", "0Mi")
     assert amount.endswith("Mi")

@@ -52,7 +52,7 @@ def environment(spec):
         ),
     ],
 )
-def test_what_is_asked_for_the_pods_stands_in_their_spec(pod, field, expected):
+def test_pod_options_appear_in_the_pod_spec(pod, field, expected):
     """Once each, and absent where it was not asked for."""
     assert rendered(job(pod=pod))[1]["spec"][field] == expected
     assert field not in rendered(job())[1]["spec"]
@@ -66,7 +66,7 @@ def test_labels_go_to_the_job_and_its_pods():
         assert labels["app.kubernetes.io/instance"] == "t1"
 
 
-def test_variables_of_the_user_win_and_each_stands_there_once():
+def test_user_variables_override_ours_and_none_is_repeated():
     """The API server refuses a name that is there twice."""
     pod = {"env": ("HOME=/cache", "A=1", "A=x=y"), "env_from_secret": ("TOKEN=s:key", "whole")}
     spec = job(pod=pod)
@@ -78,7 +78,7 @@ def test_variables_of_the_user_win_and_each_stands_there_once():
     assert len(container["env"]) == len(seen)
 
 
-def test_a_key_of_the_users_own_secret_takes_the_place_of_ours():
+def test_secret_key_named_by_the_user_replaces_ours():
     """Some Secrets name their keys otherwise."""
     spec = job(s3={"secret": "s"}, pod={"env_from_secret": ("AWS_ACCESS_KEY_ID=mine:id",)})
     assert environment(spec)["AWS_ACCESS_KEY_ID"] == {"secretKeyRef": {"name": "mine", "key": "id"}}
@@ -116,7 +116,7 @@ def test_a_key_of_the_users_own_secret_takes_the_place_of_ours():
         ),
     ],
 )
-def test_programs_in_the_pod_find_their_buckets(s3, fields, expected):
+def test_s3_variables_reach_the_trainers_container(s3, fields, expected):
     """And pods that use none are given no keys."""
     seen = environment(job(s3=s3, **fields))
     assert {name: value for name, value in seen.items() if name.startswith("AWS_")} == expected
@@ -171,7 +171,7 @@ ENDPOINT = ["region eu-1", "endpoint-url http://minio:9000", "force-path-style"]
         pytest.param({"csi_driver": SCALITY}, {"service_account": "a"}, [], {}, id="scality with the driver's rights"),
     ],
 )
-def test_each_driver_is_told_what_it_understands(s3, pod, options, source):
+def test_mount_options_are_those_of_each_csi_driver(s3, pod, options, source):
     """An option that a driver does not know fails the mount, or is dropped without a word."""
     spec = render(job(s3=s3, pod=pod))[0]["spec"]
     assert spec["mountOptions"] == ["allow-other", "read-only", "prefix nih/", *options]
@@ -194,7 +194,7 @@ def test_each_driver_is_told_what_it_understands(s3, pod, options, source):
         pytest.param({}, {"data": "/srv/cxr"}, None, "--data=/data", id="a directory of the nodes"),
     ],
 )
-def test_the_data_set_is_in_one_place(s3, fields, claim, argument):
+def test_data_set_has_exactly_one_source(s3, fields, claim, argument):
     """Volume, claim or download: exactly one, and the trainer is told which."""
     spec = job(s3=s3, **fields)
     *others, _ = render(spec)
@@ -207,7 +207,7 @@ def test_the_data_set_is_in_one_place(s3, fields, claim, argument):
     assert argument in container["args"]
 
 
-def test_queues_and_limits_stand_where_their_controllers_look():
+def test_queues_and_limits_are_set_where_their_controllers_read_them():
     """Kueue reads the job's label, Volcano the scheduling policy, the operator the rest."""
     policy = {"queue": "team-a", "priority_class": "high", "ttl": "1h", "backoff": 5, "deadline": "8h"}
     found, template, container = rendered(job(policy=policy, workers=4, workers_per_node=1))
@@ -247,7 +247,7 @@ def test_volcano_waits_for_as_many_pods_as_the_job_needs():
         ({"accelerator": "cpu"}, None, None, set()),
     ],
 )
-def test_each_hardware_gets_what_it_needs_and_no_more(fields, pages, adapters, variables):
+def test_each_accelerator_gets_the_resources_it_needs_and_no_more(fields, pages, adapters, variables):
     """Huge pages and adapters that a node lacks, and capabilities, which a policy forbids, keep a pod from running."""
     container = rendered(job(workers=16, workers_per_node=8, **fields))[2]
     limits = container["resources"]["limits"]

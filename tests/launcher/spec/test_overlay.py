@@ -71,7 +71,7 @@ def sorted_lists(value):
 
 
 @pytest.mark.parametrize("name", PATCHES)
-def test_a_patch_does_what_kubectl_does_with_it(name):
+def test_patch_is_applied_as_kubectl_applies_it(name):
     """The rules are kubectl's, so its own program is asked; users know them, and so do the other tools they use."""
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl")
@@ -129,7 +129,7 @@ def read(path):
         pytest.param("spec: {nodeSelector: {1: a}}", "key `1`", id="a number as a key"),
     ],
 )
-def test_files_that_are_no_patch_are_refused(tmp_path, text, words):
+def test_invalid_overlay_files_are_refused(tmp_path, text, words):
     """With one line that says what is wrong, and an example that works."""
     path = tmp_path / "patch.yaml"
     path.write_text(text, encoding="utf-8")
@@ -160,7 +160,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         ),
     ],
 )
-def test_a_patch_is_the_same_wherever_it_stands(tmp_path, monkeypatch, capsys, line, files, environment):
+def test_overlay_from_file_flag_or_settings_gives_the_same_patch(
+    tmp_path, monkeypatch, capsys, line, files, environment
+):
     """Numbers and truths in it are none of the texts that other settings are."""
     monkeypatch.chdir(tmp_path)
     for name, text in files.items():
@@ -184,7 +186,7 @@ def test_a_patch_is_the_same_wherever_it_stands(tmp_path, monkeypatch, capsys, l
         ),
     ],
 )
-def test_what_is_no_patch_is_refused_with_where_it_stands(monkeypatch, tmp_path, capsys, patch, message):
+def test_invalid_patch_is_refused_with_its_source(monkeypatch, tmp_path, capsys, patch, message):
     monkeypatch.chdir(tmp_path)
     flags = ["--accelerator=cpu", "--image=i", "--data=/d", "--output=/o", "--name=t1"]
     assert main(["render", *flags, "--set", f"overlay={patch}"]) == 2

@@ -219,7 +219,7 @@ def argv_of(spec):
 
 @settings(max_examples=8, deadline=None)
 @given(spec=specs())
-def test_the_recorded_settings_make_any_job_again(spec):
+def test_recorded_settings_recreate_any_job(spec):
     """`clone` starts from the annotation: what it leaves out would silently be another job."""
     printed = io.StringIO()
     with redirect_stdout(printed):

@@ -50,7 +50,7 @@ def refused(capsys, argv):
 
 
 @code
-def test_code_of_the_folders_file_does_not_run_here(folder, capsys, key, ran):
+def test_code_in_the_folders_settings_file_does_not_run_here(folder, capsys, key, ran):
     """Whoever unpacks a data set that others made would run what they wrote."""
     folder(**{key: CODE[key]})
     err = refused(capsys, LOCAL)
@@ -60,7 +60,7 @@ def test_code_of_the_folders_file_does_not_run_here(folder, capsys, key, ran):
     assert ran == []
 
 
-def test_code_of_the_folders_file_runs_in_no_comparison_here(folder, capsys, ran):
+def test_code_in_the_folders_settings_file_does_not_run_in_local_comparisons(folder, capsys, ran):
     folder(env=["LD_PRELOAD=./x.so"])
     err = refused(capsys, ["scale", "--local", "--workers", "1,2", *JOB, "--to", "to"])
     assert "cannot take `env`" in err
@@ -68,7 +68,7 @@ def test_code_of_the_folders_file_runs_in_no_comparison_here(folder, capsys, ran
 
 @code
 @pytest.mark.parametrize("by", ["file", "own file", "set", "environment"])
-def test_code_that_the_user_gives_runs(folder, monkeypatch, ran, key, by):
+def test_code_given_by_the_user_runs(folder, monkeypatch, ran, key, by):
     """The same file once it is named, one's own, and what is typed; the folder's file is then not asked."""
     folder(**{key: CODE[key]}) if by != "own file" else folder("user", **{key: CODE[key]})
     flags = {"file": ["-f", PROJECT_FILE], "set": [f"--set={key}={yaml.safe_dump(CODE[key], default_flow_style=True)}"]}
@@ -91,7 +91,7 @@ def test_overlay_of_the_folder_is_not_taken_by_a_relative_name(folder, monkeypat
     assert main([*LOCAL, "--overlay", "patch.yaml"]) == 0
 
 
-def test_what_is_no_code_is_taken_from_the_folders_file(folder, ran):
+def test_settings_without_code_are_read_from_the_folders_file(folder, ran):
     """A project keeps its settings there."""
     folder(workers=2, train_flags=["--epochs", "3"], s3_region="us-east-1", env_from_secret=["A=b:c"])
     assert main(LOCAL) == 0
@@ -132,7 +132,7 @@ def run(s3, monkeypatch):
 CHECKPOINTS = ["checkpoints", "demo", "--output", "s3://cxr/runs", "-o", "name"]
 
 
-def test_endpoint_of_the_folders_file_is_named_before_it_is_asked(folder, run, capsys):
+def test_endpoint_of_the_folders_file_is_named_before_the_first_request(folder, run, capsys):
     """Requests are signed with one's own keys, and carry the session's token."""
     folder(s3_endpoint=run)
     main(CHECKPOINTS)
@@ -140,7 +140,7 @@ def test_endpoint_of_the_folders_file_is_named_before_it_is_asked(folder, run, c
 
 
 @pytest.mark.parametrize("by", ["flag", "own file", "environment"])
-def test_endpoint_that_the_user_gives_is_not_told(folder, run, monkeypatch, capsys, by):
+def test_endpoint_given_by_the_user_is_not_announced(folder, run, monkeypatch, capsys, by):
     """He knows; and what is typed beats the folder's file."""
     folder(s3_endpoint="http://evil.example.org") if by == "flag" else None
     folder("user", s3_endpoint=run) if by == "own file" else None
@@ -176,7 +176,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("argv", COMMANDS.values(), ids=COMMANDS.keys())
-def test_credentials_go_nowhere_in_the_clear_because_a_folder_says_so(folder, capsys, monkeypatch, argv):
+def test_folders_settings_file_cannot_send_credentials_over_http(folder, capsys, monkeypatch, argv):
     """Of whatever command; typed it is the user's own wish."""
     Path("data").mkdir()
     monkeypatch.setattr("trainer.storage.connection.new_client", lambda *_: pytest.fail("a request"))
@@ -187,13 +187,13 @@ def test_credentials_go_nowhere_in_the_clear_because_a_folder_says_so(folder, ca
     assert "--s3-endpoint http://s3.evil.org:9000" in err
 
 
-def test_doctor_sends_no_credentials_in_the_clear_either(folder, capsys, kubeconfig):
+def test_doctor_sends_no_credentials_over_http_either(folder, capsys, kubeconfig):
     folder(s3_endpoint="http://s3.evil.org:9000")
     argv = ["doctor", "--accelerator", "cpu", "--image", "i", "--data", "s3://cxr/d", "--output", "s3://cxr/o"]
     assert "cannot send credentials" in refused(capsys, [*argv, "--kubeconfig", kubeconfig])
 
 
-def test_endpoint_of_a_job_is_told_where_it_leads_away(capsys, monkeypatch):
+def test_endpoint_of_a_job_outside_the_private_network_is_announced(capsys, monkeypatch):
     """Whoever may make jobs in the namespace may name any server."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     job = "the settings of the job demo"
@@ -256,6 +256,6 @@ def test_endpoint_of_a_job_is_told_where_it_leads_away(capsys, monkeypatch):
         *((host, False) for host in ("100.64.0.1", "0.0.0.0", "\uff4c\u2024localhost", "xsvc.org")),
     ],
 )
-def test_private_is_what_is_written_so(host, private):
+def test_private_addresses_are_recognised(host, private):
     """Nothing is resolved: a name can be made to lead anywhere."""
     assert is_private(f"http://{host}") is private

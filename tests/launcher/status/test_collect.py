@@ -122,7 +122,7 @@ def test_nodes_are_read_only_while_a_pod_has_none(cluster, api, job, pod):
     assert collect_snapshot(cluster, "t1").nodes == ()
 
 
-def test_operator_is_looked_for_when_nobody_has_seen_the_job(cluster, api, job):
+def test_operator_is_checked_when_the_job_has_no_conditions(cluster, api, job):
     job()
     api.state.put("/apis/apps/v1/namespaces/kubeflow/deployments/d", {"metadata": {"name": "training-operator"}})
     assert collect_snapshot(cluster, "t1").operator["metadata"]["name"] == "training-operator"
@@ -162,7 +162,7 @@ def test_kueues_own_count_is_read_where_it_is_served(cluster, api, queued, resou
     assert names(snapshot.workloads) == ["w"]
 
 
-def test_a_count_that_can_not_be_had_is_none_that_is_missed(cluster, api, queued):
+def test_queue_count_that_cannot_be_read_is_left_out(cluster, api, queued):
     """Neither absent nor forbidden: the Workloads of the namespace can be counted."""
     assert collect_snapshot(cluster, "t1").waiting == ()
     api.state.served |= {each.group_version for each in WAITING}
@@ -174,7 +174,7 @@ def test_a_count_that_can_not_be_had_is_none_that_is_missed(cluster, api, queued
 FAILED = {"state": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:09Z"}}}
 
 
-def test_last_lines_are_read_of_what_failed_and_not_of_what_succeeded(cluster, api, job, pod, log):
+def test_last_log_lines_are_read_of_failed_pods_only(cluster, api, job, pod, log):
     """Of a container that was started again, what it wrote before."""
     job("Running")
     pod(0, container=FAILED)
@@ -205,7 +205,7 @@ def test_no_log_is_read_where_a_container_left_a_message(cluster, api, job, pod,
     ]
 
 
-def test_last_lines_are_read_of_the_first_that_failed(cluster, api, job, pod):
+def test_last_log_lines_are_read_of_the_first_failed_pods(cluster, api, job, pod):
     """Of hundreds of pods the first ones tell why; the others lost their peers."""
     job("Failed")
     for index in range(2 * TAILED):
@@ -215,7 +215,7 @@ def test_last_lines_are_read_of_the_first_that_failed(cluster, api, job, pod):
     assert set(found) == {f"t1-worker-{index}" for index in range(TAILED, 2 * TAILED)}
 
 
-def test_what_may_not_be_read_is_named(cluster, api, job, pod):
+def test_resources_that_may_not_be_read_are_named(cluster, api, job, pod):
     """A user without the right to see events still gets a status."""
     job("Running")
     pod(0)
@@ -234,7 +234,7 @@ def test_what_may_not_be_read_is_named(cluster, api, job, pod):
         pytest.param(["[rank 1] epoch 1/3"], "", id="other-rank"),
     ],
 )
-def test_progress_is_the_newest_line_of_rank_0_that_tells_it(cluster, job, pod, log, lines, told):
+def test_progress_is_the_newest_progress_line_of_rank_0(cluster, job, pod, log, lines, told):
     job("Running")
     pod(0)
     log(0, *lines)

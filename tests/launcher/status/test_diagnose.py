@@ -39,7 +39,7 @@ def snapshot_of(case):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_sentence_and_the_next_step(name):
+def test_diagnosis_of_each_snapshot(name):
     """What a user reads, word for word."""
     case = read(name)
     expected = Diagnosis(**case["expected"]) if case["expected"] else None
@@ -47,7 +47,7 @@ def test_the_sentence_and_the_next_step(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_one_printable_line(name):
+def test_diagnosis_is_one_printable_line(name):
     """A terminal and a table show it as it is, whatever a log or an event holds."""
     said = diagnose(snapshot_of(read(name)))
     for text in (said.sentence, said.next_step) if said else ():
@@ -55,7 +55,7 @@ def test_it_is_one_printable_line(name):
         assert 0 < len(text) <= LONGEST
 
 
-def test_every_group_of_causes_has_a_case():
+def test_every_diagnosis_code_has_a_snapshot():
     """A cause without a file of objects would be told untested."""
     told = {said.code for name in CASES if (said := diagnose(snapshot_of(read(name))))}
     in_source = set()
@@ -120,7 +120,7 @@ def container(**state):
         pytest.param({"metadata": {"name": "p"}}, "Unknown", id="nothing known"),
     ],
 )
-def test_a_pods_state_in_one_word(pod, word):
+def test_pod_phase_is_one_word_as_kubectl_shows_it(pod, word):
     """As kubectl's STATUS column shows it, so that both tell the same."""
     assert reason(pod) == word
 
@@ -186,7 +186,7 @@ def test_pods_that_may_not_be_seen_are_not_gone():
     assert said.sentence.endswith("what it owns goes first, its pods too, which your rights do not show")
 
 
-def test_a_place_that_kueue_tells_counts_before_one_that_is_counted():
+def test_queue_position_reported_by_kueue_is_preferred_to_a_counted_one():
     """It knows of the jobs of other namespaces."""
     told, counted = read("queued-told"), read("queued-counted")
     assert diagnose(snapshot_of(told | {"workloads": counted["workloads"]})).sentence == told["expected"]["sentence"]
@@ -195,7 +195,7 @@ def test_a_place_that_kueue_tells_counts_before_one_that_is_counted():
     assert both.sentence == counted["expected"]["sentence"]
 
 
-def test_a_mount_that_failed_for_an_earlier_pod_is_not_told():
+def test_failed_mount_of_an_earlier_pod_is_not_reported():
     """Pods that are made anew have the names of those before them."""
     case = read("mount-wrong-bucket")
     case["pods"][0]["metadata"]["creationTimestamp"] = case["now"]
@@ -255,14 +255,14 @@ LINES = [
 
 
 @pytest.mark.parametrize(("line", "code"), LINES)
-def test_lines_that_give_a_failure_away(line, code):
+def test_log_lines_with_a_known_failure_signature(line, code):
     """The same error is told in one way, whichever program printed it."""
     found = signature_of(["[rank 0] epoch=1 step=13 train_loss=0.4660 images_per_s=73.9", line])
     assert found
     assert (found[0].code, found[1]) == (code, line)
 
 
-def test_every_signature_has_a_line():
+def test_every_failure_signature_has_an_example_line():
     """One that matches nothing would be dead."""
     assert {signature.code for signature in SIGNATURES} == {code for _, code in LINES}
 
@@ -311,7 +311,7 @@ def test_every_signature_has_a_line():
         ),
     ],
 )
-def test_who_failed_and_of_what(tail, rank, line, is_a_consequence):
+def test_first_failed_rank_and_its_error_are_read_from_a_log_tail(tail, rank, line, is_a_consequence):
     """Of many workers that end, the first to fail is the one to look at."""
     told = read_tail(tail)
     assert (told.rank, told.line, told.is_a_consequence) == (rank, line, is_a_consequence)
@@ -351,7 +351,7 @@ def test_who_failed_and_of_what(tail, rank, line, is_a_consequence):
         ),
     ],
 )
-def test_what_a_termination_message_says(message, rank, line, hint, is_a_consequence):
+def test_termination_message_is_parsed_into_rank_line_and_hint(message, rank, line, hint, is_a_consequence):
     """The entrypoint's line, or what the kubelet puts in its place."""
     told = read_message(message)
     assert (told.rank, told.line, told.hint, told.is_a_consequence) == (rank, line, hint, is_a_consequence)
@@ -387,13 +387,13 @@ def test_a_reported_exception_keeps_the_advice_of_its_signature():
         (172_800, "2d"),
     ],
 )
-def test_how_long_is_told_shortly(seconds, text):
+def test_durations_are_formatted_as_kubectls_age(seconds, text):
     """As kubectl's AGE column, and a clock that is behind does no harm."""
     now = moment("2026-11-23T15:25:33Z")
     assert lasting(now - timedelta(seconds=seconds), now) == text
 
 
-def test_text_of_others_can_neither_break_the_line_nor_fill_the_screen():
+def test_quoted_text_is_printable_and_of_bounded_length():
     """A log may hold terminal escapes and megabytes."""
     assert quoted("a\x1b[31m\nb\u202e") == "a\\x1b[31m b\\u202e"
     assert len(quoted("x" * 10_000)) == 240
@@ -431,7 +431,7 @@ def without(case, paths):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
-def test_objects_with_fields_missing_never_raise(data):
+def test_objects_with_missing_fields_never_raise(data):
     """Other versions of Kubernetes, and other controllers, leave fields out; `status` must work when all else fails."""
     case = read(data.draw(st.sampled_from(CASES)))
     paths = list(removable(case))

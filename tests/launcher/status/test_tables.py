@@ -40,7 +40,7 @@ def test_list_shows_each_job_with_its_pods_and_accelerators():
     ]
 
 
-def test_list_of_all_namespaces_tells_jobs_of_one_name_apart():
+def test_list_of_all_namespaces_counts_pods_by_namespace():
     other = job(namespace="team-b")
     lines = listed("table", [job(), other], [pod(0), pod(1)], everywhere=True).splitlines()
     assert [line.split()[:4] for line in lines[1:]] == [
@@ -49,14 +49,14 @@ def test_list_of_all_namespaces_tells_jobs_of_one_name_apart():
     ]
 
 
-def test_wide_list_adds_what_is_long():
+def test_wide_list_adds_restarts_queue_and_image():
     labels = {"kueue.x-k8s.io/queue-name": "gaudi"}
     header, line = listed("wide", [job(**labels)], [pod(0, restarts=3)]).splitlines()
     assert header.split()[-3:] == ["RESTARTS", "QUEUE", "IMAGE"]
     assert line.split()[-3:] == ["3", "gaudi", "i:1"]
 
 
-def test_list_as_names_is_what_kubectl_takes():
+def test_list_of_names_can_be_passed_to_kubectl():
     assert listed("name", [job(), job("t2")]) == "pytorchjob.kubeflow.org/t1\npytorchjob.kubeflow.org/t2\n"
 
 
@@ -82,7 +82,7 @@ def test_list_for_programs_has_numbers_and_a_version(form, read):
     }
 
 
-def test_no_jobs_are_told_to_people_and_are_an_empty_list_to_programs():
+def test_empty_list_is_a_message_as_a_table_and_an_empty_list_in_json():
     assert listed("table", []) == "no jobs\n"
     assert json.loads(listed("json", []))["jobs"] == []
     assert listed("name", []) == ""
@@ -118,7 +118,7 @@ def test_status_shows_state_reason_pods_and_events():
     )
 
 
-def test_status_of_a_job_that_nobody_has_seen_says_what_is_not_there():
+def test_status_of_a_job_without_conditions_says_what_is_missing():
     new = snapshot(job=job() | {"status": {}}, pods=(), events=(), denied=frozenset({"events"}))
     shown = job_status(new, None, "", "table")
     for text in ("state     Pending", "no conditions", "no pods", "no events", "not permitted to read: events"):
@@ -146,7 +146,7 @@ def test_status_for_programs_holds_times_and_numbers(form, read):
     assert told["events"][0]["last"] == "2026-01-01T11:59:00Z"
 
 
-def test_what_comes_from_outside_cannot_move_the_cursor():
+def test_control_characters_in_cluster_text_are_escaped():
     """Messages of events and lines of logs are anybody's."""
     shown = job_status(snapshot(events=(event("red \x1b[31m\nand more"),)), None, "epoch \x1b[2J", "table")
     assert "\x1b" not in shown
@@ -177,7 +177,7 @@ def test_every_row_of_a_table_is_one_line():
         (730 * 86_400, "2y"),
     ],
 )
-def test_ages_are_kubectls(seconds, shown):
+def test_ages_are_formatted_as_kubectls(seconds, shown):
     """Values taken from kubectl's own function."""
     assert age((NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ"), NOW) == shown
 

@@ -56,7 +56,7 @@ def test_resized_crop_equals_torchvisions_antialiased_resize(images):
 
 
 @pytest.mark.parametrize("crop", ["resized", "random", "center"])
-def test_mirrored_view_is_the_view_reversed(images, crop, monkeypatch):
+def test_mirrored_view_is_the_view_flipped(images, crop, monkeypatch):
     """Mirroring is part of the gather; it must not shift the crop."""
     options = {"seed": 3, "epoch": 1, "crop": crop, "crop_px": 40, "rotate": 0.0}
     plain = augment.training_view(images, np.arange(6), flip=False, **options)
@@ -78,7 +78,7 @@ def test_view_depends_on_sample_not_on_its_place_in_the_batch(images, crop):
     assert not torch.equal(forward, augment.training_view(images, np.arange(6), epoch=5, **options))
 
 
-def test_draws_are_uniform_and_independent():
+def test_random_numbers_are_uniform_and_independent():
     """A hash that is not random enough would crop the same places for ever."""
     samples = np.arange(20_000)
     draws = np.stack(
@@ -91,7 +91,7 @@ def test_draws_are_uniform_and_independent():
     assert np.abs(np.corrcoef(draws[0][:-1], draws[0][1:])[0, 1]) < 0.04
 
 
-def test_boxes_stay_inside_the_image():
+def test_random_crops_stay_inside_the_image():
     """A box over the edge reads another image's pixels."""
     samples = np.arange(5000)
     for boxes in (augment.resized_boxes(0, 0, samples, 64), augment.random_boxes(0, 0, samples, 64, 48)):
@@ -102,7 +102,7 @@ def test_boxes_stay_inside_the_image():
     assert augment.random_boxes(0, 0, samples, 64, 48).top_N.max() == 16  # the last place is drawn too
 
 
-def test_turned_equals_torchvisions_rotate(images):
+def test_rotation_equals_torchvisions_rotate(images):
     """Direction, centre and edge must be those of the published recipe's RandomRotation."""
     degrees = np.array([-180.0, -30.0, -7.3, 0.0, 12.5, 90.0])
     ours = augment.turned(images, degrees)
@@ -112,7 +112,7 @@ def test_turned_equals_torchvisions_rotate(images):
     torch.testing.assert_close(ours[3], images[3].float(), rtol=0, atol=0)
 
 
-def test_angles_are_uniform_both_ways():
+def test_rotation_angles_are_uniform_in_both_directions():
     """Turning to one side only would teach the model a tilt."""
     degrees = augment.angles(0, 1, np.arange(20_000), 30.0)
     assert np.abs(degrees).max() <= 30
@@ -134,7 +134,7 @@ def test_view_without_rotation_does_not_touch_the_image(images, monkeypatch):
 
 
 @pytest.mark.parametrize("crop_px", [40, 41, 64])
-def test_ten_views_are_torchvisions_ten_crops(images, crop_px):
+def test_ten_views_equal_torchvisions_ten_crop(images, crop_px):
     """Published results average over these, so they must be the very same pixels."""
     views = augment.evaluation_views(images, crop_px, "ten_crop")
     crops = functional.ten_crop(images, [crop_px, crop_px])
@@ -143,7 +143,7 @@ def test_ten_views_are_torchvisions_ten_crops(images, crop_px):
         assert torch.equal(view, augment.normalise(crop))
 
 
-def test_other_views_start_with_the_one_that_is_scored_in_training(images):
+def test_all_views_start_with_the_evaluation_view(images):
     """Without augmentation a checkpoint must score what it scored when it was chosen."""
     view = augment.evaluation_view(images, 41)
     (only,) = augment.evaluation_views(images, 41, "none")

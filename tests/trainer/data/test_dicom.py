@@ -67,7 +67,7 @@ def dcm(tmp_path):
     return lambda **fields: gray(write(tmp_path / "x.dcm", **fields))
 
 
-def test_without_a_window_all_that_the_bits_can_hold_is_shown(dcm):
+def test_without_a_window_the_full_range_of_stored_bits_is_shown(dcm):
     """As of a 16-bit PNG: 12 bits of range become 8."""
     expected = np.floor(RAMP / 4095 * 255 + 0.5).astype(int)
     np.testing.assert_array_equal(dcm(), expected)
@@ -105,7 +105,7 @@ def test_windows_of_other_shapes_are_applied(dcm, function, expected):
     np.testing.assert_allclose(shown, expected(np.arange(4096)) * 255, atol=0.5001)
 
 
-def test_the_window_is_of_values_after_rescaling(dcm):
+def test_window_applies_to_rescaled_values(dcm):
     """A slope left out moves the window off the picture."""
     shown = dcm(RescaleSlope="2", RescaleIntercept="-1000", WindowCenter=3096, WindowWidth=2049).ravel()
     expected = np.clip((np.arange(4096) * 2 - 1000 - 3095.5) / 2048 + 0.5, 0, 1) * 255
@@ -124,7 +124,7 @@ def test_signed_values_are_read_as_such(dcm):
     np.testing.assert_array_equal(dcm(pixels=signed, PixelRepresentation=1), dcm())
 
 
-def test_a_table_goes_before_a_window(dcm):
+def test_lookup_table_is_applied_instead_of_a_window(dcm):
     """Where a station gives both, the table is what its makers chose."""
     table = np.linspace(0, 1023, 4096).astype(np.uint16)[::-1]
     luts = sequence(LUTDescriptor=[4096, 0, 10], LUTData=table.astype("<u2").tobytes())
@@ -142,13 +142,13 @@ def test_colours_are_read_as_colours(tmp_path):
         open_xray(path)
 
 
-def test_a_file_without_suffix_is_told_by_its_magic(tmp_path):
+def test_dicom_file_without_suffix_is_recognised_by_its_magic(tmp_path):
     """Archives name them by numbers."""
     np.testing.assert_array_equal(gray(write(tmp_path / "IM0001")), gray(write(tmp_path / "x.dcm")))
 
 
 @pytest.mark.parametrize("name", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
-def test_a_field_without_a_value_is_as_good_as_none(dcm, name):
+def test_field_without_a_value_is_treated_as_absent(dcm, name):
     """Programs that hide the patient leave such fields; the picture is whole."""
     usual = {"RescaleSlope": "1", "RescaleIntercept": "0", **WINDOW}
     del usual[name]
@@ -156,7 +156,7 @@ def test_a_field_without_a_value_is_as_good_as_none(dcm, name):
 
 
 @pytest.mark.parametrize(("bits", "problem"), [(9, "table of gray values has 9 bits"), (12, None)])
-def test_a_table_that_is_not_read_is_not_called_compressed(dcm, bits, problem):
+def test_unsupported_lookup_table_is_not_reported_as_compression(dcm, bits, problem):
     """Who is told to install a package for it does so in vain."""
     luts = sequence(LUTDescriptor=[4096, 0, bits], LUTData=np.arange(4096).astype("<u2").tobytes())
     if problem is None:
@@ -221,7 +221,7 @@ def compressed(path):
         "compressed",
     ],
 )
-def test_what_cannot_be_shown_is_refused_without_a_word_of_the_header(tmp_path, capfd, caplog, spoil, problem):
+def test_unsupported_dicom_is_refused_without_quoting_its_header(tmp_path, capfd, caplog, spoil, problem):
     """Logs are read by more people than the pictures."""
     spoil(tmp_path / "x.dcm")
     with caplog.at_level(logging.DEBUG), pytest.raises(BadImageError, match=problem) as caught:
@@ -232,7 +232,7 @@ def test_what_cannot_be_shown_is_refused_without_a_word_of_the_header(tmp_path, 
     assert "4711" not in said
 
 
-def test_what_is_odd_but_can_be_shown_is_not_logged(tmp_path, capfd, caplog):
+def test_irregular_but_readable_dicom_logs_nothing(tmp_path, capfd, caplog):
     """The package warns of a header's slips and quotes them, to whatever log the program has."""
     path = write(tmp_path / "x.dcm", SpecificCharacterSet="ISO_IR 100")
     path.write_bytes(path.read_bytes().replace(b"ISO_IR 100", b"Doe^Jane 1"))
@@ -243,7 +243,7 @@ def test_what_is_odd_but_can_be_shown_is_not_logged(tmp_path, capfd, caplog):
     assert not logging.getLogger("pydicom").disabled
 
 
-def test_the_package_that_is_missing_is_named(tmp_path, monkeypatch):
+def test_missing_pydicom_is_named(tmp_path, monkeypatch):
     """It is an extra; a data set of DICOM files needs it before the first is decoded."""
     path = write(tmp_path / "x.dcm")
     monkeypatch.setitem(sys.modules, "pydicom", None)

@@ -22,7 +22,7 @@ def tree(tmp_path):
     return tmp_path / "root"
 
 
-def test_order_is_that_of_names_a_folders_files_first(tree):
+def test_files_come_before_subfolders_in_order_of_names(tree):
     """The order of a table of labels, and so of training, comes from it."""
     assert names(tree) == ["c.png", "a/x.png", "b/1.png", "b/2.png", "b/deep/z.png"]
 
@@ -58,7 +58,7 @@ def test_folders_that_are_nested_too_deeply_are_a_problem(tmp_path):
         list(image_walk(tmp_path))
 
 
-def test_what_is_no_folder_is_a_file_here(tree):
+def test_pipes_and_dangling_links_are_listed_as_files(tree):
     """Whoever opens it finds out what it is: it is named then, and not left out in silence."""
     os.mkfifo(tree / "pipe.png")
     (tree / "nowhere.png").symlink_to(tree / "gone")

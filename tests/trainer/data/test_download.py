@@ -39,7 +39,7 @@ def files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_all_files_come_and_only_once(s3, tmp_path, progress, told):
+def test_all_files_are_downloaded_once(s3, tmp_path, progress, told):
     """112,120 images must not be downloaded again when a pod's container starts again."""
     put(labels=b"1", images__a=b"22", images__b=b"333")
     fetch(URL, tmp_path, progress)
@@ -48,7 +48,7 @@ def test_all_files_come_and_only_once(s3, tmp_path, progress, told):
     assert told == [3, 1, 1, 1, 0]
 
 
-def test_download_goes_on_where_it_stopped(s3, tmp_path, progress, told):
+def test_interrupted_download_resumes_where_it_stopped(s3, tmp_path, progress, told):
     """A preempted pod on the same node."""
     put(a=b"1", b=b"2")
     fetch(URL, tmp_path, progress)
@@ -57,7 +57,7 @@ def test_download_goes_on_where_it_stopped(s3, tmp_path, progress, told):
     assert told[3:] == [1, 1]
 
 
-def test_changed_objects_come_again_and_removed_ones_go(s3, tmp_path, progress):
+def test_changed_objects_are_downloaded_again_and_removed_ones_deleted(s3, tmp_path, progress):
     """Labels that were corrected must not be read as they were; the size may be the same."""
     put(labels=b"old", left=b"x")
     fetch(URL, tmp_path, progress)
@@ -81,7 +81,7 @@ def test_name_that_leads_out_of_the_folder_is_refused(s3, tmp_path, progress):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bucket_that_is_absent_is_told_as_such(s3, tmp_path, progress):
+def test_absent_bucket_is_reported_as_absent(s3, tmp_path, progress):
     with pytest.raises(RemoteError, match="no such bucket"):
         fetch("s3://absent/data", tmp_path, progress)
 
@@ -91,7 +91,7 @@ def test_two_data_sets_have_two_folders(tmp_path):
     assert folder_of("s3://a/b", tmp_path) == folder_of("s3://a/b/", tmp_path)
 
 
-def test_download_that_was_broken_off_goes_on_with_what_is_missing(s3, tmp_path, progress, told):
+def test_interrupted_download_fetches_only_missing_files(s3, tmp_path, progress, told):
     """Hours of it are not begun anew."""
     put(**{f"f{number:02d}": b"x" for number in range(40)})
 
@@ -112,7 +112,7 @@ def test_download_that_was_broken_off_goes_on_with_what_is_missing(s3, tmp_path,
     assert len(files(folder_of(URL, tmp_path))) == 40
 
 
-def test_bucket_that_stumbles_does_not_end_the_download(s3, fault_proxy, tmp_path, progress):
+def test_transient_bucket_failures_do_not_end_the_download(s3, fault_proxy, tmp_path, progress):
     """Of 112,120 requests some fail on any day."""
     put(**{f"f{number}": bytes([number]) * 1000 for number in range(6)})
     fault_proxy.script(Refuse(503, "SlowDown"), key="*/f1", method="GET")
@@ -121,7 +121,7 @@ def test_bucket_that_stumbles_does_not_end_the_download(s3, fault_proxy, tmp_pat
     assert files(folder_of(URL, tmp_path)) == {f"f{number}": bytes([number]) * 1000 for number in range(6)}
 
 
-def test_cache_that_is_too_small_ends_the_job_by_name(s3, tmp_path, progress, monkeypatch):
+def test_full_cache_fails_the_job_and_is_named(s3, tmp_path, progress, monkeypatch):
     """Another start would find the same disk, and fill it again."""
     put(a="x")
 
@@ -138,7 +138,7 @@ FOREIGN = ["notes.txt", "images/mine.png", "labels", ".partial", ".labels.partia
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_file_that_no_download_has_put_there_is_named_and_stays(s3, tmp_path, progress, name):
+def test_foreign_file_in_the_cache_is_named_and_kept(s3, tmp_path, progress, name):
     """Neither removed, nor replaced, nor read as part of the data set."""
     put(labels=b"1", images__a=b"22")
     folder = folder_of(URL, tmp_path)
@@ -150,7 +150,7 @@ def test_file_that_no_download_has_put_there_is_named_and_stays(s3, tmp_path, pr
     assert files(folder) == {name: b"mine"}
 
 
-def test_file_that_appears_beside_a_downloaded_data_set_is_named_and_stays(s3, tmp_path, progress):
+def test_file_added_to_a_downloaded_data_set_is_named_and_kept(s3, tmp_path, progress):
     """A second start cleans up what the bucket no longer has: only that."""
     put(labels=b"1", gone=b"2")
     fetch(URL, tmp_path, progress)
@@ -183,7 +183,7 @@ def test_no_link_in_the_cache_is_followed(s3, tmp_path, progress, level):
 
 
 @pytest.mark.parametrize("target", ["link", "pipe"])
-def test_list_of_what_was_downloaded_is_a_file(s3, tmp_path, progress, target):
+def test_list_of_downloaded_files_is_no_link(s3, tmp_path, progress, target):
     """A link would have our lines appended to another's file, and a pipe be waited for."""
     put(labels=b"1")
     fetch(URL, tmp_path, progress)
@@ -246,7 +246,7 @@ def test_single_file_is_downloaded_whole_and_again(s3, tmp_path):
         assert fetch_file(f"{URL}/w", tmp_path).read_bytes() == content
 
 
-def test_single_file_takes_no_other_files_place(s3, tmp_path, progress):
+def test_single_file_does_not_replace_a_foreign_file(s3, tmp_path, progress):
     """It may lie beside a data set, which must still know all of its files."""
     put(w=b"weights", labels=b"1")
     path = fetch_file(f"{URL}/w", tmp_path)

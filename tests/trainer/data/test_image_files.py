@@ -13,7 +13,7 @@ def listed(*places):
     return [(file.name, file.problem) for file in image_files(places)]
 
 
-def test_a_directory_is_walked_in_the_order_of_names(tmp_path, monkeypatch):
+def test_directory_is_walked_in_order_of_names(tmp_path, monkeypatch):
     """Results are compared line by line."""
     monkeypatch.chdir(tmp_path)
     for name in ("b/2.JPG", "b/1.png", "a.jpeg", "b/notes.txt", "b/.hidden.png", ".cache/x.png", "b/old.tif", "c.dcm"):
@@ -32,7 +32,7 @@ def test_a_link_that_leads_back_is_followed_once(tmp_path):
     assert listed(tmp_path) == [(f"{tmp_path}/x.png", None)]
 
 
-def test_what_is_no_image_is_listed_with_the_problem(tmp_path):
+def test_unreadable_image_is_listed_with_its_problem(tmp_path):
     """A slip in one of many places must not go by unseen."""
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
@@ -53,14 +53,14 @@ def test_a_pipe_in_a_directory_is_not_waited_for(tmp_path):
     ]
 
 
-def test_a_name_that_is_too_long_is_a_problem_of_its_own(tmp_path):
+def test_file_name_that_is_too_long_is_listed_as_a_problem(tmp_path):
     """A slip of the shell must not cost the others."""
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
     long = tmp_path / ("x" * 300)
     assert listed(long, tmp_path / "x.png") == [(str(long), "file name too long"), (f"{tmp_path}/x.png", None)]
 
 
-def test_a_file_that_is_named_twice_is_one(tmp_path):
+def test_file_that_is_named_twice_is_read_once(tmp_path):
     """As itself and by its directory."""
     Image.new("L", (4, 4)).save(tmp_path / "x.png")
     assert listed(tmp_path / "x.png", tmp_path) == [(f"{tmp_path}/x.png", None)]

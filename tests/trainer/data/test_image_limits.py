@@ -236,12 +236,12 @@ def answers(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_asks_for_too_much_is_a_bad_image_that_says_why(answers, name):
+def test_image_above_a_limit_is_a_bad_image_with_the_reason(answers, name):
     """The limit and the number are in the reason, which the run lists."""
     assert HOSTILE[name][1] in answers[0][name]
 
 
-def test_none_of_them_takes_the_memory_it_asks_for(answers):
+def test_image_above_a_limit_allocates_no_memory_for_its_pixels(answers):
     """A pod's limit is a few gigabytes for all its decoders together."""
     assert answers[1] < MOST_MB
 
@@ -255,7 +255,7 @@ def test_none_of_them_takes_the_memory_it_asks_for(answers):
         pytest.param(coded(Image.fromarray(RAMP), "PNG"), id="PNG"),
     ],
 )
-def test_usual_pictures_are_read_as_before(tmp_path, content):
+def test_usual_images_are_decoded(tmp_path, content):
     """A limit that is met in practice would lose images."""
     (tmp_path / "x.png").write_bytes(content)
     with Image.open(io.BytesIO(content)) as image:
@@ -283,7 +283,7 @@ def test_deflated_and_run_length_encoded_files_are_read(tmp_path):
         np.testing.assert_array_equal(np.asarray(open_gray(tmp_path / name)), RAMP)
 
 
-def test_the_smallest_blocks_of_a_jpeg_2000_tile_count(tmp_path):
+def test_number_of_code_blocks_of_a_jpeg_2000_tile_is_limited(tmp_path):
     """A tile may have another style than the picture."""
     whole, small = j2k(3_000), j2k(3_000, block=0)
     at = small.find(b"\xff\x52")
@@ -297,13 +297,13 @@ def test_the_smallest_blocks_of_a_jpeg_2000_tile_count(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xda\0\2", b"\xff\x4f\xff\x51\0", b"\xff\xd8\xff\xc0\0"]
 )
-def test_picture_without_a_size_is_damaged(content):
+def test_image_without_a_size_is_damaged(content):
     """A decoder might take one from elsewhere."""
     with pytest.raises(CodestreamError):
         read_frame(content)
 
 
-def test_long_file_is_refused_by_its_size_alone(tmp_path):
+def test_large_file_is_refused_by_its_size_alone(tmp_path):
     """Nothing of it is read: it may lie on a mount that is slow."""
     sparse(tmp_path / "x.png", b"\x89PNG\r\n\x1a\n", IMAGE_FILE_BYTES + 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -313,7 +313,7 @@ def test_long_file_is_refused_by_its_size_alone(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_regular_file_is_not_opened(tmp_path, kind):
+def test_image_that_is_no_regular_file_is_not_opened(tmp_path, kind):
     """Nobody ever writes to that pipe."""
     path = tmp_path / "x.dcm"
     {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)

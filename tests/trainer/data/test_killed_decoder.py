@@ -51,7 +51,7 @@ DEEDS = {
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_image_that_ends_its_decoder_is_named(tmp_path, monkeypatch, deed):
+def test_image_that_kills_its_decoder_process_is_named(tmp_path, monkeypatch, deed):
     """`bug: BrokenProcessPool` names neither the image nor what to do; and trying again would meet it again."""
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(HOOK.format(deed=deed))
@@ -77,7 +77,7 @@ def test_image_that_ends_its_decoder_is_named(tmp_path, monkeypatch, deed):
 
 
 @pytest.mark.parametrize("victim", [1, 2])
-def test_decoder_that_is_killed_while_it_starts_is_told(tmp_path, monkeypatch, victim):
+def test_decoder_process_killed_during_its_start_is_reported(tmp_path, monkeypatch, victim):
     """Memory may run out while all of them import NumPy. A build must not wait for a decoder that never got ready."""
     starts = []
 

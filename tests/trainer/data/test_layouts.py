@@ -104,7 +104,7 @@ def test_nih_table_is_read_whatever_its_header(tmp_path, columns, ending):
     assert [len(table.rows(split)) for split in SPLITS] == [35, 5, 10]
 
 
-def test_images_in_neither_nih_list_are_in_no_split(tmp_path):
+def test_images_in_neither_nih_list_belong_to_no_split(tmp_path):
     """Leaving images out of the lists is how people leave them out."""
     root = write_nih(tmp_path)
     (root / "test_list.txt").write_text("\n".join(image(n) for n in range(41, 50)))
@@ -122,7 +122,7 @@ def locate_images_without(root, absent):
     return locate_images(source)
 
 
-def test_all_problems_of_nih_files_are_told_at_once(tmp_path):
+def test_all_problems_of_nih_files_are_reported_at_once(tmp_path):
     """Correcting one line per attempt would take a day."""
     root = write_nih(tmp_path, {1: "Mass|Mas", 2: "mass", 3: "Mas"})
     (root / "test_list.txt").write_text("\n".join([image(41), image(41), image(5), image(99)]))
@@ -220,7 +220,7 @@ def test_patient_column_of_csv_decides(tmp_path):
     assert table.patients_N.tolist() == [0, 1, 2, 2]
 
 
-def test_csv_whose_patients_nobody_knows_is_refused(tmp_path):
+def test_csv_whose_patients_are_unknown_is_refused(tmp_path):
     """Guessing that every image is of another patient would leak patients across parts."""
     text = refusal(write_csv(tmp_path, [["a.png", *values().split(), "train"]]))
     assert "cannot identify the patients" in text
@@ -260,7 +260,7 @@ def test_csv_needs_no_split_column_when_a_split_is_made(tmp_path):
     assert prevalence(table).images == pytest.approx((21, 3, 6), abs=1)
 
 
-def test_folders_give_classes_and_patients(tmp_path):
+def test_class_folders_give_classes_and_patients(tmp_path):
     """Names of the paediatric set carry number and kind; both together are the patient."""
     train = [f"train/NORMAL/IM-{n:04d}-0001.jpeg" for n in range(20)]
     train += ["train/PNEUMONIA/person1_bacteria_1.jpeg", "train/PNEUMONIA/person1_bacteria_2.JPEG"]
@@ -277,13 +277,13 @@ def test_folders_give_classes_and_patients(tmp_path):
     assert locate_images(source) == [tmp_path / name for name in table.images]
 
 
-def test_folders_use_val_where_there_is_one(tmp_path):
+def test_class_folders_use_the_val_folder_where_there_is_one(tmp_path):
     """Who made a validation part wants it used."""
     files = [f"{split}/{name}/{split}.png" for split in SPLITS for name in "ab"]
     assert read_labels(write_folders(tmp_path, files)).table.split_N.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_folders_with_other_classes_are_refused(tmp_path):
+def test_class_folders_that_differ_between_splits_are_refused(tmp_path):
     """Classes are numbered by name: one more in test would shift the meaning of all."""
     root = write_folders(tmp_path, ["train/a/1.png", "train/b/1.tif", "test/a/2.png", "test/c/3.png"])
     text = refusal(root)
@@ -301,7 +301,7 @@ def test_folders_with_other_classes_are_refused(tmp_path):
         pytest.param(b"train/c\xe9/x.png", "train/c\\xe9: its name is not UTF-8", id="class"),
     ],
 )
-def test_names_that_are_no_text_are_refused(tmp_path, name, problem):
+def test_file_names_that_are_not_utf_8_are_refused(tmp_path, name, problem):
     """Split, hashes and results are UTF-8: a name from an old archive would fail there, after the training."""
     write_folders(tmp_path, [f"{part}/{label}/{part}{n}.png" for part in SPLITS for label in "ab" for n in range(3)])
     try:
@@ -313,7 +313,7 @@ def test_names_that_are_no_text_are_refused(tmp_path, name, problem):
     text.encode()
 
 
-def test_other_files_may_be_called_anything(tmp_path):
+def test_files_that_are_no_images_may_have_any_name(tmp_path):
     """Only what is read is checked."""
     files = [f"{split}/{name}/{split}.png" for split in SPLITS for name in "ab"]
     try:
@@ -323,7 +323,7 @@ def test_other_files_may_be_called_anything(tmp_path):
     assert len(read_labels(tmp_path).table) == len(files)
 
 
-def test_a_bucket_is_called_a_bucket():
+def test_bucket_url_in_place_of_a_directory_is_refused_as_such():
     """Not a missing directory with a slash too few."""
     text = refusal(Path("s3://b/x"))
     assert "it must be a local directory, got `s3://b/x` (from `--data`)" in text
@@ -335,7 +335,7 @@ def test_missing_directory_is_named(tmp_path):
     assert f"cannot read data set: no such directory, got `{tmp_path / 'x'}` (from `--data`)" in refusal(tmp_path / "x")
 
 
-def test_directory_without_a_data_set_tells_what_was_looked_for(tmp_path):
+def test_error_for_a_directory_without_a_data_set_lists_the_expected_files(tmp_path):
     """Whoever points one level too high must see it."""
     text = refusal(tmp_path)
     assert "nih: Data_Entry_2017*.csv, train_val_list.txt, test_list.txt" in text
@@ -343,7 +343,7 @@ def test_directory_without_a_data_set_tells_what_was_looked_for(tmp_path):
     assert "--layout" in text
 
 
-def test_directory_with_two_layouts_needs_a_word(tmp_path):
+def test_directory_with_two_layouts_needs_the_layout_flag(tmp_path):
     """Guessing between two sets of labels would be wrong half of the time."""
     write_lists(tmp_path, [(1,)], [(2,)], [(3,)])
     write_csv(tmp_path, [csv_row(n, split) for n, split in enumerate(SPLITS)])

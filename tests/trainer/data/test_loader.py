@@ -34,7 +34,7 @@ def test_ranks_share_each_step_and_no_image_is_seen_twice_in_an_epoch(images, wo
 
 
 @given(st.integers(0, 12), st.sampled_from([1, 2, 3, 6]))
-def test_order_goes_on_the_same_with_another_number_of_workers(first_step, world):
+def test_order_of_images_is_the_same_with_another_number_of_workers(first_step, world):
     """A run that resumes on fewer cards must neither repeat nor skip images."""
     order = training_order(np.arange(100), seed=1, epoch=2, global_batch=6)
     rest = [training_batches(order, rank=rank, world=world, first_step=first_step) for rank in range(world)]
@@ -69,7 +69,7 @@ def pack(tmp_path):
     return Pack(tmp_path, index, [Shard(tmp_path / "shard-00000.bin")], np.full((20, 2), 8, np.int32), checksums_N)
 
 
-def test_batches_hold_the_records_that_were_asked_for(pack):
+def test_batches_hold_the_requested_records(pack):
     """More batches than buffers: a buffer written again too early would show here."""
     wanted = [np.array([step, (step * 7) % 20, 3]) for step in range(BUFFERS * 5)]
     loader = Loader(pack, cpu, 3)
@@ -82,7 +82,7 @@ def test_batches_hold_the_records_that_were_asked_for(pack):
     assert loader.waited_s > 0
 
 
-def test_loader_serves_again_after_a_loop_that_was_left(pack):
+def test_loader_can_be_iterated_again_after_a_broken_off_loop(pack):
     """Validation follows an epoch that `--max-steps` cut short."""
     loader = Loader(pack, cpu, 1)
     for _ in loader.batches([np.array([number]) for number in range(20)]):

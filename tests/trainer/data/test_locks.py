@@ -49,7 +49,7 @@ def other(tmp_path):
     process.communicate()
 
 
-def test_wait_is_said_each_minute_with_the_place_and_who_holds_it(tmp_path, other):
+def test_waiting_is_reported_each_minute_with_path_and_holder(tmp_path, other):
     """Whoever reads the log of a start that stands still must learn what for; its watchdog, that it is no hang."""
     clock = Clock(3.5 * REPORT_S, other.communicate)
     with locked(tmp_path / "packs/p", clock.waiting()):
@@ -68,7 +68,7 @@ def test_wait_has_an_end(tmp_path, other):
     assert not is_free(tmp_path / "packs/p")
 
 
-def test_peers_wait_longer_than_who_waits_for_a_lock():
+def test_peers_wait_longer_than_the_worker_that_waits_for_a_lock():
     """Else they would leave before the reason is told."""
     from trainer.runtime.process_group import AGREEMENT_TIMEOUT
 
@@ -99,7 +99,7 @@ def test_pipe_in_the_place_of_a_lock_is_named(tmp_path):
         pass
 
 
-def test_nobody_is_told_where_nobody_waits(tmp_path):
+def test_lock_that_is_free_is_taken_without_a_message(tmp_path):
     """The usual case."""
     clock = Clock()
     with locked(tmp_path / "p", clock.waiting()):

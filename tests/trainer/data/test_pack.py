@@ -59,7 +59,7 @@ def test_oblong_x_rays_are_cut_as_torchvision_cuts_them(shared):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1"])
-def test_every_mode_becomes_the_same_gray(tmp_path, mode):
+def test_every_image_mode_becomes_the_same_gray(tmp_path, mode):
     """Releases mix modes; equal channels must give the gray image itself."""
     gray = Image.fromarray(np.where(np.arange(64).reshape(8, 8) % 3, 255, 0).astype(np.uint8))
     gray.convert(mode).save(tmp_path / "x.png")
@@ -92,7 +92,7 @@ def test_fit_decides_what_happens_to_oblong_images(tmp_path, fit, middle_row, to
     assert square[4, 8::16].tolist() == top_row
 
 
-def test_pack_gives_back_every_image_across_shards(tmp_path, monkeypatch):
+def test_every_image_is_read_back_across_shards(tmp_path, monkeypatch):
     """Records are found by arithmetic; an error of one would swap patients."""
     monkeypatch.setattr(pack, "SHARD_BYTES", 8 * 8 * 5)
     names, paths = write_images(tmp_path, 12, side=8)
@@ -155,7 +155,7 @@ def test_interrupted_build_leaves_no_pack(tmp_path):
     assert open_pack(tmp_path / "packs/p", names, Geometry(side=16, fit="crop")) is None
 
 
-def test_two_runs_that_share_a_cache_build_in_turn(tmp_path):
+def test_two_runs_with_one_cache_build_one_after_the_other(tmp_path):
     """One would remove the other's unfinished work as a leftover."""
     order = []
 
@@ -172,7 +172,7 @@ def test_two_runs_that_share_a_cache_build_in_turn(tmp_path):
     assert order == ["first", "second"]
 
 
-def test_image_that_the_disk_does_not_give_fails_the_build(tmp_path):
+def test_image_that_the_disk_cannot_read_fails_the_build(tmp_path):
     """It is not the image that is bad; noted in the pack, it would be left out for ever. Trying again may help."""
     names, paths = write_images(tmp_path, 2)
     paths[1].unlink()
@@ -181,7 +181,7 @@ def test_image_that_the_disk_does_not_give_fails_the_build(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
-def test_what_is_no_regular_file_is_told_as_bad_input(tmp_path, kind):
+def test_image_that_is_no_regular_file_is_bad_input(tmp_path, kind):
     """Whoever opens a pipe waits for ever, and a device never ends; trying again meets the same."""
     names, paths = write_images(tmp_path, 2)
     paths[1].unlink()
@@ -194,7 +194,7 @@ def test_what_is_no_regular_file_is_told_as_bad_input(tmp_path, kind):
             act()
 
 
-def test_cache_that_is_full_ends_the_job_and_says_how_much_is_needed(tmp_path, monkeypatch):
+def test_full_cache_fails_the_job_with_the_room_it_needs(tmp_path, monkeypatch):
     """Decoding again on the same disk meets the same end, an hour later."""
     names, paths = write_images(tmp_path, 2)
 
@@ -216,7 +216,7 @@ def test_manifest_hashes_every_file(tmp_path):
     assert files["shard-00000.bin"][0] == 2 * 16 * 16
 
 
-def test_hash_of_a_pack_is_of_names_and_pixels(tmp_path):
+def test_hash_of_a_pack_covers_names_and_pixels(tmp_path):
     """A run goes on only with the same images, and it may have begun before packs knew sizes."""
     names, paths = write_images(tmp_path, 2)
     build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
@@ -227,7 +227,7 @@ def test_hash_of_a_pack_is_of_names_and_pixels(tmp_path):
     assert dataclasses.replace(opened, index=other).sha256 != opened.sha256
 
 
-def test_key_changes_with_image_name_and_geometry(tmp_path):
+def test_pack_key_changes_with_image_names_and_geometry(tmp_path):
     """An old pack must not stand in for changed images."""
     names, paths = write_images(tmp_path, 2)
     geometry = Geometry(side=16, fit="crop")

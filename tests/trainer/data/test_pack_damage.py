@@ -149,7 +149,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_pack_that_is_not_what_was_written_is_not_opened(there, damage):
+def test_changed_pack_is_not_opened(there, damage):
     """Trained on, it teaches nothing of X-rays, and no number says so."""
     assert open_pack(there, NAMES, GEOMETRY) is not None
     DAMAGES[damage](there)  # after it was verified
@@ -255,7 +255,7 @@ def test_pack_of_more_shards_than_files_may_be_open_is_read(many):
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
-def test_what_says_nothing_of_the_pack_does_not_build_it_again(decode, monkeypatch, number):
+def test_unrelated_read_errors_do_not_rebuild_the_pack(decode, monkeypatch, number):
     """The pack is whole: to decode it again would take hours, and meet the same."""
     folder = decode()[0].folder
     before = (folder / "shard-00000.bin").stat()
@@ -315,7 +315,7 @@ def decode(made, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["zeroed shard", "manifest gone", "shard a pipe"])
-def test_damaged_pack_is_named_and_built_again(decode, damage):
+def test_damaged_pack_is_named_and_rebuilt(decode, damage):
     """The images are there: nobody need do anything."""
     before, said = decode()
     assert not any("damaged" in line for line in said)
@@ -347,7 +347,7 @@ def test_foreign_file_in_a_packs_folder_is_refused_and_kept(decode):
 
 
 @pytest.mark.parametrize("leads", ["to a folder", "to nowhere"])
-def test_linked_pack_is_not_built_again_through_the_link(decode, tmp_path, leads):
+def test_linked_pack_is_not_rebuilt_through_the_link(decode, tmp_path, leads):
     """What it leads to is somebody's."""
     folder = decode()[0].folder
     shutil.move(folder, tmp_path / "elsewhere")
@@ -362,7 +362,7 @@ def test_linked_pack_is_not_built_again_through_the_link(decode, tmp_path, leads
     assert (tmp_path / "elsewhere").exists() == (leads == "to a folder")
 
 
-def test_only_what_builds_have_left_is_swept(decode):
+def test_only_leftovers_of_builds_are_swept(decode):
     """By whole names, and by what lies in it: another's folder that is called alike stays."""
     folder = decode()[0].folder
     packs, old = folder.parent, time.time() - 3 * packing.STALE_S

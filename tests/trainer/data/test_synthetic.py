@@ -38,7 +38,7 @@ def test_phantoms_are_a_complete_nih_data_set(phantoms):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_every_finding_is_there_to_learn_and_to_test(tmp_path, seed):
+def test_every_finding_is_in_training_and_test_images(tmp_path, seed):
     """A finding without positives has no AUROC, which would be the first thing a newcomer sees."""
     write_phantoms(tmp_path / "out", images=200, seed=seed, side=32)
     table = read_labels(tmp_path / "out").table
@@ -89,14 +89,14 @@ def test_lists_end_without_newline(phantoms):
         assert (phantoms / name).read_text().endswith(".png")
 
 
-def test_progress_is_told_after_each_image(tmp_path):
+def test_progress_is_reported_after_each_image(tmp_path):
     """A bar that stands still looks like a hang."""
     told = []
     write_phantoms(tmp_path / "out", images=30, side=32, progress=told.append)
     assert told == [1] * 30
 
 
-def test_directory_that_holds_something_is_left_alone(tmp_path):
+def test_non_empty_directory_is_refused_and_unchanged(tmp_path):
     """Nothing of the user's is overwritten."""
     (tmp_path / "mine.txt").touch()
     with pytest.raises(InputError, match=r"must be new or empty, got .* with `mine.txt`"):
@@ -108,7 +108,7 @@ def test_directory_that_holds_something_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "stop", [KeyboardInterrupt, OSError(28, "No space left on device")], ids=["Ctrl-C", "full disk"]
 )
-def test_an_interrupted_drawing_leaves_nothing(tmp_path, exists, stop):
+def test_interrupted_synth_leaves_nothing(tmp_path, exists, stop):
     """The same command must work again, and nobody may take a part of a data set for the whole."""
     out = tmp_path / "out"
     if exists:
@@ -125,14 +125,14 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path, exists, stop):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_nothing_is_there_until_all_is_written(tmp_path):
+def test_data_set_appears_only_once_it_is_complete(tmp_path):
     """Whoever looks while it is drawn sees no data set."""
     seen = []
     write_phantoms(tmp_path / "out", images=30, side=32, progress=lambda _: seen.append((tmp_path / "out").exists()))
     assert not any(seen)
 
 
-def test_an_empty_directory_stays_the_same_directory(tmp_path):
+def test_empty_directory_is_filled_in_place(tmp_path):
     """It may be a mount, or where the user's shell stands."""
     before = tmp_path.stat().st_ino
     write_phantoms(tmp_path, images=30, side=32)
@@ -146,7 +146,7 @@ def test_an_empty_directory_stays_the_same_directory(tmp_path):
     }
 
 
-def test_a_place_that_cannot_be_written_is_named_with_a_hint(tmp_path):
+def test_directory_that_cannot_be_written_is_named_with_a_hint(tmp_path):
     """A file where the directory should be is the user's to move."""
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -165,7 +165,7 @@ def test_a_place_that_cannot_be_written_is_named_with_a_hint(tmp_path):
         pytest.param({"seed": 2**63}, f"got {2**63} (from `--seed`)", id="seed of 64 bits"),
     ],
 )
-def test_numbers_that_nothing_can_be_drawn_with_are_refused(tmp_path, numbers, words):
+def test_invalid_image_counts_and_sizes_are_refused(tmp_path, numbers, words):
     """By name, and before anything is written."""
     with pytest.raises(InputError) as refused:
         write_phantoms(tmp_path / "out", images=30, **numbers)
@@ -189,7 +189,7 @@ write_phantoms(pathlib.Path(sys.argv[1]), images=30, side=32, progress=lambda _:
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new", "empty"])
-def test_what_a_killed_drawing_left_goes_at_the_next(tmp_path, exists):
+def test_draft_of_a_killed_synth_is_removed_by_the_next(tmp_path, exists):
     """An empty directory with half a data set in it would be refused for ever."""
     out = tmp_path / "out"
     if exists:
@@ -201,7 +201,7 @@ def test_what_a_killed_drawing_left_goes_at_the_next(tmp_path, exists):
     assert len(hashes(out)) == 30
 
 
-def test_draft_of_one_who_still_draws_is_left(tmp_path):
+def test_draft_of_a_running_synth_is_kept(tmp_path):
     """Two may draw to one place; the second to be done is refused."""
 
     def draw_another(_done):
@@ -214,7 +214,7 @@ def test_draft_of_one_who_still_draws_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("put", ["file of the user", "link", "linked images", "another name"])
-def test_nothing_of_others_goes_with_a_draft(tmp_path, put):
+def test_foreign_files_beside_a_draft_are_kept(tmp_path, put):
     """Whatever has a name like a draft's."""
     mine = tmp_path / "mine"
     (mine / "images").mkdir(parents=True)
@@ -234,7 +234,7 @@ def test_nothing_of_others_goes_with_a_draft(tmp_path, put):
     assert sorted(path.name for path in mine.rglob("*") if path.is_file()) == ["00000001_000.png", "test_list.txt"]
 
 
-def test_file_that_appears_while_it_is_drawn_is_not_replaced(tmp_path):
+def test_file_that_appears_during_synth_is_not_replaced(tmp_path):
     """The directory was empty when the drawing began."""
     out = tmp_path / "out"
     out.mkdir()

@@ -34,21 +34,21 @@ def habana(monkeypatch):
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
-def test_module_offers_what_the_protocol_names(module):
+def test_every_device_module_implements_the_protocol(module):
     """The loop calls these on whatever device it is given."""
     members = [name for name in dir(devices.Device) if not name.startswith("_")] + list(devices.Device.__annotations__)
     assert [name for name in members if not hasattr(module, name)] == []
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
-def test_buffers_stay_with_their_rank(module, monkeypatch):
+def test_ddp_does_not_broadcast_buffers(module, monkeypatch):
     """Broadcasting them each step costs time and hides that averaging is done on purpose."""
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     options = module.ddp_options()
     assert False in (options.get("broadcast_buffers"), options.get("forward_sync_buffers"))
 
 
-def test_named_device_that_is_not_there_is_refused():
+def test_named_device_that_is_missing_is_refused():
     """Training for a day on the processor without noticing is the expensive failure."""
     for name in ("cuda", "hpu"):
         if devices._load(name).missing() is None:
@@ -65,7 +65,7 @@ def test_auto_takes_the_processor_where_nothing_else_is():
 
 
 @pytest.mark.usefixtures("habana")
-def test_gaudi_is_preferred_and_found_without_taking_a_card(monkeypatch):
+def test_gaudi_is_preferred_and_detected_without_acquiring_a_card(monkeypatch):
     """A card is locked until its process ends, so looking must not take one."""
     assert devices.find("auto") is hpu
     assert sys.modules["habana_frameworks.torch"].acquired == []
@@ -115,7 +115,7 @@ def test_random_generator_of_a_card_is_saved_and_put_back():
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
-def test_utilisation_is_a_share_or_not_told(module):
+def test_utilisation_is_a_fraction_or_unknown(module):
     """A figure beside the run: where it can't be had the run goes on without it."""
     if module is cuda and cuda.missing() is None:
         assert 0 <= module.utilisation() <= 1
@@ -124,14 +124,14 @@ def test_utilisation_is_a_share_or_not_told(module):
 
 
 @pytest.mark.parametrize(("answer", "share"), [(37, 0.37), (0, 0.0)])
-def test_utilisation_of_a_gpu_is_a_share_of_one(monkeypatch, answer, share):
+def test_utilisation_of_a_gpu_is_a_fraction(monkeypatch, answer, share):
     """The driver counts in percent."""
     monkeypatch.setattr(torch.cuda, "utilization", lambda: answer)
     assert cuda.utilisation() == share
 
 
 @pytest.mark.parametrize("error", [ModuleNotFoundError("pynvml"), RuntimeError("driver"), ValueError("not supported")])
-def test_utilisation_that_the_driver_refuses_is_not_told(monkeypatch, error):
+def test_utilisation_that_the_driver_refuses_is_unknown(monkeypatch, error):
     """Nobody's training may end for a figure."""
 
     def refuse():
@@ -142,7 +142,7 @@ def test_utilisation_that_the_driver_refuses_is_not_told(monkeypatch, error):
 
 
 @pytest.mark.usefixtures("habana")
-def test_hardware_is_named(monkeypatch):
+def test_hardware_name_of_each_device(monkeypatch):
     """A time per batch says nothing without it."""
     hpu.missing()
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
@@ -159,7 +159,7 @@ def test_options_are_known_to_this_torch(tmp_path):
         dist.destroy_process_group()
 
 
-def test_no_other_file_asks_which_device_it_is():
+def test_no_other_module_branches_on_the_device_type():
     """A device interface is finished when nobody asks."""
     forbidden = re.compile(r"torch\.cuda|torch\.hpu|habana_frameworks|[=!]= *[\"'](hpu|cuda|cpu|gaudi)[\"']")
     allowed = {ROOT / "launcher/spec/accelerators.py"}

@@ -47,7 +47,7 @@ def test_resamples_draw_as_many_patients_as_there_are_and_the_same_again():
     assert not np.array_equal(first, np.concatenate(list(Resamples(9, 20, 4).chunks())))
 
 
-def test_curves_equal_scikit_learns():
+def test_roc_and_pr_curves_equal_scikit_learns():
     """A plot is read as the curve itself: its points lie on it."""
     scores, labels, _ = drawn(5, images=300)
     roc, pr = point_curves(scores[:, 1], labels[:, 1])
@@ -79,7 +79,7 @@ def test_a_finding_nobody_has_is_undefined_everywhere():
     assert np.isnan(ours.pr_BKX).all()
 
 
-def test_sums_count_the_images_of_drawn_patients():
+def test_weighted_sums_count_the_images_of_drawn_patients():
     """Intervals of sensitivity come from them."""
     values = np.array([[True], [True], [False], [True]])
     patients = np.array([0, 0, 1, 2])

@@ -22,7 +22,7 @@ def fitted():
     return log_odds, labels, fit(log_odds, labels, ("A", "B", "C"), NAMES, "val, 3,000 images")
 
 
-def test_line_is_logistic_regressions(fitted):
+def test_platt_scaling_equals_logistic_regression(fitted):
     """With thousands of images the smoothing of the targets must not be felt."""
     log_odds, labels, calibrator = fitted
     for k in range(2):
@@ -32,7 +32,7 @@ def test_line_is_logistic_regressions(fitted):
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1, -50), (1, 30), (0.1, 30), (300, 0), (20, -50)])
-def test_line_is_the_likeliest_however_sure_the_model_is(scale, shift):
+def test_platt_scaling_is_the_maximum_likelihood_however_confident_the_model(scale, shift):
     """Log-odds where every probability is 0 or 1 must not stay as they are, as if they were calibrated."""
     random = np.random.default_rng(3)
     labels = (random.random((300, 1)) < 0.3).astype(np.uint8)
@@ -43,7 +43,7 @@ def test_line_is_the_likeliest_however_sure_the_model_is(scale, shift):
     assert probability(after[:, 0]) == pytest.approx(expected, abs=0.02)
 
 
-def test_a_turned_model_that_is_sure_is_brought_to_the_level_of_val():
+def test_model_with_inverted_confident_scores_is_brought_to_the_prevalence_of_val():
     """Its ranks stay; its probabilities must not stay at 0 either."""
     labels = np.arange(40)[:, None] < 10
     calibrator = fit(np.arange(40)[:, None] * 0.01 - 60, labels.astype(np.uint8), ("A",), NAMES[:40], "val")
@@ -71,7 +71,7 @@ def test_finding_absent_from_val_stays_as_predicted_and_is_noted(fitted):
 
 
 @pytest.mark.parametrize("turned", [1, -1])
-def test_few_separated_images_make_no_steep_and_no_falling_line(turned):
+def test_few_separable_images_give_neither_a_steep_nor_a_negative_slope(turned):
     """A handful of positives, all above the others, would make every probability 0 or 1; below them, turn ranks around."""
     log_odds, labels = turned * np.array([[-4.0], [-3.0], [-2.0], [3.0]]), np.array([[0], [0], [0], [1]])
     calibrator = fit(log_odds, labels, ("A",), NAMES[:4], "val")
@@ -93,7 +93,7 @@ def test_classes_share_one_temperature_and_still_sum_to_one(count):
     assert after == pytest.approx(class_log_odds(logits * calibrator.slope_K[0]))
 
 
-def test_file_keeps_everything(fitted):
+def test_calibration_survives_being_written_and_read(fitted):
     """Thresholds are compared with scores: not a digit may be lost."""
     assert from_bytes(to_bytes(fitted[2])) == fitted[2]
 
@@ -108,7 +108,7 @@ def test_thresholds_of_given_probabilities_are_among_them():
     assert {by_finding["A"] for by_finding in calibrator.thresholds.values()} <= set(given[:, 0].tolist())
 
 
-def test_hash_is_of_the_names_in_any_order():
+def test_hash_of_image_names_does_not_depend_on_their_order():
     """It tells whether a calibration was fitted on the images it is about to be judged on."""
     assert names_sha256(["b", "a"]) == names_sha256(["a", "b"]) != names_sha256(["ab"])
 
@@ -134,14 +134,14 @@ GOOD = json.loads(
     ],
     ids=str,
 )
-def test_another_file_is_refused(change):
+def test_file_of_another_kind_is_refused(change):
     """A calibration that is half understood would give wrong probabilities silently."""
     with pytest.raises(InputError, match="cannot read the calibration"):
         from_bytes(json.dumps({**GOOD, **change}).encode())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b'{"format": 1}'])
-def test_what_is_no_calibration_is_refused(content):
+def test_invalid_calibration_file_is_refused(content):
     """The file may be cut or another one."""
     with pytest.raises(InputError, match="cannot read the calibration"):
         from_bytes(content)

@@ -22,7 +22,7 @@ def images():
     return random.normal(labels * 1.5), labels, np.arange(400) // 2, random
 
 
-def test_a_model_does_not_differ_from_itself(images):
+def test_comparing_a_model_with_itself_finds_no_difference(images):
     """The same resamples for both leave no difference at all, where two draws would make one up."""
     scores, labels, patients, _ = images
     same = scored(scores, labels, patients)
@@ -31,7 +31,7 @@ def test_a_model_does_not_differ_from_itself(images):
         assert row["p"] == 1.0
 
 
-def test_a_better_model_is_told_from_a_noisy_one(images):
+def test_better_model_differs_significantly_from_a_noisy_one(images):
     """A difference that is there must be seen, with its sign, and the mean beside the findings."""
     scores, labels, patients, random = images
     noisy = scores + random.normal(size=scores.shape) * [3.0, 0.0]
@@ -52,6 +52,6 @@ def test_holm_steps_down_and_leaves_undefined_ones_out():
     assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
 
 
-def test_p_is_undefined_where_most_resamples_are():
+def test_p_value_is_undefined_where_most_resamples_are():
     """A finding that most draws lack can't be compared."""
     assert np.isnan(two_sided_p(np.array([0.1, np.nan, np.nan])))

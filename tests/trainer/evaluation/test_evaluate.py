@@ -64,7 +64,7 @@ def test_scores_are_scikit_learns_with_intervals_around_them(images):
     assert found["mean_auroc"]["value"] == pytest.approx(sum(values) / 2)
 
 
-def test_drawn_phantoms_say_so_and_stand_beside_nothing_published():
+def test_phantoms_are_marked_and_not_compared_with_published_scores():
     """Their AUROC of .94 beside a published .84 would be read as a success."""
     random = np.random.default_rng(0)
     labels = (random.random((60, 14)) < 0.4).astype(np.uint8)
@@ -76,7 +76,7 @@ def test_drawn_phantoms_say_so_and_stand_beside_nothing_published():
     assert drawn["notes"][0] == DRAWN
 
 
-def test_finding_nobody_has_is_null_and_noted(images):
+def test_finding_without_positives_is_null_and_noted(images):
     """JSON knows no nan, and a 0 would be read as a score."""
     found = assessed(images)
     last = found["findings"][2]
@@ -86,7 +86,7 @@ def test_finding_nobody_has_is_null_and_noted(images):
     assert json.loads(to_json(found)) == found
 
 
-def test_same_seed_gives_the_same_bytes_and_another_other_intervals(images):
+def test_same_seed_gives_the_same_bytes_and_another_seed_other_intervals(images):
     """A table that changes when it is made again can't be reviewed."""
     assert to_json(assessed(images)) == to_json(assessed(images))
     assert assessed(images)["mean_auroc"] != assessed(images, seed=1)["mean_auroc"]
@@ -116,7 +116,7 @@ def test_operating_points_are_counted_at_the_fixed_thresholds(images, calibrator
     assert "C: not calibrated and no thresholds: validation has no image with it" in found["notes"]
 
 
-def test_labels_that_are_judged_change_no_threshold_and_no_calibration(images, calibrator):
+def test_scored_labels_change_neither_thresholds_nor_calibration(images, calibrator):
     """Fitted on the images it is judged on, any model looks calibrated."""
     log_odds, labels, patients = images
     before = assessed(images, calibrator=calibrator)
@@ -134,7 +134,7 @@ def test_labels_that_are_judged_change_no_threshold_and_no_calibration(images, c
     assert before["findings"][0]["auroc"] != after["findings"][0]["auroc"]
 
 
-def test_probabilities_that_were_given_rank_and_meet_thresholds(images):
+def test_given_probabilities_are_ranked_and_compared_with_thresholds_as_they_are(images):
     """Log-odds of very small probabilities tie; the probabilities do not."""
     _, labels, patients = images
     tiny = np.arange(1, 601)[:, None] * 1e-12 + 0 * labels
@@ -166,7 +166,7 @@ def test_classes_are_counted_by_the_likeliest():
     assert found["recall"]["NORMAL"]["value"] == 0.5
 
 
-def test_subgroups_comparison_and_unknown_people_are_told(images):
+def test_subgroups_comparison_and_unknown_patients_are_reported(images):
     """Who is in no group must be said, or the groups seem to be all."""
     log_odds, _, _ = images
     sex = np.array(["M", "F", ""] * 200)
@@ -216,7 +216,7 @@ def test_one_patient_gives_scores_and_no_intervals(images, calibrator):
     assert not [note for note in found["notes"] if "resamples skipped" in note]
 
 
-def test_intervals_that_say_too_little_are_told(images):
+def test_intervals_of_too_few_patients_or_resamples_are_noted(images):
     """Positives of one patient never vary, and children are counted twice."""
     log_odds, _, patients = images
     labels = np.zeros((600, 3), np.uint8)
@@ -238,13 +238,13 @@ def test_calibration_of_another_model_is_refused(images, calibrator):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 1}', b'{"format": 2}'])
-def test_another_file_is_no_evidence(content):
+def test_file_of_another_kind_is_refused(content):
     """A report must not be drawn from half a document."""
     with pytest.raises(InputError, match=r"cannot read the evaluation(.|\n)*metrics.json"):
         from_json(content, "metrics.json")
 
 
-def test_evidence_is_read_back(images):
+def test_evaluation_document_is_read_back(images):
     """Reports and cards are written from the file."""
     found = assessed(images)
     assert from_json(to_json(found), "metrics.json") == found

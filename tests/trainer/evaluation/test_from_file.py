@@ -90,7 +90,7 @@ def test_documents_and_plots_are_written_and_a_table_printed(files, capsys):
     assert all((files.folder / path).stat().st_size for path in told)
 
 
-def test_other_forms_are_the_same_numbers(files, capsys):
+def test_json_and_csv_output_have_the_numbers_of_the_table(files, capsys):
     """One is for programs, one for spreadsheets; neither may be mixed with words."""
     code, out, err = run(capsys, *GIVEN, "--format", "json")
     assert (code, err) == (0, "")
@@ -128,7 +128,7 @@ def test_exactly_the_predicted_images_are_scored_of_a_table_without_parts(files,
     assert json.loads(out)["data"]["part"] == "all"
 
 
-def test_two_classes_are_counted_too(tmp_path, capsys):
+def test_predictions_of_two_classes_are_evaluated_too(tmp_path, capsys):
     """A data set in folders has one class an image: accuracy is asked for there."""
     random = np.random.default_rng(0)
     rows = []
@@ -182,7 +182,7 @@ def test_two_classes_are_counted_too(tmp_path, capsys):
         (lambda f: None, (*GIVEN, "--resamples", "0"), "--resamples"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_by_name(files, capsys, spoil, flags, told):
+def test_predictions_and_labels_that_do_not_match_are_refused_by_name(files, capsys, spoil, flags, told):
     """Exit code 2 and the file to correct, never a traceback and never a score of something else."""
     spoil(files)
     code, out, err = run(capsys, *flags)
@@ -191,7 +191,7 @@ def test_what_does_not_fit_together_is_refused_by_name(files, capsys, spoil, fla
     assert "Traceback" not in err
 
 
-def test_what_is_fitted_on_training_images_is_told(files, capsys):
+def test_calibration_fitted_on_training_images_is_noted(files, capsys):
     """Thresholds from images that a model knows by heart miss the patients after."""
     _, out, _ = run(capsys, *GIVEN, "--val-predictions", "val.csv")
     assert "are in train" not in out

@@ -47,7 +47,7 @@ def fitted_of(evaluation):
     ]
 
 
-def test_what_is_fitted_never_sees_what_is_scored(inputs):
+def test_calibration_is_never_fitted_on_scored_images(inputs):
     """Other labels of the scored images change no threshold and no calibrated probability; other labels of val change both."""
     before = evaluated(inputs, resamples=5)
     turned = replace(inputs.scored, labels_NK=1 - inputs.scored.labels_NK)
@@ -63,7 +63,7 @@ def test_what_is_fitted_never_sees_what_is_scored(inputs):
     assert thresholds == [points for points, _ in fitted_of(before)]
 
 
-def test_patients_that_are_fitted_on_and_scored_are_refused_by_image(inputs):
+def test_patients_both_fitted_on_and_scored_are_refused_by_image(inputs):
     """One patient in both is enough to flatter."""
     patients = inputs.val.patients_N.copy()
     patients[7] = inputs.scored.patients_N[0]
@@ -71,7 +71,7 @@ def test_patients_that_are_fitted_on_and_scored_are_refused_by_image(inputs):
         evaluated(replace(inputs, val=replace(inputs.val, patients_N=patients)), resamples=5)
 
 
-def test_what_is_stored_gives_way_to_what_is_fitted_here(inputs):
+def test_calibration_fitted_here_replaces_the_stored_one(inputs):
     """It may be of other views; without either nothing is calibrated."""
     stored = fit(inputs.val.log_odds_NK + 5, inputs.val.labels_NK, FINDINGS, inputs.val.images, "stored")
     with_both = evaluated(replace(inputs, calibrator=stored), resamples=5)
@@ -92,7 +92,7 @@ def test_what_is_stored_gives_way_to_what_is_fitted_here(inputs):
         (None, "test", ("other", "test"), False),
     ],
 )
-def test_published_numbers_stand_beside_the_very_images_only(monkeypatch, inputs, known, asked, told, comparable):
+def test_published_scores_are_shown_for_the_published_split_only(monkeypatch, inputs, known, asked, told, comparable):
     """A file that calls NIH's training images its test part is no test of the official split."""
     monkeypatch.setattr("trainer.evaluation.inputs.published_list", lambda images: known)
     counts = {"random": len(inputs.scored.images), "official": len(inputs.scored.images)}

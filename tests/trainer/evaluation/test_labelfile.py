@@ -24,7 +24,7 @@ TABLES = {
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", list(TABLES))
-def test_every_kind_of_file_says_the_same(tmp_path, name, packed):
+def test_every_format_of_label_file_gives_the_same_labels(tmp_path, name, packed):
     """A file is known by what is in it, for public copies have other names."""
     path = tmp_path / (f"copy-of-{name}.gz" if packed else f"copy-of-{name}")
     path.write_bytes(gzip.compress(TABLES[name].encode()) if packed else TABLES[name].encode())
@@ -41,7 +41,7 @@ def test_every_kind_of_file_says_the_same(tmp_path, name, packed):
         found.rows("test")
 
 
-def test_a_split_in_labels_csv_makes_parts(tmp_path):
+def test_split_column_of_labels_csv_gives_the_splits(tmp_path):
     """Only the test part may be scored unless another is asked for."""
     header, first, second = TABLES["labels.csv"].splitlines()
     (tmp_path / "labels.csv").write_text(f"{header},split\n{first},train\n{second},test\n")
@@ -60,14 +60,14 @@ def test_a_split_in_labels_csv_makes_parts(tmp_path):
         (b"a.png 0 1\n", "2 values instead of 14"),
     ],
 )
-def test_what_holds_no_labels_is_refused(tmp_path, content, told):
+def test_file_without_labels_is_refused(tmp_path, content, told):
     """Anything may be given for --labels, an image too."""
     (tmp_path / "labels").write_bytes(content)
     with pytest.raises(InputError, match=told):
         read(tmp_path / "labels")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_absent_label_file_is_refused(tmp_path):
     """The commonest mistake is a path."""
     with pytest.raises(InputError, match=r"cannot read `.*nowhere.csv`: no such file or directory"):
         read(tmp_path / "nowhere.csv")

@@ -34,7 +34,7 @@ a.png,Hernia,0,2,414,X,LL
 """
 
 
-def test_values_follow_the_order_of_the_images(tmp_path):
+def test_metadata_follows_the_order_of_the_images(tmp_path):
     """A value of another image would put patients into the wrong group."""
     (tmp_path / "entries.csv").write_text(NIH)
     found = of_file(tmp_path / "entries.csv", ["a.png", "b.png", "c.png"])
@@ -47,13 +47,13 @@ def test_values_follow_the_order_of_the_images(tmp_path):
 @pytest.mark.parametrize(
     "text", ["Image Index,Hernia\na.png,1\n", "a.png 0 1\n", "Image Index,Patient Age\na.png,unknown\n"]
 )
-def test_a_table_that_tells_nothing_gives_none(tmp_path, text):
+def test_metadata_table_without_known_values_gives_none(tmp_path, text):
     """No subgroup table is better than one of unknown people."""
     (tmp_path / "labels.csv").write_text(text)
     assert of_file(tmp_path / "labels.csv", ["a.png"]) is None
 
 
-def test_data_sets_without_such_a_table_have_none(tmp_path):
+def test_data_set_without_a_metadata_table_has_no_metadata(tmp_path):
     """Lists and folders hold names and labels only."""
     assert of_dataset(tmp_path, "folders", ["a.png"]) is None
     (tmp_path / "labels.csv").write_text("Image Index,Patient Gender\na.png,F\n")

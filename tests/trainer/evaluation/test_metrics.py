@@ -42,7 +42,7 @@ def test_scores_equal_scikit_learns_with_many_ties(images):
 
 
 @given(IMAGES)
-def test_a_weight_counts_as_that_many_images(images):
+def test_image_of_weight_n_counts_as_n_images(images):
     """The bootstrap weighs images instead of repeating them; scikit-learn does so too."""
     scores, labels, weights = columns(images)
     again = np.repeat(np.arange(len(scores)), weights)
@@ -57,7 +57,7 @@ def test_a_weight_counts_as_that_many_images(images):
 
 
 @given(st.lists(st.tuples(st.integers(0, 997), st.booleans()), min_size=1, max_size=60))
-def test_reliability_holds_every_image_once(images):
+def test_reliability_bins_hold_every_image_once(images):
     """An image lost between two bins, or a probability of 1 in a sixteenth, would hide overconfidence."""
     probability, labels = np.array([one[0] / 997 for one in images]), np.array([one[1] for one in images], int)
     bins = reliability(probability, labels)
@@ -81,7 +81,7 @@ def test_confusion_takes_scores_at_the_threshold_for_positive():
     assert counted.f1 == pytest.approx(0.8)
 
 
-def test_shares_of_nothing_are_undefined():
+def test_rates_without_images_are_undefined():
     """A finding nobody has is neither always found nor never."""
     counted = confusion(np.array([0.1, 0.2]), np.array([0, 0]), 0.5)
     assert math.isnan(counted.sensitivity)
@@ -96,7 +96,7 @@ def test_auroc_is_undefined_when_a_class_is_absent(label):
     assert math.isnan(auroc(np.array([0.1, 0.9]), np.array([label, label])))
 
 
-def test_auroc_of_scores_that_are_no_numbers_is_undefined():
+def test_auroc_of_nan_scores_is_undefined():
     """Equal, as nan may be taken, they would score 0.5 and could be the best."""
     assert math.isnan(auroc(np.array([np.nan, np.nan]), np.array([0, 1])))
 
@@ -130,6 +130,6 @@ def test_interval_of_a_proportion_is_wilsons(total, share):
         )
 
 
-def test_interval_of_nothing_is_undefined():
+def test_interval_of_a_proportion_of_no_images_is_undefined():
     """A class without images has no recall."""
     assert all(math.isnan(bound) for bound in wilson(0, 0))

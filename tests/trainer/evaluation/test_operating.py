@@ -10,7 +10,7 @@ from trainer.evaluation.operating import RULES, thresholds
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=50))
-def test_no_observed_score_does_better(images):
+def test_youden_threshold_is_the_best_of_all_observed_scores(images):
     """A threshold that is off by one image would be applied to every patient after."""
     scores, labels = np.array([one[0] for one in images]) / 7, np.array([one[1] for one in images], int)
     chosen = thresholds(scores, labels)
@@ -30,7 +30,7 @@ def test_no_observed_score_does_better(images):
             assert tried[chosen[rule]].sensitivity == max(allowed)
 
 
-def test_specificity_of_nine_in_ten_allows_one_in_ten():
+def test_threshold_of_specificity_90_allows_one_false_positive_in_ten():
     """1 - 0.9 is not 0.1 in floating point, and an exact tenth must count."""
     scores = np.concatenate([np.arange(10), [9.5]])
     labels = np.array([0] * 10 + [1])

@@ -30,14 +30,14 @@ def test_patients_of_the_random_lists_are_found_in_the_official_test(shared, par
     assert int(of_patients(known, scored, numbered(scored)).sum()) == expected
 
 
-def test_one_image_tells_of_all_of_its_patient():
+def test_patient_with_one_image_in_both_sets_overlaps():
     """Follow-ups look alike: a new image of a known patient is no new patient."""
     images = ["00000001_000.png", "00000001_007.png", "00000002_000.png"]
     found = of_patients({"00000001_003.png"}, images, np.array([0, 0, 1]))
     assert found.tolist() == [True, True, False]
 
 
-def test_patients_are_those_of_the_table_where_names_do_not_tell():
+def test_patients_come_from_the_table_where_file_names_hold_none():
     """A labels.csv says who is who."""
     found = of_patients({"scan-a.png"}, ["scan-a.png", "scan-b.png", "scan-c.png"], np.array([4, 4, 9]))
     assert found.tolist() == [True, True, False]
@@ -52,7 +52,7 @@ def test_folders_do_not_hide_a_patient():
     assert found.tolist() == [True, False]
 
 
-def test_names_that_tell_no_patient_are_not_one_patient():
+def test_file_names_without_a_patient_are_not_one_patient():
     """Nothing in common is no match."""
     assert not of_patients({"x.png"}, ["y.png", "z.png"], np.array([0, 1])).any()
     assert not of_patients(set(), ["y.png"], np.array([0])).any()

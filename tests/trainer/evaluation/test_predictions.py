@@ -21,7 +21,7 @@ def file(tmp_path):
     return write
 
 
-def test_columns_are_found_in_any_order_and_others_left_alone(file):
+def test_prediction_columns_are_found_in_any_order_and_others_ignored(file):
     """Public files have them in their author's order, and columns of his own."""
     found = read(file(GOOD)).of(["A", "B"])
     assert found.images == ("x.png", "y.png")
@@ -30,7 +30,7 @@ def test_columns_are_found_in_any_order_and_others_left_alone(file):
     assert found.rows_in(["y.png", "z.png", "x.png"]).tolist() == [2, 0]
 
 
-def test_packed_files_are_read(tmp_path):
+def test_gzip_compressed_predictions_are_read(tmp_path):
     """22,433 rows are often packed."""
     (tmp_path / "preds.csv.gz").write_bytes(gzip.compress(GOOD.encode()))
     assert read(tmp_path / "preds.csv.gz").images == ("x.png", "y.png")
@@ -44,7 +44,7 @@ def test_log_odds_of_0_and_1_are_finite_while_probabilities_keep_their_ranks(fil
     assert found.log_odds_NK[3, 0] == pytest.approx(-found.log_odds_NK[0, 0])
 
 
-def test_log_odds_are_those_the_probabilities_were_made_of(file):
+def test_log_odds_are_recovered_from_written_probabilities(file):
     """What a run wrote is fitted and judged as in the run, however sure it was; 0 is not surer than the surest."""
     log_odds = np.array([-25.0, -16.5, 0.3, 16.5, 25.0])
     rows = [f"{number},{p!r}\n" for number, p in enumerate((1 / (1 + np.exp(-log_odds))).tolist())]
@@ -65,7 +65,7 @@ def test_log_odds_are_those_the_probabilities_were_made_of(file):
     ],
     ids=["byte order mark", "line ends of Windows", "quoted", "spaced"],
 )
-def test_files_as_programs_write_them_are_the_same(tmp_path, change):
+def test_predictions_with_bom_crlf_or_quotes_are_read_alike(tmp_path, change):
     """Spreadsheets and other systems leave their marks."""
     (tmp_path / "preds.csv").write_bytes(change(GOOD).encode())
     found = read(tmp_path / "preds.csv")
@@ -76,7 +76,7 @@ def test_files_as_programs_write_them_are_the_same(tmp_path, change):
 @pytest.mark.parametrize(
     "content", [gzip.compress(GOOD.encode())[:-9], GOOD.encode(), b""], ids=["cut", "not packed", "empty"]
 )
-def test_damaged_packed_files_are_refused(tmp_path, content):
+def test_damaged_gzip_predictions_are_refused(tmp_path, content):
     """A download that ended early holds the first rows, which would be scored as if they were all."""
     (tmp_path / "preds.csv.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"preds\.csv\.gz"):
@@ -103,7 +103,7 @@ def test_damaged_packed_files_are_refused(tmp_path, content):
         ("Image Index,prob_A,prob_A\nx,0.5,0.5\n", "column `prob_A` more than once"),
     ],
 )
-def test_what_is_no_prediction_is_refused_by_line(file, text, told):
+def test_invalid_prediction_is_refused_with_its_line(file, text, told):
     """A probability that is guessed would be a result."""
     with pytest.raises(InputError) as refused:
         read(file(text))

@@ -33,7 +33,7 @@ def test_published_lists_are_known_by_their_names(shared, path, split, part):
     assert split_of(listed) == (split if part == "test" else "other")
 
 
-def test_values_are_of_the_fourteen_findings_and_their_mean_is_the_one_published():
+def test_published_values_cover_fourteen_findings_and_have_the_published_mean():
     """A slip in one of these numbers would be quoted."""
     for one in references(FINDINGS, split="other", part="test", images=1):
         assert 0.5 < one["mean"] < 1
@@ -54,7 +54,7 @@ def test_values_are_of_the_fourteen_findings_and_their_mean_is_the_one_published
         ("other", "test", 22433, set()),
     ],
 )
-def test_only_values_of_the_very_images_are_comparable(split, part, images, comparable):
+def test_published_values_are_comparable_on_the_same_images_only(split, part, images, comparable):
     """The same network loses 0.03 from one list to the other; CheXNet's own patients were never published."""
     found = references(FINDINGS, split=split, part=part, images=images)
     assert {one["name"] for one in found if one["comparable"]} == comparable

@@ -10,7 +10,7 @@ from PIL import Image
 from trainer.evaluation.shortcuts import shortcuts
 
 
-def test_size_that_separates_the_classes_is_found_whichever_way():
+def test_image_size_that_separates_the_classes_is_found_in_either_direction():
     """Small positives give the class away as well as large ones."""
     sizes = np.array([[10, 10], [10, 10], [20, 20], [20, 20]], np.int32)
     labels = np.array([[1, 0, 1], [1, 0, 0], [0, 1, 1], [0, 1, 0]], np.uint8)
@@ -19,14 +19,14 @@ def test_size_that_separates_the_classes_is_found_whichever_way():
     assert aspect == {"name": "aspect ratio", "auroc": {"a": 0.5, "b": 0.5, "c": 0.5}}
 
 
-def test_large_pictures_do_not_overflow():
+def test_area_of_large_images_does_not_overflow():
     """50,000 pixels squared is more than 32 bits hold."""
     sizes = np.array([[50_000, 50_000], [50_000, 50_001], [10, 10], [10, 11]], np.int32)
     pixels, _ = shortcuts(sizes, np.array([[1], [1], [0], [0]], np.uint8), ["a"])
     assert pixels["auroc"] == {"a": 1.0}
 
 
-def test_one_size_is_no_shortcut():
+def test_images_of_one_size_are_no_shortcut():
     """NIH's release is 1024 by 1024 throughout: a table of halves would only take room."""
     labels = np.array([[1], [0], [1]], np.uint8)
     assert shortcuts(np.full((3, 2), 1024, np.int32), labels, ["a"]) == []
@@ -47,7 +47,7 @@ def test_finding_without_positives_is_undefined():
     assert shortcuts(sizes, np.zeros((2, 1), np.uint8), ["a"])[0]["auroc"] == {"a": None}
 
 
-def test_shape_gives_pneumonia_away_in_the_public_sample(shared):
+def test_aspect_ratio_predicts_pneumonia_in_the_public_sample(shared):
     """The known flaw of that data set, by which its reported accuracies must be read."""
     paths = sorted((shared / "data/pneumonia-sample").rglob("*.jpeg"))
     sizes = []
@@ -61,7 +61,7 @@ def test_shape_gives_pneumonia_away_in_the_public_sample(shared):
     assert aspect["auroc"]["PNEUMONIA"] == pytest.approx(0.851, abs=0.001)
 
 
-def test_import_needs_no_torch():
+def test_shortcuts_are_imported_without_torch():
     """Files of predictions are assessed where torch is not installed."""
     code = "import sys, trainer.evaluation.shortcuts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

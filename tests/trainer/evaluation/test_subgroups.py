@@ -13,7 +13,7 @@ def people(sex, age, view):
     return Metadata(np.array(sex), np.array(age, float), np.array(view))
 
 
-def test_groups_hold_whom_they_name():
+def test_each_subgroup_holds_the_patients_of_its_name():
     """The border years belong to one group each, and the unknown to none."""
     found = {
         (by, group): np.flatnonzero(inside).tolist()
@@ -47,12 +47,12 @@ def test_group_of_one_patient_has_no_interval():
     assert found["auroc"]["A"] == found["mean_auroc"] == {"value": 1.0, "low": None, "high": None}
 
 
-def test_group_of_everyone_is_left_out():
+def test_subgroup_of_all_patients_is_left_out():
     """It would repeat the whole under another name."""
     assert [by for by, _, _ in groups(people(["M", "M"], [30, 50], ["PA", "PA"]))] == ["age", "age"]
 
 
-def test_scores_are_those_of_its_images_on_the_draws_of_all_patients():
+def test_subgroup_scores_use_its_images_in_the_resamples_of_all_patients():
     """Groups are read beside each other: the same patients must be drawn for each."""
     random = np.random.default_rng(0)
     labels = (random.random((300, 2)) < [0.4, 0.0]).astype(np.uint8)

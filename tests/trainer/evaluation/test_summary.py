@@ -65,7 +65,7 @@ def column(text, name):
     return [row[name] for row in csv.DictReader(io.StringIO(text))]
 
 
-def test_table_says_every_part_of_the_evidence(make):
+def test_table_shows_every_part_of_the_evaluation(make):
     """What is not printed is not read."""
     text = as_table(make())
     for told in (
@@ -89,7 +89,7 @@ def test_no_line_of_a_table_is_wider_than_a_terminal(make, split, images):
     assert [line for line in lines if len(line) > 80 and not line.startswith("note: ")] == []
 
 
-def test_undefined_is_a_dash_in_text_and_nothing_in_the_table(make):
+def test_undefined_score_is_a_dash_in_text_and_empty_in_csv(make):
     """A program must not read a word as a number."""
     evaluation = make()
     (row,) = [line for line in as_table(evaluation).splitlines() if line.startswith("Hernia")][:1]

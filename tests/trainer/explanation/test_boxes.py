@@ -29,7 +29,7 @@ def flooded(mask):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1), st.sampled_from([0.2, 0.5, 0.8]))
-def test_parts_equal_a_flood_fill(height, width, seed, density):
+def test_connected_components_equal_a_flood_fill(height, width, seed, density):
     """Also where parts meet only further down, as the arms of a U do."""
     values = np.random.default_rng(seed).random((height, width))
     boxes, peaks = regions(values, density)
@@ -39,7 +39,7 @@ def test_parts_equal_a_flood_fill(height, width, seed, density):
     assert len(peaks) == 0 or peaks.max() == values.max()
 
 
-def test_two_hills_are_two_boxes_the_higher_first():
+def test_two_peaks_are_two_boxes_the_higher_first():
     """Each isolated part is a finding's place of its own."""
     map_hw = np.zeros((8, 8))
     map_hw[1, 1], map_hw[6, 5] = 0.8, 1.0
@@ -56,7 +56,7 @@ def test_a_flat_map_has_no_box():
     assert find_boxes(np.full((7, 7), 2.5), 64).boxes_F4.shape == (0, 4)
 
 
-def test_the_threshold_is_a_share_of_the_range_so_shift_and_scale_change_nothing():
+def test_box_threshold_is_relative_to_the_range_of_the_map():
     """Maps of rare findings are negative throughout; their boxes must not depend on that."""
     map_hw = np.random.default_rng(3).normal(size=(7, 7))
     np.testing.assert_allclose(find_boxes(map_hw, 96).boxes_F4, find_boxes(map_hw * 5 - 100, 96).boxes_F4)
@@ -66,14 +66,14 @@ def test_the_threshold_is_a_share_of_the_range_so_shift_and_scale_change_nothing
     ("fit", "row", "expected"),
     [("squash", 2, (105.0, 37.5)), ("crop", 2, (82.5, 37.5)), ("pad", 1, (105.0, 15.0))],
 )
-def test_the_highest_place_is_in_pixels_of_an_image_that_is_not_square(fit, row, expected):
+def test_peak_is_in_pixels_of_an_image_that_is_not_square(fit, row, expected):
     """120 pixels wide and 60 high: a crop sees the middle of it, padding lies above and below."""
     map_hw = np.zeros((4, 4))
     map_hw[row, 3] = 1
     assert peak_on_image(map_hw, placement(120, 60, Geometry(side=64, fit=fit), 64)) == pytest.approx(expected)
 
 
-def test_a_highest_place_in_padding_is_none():
+def test_peak_in_padding_is_none():
     """Moved to the border of the image it could hit a box that lies there."""
     place = placement(120, 60, Geometry(side=64, fit="pad"), 64)
     map_hw = np.zeros((4, 4))

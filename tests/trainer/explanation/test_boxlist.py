@@ -19,7 +19,7 @@ def test_the_whole_published_list_is_read(shared):
     assert len({box.finding for box in boxes}) == 8
 
 
-def test_boxes_are_shares_of_the_image(tmp_path):
+def test_boxes_are_fractions_of_the_image(tmp_path):
     """They fit a smaller copy of it too."""
     path = tmp_path / "boxes.csv"
     path.write_text(HEADER + "a.png,Infiltrate,256.0,512.0,256.0,128.0,,,\n\n")
@@ -48,7 +48,7 @@ def test_boxes_are_shares_of_the_image(tmp_path):
         pytest.param(HEADER + "a.png," + "," * 5_000, "rows or 4,096 columns", id="columns without an end"),
     ],
 )
-def test_what_is_no_list_of_boxes_is_refused(content, complaint, tmp_path):
+def test_invalid_list_of_boxes_is_refused(content, complaint, tmp_path):
     """With the line, so that it can be mended."""
     path = tmp_path / "boxes.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -65,7 +65,7 @@ def test_an_absent_list_is_named(tmp_path):
         read_boxes(tmp_path)
 
 
-def test_a_pipe_is_no_list_of_boxes(tmp_path):
+def test_pipe_is_refused_as_a_list_of_boxes(tmp_path):
     """Whoever opens it waits until somebody writes."""
     os.mkfifo(tmp_path / "boxes.csv")
     with pytest.raises(InputError, match="it is not a regular file"):

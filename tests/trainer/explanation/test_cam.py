@@ -58,7 +58,7 @@ def test_cam_of_densenet_equals_grad_cam_up_to_scale(images):
 
 
 @pytest.mark.parametrize("make", [_densenet, _small_resnet], ids=["densenet", "resnet"])
-def test_mean_of_an_exact_map_and_the_bias_is_the_logit(make, images):
+def test_mean_of_the_map_plus_the_bias_is_the_logit(make, images):
     """A map accounts for all of what the network says."""
     network = make().eval()
     said = activate(network, images, [2, 0])
@@ -90,7 +90,7 @@ def test_logits_are_those_of_the_whole_network(make, cells, images):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_two_classes_speak_against_each_other(images):
+def test_maps_of_two_classes_are_opposite(images):
     """Under softmax a logit alone means nothing: the map is about the log-odds, whose sum over cells it is."""
     network = _densenet(findings=2)
     said = activate(network, images, [0, 1], classes=True)
@@ -102,7 +102,7 @@ def test_two_classes_speak_against_each_other(images):
     )
 
 
-def test_a_bright_patch_is_found_where_it_is():
+def test_map_of_a_bright_patch_is_highest_on_the_patch():
     """The map is not mirrored or turned: a network that answers to brightness points at the bright quarter."""
     network = _densenet(findings=1)
     image = torch.zeros(1, 3, 128, 128)
@@ -119,7 +119,7 @@ def test_a_bright_patch_is_found_where_it_is():
     assert np.unravel_index(map_hw.argmax(), map_hw.shape)[1] >= 2
 
 
-def test_each_image_may_be_asked_for_another_finding(images):
+def test_each_image_of_a_batch_may_have_another_finding(images):
     """A gallery shows for each image the finding it is there for."""
     network = _densenet()
     maps = class_activation_maps(network, images, [2, 0, 2])

@@ -73,7 +73,7 @@ def explain(model, tmp_path, capsys):
     return run
 
 
-def test_every_image_gets_a_picture_and_a_line_for_its_most_probable_finding(explain, images, model):
+def test_explain_writes_an_overlay_and_a_line_for_the_most_probable_finding(explain, images, model):
     """What is printed is what is written, in pixels of the image."""
     code, stdout, _, out = explain(images)
     assert code == 0
@@ -97,7 +97,7 @@ def test_every_image_gets_a_picture_and_a_line_for_its_most_probable_finding(exp
     assert len(list(out.iterdir())) == 4
 
 
-def test_findings_may_be_named_and_pictures_left_out(explain, images):
+def test_findings_can_be_selected_and_overlays_disabled(explain, images):
     """One line for each image and finding, in that order."""
     code, stdout, stderr, out = explain(
         images / "00000001_000.png", images / "more", "--findings", "Hernia, Mass", "--no-overlays"
@@ -110,7 +110,7 @@ def test_findings_may_be_named_and_pictures_left_out(explain, images):
     assert "maps have only 4 x 4 cells" in stderr
 
 
-def test_batches_change_nothing(explain, images):
+def test_batch_size_changes_no_map(explain, images):
     """Neither maps nor probabilities depend on what an image is looked at with."""
     _, whole, _, _ = explain(images, "--top", "2")
     _, single, _, _ = explain(images, "--top", "2", "--batch-size", "1")
@@ -120,7 +120,7 @@ def test_batches_change_nothing(explain, images):
         assert one["boxes"] == other["boxes"]
 
 
-def test_a_model_of_classes_explains_the_class_it_says(explain, images, tmp_path):
+def test_model_of_classes_explains_its_predicted_class(explain, images, tmp_path):
     """By gradient, of the class's log-odds: its probability is softmax's."""
     model = _save(tmp_path / "two.safetensors", head="hidden", loss="cross_entropy", findings=("NORMAL", "PNEUMONIA"))
     code, stdout, _, _ = explain(images, "--top", "2", model=model)
@@ -132,7 +132,7 @@ def test_a_model_of_classes_explains_the_class_it_says(explain, images, tmp_path
         assert first["probability"] + second["probability"] == pytest.approx(1, abs=1e-5)
 
 
-def test_pictures_of_two_images_of_one_name_are_two(explain, images, tmp_path):
+def test_overlays_of_two_images_with_one_name_do_not_collide(explain, images, tmp_path):
     """Nothing is overwritten unseen."""
     (tmp_path / "again").mkdir()
     (tmp_path / "again/00000001_000.jpg").write_bytes((images / "00000001_000.png").read_bytes())
@@ -143,7 +143,7 @@ def test_pictures_of_two_images_of_one_name_are_two(explain, images, tmp_path):
     assert all((out / name).is_file() for name in names)
 
 
-def test_pictures_of_any_name_have_one_that_can_be_written(tmp_path):
+def test_overlay_of_an_image_with_any_name_has_a_valid_file_name(tmp_path):
     """A name may be as long as file systems let it; the finding's comes on top. Many a series calls all its files alike."""
     paths = [tmp_path / str(number) / f"{'ä' * 120}.png" for number in range(3)] + [tmp_path / "a\nb.png"]
     names = list(stems([ImageFile(path) for path in paths]).values())
@@ -154,7 +154,7 @@ def test_pictures_of_any_name_have_one_that_can_be_written(tmp_path):
     assert len(set(stems(many).values())) == 300
 
 
-def test_what_is_no_image_is_listed_and_the_rest_is_explained(explain, images, tmp_path):
+def test_unreadable_images_are_listed_and_the_rest_is_explained(explain, images, tmp_path):
     """One bad file must not cost a night's work, nor go unnoticed."""
     (tmp_path / "bad.png").write_text("no image")
     Image.new("L", (1, 1)).save(tmp_path / "dot.png")
@@ -175,7 +175,7 @@ def _list(path, rows):
     return path
 
 
-def test_boxes_are_found_or_not_beside_maps_that_know_nothing(explain, images, tmp_path, model):
+def test_localisation_is_compared_with_uninformed_baselines(explain, images, tmp_path, model):
     """A list drawn around the model's own boxes is found whole; the same list moved away is not."""
     trained = load_model(str(model))
     _, stdout, _, _ = explain(images, "--findings", "Nodule,Pneumonia")
@@ -224,7 +224,7 @@ def test_random_maps_are_the_same_with_the_same_seed(explain, images, tmp_path):
     assert documents[0][1] != documents[2][1]
 
 
-def test_the_check_tells_how_maps_change_as_weights_are_drawn_anew(explain, images):
+def test_sanity_check_reports_how_maps_change_as_weights_are_randomised(explain, images):
     """A table, and the same as a file; the images are explained as well."""
     code, stdout, _, out = explain(images, "--findings", "Mass,Edema", "--check-randomisation")
     assert code == 0
@@ -239,7 +239,7 @@ def test_the_check_tells_how_maps_change_as_weights_are_drawn_anew(explain, imag
     assert len(image_files([images])) < CHECKED_IMAGES
 
 
-def test_a_run_refuses_images_of_its_training_part_for_boxes(explain, finished_run, tmp_path):
+def test_images_of_the_training_split_are_refused_for_localisation(explain, finished_run, tmp_path):
     """The check reads which images a run was trained on; with --force the result says how many those are."""
     trained = load_model(str(finished_run.root))
     assert trained.trained_on
@@ -279,7 +279,7 @@ def test_bad_flags_are_refused_before_anything_is_written(explain, images, flags
     assert not out.exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(explain, images, tmp_path):
+def test_output_that_cannot_be_written_is_named(explain, images, tmp_path):
     """A file where the folder should be."""
     (tmp_path / "out").write_text("")
     code, _, stderr, _ = explain(images)
@@ -288,7 +288,7 @@ def test_a_place_that_cannot_be_written_is_named(explain, images, tmp_path):
     assert "from `--out`" in stderr
 
 
-def test_an_image_that_is_left_out_takes_no_box_with_it(explain, images, tmp_path):
+def test_boxes_of_unreadable_images_are_not_counted(explain, images, tmp_path):
     """Boxes of images that can't be read are not counted as missed."""
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/00000009_000.png").write_text("no image")

@@ -39,7 +39,7 @@ def network():
     return build("densenet_tiny", "linear", 14).eval()
 
 
-def test_the_surest_mistakes_of_each_finding_are_found():
+def test_most_confident_errors_of_each_finding_are_found():
     """Highest without it and lowest with it: what a reader would ask to see first."""
     log_odds = np.array([[3.0, -1], [2, 0], [-5, 1], [-1, 2]])
     labels = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
@@ -49,14 +49,14 @@ def test_the_surest_mistakes_of_each_finding_are_found():
     ]
 
 
-def test_a_finding_that_is_told_apart_perfectly_or_not_at_all_shows_nothing():
+def test_finding_separated_perfectly_or_of_one_class_has_no_examples():
     """No error is made up where there is none."""
     log_odds = np.array([[1.0, 5, 5], [2.0, 6, 6]])
     labels = np.array([[0, 0, 1], [1, 0, 1]])
     assert mistakes(log_odds, labels, classes=False) == []
 
 
-def test_wrong_classes_are_in_order_of_how_sure_the_model_was():
+def test_misclassified_images_are_ordered_by_confidence():
     """With one class an image there is a decision, and it is wrong or right."""
     log_odds = np.array([[2.0, -2], [-3, 3], [4, -4], [-1, 1]])
     labels = np.array([[0, 1], [1, 0], [1, 0], [1, 0]])
@@ -94,7 +94,7 @@ def test_pictures_are_the_image_beside_its_map(network, classes):
         assert len(one.jpeg) < 40_000
 
 
-def test_pictures_survive_being_written():
+def test_gallery_survives_being_written_and_read():
     """The page is written again from them."""
     one = pictures.Picture(
         image="a.png",
@@ -123,12 +123,12 @@ def test_pictures_survive_being_written():
     ],
     ids=["empty", "list", "no fields", "no JPEG"],
 )
-def test_pictures_that_cannot_be_read_are_left_out(content):
+def test_unreadable_images_are_left_out_of_the_gallery(content):
     """A page without pictures is still a page; and nothing but pictures gets onto it."""
     assert pictures.from_bytes(content) == ()
 
 
-def test_drawn_phantoms_are_known_to_be_nobody(phantoms, tmp_path):
+def test_phantoms_are_recognised_as_public(phantoms, tmp_path):
     """By the labels that their seed draws: a set of other labels is not taken for one."""
     assert public_name(read_labels(phantoms)) == "synthetic phantoms"
     other = tmp_path / "other"
@@ -142,7 +142,7 @@ def test_drawn_phantoms_are_known_to_be_nobody(phantoms, tmp_path):
     assert public_name(read_labels(other)) is None
 
 
-def test_chestxray14_is_known_by_its_label_files(shared, tmp_path):
+def test_chestxray14_is_recognised_by_its_label_files(shared, tmp_path):
     """Byte for byte, packed or not: a file that somebody has changed may name anybody's images."""
     labels = shared / "data/nih-labels"
     for name in ("train", "val", "test"):
@@ -179,12 +179,12 @@ def folders(root, normal, ill):
         pytest.param(["person#_virus_7.jpeg"], ["person#_bacteria_7.jpeg"], False, id="names of the other class"),
     ],
 )
-def test_the_pneumonia_set_is_known_by_all_its_names(normal, ill, known, tmp_path):
+def test_pneumonia_set_is_recognised_by_all_its_file_names(normal, ill, known, tmp_path):
     """Viewers export IM-0001-0001 too, so that alone is nobody's sign."""
     assert (public_name(folders(tmp_path, normal, ill)) is not None) is known
 
 
-def test_images_are_shown_of_public_sets_or_when_asked_for(phantoms, tmp_path):
+def test_gallery_shows_images_of_public_sets_or_with_the_gallery_flag(phantoms, tmp_path):
     """The report of a hospital's own images must not carry them along unasked."""
     public = read_labels(phantoms)
     private = folders(tmp_path, ["a#.png"], ["b#.png"])
@@ -198,7 +198,7 @@ def test_images_are_shown_of_public_sets_or_when_asked_for(phantoms, tmp_path):
     assert "data:image/jpeg" not in page
 
 
-def test_the_gallery_of_a_run_is_made_again_when_asked_for(phantoms, network, tmp_path, capsys):
+def test_report_command_rebuilds_the_gallery_on_request(phantoms, network, tmp_path, capsys):
     """Of a run whose report was written without it: from its predictions, its model and the images."""
     source = read_labels(phantoms)
     table = source.table.used()

@@ -33,14 +33,14 @@ def test_boxes_are_matched_by_name_whatever_the_format_and_folder():
     assert (drawn.used, drawn.listed, drawn.notes) == (3, 4, [])
 
 
-def test_findings_the_model_does_not_know_are_left_out_and_told():
+def test_boxes_of_findings_the_model_does_not_predict_are_left_out_and_named():
     """A model of fewer findings is judged by those."""
     drawn = matched([box("1.png"), box("1.png", "Pneumonia")], files("1.png"), FINDINGS)
     assert (drawn.used, drawn.listed) == (1, 2)
     assert drawn.notes == ["boxes of Pneumonia are skipped: the model has no such findings"]
 
 
-def test_only_findings_asked_for_are_used():
+def test_boxes_are_limited_to_the_selected_findings():
     """`--findings` with `--boxes`."""
     assert matched([box("1.png"), box("1.png", "Nodule")], files("1.png"), FINDINGS, only=[1]).used == 1
 
@@ -60,12 +60,12 @@ def test_boxes_without_an_image_are_refused(boxes, paths, complaint):
     assert complaint in str(caught.value)
 
 
-def test_two_images_of_one_name_are_fine_where_no_box_lies():
+def test_images_with_one_name_are_accepted_where_no_box_names_them():
     """Only the ambiguity that matters is refused."""
     assert matched([box("2.png")], files("a/1.png", "b/1.png", "2.png"), FINDINGS).used == 1
 
 
-def test_images_of_patients_trained_on_are_refused_unless_forced():
+def test_patients_of_the_training_split_are_refused_unless_forced():
     """Maps of what was learned by heart find boxes too well; another image of the same patient is no better."""
     trained_on = {"00000001_000.png": "train", "00000002_000.png": "val", "x/other.png": "train"}
     some = files("d/00000001_007.png", "d/00000002_000.png", "d/other.png", "d/00000003_000.png")

@@ -14,7 +14,7 @@ def test_enlarged_equals_torchs_bilinear_interpolation():
     np.testing.assert_allclose(heatmap.enlarged(map_hw, 96), theirs[0, 0].numpy(), atol=1e-12)
 
 
-def test_scaled_reaches_from_0_to_1_whatever_the_sign():
+def test_scaled_map_spans_0_to_1_whatever_its_sign():
     """A map of a finding with low odds is negative everywhere and has a highest place all the same."""
     np.testing.assert_allclose(heatmap.scaled(np.array([[-9.0, -5.0], [-7.0, -5.0]])), [[0, 1], [0.5, 1]])
     np.testing.assert_array_equal(heatmap.scaled(np.full((2, 2), -3.0)), 0)

@@ -10,7 +10,7 @@ def boxes(*rows):
     return np.array(rows, np.float64).reshape(-1, 4)
 
 
-def test_overlaps_of_known_boxes():
+def test_iou_and_iobb_of_known_boxes():
     """IoU divides by the union, IoBB by the found box alone."""
     found = boxes([0, 0, 10, 10], [2, 2, 4, 4], [20, 20, 30, 30], [5, 5, 5, 9])
     drawn = boxes([0, 0, 10, 20], [5, 0, 15, 10])
@@ -18,7 +18,7 @@ def test_overlaps_of_known_boxes():
     np.testing.assert_allclose(iobb(found, drawn), [[1, 0.5], [1, 0], [0, 0], [0, 0]])
 
 
-def test_a_point_is_inside_a_box_or_not():
+def test_pointing_game_counts_points_inside_boxes():
     """No point, which a flat map has, is never inside."""
     drawn = boxes([0, 0, 10, 10], [50, 50, 60, 60])
     assert is_inside((55.0, 59.0), drawn)
@@ -46,7 +46,7 @@ def test_hits_and_false_boxes_are_counted():
     assert method["mean"]["pointing"] == 0.25
 
 
-def test_several_draws_are_averaged():
+def test_random_baselines_are_averaged_over_draws():
     """A random map is one of many; its score is their mean."""
     drawn = boxes([0, 0, 10, 10])
     hit, miss = Case("Mass", drawn, drawn, (5.0, 5.0)), Case("Mass", drawn, boxes([20, 20, 30, 30]), (25.0, 25.0))
@@ -56,7 +56,7 @@ def test_several_draws_are_averaged():
     assert row["pointing"]["value"] == 0.25
 
 
-def test_published_rows_have_the_means_they_print():
+def test_published_rows_have_their_published_means():
     """A slip of the pen in a copied table shows in its mean."""
     published = wang_2017(comparable=False)
     for least in ("0.1", "0.3", "0.5", "0.7"):

@@ -10,7 +10,7 @@ from trainer.explanation.placement import placement
 NO_BOXES = np.empty((0, 4))
 
 
-def test_colour_lies_where_the_map_is_high_and_nowhere_else():
+def test_overlay_colours_only_where_the_map_is_high():
     """Pixels of the picture are pixels of the image: gray where nothing speaks for the finding, darker where nothing is seen."""
     gray = Image.new("L", (300, 200), 100)
     place = placement(300, 200, Geometry(side=72, fit="crop"), 64)
@@ -24,7 +24,7 @@ def test_colour_lies_where_the_map_is_high_and_nowhere_else():
     np.testing.assert_array_equal(picture[100, 5], 50)
 
 
-def test_a_large_image_is_coloured_in_bands_that_do_not_show(monkeypatch):
+def test_large_image_is_coloured_in_bands_without_seams(monkeypatch):
     """A radiograph of ten million pixels would take a gigabyte at once."""
     gray = Image.effect_noise((75, 50), 60)
     place = placement(75, 50, Geometry(side=72, fit="crop"), 64)

@@ -15,7 +15,7 @@ FITS = ["crop", "pad", "squash"]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fit", FITS)
-def test_a_box_comes_back_to_where_it_was(size, fit):
+def test_box_mapped_to_the_image_and_back_is_unchanged(size, fit):
     """What is seen of the image, corner by corner, and only what is seen."""
     place = placement(*size, Geometry(side=72, fit=fit), 64)
     corners = np.array([[0.0, 0.0, 64.0, 64.0], [10.0, 20.0, 30.5, 40.25]])
@@ -27,7 +27,7 @@ def test_a_box_comes_back_to_where_it_was(size, fit):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fit", FITS)
-def test_placement_agrees_with_the_pixels_of_a_record(size, fit, tmp_path):
+def test_placement_matches_the_pixels_of_a_packed_image(size, fit, tmp_path):
     """A bright rectangle, decoded and cropped as for the model, lies where the placement says: within a pixel."""
     width, height = size
     drawn = (round(width * 0.4), round(height * 0.35), round(width * 0.6), round(height * 0.55))
@@ -44,7 +44,7 @@ def test_placement_agrees_with_the_pixels_of_a_record(size, fit, tmp_path):
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_a_map_lies_over_the_image_where_its_cells_are(fit):
+def test_map_cells_are_placed_over_their_image_pixels(fit):
     """The cell over a place has that place's value; nothing is said of what the model does not see."""
     place = placement(300, 200, Geometry(side=72, fit=fit), 64)
     map_hw = np.arange(16.0).reshape(4, 4)

@@ -37,7 +37,7 @@ def test_rank_correlation_is_spearmans():
     assert np.isnan(randomisation.rank_correlation(np.ones(5), np.arange(5.0)))
 
 
-def test_maps_of_a_network_change_as_its_weights_are_drawn_anew(images, network):
+def test_maps_of_a_network_change_as_its_weights_are_randomised(images, network):
     """The trained network is like itself; without any of its weights its maps are others."""
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     stages = randomisation.check(
@@ -52,7 +52,7 @@ def test_maps_of_a_network_change_as_its_weights_are_drawn_anew(images, network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_maps_that_ignore_the_network_stay_as_they_are(images, network):
+def test_maps_that_ignore_the_network_do_not_change(images, network):
     """What the check is for: a method that shows edges of the image passes for an explanation until weights are redrawn."""
     edges = images.numpy()[:, :1, ::32, ::32]
     stages = randomisation.check(network, lambda _: edges, fresh=_tiny, draws=2, seed=0)
@@ -71,7 +71,7 @@ def test_the_same_seed_draws_the_same_weights(images, network):
 
 @pytest.mark.parametrize("model", ["densenet121", "densenet_tiny", "resnet50", "vgg16"])
 @pytest.mark.parametrize("head", ["linear", "hidden"])
-def test_every_weight_belongs_to_one_stage(model, head):
+def test_every_weight_belongs_to_one_randomised_stage(model, head):
     """After the last stage nothing that was learned may be left."""
     with torch.device("meta"):
         network = build(model, head, 3)

@@ -28,7 +28,7 @@ def picture(path):
 
 @pytest.mark.parametrize("odd", [NAME, "\u202egnp", "a\x9bb", "x\u2028y", "x\ty", "x\udc80"], ids=ascii)
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_classes_are_folders_whose_names_can_be_shown(tmp_path, capsys, odd, form):
+def test_class_folders_with_unprintable_names_are_refused(tmp_path, capsys, odd, form):
     """A model's file could not hold the others, and they would be in every table."""
     for split in ("train", "test"):
         for name in ("NORMAL", odd):
@@ -46,7 +46,7 @@ def test_image_whose_name_has_a_line_break_is_named(tmp_path, capsys):
     assert "[rank 0].png: its name has a line break" in check_quiet(capsys).err
 
 
-def test_names_in_any_script_are_classes(tmp_path):
+def test_class_names_may_be_in_any_script(tmp_path):
     for split, number in (("train", 1), ("train", 2), ("test", 3)):
         for name in ("肺炎", "Öff=1"):
             picture(tmp_path / split / name / f"person{number}_virus_{number}.png")
@@ -92,7 +92,7 @@ def files(folder):
     yield "boxes.csv", table([CANARY], [])
 
 
-def test_cells_of_tables(tmp_path, capsys):
+def test_control_characters_in_cells_of_tables_are_escaped(tmp_path, capsys):
     """Of labels, of predictions by anybody's model, and of boxes."""
     (tmp_path / "d").mkdir()
     for name, text in files(tmp_path):
@@ -118,7 +118,7 @@ def test_cells_of_tables(tmp_path, capsys):
     assert any(check_quiet(capsys))
 
 
-def test_names_of_files_and_flags(tmp_path, capsys, monkeypatch):
+def test_control_characters_in_names_of_files_and_flags_are_escaped(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     picture(tmp_path / NAME / "a.png")
     for argv in (
@@ -138,7 +138,7 @@ def test_names_of_files_and_flags(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_reports_of_runs_that_others_wrote(tmp_path, capsys, form):
+def test_control_characters_in_documents_of_a_run_are_escaped(tmp_path, capsys, form):
     """Every text of run.json and results.json."""
     run = open_storage(str(tmp_path / "run"))
     texts = {"model": CANARY, "device": CANARY, "data": f"/x/{CANARY}", "name": CANARY}
@@ -150,7 +150,7 @@ def test_reports_of_runs_that_others_wrote(tmp_path, capsys, form):
     assert any(check_quiet(capsys))
 
 
-def test_warnings_and_logs_of_libraries(capsys):
+def test_control_characters_in_warnings_and_logs_of_libraries_are_escaped(capsys):
     """pydicom and others quote what files hold."""
     with screened():
         sys.stderr.write(warnings.formatwarning(CANARY.replace("\n", ""), UserWarning, "x.py", 1, line=""))
@@ -159,7 +159,7 @@ def test_warnings_and_logs_of_libraries(capsys):
 
 
 @pytest.mark.parametrize("text", [CANARY, "<script>", "[x](http://evil)", "`", "|", "![x](y)"], ids=ascii)
-def test_card_takes_no_markdown_and_no_line_of_others(text):
+def test_model_card_escapes_markdown_and_line_breaks_of_names(text):
     """It is shown on pages that render it."""
     shown = _items([_cell(text)])
     assert shown.count("\n") == 0

@@ -44,20 +44,20 @@ OLD = ["'abc", "a=1", "'", "", "00000001_000.png", "train/=x/1.png", "a,b", 'a"b
 
 @given(st.text(alphabet="'=+-@\t\r\nab\uff1d\u2028\u00a0\ufeff "))
 @example("'=a")
-def test_any_text_is_read_back(text):
+def test_any_cell_text_is_read_back(text):
     """Taking off one apostrophe that was there before would make another name of it."""
     assert spreadsheet.read(spreadsheet.kept(text)) == text
 
 
 @given(st.text())
-def test_no_kept_text_begins_like_a_formula(text):
+def test_no_written_cell_begins_like_a_formula(text):
     kept = spreadsheet.kept(text)
     assert kept[:1] not in tuple("\t\r\n")
     assert kept.lstrip().lstrip("\ufeff")[:1] not in tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 @pytest.mark.parametrize("text", OLD)
-def test_ordinary_text_is_written_as_it_was_and_files_of_earlier_versions_are_read_as_they_are(text):
+def test_ordinary_text_is_written_unchanged_and_files_of_earlier_versions_are_read(text):
     assert spreadsheet.kept(text) == text
     assert spreadsheet.read(text) == text
 
@@ -118,7 +118,7 @@ def test_predictions_of_an_earlier_version_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_prevalence_runs_nothing(name):
+def test_prevalence_csv_holds_no_formula(name):
     """Classes are called like their folders."""
     stats = Prevalence(("a", name), ((1.0, 2.0),) * 3, (1, 1, 1), (1, 1, 1))
     cells = [cell for row in csv.reader(io.StringIO(as_csv(stats), newline="")) for cell in row]
@@ -134,7 +134,7 @@ def test_cell_with_line_breaks_is_one_cell(tmp_path):
     assert [row for _, row in csv_rows(path)] == [["Image Index", "x"], [text, "1"]]
 
 
-def test_every_table_of_the_programs_is_written_here():
+def test_every_csv_of_the_programs_is_written_through_spreadsheet():
     """One that is added later must be too; what `synth` writes are its own words."""
     writers = {
         path.name

@@ -41,7 +41,7 @@ def write(folder, content):
     [predictions.read, read_labels_file, lambda path: read_labels(path.parent, layout="csv")],
     ids=["predictions", "labels", "data set"],
 )
-def test_tables_that_are_none_are_bad_input_with_their_name(tmp_path, read, content, monkeypatch, in_memory):
+def test_file_that_is_no_table_is_bad_input_with_its_name(tmp_path, read, content, monkeypatch, in_memory):
     """From a download that went wrong to a file that was made for it."""
     path = write(tmp_path, content)
     monkeypatch.setattr(tables, "LINE_CHARS", 1 << 14)
@@ -50,7 +50,7 @@ def test_tables_that_are_none_are_bad_input_with_their_name(tmp_path, read, cont
         read(path)
 
 
-def test_packed_table_is_unpacked_no_further_than_the_limit(tmp_path, monkeypatch, in_memory):
+def test_gzip_table_is_decompressed_no_further_than_the_limit(tmp_path, monkeypatch, in_memory):
     """2 MB unpack to 6 GB."""
     monkeypatch.setattr(tables, "gunzipped", lambda packed: limits.gunzipped(packed, most_bytes=1 << 20))
     path = write(tmp_path, gzip.compress(b"Image Index,split\n" + b"a.png,train\n" * 1_000_000))
@@ -58,7 +58,7 @@ def test_packed_table_is_unpacked_no_further_than_the_limit(tmp_path, monkeypatc
         list(csv_rows(path))
 
 
-def test_more_rows_than_any_data_set_has_are_refused(tmp_path, monkeypatch):
+def test_table_with_too_many_rows_is_refused(tmp_path, monkeypatch):
     """Each of them may be a problem to list."""
     monkeypatch.setattr(tables, "TABLE_ROWS", 100)
     path = write(tmp_path, b"Image Index,prob_a\n" + b"a\n" * 200)
@@ -67,7 +67,7 @@ def test_more_rows_than_any_data_set_has_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("link", ["/dev/zero", "pipe"])
-def test_pipes_and_devices_are_no_tables(tmp_path, link):
+def test_pipes_and_devices_are_refused_as_tables(tmp_path, link):
     """One gives no end, the other no beginning."""
     path = tmp_path / "labels.csv"
     if link == "pipe":
@@ -78,7 +78,7 @@ def test_pipes_and_devices_are_no_tables(tmp_path, link):
         predictions.read(path)
 
 
-def test_rows_are_those_of_the_table(tmp_path):
+def test_rows_are_read_as_they_stand(tmp_path):
     """With quotes, blanks, a byte order mark and ends of lines of three systems."""
     content = '\ufeffa, b\r\n\r\n"c,\nd",e\rf,"g"\n'.encode()
     assert list(tables.rows(content)) == [(1, ["a", "b"]), (4, ["c,\nd", "e"]), (5, ["f", "g"])]

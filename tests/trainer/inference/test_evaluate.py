@@ -45,7 +45,7 @@ def written(finished_run, part):
     return {row["Image Index"]: row for row in csv.DictReader(io.StringIO(text))}
 
 
-def test_a_runs_own_predictions_come_out_again(finished_run, answers):
+def test_evaluating_a_run_reproduces_its_own_predictions(finished_run, answers):
     """The split is the run's, and so is the geometry: any slip in either changes every number."""
     inputs = answers()
     rows = written(finished_run, "test")
@@ -58,7 +58,7 @@ def test_a_runs_own_predictions_come_out_again(finished_run, answers):
     assert inputs.model == f"r, step {load_model(str(finished_run.root)).step}"
 
 
-def test_files_of_a_run_give_the_evidence_of_the_run(finished_run, capsys):
+def test_evaluating_a_runs_predictions_reproduces_its_evaluation(finished_run, capsys):
     """A reviewer who has only the predictions must come to the same numbers, thresholds and calibration."""
     of_run = json.loads((finished_run.root / "evaluation/metrics.json").read_text())
     files = [f"--{flag}={finished_run.root}/predictions/{part}.csv" for flag, part in OF_FILES.items()]
@@ -82,7 +82,7 @@ def numbers(document):
         yield from numbers(part) if isinstance(part, dict | list) else [part]
 
 
-def test_what_is_stored_is_used_and_val_is_not_asked_again(finished_run, answers):
+def test_stored_calibration_is_used_and_val_is_not_scored_again(finished_run, answers):
     """It was fitted on the run's validation images."""
     inputs = answers()
     assert inputs.val is None
@@ -90,7 +90,7 @@ def test_what_is_stored_is_used_and_val_is_not_asked_again(finished_run, answers
     assert not [note for note in inputs.notes if "calibration" in note]
 
 
-def test_what_was_fitted_on_the_images_that_are_scored_is_known_without_the_run(finished_run, answers, tmp_path):
+def test_calibration_fitted_on_the_scored_images_is_detected_without_the_run(finished_run, answers, tmp_path):
     """A copied model no longer says whom it was chosen by; what was fitted tells its images itself."""
     shutil.copytree(finished_run.root / "model", tmp_path / "copied")
     split = json.loads((finished_run.root / "run.json").read_text())["config"]["split"]
@@ -102,7 +102,7 @@ def test_what_was_fitted_on_the_images_that_are_scored_is_known_without_the_run(
     assert [note for note in elsewhere.notes if note.startswith("the images used to fit thresholds")]
 
 
-def test_where_nothing_is_stored_it_is_fitted_on_val_alone(finished_run, answers, model_alone):
+def test_without_a_stored_calibration_it_is_fitted_on_val_alone(finished_run, answers, model_alone):
     """Calibration that has seen test flatters itself."""
     split = json.loads((finished_run.root / "run.json").read_text())["config"]["split"]
     inputs = answers(model_alone, split=split)
@@ -115,7 +115,7 @@ def test_where_nothing_is_stored_it_is_fitted_on_val_alone(finished_run, answers
     assert "the model's training images are unknown" in inputs.notes[0]
 
 
-def test_stored_calibration_is_not_used_for_other_views(answers):
+def test_stored_calibration_is_not_used_with_other_test_time_views(answers):
     """It was fitted on one view; ten have other log-odds."""
     inputs = answers(tta="flip")
     assert inputs.calibrator is None
@@ -124,7 +124,7 @@ def test_stored_calibration_is_not_used_for_other_views(answers):
     assert not np.allclose(inputs.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-4)
 
 
-def test_validation_images_are_scored_without_what_was_fitted_on_them(answers):
+def test_validation_images_are_scored_without_the_calibration_fitted_on_them(answers):
     """Their thresholds and calibration would be judged by the images they come from."""
     inputs = answers(part="val")
     assert inputs.calibrator is None
@@ -134,7 +134,7 @@ def test_validation_images_are_scored_without_what_was_fitted_on_them(answers):
     assert "no thresholds and no calibration" in notes
 
 
-def test_patients_it_was_trained_on_are_refused_unless_forced(answers):
+def test_patients_of_the_training_split_are_refused_unless_forced(answers):
     """Such a number says nothing of new patients."""
     with pytest.raises(InputError, match=r"of (\d+) images are of patients in its training set") as caught:
         answers(part="train")
@@ -151,7 +151,7 @@ def test_another_split_of_the_same_images_is_refused_before_an_image_is_read(fin
         answers(data=str(tmp_path / "copy"), split="given")
 
 
-def test_only_the_images_that_are_asked_for_are_needed(finished_run, answers, tmp_path):
+def test_only_the_images_of_the_scored_split_are_needed(finished_run, answers, tmp_path):
     """Who has downloaded the test part can score it."""
     shutil.copytree(finished_run.data, tmp_path / "copy")
     keep = written(finished_run, "test").keys()
@@ -162,7 +162,7 @@ def test_only_the_images_that_are_asked_for_are_needed(finished_run, answers, tm
     assert set(inputs.scored.images) == set(keep)
 
 
-def test_an_image_that_cannot_be_read_is_left_out_and_said(finished_run, answers, tmp_path):
+def test_unreadable_image_is_left_out_and_listed(finished_run, answers, tmp_path):
     """Numbers of fewer images are other numbers."""
     shutil.copytree(finished_run.data, tmp_path / "copy")
     names = list(written(finished_run, "test"))
@@ -186,7 +186,7 @@ def folders(root, classes):
     return root
 
 
-def test_labels_that_the_model_does_not_answer_are_refused_by_name(answers, tmp_path):
+def test_labels_without_any_finding_of_the_model_are_refused_by_name(answers, tmp_path):
     """Two classes are no 14 findings."""
     data = folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])
     with pytest.raises(
@@ -227,7 +227,7 @@ def test_classes_that_a_model_does_not_know_are_refused(answers, chooser, tmp_pa
         answers("m", data=str(folders(tmp_path / "data", "abcd")), cache_dir=tmp_path / "cache")
 
 
-def test_labels_beyond_what_a_model_answers_are_left_and_named(monkeypatch, answers, finished_run, tmp_path):
+def test_labels_that_a_model_does_not_predict_are_ignored_and_named(monkeypatch, answers, finished_run, tmp_path):
     """Public models know fewer findings than the data set."""
     import torch
 
@@ -256,7 +256,7 @@ def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):
     np.testing.assert_allclose(inputs.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-5)
 
 
-def test_the_command_writes_evidence_and_predictions(capsys, finished_run, tmp_path):
+def test_evaluate_writes_metrics_and_predictions(capsys, finished_run, tmp_path):
     """What `--out` names is what a reviewer is given."""
     argv = ["evaluate", finished_run.root, "--data", finished_run.data, "--cache-dir", finished_run.cache]
     code = main([*map(str, argv), "--device", "cpu", "--resamples", "20", "--out", str(tmp_path / "out")])

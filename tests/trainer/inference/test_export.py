@@ -76,7 +76,7 @@ def exported(one, out, *formats):
     return {each.name: each for each in export(one, open_storage(str(out)), formats, Known(), images_NPP)}
 
 
-def test_without_a_wish_all_formats_are_written_and_with_some_only_they():
+def test_export_writes_all_formats_or_those_of_format():
     """`--to onnx,torch` and `--to onnx --to torch` are what people type."""
     assert wanted([]) == ("safetensors", "torch", "onnx")
     assert wanted(["onnx,torch"]) == wanted(["torch", "onnx"]) == ("torch", "onnx")
@@ -113,7 +113,7 @@ def test_state_dict_fits_torchvisions_densenet_121_strictly(tmp_path):
         torch.testing.assert_close(network(x_N3PP), one.network(x_N3PP))
 
 
-def test_what_is_said_of_a_state_dict_with_a_hidden_head_builds_the_network_it_fits(tmp_path):
+def test_printed_code_for_a_hidden_head_builds_the_network_of_the_state_dict(tmp_path):
     """The paper's head is no layer of torchvision's; without the recipe nobody can load it."""
     one = trained(head="hidden", findings=TWO)
     exported(one, tmp_path, "torch")
@@ -125,7 +125,7 @@ def test_what_is_said_of_a_state_dict_with_a_hidden_head_builds_the_network_it_f
 
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
 @pytest.mark.parametrize("fitted", [False, True], ids=["raw", "calibrated"])
-def test_onnx_file_answers_as_the_network_does_with_preparation_and_calibration_inside(tmp_path, loss, fitted):
+def test_onnx_file_predicts_as_the_network_with_preparation_and_calibration(tmp_path, loss, fitted):
     """Whoever runs it gives gray bytes; a forgotten mean or calibration would give wrong answers that look right."""
     findings, head = (TWO, "hidden") if loss == "cross_entropy" else (FINDINGS, "linear")
     fit = calibrator(findings, classes=loss == "cross_entropy") if fitted else None
@@ -147,7 +147,7 @@ def test_onnx_file_answers_as_the_network_does_with_preparation_and_calibration_
     np.testing.assert_allclose(probabilities_NK, wanted_NK.numpy(), atol=1e-4, rtol=0)
 
 
-def test_onnx_file_says_what_it_takes_and_what_its_answers_are(tmp_path):
+def test_onnx_file_describes_its_inputs_and_outputs(tmp_path):
     """It is all that its users get to see of the model."""
     exported(trained(calibrator=calibrator(FINDINGS)), tmp_path, "onnx")
     model = onnx.load(tmp_path / "model.onnx")
@@ -158,7 +158,7 @@ def test_onnx_file_says_what_it_takes_and_what_its_answers_are(tmp_path):
     assert "not for clinical use" in model.doc_string
 
 
-def test_onnx_file_that_answers_differently_is_not_written(tmp_path):
+def test_onnx_file_that_predicts_differently_is_not_written(tmp_path):
     """A file nobody compared is trusted like one that was."""
     one = trained()
     content = onnx_file.onnx_file(one, {})
@@ -168,7 +168,7 @@ def test_onnx_file_that_answers_differently_is_not_written(tmp_path):
         onnx_file.checked(content, one, images_of(one, None, print))
 
 
-def test_network_whose_answers_are_no_numbers_is_not_exported():
+def test_network_with_non_finite_output_is_not_exported():
     """Comparisons with nan are false both ways, so that no difference would be seen."""
     one = trained()
     with torch.no_grad():
@@ -214,7 +214,7 @@ def test_nothing_is_written_when_one_format_fails(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_images_that_cannot_be_read_are_told_and_the_others_used(tmp_path):
+def test_unreadable_images_are_listed_and_the_others_used(tmp_path):
     """One broken file in a folder must not hide what the check is for."""
     Image.fromarray(np.arange(2500, dtype=np.uint8).reshape(50, 50)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no image")
@@ -248,7 +248,7 @@ def run(tmp_path):
     return folder
 
 
-def test_run_is_exported_with_a_card_of_its_evidence(run, tmp_path, capsys):
+def test_run_is_exported_with_a_model_card_of_its_evaluation(run, tmp_path, capsys):
     """One command from a run to what is handed over."""
     assert main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
     names = {"model.safetensors", "model.pt", "model.onnx", "calibration.json", "card.md"}
@@ -281,7 +281,7 @@ def test_scores_of_another_checkpoint_are_not_on_the_card(run, tmp_path):
     ],
     ids=["no model", "format", "place", "images", "no place", "calibration of another model"],
 )
-def test_what_cannot_be_exported_is_said_by_name(tmp_path, monkeypatch, capsys, arguments, complaint):
+def test_formats_that_cannot_be_exported_are_refused_by_name(tmp_path, monkeypatch, capsys, arguments, complaint):
     """Exit code 2, one line, and nothing half written."""
     monkeypatch.chdir(tmp_path)
     exported(trained(), tmp_path / "model", "safetensors")
@@ -296,7 +296,7 @@ def test_what_cannot_be_exported_is_said_by_name(tmp_path, monkeypatch, capsys, 
     assert not (tmp_path / "out").exists()
 
 
-def test_card_is_written_without_torch():
+def test_model_card_is_written_without_torch():
     """The launcher and the report are quick to start."""
     code = "import sys, trainer.report.model_card; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

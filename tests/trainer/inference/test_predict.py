@@ -21,7 +21,7 @@ from trainer.models.load import load_model
 
 
 @pytest.fixture(scope="module")
-def test_rows(finished_run):
+def rows_of_test(finished_run):
     """Predictions of the run for its test images, by name."""
     text = (finished_run.root / "predictions/test.csv").read_text()
     return {row["Image Index"]: row for row in csv.DictReader(io.StringIO(text))}
@@ -43,18 +43,18 @@ def run_predict(capsys, *argv):
     return code, out, err
 
 
-def test_an_image_gets_the_probability_that_the_run_has_for_it(finished_run, test_rows):
+def test_predicted_probabilities_are_those_of_the_run(finished_run, rows_of_test):
     """What a clinician is shown must be what was scored."""
     trained = load_model(str(finished_run.root))
-    names = list(test_rows)[:7]
+    names = list(rows_of_test)[:7]
     (folder,) = {path.parent for path in finished_run.data.rglob(names[0])}
     for each in predicted(trained, [ImageFile(folder / name) for name in names]):
-        row = test_rows[each.image.rpartition("/")[2]]
+        row = rows_of_test[each.image.rpartition("/")[2]]
         for finding, value in each.raw.items():
             assert value == pytest.approx(float(row[f"prob_{finding}"]), abs=1e-5)
 
 
-def test_batches_change_nothing(finished_run, test_rows):
+def test_batch_size_changes_no_prediction(finished_run, rows_of_test):
     """The last batch is smaller; what was in its buffer before must not come out."""
     trained = load_model(str(finished_run.root))
     files = image_files([finished_run.data])[:7]
@@ -81,7 +81,7 @@ def mixed(tmp_path, finished_run):
     return folder
 
 
-def test_the_good_part_of_a_directory_is_predicted_and_the_bad_listed(capsys, mixed, finished_run):
+def test_readable_images_of_a_directory_are_predicted_and_others_listed(capsys, mixed, finished_run):
     """One broken file among thousands must cost neither the others nor itself be lost."""
     code, out, err = run_predict(capsys, mixed, mixed / "gone.png", "--model", finished_run.root, "--format", "jsonl")
     lines = [json.loads(line) for line in out.splitlines()]
@@ -102,7 +102,7 @@ def test_the_good_part_of_a_directory_is_predicted_and_the_bad_listed(capsys, mi
         assert f"{mixed}/{name}: {problem}" in err
 
 
-def test_all_good_is_exit_code_0(capsys, mixed, finished_run):
+def test_exit_code_is_0_when_every_image_is_predicted(capsys, mixed, finished_run):
     """Scripts look at it."""
     code, out, _ = run_predict(capsys, mixed / "b.png", "--model", finished_run.root, "--format", "csv")
     assert code == 0
@@ -142,7 +142,7 @@ def test_calibration_and_thresholds_are_applied(capsys, mixed, finished_run, tmp
     assert (row["positive_Atelectasis"], row["positive_Effusion"], row["positive_Hernia"]) == ("1", "0", "")
 
 
-def test_without_calibration_that_is_said_and_nothing_is_decided(capsys, mixed, finished_run, tmp_path):
+def test_without_calibration_no_decision_is_made_and_a_note_states_so(capsys, mixed, finished_run, tmp_path):
     """An uncalibrated number looks like any other."""
     shutil.copytree(finished_run.root / "model", tmp_path / "model")
     (tmp_path / "model/calibration.json").unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def test_without_calibration_that_is_said_and_nothing_is_decided(capsys, mixed, 
     assert "no thresholds were fixed" in err
 
 
-def test_the_mean_over_mirror_images_is_the_same_for_the_mirrored_file(finished_run, tmp_path):
+def test_mean_over_mirrored_views_is_the_same_for_the_mirrored_image(finished_run, tmp_path):
     """That is what `--tta flip` is for."""
     trained = load_model(str(finished_run.root))
     file = image_files([finished_run.data])[0]
@@ -177,7 +177,7 @@ def two_classes(make_trained):
     return make_trained(network, findings=("NORMAL", "PNEUMONIA"), loss="cross_entropy", head="hidden")
 
 
-def test_a_model_of_classes_says_class_and_confidence(monkeypatch, capsys, two_classes, mixed):
+def test_model_of_classes_predicts_class_and_confidence(monkeypatch, capsys, two_classes, mixed):
     """As the paper's program prints it."""
     monkeypatch.setattr("trainer.commands.predict.load_model", lambda place, step, cache: two_classes)
     code, out, _ = run_predict(capsys, mixed / "b.png", "--model", "m", "--format", "jsonl")
@@ -198,7 +198,7 @@ def test_a_model_of_classes_says_class_and_confidence(monkeypatch, capsys, two_c
     assert "predicts one class per image" in err
 
 
-def test_an_answer_that_is_no_number_is_refused(make_trained, mixed):
+def test_non_finite_prediction_is_refused(make_trained, mixed):
     """It would be shown as a probability of `nan`."""
     network = build("densenet_tiny", "linear", 3).eval()
     torch.nn.init.constant_(network.classifier.weight, float("nan"))
@@ -206,7 +206,7 @@ def test_an_answer_that_is_no_number_is_refused(make_trained, mixed):
         predicted(make_trained(network), [ImageFile(mixed / "b.png")])
 
 
-def test_a_missing_package_is_said_of_the_files_that_need_it(monkeypatch, make_trained, mixed):
+def test_missing_package_is_named_for_the_files_that_need_it(monkeypatch, make_trained, mixed):
     """PNGs beside DICOM files are predicted."""
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     (mixed / "x.dcm").write_bytes(b"\0" * 128 + b"DICM")
@@ -217,7 +217,7 @@ def test_a_missing_package_is_said_of_the_files_that_need_it(monkeypatch, make_t
 
 
 @pytest.mark.parametrize("size", [0, 5000])
-def test_a_batch_size_that_no_one_means_is_refused(capsys, mixed, size):
+def test_batch_size_outside_its_limits_is_refused(capsys, mixed, size):
     """It would take all memory."""
     code, _, err = run_predict(capsys, mixed, "--model", "m", "--batch-size", size)
     assert code == 2

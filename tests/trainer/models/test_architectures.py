@@ -59,7 +59,7 @@ def test_frozen_backbone_keeps_its_statistics_in_training_mode():
     assert not torch.equal(network.features.norm5.running_mean, before["features.norm5.running_mean"])
 
 
-def test_dropout_of_a_frozen_backbone_rests_too():
+def test_dropout_of_a_frozen_backbone_is_disabled():
     """VGG16 has two in front of its head; with them no two epochs would see the same features."""
     with torch.device("meta"):
         network = build("vgg16", "hidden", 2)
@@ -69,7 +69,7 @@ def test_dropout_of_a_frozen_backbone_rests_too():
 
 
 @pytest.mark.parametrize("model", ["densenet_tiny", "resnet50"])
-def test_head_on_the_features_of_the_headless_network_answers_as_the_whole(model):
+def test_head_on_backbone_features_equals_the_whole_network(model):
     """What is cached must be what the head is given, and the network be whole again afterwards."""
     network = build(model, "hidden", 2).eval()
     x_NCHW = torch.randn(2, 3, 32, 32)

@@ -72,7 +72,7 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize(("step", "expected"), [("best", 20), ("last", 30), ("10", 10), ("00000030", 30)])
-def test_a_run_is_opened_at_the_step_that_is_named(run, step, expected):
+def test_run_is_loaded_at_the_named_step(run, step, expected):
     """`best` is what was validated highest, as `launcher pull` understands it."""
     trained = load_model(str(run), step=step)
     assert_is(trained, expected)
@@ -158,7 +158,7 @@ def test_an_exported_model_knows_the_run_around_it(run):
     assert trained.record is not None
 
 
-def test_an_exported_model_of_an_earlier_version_is_told_by_its_run(run):
+def test_exported_model_of_an_earlier_version_takes_its_description_from_its_run(run):
     """Its header is empty; the run's record is not."""
     save_file(network(7).state_dict(), run / "exported.safetensors")
     (run / "model").mkdir()
@@ -190,7 +190,7 @@ def test_a_file_of_weights_is_opened(tmp_path):
 
 
 @pytest.mark.parametrize(("model", "head"), [("densenet121", "linear"), ("densenet_tiny", "hidden")])
-def test_the_architecture_is_told_by_names_and_shapes(tmp_path, model, head):
+def test_architecture_is_inferred_from_names_and_shapes(tmp_path, model, head):
     """Nothing else is in such a file."""
     torch.save(build(model, head, 14).state_dict(), tmp_path / "w.pth")
     trained = load_model(str(tmp_path / "w.pth"))
@@ -204,7 +204,7 @@ def refused(place, **options):
     return str(caught.value)
 
 
-def test_places_without_a_model_are_refused_by_name(tmp_path, run):
+def test_path_without_a_model_is_refused_by_name(tmp_path, run):
     """A slip of the path must not look like a broken model."""
     assert f"cannot open a model at `{tmp_path}/nowhere`: there is no run" in refused(tmp_path / "nowhere")
     assert "no such file" in refused(tmp_path / "w.pth")
@@ -214,10 +214,11 @@ def test_places_without_a_model_are_refused_by_name(tmp_path, run):
     assert "unusable path or URL" in refused("")
 
 
-def test_a_step_that_is_not_there_is_refused_with_those_that_are(run):
+def test_absent_step_is_refused_with_the_list_of_steps(run):
     """Runs prune their checkpoints."""
     assert "its checkpoints are 10, 20, 30" in refused(run, step="15")
-    assert "its checkpoints are 10, 20, 30" in refused(run, step="newest")
+    assert "it is `best`, `last` or a number" in refused(run, step="newest")
+    assert "it is `best`, `last` or a number" in refused(run, step="1" * 5000)
     assert "it is a single model, not a run" in refused(run / "checkpoints/step-00000010", step="last")
 
 
@@ -228,7 +229,7 @@ def test_a_step_of_an_exported_model_alone_must_be_its_own(tmp_path):
     assert "only the model of step 20 is available" in refused(tmp_path, step="last")
 
 
-def test_damage_is_refused_by_name(run, tmp_path):
+def test_damaged_model_file_is_refused_by_name(run, tmp_path):
     """Half a file must never predict."""
     state = run / "checkpoints/step-00000020/state.pt"
     state.write_bytes(state.read_bytes()[:-100])
@@ -296,7 +297,7 @@ def test_another_model_or_number_of_findings_is_refused_by_name(tmp_path):
         ({"loss": ""}, "its header is damaged ('loss')"),
     ],
 )
-def test_headers_that_say_what_cannot_be_are_refused(tmp_path, changes, problem):
+def test_inconsistent_safetensors_header_is_refused(tmp_path, changes, problem):
     """A number too large would take all memory; a later version may mean something else."""
     export(tmp_path, 1, **changes)
     assert problem in refused(tmp_path)

@@ -64,7 +64,7 @@ def test_imagenet_weights_that_are_neither_cached_nor_reachable_are_a_clear_erro
     assert "--weights" in refusal.value.hint
 
 
-def test_cache_of_imagenet_weights_keeps_what_is_not_ours(tmp_path, monkeypatch):
+def test_foreign_files_in_the_cache_of_imagenet_weights_are_kept(tmp_path, monkeypatch):
     """A killed download leaves its half there; whatever else has a name like it stays."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
@@ -119,7 +119,7 @@ def test_damaged_imagenet_file_in_the_cache_is_named_and_not_used(tmp_path, monk
         first_weights("imagenet", "resnet50", tmp_path)
 
 
-def test_weights_of_a_checkpoint_are_taken_with_a_head_for_other_findings_left_as_it_is(tmp_path):
+def test_checkpoint_with_a_head_for_other_findings_gives_its_backbone_only(tmp_path):
     """Fine-tuning on one's own findings starts from features, not from the head."""
     trained, fresh = build("densenet_tiny", "linear", 14), build("densenet_tiny", "linear", 2)
     head = fresh.classifier.weight.clone()
@@ -129,7 +129,7 @@ def test_weights_of_a_checkpoint_are_taken_with_a_head_for_other_findings_left_a
     torch.testing.assert_close(fresh.classifier.weight, head)
 
 
-def test_names_of_torchvisions_own_file_are_understood():
+def test_older_parameter_names_of_torchvisions_file_are_understood():
     """The ImageNet file was saved under older names than the modules have."""
     network = build("densenet_tiny", "linear", 2)
     old = {
@@ -151,7 +151,7 @@ def test_weights_of_another_architecture_are_refused():
 
 
 @pytest.mark.parametrize("head", ["linear", "hidden"])
-def test_head_of_the_same_shape_goes_on(head):
+def test_head_for_the_same_findings_is_loaded(head):
     """A run goes on from another of the same findings with all it had learnt."""
     trained, fresh = build("densenet_tiny", head, 3), build("densenet_tiny", head, 3)
     load_first_weights(fresh, trained.state_dict(), "x.pt")
@@ -193,7 +193,7 @@ def test_public_chexnet_checkpoint_is_read(tmp_path, zipped):
 
 
 @pytest.mark.parametrize("model", ["densenet_tiny", "resnet50"])
-def test_torchxrayvision_weights_answer_the_same_through_our_preparation(tmp_path, model):
+def test_torchxrayvision_weights_predict_the_same_through_our_preparation(tmp_path, model):
     """Their network sees one channel from -1024 to 1024, ours three normalised ones: every pixel counts, also at the edges."""
     if model == "resnet50":
         theirs = resnet50(num_classes=18)
@@ -239,7 +239,7 @@ def test_outputs_that_torchxrayvision_never_trained_are_left_out(tmp_path):
     assert "does not record which were trained" in read_weights(tmp_path / "bare.pt").note
 
 
-def test_the_flag_is_named_to_those_who_gave_it(tmp_path):
+def test_error_names_the_flag_only_if_it_was_given(tmp_path):
     """The same file is `--model` of one command and `--weights` of another."""
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(InputError, match="it has no state dict") as read:

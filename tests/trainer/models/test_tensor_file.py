@@ -149,7 +149,7 @@ def test_entries_that_are_more_than_the_file_are_refused_before_they_are_unpacke
         from_bytes(content, WHERE)
 
 
-def test_archive_that_two_readers_see_differently_is_refused(whole):
+def test_ambiguous_zip_archive_is_refused(whole):
     """What is looked at must be what is loaded."""
     content = whole.to_bytes()
     for odd in (
@@ -178,7 +178,7 @@ def test_state_larger_than_any_is_refused(whole, monkeypatch):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_entries_of_torchs_archive_are_read(zipped):
+def test_entries_of_an_archive_of_torch_are_read(zipped):
     """In the form of today and in that of before."""
     content = OrderedDict(a=torch.arange(3.0), b=torch.arange(4).to(torch.uint8))
     loaded = tensor_file.load(saved(content, _use_new_zipfile_serialization=zipped))
@@ -198,7 +198,7 @@ def test_entries_of_torchs_archive_are_read(zipped):
     ],
     ids=["expanded", "square", "sparse", "meta"],
 )
-def test_tensor_that_is_more_than_what_is_stored_is_refused(whole, tensor):
+def test_tensor_larger_than_its_storage_is_refused(whole, tensor):
     """A byte that claims to be a terabyte becomes one when it is copied."""
     loaded = plain(whole)
     loaded["optimizer"]["state"][0]["exp_avg"] = tensor
@@ -216,7 +216,7 @@ def encoded_again_and_again(times):
     return pickled + b"."
 
 
-def test_bytes_that_double_are_refused(tmp_path, whole):
+def test_pickle_that_grows_by_repetition_is_refused(tmp_path, whole):
     """Thirty times make gigabytes of four letters."""
     (tmp_path / "w.pth").write_bytes(with_pickle(whole.to_bytes(), encoded_again_and_again(4)))
     with pytest.raises(InputError, match="nests encodings of bytes"):
@@ -233,7 +233,7 @@ class _Zeros:
         return scalar, (np.dtype("S100000000"), b"")
 
 
-def test_numbers_of_numpy_are_numbers(tmp_path):
+def test_numpy_scalars_in_a_pickle_are_read(tmp_path):
     """Checkpoints keep their best loss as one; other types of numpy's are of any size."""
     import numpy as np
 
@@ -262,7 +262,7 @@ SAFETENSORS = {
 
 
 @pytest.mark.parametrize("content", SAFETENSORS.values(), ids=SAFETENSORS)
-def test_safetensors_that_are_none_are_refused(tmp_path, content):
+def test_invalid_safetensors_file_is_refused(tmp_path, content):
     """As weights to start from."""
     header = content if content[:1] != b"{" else len(content).to_bytes(8, "little") + content + bytes(4)
     (tmp_path / "m.safetensors").write_bytes(header)
@@ -351,7 +351,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
-def test_state_of_other_parts_is_refused_with_its_name(whole, spoil):
+def test_state_with_unexpected_entries_is_refused_with_their_name(whole, spoil):
     """Its hash may be right, and another program have written it."""
     from trainer.runs.checkpoints import manifest_of
 
@@ -403,7 +403,7 @@ def test_state_of_another_training_is_refused_before_any_step(whole, spoil):
         check()
 
 
-def test_state_of_this_training_fits(whole):
+def test_state_of_the_same_training_is_accepted(whole):
     """At another rate and on another device, where only the kernels differ."""
     network = a_network()
     check_fits(whole, network, 1, WHERE)
@@ -412,13 +412,13 @@ def test_state_of_this_training_fits(whole):
     check_moments(state, torch.optim.Adam(network.parameters(), lr=0.2, foreach=True), WHERE)
 
 
-def test_errors_of_limits_are_told_apart():
+def test_exceeding_a_limit_raises_a_limit_error():
     """A caller may say what is too large."""
     with pytest.raises(LimitError, match="compressed"):
         tensor_file.load(deflated(saved({"a": torch.zeros(1000)})))
 
 
-def test_whole_pickles_only():
+def test_pickle_of_torchs_magic_number_alone_is_refused():
     """The magic number of torch's old form is a pickle too."""
     with pytest.raises(tensor_file.NoStateError):
         tensor_file.load(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2))

@@ -25,7 +25,7 @@ def test_the_probability_over_views_is_their_mean():
     np.testing.assert_allclose(probability(log_odds_of(flat, "cross_entropy", 4)), mean, rtol=1e-12)
 
 
-def test_one_view_is_left_as_it_is():
+def test_single_view_is_unchanged():
     """A detour over probabilities would cost digits."""
     logits = np.array([[40.0, -90.0]], np.float32)
     np.testing.assert_array_equal(log_odds_of(logits, "bce", 2), logits)
@@ -41,7 +41,7 @@ def test_log_odds_over_views_stay_finite_and_exact_far_out():
 
 
 @pytest.mark.parametrize("tta", ["none", "flip", "ten_crop"])
-def test_every_view_is_asked_in_order(tta, make_trained):
+def test_views_are_predicted_in_order(tta, make_trained):
     """The columns of one view must not get among another's."""
     torch.manual_seed(0)
     network = build("densenet_tiny", "linear", 3).eval()

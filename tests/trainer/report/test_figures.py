@@ -52,7 +52,7 @@ def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
     assert len(svg) < 12_000
 
 
-def test_no_two_figures_share_an_id(document):
+def test_figures_of_one_page_share_no_svg_id(document):
     """In one page, the second figure would be cut by the first one's frame."""
     svgs = [as_svg(evaluation_figures.roc(one)) for one in document["findings"]]
     svgs += [as_svg(evaluation_figures.precision_recall(one)) for one in document["findings"]]
@@ -63,7 +63,7 @@ def test_no_two_figures_share_an_id(document):
         assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg)) == set(re.findall(r'\bid="([^"]+)"', svg))
 
 
-def test_the_words_of_a_figure_tell_its_numbers(document):
+def test_alternative_text_of_a_figure_holds_its_numbers(document):
     """Who can't see it reads, or hears, the same."""
     one = document["findings"][0]
     auroc = one["auroc"]
@@ -76,14 +76,14 @@ def test_the_words_of_a_figure_tell_its_numbers(document):
     assert "4 workers 12 s" in scaling_figures.elapsed_by_workers({"vgg16": [(1, 40.0), (4, 12.0)]}).alt
 
 
-def test_only_references_of_the_very_same_images_stand_beside_ours(document):
+def test_published_values_are_drawn_for_the_same_images_only(document):
     """A number of another split in the same figure reads as a comparison."""
     svg = as_svg(evaluation_figures.auroc_forest(document))
     assert "zoogzog" in svg
     assert "Wang" not in svg
 
 
-def test_names_of_classes_are_text_whatever_they_hold():
+def test_class_names_are_escaped_in_figures():
     """Folder names become classes: markup, dollar signs and long names must neither break nor leave the figure."""
     for name in ("<script>alert(1)</script>", "$\\frac{1", "肺炎", "x" * 300):
         one = evaluation((name, "b"))["findings"][0]
@@ -93,7 +93,7 @@ def test_names_of_classes_are_text_whatever_they_hold():
         as_png(evaluation_figures.roc(one))
 
 
-def test_what_is_undefined_is_said_and_not_drawn():
+def test_undefined_scores_are_stated_and_not_drawn():
     """A finding without positives in the split has no AUROC: neither 0 nor 0.5."""
     document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
@@ -143,7 +143,7 @@ def test_curves_show_accuracy_where_the_model_says_one_class():
     assert "accuracy" not in history_figures.score_curves([entry(1)]).alt
 
 
-def test_plots_of_an_evaluation_are_files(document):
+def test_plots_of_an_evaluation_are_written_as_files(document):
     """For slides and papers, which take no HTML."""
     plots = evaluation_figures.plots(document)
     assert tuple(plots) == PLOTS
@@ -152,7 +152,7 @@ def test_plots_of_an_evaluation_are_files(document):
     assert tuple(evaluation_figures.plots(document | {"subgroups": []})) == PLOTS[:-1]
 
 
-def test_run_keeps_its_colour_where_another_has_no_such_line():
+def test_run_keeps_its_colour_where_another_has_no_such_curve():
     """Read across two panels, a colour that changes hands is an error."""
     runs = {"first": [entry(1)], "second": [entry(1, accuracy=True)]}
     loss = history_figures.overlaid("Validation loss", runs, "val", "loss")

@@ -16,12 +16,12 @@ from trainer.report.formatting import duration, interval, last_name, number, pro
         pytest.param("cxr", "cxr", id="name"),
     ],
 )
-def test_only_the_last_name_of_a_place_is_shown(place, name):
+def test_only_the_last_part_of_a_path_is_shown(place, name):
     """A report is passed on: machines, buckets and logins stay at home."""
     assert last_name(place) == name
 
 
-def test_text_keeps_its_words_and_loses_its_places():
+def test_paths_and_urls_are_removed_from_text():
     """Notes are written for who ran it, and read by others."""
     text = "2 of `/data/private/cxr/labels.csv` and s3://k:s@b/x/y.csv, 3/4 of them and/or ~/me/z"
     assert without_places(text) == "2 of `labels.csv` and y.csv, 3/4 of them and/or z"
@@ -34,7 +34,7 @@ def test_undefined_numbers_are_a_dash_and_never_a_zero():
     assert interval({"value": 0.5, "low": None, "high": None}) == "0.500"
 
 
-def test_memory_is_in_the_unit_that_says_most():
+def test_memory_is_shown_in_its_largest_fitting_unit():
     """0.00 GiB says nothing."""
     assert [size(value) for value in (0, 300 * 2**20, 3 * 2**30)] == ["-", "300 MiB", "3.00 GiB"]
 
@@ -44,7 +44,7 @@ def test_intervals_of_differences_keep_their_signs_apart():
     assert interval({"value": 0.01, "low": -0.02, "high": 0.04}) == "0.010 (-0.020 to 0.040)"
 
 
-def test_a_share_says_what_was_counted():
+def test_proportion_is_shown_with_its_counts():
     """87.1 % of 624 is not possible; who counts along sees it."""
     one = {"correct": 563, "total": 624, "value": 563 / 624, "low": 0.876, "high": 0.923}
     assert proportion(one).replace("\u00a0", " ") == "90.2 % (87.6 to 92.3 %), 563 of 624"

@@ -82,7 +82,7 @@ def screenshot(place, name, width, *flags):
     return np.asarray(image.convert("L"))
 
 
-def test_a_page_is_drawn_on_a_desktop_in_light(place):
+def test_page_is_rendered_on_a_desktop_in_light_mode(place):
     """What most see first."""
     shown_HW = screenshot(place, "desktop-light.png", 1200, "--blink-settings=preferredColorScheme=1")
     assert shown_HW[:4, :4].mean() > 240
@@ -90,7 +90,7 @@ def test_a_page_is_drawn_on_a_desktop_in_light(place):
     assert 0.01 < (shown_HW < 100).mean() < 0.3
 
 
-def test_a_page_is_drawn_on_a_phone_in_dark(place):
+def test_page_is_rendered_on_a_phone_in_dark_mode(place):
     """Read in the evening on the way home: dark paper, light words, and still all of it."""
     shown_HW = screenshot(place, "phone-dark.png", 360, "--blink-settings=preferredColorScheme=0")
     assert shown_HW[:4, :4].mean() < 40
@@ -107,7 +107,7 @@ def test_a_page_is_printed(place):
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_nothing_of_a_page_is_wider_than_its_screen(place, width):
+def test_page_does_not_scroll_sideways(place, width):
     """On a phone only tables scroll sideways, within themselves; words in figures stay large enough to read."""
     (place / "measure.html").write_text(MEASURE % {"page": "index.html", "width": width})
     dom = browse(
@@ -125,7 +125,7 @@ def test_nothing_of_a_page_is_wider_than_its_screen(place, width):
     assert found["scroll"] or width > 360
 
 
-def test_a_page_would_not_fetch_even_what_slipped_into_it(place):
+def test_content_security_policy_blocks_injected_resources(place):
     """Escaping keeps names out; should it ever fail, the policy still lets nothing be fetched or run."""
     asked = []
 

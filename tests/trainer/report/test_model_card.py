@@ -32,7 +32,7 @@ def card():
     return as_markdown(SUBJECT, samples.record(), samples.results(), samples.evaluation())
 
 
-def test_card_says_first_that_the_model_is_not_for_clinical_use(card):
+def test_card_states_first_that_the_model_is_not_for_clinical_use(card):
     """Who gets a file of weights may get nothing but the card with it."""
     assert "**Not for clinical use.**" in section(card, "Intended use")
     assert card.index("Not for clinical use") < card.index("\n## Data\n")
@@ -56,7 +56,7 @@ def test_card_names_no_machine_bucket_or_login(card):
     assert "resnet.pth" in section(card, "Training")
 
 
-def test_card_of_drawn_phantoms_says_that_there_were_no_x_rays():
+def test_card_of_phantoms_states_that_there_were_no_x_rays():
     """Nobody should cite NIH for it, or believe its numbers."""
     found = samples.evaluation()
     found["data"]["drawn"] = True
@@ -87,7 +87,7 @@ def test_card_says_how_images_are_prepared_and_what_the_network_is(card):
     assert "Pleural Thickening, Hernia" in section(card, "Network")
 
 
-def test_scores_stand_with_their_intervals_and_the_split_they_belong_to(card):
+def test_scores_have_their_intervals_and_their_split(card):
     """A number without both is what a reviewer throws out first."""
     text = section(card, "Results")
     first = samples.evaluation()["findings"][0]["auroc"]
@@ -101,7 +101,7 @@ def test_scores_stand_with_their_intervals_and_the_split_they_belong_to(card):
     assert "expected calibration error 0.1000" in section(card, "Calibration")
 
 
-def test_findings_without_examples_leave_dashes(card):
+def test_findings_without_positives_are_shown_as_dashes(card):
     """Nothing is made up for what can't be known."""
     document = samples.evaluation()
     document["findings"][0] = samples.undefined("Atelectasis")
@@ -117,14 +117,14 @@ def test_findings_without_examples_leave_dashes(card):
     ],
     ids=["unknown", "seen"],
 )
-def test_scores_that_flatter_the_model_say_so(changes, sentence):
+def test_scores_that_training_patients_may_flatter_are_marked(changes, sentence):
     """17,920 of NIH's official test images are in the train list of the other split."""
     document = samples.evaluation()
     document["data"] |= changes
     assert sentence in section(as_markdown(SUBJECT, samples.record(), None, document), "Results")
 
 
-def test_known_shortcuts_of_the_kind_of_data_are_told_and_those_measured(card):
+def test_card_lists_known_and_measured_shortcuts(card):
     """What the model may have learnt instead of the disease is what its next user must test."""
     text = section(card, "Known shortcuts and limits")
     assert "bedside (AP)" in text
@@ -138,7 +138,7 @@ def test_known_shortcuts_of_the_kind_of_data_are_told_and_those_measured(card):
     assert "one class per image" in section(of_classes, "Network")
 
 
-def test_weights_without_a_run_have_a_card_that_says_what_is_unknown():
+def test_card_of_weights_without_a_run_states_what_is_unknown():
     """A public checkpoint tells nothing of its training; the card must not look as if it did."""
     header = {key: value for key, value in HEADER.items() if key not in {"name", "step"}}
     text = as_markdown(Subject(header=header, parameters=1, notes=["the order is assumed"]), None, None, None)

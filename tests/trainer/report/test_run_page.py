@@ -1,45 +1,21 @@
 """Reports: what is on the page, what must never be, and what becomes of gaps. How it looks is for test_report_browser.py."""
 
-import csv
-import io
 import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import pytest
+from pages import Page
 from report_samples import PICTURE, entry, evaluation, record, results, undefined, write_run
 
 from trainer import __main__ as program
 from trainer import report
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
-from trainer.report import run_page, runs_page
+from trainer.report import run_page
 from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text between."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.words = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +31,7 @@ def whole():
     return report.html(documents)
 
 
-def test_a_page_answers_a_reviewers_questions_in_order(whole):
+def test_run_page_has_its_sections_in_order(whole):
     """What is missing here a careful reader asks for."""
     page = Page(whole)
     titles = re.findall(r"<h2[^>]*>([^<]+)</h2>", whole)
@@ -95,7 +71,7 @@ def test_a_page_answers_a_reviewers_questions_in_order(whole):
         assert words in page.text.replace("\u00a0", " "), words
 
 
-def test_a_page_is_one_file_that_fetches_and_runs_nothing(whole):
+def test_page_is_one_file_without_scripts_or_external_resources(whole):
     """It is opened offline, mailed and archived; and names in it are other people's."""
     page = Page(whole)
     assert {"script", "link", "iframe", "object", "form", "base"}.isdisjoint(tag for tag, _ in page.elements)
@@ -109,7 +85,7 @@ def test_a_page_is_one_file_that_fetches_and_runs_nothing(whole):
     assert "url(" not in whole.partition("<style>")[2].partition("</style>")[0]
 
 
-def test_a_page_is_read_by_programs_that_read_aloud(whole):
+def test_page_has_headings_captions_and_alternative_text_for_screen_readers(whole):
     """Headings, captions, scopes, language and words for every figure."""
     page = Page(whole)
     assert page.all("html") == [{"lang": "en"}]
@@ -124,7 +100,7 @@ def test_a_page_is_read_by_programs_that_read_aloud(whole):
     assert {one["href"][1:] for one in page.all("a")} <= set(ids)
 
 
-def test_no_place_of_a_machine_is_on_a_page(whole):
+def test_page_shows_no_path_of_a_machine(whole):
     """It is passed on; logins in addresses, hosts and home folders are not."""
     for word in (
         "secret",
@@ -145,7 +121,7 @@ def test_no_place_of_a_machine_is_on_a_page(whole):
     assert "labels.csv" in text
 
 
-def test_names_are_text_whatever_they_hold():
+def test_names_are_escaped_on_pages():
     """Class names are folder names, and image names are anybody's."""
     evil = '<script>alert("x")</script>'
     picture = Picture(**{**vars(PICTURE), "image": f"{evil}.png", "finding": evil})
@@ -188,7 +164,7 @@ def test_numbers_of_another_split_have_a_table_of_their_own(whole):
         pytest.param({"run": {}}, "Run run", id="empty record"),
     ],
 )
-def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
+def test_missing_parts_of_a_run_are_stated_and_the_rest_is_shown(changes, said):
     """Old and unfinished runs are reported too, and nobody takes a gap for a zero."""
     parts = {
         "run": record(),
@@ -200,7 +176,7 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(changes, said):
     assert said in Page(text).text
 
 
-def test_a_run_that_was_not_evaluated_shows_the_aurocs_it_has_noted():
+def test_run_without_an_evaluation_shows_the_aurocs_of_its_results():
     """Its results.json has them, without intervals, and says so."""
     text = Page(report.html(report.Documents(run=record(), entries=[], results=results()))).text
     assert "without intervals" in text
@@ -208,7 +184,7 @@ def test_a_run_that_was_not_evaluated_shows_the_aurocs_it_has_noted():
     assert "Hernia - -" in text
 
 
-def test_a_model_scored_on_what_it_has_seen_is_marked():
+def test_model_scored_on_its_training_images_is_marked():
     """Such numbers flatter, and reports travel without their author."""
     document = evaluation(("Mass",))
     document["data"] |= {"trained_on_images": 17920}
@@ -219,7 +195,7 @@ def test_a_model_scored_on_what_it_has_seen_is_marked():
     assert "training images are unknown" in report.html(report.Documents(run=record(), entries=[], evaluation=document))
 
 
-def test_a_finding_without_positives_is_a_dash():
+def test_finding_without_positives_is_shown_as_a_dash():
     """Neither 0 nor 0.5 is its AUROC."""
     document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
@@ -228,7 +204,7 @@ def test_a_finding_without_positives_is_a_dash():
     ).text.replace("\u00a0", " ")
 
 
-def test_the_report_is_written_again_with_the_gallery_it_had(tmp_path, capsys):
+def test_rewritten_report_keeps_its_gallery(tmp_path, capsys):
     """Making the gallery takes the model and the images; the page alone takes neither."""
     run = write_run(tmp_path / "run-1", entries=[entry(1)], outcome=results(), metrics=evaluation(("Mass",)))
     (run / "report").mkdir()
@@ -242,7 +218,7 @@ def test_the_report_is_written_again_with_the_gallery_it_had(tmp_path, capsys):
     assert not (run / "report/gallery.json").exists()
 
 
-def test_a_report_goes_where_it_is_wanted(tmp_path, capsys):
+def test_report_is_written_to_the_path_of_out(tmp_path, capsys):
     """A run may be read-only, or somebody else's."""
     run = write_run(tmp_path / "run-1", entries=[entry(1)])
     before = sorted(path.name for path in run.rglob("*"))
@@ -276,12 +252,12 @@ def test_a_run_in_a_bucket_is_reported_there(s3, tmp_path):
         ),
         pytest.param(
             {"run.json": "{}", "results.json": '{"checkpoint": {"step": "x"}}'},
-            "results.json`: it is not a document of a run: `checkpoint.step` must be a whole number",
+            "results.json`: it is not a valid document of a run: `checkpoint.step` must be a whole number",
             id="odd results",
         ),
     ],
 )
-def test_what_is_no_run_is_refused_by_name(files, words, tmp_path, capsys):
+def test_path_without_a_run_is_refused_by_name(files, words, tmp_path, capsys):
     """No traceback reaches a user."""
     for name, content in files.items():
         path = tmp_path / "run" / name
@@ -299,56 +275,7 @@ def test_lines_of_the_history_that_cannot_be_read_are_left_out(tmp_path):
     assert [one["step"] for one in report.read(open_storage(str(run))).entries] == [16, 32]
 
 
-@pytest.fixture
-def runs(tmp_path):
-    """Two models at three sizes."""
-    folders = []
-    for model, slower in (("densenet121", 1.0), ("vgg16", 2.0)):
-        for workers, seconds in ((4, 30.0), (1, 100.0), (2, 60.0)):
-            name = f"{model}-{workers}"
-            outcome = results(name, workers=workers, training_s=seconds * slower, model=model)
-            folders.append(
-                write_run(
-                    tmp_path / name,
-                    run=record(name, model=model),
-                    entries=[entry(1), entry(2)],
-                    outcome=outcome,
-                    metrics=evaluation(("NORMAL", "PNEUMONIA"), classes=True),
-                )
-            )
-    return folders
-
-
-def test_several_runs_become_a_table_a_plot_and_a_page(runs, tmp_path, capsys):
-    """The launcher's `scale` reads the table, people read the page."""
-    out = tmp_path / "compared"
-    assert program.main(["report", *map(str, runs), "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}/index.html\n"
-    rows = list(csv.DictReader(io.StringIO((out / "scaling.csv").read_text())))
-    assert [row["run"] for row in rows] == [f"{model}-{n}" for model in ("densenet121", "vgg16") for n in (1, 2, 4)]
-    assert list(rows[0]) == [
-        *("run", "model", "workers", "global_batch", "elapsed_s", "images_per_s", "speed_up", "efficiency"),
-        *("accuracy", "mean_auroc", "peak_device_memory_bytes", "utilisation", "part", "data", "images"),
-    ]
-    four = rows[5]
-    assert (four["workers"], four["elapsed_s"], four["accuracy"]) == ("4", "60.0", str(560 / 624))
-    assert float(four["speed_up"]) == pytest.approx(200 / 60)
-    assert float(four["efficiency"]) == pytest.approx(200 / 60 / 4)
-    assert (out / "scaling.png").read_bytes().startswith(b"\x89PNG")
-    page = Page((out / "index.html").read_text())
-    labels = " ".join(one["aria-label"] for one in page.all("svg"))
-    for words in (
-        "Elapsed time in seconds by number of workers",
-        "Speed-up by",
-        "Efficiency by",
-        "4 workers 83%",
-        "Training loss by epoch",
-    ):
-        assert words in labels
-    assert "560 of 624" in page.text
-
-
-def test_page_tells_what_its_numbers_are_of():
+def test_page_states_the_images_that_its_numbers_are_of():
     """A statistician asks of each: which images, before or after calibration, chosen on what, and how sure."""
     found = evaluation(FINDINGS)
     found["findings"][0]["auroc"] = {"value": 1.0, "low": 1.0, "high": 1.0}
@@ -367,81 +294,12 @@ def test_page_tells_what_its_numbers_are_of():
         assert words in text, words
 
 
-def test_page_of_drawn_phantoms_says_so_first():
+def test_page_of_phantoms_states_so_first():
     """Who is sent the page alone must not take it for X-rays."""
     found = evaluation(FINDINGS)
     found["data"]["drawn"] = True
     text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
     assert text.index("synthetic phantoms, not X-rays") < text.index("Each finding", text.index("Split"))
-
-
-def test_runs_scored_on_other_images_stand_in_another_table():
-    """Side by side in a column the AUROC of two test sets would be compared."""
-    runs = [
-        report.Documents(
-            run=record(name, data=f"/mnt/host-7/{name}"),
-            entries=[],
-            evaluation=evaluation(FINDINGS),
-            results=results(name),
-        )
-        for name in ("ours", "theirs")
-    ]
-    for one, digest in zip(runs, "ab", strict=True):
-        one.run["identity"]["labels_sha256"] = digest
-    page = Page(runs_page.html(runs, report.scaled(runs)))
-    assert len(page.all("table")) == 2
-    assert runs_page.DIFFERENT in page.text
-    text = runs_page.as_text(report.scaled(runs))
-    assert (
-        text.index("evaluated on test of ours")
-        < text.index("evaluated on test of theirs")
-        < text.index(runs_page.DIFFERENT)
-    )
-    assert "host-7" not in text
-    assert "compare only the shapes" not in page.text, "there are no curves"
-    same = report.scaled([runs[0], runs[0]])
-    assert runs_page.DIFFERENT not in runs_page.as_text(same)
-
-
-def test_speed_up_is_over_a_run_that_did_the_same_work(tmp_path):
-    """Half the epochs in half the time is no speed-up."""
-    long, short = (
-        report.Documents(
-            run=record(f"epochs-{epochs}", epochs=epochs),
-            entries=[],
-            results=results(workers=workers, training_s=100.0 / workers),
-        )
-        for epochs, workers in ((6, 1), (3, 2))
-    )
-    rows = {row.run: row.speed_up for row in report.scaled([long, short])}
-    assert rows == {"epochs-6": 1.0, "epochs-3": 1.0}
-
-
-def test_elapsed_time_is_unknown_where_an_epoch_has_not_told():
-    """A sum with a gap would be a speed-up that never was."""
-    entries = [entry(1, seconds=10.0), entry(2, seconds=None)]
-    old = report.Documents(run=record(), entries=entries, results=results(training_s=None))
-    assert report.scaled([old])[0].elapsed_s is None
-    assert report.scaled([old])[0].speed_up is None
-    both = report.Documents(run=record(), entries=[entry(1), entry(2)], results=None)
-    assert report.scaled([both])[0].elapsed_s == 25.0
-
-
-@pytest.mark.parametrize("form", ["table", "csv", "json"])
-def test_rows_are_printed_for_people_and_programs(form, runs, capsys):
-    """Data on stdout, nothing written."""
-    assert program.main(["report", *map(str, runs[:2]), "--format", form]) == 0
-    out = capsys.readouterr().out
-    assert "densenet121-4" in out
-    assert not (runs[0] / "report").exists()
-    if form == "json":
-        assert json.loads(out)[0]["accuracy"]["correct"] == 560
-
-
-def test_several_runs_need_a_place(runs, capsys):
-    """A comparison belongs to none of them."""
-    assert program.main(["report", *map(str, runs[:2])]) == 2
-    assert "(from `--out`)" in capsys.readouterr().err
 
 
 def test_a_report_needs_no_torch(tmp_path):
@@ -454,13 +312,13 @@ def test_a_report_needs_no_torch(tmp_path):
     assert done.stderr == "False\n"
 
 
-def test_documents_of_another_shape_are_an_error_with_a_hint():
+def test_documents_with_unexpected_content_are_an_error_with_a_hint():
     """Somebody edits a file by hand sooner or later."""
     with pytest.raises(InputError, match="one of its documents is invalid"):
         report.html(report.Documents(run={"identity": {"findings": 3}}, entries=[]))
 
 
-def test_fault_of_the_page_itself_is_no_bad_input(monkeypatch):
+def test_bug_in_the_page_is_not_reported_as_bad_input(monkeypatch):
     """Else nobody would ever look for it in this program."""
 
     def broken(_):

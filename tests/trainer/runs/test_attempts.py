@@ -30,7 +30,7 @@ def crash(storage, step, times):
         attempts.begin(storage, config(), step, POD)
 
 
-def test_pod_that_is_killed_again_and_again_fails_its_job(storage):
+def test_repeatedly_killed_pod_fails_its_job(storage):
     """The operator never tires, and the accelerators are held."""
     crash(storage, 30, attempts.MOST)
     with pytest.raises(JobFailedError, match=f"started {attempts.MOST} times in a row from step 30") as caught:
@@ -38,7 +38,7 @@ def test_pod_that_is_killed_again_and_again_fails_its_job(storage):
     assert "memory" in str(caught.value)
 
 
-def test_whoever_has_seen_that_may_start_it_again(storage):
+def test_job_failed_by_its_attempts_may_be_started_again(storage):
     """Else nobody could after giving it more memory."""
     crash(storage, 30, attempts.MOST)
     with pytest.raises(JobFailedError):
@@ -46,7 +46,7 @@ def test_whoever_has_seen_that_may_start_it_again(storage):
     attempts.begin(storage, config(), 30, POD)
 
 
-def test_progress_and_an_orderly_end_begin_the_count_anew(storage):
+def test_progress_and_an_orderly_end_reset_the_count(storage):
     """A run that is preempted every day is well."""
     crash(storage, 30, attempts.MOST)
     crash(storage, 60, attempts.MOST)
@@ -67,7 +67,7 @@ def test_lost_peer_is_no_orderly_end(storage):
         attempts.begin(storage, config(), 30, POD)
 
 
-def test_starts_by_hand_are_not_counted(storage):
+def test_starts_outside_a_cluster_are_not_counted(storage):
     """Ten times Ctrl-C is no crash loop."""
     for _ in range(attempts.MOST + 1):
         attempts.begin(storage, config(), 0, World())
@@ -91,14 +91,14 @@ def test_deadline_counts_from_the_first_start_and_is_refused_when_over(storage, 
     attempts.begin(storage, config(), 20, POD)
 
 
-def test_file_that_is_damaged_is_named(storage):
+def test_damaged_attempts_file_is_named(storage):
     """It is small, and may be deleted."""
     storage.write(STARTS, b"{")
     with pytest.raises(InputError, match=r"starts\.json"):
         attempts.begin(storage, config(), 0, POD)
 
 
-def test_file_holds_what_it_says(storage):
+def test_attempts_file_holds_step_and_starts_without_progress(storage):
     attempts.begin(storage, config(), 7, POD)
     held = json.loads(storage.read(STARTS))
     assert (held["step"], held["without_progress"]) == (7, 1)

@@ -15,11 +15,18 @@ from trainer.runs.checkpoint_writer import CheckpointWriter
 from trainer.runs.checkpoints import Scored, manifest_of, read_state
 from trainer.runs.fallback import Fallback
 from trainer.runs.manifest import best, committed
+from trainer.runs.retention import Retention
 from trainer.storage import FullError, LocalStorage, NotPermittedError, UnreachableError
 from trainer.training.schedule import Plateau
 from trainer.training.snapshot import RankState, TrainState
 
 BORN_S = 1e9
+
+
+def writer_of(bucket, fallback, claim, report, *, keep_last=2, **options):
+    """A writer, with the retention of its run."""
+    retention = Retention(bucket, claim, report, keep_last=keep_last)
+    return CheckpointWriter(bucket, fallback, claim, retention, report, **options)
 
 
 def state(step):
@@ -91,7 +98,7 @@ def spool_of(tmp_path, bucket, born_s=BORN_S):
 
 @pytest.fixture
 def writer(tmp_path, bucket, claim, told):
-    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
     with writer.working():
         yield writer
 
@@ -128,7 +135,7 @@ def test_training_does_not_wait_for_the_bucket(writer, bucket):
     assert steps(bucket)[-1] == 30
 
 
-def test_newest_state_wins_over_those_that_wait(writer, bucket):
+def test_newest_state_replaces_those_that_wait(writer, bucket):
     """A slow bucket gets the newest, not a queue that grows."""
     bucket.gate.clear()
     writer.offer(state(10), epoch=1.0)
@@ -140,7 +147,7 @@ def test_newest_state_wins_over_those_that_wait(writer, bucket):
     assert steps(bucket) == [10, 30]
 
 
-def test_best_state_is_published_though_a_newer_one_overtakes_it(writer, bucket):
+def test_best_state_is_written_though_a_newer_one_overtakes_it(writer, bucket):
     """The run is scored with the best: a slow bucket must not change which that is."""
     bucket.gate.clear()
     writer.offer(state(10), epoch=1.0)
@@ -156,7 +163,7 @@ def test_best_state_is_published_though_a_newer_one_overtakes_it(writer, bucket)
     assert steps(bucket)[-1] == 40
 
 
-def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(writer, bucket):
+def test_among_equal_scores_the_state_of_lower_loss_is_kept(writer, bucket):
     """What is kept, what is scored and what `launcher checkpoints` calls best must be one."""
     bucket.gate.clear()
     writer.offer(state(10), epoch=1.0)
@@ -171,9 +178,9 @@ def test_of_equal_scores_the_state_of_lower_loss_is_not_lost(writer, bucket):
     assert best(committed(bucket)).step == 30
 
 
-def test_better_state_that_comes_while_the_best_is_written_is_not_lost(tmp_path, bucket):
+def test_better_state_that_arrives_while_the_best_is_written_is_kept(tmp_path, bucket):
     """It takes the place of what is on its way, which must not empty that place when it arrives."""
-    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     for step, auroc in [(10, 0.8), (20, 0.9)]:
         writer.offer(state(step), epoch=step / 10)
         writer.validated(step, Scored(auroc, 0.1))
@@ -214,7 +221,7 @@ def test_validation_is_added_to_the_manifest_whenever_it_comes(writer, bucket, b
     read_state(bucket, manifest)
 
 
-def test_failing_bucket_is_told_once_and_caught_up_with(writer, bucket, told):
+def test_failing_bucket_is_reported_once_and_missed_states_are_written_later(writer, bucket, told):
     """A bucket that is away for minutes costs nothing but a line."""
     bucket.problem = UnreachableError("cannot write `s3://cxr/runs`: 503")
     for step in (10, 20, 30):
@@ -224,8 +231,8 @@ def test_failing_bucket_is_told_once_and_caught_up_with(writer, bucket, told):
     writer.flush(never)
     assert steps(bucket)[-1] == 30
     assert told == [
-        "training goes on without checkpoints for now: cannot write `s3://cxr/runs`: 503",
-        "checkpoints can be written again",
+        "checkpoint upload failed, retrying; training continues: cannot write `s3://cxr/runs`: 503",
+        "checkpoint upload works again",
     ]
 
 
@@ -261,7 +268,7 @@ def test_newest_state_is_kept_whatever_else_waits_before_it(writer, bucket, told
     waits(writer, bucket)
     soon(lambda: told)
     writer.offer(state(40), epoch=4.0)
-    soon(lambda: 40 in writer._kept_steps)
+    soon(lambda: 40 in writer._fallback.kept_steps)
     writer._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 20) == [40]
@@ -276,7 +283,7 @@ def test_best_state_is_kept_on_this_node_beside_the_newest(writer, bucket, told,
     writer.validated(20, Scored(0.8, 0.5))
     soon(lambda: told)
     writer.offer(state(30), epoch=3.0)
-    soon(lambda: {10, 30} <= writer._kept_steps)
+    soon(lambda: {10, 30} <= writer._fallback.kept_steps)
     writer._over = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 0) == [10, 30]
@@ -286,19 +293,19 @@ def test_best_state_is_kept_on_this_node_beside_the_newest(writer, bucket, told,
 @pytest.mark.parametrize("offered", [[10], [10, 20]], ids=["it is on its way", "an older one is"])
 def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offered):
     """SIGTERM leaves seconds, and a bucket that hangs takes none of them back."""
-    writer = CheckpointWriter(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     bucket.gate.clear()
     with writer.working():
         for step in offered:
             writer.offer(state(step), epoch=step / 10)
-            soon(lambda: writer._on_its_way)
+            soon(lambda: writer._uploading)
         with pytest.raises(TryAgainError, match="the bucket is too slow"):
             writer.flush(lambda: True)
         assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0)[-1] == offered[-1]
         bucket.gate.set()
 
 
-def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoints(writer, bucket, monkeypatch):
+def test_failed_writer_thread_ends_the_run(writer, bucket, monkeypatch):
     """A bug is told when it is met, not at the end of a night."""
 
     def broken(*_):
@@ -311,7 +318,7 @@ def test_thread_that_fails_ends_the_run_in_place_of_training_on_without_checkpoi
         writer.check()
 
 
-def test_claim_that_cannot_be_asked_is_not_lost(writer, bucket, claim, told):
+def test_claim_that_cannot_be_checked_is_not_lost(writer, bucket, claim, told):
     """Credentials that have run out come back; another writer would not go."""
     claim.problem = NotPermittedError("cannot read `owner.json`: ExpiredToken")
     writer.offer(state(10), epoch=1.0)
@@ -352,11 +359,11 @@ def test_outage_while_pruning_is_not_taken_for_a_refusal(writer, bucket, told, m
             problems.pop(0)
         writer.offer(state(step), epoch=step / 10)
         writer.flush(never)
-    assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
+    assert told == ["old checkpoints are kept: cannot delete: AccessDenied"]
 
 
 @pytest.mark.parametrize("step", [10, 12])
-def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step):
+def test_state_kept_on_this_node_by_another_run_is_replaced(tmp_path, bucket, step):
     """A prefix that was emptied and is used again."""
     for born_s in (BORN_S - 1, BORN_S):
         one = state(10 if born_s == BORN_S else step)
@@ -365,7 +372,7 @@ def test_what_another_run_has_left_on_this_node_gives_way(tmp_path, bucket, step
     assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0) == [10]
 
 
-def test_kept_state_is_forgotten_once_it_is_committed(writer, bucket, told, tmp_path):
+def test_kept_state_is_removed_once_it_is_committed(writer, bucket, told, tmp_path):
     """Else a later start could take an old state for the newest."""
     bucket.problem = UnreachableError("503")
     writer.offer(state(10), epoch=1.0)
@@ -384,7 +391,7 @@ def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucke
     other = Bucket(str(tmp_path / "other"))
     fallback = spool_of(tmp_path, bucket)
     bucket.problem = UnreachableError("503")
-    writer = CheckpointWriter(bucket, fallback, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
+    writer = writer_of(bucket, fallback, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
     with writer.working():
         writer.offer(state(10), epoch=1.0)
         soon(lambda: writer._problem)
@@ -436,7 +443,7 @@ def test_old_checkpoints_go_only_after_newer_ones_are_committed(writer, bucket):
     assert bucket.deleted[:2] == [manifest_key(20), state_key(20)]
 
 
-def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(writer, bucket, told, monkeypatch):
+def test_refused_deletes_keep_every_checkpoint_and_are_reported_once(writer, bucket, told, monkeypatch):
     """Write-only buckets are a policy, no fault."""
 
     def refuse(_key):
@@ -447,7 +454,7 @@ def test_bucket_that_forbids_deleting_keeps_everything_and_says_so_once(writer, 
         writer.offer(state(step), epoch=step / 10)
         writer.flush(never)
     assert steps(bucket) == [10, 20, 30, 40]
-    assert told == ["old checkpoints stay: cannot delete: AccessDenied"]
+    assert told == ["old checkpoints are kept: cannot delete: AccessDenied"]
 
 
 def test_writer_that_was_replaced_removes_nothing(writer, bucket, claim):
@@ -456,7 +463,7 @@ def test_writer_that_was_replaced_removes_nothing(writer, bucket, claim):
     for key in theirs:
         bucket.write(key, b"theirs")
     claim.problem = InputError("another job has taken it over")
-    writer.tidy()
+    writer._retention.prune()
     assert bucket.keys("checkpoints/") == theirs
 
 
@@ -481,7 +488,7 @@ def test_writer_that_was_replaced_commits_nothing_more(writer, bucket, claim):
         writer.flush(never)
 
 
-def test_writer_that_may_not_go_on_does_not_say_that_training_goes_on(writer, bucket, claim, told):
+def test_replaced_writer_does_not_report_that_training_continues(writer, bucket, claim, told):
     """The run's end tells why; a line before it that says the opposite sends the reader the wrong way."""
     claim.problem = InputError("its folder was removed")
     writer.offer(state(10), epoch=1.0)
@@ -523,8 +530,8 @@ def no_room(*_, **__):
 
 @contextmanager
 def on_a_full_disk(tmp_path, bucket, told, *, spool_full=False, monkeypatch=None, committed_step=None):
-    """A publisher whose disk takes no state any more, and which has met that."""
-    writer = CheckpointWriter(
+    """A writer whose disk has no room for states, after its first failure."""
+    writer = writer_of(
         bucket, spool_of(tmp_path, bucket), Claim(), told.append, keep_last=2, retry_s=0.01, clock=Clock(1.0)
     )
     with writer.working():
@@ -559,7 +566,7 @@ def test_end_on_a_disk_that_refuses_is_bounded_too(writer, bucket):
     assert end.value.exit_code == 2
 
 
-def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(writer, bucket):
+def test_unreachable_bucket_is_waited_for_as_long_as_the_caller_says(writer, bucket):
     """A server comes back by itself."""
     bucket.problem = UnreachableError("cannot write: 503")
     writer._clock = Clock(1000.0)
@@ -571,7 +578,7 @@ def test_bucket_that_is_away_is_waited_for_as_long_as_the_caller_says(writer, bu
     assert len(asked) == 6
 
 
-def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, bucket, told):
+def test_error_of_a_full_disk_names_where_the_state_is_kept(tmp_path, bucket, told):
     """Whoever makes room must know whether anything is lost."""
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer, pytest.raises(FullError) as end:
         writer.flush(never)
@@ -584,50 +591,50 @@ def test_end_on_a_full_disk_tells_that_the_state_is_kept_where_it_is(tmp_path, b
 
 
 @pytest.mark.parametrize("committed_step", [10, None])
-def test_state_that_cannot_be_kept_on_this_node_is_not_said_to_be(tmp_path, bucket, told, monkeypatch, committed_step):
+def test_error_does_not_name_a_state_that_could_not_be_kept(tmp_path, bucket, told, monkeypatch, committed_step):
     """The spool is most often on the same disk."""
     with on_a_full_disk(
         tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch, committed_step=committed_step
     ) as writer:
         with pytest.raises(FullError) as end:
             writer.flush(never)
-        assert 20 not in writer._kept_steps
+        assert 20 not in writer._fallback.kept_steps
     where = "continues from step 10, the newest that is committed" if committed_step else "starts from the beginning"
-    begins = f"make room there; the same command {where}; what was trained since is not kept on this node either: "
+    begins = f"make room there; the same command {where}; training since then could not be saved on this node either: "
     assert end.value.hint.startswith(f"{begins}cannot write `{tmp_path}/cache/unpublished/")
     assert "no space left on device" in end.value.hint
-    assert "is not kept on this node either" in told[0]
+    assert "could not be saved on this node either" in told[0]
 
 
-def test_state_is_kept_once_the_spool_has_room(tmp_path, bucket, told, monkeypatch):
+def test_state_is_kept_once_the_fallback_folder_has_room(tmp_path, bucket, told, monkeypatch):
     """What could not be kept is tried again with every try of the prefix."""
     with on_a_full_disk(tmp_path, bucket, told, spool_full=True, monkeypatch=monkeypatch) as writer:
         monkeypatch.undo()
-        soon(lambda: 20 in writer._kept_steps)
+        soon(lambda: 20 in writer._fallback.kept_steps)
         assert spool_of(tmp_path, bucket).newest_step() == 20
 
 
-def test_room_that_is_made_in_time_ends_the_run_well(tmp_path, bucket, told):
+def test_room_made_in_time_lets_the_run_succeed(tmp_path, bucket, told):
     """A disk that is cleared while the end waits costs nothing."""
     with on_a_full_disk(tmp_path, bucket, told) as writer:
         writer._clock = lambda: 0.0
         bucket.problem = None
         writer.flush(never)
     assert steps(bucket) == [20]
-    assert told[-1] == "checkpoints can be written again"
+    assert told[-1] == "checkpoint upload works again"
 
 
-def test_small_file_that_finds_room_does_not_say_that_checkpoints_do(tmp_path, bucket, told):
+def test_written_small_file_does_not_report_that_checkpoints_are_written(tmp_path, bucket, told):
     """On a disk with a few kilobytes left the manifest of an earlier step can still be written."""
     bucket.failing = lambda key: key.endswith("state.pt") and "20" in key
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer:
         writer.validated(10, Scored(0.9, 0.1))
         soon(lambda: committed(bucket)[0].validated)
-        soon(lambda: len([line for line in told if "without checkpoints" in line]) > 1)  # minutes of that clock
-    assert not [line for line in told if "again" in line]
+        soon(lambda: len([line for line in told if "upload failed" in line]) > 1)  # minutes of that clock
+    assert not [line for line in told if "works again" in line]
 
 
-def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
+def test_fallback_removes_only_its_own_files(tmp_path, bucket):
     """Its folder may hold what somebody else has put there."""
     fallback = spool_of(tmp_path, bucket)
     content = state(10).to_bytes()
@@ -644,7 +651,7 @@ def test_spool_removes_nothing_but_what_it_writes(tmp_path, bucket):
 
 
 @pytest.mark.parametrize("level", ["unpublished", "of the run", "checkpoints"])
-def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
+def test_fallback_uses_no_linked_folder(tmp_path, bucket, level):
     """A link in a cache that others can write to would lead our writes and removals anywhere."""
     fallback, outside = spool_of(tmp_path, bucket), tmp_path / "outside"
     places = {
@@ -665,7 +672,7 @@ def test_spool_uses_no_linked_folder(tmp_path, bucket, level):
     assert [path for path in outside.rglob("*") if path.is_file()] == [inside / "state.pt"]
 
 
-def test_spool_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
+def test_fallback_folder_of_another_user_is_not_used(tmp_path, bucket, monkeypatch):
     """Who makes our folder before us, in a directory that all may write to, must not give us a state to go on from."""
     fallback = spool_of(tmp_path, bucket)
     fallback.folder.mkdir(parents=True)

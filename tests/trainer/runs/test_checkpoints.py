@@ -39,7 +39,7 @@ def storage(tmp_path):
     return LocalStorage(str(tmp_path))
 
 
-def test_state_survives_the_way_to_bytes_and_back():
+def test_state_survives_serialisation():
     """Everything that decides the next step is in it."""
     loaded = from_bytes(state(3).to_bytes())
     assert loaded.step == 3
@@ -87,7 +87,7 @@ def test_missing_state_is_named(storage):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", json.dumps({"format": 2}).encode()])
-def test_manifest_that_cannot_be_understood_is_named_and_left_out(storage, content):
+def test_invalid_manifest_is_named_and_left_out(storage, content):
     """It commits nothing; the one before it does."""
     put(storage, 10)
     storage.write(manifest_key(20), content)
@@ -130,7 +130,7 @@ def test_damaged_checkpoint_is_no_longer_committed(storage):
     assert [manifest.step for manifest in committed(storage)] == [10]
 
 
-def test_damaged_only_checkpoint_is_not_taken_for_none(storage):
+def test_run_with_only_damaged_checkpoints_is_not_taken_for_a_new_one(storage):
     """Starting afresh in its place would be a night lost without a word."""
     put(storage, 10)
     break_state(storage, 10)
@@ -177,7 +177,7 @@ def test_run_without_checkpoints_has_no_newest(storage):
     assert newest(storage, lambda _: None) is None
 
 
-def test_read_that_went_wrong_once_is_tried_again(storage, monkeypatch):
+def test_read_that_failed_once_is_retried(storage, monkeypatch):
     """The bytes in the bucket are good; one read of them was not."""
     put(storage, 10)
     read, answers = storage.read, [b"torn"]
@@ -196,7 +196,7 @@ def test_best_is_the_highest_validated_and_the_earlier_of_equals(storage):
     assert best(committed(storage)).step == 20
 
 
-def test_of_equal_scores_the_lower_loss_is_best():
+def test_among_equal_scores_the_lower_loss_is_best():
     """Few validation images tie often; manifests without a loss, and an undefined score whatever its loss, come last."""
     known = {"epoch": 1.0, "world_size": 1, "bytes": 1, "sha256": "0" * 64}
     scores = {10: (0.9, None), 20: (0.9, 0.4), 30: (0.9, 0.3), 40: (0.9, 0.3), 50: (0.8, 0.1), 60: (None, 0.0)}
@@ -227,7 +227,7 @@ def test_pruning_keeps_the_newest_and_the_best_and_removes_what_nothing_commits(
 
 
 @pytest.mark.parametrize("kind", ["directory", "bucket"])
-def test_pruning_leaves_what_is_no_checkpoint_of_ours(kind, storage, request):
+def test_pruning_leaves_foreign_files(kind, storage, request):
     """Whoever keeps other files below `checkpoints/` lost them without a word."""
     if kind == "bucket":
         request.getfixturevalue("s3")

@@ -158,7 +158,7 @@ def command(run, finished_run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("name", "key", "content"), CASES)
-def test_document_that_is_none_is_bad_input_with_its_name(command, spoil, name, key, content):
+def test_invalid_document_is_bad_input_with_its_name(command, spoil, name, key, content):
     """Whoever pulled it from somewhere must learn which file it is, and never meet a bug."""
     spoil(key, content)
     code, said = command(name)
@@ -179,14 +179,14 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("content", SPLITS.values(), ids=SPLITS)
-def test_split_that_is_none_is_bad_input_with_its_name(command, spoil, content):
+def test_invalid_split_file_is_bad_input_with_its_name(command, spoil, content):
     """It decides what may be scored."""
     spoil("split.csv.gz", content)
     code, said = command("predict")
     assert (code, "split.csv.gz" in said, "bug" in said) == (2, True, False), said
 
 
-def test_split_that_unpacks_to_gigabytes_is_not_unpacked(command, spoil, in_memory):
+def test_split_file_that_expands_to_gigabytes_is_not_decompressed(command, spoil, in_memory):
     """2 MB were 6 GB."""
     spoil("split.csv.gz", gzip.compress(b"Image Index,split\n" + b"x" * (4 << 20)))
     code, said = command("predict")
@@ -197,7 +197,7 @@ def test_split_that_unpacks_to_gigabytes_is_not_unpacked(command, spoil, in_memo
     "content", [b"PK\3\4", b"\x80\x02]q\x00.", b"", b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."]
 )
 @pytest.mark.parametrize("name", ["train", "predict", "export"])
-def test_state_with_a_right_hash_that_is_none_is_bad_input_with_its_name(command, spoil, run, name, content):
+def test_invalid_state_with_a_matching_hash_is_bad_input_with_its_name(command, spoil, run, name, content):
     """torch's own words were to load it without its guard."""
     (state,) = run.glob("checkpoints/*/state.pt")
     manifest = json.loads(state.with_name("manifest.json").read_bytes())
@@ -230,7 +230,7 @@ MANIFESTS = {
 @pytest.mark.parametrize(
     "content", [*HOSTILE.values(), *({"format": 2} | one for one in MANIFESTS.values())], ids=[*HOSTILE, *MANIFESTS]
 )
-def test_manifest_that_is_none_commits_nothing_and_is_named(tmp_path, content):
+def test_invalid_manifest_commits_nothing_and_is_named(tmp_path, content):
     """The one before it does; whoever compares them must not meet text for a number."""
     storage = LocalStorage(str(tmp_path))
     whole = {"format": 2, "step": 10, "epoch": 1.0, "world_size": 1, "bytes": 3, "sha256": 64 * "0", "val_auroc": 0.5}
@@ -244,13 +244,13 @@ def test_manifest_that_is_none_commits_nothing_and_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "9" * 19, 8 * "\u0661", "000000001", "1"])
-def test_keys_of_no_step_of_ours_commit_nothing(digits):
+def test_keys_with_unusual_step_numbers_commit_nothing(digits):
     """Python refuses to read 5,000 digits, with an error of its own."""
     assert committed_step(f"checkpoints/step-{digits}/manifest.json") is None
 
 
 @pytest.mark.parametrize("step", ["9" * 5000, "\u0663", "-1", "1e3", "0x1", ""])
-def test_steps_that_nobody_has_are_bad_input(run, capsys, step):
+def test_invalid_step_numbers_are_bad_input(run, capsys, step):
     """Also in the name of a folder."""
     assert main(["predict", "--model", str(run), f"--step={step}", "x.png"]) == 2
     assert main(["predict", "--model", f"{run}/checkpoints/step-{step}", "x.png"]) == 2
@@ -258,7 +258,7 @@ def test_steps_that_nobody_has_are_bad_input(run, capsys, step):
     assert "bug" not in said
 
 
-def test_lines_of_metrics_that_are_none_are_left_out(run, spoil):
+def test_invalid_lines_of_metrics_are_left_out(run, spoil):
     """A curve with a gap is better than no report."""
     whole = (run / "metrics.jsonl").read_bytes()
     odd = [
@@ -273,7 +273,7 @@ def test_lines_of_metrics_that_are_none_are_left_out(run, spoil):
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_owner_that_is_none_is_nobody_whom_we_know(tmp_path, content):
+def test_invalid_owner_record_is_treated_as_an_unknown_owner(tmp_path, content):
     """A lease is waited for and then taken, whatever stands in it."""
     storage = LocalStorage(str(tmp_path))
     storage.write("owner.json", content)
@@ -301,7 +301,7 @@ def test_owner_that_is_none_is_nobody_whom_we_know(tmp_path, content):
         b"Image Index,prob_a\nx," + b"1" * 200_000,
     ],
 )
-def test_predictions_of_a_run_that_are_none_are_bad_input_with_their_name(run, spoil, capsys, finished_run, content):
+def test_invalid_predictions_are_bad_input_with_their_name(run, spoil, capsys, finished_run, content):
     """The gallery shows what they have most wrong."""
     spoil("predictions/test.csv", content)
     code = main(["report", str(run), "--gallery", "on", "--data", str(finished_run.data)])

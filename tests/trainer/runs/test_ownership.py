@@ -45,19 +45,19 @@ def checked(storage):
     return told
 
 
-def test_empty_prefix_is_taken(storage):
+def test_empty_prefix_is_accepted(storage):
     """Most are."""
     assert checked(storage) == []
 
 
-def test_run_of_ours_is_taken(storage):
+def test_prefix_with_a_run_of_ours_is_accepted(storage):
     """And nothing is told of it."""
     for key in (RUN, "starts.json", "owner.json", "logs/rank-00000.log", state_key(5), manifest_key(5), "results.json"):
         storage.write(key, RECORD)
     assert checked(storage) == []
 
 
-def test_files_of_others_are_told_once_and_left(anywhere):
+def test_foreign_files_are_reported_once_and_kept(anywhere):
     """The first few, so that a line stays one."""
     anywhere.write(RUN, RECORD)
     names = [f"checkpoints/epoch={epoch}-step=100.ckpt" for epoch in range(9)]
@@ -70,13 +70,13 @@ def test_files_of_others_are_told_once_and_left(anywhere):
     assert line.isprintable()
 
 
-def test_files_of_others_in_a_new_prefix_are_told(storage):
+def test_foreign_files_in_a_new_prefix_are_reported(storage):
     """A run may be kept in a folder that has notes."""
     storage.write("notes.txt", b"theirs")
     assert len(checked(storage)) == 1
 
 
-def test_folders_of_a_console_are_nobodys_files(s3):
+def test_folder_markers_of_s3_consoles_are_ignored(s3):
     """Consoles and mounts put an empty object for each folder; users can do nothing about them."""
     put = boto3.client("s3").put_object
     for key in ("", "checkpoints/", "checkpoints/step-00000005/", "notes/"):
@@ -94,7 +94,7 @@ def test_folders_of_a_console_are_nobodys_files(s3):
     "content",
     [b"", b"{", b"[]", b"5", b"null", b'{"name": "wandb"}', b'{"config": [], "identity": {}}', b"[" * 10**5, b"\xff\0"],
 )
-def test_record_of_somebody_else_is_refused(content, storage):
+def test_foreign_run_json_is_refused(content, storage):
     """Many a program writes a run.json."""
     storage.write(RUN, content)
     with pytest.raises(InputError, match=r"`run\.json` is not the record of a run"):
@@ -115,7 +115,7 @@ def test_record_of_somebody_else_is_refused(content, storage):
         ("logs/rank-00000.log", b"theirs\n"),
     ],
 )
-def test_without_a_record_what_would_be_replaced_is_refused(key, content, storage):
+def test_prefix_without_run_json_but_with_files_of_our_names_is_refused(key, content, storage):
     """Nobody knows whose it is."""
     storage.write(key, content)
     with pytest.raises(InputError, match=r"it has no `run\.json`") as refusal:
@@ -124,7 +124,7 @@ def test_without_a_record_what_would_be_replaced_is_refused(key, content, storag
 
 
 @pytest.mark.parametrize("log", [b"", b"2026-11-28T11:46:34Z decoding 60 images\n"])
-def test_start_that_was_killed_before_the_record_is_gone_on_with(log, anywhere):
+def test_start_killed_before_it_wrote_run_json_is_continued(log, anywhere):
     """It leaves the count of starts, a bucket's lease and the first lines."""
     anywhere.write("starts.json", STARTED)
     anywhere.write("owner.json", b'{"job": "j", "token": "t", "beat": 3}')
@@ -145,7 +145,7 @@ def test_linked_folder_is_refused_by_name(place, tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
-def test_what_can_not_be_replaced_is_refused_by_name(make, tmp_path):
+def test_path_that_cannot_be_replaced_is_refused_by_name(make, tmp_path):
     """A pipe is waited for without an end."""
     storage = LocalStorage(str(tmp_path / "run"))
     storage.write("starts.json", STARTED)

@@ -55,7 +55,7 @@ def rows(config):
 
 
 @pytest.mark.parametrize("place", ["directory", "bucket"])
-def test_all_is_well_where_all_is_there(place, config, request):
+def test_every_check_passes_where_data_and_output_are_usable(place, config, request):
     """The same looks, whether data and output lie in directories or in a bucket."""
     config = config if place == "directory" else request.getfixturevalue("in_bucket")
     found = rows(config)
@@ -65,13 +65,13 @@ def test_all_is_well_where_all_is_there(place, config, request):
     assert found["images"]["found"] == "all 60 images exist"
 
 
-def test_a_look_at_the_output_leaves_nothing_there(in_bucket):
+def test_checking_the_output_leaves_nothing_there(in_bucket):
     """The object that finds out whether one may write would be taken for a run."""
     assert probe.output(Location("s3://cxr/runs")).status == "OK"
     assert boto3.client("s3").list_objects_v2(Bucket="cxr", Prefix="runs").get("KeyCount") == 0
 
 
-def test_what_needs_a_failed_look_is_not_looked_at(config, tmp_path):
+def test_checks_that_depend_on_a_failed_one_are_skipped(config, tmp_path):
     """One wrong path is one failure, not four."""
     found = rows(replace(config, data=str(tmp_path / "typo")))
     assert {check: row["status"] for check, row in found.items() if row["status"] != "OK"} == {
@@ -94,7 +94,7 @@ def test_a_wrong_bucket_or_prefix_is_named(in_bucket, data, words):
     assert found["output"]["status"] == "OK"
 
 
-def test_an_s3_server_that_does_not_answer_is_told_apart_and_soon(in_bucket, monkeypatch):
+def test_unreachable_s3_server_is_distinguished_quickly(in_bucket, monkeypatch):
     """With the client's usual retries each of the looks would take half a minute to say so."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     found = rows(in_bucket)
@@ -103,7 +103,7 @@ def test_an_s3_server_that_does_not_answer_is_told_apart_and_soon(in_bucket, mon
     assert {found[check]["status"] for check in ("clock", "output", "data", "labels", "images")} == {"skipped"}
 
 
-def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket):
+def test_missing_images_in_a_bucket_are_counted_and_the_first_named(in_bucket):
     """A half-finished upload has all its label lists."""
     client = boto3.client("s3")
     keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="cxr", Prefix="nih/images")["Contents"]]
@@ -114,7 +114,7 @@ def test_images_that_a_bucket_lacks_are_counted_and_the_first_is_named(in_bucket
     assert "3 of 60 images" in found.found
 
 
-def test_folders_in_a_bucket_are_known_by_their_names_alone(in_bucket, tmp_path, monkeypatch):
+def test_class_folders_in_a_bucket_are_read_without_downloading_images(in_bucket, tmp_path, monkeypatch):
     """Nothing but names is needed of 5,856 pictures; a name that points outside the data set makes no file."""
     put(
         *(
@@ -156,18 +156,18 @@ def test_label_problems_name_the_bucket_and_not_a_copy(in_bucket):
         (-86400, "FAIL", "86400 s behind"),
     ],
 )
-def test_clock_skew_fails_where_signatures_do(late_s, status, words):
+def test_clock_skew_warns_or_fails_by_its_size(late_s, status, words):
     """A wrong clock looks like wrong keys."""
     found = probe.skew(NOON, NOON + timedelta(seconds=late_s), "it")
     assert (found.status, words in found.found) == (status, True)
 
 
-def test_a_server_without_a_clock_says_nothing_about_ours():
+def test_server_without_a_date_header_skips_the_clock_check():
     assert probe.skew(None, NOON, "it").status == "skipped"
 
 
 @pytest.mark.parametrize(("wanted", "status"), [("none", "OK"), ("there.pt", "OK"), ("typo.pt", "FAIL")])
-def test_weights_are_looked_for(wanted, status, tmp_path):
+def test_weights_are_checked(wanted, status, tmp_path):
     """A pod should not find out after it holds eight cards."""
     (tmp_path / "there.pt").touch()
     assert (
@@ -175,14 +175,14 @@ def test_weights_are_looked_for(wanted, status, tmp_path):
     )
 
 
-def test_labels_that_are_no_classes_are_found_before_a_job_is(config):
+def test_labels_that_are_no_classes_fail_the_check_for_cross_entropy(config):
     """What training refuses, `doctor` tells."""
     found = rows(replace(config, loss="cross_entropy"))["labels"]
     assert found["status"] == "FAIL"
     assert "--loss bce" in found["fix"]
 
 
-def test_weights_in_a_bucket_are_looked_for(s3):
+def test_weights_in_a_bucket_are_checked(s3):
     put("w/first.pt")
     assert probe.weights(Location("s3://cxr/w/first.pt"), "densenet121").status == "OK"
     assert probe.weights(Location("s3://cxr/w/first.p"), "densenet121").status == "FAIL"
@@ -204,7 +204,7 @@ def unreachable(*_args, **_options):
     raise OSError("no internet here")
 
 
-def test_the_addresses_of_imagenet_weights_are_those_that_are_trained_from():
+def test_checked_urls_of_imagenet_weights_are_those_that_training_uses():
     """They are written out in the probe, which must not load torch."""
     from trainer.models import pretrained
 
@@ -228,7 +228,7 @@ def test_a_finding_is_one_line_whatever_the_error_holds():
         ("AccessDenied", NotPermittedError),
     ],
 )
-def test_wrong_keys_are_no_missing_rights(code, kind, monkeypatch):
+def test_wrong_credentials_are_not_reported_as_missing_rights(code, kind, monkeypatch):
     """Who has the wrong Secret must not go and ask for permissions."""
 
     class Refusing(BaseHTTPRequestHandler):

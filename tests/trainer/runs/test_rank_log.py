@@ -25,7 +25,7 @@ def said(storage, *texts, environment=None):
     log.close()
 
 
-def test_lines_lie_in_the_run_behind_those_of_earlier_starts(storage):
+def test_lines_follow_those_of_earlier_starts(storage):
     """One file tells the whole history of a rank."""
     said(storage, "training", "error: lost")
     said(storage, "continuing from step 3")
@@ -38,7 +38,7 @@ def test_each_line_has_its_time(storage):
     assert storage.read(log_key(0)).decode()[:20].endswith("Z")
 
 
-def test_nothing_is_written_before_the_run_is_ours(storage):
+def test_log_is_written_only_once_the_run_is_claimed(storage):
     """A second job that is refused must not write over the log of the first."""
     log = RankLog(0, environment={})
     log.add("error: another job is training it")
@@ -55,7 +55,7 @@ def test_lines_that_come_later_are_written_at_the_end(storage):
     assert lines(storage) == ["error: the gradient is not finite at step 7"]
 
 
-def test_old_lines_go_when_there_are_too_many(storage):
+def test_oldest_lines_are_dropped_above_the_limit(storage):
     """A run of weeks, or one that starts for ever."""
     said(storage, *("x" * 1000 for _ in range(MOST_BYTES // 1000 + 10)))
     said(storage, "last")
@@ -72,7 +72,7 @@ def test_old_lines_go_when_there_are_too_many(storage):
         ("step 12", "step 12"),
     ],
 )
-def test_secrets_are_left_out(text, expected):
+def test_secrets_are_redacted_in_the_rank_log(text, expected):
     """The run's prefix is read by more people than the Secret."""
     environment = {"AWS_SECRET_ACCESS_KEY": "s3cret-of-hospital", "LANG": "step 12"}
     assert redacted(text, environment) == expected

@@ -14,7 +14,7 @@ def start_over(folder, before, now):
     check_same(LocalStorage(str(folder)), now)
 
 
-def test_run_whose_settings_were_written_without_redaction_goes_on(tmp_path):
+def test_run_whose_settings_were_written_unredacted_is_resumed(tmp_path):
     """Earlier versions wrote settings as they were given, and a path may look like a secret."""
     weights = "/data/api_key=abc123def/w.pt"
     start_over(
@@ -27,5 +27,5 @@ def test_run_whose_settings_were_written_without_redaction_goes_on(tmp_path):
 
 def test_other_settings_are_refused(tmp_path):
     """It would be another run under the same name."""
-    with pytest.raises(InputError, match=r"weights: /data/a there, /data/b now"):
+    with pytest.raises(InputError, match=r"weights: /data/a in the run, /data/b now"):
         start_over(tmp_path, {"weights": "/data/a"}, {"weights": "/data/b"})

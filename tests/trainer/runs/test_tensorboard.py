@@ -27,7 +27,7 @@ def read(folder):
     }
 
 
-def test_scalars_of_several_publications_are_one_curve(tmp_path):
+def test_scalars_of_several_uploads_are_one_curve(tmp_path):
     """Each epoch is a file of its own; together they must read as one run."""
     curves = Curves(first_step=1, started_s=1_700_000_000.9, clock=itertools.count(1_700_000_001).__next__)
     curves.add(20, {"train/loss": 0.5, "train/lr": 1e-4})
@@ -60,7 +60,7 @@ def test_steps_that_are_trained_again_show_once(tmp_path):
     assert read(tmp_path) == {"train/loss": [(20, 20), (40, 40), (50, -50), (70, -70)]}
 
 
-def test_values_that_are_no_numbers_are_left_out(tmp_path):
+def test_non_finite_scalars_are_left_out(tmp_path):
     """A finding without positives has no AUROC; it is not 0, and a gap is honest."""
     curves = Curves(first_step=1, started_s=1_700_000_000)
     curves.add(1, {"a": None, "b": float("nan"), "c": float("inf")})
@@ -70,7 +70,7 @@ def test_values_that_are_no_numbers_are_left_out(tmp_path):
     assert read(tmp_path) == {"d": [(1, 1.0)]}
 
 
-def test_epoch_of_the_history_becomes_tags():
+def test_history_entry_becomes_tensorboard_tags():
     """Mean and each finding, and accuracy where there is one."""
     entry = {"step": 9, "epoch": 1.0, "train_loss": 0.7, "images_per_s": None, "data_wait_share": 0.1, "val": None}
     assert of_epoch(entry) == {

@@ -22,7 +22,7 @@ def test_line_starts_with_the_rank_and_is_not_wrapped_or_interpreted():
     assert out.getvalue() == "[rank 3] cannot read [red]" + "x" * 200 + "\n"
 
 
-def test_command_without_ranks_names_none():
+def test_command_without_ranks_prints_no_rank():
     """Who predicts one image has never heard of ranks."""
     reporter, out = voice(None)
     reporter.line("an image")
@@ -31,7 +31,7 @@ def test_command_without_ranks_names_none():
     assert out.getvalue() == "an image\npredicting 2/2\n"
 
 
-def test_log_gets_one_line_a_minute():
+def test_log_has_one_progress_line_a_minute():
     """A log of thousands of bars is no log."""
     now = [0.0]
     reporter, out = voice(clock=lambda: now[0])
@@ -42,7 +42,7 @@ def test_log_gets_one_line_a_minute():
     assert out.getvalue().splitlines() == [f"[rank 0] training {done}/100 loss {done - 1}" for done in (1, 31, 61, 91)]
 
 
-def test_terminal_gets_a_bar_with_the_words():
+def test_terminal_shows_a_progress_bar_with_its_text():
     """Long work shows progress."""
     reporter, out = voice(terminal=True)
     with reporter.progress("training", 2) as advance:

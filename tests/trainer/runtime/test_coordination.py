@@ -60,13 +60,13 @@ def steps(coordination, clock, count, step_s):
     return flags
 
 
-def test_another_workers_wish_to_stop_is_heard(group, clock):
+def test_stop_flag_of_one_worker_reaches_all(group, clock):
     """SIGTERM reaches the workers of one pod only."""
     group.other[0] = 1.0
     assert coordination(group, clock).after_step().stop
 
 
-def test_own_wish_is_told(group, clock):
+def test_stop_flag_of_this_worker_is_shared(group, clock):
     """And the others hear it in the same exchange."""
     stop = Stop()
     stop._receive(15, None)
@@ -76,14 +76,14 @@ def test_own_wish_is_told(group, clock):
 
 
 @pytest.mark.parametrize(("step_s", "most"), [(0.001, MOST_STEPS), (0.5, 4), (5.0, 1)])
-def test_workers_talk_about_every_two_seconds(group, clock, step_s, most):
+def test_workers_synchronise_about_every_two_seconds(group, clock, step_s, most):
     """Rarely enough to cost nothing, soon enough for the half minute that a preemption leaves."""
     one = coordination(group, clock)
     steps(one, clock, 2 * most + 1, step_s)
     assert group.exchanges == 3
 
 
-def test_slowest_worker_decides_how_often(group, clock):
+def test_slowest_worker_decides_the_interval(group, clock):
     """All must talk after the same step, whatever each has measured."""
     group.other[4] = 5.0
     steps(coordination(group, clock), clock, 3, 0.001)
@@ -99,14 +99,14 @@ def test_checkpoint_is_due_when_the_last_is_old(group, clock):
     assert not steps(one, clock, 1, 10)[0].checkpoint
 
 
-def test_only_the_primarys_clock_counts(clock):
+def test_only_the_clock_of_rank_0_counts(clock):
     """Clocks differ; one that is ahead must not end the run."""
     one = coordination(WorkerGroup(rank=1), clock, ends_at_s=0, every_s=0, failed=True)
     flags = steps(one, clock, 1, 10)[0]
     assert (flags.deadline, flags.checkpoint, flags.failure) == (False, False, False)
 
 
-def test_deadline_and_failure_are_told(group, clock):
+def test_deadline_and_failure_are_shared(group, clock):
     """Both end training on all workers."""
     flags = steps(coordination(group, clock, ends_at_s=5, failed=True), clock, 1, 10)[0]
     assert flags.deadline

@@ -52,7 +52,7 @@ def run_entrypoint(tmp_path, code, *, restarts=1):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("code", "attempts"), [(0, 1), (2, 1), (75, 2)], ids=["success", "permanent", "try again"])
-def test_exit_code_of_the_failed_worker_comes_out_and_permanent_errors_are_met_once(tmp_path, code, attempts):
+def test_entrypoint_exits_with_the_failed_workers_code_and_retries_no_permanent_error(tmp_path, code, attempts):
     """torchrun makes every code 1 and repeats bad input as often as a lost peer."""
     done, worked = run_entrypoint(tmp_path, code)
     assert done.returncode == code
@@ -245,8 +245,9 @@ def cause(rank, error="x", **more):
 START = """
 import sys
 from pathlib import Path
-from trainer.runtime.entrypoint import main
-sys.exit(main(sys.argv[2:], message=Path(sys.argv[1])))
+from trainer.runtime import entrypoint
+entrypoint.LINGER_S = 0.0
+sys.exit(entrypoint.main(sys.argv[2:], message=Path(sys.argv[1])))
 """
 
 FAILING_WORKER = """

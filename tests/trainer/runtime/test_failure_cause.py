@@ -46,7 +46,7 @@ from trainer.runtime.preemption import StopError
         pytest.param(KeyboardInterrupt(), "stopped: interrupted", id="bare Ctrl-C"),
     ],
 )
-def test_line_of_an_exception(problem, line):
+def test_cause_line_of_each_kind_of_exception(problem, line):
     """What another failure, or a signal, brought about is set apart: it must not hide that failure."""
     assert of_exception(problem).line == line
 
@@ -121,7 +121,7 @@ def test_last_lines_of_a_log_are_no_cause(text):
         (signal.SIGBUS, 0, "killed by SIGBUS, a bus error: /dev/shm is probably full"),
     ],
 )
-def test_what_a_signal_says_of_its_cause(number, new_oom_kills, said):
+def test_cause_line_of_each_signal(number, new_oom_kills, said):
     """A worker that is killed says nothing itself; whether the kernel did it, its counter says."""
     found = of_signal(number, rank=3, new_oom_kills=new_oom_kills)
     assert found.line.startswith(f"failed: rank 3: {said}")
@@ -129,7 +129,7 @@ def test_what_a_signal_says_of_its_cause(number, new_oom_kills, said):
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, -2])
-def test_what_only_the_log_can_explain_is_left_to_it(number):
+def test_signal_that_only_the_log_explains_gives_no_cause(number):
     """Libraries in C++ print why they abort."""
     assert of_signal(number, rank=3, new_oom_kills=1) is None
 

@@ -49,7 +49,7 @@ def test_silent_worker_waits_for_the_one_that_reports(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("exit_code", [75, 1])
-def test_nobody_waits_for_what_passes(tmp_path, monkeypatch, exit_code):
+def test_no_worker_waits_for_a_report_of_a_transient_failure(tmp_path, monkeypatch, exit_code):
     """The others start again; each second of it costs accelerators."""
     monkeypatch.setenv(REPORT_FILE, str(tmp_path / "report"))
     monkeypatch.setattr(failure_report, "AWAIT_REPORT_S", 1e6)

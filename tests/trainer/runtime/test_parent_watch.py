@@ -66,7 +66,7 @@ with parent_watch.held() as life:
 
 
 @pytest.mark.parametrize("killed", ["starter", "pod"])
-def test_who_was_started_ends_with_who_is_killed(tmp_path, killed):
+def test_child_processes_end_when_their_starter_is_killed(tmp_path, killed):
     """Through a shell in between, and in sessions of their own, as torchrun's workers have."""
     starter = subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)])
     try:
@@ -81,7 +81,7 @@ def test_who_was_started_ends_with_who_is_killed(tmp_path, killed):
 
 
 @pytest.mark.parametrize("given", [None, "", "x", "99999", "9" * 30, "-1", "0"])
-def test_descriptor_that_is_none_is_not_waited_for(monkeypatch, given):
+def test_invalid_descriptor_is_ignored(monkeypatch, given):
     """The variable may come from somewhere else, or a process in between has closed the descriptor."""
     monkeypatch.delenv(LIFELINE, raising=False)
     if given is not None:
@@ -109,7 +109,7 @@ def test_descriptor_survives_exec_and_is_not_inherited_otherwise(monkeypatch):
         monkeypatch.delenv(LIFELINE)
 
 
-def test_worker_whose_parent_is_gone_already_ends_at_once():
+def test_worker_whose_parent_has_already_ended_ends_at_once():
     """The parent may be killed between the start of the worker and its first line."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -120,7 +120,7 @@ def test_worker_whose_parent_is_gone_already_ends_at_once():
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
 
 
-def test_process_of_a_worker_lives_though_it_is_no_child_of_the_parent(monkeypatch):
+def test_worker_that_is_no_direct_child_of_a_living_parent_goes_on(monkeypatch):
     """A command that a worker starts inherits the variable."""
     monkeypatch.setenv(PARENT, str(os.getppid()))
     code = "from trainer.runtime.parent_watch import end_with_parent; end_with_parent(); print('lives')"

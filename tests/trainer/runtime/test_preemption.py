@@ -19,7 +19,7 @@ def test_first_signal_is_noted_and_the_second_leaves():
     assert left == [75]
 
 
-def test_signal_kills_as_ever_outside_training():
+def test_sigterm_kills_at_once_outside_training():
     """Before and after there is nothing to save, and nobody to look at a note."""
     before = signal.getsignal(signal.SIGTERM)
     with Stop().listening():

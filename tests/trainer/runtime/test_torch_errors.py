@@ -24,14 +24,14 @@ from trainer.runtime.torch_errors import failures_named
         ),
     ],
 )
-def test_failure_with_a_name_becomes_an_error_of_ours(problem, known):
+def test_known_torch_failures_become_known_errors(problem, known):
     """`bug` would send the user looking in the wrong place, and a lost peer is worth another try."""
     with pytest.raises(known) as failure, failures_named():
         raise problem
     assert failure.value.hint
 
 
-def test_other_failures_stay_what_they_are():
+def test_other_torch_failures_are_raised_unchanged():
     """A shape error is a bug."""
     with pytest.raises(RuntimeError, match="mat1 and mat2"), failures_named():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -37,7 +37,7 @@ def watchdog(clock, told, left):
     return Watchdog(10.0, told.append, clock=clock, leave=left.append)
 
 
-def test_worker_leaves_when_nothing_moves(watchdog, clock, told, left):
+def test_worker_exits_when_nothing_progresses(watchdog, clock, told, left):
     """Collectives of accelerators wait for ever."""
     watchdog.heartbeat("step 12")
     clock.now_s = 9
@@ -63,7 +63,7 @@ def test_message_names_where_the_main_thread_is_in_any_room(watchdog, clock, tol
     assert ", at waiting.py:" in told[0]
 
 
-def test_worker_that_goes_on_stays(watchdog, clock, left):
+def test_worker_that_progresses_is_left_running(watchdog, clock, left):
     """A slow run is no hang."""
     for step in range(100):
         watchdog.heartbeat(f"step {step}")
@@ -83,7 +83,7 @@ def test_first_steps_may_take_longer(watchdog, clock, left):
     assert left == [75]
 
 
-def test_worker_that_waits_for_anothers_work_rests(watchdog, clock, left):
+def test_paused_watchdog_waits_without_a_limit(watchdog, clock, left):
     """Decoding takes an hour from a slow mount, and only the one that decodes can tell that it moves."""
     watchdog.heartbeat("step 1")
     watchdog.pause()

@@ -22,7 +22,7 @@ def storage(tmp_path):
     return LocalStorage(str(tmp_path / "there"))
 
 
-def test_all_come_several_at_once(tmp_path):
+def test_all_objects_are_copied_several_at_a_time(tmp_path):
     """One after the other, 112,120 images take hours."""
     storage = Barrier(str(tmp_path / "there"))
     for number in range(200):
@@ -34,7 +34,7 @@ def test_all_come_several_at_once(tmp_path):
     assert sum(heard) == sum(range(200))
 
 
-def test_one_that_fails_ends_all(storage, tmp_path):
+def test_one_failed_copy_ends_all(storage, tmp_path):
     """The first problem is told, and nothing is left half-copied."""
     for number in range(100):
         storage.write(str(number), b"x")
@@ -43,7 +43,7 @@ def test_one_that_fails_ends_all(storage, tmp_path):
     assert not [path for path in (tmp_path / "here").iterdir() if path.name.startswith(".")]
 
 
-def test_who_stops_listening_ends_those_on_their_way(storage, tmp_path):
+def test_closing_the_iterator_ends_running_copies(storage, tmp_path):
     """Ctrl-C in an hour of downloading."""
     for number in range(300):
         storage.write(str(number), b"x")
@@ -53,6 +53,6 @@ def test_who_stops_listening_ends_those_on_their_way(storage, tmp_path):
     assert 1 <= len(list((tmp_path / "here").iterdir())) < 300
 
 
-def test_nothing_to_copy_is_done(storage, tmp_path):
+def test_copying_no_objects_succeeds(storage, tmp_path):
     """A second start."""
     assert list(copy_all(storage, [], tmp_path / "here")) == []

@@ -109,7 +109,7 @@ PASSING = [
     [*(("read", fault) for fault in PASSING), *((doing, BUSY) for doing in DOINGS if doing != "read")],
     ids=str,
 )
-def test_what_passes_is_waited_out(doing, fault, storage, fault_proxy, put, tmp_path):
+def test_transient_failures_are_retried(doing, fault, storage, fault_proxy, put, tmp_path):
     """Servers have such moments every day, and no run may end by one."""
     put(b"old")
     fault_proxy.script(fault, times=2)
@@ -119,7 +119,7 @@ def test_what_passes_is_waited_out(doing, fault, storage, fault_proxy, put, tmp_
         assert result in {b"old", True}
 
 
-def test_two_minutes_of_refusals_end_the_patience_of_half_a_minute(storage, fault_proxy, clock):
+def test_retries_of_half_a_minute_end_within_two_minutes_of_refusals(storage, fault_proxy, clock):
     """Whoever waits is told, with how long it was tried; a busy server isn't asked without end."""
     fault_proxy.script(Refuse(503, "SlowDown"), times=None)
     clock.plans = [(120, fault_proxy.forget)]
@@ -129,7 +129,7 @@ def test_two_minutes_of_refusals_end_the_patience_of_half_a_minute(storage, faul
     assert len(fault_proxy.requests) < 20
 
 
-def test_two_minutes_of_refusals_are_waited_out_by_who_has_three(fault_proxy, clock):
+def test_retries_of_three_minutes_outlast_two_minutes_of_refusals(fault_proxy, clock):
     """A checkpoint in the background has time: it is published when the server is back."""
     fault_proxy.script(Refuse(503, "SlowDown"), times=None)
     clock.plans = [(120, fault_proxy.forget)]
@@ -137,7 +137,7 @@ def test_two_minutes_of_refusals_are_waited_out_by_who_has_three(fault_proxy, cl
     assert 120 <= clock.now <= 130 + 1
 
 
-def test_who_has_no_patience_asks_once(fault_proxy, clock):
+def test_without_retries_one_request_is_made(fault_proxy, clock):
     """A check that a person waits for."""
     fault_proxy.script(Reset(), times=None)
     with pytest.raises(UnreachableError):
@@ -150,7 +150,7 @@ def test_who_has_no_patience_asks_once(fault_proxy, clock):
     [(True, [2 << 20, 2 << 20, 3 << 20]), (False, [2_500_000, 2_500_100, 3_700_100])],
     ids=["reset", "truncated"],
 )
-def test_body_that_breaks_off_goes_on_where_it_broke(reset, firsts, storage, fault_proxy, tmp_path, put):
+def test_download_that_breaks_off_resumes_where_it_broke(reset, firsts, storage, fault_proxy, tmp_path, put):
     """A large object over a bad line would else never be whole, or worse: be taken for whole."""
     put(LARGE)
     for after in (2_500_000, 100, 1_200_000):
@@ -163,7 +163,7 @@ def test_body_that_breaks_off_goes_on_where_it_broke(reset, firsts, storage, fau
     assert ranges == [None, *(f"bytes={first}-" for first in firsts)]
 
 
-def test_connection_that_ends_after_the_whole_body_is_no_fault(storage, fault_proxy, put):
+def test_connection_closed_after_the_whole_body_is_no_failure(storage, fault_proxy, put):
     """The next request finds it gone, and takes another."""
     put(LARGE)
     fault_proxy.script(CutAnswer(len(LARGE)), method="GET")
@@ -172,7 +172,7 @@ def test_connection_that_ends_after_the_whole_body_is_no_fault(storage, fault_pr
     assert len(fault_proxy.requests) == 2
 
 
-def test_body_that_breaks_off_over_and_over_is_given_up(storage, fault_proxy, tmp_path, put):
+def test_download_that_breaks_off_repeatedly_fails(storage, fault_proxy, tmp_path, put):
     """No progress at all is no slow line; the file that was half written is gone."""
     put(LARGE)
     fault_proxy.script(CutAnswer(100), method="GET", times=None)
@@ -181,7 +181,7 @@ def test_body_that_breaks_off_over_and_over_is_given_up(storage, fault_proxy, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_object_that_changes_under_a_broken_body_is_not_mixed(storage, fault_proxy, put):
+def test_object_that_changes_during_a_broken_download_is_not_mixed(storage, fault_proxy, put):
     """Half of one checkpoint and half of the next."""
     put(LARGE)
     fault_proxy.script(CutAnswer(2_500_000), method="GET")
@@ -190,7 +190,7 @@ def test_object_that_changes_under_a_broken_body_is_not_mixed(storage, fault_pro
         storage.read("state.pt")
 
 
-def test_body_that_is_slow_is_no_fault(fault_proxy, clock, put):
+def test_slow_download_is_no_failure(fault_proxy, clock, put):
     """It takes longer than the read timeout, but never stands still."""
     put(LARGE[: 1 << 18])
     fault_proxy.script(Slow(2 << 20), method="GET")
@@ -199,7 +199,7 @@ def test_body_that_is_slow_is_no_fault(fault_proxy, clock, put):
 
 
 @pytest.mark.parametrize("fault", [Hang(), HangInAnswer(1_500_000)], ids=str)
-def test_server_that_hangs_costs_one_timeout(fault, fault_proxy, clock, put):
+def test_hanging_server_costs_one_timeout(fault, fault_proxy, clock, put):
     """A connection that a firewall forgot is never answered, or never answered to the end."""
     put(LARGE)
     fault_proxy.script(fault, method="GET")
@@ -207,7 +207,7 @@ def test_server_that_hangs_costs_one_timeout(fault, fault_proxy, clock, put):
 
 
 @pytest.mark.parametrize("fault", [Reset(), ResetInRequest(), LoseAnswer()], ids=lambda fault: type(fault).__name__)
-def test_put_that_breaks_off_is_put_again(fault, storage, fault_proxy, put):
+def test_interrupted_put_is_retried(fault, storage, fault_proxy, put):
     """Before, in the middle of and after what was sent: always the whole new object."""
     put(b"old")
     fault_proxy.script(fault, method="PUT", times=2)
@@ -215,7 +215,7 @@ def test_put_that_breaks_off_is_put_again(fault, storage, fault_proxy, put):
     assert storage.read("state.pt") == LARGE
 
 
-def test_put_that_breaks_off_for_good_leaves_the_old_object(storage, fault_proxy, put):
+def test_put_that_always_breaks_off_leaves_the_old_object(storage, fault_proxy, put):
     """Half a checkpoint in place of a whole one would end the run."""
     put(b"old")
     fault_proxy.script(ResetInRequest(), method="PUT", times=None)
@@ -224,7 +224,7 @@ def test_put_that_breaks_off_for_good_leaves_the_old_object(storage, fault_proxy
     assert storage.read("state.pt") == b"old"
 
 
-def test_created_once_though_the_answer_was_lost(storage, fault_proxy):
+def test_create_whose_response_was_lost_is_done_once(storage, fault_proxy):
     """The second attempt is refused because of the first: it would be taken for another's object."""
     storage.excludes()
     fault_proxy.script(LoseAnswer(), method="PUT", key="*/owner.json")
@@ -234,7 +234,7 @@ def test_created_once_though_the_answer_was_lost(storage, fault_proxy):
     assert storage.read("owner.json") == b"mine"
 
 
-def test_replaced_once_though_the_answer_was_lost(storage, fault_proxy):
+def test_replace_whose_response_was_lost_is_done_once(storage, fault_proxy):
     """A heartbeat that went through must not end a run as if another had taken it over."""
     storage.create("owner.json", b"1")
     stamp = storage.stat("owner.json").stamp
@@ -248,7 +248,7 @@ def test_replaced_once_though_the_answer_was_lost(storage, fault_proxy):
     ("method", "query"), [("PUT", "*partNumber=2*"), ("POST", "*uploads*"), ("POST", "uploadId=*")]
 )
 @pytest.mark.parametrize("fault", [Refuse(503, "SlowDown"), LoseAnswer()], ids=["503", "LoseAnswer"])
-def test_upload_in_parts_goes_through(fault, method, query, storage, fault_proxy, small_parts, tmp_path):
+def test_multipart_upload_succeeds_despite_failures(fault, method, query, storage, fault_proxy, small_parts, tmp_path):
     """One part again, not all; and an end whose answer was lost is an end."""
     (tmp_path / "state.pt").write_bytes(LARGE * 3)
     fault_proxy.script(fault, method=method, query=query)
@@ -258,7 +258,7 @@ def test_upload_in_parts_goes_through(fault, method, query, storage, fault_proxy
     assert len(parts) == 3 + (method == "PUT")
 
 
-def test_upload_in_parts_that_fails_leaves_nothing(storage, fault_proxy, small_parts, client, put, tmp_path):
+def test_failed_multipart_upload_is_aborted(storage, fault_proxy, small_parts, client, put, tmp_path):
     """Parts nobody sees are paid for."""
     put(b"old")
     (tmp_path / "state.pt").write_bytes(LARGE * 3)
@@ -284,7 +284,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "code", "kind", "hint"), REFUSALS, ids=[row[1] for row in REFUSALS])
-def test_refusal_is_told_at_once_and_with_what_to_do(status, code, kind, hint, storage, fault_proxy):
+def test_refusal_is_reported_at_once_with_a_hint(status, code, kind, hint, storage, fault_proxy):
     """Trying again changes nothing, and each has another cure; an answer to HEAD says less than one to GET."""
     fault_proxy.script(Refuse(status, code), times=None)
     for ask in (storage.read, storage.stat):
@@ -296,7 +296,7 @@ def test_refusal_is_told_at_once_and_with_what_to_do(status, code, kind, hint, s
         fault_proxy.requests.clear()
 
 
-def test_bucket_that_may_not_be_listed_says_so(storage, fault_proxy):
+def test_missing_right_to_list_a_bucket_is_reported(storage, fault_proxy):
     """Roles with rights to objects alone; to take the refusal for an empty bucket would start the run afresh."""
     fault_proxy.script(Refuse(403, "AccessDenied"), method="GET", query="list-type=2*", times=None)
     storage.write("state.pt", b"1")
@@ -306,7 +306,7 @@ def test_bucket_that_may_not_be_listed_says_so(storage, fault_proxy):
     assert storage.read("state.pt") == b"1"
 
 
-def test_role_that_can_not_be_taken_is_a_matter_of_credentials():
+def test_role_that_cannot_be_assumed_is_a_credentials_error():
     """A service account whose role does not trust it; the refusal is of another service than the bucket's."""
     refusal = ClientError(
         {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "AssumeRoleWithWebIdentity"
@@ -316,14 +316,14 @@ def test_role_that_can_not_be_taken_is_a_matter_of_credentials():
     assert "AWS_ROLE_ARN" in error.hint
 
 
-def test_certificate_that_is_not_known_is_told_at_once():
+def test_untrusted_certificate_is_reported_at_once():
     """Waiting does not make it known."""
     problem = SSLError(endpoint_url="https://minio", error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate")
     assert not is_transient(problem)
     assert "AWS_CA_BUNDLE" in as_known_error("cannot read `s3://cxr/a`", problem).hint
 
 
-def test_right_to_write_without_that_to_delete_is_told(storage, fault_proxy):
+def test_missing_right_to_delete_is_reported(storage, fault_proxy):
     """A bucket where nothing may be removed: the run would end at its first surplus checkpoint, and say why."""
     fault_proxy.script(Refuse(403, "AccessDenied"), method="DELETE", times=None)
     storage.write("state.pt", b"1")
@@ -333,13 +333,13 @@ def test_right_to_write_without_that_to_delete_is_told(storage, fault_proxy):
     assert storage.read("state.pt") == b"1"
 
 
-def test_what_a_refused_sweep_leaves_is_no_fault(storage, fault_proxy):
+def test_refused_sweep_is_no_failure(storage, fault_proxy):
     """To list uploads is a right of its own that few roles have."""
     fault_proxy.script(Refuse(403, "AccessDenied"), method="GET", query="uploads*")
     storage.sweep("")
 
 
-def test_content_that_was_changed_is_refused_by_its_hash(storage, fault_proxy, tmp_path):
+def test_changed_content_is_refused_by_its_hash(storage, fault_proxy, tmp_path):
     """A flipped bit in weights is not noticed by anything that comes later."""
     storage.write("state.pt", LARGE)
     fault_proxy.script(Corrupt(at=3_000_000), method="GET")
@@ -348,7 +348,7 @@ def test_content_that_was_changed_is_refused_by_its_hash(storage, fault_proxy, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_content_that_is_damaged_on_its_way_is_sent_again(storage, fault_proxy):
+def test_content_damaged_in_transit_is_sent_again(storage, fault_proxy):
     """The server compares what arrives with Content-MD5."""
     fault_proxy.script(Refuse(400, "BadDigest"), method="PUT")
     storage.write("state.pt", b"1")
@@ -356,7 +356,7 @@ def test_content_that_is_damaged_on_its_way_is_sent_again(storage, fault_proxy):
     assert sent == ["xMpCOKC5I4INzFCab3WEmw=="] * 2
 
 
-def test_secrets_are_in_no_error_nor_in_what_caused_it(storage, fault_proxy):
+def test_no_error_or_its_cause_holds_secrets(storage, fault_proxy):
     """Tracebacks go to logs, and logs to whoever helps."""
     fault_proxy.script(Reset(), times=None)
     with pytest.raises(UnreachableError) as refusal:
@@ -366,7 +366,7 @@ def test_secrets_are_in_no_error_nor_in_what_caused_it(storage, fault_proxy):
     assert "AKIAIOSFODNN7EXAMPLE" not in told
 
 
-def test_server_that_comes_back_is_found_again(storage, fault_proxy, clock):
+def test_restarted_server_is_reached_again(storage, fault_proxy, clock):
     """A server is restarted: its clients hold connections that are no more."""
     storage.write("state.pt", b"1")
     fault_proxy.stop()

@@ -174,7 +174,7 @@ def test_stat_says_what_the_listing_says(anywhere):
     assert (listed["a/b.json"].size_bytes, listed["a/b.json"].stamp) == (2, stat.stamp)
 
 
-def test_stat_of_what_is_absent(anywhere):
+def test_stat_of_an_absent_object_is_an_absent_error(anywhere):
     """An answer to HEAD alone would not tell an absent object from an absent bucket."""
     anywhere.write("a/c.json", b"1")
     for key in ("a/b.json", "a"):
@@ -201,7 +201,7 @@ def test_object_as_long_as_listed_is_copied(anywhere, tmp_path):
         assert (tmp_path / key).read_bytes() == content
 
 
-def test_copy_is_whole_and_told(anywhere, tmp_path):
+def test_copy_is_complete_and_reports_progress(anywhere, tmp_path):
     """For a file that is larger than memory."""
     anywhere.write("state.pt", bytes(2_500_000))
     told = []
@@ -211,7 +211,7 @@ def test_copy_is_whole_and_told(anywhere, tmp_path):
     assert len(told) > 1
 
 
-def test_copy_of_what_is_absent_leaves_no_file(anywhere, tmp_path):
+def test_copy_of_an_absent_object_leaves_no_file(anywhere, tmp_path):
     """An empty file would be read as one."""
     with pytest.raises(AbsentError):
         anywhere.copy_to("state.pt", tmp_path / "copy/file")
@@ -232,7 +232,7 @@ def test_file_that_is_not_there_is_not_uploaded(anywhere, tmp_path):
     assert anywhere.keys("") == []
 
 
-def test_created_only_where_there_is_none(anywhere):
+def test_create_writes_only_where_no_object_is(anywhere):
     """The first of several owners."""
     assert anywhere.create("owner.json", b"one")
     assert not anywhere.create("owner.json", b"another")
@@ -240,7 +240,7 @@ def test_created_only_where_there_is_none(anywhere):
     assert anywhere.keys("") == ["owner.json"]
 
 
-def test_replaced_only_while_it_is_the_one_that_was_seen(anywhere):
+def test_replace_writes_only_over_the_version_that_was_seen(anywhere):
     """A heartbeat must not overwrite who took over."""
     anywhere.write("owner.json", b"one")
     stamp = anywhere.stat("owner.json").stamp
@@ -253,7 +253,7 @@ def test_replaced_only_while_it_is_the_one_that_was_seen(anywhere):
 
 
 @pytest.mark.parametrize("anywhere", ["directory", "bucket"], indirect=True)
-def test_one_of_many_creates(anywhere):
+def test_one_of_many_concurrent_creates_succeeds(anywhere):
     """Eight pods that start in the same second."""
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda number: anywhere.create("owner.json", str(number).encode()), range(8)))
@@ -262,7 +262,7 @@ def test_one_of_many_creates(anywhere):
 
 
 @pytest.mark.parametrize("anywhere", ["directory", "bucket"], indirect=True)
-def test_one_of_many_replaces(anywhere):
+def test_one_of_many_concurrent_replaces_succeeds(anywhere):
     """Eight pods that find an owner who is dead."""
     anywhere.write("owner.json", b"dead")
     stamp = anywhere.stat("owner.json").stamp
@@ -272,20 +272,20 @@ def test_one_of_many_replaces(anywhere):
     assert anywhere.read("owner.json") == str(won.index(True)).encode()
 
 
-def test_it_is_found_out_whether_a_store_excludes(anywhere, request):
+def test_support_for_conditional_writes_is_detected(anywhere, request):
     """rclone's server takes every put; who relies on it must know."""
     assert anywhere.excludes() == ("rclone" not in request.node.callspec.id)
     assert anywhere.keys("") == []
 
 
-def test_hidden_names_are_read_but_not_listed(anywhere):
+def test_hidden_names_can_be_read_but_are_not_listed(anywhere):
     """What a write or a probe left behind is no part of a run or a data set."""
     anywhere.write("a/.notes", b"1")
     assert anywhere.keys("") == []
     assert anywhere.read("a/.notes") == b"1"
 
 
-def test_without_hard_links_a_look_stands_in(storage, monkeypatch):
+def test_create_works_on_a_file_system_without_hard_links(storage, monkeypatch):
     """Some mounts have none: the run starts all the same, and knows that nobody is kept away."""
 
     def refused(*_, **__):
@@ -309,7 +309,7 @@ def half_written(key, *, old=True):
     return path
 
 
-def test_sweep_of_a_directory_removes_what_was_left_half_written(storage, tmp_path):
+def test_sweep_of_a_directory_removes_old_partial_files(storage, tmp_path):
     """A killed writer's file is as large as a checkpoint; that of one who still writes is left, however old it is."""
     run = tmp_path / "run"
     old, written = half_written(run / state_key(1)), run / state_key(2)
@@ -326,7 +326,7 @@ def test_sweep_of_a_directory_removes_what_was_left_half_written(storage, tmp_pa
     assert not written.exists()
 
 
-def test_what_a_killed_writer_left_goes_at_the_next_start_and_not_an_hour_later(storage, tmp_path):
+def test_partial_files_of_a_killed_writer_are_removed_at_the_next_start(storage, tmp_path):
     """A run that is killed often would fill the disk with halves of checkpoints."""
     partial = tmp_path / "run" / state_key(1)
     partial.parent.mkdir(parents=True)
@@ -343,7 +343,7 @@ def test_what_a_killed_writer_left_goes_at_the_next_start_and_not_an_hour_later(
     assert not partial.exists()
 
 
-def test_file_system_without_locks_lets_half_written_files_grow_old(tmp_path, monkeypatch):
+def test_partial_files_without_locks_are_removed_by_age(tmp_path, monkeypatch):
     """Nobody can tell there whether the writer lives."""
 
     def refuse(*_):
@@ -356,7 +356,7 @@ def test_file_system_without_locks_lets_half_written_files_grow_old(tmp_path, mo
     assert [old.exists(), new.exists()] == [False, True]
 
 
-def test_sweep_of_a_directory_leaves_what_others_have_half_written(storage, tmp_path):
+def test_sweep_of_a_directory_leaves_partial_files_of_live_writers(storage, tmp_path):
     """rsync and browsers write to hidden names too, and other programs have partial files of their own."""
     run = tmp_path / "run"
     foreign = [half_written(run / "notes.txt"), half_written(run / "old" / state_key(1))]
@@ -379,7 +379,7 @@ def test_sweep_of_a_directory_leaves_what_others_have_half_written(storage, tmp_
 
 
 @pytest.mark.parametrize(("server", "left"), [("s3", 0), ("rclone", 1)])
-def test_sweep_of_a_bucket_ends_old_uploads_alone(server, left, request):
+def test_sweep_of_a_bucket_aborts_only_old_uploads(server, left, request):
     """Parts are paid for, and listed nowhere. moto dates every upload to 2010, rclone tells the time."""
     request.getfixturevalue(server)
     client = boto3.session.Session().client("s3")
@@ -462,7 +462,7 @@ def test_lock_with_content_is_not_emptied(storage, tmp_path):
     assert (tmp_path / "run/.lock").read_bytes() == b"theirs"
 
 
-def test_links_and_files_in_the_way_are_obstacles(storage, tmp_path):
+def test_links_and_files_in_place_of_folders_are_obstacles(storage, tmp_path):
     """They are told before anything is written."""
     run = tmp_path / "run"
     (run / "old").mkdir(parents=True)
@@ -483,7 +483,7 @@ def test_links_and_files_in_the_way_are_obstacles(storage, tmp_path):
     }
 
 
-def test_held_folder_that_is_removed_is_not_made_again(storage, tmp_path):
+def test_held_folder_that_is_removed_is_not_recreated(storage, tmp_path):
     """Half a run would be there, without its record."""
     storage.hold()
     storage.write("run.json", b"1")
@@ -494,7 +494,7 @@ def test_held_folder_that_is_removed_is_not_made_again(storage, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_held_folder_that_goes_in_the_middle_of_a_write_is_named(storage, tmp_path, monkeypatch):
+def test_held_folder_removed_during_a_write_is_named(storage, tmp_path, monkeypatch):
     """`No such file or directory` would send the user to look for rights."""
     storage.hold()
     real = os.fsync
@@ -509,7 +509,7 @@ def test_held_folder_that_goes_in_the_middle_of_a_write_is_named(storage, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_held_folder_that_is_replaced_gets_nothing(storage, tmp_path):
+def test_replaced_folder_is_not_written_to(storage, tmp_path):
     """It is another run's by now."""
     storage.hold()
     storage.write("run.json", b"1")
@@ -531,7 +531,7 @@ def test_claim_is_lost_with_its_folder(storage, tmp_path):
             claim.check()
 
 
-def test_claim_is_lost_with_its_lock_and_what_is_said_is_true(storage, tmp_path):
+def test_claim_is_lost_with_its_lock_and_the_message_says_so(storage, tmp_path):
     """Whoever tidies up hidden files has removed nothing that was trained."""
     with storage.claim("job", print) as claim:
         storage.write("run.json", b"1")
@@ -567,7 +567,7 @@ def test_lock_of_a_folder_that_is_replaced_while_it_is_taken_is_taken_again(stor
 
 
 @pytest.mark.parametrize("what", ["is removed meanwhile", "may not be read"])
-def test_folder_that_can_not_be_listed_does_not_hide_the_others(storage, tmp_path, monkeypatch, what):
+def test_folder_that_cannot_be_listed_does_not_hide_the_others(storage, tmp_path, monkeypatch, what):
     """A run that trains removes old checkpoints while its report is made; the root of a disk has a `lost+found`."""
     for step in (1, 2, 3):
         storage.write(state_key(step), b"1")
@@ -595,14 +595,14 @@ def test_deleted_object_is_gone_and_deleting_again_is_fine(anywhere):
     assert anywhere.keys("checkpoints/") == []
 
 
-def test_claim_leaves_no_object(anywhere):
+def test_claim_that_is_released_leaves_no_object(anywhere):
     """It is a question, not a file of the run."""
     with anywhere.claim("job", print):
         pass
     assert anywhere.keys("") == []
 
 
-def test_prefixes_of_one_bucket_do_not_see_each_other(s3):
+def test_prefixes_of_one_bucket_are_separate(s3):
     """Two runs in one output."""
     one, other = open_storage("s3://cxr/runs/one"), open_storage("s3://cxr/runs/other/")
     one.write("run.json", b"1")

@@ -59,7 +59,7 @@ def ignore(_):
     pass
 
 
-def test_first_takes_the_run_at_once_and_gives_it_back(store, clock):
+def test_first_job_takes_the_lease_at_once_and_releases_it(store, clock):
     """The usual case costs nothing and leaves nothing."""
     one = lease(store, "a", clock)
     one.take(ignore)
@@ -69,7 +69,7 @@ def test_first_takes_the_run_at_once_and_gives_it_back(store, clock):
     assert store.keys("") == []
 
 
-def test_second_job_is_refused_while_the_first_beats(store, clock):
+def test_second_job_is_refused_while_the_first_has_heartbeats(store, clock):
     """Two jobs with one name and output: the second must not spoil the first."""
     first = lease(store, "a", clock)
     first.take(ignore)
@@ -82,7 +82,7 @@ def test_second_job_is_refused_while_the_first_beats(store, clock):
     first.check()
 
 
-def test_second_job_takes_over_once_the_lease_is_over(store, clock):
+def test_second_job_takes_over_an_expired_lease(store, clock):
     """A job that was killed gives nothing back."""
     lease(store, "a", clock).take(ignore)
     second = lease(store, "b", clock)
@@ -91,7 +91,7 @@ def test_second_job_takes_over_once_the_lease_is_over(store, clock):
     second.check()
 
 
-def test_run_that_is_given_back_in_the_meantime_is_taken_at_once(store, clock):
+def test_lease_released_while_waiting_is_taken_at_once(store, clock):
     """The first was just ending."""
     first = lease(store, "a", clock)
     first.take(ignore)
@@ -102,7 +102,7 @@ def test_run_that_is_given_back_in_the_meantime_is_taken_at_once(store, clock):
     second.check()
 
 
-def test_same_job_takes_its_run_back_at_once(store, clock):
+def test_restarted_job_takes_its_lease_back_at_once(store, clock):
     """A pod that comes anew must train again within seconds."""
     lease(store, "a", clock).take(ignore)
     again = lease(store, "a", clock)
@@ -115,7 +115,7 @@ def test_same_job_takes_its_run_back_at_once(store, clock):
     ("job", "error", "words"),
     [("a", TryAgainError, "another attempt of this job"), ("b", InputError, "another job has taken it over")],
 )
-def test_writer_that_was_replaced_finds_out(store, clock, job, error, words):
+def test_replaced_writer_notices(store, clock, job, error, words):
     """A zombie, or one whose bucket was away for longer than its lease."""
     first = lease(store, "a", clock)
     first.take(ignore)
@@ -146,7 +146,7 @@ def test_age_by_the_servers_clock_shortens_the_wait(s3):
     assert clock.now_s == 0
 
 
-def test_record_that_was_deleted_by_hand_comes_back_with_the_next_beat(store, clock):
+def test_record_deleted_by_hand_is_rewritten_by_the_next_heartbeat(store, clock):
     """Whoever deletes it wants the run freed of a dead job, not a second writer beside a live one."""
     one = lease(store, "a", clock)
     one.take(ignore)
@@ -165,7 +165,7 @@ def test_record_that_is_no_json_is_waited_for_and_replaced(store, clock):
     assert clock.now_s >= LEASE_S
 
 
-def test_rival_that_was_not_seen_is_found_after_a_moment(s3, monkeypatch):
+def test_concurrent_writer_is_detected_where_writes_are_not_conditional(s3, monkeypatch):
     """Where every put wins, the last one does: the other sees it when it looks again."""
     storage, clock = open_storage("s3://cxr/runs/one"), Clock()
     monkeypatch.setattr(storage, "excludes", lambda: False)
@@ -183,7 +183,7 @@ def test_rival_that_was_not_seen_is_found_after_a_moment(s3, monkeypatch):
         lease(storage, "a", clock).take(ignore)
 
 
-def test_claim_of_a_bucket_is_such_a_lease(s3):
+def test_claim_of_a_bucket_prefix_is_a_lease(s3):
     """What a run enters."""
     with open_storage("s3://cxr/runs/one").claim("a", ignore) as claim:
         claim.check()
@@ -191,7 +191,7 @@ def test_claim_of_a_bucket_is_such_a_lease(s3):
     assert open_storage("s3://cxr/runs/one").keys("") == []
 
 
-def test_lease_is_given_back_when_the_run_fails(s3):
+def test_lease_is_released_when_the_run_fails(s3):
     """The next try must not wait."""
     storage = open_storage("s3://cxr/runs/one")
     with pytest.raises(ZeroDivisionError), held(storage, "a", ignore, server_time=lambda: None):

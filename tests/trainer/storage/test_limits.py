@@ -53,7 +53,7 @@ def answering(status):
         pytest.param(404, lambda storage: storage.read("a"), id="refused read"),
     ],
 )
-def test_answer_without_an_end_is_a_known_error_after_a_part(ask, status, monkeypatch):
+def test_endless_response_is_a_known_error_after_its_limit(ask, status, monkeypatch):
     monkeypatch.setattr(connection, "RESPONSE_BYTES", MIB)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
@@ -74,7 +74,7 @@ def test_answer_without_an_end_is_a_known_error_after_a_part(ask, status, monkey
     ],
     ids=["pipe", "device", "large"],
 )
-def test_file_that_a_variable_names_and_that_has_no_end_is_refused(name, make, reason, tmp_path, monkeypatch):
+def test_endless_credentials_file_is_refused(name, make, reason, tmp_path, monkeypatch):
     make(tmp_path / "file")
     monkeypatch.setenv(name, str(tmp_path / "file"))
     with pytest.raises(InputError, match=rf"{reason}.*{name}"):
@@ -82,7 +82,7 @@ def test_file_that_a_variable_names_and_that_has_no_end_is_refused(name, make, r
 
 
 @pytest.mark.parametrize("name", CREDENTIAL_FILES)
-def test_files_as_they_are_used_are_taken(name, tmp_path, monkeypatch):
+def test_usual_credentials_files_are_accepted(name, tmp_path, monkeypatch):
     """Nothing, a mounted token's links, a directory of certificates."""
     (tmp_path / "token").write_text("x")
     (tmp_path / "link").symlink_to("token")

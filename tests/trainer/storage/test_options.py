@@ -18,12 +18,12 @@ from trainer.storage import CredentialsError, credentials, open_storage, options
 from trainer.storage.options import Options, options_of
 
 
-def test_nothing_set_is_nothing_asked():
+def test_unset_and_empty_variables_give_the_default_options():
     """An empty variable, as a manifest writes it, is as good as none."""
     assert options_of({}) == options_of({"TRAINER_S3_SSE": "", "TRAINER_S3_ADDRESSING": ""}) == Options("auto", {}, {})
 
 
-def test_all_that_can_be_asked():
+def test_every_s3_option_is_read_from_its_variable():
     """Encryption is for what is written, payment for everything."""
     environment = {
         "TRAINER_S3_ADDRESSING": "virtual",
@@ -53,7 +53,7 @@ def test_bad_value_names_its_variable(name, value):
         options_of({name: value})
 
 
-def test_requests_carry_what_was_asked(fault_proxy, monkeypatch):
+def test_requests_carry_the_s3_options(fault_proxy, monkeypatch):
     """As headers, which is what the server sees."""
     monkeypatch.setenv("TRAINER_S3_REQUEST_PAYER", "requester")
     monkeypatch.setenv("TRAINER_S3_SSE", "AES256")
@@ -85,7 +85,7 @@ def test_options_are_documented():
         ("path", None, True),
     ],
 )
-def test_bucket_stands_where_it_should(addressing, endpoint, in_path, s3, monkeypatch):
+def test_bucket_is_addressed_by_path_or_host_as_configured(addressing, endpoint, in_path, s3, monkeypatch):
     """A server in the cluster has no name for each bucket; Amazon's wants one."""
     monkeypatch.setenv("TRAINER_S3_ADDRESSING", addressing)
     monkeypatch.delenv("AWS_ENDPOINT_URL")
@@ -101,7 +101,7 @@ def test_bucket_stands_where_it_should(addressing, endpoint, in_path, s3, monkey
     ("endpoint", "words"),
     [("http://user:topsecret@127.0.0.1:9", "contains a login"), ("user:topsecret@nonsense", "is not a URL")],
 )
-def test_login_in_the_endpoint_is_refused_without_being_told(endpoint, words, s3, monkeypatch):
+def test_login_in_the_endpoint_is_refused_and_not_printed(endpoint, words, s3, monkeypatch):
     """It would stand in every message about a server that does not answer."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises(InputError, match=words) as refusal:
@@ -119,7 +119,7 @@ def test_signed_url_is_refused_without_its_signature():
         assert "AKIA" not in str(refusal.value)
 
 
-def test_secrets_in_urls_are_blotted_out():
+def test_secrets_in_urls_are_redacted():
     """What a library puts into its message."""
     text = "at http://me:pw@host/a?X-Amz-Credential=AK&X-Amz-Signature=00ff&X-Amz-Security-Token=tt&partNumber=1 ended"
     assert redacted(text) == (
@@ -135,7 +135,7 @@ def test_profile_that_is_not_there_is_named(s3, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_answer_that_is_none_of_s3_is_told(status, s3, monkeypatch):
+def test_response_that_is_not_s3_is_reported(status, s3, monkeypatch):
     """The endpoint of a web page: its 404 says nothing of an object, and a run must not start afresh by it."""
 
     class Page(BaseHTTPRequestHandler):
@@ -189,7 +189,7 @@ def credentials_now():
     return storage._connection.client()._request_signer._credentials.get_frozen_credentials()
 
 
-def test_white_space_around_credentials_of_the_environment_is_taken_off(s3, monkeypatch):
+def test_white_space_around_credentials_of_the_environment_is_removed(s3, monkeypatch):
     """`$(cat token)` keeps none, but a Secret made from a file does; HTTP refuses it, and quotes what it refuses."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", " secret-of-the-test\r\n")
@@ -198,7 +198,7 @@ def test_white_space_around_credentials_of_the_environment_is_taken_off(s3, monk
     assert tuple(credentials_now())[:3] == ("AKIAIOSFODNN7EXAMPLE", "secret-of-the-test", "token-of-the-test")
 
 
-def test_white_space_around_credentials_of_a_program_is_taken_off(s3, tmp_path, monkeypatch):
+def test_white_space_around_credentials_of_a_credential_process_is_removed(s3, tmp_path, monkeypatch):
     """botocore takes them as they come."""
     document = {"Version": 1, "AccessKeyId": "AKIA1\n", "SecretAccessKey": "s-1\n", "SessionToken": "t-1\n"}
     (tmp_path / "program.py").write_text(f"print({json.dumps(json.dumps(document))})", encoding="utf-8")
@@ -207,7 +207,7 @@ def test_white_space_around_credentials_of_a_program_is_taken_off(s3, tmp_path, 
     assert tuple(credentials_now())[:3] == ("AKIA1", "s-1", "t-1")
 
 
-def test_credentials_that_can_stand_in_no_header_are_refused_by_name(s3, tmp_path, monkeypatch):
+def test_credentials_with_characters_no_header_may_hold_are_refused_by_name(s3, tmp_path, monkeypatch):
     """Two lines pasted as one."""
     text = "[default]\naws_access_key_id = AKIA\naws_secret_access_key = topsecret\n  topsecret\n"
     as_the_file_says(tmp_path, monkeypatch, text)
@@ -232,7 +232,7 @@ def test_token_of_a_service_account_is_sent_without_white_space(s3, tmp_path, mo
     assert redacted("sent token-of-the-test") == "sent ***"
 
 
-def test_temporary_credentials_are_known_once_they_are_used(s3, tmp_path, monkeypatch):
+def test_temporary_credentials_are_redacted_once_they_are_used(s3, tmp_path, monkeypatch):
     """A role's key and token are in no variable."""
     as_the_file_says(tmp_path, monkeypatch, "")
     (tmp_path / "token").write_text("token-of-the-test\n", encoding="utf-8")

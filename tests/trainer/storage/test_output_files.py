@@ -70,7 +70,7 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize(("command", "name"), WRITTEN)
-def test_file_of_somebody_else_is_named_and_kept(command, name, finished_run, out, capsys):
+def test_foreign_file_is_named_and_kept(command, name, finished_run, out, capsys):
     """The directory is the user's; a metrics.json in it may be of any program."""
     (out / name).parent.mkdir(parents=True)
     (out / name).write_bytes(THEIRS)
@@ -111,7 +111,7 @@ def test_dangling_link_is_replaced_and_no_file_made_where_it_points(finished_run
     assert not (out / "index.html").is_symlink()
 
 
-def test_page_that_the_user_names_is_replaced(finished_run, tmp_path):
+def test_page_named_by_the_user_is_replaced(finished_run, tmp_path):
     """As any program does; a link gets a page in its place, and its target stays."""
     (tmp_path / "theirs").write_bytes(THEIRS)
     (tmp_path / "page.html").symlink_to(tmp_path / "theirs")
@@ -171,7 +171,7 @@ def test_pictures_of_an_earlier_call_are_replaced(finished_run, pictures, out):
 
 
 @pytest.mark.parametrize("name", ["maps.jsonl", "randomisation.json"])
-def test_lines_of_somebody_else_are_named_and_kept(name, finished_run, pictures, out, capsys):
+def test_foreign_jsonl_file_is_named_and_kept(name, finished_run, pictures, out, capsys):
     """They were emptied before the first map."""
     out.mkdir()
     (out / name).write_bytes(THEIRS)
@@ -180,7 +180,7 @@ def test_lines_of_somebody_else_are_named_and_kept(name, finished_run, pictures,
     assert (out / name).read_bytes() == THEIRS
 
 
-def test_lines_of_a_call_that_is_broken_off_do_not_replace_those_there(finished_run, pictures, out, monkeypatch):
+def test_interrupted_explain_does_not_replace_its_earlier_lines(finished_run, pictures, out, monkeypatch):
     """Whole, or as they were."""
     assert explain(finished_run, pictures, out, "--findings", "Mass", "--no-overlays") == 0
     before = files(out)
@@ -203,7 +203,7 @@ def half_written(path):
 
 
 @pytest.mark.parametrize(("command", "name"), WRITTEN)
-def test_what_a_killed_command_has_half_written_goes_with_the_next(command, name, finished_run, out):
+def test_partial_files_of_a_killed_command_are_removed_by_the_next(command, name, finished_run, out):
     """And no more than that: neither folders that the command does not write to are looked into, nor other files touched."""
     left, others = half_written(out / name), [half_written(out / "mine.txt"), half_written(out / "mine" / name)]
     written = out / f".{name.rpartition('/')[2]}-{'0' * 32}.partial"
@@ -215,7 +215,7 @@ def test_what_a_killed_command_has_half_written_goes_with_the_next(command, name
     assert [path.read_bytes() for path in others] == [b"half", b"half"]
 
 
-def test_half_written_maps_and_pictures_go_with_the_next_call(finished_run, pictures, out):
+def test_partial_maps_and_overlays_are_removed_by_the_next_call(finished_run, pictures, out):
     """While a call writes its lines they are locked, so that another one into the same directory leaves them."""
     left = [half_written(out / name) for name in ("maps.jsonl", "a.Mass.png")]
     explain = f"explain --model {finished_run.root} --out {out} --findings Mass --device cpu {pictures}".split()
@@ -235,7 +235,7 @@ def test_pipe_in_place_of_a_file_is_not_waited_for(tmp_path):
         check(LocalStorage(str(tmp_path)), ["metrics.json"])
 
 
-def test_plots_pass_only_beside_a_document_that_says_whose_it_is(tmp_path):
+def test_plots_are_replaced_only_beside_a_document_of_ours(tmp_path):
     """A PNG file tells nobody who made it."""
     storage = LocalStorage(str(tmp_path))
     storage.write("roc.png", b"\x89PNG")

@@ -20,7 +20,7 @@ URL = "s3://cxr/runs/one"
     ],
 )
 @pytest.mark.parametrize("ask", ["read", "stat", "keys"])
-def test_credentials_that_are_not_accepted_are_told_apart(ask, name, value, words, rclone, monkeypatch):
+def test_wrong_credentials_are_a_credentials_error_with_a_hint(ask, name, value, words, rclone, monkeypatch):
     """A slip in a secret is not a matter of rights, and the cure is another for each half."""
     monkeypatch.setenv(name, value)
     with pytest.raises(CredentialsError) as refusal:
@@ -29,7 +29,7 @@ def test_credentials_that_are_not_accepted_are_told_apart(ask, name, value, word
     assert rclone.secret not in f"{refusal.value} {refusal.value.__cause__}"
 
 
-def test_missing_bucket_is_told_by_whatever_is_asked(rclone):
+def test_missing_bucket_is_reported_by_every_call(rclone):
     """A run would start afresh in a bucket that is not there."""
     storage = open_storage("s3://nowhere/runs")
     for ask in (storage.read, storage.stat, storage.keys, lambda key: storage.write(key, b"1")):
@@ -37,7 +37,7 @@ def test_missing_bucket_is_told_by_whatever_is_asked(rclone):
             ask("state.pt")
 
 
-def test_body_that_breaks_off_goes_on_though_the_server_sends_all(rclone, monkeypatch):
+def test_download_that_breaks_off_resumes_though_the_server_ignores_ranges(rclone, monkeypatch):
     """Its answer to a range is 200 and the whole: the bytes that are there must not come twice."""
     content = bytes(range(256)) * 10_000
     open_storage(URL).write("state.pt", content)

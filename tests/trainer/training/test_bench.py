@@ -98,7 +98,7 @@ def test_list_of_devices_is_checked_by_name(text, reason):
         ),
     ],
 )
-def test_work_that_no_device_can_do_is_refused(flags, reason, capsys):
+def test_invalid_flags_are_refused_by_name(flags, reason, capsys):
     """BatchNorm has no variance of one value; the flag is named."""
     assert main(["bench", *flags]) == 2
     assert reason in capsys.readouterr().err
@@ -112,7 +112,7 @@ def test_work_that_no_device_can_do_is_refused(flags, reason, capsys):
         (RuntimeError("size mismatch"), RuntimeError),
     ],
 )
-def test_batch_that_does_not_fit_is_told_with_a_smaller_one(monkeypatch, error, raised):
+def test_batch_that_does_not_fit_is_an_error_that_suggests_a_smaller_one(monkeypatch, error, raised):
     """And another error is not taken for it."""
 
     def refuse(*_):
@@ -124,7 +124,7 @@ def test_batch_that_does_not_fit_is_told_with_a_smaller_one(monkeypatch, error, 
     assert getattr(refusal.value, "hint", None) == ("--batch-size 32" if raised is JobFailedError else None)
 
 
-def test_table_compares_with_the_first_device():
+def test_table_shows_speed_relative_to_the_first_device():
     """The paper's figure: 4.964 s on the processor, 0.368 s on the GPU."""
     timings = [
         Timing("cpu", "28 threads", "fp32", 64, (4.964, 4.9, 5.1), None),

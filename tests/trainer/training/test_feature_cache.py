@@ -38,7 +38,7 @@ def test_run_on_cached_features_never_looks_at_a_training_image_again(classify, 
         classify("turned", *STILL[:-1], "5")
 
 
-def test_run_on_cached_features_goes_on_as_if_it_had_not_stopped(classify, tmp_path):
+def test_run_on_cached_features_resumes_with_the_same_weights(classify, tmp_path):
     """Bit for bit: the features of the same weights are the same."""
     classify("whole", *STILL)
     classify("parts", *STILL, "--max-steps", "5")
@@ -58,7 +58,7 @@ def test_batches_of_a_cache_do_not_wait_for_the_device(monkeypatch):
     assert copies == [{"non_blocking": True}]
 
 
-def test_batches_of_a_cache_are_those_samples_and_padding_is_in_shape():
+def test_cached_batches_hold_the_samples_and_padding_of_their_shape():
     """The features of another image would train on noise, unnoticed."""
     rows_N = np.array([7, 2, 5])
     cache = Cache(rows_N, np.arange(6, dtype=np.float32).reshape(3, 2), torch.device("cpu"))

@@ -21,7 +21,7 @@ def document(root, key):
     return json.loads((root / key).read_text())
 
 
-def test_run_ends_with_calibration_evidence_report_and_card(finished_run):
+def test_run_ends_with_calibration_evaluation_report_and_model_card(finished_run):
     """All that a reader needs, without another command."""
     root = finished_run.root
     evaluation = document(root, "evaluation/metrics.json")
@@ -42,7 +42,7 @@ def test_run_ends_with_calibration_evidence_report_and_card(finished_run):
     assert list((root / "tensorboard").iterdir())
 
 
-def test_command_tells_where_checkpoint_results_and_report_are(finished_run, capsys, monkeypatch):
+def test_command_prints_where_checkpoint_results_and_report_are(finished_run, capsys, monkeypatch):
     """A report that nobody is told of is read by nobody."""
     flags = ["train", f"--data={finished_run.data}", "--output=o", "--name=r", "--preset=smoke"]
     for page, told in (("o/r/report/index.html", True), (None, False)):
@@ -64,7 +64,7 @@ def test_calibration_is_fitted_on_the_validation_images_alone(finished_run):
     assert document(finished_run.root, "evaluation/metrics.json")["data"]["fitted_on"] == fitted.fitted_on
 
 
-def test_results_tell_what_the_run_cost(finished_run):
+def test_results_hold_training_time_and_throughput(finished_run):
     """What a table over several sizes is made of."""
     results, (epoch,) = (
         document(finished_run.root, "results.json"),
@@ -78,7 +78,7 @@ def test_results_tell_what_the_run_cost(finished_run):
     assert results["hardware"]
 
 
-def test_weights_say_what_they_are(finished_run):
+def test_header_of_exported_weights_describes_the_model(finished_run):
     """So that the file can be used without its run."""
     with safe_open(finished_run.root / "model/model.safetensors", "np") as file:
         told = file.metadata()
@@ -86,7 +86,7 @@ def test_weights_say_what_they_are(finished_run):
     assert (told["format"], told["model"], told["crop_px"], told["name"]) == ("1", "densenet_tiny", "32", "r")
 
 
-def test_results_of_classes_count_them(classify, tmp_path):
+def test_results_of_classes_hold_accuracy_sensitivity_and_specificity(classify, tmp_path):
     """Accuracy alone hides which class is missed; what the size of the files gives away stands beside it."""
     results = classify("r", "--report", "--epochs", "1")
     test = document(tmp_path / "r", "results.json")["test"]
@@ -100,7 +100,7 @@ def test_results_of_classes_count_them(classify, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["evaluate", "report", "gallery", "card"])
-def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path, monkeypatch, capfd, part):
+def test_failing_report_or_card_does_not_fail_a_run_with_results(classify, tmp_path, monkeypatch, capfd, part):
     """A night's training must not fail for a drawing."""
 
     def breaks(*_args, **_options):
@@ -122,7 +122,7 @@ def test_run_ends_well_whatever_goes_wrong_beside_its_results(classify, tmp_path
     assert missing == {part} - {"gallery"}
 
 
-def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_it(classify, tmp_path, monkeypatch):
+def test_run_stopped_during_its_final_report_is_finished_by_the_next_start(classify, tmp_path, monkeypatch):
     """torchrun kills after thirty seconds, and evidence, pictures and report of a large test set together may take longer."""
 
     def told(*arguments, **options):
@@ -142,7 +142,7 @@ def test_run_told_to_stop_while_it_is_appraised_leaves_and_the_next_start_ends_i
     assert (tmp_path / "r/results.json").exists()
 
 
-def test_run_without_a_report_is_told_to_have_none(classify, tmp_path):
+def test_no_report_leaves_out_report_and_evaluation(classify, tmp_path):
     """`--no-report` is for many short runs."""
     classify("r", "--max-steps", "1")
     assert not (tmp_path / "r/report").exists()

@@ -102,7 +102,7 @@ def assert_same_weights(one, other):
         assert torch.equal(tensor, other.model[name]), name
 
 
-def test_run_leaves_everything_that_is_promised(run, tmp_path, phantoms):
+def test_run_writes_every_documented_file(run, tmp_path, phantoms):
     """The prefix is what users, `pull` and `report` work with."""
     results = run("r", "--split", "patients:60/20/20")
     root = tmp_path / "r"
@@ -198,9 +198,9 @@ def test_run_without_validation_images_takes_the_last_checkpoint(run, tmp_path):
 @pytest.mark.parametrize(
     ("first", "then", "complaint"),
     [
-        pytest.param([], ["--lr", "0.5"], r"lr: 0.001 there, 0.5 now", id="other learning rate"),
+        pytest.param([], ["--lr", "0.5"], r"lr: 0.001 in the run, 0.5 now", id="other learning rate"),
         pytest.param([], ["--split", "patients:50/25/25"], "split_sha256", id="other split"),
-        pytest.param([], ["--batch-size", "4"], "global_batch: 8 there, 4 now", id="other batch"),
+        pytest.param([], ["--batch-size", "4"], "global_batch: 8 in the run, 4 now", id="other batch"),
         pytest.param([], ["--resume", "never"], "`--resume never`", id="resume never"),
     ],
 )
@@ -211,13 +211,13 @@ def test_other_settings_on_the_same_prefix_are_refused_with_the_difference(run, 
         run("r", *then)
 
 
-def test_settings_that_decide_nothing_may_change(run):
+def test_settings_that_do_not_change_the_result_may_change(run):
     """Longer, elsewhere, quieter: the same run."""
     run("r", "--max-steps", "1")
     run("r", "--max-steps", "2", "--log-every-steps", "1", "--on-bad-image", "skip")
 
 
-def test_run_of_an_earlier_version_goes_on(run, tmp_path):
+def test_run_of_an_earlier_version_is_resumed(run, tmp_path):
     """Its record does not say what could not be chosen then."""
     run("r", "--max-steps", "1")
     record = json.loads((tmp_path / "r/run.json").read_text())
@@ -225,7 +225,7 @@ def test_run_of_an_earlier_version_goes_on(run, tmp_path):
         del record["identity"][setting]
     (tmp_path / "r/run.json").write_text(json.dumps(record))
     run("r", "--max-steps", "2")
-    with pytest.raises(InputError, match="backbone: trained there, frozen now"):
+    with pytest.raises(InputError, match="backbone: trained in the run, frozen now"):
         run("r", "--backbone", "frozen")
 
 
@@ -282,7 +282,7 @@ def test_skipped_image_is_left_out_and_listed(run, with_bad_image, tmp_path):
     assert results.scores["test"].findings == ("NORMAL", "PNEUMONIA")
 
 
-def test_weights_that_are_no_numbers_are_neither_saved_nor_scored(run, tmp_path):
+def test_non_finite_weights_are_neither_saved_nor_scored(run, tmp_path):
     """nan predictions would all be equal, score 0.5, and could be the best."""
     with pytest.raises(JobFailedError, match=r"tensors are not finite|non-finite gradient") as failure:
         run(
@@ -313,7 +313,7 @@ def test_weights_that_are_no_numbers_are_neither_saved_nor_scored(run, tmp_path)
         assert all(tensor.isfinite().all() for tensor in restored(storage, manifest).model.values())
 
 
-def test_start_that_failed_does_not_bind_the_next(run, tmp_path):
+def test_failed_start_does_not_fix_the_settings_of_the_next(run, tmp_path):
     """Only a checkpoint makes a run; a slip corrected under the same name must start."""
     with pytest.raises(InputError):
         run("r", "--weights", str(tmp_path / "nowhere.pt"), "--lr", "0.5")
@@ -321,7 +321,7 @@ def test_start_that_failed_does_not_bind_the_next(run, tmp_path):
     assert json.loads((tmp_path / "r/run.json").read_text())["config"]["lr"] == 1e-3
 
 
-def test_resume_must_leaves_nothing_behind(run, tmp_path):
+def test_resume_must_without_a_checkpoint_writes_nothing(run, tmp_path):
     """A refused start is no run."""
     with pytest.raises(InputError, match="has no checkpoint"):
         run("r", "--resume", "must")
@@ -337,7 +337,7 @@ def test_output_that_cannot_be_written_is_refused_before_images_are_decoded(run,
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_step_reads_nothing_from_the_device(monkeypatch, loss):
+def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
     """Each read makes the accelerator wait for the host; the loop reads on logging steps only."""
     config = from_argv(["--data", "d", "--output", "o", "--name", "n", "--preset", "smoke"])
     reads = []
@@ -400,7 +400,7 @@ def test_non_finite_gradient_is_reported_with_its_own_step():
         finite.check()
 
 
-def test_best_checkpoint_that_is_damaged_gives_way_to_the_next_best(run, tmp_path):
+def test_damaged_best_checkpoint_is_replaced_by_the_next_best(run, tmp_path):
     """A night's run must not end without results for one bad object."""
     run("r", "--epochs", "3", "--keep-last", "3")
     storage = LocalStorage(str(tmp_path / "r"))
@@ -410,7 +410,7 @@ def test_best_checkpoint_that_is_damaged_gives_way_to_the_next_best(run, tmp_pat
     assert run("r", "--epochs", "3", "--keep-last", "3").step == best(others).step
 
 
-def test_deadline_ends_a_run_with_a_checkpoint_from_which_a_longer_one_goes_on(run, tmp_path, monkeypatch):
+def test_run_ended_by_its_deadline_is_resumed_from_its_checkpoint(run, tmp_path, monkeypatch):
     """Nothing that was trained is lost, and the numbers are those of a run without a deadline."""
     monkeypatch.setattr(attempts, "time", SimpleNamespace(time=lambda: 1e9))
     monkeypatch.setattr(assembly, "Coordination", partial(Coordination, now=lambda: 1e9 + 61))

@@ -89,7 +89,7 @@ def assert_all_there(root):
 
 
 @pytest.mark.parametrize("when", ["before", "between"])
-def test_files_of_others_outlive_starts_and_pruning(when, run, tmp_path):
+def test_foreign_files_survive_starts_and_pruning(when, run, tmp_path):
     """They were deleted with the checkpoints that are no longer needed, without a word."""
     root = tmp_path / "r"
     if when == "between":
@@ -125,7 +125,7 @@ def test_linked_lock_is_refused_and_its_target_keeps_its_content(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["run.json", "report/index.html", "checkpoints/step-00000004/state.pt"])
-def test_prefix_of_somebody_else_is_refused_and_nothing_is_written(name, run, tmp_path):
+def test_prefix_with_foreign_files_of_our_names_is_refused_and_unchanged(name, run, tmp_path):
     """A run would replace it."""
     path = tmp_path / "r" / name
     path.parent.mkdir(parents=True)
@@ -201,7 +201,7 @@ def test_run_whose_folder_comes_back_without_its_lock_stops(run, tmp_path, at_st
 
 
 @pytest.mark.parametrize("name", ["run.json", "results.json", "model/model.safetensors"])
-def test_run_that_is_not_whole_at_its_end_is_no_success(name, run, tmp_path, monkeypatch):
+def test_run_with_missing_files_at_its_end_fails(name, run, tmp_path, monkeypatch):
     """Whoever waits for exit code 0 takes what is there for the run."""
     real = LocalStorage.write
 
@@ -231,7 +231,7 @@ def test_run_whose_prefix_in_a_bucket_is_emptied_stops(which, run, s3, at_step):
     assert "results.json" not in open_storage("s3://cxr/runs/r").keys("")
 
 
-def test_log_of_a_run_whose_folder_is_gone_makes_none(tmp_path):
+def test_rank_log_does_not_recreate_a_removed_run_folder(tmp_path):
     """Its thread writes when all else is over."""
     storage = LocalStorage(str(tmp_path / "r"))
     storage.hold()

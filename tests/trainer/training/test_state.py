@@ -37,7 +37,7 @@ def test_frozen_run_trains_the_head_alone_and_its_optimiser_holds_nothing_more(c
     assert json.loads((tmp_path / "r/results.json").read_text())["val"]["accuracy"]["total"] == 12
 
 
-def test_run_that_frees_its_backbone_goes_on_as_if_it_had_not_stopped(classify, tmp_path):
+def test_run_that_unfreezes_its_backbone_resumes_with_the_same_weights(classify, tmp_path):
     """Stopped before its backbone is freed, there, and after: Adam's averages of the head go on, those of the backbone begin; bit for bit."""
     flags = ("--unfreeze-after", "2", "--epochs", "4", "--keep-last", "9")
     classify("whole", *flags)
@@ -56,7 +56,7 @@ def test_run_that_frees_its_backbone_goes_on_as_if_it_had_not_stopped(classify, 
     assert max(whole) == max(parts) == 4 * steps_per_epoch
 
 
-def test_devices_are_brought_together_under_the_watchdogs_eye(classify, monkeypatch):
+def test_watchdog_covers_the_set_up_of_ddp(classify, monkeypatch):
     """A card whose peer never comes waits for ever; computing features ends with a rest of the watchdog."""
     noted, at_start = [], []
     for name in ("heartbeat", "pause"):
@@ -85,7 +85,7 @@ def test_data_set_whose_images_have_several_labels_is_refused_before_anything_is
     assert not (tmp_path / "r").exists()
 
 
-def test_classes_may_be_learned_as_findings(classify):
+def test_class_folders_can_be_trained_with_bce(classify):
     """A folder's name is a label like any other."""
     results = classify("r", "--loss", "bce", "--max-steps", "1")
     assert results.scores["test"].accuracy is None

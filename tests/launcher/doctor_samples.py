@@ -1,0 +1,54 @@
+"""Jobs, nodes and other objects for tests of doctor's checks."""
+
+from launcher.doctor import fit, probe_pod
+from launcher.spec.job import JobSpec
+
+SPACE = "/api/v1/namespaces/team-a"
+
+KEYS = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+
+
+def spec(**changes):
+    given = {"accelerator": "cpu", "image": "i", "data": "s3://cxr/nih", "output": "s3://cxr/runs", "name": "t1"}
+    return JobSpec(**given | {"namespace": "team-a"} | changes)
+
+
+def summary(rows):
+    return {row.check: row.status for row in rows}
+
+
+def node(name, *, free=True, labels=None, taints=(), cordoned=False, **resources):
+    allocatable = {"cpu": "96", "memory": "1000Gi", "pods": "110"} | {
+        key.replace("__", "/").replace("_", "."): value for key, value in resources.items()
+    }
+    return {
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {"taints": list(taints), **({"unschedulable": True} if cordoned else {})},
+        "status": {
+            "allocatable": allocatable,
+            "capacity": allocatable,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def gaudi_node(name, count="8", pages="64Gi", **rest):
+    made = node(name, **rest)
+    made["status"]["allocatable"] |= {"habana.ai/gaudi": count, "hugepages-2Mi": pages}
+    return made
+
+
+def pod_set(job):
+    return fit.PodSet(pod_spec=probe_pod.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
+
+
+def gaudi(workers, **changes):
+    return spec(accelerator="gaudi", workers=workers, **changes)
+
+
+def deployment(image="docker.io/kubeflow/training-operator:v1.9.4", ready=1, **container):
+    return {
+        "metadata": {"name": "training-operator", "namespace": "kubeflow"},
+        "spec": {"replicas": ready, "template": {"spec": {"containers": [{"name": "o", "image": image, **container}]}}},
+        "status": {"readyReplicas": ready},
+    }
