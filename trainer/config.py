@@ -1,7 +1,7 @@
-"""What a training run is told: one frozen dataclass, presets as functions, flags to and from it.
+"""Configuration of a training run: one frozen dataclass, presets as functions, conversion to and from flags.
 
-Flag, field and run.json key are the same word; `--help` shows the text under each field.
-Where a flag is not given, the preset decides; a preset is a complete recipe.
+Flag, field and run.json key have the same name; `--help` shows the text under each field. Flags that are not given take the
+preset's values; a preset is a complete recipe.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ Precision = Literal["auto", "fp32", "bf16"]
 Value = str | int | float | bool
 
 T = TypeVar("T")
-Recipe = Annotated[T, Parameter(group="Recipe (what is not given comes from the preset)", required=False)]
-"""A field that every preset decides."""
+Recipe = Annotated[T, Parameter(group="Recipe (defaults come from the preset)", required=False)]
+"""A field with a value in every preset."""
 
 MIN_CROP_PX: Final = 32
-"""The smallest crop a DenseNet-121 takes: it halves the picture five times."""
+"""Smallest crop for DenseNet-121, which halves the image five times."""
 
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
 
-_RANGE_HINT: Final = "leave the flag out to take its default, or the preset's value"
+_RANGE_HINT: Final = "remove the flag to use its default, or the preset's value"
 
 MOST: Final = {
     "seed": 2**63 - 1,
@@ -44,7 +44,7 @@ MOST: Final = {
     "pack_side": 4096,
     "rotate": 180.0,
 }
-"""Largest values that mean anything; larger ones are slips."""
+"""Largest meaningful values; larger ones are typing errors."""
 
 
 def flag_of(field: str) -> str:
@@ -54,123 +54,133 @@ def flag_of(field: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run, complete and checked.
+    """A complete, checked configuration of one training run.
 
-    Raises: InputError, on construction, for values that no run could use.
+    Raises: InputError, on construction, for values that no run can use.
     """
 
     data: str
-    """Data set, NIH, label lists, `labels.csv` or one folder per class: a directory, or s3://BUCKET/PREFIX, which each node downloads."""
+    """Data set (NIH, label lists, `labels.csv` or one folder per class): a directory, or s3://BUCKET/PREFIX, which each node
+    downloads.
+    """
 
     output: str
-    """Where runs are kept, a directory or s3://BUCKET/PREFIX; this run's files go to OUTPUT/NAME."""
+    """Directory or s3://BUCKET/PREFIX for runs; this run's files go to OUTPUT/NAME."""
 
     name: str
     """Name of the run: a-z, 0-9 and `-`, at most 53 characters."""
 
     preset: Literal["chexnet", "chexnet_adamw", "pneumonia", "smoke"] = "chexnet"
-    """The recipe that decides what no flag says."""
+    """Recipe with the defaults of the flags in the group Recipe."""
 
     layout: Layout = "auto"
-    """How the data set is laid out; `auto` looks."""
+    """Layout of the data set; `auto` detects it."""
 
     val_list: str | None = None
-    """File with the names of the validation images (NIH layout); a relative path is looked up in the data set."""
+    """File with the names of the validation images (NIH layout); a relative path is searched in the data set."""
 
     on_bad_image: OnBadImage = "fail"
-    """What to do about an image that cannot be read: stop, or leave it out and list it in the run."""
+    """Unreadable images: `fail`, or `skip` them and list them in the run."""
 
     pack_fit: PackFit = "crop"
-    """How images that are not square become square: `crop` the centre, `pad` with black, `squash`."""
+    """How to make images square: `crop` the centre, `pad` with black, or `squash`."""
 
     device: Literal["auto", "cpu", "cuda", "hpu"] = "auto"
-    """Where to train; `auto` takes the accelerator it finds. A device that is named but not there is an error."""
+    """Device to train on; `auto` chooses an accelerator if there is one. A named device that is not usable is an error."""
 
     precision: Precision = "auto"
     """Arithmetic of the forward pass; `auto` is bf16 on cuda and hpu, fp32 on cpu."""
 
     cache_dir: str | None = None
-    """Where decoded images are kept between runs; OUTPUT/cache unless given."""
+    """Directory for decoded images, shared by runs; default: OUTPUT/cache."""
 
     resume: Resume = "auto"
-    """`auto` goes on where the run stopped, `never` wants a new run, `must` wants a checkpoint to go on from."""
+    """`auto` continues an existing run, `never` requires a new run, `must` requires a checkpoint to resume from."""
 
     seed: int = 0
-    """Seed of weights, order and augmentation."""
+    """Random seed of weights, sample order and augmentation."""
 
     max_steps: int | None = None
-    """Stop after this many optimiser steps, whatever `--epochs` says; a later start without it goes on."""
+    """Stop after this many optimiser steps, regardless of `--epochs`; a later attempt without it continues."""
 
     deadline: str | None = None
-    """End so long after the run first started, `90m` or `8h`; a checkpoint is kept, and a longer deadline goes on from it."""
+    """Stop this long after the first start of the run, such as `90m` or `8h`, with a checkpoint; a longer deadline continues
+    from it.
+    """
 
     checkpoint_every_steps: int | None = None
-    """Keep a checkpoint after so many optimiser steps, beside the one at the end of each epoch."""
+    """Save a checkpoint every N optimiser steps, in addition to the end of each epoch."""
 
     checkpoint_every_minutes: int | None = 10
-    """Keep a checkpoint when the last one is so old."""
+    """Save a checkpoint when the last one is this old."""
 
     keep_last: int = 2
-    """So many of the newest checkpoints stay, and the best one."""
+    """Number of newest checkpoints to keep, in addition to the best one."""
 
     hang_after: str = "10m"
-    """Leave, to be started again, when nothing moves for so long; a start's first steps, which compile, may take three times longer."""
+    """Exit for restart after this long without progress; the first steps of an attempt, which compile, may take three times as
+    long.
+    """
 
     log_every_steps: int = 20
-    """Read the loss from the device, and log, every so many steps."""
+    """Read the loss from the device and log it every N steps."""
 
     cache_features: bool = True
-    """Compute what a frozen backbone says of each image once, where no crop, flip or rotation changes the image between epochs."""
+    """Compute the frozen backbone's features of each image once, if no crop, flip or rotation changes the image between
+    epochs.
+    """
 
     report: bool = True
-    """At the end of the run fit its calibration, evaluate it and write its report; seconds, or minutes on a large test set."""
+    """At the end, fit calibration, evaluate and write the report; takes seconds, or minutes on a large test set."""
 
     gallery: Literal["auto", "on", "off"] = "auto"
-    """Show images in the report: `auto` those of public data sets only."""
+    """Show images in the report: `auto` only for recognised public data sets."""
 
     unfreeze_after: int | None = None
-    """Train a frozen backbone too after so many epochs."""
+    """Unfreeze a frozen backbone after this many epochs."""
 
     split: Recipe[str]
-    """`given` by the data set, or `patients:A/B/C[@SEED]`: train, validation and test in these proportions, no patient in two."""
+    """`given` by the data set, or `patients:A/B/C[@SEED]`: train, validation and test in these proportions, with no patient in
+    two.
+    """
 
     model: Recipe[Literal["densenet121", "vgg16", "resnet50", "densenet_tiny"]]
-    """Backbone; `densenet_tiny` is for trying things out."""
+    """Backbone; `densenet_tiny` is for tests."""
 
     head: Recipe[Literal["linear", "hidden"]]
-    """What turns the backbone's features into answers: one layer, or hidden layers with dropout."""
+    """Head on the backbone's features: one linear layer, or hidden layers with dropout."""
 
     backbone: Recipe[Literal["trained", "frozen"]]
-    """Train all weights, or the head's alone; a frozen backbone also keeps its BatchNorm statistics."""
+    """Train all weights, or only the head; a frozen backbone also keeps its BatchNorm statistics."""
 
     loss: Recipe[Literal["bce", "cross_entropy"]]
-    """A yes or no for each finding, or one class of several for each image."""
+    """Independent findings (`bce`), or one class per image (`cross_entropy`)."""
 
     weights: Recipe[str]
-    """Start from `imagenet` weights, `none`, or a checkpoint: a file, or s3://BUCKET/KEY."""
+    """Initial weights: `imagenet`, `none`, or a checkpoint as a file or s3://BUCKET/KEY."""
 
     pack_side: Recipe[int]
     """Side, in pixels, to which images are resized once (bilinear)."""
 
     crop_px: Recipe[int]
-    """Side, in pixels, of what the model sees."""
+    """Side of the model's input in pixels."""
 
     crop: Recipe[Literal["resized", "random", "center"]]
-    """Training crop: a random part resized (area 8-100 %), a random place, or the centre."""
+    """Training crop: a resized random part (area 8-100 %), a random position, or the centre."""
 
     flip: Recipe[bool]
     """Mirror half of the training images."""
 
     rotate: Recipe[float]
-    """Turn training images by up to so many degrees either way."""
+    """Rotate training images by up to this many degrees either way."""
 
     epochs: Recipe[int]
     """Passes over the training images."""
 
-    batch_size: Annotated[int | None, Parameter(group="Recipe (what is not given comes from the preset)")] = None
+    batch_size: Annotated[int | None, Parameter(group="Recipe (defaults come from the preset)")] = None
     """Images per worker and step."""
 
-    global_batch_size: Annotated[int | None, Parameter(group="Recipe (what is not given comes from the preset)")] = None
+    global_batch_size: Annotated[int | None, Parameter(group="Recipe (defaults come from the preset)")] = None
     """Images per step over all workers; instead of --batch-size."""
 
     optimizer: Recipe[Literal["adam", "adamw"]]
@@ -183,7 +193,7 @@ class TrainConfig:
     """Weight decay; L2 in adam, decoupled in adamw."""
 
     schedule: Recipe[Literal["constant", "plateau", "cosine"]]
-    """Learning rate over time: constant, divided by 10 when validation loss stalls, or a cosine to 1 % of its peak."""
+    """Learning-rate schedule: constant, divided by 10 when validation loss stalls, or a cosine to 1 % of the peak."""
 
     warmup_epochs: Recipe[float]
     """Linear warm-up, in epochs."""
@@ -201,28 +211,28 @@ class TrainConfig:
         self._check_sizes()
         if self.unfreeze_after is not None and self.backbone == "trained":
             raise InputError(
-                f"cannot unfreeze a backbone that is trained from the start: got --unfreeze-after {self.unfreeze_after}",
-                hint="--backbone frozen, or leave it out",
+                f"cannot unfreeze a backbone that is not frozen: got --unfreeze-after {self.unfreeze_after}",
+                hint="use --backbone frozen, or remove --unfreeze-after",
             )
         if self.unfreeze_after is not None and self.unfreeze_after >= self.epochs:
             raise InputError(
                 f"cannot unfreeze the backbone after {self.unfreeze_after} epochs (`--unfreeze-after`): training ends after {self.epochs}",
-                hint="leave it out to keep the backbone frozen, or give more --epochs",
+                hint="remove it to keep the backbone frozen, or use more --epochs",
             )
 
     @property
     def changes_images(self) -> bool:
-        """Whether an image looks different from epoch to epoch."""
+        """Whether an image differs between epochs."""
         return self.crop != "center" or self.flip or self.rotate > 0
 
     @property
     def classes(self) -> bool:
-        """Whether each image has one class, and the network says which."""
+        """Whether each image has exactly one class."""
         return self.loss == "cross_entropy"
 
     @property
     def caches_features(self) -> bool:
-        """Whether what the backbone says of an image is computed once."""
+        """Whether the backbone's features of an image are computed once."""
         fixed = self.backbone == "frozen" and self.unfreeze_after is None
         return self.cache_features and fixed and not self.changes_images
 
@@ -235,12 +245,12 @@ class TrainConfig:
             text = getattr(self, flag)
             if text is not None and not (text and text.isprintable()):
                 raise InputError(
-                    f"cannot use `{on_one_line(text)}`: it is empty, or holds what can't be printed (from `{flag_of(flag)}`)",
+                    f"cannot use `{on_one_line(text)}`: it is empty or has unprintable characters (from `{flag_of(flag)}`)",
                     hint=f"{flag_of(flag)} TEXT",
                 )
         if self.cache_dir and "://" in self.cache_dir:
             raise InputError(
-                f"cannot keep decoded images in `{self.cache_dir}`: it is no directory (from `--cache-dir`)",
+                f"cannot keep decoded images in `{self.cache_dir}`: it is not a directory (from `--cache-dir`)",
                 hint="--cache-dir DIRECTORY",
             )
 
@@ -255,10 +265,10 @@ class TrainConfig:
         if self.batch_size is not None and self.global_batch_size is not None:
             raise InputError(
                 f"cannot use two batch sizes: got --batch-size {self.batch_size} and --global-batch-size {self.global_batch_size}",
-                hint="--batch-size is per worker, --global-batch-size is what the optimiser sees; give one",
+                hint="--batch-size is per worker, --global-batch-size for all workers; use one of them",
             )
         if self.batch_size is None and self.global_batch_size is None:
-            raise InputError("no batch size", hint="give --batch-size or --global-batch-size")
+            raise InputError("no batch size", hint="use --batch-size or --global-batch-size")
 
     def _check_sizes(self) -> None:
         at_least_one = ["epochs", "log_every_steps", "batch_size", "global_batch_size", "max_steps", "keep_last"]
@@ -286,7 +296,7 @@ class TrainConfig:
     def batch_per_worker(self, world_size: int) -> int:
         """Images per worker and step.
 
-        Raises: InputError when the global batch is no multiple of the workers.
+        Raises: InputError when the global batch is not a multiple of the workers.
         """
         if self.batch_size is not None:
             return self.batch_size
@@ -305,11 +315,11 @@ def _check_least(field: str, value: float | None, least: int) -> None:
 
 
 def chexnet() -> dict[str, Value]:
-    """DenseNet-121 with Adam and a plateau schedule, as CheXNet was published.
+    """DenseNet-121 with Adam and a plateau schedule, as published for CheXNet.
 
-    Source: arXiv:1711.05225 for model, loss, Adam, batch 16 and division by 10 when validation loss stalls.
-    Differs: learning rate 1e-4 and weight decay 1e-5 for the paper's 1e-3 and 0, and RandomResizedCrop for its plain
-    resize, as in the best public reproduction (zoogzog/chexnet: mean AUROC .8508 where the paper has .8414).
+    Source: arXiv:1711.05225 for model, loss, Adam, batch 16 and division by 10 when validation loss stalls. Differs: learning
+    rate 1e-4 and weight decay 1e-5 instead of the paper's 1e-3 and 0, and RandomResizedCrop instead of its plain resize, as in
+    the best public reproduction (zoogzog/chexnet: mean AUROC .8508 where the paper has .8414).
     """
     return {
         "split": "given",
@@ -335,10 +345,10 @@ def chexnet() -> dict[str, Value]:
 
 
 def chexnet_adamw() -> dict[str, Value]:
-    """The same with AdamW, warm-up and a cosine.
+    """`chexnet` with AdamW, warm-up and a cosine schedule.
 
-    Source: the fine-tuning recipe of Medical-MAE (weight decay .05, warm-up, cosine); its learning rate, 2.5e-4 per 256
-    images, is for global batches of 1,024. Differs: 1e-4 whatever the batch, 30 epochs.
+    Source: the fine-tuning recipe of Medical-MAE (weight decay .05, warm-up, cosine); its learning rate, 2.5e-4 per 256 images,
+    is for global batches of 1,024. Differs: 1e-4 for any batch size, 30 epochs.
     """
     return chexnet() | {
         "optimizer": "adamw",
@@ -350,12 +360,13 @@ def chexnet_adamw() -> dict[str, Value]:
 
 
 def pneumonia() -> dict[str, Value]:
-    """Transfer learning on a data set of two classes: a frozen ImageNet backbone and a head of hidden layers.
+    """Transfer learning on a data set of two classes: a frozen ImageNet backbone and a head with hidden layers.
 
-    Source: Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning": DenseNet-121 or VGG16, Adam at 0.003 on the head alone, NLL of
-    log-softmax, rotation by 30 degrees, RandomResizedCrop(224), mirrored, 80 % for training and 20 % for testing, batch 64; 20 epochs
-    is its example. Differs: no patient is in two parts, a tenth of the training part chooses the checkpoint, and the
-    backbone's BatchNorm and dropout rest; it rotates before cutting to a square, to the nearest pixel, this after and bilinearly.
+    Source: Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning": DenseNet-121 or VGG16, Adam at 0.003 on the head only, NLL
+    of log-softmax, rotation by 30 degrees, RandomResizedCrop(224), mirroring, 80 % for training and 20 % for testing, batch 64;
+    20 epochs in its example. Differs: no patient is in two splits, a tenth of the training split selects the checkpoint, and the
+    backbone has no BatchNorm updates and dropout; the paper rotates before the crop to a square, to the nearest pixel, this
+    preset afterwards and bilinearly.
     """
     return chexnet() | {
         "split": "patients:72/8/20",
@@ -373,7 +384,7 @@ def pneumonia() -> dict[str, Value]:
 
 
 def smoke() -> dict[str, Value]:
-    """A real but small training for a laptop's processor: 64 pixels, no pretrained weights, minutes."""
+    """A real but small training for a laptop's CPU: 64 pixels, no pretrained weights, minutes."""
     return chexnet() | {
         "weights": "none",
         "pack_side": 72,
@@ -391,13 +402,13 @@ PRESETS: Final = {"chexnet": chexnet, "chexnet_adamw": chexnet_adamw, "pneumonia
 
 
 def apply_preset(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
-    """Fill the flags that were not given from the preset; cyclopts calls this between reading and converting them."""
+    """Fill flags that are not given from the preset; cyclopts calls this between reading and converting flags."""
     by_field = {argument.field_info.name: argument for argument in arguments}
     if "preset" not in by_field:
         return
     tokens = by_field["preset"].tokens
     name = tokens[-1].value if tokens else "chexnet"
-    recipe = PRESETS[name]() if name in PRESETS else chexnet()  # a wrong name is refused where it is converted
+    recipe = PRESETS[name]() if name in PRESETS else chexnet()  # a wrong name is refused at conversion
     if by_field["global_batch_size"].tokens:
         recipe.pop("batch_size")
     for field, value in recipe.items():
@@ -414,7 +425,7 @@ def parse_duration(text: str, flag: str) -> int:
     match = _DURATION.fullmatch(text)
     if not match:
         raise InputError(
-            f"cannot use `{on_one_line(text)}` as a duration: it is a number and s, m, h or d (from `{flag}`)",
+            f"cannot use `{on_one_line(text)}` as a duration: it must be a number and s, m, h or d (from `{flag}`)",
             hint=f"{flag} 8h",
         )
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
@@ -462,7 +473,7 @@ def _same(config: Annotated[TrainConfig, Parameter(name="*")]) -> TrainConfig:
 
 
 def usage_problem(problem: CycloptsError) -> str:
-    """The parser's complaint in one line of ours."""
+    """The parser's error message on one line."""
     text = " ".join(str(problem).split()).rstrip(".")
     return text[:1].lower() + text[1:]
 

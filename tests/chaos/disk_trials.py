@@ -12,7 +12,7 @@ from trainer.errors import InputError
 CONTINUES = re.compile(r"hint: make room there; .* continues from step (\d+)")
 """What a run that ends for want of room says of the next start."""
 
-CONTINUED = re.compile(r"going on from step (\d+)")
+CONTINUED = re.compile(r"continuing from step (\d+)")
 
 
 class DiskTrial(Trial):

@@ -93,7 +93,7 @@ def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbrok
         return torchrun(2, "-m", "trainer", "train", *places, *RECIPE, *flags)
 
     train("--max-steps", 4)
-    assert "going on from step 4" in train().stderr
+    assert "continuing from step 4" in train().stderr
     bucket, directory = open_storage("s3://cxr/runs/r"), LocalStorage(str(unbroken / "r"))
     there, here = state_in(bucket), weights(unbroken / "r")
     for name, tensor in here.model.items():
@@ -142,7 +142,7 @@ def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, pha
 
     train("--max-steps", 5)
     assert weights(tmp_path / "r").step == 5
-    assert "going on from step 5" in train().stderr
+    assert "continuing from step 5" in train().stderr
     whole, parts = weights(unbroken / "r"), weights(tmp_path / "r")
     assert whole.step == parts.step
     for name, tensor in whole.model.items():
@@ -224,7 +224,7 @@ def test_job_with_a_killed_worker_ends_with_the_weights_of_an_unbroken_one(tmp_p
     os.kill(worker_pid("killed", rank=1), signal.SIGKILL)
     _, said = job.communicate(timeout=200)
     assert job.returncode == 0, said
-    assert "going on from step" in said
+    assert "continuing from step" in said
     whole, killed = weights(tmp_path / "runs/whole"), weights(tmp_path / "runs/killed")
     assert whole.step == killed.step
     for name, tensor in whole.model.items():

@@ -99,7 +99,7 @@ def test_status_shows_a_non_finite_gradient_as_the_cause(viewer, submit, phantom
     """Of two pods the one counts whose worker says what is wrong; the other says that it followed."""
     submit("no-number", *TWO_PODS, data=phantoms, train=DIVERGES)
     diagnosis = told(viewer, "no-number")
-    assert "not finite at step" in diagnosis["sentence"]
+    assert "non-finite gradient at step" in diagnosis["sentence"]
     assert "worker-0" in diagnosis["sentence"]
     assert "rank 0: " in diagnosis["sentence"]
     assert message(viewer, "no-number-worker-0").startswith("failed: rank 0: ")

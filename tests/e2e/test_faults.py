@@ -130,7 +130,7 @@ def unbroken(stored, bucket, phantoms):
     run = Training(stored, "unbroken", bucket.folder / bucket.name / "runs/unbroken")
     run.submit(phantoms, *OFTEN)
     stored.launcher("wait", run.name)
-    assert not run.said("(going on from)")
+    assert not run.said("(continuing from)")
     moments = [moment for moment, text in run.lines() if text.startswith(("training 1/", "epoch="))]
     print(f"unbroken: {LAST_STEP} steps in {(moments[-1] - moments[0]).total_seconds():.0f} s")
     stored.launcher("delete", run.name, "-y")
@@ -225,7 +225,7 @@ def test_job_ends_with_the_weights_of_the_unbroken_run(job, bucket, phantoms, un
     before, moment = run.step, _now()
     fault(run)
     ends_like(run, unbroken)
-    steps = [int(step) for step in run.said(r"going on from step (\d+)")]
+    steps = [int(step) for step in run.said(r"continuing from step (\d+)")]
     assert steps
     assert min(steps) >= before
     assert max(steps) < LAST_STEP, "the fault came too late"
@@ -244,7 +244,7 @@ def test_deleted_pod_saves_what_it_has_trained(job, bucket, phantoms, unbroken, 
     ends_like(run, unbroken)
     stopped = int(run.said(r"stopped at step (\d+) after SIGTERM")[0])
     print(f"sigterm: step {before} was committed before, {stopped} by the signal")
-    assert run.said(r"going on from step (\d+)")[0] == str(stopped)
+    assert run.said(r"continuing from step (\d+)")[0] == str(stopped)
     assert stopped > before
     run.tell_how_soon(moment)
     can_be_pulled(run, bucket, unbroken, tmp_path)
@@ -262,7 +262,7 @@ def test_training_goes_on_while_the_bucket_is_down(job, bucket, phantoms, unbrok
     started = _now()
     bucket.server.start()
     ends_like(run, unbroken)
-    assert not run.said("(going on from)")
+    assert not run.said("(continuing from)")
     assert run.said("(checkpoint upload failed, retrying)")
     assert run.said("(checkpoint upload works again)")
     epochs = [text for moment, text in run.lines() if text.startswith("epoch=") and stopped < moment < started]
@@ -297,5 +297,5 @@ def test_second_job_on_a_run_is_refused(job, phantoms, elsewhere):
     assert "another job is training it" in logs
     before = run.step
     wait_until("the first goes on", lambda: run.step > before)
-    assert not run.said("(going on from)")
+    assert not run.said("(continuing from)")
     run.site.launcher("delete", run.name, "-y")

@@ -76,7 +76,7 @@ def everything(site, name):
 
 
 def resumed_at(site, name):
-    return [int(step) for step in re.findall(r"going on from step (\d+)", everything(site, name))]
+    return [int(step) for step in re.findall(r"continuing from step (\d+)", everything(site, name))]
 
 
 def _started(site, name):
@@ -101,7 +101,7 @@ def test_killed_process_comes_back_and_training_goes_on(stored, phantoms):
         "    if mine: os.kill(int(p.parent.name), signal.SIGKILL)\n"
     )
     stored.kubectl("exec", f"{name}-worker-1", "-c", "pytorch", "--", "python", "-c", kill)
-    wait_until("training goes on", lambda: "going on from step" in everything(stored, name))
+    wait_until("training goes on", lambda: "continuing from step" in everything(stored, name))
     wait_until("it trains", lambda: trained(stored, name) > before)
     stored.launcher("delete", name, "-y")
 
@@ -123,7 +123,7 @@ def test_last_lines_are_there_after_the_end(stored, phantoms, run):
     ("name", "labels", "flags", "message"),
     [
         pytest.param("bad-labels", "not a list\n", (), "test_list.txt", id="label file"),
-        pytest.param("bad-rate", None, DIVERGES, "gradient is", id="nan"),
+        pytest.param("bad-rate", None, DIVERGES, "non-finite gradient", id="nan"),
     ],
 )
 def test_permanent_error_fails_the_job_at_once(stored, bucket, phantoms, name, labels, flags, message):

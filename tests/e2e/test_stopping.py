@@ -149,7 +149,7 @@ def test_stopped_workers_commit_their_step_and_resume_exactly(group, tmp_path, u
     step = int(re.search(r"stopped at step (\d+) after SIGTERM", said)[1])
     assert said.count("after SIGTERM") == 1
     assert committed(LocalStorage(f"{tmp_path}/r"))[-1].step == step
-    assert f"going on from step {step}" in done(group(tmp_path))
+    assert f"continuing from step {step}" in done(group(tmp_path))
     assert_same(unbroken, state_in(tmp_path))
 
 
@@ -182,7 +182,7 @@ def test_sigterm_to_one_node_stops_all_workers_at_one_step(group, tmp_path, unbr
     step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
     comes_back = group(tmp_path, workers=1, **nodes)
     said = done(pods[0]) + done(comes_back)
-    assert f"going on from step {step}" in said
+    assert f"continuing from step {step}" in said
     assert_same(unbroken, state_in(tmp_path))
 
 
@@ -193,7 +193,7 @@ def test_run_is_resumed_by_fewer_workers(group, tmp_path, unbroken):
     process.terminate()
     done(process, 143)
     step = committed(LocalStorage(f"{tmp_path}/r"))[-1].step
-    assert f"going on from step {step}" in done(group(tmp_path, workers=1))
+    assert f"continuing from step {step}" in done(group(tmp_path, workers=1))
     assert state_in(tmp_path).step == unbroken.step
 
 

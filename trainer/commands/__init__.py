@@ -1,1 +1,1 @@
-"""The trainer's commands, one module each: flags, help and what is printed. Only the one that is asked for is loaded."""
+"""The trainer's commands, one module each: flags, help and output. Only the requested one is imported."""

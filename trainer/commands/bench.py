@@ -22,30 +22,31 @@ def bench(
     precision: Precision = "auto",
     format: Literal["table", "json"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
-    """Time a model per batch on several devices, one after the other, and compare; needs no data.
+    """Compare the time per batch of a model on several devices, one after the other. Needs no data.
 
     Parameters
     ----------
     device
-        Which, as `cpu,cuda`; the first is what the others are compared with. One that is not there is an error before anything is timed.
+        Devices to compare, such as `cpu,cuda`; the first is the reference. An unusable device is an error before anything is
+        timed.
     model
-        Backbone; `densenet_tiny` is for trying things out.
+        Backbone; `densenet_tiny` is for tests.
     head
-        What turns the backbone's features into answers: `linear` for 14 findings, `hidden` for two classes.
+        Head on the backbone's features: `linear` for 14 findings, `hidden` for two classes.
     backbone
-        Train all weights, or the head's alone.
+        Train all weights, or only those of the head.
     mode
         Time a training step, or a prediction.
     batch_size
         Images per batch.
     crop_px
-        Side, in pixels, of what the model sees.
+        Side of the model's input in pixels.
     steps
-        Batches to time; three more before them, which compile and allocate, are left out.
+        Batches to time, after three warm-up batches, which compile and allocate.
     precision
         Arithmetic of the forward pass; `auto` is bf16 on cuda and hpu, fp32 on cpu.
     format
-        How to print it.
+        Output format.
     """
     workload = Workload(
         model=model,

@@ -29,7 +29,7 @@ BATCH: Final = 32
 DOCUMENT: Final = Path(EVALUATION).name
 TABLE: Final = Path(EVALUATION_TABLE).name
 PLOTS: Final = ("auroc.png", "roc.png", "precision_recall.png", "calibration.png", "subgroups.png")
-"""What `evaluation_figures.plots` makes, which takes a second to load."""
+"""Files of `evaluation_figures.plots`, which takes a second to import."""
 
 
 def evaluate(
@@ -56,63 +56,64 @@ def evaluate(
     out: Path | None = None,
     format: Literal["table", "json", "csv"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
-    """Score a model, or a file of anybody's predictions, with all that a careful reader asks for.
+    """Evaluate a model, or a file of predictions of any program.
 
     Parameters
     ----------
     model
-        A run, one of its checkpoints or a file of weights; with --data.
+        A run, one of its checkpoints, or a file of weights; requires --data.
     data
-        Data set to score the model on.
+        Data set on which to evaluate the model.
     predictions
-        CSV with `Image Index` and a column `prob_<finding>` for each finding; with --labels, in place of a model.
+        CSV with `Image Index` and a column `prob_<finding>` per finding, instead of a model; requires --labels.
     labels
-        What is so: Data_Entry_2017*.csv, one of the lists, a labels.csv (each may be .gz), or a data set's directory.
+        Ground-truth labels: Data_Entry_2017*.csv, one of the lists, a labels.csv (each may be .gz), or a data set's directory.
     val_predictions
-        Predictions of other patients' images, to fit thresholds and calibration on.
+        Predictions for images of other patients, to fit thresholds and calibration.
     against
-        Predictions of another model for the same images, or a run that has some: the two are compared on the same resamples.
+        Predictions of another model for the same images, or a run that contains some; both are compared on the same resamples.
     part
-        Which images: a part of the data set, or `all` that are predicted; test where there are parts, unless given.
+        Images to evaluate: a split of the data set, or `all` predicted ones; default: test where there are splits, otherwise all.
     step
         Checkpoint of a run: `best`, `last` or its number.
     layout
-        How the data set, or the labels' directory, is laid out; `auto` looks.
+        Layout of the data set or of the labels' directory; `auto` detects it.
     split
-        `given` by the data set, or `patients:A/B/C[@SEED]`; as a model's run had it, unless given.
+        `given` by the data set, or `patients:A/B/C[@SEED]`; default: that of the model's run.
     val_list
         File with the names of the validation images (NIH layout).
     tta
-        Views of each image that are averaged: `flip` two, `ten_crop` ten.
+        Test-time augmentation: average over `flip` two or `ten_crop` ten views of each image.
     device
-        `cpu`, `cuda`, `hpu`, or `auto` for what is there.
+        `cpu`, `cuda`, `hpu`, or `auto` for a usable accelerator.
     batch_size
-        Images at a time.
+        Images per batch.
     cache_dir
-        Where downloads and decoded images are kept; a temporary directory unless given.
+        Directory for downloads and decoded images; default: a temporary directory.
     force
-        Score patients that the model was trained on too; the output says how many.
+        Also evaluate patients in the model's training set; the output states how many.
     resamples
         Bootstrap resamples of patients, for the 95 % intervals.
     seed
-        The same seed draws the same resamples.
+        Random seed of the resamples.
     out
-        Directory for metrics.json, metrics.csv, plots and a model's predictions; nothing is written unless given.
+        Directory for metrics.json, metrics.csv, plots and a model's predictions; by default nothing is written.
     format
-        What is printed.
+        Format of the printed output.
     """
-    _check_way(model, data, predictions, labels)
+    _check_inputs(model, data, predictions, labels)
     _refuse_bucket(
         {"--predictions": predictions, "--labels": labels, "--val-predictions": val_predictions, "--against": against}
     )
     if predictions is None:
         _refuse(
-            {"--val-predictions": val_predictions is not None}, "thresholds of a model are fitted on the data set's"
+            {"--val-predictions": val_predictions is not None},
+            "a model's thresholds are fitted on the data set's own validation images",
         )
     else:
         of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
         of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
-        _refuse(of_model, "no model is run where predictions are given")
+        _refuse(of_model, "no model is used with --predictions")
     if out is not None:
         _make(out, None if predictions is not None else _part_of_model(part))
     if predictions is not None and labels is not None:
@@ -131,7 +132,7 @@ def evaluate(
             )
         )
     else:
-        from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - torch takes seconds, and files need none
+        from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - importing torch takes seconds; not needed for files
 
         assert model is not None
         assert data is not None
@@ -160,7 +161,7 @@ def _of_model(
 ) -> Evaluation:
     from trainer.inference.evaluate import evaluate_model  # noqa: PLC0415 - loads torch
 
-    other = None if against is None else other_model(against, request.part)  # before an hour of prediction
+    other = None if against is None else other_model(against, request.part)  # fails early, before a long prediction
     inputs = evaluate_model(request, Reporter(None))
     theirs = None if other is None else beside(other, inputs)
     evaluation = evaluated(inputs, other=theirs, resamples=resamples, seed=seed)
@@ -176,8 +177,8 @@ def _as_json(evaluation: Evaluation) -> str:
 _FORMS: Final[dict[str, Callable[[Evaluation], str]]] = {"table": as_table, "csv": as_csv, "json": _as_json}
 
 
-def _check_way(model: str | None, data: str | None, predictions: Path | None, labels: Path | None) -> None:
-    """Refuse half of one way, and halves of both."""
+def _check_inputs(model: str | None, data: str | None, predictions: Path | None, labels: Path | None) -> None:
+    """Require either a model with data, or predictions with labels."""
     given = [
         name
         for name, value in {"MODEL": model, "--data": data, "--predictions": predictions, "--labels": labels}.items()
@@ -185,56 +186,56 @@ def _check_way(model: str | None, data: str | None, predictions: Path | None, la
     ]
     if given not in (["MODEL", "--data"], ["--predictions", "--labels"]):
         raise InputError(
-            f"cannot evaluate: either a model and its data or predictions and their labels are needed, got {' and '.join(given) or 'none'}",
+            f"cannot evaluate: specify either a model and --data, or --predictions and --labels, got {' and '.join(given) or 'none'}",
             hint="trainer evaluate RUN --data DIR, or trainer evaluate --predictions CSV --labels FILE",
         )
 
 
 def _refuse_bucket(files: Mapping[str, Path | None]) -> None:
-    """Say that a bucket is no place for these; a Path has lost one of its slashes."""
+    """Refuse buckets for these files; a Path has lost one of its slashes."""
     for flag, path in files.items():
         if path is not None and path.as_posix().startswith("s3:/"):
             place = f"s3://{path.as_posix().removeprefix('s3:/')}"
             raise InputError(
-                f"cannot read `{place}`: it must be a file here (from `{flag}`)",
-                hint="download it; only a model and its --data are read from a bucket",
+                f"cannot read `{place}`: it must be a local file (from `{flag}`)",
+                hint="download it; only a model and its --data can be in a bucket",
             )
 
 
 def _part_of_model(part: Part | None) -> Literal["train", "val", "test"]:
     if part == "all":
         raise InputError(
-            "cannot score all parts of a data set at once: a model was trained on some, got `all` (from `--part`)",
+            "cannot evaluate all splits of a data set at once: a model was trained on some, got `all` (from `--part`)",
             hint="--part test",
         )
     return part or "test"
 
 
 def _refuse(flags: Mapping[str, bool], reason: str) -> None:
-    """Refuse what would be left aside without a word."""
+    """Refuse flags that would be ignored silently."""
     given = [name for name, is_given in flags.items() if is_given]
     if given:
         raise InputError(
             f"cannot use {' and '.join(given)}: {reason}",
-            hint=f"leave {'it' if len(given) == 1 else 'them'} out; trainer evaluate --help",
+            hint=f"remove {'it' if len(given) == 1 else 'them'}; see trainer evaluate --help",
         )
 
 
 def _make(out: Path, predicted: str | None) -> None:
-    """The directory, before anything is computed for it. Raises: InputError where files of others would be replaced."""
+    """Create the directory before the computation. Raises: InputError where foreign files would be replaced."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         reason = "it is a file" if isinstance(problem, FileExistsError) else str(problem.strerror).lower()
         raise InputError(
-            f"cannot write: {reason}, got `{out}` (from `--out`)", hint="--out names a directory"
+            f"cannot write: {reason}, got `{out}` (from `--out`)", hint="choose another --out"
         ) from problem
     names = [DOCUMENT, TABLE, *PLOTS, *([predictions_key(predicted)] if predicted else [])]
     output_files.check(LocalStorage(str(out)), names, beside=DOCUMENT)
 
 
 def _write_predictions(inputs: EvaluationInput, out: Path) -> None:
-    """What the model says of each image, as a run has it: `--predictions` and `--against` read it."""
+    """Predictions of the model in a run's format, for `--predictions` and `--against`."""
     from trainer.evaluation.scores import predictions_csv  # noqa: PLC0415 - torch
 
     key, scored = predictions_key(inputs.part), inputs.scored
@@ -243,8 +244,8 @@ def _write_predictions(inputs: EvaluationInput, out: Path) -> None:
 
 
 def _write(evaluation: Evaluation, out: Path) -> None:
-    """Both documents and the plots; their paths are told on stderr."""
-    from trainer.report.evaluation_figures import plots  # noqa: PLC0415 - matplotlib takes a second to load
+    """Write both documents and the plots; prints their paths to stderr."""
+    from trainer.report.evaluation_figures import plots  # noqa: PLC0415 - importing matplotlib takes a second
 
     storage = LocalStorage(str(out))
     documents = ((DOCUMENT, to_json(evaluation)), (TABLE, as_csv(evaluation).encode()))

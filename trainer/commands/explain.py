@@ -46,10 +46,10 @@ def explain(
     batch_size: int = 32,
     cache_dir: Path | None = None,
 ) -> None:
-    """Show where a model sees what it says of images: pictures and boxes, and how good these are.
+    """Show which regions of images a model's predictions depend on, and compare them with drawn boxes.
 
-    OUT gets a picture of each map, and `maps.jsonl` with a line for each; the lines are printed too, but with --boxes or
-    --check-randomisation, whose tables are printed instead.
+    OUT gets a picture of each map, and `maps.jsonl` with one line per map. The lines are also printed, except with --boxes or
+    --check-randomisation, which print tables.
 
     Parameters
     ----------
@@ -58,32 +58,33 @@ def explain(
     model
         A run (OUTPUT/NAME, also in S3 or as pulled), RUN/checkpoints/step-…, a model.safetensors, or a file of weights.
     out
-        Directory to write to; made where it is missing, what an earlier call wrote there is replaced.
+        Output directory; created if missing. Files of an earlier call are replaced.
     findings
-        Which findings to explain, as `Nodule,Mass`; else the most probable of each image.
+        Findings to explain, such as `Nodule,Mass`; default: the most probable of each image.
     top
-        How many of the most probable findings of each image to explain.
+        Number of most probable findings to explain per image.
     boxes
-        Boxes that radiologists drew, NIH's BBox_List_2017.csv: explain the images and findings that have one, and tell how well maps
-        find them, in localisation.json and .png. Images are matched by file name; boxes of images that are not given are left out.
+        Boxes drawn by radiologists, NIH's BBox_List_2017.csv: explain images and findings with a box, and write their agreement
+        with the maps to localisation.json and .png. Images are matched by file name; boxes of other images are skipped.
     check_randomisation
-        Draw the model's weights anew, from its head down, and tell how much its maps change, in randomisation.json; the first 32 images.
+        Randomise the model's weights from the head down and write to randomisation.json how much its maps change; uses the first
+        32 images.
     overlays
         Write pictures.
     box_threshold
-        Share of the way from a map's lowest value to its highest from which a place belongs to a box.
+        Threshold of a box, as a fraction of a map's range.
     force
-        Use images of patients that the model was trained on too, for --boxes.
+        With --boxes, also use images of patients in the model's training set.
     seed
-        Of the random maps of --boxes, and of the weights of --check-randomisation.
+        Random seed of the random maps of --boxes, and of the weights of --check-randomisation.
     step
         Checkpoint of the run: `best`, `last` or a number.
     device
-        Where to compute; `auto` takes the accelerator it finds.
+        Device to use; `auto` chooses an accelerator if there is one.
     batch_size
-        Images at a time.
+        Images per batch.
     cache_dir
-        Where a file of weights in S3 is downloaded to.
+        Directory for the download of a file of weights in S3.
     """
     _check(top, box_threshold, batch_size)
     listed = read_boxes(boxes) if boxes else []
@@ -96,8 +97,8 @@ def explain(
     output, reporter = Output(out, box_threshold, overlays), Reporter(None)
     _note(trained.notes)
     if drawn:
-        lie = f"they lie on {len(drawn.files):,} of {len(files):,} images given"
-        _note([f"{drawn.used:,} of {drawn.listed:,} boxes are used: {lie}"])
+        matches = f"on {len(drawn.files):,} of {len(files):,} images"
+        _note([f"{drawn.used:,} of {drawn.listed:,} boxes are used, {matches}"])
         unusable = [(file.name, file.problem) for file in files if file.problem]
         files = drawn.files
         document, bad = localise(explainer, drawn, trained_on_images=known, output=output, seed=seed, reporter=reporter)
@@ -115,13 +116,13 @@ def explain(
 
 
 def _check(top: int, box_threshold: float, batch_size: int) -> None:
-    """Raises: InputError for numbers that nothing can be done with."""
+    """Raises: InputError for numbers out of range."""
     for flag, value in (("--top", top), ("--batch-size", batch_size)):
         if value < 1:
             raise InputError(f"cannot use {flag} {value}: it must be at least 1", hint=f"{flag} 1")
     if not 0 < box_threshold <= 1:
         raise InputError(
-            f"cannot box what is above {box_threshold}: it must be more than 0 and at most 1 (from `--box-threshold`)",
+            f"cannot use a box threshold of {box_threshold}: it must be above 0 and at most 1 (from `--box-threshold`)",
             hint=f"--box-threshold {THRESHOLD}",
         )
 
@@ -135,7 +136,7 @@ def _nothing(_line: Line) -> None:
 
 
 def _note(notes: Iterable[str]) -> None:
-    """What a reader must know, on stderr."""
+    """Print caveats to stderr."""
     sys.stderr.write("".join(f"note: {on_one_line(note)}\n" for note in notes))
 
 
@@ -143,11 +144,11 @@ def _print(lines: Iterable[str]) -> None:
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; OUT gets the rest
+    except BrokenPipeError:  # the reader, such as `| head`, has finished; OUT gets the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _problem(bad: Sequence[Bad], *, any_done: bool) -> InputError:
-    """All of them, however many: nothing else names them."""
+    """Lists all unusable images: they are reported nowhere else."""
     listed = "".join(f"\n  {name}: {reason}" for name, reason in bad)
-    return InputError(f"cannot explain {len(bad)} images{', the others are done' if any_done else ''}:{listed}")
+    return InputError(f"cannot explain {len(bad)} images{', the others are explained' if any_done else ''}:{listed}")

@@ -24,22 +24,23 @@ def export(
     check: Path | None = None,
     cache_dir: Path | None = None,
 ) -> None:
-    """Write a trained model in formats that other programs read, with a model card.
+    """Export a trained model to formats of other programs, with a model card.
 
     Parameters
     ----------
     model
         A run (OUTPUT/NAME), RUN/checkpoints/step-NNNNNNNN, a model.safetensors, or a file of weights; also at s3://.
     out
-        Directory or s3:// address to write to; what an earlier export wrote there is replaced.
+        Directory or s3:// URL to write to; files of an earlier export are replaced.
     to
-        `safetensors`, `torch` (a state dict for torchvision) or `onnx`, also as `a,b` or several times; all that can be written here.
+        `safetensors`, `torch` (a state dict for torchvision) or `onnx`, also as `a,b` or repeated; default: all available
+        formats.
     step
-        Which checkpoint of a run: `best`, `last`, or a number.
+        Checkpoint of a run: `best`, `last`, or a number.
     check
-        Directory of images to try the ONNX file on; drawn ones where none is given.
+        Directory of images to check the ONNX file with; default: synthetic images.
     cache_dir
-        Where a file of weights at s3:// is downloaded to.
+        Directory for the download of a file of weights at s3://.
     """
     if not out:
         raise InputError("cannot export: no output directory, got `` (from `--out`)", hint="--out DIRECTORY")

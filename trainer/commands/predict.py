@@ -35,7 +35,7 @@ def predict(
     batch_size: int = 32,
     cache_dir: Path | None = None,
 ) -> None:
-    """Say of X-ray images how probable each finding is, or which class they are of. Not for clinical use.
+    """Predict finding probabilities, or the class, of X-ray images. Not for clinical use.
 
     Parameters
     ----------
@@ -46,17 +46,18 @@ def predict(
     step
         Checkpoint of the run: `best`, `last` or a number.
     format
-        `table` for people; `jsonl` and `csv` for programs.
+        `table` for a terminal; `jsonl` and `csv` for programs.
     rule
-        Rule by which a finding is positive, its threshold fixed on validation images: Youden's J unless given.
+        Rule for positive findings, with its threshold fixed on validation images; default: Youden's J.
     tta
-        Mean over several views of each image: `flip` adds its mirror image, `ten_crop` takes corners and centre of both.
+        Test-time augmentation: average over several views of each image. `flip` adds the mirror image, `ten_crop` uses corners
+        and centre of both.
     device
-        Where to compute; `auto` takes the accelerator it finds.
+        Device to use; `auto` chooses an accelerator if there is one.
     batch_size
-        Images at a time.
+        Images per batch.
     cache_dir
-        Where a file of weights in S3 is downloaded to.
+        Directory for the download of a file of weights in S3.
     """
     if not 1 <= batch_size <= _MOST_BATCH:
         raise InputError(
@@ -69,17 +70,17 @@ def predict(
     chosen: Rule = rule or "youden"
     _report(trained, tta)
     bad: list[Prediction] = []
-    out, reporter = sys.stdout, Reporter(None)  # a bar on the terminal takes sys.stdout for itself
+    out, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
     with reporter.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
-        predictions = _noting(one.predictions(files, advance), bad)
+        predictions = _collect_bad(one.predictions(files, advance), bad)
         forms: dict[str, Callable[[], Iterator[str]]] = {
             "jsonl": lambda: json_lines(predictions, trained),
             "csv": lambda: csv_lines(predictions, trained),
             "table": lambda: table_lines(predictions, trained, chosen),
         }
         text = forms[format]()
-        later = list(text) if out.isatty() else []  # where the bar is
+        later = list(text) if out.isatty() else []  # the terminal, which shows the bar
         read = _write(text, out)
     if read and _write(later, out) and bad:
         raise _problem(bad, len(files))
@@ -91,21 +92,21 @@ def _check_rule(trained: LoadedModel, rule: Rule | None) -> None:
     if trained.loss == "cross_entropy":
         raise InputError(
             f"cannot use --rule {rule}: `{trained.origin}` predicts one class per image, the most probable",
-            hint="leave --rule out",
+            hint="remove --rule",
         )
     if trained.calibrator is None:
         raise InputError(
             f"cannot use --rule {rule}: no thresholds were fixed for `{trained.origin}`",
-            hint="a run fixes them when it ends; `trainer evaluate` fixes them anew",
+            hint="a run fixes them at its end; `trainer evaluate` fixes them again",
         )
 
 
 def _report(trained: LoadedModel, tta: Tta) -> None:
-    """What a reader of the numbers must know, on stderr."""
+    """Print caveats to stderr."""
     notes = list(trained.notes)
     if trained.calibrator is None:
         notes.append(
-            "probabilities are not calibrated, and no thresholds are known: this model has no calibration.json"
+            "probabilities are not calibrated, and there are no thresholds: this model has no calibration.json"
         )
     elif tta != "none":
         notes.append(f"calibration and thresholds were fitted without --tta {tta}")
@@ -113,7 +114,7 @@ def _report(trained: LoadedModel, tta: Tta) -> None:
         sys.stderr.write(f"note: {on_one_line(note)}\n")
 
 
-def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterator[Prediction]:
+def _collect_bad(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterator[Prediction]:
     for each in predictions:
         if each.error is not None:
             bad.append(each)
@@ -121,19 +122,19 @@ def _noting(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterato
 
 
 def _write(lines: Iterable[str], out: TextIO) -> bool:
-    """Whether all was read: `| head` closes the pipe, which is no error."""
+    """Whether everything was read: `| head` closes the pipe, which is not an error."""
     try:
         for line in lines:
             out.write(line)
             out.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # what is still buffered is written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # buffered output is written at exit
         return False
     return True
 
 
 def _problem(bad: Sequence[Prediction], total: int) -> InputError:
-    """All of them, however many: nothing else names them in a table."""
+    """Lists all unusable images: a table does not contain them."""
     listed = "".join(f"\n  {each.image}: {each.error}" for each in bad)
-    others = ", the others are done" if len(bad) < total else ""
+    others = ", the others are predicted" if len(bad) < total else ""
     return InputError(f"cannot predict {len(bad)} of {total} images{others}:{listed}")

@@ -10,9 +10,9 @@ from trainer.runs.probe import probe as lines
 
 
 def probe(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
-    """Look whether a run with these flags could work here: a line of JSON for each look; `launcher doctor --in-cluster` reads them.
+    """Check whether a run with these flags can work here; prints a line of JSON per check, for `launcher doctor --in-cluster`.
 
-    OUTPUT gets an object that is removed again.
+    Writes an object to OUTPUT and deletes it again.
     """
     for line in lines(config):
         sys.stdout.write(f"{line}\n")

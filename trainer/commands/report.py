@@ -25,51 +25,52 @@ def report(
     gallery: Literal["auto", "on", "off"] = "auto",
     data: str | None = None,
 ) -> None:
-    """Write the report of a run anew, or one that compares several runs.
+    """Write the report of a run again, or a report that compares several runs.
 
     Parameters
     ----------
     runs
-        Runs: directories, s3://BUCKET/PREFIX/NAME, or what `launcher pull` made of one.
+        Runs: directories, s3://BUCKET/PREFIX/NAME, or copies made by `launcher pull`.
     out
-        Where to write: a directory, s3://BUCKET/PREFIX or, of one run, FILE.html; the run's own report/ unless given. Several runs need it.
+        Destination: a directory, s3://BUCKET/PREFIX or, for one run, FILE.html; default: the run's own report/. Required for
+        several runs.
     format
-        `html` writes files; the others print a row for each run.
+        `html` writes files; the others print one row per run.
     gallery
-        Images of the most confident errors: `auto` keeps those that the report has, `on` makes them anew, whatever data set they
-        are of, `off` leaves them out.
+        Images of the most confident errors: `auto` keeps those of the existing report, `on` makes new ones for any data set,
+        `off` leaves them out.
     data
-        Directory of the data set, for `--gallery on`; where the run had it unless given.
+        Directory of the data set, for `--gallery on`; default: its place in the run.
     """
-    found = [reports.read(open_storage(run)) for run in runs]
+    documents = [reports.read(open_storage(run)) for run in runs]
     if format != "html":
-        sys.stdout.write(_FORMS[format](reports.scaled(found)).rstrip("\n") + "\n")
+        sys.stdout.write(_FORMS[format](reports.scaled(documents)).rstrip("\n") + "\n")
         return
-    if len(found) > 1:
-        _compare(found, out)
+    if len(documents) > 1:
+        _compare(documents, out)
         return
-    document = found[0]
+    document = documents[0]
     if gallery == "off":
-        document = dataclasses.replace(document, pictures=None, why_none="`--gallery off` was given")
+        document = dataclasses.replace(document, pictures=None, why_none="by `--gallery off`")
     elif gallery == "on":
         document = _with_gallery(runs[0], document, data)
     _write(document, runs[0], out)
 
 
-def _compare(found: list[Documents], out: str | None) -> None:
+def _compare(documents: list[Documents], out: str | None) -> None:
     if out is None or out.endswith(".html"):
         raise InputError(
-            f"cannot write a comparison of {len(found)} runs: it needs a directory, got {f'`{out}`' if out else 'none'} (from `--out`)",
-            hint="--out DIR, or --format table prints it",
+            f"cannot write a comparison of {len(documents)} runs: it must be a directory, got {f'`{out}`' if out else 'none'} (from `--out`)",
+            hint="use --out DIR, or --format table to print it",
         )
     storage = open_storage(out)
     output_files.check(storage, runs_page.FILES, beside=runs_page.PAGE)
-    reports.write_comparison(storage, found)
+    reports.write_comparison(storage, documents)
     sys.stdout.write(f"{storage.url.rstrip('/')}/{runs_page.PAGE}\n")
 
 
 def _write(document: Documents, run: str, out: str | None) -> None:
-    """Write files of a report to the run, to a directory or its page alone to a file; tell where the page is."""
+    """Write the report's files to the run or a directory, or only its page to a file; prints the page's path."""
     if out is not None and out.endswith(".html"):
         folder, _, name = out.rpartition("/")
         open_storage(folder or ".").write(name, reports.html(document).encode())
@@ -92,10 +93,10 @@ def _write(document: Documents, run: str, out: str | None) -> None:
 
 
 def _with_gallery(run: str, document: Documents, data: str | None) -> Documents:
-    from trainer.explanation.gallery import of_run  # noqa: PLC0415 - torch, which a report needs for this alone
+    from trainer.explanation.gallery import of_run  # noqa: PLC0415 - imports torch, needed only here
 
     pictures = of_run(run, document.run, data=data)
-    return dataclasses.replace(document, pictures=pictures, why_none="no error was found")
+    return dataclasses.replace(document, pictures=pictures, why_none="there are no errors")
 
 
 _FORMS = {"table": runs_page.as_text, "csv": tables.as_csv, "json": tables.as_json}

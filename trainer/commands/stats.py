@@ -17,20 +17,20 @@ def stats(
     val_list: str | None = None,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
-    """Print the prevalence of each finding in each split, and how many images and patients there are; needs no images.
+    """Print the prevalence of each finding, and the number of images and patients, per split. Reads no images.
 
     Parameters
     ----------
     data
         Directory of the data set.
     layout
-        How the data set is laid out; `auto` looks.
+        Layout of the data set; `auto` detects it.
     split
         `given` by the data set, or `patients:A/B/C[@SEED]`.
     val_list
         File with the names of the validation images (NIH layout).
     format
-        How to print it.
+        Output format.
     """
     source = read_labels(data, layout=layout, split=split, val_list=val_list)
     form = {"table": as_table, "csv": as_csv, "json": as_json}[format]

@@ -8,16 +8,16 @@ from trainer.runtime.console import Reporter
 
 
 def synth(*, out: Path, images: int = 600, seed: int = 0, side: int = 256) -> None:
-    """Draw a small data set of chest-like phantoms in the NIH layout, for trying things out without patient data.
+    """Generate a small data set of chest phantoms in the NIH layout, to try the programs without patient data.
 
     Parameters
     ----------
     out
-        Directory to make; must not exist or be empty.
+        Directory to create; must not exist, or be empty.
     images
-        How many images, at least 30.
+        Number of images, at least 30.
     seed
-        The same seed draws the same images.
+        Random seed; the same seed gives the same images.
     side
         Width and height in pixels.
     """

@@ -15,9 +15,9 @@ from trainer.training.loop import train as train_run
 
 
 def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
-    """Train a classifier; under torchrun as one of its workers.
+    """Train a classifier; under torchrun, as one of its workers.
 
-    A run that is started again on the same OUTPUT/NAME goes on from its newest checkpoint.
+    Run the same OUTPUT/NAME again to resume from the newest checkpoint.
     """
     world = read_world()
     log = RankLog(world.rank)
@@ -32,5 +32,5 @@ def train(config: Annotated[TrainConfig, Parameter(name="*")]) -> None:
     if world.is_rank0:
         if results.scores:
             sys.stdout.write(as_table(results.scores) + "\n\n")
-        told = {"best checkpoint": results.checkpoint, "report": results.report, "results": results.results}
-        sys.stdout.write("".join(f"{what:<17}{place}\n" for what, place in told.items() if place is not None))
+        outputs = {"best checkpoint": results.checkpoint, "report": results.report, "results": results.results}
+        sys.stdout.write("".join(f"{title:<17}{place}\n" for title, place in outputs.items() if place is not None))

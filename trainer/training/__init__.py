@@ -1,1 +1,1 @@
-"""The training loop, and all that lives only while it runs."""
+"""Training loop, and the state and setup of a running training."""

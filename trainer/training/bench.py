@@ -1,7 +1,7 @@
-"""Time per batch of a model on several devices, side by side.
+"""Time per batch of a model on several devices.
 
-A batch is what a training step, or scoring, makes of it: from bytes in the host's memory through augmentation to the answer; no
-data set, no peers. Each step ends when a number that depends on all of it has been read back.
+A batch is a training step or a prediction: from bytes in host memory through augmentation to the output, without data set and
+peers. Each step ends when a value that depends on all its work has been read back.
 
 Shapes: N images, K findings, S pack side.
 """
@@ -35,24 +35,24 @@ _NAMES: Final = ("auto", "cpu", "cuda", "hpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What each device is given.
+    """The work of each device.
 
-    Raises: InputError, on construction, for what no device could do.
+    Raises: InputError, on construction, for values that no device can use.
     """
 
     model: str
     head: str
-    """`linear` answers for the 14 findings, `hidden` for the two classes of the pneumonia data."""
+    """`linear` for the 14 findings, `hidden` for the two classes of the pneumonia data."""
     frozen: bool
-    """Train the head alone."""
+    """Train only the head."""
     mode: Mode
     batch_size: int
     crop_px: int
     steps: int
-    """Timed, after those of warm-up."""
+    """Timed steps, after the warm-up."""
 
     def __post_init__(self) -> None:
-        # BatchNorm of a single image of the least size has one value a channel, which has no variance.
+        # With one image of the smallest size, BatchNorm has one value per channel and no variance.
         ranges = {
             "batch_size": (2 if self.mode == "train" else 1, 2**16),
             "crop_px": (MIN_CROP_PX, MOST["pack_side"]),
@@ -64,17 +64,17 @@ class Workload:
                 flag = flag_of(field)
                 raise InputError(
                     f"cannot use {flag} {value}: it must be from {least} to {most:g}",
-                    hint="leave it out to take its default",
+                    hint="remove it to use the default",
                 )
         if self.frozen and self.mode == "predict":
             raise InputError(
-                "cannot freeze what is not trained: got --backbone frozen and --mode predict",
-                hint="leave out --backbone",
+                "cannot freeze the backbone of a prediction: got --backbone frozen and --mode predict",
+                hint="remove --backbone",
             )
 
     @property
     def findings(self) -> int:
-        """How many answers the model gives."""
+        """Number of the model's outputs."""
         return 2 if self.head == "hidden" else len(FINDINGS)
 
     @property
@@ -85,7 +85,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one device took."""
+    """Times of one device."""
 
     device: str
     hardware: str
@@ -94,7 +94,7 @@ class Timing:
     seconds: tuple[float, ...]
     """Of each timed batch, in order."""
     peak_memory_bytes: int | None
-    """None where the device does not say."""
+    """None where the device does not report it."""
 
     @property
     def median_s(self) -> float:
@@ -103,12 +103,12 @@ class Timing:
 
     @property
     def images_per_s(self) -> float:
-        """At the median."""
+        """At the median time."""
         return self.batch_size / self.median_s
 
 
 def devices_named(text: str) -> list[Device]:
-    """The devices of a comma-separated list, all of them there and none twice.
+    """The devices of a comma-separated list, all usable and without duplicates.
 
     Raises: InputError.
     """
@@ -116,19 +116,21 @@ def devices_named(text: str) -> list[Device]:
     for name in names:
         if name not in _NAMES:
             raise InputError(
-                f"cannot use `{name}`: no such device (from `--device`)", hint=f"known are {', '.join(_NAMES)}"
+                f"cannot use `{name}`: no such device (from `--device`)", hint=f"devices are {', '.join(_NAMES)}"
             )
-    found = [devices.find(name) for name in names]
-    twice = next((device.name for device in found if found.count(device) > 1), None)
-    if twice:
-        raise InputError(f"cannot compare {twice} with itself: got `{text}` (from `--device`)", hint="name each once")
-    return found
+    named = [devices.find(name) for name in names]
+    duplicate = next((device.name for device in named if named.count(device) > 1), None)
+    if duplicate:
+        raise InputError(
+            f"cannot compare {duplicate} with itself: got `{text}` (from `--device`)", hint="name each device once"
+        )
+    return named
 
 
 def timed(device: Device, workload: Workload, precision: Precision, reporter: Reporter) -> Timing:
     """Open the device and time the workload on it.
 
-    Raises: JobFailedError when the device's memory does not hold the batch.
+    Raises: JobFailedError when the batch does not fit into the device's memory.
     """
     arithmetic = device.native_precision if precision == "auto" else precision
     on = device.open(0, 1)
@@ -136,11 +138,11 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
         step = _step(device, on, workload, arithmetic)
         with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
             seconds = [_timed_step(step, advance) for _ in range(WARMING_UP_STEPS + workload.steps)]
-    except RuntimeError as problem:  # each device has its own kind, and the processor's is no more than this
+    except RuntimeError as problem:  # devices raise different subclasses; the CPU raises RuntimeError itself
         if "memory" not in str(problem).lower():
             raise
         raise JobFailedError(
-            f"cannot time a batch of {workload.batch_size} on {device.name}: its memory does not hold it",
+            f"cannot time a batch of {workload.batch_size} on {device.name}: it does not fit into memory",
             hint=f"--batch-size {max(1, workload.batch_size // 2)}",
         ) from problem
     peak = device.peak_memory_bytes() or None
@@ -151,14 +153,14 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
 
 def _timed_step(step: Callable[[], Tensor], advance: Callable[[int, str], None]) -> float:
     start_s = time.perf_counter()
-    step().item()  # waits until the device is done
+    step().item()  # synchronises with the device
     seconds = time.perf_counter() - start_s
     advance(1, f"{seconds:.3f} s")
     return seconds
 
 
 def _step(device: Device, on: torch.device, workload: Workload, precision: Arithmetic) -> Callable[[], Tensor]:
-    """One batch from the host's memory to a number on the device, to be called again and again."""
+    """A function that processes one batch, from host memory to a value on the device."""
     torch.manual_seed(0)
     network = architectures.build(workload.model, workload.head, workload.findings)
     network.to(on).to(memory_format=device.memory_format)
@@ -182,7 +184,7 @@ def _step(device: Device, on: torch.device, workload: Workload, precision: Arith
 def _training_step(
     device: Device, network: nn.Module, host_N1SS: Tensor, workload: Workload, precision: Arithmetic
 ) -> Callable[[], Tensor]:
-    """As `train.train_step`, with the recipe's crop, mirror, loss and optimiser."""
+    """As `loop.train_step`, with the recipe's crop, mirroring, loss and optimiser."""
     if workload.frozen:
         architectures.freeze(network)
     architectures.to_training(network, frozen=workload.frozen)
@@ -215,14 +217,14 @@ def _training_step(
         optimizer.step()
         device.flush()
         optimizer.zero_grad(set_to_none=True)
-        # Of the updated weights too: the loss alone is there before the gradient is.
+        # Depends on the updated weights: the loss is available before the gradient.
         return loss.detach() + norm + trained[-1].detach().sum()
 
     return train
 
 
 def as_table(timings: Sequence[Timing], workload: Workload) -> str:
-    """Aligned text, under a line that says what was timed."""
+    """Aligned text, with a description of the workload."""
     kind = (
         "prediction" if workload.mode == "predict" else "training, backbone frozen" if workload.frozen else "training"
     )
@@ -244,7 +246,7 @@ def as_table(timings: Sequence[Timing], workload: Workload) -> str:
 
 
 def as_json(timings: Sequence[Timing], workload: Workload) -> dict[str, Any]:
-    """The same, with the time of each batch."""
+    """JSON, with the time of each batch."""
     return {
         "model": workload.model,
         "head": workload.head,

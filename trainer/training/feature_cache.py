@@ -1,6 +1,6 @@
-"""What training reads: packed images, or what a frozen backbone has made of them once.
+"""Input of the trained part of the network: packed images, or cached features of a frozen backbone.
 
-Where the backbone rests and the images are the same in each epoch, its features are the same too, and only the head has work left.
+With a frozen backbone and the same images in each epoch, the features are also the same, and only the head must be computed.
 Shapes: N images, C channels, S pack side, H x W pixels, F features.
 """
 
@@ -20,65 +20,65 @@ from trainer.models import architectures
 from trainer.models.predictor import Evaluator
 from trainer.training.setup import Run, between_batches
 
-DOING: Final = "computing features"
+TASK: Final = "computing features"
 
 
 @dataclass(frozen=True)
 class Feed:
-    """Where the part of a network that is trained gets its input."""
+    """Source of the input of the trained part of a network."""
 
     loader: Batches
     view: Callable[[Batch, int], Tensor]
-    """What that part is given of a batch, in this epoch."""
+    """Input for that part from a batch, in this epoch."""
     part: Callable[[nn.Module], nn.Module]
     """That part of a network."""
     evaluator: Evaluator
-    """Predicts with it."""
+    """Evaluator for that part."""
 
 
 class Cache:
-    """Batches of features that lie on the device."""
+    """Batches of features stored on the device."""
 
     def __init__(self, rows_N: Rows, features_NF: NDArray[np.float32], on: torch.device) -> None:
         self.waited_s = 0.0
         self._on = on
-        self._place_of = np.zeros(int(rows_N.max()) + 1, np.int64)
-        self._place_of[rows_N] = np.arange(len(rows_N))
+        self._index_of = np.zeros(int(rows_N.max()) + 1, np.int64)
+        self._index_of[rows_N] = np.arange(len(rows_N))
         self._features_NF = torch.from_numpy(features_NF).to(on)
 
     def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
-        """The batches with these samples, in order; padding is given the features of some image, as a pack does."""
+        """The batches of these samples, in order; padding gets the features of some image, as with a pack."""
         for samples_N in samples:
-            places_N = self._place_of[np.maximum(samples_N, 0)]
-            yield Batch(samples_N, self._features_NF[torch.from_numpy(places_N).to(self._on, non_blocking=True)])
+            indices_N = self._index_of[np.maximum(samples_N, 0)]
+            yield Batch(samples_N, self._features_NF[torch.from_numpy(indices_N).to(self._on, non_blocking=True)])
 
 
 def of_images(run: Run) -> Feed:
-    """The whole network reads images."""
+    """Train on images with the whole network."""
     return Feed(run.loader, partial(_augmented, run), _whole, run.evaluator)
 
 
 def of_features(run: Run, network: nn.Module, step: int) -> Feed:
-    """The head reads the features that this network's backbone has of the training and validation images: computed here, each on one rank.
+    """Train the head on features of the backbone for the training and validation images; each is computed on one rank.
 
-    All ranks call it. Raises: StopError when one was told to stop.
+    Collective: all ranks call it. Raises: StopError when a worker received SIGTERM.
     """
     rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
     world = run.group.world
     batches = len(evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=run.evaluator.batch))
     whole = replace(run.evaluator, findings=architectures.features_of(network))
     with (
-        run.watchdog.progress(run.reporter.progress, DOING, batches) as advance,
+        run.watchdog.progress(run.reporter.progress, TASK, batches) as advance,
         architectures.headless(network) as backbone,
     ):
 
         def after_batch() -> None:
             advance(1, "")
-            between_batches(run, step, DOING)
+            between_batches(run, step, TASK)
 
         features_NF = whole.predict(backbone, rows_N, after_batch)
     cache = Cache(rows_N, features_NF, run.on)
-    return Feed(cache, _features, architectures.head_of, replace(run.evaluator, loader=cache, view=_same))
+    return Feed(cache, _features, architectures.head_of, replace(run.evaluator, loader=cache, view=_identity))
 
 
 def _augmented(run: Run, batch: Batch, epoch: int) -> Tensor:
@@ -100,7 +100,7 @@ def _features(batch: Batch, _epoch: int) -> Tensor:
     return batch.x_N1SS
 
 
-def _same(x: Tensor) -> Tensor:
+def _identity(x: Tensor) -> Tensor:
     return x
 
 

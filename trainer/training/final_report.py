@@ -1,7 +1,7 @@
-"""What is said of a trained network once it is scored: calibration, evidence and report; on the primary.
+"""Calibration, evaluation, report and model card at the end of a run; on rank 0.
 
-None of it may cost a run its results: what goes wrong is told in one line, with the way to make it again.
-Shapes: N images, K findings.
+None of these may lose the run's results: an error is logged in one line, with the command to repeat the step. Shapes: N images, K
+findings.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ from trainer.training.setup import Run
 
 @dataclass(frozen=True)
 class PredictedSplit:
-    """What the network says of one split, beside what is so."""
+    """Predictions and labels of one split."""
 
     images: Sequence[str]
     rows_N: NDArray[np.int64]
@@ -54,46 +54,46 @@ def write_report_files(
     results: Mapping[str, Any],
     entries: Sequence[Entry],
 ) -> Iterator[bool]:
-    """Write what was fitted on val, what is known of test, report and model card; `results` are those that are written next.
+    """Write calibration, evaluation, report and model card; `results` are written afterwards.
 
-    True after each part but the last, so that a worker that is told to stop need not wait for them all.
+    Yields True after each step but the last, so that SIGTERM is handled between steps.
     """
-    found: Evaluation | None = None
+    evaluation: Evaluation | None = None
     calibrator: Calibrator | None = None
     documents: Documents | None = None
-    with _costs_no_results(run, "calibration or evidence", "evaluate"):
+    with _optional(run, "calibration or evaluation", "evaluate"):
         calibrator = _calibrator(run, predicted.get("val"))
         if "test" in predicted:
             model = f"{run.config.name}, step {results['checkpoint']['step']}"
-            found = _evaluation(run, predicted["test"], calibrator, model)
+            evaluation = _evaluation(run, predicted["test"], calibrator, model)
     yield True
-    with _costs_no_results(run, "report", "report"):
-        documents = Documents(run=_record(run), entries=entries, results=results, evaluation=found)
-        with _costs_no_results(run, "images in its report", "report --gallery on"):
+    with _optional(run, "report", "report"):
+        documents = Documents(run=_record(run), entries=entries, results=results, evaluation=evaluation)
+        with _optional(run, "images in its report", "report --gallery on"):
             documents = _with_pictures(run, network, predicted.get("test") or predicted.get("val"), documents)
     yield True
     if documents is not None:
-        with _costs_no_results(run, "report", "report"):
+        with _optional(run, "report", "report"):
             for key, content in report.files(documents).items():
                 run.prefix.writer.put(key, content)
         yield True
-    with _costs_no_results(run, "model card", "export --out DIRECTORY"):
-        run.prefix.writer.put(CARD, _card(run, results, found, calibrator).encode())
+    with _optional(run, "model card", "export --out DIRECTORY"):
+        run.prefix.writer.put(CARD, _card(run, results, evaluation, calibrator).encode())
 
 
 @contextmanager
-def _costs_no_results(run: Run, what: str, command: str) -> Iterator[None]:
-    """Whatever goes wrong within the block is told."""
+def _optional(run: Run, what: str, command: str) -> Iterator[None]:
+    """Log an error in the block instead of raising it."""
     try:
         yield
-    except Exception as problem:  # noqa: BLE001 - a night's training matters more than any of this
+    except Exception as problem:  # noqa: BLE001 - no error here is worth losing the run's results
         reason = on_one_line(f"{type(problem).__name__}: {problem.args[0] if problem.args else problem}")
         url = run.prefix.storage.url.rstrip("/")
-        run.reporter.line(f"this run has no {what}: {reason}; `python -m trainer {command} {url}` makes it")
+        run.reporter.line(f"this run has no {what}: {reason}; `python -m trainer {command} {url}` creates it")
 
 
 def _calibrator(run: Run, val: PredictedSplit | None) -> Calibrator | None:
-    """What is fitted on val, written beside the weights; None without validation images."""
+    """Fit the calibration on val and write it next to the weights; None without validation images."""
     if val is None:
         return None
     fitted = calibration.fit(
@@ -123,14 +123,14 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         notes=_notes(run),
         seed=run.config.seed,
     )
-    found = evaluate(request)
-    run.prefix.writer.put(EVALUATION, document.to_json(found))
-    run.prefix.writer.put(EVALUATION_TABLE, as_csv(found).encode())
-    return found
+    evaluation = evaluate(request)
+    run.prefix.writer.put(EVALUATION, document.to_json(evaluation))
+    run.prefix.writer.put(EVALUATION_TABLE, as_csv(evaluation).encode())
+    return evaluation
 
 
 def _with_pictures(run: Run, network: nn.Module, scored: PredictedSplit | None, documents: Documents) -> Documents:
-    """Images of the surest errors, where they may be shown."""
+    """Pictures of the most confident errors, where they may be shown."""
     shows, why = gallery.wanted(run.config.gallery, run.source)
     if scored is None or not shows:
         return replace(documents, why_none=why)
@@ -144,7 +144,7 @@ def _with_pictures(run: Run, network: nn.Module, scored: PredictedSplit | None, 
         record_of=lambda position: _pixels(run, scored.rows_N[position : position + 1]),
         crop_px=run.config.crop_px,
     )
-    return replace(documents, pictures=pictures, why_none="no error was found")
+    return replace(documents, pictures=pictures, why_none="there are no errors")
 
 
 def _pixels(run: Run, row_1: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -158,7 +158,7 @@ def _record(run: Run) -> dict[str, Any]:
     return run_record(run.prefix.storage) or {}
 
 
-def _card(run: Run, results: Mapping[str, Any], found: Evaluation | None, calibrator: Calibrator | None) -> str:
+def _card(run: Run, results: Mapping[str, Any], evaluation: Evaluation | None, calibrator: Calibrator | None) -> str:
     config, findings = run.config, run.table.findings
     with torch.device("meta"):
         network = build(config.model, config.head, len(findings))
@@ -167,7 +167,7 @@ def _card(run: Run, results: Mapping[str, Any], found: Evaluation | None, calibr
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         fitted_on=calibrator.fitted_on if calibrator else None,
     )
-    return model_card.as_markdown(subject, _record(run), results, found)
+    return model_card.as_markdown(subject, _record(run), results, evaluation)
 
 
 def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data:
@@ -187,6 +187,6 @@ def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data
 
 
 def _notes(run: Run) -> list[str]:
-    """What a reader must know of the images that were left out."""
+    """Caveats about skipped images."""
     left_out = len(run.table) - sum(len(rows) for rows in run.rows.values())
-    return [f"{left_out:,} images of the data set could not be read, and are in no part"] if left_out else []
+    return [f"{left_out:,} images of the data set could not be read and are in no split"] if left_out else []

@@ -1,6 +1,6 @@
-"""The end of a run: its best checkpoint is scored, and what users take away is written; `results.json` last.
+"""End of a run: evaluate the best checkpoint and write the output files; `results.json` last.
 
-All ranks call what is here together; the primary writes.
+All ranks call these functions together; rank 0 writes.
 """
 
 import json
@@ -30,27 +30,27 @@ from trainer.training.setup import Run, between_batches
 from trainer.training.state import Training
 
 FINAL_S: Final = 600.0
-"""How long the end of a run waits for a bucket that does not take its last checkpoint."""
+"""How long the end of a run waits for a bucket that does not accept the last checkpoint."""
 
-SCORING: Final = "scoring"
+SCORING: Final = "evaluating"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What a run has come to."""
+    """Results of a run."""
 
     step: int
-    """The checkpoint that was scored: the best."""
+    """Step of the evaluated checkpoint, the best one."""
     checkpoint: str
     results: str
     report: str | None
-    """None of a run without one, and on all ranks but the primary."""
+    """None for a run without a report, and on all ranks but 0."""
     scores: Mapping[str, Scores]
-    """By split; a split without images is not there."""
+    """By split; splits without images are left out."""
 
 
 def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
-    """Score the best checkpoint on validation and test images; write predictions, its weights, evidence, report and results."""
+    """Evaluate the best checkpoint on validation and test images; write predictions, weights, evaluation, report and results."""
     run.watchdog.pause()
     manifest, model_state = _best_of_all(run)
     training.averaged.load_state_dict(model_state)
@@ -70,14 +70,14 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
         _write_report_files(run, training, predicted, document, entries)
     run.group.on_rank0(lambda: _conclude(run, document))
     root = run.prefix.storage.url.rstrip("/")
-    page = f"{root}/{REPORT}" if run.is_rank0 and _is_there(run, REPORT) else None
+    page = f"{root}/{REPORT}" if run.is_rank0 and _exists(run, REPORT) else None
     return Results(manifest.step, f"{root}/{state_key(manifest.step)}", f"{root}/{RESULTS}", page, scores)
 
 
-def _is_there(run: Run, key: str) -> bool:
+def _exists(run: Run, key: str) -> bool:
     try:
         run.prefix.storage.stat(key)
-    except KnownError:  # the run is over, whatever it lacks has been told
+    except KnownError:  # the run is complete; problems have been logged
         return False
     return True
 
@@ -98,14 +98,14 @@ def _scores(run: Run, one: PredictedSplit) -> Scores:
 
 
 def _classes(run: Run, one: PredictedSplit) -> dict[str, Any]:
-    """How often each class was found, where there are classes."""
+    """Scores by class, for single-label models."""
     if not run.config.classes:
         return {}
     return {"classes": classes_of(one.log_odds_NK, one.labels_NK, run.table.findings)}
 
 
 def _document(run: Run, training: Training, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Any]:
-    """`results.json` but for the scores."""
+    """`results.json` without scores."""
     return {
         "name": run.config.name,
         "model": run.config.model,
@@ -117,17 +117,17 @@ def _document(run: Run, training: Training, manifest: Manifest, entries: Sequenc
         "hardware": run.device.hardware(),
         "peak_device_memory_bytes": run.device.peak_memory_bytes(),
         "training_s": round(sum(_numbers(entries, "seconds")), 3),
-        "images_per_s": _middle(_numbers(entries, "images_per_s")),
+        "images_per_s": _median(_numbers(entries, "images_per_s")),
         "utilisation": _mean(_numbers(entries, "utilisation")),
     }
 
 
 def _numbers(entries: Sequence[Entry], key: str) -> list[float]:
-    """What the entries have under this key, those left out that have nothing."""
+    """Values of this key in the entries that have it."""
     return [entry[key] for entry in entries if entry.get(key) is not None]
 
 
-def _middle(values: list[float]) -> float | None:
+def _median(values: list[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
@@ -142,26 +142,26 @@ def _write_report_files(
     document: Mapping[str, Any],
     entries: Sequence[Entry],
 ) -> None:
-    """Write evidence and report, a part at a time: seconds each, after which any worker may have been told to stop.
+    """Write evaluation and report step by step: each takes seconds, and SIGTERM is checked in between.
 
-    Raises: StopError on all ranks when one was.
+    Raises: StopError on all ranks when a worker received SIGTERM.
     """
-    parts = write_report_files(run, training.averaged, predicted, document, entries)
-    while run.group.on_rank0(lambda: next(parts, False)):
+    steps = write_report_files(run, training.averaged, predicted, document, entries)
+    while run.group.on_rank0(lambda: next(steps, False)):
         if run.coordination.sync().stop:
             raise stopped(training.step)
 
 
 def _conclude(run: Run, document: Mapping[str, Any]) -> None:
-    """Write the results once all else is in place: a run with results is over. The primary calls it."""
+    """Write the results after everything else: a run with results is complete. Rank 0 calls it."""
     flush(run)
     run.prefix.writer.put(RESULTS, json.dumps(document, indent=1).encode())
     flush(run)
-    _check_whole(run, document)
+    _check_complete(run, document)
 
 
-def _check_whole(run: Run, document: Mapping[str, Any]) -> None:
-    """Refuse to call a run done that is not there. Raises: KnownError when it has another writer, or a part of it is gone."""
+def _check_complete(run: Run, document: Mapping[str, Any]) -> None:
+    """Raises: KnownError when the run has another writer, or one of its files was removed."""
     run.prefix.check()
     step = document["checkpoint"]["step"]
     for key in (RUN, MODEL, manifest_key(step), state_key(step), RESULTS):
@@ -169,13 +169,13 @@ def _check_whole(run: Run, document: Mapping[str, Any]) -> None:
             run.prefix.storage.stat(key)
         except AbsentError as problem:
             raise JobFailedError(
-                f"cannot finish the run at `{run.prefix.storage.url}`: its `{key}` was removed meanwhile",
-                hint="it is not whole: train it again under another --name",
+                f"cannot finish the run at `{run.prefix.storage.url}`: its `{key}` was removed",
+                hint="the run is incomplete: train again with another --name",
             ) from problem
 
 
 def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
-    """The best checkpoint and its weights, as the primary finds them, on all ranks."""
+    """The best checkpoint and its weights, as found by rank 0, on all ranks."""
     weights = b""
 
     def find() -> dict[str, Any]:
@@ -190,20 +190,20 @@ def _best_of_all(run: Run) -> tuple[Manifest, StateDict]:
 
 
 def _best(run: Run) -> tuple[Manifest, bytes]:
-    """The best checkpoint that is whole, and its state; once all that was trained is committed."""
+    """The best undamaged checkpoint and its state, after all pending ones are committed."""
     flush(run)
     manifests = committed(run.prefix.storage, run.reporter.line)
     while (top := best(manifests)) is not None:
         try:
             return top, checkpoints.read_state(run.prefix.storage, top)
         except BrokenError as problem:
-            run.reporter.line(f"{problem.args[0]}; scoring the best of the others")
+            run.reporter.line(f"{problem.args[0]}; evaluating the best of the others")
             manifests.remove(top)
-    raise InputError(f"cannot score the run at `{run.prefix.storage.url}`: none of its checkpoints is whole")
+    raise InputError(f"cannot evaluate the run at `{run.prefix.storage.url}`: all its checkpoints are damaged")
 
 
 def flush(run: Run, most_s: float = FINAL_S) -> None:
-    """Wait until all is in the run's prefix: for a bounded time, and no longer than a worker that was told to stop may.
+    """Wait until everything is written to the run's prefix: for a limited time, and after SIGTERM no longer than its time limit.
 
     Raises: as `CheckpointWriter.flush`.
     """
@@ -212,6 +212,6 @@ def flush(run: Run, most_s: float = FINAL_S) -> None:
         run.prefix.writer.flush(
             lambda: time.monotonic() > end_s or (run.stop.wanted and run.stop.left_s() == 0),
         )
-    except KnownError as problem:  # told now, for the peers leave with this, and torchrun ends who is left
-        run.reporter.line(f"not everything that was trained is in the run: {problem.args[0]}")
+    except KnownError as problem:  # logged now: peers exit with this error, and torchrun then kills this worker
+        run.reporter.line(f"not all training progress was saved in the run: {problem.args[0]}")
         raise

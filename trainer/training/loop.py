@@ -1,4 +1,4 @@
-"""Training: one step, one epoch, the whole run. Read it from `train` at the end upwards.
+"""Training: one step, one epoch, the whole run. Start reading with `train` at the end.
 
 Shapes: N images, C channels, H x W pixels, K findings.
 """
@@ -38,12 +38,12 @@ from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, 
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
 FAILED_S: Final = 12.0
-"""How long a run that has failed for good waits for a bucket: its peers wait for the one that says why."""
+"""How long a run that has failed permanently waits for a bucket: its peers wait for its error message."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Loss and gradient norm of one step, still on the device: reading them is the caller's choice of when to wait."""
+    """Loss and gradient norm of one step, still on the device: reading them synchronises, which is left to the caller."""
 
     loss: Tensor
     grad_norm: Tensor
@@ -51,22 +51,22 @@ class StepResult:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """How an epoch, or the part of it that this start trained, went."""
+    """Result of an epoch, or of the part trained in this attempt."""
 
     images_per_s: float = float("nan")
     """Over all workers."""
     data_wait_share: float = 0.0
     """Share of this rank's time spent waiting for data."""
     utilisation: float | None = None
-    """Mean share of the time that this rank's device was busy; None where it does not say."""
+    """Mean utilisation of this rank's device; None where it is not reported."""
     flags: ControlFlags = field(default_factory=ControlFlags)
-    """What was wanted after its last step."""
+    """Requests after its last step."""
     seconds: float = 0.0
-    """How long it took, with its validation."""
+    """Duration including validation."""
 
 
 def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepResult:
-    """Take one optimiser step on this rank's part of the batch."""
+    """One optimiser step on this rank's share of the batch."""
     view = training.feed.view(batch, epoch)
     y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)]
     with run.device.autocast(run.precision):
@@ -82,15 +82,15 @@ def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepRe
 
 
 def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
-    """Train to the end of the epoch, or of the run, or until a worker wants to stop; checkpoints that are due are taken.
+    """Train to the end of the epoch or the run, or until a worker requests a stop; saves checkpoints that are due.
 
-    Raises: JobFailedError when the gradient is no longer finite; all ranks see it at the same step.
+    Raises: JobFailedError for a non-finite gradient; all ranks raise it at the same step.
     """
     epoch, first_step = divmod(training.step, run.steps_per_epoch)
     batches = _batches_of(run, epoch, first_step)[: run.last_step - training.step]
     if first_step == 0:
         training.loss_sum.zero_()
-    run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first brings all devices together
+    run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first epoch synchronises all devices
     ready(run, training, epoch)
     meter, finite = Meter(training.feed.loader, run.global_batch), _Finite(run.on, training.step)
     words, flags = "", ControlFlags()
@@ -128,7 +128,7 @@ def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
 
 
 def _log(run: Run, training: Training, loss: float, meter: Meter) -> str:
-    """Note this step's loss, and say in a few words how the epoch goes."""
+    """Record this step's loss; returns a short status text."""
     meter.note_utilisation(run.device.utilisation())
     if run.is_rank0:
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
@@ -154,14 +154,14 @@ def _set_rate(run: Run, training: Training) -> None:
 
 
 class _Finite:
-    """The first step whose gradient was no number, found on the device without waiting for it."""
+    """The first step with a non-finite gradient, tracked on the device without synchronising."""
 
     def __init__(self, on: torch.device, step: int) -> None:
         self._step = torch.full((), step, dtype=torch.int64, device=on)
         self._bad_step = torch.zeros((), dtype=torch.int64, device=on)
 
     def note(self, grad_norm: Tensor) -> None:
-        """Look at the next step's; always the same few operations, so that a device that compiles them does it once."""
+        """Check the next step's norm; always the same operations, so that a compiling device compiles them once."""
         self._step += 1
         is_first = ~grad_norm.isfinite() & (self._bad_step == 0)
         self._bad_step = torch.where(is_first, self._step, self._bad_step)
@@ -170,7 +170,7 @@ class _Finite:
         """Raises: JobFailedError with the step."""
         step = int(self._bad_step.item())
         if step:
-            raise JobFailedError(f"cannot go on training: the gradient is not finite at step {step}", hint=LOWER_RATE)
+            raise JobFailedError(f"cannot continue training: non-finite gradient at step {step}", hint=LOWER_RATE)
 
 
 def validate(run: Run, training: Training) -> Scores | None:
@@ -185,9 +185,10 @@ def validate(run: Run, training: Training) -> Scores | None:
 
 
 def fit(run: Run, training: Training) -> list[history.Entry]:
-    """Train to the last step; a checkpoint and validation after each epoch, and checkpoints in between as told; its history.
+    """Train to the last step, with a checkpoint and validation after each epoch and checkpoints in between as configured; returns
+    the history.
 
-    Raises: on all ranks at the same step StopError when one was told to stop, TimeLimitError at the deadline.
+    Raises: on all ranks at the same step StopError after SIGTERM, TimeLimitError at the deadline.
     """
     entries = run.group.on_rank0(lambda: history.read(run.prefix.storage, training.step))
     result, since_s = EpochResult(), time.perf_counter()
@@ -199,7 +200,7 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
                 result = train_epoch(run, training, advance)
                 if training.saved_step != training.step:
                     keep(run, training)
-                _end_if_wished(run, training.step, result.flags)
+                _end_if_requested(run, training.step, result.flags)
             scores = validate(run, training) if training.step % run.steps_per_epoch == 0 else None
             if scores is not None:
                 training.plateau = training.plateau.after_epoch(scores.loss)
@@ -214,7 +215,7 @@ def _has_work(run: Run, training: Training) -> bool:
     return training.step < run.last_step or training.validated_step != training.step
 
 
-def _end_if_wished(run: Run, step: int, flags: ControlFlags) -> None:
+def _end_if_requested(run: Run, step: int, flags: ControlFlags) -> None:
     if flags.failure:
         run.group.on_rank0(run.prefix.check)
     if flags.stop:
@@ -224,7 +225,7 @@ def _end_if_wished(run: Run, step: int, flags: ControlFlags) -> None:
 
 
 def keep(run: Run, training: Training) -> None:
-    """Take a snapshot of all ranks, which the primary publishes beside training. All ranks call it."""
+    """Take a snapshot of all ranks; rank 0 writes it in the background. Collective: all ranks call it."""
     run.watchdog.heartbeat("taking a checkpoint", timeout_scale=COMPILING)
     start_s = time.perf_counter()
     ranks = ranks_of(run, training)
@@ -248,7 +249,7 @@ def _publish_curves(run: Run, training: Training) -> None:
 def _note_epoch(
     run: Run, training: Training, result: EpochResult, scores: Scores | None, entries: list[history.Entry]
 ) -> list[history.Entry]:
-    """Tell how the epoch went, and publish it with the outcome of its validation; all entries so far."""
+    """Log the epoch's result and write it with the validation scores; returns all entries so far."""
     steps = (training.step - 1) % run.steps_per_epoch + 1
     train_loss = float(run.group.mean(training.loss_sum.cpu()[None] / steps))
     entry: dict[str, Any] = {
@@ -284,22 +285,22 @@ def _in_words(entry: history.Entry, scores: Scores | None, result: EpochResult) 
 
 
 def _leave(run: Run, end: StopError | TimeLimitError) -> None:
-    """Commit what was trained, then say why it ends. Raises: `end`."""
+    """Commit the training progress, then raise `end`."""
     flush(run, FINAL_S if isinstance(end, TimeLimitError) else run.stop.left_s())
     raise end
 
 
 def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Results:
-    """A whole run: prepare, train to the end, score the best checkpoint. All workers call it.
+    """A whole run: prepare, train, evaluate the best checkpoint. All workers call it.
 
     Raises: KnownError.
     """
     with failures_named(), opened(config, world, reporter, log) as run:
         if run.is_rank0:
-            images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps an epoch, global batch {run.global_batch}"
+            images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
             reporter.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
             if config.backbone == "frozen" and config.weights == "none":
-                reporter.line("the backbone is frozen and starts from nothing: its features are of random weights")
+                reporter.line("the backbone is frozen with random weights: its features are untrained")
         run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)
         training = begin(run)
         note_step(training.step)
@@ -310,7 +311,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
                 end = problem
             except (JobFailedError, PeerError):
                 run.watchdog.pause()
-                with suppress(KnownError):  # what was good stays; the error that there is matters more
+                with suppress(KnownError):  # keep earlier progress; the original error matters more
                     flush(run, FAILED_S)
                 raise
             run.watchdog.pause()

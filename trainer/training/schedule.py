@@ -1,4 +1,4 @@
-"""The learning rate over time: pure functions of the step, and the one thing they must remember."""
+"""Learning-rate schedules: pure functions of the step, and the state of the plateau schedule."""
 
 import math
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ COSINE_FLOOR: Final = 0.01
 
 @dataclass(frozen=True)
 class Plateau:
-    """How far the validation loss has brought the learning rate down."""
+    """State of the plateau schedule."""
 
     factor: float = 1.0
     best_loss: float = math.inf
 
     def after_epoch(self, val_loss: float) -> "Plateau":
-        """The state after an epoch with this loss; without validation images (nan) nothing changes."""
+        """The state after an epoch with this validation loss; unchanged without validation images (nan)."""
         if math.isnan(val_loss):
             return self
         if val_loss < self.best_loss:
@@ -30,7 +30,7 @@ class Plateau:
 def rate_factor(
     kind: Literal["constant", "plateau", "cosine"], step: int, *, warmup_steps: int, total_steps: int, plateau: Plateau
 ) -> float:
-    """Share of the peak learning rate for step number `step`, counted from 0."""
+    """Factor of the peak learning rate for step number `step`, counted from 0."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     if kind == "cosine":

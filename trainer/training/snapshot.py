@@ -1,4 +1,4 @@
-"""Training state to bytes and back. Reading is strict and executes nothing."""
+"""Serialisation of the training state. Reading is strict and executes nothing."""
 
 import io
 import math
@@ -21,44 +21,44 @@ from trainer.training.schedule import Plateau
 _OTHER_STATE: Final = "use state.pt and manifest.json from the same run, or another --name to start a new run"
 
 _MOMENTS: Final = frozenset({"step", "exp_avg", "exp_avg_sq"})
-"""What Adam keeps of a parameter."""
+"""Adam's state of a parameter."""
 
 _FREE_SETTINGS: Final = frozenset({"params", "lr", "initial_lr", "fused", "foreach"})
-"""Settings of an optimiser that are set at each start, or change no number."""
+"""Optimiser settings that each attempt sets again, or that change no number."""
 
 
 @dataclass
 class RankState:
-    """What each rank has for itself."""
+    """State of one rank."""
 
     buffers: StateDict
     """BatchNorm's statistics."""
     random: dict[str, Tensor]
-    """States of the random generators: `cpu`, and `device` where it has one."""
+    """States of the random generators: `cpu`, and `device` if it has one."""
     loss_sum: float
     """Sum of the losses of this epoch's steps so far."""
 
 
 @dataclass
 class TrainState:
-    """Exactly what is saved. At the end of an epoch it is the state before validation, whose outcome the manifest tells."""
+    """The saved state. At the end of an epoch it is the state before validation; the checkpoint manifest has the scores."""
 
     step: int
-    """Optimiser steps taken; epoch and place in it follow from this."""
+    """Optimiser steps taken; epoch and position in it follow from this."""
     model: StateDict
-    """Parameters, and BatchNorm buffers averaged over the ranks: what is validated and exported."""
+    """Parameters, and BatchNorm buffers averaged over the ranks: used for validation and export."""
     ranks: list[RankState]
-    """What training goes on with at the same world size."""
+    """Used to resume training at the same world size."""
     optimizer: dict[str, Any]
     plateau: Plateau
 
     @property
     def world_size(self) -> int:
-        """Number of workers it is the state of."""
+        """Number of workers."""
         return len(self.ranks)
 
     def to_bytes(self) -> bytes:
-        """The state as torch saves it: tensors, numbers, strings and containers only."""
+        """The state as saved by torch: tensors, numbers, strings and containers only."""
         buffer = io.BytesIO()
         content = {
             "step": self.step,
@@ -72,11 +72,11 @@ class TrainState:
 
 
 def from_bytes(content: bytes, where: str = "state.pt", *, manifest: Manifest | None = None) -> TrainState:
-    """The state that `TrainState.to_bytes` wrote; loaded as data, and all of it looked at.
+    """The state written by `TrainState.to_bytes`; loaded as data and checked completely.
 
-    `where` is its name, `manifest` what committed it.
+    `where` is its name, `manifest` the checkpoint manifest that committed it.
 
-    Raises: InputError for anything else: its hash may be right, and another program have written it.
+    Raises: InputError for anything else: another program may have written a file with the right hash.
     """
     try:
         state = _state_of(tensor_file.load(content))
@@ -90,14 +90,14 @@ def from_bytes(content: bytes, where: str = "state.pt", *, manifest: Manifest | 
 
 
 def check_fits(state: TrainState, network: nn.Module, workers: int, where: str) -> None:
-    """Refuse a valid state that does not fit the network it is loaded into. Raises: InputError."""
+    """Refuse a valid state that does not fit the network. Raises: InputError."""
     problem = _other_tensors(state.model, network.state_dict(), "model") or _other_ranks(state.ranks, network, workers)
     if problem is not None:
         raise _other_state(where, problem)
 
 
 def check_moments(state: TrainState, optimizer: torch.optim.Optimizer, where: str) -> None:
-    """Refuse an optimiser state that does not fit the optimiser it is loaded into. Raises: InputError."""
+    """Refuse an optimiser state that does not fit the optimiser. Raises: InputError."""
     problem = _other_moments(state.optimizer, optimizer)
     if problem is not None:
         raise _other_state(where, problem)
@@ -106,12 +106,12 @@ def check_moments(state: TrainState, optimizer: torch.optim.Optimizer, where: st
 def _other_state(where: str, problem: str) -> InputError:
     reason = on_one_line(problem)
     return InputError(
-        f"cannot continue from `{where}`: it is the state of another training: {reason}", hint=_OTHER_STATE
+        f"cannot continue from `{where}`: it is the state of another configuration: {reason}", hint=_OTHER_STATE
     )
 
 
 def _state_of(loaded: object) -> TrainState:
-    """Raises: ValueError that says which part is not what `TrainState.to_bytes` writes."""
+    """Raises: ValueError that names the part that `TrainState.to_bytes` would not write."""
     parts = _parts(loaded, {"step", "model", "ranks", "optimizer", "plateau"}, "")
     ranks: list[object] = checked(parts["ranks"], list, "ranks")
     return TrainState(
@@ -125,7 +125,7 @@ def _state_of(loaded: object) -> TrainState:
 
 def _check_step(state: TrainState, manifest: Manifest | None) -> None:
     if manifest is not None and state.step != manifest.step:
-        raise ValueError(f"it is of step {state.step}, its manifest of step {manifest.step}")
+        raise ValueError(f"it is of step {state.step}, but its manifest of step {manifest.step}")
 
 
 def _rank_of(loaded: object, name: str) -> RankState:
@@ -148,7 +148,7 @@ def _plateau_of(loaded: object) -> Plateau:
 
 
 def _optimizer_of(loaded: object) -> dict[str, Any]:
-    """As torch's optimisers save themselves; an empty one is of a state that is only to be scored."""
+    """A state of torch's optimisers; an empty one belongs to a state that is only evaluated."""
     if loaded == {}:
         return {}
     parts = _parts(loaded, {"state", "param_groups"}, "optimizer")
@@ -190,7 +190,7 @@ def _finite(value: object, name: str) -> float:
 
 
 def _other_ranks(ranks: list[RankState], network: nn.Module, workers: int) -> str | None:
-    """What of the ranks' own parts does not fit; with another number of workers they are not put back."""
+    """Mismatch of the ranks' states; they are not used with another number of workers."""
     if not ranks:
         return "it has no state of any rank"
     for number, rank in enumerate(ranks if len(ranks) == workers else []):
@@ -202,34 +202,34 @@ def _other_ranks(ranks: list[RankState], network: nn.Module, workers: int) -> st
     return None
 
 
-def _other_tensors(there: Mapping[str, Tensor], ours: Mapping[str, Tensor], name: str) -> str | None:
-    odd = sorted(there.keys() ^ ours.keys())
-    odd += sorted(each for each in there.keys() & ours.keys() if not _is_alike(there[each], ours[each]))
-    return f"{len(odd)} tensors of `{name}` differ, the first is `{odd[0][:200]}`" if odd else None
+def _other_tensors(saved: Mapping[str, Tensor], ours: Mapping[str, Tensor], name: str) -> str | None:
+    different = sorted(saved.keys() ^ ours.keys())
+    different += sorted(each for each in saved.keys() & ours.keys() if not _is_alike(saved[each], ours[each]))
+    return f"{len(different)} tensors of `{name}` differ, the first is `{different[0][:200]}`" if different else None
 
 
 def _is_alike(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype
 
 
-def _other_moments(there: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> str | None:
-    """Each parameter has moments of its own shape, and a count of steps; one that has not been trained has none."""
+def _other_moments(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> str | None:
+    """Each parameter has moments of its own shape and a step count; an untrained one has none."""
     (ours,) = optimizer.state_dict()["param_groups"]
     parameters = optimizer.param_groups[0]["params"]
-    if [group["params"] for group in there.get("param_groups", ())] != [ours["params"]]:
-        return "`optimizer` is of other parameters"
-    told = there["param_groups"][0]
-    for name in sorted((told.keys() & ours.keys()) - _FREE_SETTINGS):
-        if _as_list(told[name]) != _as_list(ours[name]):
-            return f"`{name}` of `optimizer` is {told[name]}, and {ours[name]} here"
-    for index, moments in there["state"].items():
+    if [group["params"] for group in saved.get("param_groups", ())] != [ours["params"]]:
+        return "`optimizer` has other parameters"
+    saved_group = saved["param_groups"][0]
+    for name in sorted((saved_group.keys() & ours.keys()) - _FREE_SETTINGS):
+        if _as_list(saved_group[name]) != _as_list(ours[name]):
+            return f"`{name}` of `optimizer` is {saved_group[name]}, but {ours[name]} in this run"
+    for index, moments in saved["state"].items():
         if not 0 <= index < len(parameters):
             return f"`optimizer` has a parameter {index}"
         if set(moments) != _MOMENTS or moments["step"].numel() != 1:
             return f"parameter {index} of `optimizer` lacks one of {', '.join(sorted(_MOMENTS))}"
-        odd = [name for name in sorted(_MOMENTS - {"step"}) if not _is_alike(moments[name], parameters[index])]
-        if odd:
-            return f"`{odd[0]}` of parameter {index} in `optimizer` has the shape {tuple(moments[odd[0]].shape)}"
+        bad = [name for name in sorted(_MOMENTS - {"step"}) if not _is_alike(moments[name], parameters[index])]
+        if bad:
+            return f"`{bad[0]}` of parameter {index} in `optimizer` has the shape {tuple(moments[bad[0]].shape)}"
     return None
 
 
@@ -238,32 +238,34 @@ def _as_list(value: object) -> object:
 
 
 def rank_to_bytes(rank: RankState) -> bytes:
-    """One rank's part, to be sent to the one that writes."""
+    """One rank's state, to send it to rank 0."""
     buffer = io.BytesIO()
     torch.save(vars(rank), buffer)
     return buffer.getvalue()
 
 
 def rank_from_bytes(content: bytes) -> RankState:
-    """The part that `rank_to_bytes` wrote; loaded as data."""
-    return RankState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))  # of a peer, just now
+    """Parse what `rank_to_bytes` wrote, as data."""
+    return RankState(
+        **torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    )  # comes from a peer of this run
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """Named tensors as torch saves them."""
+    """Named tensors as saved by torch."""
     buffer = io.BytesIO()
     torch.save(copied(tensors), buffer)
     return buffer.getvalue()
 
 
 def tensors_from_bytes(content: bytes) -> StateDict:
-    """The tensors that `tensors_to_bytes` wrote; loaded as data."""
+    """Parse what `tensors_to_bytes` wrote, as data."""
     loaded: StateDict = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return loaded
 
 
 def copied(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and leaves
-    """The same nesting with a copy of every tensor on the processor, which training no longer changes."""
+    """The same nesting with a CPU copy of every tensor, which training does not change."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True)
     if isinstance(

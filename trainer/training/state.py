@@ -1,6 +1,6 @@
-"""What changes while a run trains: how it begins, and the state that is saved of it.
+"""State that changes during training: start or resume, and snapshots.
 
-All ranks call what is here together.
+All ranks call these functions together.
 """
 
 import copy
@@ -37,46 +37,46 @@ from trainer.training.snapshot import (
     tensors_to_bytes,
 )
 
-LOWER_RATE: Final = "the last checkpoint is good; start another run with a lower --lr"
+LOWER_RATE: Final = "the last checkpoint is finite; start another run with a lower --lr"
 
 
 @dataclass
 class Training:
-    """What changes with every step."""
+    """State that changes with every step."""
 
     network: nn.Module
     """Parameters, and this rank's own BatchNorm buffers."""
     feed: Feed
-    """What is read: images, or features of a frozen backbone."""
+    """Input: images, or features of a frozen backbone."""
     frozen: bool | None
-    """Whether the backbone is; None before the first epoch of this start."""
+    """Whether the backbone is frozen; None before the first epoch of this attempt."""
     parallel: nn.Module
-    """The part that is trained, as DistributedDataParallel or itself with one worker; from `ready` on."""
+    """The trained part, in DistributedDataParallel or, for one worker, alone; set by `ready`."""
     averaged: nn.Module
-    """A copy with buffers averaged over the ranks: what is validated and exported."""
+    """A copy with buffers averaged over the ranks, for validation and export."""
     optimizer: torch.optim.Optimizer
     plateau: Plateau
     step: int
     loss_sum: Tensor
-    """Sum of this rank's losses of the epoch's steps so far, on the device."""
+    """Sum of this rank's losses in this epoch so far, on the device."""
     saved_step: int
-    """The step of the last snapshot."""
+    """Step of the last snapshot."""
     validated_step: int
-    """The step up to which validation has run."""
+    """Step of the last validation."""
     curves: Curves
-    """What TensorBoard is to see, until it is published."""
+    """Curves for TensorBoard, until they are written."""
     snapshots_s: list[float]
-    """How long training stood still for each snapshot of this epoch."""
+    """How long training paused for each snapshot of this epoch."""
 
 
 def begin(run: Run) -> Training:
-    """The run's training state: its newest checkpoint where there is one, else the first weights; the same on all ranks.
+    """The run's training state: from its newest checkpoint, or the initial weights; the same on all ranks.
 
-    Raises: InputError when the weights are another network's.
+    Raises: InputError for weights of another network.
     """
-    state = _found(run)
+    state = _newest_state(run)
     network = _network(run, filled=state is None and run.is_rank0)
-    # By ourselves: what DistributedDataParallel copies from rank 0 at its start differs between releases.
+    # Broadcast by us: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     if state is not None:
         run.group.all_or_raise(partial(check_fits, state, network, run.group.world.size, _place(run)))
     network.load_state_dict(state.model if state else _first_state(run, network))
@@ -97,12 +97,12 @@ def begin(run: Run) -> Training:
         snapshots_s=[],
     )
     if state is not None:
-        _go_on(run, training, state)
+        _restore(run, training, state)
     return training
 
 
-def _found(run: Run) -> TrainState | None:
-    """The state of the newest checkpoint, on all ranks. Raises: InputError when it is none."""
+def _newest_state(run: Run) -> TrainState | None:
+    """The state of the newest checkpoint, on all ranks. Raises: InputError when it is invalid."""
     newest = run.prefix.newest
     if newest is None:
         return None
@@ -111,15 +111,15 @@ def _found(run: Run) -> TrainState | None:
 
 
 def _place(run: Run) -> str:
-    """Where the state lies that the run goes on from."""
+    """Path or URL of the state that the run resumes from."""
     assert run.prefix.newest is not None
     return f"{run.prefix.storage.url.rstrip('/')}/{state_key(run.prefix.newest.step)}"
 
 
 def _network(run: Run, *, filled: bool) -> nn.Module:
-    """An untrained network; unless `filled` its weights are not even drawn, for others take their place: VGG16's take seconds.
+    """An untrained network; unless `filled`, its weights are not initialised, as others replace them: VGG16's take seconds.
 
-    Dropout then draws differently on each rank.
+    Dropout is seeded differently on each rank.
     """
     torch.manual_seed(run.config.seed)
     with torch.device("cpu" if filled else "meta"):
@@ -129,30 +129,30 @@ def _network(run: Run, *, filled: bool) -> nn.Module:
 
 
 def ready(run: Run, training: Training, epoch: int) -> None:
-    """Prepare for the steps of this epoch, counted from 0: what is trained, and by whom. All ranks call it."""
+    """Prepare for this epoch, counted from 0: freeze or unfreeze the backbone. Collective: all ranks call it."""
     frozen = run.config.freezes(epoch)
     if frozen != training.frozen:
         (architectures.freeze if frozen else architectures.unfreeze)(training.network)
         training.parallel = training.network
-        gc.collect()  # the one before has hooks on the same parameters until it is gone
+        gc.collect()  # the previous wrapper has hooks on the same parameters until it is collected
         training.parallel = in_parallel(run.group.world.size, run.device, training.feed.part(training.network))
         training.frozen = frozen
     architectures.to_training(training.network, frozen=frozen)
 
 
 def in_parallel(workers: int, device: Device, part: nn.Module) -> nn.Module:
-    """The module with gradients averaged over the workers; all of them call it."""
+    """The module with gradients averaged over the workers. Collective: all workers call it."""
     if workers == 1:
         return part
     own = {name: buffer.clone() for name, buffer in part.named_buffers()}
     parallel = DistributedDataParallel(part, **device.ddp_options())
-    for name, buffer in part.named_buffers():  # it may have given all ranks rank 0's
+    for name, buffer in part.named_buffers():  # undo a broadcast of rank 0's buffers
         buffer.copy_(own[name])
     return parallel
 
 
 def _first_state(run: Run, network: nn.Module) -> StateDict:
-    """Rank 0's state of a network that has not been trained here, on all ranks."""
+    """Rank 0's initial state, on all ranks."""
 
     def first() -> bytes:
         if run.first_weights is not None:
@@ -172,8 +172,8 @@ def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def _go_on(run: Run, training: Training, state: TrainState) -> None:
-    """Put everything but the parameters back."""
+def _restore(run: Run, training: Training, state: TrainState) -> None:
+    """Restore everything but the parameters."""
     assert run.prefix.newest is not None
     run.group.all_or_raise(lambda: check_moments(state, training.optimizer, _place(run)))
     for group in state.optimizer["param_groups"]:
@@ -188,14 +188,14 @@ def _go_on(run: Run, training: Training, state: TrainState) -> None:
         training.validated_step = state.step - 1
     world = run.group.world
     if len(state.ranks) == world.size:
-        run.group.all_or_raise(lambda: _put_back(run, training, state.ranks[world.rank]))
+        run.group.all_or_raise(lambda: _restore_rank(run, training, state.ranks[world.rank]))
     else:
         training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
-    run.reporter.line(f"going on from step {state.step}")
+    run.reporter.line(f"continuing from step {state.step}")
 
 
-def _put_back(run: Run, training: Training, own: RankState) -> None:
-    """What each rank has for itself; with another number of workers nobody's parts fit."""
+def _restore_rank(run: Run, training: Training, own: RankState) -> None:
+    """Restore the rank's own state; not used with another number of workers."""
     for name, buffer in training.network.named_buffers():
         buffer.copy_(own.buffers[name])
     try:
@@ -205,14 +205,14 @@ def _put_back(run: Run, training: Training, own: RankState) -> None:
     except (RuntimeError, ValueError, TypeError) as problem:
         kind = type(problem).__name__
         raise InputError(
-            f"cannot go on from `{_place(run)}`: its random generators are none of this machine's ({kind})",
-            hint="go on on the kind of device that wrote it, or give another --name to start anew",
+            f"cannot continue from `{_place(run)}`: the states of its random generators do not fit this device ({kind})",
+            hint="continue on the kind of device that wrote it, or use another --name to start a new run",
         ) from problem
     training.loss_sum.fill_(own.loss_sum)
 
 
 def ranks_of(run: Run, training: Training) -> list[RankState]:
-    """What each rank has for itself, of all ranks on every rank."""
+    """The states of all ranks, on every rank."""
     random = {"cpu": torch.get_rng_state()}
     of_device = run.device.random_state()
     if of_device is not None:
@@ -223,9 +223,9 @@ def ranks_of(run: Run, training: Training) -> list[RankState]:
 
 
 def averaged_state(run: Run, training: Training, ranks: list[RankState]) -> StateDict:
-    """Parameters as they are, BatchNorm statistics averaged over the ranks; copies on the processor.
+    """Parameters, and BatchNorm statistics averaged over the ranks; copied to the CPU.
 
-    Raises: JobFailedError where they are no numbers: such weights are never saved, nor taken for the best.
+    Raises: JobFailedError for non-finite values: such weights are never saved, nor chosen as the best.
     """
     state: StateDict = copied(training.network.state_dict())
     for name, buffer in training.network.named_buffers():
@@ -236,7 +236,7 @@ def averaged_state(run: Run, training: Training, ranks: list[RankState]) -> Stat
 
 
 def snapshot(training: Training, ranks: list[RankState], model_state: StateDict) -> TrainState:
-    """The state as it is now, in memory that training no longer changes."""
+    """The current state, in memory that training does not change."""
     return TrainState(
         step=training.step,
         model=model_state,
@@ -250,6 +250,6 @@ def _check_weights(step: int, state: StateDict) -> None:
     bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
     if bad:
         raise JobFailedError(
-            f"cannot go on training: after step {step} {len(bad)} tensors are not finite, the first is `{bad[0]}`",
+            f"cannot continue training: after step {step} {len(bad)} tensors are not finite, the first is `{bad[0]}`",
             hint=LOWER_RATE,
         )

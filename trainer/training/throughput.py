@@ -1,4 +1,4 @@
-"""How fast an epoch goes."""
+"""Throughput of an epoch."""
 
 import time
 from typing import Final
@@ -6,11 +6,11 @@ from typing import Final
 from trainer.data.loader import Batches
 
 WARMING_UP_STEPS: Final = 3
-"""First steps of an epoch left out of images/s: they compile, allocate and start threads."""
+"""First steps of an epoch excluded from images/s: they compile, allocate and start threads."""
 
 
 class Meter:
-    """Speed of an epoch, its first steps left out."""
+    """Throughput of an epoch without its first steps."""
 
     def __init__(self, loader: Batches, global_batch: int) -> None:
         self._loader, self._global_batch = loader, global_batch
@@ -22,27 +22,27 @@ class Meter:
         self._start_s, self._waited_s = time.perf_counter(), self._loader.waited_s
 
     def count(self, steps: int) -> None:
-        """Note that so many steps are done."""
+        """Set the number of finished steps."""
         self._steps = steps
         if steps == WARMING_UP_STEPS:
             self._restart(steps)
 
     def images_per_s(self) -> float:
-        """Images per second over all workers; nan before there is something to measure."""
+        """Images per second over all workers; nan before there is a measured step."""
         steps = self._steps - self._skipped
         return steps * self._global_batch / self._elapsed_s() if steps else float("nan")
 
     def data_wait_share(self) -> float:
-        """Share of the time that this rank waited for data."""
+        """Share of time that this rank waited for data."""
         return (self._loader.waited_s - self._waited_s) / self._elapsed_s()
 
     def note_utilisation(self, share: float | None) -> None:
-        """Note how busy the device is, where it says."""
+        """Record the device's utilisation, if reported."""
         if share is not None:
             self._utilisations.append(share)
 
     def utilisation(self) -> float | None:
-        """Mean of what was noted, 0 to 1; None without any."""
+        """Mean of the recorded values, 0 to 1; None without any."""
         return sum(self._utilisations) / len(self._utilisations) if self._utilisations else None
 
     def _elapsed_s(self) -> float:

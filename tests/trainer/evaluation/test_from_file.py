@@ -165,8 +165,12 @@ def test_predictions_of_two_classes_are_evaluated_too(tmp_path, capsys):
         (lambda f: None, (*GIVEN, "--out", "test.csv"), "cannot write: it is a file, got `test.csv` (from `--out`)"),
         (lambda f: None, ("--predictions", "test.csv"), "got --predictions"),
         (lambda f: None, (*GIVEN, "--data", "cxr"), "got --data and --predictions and --labels"),
-        (lambda f: None, (*GIVEN, "--against", "s3://b/run"), "cannot read `s3://b/run`: it must be a file here"),
-        (lambda f: None, (*GIVEN, "--tta", "flip", "--step", "3"), "cannot use --step and --tta: no model is run"),
+        (lambda f: None, (*GIVEN, "--against", "s3://b/run"), "cannot read `s3://b/run`: it must be a local file"),
+        (
+            lambda f: None,
+            (*GIVEN, "--tta", "flip", "--step", "3"),
+            "cannot use --step and --tta: no model is used with --predictions",
+        ),
         (
             lambda f: None,
             (*GIVEN, "--split", "patients:70/10/20"),

@@ -161,7 +161,7 @@ def test_unreadable_images_are_listed_and_the_rest_is_explained(explain, images,
     code, stdout, stderr, _ = explain(tmp_path, images, tmp_path / "none.png")
     assert code == 2
     assert len(stdout) == 3
-    assert "cannot explain 3 images, the others are done" in stderr
+    assert "cannot explain 3 images, the others are explained" in stderr
     assert f"{tmp_path / 'bad.png'}: it is not a PNG, JPEG or DICOM image" in stderr
     assert f"{tmp_path / 'dot.png'}: it has 1 x 1 pixels" in stderr
     assert f"{tmp_path / 'none.png'}: there is no such file" in stderr
@@ -189,7 +189,7 @@ def test_localisation_is_compared_with_uninformed_baselines(explain, images, tmp
         images, "--boxes", _list(tmp_path / "own.csv", [*own, ("99.png", "Mass", 1, 1, 9, 9)])
     )
     assert code == 0
-    assert "6 of 7 boxes are used: they lie on 3 of 3 images given" in stderr
+    assert "6 of 7 boxes are used, on 3 of 3 images" in stderr
     document = json.loads((out / "localisation.json").read_text())
     assert "/" not in document["model"], "it is passed on, and names no place of this machine"
     model_row, random_row, centre_row = document["methods"]
@@ -263,7 +263,11 @@ def test_images_of_the_training_split_are_refused_for_localisation(explain, fini
         pytest.param(["--findings", ""], "cannot explain ``: the model has no such finding", id="no finding"),
         pytest.param(["--top", "0"], "cannot use --top 0", id="top"),
         pytest.param(["--batch-size", "0"], "cannot use --batch-size 0", id="batch size"),
-        pytest.param(["--box-threshold", "1.5"], "cannot box what is above 1.5", id="threshold"),
+        pytest.param(
+            ["--box-threshold", "1.5"],
+            "cannot use a box threshold of 1.5: it must be above 0 and at most 1",
+            id="threshold",
+        ),
         pytest.param(["--boxes", "/none.csv"], "cannot read boxes: no such file", id="no list"),
     ],
 )

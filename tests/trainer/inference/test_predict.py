@@ -97,7 +97,7 @@ def test_readable_images_of_a_directory_are_predicted_and_others_listed(capsys, 
         "gone.png": "there is no such file",
     }
     assert len(lines[1]["probability"]) == 14
-    assert "cannot predict 4 of 6 images, the others are done:" in err
+    assert "cannot predict 4 of 6 images, the others are predicted:" in err
     for name, problem in errors.items():
         assert f"{mixed}/{name}: {problem}" in err
 

@@ -28,8 +28,8 @@ def said(storage, *texts, environment=None):
 def test_lines_follow_those_of_earlier_starts(storage):
     """One file tells the whole history of a rank."""
     said(storage, "training", "error: lost")
-    said(storage, "going on from step 3")
-    assert lines(storage) == ["training", "error: lost", "going on from step 3"]
+    said(storage, "continuing from step 3")
+    assert lines(storage) == ["training", "error: lost", "continuing from step 3"]
 
 
 def test_each_line_has_its_time(storage):

@@ -92,7 +92,10 @@ def test_list_of_devices_is_checked_by_name(text, reason):
         (["--batch-size", "1"], "--batch-size 1: it must be from 2 to 65536"),
         (["--crop-px", "16"], "--crop-px 16"),
         (["--steps", "0"], "--steps 0"),
-        (["--mode", "predict", "--backbone", "frozen"], "cannot freeze what is not trained"),
+        (
+            ["--mode", "predict", "--backbone", "frozen"],
+            "cannot freeze the backbone of a prediction: got --backbone frozen and --mode predict",
+        ),
     ],
 )
 def test_invalid_flags_are_refused_by_name(flags, reason, capsys):

@@ -101,7 +101,7 @@ def test_failing_report_or_card_does_not_fail_a_run_with_results(classify, tmp_p
     classify("r", "--report", "--max-steps", "1")
     said = capfd.readouterr().err
     assert said.count("ZeroDivisionError: a bug; `python -m trainer ") == 1
-    assert f"{tmp_path}/r` makes it" in said
+    assert f"{tmp_path}/r` creates it" in said
     assert document(tmp_path / "r", "results.json")["test"]["accuracy"]["total"] == 12
     there = {"evaluate": "evaluation/metrics.json", "report": "report/index.html", "card": "model/card.md"}
     missing = {what for what, key in there.items() if not (tmp_path / "r" / key).exists()}

@@ -284,7 +284,7 @@ def test_skipped_image_is_left_out_and_listed(run, with_bad_image, tmp_path):
 
 def test_non_finite_weights_are_neither_saved_nor_scored(run, tmp_path):
     """nan predictions would all be equal, score 0.5, and could be the best."""
-    with pytest.raises(JobFailedError, match=r"not finite|gradient is") as failure:
+    with pytest.raises(JobFailedError, match=r"tensors are not finite|non-finite gradient") as failure:
         run(
             "r",
             "--lr",
@@ -392,11 +392,11 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
 
 
 def test_non_finite_gradient_is_reported_with_its_own_step():
-    """Not that of the next look, twenty steps later."""
+    """Not that of the next check, twenty steps later."""
     finite = _Finite(torch.device("cpu"), 40)
     for norm in (1.0, float("nan"), 1.0, float("inf")):
         finite.note(torch.tensor(norm))
-    with pytest.raises(JobFailedError, match="not finite at step 42"):
+    with pytest.raises(JobFailedError, match="non-finite gradient at step 42"):
         finite.check()
 
 
