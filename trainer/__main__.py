@@ -66,7 +66,7 @@ app = App(
     version=__version__,
     config=[apply_preset],
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # main tells of Ctrl-C
+    suppress_keyboard_interrupt=False,  # main reports Ctrl-C
 )
 
 

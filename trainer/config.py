@@ -126,9 +126,7 @@ class TrainConfig:
     """Read the loss from the device and log it every N steps."""
 
     cache_features: bool = True
-    """Compute the frozen backbone's features of each image once, if no crop, flip or rotation changes the image between
-    epochs.
-    """
+    """Compute the frozen backbone's features of each image once, if no crop, flip or rotation changes the image between epochs."""
 
     report: bool = True
     """At the end, fit calibration, evaluate and write the report; takes seconds, or minutes on a large test set."""
@@ -365,7 +363,7 @@ def pneumonia() -> dict[str, Value]:
     Source: Kumar & Moghal, "Pneumonia Diagnosis with Deep Learning": DenseNet-121 or VGG16, Adam at 0.003 on the head only, NLL
     of log-softmax, rotation by 30 degrees, RandomResizedCrop(224), mirroring, 80 % for training and 20 % for testing, batch 64;
     20 epochs in its example. Differs: no patient is in two splits, a tenth of the training split selects the checkpoint, and the
-    backbone has no BatchNorm updates and dropout; the paper rotates before the crop to a square, to the nearest pixel, this
+    frozen backbone is in eval mode; the paper rotates before the crop to a square, to the nearest pixel, this
     preset afterwards and bilinearly.
     """
     return chexnet() | {

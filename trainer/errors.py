@@ -83,7 +83,7 @@ class TryAgainError(KnownError):
 
 
 class PeerLostError(TryAgainError):
-    """Another worker is gone, or no longer answers."""
+    """Another worker exited or no longer responds."""
 
     is_a_consequence = True
 

@@ -1,4 +1,4 @@
-"""Loading modules without looking for garbage among them."""
+"""Import of modules without garbage collection."""
 
 import gc
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from functools import cache
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """For the block, in which modules are loaded, collect no garbage: there is none, and looking for it is a fifth of torch's start.
+    """Disable garbage collection while modules are imported: there is no garbage, and the search takes a fifth of torch's import
+    time.
 
-    What has been loaded after the first such block is left out of later collections too.
+    What the first such block imports is excluded from later collections, too.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -24,5 +25,5 @@ def uncollected() -> Iterator[None]:
 
 @cache
 def _freeze_once() -> None:
-    """Once only: later calls would keep garbage, and to ask `gc.get_freeze_count` takes longer than many a command."""
+    """Once only: later calls would keep garbage, and `gc.get_freeze_count` takes longer than many a command."""
     gc.freeze()

@@ -1,4 +1,4 @@
-"""A directory or a prefix of a bucket, as users name it; pure text, nothing is opened."""
+"""A directory or a prefix of a bucket, as users name it; only text, nothing is opened."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -8,7 +8,7 @@ SCHEME: Final = "s3://"
 
 @dataclass(frozen=True)
 class S3Server:
-    """Endpoint and region of S3 requests; None leaves it to the environment, as boto3 reads it."""
+    """Endpoint and region of S3 requests; with None the environment decides, as boto3 reads it."""
 
     endpoint: str | None = None
     region: str | None = None
@@ -23,7 +23,7 @@ class Location:
 
     url: str
     server: S3Server = FROM_ENVIRONMENT
-    """Of a bucket."""
+    """For a bucket."""
 
     def __str__(self) -> str:
         return self.url

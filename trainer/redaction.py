@@ -434,9 +434,7 @@ def _hidden_values(text: str) -> str:
     done = 0
     for name, sign, start, end in _assigned(text):
         is_secret = is_secret_name(name) and not _is_reference(name)
-        if start < done or (
-            not is_secret and text.find("=", start, end) >= 0
-        ):  # assignments inside the value come next
+        if start < done or (not is_secret and text.find("=", start, end) >= 0):  # assignments inside it come next
             continue
         pieces += [text[done:start], _hidden_value(sign, text[start:end]) if is_secret else text[start:end]]
         done = end
@@ -619,9 +617,8 @@ class _Guarded:
     def write(self, text: str) -> int:
         """Write a text; returns its length."""
         now = time.monotonic()
-        if (
-            self._checked[1] is not _learned or now - self._checked[0] >= CHECK_EVERY_S
-        ):  # a log may have many lines a second
+        # Not for each line: a log may have many per second.
+        if self._checked[1] is not _learned or now - self._checked[0] >= CHECK_EVERY_S:
             self._checked, self._values = (now, _learned), _known(os.environ)
         length = len(text)
         if self._held_back:

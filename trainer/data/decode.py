@@ -103,9 +103,7 @@ def _opened(path: Path, held: ExitStack) -> Image.Image:
         except Image.DecompressionBombError:
             raise BadImageError(f"it has too many pixels for an X-ray, more than {MOST_PIXELS:,}") from None
         except Exception as problem:
-            if (
-                isinstance(problem, OSError) and problem.errno is not None
-            ):  # an error of the disk, the mount or permissions, not of the image
+            if isinstance(problem, OSError) and problem.errno is not None:  # disk, mount or permissions, not the image
                 raise
             raise BadImageError(f"it can't be decoded: {str(problem) or type(problem).__name__}") from problem
 
@@ -145,9 +143,8 @@ def _checked_jpeg(file: BinaryIO, size: tuple[int, int]) -> Frame:
 
 def _bytes_per_pixel(mode: str, frame: Frame | None) -> int:
     """Bytes per pixel of Pillow, and of libjpeg for a picture with several scans: two bytes per component."""
-    pillow_bytes = {"1": 1, "L": 1, "P": 1, "CMYK": 8}.get(
-        mode, 2 if mode.startswith("I;16") else 4
-    )  # CMYK is inverted in a copy
+    by_mode = {"1": 1, "L": 1, "P": 1, "CMYK": 8}  # CMYK is inverted in a copy
+    pillow_bytes = by_mode.get(mode, 2 if mode.startswith("I;16") else 4)
     return pillow_bytes if frame is None or frame.scans == 1 else pillow_bytes + 2 * frame.components
 
 

@@ -123,9 +123,7 @@ def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types need
     from pydicom.pixels.utils import pixel_array  # noqa: PLC0415
 
     try:
-        return pixel_array(
-            header, index=0
-        )  # the only frame; otherwise bytes after it in the file would be decoded, too
+        return pixel_array(header, index=0)  # the only frame; otherwise bytes after it would be decoded, too
     except (RuntimeError, NotImplementedError):
         if not header.file_meta.TransferSyntaxUID.is_compressed:
             raise

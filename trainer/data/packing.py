@@ -247,9 +247,7 @@ def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
 def _ended(started: Sequence[BaseProcess], current_images: _CurrentImages, paths: Sequence[Path]) -> InputError:
     """Error that names the decoder that ended first, and its image; the others are terminated."""
     for process in started:
-        if (
-            process.pid is not None
-        ):  # the pool does not end a process that it is just starting, and would wait for it forever
+        if process.pid is not None:  # the pool does not end a process that is still starting, and would wait forever
             process.terminate()
     codes = {process.pid: _exit_code(process) for process in started if process.pid is not None}
     ended = {pid: code for pid, code in codes.items() if code not in {None, 0, -signal.SIGTERM}}
@@ -321,9 +319,7 @@ def _decode(
         except MemoryError:
             raise InputError(f"cannot decode `{path}`: there is not enough memory", hint=_MEMORY_HINT) from None
         except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
-            if (
-                isinstance(problem, OSError) and problem.errno is not None
-            ):  # an error of the disk, the mount or permissions, not of the image
+            if isinstance(problem, OSError) and problem.errno is not None:  # disk, mount or permissions, not the image
                 raise _unreachable(path, problem) from None
             unreadable[path] = str(problem) or type(problem).__name__
     _slot[0].note(-1)

@@ -1,6 +1,6 @@
 """Recognition of public data sets; pictures of any other are shown only on request.
 
-A folder's name is no evidence. Recognised are
+The name of a folder proves nothing. Recognised are
     the phantoms of `trainer synth`, when the label table is the one that their seed generates;
     ChestX-ray14, when the label files equal NIH's or those of the published 70/10/20 split, byte for byte;
     the paediatric pneumonia set of Kermany et al., when classes and all image names match.

@@ -25,14 +25,14 @@ class Activation:
     logits_NK: Floats
     maps_NMhw: Floats
     """Maps of the requested logits, in order. For a linear head and independent findings, the mean of a map over its cells
-    plus the head's bias is the logit. May be negative: evidence against.
+    plus the head's bias is the logit. Negative values lower the logit.
     """
 
 
 def activate(network: nn.Module, x_NCHW: Tensor, requested: Sequence[int], *, classes: bool = False) -> Activation:
     """Logits of these images, and maps of the logits `requested`; sets the network to eval mode.
 
-    With `classes` an image has one class, by softmax, and a map explains the class's log-odds: evidence for another class counts
+    With `classes` an image has one class, by softmax, and a map explains the class's log-odds: what raises another class counts
     against it. Exact maps (CAM) need a linear head after the mean over the last feature maps, as in DenseNet and ResNet. Others
     are Grad-CAM.
     """

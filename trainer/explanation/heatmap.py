@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 def scaled(map_hw: NDArray[np.floating]) -> Floats:
     """The map scaled from its minimum to its maximum as 0 to 1; all 0 if it is flat.
 
-    Not clipped at zero: for an improbable finding, even the strongest evidence for it may be negative.
+    Not clipped at zero: for an improbable finding, even the highest value may be negative.
     """
     low, high = float(map_hw.min()), float(map_hw.max())
     if not high > low:

@@ -60,12 +60,7 @@ def placement(width: int, height: int, geometry: Geometry, crop_px: int) -> Plac
     Follows `data.pack` and `data.augment.center_boxes` with their rounding.
     """
     side = geometry.side
-    wide, high, left, top = (
-        side,
-        side,
-        0,
-        0,
-    )  # size of the resized image, and what is cropped from it (padding is negative)
+    wide, high, left, top = side, side, 0, 0  # size of the resized image, and its crop (negative for padding)
     if geometry.fit == "pad" and width != height:
         scale = side / max(width, height)
         wide, high = max(1, round(width * scale)), max(1, round(height * scale))

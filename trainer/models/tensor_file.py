@@ -78,9 +78,7 @@ def load(content: bytes, *, objects: re.Pattern[str] = STATE_OBJECTS, trusted: C
         raise
     except ArchiveError as problem:
         raise NoStateError(str(problem)) from problem
-    except (
-        Exception
-    ) as problem:  # pickle and torch raise all kinds of errors, and torch's message advises to execute the file
+    except Exception as problem:  # of any kind, from pickle or torch; torch's message advises to execute the file
         kind = type(problem).__name__
         raise NoStateError(f"it is damaged, or not a file of tensors saved by torch ({kind})") from problem
     return loaded

@@ -18,7 +18,7 @@ from trainer.runs.manifest import to_bytes as manifest_bytes
 from trainer.storage import AbsentError, DamagedError, Storage
 
 READINGS: Final = 2
-"""How often a state with a wrong hash is read: the first transfer may have damaged it."""
+"""Number of reads of a state with a wrong hash: the first transfer may have damaged it."""
 
 
 class BrokenError(InputError):

@@ -80,7 +80,7 @@ class Fallback:
         return max((manifest.step for manifest in kept), default=None)
 
     def clear(self) -> None:
-        """Remove what was kept: the run's prefix has it, or something newer. Also removes partial files of killed attempts.
+        """Remove the kept states: the run's prefix has them, or newer ones. Also removes partial files of killed attempts.
 
         Only files written by this class are removed; folders with other files stay.
         """
@@ -91,9 +91,8 @@ class Fallback:
             self._check_own()
             files = cached_files(self.folder) if self.folder.is_dir() else ()
             ours = [key for key, status in files if stat.S_ISREG(status.st_mode) and _is_ours(key)]
-            for key in sorted(
-                ours, key=lambda key: committed_step(key) is None
-            ):  # the manifest is deleted before the state
+            # A checkpoint manifest is deleted before its state: no manifest must name a missing state.
+            for key in sorted(ours, key=lambda key: committed_step(key) is None):
                 self._storage.delete(key)
             for folder in (self.folder / CHECKPOINTS, self.folder):
                 if folder.is_dir():

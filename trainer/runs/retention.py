@@ -1,4 +1,4 @@
-"""Which committed checkpoints a run keeps, and the deletion of the others."""
+"""Selection of the committed checkpoints that a run keeps, and deletion of the others."""
 
 from collections.abc import Callable, Iterable
 
@@ -40,7 +40,7 @@ class Retention:
     def prune(self) -> None:
         """Delete all but the newest and the best; a failure is reported once and training continues."""
         try:
-            self._claim.check()  # to this run, another writer's checkpoints would look surplus
+            self._claim.check()  # otherwise it would delete another writer's checkpoints as surplus
             self._committed = prune(self._storage, self._committed, keep_last=self._keep_last)
         except UnreachableError:  # the next checkpoint tries again
             return

@@ -49,7 +49,7 @@ class Reporter:
 
     @contextmanager
     def progress(self, what: str, total: int, unit: Unit = ITEMS) -> Iterator[Advance]:
-        """Show how much of `what` is done; the yielded function moves it. Only rank 0 shows it."""
+        """Show the progress of `what`; the yielded function advances it. Only rank 0 shows it."""
         if self._rank != 0:
             yield _ignore
             return

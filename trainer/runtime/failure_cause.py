@@ -1,10 +1,11 @@
-"""Why a worker or a pod failed, as one line that the pod's status keeps.
+"""The cause of a worker's or a pod's failure, as one line in the pod's status.
 
-`failed: rank 3 at step 1200: ERROR; hint: HINT` is a failure of its own. `stopped: …` followed from another one, as in a worker
-that lost a peer, or from a signal. A worker leaves its line beside its failure report, and the entrypoint writes one of them as
-the container's termination message, which `kubectl describe pod` and the launcher show without the right to read logs.
+`failed: rank 3 at step 1200: ERROR; hint: HINT` is a failure of the worker itself. `stopped: …` is the consequence of another
+failure, as in a worker that lost a peer, or of a signal. A worker writes its line next to its failure report, and the entrypoint
+writes one of them as the container's termination message, which `kubectl describe pod` and the launcher show without the right to
+read logs.
 
-Where a container leaves no message the kubelet puts the last lines of its log there. No line of a log begins with these words.
+When a container has no message, the kubelet uses the last lines of its log. No line of a log begins with these words.
 """
 
 import os
@@ -44,16 +45,16 @@ OOM_COUNTERS: Final = (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgrou
 
 @dataclass(frozen=True, kw_only=True)
 class FailureCause:
-    """Why a worker or a pod failed."""
+    """Cause of a worker's or a pod's failure."""
 
     error: str
     hint: str = ""
     rank: int | None = None
     step: int | None = None
-    """How far training had come; None where that is unknown."""
+    """Training step at the failure; None when unknown."""
 
     is_a_consequence: bool = False
-    """Whether another failure, or a signal, brought it about."""
+    """Whether the cause is another failure, or a signal."""
 
     @property
     def line(self) -> str:
@@ -68,7 +69,7 @@ class FailureCause:
 
 
 def _clean(text: str) -> str:
-    """The text on one line; it cannot hold what sets the hint apart, so that no foreign text passes for a hint."""
+    """The text on one line, without the separator before the hint: text from elsewhere must not look like a hint."""
     joined = text.strip().replace(":\n  ", ": ").replace("\n  ", "; ")
     return on_one_line(redacted(joined)).replace(_HINT, ", hint: ")
 
@@ -82,7 +83,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def parse_line(text: str) -> FailureCause | None:
-    """The cause that a line names; None where the text is anything else, such as the last lines of a log."""
+    """The cause that a line states; None for any other text, such as the last lines of a log."""
     found = _LINE.fullmatch(text.strip())
     if found is None:
         return None
@@ -97,7 +98,7 @@ def parse_line(text: str) -> FailureCause | None:
 
 
 def of_exception(problem: BaseException) -> FailureCause:
-    """What an exception says, without its traceback."""
+    """The message of an exception, without its traceback."""
     if isinstance(problem, PeerError):
         who = "another worker" if problem.rank is None else f"rank {problem.rank}"
         where = "" if problem.on_this_node else ", in another pod"
@@ -108,10 +109,10 @@ def of_exception(problem: BaseException) -> FailureCause:
 
 
 def of_signal(number: int, *, rank: int, new_oom_kills: int | None) -> FailureCause | None:
-    """Why a worker was ended by a signal, as far as that is known without its log."""
+    """The cause when a signal ended a worker, as far as it is known without the log."""
     if number == signal.SIGBUS:
         error = f"{KILLED_BY}SIGBUS, a bus error: /dev/shm is probably full"
-        return FailureCause(error=error, hint="give /dev/shm more room, and the pod memory for it", rank=rank)
+        return FailureCause(error=error, hint="increase /dev/shm, and the pod's memory for it", rank=rank)
     if number != signal.SIGKILL:
         return None
     if new_oom_kills is None:
@@ -127,7 +128,9 @@ def of_signal(number: int, *, rank: int, new_oom_kills: int | None) -> FailureCa
 
 
 def oom_kills(counters: tuple[Path, ...] = OOM_COUNTERS) -> int | None:
-    """How many processes of this container the kernel has killed for lack of memory; None where it does not say."""
+    """Number of processes of this container that the kernel killed because memory ran out; None when the kernel does not
+    report it.
+    """
     for path in counters:
         with suppress(OSError, ValueError):
             for line in path.read_text(encoding="ascii").splitlines():
@@ -138,7 +141,7 @@ def oom_kills(counters: tuple[Path, ...] = OOM_COUNTERS) -> int | None:
 
 
 def reserve(path: Path) -> None:
-    """Make the file that a worker's line will need, blank: a full disk is one of the errors to be reported."""
+    """Create the file for a worker's line, blank: a full disk is one of the errors to be reported."""
     with suppress(OSError), _opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
         os.pwrite(descriptor, b" " * LINE_BYTES, 0)
 
@@ -150,7 +153,7 @@ def leave(path: Path, cause: FailureCause) -> None:
 
 
 def left(paths: Iterator[Path]) -> list[FailureCause]:
-    """What workers have left, in the order in which they did."""
+    """The causes that workers wrote, in order of time."""
     found: list[tuple[int, FailureCause]] = []
     for path in paths:
         with suppress(OSError, ValueError):
@@ -161,7 +164,7 @@ def left(paths: Iterator[Path]) -> list[FailureCause]:
 
 
 def write_message(path: Path | None, cause: FailureCause | None) -> None:
-    """Replace a container's termination message, None empties it; only in a regular file that the kubelet has made."""
+    """Replace a container's termination message, or empty it with None; only in a regular file that the kubelet created."""
     if path is None:
         return
     with suppress(OSError), _opened(path, os.O_WRONLY | os.O_NONBLOCK) as descriptor:
@@ -172,7 +175,7 @@ def write_message(path: Path | None, cause: FailureCause | None) -> None:
 
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    """The file, never through a link: others may write to the folder."""
+    """The open file, never through a link: others may write to the folder."""
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor

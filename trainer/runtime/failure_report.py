@@ -1,7 +1,7 @@
-"""What workers leave for the entrypoint of their pod, and for workers that torchrun starts after them.
+"""Failure reports of workers to the entrypoint of their pod, and to workers that torchrun starts after them.
 
-A worker that fails for good (bad input, a job that cannot continue) reports its rank and exit code in the file that
-`REPORT_FILE` names. Why a worker failed, for good or not, stands beside it in a file for each worker.
+A worker with a permanent failure (bad input, a job that cannot continue) writes its rank and exit code to the file that
+`REPORT_FILE` names. The cause of a failure, permanent or not, is next to it in one file for each worker.
 """
 
 import fcntl
@@ -23,45 +23,45 @@ REPORT_FILE: Final = "TRAINER_FAILURE_REPORT"
 """Environment variable with the path of the report, which the entrypoint sets; without it nothing is reported."""
 
 REPORT_BYTES: Final = 64
-"""Reserved before it is needed."""
+"""Size of the reserved file."""
 
 PERMANENT: Final = frozenset(
     {InputError.exit_code, JobFailedError.exit_code, RemoteError.exit_code, TimeLimitError.exit_code}
 )
-"""Exit codes that no repetition changes. A bucket that refuses is among them; one that cannot be reached has "try again"."""
+"""Exit codes of errors that a retry cannot fix; a bucket that refuses access is one, an unreachable bucket is not."""
 
 AWAIT_REPORT_S: Final = 20.0
-"""How long silent workers wait for the one that reports: starting an interpreter and importing torch on a busy machine."""
+"""Time for silent workers to wait for the one that reports: it starts an interpreter and imports torch on a busy machine."""
 
 
 @dataclass(frozen=True)
 class FailureReport:
-    """Which worker failed for good, and its exit code."""
+    """Rank and exit code of a worker with a permanent failure."""
 
     rank: int
     exit_code: int
     explained: bool = True
-    """Whether a worker of this node has printed the error."""
+    """Whether a worker of this node printed the error."""
 
 
 def reserve_report(path: Path) -> None:
-    """Make the file for the report, blank. Raises: OSError."""
+    """Create the file for the report, blank. Raises: OSError."""
     path.write_bytes(b" " * REPORT_BYTES)
 
 
 def report_failure(report: FailureReport) -> None:
-    """Keep workers that are started after this one from trying again, where the error is permanent."""
+    """Report a permanent error, so that workers started later do not try again."""
     path = os.environ.get(REPORT_FILE)
     if path and report.exit_code in PERMANENT and earlier_report() is None:
-        with suppress(OSError):  # then the error is met again
+        with suppress(OSError):  # a later worker then fails with the same error itself
             _write_report(path, f"{report.rank} {report.exit_code} {int(report.explained)}".encode())
 
 
 def _write_report(path: str, content: bytes) -> None:
-    """In the room that is reserved: a full disk is one of the errors to be reported."""
+    """Written into the reserved space: a full disk is one of the errors to be reported."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # there is none, or a link
+    except OSError:  # it is missing, or a link
         write_file(Path(path), content)
         return
     try:
@@ -73,10 +73,10 @@ def _write_report(path: str, content: bytes) -> None:
 
 
 def await_report(exit_code: int) -> None:
-    """Wait until the worker that prints a permanent error has reported it; then this one, which is silent, may leave.
+    """Wait until the worker that prints a permanent error has reported it; this one is silent and can then exit.
 
-    torchrun ends all workers of a node when the first has left. On a node whose workers are all silent nobody
-    reports, so the wait is bounded.
+    torchrun ends all workers of a node when the first has exited. On a node where all workers are silent none reports, so the
+    wait is bounded.
     """
     until = time.monotonic() + AWAIT_REPORT_S
     while (
@@ -86,7 +86,7 @@ def await_report(exit_code: int) -> None:
 
 
 def earlier_report() -> FailureReport | None:
-    """The permanent error that workers of this pod have met before, None when there is none."""
+    """The permanent error of an earlier worker of this pod, None without one."""
     try:
         rank, exit_code, explained = map(int, Path(os.environ[REPORT_FILE]).read_text(encoding="ascii").split())
         return FailureReport(rank, exit_code, bool(explained)) if exit_code in PERMANENT else None
@@ -98,27 +98,27 @@ _step: int | None = None
 
 
 def note_step(step: int) -> None:
-    """Note how far training has come, for the cause of a failure."""
+    """Record the training step, for the cause of a failure."""
     global _step  # noqa: PLW0603 - a process is at one step
     _step = step
 
 
 def reserve_cause() -> None:
-    """Make room for this worker's cause, and remove that of an earlier start of it."""
+    """Reserve space for this worker's cause, and remove that of an earlier start of this worker."""
     path = _cause_file()
     if path is not None:
         failure_cause.reserve(path)
 
 
 def leave_cause(cause: FailureCause) -> None:
-    """Leave the cause of this worker's failure for the entrypoint."""
+    """Write the cause of this worker's failure for the entrypoint."""
     path = _cause_file()
     if path is not None:
         failure_cause.leave(path, replace(cause, rank=this_worker().rank, step=_step))
 
 
 def cause_files() -> Iterator[Path]:
-    """The files in which workers of this pod leave causes."""
+    """The files in which workers of this pod write causes."""
     report = os.environ.get(REPORT_FILE)
     return Path(report).parent.glob(_cause_name("*")) if report else iter(())
 
@@ -133,7 +133,7 @@ def _cause_name(local_rank: str) -> str:
 
 
 def this_worker() -> World:
-    """This process among the workers; a single one where the environment's description is incomplete."""
+    """This process in the world of workers; a single one when the environment is incomplete."""
     try:
         return read_world()
     except InputError:

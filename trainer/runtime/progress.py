@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, a line a minute in a log."""
+"""Progress of long work on stderr: a bar on a terminal, one line per minute in a log."""
 
 import threading
 import time
@@ -26,18 +26,18 @@ LINE_EVERY_S: Final = 60.0
 
 
 class Advance(Protocol):
-    """Moves the progress; any thread may call it."""
+    """Advances the progress; any thread may call it."""
 
     def __call__(self, done: int, words: str = "", /) -> None:
-        """Add the units done since the last call, negative where some must be repeated, and show a few words."""
+        """Add the units done since the last call, negative when some must be repeated, and show a short text."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is counted, and how it is shown."""
+    """A unit of work, and its display."""
 
     columns: Callable[[], Sequence[ProgressColumn]]
-    """Right of the bar; made for each bar, because rich's columns keep state."""
+    """Right of the bar; new for each bar, because rich's columns keep state."""
     text: Callable[[int, int, float], str]
     """The line in a log, from done, total and seconds since the start."""
     first_line_after_s: float
@@ -66,7 +66,7 @@ def progress(
     line: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Advance]:
-    """Show how much of `total` is done, for the block; the yielded function moves it. `line` writes lines of a log."""
+    """Show progress towards `total` during the block; the yielded function advances it. `line` writes lines of a log."""
     if not console.is_terminal:
         yield _lines(what, total, unit, line, clock)
         return
@@ -76,7 +76,7 @@ def progress(
         *unit.columns(),
         TextColumn("{task.fields[words]}", markup=False),
     )
-    # While there is a bar, rich takes what others print, and would obey their colours and links.
+    # During a bar rich captures the output of others, and would interpret their colours and links.
     with Progress(*columns, console=console) as bars, screened():
         task = bars.add_task(on_one_line(what), total=total, words="")
 

@@ -246,9 +246,7 @@ def rank_to_bytes(rank: RankState) -> bytes:
 
 def rank_from_bytes(content: bytes) -> RankState:
     """Parse what `rank_to_bytes` wrote, as data."""
-    return RankState(
-        **torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    )  # comes from a peer of this run
+    return RankState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def tensors_to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
@@ -268,9 +266,8 @@ def copied(tree: Any) -> Any:  # noqa: ANN401 - any nesting of dicts, lists and 
     """The same nesting with a CPU copy of every tensor, which training does not change."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True)
-    if isinstance(
-        tree, Mapping
-    ):  # equal states are to have equal bytes, and pickle tells strings apart that are two objects
+    if isinstance(tree, Mapping):
+        # Interned, because pickle writes equal strings twice if they are two objects, and equal states must have equal bytes.
         return {sys.intern(key) if isinstance(key, str) else key: copied(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
         return [copied(value) for value in tree]

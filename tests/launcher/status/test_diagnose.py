@@ -248,7 +248,7 @@ LINES = [
     ("worker 2 failed with signal 7", "shared-memory"),
     ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "gpu-memory"),
     ("RuntimeError: The NVIDIA driver version is insufficient for CUDA runtime version", "gpu-driver"),
-    ("error: cannot go on training: the deadline is over at step 7, 8h after the run's first start", "deadline"),
+    ("error: cannot continue training: the deadline is over at step 7, 8h after the run's first start", "deadline"),
     ("exec /usr/bin/python: exec format error", "exec-format"),
 ]
 """A line of each kind. Source: the vendors' issue trackers and torch's own texts."""
@@ -280,7 +280,7 @@ def test_every_failure_signature_has_an_example_line():
             id="rank",
         ),
         pytest.param(
-            "[rank 0] error: cannot go on: a peer was lost (x)\n[rank 3] error: cannot read `x`\nworker 3 failed with exit code 2",
+            "[rank 0] error: cannot continue: a peer was lost (x)\n[rank 3] error: cannot read `x`\nworker 3 failed with exit code 2",
             "3",
             "cannot read `x`",
             False,

@@ -50,9 +50,9 @@ def test_lines_that_come_later_are_written_at_the_end(storage):
     """The last words are the ones that matter."""
     log = RankLog(0, environment={})
     log.keep_in(storage)
-    log.add("error: the gradient is not finite at step 7")
+    log.add("error: non-finite gradient at step 7")
     log.close()
-    assert lines(storage) == ["error: the gradient is not finite at step 7"]
+    assert lines(storage) == ["error: non-finite gradient at step 7"]
 
 
 def test_oldest_lines_are_dropped_above_the_limit(storage):

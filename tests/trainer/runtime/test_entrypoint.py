@@ -262,7 +262,7 @@ note_step(7)
 
 def lost(after_s=0.0):
     time.sleep(after_s)
-    raise PeerLostError("cannot go on: a peer was lost (gloo)", hint="again")
+    raise PeerLostError("cannot continue: a peer was lost (gloo)", hint="again")
 
 def bug(): return {}[14]
 def bad_input(): raise InputError("cannot read `labels.csv`: no column `x`, got `pass-4711-word`", hint="add it")
@@ -321,7 +321,7 @@ def termination_message(tmp_path, *each_rank, **environment):
         pytest.param(
             ["lost()", "waits()"],
             75,
-            "stopped: rank 0 at step 7: cannot go on: a peer was lost (gloo); hint: again",
+            "stopped: rank 0 at step 7: cannot continue: a peer was lost (gloo); hint: again",
             id="lost peer",
         ),
         pytest.param(["crashed()", "waits()"], 1, "", id="no cause known"),
@@ -381,7 +381,7 @@ def test_termination_message_is_emptied_before_the_workers_are_started_again(tmp
     seen = []
 
     def run(argv, place):
-        place.write_text("stopped: rank 0: cannot go on: a peer was lost")
+        place.write_text("stopped: rank 0: cannot continue: a peer was lost")
         return 75
 
     monkeypatch.setattr(entrypoint, "_run", run)
