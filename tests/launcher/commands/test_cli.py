@@ -217,7 +217,7 @@ def test_a_flag_beats_set_beats_the_file_beats_the_default(launcher, tmp_path, t
         (f"render {ISSUE} -f nowhere.yaml", "`nowhere.yaml`: No such file"),
         (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is no mapping"),
         (f"render {ISSUE} -f unknown.yaml", "`imgae`, `namespce`: no such setting (from `unknown.yaml`)"),
-        (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is no UTF-8 text"),
+        (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is not UTF-8 text"),
         (f"submit {ISSUE}", "--kubeconfig FILE"),
         (f"submit --local {ISSUE}", "cannot use `s3://b/cxr` with --local"),
         ("submit --local --accelerator cpu --data nowhere --output runs", "nowhere"),
