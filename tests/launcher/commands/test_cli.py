@@ -322,7 +322,7 @@ def test_submit_local_runs_the_rendered_command_and_prints_the_run(launcher, tmp
     ("script", "code", "words"),
     [
         ("exit 0", 0, ""),
-        ("exit 1", 3, "error: the job failed: pod `t1-master-0` left with exit code 1"),
+        ("exit 1", 3, "error: the job failed: pod `t1-master-0` ended with exit code 1"),
         ("exit 75", 75, "error: the job was stopped"),
         ("kill -INT $PPID; sleep 5", 130, "error: interrupted by Ctrl-C"),
     ],

@@ -135,7 +135,7 @@ def test_what_could_not_be_taken_back_is_named(cluster, api):
     api.state.forbidden.add(("delete", "persistentvolumes"))
     with pytest.raises(InvalidError, match="admission webhook denied") as caught:
         submit.submit(cluster, render(spec()))
-    assert "left behind: persistentvolume/team-a.t1; launcher delete t1" in str(caught.value)
+    assert "persistentvolume/team-a.t1 could not be removed; launcher delete t1" in str(caught.value)
 
 
 def test_job_of_another_hand_that_came_between_is_not_touched(cluster, api):
@@ -442,7 +442,7 @@ def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cl
         handler.chunk(b"")
 
     api.state.faults.append(Fault("GET", "pytorchjobs", replaced, query="watch=true"))
-    with pytest.raises(NotFoundError, match="another has its name"):
+    with pytest.raises(NotFoundError, match="another job has its name"):
         wait_for_job(cluster, "t1")
 
 
@@ -479,7 +479,7 @@ def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, a
 def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
     submit.submit(cluster, render(spec(data="/d")))
     api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
-    with pytest.raises(TimeLimitError, match="a pod of `t1` is still there"):
+    with pytest.raises(TimeLimitError, match="a pod of `t1` still exists"):
         delete_job(cluster, "t1", timeout_s=0)
 
 
@@ -496,7 +496,7 @@ def test_settings_of_a_job_make_it_again(cluster):
         "output": "s3://cxr/runs",
         "train_flags": ["--epochs", "3"],
     }
-    with pytest.raises(InputError, match="the launcher did not make it"):
+    with pytest.raises(InputError, match="the launcher did not create it"):
         settings_of({"metadata": {"name": "x"}})
 
 
