@@ -1,1 +1,1 @@
-"""The only client of the API server, and what it knows of the cluster."""
+"""Client of the API server, and computations on cluster objects; the only API client in the launcher."""

@@ -1,7 +1,7 @@
-"""What nodes have for a pod, counted as the scheduler counts; pure.
+"""Capacity of nodes for a pod, computed like the scheduler does; pure.
 
-Counted: labels and required affinity, taints, cordons, readiness, and every resource. Not counted: spread and affinity
-between pods, ports, and where volumes can be reached.
+Included: labels, required node affinity, taints, cordons, readiness and all resources. Not included: topology spread, affinity
+between pods, host ports and volume topology.
 """
 
 import re
@@ -13,10 +13,10 @@ from typing import Final, Literal
 from launcher.cluster.resources import Object
 
 Amounts = Mapping[str, Fraction]
-"""By resource: cores, bytes, or pieces."""
+"""Amounts by resource: cores, bytes or pieces."""
 
 FOREIGN: Final = re.compile(r"(?!hugepages-|attachable-volumes-)[^/]+/.+")
-"""An extended resource, which a device plugin brings."""
+"""An extended resource, which a device plugin provides."""
 
 _SIZES: Final[Mapping[str, Fraction]] = {
     **{unit: Fraction(2) ** (10 * power) for power, unit in enumerate(("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))},
@@ -32,26 +32,26 @@ Obstacle = Literal["cordon", "not ready", "label", "taint"]
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier:
-    """Why a pod may not go to a node, whatever is free there."""
+    """Reason why a pod can't be scheduled to a node, however much is free there."""
 
     kind: Obstacle
     what: str
-    """The taint as `KEY=VALUE:EFFECT`, or the label that the node lacks."""
+    """The taint as `KEY=VALUE:EFFECT`, or the missing label."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """What one node has for one pod."""
+    """Capacity of one node for one pod."""
 
     node: str
     barrier: Barrier | None
     total: Amounts
-    """What the node has, less what pods of DaemonSets hold, who are on every node for ever."""
+    """Allocatable amounts without the requests of DaemonSet pods, which stay on every node."""
 
     free: Amounts
 
     def lacks(self, wanted: Amounts) -> list[str]:
-        """Resources of which the node has too little even when it is empty."""
+        """Resources of which even the empty node has too little."""
         return _short(self.total, wanted)
 
     def lacks_now(self, wanted: Amounts) -> list[str]:
@@ -59,12 +59,12 @@ class Room:
         return _short(self.free, wanted)
 
     def holds(self, wanted: Amounts) -> int:
-        """How many such pods the node holds when it is empty."""
+        """Number of such pods that fit on the empty node."""
         return int(min((self.total.get(name, 0) // amount for name, amount in wanted.items() if amount), default=0))
 
 
 def rooms(pod_spec: Object, nodes: Iterable[Object], pods: Sequence[Object]) -> list[Room]:
-    """What each node has for a pod; `pods` are those of the whole cluster."""
+    """Capacity of each node for a pod; `pods` are all pods of the cluster."""
     by_node: dict[str, list[Object]] = {}
     for pod in pods:
         by_node.setdefault(pod.get("spec", {}).get("nodeName", ""), []).append(pod)
@@ -72,9 +72,9 @@ def rooms(pod_spec: Object, nodes: Iterable[Object], pods: Sequence[Object]) -> 
 
 
 def requests(pod_spec: Object) -> Amounts:
-    """What the scheduler sets aside for a pod, which is itself one of `pods`.
+    """Amounts that the scheduler reserves for a pod, including one of the resource `pods`.
 
-    Init containers run one by one before the others, so the largest counts; sidecars among them stay.
+    Init containers run one after the other before the main ones, so the largest counts; sidecars among them keep running.
     """
     sidecars: dict[str, Fraction] = {}
     largest: dict[str, Fraction] = {}
@@ -92,21 +92,21 @@ def requests(pod_spec: Object) -> Amounts:
 
 
 def accelerator(wanted: Amounts) -> str | None:
-    """The extended resource that a pod asks for, the adapters of its network aside."""
-    found = sorted(name for name in wanted if FOREIGN.fullmatch(name))
-    return next((name for name in found if not name.endswith("/efa")), found[0] if found else None)
+    """The extended resource that a pod requests, preferably not a network adapter."""
+    names = sorted(name for name in wanted if FOREIGN.fullmatch(name))
+    return next((name for name in names if not name.endswith("/efa")), names[0] if names else None)
 
 
 def quantity(text: object) -> Fraction:
-    """An amount as Kubernetes writes it, `500m`, `29008Mi`, `8`. Raises: ValueError."""
+    """Parse a Kubernetes quantity: `500m`, `29008Mi`, `8`. Raises: ValueError."""
     match = _QUANTITY.fullmatch(str(text))
     if not match:
-        raise ValueError(f"no quantity: {text!r}")
+        raise ValueError(f"not a quantity: {text!r}")
     return Fraction(match[1]) * _SIZES[match[2]]
 
 
 def shown(name: str, amount: Fraction) -> str:
-    """An amount as people write it: sizes in binary units, parts of cores in `m`."""
+    """Format an amount: sizes in binary units, fractions of cores in `m`."""
     if name in {"memory", "ephemeral-storage"} or name.startswith("hugepages-"):
         for unit in ("Gi", "Mi", "Ki"):
             if amount >= _SIZES[unit] and (amount % _SIZES[unit] == 0 or unit != "Gi"):
@@ -116,7 +116,7 @@ def shown(name: str, amount: Fraction) -> str:
 
 
 def tolerates(pod_spec: Object, taint: Object) -> bool:
-    """Whether a pod may go to a node with this taint."""
+    """Whether a pod tolerates this taint."""
     return any(_tolerates(toleration, taint) for toleration in pod_spec.get("tolerations") or ())
 
 
@@ -143,7 +143,7 @@ def _room(pod_spec: Object, node: Object, pods: Sequence[Object]) -> Room:
 
 
 def _is_standing(pod: Object) -> bool:
-    """Whether it belongs to the node: of a DaemonSet, or the kubelet's own."""
+    """Whether it stays on the node: a pod of a DaemonSet, or a static pod of the kubelet."""
     return any(owner.get("kind") in {"DaemonSet", "Node"} for owner in pod["metadata"].get("ownerReferences") or ())
 
 
@@ -165,7 +165,7 @@ def _barrier(pod_spec: Object, node: Object) -> Barrier | None:
 
 
 def _lacking_label(pod_spec: Object, labels: Mapping[str, str]) -> str:
-    """What a node selector or a required affinity asks for and the node has not; empty when it has all."""
+    """A label that the node selector or required affinity needs and the node lacks; empty when it has all."""
     for key, value in (pod_spec.get("nodeSelector") or {}).items():
         if labels.get(key) != value:
             return f"{key}={value}"
@@ -193,8 +193,8 @@ def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
 
 
 def _amounts(container: Object) -> dict[str, Fraction]:
-    asked = (container.get("resources") or {}).get("requests") or {}
-    return {name: quantity(amount) for name, amount in asked.items()}
+    requested = (container.get("resources") or {}).get("requests") or {}
+    return {name: quantity(amount) for name, amount in requested.items()}
 
 
 def _sum(*parts: Amounts) -> dict[str, Fraction]:

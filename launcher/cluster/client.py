@@ -10,7 +10,7 @@ from typing import Any, Final, TypedDict
 
 from launcher.cluster.access import Target
 from launcher.cluster.auth import login
-from launcher.cluster.connection import CONNECT_S, READ_S, Connection, Request, Room, as_object, refused
+from launcher.cluster.connection import CONNECT_S, READ_S, Budget, Connection, Request, as_object, error_of
 from launcher.cluster.errors import ConflictError, GoneError, NotFoundError, ServerError, UnreachableError
 from launcher.cluster.resources import PODS, Object, Resource
 from trainer.errors import RemoteError
@@ -20,21 +20,21 @@ from trainer.limits import CHANGE_BYTES, LISTED_OBJECTS, LOG_LINE_BYTES
 Objects = list[Object]
 
 PAGE: Final = 500
-"""Objects in one answer to a list. Source: what kubectl asks for."""
+"""Objects in one page of a list. Source: the default chunk size of kubectl."""
 
 MOST_SHORT_PAGES: Final = 1000
-"""Pages beyond those that the objects fill: a server may give some with less than it was asked for."""
+"""Limit of pages beyond the necessary number: a server may return pages with fewer objects than requested."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One API server, one user, and the namespace of calls that name no other."""
+    """Client of one API server for one user, with a default namespace."""
 
     connection: Connection
 
     @property
     def namespace(self) -> str:
-        """Namespace of calls that name no other."""
+        """Default namespace."""
         return self.connection.namespace
 
     @property
@@ -43,11 +43,11 @@ class Cluster:
         return self.connection.server
 
     def sleep(self, seconds: float) -> None:
-        """Wait between two looks at the server."""
+        """Wait between two requests of a poll."""
         self.connection.sleep(seconds)
 
     def get(self, resource: Resource, name: str, *, namespace: str | None = None) -> Object:
-        """One object. Raises: NotFoundError, ForbiddenError and other RemoteErrors, like all methods."""
+        """Read one object. Raises: NotFoundError, ForbiddenError and other RemoteErrors, like all methods."""
         return self.connection.json(
             Request("GET", resource.path(namespace or self.namespace, name), f"get {resource.kind} `{name}`")
         )
@@ -61,13 +61,13 @@ class Cluster:
         labels: str = "",
         fields: str = "",
     ) -> Objects:
-        """All objects that match the selectors, read page by page."""
+        """List all objects that match the selectors, page by page."""
         path = resource.path(None if everywhere else namespace or self.namespace)
         query = {"limit": str(PAGE), "labelSelector": labels, "fieldSelector": fields}
         request = Request("GET", path, f"list {resource.plural}", query)
         try:
             items = self._pages(request)
-        except GoneError:  # the server has forgotten the list that the next page belongs to
+        except GoneError:  # the continue token has expired: read all objects in one page
             items = self._pages(replace(request, query=query | {"limit": ""}))
         kind = {"apiVersion": resource.group_version, "kind": resource.kind}
         return [kind | item for item in items]
@@ -75,10 +75,10 @@ class Cluster:
     def create(
         self, resource: Resource, body: Object, *, namespace: str | None = None, dry_run: bool = False
     ) -> Object:
-        """Create an object, or leave nothing; fields that the server does not know are refused.
+        """Create an object, or leave none behind; unknown fields are rejected.
 
-        A dry run only asks whether it could be. When the answer is lost, what was made is found by the name under which
-        it was made, and returned, or else taken back.
+        A dry run only validates it. Each call uses its own field manager, so that after a lost response an object created by this
+        call can be identified; it is returned after a conflict, and deleted after another failure.
         """
         manager = f"chexnet-launcher-{secrets.token_hex(4)}"
         query = {"fieldValidation": "Strict", "fieldManager": manager, "dryRun": "All" if dry_run else ""}
@@ -87,18 +87,18 @@ class Cluster:
         try:
             return self.connection.json(Request("POST", place, f"create {resource.kind} `{name}`", query, body))
         except ConflictError:
-            there = None if dry_run else self._made(resource, name, namespace, manager)
-            if there is None:
+            created = None if dry_run else self._created_by(resource, name, namespace, manager)
+            if created is None:
                 raise
-            return there
+            return created
         except (ServerError, UnreachableError, KeyboardInterrupt):
-            if not dry_run and self._made(resource, name, namespace, manager):
+            if not dry_run and self._created_by(resource, name, namespace, manager):
                 with suppress(RemoteError):
                     self.delete(resource, name, namespace=namespace, propagation="Background")
             raise
 
     def patch(self, resource: Resource, name: str, body: Object, *, namespace: str | None = None) -> Object:
-        """Merge `body` into an object."""
+        """Merge-patch an object with `body`."""
         path = resource.path(namespace or self.namespace, name)
         return self.connection.json(
             Request("PATCH", path, f"change {resource.kind} `{name}`", {}, body, "application/merge-patch+json")
@@ -107,7 +107,7 @@ class Cluster:
     def delete(
         self, resource: Resource, name: str, *, namespace: str | None = None, propagation: str = "Foreground"
     ) -> None:
-        """Ask for an object's end; it is gone once `get` does not find it. Raises: NotFoundError when it is gone already."""
+        """Request deletion; the object is gone when `get` no longer finds it. Raises: NotFoundError when it does not exist."""
         path = resource.path(namespace or self.namespace, name)
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
         self.connection.json(Request("DELETE", path, f"delete {resource.kind} `{name}`", {}, body))
@@ -122,9 +122,9 @@ class Cluster:
         since: str = "",
         timeout_s: float = READ_S,
     ) -> Iterator[tuple[str, Object]]:
-        """Changes as they come, for at most `timeout_s`: ADDED, MODIFIED or DELETED, and the object.
+        """Watch changes for at most `timeout_s`: ADDED, MODIFIED or DELETED, and the object.
 
-        It may end early, and it may be silent while things happen: who waits must list now and then.
+        A watch may end early or miss changes silently, so callers must also list from time to time.
         Raises: GoneError when `since` is too old; UnreachableError when the connection breaks.
         """
         query = {
@@ -138,19 +138,17 @@ class Cluster:
         request = Request("GET", path, f"watch {resource.plural}", query)
         for line in self.connection.lines(request, read_s=timeout_s + CONNECT_S, most_bytes=CHANGE_BYTES):
             if not line.endswith(b"\n"):
-                raise self.connection.unreachable(
-                    request.what, ConnectionError("the answer ends in the middle of an event")
-                )
+                raise self.connection.unreachable(request.what, ConnectionError("the response ends within an event"))
             try:
                 event = checked(as_object(line), _Event)
             except ValueError as problem:
                 raise self.connection.unreachable(
-                    request.what, ConnectionError("a line of the answer is not an event")
+                    request.what, ConnectionError("a line of the response is not an event")
                 ) from problem
             kind, changed = event["type"], event["object"]
             if kind == "ERROR":
                 code = changed.get("code")
-                raise refused(request, code if isinstance(code, int) else 0, line)
+                raise error_of(request, code if isinstance(code, int) else 0, line)
             if kind != "BOOKMARK":
                 yield kind, changed
 
@@ -167,10 +165,10 @@ class Cluster:
         tail: int | None = None,
         read_timeout_s: float = READ_S,
     ) -> Iterator[bytes]:
-        """Lines of a container's log, each after its time and a space, with their ends; one without an end was cut off.
+        """Lines of a container's log with timestamps and newlines; a line without a newline was cut off.
 
-        Raises: UnreachableError when the stream breaks or is silent for `read_timeout_s`; an orderly end says nothing about
-        the container.
+        Raises: UnreachableError when the stream breaks or is silent for `read_timeout_s`. A normal end of the stream does not mean
+        that the container has ended.
         """
         query = {
             "container": container,
@@ -188,7 +186,7 @@ class Cluster:
     def may(
         self, verb: str, resource: Resource, *, namespace: str | None = None, subresource: str = "", name: str = ""
     ) -> bool:
-        """Whether this user has the right."""
+        """Whether this user has the permission."""
         attributes = {
             "verb": verb,
             "group": resource.group,
@@ -203,18 +201,20 @@ class Cluster:
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool(self.connection.json(Request("POST", path, "ask what you may do", {}, review))["status"]["allowed"])
+        return bool(
+            self.connection.json(Request("POST", path, "check your permissions", {}, review))["status"]["allowed"]
+        )
 
     def version(self) -> str:
-        """The server's version, such as `v1.34.1`."""
-        return str(self.connection.json(Request("GET", "/version", "ask for the server's version"))["gitVersion"])
+        """Version of the server, such as `v1.34.1`."""
+        return str(self.connection.json(Request("GET", "/version", "read the server's version"))["gitVersion"])
 
     def serves(self, resource: Resource) -> bool:
-        """Whether the server knows this kind of object."""
+        """Whether the server serves this kind of object."""
         root = f"/apis/{resource.group_version}" if resource.group else f"/api/{resource.group_version}"
         try:
             known = (
-                self.connection.json(Request("GET", root, f"ask for the kinds of {resource.group_version}")).get(
+                self.connection.json(Request("GET", root, f"list the kinds of {resource.group_version}")).get(
                     "resources"
                 )
                 or []
@@ -224,42 +224,42 @@ class Cluster:
         return any(each["name"] == resource.plural for each in known)
 
     def server_time(self) -> datetime:
-        """The server's clock."""
-        answer = self.connection.ask(Request("GET", "/version", "ask for the server's time"))
+        """Time of the server's clock."""
+        answer = self.connection.ask(Request("GET", "/version", "read the server's time"))
         return parsedate_to_datetime(answer.headers["Date"])
 
     def _pages(self, request: Request) -> Objects:
         items: Objects = []
-        position, seen, room = "", set[str](), Room()
+        position, seen, budget = "", set[str](), Budget()
         while True:
-            page = self.connection.json(replace(request, query={**request.query, "continue": position}), room)
+            page = self.connection.json(replace(request, query={**request.query, "continue": position}), budget)
             items += page.get("items") or []
             position = str((page.get("metadata") or {}).get("continue") or "")
             if not position:
                 return items
             if position in seen or len(seen) - len(items) // PAGE > MOST_SHORT_PAGES or len(items) > LISTED_OBJECTS:
                 raise RemoteError(
-                    f"cannot {request.what}: the listing of `{self.server}` does not end: {len(items):,} in {len(seen) + 1:,} pages",
-                    hint="check the server of the kubeconfig, and proxies on the way",
+                    f"cannot {request.what}: the list of `{self.server}` does not end: {len(items):,} in {len(seen) + 1:,} pages",
+                    hint="check the server of the kubeconfig, and proxies on the path",
                 )
             seen.add(position)
 
-    def _made(self, resource: Resource, name: str, namespace: str | None, manager: str) -> Object | None:
-        """The object, when this manager made it; what can't be looked at must not hide why one looks."""
+    def _created_by(self, resource: Resource, name: str, namespace: str | None, manager: str) -> Object | None:
+        """The object if this manager created it; an error here must not replace the error of the caller."""
         with suppress(RemoteError):
-            there = self.get(resource, name, namespace=namespace)
-            if manager in {entry.get("manager") for entry in there["metadata"].get("managedFields") or ()}:
-                return there
+            existing = self.get(resource, name, namespace=namespace)
+            if manager in {entry.get("manager") for entry in existing["metadata"].get("managedFields") or ()}:
+                return existing
         return None
 
 
 def open_cluster(target: Target) -> Cluster:
-    """The cluster that the flags or the kubeconfig name; inside a pod without a kubeconfig, the pod's own.
+    """The cluster of the flags or the kubeconfig; inside a pod without a kubeconfig, the pod's own cluster.
 
-    Raises: InputError when there is none, or no such context; RemoteError when credentials can't be had.
+    Raises: InputError when there is none or no such context; RemoteError when credentials can't be obtained.
     """
-    found = login(target)
-    return Cluster(Connection(found.namespace, found.server, found.context, found.http, found.authorization))
+    user = login(target)
+    return Cluster(Connection(user.namespace, user.server, user.context, user.http, user.authorization))
 
 
 class _Event(TypedDict):

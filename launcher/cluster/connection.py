@@ -1,4 +1,4 @@
-"""Requests to the API server over the official client's connection pool: repeated where that is safe, answers bounded in size."""
+"""HTTP requests to the API server over the official client's connection pool, with retries where safe and size limits."""
 
 import json
 import time
@@ -19,30 +19,30 @@ from trainer.redaction import redacted
 
 CONNECT_S: Final = 10.0
 READ_S: Final = 30.0
-"""Each request has a time limit; a server that says nothing for so long is taken for gone."""
+"""Time limits of each request; a server that is silent for longer counts as unreachable."""
 
 ATTEMPTS: Final = 4
-"""How often a read is tried that met a busy server or a broken connection."""
+"""Attempts of a request after a busy server or a broken connection."""
 
 LONGEST_WAIT_S: Final = 20.0
-"""A server may ask for more (Retry-After); then its refusal is passed on."""
+"""Longest Retry-After that is waited for; for a longer one the error is raised."""
 
 PIECE_BYTES: Final = 1 << 16
-"""How much of an answer is read at a time."""
+"""Size of the pieces in which a response is read."""
 
 REFUSAL_BYTES: Final = 1 << 20
-"""Of a refusal, what is read: a Status names one object."""
+"""Bytes of an error response that are read: a Status names one object."""
 
-MOST_SAID_BYTES: Final = 16384
-"""Of an answer that is no Status, what is looked at; 200 characters of it are shown."""
+ERROR_TEXT_BYTES: Final = 16384
+"""Bytes that are examined of an error response that is not a Status; 200 characters are shown."""
 
-CUT: Final = b" [the rest of the line is left out: it is too long]"
-"""What stands at the end of a line that was cut."""
+CUT: Final = b" [the rest of this long line is omitted]"
+"""End of a line that was cut."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked, and what for: `what` completes the sentence `cannot …`."""
+    """A request; `what` describes it as the end of the sentence `cannot …`."""
 
     method: str
     path: str
@@ -52,13 +52,13 @@ class Request:
     content_type: str = "application/json"
 
     def may_repeat(self, status: int) -> bool:
-        """Whether to ask again after this answer: nothing was done, or doing it twice is as good as once."""
+        """Whether a retry is safe after this status: nothing was done, or the request is idempotent."""
         return status == 429 or (status in BUSY and self.method in {"GET", "DELETE"})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,8 +66,8 @@ class Answer:
 
 
 @dataclass
-class Room:
-    """How much a server may still answer to one question, in however many pages."""
+class Budget:
+    """Bytes that all pages of one list may still have."""
 
     left_bytes: int = field(default_factory=lambda: API_BYTES)
 
@@ -78,21 +78,21 @@ class Connection(Login):
 
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
-    def json(self, request: Request, room: "Room | None" = None) -> Object:
-        """The object that the server answers with, within what `room` leaves. Raises: RemoteError."""
-        room = room or Room()
-        answer = self.ask(request, room.left_bytes)
-        room.left_bytes -= len(answer.body)
+    def json(self, request: Request, budget: "Budget | None" = None) -> Object:
+        """The object in the response, whose size is limited by `budget`. Raises: RemoteError."""
+        budget = budget or Budget()
+        answer = self.ask(request, budget.left_bytes)
+        budget.left_bytes -= len(answer.body)
         try:
             return as_object(answer.body)
         except ValueError as problem:
             raise RemoteError(
-                f"cannot {request.what}: `{self.server}` did not answer as a Kubernetes API server does",
-                hint="check the server of the kubeconfig, and proxies on the way",
+                f"cannot {request.what}: the response of `{self.server}` is not one of a Kubernetes API server",
+                hint="check the server of the kubeconfig, and proxies on the path",
             ) from problem
 
     def ask(self, request: Request, most_bytes: int = API_BYTES) -> Answer:
-        """The answer, when it is a good one; asks again where that is safe. Raises: RemoteError for a longer one, too."""
+        """Send a request, with retries where safe. Raises: RemoteError, also for a response larger than `most_bytes`."""
         for attempt in range(1, ATTEMPTS + 1):
             wait_s = 0.25 * 2.0**attempt
             try:
@@ -102,11 +102,11 @@ class Connection(Login):
                     raise
             else:
                 if answer.status < 300 or (request.method == "DELETE" and answer.status == 404 and attempt > 1):
-                    return answer  # who deletes again may find that the first time was enough
-                asked_s = _retry_after(answer)
-                if attempt == ATTEMPTS or asked_s > LONGEST_WAIT_S or not request.may_repeat(answer.status):
-                    raise refused(request, answer.status, answer.body)
-                wait_s = max(wait_s, asked_s)
+                    return answer  # the first DELETE had succeeded although its response was lost
+                retry_after_s = _retry_after(answer)
+                if attempt == ATTEMPTS or retry_after_s > LONGEST_WAIT_S or not request.may_repeat(answer.status):
+                    raise error_of(request, answer.status, answer.body)
+                wait_s = max(wait_s, retry_after_s)
             self.sleep(wait_s)
         raise AssertionError
 
@@ -115,22 +115,22 @@ class Connection(Login):
             content = _content(response, most_bytes if response.status < 300 else REFUSAL_BYTES)
             if len(content) > most_bytes:
                 raise RemoteError(
-                    f"cannot {request.what}: `{self.server}` answers with more than {in_words(most_bytes)}",
-                    hint="check the server of the kubeconfig, and proxies on the way",
+                    f"cannot {request.what}: the response of `{self.server}` is larger than {in_words(most_bytes)}",
+                    hint="check the server of the kubeconfig, and proxies on the path",
                 )
             return Answer(response.status, response.headers, content)
 
     def lines(self, request: Request, *, read_s: float, most_bytes: int) -> Iterator[bytes]:
-        """Lines of an answer as they arrive, with their ends; one that is too long is cut."""
+        """Lines of a response as they arrive, with newlines; long lines are cut."""
         with self._response(request, read_s) as response:
             if response.status >= 300:
-                raise refused(request, response.status, _content(response, REFUSAL_BYTES))
+                raise error_of(request, response.status, _content(response, REFUSAL_BYTES))
             yield from split_lines(_arriving(response), most_bytes)
 
     @contextmanager
     def _response(self, request: Request, read_s: float) -> Iterator[Any]:
-        """The answer, of which nothing but its head has been read; what is not read in the block is given up."""
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that talk to a cluster load it
+        """The response with unread body; it is closed at the end of the block."""
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - only commands that use a cluster need it
 
         headers, body = self._headers(), None
         if request.body is not None:
@@ -162,7 +162,7 @@ class Connection(Login):
         return ours | ({"authorization": authorization} if authorization else {})
 
     def unreachable(self, what: str, problem: Exception) -> UnreachableError:
-        """The reason is the innermost one: the outer ones speak of pools and retries."""
+        """The error for a failed connection, with the innermost reason: the outer ones are about pools and retries."""
         while isinstance(problem.__cause__ or problem.__context__, Exception):
             problem = problem.__cause__ or problem.__context__  # type: ignore[assignment]  # checked in the line above
         reason = on_one_line(getattr(problem, "strerror", None) or str(problem) or type(problem).__name__)
@@ -173,25 +173,25 @@ class Connection(Login):
 
 
 def as_object(body: bytes) -> Object:
-    """What every answer of the API is. Raises: ValueError for anything else."""
+    """Parse a JSON object, the form of every API response. Raises: ValueError."""
     return checked(parsed_json(body, most_bytes=API_BYTES, most_nodes=API_NODES), dict[str, Any])
 
 
-def refused(request: Request, status: int, body: bytes) -> RemoteError:
-    """The error for an answer other than success, whatever its body is."""
+def error_of(request: Request, status: int, body: bytes) -> RemoteError:
+    """The error for a response other than success; its body may be anything."""
     try:
         document = as_object(body)
         document = document.get("object", document)
         return refusal(request.path, request.what, status, document)
     except (ValueError, AttributeError):
-        text = redacted(body[:MOST_SAID_BYTES].decode(errors="replace"))[:200].strip()
+        text = redacted(body[:ERROR_TEXT_BYTES].decode(errors="replace"))[:200].strip()
         return refusal(request.path, request.what, status, None, text)
 
 
 def split_lines(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
-    """The lines of what comes in pieces, with their ends, the last one perhaps without.
+    """Split a stream of pieces into lines with newlines; the last one may lack it.
 
-    Of a longer line than allowed only the beginning is kept, always the same: who reads it again knows it again.
+    A line that is too long is always cut at the same place, so that it is recognised when it is read again.
     """
     line = bytearray()
     for piece in pieces:
@@ -210,7 +210,7 @@ def _cut(line: bytearray, most_bytes: int) -> bytes:
 
 
 def _content(response: Any, most_bytes: int) -> bytes:  # noqa: ANN401 - urllib3 is loaded late
-    """The answer's body; of a longer one a little more than allowed."""
+    """The body of a response; a body that is too large is returned as slightly more than `most_bytes`."""
     content = bytearray()
     for piece in response.stream(PIECE_BYTES):
         content += piece
@@ -220,7 +220,7 @@ def _content(response: Any, most_bytes: int) -> bytes:  # noqa: ANN401 - urllib3
 
 
 def _arriving(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - as above
-    """The answer's body as it comes: a line is not kept back until others have followed it."""
+    """The body as it arrives, without buffering: a line is not held back until more lines follow."""
     if response.chunked:
         yield from response.stream(PIECE_BYTES)
         return
@@ -229,8 +229,8 @@ def _arriving(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - as above
 
 
 def _may_pass(problem: UnreachableError) -> bool:
-    """Whether another try may do better: not with who was silent for the whole time limit, nor with TLS that does not fit."""
-    from urllib3 import exceptions  # noqa: PLC0415 - loaded by now
+    """Whether a retry may succeed: not after a time-out of the server, nor after a TLS error."""
+    from urllib3 import exceptions  # noqa: PLC0415 - already loaded
 
     cause = problem.__cause__
     is_timeout = isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
@@ -244,6 +244,6 @@ def _timeout(read_s: float) -> Any:  # noqa: ANN401 - urllib3 is loaded late
 
 
 def _retry_after(answer: Answer) -> float:
-    """Seconds that the server asks to wait, 0 when it does not say."""
+    """Seconds to wait by the Retry-After header, 0 without one."""
     text = answer.headers.get("Retry-After", "")
     return float(text) if text.isdigit() else 0.0

@@ -1,4 +1,4 @@
-"""What the API server refused, as errors of this program: in the server's own words, with what to do next."""
+"""Errors of the API server, with its message and a hint."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,49 +10,49 @@ BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
 
 class NotFoundError(RemoteError):
-    """There is no such object, or no such kind of object."""
+    """The object, or its kind, does not exist."""
 
 
 class ForbiddenError(RemoteError):
-    """The user may not do this."""
+    """The user lacks the permission, or admission refused the object."""
 
 
 class ConflictError(RemoteError):
-    """The object is there already, or has changed meanwhile."""
+    """The object already exists, or has changed meanwhile."""
 
 
 class InvalidError(RemoteError):
-    """The server, or a webhook that it asks, refuses the object."""
+    """The server or a webhook refuses the object as invalid."""
 
 
 class GoneError(RemoteError):
-    """The server does not keep what has changed since; list again."""
+    """The resource version or continue token has expired; list again."""
 
 
 class ServerError(RemoteError):
-    """The server, or one that it asks, is busy or has failed: what was asked may have been done or not."""
+    """The server, or a server behind it, is busy or has failed; the request may have taken effect."""
 
 
 class UnreachableError(RemoteError):
-    """There was no answer: what was asked may have been done or not."""
+    """There was no response; the request may have taken effect."""
 
 
 def refusal(path: str, what: str, status: int, document: Mapping[str, Any] | None, text: str = "") -> RemoteError:
-    """The error for an answer other than success; `what` completes the sentence `cannot …`.
+    """The error for a response other than success; `what` completes the sentence `cannot …`.
 
-    `document` is the answer's Status; where it is none, `text` is the beginning of the answer.
+    `document` is the Status in the response; without one, `text` is the beginning of the response.
     """
-    said = text if document is None else str(document.get("message", "")).strip()
+    message = text if document is None else str(document.get("message", "")).strip()
     if status == 404 and (document is None or "details" not in document):
         return _not_served(path, what)
     kind = ServerError if status in BUSY or status >= 500 else _KINDS.get(status, RemoteError)
-    reason = on_one_line(said) or f"the server answered with {status}"
-    return kind(f"cannot {what}: {reason}", hint=_hint(path, status, said))
+    reason = on_one_line(message) or f"the server answered with {status}"
+    return kind(f"cannot {what}: {reason}", hint=_hint(path, status, message))
 
 
 def _not_served(path: str, what: str) -> NotFoundError:
     kinds = "/".join(path.removeprefix("/apis/").split("/")[:2])
-    hint = "the training operator is not installed: k8s/operator says how" if kinds == JOBS.group_version else None
+    hint = "install the training operator: see k8s/operator" if kinds == JOBS.group_version else None
     return NotFoundError(f"cannot {what}: the cluster does not serve `{kinds}`", hint=hint)
 
 
@@ -66,19 +66,20 @@ _KINDS: Final[Mapping[int, type[RemoteError]]] = {
 }
 
 
-def _hint(path: str, status: int, said: str) -> str | None:
-    """What to do next, as far as the answer tells."""
+def _hint(path: str, status: int, message: str) -> str | None:
     of_jobs = JOBS.group_version in path
     hints = {
-        "is the training operator running? kubectl get deployments -A | grep training-operator": "calling webhook"
-        in said
+        "check that the training operator is running: kubectl get deployments -A | grep training-operator": "calling webhook"
+        in message
         and of_jobs,
-        "is that webhook's server running?": "calling webhook" in said,
-        "your credentials are not accepted: log in again, or name another --context": status == 401,
-        "kubectl describe resourcequota shows what is used, launcher list what could end": "exceeded quota" in said,
-        "an administrator can grant this: the roles in k8s/base have it": status == 403 and " cannot " in said,
-        "-n NAMESPACE names another one; kubectl get namespaces": status == 404 and said.startswith("namespaces "),
+        "check that the webhook's server is running": "calling webhook" in message,
+        "your credentials are not accepted: log in again, or use another --context": status == 401,
+        "kubectl describe resourcequota shows the usage; launcher list shows jobs to delete": "exceeded quota"
+        in message,
+        "ask an administrator for the permission: the roles in k8s/base have it": status == 403
+        and " cannot " in message,
+        "use another -n NAMESPACE; kubectl get namespaces": status == 404 and message.startswith("namespaces "),
         "launcher list -A": status == 404 and of_jobs,
-        "the server is busy, or something behind it is away: try again later": status == 429 or status >= 500,
+        "the server, or one behind it, is busy or unavailable: try again later": status == 429 or status >= 500,
     }
     return next((hint for hint, holds in hints.items() if holds), None)

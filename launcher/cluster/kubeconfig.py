@@ -1,4 +1,4 @@
-"""kubectl's configuration files: which contexts they hold, and the namespace of one; read without a client."""
+"""Kubeconfig files: contexts and their namespaces, read without the Kubernetes client."""
 
 import base64
 import os
@@ -17,30 +17,30 @@ Document = Mapping[str, Any]
 
 
 def are_named(kubeconfig: str | None) -> bool:
-    """Whether the user says which files to read."""
+    """Whether the user names the files to read."""
     return bool(kubeconfig or os.environ.get("KUBECONFIG"))
 
 
 def files(kubeconfig: str | None) -> list[Path]:
-    """The files that count, the first of them the most: what is named, else what KUBECONFIG names, else kubectl's own place."""
+    """Kubeconfig files, the first has precedence: those named, else those of KUBECONFIG, else kubectl's default."""
     named = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
     return [Path(path).expanduser() for path in named.split(os.pathsep) if path]
 
 
 def documents(paths: Iterable[Path]) -> list[Document]:
-    """What the files hold, of those that exist. Raises: InputError when one can't be read."""
+    """Contents of the existing files. Raises: InputError when one can't be read."""
     return [document(path) for path in paths if path.exists()]
 
 
 def document(path: Path) -> Document:
-    """What a file holds. Raises: InputError; its message quotes nothing, for there are keys in it."""
+    """Content of a file. Raises: InputError; its message quotes nothing from the file, which holds keys."""
     try:
         text = yaml_file.read(path)
     except UnicodeDecodeError:
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML") from None
     except (OSError, LimitError) as problem:
         raise InputError(f"cannot read the kubeconfig `{path}`: {yaml_file.why_unread(problem)}") from None
-    import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes, and there may be no file
+    import yaml  # noqa: PLC0415 - a tenth of the time of `render`, and there may be no file
 
     try:
         content = parsed_yaml(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -51,30 +51,30 @@ def document(path: Path) -> Document:
         place = f" (line {mark.line + 1})" if mark else ""
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML{place}") from None
     if not isinstance(content, dict):
-        raise InputError(f"cannot read the kubeconfig `{path}`: it is no mapping")
+        raise InputError(f"cannot read the kubeconfig `{path}`: it is not a mapping")
     _check_token_files(content, path)
     _learn_secrets(content, path.parent)
     return content
 
 
 def _check_token_files(content: Document, path: Path) -> None:
-    """Raises: InputError for a `tokenFile` that the client would read for ever, or into all memory."""
+    """Raises: InputError for a `tokenFile` whose reading would not end or would exhaust memory."""
     for entry in entries_of(content, "users"):
         user = entry.get("user")
         named = user.get("tokenFile") if isinstance(user, dict) else None
         try:
-            found = (path.parent / str(named)).stat()
-        except (OSError, ValueError):  # who uses that user is told
+            file = (path.parent / str(named)).stat()
+        except (OSError, ValueError):  # reported when that user logs in
             continue
-        if named and (not stat.S_ISREG(found.st_mode) or found.st_size > CREDENTIAL_BYTES):
+        if named and (not stat.S_ISREG(file.st_mode) or file.st_size > CREDENTIAL_BYTES):
             raise InputError(
-                f"cannot read the kubeconfig `{path}`: its `tokenFile` `{on_one_line(str(named))}` is no regular file of at most "
+                f"cannot read the kubeconfig `{path}`: its `tokenFile` `{on_one_line(str(named))}` is not a regular file of at most "
                 f"{in_words(CREDENTIAL_BYTES)}"
             )
 
 
 def _learn_secrets(content: Document, folder: Path) -> None:
-    """Learn what must be in no message: tokens and passwords, keys, those in files, and logins of servers and proxies."""
+    """Register secrets for redaction: tokens, passwords, keys, token files, and logins of servers and proxies."""
     learn_document(content)
     for entry in content.get("users") or ():
         user = (entry.get("user") if isinstance(entry, dict) else None) or {}
@@ -92,7 +92,7 @@ def _learn_token(path: Path) -> None:
 
 
 def contexts(found: Iterable[Document]) -> dict[str, str | None]:
-    """Each context's namespace, None where it says none; of two that have one name the first counts."""
+    """Namespace of each context, None without one; of contexts with the same name the first counts."""
     namespaces: dict[str, str | None] = {}
     for each in found:
         for entry in entries_of(each, "contexts"):
@@ -103,7 +103,7 @@ def contexts(found: Iterable[Document]) -> dict[str, str | None]:
 
 
 def entries_of(document: Document, key: str) -> list[Document]:
-    """The named entries of a list in a kubeconfig; what is none is left out, as nobody could name it."""
+    """Entries of a list in a kubeconfig; malformed ones are left out, as nothing can refer to them."""
     entries = document.get(key)
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
@@ -114,16 +114,16 @@ def current(found: Iterable[Document]) -> str | None:
 
 
 def chosen(kubeconfig: str | None, context: str | None) -> tuple[str, str | None]:
-    """The context that commands mean, and its namespace.
+    """The selected context and its namespace.
 
-    Raises: InputError when a file can't be read, no context is chosen, or there is none of that name.
+    Raises: InputError when a file can't be read, no context is selected, or it does not exist.
     """
     found = documents(files(kubeconfig))
     known = contexts(found)
     name = context or current(found)
     hint = f"--context NAME, of {', '.join(sorted(known))}" if known else "--kubeconfig FILE, or KUBECONFIG=FILE"
     if name is None:
-        raise InputError("cannot choose a cluster: the kubeconfig has no current context", hint=hint)
+        raise InputError("cannot select a cluster: the kubeconfig has no current context", hint=hint)
     if name not in known:
         origin = "`--context`" if context else "its `current-context`"
         raise InputError(
@@ -134,10 +134,10 @@ def chosen(kubeconfig: str | None, context: str | None) -> tuple[str, str | None
 
 
 def namespace_of(kubeconfig: str | None, context: str | None) -> str | None:
-    """The namespace of a context, the current one unless named; None where nothing says one.
+    """Namespace of the named or current context; None without one.
 
-    Several files in KUBECONFIG are looked through in their order, as kubectl does; what can't be read says nothing here, and
-    is refused by name when the cluster is opened.
+    Several files in KUBECONFIG are read in order, as kubectl does. Unreadable files are skipped here, and reported when the
+    cluster is opened.
     """
     found = list(_readable(files(kubeconfig)))
     return contexts(found).get(context or current(found) or "")

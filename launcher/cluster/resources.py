@@ -1,21 +1,21 @@
-"""The Kubernetes resources that the launcher reads and writes: their API paths; no client."""
+"""Kubernetes resources that the launcher uses, and their API paths."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 Object = dict[str, Any]
-"""A Kubernetes object as the API server speaks it: plain JSON."""
+"""A Kubernetes object as plain JSON."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind of object, and where the API server keeps it."""
+    """One kind of object and its API path."""
 
     group_version: str
     """`v1`, or `GROUP/VERSION`."""
 
     plural: str
-    """Its name in paths and in access rules."""
+    """Name in paths and in RBAC rules."""
 
     kind: str
 
@@ -27,7 +27,7 @@ class Resource:
         return self.group_version.rpartition("/")[0]
 
     def path(self, namespace: str | None, name: str | None = None) -> str:
-        """The path of one object, of a namespace's collection, or, without a namespace, of the whole cluster's."""
+        """Path of one object, or of all objects of a namespace or, without one, of the cluster."""
         root = f"/apis/{self.group_version}" if self.group else f"/api/{self.group_version}"
         place = f"/namespaces/{namespace}" if self.namespaced and namespace is not None else ""
         return f"{root}{place}/{self.plural}" + (f"/{name}" if name is not None else "")
@@ -55,12 +55,12 @@ WAITING: Final = tuple(
     Resource(f"visibility.kueue.x-k8s.io/{version}", "localqueues", "PendingWorkloadsSummary")
     for version in ("v1beta2", "v1beta1")
 )
-"""Kueue's own count of those that wait, below `NAME/pendingworkloads`; the first version that is served. Source: kueue, apis/visibility."""
+"""Kueue's list of pending workloads, at `NAME/pendingworkloads`; the first served version is used. Source: kueue, apis/visibility."""
 
 WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
 
 JOB_LABEL: Final = "training.kubeflow.org/job-name"
-"""On pods and Services of a job. Source: kubeflow/trainer v1.9.4, pkg/apis/kubeflow.org/v1/common_types.go."""
+"""Label of a job's pods and Services. Source: kubeflow/trainer v1.9.4, pkg/apis/kubeflow.org/v1/common_types.go."""
 
 ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
 INDEX_LABEL: Final = "training.kubeflow.org/replica-index"

@@ -1,4 +1,4 @@
-"""Text of YAML files that users name (settings, overlays, kubeconfigs), read in bounded memory."""
+"""Read YAML files that users name (settings, overlays, kubeconfigs) in bounded memory."""
 
 import errno
 import os
@@ -9,13 +9,13 @@ from typing import Final
 from trainer.limits import YAML_BYTES, LimitError, read_at_most
 
 _OPEN_ALREADY: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-"""Where a shell's `<(…)` and a pipe into this program are."""
+"""Paths of a shell's `<(…)` and of a pipe into this program."""
 
 
 def read(path: Path) -> str:
-    """The text of such a file, which may be the output of another program: `-f <(…)`, `-f /dev/stdin`.
+    """The text of a file, or the output of another program: `-f <(…)`, `-f /dev/stdin`.
 
-    Raises: OSError, with EINVAL for a pipe in a folder, for which nobody may ever write; LimitError; UnicodeDecodeError.
+    Raises: OSError, with EINVAL for a named pipe, which may never have a writer; LimitError; UnicodeDecodeError.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -26,7 +26,7 @@ def read(path: Path) -> str:
 
 
 def why_unread(problem: OSError | ValueError) -> str:
-    """The reason for which `read` failed, as the end of a sentence."""
+    """Reason of a failed `read`, as the end of a sentence."""
     if isinstance(problem, OSError):
         return str(problem.strerror)
-    return str(problem) if isinstance(problem, LimitError) else "it is no UTF-8 text"
+    return str(problem) if isinstance(problem, LimitError) else "it is not UTF-8 text"

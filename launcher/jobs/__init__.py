@@ -1,1 +1,1 @@
-"""Jobs on a cluster or on this machine: create, find, wait for, delete."""
+"""Create, find, wait for and delete jobs, on a cluster or on this machine."""

@@ -16,13 +16,14 @@ from launcher.status.collect import age_s
 from trainer.errors import RemoteError, TimeLimitError
 
 UNCLAIMED_S: Final = 3600.0
-"""A volume of ours without a claim for so long was left by a submit that was killed."""
+"""Age of a launcher's volume without a claim after which it is left over from a killed submit."""
 
 
 def sweep_volumes(cluster: Cluster) -> list[str]:
-    """Remove volumes of the launcher in this namespace whose claim is gone; their names.
+    """Remove the launcher's volumes in this namespace whose claim is gone; returns their names.
 
-    Of those that never had one only the old: theirs is made a moment after them. Few may remove volumes, so forbidden is fine.
+    A volume that never had a claim is only removed when it is old, as its claim is created after it. Without the permission for
+    volumes, which few users have, nothing is done.
     """
     try:
         volumes = cluster.list(VOLUMES, labels=OURS)
@@ -43,9 +44,9 @@ def _is_left_over(volume: Object) -> bool:
 
 
 def delete_job(cluster: Cluster, name: str, *, timeout_s: float) -> list[str]:
-    """End the job and wait until nothing of it is left: pods, Services, claim and volume; what was removed.
+    """Delete the job and wait until its pods, Services, claim and volume are gone; returns what was removed.
 
-    Raises: NotFoundError when there was nothing; TimeLimitError.
+    Raises: NotFoundError when nothing of it exists; TimeLimitError.
     """
     end_s = time.monotonic() + timeout_s
     volumes = _own_volumes(cluster, name)
@@ -97,7 +98,8 @@ def _wait_until(holds: Callable[[], bool], what: str, cluster: Cluster, end_s: f
     """Raises: TimeLimitError."""
     if not comes_true(holds, cluster, end_s):
         raise TimeLimitError(
-            f"cannot delete all in time: {what} is still there (from `--timeout`)", hint="the same command goes on"
+            f"cannot delete everything in time: {what} still exists (from `--timeout`)",
+            hint="run the same command again to continue",
         )
 
 
@@ -110,7 +112,7 @@ def comes_true(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> boo
 
 
 def remove_objects(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]:
-    """Take back what was made; what could not be removed, for that must not hide why."""
+    """Remove created objects; returns those that could not be removed, so that the original error is not replaced."""
     left = []
     for resource, name in made:
         try:

@@ -1,4 +1,4 @@
-"""Find jobs: by name, all of a namespace, and the settings that one was made from."""
+"""Find jobs by name or namespace, and read the settings of a job."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,46 +20,41 @@ from trainer.formats.documents import checked
 from trainer.limits import parsed_json
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
-
-
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 
-
 DATA: Final = "chexnet-launcher/data"
-"""Annotation by which an administrator says which `s3://BUCKET/PREFIX` a claim holds."""
-
+"""Annotation of a claim with the `s3://BUCKET/PREFIX` that it holds; set by an administrator."""
 
 POLL_S: Final = 1.0
 
-
 AWAY_S: Final = 300.0
-"""A server that is upgraded is away for as long as this, and the jobs go on meanwhile."""
+"""Time for which an API server may be unreachable, as during an upgrade; jobs continue meanwhile."""
 
 
 KINDS: Final[Mapping[str, Resource]] = {each.kind: each for each in (JOBS, CLAIMS, VOLUMES)}
 
 
 def settings_of(job: Object) -> dict[str, Value]:
-    """The settings that a job was made from. Raises: InputError when the launcher did not make it."""
+    """The settings of a job. Raises: InputError when the launcher did not create it."""
     text = settings_text(job)
     if text is None:
         raise InputError(
-            f"cannot tell the settings of `{job['metadata']['name']}`: the launcher did not make it",
-            hint="launcher list shows those that it made",
+            f"cannot read the settings of `{job['metadata']['name']}`: the launcher did not create it",
+            hint="use a job that the launcher created",
         )
     try:
         settings: dict[str, Value] = checked(parsed_json(text.encode()), dict[str, str | list[str] | dict[str, Any]])
     except ValueError as problem:
         reason = on_one_line(str(problem)[:200])
         raise InputError(
-            f"cannot tell the settings of `{job['metadata']['name']}`: its annotation `{SETTINGS}` is damaged ({reason})",
-            hint="launcher submit with the settings that you give",
+            f"cannot read the settings of `{job['metadata']['name']}`: its annotation `{SETTINGS}` is damaged ({reason})",
+            hint="launcher submit, with the settings of the job",
         ) from problem
     return settings
 
 
 def find_job(cluster: Cluster, name: str) -> Object | None:
-    """The job, None where there is none. Raises: NotFoundError where the cluster knows no PyTorchJobs."""
+    """The job, or None. Raises: NotFoundError when the cluster does not serve PyTorchJobs."""
     try:
         return cluster.get(JOBS, name)
     except NotFoundError:
@@ -69,10 +64,10 @@ def find_job(cluster: Cluster, name: str) -> Object | None:
 
 
 def claim_for(cluster: Cluster, place: str) -> str | None:
-    """The claim on `s3://BUCKET/PREFIX` that an administrator made in this namespace, None without one."""
+    """Name of the claim in this namespace that an administrator made for `s3://BUCKET/PREFIX`; None without one."""
     try:
         claims = cluster.list(CLAIMS)
-    except RemoteError:  # whoever goes on meets it again, and says so
+    except RemoteError:  # the next request to the server reports it
         return None
     wanted = place.rstrip("/")
     for claim in claims:
@@ -88,17 +83,17 @@ def get_job(cluster: Cluster, name: str) -> Object:
 
 
 def list_jobs(cluster: Cluster, *, everywhere: bool, labels: str = "") -> tuple[list[Object], list[Object]]:
-    """Jobs, those that the launcher did not make too, and their pods: two requests however many there are."""
+    """All jobs, including those of other programs, and their pods, in two list requests."""
     jobs = cluster.list(JOBS, everywhere=everywhere, labels=labels)
     try:
         pods = cluster.list(PODS, everywhere=everywhere, labels=JOB_LABEL) if jobs else []
-    except ForbiddenError:  # who may see jobs only still gets their list
+    except ForbiddenError:  # users without permission for pods still get the list of jobs
         pods = []
     return jobs, pods
 
 
 def get_job_before(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
-    """A job that was there, from a server that may be away for a while. Raises: NotFoundError, and UnreachableError at the end."""
+    """Read an existing job, retrying until `end_s` while the server is unreachable. Raises: NotFoundError, UnreachableError."""
     while True:
         try:
             return cluster.get(JOBS, name)
@@ -111,7 +106,7 @@ def get_job_before(cluster: Cluster, name: str, end_s: float, clock: Callable[[]
 
 
 def settings_text(job: Object) -> str | None:
-    """The annotation with the settings that a job was made from, None where it has none."""
+    """The annotation with the settings of a job; None without one."""
     return (job["metadata"].get("annotations") or {}).get(SETTINGS)
 
 

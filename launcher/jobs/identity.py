@@ -1,7 +1,7 @@
-"""What tells one submitted job from every other: a variable of its workers, by which they know a run's earlier starts as their own.
+"""Identity of a submitted job: an environment variable by which its workers recognise earlier starts of the run as their own.
 
-It is made up when the job is created. A job's name would not do: another cluster, or a later job, may have the same one, and two
-of them must not write to one run. Neither would its UID: pods are not told it.
+It is a random value, created with the job. The job's name is not unique: another cluster or a later job may have the same name, and
+two of them must not write to one run. The UID is unique, but pods do not get it.
 """
 
 import uuid
@@ -14,7 +14,7 @@ from trainer.layout import JOB
 
 
 def identified(job: Object) -> Object:
-    """The job with an identity of its own."""
+    """The job with a new identity."""
     job = deepcopy(job)
     identity = uuid.uuid4().hex
     for container in _containers(job):
@@ -23,7 +23,7 @@ def identified(job: Object) -> Object:
 
 
 def anonymous(job: Object) -> Object:
-    """The job without its identity, as it was rendered."""
+    """The job without its identity, as rendered."""
     job = deepcopy(job)
     for container in _containers(job):
         container["env"] = [entry for entry in container.get("env", ()) if entry["name"] != JOB]

@@ -1,4 +1,4 @@
-"""Environment of Python programs started on this machine: they import no modules from the current directory."""
+"""Environment of Python programs on this machine, which must not import modules from the current directory."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Final
 import trainer
 
 SAFE_PATH: Final = "PYTHONSAFEPATH"
-"""Source: Python 3.11. Older ones know no such variable; there `trainer` itself takes the directory out."""
+"""Source: Python 3.11. For older versions, `trainer` itself removes the directory from the path."""
 
 
 def environment() -> dict[str, str]:
-    """Variables to add to such a program's environment; none in a checkout that is not installed, whose code lies there."""
-    lies_here = Path(trainer.__file__).parents[1] == Path.cwd()
-    return {} if lies_here and SAFE_PATH not in os.environ else {SAFE_PATH: "1"}
+    """Additional environment variables; none in a checkout without installation, whose code is imported from there."""
+    is_checkout = Path(trainer.__file__).parents[1] == Path.cwd()
+    return {} if is_checkout and SAFE_PATH not in os.environ else {SAFE_PATH: "1"}

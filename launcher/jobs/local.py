@@ -1,7 +1,7 @@
 """Run the rendered objects on this machine: one process for each pod, with the environment that the operator would inject.
 
-What differs from a cluster: host names are 127.0.0.1 and the port a free one, paths below a mount are those of the
-machine, `python` is this interpreter, and the rest of the environment is the user's.
+Differences from a cluster: host names are 127.0.0.1 and the port is a free one, paths below a mount are those of this machine,
+`python` is this interpreter, and the rest of the environment is the user's.
 """
 
 import os
@@ -29,20 +29,20 @@ from trainer.location import Location
 from trainer.runtime import parent_watch
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
-"""Exit codes of pods that a later start may carry on."""
+"""Exit codes of pods that a later start can resume."""
 
 SETTLE_S: Final = 5.0
-"""How long the other pods have to notice by themselves that one has failed."""
+"""Time for the other pods to detect by themselves that one has failed."""
 
 POLL_S: Final = 0.1
 
 KEPT: Final = frozenset({"HOME", THREADS})
-"""Variables of the container that here stay the user's: nobody else is asked for the processors of this machine."""
+"""Variables of the container that keep the user's value: requests for processors have no meaning on this machine."""
 
 END_S: Final = 10.0
-"""How long to wait for what was killed to be gone."""
+"""Maximum wait for killed processes to end."""
 
-_GO_ON: Final = "the same command, with this --name, goes on from the newest checkpoint"
+_RESUME_HINT: Final = "run the same command with this --name to resume from the newest checkpoint"
 
 _TORCHRUN_PREFIXES: Final = ("MASTER_", "PET_", "TORCHELASTIC_")
 _TORCHRUN_NAMES: Final = frozenset(
@@ -51,7 +51,7 @@ _TORCHRUN_NAMES: Final = frozenset(
         *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
     }
 )
-"""Variables that torchrun takes for its own, should the user's shell have them."""
+"""Variables of the user's shell that torchrun would read as its own."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class _Pod:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP reached the launcher."""
+    """The launcher received SIGTERM or SIGHUP."""
 
 
 def check(spec: JobSpec) -> None:
-    """Refuse what could not run here, before any process starts; makes the output directory.
+    """Check that the job can run on this machine, before any process starts; creates the output directory.
 
     Raises: InputError.
     """
@@ -74,9 +74,9 @@ def check(spec: JobSpec) -> None:
 
     for field in ("data", "output"):
         place = getattr(spec, field)
-        if Location(place).is_bucket or not place:  # a claim can stand for the data set, on a cluster
+        if Location(place).is_bucket or not place:  # with a claim, the data set is empty
             raise InputError(
-                f"cannot use `{place}` with --local: it is no directory of this machine (from `{flag_of(field)}`)",
+                f"cannot use `{place}` with --local: it is not a directory of this machine (from `{flag_of(field)}`)",
                 hint=f"{flag_of(field)} DIRECTORY",
             )
     if Location(spec.train.weights).is_bucket:
@@ -94,7 +94,7 @@ def check(spec: JobSpec) -> None:
 
 
 def cache_of(spec: JobSpec) -> Path:
-    """The directory that takes the cache's place."""
+    """The directory that replaces the cache volume."""
     return Path(spec.output) / "cache"
 
 
@@ -107,10 +107,10 @@ def run(
     out: int | None = None,
     settle_s: float = SETTLE_S,
 ) -> None:
-    """Run the job and wait for its end; nothing is left running, whatever happens, not even when this process is killed.
+    """Run the job and wait until it has finished. No process is left running, even if this process is killed.
 
-    `scratch` is the first pod's cache, the others' are folders in it; `python` the interpreter that takes the image's place;
-    `out` the descriptor that takes the pods' output, this process's own unless given.
+    `scratch` is the cache of the first pod, folders in it are those of the others; `python` replaces the interpreter of the image;
+    `out` is the descriptor for the pods' output, by default this process's stdout.
 
     Raises: JobFailedError, TryAgainError, InterruptedByUser.
     """
@@ -128,20 +128,20 @@ def run(
             _stop(pods)
         except _Terminated:
             _stop(pods)
-            raise TryAgainError("stopped by a signal", hint=_GO_ON) from None
+            raise TryAgainError("stopped by a signal", hint=_RESUME_HINT) from None
         except KeyboardInterrupt:
-            report("stopping; Ctrl-C again ends it at once")
+            report("stopping; press Ctrl-C again to kill the job at once")
             _stop(pods)
-            raise InterruptedByUser("interrupted by Ctrl-C", hint=_GO_ON) from None
+            raise InterruptedByUser("interrupted by Ctrl-C", hint=_RESUME_HINT) from None
         finally:
             _end(pods, mark)
     _check_outcome(codes)
 
 
 def operator_environment(job: Object, role: str, index: int) -> dict[str, str]:
-    """The environment of one pod's container: the manifest's own, and over it what the operator injects.
+    """The environment of one pod's container: that of the manifest, overridden by what the operator injects.
 
-    For jobs without elasticPolicy, the only ones that we render.
+    Only for jobs without elasticPolicy, as `render` makes them.
     Source: kubeflow/trainer v1.9.4, pkg/controller.v1/pytorch/{envvar,master}.go.
     """
     replicas = job["spec"]["pytorchReplicaSpecs"]
@@ -162,10 +162,10 @@ def operator_environment(job: Object, role: str, index: int) -> dict[str, str]:
 
 
 def on_this_machine(value: str, paths: Mapping[str, str]) -> str:
-    """A path in the container, alone or after `--flag=`, as the path here; anything else as it is.
+    """Translate a path in the container, alone or after `--flag=`, to this machine; other values are unchanged.
 
-    That goes for the user's own flags too: `--weights /data/w.pt` is in the data set here as it is on a cluster, so a
-    directory of this machine that is itself called /data, /output or /cache can't be named.
+    This includes the user's flags: `--weights /data/w.pt` is a file of the data set, as on a cluster. A directory of this machine
+    that is itself named /data, /output or /cache can't be used.
     """
     flag, equals, path = value.partition("=") if value.startswith("--") else ("", "", value)
     for mount, directory in paths.items():
@@ -199,7 +199,7 @@ def _start(
     inherited = {name: value for name, value in os.environ.items() if not _is_torchruns(name)}
     return _Pod(
         _pod_name(job, role, index),
-        # A session of its own: Ctrl-C reaches the launcher only, which tells every pod.
+        # A session of its own: Ctrl-C only reaches the launcher, which stops the pods.
         subprocess.Popen(
             command,
             env=inherited
@@ -219,7 +219,7 @@ def _is_torchruns(name: str) -> bool:
 
 
 def _reachable(job: Object, name: str, value: str, port: int) -> str:
-    """An address of the rendezvous as it is here; the value of any other variable as it is."""
+    """Translate an address of the rendezvous to this machine; other values are unchanged."""
     if name in {"MASTER_PORT", "PET_MASTER_PORT"}:
         return str(port)
     hosts = [_pod_name(job, role, 0) for role in job["spec"]["pytorchReplicaSpecs"]]
@@ -228,7 +228,7 @@ def _reachable(job: Object, name: str, value: str, port: int) -> str:
 
 
 def _paths(job: Object, role: str, scratch: Path) -> dict[str, str]:
-    """Mount paths of the container and the directories that they are here."""
+    """Directories of this machine by mount path of the container."""
     volumes = {volume["name"]: volume for volume in _pod_spec(job, role).get("volumes", [])}
     paths = {}
     for mount in _container(job, role).get("volumeMounts", []):
@@ -268,7 +268,7 @@ def _free_port() -> int:
 
 
 def _follow(pods: Sequence[_Pod], settle_s: float) -> dict[str, int]:
-    """Wait until all have ended, or one has failed and the others had their time; exit codes by pod so far."""
+    """Wait until all pods have ended, or `settle_s` after one failed; returns the exit codes by pod."""
     processes = [pod.process for pod in pods]
     _wait_until(lambda: any(p.poll() for p in processes) or all(p.poll() == 0 for p in processes))
     _wait_until(lambda: all(p.poll() is not None for p in processes), settle_s)
@@ -276,7 +276,7 @@ def _follow(pods: Sequence[_Pod], settle_s: float) -> dict[str, int]:
 
 
 def _stop(pods: Sequence[_Pod]) -> None:
-    """SIGTERM to every pod's first process, as kubelet does, and the pods' grace period."""
+    """Send SIGTERM to the first process of each pod, as the kubelet does, and wait for the grace period."""
     running = [pod for pod in pods if pod.process.poll() is None]
     for pod in running:
         pod.process.terminate()
@@ -284,7 +284,7 @@ def _stop(pods: Sequence[_Pod]) -> None:
 
 
 def _end(pods: Sequence[_Pod], mark: str) -> None:
-    """SIGKILL to whatever is left of the run."""
+    """Send SIGKILL to all remaining processes of the run."""
     for pod in pods:
         with suppress(ProcessLookupError):
             os.killpg(pod.process.pid, signal.SIGKILL)
@@ -294,40 +294,40 @@ def _end(pods: Sequence[_Pod], mark: str) -> None:
 
 
 def _kill_marked(mark: str) -> bool:
-    """SIGKILL to all processes with this mark; whether there were any. Only Linux shows them: elsewhere none are found."""
-    found = False
+    """Send SIGKILL to all processes with this mark, found in /proc, so on Linux only; whether there were any."""
+    killed = False
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if f"{LOCAL_RUN}={mark}".encode() in environment.read_bytes():
-                found = True
+                killed = True
                 os.kill(int(environment.parent.name), signal.SIGKILL)
-    return found
+    return killed
 
 
-def _wait_until(claim: Callable[[], bool], limit_s: float = float("inf")) -> None:
+def _wait_until(condition: Callable[[], bool], limit_s: float = float("inf")) -> None:
     end = time.monotonic() + limit_s
-    while not claim() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(POLL_S)
 
 
 def _check_outcome(codes: Mapping[str, int]) -> None:
-    """The job's end by its pods' exit codes; of several failures one that would come again counts."""
+    """Raise the job's error from the exit codes of its pods; a failure that a restart can't fix has precedence."""
     failed = sorted(((name, code) for name, code in codes.items() if code), key=lambda pod: pod[1] in TRY_AGAIN)
     if not failed:
         return
     name, code = failed[0]
     if code in TRY_AGAIN:
         raise TryAgainError(
-            f"the job was stopped: pod `{name}` left with exit code {code}",
-            hint=_GO_ON,
+            f"the job was stopped: pod `{name}` ended with exit code {code}",
+            hint=_RESUME_HINT,
         )
-    ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
-    raise JobFailedError(f"the job failed: pod `{name}` {ending}", hint="the reason is in the lines above")
+    ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    raise JobFailedError(f"the job failed: pod `{name}` {ending}", hint="see the lines above for the reason")
 
 
 @contextmanager
 def _termination_raised() -> Iterator[None]:
-    """SIGTERM and SIGHUP as an exception, so that the pods are stopped then too; ignored as before under `nohup`, which ignores SIGHUP."""
+    """Raise SIGTERM and SIGHUP as an exception, so that the pods are stopped; ignored signals, as under `nohup`, stay ignored."""
 
     def terminated(*_: object) -> None:
         raise _Terminated
@@ -342,11 +342,11 @@ def _termination_raised() -> Iterator[None]:
 
 
 def _check_weights(weights: str) -> None:
-    """Whether a file of weights is there; whether ImageNet's can be had is known to the trainer, which has torch."""
+    """Check that a file of weights exists; ImageNet weights are checked by the trainer, which has torch."""
     if weights not in {"imagenet", "none"} and not Path(weights).is_file():
         raise InputError(
             f"cannot read weights: no such file, got `{weights}` (from `--weights`)",
-            hint="--weights takes imagenet, none, or a file with a state dict",
+            hint="--weights accepts imagenet, none, or a file with a state dict",
         )
 
 
@@ -357,5 +357,6 @@ def _check_writable(directory: Path) -> None:
             pass
     except OSError as problem:
         raise InputError(
-            f"cannot write to `{directory}`: {problem.strerror} (from `--output`)", hint="--output DIRECTORY of yours"
+            f"cannot write to `{directory}`: {problem.strerror} (from `--output`)",
+            hint="--output DIRECTORY with write permission",
         ) from problem

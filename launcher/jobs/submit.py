@@ -1,4 +1,4 @@
-"""What is done with jobs on a cluster: create, look at, wait for, delete."""
+"""Create jobs on a cluster, with their volumes and claims."""
 
 import difflib
 import time
@@ -20,28 +20,28 @@ from launcher.status.snapshot import is_over, outcome, state
 from trainer.errors import InputError, RemoteError
 
 CLAIM_GONE_S: Final = 15.0
-"""How long a claim may take to go after its job."""
+"""Maximum time for the deletion of a claim after its job."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What became of a submit."""
+    """Result of a submit."""
 
     name: str
     outcome: Literal["created", "unchanged", "would be created"]
 
 
 def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False) -> Submitted:
-    """Create the objects of a job, all of them or none; a job that is there already with the same spec is left alone.
+    """Create all objects of a job or none; an existing job with the same spec is left unchanged.
 
     Raises: InputError when another job has the name; RemoteError when the server refuses.
     """
     *others, job = objects
     name = job["metadata"]["name"]
-    there = find_job(cluster, name)
-    if there is not None:
-        _check_unchanged(there, job)
-        _complete(cluster, others, there)
+    existing = find_job(cluster, name)
+    if existing is not None:
+        _check_unchanged(existing, job)
+        _complete(cluster, others, existing)
         return Submitted(name, "unchanged")
     check_accepted(cluster, objects)
     if dry_run:
@@ -51,7 +51,7 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
 
 
 def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
-    """Make the claim of a job whose submit was killed before it came to that: its pods wait for it."""
+    """Create the claim of a job whose submit was killed after creating the job: its pods wait for the claim."""
     for claim in (each for each in others if each["kind"] == CLAIMS.kind):
         try:
             cluster.get(CLAIMS, claim["metadata"]["name"])
@@ -60,7 +60,7 @@ def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
 
 
 def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> None:
-    """Ask the server whether it would take the objects of a job. Raises: RemoteError."""
+    """Validate the objects of a job with a dry run in the cluster. Raises: RemoteError."""
     for each in objects:
         _check_accepted(cluster, each)
 
@@ -74,17 +74,17 @@ def _check_accepted(cluster: Cluster, each: Object) -> None:
         raise ForbiddenError(
             str(problem.args[0]),
             hint=(
-                "ask for a claim on the bucket (k8s/components/s3-data) and name it with --data-pvc, "
+                "ask an administrator for a claim on the bucket (k8s/components/s3-data) and use it with --data-pvc, "
                 "or use --data-access api"
             ),
         ) from problem
     except ConflictError:
         if each["kind"] == JOBS.kind:
-            raise  # a volume and a claim of that name may be left over, and go in a moment
+            raise  # a volume or claim of that name may be left over from a deleted job, and is removed later
 
 
 def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
-    """Volume, job, claim: the job owns its claim, so it must be there first; its pods wait a second for the claim."""
+    """Create volume, job and claim in this order: the claim's ownerReference needs the UID of the job."""
     made: list[tuple[Resource, str]] = []
     try:
         uid = None
@@ -92,7 +92,7 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             resource = KINDS[each["kind"]]
             body = _owned(each, job, uid) if each["kind"] == CLAIMS.kind else each
             if resource is VOLUMES:
-                _make_room(cluster, body)
+                _remove_old_volume(cluster, body)
             created = cluster.create(resource, body)
             made.append((resource, each["metadata"]["name"]))
             if each is job:
@@ -100,7 +100,9 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
     except BaseException as problem:
         left = remove_objects(cluster, reversed(made))
         if left and isinstance(problem, RemoteError):
-            problem.hint = f"left behind: {', '.join(left)}; launcher delete {job['metadata']['name']} removes it"
+            problem.hint = (
+                f"{', '.join(left)} could not be removed; launcher delete {job['metadata']['name']} removes it"
+            )
         raise
 
 
@@ -112,95 +114,95 @@ def _owned(claim: Object, job: Object, uid: str | None) -> Object:
     return claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner]}}
 
 
-def _make_room(cluster: Cluster, volume: Object) -> None:
-    """Remove a volume of ours that is left: its job was deleted by another hand, and it is never bound again.
+def _remove_old_volume(cluster: Cluster, volume: Object) -> None:
+    """Remove a volume of the same job name, left over after the job was deleted with kubectl: it can't be bound again.
 
-    Its claim goes a moment after the job, and only then may it go.
+    It is removed after its claim, which the garbage collector deletes shortly after the job.
     """
     name, ours = volume["metadata"]["name"], volume["metadata"]["labels"].items()
 
     def is_free() -> bool:
         try:
-            there = cluster.get(VOLUMES, name)
+            existing = cluster.get(VOLUMES, name)
         except (NotFoundError, ForbiddenError):
             return True
-        if not ours <= (there["metadata"].get("labels") or {}).items():
-            return True  # the server will refuse ours
-        if there.get("status", {}).get("phase") != "Bound":
+        if not ours <= (existing["metadata"].get("labels") or {}).items():
+            return True  # not ours: the server will report the conflict
+        if existing.get("status", {}).get("phase") != "Bound":
             remove_objects(cluster, [(VOLUMES, name)])
         return False
 
     comes_true(is_free, cluster, time.monotonic() + CLAIM_GONE_S)
 
 
-def check_over(there: Object, what: str) -> None:
-    """Raises: InputError when the job has not ended, or is being deleted; `what` begins it: `cannot resume `t1``."""
-    name = there["metadata"]["name"]
-    if "deletionTimestamp" in there["metadata"]:
+def check_over(existing: Object, what: str) -> None:
+    """Raises: InputError when the job has not finished or is being deleted; `what` begins its text: `cannot resume `t1``."""
+    name = existing["metadata"]["name"]
+    if "deletionTimestamp" in existing["metadata"]:
         raise InputError(
             f"{what}: a job of that name is being deleted", hint=f"launcher delete {name} waits until it is gone"
         )
-    if not is_over(there):
+    if not is_over(existing):
         raise InputError(
-            f"{what}: it is not over, its state is {state(there)}",
-            hint=f"launcher logs {name} -f follows it; launcher delete {name} ends it",
+            f"{what}: it has not finished, its state is {state(existing)}",
+            hint=f"launcher logs {name} -f follows it; launcher delete {name} deletes it",
         )
 
 
-def _check_unchanged(there: Object, job: Object) -> None:
-    """Raises: InputError when the job of that name is over, or is another one."""
+def _check_unchanged(existing: Object, job: Object) -> None:
+    """Raises: InputError when the existing job has finished or has another spec."""
     name = job["metadata"]["name"]
-    if "deletionTimestamp" in there["metadata"]:
+    if "deletionTimestamp" in existing["metadata"]:
         raise InputError(
             f"cannot submit `{name}`: a job of that name is being deleted",
             hint=f"launcher delete {name} waits until it is gone",
         )
-    if is_over(there):
+    if is_over(existing):
         raise InputError(
-            f"cannot submit `{name}`: a job of that name is there and has {outcome(there).lower()}",
+            f"cannot submit `{name}`: a job of that name exists and has {outcome(existing).lower()}",
             hint=(
-                f"launcher resume {name} goes on with its run; launcher clone {name} starts a new one with its settings; "
-                f"launcher delete {name} makes room"
+                f"launcher resume {name} continues its run; launcher clone {name} starts a new run with its settings; "
+                f"launcher delete {name} frees the name"
             ),
         )
-    difference = _difference(anonymous(there), job)
+    difference = _difference(anonymous(existing), job)
     if difference:
         raise InputError(
-            f"cannot submit `{name}`: a job of that name is there, with another spec:\n{difference}",
-            hint=f"launcher delete {name} ends it; another --name is another job",
+            f"cannot submit `{name}`: a job of that name exists with another spec:\n{difference}",
+            hint=f"launcher delete {name} deletes it; or use another --name",
         )
 
 
 FILLED_IN: Final[Mapping[str, object]] = {"protocol": "TCP", "suspend": False}
-"""What the server adds to every job. Source: defaults of the operator's CRD, v1.9.4."""
+"""Fields that the server adds to every job. Source: defaults of the operator's CRD, v1.9.4."""
 
 
-def _difference(there: Object, ours: Object) -> str:
-    """Lines that differ, in the labels and the spec.
+def _difference(existing: Object, ours: Object) -> str:
+    """Lines of labels and spec that differ.
 
-    A field that only the server's has is one that the server, Kueue or a webhook has added: the settings are the same. Where
-    they are not, it may be one that we have no more.
+    With equal settings, a field that only the existing job has was added by the server, Kueue or a webhook, and is ignored. With
+    other settings it may be a field that this job no longer has.
     """
-    import yaml  # noqa: PLC0415 - a fifth of the time that --help takes
+    import yaml  # noqa: PLC0415 - a fifth of the time of --help
 
-    old, new = ({"labels": each["metadata"].get("labels") or {}, "spec": each["spec"]} for each in (there, ours))
-    same_settings = settings_text(there) == settings_text(ours)
+    old, new = ({"labels": each["metadata"].get("labels") or {}, "spec": each["spec"]} for each in (existing, ours))
+    same_settings = settings_text(existing) == settings_text(ours)
     before, after = (
         yaml.safe_dump(each, sort_keys=True, default_flow_style=False).splitlines()
         for each in (_common(old, new, FILLED_IN if not same_settings else None), new)
     )
-    lines = list(difflib.unified_diff(before, after, "there", "now", lineterm="", n=2))
+    lines = list(difflib.unified_diff(before, after, "existing", "new", lineterm="", n=2))
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _common(there: Any, ours: Any, dropped: Mapping[str, object] | None) -> Any:  # noqa: ANN401 - any part of an object
-    """`there` without the fields that `ours` does not name: all of them, or the `dropped` ones with their values."""
-    if isinstance(there, dict) and isinstance(ours, dict):
+def _common(existing: Any, ours: Any, dropped: Mapping[str, object] | None) -> Any:  # noqa: ANN401 - any part of an object
+    """`existing` without the fields that `ours` lacks: all of them, or only the `dropped` ones with their values."""
+    if isinstance(existing, dict) and isinstance(ours, dict):
         return {
             key: _common(value, ours.get(key), dropped)
-            for key, value in there.items()
+            for key, value in existing.items()
             if key in ours or not (dropped is None or dropped.get(key, ...) == value)
         }
-    if isinstance(there, list) and isinstance(ours, list) and len(there) == len(ours):
-        return [_common(one, other, dropped) for one, other in zip(there, ours, strict=True)]
-    return there
+    if isinstance(existing, list) and isinstance(ours, list) and len(existing) == len(ours):
+        return [_common(one, other, dropped) for one, other in zip(existing, ours, strict=True)]
+    return existing

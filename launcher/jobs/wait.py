@@ -1,4 +1,4 @@
-"""Wait until a job is over or has a state, by its changes and by looking again."""
+"""Wait until a job has finished or has a state, with a watch and regular reads."""
 
 import math
 import time
@@ -22,8 +22,8 @@ from launcher.status.diagnose import diagnose
 from launcher.status.snapshot import State, is_over, outcome
 from trainer.errors import JobFailedError, RemoteError, TimeLimitError
 
-LOOK_AGAIN_S: Final = 15.0
-"""A watch may be silent while things happen, so whoever waits lists so often."""
+REREAD_S: Final = 15.0
+"""Interval between reads of the job: a watch may miss changes silently."""
 
 
 def wait_for_job(
@@ -34,9 +34,9 @@ def wait_for_job(
     timeout_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> State:
-    """The job's state once it is over, or is `until`.
+    """Wait until the job has finished or has the state `until`; returns its state.
 
-    Raises: JobFailedError when it failed and that was not waited for; TimeLimitError; NotFoundError when it is gone.
+    Raises: JobFailedError when it failed and `until` is another state; TimeLimitError; NotFoundError when it was deleted.
     """
     end_s = None if timeout_s is None else clock() + timeout_s
     for job in job_changes(cluster, name, end_s=end_s, clock=clock):
@@ -47,10 +47,10 @@ def wait_for_job(
             raise _failure(cluster, name)
         if is_over(job):
             raise JobFailedError(
-                f"the job `{name}` has {now.lower()} and will not be {until}", hint=f"launcher status {name}"
+                f"the job `{name}` has {now.lower()} and can't become {until}", hint=f"launcher status {name}"
             )
     raise TimeLimitError(
-        f"the job `{name}` was not over after {timeout_s:g} s (from `--timeout`); it goes on",
+        f"the job `{name}` had not finished after {timeout_s:g} s (from `--timeout`); it continues",
         hint=f"launcher status {name}",
     )
 
@@ -58,14 +58,14 @@ def wait_for_job(
 def job_changes(
     cluster: Cluster, name: str, *, end_s: float | None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Object]:
-    """The job, and again whenever it may have changed, until `end_s` of the clock.
+    """The job, again after each possible change, until `end_s` of the clock.
 
-    Raises: NotFoundError when it is gone, or another has taken its name; other RemoteErrors when the server stays away.
+    Raises: NotFoundError when it was deleted or replaced; other RemoteErrors when the server stays unreachable.
     """
     job = first = cluster.get(JOBS, name)
     while True:
         yield job
-        left_s = LOOK_AGAIN_S if end_s is None else min(LOOK_AGAIN_S, end_s - clock())
+        left_s = REREAD_S if end_s is None else min(REREAD_S, end_s - clock())
         if left_s <= 0:
             return
         with suppress(ForbiddenError, GoneError, InvalidError, ServerError, UnreachableError):
@@ -74,12 +74,12 @@ def job_changes(
         job = get_job_before(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
         if job["metadata"]["uid"] != first["metadata"]["uid"]:
             raise NotFoundError(
-                f"the job `{name}` was deleted, and another has its name", hint=f"launcher status {name}"
+                f"the job `{name}` was deleted, and another job has its name", hint=f"launcher status {name}"
             )
 
 
 def _watched(cluster: Cluster, job: Object, time_s: float) -> Iterator[Object]:
-    """The job at each change, until it is deleted, the stream ends or the time is over."""
+    """The job at each change, until it is deleted, the watch ends or `time_s` has passed."""
     metadata = job["metadata"]
     since, fields = metadata["resourceVersion"], f"metadata.name={metadata['name']}"
     for kind, changed in cluster.watch(JOBS, fields=fields, since=since, timeout_s=time_s):
@@ -89,11 +89,11 @@ def _watched(cluster: Cluster, job: Object, time_s: float) -> Iterator[Object]:
 
 
 def _failure(cluster: Cluster, name: str) -> JobFailedError:
-    """That the job failed, and why, as `status` shows it."""
+    """The error for a failed job, with the diagnosis of `status`."""
     with suppress(RemoteError):
-        found = diagnose(collect_snapshot(cluster, name))
-        if found is not None:
-            own = "the job failed "  # of a job without pods
-            cause = f" {found.sentence.removeprefix(own)}" if found.sentence.startswith(own) else f": {found.sentence}"
-            return JobFailedError(f"the job `{name}` failed{cause}", hint=found.next_step)
+        diagnosis = diagnose(collect_snapshot(cluster, name))
+        if diagnosis is not None:
+            start, sentence = "the job failed ", diagnosis.sentence  # a job without pods begins like this
+            cause = f" {sentence.removeprefix(start)}" if sentence.startswith(start) else f": {sentence}"
+            return JobFailedError(f"the job `{name}` failed{cause}", hint=diagnosis.next_step)
     return JobFailedError(f"the job `{name}` failed", hint=f"launcher status {name}")

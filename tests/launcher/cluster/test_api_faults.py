@@ -44,7 +44,7 @@ SAID = {
     "500": "etcd is ill",
     "503": "not ready",
     "reset": "no answer from",
-    "html": "did not answer as a Kubernetes API server",
+    "html": "is not one of a Kubernetes API server",
 }
 
 

@@ -41,7 +41,7 @@ def endless_line(handler, *, status=200):
 
 def test_response_above_the_limit_is_a_known_error_and_not_read(cluster, api, peak):
     api.state.faults.append(Fault("GET", "pytorchjobs", endless_line))
-    with pytest.raises(RemoteError, match="answers with more than 1 MiB"):
+    with pytest.raises(RemoteError, match="is larger than 1 MiB"):
         cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
@@ -52,7 +52,7 @@ def test_compressed_response_is_limited_by_its_decompressed_size(cluster, api, p
     api.state.faults.append(
         Fault("GET", "pytorchjobs", lambda handler: handler._send(200, packed, {"Content-Encoding": "gzip"}))
     )
-    with pytest.raises(RemoteError, match="answers with more than 1 MiB"):
+    with pytest.raises(RemoteError, match="is larger than 1 MiB"):
         cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
@@ -66,7 +66,7 @@ def test_all_pages_of_a_list_share_one_limit(cluster, api, monkeypatch):
         handler.answer({"metadata": {"continue": str(next(pages))}, "items": [{"a": "x" * 500}]})
 
     api.state.faults.append(Fault("GET", "pytorchjobs", page, times=1000))
-    with pytest.raises(RemoteError, match=r"cannot list pytorchjobs: .* answers with more than"):
+    with pytest.raises(RemoteError, match=r"cannot list pytorchjobs: .* is larger than"):
         cluster.list(JOBS)
     assert next(pages) < 10
 
@@ -134,7 +134,7 @@ def test_long_lines_are_remembered_by_their_hashes():
 
 
 def test_readers_block_while_many_bytes_wait_to_be_printed(monkeypatch):
-    monkeypatch.setattr(follow, "ROOM_CHARS", 100)
+    monkeypatch.setattr(follow, "QUEUED_CHARS", 100)
     channel = _Channel(View(0, {}, {}))
     channel.put(Line(1, "s", "p", "x" * 100))
     assert not channel._has_room()

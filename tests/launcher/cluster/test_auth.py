@@ -109,7 +109,7 @@ def test_token_of_a_plugin_may_end_with_a_line_break(api, tmp_path):
 def test_token_that_can_stand_in_no_header_is_refused_by_its_context(api, tmp_path):
     """Two lines pasted as one; the library's own message quotes them."""
     cluster = opened(api.kubeconfig(tmp_path / "k", {"token": f"{SECRET}\n{SECRET}"}))
-    with pytest.raises(InputError, match=r"context `here`.*token holds a line break") as caught:
+    with pytest.raises(InputError, match=r"context `here`.*token contains a line break") as caught:
         cluster.list(JOBS)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
@@ -130,7 +130,7 @@ def test_login_in_the_server_url_is_refused_and_not_printed(tmp_path, password):
     document = {"current-context": "here", "contexts": [context], "users": [{"name": "u", "user": {"token": "t"}}]}
     cluster = {"name": "c", "cluster": {"server": f"https://someone:{password}@127.0.0.1:9"}}
     path.write_text(json.dumps(document | {"clusters": [cluster]}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"server `https://\*\*\*@127\.0\.0\.1:9` holds a login") as caught:
+    with pytest.raises(InputError, match=r"server `https://\*\*\*@127\.0\.0\.1:9` contains a login") as caught:
         opened(path)
     assert SECRET not in str(caught.value)
 
@@ -173,7 +173,7 @@ def test_credential_plugin_that_fails_later_is_quoted_too(api, tmp_path, capfd):
     ("text", "message"),
     [
         pytest.param(f"users: [{{token: {SECRET}", "it is not YAML", id="no-yaml"),
-        pytest.param(SECRET, "it is no mapping", id="text"),
+        pytest.param(SECRET, "it is not a mapping", id="text"),
         pytest.param(b"\xff\xfe", "it is not YAML", id="binary"),
         pytest.param(f"contexts: []\nusers: [{{name: u, user: {{token: {SECRET}}}}}]", "no current context", id="none"),
     ],

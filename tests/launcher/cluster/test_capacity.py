@@ -59,7 +59,7 @@ def test_quantities_are_parsed_exactly(text, amount):
 
 def test_invalid_quantity_is_refused():
     """Counting on with a wrong number would name the wrong cause."""
-    with pytest.raises(ValueError, match="no quantity"):
+    with pytest.raises(ValueError, match="not a quantity"):
         quantity("lots")
 
 

@@ -108,7 +108,7 @@ def test_refusals_quote_the_server_and_exit_with_4(cluster, api, status, kind, s
 def test_kind_that_the_cluster_does_not_serve_names_the_operator(cluster, api):
     """A bare 404 would look like a missing job."""
     api.state.served.remove("kubeflow.org/v1")
-    with pytest.raises(NotFoundError, match="training operator is not installed"):
+    with pytest.raises(NotFoundError, match="install the training operator"):
         cluster.list(JOBS)
     assert not cluster.serves(JOBS)
     assert not cluster.serves(LOCAL_QUEUES)
@@ -119,7 +119,7 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
     """The server speaks of a webhook only."""
     said = 'Internal error occurred: failed calling webhook "validator.pytorchjob": connection refused'
     api.state.fail("POST", "pytorchjobs", 500, said)
-    with pytest.raises(RemoteError, match="is the training operator running"):
+    with pytest.raises(RemoteError, match="check that the training operator is running"):
         cluster.create(JOBS, job())
 
 
@@ -240,7 +240,7 @@ def test_server_that_is_not_there_is_named(tmp_path, api, waits):
 def test_server_that_is_no_api_server_is_reported(cluster, api):
     """A proxy's login page, for example."""
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler._send(200, b"<html>", {})))
-    with pytest.raises(RemoteError, match="did not answer as a Kubernetes API server"):
+    with pytest.raises(RemoteError, match="is not one of a Kubernetes API server"):
         cluster.list(JOBS)
 
 

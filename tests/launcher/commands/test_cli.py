@@ -217,7 +217,7 @@ def test_a_flag_beats_set_beats_the_file_beats_the_default(launcher, tmp_path, t
         (f"render {ISSUE} -f nowhere.yaml", "`nowhere.yaml`: No such file"),
         (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is no mapping"),
         (f"render {ISSUE} -f unknown.yaml", "`imgae`, `namespce`: no such setting (from `unknown.yaml`)"),
-        (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is no UTF-8 text"),
+        (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is not UTF-8 text"),
         (f"submit {ISSUE}", "--kubeconfig FILE"),
         (f"submit --local {ISSUE}", "cannot use `s3://b/cxr` with --local"),
         ("submit --local --accelerator cpu --data nowhere --output runs", "nowhere"),
@@ -322,7 +322,7 @@ def test_submit_local_runs_the_rendered_command_and_prints_the_run(launcher, tmp
     ("script", "code", "words"),
     [
         ("exit 0", 0, ""),
-        ("exit 1", 3, "error: the job failed: pod `t1-master-0` left with exit code 1"),
+        ("exit 1", 3, "error: the job failed: pod `t1-master-0` ended with exit code 1"),
         ("exit 75", 75, "error: the job was stopped"),
         ("kill -INT $PPID; sleep 5", 130, "error: interrupted by Ctrl-C"),
     ],

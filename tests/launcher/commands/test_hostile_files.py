@@ -105,7 +105,7 @@ def test_kubeconfig_with_unexpected_types_gives_no_namespace(tmp_path, text):
 def test_job_whose_settings_are_damaged_is_bad_input(text):
     """Anybody who may write jobs may write its annotations."""
     job = {"metadata": {"name": "demo", "annotations": {"chexnet-launcher/settings": text}}}
-    with pytest.raises(InputError, match="cannot tell the settings of `demo`"):
+    with pytest.raises(InputError, match="cannot read the settings of `demo`"):
         settings_of(job)
 
 
@@ -193,6 +193,6 @@ def test_endless_token_file_is_refused_and_not_read(tmp_path, make):
     make(tmp_path / "token")
     path = tmp_path / "k"
     path.write_text(json.dumps({"users": [{"name": "u", "user": {"tokenFile": "token"}}]}))
-    with pytest.raises(InputError, match="`tokenFile` `token` is no regular file"):
+    with pytest.raises(InputError, match="`tokenFile` `token` is not a regular file"):
         document(path)
     assert namespace_of(str(path), None) is None

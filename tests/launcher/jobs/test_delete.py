@@ -81,5 +81,5 @@ def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, a
 def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
     submit.submit(cluster, render(spec(data="/d")))
     api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
-    with pytest.raises(TimeLimitError, match="a pod of `t1` is still there"):
+    with pytest.raises(TimeLimitError, match="a pod of `t1` still exists"):
         delete_job(cluster, "t1", timeout_s=0)

@@ -33,7 +33,7 @@ def test_recorded_settings_of_a_job_recreate_it(cluster):
         "output": "s3://cxr/runs",
         "train_flags": ["--epochs", "3"],
     }
-    with pytest.raises(InputError, match="the launcher did not make it"):
+    with pytest.raises(InputError, match="the launcher did not create it"):
         settings_of({"metadata": {"name": "x"}})
 
 

@@ -169,7 +169,7 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("command", "error", "words"),
     [
-        ("raise SystemExit(2)", JobFailedError, "pod `t1-master-0` left with exit code 2"),
+        ("raise SystemExit(2)", JobFailedError, "pod `t1-master-0` ended with exit code 2"),
         ("raise SystemExit(75)", TryAgainError, "exit code 75"),
         ("import os; os.kill(os.getpid(), 9)", JobFailedError, "pod `t1-master-0` was killed by SIGKILL"),
     ],
@@ -263,7 +263,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path):
 @pytest.mark.parametrize(
     ("sent", "error", "said"),
     [
-        ("SIGINT", InterruptedByUser, ["stopping; Ctrl-C again ends it at once"]),
+        ("SIGINT", InterruptedByUser, ["stopping; press Ctrl-C again to kill the job at once"]),
         ("SIGTERM", TryAgainError, []),
         ("SIGHUP", TryAgainError, []),
     ],

@@ -111,7 +111,7 @@ def test_objects_that_could_not_be_removed_again_are_named(cluster, api):
     api.state.forbidden.add(("delete", "persistentvolumes"))
     with pytest.raises(InvalidError, match="admission webhook denied") as caught:
         submit.submit(cluster, render(spec()))
-    assert "left behind: persistentvolume/team-a.t1; launcher delete t1" in str(caught.value)
+    assert "persistentvolume/team-a.t1 could not be removed; launcher delete t1" in str(caught.value)
 
 
 def test_job_created_by_somebody_else_meanwhile_is_not_touched(cluster, api):

@@ -183,5 +183,5 @@ def test_wait_does_not_take_the_next_job_of_the_name_for_the_one_it_waits_for(cl
         handler.chunk(b"")
 
     api.state.faults.append(Fault("GET", "pytorchjobs", replaced, query="watch=true"))
-    with pytest.raises(NotFoundError, match="another has its name"):
+    with pytest.raises(NotFoundError, match="another job has its name"):
         wait_for_job(cluster, "t1")
