@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.status.diagnose import admission, endings, pending, queueing, starting, terminating
+from launcher.status.diagnose import admission, endings, queueing, starting, terminating, unscheduled
 from launcher.status.diagnose.facts import Cause, Event, Facts, Pod
 from launcher.status.diagnose.pod_phase import reason
 from launcher.status.diagnose.wording import quoted
@@ -18,7 +18,7 @@ __all__ = ["Diagnosis", "diagnose", "reason"]
 
 Check = Callable[[Pod, Facts], Cause | None]
 
-CHECKS: Final[tuple[Check, ...]] = (starting.cause, endings.cause, pending.cause)
+CHECKS: Final[tuple[Check, ...]] = (starting.cause, endings.cause, unscheduled.cause)
 """Of a pod, in the order in which they are told."""
 
 

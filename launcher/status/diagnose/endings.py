@@ -5,7 +5,7 @@ import signal
 from dataclasses import replace
 from typing import Final
 
-from launcher.status.diagnose import pending, starting
+from launcher.status.diagnose import starting, unscheduled
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
 from launcher.status.diagnose.log_tail import read_tail
 from launcher.status.diagnose.reported import ReportedCause
@@ -93,7 +93,7 @@ def _taken_away(pod: Pod, facts: Facts) -> Cause | None:
     if not told or pod.phase != "Pending" or not facts.recent(told.last):
         return None
     before = _displaced(pod, facts, told.reason, told.message)
-    now = pending.cause(pod, facts)
+    now = unscheduled.cause(pod, facts)
     why = f"{before.why}, {facts.ago(told.last)} ago{f'; now it {now.why}' if now else ''}"
     return Cause(code=before.code, why=why, next_step=before.next_step)
 
