@@ -401,7 +401,7 @@ def test_ctrl_c_is_told_while_the_program_still_loads(tmp_path):
     command = [sys.executable, "-m", "launcher", "render"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "error: interrupted by Ctrl-C\n\nhint: jobs that run go on: launcher list\n"
+    assert done.stderr == "error: interrupted by Ctrl-C\n\nhint: running jobs continue: launcher list\n"
 
 
 def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):
@@ -417,7 +417,7 @@ def test_ctrl_c_is_told_whatever_runs(api, kubeconfig, tmp_path):
     _, said = waiting.communicate(timeout=60)
     assert waiting.returncode == 130
     assert "interrupted by Ctrl-C" in said
-    assert "jobs that run go on" in said
+    assert "running jobs continue" in said
 
 
 def test_second_ctrl_c_while_the_program_leaves_is_no_traceback(tmp_path):

@@ -74,7 +74,7 @@ def raising(problem):
 @pytest.mark.parametrize(
     ("problem", "status", "words"),
     [
-        (ForbiddenError("cannot list nodes: forbidden"), "skipped", "not permitted to look"),
+        (ForbiddenError("cannot list nodes: forbidden"), "skipped", "not permitted to check"),
         (NotPermittedError("cannot write `x`: AccessDenied"), "WARN", "not permitted with your credentials"),
         (RemoteError("cannot list nodes: broken", hint="mend it"), "FAIL", "broken"),
         (KeyError("spec"), "FAIL", "bug in this check: KeyError"),
@@ -144,7 +144,7 @@ FITS = {
     ),
     "one of two is in use": (gaudi(16), [gaudi_node("a"), gaudi_node("b")], [holding("b", "1")], "WARN", ["1 fit now"]),
     "too few nodes": (gaudi(16), [gaudi_node("a")], [], "FAIL", ["can never fit", "hold 1"]),
-    "too small": (gaudi(8), [gaudi_node("a", "4")], [], "FAIL", ["can never fit", "needs 8, there: 4 on a"]),
+    "too small": (gaudi(8), [gaudi_node("a", "4")], [], "FAIL", ["can never fit", "needs 8, total: 4 on a"]),
     "no huge pages": (gaudi(8), [gaudi_node("a", pages="0")], [], "FAIL", ["1 node lacks hugepages-2Mi"]),
     "taint": (gaudi(8), [gaudi_node("a", taints=[TAINT])], [], "FAIL", ["with the taint `gaudi=yes:NoSchedule`"]),
     "taint tolerated": (
@@ -163,7 +163,7 @@ FITS = {
     ),
     "cordoned": (gaudi(8), [gaudi_node("a", cordoned=True)], [], "FAIL", ["cordoned"]),
     "no nodes": (gaudi(8), [], [], "FAIL", ["there are no nodes"]),
-    "usage unseen": (gaudi(8), [gaudi_node("a")], None, "WARN", ["not permitted to see"]),
+    "usage unseen": (gaudi(8), [gaudi_node("a")], None, "WARN", ["not permitted to list"]),
     "cpu": (spec(workers=2), [node("a")], [], "OK", ["1 cpu and 8Gi memory"]),
     "cpu too small": (spec(workers=8), [node("a", memory="16Gi")], [], "FAIL", ["lacks memory (a pod needs 32Gi"]),
     "elastic takes fewer": (
@@ -401,7 +401,7 @@ def test_what_only_pods_see_is_not_looked_at_from_here():
     assert {row.status for row in claimed if row.check != "weights"} == {"skipped"}
     inner = spec(s3=S3Options(endpoint="http://minio.storage.svc:9000"), train_flags=("--weights", "none"))
     rows = {row.check: row for row in run(from_here.checks(inner))}
-    assert rows["output"].found == "only pods reach `http://minio.storage.svc:9000`"
+    assert rows["output"].found == "only pods can reach `http://minio.storage.svc:9000`"
     assert rows["output"].fix.startswith("--in-cluster")
     assert rows["weights"].status == "OK"
 
@@ -512,7 +512,7 @@ TROUBLES = {
         {"phase": "Failed", "exit_code": 2, "lines": ["error: no such command"]},
         ["exit code 2", "no such command"],
     ),
-    "another image": ({"lines": ["hello"]}, ["without an answer", "hello"]),
+    "another image": ({"lines": ["hello"]}, ["without results", "hello"]),
     "image": (
         {"phase": "Pending", "waiting": {"reason": "ErrImagePull", "message": "not found"}},
         ["ErrImagePull: not found"],
@@ -542,7 +542,7 @@ def test_a_pod_that_no_node_takes_is_given_up_and_removed(cluster, api):
     event = {"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": "pulling the image"}
     api.state.put(f"{SPACE}/events/e1", event)
     [row] = probe_pod.run_probe_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
-    assert "did not come to an end: Pulling: pulling the image" in row.found
+    assert "did not finish: Pulling: pulling the image" in row.found
     assert not [path for path in api.state.objects if "doctor" in path]
 
 

@@ -451,7 +451,7 @@ def test_runs_here_that_failed_are_the_only_ones_that_run_again(scale, python, p
     (python / "no-w2").touch()
     code, out, err = scale("--workers=1,2", job=here(phantoms))
     assert code == 3
-    assert "chest-densenet121-w2: the job failed: pod `chest-densenet121-w2-master-0` left with exit code 2" in err
+    assert "chest-densenet121-w2: the job failed: pod `chest-densenet121-w2-master-0` ended with exit code 2" in err
     assert [row[3] for row in table(out)] == ["100.00", "-"]
     assert "said by the program" in err
     (python / "no-w2").unlink()
