@@ -215,7 +215,7 @@ def test_a_flag_beats_set_beats_the_file_beats_the_default(launcher, tmp_path, t
         (f"render {ISSUE} --set wrkers=3 --set x.y=1", "`wrkers`, `x.y`"),
         (f"render {ISSUE} --set data={{", "cannot read settings from `--set data=…`"),
         (f"render {ISSUE} -f nowhere.yaml", "`nowhere.yaml`: No such file"),
-        (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is no mapping"),
+        (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is not a mapping"),
         (f"render {ISSUE} -f unknown.yaml", "`imgae`, `namespce`: no such setting (from `unknown.yaml`)"),
         (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is not UTF-8 text"),
         (f"submit {ISSUE}", "--kubeconfig FILE"),
@@ -268,7 +268,7 @@ def test_an_empty_place_is_not_the_current_directory(tmp_path, monkeypatch, caps
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[0]) == (
         "",
-        f"error: cannot use ``: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag}`)",
+        f"error: cannot use ``: it must be `s3://BUCKET/PREFIX` or an absolute directory (from `{flag}`)",
     )
 
 

@@ -407,7 +407,11 @@ def test_results_of_fewer_steps_do_not_count(scale, api):
         (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is given twice"),
         (["--workers=1", "--models=vgg"], RECIPE, 'cannot use --model vgg: Choose from: "densenet121'),
         (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
-        (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
+        (
+            ["--workers=1,2", "--workers-per-node=2"],
+            RECIPE,
+            "cannot divide 1 worker (`--workers`) evenly among nodes of 2",
+        ),
         (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),
         (["--workers=1", "--parallel=0"], RECIPE, "cannot use --parallel 0"),
         (["--workers=1", "--parallel=2", "--local"], RECIPE, "cannot use --parallel with --local"),
