@@ -47,7 +47,7 @@ class DiskTrial(Trial):
         said = self._said()
         if code != InputError.exit_code:
             self._outcome.losses.append(f"a run on a full disk ended with {code}")
-        if "no space left on device" not in said or "make room" not in said:
+        if "no space left on device" not in said or "free space" not in said:
             self._outcome.losses.append("a run on a full disk did not say so")
         if said.count("[rank 0] error:") > 1:  # workers that find a verdict leave without a word
             self._outcome.losses.append("a run on a full disk met it more than once")

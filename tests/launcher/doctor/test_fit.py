@@ -31,7 +31,7 @@ FITS = {
     ),
     "one of two is in use": (gaudi(16), [gaudi_node("a"), gaudi_node("b")], [holding("b", "1")], "WARN", ["1 fit now"]),
     "too few nodes": (gaudi(16), [gaudi_node("a")], [], "FAIL", ["can never fit", "hold 1"]),
-    "too small": (gaudi(8), [gaudi_node("a", "4")], [], "FAIL", ["can never fit", "needs 8, there: 4 on a"]),
+    "too small": (gaudi(8), [gaudi_node("a", "4")], [], "FAIL", ["can never fit", "needs 8, total: 4 on a"]),
     "no huge pages": (gaudi(8), [gaudi_node("a", pages="0")], [], "FAIL", ["1 node lacks hugepages-2Mi"]),
     "taint": (gaudi(8), [gaudi_node("a", taints=[TAINT])], [], "FAIL", ["with the taint `gaudi=yes:NoSchedule`"]),
     "taint tolerated": (
@@ -50,7 +50,7 @@ FITS = {
     ),
     "cordoned": (gaudi(8), [gaudi_node("a", cordoned=True)], [], "FAIL", ["cordoned"]),
     "no nodes": (gaudi(8), [], [], "FAIL", ["there are no nodes"]),
-    "usage unseen": (gaudi(8), [gaudi_node("a")], None, "WARN", ["not permitted to see"]),
+    "usage unseen": (gaudi(8), [gaudi_node("a")], None, "WARN", ["not permitted to list the pods in use"]),
     "cpu": (spec(workers=2), [node("a")], [], "OK", ["1 cpu and 8Gi memory"]),
     "cpu too small": (spec(workers=8), [node("a", memory="16Gi")], [], "FAIL", ["lacks memory (a pod needs 32Gi"]),
     "elastic takes fewer": (

@@ -14,7 +14,7 @@ def test_paths_that_only_pods_see_are_not_checked_from_here():
     assert {row.status for row in claimed if row.check != "weights"} == {"skipped"}
     inner = spec(s3=S3Options(endpoint="http://minio.storage.svc:9000"), train_flags=("--weights", "none"))
     rows = {row.check: row for row in run(from_here.checks(inner))}
-    assert rows["output"].found == "only pods reach `http://minio.storage.svc:9000`"
+    assert rows["output"].found == "only pods can reach `http://minio.storage.svc:9000`"
     assert rows["output"].fix.startswith("--in-cluster")
     assert rows["weights"].status == "OK"
 

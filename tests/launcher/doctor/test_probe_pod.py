@@ -93,7 +93,7 @@ TROUBLES = {
         {"phase": "Failed", "exit_code": 2, "lines": ["error: no such command"]},
         ["exit code 2", "no such command"],
     ),
-    "another image": ({"lines": ["hello"]}, ["without an answer", "hello"]),
+    "another image": ({"lines": ["hello"]}, ["ended without results", "hello"]),
     "image": (
         {"phase": "Pending", "waiting": {"reason": "ErrImagePull", "message": "not found"}},
         ["ErrImagePull: not found"],
@@ -123,7 +123,7 @@ def test_unschedulable_probe_pod_times_out_and_is_removed(cluster, api):
     event = {"metadata": {}, "involvedObject": about, "reason": "Pulling", "message": "pulling the image"}
     api.state.put(f"{SPACE}/events/e1", event)
     [row] = probe_pod.run_probe_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
-    assert "did not come to an end: Pulling: pulling the image" in row.found
+    assert "did not finish: Pulling: pulling the image" in row.found
     assert not [path for path in api.state.objects if "doctor" in path]
 
 

@@ -51,7 +51,7 @@ def raising(problem):
 @pytest.mark.parametrize(
     ("problem", "status", "words"),
     [
-        (ForbiddenError("cannot list nodes: forbidden"), "skipped", "not permitted to look"),
+        (ForbiddenError("cannot list nodes: forbidden"), "skipped", "not permitted to check"),
         (NotPermittedError("cannot write `x`: AccessDenied"), "WARN", "not permitted with your credentials"),
         (RemoteError("cannot list nodes: broken", hint="mend it"), "FAIL", "broken"),
         (KeyError("spec"), "FAIL", "bug in this check: KeyError"),
