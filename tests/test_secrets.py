@@ -18,7 +18,7 @@ from cyclopts import App
 
 from launcher import __main__ as launcher
 from launcher import commands as launcher_commands
-from launcher.cluster import client
+from launcher.cluster import connection
 from trainer import __main__ as trainer
 from trainer.storage.retry import Tries
 
@@ -146,7 +146,7 @@ def home(tmp_path, monkeypatch, echo) -> Path:
     monkeypatch.setattr(
         launcher, "_loaded", lambda: launcher_commands.dispatch
     )  # counting frozen objects takes long here
-    monkeypatch.setattr(client, "ATTEMPTS", 1)
+    monkeypatch.setattr(connection, "ATTEMPTS", 1)
     monkeypatch.setattr(Tries, "another", lambda _: False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     return folder
