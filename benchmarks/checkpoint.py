@@ -97,7 +97,7 @@ def measure(folder: Path) -> None:
     with opened(from_argv([*argv, *recipe]), World(), Reporter(0), RankLog(0)) as run:
         training = begin(run)
         ready(run, training, 0)
-        with run.prefix.writer.working():
+        with run.prefix.writer.running():
             os.sched_setaffinity(0, {CORES[0]})  # of this thread alone; the others keep theirs
             block_s(run, training, checkpoint=True)
             pairs = []

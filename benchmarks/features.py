@@ -21,7 +21,7 @@ from trainer.data.synthetic import write_phantoms
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
-from trainer.training.feature_cache import Feed, of_features, of_images
+from trainer.training.feed import Feed, of_features, of_images
 from trainer.training.loop import train_epoch, validate
 from trainer.training.setup import Run, opened
 from trainer.training.state import Training, begin
@@ -77,7 +77,7 @@ def main() -> None:
         flags = "--preset pneumonia --weights none --pack-side 110 --crop-px 96 --crop center --no-flip --rotate 0 --batch-size 16 --device cpu"
         places = f"--data {folder}/data --output {folder}/runs --name r --epochs {2 * PAIRS}"
         config = replace(from_argv([*flags.split(), *places.split()]), checkpoint_every_minutes=None)
-        with opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.working():
+        with opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.running():
             measure(run)
 
 

@@ -1,8 +1,8 @@
 """Chest X-ray training jobs on Kubernetes; runs on the user's machine.
 
-`python -m launcher` puts the current directory first on Python's path, so that a `yaml.py` in a foreign folder would run. It is
-removed here, before the first import that could find one; the program `launcher` and `python -P` never put it there. It stays
-when this package itself lies there, as in a checkout.
+`python -m launcher` puts the current directory first on Python's path, so that a `yaml.py` in an untrusted folder would run. It is
+removed here, before the first import that could find one; the program `launcher` and `python -P` never add it. It stays if this
+package itself is there, as in a checkout.
 """
 
 import os
@@ -10,10 +10,10 @@ import sys
 
 
 def _leave_current_directory() -> None:
-    """As in `trainer`, which can't be imported for this: another `trainer` could lie there."""
+    """Same as in `trainer`, which can't be imported for this: the directory could contain another `trainer`."""
     try:
-        here = os.getcwd()  # noqa: PTH109 - pathlib would be looked for there
-    except OSError:  # it is gone
+        here = os.getcwd()  # noqa: PTH109 - importing pathlib would search there
+    except OSError:  # it was deleted
         return
     is_first = sys.path[0] == here and not getattr(sys.flags, "safe_path", False)
     if is_first and here != os.path.dirname(os.path.dirname(__file__)):  # noqa: PTH120 - as above

@@ -1,4 +1,4 @@
-"""The one place of the launcher that maps errors to exit codes; its commands are in `launcher.commands`."""
+"""Entry point of the launcher; maps errors to exit codes. The commands are in `launcher.commands`."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from trainer.screen import screen, screened
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; its exit code. Nothing that it prints holds a secret, or what a terminal would obey."""
+    """Run one command and return its exit code. Output is redacted, and terminal control characters are escaped."""
     learn_words(argv)
     with screened():
         return _outcome(argv)
@@ -31,13 +31,13 @@ def _outcome(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{problem}\n")
         return problem.exit_code
     except KeyboardInterrupt:
-        interrupted = InterruptedByUser("interrupted by Ctrl-C", hint="jobs that run go on: launcher list")
+        interrupted = InterruptedByUser("interrupted by Ctrl-C", hint="running jobs continue: launcher list")
         sys.stderr.write(f"{interrupted}\n")
         return interrupted.exit_code
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception as bug:  # noqa: BLE001 - whatever it is, the user gets one line
+    except Exception as bug:  # noqa: BLE001 - any other exception is a bug, reported on one line
         if debug:
             sys.excepthook(type(bug), bug, bug.__traceback__)
         else:
@@ -47,17 +47,16 @@ def _outcome(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> None:
-    """Answer, or load the parser and the command."""
-    if list(argv) == ["--version"]:  # not worth a parser's start
+    if list(argv) == ["--version"]:  # without loading the parser
         sys.stdout.write(f"{__version__}\n")
         return
-    run = _loaded()  # a Ctrl-C may come in the middle of this
+    run = _loaded()  # takes long enough to be interrupted by Ctrl-C
     flags, train_flags = _split(argv)
     run([*(flag for flag in flags if flag != "--debug"), *(f"--train-flags={flag}" for flag in train_flags)])
 
 
 def _loaded() -> Callable[[Sequence[str]], None]:
-    """What runs commands; to load it is most of a short command's time."""
+    """The dispatcher; loading it is most of the time of a short command."""
     with uncollected():
         from launcher.commands import dispatch
     return dispatch
@@ -70,12 +69,12 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def script() -> None:
-    """The command `launcher`."""
-    screen()  # for good: what escapes from main is shown as well
+    """Console script `launcher`."""
+    screen()  # for the whole process: also for exceptions that leave main
     code = main(sys.argv[1:])
-    # In a background job of a script SIGINT is ignored, and stays so, as in any other program: Ctrl-C is meant for the foreground.
+    # In a background job of a script, SIGINT is ignored and stays so: Ctrl-C is meant for the foreground.
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # else a second Ctrl-C would show tracebacks of the clean-up
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # otherwise a second Ctrl-C would print tracebacks of the clean-up
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON and YAML for programs, ages and sizes."""
+"""Output formats of commands: tables, JSON and YAML documents, ages and sizes."""
 
 import json
 import math
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import yaml
 
 SCHEMA: Final = 1
-"""Version of the documents; it changes when a key changes its meaning or goes."""
+"""Version of the documents; it changes when a key is removed or changes its meaning."""
 
 Row = Mapping[str, str]
 Record = Mapping[str, Any]
@@ -24,11 +24,11 @@ _AMBIGUOUS: Final = re.compile(
     r"|[0-9]{4}-[0-9]+-[0-9]+.*|~|y|n|yes|no|on|off|true|false|null",
     re.IGNORECASE,
 )
-"""Texts that some reader takes for a number, a truth value, a date or null: `no` in YAML 1.1, `1e3` in Go's YAML."""
+"""Texts that some YAML reader takes for a number, boolean, date or null: `no` in YAML 1.1, `1e3` in Go's YAML."""
 
 
 def table(rows: Sequence[Row], *, empty: str) -> str:
-    """Columns as kubectl prints them; whatever is in a cell, a row is one line."""
+    """A table like kubectl's; a row is always one line, whatever its cells contain."""
     if not rows:
         return f"{empty}\n"
     lines = [{key: key.upper() for key in rows[0]}, *({key: on_one_line(row[key]) for key in row} for row in rows)]
@@ -37,7 +37,7 @@ def table(rows: Sequence[Row], *, empty: str) -> str:
 
 
 def document(content: Record, form: str) -> str:
-    """The same for programs: times as the server writes them, numbers as numbers."""
+    """A JSON or YAML document, with times in the server's format and numbers as numbers."""
     whole = {"schema": SCHEMA, **content}
     if form == "json":
         return json.dumps(whole, indent=2) + "\n"
@@ -45,11 +45,11 @@ def document(content: Record, form: str) -> str:
 
 
 def as_yaml(content: object) -> str:
-    """A document with keys in the order given, which every reader of YAML reads alike.
+    """A YAML document with unchanged order of keys, which all YAML versions read alike.
 
     Raises: ValueError for a number that is not finite.
     """
-    import yaml  # noqa: PLC0415 - --help prints none
+    import yaml  # noqa: PLC0415 - not needed for --help
 
     return yaml.dump(content, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=math.inf)
 
@@ -68,7 +68,7 @@ def _dumper() -> "type[yaml.SafeDumper]":
 
     def number(dumper: yaml.SafeDumper, value: float) -> yaml.ScalarNode:
         if not math.isfinite(value):
-            raise ValueError(f"no JSON data: {value}")
+            raise ValueError(f"not a finite number: {value}")
         return dumper.represent_float(value)
 
     Dumper.add_representer(str, text)
@@ -83,7 +83,7 @@ YEAR: Final = 365 * DAY
 
 
 def age(moment: str | None, now: datetime) -> str:
-    """How long ago, as kubectl writes it: `45s`, `3m20s`, `45m`, `3h10m`, `9h`, `2d5h`, `30d`.
+    """Age in kubectl's format: `45s`, `3m20s`, `45m`, `3h10m`, `9h`, `2d5h`, `30d`.
 
     Source: HumanDuration in k8s.io/apimachinery/pkg/util/duration.
     """
@@ -108,6 +108,6 @@ def age(moment: str | None, now: datetime) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """A number of bytes as people read it: `812 B`, `27.3 MiB`."""
+    """A size for people: `812 B`, `27.3 MiB`."""
     power = min(3, int(math.log(max(size_bytes, 1), 1024)))
     return f"{size_bytes / 1024**power:.1f} {('KiB', 'MiB', 'GiB')[power - 1]}" if power else f"{size_bytes} B"

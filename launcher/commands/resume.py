@@ -29,9 +29,9 @@ from launcher.settings.sources import (
     check_changes,
     context_namespace,
     job_of,
+    persistent,
     read_assignments,
     settings_from,
-    standing,
 )
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
@@ -90,7 +90,7 @@ def resume(
         settings_from("the command", {"name": name} | ({"namespace": namespace} if namespace else {})),
         read_assignments(changes),
         settings_from(f"the run {name}", settings),
-        *([] if old else [*standing(), context_namespace(on.kubeconfig, on.context)]),
+        *([] if old else [*persistent(), context_namespace(on.kubeconfig, on.context)]),
     )
     if earlier:
         run_resume.check(job, earlier)
@@ -169,7 +169,7 @@ def _settings(
         return run_resume.without_resume_flag(settings_of(old))
     assert earlier is not None
     settings = run_resume.settings_of(name, earlier) | ({"output": str(where.output)} if where.output else {})
-    given = {key for each in (read_assignments(changes), *standing()) for key in each.values}
+    given = {key for each in (read_assignments(changes), *persistent()) for key in each.values}
     run_resume.check_complete(name, given | settings.keys())
     if isinstance(where.endpoint, locate.Typed) and "s3_endpoint" not in given:
         report("--s3-endpoint applies to this machine only; set that of the job with --set s3_endpoint=URL")

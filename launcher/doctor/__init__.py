@@ -1,1 +1,1 @@
-"""Checks before anything is spent, a row for each."""
+"""Checks of a job's prerequisites, one row each."""

@@ -1,4 +1,4 @@
-"""Will a job run, before anything is spent: a row for each thing that has stopped one."""
+"""Checks of `launcher doctor`: one row for each known cause that prevents a job from running."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ JOB_API: Final = "PyTorchJob API"
 
 
 def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) -> list[Row]:
-    """A row for each check, in the order in which one would fix things.
+    """Run all checks; rows are in the order in which problems should be fixed.
 
-    Without a cluster only what can be seen from here. With `in_cluster` a short pod looks at buckets, labels and weights with
-    the job's own account; it is removed again. What goes wrong is a row.
+    Without a cluster, only the checks from this machine run. With `in_cluster`, a short-lived pod checks buckets, labels and weights
+    with the job's account. Errors are rows.
 
-    Raises: InputError for an endpoint that this user's credentials must not be sent to; then nothing is looked at.
+    Raises: InputError for an endpoint that this user's credentials must not be sent to, before any check.
     """
     of_cluster = _cluster_checks(spec, cluster, in_cluster=in_cluster) if cluster else []
     rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
@@ -45,17 +45,17 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
 
 
 def check_passed(rows: Sequence[Row]) -> None:
-    """Nothing, when no row is FAIL. Raises: RemoteError, exit code 4, whichever check it was."""
+    """Raises: RemoteError, exit code 4, when a row is FAIL."""
     failed = [row.check for row in rows if row.status == "FAIL"]
     if failed:
         raise RemoteError(
-            f"cannot run the job as things are: {len(failed)} of {len(rows)} checks failed: {', '.join(failed)}",
-            hint="each of these rows says how to fix it",
+            f"cannot run the job: {len(failed)} of {len(rows)} checks failed: {', '.join(failed)}",
+            hint="see the `fix:` line of each failed row",
         )
 
 
 def as_table(rows: Sequence[Row]) -> str:
-    """A line for each row, and below it how to fix what is not well."""
+    """One line for each row, followed by a `fix:` line unless it is OK."""
     widths = [
         max(len(text) for text in column)
         for column in zip(*((row.status, row.check, row.where) for row in rows), strict=True)
@@ -70,7 +70,7 @@ def as_table(rows: Sequence[Row]) -> str:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The same for programs: `schema`, and `checks` with check, status, found, fix and where."""
+    """JSON with `schema`, and `checks` with check, status, found, fix and where."""
     checks = [
         {"check": row.check, "status": row.status, "found": row.found, "fix": row.fix, "where": row.where}
         for row in rows
@@ -141,7 +141,7 @@ def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
 
 
 def _pods(cluster: Cluster) -> list[Object] | None:
-    """All pods that hold something of a node, None where the user may not see them."""
+    """All unfinished pods of the cluster; None if the user may not list them."""
     try:
         return cluster.list(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed")
     except ForbiddenError:
@@ -162,7 +162,7 @@ def _object_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
 
 
 def _once(read: Callable[[], list[Object]]) -> Callable[[], list[Object]]:
-    """`read`, asked by several checks at a time and done once."""
+    """A function that calls `read` once for several checks at the same time."""
     lock = Lock()
     kept: list[list[Object]] = []
 

@@ -1,4 +1,4 @@
-"""Whether a job's pods fit onto the nodes: now, when others are over, or never; pure."""
+"""Check whether a job's pods fit on the nodes now, after other pods have ended, or never; pure."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,21 +19,21 @@ _NONE: Final = Fraction(0)
 
 @dataclass(frozen=True, kw_only=True)
 class PodSet:
-    """Equal pods that train together."""
+    """Identical pods of one job."""
 
     pod_spec: Object
     pods: int
     fewest: int
-    """With so many the job still trains."""
+    """Smallest number with which the job trains."""
 
 
 def device_plugin(resource: str | None, nodes: Sequence[Object]) -> Outcome:
-    """Whether some node offers the accelerator, and whether all that it has are healthy."""
+    """Check that a node offers the accelerator, and that all devices are healthy."""
     if resource is None:
         return skipped("the job uses no accelerator")
     offers = {node["metadata"]["name"]: _amount(node, "allocatable", resource) for node in nodes}
     healthy = {name: count for name, count in offers.items() if count}
-    ill = {
+    unhealthy = {
         node["metadata"]["name"]: int(_amount(node, "capacity", resource) - offers[node["metadata"]["name"]])
         for node in nodes
         if _amount(node, "capacity", resource) > offers[node["metadata"]["name"]]
@@ -41,17 +41,17 @@ def device_plugin(resource: str | None, nodes: Sequence[Object]) -> Outcome:
     if not healthy:
         return fail(
             f"no node of {len(nodes)} offers `{resource}`"
-            + (f" that is healthy: {_listed(ill)} are not" if ill else ""),
-            "install the accelerator's driver and device plugin: k8s/operator says how",
+            + (f" that is healthy: {_listed(unhealthy)} are not" if unhealthy else ""),
+            "install the accelerator's driver and device plugin: see k8s/operator",
         )
     found = f"{int(sum(healthy.values()))} {resource} on {_nodes(len(healthy))}"
-    if ill:
-        return warn(f"{found}; not healthy: {_listed(ill)}", "an administrator should look at these nodes")
+    if unhealthy:
+        return warn(f"{found}; not healthy: {_listed(unhealthy)}", "ask an administrator to check these nodes")
     return ok(found)
 
 
 def huge_pages(pod_spec: Object, nodes: Sequence[Object]) -> Outcome:
-    """Whether the nodes with the accelerator have set huge pages aside."""
+    """Check that the nodes with the accelerator have enough preallocated huge pages."""
     wanted = requests(pod_spec)
     pages = wanted.get(PAGES, _NONE)
     if not pages:
@@ -61,20 +61,20 @@ def huge_pages(pod_spec: Object, nodes: Sequence[Object]) -> Outcome:
     enough = [node for node in devices if _amount(node, "allocatable", PAGES) >= pages]
     most = max((_amount(node, "allocatable", PAGES) for node in devices), default=_NONE)
     found = f"a pod needs {shown(PAGES, pages)} of {PAGES}; "
-    fix = f"set them aside on each node: sysctl vm.nr_hugepages={int(pages / quantity('2Mi'))} or more, then restart its kubelet"
+    fix = f"preallocate them on each node: sysctl vm.nr_hugepages={int(pages / quantity('2Mi'))} or more, then restart its kubelet"
     if not devices:
         return skipped(f"no node offers `{resource}`")
     if not enough:
-        return fail(f"{found}no node with {resource} has so much (most: {shown(PAGES, most)})", fix)
+        return fail(f"{found}no node with {resource} has that many (most: {shown(PAGES, most)})", fix)
     if len(enough) < len(devices):
-        return warn(f"{found}{len(enough)} of {len(devices)} nodes with {resource} have so much", fix)
-    return ok(f"{found}{_nodes(len(enough))} {'has' if len(enough) == 1 else 'have'} so much")
+        return warn(f"{found}{len(enough)} of {len(devices)} nodes with {resource} have that many", fix)
+    return ok(f"{found}{_nodes(len(enough))} {'has' if len(enough) == 1 else 'have'} that many")
 
 
 def fit(pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None) -> Outcome:
-    """Whether the scheduler could place all pods now, once others are over, or never.
+    """Check whether the scheduler can place all pods now, after others have ended, or never.
 
-    `pods` are those of the whole cluster, None where the user may not see them.
+    `pods` are those of the whole cluster; None if the user may not list them.
     """
     wanted = requests(pod_set.pod_spec)
     every = rooms(pod_set.pod_spec, nodes, pods or ())
@@ -83,15 +83,15 @@ def fit(pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None)
     now = _placed(pod_set.pods, wanted, {room.node: room.free for room in open_rooms})
     what = f"{_pods(pod_set.pods)}{'' if pod_set.pods == 1 else ', each'} with {_needs(wanted)}"
     if sum(ever.values()) < pod_set.fewest:
-        found = f"{what}: can never fit, the nodes hold {sum(ever.values())} when all is free; {_obstacles(every, wanted, now=False)}"
+        found = (
+            f"{what}: can never fit, the empty nodes hold {sum(ever.values())}; {_obstacles(every, wanted, now=False)}"
+        )
         return fail(found, _fix(every, sum(ever.values())))
     if pods is None:
-        return warn(f"{what}: fit when the nodes are free; not permitted to see what is in use", "")
+        return warn(f"{what}: fit on empty nodes; not permitted to list the pods in use", "")
     if sum(now.values()) < pod_set.fewest:
-        found = (
-            f"{what}: {sum(now.values())} fit now, all when the nodes are free; {_obstacles(every, wanted, now=True)}"
-        )
-        return warn(found, "the job waits until others are over")
+        found = f"{what}: {sum(now.values())} fit now, all fit on empty nodes; {_obstacles(every, wanted, now=True)}"
+        return warn(found, "the job waits until other pods have ended")
     fewer = (
         "" if sum(now.values()) == pod_set.pods else f" (only {sum(now.values())} of them, which `--elastic` allows)"
     )
@@ -99,7 +99,7 @@ def fit(pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None)
 
 
 def _placed(pods: int, wanted: Amounts, left: Mapping[str, Amounts]) -> dict[str, int]:
-    """How many of the pods each node takes, the roomiest first."""
+    """Number of pods on each node, filling the node with most space first."""
     holds = {node: _holds(amounts, wanted) for node, amounts in left.items()}
     placed: dict[str, int] = {}
     for node, count in sorted(holds.items(), key=lambda entry: (-entry[1], entry[0])):
@@ -114,40 +114,39 @@ def _holds(left: Amounts, wanted: Amounts) -> int:
 
 
 def _obstacles(every: Sequence[Room], wanted: Amounts, *, now: bool) -> str:
-    """What stands in the way, with how many nodes it concerns: first what keeps pods from a node, then what it lacks."""
+    """Obstacles with the number of nodes: first barriers, then missing resources."""
     if not every:
         return "there are no nodes"
     barriers = Counter(_barrier(room.barrier) for room in every if room.barrier)
-    said = [f"{_nodes(count)} {barrier}" for barrier, count in sorted(barriers.items())]
+    texts = [f"{_nodes(count)} {barrier}" for barrier, count in sorted(barriers.items())]
     lacks: dict[str, list[Room]] = {}
     for room in every:
         short = room.lacks_now(wanted) if now else room.lacks(wanted)
         if not room.barrier and short:
             lacks.setdefault(short[0], []).append(room)
-    for name, there in lacks.items():
-        have = {room.node: (room.free if now else room.total).get(name, _NONE) for room in there}
+    for name, lacking in lacks.items():
+        have = {room.node: (room.free if now else room.total).get(name, _NONE) for room in lacking}
         most = max(have, key=lambda node: have[node])
-        said.append(
-            f"{_nodes(len(there))} {'lacks' if len(there) == 1 else 'lack'} {name} (a pod needs {shown(name, wanted[name])}, "
-            f"{'free' if now else 'there'}: {'at most ' if len(there) > 1 else ''}{shown(name, max(have[most], _NONE))} on {most})"
+        texts.append(
+            f"{_nodes(len(lacking))} {'lacks' if len(lacking) == 1 else 'lack'} {name} (a pod needs {shown(name, wanted[name])}, "
+            f"{'free' if now else 'total'}: {'at most ' if len(lacking) > 1 else ''}{shown(name, max(have[most], _NONE))} on {most})"
         )
-    return "; ".join(said) or f"{_nodes(len(every))} {'is' if len(every) == 1 else 'are'} not enough"
+    return "; ".join(texts) or f"{_nodes(len(every))} {'is' if len(every) == 1 else 'are'} not enough"
 
 
 def _barrier(barrier: Barrier) -> str:
     return {
         "cordon": "closed to new pods (cordoned)",
         "not ready": "not ready",
-        "label": f"without what the node selector asks for: `{barrier.what}`",
+        "label": f"not matching the node selector: `{barrier.what}`",
         "taint": f"with the taint `{barrier.what}`",
     }[barrier.kind]
 
 
 def _fix(every: Sequence[Room], most: int) -> str:
-    """What would help most, the nearest first."""
     taints = sorted({room.barrier.what for room in every if room.barrier and room.barrier.kind == "taint"})
     if taints:
-        return f"--toleration {taints[0]}, if these nodes are for you"
+        return f"--toleration {taints[0]}, if the job is allowed on these nodes"
     if any(room.barrier and room.barrier.kind == "label" for room in every):
         return "--node-selector of nodes that exist: kubectl get nodes --show-labels"
     if most:
@@ -156,7 +155,7 @@ def _fix(every: Sequence[Room], most: int) -> str:
 
 
 def _needs(wanted: Amounts) -> str:
-    """What matters of a pod's needs: its accelerators, else processor and memory."""
+    """The main requests of a pod: its accelerators, or else CPU and memory."""
     resource = accelerator(wanted)
     if resource:
         return f"{shown(resource, wanted[resource])} {resource}"

@@ -1,4 +1,4 @@
-"""What can be looked at from this machine, with the user's credentials: buckets, label lists, weights, the clock."""
+"""Checks from this machine with the user's credentials: buckets, label lists, weights and the clock."""
 
 import re
 from dataclasses import replace
@@ -13,14 +13,14 @@ from trainer.location import Location, S3Server
 from trainer.runs.probe import IMAGENET, Outcome, Step, steps
 
 INSIDE: Final = re.compile(r"[^.]+|.+\.svc|.+\.cluster\.local")
-"""Names that only the cluster's DNS knows."""
+"""Host names that only the cluster's DNS resolves."""
 
 LISTING_S: Final = 60.0
-"""Labels and images take longer: 112,120 images are 113 listings."""
+"""Time limit for labels and images: 112,120 images need 113 list requests."""
 
 
 def checks(spec: JobSpec) -> list[Check]:
-    """A check for each look that makes sense here, and a row that says why for each that does not."""
+    """Checks that are possible from this machine, and a skipped row with the reason for each other one."""
     return [
         _check(step, _reason(step, spec))
         for step in steps(_config(spec), _server(spec))
@@ -43,39 +43,41 @@ def _check(step: Step, reason: Outcome | None) -> Check:
 
 
 def _config(spec: JobSpec) -> TrainConfig:
-    """The trainer's settings with places as they are called here, not in the container."""
-    data = spec.data if spec.data_at.is_bucket else spec.train.data  # a claim may hold the same bucket
+    """The trainer's configuration with locations for this machine instead of paths in the container."""
+    data = (
+        spec.data if spec.data_at.is_bucket else spec.train.data
+    )  # a bucket, even if the job reads it through a claim
     return replace(spec.train, data=data, output=spec.output)
 
 
 def _reason(step: Step, spec: JobSpec) -> Outcome | None:
-    """Why a step makes no sense here, None where it does."""
+    """Why a step is not possible from this machine; None if it is."""
     if step.check == "weights" and not Location(spec.train.weights).is_bucket:
         return _weights_reason(spec.train.weights, spec.train.model)
     if step.check == "output" and not spec.output_at.is_bucket:
-        return skipped(f"only pods see `{spec.output}`", IN_CLUSTER)
+        return skipped(f"only pods can read `{spec.output}`", IN_CLUSTER)
     if step.check in {"data", "labels", "images"} and not spec.data_at.is_bucket:
         what = f"the claim `{spec.s3.claim}`" if spec.s3.claim else f"`{spec.data}`"
-        return skipped(f"only pods see {what}", IN_CLUSTER)
+        return skipped(f"only pods can read {what}", IN_CLUSTER)
     host = urlsplit(spec.s3.endpoint or "").hostname or ""
     if INSIDE.fullmatch(host) and host != "localhost":
-        return skipped(f"only pods reach `{spec.s3.endpoint}`", IN_CLUSTER)
+        return skipped(f"only pods can reach `{spec.s3.endpoint}`", IN_CLUSTER)
     return None
 
 
 def _weights_reason(weights: str, model: str) -> Outcome | None:
     if weights == "imagenet" and model in IMAGENET:
         return warn(
-            f"unless the image carries them, each node downloads ImageNet weights from `{IMAGENET[model]}`: pods need the internet",
-            "--in-cluster finds out; --weights PATH, or --weights none",
+            f"unless the image contains them, each node downloads ImageNet weights from `{IMAGENET[model]}`: pods need internet access",
+            "--in-cluster checks it; --weights PATH, or --weights none",
         )
-    return None if weights in {"none", "imagenet"} else skipped(f"only pods see `{weights}`", IN_CLUSTER)
+    return None if weights in {"none", "imagenet"} else skipped(f"only pods can read `{weights}`", IN_CLUSTER)
 
 
 def _server(spec: JobSpec) -> S3Server:
-    """The S3 server as the job's pods reach it; credentials stay the user's.
+    """The job's S3 server, with the user's credentials.
 
-    Raises: InputError for an endpoint that must not get them, see `launcher.spec.trust`.
+    Raises: InputError for an endpoint that must not get these, see `launcher.spec.trust`.
     """
     checked = any(_reason(step, spec) is None for step in steps(_config(spec)))
     uses_bucket = any(Location(place).is_bucket for place in (spec.data, spec.output, spec.train.weights))

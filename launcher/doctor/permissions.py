@@ -1,4 +1,4 @@
-"""Whether the user has the rights that the launcher's commands use."""
+"""Check the user's permissions for the launcher's commands."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from trainer.runs.probe import Outcome
 
 @dataclass(frozen=True)
 class Right:
-    """One verb on one kind of object, and the commands that use it."""
+    """A permission, and the commands that need it."""
 
     verb: str
     resource: Resource
     commands: str
     subresource: str = ""
     vital: bool = True
-    """Whether the commands fail without it; else they tell less."""
+    """Whether the commands fail without it; otherwise they print less."""
 
     @property
     def what(self) -> str:
-        """As administrators write it: `pods/log`."""
+        """The resource as in RBAC rules, such as `pods/log`."""
         return f"{self.resource.plural}{'/' * bool(self.subresource)}{self.subresource}"
 
 
 def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
-    """The rights that submitting, following and deleting this job take."""
+    """The permissions to submit, follow and delete this job."""
     rights = [
         *_each(("create", "get", "list", "watch"), JOBS, "submit, status, list, wait"),
         Right("delete", JOBS, "delete"),
@@ -52,7 +52,7 @@ def _each(verbs: Iterable[str], resource: Resource, commands: str) -> Iterator[R
 
 
 def rights(cluster: Cluster, spec: JobSpec, *, in_cluster: bool) -> Outcome:
-    """Which rights the user lacks. Raises: RemoteError."""
+    """Check which permissions the user lacks. Raises: RemoteError."""
     wanted = needed(spec, in_cluster=in_cluster)
     missing = [
         right
@@ -64,17 +64,19 @@ def rights(cluster: Cluster, spec: JobSpec, *, in_cluster: bool) -> Outcome:
         return ok(f"all {len(wanted)} that submit, status, logs and delete use in `{spec.namespace}`")
     found = f"you may not {_listed(vital or missing)}"
     if not vital:
-        return warn(f"{found}; these commands then tell less", "an administrator can grant it: k8s/base has the roles")
+        return warn(
+            f"{found}; these commands print less", "ask an administrator for the permission: k8s/base has the roles"
+        )
     if all(right.resource in {VOLUMES, CLAIMS} for right in vital):
         return fail(
             found,
-            "--data-pvc NAME, a claim that an administrator made (k8s/components/s3-data), or --data-access api",
+            "--data-pvc NAME with a claim from an administrator (k8s/components/s3-data), or --data-access api",
         )
-    return fail(found, "an administrator can grant it: k8s/base has the roles")
+    return fail(found, "ask an administrator for the permission: k8s/base has the roles")
 
 
 def _listed(missing: Iterable[Right]) -> str:
-    """`get, list pods (status, logs)`, and so on: verbs together that the same commands use."""
+    """Permissions grouped by resource and commands: `get, list pods (status, logs)`."""
     verbs: dict[tuple[str, str], list[str]] = {}
     for right in missing:
         verbs.setdefault((right.what, right.commands), []).append(right.verb)

@@ -1,4 +1,4 @@
-"""Looks from inside: a short pod with the job's image, account, secrets and volumes, but no accelerator, runs `trainer probe`."""
+"""Checks from inside the cluster: a short-lived pod with the job's image, account, secrets and volumes runs `trainer probe`."""
 
 import copy
 import time
@@ -22,26 +22,26 @@ from trainer.redaction import redacted
 from trainer.runs.probe import Status
 
 POD: Final = "pod"
-"""The row about the pod itself."""
+"""Check name of the pod itself."""
 
 SUFFIX: Final = "-doctor"
 
 LIMIT_S: Final = 600.0
-"""How long the pod may take; an image of the accelerator's vendor takes minutes to pull."""
+"""Time limit of the pod; large images take minutes to pull."""
 
 GONE_S: Final = 60.0
 
 PATIENCE_S: Final = 5.0
-"""How long a container may be in trouble that goes away by itself now and then."""
+"""Time for which a container's problem is tolerated, as some are transient."""
 
 PLACING_S: Final = 60.0
-"""How long it may take to find a node and mount volumes: binding a claim takes up to 15 s."""
+"""Time limit to schedule the pod and mount volumes: binding a claim takes up to 15 s."""
 
 MOST_LINES: Final = 1000
 
 REQUESTS: Final = {"cpu": "100m", "memory": "256Mi"}
 LIMITS: Final = {"memory": "1Gi"}
-"""Label lists of 112,120 images take 150 MiB."""
+"""Label lists of 112,120 images need 150 MiB."""
 
 HOPELESS: Final = frozenset(
     {
@@ -54,21 +54,21 @@ HOPELESS: Final = frozenset(
         "RunContainerError",
     }
 )
-"""Reasons for which waiting longer does not help. Source: kubelet."""
+"""Reasons that waiting does not resolve. Source: kubelet."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """How the pod ended, and what it printed."""
+    """Result and output of the pod."""
 
     trouble: str
-    """Why it did not end well, empty when it did."""
+    """Why it failed, empty when it succeeded."""
 
     lines: Sequence[str]
 
 
 def objects(spec: JobSpec) -> list[Object]:
-    """The pod, after the volume and claim that it needs where the job makes such."""
+    """The pod, and first its volume and claim if the job creates such."""
     own = replace(spec, name=_name(spec), policy=replace(spec.policy, ttl=None))
     return [*s3_volume.volume(own), pod(spec)]
 
@@ -78,7 +78,7 @@ def _name(spec: JobSpec) -> str:
 
 
 def job_pod(spec: JobSpec) -> Object:
-    """A pod as the operator would make it for the job; it is never created."""
+    """A pod as the operator would create it for the job; used for dry runs only."""
     replica = next(iter(render(spec)[-1]["spec"]["pytorchReplicaSpecs"].values()))
     template = copy.deepcopy(replica["template"])
     metadata = template["metadata"] | {"name": _name(spec), "namespace": spec.namespace}
@@ -91,7 +91,7 @@ def job_pod(spec: JobSpec) -> Object:
 
 
 def pod(spec: JobSpec) -> Object:
-    """The job's pod, but with its one container only, small, without accelerators, and looking instead of training."""
+    """The job's pod with a single small container that runs the probe, without accelerators."""
     body = job_pod(spec)
     container = next(each for each in body["spec"]["containers"] if each["name"] == CONTAINER)
     container |= {
@@ -104,7 +104,7 @@ def pod(spec: JobSpec) -> Object:
     claim = {"claimName": s3_volume.claim_name(replace(spec, name=_name(spec))), "readOnly": True}
     body["spec"] |= {
         "containers": [container],
-        "activeDeadlineSeconds": int(LIMIT_S),  # it ends by itself should nobody be left to delete it
+        "activeDeadlineSeconds": int(LIMIT_S),  # ends the pod if the launcher is killed before it deletes it
         "terminationGracePeriodSeconds": 1,
         "volumes": [
             {"name": "data", "persistentVolumeClaim": claim} if each["name"] == "data" and spec.mounts_bucket else each
@@ -118,48 +118,46 @@ def pod(spec: JobSpec) -> Object:
 def run_probe_pod(
     spec: JobSpec, cluster: Cluster, *, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.monotonic
 ) -> list[Row]:
-    """Rows about the pod and of what it saw; whatever happens, the pod and its volume are removed."""
+    """Run the pod and return its rows; the pod and its volume are always removed."""
     made: list[tuple[Resource, str]] = []
     try:
         for each in objects(spec):
             resource = {PODS.kind: PODS, CLAIMS.kind: CLAIMS, VOLUMES.kind: VOLUMES}[each["kind"]]
             if not cluster.may("create", resource, namespace=spec.namespace):
-                return [
-                    Row(POD, "skipped", f"not permitted to create {resource.plural}", "leave --in-cluster out", "pod")
-                ]
-            _make_room(cluster, resource, each, spec.namespace, clock)
+                return [Row(POD, "skipped", f"not permitted to create {resource.plural}", "omit --in-cluster", "pod")]
+            _remove_old(cluster, resource, each, spec.namespace, clock)
             cluster.create(resource, each, namespace=spec.namespace)
             made.append((resource, each["metadata"]["name"]))
-        told = _watch(cluster, spec.namespace, made[-1][1], limit_s, clock)
+        result = _wait(cluster, spec.namespace, made[-1][1], limit_s, clock)
     except KnownError as problem:
         fix = ADMISSION if isinstance(problem, ForbiddenError) else problem.hint or ""
         return [Row(POD, "FAIL", on_one_line(str(problem.args[0])), fix, "pod")]
     finally:
         _remove(cluster, made, spec.namespace)
-    return list(rows(told, _name(spec)))
+    return list(rows(result, _name(spec)))
 
 
-def rows(told: ProbeResult, name: str) -> Iterator[Row]:
-    """The row about the pod, and a row for each line of its log that is one of the probe's."""
-    seen = [row for line in told.lines if (row := _row(line))]
-    if told.trouble:
-        yield Row(POD, "FAIL", told.trouble, "the job's pods would fare the same: see to what it names", "pod")
-    elif not seen:
-        said = on_one_line(told.lines[-1]) if told.lines else "nothing"
+def rows(result: ProbeResult, name: str) -> Iterator[Row]:
+    """The row of the pod itself, and the rows in its log."""
+    probed = [row for line in result.lines if (row := _row(line))]
+    if result.trouble:
+        yield Row(POD, "FAIL", result.trouble, "fix this first: the job's pods would fail in the same way", "pod")
+    elif not probed:
+        last = on_one_line(result.lines[-1]) if result.lines else "nothing"
         yield Row(
             POD,
             "FAIL",
-            f"`{name}` ended without an answer; it said: {redacted(said)[:300]}",
-            "is the image one of this version?",
+            f"`{name}` ended without results; its last line: {redacted(last)[:300]}",
+            "check that the image is of this version",
             "pod",
         )
     else:
-        yield Row(POD, "OK", f"`{name}` ran with the job's image, account and secrets; it is removed", "", "pod")
-    yield from seen
+        yield Row(POD, "OK", f"`{name}` ran with the job's image, account and secrets, and was removed", "", "pod")
+    yield from probed
 
 
 def _row(line: str) -> Row | None:
-    """A row from the probe's JSON; whatever else is in the log, which anybody's code may write, is no row."""
+    """Parse a row of the probe's JSON; other lines, which any code in the pod may write, give None."""
     try:
         content = parsed_json(line.encode())
     except ValueError:
@@ -172,14 +170,14 @@ def _row(line: str) -> Row | None:
     return Row(text["check"], content["status"], text["found"], text["fix"], "pod")
 
 
-def _make_room(cluster: Cluster, resource: Resource, body: Object, namespace: str, clock: Callable[[], float]) -> None:
-    """Remove what an earlier look that was killed has left; what is not ours stays, and the create then says so."""
+def _remove_old(cluster: Cluster, resource: Resource, body: Object, namespace: str, clock: Callable[[], float]) -> None:
+    """Remove objects left by an earlier doctor that was killed; with foreign objects, the create reports a conflict."""
     name = body["metadata"]["name"]
     try:
-        there = cluster.get(resource, name, namespace=namespace)
+        existing = cluster.get(resource, name, namespace=namespace)
     except RemoteError:
         return
-    if not (there["metadata"].get("labels") or {}).items() >= body["metadata"]["labels"].items():
+    if not (existing["metadata"].get("labels") or {}).items() >= body["metadata"]["labels"].items():
         return
     _remove(cluster, [(resource, name)], namespace)
     end_s = clock() + GONE_S
@@ -192,7 +190,7 @@ def _make_room(cluster: Cluster, resource: Resource, body: Object, namespace: st
 
 
 def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: str) -> None:
-    """The pod first: a claim that is in use is only marked."""
+    """Remove the pod first: a claim in use is only marked for deletion."""
     for resource, name in reversed(made):
         try:
             cluster.delete(resource, name, namespace=namespace, propagation="Background")
@@ -200,35 +198,35 @@ def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: s
             continue
 
 
-def _watch(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
-    """Wait for the pod's end, or until it is clear that there will be none."""
+def _wait(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
+    """Wait until the pod ends, or until it is clear that it won't."""
     start_s = clock()
     trouble, since_s = "", start_s
     while True:
-        there = cluster.get(PODS, name, namespace=namespace)
-        phase = there.get("status", {}).get("phase", "Pending")
-        before, trouble = trouble, _waiting(there)
+        current = cluster.get(PODS, name, namespace=namespace)
+        phase = current.get("status", {}).get("phase", "Pending")
+        before, trouble = trouble, _waiting(current)
         since_s = since_s if trouble and before else clock()
         if phase in {"Succeeded", "Failed"} or (trouble and clock() >= since_s + PATIENCE_S):
             break
         if phase == "Pending" and clock() >= start_s + PLACING_S:
-            trouble = _unscheduled(there) or _news(cluster, namespace, name, only="FailedMount")
+            trouble = _unscheduled(current) or _newest_event(cluster, namespace, name, only="FailedMount")
         if trouble and clock() >= start_s + PLACING_S:
             break
         if clock() >= start_s + limit_s:
-            trouble = trouble or _news(cluster, namespace, name) or phase.lower()
+            trouble = trouble or _newest_event(cluster, namespace, name) or phase.lower()
             break
         cluster.sleep(1.0)
     lines = _log(cluster, namespace, name) if phase != "Pending" else []
     if phase == "Succeeded":
         return ProbeResult("", lines)
     if phase == "Failed":
-        return ProbeResult(_ending(there, name, lines), lines)
-    return ProbeResult(f"`{name}` did not come to an end: {trouble}", lines)
+        return ProbeResult(_failure(current, name, lines), lines)
+    return ProbeResult(f"`{name}` did not finish: {trouble}", lines)
 
 
 def _waiting(pod_: Object) -> str:
-    """The trouble for which its container waits, empty when it only takes its time."""
+    """The problem for which its container waits, empty without one."""
     for status in pod_.get("status", {}).get("containerStatuses") or ():
         waiting = status.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in HOPELESS:
@@ -239,12 +237,12 @@ def _waiting(pod_: Object) -> str:
 def _unscheduled(pod_: Object) -> str:
     for condition in pod_.get("status", {}).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
-            return on_one_line(f"no node takes it: {condition.get('message', '')}")[:400]
+            return on_one_line(f"no node can run it: {condition.get('message', '')}")[:400]
     return ""
 
 
-def _news(cluster: Cluster, namespace: str, name: str, *, only: str | None = None) -> str:
-    """The newest event about the pod, such as that of an image being pulled; with `only`, if it has this reason."""
+def _newest_event(cluster: Cluster, namespace: str, name: str, *, only: str | None = None) -> str:
+    """The pod's newest event, such as an image pull; with `only`, empty unless it has this reason."""
     try:
         events = cluster.list(EVENTS, namespace=namespace, fields=f"involvedObject.name={name}")
     except RemoteError:
@@ -259,8 +257,8 @@ def _event_time(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def _ending(pod_: Object, name: str, lines: Iterable[str]) -> str:
-    """How a container failed, and the last thing that it said."""
+def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
+    """How a container failed, and its last line."""
     ended: Object = next(
         (
             status["state"]["terminated"]
@@ -270,13 +268,13 @@ def _ending(pod_: Object, name: str, lines: Iterable[str]) -> str:
         {},
     )
     reason = pod_.get("status", {}).get("reason") or ended.get("reason") or "Error"
-    said = [line for line in lines if line and _row(line) is None]
-    last = f"; it said: {on_one_line(redacted(said[-1]))[:300]}" if said else ""
+    messages = [line for line in lines if line and _row(line) is None]
+    last = f"; its last line: {on_one_line(redacted(messages[-1]))[:300]}" if messages else ""
     return f"`{name}` failed: {on_one_line(reason)}, exit code {ended.get('exitCode', 'unknown')}{last}"
 
 
 def _log(cluster: Cluster, namespace: str, name: str) -> list[str]:
-    """What the pod printed, without the server's times."""
+    """The pod's log without timestamps."""
     try:
         lines = deque(cluster.log(name, namespace=namespace, tail=MOST_LINES), MOST_LINES)
     except RemoteError:

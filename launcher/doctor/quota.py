@@ -1,4 +1,4 @@
-"""Whether a namespace's quotas leave room for a job; pure."""
+"""Check that a namespace's resource quotas allow a job; pure."""
 
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -11,10 +11,10 @@ from trainer.runs.probe import Outcome
 
 
 def quota(pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | None, claims: int) -> Outcome:
-    """Whether all pods, with so many claims, have room in each quota: now, when others are over, or never."""
+    """Check whether each quota allows all pods and claims now, after other jobs have ended, or never."""
     concerning = [each for each in quotas if _concerns(each, priority_class)]
     if not concerning:
-        return ok("no quota limits this namespace's jobs")
+        return ok("no quota applies to jobs in this namespace")
     needs = _needs(pod_set, claims)
     never, not_now = [], []
     for each in concerning:
@@ -24,7 +24,7 @@ def quota(pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | No
         used = _numbers(status.get("used"))
         for resource, most in hard.items():
             need = needs.get(resource, Fraction(0))
-            text = f"`{name}` allows {_shown(resource, most)} {resource}, the job takes {_shown(resource, need)}"
+            text = f"`{name}` allows {_shown(resource, most)} {resource}, the job needs {_shown(resource, need)}"
             if need > most:
                 never.append(text)
             elif need and need + used.get(resource, Fraction(0)) > most:
@@ -32,19 +32,19 @@ def quota(pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | No
     if never:
         return fail(f"can never fit: {'; '.join(never)}", "fewer --workers, or ask an administrator for a larger quota")
     if not_now:
-        return warn(f"no room now: {'; '.join(not_now)}", "wait until others are over")
+        return warn(f"exceeded now: {'; '.join(not_now)}", "wait until other jobs have ended")
     unlimited = _unlimited(pod_set, concerning)
     if unlimited:
         return warn(
-            f"a quota counts {', '.join(unlimited)}, of which the job's container sets none",
-            "a LimitRange must give it a default, or --overlay set it",
+            f"a quota requires {', '.join(unlimited)}, which the job's container does not set",
+            "set a default with a LimitRange, or the limit with --overlay",
         )
     names = ", ".join(f"`{each['metadata']['name']}`" for each in concerning)
-    return ok(f"there is room in {names}")
+    return ok(f"within {names}")
 
 
 def _needs(pod_set: PodSet, claims: int) -> dict[str, Fraction]:
-    """What counts against a quota, by the quota's names for it; the operator makes a Service for each pod."""
+    """Amounts by the names in quotas; the operator creates a Service for each pod."""
     needs = {
         "persistentvolumeclaims": Fraction(claims),
         "services": Fraction(pod_set.pods),
@@ -59,7 +59,7 @@ def _needs(pod_set: PodSet, claims: int) -> dict[str, Fraction]:
 
 
 def _limits(pod_set: PodSet) -> dict[str, Fraction]:
-    """A pod's limits, its containers together."""
+    """Sum of the limits of a pod's containers."""
     limits: dict[str, Fraction] = {}
     for container in pod_set.pod_spec.get("containers") or ():
         for name, amount in _numbers((container.get("resources") or {}).get("limits")).items():
@@ -68,7 +68,7 @@ def _limits(pod_set: PodSet) -> dict[str, Fraction]:
 
 
 def _unlimited(pod_set: PodSet, quotas: Iterable[Object]) -> list[str]:
-    """What a quota counts and the pods do not say: the API server refuses such pods."""
+    """Limits that a quota covers and the pods do not set: the API server refuses such pods."""
     counted = {name for each in quotas for name in each.get("spec", {}).get("hard") or ()}
     limits = _limits(pod_set)
     return sorted(
@@ -77,7 +77,7 @@ def _unlimited(pod_set: PodSet, quotas: Iterable[Object]) -> list[str]:
 
 
 def _concerns(quota: Object, priority_class: str | None) -> bool:
-    """Whether it counts pods like ours: they have requests, no deadline, and perhaps a priority class.
+    """Whether a quota applies to the job's pods, which have requests, no deadline, and perhaps a priority class.
 
     Source: the Kubernetes documentation, Resource Quotas, quota scopes.
     """
@@ -103,7 +103,7 @@ def _in_scope(expression: Object, priority_class: str | None) -> bool:
 
 
 def _numbers(quantities: Mapping[str, str] | None) -> dict[str, Fraction]:
-    """What can be read of a list of amounts."""
+    """The valid quantities of a list."""
     read = {}
     for name, text in (quantities or {}).items():
         try:

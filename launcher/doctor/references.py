@@ -1,4 +1,4 @@
-"""What a job names and others have made: secrets, accounts, claims, queues, drivers."""
+"""Check the objects that a job refers to: Secrets, service accounts, claims, queues and CSI drivers."""
 
 import base64
 from collections.abc import Sequence
@@ -32,13 +32,13 @@ DRIVER_KEYS: Final = ("key_id", "access_key")
 """Source: Scality's driver, docs/configuration/volume-configuration.md."""
 
 ROLE: Final = "eks.amazonaws.com/role-arn"
-"""Annotation of a service account that stands for a role of AWS."""
+"""Annotation of a service account with an AWS role."""
 
 DOCKER_HUB: Final = "docker.io"
 
 
 def secrets_of(spec: JobSpec) -> dict[str, set[str]]:
-    """The Secrets that pods read, with the keys that they must have."""
+    """The Secrets that pods read, with the required keys."""
     wanted: dict[str, set[str]] = {}
     if spec.s3.secret and (spec.output_at.is_bucket or spec.reads_bucket or Location(spec.train.weights).is_bucket):
         wanted.setdefault(spec.s3.secret, set()).update(KEYS)
@@ -53,10 +53,10 @@ def secrets_of(spec: JobSpec) -> dict[str, set[str]]:
 
 
 def secret(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether the Secrets that pods read are there, with their keys; never what is in them. Raises: RemoteError."""
+    """Check that the Secrets exist with their keys; values are not read. Raises: RemoteError."""
     wanted = secrets_of(spec)
     if not wanted and spec.s3.endpoint and spec.output_at.is_bucket:
-        return warn(f"no Secret is given: pods have no keys for `{spec.s3.endpoint}`", "--s3-secret NAME")
+        return warn(f"no Secret is given: pods have no access keys for `{spec.s3.endpoint}`", "--s3-secret NAME")
     if not wanted:
         return skipped("the job reads no Secret")
     problems = {
@@ -75,7 +75,7 @@ def secret(cluster: Cluster, spec: JobSpec) -> Outcome:
 
 
 def _secret_problem(cluster: Cluster, namespace: str, name: str, keys: set[str]) -> str:
-    """What is wrong with a Secret, empty when nothing is."""
+    """Problem of a Secret, empty without one."""
     try:
         there = cluster.get(SECRETS, name, namespace=namespace).get("data") or {}
     except NotFoundError:
@@ -85,7 +85,7 @@ def _secret_problem(cluster: Cluster, namespace: str, name: str, keys: set[str])
 
 
 def service_account(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether the pods' account is there and, where it stands for a role, says which. Raises: RemoteError."""
+    """Check that the pods' service account exists; reports its AWS role. Raises: RemoteError."""
     name = spec.pod.service_account or "default"
     try:
         account = cluster.get(SERVICE_ACCOUNTS, name, namespace=spec.namespace)
@@ -96,20 +96,20 @@ def service_account(cluster: Cluster, spec: JobSpec) -> Outcome:
         )
     role = (account["metadata"].get("annotations") or {}).get(ROLE)
     if role:
-        return ok(f"`{name}`, which stands for the role `{on_one_line(role)}`")
+        return ok(f"`{name}`, with the role `{on_one_line(role)}`")
     if spec.output_at.is_bucket and not spec.s3.secret and not spec.s3.endpoint:
         return warn(
-            f"`{name}` stands for no role ({ROLE}) and no Secret is given: pods have only what their node may do in S3",
+            f"`{name}` has no role ({ROLE}) and no Secret is given: pods have only their node's permissions in S3",
             "--s3-secret NAME, or --service-account with a role",
         )
     return ok(f"`{name}`")
 
 
 def pull_secret(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether the Secrets for the image's registry are there and are for that registry. Raises: RemoteError."""
+    """Check that the pull Secrets exist and are for the image's registry. Raises: RemoteError."""
     names = spec.pod.image_pull_secret
     if not names:
-        return skipped("none is given; nodes pull without, or the service account has one")
+        return skipped("none is given; nodes pull without one, or with that of the service account")
     registry = registry_of(spec.image)
     hosts: set[str] = set()
     for name in names:
@@ -134,13 +134,13 @@ def pull_secret(cluster: Cluster, spec: JobSpec) -> Outcome:
 
 
 def registry_of(image: str) -> str:
-    """The registry's host in an image's name."""
+    """The registry's host in an image name."""
     first, slash, _ = image.partition("/")
     return first if slash and (set(first) & {".", ":"} or first == "localhost") else DOCKER_HUB
 
 
 def _registries(there: Object) -> set[str]:
-    """Hosts that a registry Secret is for; what else is in it is not looked at."""
+    """Registry hosts in a Secret; its credentials are not read."""
     for key, nested in ((".dockerconfigjson", True), (".dockercfg", False)):
         try:
             content = parsed_json(base64.b64decode((there.get("data") or {})[key]))
@@ -157,7 +157,7 @@ def _host(name: str) -> str:
 
 
 def claim(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether the claim with the data set is there and bound. Raises: RemoteError."""
+    """Check that the claim with the data set exists and is bound. Raises: RemoteError."""
     name = spec.s3.claim
     if not name:
         return skipped("the job names no claim (--data-pvc)")
@@ -166,26 +166,26 @@ def claim(cluster: Cluster, spec: JobSpec) -> Outcome:
     except NotFoundError:
         return fail(
             f"no claim `{name}` in namespace `{spec.namespace}`",
-            f"kubectl -n {spec.namespace} get pvc; k8s/components/s3-data makes one",
+            f"kubectl -n {spec.namespace} get pvc; k8s/components/s3-data creates one",
         )
     phase = there.get("status", {}).get("phase", "Pending")
     modes = there.get("spec", {}).get("accessModes") or []
     if phase == "Lost":
-        return fail(f"`{name}` has lost its volume", "make volume and claim anew: k8s/components/s3-data")
+        return fail(f"`{name}` has lost its volume", "recreate volume and claim: k8s/components/s3-data")
     if phase != "Bound":
         return warn(f"`{name}` is {phase}: it has no volume yet", f"kubectl -n {spec.namespace} describe pvc {name}")
     if spec.nodes > 1 and not {"ReadOnlyMany", "ReadWriteMany"} & set(modes):
         return fail(
             f"`{name}` can be mounted on one node at a time ({', '.join(modes)}), the job has {spec.nodes}",
-            "a claim that is ReadOnlyMany or ReadWriteMany",
+            "use a claim with ReadOnlyMany or ReadWriteMany",
         )
     return ok(f"`{name}` is bound, {', '.join(modes)}")
 
 
 def csi_driver(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether the driver that mounts buckets is installed, and on which nodes. Raises: RemoteError."""
+    """Check that the CSI driver for buckets is installed and runs on the nodes. Raises: RemoteError."""
     if not spec.mounts_bucket:
-        return skipped("the job makes no volume on a bucket")
+        return skipped("the job creates no volume for a bucket")
     name = spec.s3.csi_driver
     others = "another --csi-driver, --data-pvc, or --data-access api, which needs none"
     try:
@@ -196,26 +196,24 @@ def csi_driver(cluster: Cluster, spec: JobSpec) -> Outcome:
 
 
 def registered(name: str, nodes: Sequence[Object], others: str) -> Outcome:
-    """On how many nodes a CSI driver is at work."""
+    """Check on how many nodes a CSI driver is registered."""
     ready = [node for node in nodes if name in {driver["name"] for driver in node.get("spec", {}).get("drivers") or ()}]
     found = (
-        f"`{name}` is installed; at work on {len(ready)} of {'1 node' if len(nodes) == 1 else f'{len(nodes)} nodes'}"
+        f"`{name}` is installed; registered on {len(ready)} of {'1 node' if len(nodes) == 1 else f'{len(nodes)} nodes'}"
     )
     if not ready:
-        return fail(found, f"kubectl get pods -A | grep csi says why; or {others}")
-    return warn(found, "pods that land on the others do not start") if len(ready) < len(nodes) else ok(found)
+        return fail(found, f"check its pods: kubectl get pods -A | grep csi; or {others}")
+    return warn(found, "pods on the other nodes do not start") if len(ready) < len(nodes) else ok(found)
 
 
 def local_queue(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether Kueue has the queue, and takes jobs into it. Raises: RemoteError."""
+    """Check that the LocalQueue exists and is active. Raises: RemoteError."""
     name = spec.policy.queue
     if not name:
         return skipped("the job names no queue (--queue)")
     resource = next((each for each in (NEW_LOCAL_QUEUES, LOCAL_QUEUES) if cluster.serves(each)), None)
     if resource is None:
-        return fail(
-            "the cluster does not know LocalQueues: Kueue is not installed", "leave --queue out, or install Kueue"
-        )
+        return fail("the cluster does not serve LocalQueues: Kueue is not installed", "omit --queue, or install Kueue")
     try:
         queue = cluster.get(resource, name, namespace=spec.namespace)
     except NotFoundError:
@@ -226,18 +224,18 @@ def local_queue(cluster: Cluster, spec: JobSpec) -> Outcome:
 
 
 def queue_state(queue: Object) -> Outcome:
-    """Whether a LocalQueue takes jobs, and how many wait in it."""
+    """Check that a LocalQueue is active; reports the number of pending jobs."""
     name = queue["metadata"]["name"]
     status = queue.get("status", {})
     active = next((each for each in status.get("conditions") or () if each.get("type") == "Active"), None)
     found = f"`{name}` of ClusterQueue `{on_one_line(str(queue.get('spec', {}).get('clusterQueue')))}`"
     if active and active.get("status") != "True":
-        return fail(f"{found} takes no jobs: {on_one_line(str(active.get('message')))}", "an administrator can tell")
-    return ok(f"{found}; {status.get('pendingWorkloads', 0)} jobs wait in it")
+        return fail(f"{found} is not active: {on_one_line(str(active.get('message')))}", "ask an administrator")
+    return ok(f"{found}; {status.get('pendingWorkloads', 0)} jobs are pending")
 
 
 def priority_class(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Whether the pods' PriorityClass is there. Raises: RemoteError."""
+    """Check that the pods' PriorityClass exists. Raises: RemoteError."""
     name = spec.policy.priority_class
     if not name:
         return skipped("the job names none (--priority-class)")

@@ -1,4 +1,4 @@
-"""Checks, and running them side by side: each has its own time, and one that hangs holds nobody else up."""
+"""Run checks in parallel, each with its own time limit, so that one that hangs does not delay the others."""
 
 import threading
 import time
@@ -13,14 +13,14 @@ from trainer.runs.probe import Look, Outcome, Status, refused
 from trainer.storage import CredentialsError, NotPermittedError
 
 Where = Literal["here", "cluster", "pod"]
-"""From this machine, by asking the API server, both with the user's credentials; or in a pod, with the job's."""
+"""Where a check runs: on this machine or in the API server, with the user's credentials; or in a pod, with the job's."""
 
-IN_CLUSTER: Final = "--in-cluster asks with the job's account and secret"
+IN_CLUSTER: Final = "--in-cluster checks it with the job's account and secret"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one check found."""
+    """Result of one check."""
 
     check: str
     status: Status
@@ -31,53 +31,53 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """One question."""
+    """One check."""
 
     name: str
     where: Where
     look: Look = field(repr=False)
 
     needs: tuple[str, ...] = ()
-    """Checks without which this one makes no sense; those that are not run are taken for fine."""
+    """Checks that must pass first; those that are not run count as passed."""
 
     timeout_s: float = 20.0
 
     late: Status = "FAIL"
-    """What no answer in time means."""
+    """Status after a time-out."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An outcome, and whether checks that need this one are left out."""
+    """An outcome, and whether checks that need this one are skipped."""
 
     outcome: Outcome
     blocks: bool = False
 
 
 def ok(found: str) -> Outcome:
-    """All is well."""
+    """The check passed."""
     return Outcome("OK", found)
 
 
 def warn(found: str, fix: str = "") -> Outcome:
-    """It may go wrong."""
+    """The job may fail."""
     return Outcome("WARN", found, fix)
 
 
 def fail(found: str, fix: str) -> Outcome:
-    """The job can't run like this."""
+    """The job can't run."""
     return Outcome("FAIL", found, fix)
 
 
 def skipped(why: str, fix: str = "") -> Outcome:
-    """Nobody looked."""
+    """The check was not made."""
     return Outcome("skipped", why, fix)
 
 
 def run(checks: Sequence[Check], *, clock: Callable[[], float] = time.monotonic) -> list[Row]:
-    """A row for each check, in their order; a check starts once those that it needs have answered.
+    """Run all checks and return their rows in order; a check starts when those that it needs have finished.
 
-    Threads that still hang are left behind: they end with the process.
+    Threads that hang are abandoned; they end with the process.
     """
     answers: Queue[tuple[str, Answer]] = Queue()
     given: dict[str, Answer] = {}
@@ -104,7 +104,7 @@ def _row(check: Check, outcome: Outcome) -> Row:
 
 
 def _ready(waiting: Mapping[str, Check], running: Mapping[str, Check]) -> list[Check]:
-    """Those whose needs are neither waiting nor running."""
+    """Checks whose needs have finished."""
     return [check for check in waiting.values() if not any(need in waiting or need in running for need in check.needs)]
 
 
@@ -113,19 +113,19 @@ def _ask(check: Check, answers: "Queue[tuple[str, Answer]]") -> None:
 
 
 def _answer(check: Check) -> Answer:
-    """What the check finds; not being permitted to look says nothing about the job."""
+    """Run a check; a missing permission of the user is no failure of the job."""
     try:
         outcome = check.look()
     except ForbiddenError as problem:
-        found = f"not permitted to look: {refused(problem).found.split(': ')[0]}"
-        return Answer(skipped(found, "an administrator can tell, or grant it: k8s/base has the roles"))
+        found = f"not permitted to check: {refused(problem).found.split(': ')[0]}"
+        return Answer(skipped(found, "ask an administrator for the result or the permission: k8s/base has the roles"))
     except (NotPermittedError, CredentialsError) as problem:
         found = f"not permitted with your credentials: {refused(problem).found}"
         return Answer(warn(found, IN_CLUSTER), blocks=True)
     except KnownError as problem:
         outcome = refused(problem)
-    except Exception as bug:  # noqa: BLE001 - one broken check must not take the others' rows away
-        outcome = fail(f"bug in this check: {type(bug).__name__}: {on_one_line(str(bug))}", "please report it")
+    except Exception as bug:  # noqa: BLE001 - a bug in one check must not hide the other rows
+        outcome = fail(f"bug in this check: {type(bug).__name__}: {on_one_line(str(bug))}", "report it")
     return Answer(outcome, blocks=outcome.status == "FAIL")
 
 
@@ -135,7 +135,7 @@ def _answered(
     ends: Mapping[str, float],
     clock: Callable[[], float],
 ) -> list[tuple[str, Answer]]:
-    """Wait for the next answer or the next end of a check's time."""
+    """Wait for the next answer or the next time-out."""
     if not running:
         return []
     try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter, Token
 
-from launcher.settings.sources import MADE_UP
+from launcher.settings.sources import GENERATED
 from launcher.spec.job import MAX_SERVICE_NAME, MAX_WORKERS, JobSpec
 from trainer.config import TrainConfig
 from trainer.errors import InputError, on_one_line
@@ -50,7 +50,7 @@ def _models(_: type, tokens: Sequence[Token]) -> tuple[str, ...]:
 
 def _given_name(_: type, tokens: Sequence[Token]) -> str:
     """Raises: InputError for a generated name: the next call would generate another and could not find the runs."""
-    if tokens[-1].source == MADE_UP:
+    if tokens[-1].source == GENERATED:
         raise InputError("cannot compare sizes: `--name` not given", hint="--name NAME; the runs are NAME-MODEL-wN")
     return tokens[-1].value
 

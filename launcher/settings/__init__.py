@@ -1,1 +1,1 @@
-"""Where a job's settings come from."""
+"""Settings of a job: read, validate and write them."""

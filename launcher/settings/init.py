@@ -1,4 +1,4 @@
-"""`launcher init`: the project's settings file, asked for and written; the asking is handed in, so all else is pure."""
+"""Settings file of a project, for `launcher init`: collect the answers, validate and write them."""
 
 import errno
 import stat
@@ -23,28 +23,28 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "s3_secret": "Secret with the bucket's keys, empty for the service account's role",
     "service_account": "service account of the pods",
 }
-"""What is asked, in this order; everything else stands in the file when it is given as KEY=VALUE."""
+"""Prompts in this order; other settings are written if they are given as KEY=VALUE."""
 
 _OF_ONE_JOB: Final = frozenset({"name", "overlay"})
 
-HEAD: Final = "# Settings of `launcher` for jobs submitted from this directory; `launcher config` shows what counts.\n"
+HEAD: Final = "# Settings of `launcher` for jobs submitted from this directory; `launcher config` prints the effective settings.\n"
 
 Ask = Callable[[str, str], str]
-"""From a question and the answer that Enter gives to the answer."""
+"""Returns the answer to a question; the second argument is the default."""
 
 
 def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> dict[str, str]:
-    """The settings to write: those given as `KEY=VALUE`, and the answers, where Enter takes what is known already.
+    """The settings to write: those given as `KEY=VALUE`, and the answers; known values are the defaults.
 
-    Raises: InputError for what is no setting, or could not make a job.
+    Raises: InputError for an invalid assignment or an unknown setting.
     """
     values: dict[str, str] = {}
     for assignment in given:
         key, equals, value = assignment.partition("=")
         if not equals or key not in IS_LIST or IS_LIST[key] or key in _OF_ONE_JOB:
             raise InputError(
-                f"cannot write `{assignment}`: it is no KEY=VALUE of a setting that stays",
-                hint=f"settings are {', '.join(key for key in IS_LIST if not IS_LIST[key] and key not in _OF_ONE_JOB)}; write lists by hand",
+                f"cannot write `{assignment}`: it must be KEY=VALUE with a setting for all jobs",
+                hint=f"settings are {', '.join(key for key in IS_LIST if not IS_LIST[key] and key not in _OF_ONE_JOB)}; edit the file for lists",
             )
         values[key] = value
     if ask:
@@ -55,12 +55,12 @@ def answers(ask: Ask | None, known: Mapping[str, str], given: Iterable[str]) -> 
 
 
 def as_settings(values: Mapping[str, tuple[str, ...]]) -> dict[str, str | list[str]]:
-    """What a settings file holds, as it stands there."""
+    """Settings in the form of a settings file."""
     return {key: list(texts) if IS_LIST[key] else texts[0] for key, texts in values.items() if texts}
 
 
 def as_yaml(settings: Mapping[str, str | list[str]]) -> str:
-    """The file."""
+    """Text of the file."""
     return HEAD + output.as_yaml(dict(settings))
 
 
@@ -71,17 +71,17 @@ EXAMPLES: Final = {
     "output": "s3://bucket/runs",
     "name": "example",
 }
-"""What takes the place of settings that are not there yet, when the others are checked."""
+"""Placeholders for missing settings when the others are validated."""
 
 
 def check(settings: Mapping[str, str | list[str]]) -> None:
-    """Refuse settings with which no job could be made. Raises: InputError."""
+    """Check that a job can be created with the settings. Raises: InputError."""
     single = EXAMPLES | {key: value for key, value in settings.items() if isinstance(value, str)}
     JobSpec.from_settings({key: (value,) for key, value in single.items()})
 
 
 def write(path: Path, text: str, *, replace: bool) -> None:
-    """Write the file, which is whole or as it was; one that is there is replaced only with leave, and a link never followed.
+    """Write the file atomically; an existing one is only replaced with `replace`, and links are not followed.
 
     Raises: InputError.
     """
@@ -97,19 +97,20 @@ def write(path: Path, text: str, *, replace: bool) -> None:
                 file.write(text)
     except FileExistsError as problem:
         raise InputError(
-            f"cannot write `{path}`: it is there already", hint="-y changes it; what is not named stays"
+            f"cannot write `{path}`: it already exists",
+            hint="use -y to change it; settings that are not given are kept",
         ) from problem
     except OSError as problem:
         reason = str(problem.strerror).lower()
-        raise InputError(f"cannot write `{path}`: {reason}", hint="run it in a directory of yours") from problem
+        raise InputError(f"cannot write `{path}`: {reason}", hint="use a directory with write permission") from problem
 
 
 def _mode_of(path: Path) -> int | None:
-    """The permissions of a file, None where there is none. Raises: OSError for what is no file."""
+    """Permissions of a file; None without one. Raises: OSError for something other than a regular file."""
     try:
-        there = path.lstat().st_mode
+        mode = path.lstat().st_mode
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(there):
-        raise OSError(errno.EINVAL, "it is a link" if stat.S_ISLNK(there) else "it is no regular file")
-    return stat.S_IMODE(there)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a link" if stat.S_ISLNK(mode) else "it is not a regular file")
+    return stat.S_IMODE(mode)

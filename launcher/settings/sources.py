@@ -1,7 +1,7 @@
-"""Where settings come from: flag > `--set` > `-f` > `LAUNCHER_*` > the project's file > the user's file > default.
+"""Sources of settings by precedence: flag, `--set`, `-f`, `LAUNCHER_*`, the project's file, the user's file, default.
 
-Keys are the flags' names in snake_case. The parser calls `apply_settings` between reading flags and converting them; what a
-file says is then converted and checked like a flag.
+Keys are the flags' names in snake_case. The parser calls `apply_settings` between reading flags and converting them, so that values
+from files are converted and validated like flags.
 """
 
 import os
@@ -26,10 +26,10 @@ from trainer.limits import parsed_yaml
 from trainer.redaction import learn_document, learn_text
 
 LOCAL_IMAGE: Final = "local"
-"""Stands for the image where no container is started."""
+"""Placeholder for the image if no container is started."""
 
 NAME_BYTES: Final = 4
-"""Random bytes of a made-up name: with fewer two runs might get the same one, and the second would go on from the first."""
+"""Random bytes of a generated name: with fewer, two runs might get the same name, and the second would resume the first."""
 
 EXAMPLES: Final = {
     "accelerator": "gaudi|cuda|cpu",
@@ -39,35 +39,35 @@ EXAMPLES: Final = {
 }
 
 PROJECT_FILE: Final = "launcher.yaml"
-"""In the current directory."""
+"""Project's settings file, in the current directory."""
 
 USER_FILE: Final = "chexnet-launcher/settings.yaml"
-"""Below XDG_CONFIG_HOME, or ~/.config."""
+"""User's settings file, below XDG_CONFIG_HOME or ~/.config."""
 
 VARIABLE_PREFIX: Final = "LAUNCHER_"
 
 CONTEXT: Final = "the kubeconfig's context"
 
-MADE_UP: Final = "a made-up name"
+GENERATED: Final = "a generated name"
 
 OVERLAY: Final = "overlay"
-"""The one setting that may be a mapping."""
+"""The only setting that may be a mapping."""
 
 _KEYS: Final = tuple(IS_LIST)
 _LISTS: Final = frozenset(key for key, is_list in IS_LIST.items() if is_list)
-_HOW: Final = "settings are YAML, `workers: 8` or `train_flags: [--epochs, 3]`"
+_FORMAT_HINT: Final = "settings are YAML, such as `workers: 8` or `train_flags: [--epochs, 3]`"
 
-_WHERE: Final = ("context", "kubeconfig", "local")
+_CONTEXT_FLAGS: Final = ("context", "kubeconfig", "local")
 
 _OF_A_SERVICE: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")
-"""What Kubernetes puts into pods for a Service that is called `launcher`."""
+"""Variables that Kubernetes injects into pods for a Service named `launcher`."""
 
 _ABSENT: Final = frozenset({None, "", "~", "null"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Settings that are not flags."""
+    """Settings from a file or assignments."""
 
     file: Annotated[Path | None, Parameter(name=("--file", "-f"))] = None
     """YAML file with settings: flag names in snake_case, and the trainer's flags as a list `train_flags`."""
@@ -78,13 +78,13 @@ class Sources:
 
 @dataclass(frozen=True)
 class Settings:
-    """What one source says: for each key its texts, of which there are several in a list only."""
+    """Settings of one source: the texts of each key, several only for a list."""
 
     origin: str
     values: Mapping[str, tuple[str, ...]]
 
     def origin_of(self, key: str) -> str:
-        """Where the value of one key comes from."""
+        """Origin of the value of one key."""
         return _origin_of(self.origin, key)
 
 
@@ -93,9 +93,9 @@ def _origin_of(source: str, key: str) -> str:
 
 
 def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
-    """Fill the flags that were not given; cyclopts calls this for every command.
+    """Fill the flags that were not given; cyclopts calls this for each command.
 
-    Raises: InputError for settings that can't be read, unknown keys and required flags that nothing gives.
+    Raises: InputError for settings that can't be read, unknown keys and missing required flags.
     """
     flags = {key_of(argument): argument for argument in arguments}
     if not flags.keys() & {"accelerator", "namespace"}:
@@ -103,14 +103,14 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     is_local = "local" in flags and bool(flags["local"].tokens)
     for settings in _typed(flags):
         _fill(flags, settings)
-    for settings in standing():
+    for settings in persistent():
         for key in _fill(flags, settings):
             if is_local:
                 check_code(key, settings.values[key][0], settings.origin_of(key))
     if "accelerator" not in flags:
         return
     _fill(flags, _context(flags))
-    _fill(flags, made_up_name())
+    _fill(flags, generated_name())
     if is_local:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
     for field in ("data", "output"):
@@ -118,19 +118,19 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     _check_given({key for key, argument in flags.items() if argument.tokens}, _image_hint(flags))
 
 
-def made_up_name() -> Settings:
-    """A name that no other job has."""
-    return Settings(MADE_UP, {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)})
+def generated_name() -> Settings:
+    """A new, random name."""
+    return Settings(GENERATED, {"name": (f"chexnet-{os.urandom(NAME_BYTES).hex()}",)})
 
 
 def job_of(*layers: Settings) -> JobSpec:
-    """The job of these settings, the strongest source first; nothing else gives settings.
+    """Create a job from these sources only, given by precedence.
 
-    Raises: InputError for required settings that no source gives, and as `JobSpec.from_settings`.
+    Raises: InputError for missing required settings, and as `JobSpec.from_settings`.
     """
     values: dict[str, tuple[str, ...]] = {}
     origins: dict[str, str] = {}
-    for settings in reversed([*layers, made_up_name()]):
+    for settings in reversed([*layers, generated_name()]):
         values |= {key: texts for key, texts in settings.values.items() if texts}
         origins |= {key: settings.origin_of(key) for key in settings.values}
     for key in {"data", "output"} & values.keys():
@@ -140,43 +140,45 @@ def job_of(*layers: Settings) -> JobSpec:
 
 
 def _context(flags: Mapping[str, Argument]) -> Settings:
-    """The namespace of the context, for jobs that are for a cluster: `render` prints what `submit` would send."""
-    chosen = {key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _WHERE}
+    """The namespace of the context, also for `render`, which prints what `submit` would send; not for `--local`."""
+    chosen = {
+        key: flags[key].tokens[-1].value if key in flags and flags[key].tokens else None for key in _CONTEXT_FLAGS
+    }
     if chosen["local"] or flags["namespace"].tokens:
         return Settings(CONTEXT, {})
     return context_namespace(chosen["kubeconfig"], chosen["context"])
 
 
 def context_namespace(kubeconfig: str | None = None, context: str | None = None) -> Settings:
-    """The namespace of the kubeconfig's context, where it has one."""
+    """The namespace of the kubeconfig's context, if it has one."""
     namespace = namespace_of(kubeconfig, context)
     return Settings(CONTEXT, {"namespace": (namespace,)} if namespace else {})
 
 
-def standing() -> list[Settings]:
-    """What does not stand on the command line, the strongest first: the environment, the project's file, the user's.
+def persistent() -> list[Settings]:
+    """Settings outside the command line by precedence: environment, project's file, user's file.
 
     Raises: InputError.
     """
     files = {Path(PROJECT_FILE): FolderOrigin(PROJECT_FILE), user_file(): str(user_file())}
-    found = [replace(read_file(path), origin=origin) for path, origin in files.items() if path.is_file()]
-    return [read_environment(os.environ), *found]
+    existing = [replace(read_file(path), origin=origin) for path, origin in files.items() if path.is_file()]
+    return [read_environment(os.environ), *existing]
 
 
 def user_file() -> Path:
-    """Where the user's settings lie."""
+    """Path of the user's settings file."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / USER_FILE
 
 
 def effective() -> list[tuple[str, tuple[str, ...], str]]:
-    """Each setting that has a value without flags: key, texts, and where they come from.
+    """Each setting that has a value without flags: key, texts and origin.
 
     Raises: InputError.
     """
     rows: dict[str, tuple[str, tuple[str, ...], str]] = {
         key: (key, (text,), "default") for key, text in DEFAULTS.items()
     }
-    for settings in reversed([*standing(), context_namespace()]):
+    for settings in reversed([*persistent(), context_namespace()]):
         rows |= {key: (key, texts, settings.origin_of(key)) for key, texts in settings.values.items()}
     return [rows[key] for key in _KEYS if key in rows]
 
@@ -205,19 +207,19 @@ def read_file(path: Path) -> Settings:
         text = yaml_file.read(path)
     except (OSError, ValueError) as problem:
         reason = yaml_file.why_unread(problem)
-        raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_HOW) from problem
+        raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_FORMAT_HINT) from problem
     values = _parse(text, f"`{path}`")
     if isinstance(values, dict) and isinstance(values.get(OVERLAY), dict):
         values |= {OVERLAY: _parse(text, f"`{path}`", typed=True)[OVERLAY]}
     if values is None:  # comments only
         return Settings(str(path), {})
     if not isinstance(values, dict):
-        raise InputError(f"cannot read settings from `{path}`: it is no mapping", hint=_HOW)
+        raise InputError(f"cannot read settings from `{path}`: it is not a mapping", hint=_FORMAT_HINT)
     return settings_from(str(path), values)
 
 
 def read_assignments(assignments: Iterable[str]) -> Settings:
-    """The settings of `--set KEY=YAML`; of one key given twice the later.
+    """The settings of `--set KEY=YAML`; a later one overrides an earlier one.
 
     Raises: InputError.
     """
@@ -231,16 +233,16 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
 
 
 def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
-    """Refuse `--set` of what a command keeps; `kept` says of each key what decides it.
+    """Reject `--set` for settings that a command keeps; `kept` gives the reason for each key.
 
     Raises: InputError.
     """
     for key in kept.keys() & read_assignments(assignments).values.keys():
-        raise InputError(f"cannot change `{key}` here: {kept[key]} (from `--set`)", hint="leave it out")
+        raise InputError(f"cannot change `{key}`: {kept[key]} (from `--set`)", hint=f"omit --set {key}")
 
 
 def _typed(flags: Mapping[str, Argument]) -> list[Settings]:
-    """What the user gave for this command besides flags, the strongest first."""
+    """Settings of `--set` and `-f` by precedence."""
     given = []
     if "file" in flags:
         given.append(read_assignments(token.value for token in flags["set"].tokens))
@@ -249,26 +251,26 @@ def _typed(flags: Mapping[str, Argument]) -> list[Settings]:
 
 
 def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN401 - any YAML
-    """What the YAML holds: texts, lists and mappings, `typed` also numbers, truths and dates."""
-    import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes
+    """Parse YAML to texts, lists and mappings; with `typed`, also to numbers, booleans and dates."""
+    import yaml  # noqa: PLC0415 - a tenth of the time of `render`
 
     try:
-        # The base leaves every scalar the text it is: `elastic: 1:4` is no number of base 60, `image: r/c:1.10` stays 1.10.
+        # BaseLoader keeps scalars as text: otherwise `elastic: 1:4` would be a base 60 number, and `1.10` would become 1.1.
         return parsed_yaml(text, yaml.SafeLoader if typed else yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as problem:
         learn_text(text)
-        mark = getattr(problem, "problem_mark", None)  # without its line of the text, which may hold a secret
-        reason = on_one_line(str(getattr(problem, "problem", None) or "it is no YAML"))
+        mark = getattr(problem, "problem_mark", None)  # without the line itself, which may contain a secret
+        reason = on_one_line(str(getattr(problem, "problem", None) or "it is not YAML"))
         place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"cannot read settings from {origin}: {reason}{place}", hint=_HOW) from None
+        raise InputError(f"cannot read settings from {origin}: {reason}{place}", hint=_FORMAT_HINT) from None
 
 
 def settings_from(origin: str, values: Mapping[str, object]) -> Settings:
-    """The settings in a mapping such as a YAML file holds, or `launcher.spec.fields.settings_of` returns. Raises: InputError."""
+    """Settings of a mapping, such as from a YAML file or `launcher.spec.fields.settings_of`. Raises: InputError."""
     learn_document(values)
     unknown = [key for key in values if key not in _KEYS]
     if unknown:
-        import difflib  # noqa: PLC0415 - an error may take its time
+        import difflib  # noqa: PLC0415 - only errors need it
 
         near = [match for key in unknown for match in difflib.get_close_matches(str(key), _KEYS, n=1)]
         raise InputError(
@@ -285,12 +287,12 @@ def _texts(key: str, value: object, origin: str) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if isinstance(value, list) != (key in _LISTS) or not all(isinstance(item, str) for item in items):
         wanted = "a list of texts" if key in _LISTS else "one text or number"
-        raise InputError(f"cannot use `{key}`: it must be {wanted} (from `{origin}`)", hint=_HOW)
+        raise InputError(f"cannot use `{key}`: it must be {wanted} (from `{origin}`)", hint=_FORMAT_HINT)
     return tuple(items)
 
 
 def _fill(flags: Mapping[str, Argument], settings: Settings) -> list[str]:
-    """Give the flags that have no value theirs; which ones got one."""
+    """Fill the flags that have no value; returns the keys of the filled ones."""
     filled = [key for key, texts in settings.values.items() if texts and key in flags and not flags[key].tokens]
     for key in filled:
         fill_argument(flags[key], settings.values[key], settings.origin_of(key))
@@ -298,7 +300,7 @@ def _fill(flags: Mapping[str, Argument], settings: Settings) -> list[str]:
 
 
 def absolute(place: str) -> str:
-    """The place whatever the current directory is; an empty one stays empty, for `JobSpec` to refuse."""
+    """The location independent of the current directory; an empty one is unchanged, and refused by `JobSpec`."""
     return place if not place or "://" in place else str(Path(place).resolve())
 
 
@@ -308,14 +310,14 @@ def _check_given(given: Collection[str], image_hint: str) -> None:
     missing = [key for key in EXAMPLES if key not in given and instead.get(key) not in given]
     if missing:
         raise InputError(
-            f"cannot make a job: {', '.join(f'`{flag_of(key)}`' for key in missing)} not given",
+            f"cannot create a job: {', '.join(f'`{flag_of(key)}`' for key in missing)} not given",
             hint=f"{' '.join(f'{flag_of(key)} {EXAMPLES[key]}' for key in missing)}, or lines `key: value` in {PROJECT_FILE} "
             f"(`launcher init` writes it){image_hint if 'image' in missing else ''}",
         )
 
 
 def _image_hint(flags: Mapping[str, Argument]) -> str:
-    """How to come by an image for the accelerator, where one is known."""
+    """How to get an image for the accelerator, if it is known."""
     chosen = {key: flags[key].tokens[-1].value for key in ("accelerator", "gaudi_generation") if flags[key].tokens}
     name, generation = chosen.get("accelerator"), chosen.get("gaudi_generation", "2")
     if name not in get_args(AcceleratorName) or generation not in get_args(Generation):

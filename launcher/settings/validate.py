@@ -1,4 +1,4 @@
-"""Which settings no job could use. Each is tried alone: what goes with what is a job's own matter."""
+"""Validate settings one by one; combinations are validated when a job is created."""
 
 from collections.abc import Sequence
 from typing import Final, get_args
@@ -11,11 +11,11 @@ from launcher.spec.job import JobSpec
 from trainer.errors import InputError
 
 _OF_SEVERAL: Final = frozenset({"workers_per_node", "elastic", "efa"})
-"""What they may be depends on the workers, which are given with each job."""
+"""Settings whose valid values depend on the workers, which are given with each job."""
 
 
 def problem_of(key: str, texts: Sequence[str]) -> str | None:
-    """Why no job could use this setting, None when one could."""
+    """The reason why a setting is invalid for every job; None if it is valid for some job."""
     accelerators = get_args(AcceleratorName) if key != "accelerator" else texts
     problems = [_problem(key, texts, accelerator) for accelerator in accelerators]
     return problems[0] if all(problems) else None
@@ -26,6 +26,6 @@ def _problem(key: str, texts: Sequence[str], accelerator: str) -> str | None:
     try:
         JobSpec.from_settings({**others, key: tuple(texts)})
     except InputError as problem:
-        is_decided = key not in _OF_SEVERAL or isinstance(problem.__cause__, CycloptsError)
-        return str(problem.args[0]) if is_decided else None
+        is_certain = key not in _OF_SEVERAL or isinstance(problem.__cause__, CycloptsError)
+        return str(problem.args[0]) if is_certain else None
     return None

@@ -1,1 +1,1 @@
-"""A job and its Kubernetes manifest; pure."""
+"""Specification of a job and its Kubernetes manifest; pure."""

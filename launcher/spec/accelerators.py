@@ -1,6 +1,6 @@
-"""What each accelerator needs from Kubernetes and from the container: one row each, amounts per worker.
+"""Requirements of each accelerator on Kubernetes and the container, one row each; amounts are per worker.
 
-No row asks for a Linux capability: a user other than root gets none of those that a pod adds (measured: docs/decisions/0026).
+No row adds a Linux capability: capabilities that a pod adds have no effect for a non-root user (measured: docs/decisions/0026).
 """
 
 from collections.abc import Mapping
@@ -18,54 +18,54 @@ def _env(**variables: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Accelerator:
-    """One row; what an accelerator does not need is None or empty, and then absent from the manifest."""
+    """One row; fields that are None or empty are absent from the Kubernetes manifest."""
 
     device: Literal["hpu", "cuda", "cpu"]
-    """What the trainer calls it."""
+    """Value of the trainer's `--device`."""
 
     resource: str | None = None
-    """Extended resource of which a worker takes one."""
+    """Extended resource; a worker requests one."""
 
     node_sizes: tuple[int, ...] | None = None
-    """Workers that a node may have; None is any number."""
+    """Allowed numbers of workers on a node; None allows any number."""
 
     cpu_milli: int
-    """Processor time that is kept for a worker, in 1/1000 of a core; it may use what else is free."""
+    """CPU request of a worker in 1/1000 of a core; without a limit, it may use more."""
 
     memory_mib: int
-    """Memory of a worker, requested and limit; /dev/shm counts towards it."""
+    """Memory request and limit of a worker; /dev/shm counts towards it."""
 
     memory_of_mib: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """The same for models that need more."""
+    """`memory_mib` of models that need more."""
 
     shm_mib: int
-    """A worker's part of /dev/shm, through which the workers of a node talk."""
+    """A worker's share of /dev/shm, which the workers of a node use to communicate."""
 
     read_only_root: bool = True
-    """Whether the container can do without writing to its own file system; it always has /tmp."""
+    """Whether the root file system of the container is read-only; /tmp is always writable."""
 
     hugepages_mib: int | None = None
-    """Huge pages of 2 MiB, so this is even."""
+    """Huge pages of 2 MiB; must be even."""
 
     env: Mapping[str, str] = field(default_factory=_env)
-    """Set in every job."""
+    """Environment variables of every job."""
 
     multi_node_env: Mapping[str, str] = field(default_factory=_env)
-    """Set too where a job has several nodes."""
+    """Additional environment variables of multi-node jobs."""
 
     efa: "Efa | None" = None
-    """What Elastic Fabric Adapters need besides, where nodes can have them."""
+    """Additional requirements of Elastic Fabric Adapters, if nodes can have them."""
 
     image: str
-    """The image that is suggested where none is given: how to build one."""
+    """Suggestion in the error for a missing image: how to build one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Efa:
-    """Elastic Fabric Adapters of one node; the amounts are a node's, not a worker's."""
+    """Elastic Fabric Adapters; amounts are per node, not per worker."""
 
     most: int
-    """Adapters of the largest node."""
+    """Number of adapters of the largest node."""
 
     hugepages_mib: int = 0
     env: Mapping[str, str] = field(default_factory=_env)
@@ -77,15 +77,15 @@ EFA_RESOURCE: Final = "vpc.amazonaws.com/efa"
 _GAUDI_2: Final = Accelerator(
     device="hpu",
     resource="habana.ai/gaudi",
-    node_sizes=(1, 2, 4, 8),  # collectives run within these groups of a node's cards only
+    node_sizes=(1, 2, 4, 8),  # collectives within a node only work in groups of these sizes
     cpu_milli=10_000,
     memory_mib=32 * 1024,
     shm_mib=2 * 1024,
-    read_only_root=False,  # the vendor's libraries write beside themselves
+    read_only_root=False,  # the vendor's libraries write to their own directories
     # Source: 29000Mi for 8 cards is the vendor's health screen for Gaudi2 and 3.
     hugepages_mib=3626,
-    # Lazy (1), though eager is the vendor's default: on chest X-rays with 1.24 and Gaudi2, eager lost 9 AUC points
-    # without an error where lazy met the reference (docs/decisions/0008). Written out because the default changed at 1.21.
+    # Lazy mode (1), although eager is the vendor's default: with 1.24 on Gaudi2, eager mode lost 9 AUC points on chest X-rays
+    # without an error, and lazy mode reached the reference (docs/decisions/0008). Explicit because the default changed in 1.21.
     env=_env(PT_HPU_LAZY_MODE="1", HABANA_LOGS="/tmp/habana_logs"),  # noqa: S108 - the pod's own
     multi_node_env=_env(HCCL_SOCKET_IFNAME="eth0"),
     image="build Dockerfile.hpu (Gaudi software 1.24.0, torch 2.10.0: its defaults)",
@@ -97,7 +97,7 @@ GAUDI: Final[Mapping[Generation, Accelerator]] = MappingProxyType(
             _GAUDI_2,
             # Source: 21000Mi for the 8 cards of a DL1 node in the cloud vendor's examples; rounded up to an even number.
             hugepages_mib=2626,
-            # Source: the vendor's guide to several DL1 nodes; only they reach each other through the host's adapters.
+            # Source: the vendor's guide for multiple DL1 nodes; only these communicate through the host's adapters.
             efa=Efa(most=4, env=_env(FI_PROVIDER="efa", FI_EFA_USE_DEVICE_RDMA="1", RDMAV_FORK_SAFE="1")),
             image="build Dockerfile.hpu with GAUDI_VERSION=1.21.3, GAUDI_BUILD=57 and TORCH_VERSION=2.6.0: 1.21 is the last for this generation",
         ),
@@ -121,7 +121,7 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
             efa=Efa(most=32, hugepages_mib=5120),
             image="build Dockerfile.cuda",
         ),
-        # Half a core is what two workers on a small node can both be promised; they use what is free.
+        # Half a core, so that two workers fit on a small node; they may use more than the request.
         "cpu": Accelerator(
             device="cpu",
             cpu_milli=500,
@@ -136,5 +136,5 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
 
 
 def hardware(name: AcceleratorName, generation: Generation) -> Accelerator:
-    """The row of an accelerator; the generation is Gaudi's."""
+    """The row of an accelerator; `generation` only applies to Gaudi."""
     return GAUDI[generation] if name == "gaudi" else ACCELERATORS[name]

@@ -1,4 +1,4 @@
-"""A job's settings by key, the flag's name in snake_case: which there are, and which a job was made from."""
+"""Settings of a job by key, the flag's name in snake_case: list them, and read them from a job specification."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,17 +12,16 @@ from launcher.spec.overlay import Overlay
 from trainer.config import flag_of
 
 Value = str | list[str] | Object
-"""Of a setting; an overlay is a mapping, wherever its file is."""
+"""Value of a setting; an overlay is a mapping, even if it was read from a file."""
 
 
 def _group(field: "dataclasses.Field[object]") -> type | None:
-    """The class of a group of options, None for an option."""
     factory: object = field.default_factory
     return factory if isinstance(factory, type) else None
 
 
 def _fields(owner: type) -> Iterator[tuple[str, "dataclasses.Field[object]", tuple[str, ...]]]:
-    """Each key that sets a field of `owner`, the field, and the groups of options that lead to it."""
+    """Each key of `owner`, its field, and the path of option groups to it."""
     hints = get_type_hints(owner, include_extras=True)
     for field in dataclasses.fields(owner):
         parameter = next(
@@ -39,16 +38,16 @@ def _fields(owner: type) -> Iterator[tuple[str, "dataclasses.Field[object]", tup
 _FIELDS: Final = tuple(_fields(JobSpec))
 
 IS_LIST: Final = {key: field.default == () for key, field, _ in _FIELDS}
-"""All settings; whether each takes a list."""
+"""All settings, and whether each is a list."""
 
 DEFAULTS: Final = {
     key: str(field.default) for key, field, _ in _FIELDS if field.default not in {None, (), "", dataclasses.MISSING}
 }
-"""What the settings are that nobody gives, of those that have a default."""
+"""Default values of the settings that have one."""
 
 
 def settings_of(spec: JobSpec) -> dict[str, Value]:
-    """The settings that make this job again, anywhere, without name and namespace; none of them is a secret."""
+    """The settings that recreate this job on any machine, without name and namespace; they contain no secrets."""
     settings: dict[str, Value] = {}
     for key, field, path in _FIELDS:
         owner: object = spec

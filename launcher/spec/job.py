@@ -1,4 +1,4 @@
-"""What a job is: the user's flags, complete and checked; no Kubernetes types."""
+"""Job specification: the user's flags, complete and validated; no Kubernetes types."""
 
 import math
 import re
@@ -23,7 +23,7 @@ OUTPUT_MOUNT: Final = "/output"
 CACHE_MOUNT: Final = "/cache"
 
 LABELS: Final = {"app.kubernetes.io/name": "chexnet", "app.kubernetes.io/managed-by": "chexnet-launcher"}
-"""On every object that the launcher makes."""
+"""Labels of all objects that the launcher creates."""
 
 OWNED_FLAGS: Final = frozenset(
     flag_of(field) for field in ("data", "output", "name", "device", "cache_dir", "deadline")
@@ -31,13 +31,13 @@ OWNED_FLAGS: Final = frozenset(
 """Trainer flags that the launcher sets itself."""
 
 USUAL_NODE: Final = 8
-"""Most accelerators of a usual node."""
+"""Number of accelerators of a typical large node."""
 
 MAX_WORKERS: Final = 4096
-"""More are a typing error: 512 usual nodes."""
+"""Limit against typing errors: 512 typical nodes."""
 
 MAX_SERVICE_NAME: Final = 63
-"""Characters of a Service's name; the operator makes one for each pod, named like it."""
+"""Maximum length of a Service's name; the operator creates a Service with the name of each pod."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _S3 = re.compile(r"s3://([a-z0-9][-.a-z0-9]*)(?:/(\S*))?")
@@ -47,9 +47,9 @@ _ELASTIC = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """One job, complete and checked.
+    """One job, complete and validated.
 
-    Raises: InputError, on construction, for what no cluster could run.
+    Raises: InputError, on construction, for a job that no cluster could run.
     """
 
     accelerator: AcceleratorName
@@ -98,11 +98,11 @@ class JobSpec:
     def from_settings(
         cls, settings: Mapping[str, Sequence[str]], origin_of: Callable[[str], str] = lambda _: "settings"
     ) -> "JobSpec":
-        """The job of these settings: for each key its texts, of which there are several in a list only.
+        """Create a job from settings: the texts of each key, several only for a list.
 
-        `origin_of` names the source of a key's value in errors.
+        `origin_of` gives the source of a key's value for error messages.
 
-        Raises: InputError for values that don't convert, and as the constructor.
+        Raises: InputError for values that can't be converted, and as the constructor.
         """
 
         def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
@@ -122,8 +122,8 @@ class JobSpec:
     def __post_init__(self) -> None:
         check_known(self)
         check_name(self.name)
-        self._check_words()
-        self._check_places()
+        self._check_namespace_and_image()
+        self._check_locations()
         check_texts("--image", [self.image])
         check_texts("the trainer's flags", self.train_flags)
         self._check_workers()
@@ -139,22 +139,22 @@ class JobSpec:
 
     @property
     def adapters(self) -> Efa | None:
-        """What its Elastic Fabric Adapters need, None without them."""
+        """Requirements of its Elastic Fabric Adapters; None without them."""
         return self.hardware.efa if self.efa else None
 
     @property
     def data_at(self) -> Location:
-        """The data set; an empty one stands on a claim."""
+        """Location of the data set; empty when it is in a claim."""
         return Location(self.data)
 
     @property
     def output_at(self) -> Location:
-        """Where runs are kept."""
+        """Location of the runs."""
         return Location(self.output)
 
     @property
     def mounts_bucket(self) -> bool:
-        """Whether the job gets a volume of its own on the data set's bucket."""
+        """Whether the job needs a volume for the bucket of the data set."""
         return self.data_at.is_bucket and self.s3.claim is None and self.s3.access == "mount"
 
     @property
@@ -169,28 +169,28 @@ class JobSpec:
 
     @property
     def nodes(self) -> int:
-        """Pods; the most of them where the job is elastic."""
+        """Number of pods; the maximum for an elastic job."""
         return self.workers // self.per_node
 
     @property
     def fewest_nodes(self) -> int:
-        """Pods with which the job still trains."""
+        """Smallest number of pods with which the job trains."""
         return int(self.elastic.split(":")[0]) if self.elastic else self.nodes
 
     @property
     def run(self) -> str:
-        """Where this run's files go."""
+        """Location of this run's files."""
         return f"{self.output.rstrip('/')}/{self.name}"
 
     @cached_property
     def train(self) -> TrainConfig:
-        """The configuration of each worker, with the paths that its container sees; parsed once, on construction."""
+        """The trainer's configuration with the paths in the container; parsed once, on construction."""
         return self.parse_train_flags()[0]
 
     def parse_train_flags(self) -> tuple[TrainConfig, frozenset[str]]:
-        """The configuration of each worker, and the fields of it that the user's flags set.
+        """The trainer's configuration, and the names of the fields that the user's flags set.
 
-        Raises: InputError for flags that the trainer does not take.
+        Raises: InputError for flags that the trainer does not accept.
         """
         owned = {
             "data": self.data if self.reads_bucket else DATA_MOUNT,
@@ -207,10 +207,10 @@ class JobSpec:
     def _node_sizes(self) -> Sequence[int]:
         return self.hardware.node_sizes or range(1, USUAL_NODE + 1)
 
-    def _check_words(self) -> None:
+    def _check_namespace_and_image(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):
             raise InputError(
-                f"cannot use `{on_one_line(self.namespace)}` as a namespace: it holds at most 63 of a-z, 0-9 and `-` (from `--namespace`)",
+                f"cannot use `{on_one_line(self.namespace)}` as a namespace: it must be at most 63 characters of a-z, 0-9 and `-` (from `--namespace`)",
                 hint="--namespace default",
             )
         if not _IMAGE.fullmatch(self.image):
@@ -220,17 +220,18 @@ class JobSpec:
                 hint="--image REGISTRY/NAME:TAG, or …@sha256:DIGEST; --image-pull-secret NAME for the registry's login",
             )
 
-    def _check_places(self) -> None:
+    def _check_locations(self) -> None:
         if self.data or self.s3.claim is None:
             _check_place("data", self.data)
         _check_place("output", self.output)
         if self.s3.claim is not None and self.s3.access == "api":
             raise InputError(
-                "cannot take data from two places: got --data-pvc and --data-access api", hint="leave one of them out"
+                "cannot use both --data-pvc and --data-access api: they are two sources of data",
+                hint="omit one of them",
             )
         if self.s3.access == "api" and not self.data_at.is_bucket:
             raise InputError(
-                f"cannot download `{self.data}`: it is in no bucket (`--data-access api`)",
+                f"cannot download `{self.data}`: it is not in a bucket (`--data-access api`)",
                 hint="--data s3://BUCKET/PREFIX",
             )
 
@@ -241,7 +242,7 @@ class JobSpec:
             reason = "the job has one node" if self.hardware.efa else f"{self.accelerator} does not use them"
             raise InputError(
                 f"cannot use --efa {self.efa}: {reason}",
-                hint="leave --efa out; it is for several nodes with Gaudi 1 (--gaudi-generation 1) or NVIDIA",
+                hint="omit --efa; it is for multi-node jobs on Gaudi 1 (--gaudi-generation 1) or NVIDIA",
             )
         if not 1 <= self.efa <= self.hardware.efa.most:
             raise InputError(
@@ -267,7 +268,7 @@ class JobSpec:
             )
         if self.workers % given:
             raise InputError(
-                f"cannot share {_workers(self.workers)} (`--workers`) among nodes of {given} (`--workers-per-node`) evenly",
+                f"cannot divide {_workers(self.workers)} (`--workers`) evenly among nodes of {given} (`--workers-per-node`)",
                 hint=hint,
             )
 
@@ -285,9 +286,9 @@ class JobSpec:
         owned = [flag for flag in dict.fromkeys(given) if flag in OWNED_FLAGS]
         if owned:
             raise InputError(
-                f"cannot take {', '.join(f'`{flag}`' for flag in owned)} after `--`: "
+                f"cannot use {', '.join(f'`{flag}`' for flag in owned)} after `--`: "
                 f"the launcher sets {'this' if len(owned) == 1 else 'these'} for the container",
-                hint="--accelerator, --data, --output, --name and --deadline before `--` decide these",
+                hint="use --accelerator, --data, --output, --name and --deadline before `--`",
             )
 
     def _check_batch(self) -> None:
@@ -297,14 +298,14 @@ class JobSpec:
         self._check_elastic(self.elastic)
         if self.train.global_batch_size is None:
             raise InputError(
-                f"cannot use --elastic {self.elastic} without a global batch: with fewer nodes each worker takes more of it",
+                f"cannot use --elastic {self.elastic} without a global batch: its share per worker depends on the number of nodes",
                 hint="-- --global-batch-size N",
             )
         worlds = [nodes * self.per_node for nodes in range(self.fewest_nodes, self.nodes + 1)]
         if any(self.train.global_batch_size % world for world in worlds):
             common = math.lcm(*worlds)
             raise InputError(
-                f"cannot share a global batch of {self.train.global_batch_size} (`--global-batch-size`) evenly among "
+                f"cannot divide a global batch of {self.train.global_batch_size} (`--global-batch-size`) evenly among "
                 f"{', '.join(map(str, worlds))} workers (`--elastic {self.elastic}`)",
                 hint=f"-- --global-batch-size {-(-self.train.global_batch_size // common) * common}",
             )
@@ -313,25 +314,25 @@ class JobSpec:
         match = _ELASTIC.fullmatch(elastic)
         if not match or int(match[1]) > int(match[2]):
             raise InputError(
-                f"cannot use --elastic {on_one_line(elastic)}: it is MIN:MAX nodes, MIN at most MAX",
+                f"cannot use --elastic {on_one_line(elastic)}: it must be MIN:MAX nodes with MIN at most MAX",
                 hint=f"--elastic 1:{self.nodes}",
             )
         if int(match[2]) != self.nodes or self.nodes == 1:
             raise InputError(
-                f"cannot use --elastic {elastic}: {_workers(self.workers)}, {self.per_node} to a node, make {self.nodes} "
+                f"cannot use --elastic {elastic}: {_workers(self.workers)} with {self.per_node} per node need {self.nodes} "
                 f"node{'s' if self.nodes > 1 else ''}",
                 hint=f"--workers {max(int(match[2]), 2) * self.per_node} --workers-per-node {self.per_node}",
             )
 
 
 def key_of(argument: Argument) -> str:
-    """The key of the setting that fills an argument: the flag's long name in snake_case."""
+    """Key of the setting for an argument: the flag's long name in snake_case."""
     name = next((name for name in argument.names if name.startswith("--")), argument.names[0])
     return name.removeprefix("--").replace("-", "_")
 
 
 def fill_argument(argument: Argument, texts: Sequence[str], origin: str) -> None:
-    """Give an argument these texts, as if flags had."""
+    """Set the texts of an argument, as flags would."""
     for index, text in enumerate(texts):
         argument.append(Token(keyword=flag_of(key_of(argument)), value=text, source=origin, index=index))
 
@@ -359,6 +360,6 @@ def _check_place(field: str, place: str) -> None:
         return
     if Location(place).is_bucket or not PurePosixPath(place).is_absolute():
         raise InputError(
-            f"cannot use `{without_login(on_one_line(place))}`: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag_of(field)}`)",
+            f"cannot use `{without_login(on_one_line(place))}`: it must be `s3://BUCKET/PREFIX` or an absolute directory (from `{flag_of(field)}`)",
             hint=f"{flag_of(field)} s3://BUCKET/PREFIX",
         )

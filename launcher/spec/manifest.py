@@ -1,8 +1,8 @@
-"""From a job to the Kubernetes objects that run it; pure, and what `render` prints is what `submit` runs.
+"""Kubernetes objects of a job; pure, and `submit` creates exactly what `render` prints.
 
-One node is a PyTorchJob with a Master. Several nodes are Workers without an elasticPolicy: with that every pod ends by
-itself and keeps its log. Both get their rendezvous by PET_* variables (measured: docs/decisions/0006). A pod's exit code
-decides whether it is made anew or the job has failed (docs/decisions/0009).
+A single-node job is a PyTorchJob with a Master. A multi-node job has Workers and no elasticPolicy, so that each pod ends by
+itself and keeps its log. Both get their rendezvous from PET_* variables (measured: docs/decisions/0006). The exit code of a pod
+decides whether it is recreated or the job fails (docs/decisions/0009).
 """
 
 import json
@@ -20,50 +20,50 @@ from launcher.spec.overlay import merged
 from trainer.config import parse_duration, to_argv
 
 CONTAINER: Final = "pytorch"
-"""The container's name. Source: the operator's webhook refuses any other."""
+"""Name of the container. Source: the operator's webhook refuses any other."""
 
 SETTINGS: Final = "chexnet-launcher/settings"
-"""Annotation of the job with the settings that it was made from, as JSON; `clone` reads it."""
+"""Annotation with the settings of the job as JSON; `clone` and `resume` read it."""
 
 PORT_NAME: Final = "pytorchjob-port"
 PORT: Final = 23456
 
 GRACE_PERIOD_S: Final = 120
-"""From SIGTERM to SIGKILL: longer than torchrun's own 30 s, within which the last checkpoint is written."""
+"""Time from SIGTERM to SIGKILL: longer than torchrun's own 30 s, in which the last checkpoint is written."""
 
 USER_ID: Final = 1000
 
 RENDEZVOUS: Final = {
-    "join_timeout": 1800,  # nodes come one by one, each may pull the image first
-    "read_timeout": 900,  # likewise for worker-0, which keeps the store; at torchrun's 60 s the others would use up the gang's starts
+    "join_timeout": 1800,  # nodes join one by one, and each may first pull the image
+    "read_timeout": 900,  # the same for worker-0, which hosts the store; with torchrun's 60 s the others would use up the restarts
 }
 
 THREADS: Final = "OMP_NUM_THREADS"
-"""As many as the worker asks for processors: by itself it would take the node's, and sums over other numbers of threads are other sums."""
+"""Set to the CPU request of the worker: the default is the number of cores of the node, and the order of sums depends on it."""
 
 OWN_ENDPOINT: Final = "127.0.0.1:0"
-"""A rendezvous that a node holds with itself, on a port that is free."""
+"""Rendezvous endpoint of a single node, on a free port."""
 
 
 def render(spec: JobSpec) -> list[Object]:
-    """The objects of a job in the order to create them, the PyTorchJob last."""
+    """The objects of a job in the order of creation, the PyTorchJob last."""
     return [*s3_volume.volume(spec), _job(spec)]
 
 
 def to_yaml(objects: Sequence[Object]) -> str:
-    """One document per object, keys in the order they were built."""
+    """One YAML document per object, with the order of keys unchanged."""
     start = "---\n" if len(objects) > 1 else ""
     return "".join(start + as_yaml(each) for each in objects)
 
 
 def to_json(objects: Sequence[Object]) -> str:
-    """As kubectl prints it: one object as itself, several as a List."""
+    """JSON as kubectl prints it: a single object, or a List of several."""
     shown = objects[0] if len(objects) == 1 else {"apiVersion": "v1", "kind": "List", "items": list(objects)}
     return json.dumps(shown, indent=2) + "\n"
 
 
 def to_name(objects: Sequence[Object]) -> str:
-    """The job as kubectl names it."""
+    """Name of the job as kubectl prints it."""
     return f"pytorchjob.kubeflow.org/{objects[-1]['metadata']['name']}\n"
 
 
@@ -92,7 +92,7 @@ def _job(spec: JobSpec) -> Object:
 def _run_policy(spec: JobSpec) -> Object:
     policy: Object = {
         "cleanPodPolicy": "Running",
-        # Not reached with ExitCode, unless a container of an overlay restarts: one for each node and incident.
+        # Not reached with restartPolicy ExitCode, unless a container of an overlay restarts: one for each node and incident.
         "backoffLimit": spec.policy.backoff * spec.nodes + 1,
     }
     if spec.policy.ttl:
@@ -103,12 +103,12 @@ def _run_policy(spec: JobSpec) -> Object:
 
 
 def _pod_template(spec: JobSpec) -> Object:
-    no_sidecar = {"sidecar.istio.io/inject": "false"}  # a sidecar never ends, nor would the job
+    no_sidecar = {"sidecar.istio.io/inject": "false"}  # a sidecar does not end by itself, so the job would not finish
     template: Object = {
         "metadata": {"labels": _labels(spec) | no_sidecar, "annotations": dict(no_sidecar)},
         "spec": {
             "automountServiceAccountToken": False,
-            "enableServiceLinks": False,  # a Service called `master` would set MASTER_PORT
+            "enableServiceLinks": False,  # a Service named `master` would set MASTER_PORT
             "terminationGracePeriodSeconds": GRACE_PERIOD_S,
             **_placement(spec),
             "securityContext": {
@@ -126,7 +126,6 @@ def _pod_template(spec: JobSpec) -> Object:
 
 
 def _placement(spec: JobSpec) -> Object:
-    """Who the pods are, and where they may run; only what was asked for."""
     pod = spec.pod
     fields: Object = {
         "serviceAccountName": pod.service_account,
@@ -152,11 +151,11 @@ def _container(spec: JobSpec) -> Object:
         "command": ["python", "-m", "trainer.runtime.entrypoint"],
         "args": _args(spec),
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
-        # A name only once: the API server takes no other. The user's word is the last.
+        # Each name once, as the API server requires (strategic merge key); the user's value has precedence.
         "env": list({entry["name"]: entry for entry in _environment(spec)}.values()),
         **({"envFrom": sources} if sources else {}),
         "resources": _resources(spec),
-        # Where the entrypoint leaves no message, as when it is killed, the log's last lines stand in the pod's status (docs/decisions/0027).
+        # If the entrypoint writes no message, as when it is killed, the last lines of the log are in the pod's status (docs/decisions/0027).
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -168,13 +167,13 @@ def _container(spec: JobSpec) -> Object:
 
 
 def _args(spec: JobSpec) -> list[str]:
-    # The operator sets PET_NNODES after ours, to the number of pods; only a flag is stronger (docs/decisions/0006).
+    # The operator appends PET_NNODES with the number of pods after ours; only a flag overrides it (docs/decisions/0006).
     nodes = [f"--nnodes={spec.elastic}"] if spec.elastic else []
     return [f"--max-restarts={spec.policy.backoff}", *nodes, "-m", "trainer", "train", *to_argv(spec.train)]
 
 
 def _environment(spec: JobSpec) -> Iterator[Object]:
-    """Ours, then the buckets', then the user's."""
+    """Variables of the launcher, then of the buckets, then of the user; later ones have precedence."""
     variables = {"HOME": "/tmp"} | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
     if spec.nodes > 1:
         variables |= spec.hardware.multi_node_env
@@ -194,8 +193,8 @@ def _environment(spec: JobSpec) -> Iterator[Object]:
 
 
 def _rendezvous(spec: JobSpec) -> dict[str, str]:
-    # For one node too: else torchrun's is static, its store outlives the workers, and those that start again may read the
-    # addresses of those that are gone (docs/decisions/0006).
+    # Also for one node: torchrun's default rendezvous is static, its store outlives the workers, and restarted workers may read
+    # the addresses of ended ones (docs/decisions/0006).
     environment = {
         "PET_RDZV_BACKEND": "c10d",
         "PET_RDZV_ENDPOINT": f"{spec.name}-worker-0:{PORT}" if spec.nodes > 1 else OWN_ENDPOINT,
@@ -204,13 +203,13 @@ def _rendezvous(spec: JobSpec) -> dict[str, str]:
     if spec.nodes > 1:
         environment["PET_RDZV_CONF"] = ",".join(f"{key}={value}" for key, value in RENDEZVOUS.items())
     return environment | {
-        # Every round tells its store's address anew; else a node that comes back waits `read_timeout` for it (docs/decisions/0006).
+        # Each round publishes the address of its store; otherwise a node that returns waits `read_timeout` for it (docs/decisions/0006).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
 
 
 def _resources(spec: JobSpec) -> Object:
-    """Requests and limits; extended resources and huge pages must be equal in both."""
+    """Requests and limits; the API server requires equal values for extended resources and huge pages."""
     row = spec.hardware
     memory_mib = row.memory_of_mib.get(spec.train.model, row.memory_mib)
     both: Object = {"memory": _mebibytes(memory_mib * spec.per_node)}
@@ -233,7 +232,7 @@ def _mebibytes(mib: int) -> str:
 
 
 def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:
-    """Each volume of the pod with its mount."""
+    """Volumes of the pod with their mounts."""
     shm: Object = {"medium": "Memory", "sizeLimit": _mebibytes(spec.hardware.shm_mib * spec.per_node)}
     yield {"name": "shm", "emptyDir": shm}, {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108 - the pod's own
     for name, path in (("cache", CACHE_MOUNT), ("tmp", "/tmp")):  # noqa: S108 - as above

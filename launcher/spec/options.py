@@ -1,4 +1,4 @@
-"""Groups of a job's options, each checked by itself; no Kubernetes types."""
+"""Option groups of a job, each validated on its own; no Kubernetes types."""
 
 import dataclasses
 import re
@@ -15,10 +15,10 @@ from trainer.errors import InputError, on_one_line
 from trainer.redaction import holds_known, holds_secret, is_distinctive, is_secret_name, without_login
 
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
-"""A flag that can be given several times."""
+"""A flag that can be repeated."""
 
 OWN_PREFIXES: Final = ("training.kubeflow.org/", "app.kubernetes.io/", "sidecar.istio.io/", "kueue.x-k8s.io/")
-"""Labels that the launcher, or those who read its jobs, rely on."""
+"""Label prefixes that are reserved for the launcher, the operator and Kueue."""
 
 _DOMAIN: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _OBJECT_NAME = re.compile(rf"(?=.{{1,253}}$){_DOMAIN}", re.ASCII)
@@ -35,7 +35,7 @@ _FLAGS: Final = {
     "access": "--data-access",
     "train_flags": "the trainer's flags",
 }
-"""Flags that are not called like their fields."""
+"""Flags whose names differ from their fields."""
 
 _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -74,12 +74,12 @@ class S3Options:
         _check_secret_names({"--s3-secret": self.secret, "--csi-secret": self.csi_secret})
         if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
             raise InputError(
-                f"cannot use `{without_login(on_one_line(self.endpoint))}` as an endpoint: it is no `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
+                f"cannot use `{without_login(on_one_line(self.endpoint))}` as an endpoint: it must be `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
                 hint="--s3-endpoint https://s3.example.org",
             )
         if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
             raise InputError(
-                f"cannot use `{on_one_line(self.region)}` as a region: it holds a-z, 0-9 and `-` (from `--s3-region`)",
+                f"cannot use `{on_one_line(self.region)}` as a region: it must consist of a-z, 0-9 and `-` (from `--s3-region`)",
                 hint="--s3-region us-east-1",
             )
 
@@ -162,7 +162,7 @@ class PolicyOptions:
         )
         if self.queue and not _LABEL_VALUE.fullmatch(self.queue):
             raise InputError(
-                f"cannot use `{self.queue}` as a queue: a label holds 63 characters (from `--queue`)",
+                f"cannot use `{self.queue}` as a queue: it must be a label value of at most 63 characters (from `--queue`)",
                 hint="--queue NAME",
             )
         for flag, text in {"--ttl": self.ttl, "--deadline": self.deadline}.items():
@@ -172,18 +172,18 @@ class PolicyOptions:
             raise InputError(f"cannot use --backoff {self.backoff}: it must be 0 to 100", hint="--backoff 3")
         if self.queue and self.volcano_queue:
             raise InputError(
-                "cannot queue a job twice: both --queue and --volcano-queue are given", hint="leave one out"
+                "cannot use both --queue and --volcano-queue: a job can be in one queue only", hint="omit one of them"
             )
 
 
 def check_texts(flag: str, texts: Iterable[str]) -> None:
-    """Refuse what would put a secret into a manifest, which everybody reads. Raises: InputError that names only the flag."""
+    """Reject texts with secrets, as manifests are widely readable. Raises: InputError that names only the flag."""
     if any(holds_secret(text) for text in texts):
         raise _unfit(flag)
 
 
 def check_known(owner: object) -> None:
-    """Refuse options that hold what is a secret of this process, a token of the environment for one. Raises: InputError, as above."""
+    """Reject options with known secrets of this process, such as a token from the environment. Raises: InputError, as above."""
     for field in dataclasses.fields(owner):  # type: ignore[arg-type]  # any group of options
         value = getattr(owner, field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, Overlay):
@@ -195,24 +195,24 @@ def check_known(owner: object) -> None:
 
 def _unfit(flag: str) -> InputError:
     return InputError(
-        f"cannot put what is given into a manifest, where everybody reads it: it holds a login, a key or a token (from `{flag}`)",
-        hint="credentials go to Secrets: --s3-secret NAME, --env-from-secret NAME=SECRET:KEY",
+        f"cannot put the value into a manifest, which many users can read: it contains a login, a key or a token (from `{flag}`)",
+        hint="use Secrets for credentials: --s3-secret NAME, --env-from-secret NAME=SECRET:KEY",
     )
 
 
 def pair(entry: str) -> tuple[str, str]:
-    """KEY and VALUE of `KEY=VALUE`."""
+    """Split `KEY=VALUE`."""
     key, _, value = entry.partition("=")
     return key, value
 
 
 def toleration_parts(entry: str) -> tuple[str, str | None, str | None]:
-    """Key, value and effect of a toleration; None where it is any. Raises: InputError."""
+    """Key, value and effect of a toleration; None matches any. Raises: InputError."""
     rest, colon, effect = entry.partition(":")
     key, equals, value = rest.partition("=")
     if not _LABEL_KEY.fullmatch(key) or (colon and effect not in _EFFECTS) or not _LABEL_VALUE.fullmatch(value):
         raise InputError(
-            f"cannot use `{on_one_line(entry)}` as a toleration: it is KEY[=VALUE][:EFFECT], EFFECT one of "
+            f"cannot use `{on_one_line(entry)}` as a toleration: it must be KEY[=VALUE][:EFFECT], EFFECT one of "
             f"{', '.join(_EFFECTS)} (from `--toleration`)",
             hint="--toleration nvidia.com/gpu:NoSchedule",
         )
@@ -223,7 +223,7 @@ def _check_names(given: dict[str, str | None]) -> None:
     for flag, name in given.items():
         if name is not None and not _OBJECT_NAME.fullmatch(name):
             raise InputError(
-                f"cannot use `{on_one_line(name)}` as a name: it holds a-z, 0-9, `-` and `.` (from `{flag}`)",
+                f"cannot use `{on_one_line(name)}` as a name: it must consist of a-z, 0-9, `-` and `.` (from `{flag}`)",
                 hint=f"{flag} NAME",
             )
 
@@ -231,9 +231,9 @@ def _check_names(given: dict[str, str | None]) -> None:
 def _check_secret_names(given: dict[str, str | None]) -> None:
     for flag, name in given.items():
         if name is not None and not _OBJECT_NAME.fullmatch(name):
-            raise InputError(  # what is not a Secret's name may be the secret itself
-                f"cannot use what is given as the name of a Secret: it holds a-z, 0-9, `-` and `.` (from `{flag}`)",
-                hint=f"{flag} NAME; `kubectl create secret generic NAME --from-literal=…` makes one",
+            raise InputError(  # without the value: it may be the secret itself
+                f"cannot use the value as the name of a Secret: it must consist of a-z, 0-9, `-` and `.` (from `{flag}`)",
+                hint=f"{flag} NAME; create it with `kubectl create secret generic NAME --from-literal=…`",
             )
 
 
@@ -241,27 +241,27 @@ def _check_variable(entry: str) -> None:
     name, equals, _ = entry.partition("=")
     if not equals or not _VARIABLE.fullmatch(name):
         raise InputError(
-            f"cannot use {_shown(name)} as a variable: it is no NAME=VALUE (from `--env`)", hint="--env NAME=VALUE"
+            f"cannot use {_shown(name)} as a variable: it must be NAME=VALUE (from `--env`)", hint="--env NAME=VALUE"
         )
     _check_no_secret(name, "--env")
     if holds_secret(entry):
         raise InputError(
-            f"cannot put the value of `{name}` into a manifest, where everybody reads it: it holds a login, a key or a token (from `--env`)",
+            f"cannot put the value of `{name}` into a manifest, which many users can read: it contains a login, a key or a token (from `--env`)",
             hint=f"--env-from-secret {name}=SECRET:KEY",
         )
     _check_not_ours(name, "--env")
 
 
 def _shown(name: str) -> str:
-    """What should have been a variable's name; not where it may be the secret itself, `API_KEY:…` or a value alone."""
+    """The invalid name for a message, unless it may be the secret itself, such as `API_KEY:…` or a bare value."""
     is_word = name.isascii() and name.isidentifier() and not re.search(r"\d", name)
-    return f"`{on_one_line(name)}`" if is_word or not is_distinctive(name) else "what is given"
+    return f"`{on_one_line(name)}`" if is_word or not is_distinctive(name) else "the value"
 
 
 def _check_no_secret(name: str, flag: str) -> None:
     if is_secret_name(name):
         raise InputError(
-            f"cannot put `{on_one_line(name)}` into a manifest, where everybody reads it: its name says that it is a secret (from `{flag}`)",
+            f"cannot put `{on_one_line(name)}` into a manifest, which many users can read: by its name it is a secret (from `{flag}`)",
             hint=f"--env-from-secret {on_one_line(name)}=SECRET:KEY",
         )
 
@@ -272,8 +272,8 @@ def _check_from_secret(entry: str) -> None:
     good = _VARIABLE.fullmatch(name) and colon and key if equals else not colon
     if not good or not _OBJECT_NAME.fullmatch(secret) or not re.fullmatch(r"[-._A-Za-z0-9]*", key):
         raise InputError(
-            # What follows the name may be the secret itself.
-            f"cannot use what is given for `{on_one_line(name)}`: it is neither NAME=SECRET:KEY nor SECRET (from `--env-from-secret`)",
+            # Without the text after the name: it may be the secret itself.
+            f"cannot use the value for `{on_one_line(name)}`: it must be NAME=SECRET:KEY or SECRET (from `--env-from-secret`)",
             hint="--env-from-secret NAME=SECRET:KEY",
         )
     if equals:
@@ -284,7 +284,7 @@ def _check_not_ours(name: str, flag: str) -> None:
     if _OURS.match(name):
         raise InputError(
             f"cannot set `{name}`: the launcher, the operator or torchrun sets it (from `{flag}`)",
-            hint="--s3-endpoint and --s3-region say where buckets are",
+            hint="for buckets, use --s3-endpoint and --s3-region",
         )
 
 
@@ -292,10 +292,10 @@ def _check_label(entry: str, flag: str, *, reserved: Sequence[str]) -> None:
     key, equals, value = entry.partition("=")
     if not equals or not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
         raise InputError(
-            f"cannot use `{on_one_line(entry)}` as a label: it is no KEY=VALUE (from `{flag}`)",
+            f"cannot use `{on_one_line(entry)}` as a label: it must be KEY=VALUE (from `{flag}`)",
             hint=f"{flag} team=radiology",
         )
     if key.startswith(tuple(reserved)):
         raise InputError(
-            f"cannot set the label `{key}`: it is not yours (from `{flag}`)", hint=f"{flag} team=radiology"
+            f"cannot set the label `{key}`: its prefix is reserved (from `{flag}`)", hint=f"{flag} team=radiology"
         )

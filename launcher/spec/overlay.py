@@ -1,4 +1,4 @@
-"""A patch of the pod template, for what has no flag: read as data, merged as `kubectl patch` merges."""
+"""Overlay: a patch of the pod template for fields without a flag, merged like `kubectl patch` does."""
 
 import json
 import math
@@ -29,7 +29,7 @@ KEYS: Final[Mapping[str, str]] = {
     "volumeMounts": "mountPath",
     "volumes": "name",
 }
-"""Lists whose elements are told apart by a key; others are replaced. Source: patchMergeKey in Kubernetes' core/v1 types."""
+"""Lists that are merged by a key; other lists are replaced. Source: patchMergeKey in Kubernetes' core/v1 types."""
 
 DIRECTIVE: Final = "$patch"
 
@@ -37,23 +37,23 @@ EXAMPLE: Final = "{spec: {containers: [{name: pytorch, resources: {limits: {memo
 
 
 INLINE: Final = "{"
-"""What a patch begins with that is given itself, in place of a file's name."""
+"""Start of an inline patch, as opposed to the name of a file."""
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A patch; where it came from does not count."""
+    """A patch; overlays with equal patches are equal."""
 
     patch: Object
 
 
 def as_text(patch: Object) -> str:
-    """The patch as a flag may give it."""
+    """The patch as an inline text of `--overlay`."""
     return json.dumps(patch, default=str)  # a date without quotes is text, as kubectl reads it
 
 
 def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: ARG001 - cyclopts' signature
-    """The overlay that a text is, or that the file of that name holds. Raises: InputError."""
+    """Read an inline overlay or the named file. Raises: InputError."""
     text, source = tokens[0].value, tokens[0].source
     if text.startswith(INLINE):
         return _checked(text, "the overlay", source if source not in {"", "cli"} else "--overlay")
@@ -67,7 +67,7 @@ def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: AR
 
 
 def _checked(text: str, what: str, origin: str) -> Overlay:
-    import yaml  # noqa: PLC0415 - a tenth of the time that `render` takes
+    import yaml  # noqa: PLC0415 - a tenth of the time of `render`
 
     try:
         patch = parsed_yaml(text, yaml.SafeLoader)
@@ -75,14 +75,15 @@ def _checked(text: str, what: str, origin: str) -> Overlay:
         raise InputError(f"cannot read {what}: {problem} (from `{origin}`)", hint=EXAMPLE) from None
     except yaml.YAMLError as problem:
         learn_text(text)
-        mark = getattr(problem, "problem_mark", None)  # without its line of the text, which may hold a secret
-        reason = on_one_line(str(getattr(problem, "problem", None) or "it is no YAML"))
+        mark = getattr(problem, "problem_mark", None)  # without the line itself, which may contain a secret
+        reason = on_one_line(str(getattr(problem, "problem", None) or "it is not YAML"))
         place = f" in line {mark.line + 1}" if mark else ""
         raise InputError(f"cannot read {what}: {reason}{place} (from `{origin}`)", hint=EXAMPLE) from None
     learn_document(patch)
     if not isinstance(patch, dict) or not patch or not set(patch) <= {"metadata", "spec"}:
         raise InputError(
-            f"cannot use {what}: it must be a pod template's `metadata` and `spec` (from `{origin}`)", hint=EXAMPLE
+            f"cannot use {what}: it must have `metadata` or `spec` of a pod template only (from `{origin}`)",
+            hint=EXAMPLE,
         )
     problem_found = next(_problems(patch), None)
     if problem_found:
@@ -91,7 +92,7 @@ def _checked(text: str, what: str, origin: str) -> Overlay:
 
 
 def literal_variables(patch: Object) -> Iterator[str]:
-    """Names of the variables whose values stand in the patch itself."""
+    """Names of variables with literal values in the patch."""
     for key, value in patch.items():
         if key == "env" and isinstance(value, list):
             yield from (str(entry["name"]) for entry in value if "value" in entry and "name" in entry)
@@ -101,7 +102,7 @@ def literal_variables(patch: Object) -> Iterator[str]:
 
 
 def texts_of(value: object) -> Iterator[str]:
-    """All texts in a patch, keys too."""
+    """All texts in a patch, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -114,7 +115,7 @@ def texts_of(value: object) -> Iterator[str]:
 
 
 def merged(base: Object, patch: Object) -> Object:
-    """`base` with the patch applied; neither is changed. Null removes what it stands for."""
+    """A copy of `base` with the patch applied; null removes a field."""
     result = deepcopy(base)
     for key, value in patch.items():
         if value is None:
@@ -129,7 +130,7 @@ def merged(base: Object, patch: Object) -> Object:
 
 
 def _merged_list(base: list[Any], patch: list[Any], key: str) -> list[Any]:
-    """Elements of both; those with the same key merged, those that the patch marks `$patch: delete` left out."""
+    """Elements of both lists, merged by key; those with `$patch: delete` are removed."""
     result = {element.get(key): deepcopy(element) for element in base}
     for element in patch:
         if element.get(DIRECTIVE) == "delete":
@@ -140,30 +141,30 @@ def _merged_list(base: list[Any], patch: list[Any], key: str) -> list[Any]:
 
 
 def _same_kind(value: object, empty: Any) -> Any:  # noqa: ANN401 - whatever `empty` is
-    """The value where the patch changes it, nothing where the patch makes something else of it."""
+    """The value, or `empty` if the patch changes its type."""
     return value if isinstance(value, type(empty)) else empty
 
 
 def _problems(value: object, key: str = "") -> Iterator[str]:
-    """What no manifest could hold, and what the merge would not understand."""
+    """Values that are invalid in a Kubernetes manifest, and directives that the merge does not support."""
     if isinstance(value, dict):
         for name, each in value.items():
             if not isinstance(name, str) or name.startswith("$"):
-                yield f"it holds the key `{on_one_line(str(name))}`; of directives only `{DIRECTIVE}: delete` is known, in lists like containers"
+                yield f"the key `{on_one_line(str(name))}` is not supported; the only directive is `{DIRECTIVE}: delete`, in lists such as containers"
             else:
                 yield from _problems(each, name)
     elif isinstance(value, list):
         for each in value:
             yield from _element_problems(each, KEYS.get(key))
     elif not isinstance(value, str | int | bool | None) and not (isinstance(value, float) and math.isfinite(value)):
-        yield f"`{key}` is neither text nor number, got `{on_one_line(str(value))}`"
+        yield f"`{key}` must be a text or a number, got `{on_one_line(str(value))}`"
 
 
 def _element_problems(element: object, key: str | None) -> Iterator[str]:
     if key is None:
         yield from _problems(element)
     elif not isinstance(element, dict) or not isinstance(element.get(key), str | int):
-        yield f"an element of a list has no `{key}`, by which it would be found"
+        yield f"an element of a list has no `{key}`, which is its merge key"
     elif element.get(DIRECTIVE) == "delete":
         yield from _problems({name: each for name, each in element.items() if name != DIRECTIVE})
     else:

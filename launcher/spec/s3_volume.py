@@ -1,4 +1,4 @@
-"""How a job's pods reach buckets: the volume that mounts one, and the variables for those who speak S3 themselves."""
+"""Access of a job's pods to buckets: a volume that mounts the data set, and environment variables for S3 clients."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,16 +8,16 @@ from launcher.spec.job import JobSpec, labels
 from trainer.location import Location
 
 VOLUME_NAME_LENGTH: Final = 63
-"""Mountpoint's driver makes the volume's name a label."""
+"""Maximum length of a volume's name: the Mountpoint driver uses it as a label value."""
 
 SCALITY: Final = "s3.csi.scality.com"
 
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""Of the Secret, and the variables in the container."""
+"""Keys of the Secret, and names of the variables in the container."""
 
 
 def environment(spec: JobSpec) -> Iterator[Object]:
-    """Variables by which the trainer finds and opens buckets; none where it uses none. Keys stay in their Secret."""
+    """Environment variables for S3, if the trainer uses buckets; access keys are references to their Secret."""
     if not (spec.output_at.is_bucket or spec.reads_bucket or Location(spec.train.weights).is_bucket):
         return
     if spec.s3.endpoint:
@@ -30,17 +30,17 @@ def environment(spec: JobSpec) -> Iterator[Object]:
 
 
 def claim_name(spec: JobSpec) -> str:
-    """The claim that the pods mount."""
+    """Name of the claim that the pods mount."""
     return spec.s3.claim or f"{spec.name}-data"
 
 
 def volume(spec: JobSpec) -> list[Object]:
-    """The bucket as a volume, and the claim that only this job makes on it; nothing where none is made."""
+    """PersistentVolume for the bucket and the job's own claim for it; empty if the job mounts no bucket."""
     if not spec.mounts_bucket:
         return []
     name = _volume_name(spec)
     access = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    size = {"storage": "1Gi"}  # must be there, means nothing
+    size = {"storage": "1Gi"}  # required by the API, ignored by the driver
     persistent = {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
@@ -64,9 +64,9 @@ def volume(spec: JobSpec) -> list[Object]:
 
 
 def _mount_options(spec: JobSpec) -> Iterator[str]:
-    """Source: the drivers' own documentation; Scality's takes its endpoint at installation and drops one that is given here."""
+    """Source: documentation of the drivers; Scality's has its endpoint from its installation and ignores one given here."""
     prefix = spec.data_at.prefix
-    yield "allow-other"  # else only root may read
+    yield "allow-other"  # without it, only root can read the mount
     yield "read-only"
     if prefix:
         yield f"prefix {prefix}"
@@ -78,7 +78,6 @@ def _mount_options(spec: JobSpec) -> Iterator[str]:
 
 
 def _source(spec: JobSpec) -> Object:
-    """Bucket and credentials of the volume."""
     attributes = {"bucketName": spec.data_at.bucket}
     secret = spec.s3.csi_secret or spec.s3.secret
     if spec.s3.csi_driver == SCALITY and secret:
@@ -91,10 +90,10 @@ def _source(spec: JobSpec) -> Object:
 
 
 def _volume_name(spec: JobSpec) -> str:
-    """Unique in the cluster; the dot, which neither part can hold, keeps `a-b`/`c` and `a`/`b-c` apart."""
+    """Volumes are not namespaced: the dot, which neither part can contain, keeps `a-b`/`c` and `a`/`b-c` distinct."""
     name = f"{spec.namespace}.{spec.name}"
     if len(name) <= VOLUME_NAME_LENGTH:
         return name
-    import hashlib  # noqa: PLC0415 - long names are rare, and it loads OpenSSL
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, and long names are rare
 
     return f"{name[: VOLUME_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,8 +1,8 @@
-"""Settings that are not surely the user's: those in the current directory's file, and the endpoint in a job's settings.
+"""Checks of untrusted settings: those of the settings file in the current directory, and the endpoint in a job's settings.
 
-The user who runs a command did not always fill the folder, or submit the job. So no setting of the folder's file decides what code
-runs on this machine, and before credentials are sent to an endpoint from elsewhere it is named on stderr, and refused where it is
-plain http to a public address (docs/decisions/0025).
+The directory or the job may come from another person. Therefore its settings file can't decide what code runs on this machine, and an
+endpoint from such a source is reported on stderr before credentials are sent to it, and refused if it is plain http to a public
+address (docs/decisions/0025).
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ from cyclopts import Token
 from trainer.errors import InputError, as_block
 
 CODE: Final = frozenset({"env", "overlay"})
-"""Settings that decide what code runs where a job does: variables such as PYTHONPATH and LD_PRELOAD, and commands."""
+"""Settings that can run code: variables such as PYTHONPATH and LD_PRELOAD, and commands."""
 
 _PRIVATE: Final = tuple(
     ipaddress.ip_network(network)
@@ -30,19 +30,19 @@ _PRIVATE: Final = tuple(
 _NAME: Final = re.compile(r"(?!-)[a-z0-9-]+(\.[a-z0-9-]+)*", re.ASCII)
 _NUMERIC: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _PRIVATE_NAME: Final = re.compile(r"[^.]+|(.+\.)?(localhost|svc|cluster\.local|internal)", re.ASCII)
-"""A single label, which only a search domain completes, and names outside the public DNS (RFC 6761, ICANN's .internal)."""
+"""A single label, which needs a search domain, and names outside the public DNS (RFC 6761, ICANN's .internal)."""
 
 _VARIABLES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 
 
 class FolderOrigin(str):
-    """Origin of the settings in the current directory's file."""
+    """Origin of settings from the file in the current directory."""
 
     __slots__ = ()
 
 
 class ForeignEndpoint(str):
-    """URL of an S3 server that the user of this command did not give; `origin` names its source."""
+    """URL of an S3 server from an untrusted source, which `origin` names."""
 
     __slots__ = ("origin",)
 
@@ -57,13 +57,13 @@ class ForeignEndpoint(str):
 
 
 def as_given(_: type, tokens: Sequence[Token]) -> str:
-    """The parsed endpoint, with its origin when that is the folder's file."""
+    """The parsed endpoint; one from the folder's file keeps its origin."""
     text, source = tokens[-1].value, tokens[-1].source
     return ForeignEndpoint.of(text, source) if isinstance(source, FolderOrigin) else text
 
 
 def check_code(key: str, text: str, origin: str) -> None:
-    """Refuse a setting that decides what code `--local` runs on this machine, unless it is surely the user's.
+    """Reject an untrusted setting that decides what code `--local` runs on this machine.
 
     Raises: InputError.
     """
@@ -71,50 +71,50 @@ def check_code(key: str, text: str, origin: str) -> None:
         return
     if isinstance(origin, FolderOrigin):
         raise InputError(
-            f"cannot take `{key}` from this folder's file with --local: it decides what code runs on this machine (from `{origin}`)",
-            hint=f"once you have read it: -f {origin} takes all of it as yours; or give it as a flag, or in your own file",
+            f"cannot use `{key}` from this folder's file with --local: it decides what code runs on this machine (from `{origin}`)",
+            hint=f"check the file, then use -f {origin} to trust it; or give the setting as a flag or in your own file",
         )
     if key == "overlay" and not text.startswith("{") and not Path(text).is_absolute():
         raise InputError(
-            f"cannot take the overlay `{text}` of this folder with --local: it decides what code runs on this machine (from `{origin}`)",
-            hint="give its whole path, or --overlay FILE",
+            f"cannot use the overlay `{text}` of this folder with --local: it decides what code runs on this machine (from `{origin}`)",
+            hint="give its absolute path, or --overlay FILE",
         )
 
 
 def allowed(endpoint: str | None) -> str | None:
-    """The endpoint, for requests signed with this user's credentials; a foreign one is named on stderr.
+    """The endpoint for requests signed with this user's credentials; an untrusted one is reported on stderr.
 
-    A job's endpoint is not named when it is private, or the same as the environment's.
+    A job's endpoint is not reported when it is private or equal to that of the environment.
 
-    Raises: InputError for a foreign endpoint that is plain http to a public address.
+    Raises: InputError for an untrusted endpoint with plain http to a public address.
     """
     if not isinstance(endpoint, ForeignEndpoint):
         return endpoint
-    stays_near = is_private(endpoint)
-    if not isinstance(endpoint.origin, FolderOrigin) and (stays_near or endpoint in map(os.environ.get, _VARIABLES)):
+    is_near = is_private(endpoint)
+    if not isinstance(endpoint.origin, FolderOrigin) and (is_near or endpoint in map(os.environ.get, _VARIABLES)):
         return str(endpoint)
-    if not endpoint.startswith("https://") and not stays_near:
+    if not endpoint.startswith("https://") and not is_near:
         raise InputError(
-            f"cannot send credentials to `{endpoint}`: it is plain http, to no private address (from `{endpoint.origin}`)",
-            hint=f"use https://…, or give --s3-endpoint {endpoint} yourself if that is intended",
+            f"cannot send credentials to `{endpoint}`: it is plain http to a public address (from `{endpoint.origin}`)",
+            hint=f"use https://…, or confirm it with --s3-endpoint {endpoint}",
         )
     sys.stderr.write(
-        as_block(f"note: requests to S3, signed as you, go to {endpoint} (from `{endpoint.origin}`)") + "\n"
+        as_block(f"note: sending S3 requests with your credentials to {endpoint} (from `{endpoint.origin}`)") + "\n"
     )
     return str(endpoint)
 
 
 def is_private(url: str) -> bool:
-    """Whether the URL's host is this machine, an address of a private network, or a name that no public DNS knows.
+    """Whether the URL's host is this machine, a private address, or a name outside the public DNS.
 
-    Judged by the text of the name: a DNS server that answers for it may belong to whoever wants the credentials.
+    Only the text of the name is checked: a DNS server that resolves it may belong to an attacker.
     """
-    if "@" in url or "\\" in url:  # whose host programs do not agree about
+    if "@" in url or "\\" in url:  # programs disagree about the host of such a URL
         return False
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
-    except ValueError:  # brackets that are no address, a port that is no number
+    except ValueError:  # invalid brackets or port
         return False
     try:
         address = ipaddress.ip_address(host)

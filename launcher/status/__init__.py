@@ -1,1 +1,1 @@
-"""What the cluster says of a job, and why it does not run."""
+"""Status of a job in the cluster, and diagnosis of why it does not run."""

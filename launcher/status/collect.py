@@ -1,4 +1,4 @@
-"""One look at a job and at what surrounds it; what the user may not see is left out."""
+"""Collect a snapshot of a job and related objects; objects that the user may not read are left out."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -28,21 +28,21 @@ from launcher.status.snapshot import Snapshot, is_over
 from trainer.errors import RemoteError
 
 UNSEEN_S: Final = 30.0
-"""After so long without a condition one asks for the operator."""
+"""Age of a job without conditions after which the operator's Deployment is read."""
 
 TAIL_LINES: Final = 40
 TAILED: Final = 16
-"""How many pods' logs are read, of those that failed and left no termination message: the first that failed, for the others follow from them."""
+"""Maximum number of logs that are read, of pods that failed without a termination message; earlier failures first, as they cause later ones."""
 
 TAIL_S: Final = 5.0
-"""A node that is silent for so long must not hold up what is known without it."""
+"""Time limit for a log, so that an unresponsive node does not delay the status."""
 
 RANK_0: Final = "[rank 0] "
-"""How lines of the one begin that tells the progress. Source: trainer/runtime/console.py."""
+"""Prefix of the lines that report progress. Source: trainer/runtime/console.py."""
 
 
 def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
-    """The job with all that tells how it is; what the user may not read is left out and named in `denied`.
+    """The job with related objects; resources that the user may not read are listed in `denied`.
 
     Raises: NotFoundError.
     """
@@ -89,7 +89,7 @@ def _place(pod: Object) -> tuple[str, int]:
 
 
 def age_s(thing: Object) -> float:
-    """Seconds since an object was made."""
+    """Seconds since an object was created."""
     created = datetime.fromisoformat(thing["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
     return (datetime.now(timezone.utc) - created).total_seconds()
 
@@ -99,12 +99,12 @@ def _waits(pod: Object) -> bool:
 
 
 def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> list[Object]:
-    """Of the job, its pods (those that are gone too) and their claims, the oldest first."""
+    """Events of the job, its pods (including deleted ones) and their claims, oldest first."""
     name = job["metadata"]["name"]
     uids = {each["metadata"]["uid"] for each in (job, *pods)}
     pod_names = tuple(f"{name}-{role.lower()}-" for role in job["spec"]["pytorchReplicaSpecs"])
     claims = _claims(pods) | {f"{name}-data"}
-    born = job["metadata"]["creationTimestamp"].rstrip("Z")
+    created = job["metadata"]["creationTimestamp"].rstrip("Z")  # earlier ones are of a deleted job of the same name
 
     def is_about(about: Object) -> bool:
         of = str(about.get("name", ""))
@@ -112,12 +112,12 @@ def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> li
         of_claim = about.get("kind") == CLAIMS.kind and of in claims
         return about.get("uid") in uids or of_pod or of_claim
 
-    mine = [each for each in events if is_about(each.get("involvedObject", {})) and event_time(each) >= born]
-    return sorted(mine, key=event_time)
+    related = [each for each in events if is_about(each.get("involvedObject", {})) and event_time(each) >= created]
+    return sorted(related, key=event_time)
 
 
 def event_time(event: Object) -> str:
-    """When it last happened, as the server writes times."""
+    """Time of the last occurrence, in the server's format."""
     series = event.get("series") or {}
     return str(
         event.get("lastTimestamp")
@@ -150,7 +150,7 @@ def _workload(workloads: Iterable[Object], job: Object) -> Object | None:
 
 
 def _waiting(cluster: Cluster, queue: str) -> tuple[Object, ...]:
-    """What Kueue says of those that wait in a queue; nothing where it does not, for then they can be counted."""
+    """Kueue's list of pending workloads of a queue; empty if not served: `queue_position` then counts Workloads."""
     for resource in WAITING:
         try:
             return tuple(cluster.get(resource, f"{queue}/pendingworkloads").get("items") or ())
@@ -166,15 +166,15 @@ def _operator(deployments: Iterable[Object]) -> Object | None:
 
 
 def _tails(cluster: Cluster, pods: Iterable[Object]) -> dict[str, str]:
-    """The last lines of containers that failed without a termination message, of those that were started again the lines before."""
+    """Last log lines of containers that failed without a termination message; of restarted ones, of the previous container."""
     failed = sorted(filter(None, map(_failure, pods)))
     return {name: "\n".join(_tail(cluster, name, previous=restarted)) for _, name, restarted in failed[:TAILED]}
 
 
 def _failure(pod: Object) -> tuple[str, str, bool] | None:
-    """When the pod's container failed, the pod's name, and whether the container was started again.
+    """Time of the failure of the pod's container, the pod's name, and whether the container was restarted.
 
-    None when it did not fail, or left a message.
+    None when it did not fail, or left a termination message.
     """
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     status: Object = next((each for each in statuses if each["name"] == CONTAINER), {})
@@ -187,7 +187,7 @@ def _failure(pod: Object) -> tuple[str, str, bool] | None:
 
 
 def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:
-    """The last lines of a pod's log; none when they can't be had."""
+    """The last lines of a pod's log; empty when they can't be read."""
     with suppress(RemoteError):
         lines = deque(cluster.log(pod, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S), TAIL_LINES)
         return [line.partition(b" ")[2].decode(errors="replace").rstrip("\n") for line in lines]
@@ -195,16 +195,16 @@ def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:
 
 
 def progress(cluster: Cluster, snapshot: Snapshot) -> str:
-    """The newest line in which the trainer tells how far it is, empty when none does."""
+    """The newest progress line of the trainer; empty without one."""
     for pod in snapshot.pods:
         if pod.get("status", {}).get("phase") not in {"Running", "Succeeded"}:
             continue
         lines = _tail(cluster, pod["metadata"]["name"])
-        told = [line.partition(RANK_0)[2].strip() for line in lines if RANK_0 in line and _tells_progress(line)]
-        if told or not lines:  # where one log can't be had, the others can't either
-            return told[-1] if told else ""
+        reports = [line.partition(RANK_0)[2].strip() for line in lines if RANK_0 in line and _is_progress(line)]
+        if reports or not lines:  # if one log can't be read, the others can't either
+            return reports[-1] if reports else ""
     return ""
 
 
-def _tells_progress(line: str) -> bool:
+def _is_progress(line: str) -> bool:
     return any(word in line for word in ("epoch", "decoding", "downloading"))

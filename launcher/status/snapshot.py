@@ -1,4 +1,4 @@
-"""What the cluster says about one job at one moment; plain objects, so that what is made of them is pure."""
+"""Snapshot of a job and related objects at one moment, as plain data for pure functions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,65 +10,65 @@ from launcher.cluster.resources import INDEX_LABEL, ROLE_LABEL, Object
 State = Literal["Pending", "Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Deleting"]
 
 _ORDER: Final[tuple[State, ...]] = ("Failed", "Succeeded", "Suspended", "Restarting", "Running", "Created")
-"""Which condition counts, the strongest first. Source: the operator keeps old ones beside new ones with status False."""
+"""Conditions by precedence. Source: the operator keeps old conditions with status False beside new ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """One job and what surrounds it; empty where there is nothing, or where the user may not look (`denied`)."""
+    """One job and related objects; empty if there are none, or if the user may not read them (`denied`)."""
 
     job: Object
 
     now: datetime
-    """When it was taken; aware, UTC."""
+    """Time of the snapshot, UTC."""
 
     pods: tuple[Object, ...] = ()
-    """The job's, in the order of their index."""
+    """Pods of the job by index."""
 
     events: tuple[Object, ...] = ()
-    """Of the job, its pods and its claims, the oldest first."""
+    """Events of the job, its pods and its claims, oldest first."""
 
     claims: tuple[Object, ...] = ()
-    """Those that the pods name and that exist."""
+    """Existing claims that the pods mount."""
 
     nodes: tuple[Object, ...] = ()
     """All nodes of the cluster; read only while a pod is not scheduled."""
 
     node_pods: tuple[Object, ...] = ()
-    """Pods of all namespaces that are bound to a node and not over; read with `nodes`."""
+    """Unfinished pods of all namespaces that are bound to a node; read with `nodes`."""
 
     workload: Object | None = None
-    """Kueue's, where the job is queued."""
+    """Workload of Kueue, if the job is queued."""
 
     workloads: tuple[Object, ...] = ()
-    """Kueue's, of all jobs of the namespace; read with `workload`."""
+    """Workloads of all jobs of the namespace; read with `workload`."""
 
     waiting: tuple[Object, ...] = ()
-    """What Kueue says of those that wait in the job's queue, in their order; empty where it does not serve that."""
+    """Kueue's list of pending workloads of the job's queue, in order; empty if the cluster does not serve it."""
 
     operator: Object | None = None
-    """The training operator's Deployment; read only while the job has no conditions."""
+    """Deployment of the training operator; read only while the job has no conditions."""
 
     tails: Mapping[str, str] = field(default_factory=dict)
-    """By pod: the last lines of a container that has failed without a termination message."""
+    """Last log lines of containers that failed without a termination message, by pod."""
 
     denied: frozenset[str] = frozenset()
     """Plurals of the resources that the user may not read."""
 
 
 def state(job: Object) -> State:
-    """The job's state; Pending while the operator has not seen it."""
+    """The job's state; Pending until the operator has set a condition."""
     return "Deleting" if "deletionTimestamp" in job["metadata"] else outcome(job)
 
 
 def outcome(job: Object) -> State:
-    """What the operator says of the job, whether or not it is being deleted."""
+    """The job's state by its conditions, even if it is being deleted."""
     conditions = {entry["type"] for entry in job.get("status", {}).get("conditions") or () if entry["status"] == "True"}
     return next((name for name in _ORDER if name in conditions), "Pending")
 
 
 def is_over(job: Object) -> bool:
-    """Whether the job has ended, well or not; one that is being deleted before has not."""
+    """Whether the job has succeeded or failed."""
     return outcome(job) in {"Succeeded", "Failed"}
 
 
@@ -81,5 +81,5 @@ def short_name(pod: Object) -> str:
 
 
 def wanted_pods(job: Object) -> int:
-    """How many pods the job is to have."""
+    """Number of pods in the job's specification."""
     return sum(replica.get("replicas", 1) for replica in job["spec"]["pytorchReplicaSpecs"].values())

@@ -1,4 +1,4 @@
-"""Jobs as tables and as documents; pure."""
+"""Jobs, their status and events as tables and documents; pure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ SHOWN_EVENTS: Final = 5
 
 
 def job_list(jobs: Sequence[Object], pods: Iterable[Object], form: Form, *, everywhere: bool, now: datetime) -> str:
-    """All jobs, the newest first."""
+    """All jobs, newest first."""
     by_job: dict[tuple[str, str], list[Object]] = {}
     for pod in pods:
         key = (pod["metadata"]["namespace"], pod["metadata"]["labels"][JOB_LABEL])
@@ -61,18 +61,17 @@ def _restarts(pod: Object) -> int:
 
 
 def _accelerators(job: Object) -> dict[str, int]:
-    """How many of each kind all pods together ask for."""
-    found: dict[str, int] = {}
+    """Numbers of accelerators of all pods, by resource."""
+    amounts: dict[str, int] = {}
     for replica in job["spec"]["pytorchReplicaSpecs"].values():
         wanted = requests(replica["template"]["spec"])
         name = accelerator(wanted)
         if name:
-            found[name] = found.get(name, 0) + int(wanted[name]) * replica.get("replicas", 1)
-    return found
+            amounts[name] = amounts.get(name, 0) + int(wanted[name]) * replica.get("replicas", 1)
+    return amounts
 
 
 def _image(job: Object) -> str:
-    """Of the first pod."""
     template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
     return str(template["spec"]["containers"][0].get("image", ""))
 
@@ -90,7 +89,7 @@ def _job_row(record: Record, now: datetime, *, everywhere: bool, wide: bool) -> 
 
 
 def job_status(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str, form: Form) -> str:
-    """One job: its conditions, pods, last events, progress, and why it does not run."""
+    """One job: conditions, pods, recent events, progress, and why it does not run."""
     if form == "name":
         return _name(snapshot.job)
     if form in {"json", "yaml"}:
@@ -185,7 +184,7 @@ def _pod_row(record: Record, now: datetime, *, wide: bool) -> Row:
 
 
 def events(snapshot: Snapshot, form: Form) -> str:
-    """What the cluster noted about the job, the oldest first."""
+    """Events of the job, oldest first."""
     records = [_event_record(event) for event in snapshot.events]
     if form in {"json", "yaml"}:
         return document({"events": records}, form)

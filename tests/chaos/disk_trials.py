@@ -9,7 +9,7 @@ from trials import Site, Trial
 
 from trainer.errors import InputError
 
-CONTINUES = re.compile(r"hint: make room there; .* continues from step (\d+)")
+CONTINUES = re.compile(r"hint: free space on that disk; .* continues from step (\d+)")
 """What a run that ends for want of room says of the next start."""
 
 CONTINUED = re.compile(r"continuing from step (\d+)")

@@ -18,7 +18,7 @@ FIXED = [
     Moment("all-in-last-prune", "prune", [Stage("nothing", "committed 21"), Stage("all", "delete manifest:after")]),
     Moment("folder-removed", "folder", [Stage("removed", "loop.train_step:before", nth=9)]),
     Moment("second-writer", "folder", [Stage("second", "files.write_flushed:before", nth=6)]),
-    Moment("disk-full", "disk", [Stage("full", "loop.keep:before", nth=3, told_by=0)]),
+    Moment("disk-full", "disk", [Stage("full", "loop.take_checkpoint:before", nth=3, told_by=0)]),
     Moment("killed-in-directory", "disk", [Stage("killed", "files.write_flushed:after", nth=9)]),
     Moment("damaged-pack", "step", [Stage("pack", "loop.train_step:after", nth=9)]),
     Moment("term-at-the-end", "end", [Stage("term", "tempfile.TemporaryDirectory.cleanup:before")]),

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from trainer.devices import cpu
-from trainer.models.architectures import build, class_loss, finding_loss, freeze, unfreeze
+from trainer.models.architectures import build, freeze, unfreeze
+from trainer.models.losses import class_loss, finding_loss
 from trainer.runtime.process_group import join, leave_process
 from trainer.runtime.world import read_world
 from trainer.training.state import in_parallel

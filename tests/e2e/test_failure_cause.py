@@ -149,8 +149,8 @@ from trainer.runtime.failure_report import note_step
 def bug(argv):
     note_step(7)
     import torch.distributed as dist
-    from trainer.runtime.torch_errors import failures_named
-    with failures_named():
+    from trainer.runtime.torch_errors import translated_torch_errors
+    with translated_torch_errors():
         dist.init_process_group("gloo")
         if dist.get_rank() == 1:
             time.sleep(2)

@@ -108,5 +108,5 @@ def test_key_that_looks_like_a_document_end_is_quoted(key):
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_are_refused(number):
     """JSON has none, and readers would take them for texts."""
-    with pytest.raises(ValueError, match="no JSON data"):
+    with pytest.raises(ValueError, match="not a finite number"):
         as_yaml({"a": number})

@@ -30,7 +30,7 @@ from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.inference.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
 from trainer.models.load import LoadedModel, load_model
-from trainer.models.predictor import Evaluator
+from trainer.models.predictor import DistributedPredictor
 from trainer.models.tta import OverViews, log_odds_of, views_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
@@ -99,7 +99,7 @@ class _Request:
     table: LabelTable
     in_pack_N: NDArray[np.int64]
     """Index of each image in the pack; -1 when missing or unreadable."""
-    evaluator: Evaluator
+    evaluator: DistributedPredictor
     network: OverViews
     reporter: Reporter
 
@@ -213,9 +213,9 @@ def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
         return None
 
 
-def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, batch: int) -> Evaluator:
+def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, batch: int) -> DistributedPredictor:
     """In full precision, so that predictions are the same on all devices."""
-    return Evaluator(
+    return DistributedPredictor(
         loader=Loader(pack, device, batch),
         view=lambda x_N1SS: x_N1SS,
         device=device,

@@ -19,7 +19,7 @@ from trainer.runtime.process_group import WorkerGroup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluator:
+class DistributedPredictor:
     """Data, device and peers for predictions."""
 
     loader: Batches
@@ -65,7 +65,7 @@ def _check_finite(logits_NK: Logits) -> None:
     if bad:
         raise JobFailedError(
             f"cannot evaluate: the network's output for {bad} of {len(logits_NK)} images is not finite",
-            hint="the previous checkpoint is finite; start another run with a lower --lr",
+            hint="use an earlier checkpoint; when training, start another run with a lower --lr",
         )
 
 

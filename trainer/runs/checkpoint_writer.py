@@ -23,7 +23,7 @@ from trainer.storage import Claim, FullError, Storage, UnreachableError
 RETRY_S: Final = 5.0
 REPORT_EVERY_S: Final = 60.0
 
-ROOM_S: Final = 30.0
+DISK_RETRY_S: Final = 30.0
 """How long the end of a run retries a full or failing disk: several attempts, because a disk does not recover by itself as a server does."""
 
 POLL_S: Final = 0.2
@@ -65,12 +65,12 @@ class CheckpointWriter:
         self._uploading: _Pending | None = None
         self._scored: dict[int, Scored] = {}
         self._files: dict[str, bytes] = {}
-        self._busy = self._over = False
+        self._busy = self._closing = False
         self._fatal: Exception | None = None
         self._problem: KnownError | None = None
         self._reported_s = 0.0
 
-    def offer(self, state: State, epoch: float) -> None:
+    def queue_state(self, state: State, epoch: float) -> None:
         """Queue a state for upload. It replaces a queued one, unless that is the best so far."""
         with self._changed:
             waiting = self._newest
@@ -79,7 +79,7 @@ class CheckpointWriter:
             self._newest = _Pending(state, epoch)
             self._changed.notify_all()
 
-    def validated(self, step: int, scored: Scored) -> None:
+    def queue_scores(self, step: int, scored: Scored) -> None:
         """Queue the validation scores of a step whose state was offered or is committed."""
         with self._changed:
             if self._newest is not None and self._newest.state.step == step:
@@ -88,7 +88,7 @@ class CheckpointWriter:
                 self._scored[step] = scored
             self._changed.notify_all()
 
-    def put(self, key: str, content: bytes) -> None:
+    def queue_file(self, key: str, content: bytes) -> None:
         """Queue a small file. It replaces a queued one of the same key."""
         with self._changed:
             self._files[key] = content
@@ -96,32 +96,32 @@ class CheckpointWriter:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the run must stop: `check` raises the reason."""
+        """Whether the run must stop: `raise_if_failed` raises the reason."""
         return self._fatal is not None
 
-    def check(self) -> None:
+    def raise_if_failed(self) -> None:
         """Raises: KnownError when another job has become the run's writer; else the exception that ended the thread."""
         if self._fatal is not None:
             raise self._fatal
 
-    def flush(self, gives_up: Callable[[], bool]) -> None:
-        """Wait until the queue is empty, for a failing disk `ROOM_S` at most.
+    def flush(self, should_give_up: Callable[[], bool]) -> None:
+        """Wait until the queue is empty, for a failing disk `DISK_RETRY_S` at most.
 
-        Raises: TryAgainError when it is not and `gives_up` returns true; RemoteError when the bucket refused a request, FullError
-        or another InputError when the disk failed; as `check`.
+        Raises: TryAgainError when it is not and `should_give_up` returns true; RemoteError when the bucket refused a request, FullError
+        or another InputError when the disk failed; as `raise_if_failed`.
         """
         since_s = self._clock()
         while not self._is_lost() and self._has_work():
             disk_waited_s = self._clock() - since_s if isinstance(self._problem, InputError) else 0.0
-            if gives_up() or disk_waited_s >= ROOM_S:
+            if should_give_up() or disk_waited_s >= DISK_RETRY_S:
                 self._keep_newest()
                 raise self._not_uploaded()
             with self._changed:
                 self._changed.wait(POLL_S)
-        self.check()
+        self.raise_if_failed()
 
     @contextmanager
-    def working(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Run the thread within the block; what is queued at its end is not uploaded."""
         thread = threading.Thread(target=self._work, name="checkpoint-writer", daemon=True)
         thread.start()
@@ -129,7 +129,7 @@ class CheckpointWriter:
             yield
         finally:
             with self._changed:
-                self._over = True
+                self._closing = True
                 self._changed.notify_all()
             thread.join(POLL_S)
 
@@ -147,24 +147,24 @@ class CheckpointWriter:
             kind = FullError if isinstance(problem, FullError) else InputError
         elif isinstance(problem, RemoteError) and not isinstance(problem, UnreachableError):
             kind = RemoteError
-        reason = str(problem.args[0]) if problem else "the bucket is too slow"
-        first = "make room there; " if kind is FullError else ""
-        return kind(f"cannot commit all that was trained: {reason}", hint=f"{first}{self._continues()}")
+        reason = str(problem.args[0]) if problem else "the output is too slow"
+        first = "free space on that disk; " if kind is FullError else ""
+        return kind(f"cannot save all training progress: {reason}", hint=f"{first}{self._continues()}")
 
     def _continues(self) -> str:
         """From which step the same command would continue, and what would be lost."""
         committed, kept = self._retention.newest_step, self._fallback.newest_step() or 0
         if kept > committed:
             where = f"on this node continues from step {kept}, which is kept in `{self._fallback.folder}`"
-            return f"the same command {where}{self._lost()}"
+            return f"the same command {where}{self._unsaved_clause()}"
         where = (
             f"continues from step {committed}, the newest that is committed"
             if committed
             else "starts from the beginning"
         )
-        return f"the same command {where}{self._lost()}"
+        return f"the same command {where}{self._unsaved_clause()}"
 
-    def _lost(self) -> str:
+    def _unsaved_clause(self) -> str:
         """The end of a sentence about states that could not be kept on this node either; empty without any."""
         if self._fallback.problem is None:
             return ""
@@ -189,13 +189,13 @@ class CheckpointWriter:
                 return
             if self._problem is not None:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._over, self._retry_s)
+                    self._changed.wait_for(lambda: self._closing, self._retry_s)
 
     def _next_task(self) -> Callable[[], None] | None:
         """The next task, once there is one; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._over or self._has_work())
-            if self._over:
+            self._changed.wait_for(lambda: self._closing or self._has_work())
+            if self._closing:
                 return None
             self._busy = True
             if self._scored:
@@ -259,7 +259,7 @@ class CheckpointWriter:
             self._commit(manifest)
         except KnownError:
             if scored is not None:
-                self.validated(step, scored)
+                self.queue_scores(step, scored)
             if not self._is_lost():
                 self._keep_on_node(manifest, content)
             raise
@@ -301,7 +301,7 @@ class CheckpointWriter:
                 del self._files[key]
 
     def _check_claim(self) -> None:
-        if self._over:  # the claim is about to be released
+        if self._closing:  # the claim is about to be released
             raise TryAgainError("the run ends")
         try:
             self._claim.check()
@@ -328,10 +328,12 @@ class CheckpointWriter:
             self._report("checkpoint upload works again")
 
     def _note_failure(self, problem: KnownError) -> None:
-        if self._fatal is not None or self._over:  # training stops, and its error gives the reason
+        if self._fatal is not None or self._closing:  # training stops, and its error gives the reason
             return
         now_s = self._clock()
         if self._problem is None or now_s - self._reported_s >= REPORT_EVERY_S:
             self._reported_s = now_s
-            self._report(f"checkpoint upload failed, retrying; training continues: {problem.args[0]}{self._lost()}")
+            self._report(
+                f"checkpoint upload failed (training continues, retrying): {problem.args[0]}{self._unsaved_clause()}"
+            )
         self._problem = problem

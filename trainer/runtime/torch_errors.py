@@ -15,7 +15,7 @@ _PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "
 
 
 @contextmanager
-def failures_named() -> Iterator[None]:
+def translated_torch_errors() -> Iterator[None]:
     """Turn torch's exceptions in the block into known errors where possible.
 
     Raises: InputError when memory runs out, PeerLostError for a lost peer.

@@ -97,7 +97,7 @@ class Watchdog:
         if self._clock() > self._ends_s:
             error = (
                 f"cannot continue: no progress for {self._clock() - self._since_s:.0f} s in {self._doing}"
-                f"{self._place()} (`--hang-after`); a peer is hanging or lost"
+                f"{self._place()} (`--hang-after`); this worker or a peer hangs, or a peer was lost"
             )
             self._report(f"error: {error}")
             leave_cause(FailureCause(error=error, is_a_consequence=True))

@@ -25,6 +25,7 @@ from trainer.data.labels import FINDINGS
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.models import architectures
+from trainer.models.losses import LOSSES
 from trainer.runtime.console import Reporter
 from trainer.training.throughput import WARMING_UP_STEPS
 
@@ -190,7 +191,7 @@ def _training_step(
     architectures.to_training(network, frozen=workload.frozen)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4, **device.optimizer_options())
-    loss_of = architectures.LOSSES["cross_entropy" if workload.head == "hidden" else "bce"]
+    loss_of = LOSSES["cross_entropy" if workload.head == "hidden" else "bce"]
     samples_N = np.arange(workload.batch_size)
     classes_N = torch.arange(workload.batch_size) % workload.findings
     y_NK = nn.functional.one_hot(classes_N, workload.findings).float().to(trained[0].device)

@@ -75,10 +75,10 @@ def write_report_files(
     if documents is not None:
         with _optional(run, "report", "report"):
             for key, content in report.files(documents).items():
-                run.prefix.writer.put(key, content)
+                run.prefix.writer.queue_file(key, content)
         yield True
     with _optional(run, "model card", "export --out DIRECTORY"):
-        run.prefix.writer.put(CARD, _card(run, results, evaluation, calibrator).encode())
+        run.prefix.writer.queue_file(CARD, _card(run, results, evaluation, calibrator).encode())
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _calibrator(run: Run, val: PredictedSplit | None) -> Calibrator | None:
         f"val, {len(val.images):,} images",
         classes=run.config.classes,
     )
-    run.prefix.writer.put(CALIBRATION, calibration.to_bytes(fitted))
+    run.prefix.writer.queue_file(CALIBRATION, calibration.to_bytes(fitted))
     return fitted
 
 
@@ -124,8 +124,8 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         seed=run.config.seed,
     )
     evaluation = evaluate(request)
-    run.prefix.writer.put(EVALUATION, document.to_json(evaluation))
-    run.prefix.writer.put(EVALUATION_TABLE, as_csv(evaluation).encode())
+    run.prefix.writer.queue_file(EVALUATION, document.to_json(evaluation))
+    run.prefix.writer.queue_file(EVALUATION_TABLE, as_csv(evaluation).encode())
     return evaluation
 
 

@@ -26,7 +26,7 @@ from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
 from trainer.training import snapshot
 from trainer.training.final_report import PredictedSplit, write_report_files
-from trainer.training.setup import Run, between_batches
+from trainer.training.setup import Run, heartbeat_or_stop
 from trainer.training.state import Training
 
 FINAL_S: Final = 600.0
@@ -53,14 +53,14 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     """Evaluate the best checkpoint on validation and test images; write predictions, weights, evaluation, report and results."""
     run.watchdog.pause()
     manifest, model_state = _best_of_all(run)
-    training.averaged.load_state_dict(model_state)
+    training.eval_network.load_state_dict(model_state)
     predicted = {split: _predicted(run, training, split) for split in ("val", "test") if len(run.rows[split])}
     if run.is_rank0:
         for split, one in predicted.items():
             csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
-            run.prefix.writer.put(predictions_key(split), csv)
+            run.prefix.writer.queue_file(predictions_key(split), csv)
         header = describe(run.config, run.table.findings, step=manifest.step)
-        run.prefix.writer.put(MODEL, with_header(to_safetensors(model_state), header))
+        run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(model_state), header))
     run.watchdog.pause()
     run.group.on_rank0(lambda: flush(run))
     scores = {split: _scores(run, one) for split, one in predicted.items()}
@@ -84,7 +84,9 @@ def _exists(run: Run, key: str) -> bool:
 
 def _predicted(run: Run, training: Training, split: str) -> PredictedSplit:
     rows = run.rows[split]
-    logits_NK = run.evaluator.predict(training.averaged, rows, lambda: between_batches(run, training.step, SCORING))
+    logits_NK = run.evaluator.predict(
+        training.eval_network, rows, lambda: heartbeat_or_stop(run, training.step, SCORING)
+    )
     return PredictedSplit(
         images=[run.table.images[row] for row in rows.tolist()],
         rows_N=rows,
@@ -146,7 +148,7 @@ def _write_report_files(
 
     Raises: StopError on all ranks when a worker received SIGTERM.
     """
-    steps = write_report_files(run, training.averaged, predicted, document, entries)
+    steps = write_report_files(run, training.eval_network, predicted, document, entries)
     while run.group.on_rank0(lambda: next(steps, False)):
         if run.coordination.sync().stop:
             raise stopped(training.step)
@@ -155,7 +157,7 @@ def _write_report_files(
 def _conclude(run: Run, document: Mapping[str, Any]) -> None:
     """Write the results after everything else: a run with results is complete. Rank 0 calls it."""
     flush(run)
-    run.prefix.writer.put(RESULTS, json.dumps(document, indent=1).encode())
+    run.prefix.writer.queue_file(RESULTS, json.dumps(document, indent=1).encode())
     flush(run)
     _check_complete(run, document)
 

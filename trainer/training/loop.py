@@ -27,14 +27,14 @@ from trainer.runtime.coordination import ControlFlags
 from trainer.runtime.failure_report import note_step
 from trainer.runtime.preemption import StopError, stopped
 from trainer.runtime.progress import Advance
-from trainer.runtime.torch_errors import failures_named
+from trainer.runtime.torch_errors import translated_torch_errors
 from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
-from trainer.training.feature_cache import of_features
+from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
 from trainer.training.schedule import rate_factor
-from trainer.training.setup import Run, between_batches, opened
-from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, ranks_of, ready, snapshot
+from trainer.training.setup import Run, heartbeat_or_stop, opened
+from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
 FAILED_S: Final = 12.0
@@ -91,8 +91,8 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     if first_step == 0:
         training.loss_sum.zero_()
     run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first epoch synchronises all devices
-    ready(run, training, epoch)
-    meter, finite = Meter(training.feed.loader, run.global_batch), _Finite(run.on, training.step)
+    prepare_epoch(run, training, epoch)
+    meter, finite = Meter(training.feed.loader, run.global_batch), _NonFiniteGuard(run.on, training.step)
     words, flags = "", ControlFlags()
     for number, batch in enumerate(training.feed.loader.batches(batches), start=1):
         run.watchdog.heartbeat(
@@ -116,7 +116,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
             break
         if not ends and (flags.checkpoint or _is_due(run.config, training.step)):
             run.group.all_or_raise(finite.check)
-            keep(run, training)
+            take_checkpoint(run, training)
     return EpochResult(meter.images_per_s(), meter.data_wait_share(), meter.utilisation(), flags)
 
 
@@ -153,7 +153,7 @@ def _set_rate(run: Run, training: Training) -> None:
         group["lr"] = config.lr * factor
 
 
-class _Finite:
+class _NonFiniteGuard:
     """The first step with a non-finite gradient, tracked on the device without synchronising."""
 
     def __init__(self, on: torch.device, step: int) -> None:
@@ -178,8 +178,8 @@ def validate(run: Run, training: Training) -> Scores | None:
     rows = run.rows["val"]
     if len(rows) == 0:
         return None
-    part = training.feed.part(training.averaged)
-    logits_NK = training.feed.evaluator.predict(part, rows, lambda: between_batches(run, training.step, SCORING))
+    part = training.feed.part(training.eval_network)
+    logits_NK = training.feed.evaluator.predict(part, rows, lambda: heartbeat_or_stop(run, training.step, SCORING))
     log_odds_NK = LOG_ODDS[run.config.loss](logits_NK)
     return score(log_odds_NK, run.table.labels_NK[rows], run.table.findings, classes=run.config.classes)
 
@@ -196,15 +196,15 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
         training.feed = of_features(run, training.network, training.step)
     with run.reporter.progress("training", run.last_step - training.step) as advance:
         while _has_work(run, training):
-            if training.validated_step == training.step:
+            if training.recorded_step == training.step:
                 result = train_epoch(run, training, advance)
                 if training.saved_step != training.step:
-                    keep(run, training)
+                    take_checkpoint(run, training)
                 _end_if_requested(run, training.step, result.flags)
             scores = validate(run, training) if training.step % run.steps_per_epoch == 0 else None
             if scores is not None:
                 training.plateau = training.plateau.after_epoch(scores.loss)
-            training.validated_step = training.step
+            training.recorded_step = training.step
             result = replace(result, seconds=time.perf_counter() - since_s)
             entries = _note_epoch(run, training, result, scores, entries)
             since_s += result.seconds
@@ -212,7 +212,7 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
 
 
 def _has_work(run: Run, training: Training) -> bool:
-    return training.step < run.last_step or training.validated_step != training.step
+    return training.step < run.last_step or training.recorded_step != training.step
 
 
 def _end_if_requested(run: Run, step: int, flags: ControlFlags) -> None:
@@ -224,17 +224,17 @@ def _end_if_requested(run: Run, step: int, flags: ControlFlags) -> None:
         raise deadline_over(run.config, step)
 
 
-def keep(run: Run, training: Training) -> None:
+def take_checkpoint(run: Run, training: Training) -> None:
     """Take a snapshot of all ranks; rank 0 writes it in the background. Collective: all ranks call it."""
     run.watchdog.heartbeat("taking a checkpoint", timeout_scale=COMPILING)
     start_s = time.perf_counter()
     ranks = ranks_of(run, training)
     model_state = averaged_state(run, training, ranks)
     if run.is_rank0:
-        run.prefix.writer.offer(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
+        run.prefix.writer.queue_state(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
         _publish_curves(run, training)
     if training.step % run.steps_per_epoch == 0:
-        training.averaged.load_state_dict(model_state)
+        training.eval_network.load_state_dict(model_state)
     training.saved_step = training.step
     training.snapshots_s.append(time.perf_counter() - start_s)
     run.coordination.saved()
@@ -243,7 +243,7 @@ def keep(run: Run, training: Training) -> None:
 def _publish_curves(run: Run, training: Training) -> None:
     file = training.curves.take()
     if file is not None:
-        run.prefix.writer.put(*file)
+        run.prefix.writer.queue_file(*file)
 
 
 def _note_epoch(
@@ -268,10 +268,10 @@ def _note_epoch(
     if run.is_rank0:
         training.curves.add(training.step, of_epoch(entry))
         _publish_curves(run, training)
-        run.prefix.writer.put(METRICS, history.to_bytes(entries))
+        run.prefix.writer.queue_file(METRICS, history.to_bytes(entries))
         if training.step % run.steps_per_epoch == 0:
             scored = Scored(null_if_nan(scores.mean_auroc), null_if_nan(scores.loss)) if scores else Scored(None, None)
-            run.prefix.writer.validated(training.step, scored)
+            run.prefix.writer.queue_scores(training.step, scored)
         run.reporter.line(_in_words(entry, scores, result))
     return entries
 
@@ -284,7 +284,7 @@ def _in_words(entry: history.Entry, scores: Scores | None, result: EpochResult) 
     return f"{words} images_per_s={result.images_per_s:.1f} data_wait={result.data_wait_share:.1%}"
 
 
-def _leave(run: Run, end: StopError | TimeLimitError) -> None:
+def _save_and_raise(run: Run, end: StopError | TimeLimitError) -> None:
     """Commit the training progress, then raise `end`."""
     flush(run, FINAL_S if isinstance(end, TimeLimitError) else run.stop.left_s())
     raise end
@@ -295,7 +295,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
 
     Raises: KnownError.
     """
-    with failures_named(), opened(config, world, reporter, log) as run:
+    with translated_torch_errors(), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
             reporter.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
@@ -304,7 +304,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
         run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)
         training = begin(run)
         note_step(training.step)
-        with run.stop.listening(), run.prefix.writer.working():
+        with run.stop.listening(), run.prefix.writer.running():
             try:
                 return finish(run, training, fit(run, training))
             except (StopError, TimeLimitError) as problem:
@@ -315,5 +315,5 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
                     flush(run, FAILED_S)
                 raise
             run.watchdog.pause()
-            run.group.on_rank0(lambda: _leave(run, end))
+            run.group.on_rank0(lambda: _save_and_raise(run, end))
             raise end

@@ -33,8 +33,9 @@ from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, KnownError, PeerError
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
-from trainer.models.architectures import LOSSES, Loss, StateDict
-from trainer.models.predictor import Evaluator, centre_view
+from trainer.models.architectures import StateDict
+from trainer.models.losses import LOSSES, Loss
+from trainer.models.predictor import DistributedPredictor, centre_view
 from trainer.models.pretrained import first_weights
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
@@ -44,7 +45,7 @@ from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
-from trainer.training.restore import Prefix, claim_run
+from trainer.training.claim import Prefix, claim_run
 
 JOINING_S: Final = 120.0
 """Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
@@ -68,7 +69,7 @@ class Run:
     pack: Pack
     """The images."""
     loader: Loader
-    evaluator: Evaluator
+    evaluator: DistributedPredictor
     labels_NK: Tensor
     """float32, on the device."""
     loss: Loss
@@ -165,7 +166,9 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             "layout": labels.source.layout,
             "images": len(labels.source.table),
         }
-        workers.group.on_rank0(lambda: _write_record(prefix, config, images.identity, facts, labels.source.table))
+        workers.group.on_rank0(
+            lambda: _check_and_write_record(prefix, config, images.identity, facts, labels.source.table)
+        )
         yield _assembled(
             config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
         )
@@ -175,7 +178,9 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
     """Open the device and join the other workers, under the watchdog."""
     device = _device(config, world)
     on = device.open(world.local_rank, world.local_size)
-    watchdog = Watchdog(parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_leaving(log))
+    watchdog = Watchdog(
+        parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_close_log_and_exit(log)
+    )
     held.enter_context(watchdog.watching())
     watchdog.heartbeat("joining the other workers", timeout_scale=COMPILING, most_s=JOINING_S)
     group = held.enter_context(join(world, device.backend))
@@ -209,7 +214,7 @@ def _prepare_images(config: TrainConfig, workers: _Workers, labels: _Labels, rep
     skipped = group.all_or_raise(lambda: left_out(labels.place, pack, config.on_bad_image))
     identity = {**labels.identity, "pack_sha256": pack.sha256, "skipped": skipped}
     group.all_or_raise(lambda: _check_alike(group, identity))
-    return _Images(pack, group.all_or_raise(lambda: _training_rows(table, skipped)), identity)
+    return _Images(pack, group.all_or_raise(lambda: _readable_rows(table, skipped)), identity)
 
 
 def _assembled(
@@ -235,7 +240,7 @@ def _assembled(
         rows=images.rows,
         pack=images.pack,
         loader=loader,
-        evaluator=Evaluator(
+        evaluator=DistributedPredictor(
             loader=loader,
             view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
             device=device,
@@ -254,7 +259,7 @@ def _assembled(
     )
 
 
-def between_batches(run: Run, step: int, doing: str) -> None:
+def heartbeat_or_stop(run: Run, step: int, doing: str) -> None:
     """Call on all ranks after each batch outside training: resets the watchdog and stops if a rank received a signal.
 
     Raises: StopError, on all ranks.
@@ -281,7 +286,7 @@ def _coordination(config: TrainConfig, group: WorkerGroup, stop: Stop, prefix: P
     )
 
 
-def _leaving(log: RankLog) -> Callable[[int], object]:
+def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     def leave(code: int) -> None:
         log.close()
         os._exit(code)
@@ -307,12 +312,12 @@ def _check_alike(group: WorkerGroup, identity: Mapping[str, Any]) -> None:
         theirs, ours = json.loads(seen[odd[0]]), json.loads(seen[0])
         keys = ", ".join(key for key in ours if ours[key] != theirs.get(key))
         raise InputError(
-            f"cannot train: rank {odd[0]} reads another data set than rank 0; different: {keys}",
-            hint="all nodes must read the same labels and images",
+            f"cannot train: rank {odd[0]} differs from rank 0 in {keys}",
+            hint="all workers need the same flags, labels and images",
         )
 
 
-def _write_record(
+def _check_and_write_record(
     prefix: Prefix, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any], table: LabelTable
 ) -> None:
     """Write run.json, when only training can still fail; before a resume, check that the images are the same."""
@@ -330,7 +335,7 @@ def _first_weights(config: TrainConfig) -> StateDict | None:
     return first_weights(weights, config.model, _cache(config))
 
 
-def _training_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
+def _readable_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
     rows = rows_without(table, skipped)
     if len(rows["train"]) == 0:
         raise InputError(

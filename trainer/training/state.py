@@ -21,7 +21,7 @@ from trainer.models import architectures
 from trainer.models.architectures import StateDict
 from trainer.models.pretrained import load_first_weights
 from trainer.runs.tensorboard import Curves
-from trainer.training.feature_cache import Feed, of_images
+from trainer.training.feed import Feed, of_images
 from trainer.training.schedule import Plateau
 from trainer.training.setup import Run
 from trainer.training.snapshot import (
@@ -37,7 +37,7 @@ from trainer.training.snapshot import (
     tensors_to_bytes,
 )
 
-LOWER_RATE: Final = "the last checkpoint is finite; start another run with a lower --lr"
+LOWER_RATE: Final = "checkpoints saved before are finite; start another run with a lower --lr"
 
 
 @dataclass
@@ -51,8 +51,8 @@ class Training:
     frozen: bool | None
     """Whether the backbone is frozen; None before the first epoch of this attempt."""
     parallel: nn.Module
-    """The trained part, in DistributedDataParallel or, for one worker, alone; set by `ready`."""
-    averaged: nn.Module
+    """The trained part, in DistributedDataParallel or, for one worker, alone; set by `prepare_epoch`."""
+    eval_network: nn.Module
     """A copy with buffers averaged over the ranks, for validation and export."""
     optimizer: torch.optim.Optimizer
     plateau: Plateau
@@ -61,7 +61,7 @@ class Training:
     """Sum of this rank's losses in this epoch so far, on the device."""
     saved_step: int
     """Step of the last snapshot."""
-    validated_step: int
+    recorded_step: int
     """Step of the last validation."""
     curves: Curves
     """Curves for TensorBoard, until they are written."""
@@ -75,7 +75,7 @@ def begin(run: Run) -> Training:
     Raises: InputError for weights of another network.
     """
     state = _newest_state(run)
-    network = _network(run, filled=state is None and run.is_rank0)
+    network = _network(run, initialised=state is None and run.is_rank0)
     # Broadcast by us: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     if state is not None:
         run.group.all_or_raise(partial(check_fits, state, network, run.group.world.size, _place(run)))
@@ -86,13 +86,13 @@ def begin(run: Run) -> Training:
         feed=of_images(run),
         frozen=None,
         parallel=network,
-        averaged=copy.deepcopy(network),
+        eval_network=copy.deepcopy(network),
         optimizer=_optimizer(run, network),
         plateau=Plateau(),
         step=0,
         loss_sum=torch.zeros((), device=run.on),
         saved_step=0,
-        validated_step=0,
+        recorded_step=0,
         curves=Curves(first_step=state.step + 1 if state else 1, started_s=time.time()),
         snapshots_s=[],
     )
@@ -116,19 +116,19 @@ def _place(run: Run) -> str:
     return f"{run.prefix.storage.url.rstrip('/')}/{state_key(run.prefix.newest.step)}"
 
 
-def _network(run: Run, *, filled: bool) -> nn.Module:
-    """An untrained network; unless `filled`, its weights are not initialised, as others replace them: VGG16's take seconds.
+def _network(run: Run, *, initialised: bool) -> nn.Module:
+    """An untrained network; unless `initialised`, its weights are not initialised, as others replace them: VGG16's take seconds.
 
     Dropout is seeded differently on each rank.
     """
     torch.manual_seed(run.config.seed)
-    with torch.device("cpu" if filled else "meta"):
+    with torch.device("cpu" if initialised else "meta"):
         network = architectures.build(run.config.model, run.config.head, len(run.table.findings))
     torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
-    return network if filled else network.to_empty(device="cpu")
+    return network if initialised else network.to_empty(device="cpu")
 
 
-def ready(run: Run, training: Training, epoch: int) -> None:
+def prepare_epoch(run: Run, training: Training, epoch: int) -> None:
     """Prepare for this epoch, counted from 0: freeze or unfreeze the backbone. Collective: all ranks call it."""
     frozen = run.config.freezes(epoch)
     if frozen != training.frozen:
@@ -180,12 +180,12 @@ def _restore(run: Run, training: Training, state: TrainState) -> None:
         group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
     training.plateau, training.step = state.plateau, state.step
-    training.saved_step = training.validated_step = state.step
+    training.saved_step = training.recorded_step = state.step
     if run.prefix.newest.validated:
         loss = run.prefix.newest.val_loss
         training.plateau = state.plateau.after_epoch(float("nan") if loss is None else loss)
     elif state.step % run.steps_per_epoch == 0:
-        training.validated_step = state.step - 1
+        training.recorded_step = state.step - 1
     world = run.group.world
     if len(state.ranks) == world.size:
         run.group.all_or_raise(lambda: _restore_rank(run, training, state.ranks[world.rank]))

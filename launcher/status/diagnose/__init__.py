@@ -1,14 +1,14 @@
-"""Why a job does not run, in one sentence with what to do; pure.
+"""Diagnosis of a job that does not run: one sentence and the next step; pure.
 
-Each module knows one group of causes and looks at a pod (or the job) alone; this one decides which of them is told:
-what keeps pods from being made, then what does not pass by itself, then what has ended, then what waits.
+Each module finds one group of causes, for one pod or for the job. This module selects the reported one by precedence: causes that
+prevent the creation of pods, then permanent problems, then ended containers, then waiting pods.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.status.diagnose import admission, endings, pending, queueing, starting, terminating
+from launcher.status.diagnose import admission, endings, queueing, starting, terminating, unscheduled
 from launcher.status.diagnose.facts import Cause, Event, Facts, Pod
 from launcher.status.diagnose.pod_phase import reason
 from launcher.status.diagnose.wording import quoted
@@ -18,31 +18,31 @@ __all__ = ["Diagnosis", "diagnose", "reason"]
 
 Check = Callable[[Pod, Facts], Cause | None]
 
-CHECKS: Final[tuple[Check, ...]] = (starting.cause, endings.cause, pending.cause)
-"""Of a pod, in the order in which they are told."""
+CHECKS: Final[tuple[Check, ...]] = (starting.cause, endings.cause, unscheduled.cause)
+"""Checks of a pod by precedence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """Why a job does not run, or has failed."""
+    """Cause for which a job does not run or has failed."""
 
     sentence: str
-    """Which pod, since when, why, with the numbers; one line."""
+    """Pod, duration and cause with numbers, on one line."""
 
     next_step: str
-    """What to type or to change."""
+    """Command to run or setting to change."""
 
     code: str
-    """A short name of the cause, which stays the same between releases."""
+    """Short name of the cause, stable between releases."""
 
 
 def diagnose(snapshot: Snapshot) -> Diagnosis | None:
-    """What is wrong with a job, the most telling first; None when it runs, has succeeded, or is only just beginning."""
+    """The most important problem of a job; None when it runs, has succeeded, or is just starting."""
     facts = Facts(snapshot)
-    leaving = terminating.cause(facts)
-    if leaving:
-        return _told_of_pods(facts, endings.stuck_cause) or Diagnosis(
-            sentence=leaving.why, next_step=leaving.next_step, code=leaving.code
+    deletion = terminating.cause(facts)
+    if deletion:
+        return _of_pods(facts, endings.stuck_cause) or Diagnosis(
+            sentence=deletion.why, next_step=deletion.next_step, code=deletion.code
         )
     now = state(snapshot.job)
     if now == "Succeeded":
@@ -52,51 +52,53 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     held = queueing.cause(facts)
     if held:
         return _of_job(facts, held)
-    return _unmade(facts) or _ill(facts) or _remade(facts)
+    return _uncreated(facts) or _unhealthy(facts) or _recreated(facts)
 
 
-def _unmade(facts: Facts) -> Diagnosis | None:
-    found = admission.cause(facts)
-    return _of_job(facts, found) if found else None
+def _uncreated(facts: Facts) -> Diagnosis | None:
+    cause = admission.cause(facts)
+    return _of_job(facts, cause) if cause else None
 
 
-def _ill(facts: Facts) -> Diagnosis | None:
+def _unhealthy(facts: Facts) -> Diagnosis | None:
     """The first check that any pod fails."""
-    return next(filter(None, (_told_of_pods(facts, check) for check in CHECKS)), None)
+    return next(filter(None, (_of_pods(facts, check) for check in CHECKS)), None)
 
 
-def _told_of_pods(facts: Facts, check: Check) -> Diagnosis | None:
-    """The pod that fails a check, of several that ended the first one, and how many others share its cause."""
-    found = [(pod, cause) for pod in facts.pods if (cause := check(pod, facts))]
-    if not found:
+def _of_pods(facts: Facts, check: Check) -> Diagnosis | None:
+    """A pod that fails a check (of ended ones, the first that failed), and the number of others with the same cause."""
+    failing = [(pod, cause) for pod in facts.pods if (cause := check(pod, facts))]
+    if not failing:
         return None
     first = endings.first_to_fail(facts) if check is endings.cause else None
-    pod, cause = first or found[0]
-    return _of_pod(facts, pod, cause, alike=sum(other.code == cause.code for _, other in found))
+    pod, cause = first or failing[0]
+    return _of_pod(facts, pod, cause, alike=sum(other.code == cause.code for _, other in failing))
 
 
-def _remade(facts: Facts) -> Diagnosis | None:
-    """A pod that has ended and was made anew, of which only events tell."""
-    found = endings.remade_cause(facts)
-    return _of_remade(facts, *found) if found else None
+def _recreated(facts: Facts) -> Diagnosis | None:
+    """A pod that has ended and was recreated, which only events show."""
+    recreated = endings.recreated_cause(facts)
+    return _of_recreated(facts, *recreated) if recreated else None
 
 
-def _of_remade(facts: Facts, name: str, event: Event, cause: Cause) -> Diagnosis:
-    sentence = f"{quoted(name.removeprefix(f'{facts.job}-'))} ended {facts.ago(event.last)} ago and was started again: {cause.why}"
+def _of_recreated(facts: Facts, name: str, event: Event, cause: Cause) -> Diagnosis:
+    sentence = (
+        f"{quoted(name.removeprefix(f'{facts.job}-'))} ended {facts.ago(event.last)} ago and was restarted: {cause.why}"
+    )
     return Diagnosis(sentence=sentence, next_step=cause.next_step, code=cause.code)
 
 
 def _failed(facts: Facts) -> Diagnosis:
-    """Why a job has failed for good."""
+    """The cause of a failed job."""
     first = endings.first_to_fail(facts)
-    remade = endings.remade_cause(facts)
-    if first and not (first[1].is_a_consequence and remade and not remade[2].is_a_consequence):
+    recreated = endings.recreated_cause(facts)
+    if first and not (first[1].is_a_consequence and recreated and not recreated[2].is_a_consequence):
         return _of_pod(facts, *first, alike=1)
-    if remade:
-        return _of_remade(facts, *remade)
+    if recreated:
+        return _of_recreated(facts, *recreated)
     failed = facts.conditions.get("Failed")
-    said = quoted(failed.message) if failed and failed.message else "the operator does not say why"
-    sentence = f"the job failed {facts.ago(failed.since if failed else None)} ago: {said}"
+    message = quoted(failed.message) if failed and failed.message else "the operator reports no reason"
+    sentence = f"the job failed {facts.ago(failed.since if failed else None)} ago: {message}"
     return Diagnosis(sentence=sentence, next_step=facts.logs, code="failed")
 
 
@@ -107,13 +109,13 @@ def _of_job(facts: Facts, cause: Cause) -> Diagnosis:
 
 
 def _of_pod(facts: Facts, pod: Pod, cause: Cause, alike: int) -> Diagnosis:
-    who = f"{pod.short} and {alike - 1} more" if alike > 1 else pod.short
-    sentence = f"{quoted(who)} {' '.join(_how(facts, pod))}: {cause.why}"
+    pods = f"{pod.short} and {alike - 1} more" if alike > 1 else pod.short
+    sentence = f"{quoted(pods)} {' '.join(_state(facts, pod))}: {cause.why}"
     return Diagnosis(sentence=sentence, next_step=cause.next_step, code=cause.code)
 
 
-def _how(facts: Facts, pod: Pod) -> Iterator[str]:
-    """Its state and since when."""
+def _state(facts: Facts, pod: Pod) -> Iterator[str]:
+    """State of a pod and its duration."""
     yield quoted(reason(pod.object))
     ended = next((container.ended.at for container in pod.containers if container.ended), None)
     if pod.deleted and pod.deleted < facts.now:

@@ -1,11 +1,11 @@
-"""Why a container or a pod has ended, or was ended."""
+"""Causes of ended containers and pods."""
 
 import re
 import signal
 from dataclasses import replace
 from typing import Final
 
-from launcher.status.diagnose import pending, starting
+from launcher.status.diagnose import starting, unscheduled
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
 from launcher.status.diagnose.log_tail import read_tail
 from launcher.status.diagnose.reported import ReportedCause
@@ -14,43 +14,43 @@ from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
 
 CONTAINER: Final = "pytorch"
-"""The trainer's. Source: the operator's webhook refuses any other name."""
+"""Name of the trainer's container. Source: the operator's webhook refuses any other name."""
 
 OUT_OF_MEMORY: Final = "OOMKilled"
 KILLED: Final = 137
-"""128 + SIGKILL: how the kernel ends what reaches its memory limit."""
+"""128 + SIGKILL: exit code of a container that the kernel killed at its memory limit."""
 
 GONE_S: Final = 60.0
-"""How long after its grace period a pod may still be there."""
+"""Time after the grace period in which a pod must be deleted."""
 
 STEADY_S: Final = 120.0
-"""A pod that was made anew and has run so long is well."""
+"""Running time after which a recreated pod counts as healthy."""
 
-AGAIN: Final = 3
-"""Ends of one pod that are no accident."""
+REPEATED: Final = 3
+"""Number of ends of one pod that is not accidental."""
 
 _EXITED: Final = re.compile(r"^Pod: \S+?\.(\S+) exited with code (\d+)")
 _ENDED: Final = re.compile(r"^Error pod (\S+) container \S+ exitCode: (\d+) terminated message: ?(.*)", re.DOTALL)
 
 
 _FIRST_TO_LAST: Final = {False: 0, None: 1, True: 2}
-"""Which failure counts: one of its own before one of which nothing is known, and both before one that only followed."""
+"""Precedence of failures: own failures, then unknown ones, then consequences of other failures."""
 
 
 def cause(pod: Pod, facts: Facts) -> Cause | None:
-    """Why a pod has ended or ends again and again, None when it does not."""
+    """Why a pod has ended or ends repeatedly; None when it has not."""
     return _taken_away(pod, facts) or _lost(pod, facts) or stuck_cause(pod, facts) or _container_cause(pod, facts)
 
 
 def first_to_fail(facts: Facts) -> tuple[Pod, Cause] | None:
-    """The pod whose failure the others followed, and why it failed; None when no pod is left that failed."""
+    """The pod that failed first, and the cause; None without a failed pod."""
     failed = [(pod, cause(pod, facts)) for pod in facts.pods]
     ended = [(pod, found) for pod, found in failed if found is not None]
     return min(ended, key=lambda entry: (_FIRST_TO_LAST[entry[1].is_a_consequence], _moment(entry[0])), default=None)
 
 
-def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
-    """Why a pod was made anew, which only events of the job tell: its name, the event, why; None when all is well since."""
+def recreated_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
+    """Name, event and cause of a recreated pod, which only events of the job show; None when it is healthy since."""
     for event in reversed(facts.events):
         ended, exited = _ENDED.match(event.message), _EXITED.match(event.message)
         told = ended or exited
@@ -65,7 +65,7 @@ def remade_cause(facts: Facts) -> tuple[str, Event, Cause] | None:
 
 
 def _is_recent(event: Event, facts: Facts) -> bool:
-    """Whether an event explains what the job is like now, or was like when it failed."""
+    """Whether an event can explain the current state of the job, or its state when it failed."""
     failed = facts.conditions.get("Failed")
     over = failed.since if failed and failed.status == "True" else None
     return facts.recent(event.last) or (over is not None and facts.recent(event.last, now=over))
@@ -74,7 +74,7 @@ def _is_recent(event: Event, facts: Facts) -> bool:
 def _is_steady(name: str, event: Event, facts: Facts) -> bool:
     pod = next((pod for pod in facts.pods if pod.name == name), None)
     since = next((container.started for container in pod.containers if container.started), None) if pod else None
-    return since is not None and facts.aged(since, STEADY_S) and event.count < AGAIN
+    return since is not None and facts.aged(since, STEADY_S) and event.count < REPEATED
 
 
 def _moment(pod: Pod) -> float:
@@ -83,17 +83,17 @@ def _moment(pod: Pod) -> float:
 
 
 def _taken_away(pod: Pod, facts: Facts) -> Cause | None:
-    """Evicted or preempted, it or the one that it was made for."""
+    """Eviction or preemption of the pod, or of the one that it replaces."""
     disruption = pod.conditions.get("DisruptionTarget")
     if disruption and disruption.status == "True":
         return _displaced(pod, facts, disruption.reason, pod.message or disruption.message)
     if pod.reason in {"Evicted", "Preempting", "Shutdown", "NodeShutdown", "Terminated"}:
         return _displaced(pod, facts, pod.reason, pod.message)
-    told = next(facts.told(pod.name, "Preempted", "Preempting", "Evicted", "TaintManagerEviction"), None)
+    told = next(facts.events_of(pod.name, "Preempted", "Preempting", "Evicted", "TaintManagerEviction"), None)
     if not told or pod.phase != "Pending" or not facts.recent(told.last):
         return None
     before = _displaced(pod, facts, told.reason, told.message)
-    now = pending.cause(pod, facts)
+    now = unscheduled.cause(pod, facts)
     why = f"{before.why}, {facts.ago(told.last)} ago{f'; now it {now.why}' if now else ''}"
     return Cause(code=before.code, why=why, next_step=before.next_step)
 
@@ -103,44 +103,45 @@ def _displaced(pod: Pod, facts: Facts, reason: str, message: str) -> Cause:
     if reason in {"PreemptionByScheduler", "Preempted", "Preempting"}:
         return Cause(
             code="preempted",
-            why=f"a pod of higher priority took its place ({said})",
-            next_step="wait: it is made anew and goes on from the newest checkpoint; --priority-class NAME ranks a job higher",
+            why=f"it was preempted by a pod with higher priority ({said})",
+            next_step="wait: it is recreated and resumes from the newest checkpoint; --priority-class NAME raises a job's priority",
         )
     next_step = f"kubectl describe node {pod.node}" if pod.node else facts.described
     if "ephemeral" in said or "emptyDir" in said:
-        next_step = f"{resubmit('a smaller --pack-side')}, or ask for nodes with a larger disk: the packed data set is kept there"
-    return Cause(code="evicted", why=f"its node sent it away ({said})", next_step=next_step)
+        next_step = (
+            f"{resubmit('a smaller --pack-side')}, or use nodes with a larger disk: the packed data set is stored there"
+        )
+    return Cause(code="evicted", why=f"it was evicted from its node ({said})", next_step=next_step)
 
 
 def _lost(pod: Pod, facts: Facts) -> Cause | None:
-    """Its node is not there any more."""
     ready = pod.conditions.get("Ready")
-    told = next(facts.told(pod.name, "NodeNotReady"), None)
+    told = next(facts.events_of(pod.name, "NodeNotReady"), None)
     silent = told and ready and ready.status != "True" and pod.phase == "Running" and not pod.containers_ended
     if pod.phase != "Unknown" and pod.reason != "NodeLost" and not silent:
         return None
     return Cause(
         code="node-lost",
-        why=f"its node {pod.node or '?'} does not answer",
-        next_step=f"kubectl describe node {pod.node}; kubectl delete pod {pod.name} -n {facts.namespace} --force makes it start elsewhere at once",
+        why=f"its node {pod.node or '?'} does not respond",
+        next_step=f"kubectl describe node {pod.node}; kubectl delete pod {pod.name} -n {facts.namespace} --force recreates it on another node at once",
     )
 
 
 def stuck_cause(pod: Pod, facts: Facts) -> Cause | None:
-    """Why a pod that is to be deleted is still there, None when it has time left."""
+    """Why a pod is still terminating after its grace period; None before."""
     if pod.deleted is None or not facts.aged(pod.deleted, GONE_S):
         return None
     finalizers = ", ".join(map(str, at(pod.object, "metadata", "finalizers") or ()))
     if finalizers:
         return Cause(
             code="stuck-terminating",
-            why=f"the finalizer {quoted(finalizers)} keeps it",
-            next_step=f"ask whoever set it; kubectl get pod {pod.name} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
+            why=f"the finalizer {quoted(finalizers)} prevents its deletion",
+            next_step=f"find the owner of the finalizer: kubectl get pod {pod.name} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
         )
     return Cause(
         code="stuck-terminating",
-        why=f"node {pod.node or '?'} does not say that it has ended",
-        next_step=f"kubectl describe node {pod.node}; once nothing of it runs there: kubectl delete pod {pod.name} -n {facts.namespace} --force",
+        why=f"node {pod.node or '?'} does not report that it has ended",
+        next_step=f"kubectl describe node {pod.node}; when its processes have ended there: kubectl delete pod {pod.name} -n {facts.namespace} --force",
     )
 
 
@@ -162,7 +163,7 @@ def _keeps_failing(container: Container, facts: Facts) -> bool:
 
 
 def _exit(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
-    """From a container's end and what it said to the cause."""
+    """The cause of a container's end, from its status and its report."""
     if _ran_out_of_memory(name, end, told, facts):
         return _memory(name, end, told, facts)
     found = _own_exit(end, told, facts)
@@ -171,7 +172,7 @@ def _exit(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
 
 def _ran_out_of_memory(name: str, end: End, told: ReportedCause, facts: Facts) -> bool:
     if end.reason == OUT_OF_MEMORY:
-        # The runtime gives this reason when any process of the container was killed, maybe long before: the entrypoint knows better.
+        # The runtime sets this reason when any process of the container was killed, even long before: the entrypoint's report is better.
         return told.killed_by != 0 or told.stopped or not told.is_message or end.exit_code == KILLED
     killed = end.exit_code == KILLED or told.killed_by == signal.SIGKILL
     return killed and not told.signature and not _stopped(name, facts)
@@ -188,8 +189,8 @@ def _own_exit(end: End, told: ReportedCause, facts: Facts) -> Cause:
     if code == 128 + signal.SIGBUS:
         return Cause(
             code="shared-memory",
-            why=f"{_named(code)}, a bus error: /dev/shm is mostly full then",
-            next_step="an --overlay must not take the `shm` volume away; give it more by the volume's sizeLimit in one",
+            why=f"{_named(code)}, a bus error: usually /dev/shm is full",
+            next_step="an --overlay must not remove the `shm` volume; to enlarge it, set the volume's sizeLimit in an --overlay",
         )
     if told.line:
         return Cause(
@@ -200,7 +201,7 @@ def _own_exit(end: End, told: ReportedCause, facts: Facts) -> Cause:
     last = next((line for line in reversed(end.message.splitlines()) if line.strip()), "")
     said = f": {quoted(last)}" if last else ""
     if told.killed_by:
-        said = f": {_rank(told)}the worker was ended by {_signal(told.killed_by)}"
+        said = f": {_rank(told)}the worker was killed by {_signal(told.killed_by)}"
     return Cause(code=_CODES.get(code, "failed"), why=f"{_named(code)}{said}", next_step=facts.logs)
 
 
@@ -208,7 +209,6 @@ _CODES: Final = {2: "bad-input", 124: "deadline"}
 
 
 def _memory(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
-    """Killed by the kernel, or by somebody who leaves no trace."""
     limit = _limit(name, facts)
     at_limit = f"at its memory limit of {limit}" if limit else "because its node ran out of memory"
     if told.is_out_of_memory or (told.killed_by and end.reason == OUT_OF_MEMORY):
@@ -222,12 +222,12 @@ def _memory(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
     return Cause(
         code="out-of-memory",
         why=why,
-        next_step=f"{resubmit('more memory (--overlay FILE), fewer --workers-per-node, or a smaller --batch-size')}; /dev/shm counts too",
+        next_step=f"{resubmit('more memory (--overlay FILE), fewer --workers-per-node, or a smaller --batch-size')}; /dev/shm counts towards memory",
     )
 
 
 def _limit(name: str, facts: Facts) -> str:
-    """The container's memory limit: of the pod, or, when that is gone, of the job."""
+    """The container's memory limit, from the pod or, after its deletion, from the job."""
     pod = next((pod for pod in facts.pods if pod.name == name), None)
     specs = [at(pod.object, "spec")] if pod else []
     replicas = at(facts.snapshot.job, "spec", "pytorchReplicaSpecs") or {}
@@ -237,10 +237,10 @@ def _limit(name: str, facts: Facts) -> str:
 
 
 def _stopped(name: str, facts: Facts) -> bool:
-    """Whether somebody had it ended."""
+    """Whether the pod was stopped on purpose, by deletion, preemption or eviction."""
     pod = next((pod for pod in facts.pods if pod.name == name), None)
     return bool(pod and pod.deleted) or any(
-        True for _ in facts.told(name, "Killing", "Preempted", "Evicted", "TaintManagerEviction")
+        True for _ in facts.events_of(name, "Killing", "Preempted", "Evicted", "TaintManagerEviction")
     )
 
 

@@ -1,4 +1,4 @@
-"""What a diagnosis reads of Kubernetes objects, as values; whatever an object lacks is empty or None."""
+"""Typed values of Kubernetes objects for a diagnosis; missing fields are empty or None."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,31 +11,31 @@ from launcher.status.diagnose.wording import lasting
 from launcher.status.snapshot import Snapshot, short_name
 
 RECENT_S: Final = 600.0
-"""How long an event about a pod that was made anew still explains its job; the server stops telling of repeated ones."""
+"""Age up to which an event of a recreated pod explains its job; the server stops updating repeated events."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """Why a pod or the job is not well; `why` ends the sentence that names it."""
+    """Cause of a problem of a pod or the job; `why` is the end of a sentence about it."""
 
     code: str
     why: str
     next_step: str
 
     is_a_consequence: bool | None = False
-    """Whether another pod's failure brought it about; None where nothing says so, nor otherwise."""
+    """Whether another pod's failure caused it; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What a component has told about an object."""
+    """An event of an object."""
 
     about: str
     reason: str
     message: str
     last: datetime | None
     count: int
-    """How often, as far as the server has told."""
+    """Number of occurrences known to the server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +68,19 @@ class Container:
     is_init: bool
     restarts: int
     waiting: str
-    """Why it waits, empty when it does not."""
+    """Reason of the waiting state, empty in another state."""
 
     message: str
-    """Of its waiting."""
+    """Message of the waiting state."""
 
     started: datetime | None
-    """Since when it runs, None when it does not."""
+    """Start time, None when it is not running."""
 
     ended: End | None
-    """It is over."""
+    """Its termination, None while it has not ended."""
 
     earlier: End | None
-    """How it ended before it was started again."""
+    """Termination of the previous container, before the restart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class Pod:
     node: str
     created: datetime | None
     deleted: datetime | None
-    """When it has to be gone, with its grace period; None when nobody deletes it."""
+    """End of its grace period; None when it is not being deleted."""
 
     containers: tuple[Container, ...]
     """Init containers first."""
@@ -105,13 +105,13 @@ class Pod:
 
     @property
     def containers_ended(self) -> bool:
-        """Whether nothing of it runs any more."""
+        """Whether all its containers have ended."""
         return bool(self.containers) and all(container.ended for container in self.containers)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A snapshot, read."""
+    """Typed view of a snapshot."""
 
     snapshot: Snapshot
 
@@ -147,16 +147,16 @@ class Facts:
 
     @property
     def logs(self) -> str:
-        """The command that shows what the job printed."""
+        """Command that prints the job's logs."""
         return f"python -m launcher logs {self.job} -n {self.namespace}"
 
     @property
     def described(self) -> str:
-        """The command that shows everything about the job's pods."""
+        """Command that describes the job's pods."""
         return f"kubectl describe pods -n {self.namespace} -l {JOB_LABEL}={self.job}"
 
-    def told(self, about: str, *reasons: str) -> Iterator[Event]:
-        """Events of these reasons about an object, the newest first; without reasons all of them."""
+    def events_of(self, about: str, *reasons: str) -> Iterator[Event]:
+        """Events of an object with these reasons, or all, newest first."""
         return (
             event
             for event in reversed(self.events)
@@ -164,20 +164,20 @@ class Facts:
         )
 
     def recent(self, since: datetime | None, now: datetime | None = None) -> bool:
-        """Whether something was lately, or not long before the moment given."""
+        """Whether a time is recent, relative to `now` if given."""
         return since is not None and ((now or self.now) - since).total_seconds() <= RECENT_S
 
     def ago(self, since: datetime | None) -> str:
-        """How long something has lasted."""
+        """Time since then, for a message."""
         return lasting(since, self.now)
 
     def aged(self, since: datetime | None, seconds: float) -> bool:
-        """Whether something has lasted so long; what has no beginning has."""
+        """Whether at least this time has passed; True for an unknown start."""
         return since is None or (self.now - since).total_seconds() >= seconds
 
 
 def at(found: Any, *path: str) -> Any:  # noqa: ANN401 - JSON
-    """What lies at a path into an object, None where it ends before."""
+    """Value at a path in an object; None if the path does not exist."""
     for key in path:
         found = found.get(key) if isinstance(found, dict) else None
     return found
@@ -190,7 +190,7 @@ def conditions(of: Object | None) -> Mapping[str, Condition]:
 
 
 def moment(text: Any) -> datetime | None:  # noqa: ANN401 - JSON
-    """A time as Kubernetes writes it, with or without fractions of a second."""
+    """Parse a Kubernetes time, with or without fractions of a second."""
     if not isinstance(text, str):
         return None
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,4 +1,4 @@
-"""Why an image is not there."""
+"""Causes of failed image pulls."""
 
 import re
 from typing import Final
@@ -17,8 +17,8 @@ _KINDS: Final = (
     (
         re.compile(r"toomanyrequests|\b429\b|rate limit", re.IGNORECASE),
         "image-rate-limit",
-        "the registry allows no more pulls for now",
-        "wait, log in with --image-pull-secret NAME, or use a copy of the image in a registry of yours",
+        "the registry limits the rate of pulls",
+        "wait, log in with --image-pull-secret NAME, or use a copy of the image in another registry",
     ),
     (
         re.compile(
@@ -26,7 +26,7 @@ _KINDS: Final = (
             re.IGNORECASE,
         ),
         "image-auth",
-        "the registry refuses: no rights, or no such repository",
+        "the registry refuses access: no permission, or no such repository",
         f"kubectl create secret docker-registry NAME --docker-server=… --docker-username=…, then {resubmit('--image-pull-secret NAME')}",
     ),
     (
@@ -44,12 +44,12 @@ _KINDS: Final = (
         ),
         "image-pull",
         "the node can't reach the registry",
-        "see the registry's name in --image, and the node's way to it (DNS, proxy, certificate)",
+        "check the registry's name in --image, and the node's connection to it (DNS, proxy, certificate)",
     ),
     (
         re.compile(r"no match for platform|exec format error"),
         "image-pull",
-        "the image is not for this node's processor",
+        "the image is for another processor architecture",
         "build it for the nodes: --platform linux/amd64",
     ),
     (
@@ -59,16 +59,16 @@ _KINDS: Final = (
         "ask an administrator to free space on the node",
     ),
 )
-"""Source: texts of containerd and of the registries; the first that fits counts."""
+"""Source: messages of containerd and of registries; the first match counts."""
 
 
 def cause(pod: Pod, container: Container, facts: Facts) -> Cause | None:
-    """Why a container waits for its image, None when it does not."""
+    """Why a container waits for its image; None when it does not."""
     if container.waiting == "InvalidImageName":
         said = container.message.rpartition(": ")[2]
         return Cause(
             code="image-name",
-            why=f"`{quoted(container.image)}` is no image name ({quoted(said)})",
+            why=f"`{quoted(container.image)}` is not a valid image name ({quoted(said)})",
             next_step=resubmit("--image REGISTRY/NAME:TAG, in lower case"),
         )
     if container.waiting not in _REASONS:
@@ -85,18 +85,20 @@ def cause(pod: Pod, container: Container, facts: Facts) -> Cause | None:
 
 
 def _said(pod: Pod, container: Container, facts: Facts) -> str:
-    """What the kubelet says; older ones tell the reason in an event only."""
+    """The kubelet's message; older versions report the reason only in an event."""
     said = _PULLING.sub("", container.message)
     if said:
         return said
     failed = (
-        event.message for event in facts.told(pod.name, "Failed") if event.message.startswith("Failed to pull image")
+        event.message
+        for event in facts.events_of(pod.name, "Failed")
+        if event.message.startswith("Failed to pull image")
     )
     return next(failed, "").partition('": ')[2]
 
 
 def _end_of(said: str) -> str:
-    """The last of the layers that the runtime wraps around the registry's answer."""
+    """The registry's answer, without the prefixes that the runtime adds."""
     for mark in (
         "failed to do request: ",
         "failed to resolve reference ",

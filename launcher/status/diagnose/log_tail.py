@@ -1,4 +1,4 @@
-"""What the last lines of a failed container's log say: whose error it was, and which."""
+"""Find the failed rank and its error in the last log lines of a container."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interru
 
 
 def read_tail(tail: str) -> ReportedCause:
-    """Who failed in a pod and of what, from its last lines."""
+    """The failed rank and its error, from the last log lines of a pod."""
     lines = [_TIME.sub("", line) for line in tail.splitlines()]
     verdict = next((match for match in map(_VERDICT.match, reversed(lines)) if match), None)
     rank = verdict[1] if verdict else ""
@@ -22,7 +22,7 @@ def read_tail(tail: str) -> ReportedCause:
     if known:
         signature, line = known
         own = _error([line, *lines], _rank_of(line))
-        # Of a bug the trainer has only general advice.
+        # For a bug, the trainer's hint is only general advice; the signature's is better.
         hint = own[2] if own and own[1] in line and not own[1].startswith(BUG) else ""
         text = _RANKED.sub("", line).removeprefix("error: ").removeprefix(BUG)
         return ReportedCause(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
@@ -32,7 +32,7 @@ def read_tail(tail: str) -> ReportedCause:
 
 
 def _error(lines: list[str], rank: str) -> tuple[str, str, str] | None:
-    """Rank, text and hint of the first error in our trainer's words, of one rank or of any."""
+    """Rank, text and hint of the trainer's first `error:` line, of one rank or of any."""
     for number, line in enumerate(lines):
         mine, text = _rank_of(line), _RANKED.sub("", line)
         if _ERROR.match(text) and rank in {"", mine}:

@@ -1,11 +1,11 @@
-"""A pod's state in one word, as kubectl shows it."""
+"""State of a pod in one word, as in kubectl's STATUS column."""
 
 from launcher.cluster.resources import Object
 from launcher.status.diagnose.facts import Container, Pod, at, read_pod
 
 
 def reason(pod: Object) -> str:
-    """What kubectl's STATUS column says: `ContainerCreating`, `OOMKilled`, `Init:0/1`, `Terminating`, else the phase."""
+    """The STATUS column of kubectl: `ContainerCreating`, `OOMKilled`, `Init:0/1`, `Terminating`, else the phase."""
     seen = read_pod(pod)
     if seen.deleted:
         return "Unknown" if seen.reason == "NodeLost" else "Terminating"
@@ -13,7 +13,7 @@ def reason(pod: Object) -> str:
 
 
 def _init_word(pod: Object, seen: Pod) -> str:
-    """Of the first init container that is not done; a sidecar that runs lets the others start."""
+    """State of the first init container that has not completed; a running sidecar does not block the others."""
     sidecars = {
         at(each, "name") for each in at(pod, "spec", "initContainers") or () if at(each, "restartPolicy") == "Always"
     }

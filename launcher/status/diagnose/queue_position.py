@@ -1,26 +1,26 @@
-"""A job's place among those that wait in its queue."""
+"""Position of a job among the pending jobs of its queue."""
 
 from launcher.cluster.resources import Object
 from launcher.status.diagnose.facts import Facts, at, conditions
 
 
-def place(facts: Facts) -> str:
-    """`number 3 of 7`, and among whom; empty when nobody can tell.
+def position(facts: Facts) -> str:
+    """The position, such as `number 3 of 7`; empty if unknown.
 
-    Kueue's own list counts all of the queue. Without it, the Workloads of the namespace are put in Kueue's order: priority, then
-    age. Source: kueue, pkg/visibility/storage and pkg/cache/queue; its positions count from 0.
+    Kueue's own list includes the whole queue. Without it, the Workloads of the namespace are sorted like Kueue does: by priority,
+    then age. Source: kueue, pkg/visibility/storage and pkg/cache/queue; its positions count from 0.
     """
     name = at(facts.snapshot.workload, "metadata", "name")
-    return _told(facts, name) or _counted(facts, name)
+    return _listed(facts, name) or _counted(facts, name)
 
 
-def _told(facts: Facts, name: str | None) -> str:
+def _listed(facts: Facts, name: str | None) -> str:
     waiting = facts.snapshot.waiting
     entry = next((each for each in waiting if at(each, "metadata", "name") == name), None)
     if entry is None:
         return ""
     number, overall = int(at(entry, "positionInLocalQueue") or 0), int(at(entry, "positionInClusterQueue") or 0)
-    elsewhere = f", number {overall + 1} with the other queues of its ClusterQueue" if overall > number else ""
+    elsewhere = f", number {overall + 1} of its ClusterQueue" if overall > number else ""
     return f"number {number + 1} of {max(len(waiting), number + 1)}{elsewhere}"
 
 

@@ -1,4 +1,4 @@
-"""Why a job is held back before it may have pods: Kueue, or suspended by hand."""
+"""Causes of suspended jobs: queues of Kueue, or suspended by a user."""
 
 import re
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from launcher.status.diagnose.wording import quoted, resubmit
 
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 NOTICE_S: Final = 30.0
-"""Kueue makes the Workload of a job within seconds."""
+"""Kueue creates the Workload of a job within seconds."""
 
 _ABSENT: Final = re.compile(r"LocalQueue (\S+) (?:doesn't exist|not found)")
 _NEVER: Final = re.compile(r"maximum capacity|exceeds? max", re.IGNORECASE)
 
 
 def cause(facts: Facts) -> Cause | None:
-    """Why a suspended job is suspended, None when it is not."""
+    """Why a job is suspended; None when it is not."""
     if not at(facts.snapshot.job, "spec", "runPolicy", "suspend"):
         return None
     queue = at(facts.snapshot.job, "metadata", "labels", QUEUE_LABEL)
     if not queue:
         return Cause(
             code="suspended",
-            why="it is suspended, and no queue will start it",
+            why="it is suspended and has no queue that would start it",
             next_step=f'kubectl patch pytorchjob {facts.job} -n {facts.namespace} --type=merge -p \'{{"spec":{{"runPolicy":{{"suspend":false}}}}}}\'',
         )
     workload = facts.snapshot.workload
@@ -35,11 +35,11 @@ def cause(facts: Facts) -> Cause | None:
 
 def _unnoticed(facts: Facts, queue: str) -> Cause:
     if "workloads" in facts.snapshot.denied:
-        why = f"it waits in the queue {quoted(queue)}; your rights do not show why, or Kueue is not there"
+        why = f"it waits in the queue {quoted(queue)}; you may not read why, or Kueue is not installed"
     elif facts.aged(facts.created, NOTICE_S):
-        why = f"it names the queue {quoted(queue)}, and Kueue has made no Workload for it: does it run, and manage PyTorchJobs?"
+        why = f"it has the queue {quoted(queue)}, but Kueue has created no Workload: it may not be running, or not manage PyTorchJobs"
     else:
-        why = f"it waits until Kueue sees it in the queue {quoted(queue)}"
+        why = f"it waits for Kueue to process it in the queue {quoted(queue)}"
     return Cause(
         code="queue-unseen",
         why=why,
@@ -48,7 +48,7 @@ def _unnoticed(facts: Facts, queue: str) -> Cause:
 
 
 def _queued(facts: Facts, queue: str, told: Mapping[str, Condition], *, active: bool) -> Cause:
-    """What Kueue's Workload tells."""
+    """The cause from the conditions of the Workload."""
     reserved = told.get("QuotaReserved")
     said = reserved.message if reserved else ""
     if not active:
@@ -62,13 +62,13 @@ def _given_up(facts: Facts, evicted: Condition | None) -> Cause:
     said = quoted(evicted.message) if evicted else ""
     return Cause(
         code="queue-deactivated",
-        why=f"Kueue has given it up{f': {said}' if said else ''}",
-        next_step=f"{_described(facts)}, then {resubmit('what it asks for')}",
+        why=f"Kueue has deactivated it{f': {said}' if said else ''}",
+        next_step=f"{_described(facts)}, then {resubmit('settings that the queue admits')}",
     )
 
 
 def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
-    """A queue that will never admit the job as it is."""
+    """Problems for which the queue will never admit the job."""
     absent = _ABSENT.search(said)
     if absent:
         return Cause(
@@ -79,8 +79,8 @@ def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
     if "inactive" in said or ("ClusterQueue" in said and "exist" in said):
         return Cause(
             code="queue-inactive",
-            why=f"the queue {queue} admits nobody: {quoted(said)}",
-            next_step=f"kubectl describe localqueue {queue} -n {facts.namespace}; tell its administrator",
+            why=f"the queue {queue} does not admit jobs: {quoted(said)}",
+            next_step=f"kubectl describe localqueue {queue} -n {facts.namespace}; ask its administrator",
         )
     if _NEVER.search(said):
         return Cause(
@@ -93,34 +93,32 @@ def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
 
 def _waiting(facts: Facts, queue: str, said: str, evicted: Condition | None) -> Cause:
     reason = f": {quoted(said)}" if said else ""
-    place = queue_position.place(facts)
+    place = queue_position.position(facts)
     there = f"it waits in the queue {queue}{f' as {place}' if place else ''}{reason}"
     if evicted and evicted.status == "True":
         return Cause(
             code="queue-evicted",
-            why=f"Kueue took its place away {facts.ago(evicted.since)} ago ({quoted(evicted.reason)}: "
+            why=f"Kueue evicted it {facts.ago(evicted.since)} ago ({quoted(evicted.reason)}: "
             f"{quoted(evicted.message)}); {there}",
-            next_step="wait: it goes on from its newest checkpoint when it is admitted again",
+            next_step="wait: it resumes from its newest checkpoint when it is admitted again",
         )
-    return Cause(
-        code="queued", why=there, next_step=f"wait; kubectl get workloads -n {facts.namespace} shows who is there"
-    )
+    return Cause(code="queued", why=there, next_step=f"wait; kubectl get workloads -n {facts.namespace} lists the jobs")
 
 
 def _checked(facts: Facts, queue: str) -> Cause:
-    """Quota is reserved; what else has to agree."""
+    """Causes after the quota was reserved: admission checks."""
     checks = at(facts.snapshot.workload, "status", "admissionChecks") or ()
     waiting = [check for check in checks if at(check, "state") != "Ready"]
     if waiting:
         name, said = quoted(str(at(waiting[0], "name"))), quoted(str(at(waiting[0], "message") or ""))
         return Cause(
             code="queue-check",
-            why=f"it has its quota in the queue {queue} and waits for the admission check `{name}`{f': {said}' if said else ''}",
+            why=f"it has quota in the queue {queue} and waits for the admission check `{name}`{f': {said}' if said else ''}",
             next_step=_described(facts),
         )
     return Cause(
         code="queue-admitted",
-        why=f"the queue {queue} has admitted it: it is about to start",
+        why=f"the queue {queue} has admitted it; it is about to start",
         next_step=_described(facts),
     )
 

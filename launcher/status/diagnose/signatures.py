@@ -1,4 +1,4 @@
-"""What known lines of a log mean, and what prevents them."""
+"""Known failure messages in logs, with meaning and next step."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """One kind of failure that a line gives away."""
+    """One kind of failure, recognised by a log line."""
 
     code: str
     pattern: "re.Pattern[str]"
@@ -15,11 +15,11 @@ class Signature:
     next_step: str
 
     is_a_consequence: bool = False
-    """Whether it mostly shows that another worker has failed."""
+    """Whether it is usually caused by the failure of another worker."""
 
 
 def signature_of(lines: list[str]) -> tuple[Signature, str] | None:
-    """The first known failure of a log and the line that tells it: what comes later mostly follows from it."""
+    """The first known failure in a log, and its line: later ones are usually consequences."""
     for line in lines:
         for signature in SIGNATURES:
             if signature.pattern.search(line):
@@ -43,25 +43,25 @@ SIGNATURES: Final = (
         "gaudi-no-devices",
         r"Device acquire failed\.? *No devices found|No devices found",
         "the container sees no Gaudi card",
-        "ls /dev/accel on the node; its driver and the device plugin must run, and the pod ask for habana.ai/gaudi",
+        "ls /dev/accel on the node; the driver and the device plugin must run, and the pod must request habana.ai/gaudi",
     ),
     _signature(
         "gaudi-already-acquired",
         r"synStatus ?= ?20\b|Device already acquired",
-        "two processes want the same Gaudi card",
-        "run nothing else in the container that touches the card; on the node hl-smi shows who does",
+        "two processes use the same Gaudi card",
+        "run no other process on the card in the container; hl-smi on the node shows the processes",
     ),
     _signature(
         "gaudi-device-not-found",
         r"synStatus ?= ?8\b|\[Device not found\]",
-        "the Gaudi card is not there, mostly because a killed run left processes on it",
-        "on the node: hl-smi shows the processes; end them, or drain the node",
+        "the Gaudi card was not found, usually because processes of a killed run still use it",
+        "on the node: hl-smi shows the processes; kill them, or drain the node",
     ),
     _signature(
         "gaudi-acquire-failed",
         r"synStatus ?= ?26\b|Device acquire failed",
-        "the Gaudi card can't be acquired: another process holds it, huge pages lack, or driver and image do not match",
-        "on the node: hl-smi shows processes and driver; /proc/meminfo the huge pages; take the image of the driver's release",
+        "the Gaudi card can't be acquired: another process uses it, huge pages are missing, or driver and image do not match",
+        "on the node: hl-smi shows processes and driver, /proc/meminfo the huge pages; use the image of the driver's release",
     ),
     _signature(
         "gaudi-too-few-devices",
@@ -78,8 +78,8 @@ SIGNATURES: Final = (
     _signature(
         "gaudi-torch-mismatch",
         r"Compile-time (?:major|minor)\S* PyTorch version",
-        "the image's torch is not the one that its Gaudi software was built for",
-        "build the image anew with Dockerfile.hpu, which never installs torch",
+        "the image's torch does not match its Gaudi software",
+        "rebuild the image with Dockerfile.hpu, which never installs torch",
     ),
     _signature(
         "hccl-init",
@@ -90,15 +90,15 @@ SIGNATURES: Final = (
     _signature(
         "hccl-error",
         r"HCCL.*(?:timed? ?out|error|failed)|(?:timed? ?out|error|failed).*\bHCCL\b",
-        "an exchange between Gaudi cards failed, mostly because a peer was lost",
-        "see which rank failed first in the logs; the job goes on from its newest checkpoint",
+        "a collective between Gaudi cards failed, usually because a peer was lost",
+        "find the first failed rank in the logs; the job resumes from its newest checkpoint",
         is_a_consequence=True,
     ),
     _signature(
         "collective-timeout",
         r"Watchdog caught collective operation timeout|collective operation timeout|Timed out waiting \d+ms for (?:recv|send)",
-        "a worker waited in vain for its peers",
-        "see which rank stopped first in the logs; the job goes on from its newest checkpoint",
+        "a worker timed out waiting for its peers",
+        "find the rank that stopped first in the logs; the job resumes from its newest checkpoint",
         is_a_consequence=True,
     ),
     _signature(
@@ -110,14 +110,14 @@ SIGNATURES: Final = (
     _signature(
         "nccl-error",
         r"NCCL (?:error|WARN.*(?:failed|error))|ncclSystemError|ncclRemoteError|ncclInternalError|unhandled system error",
-        "an exchange between GPUs failed",
-        "the lines with NCCL in the logs tell where; --env NCCL_DEBUG=INFO tells more",
+        "a collective between GPUs failed",
+        "see the NCCL lines in the logs; --env NCCL_DEBUG=INFO logs more",
     ),
     _signature(
         "shared-memory",
         r"Bus error|insufficient shared memory|unable to (?:open|mmap|write|allocate) .*shared memory|shm_open|No space left on device.*/dev/shm|signal 7\b",
         "the shared memory in /dev/shm is full",
-        "an --overlay must not take the `shm` volume away; give it more by the volume's sizeLimit in one, and the container's memory with it",
+        "an --overlay must not remove the `shm` volume; to enlarge it, set the volume's sizeLimit and the container's memory in an --overlay",
     ),
     _signature(
         "gpu-memory",
@@ -129,19 +129,19 @@ SIGNATURES: Final = (
         "gpu-driver",
         r"driver version is insufficient|Found no NVIDIA driver|no kernel image is available",
         "the node's NVIDIA driver does not fit the image",
-        "build Dockerfile.cuda on a base for the nodes' driver (nvidia-smi shows it)",
+        "build Dockerfile.cuda on a base image for the nodes' driver (nvidia-smi shows it)",
     ),
     _signature(
         "deadline",
         r"the deadline is over",
-        "the run's deadline is over",
-        "submit again with the same --name and a longer --deadline: it goes on from the newest checkpoint",
+        "the run's deadline has passed",
+        "submit again with the same --name and a longer --deadline: it resumes from the newest checkpoint",
     ),
     _signature(
         "exec-format",
         r"exec format error",
-        "the image is not for this node's processor",
+        "the image is for another processor architecture",
         "build it for the nodes: --platform linux/amd64",
     ),
 )
-"""The most telling first."""
+"""Signatures by precedence."""

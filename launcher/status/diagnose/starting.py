@@ -1,4 +1,4 @@
-"""Why a container has its image and does not start; what init containers wait for."""
+"""Causes of containers that do not start, and of waiting init containers."""
 
 import re
 from typing import Final
@@ -8,7 +8,7 @@ from launcher.status.diagnose.facts import Cause, Container, Facts, Pod
 from launcher.status.diagnose.wording import quoted, resubmit
 
 SLOW_S: Final = 60.0
-"""How long making a container may take, image aside, before it is worth a word."""
+"""Normal time to create a container, without its image."""
 
 UNSTARTED: Final = frozenset(
     {
@@ -20,7 +20,7 @@ UNSTARTED: Final = frozenset(
         "PreStartHookError",
     }
 )
-"""Reasons of containers that have never run."""
+"""Reasons of containers that never ran."""
 
 _SECRET: Final = re.compile(r'secret "([^"]+)" not found')
 _KEY: Final = re.compile(r"couldn't find key (\S+) in Secret (\S+)")
@@ -29,7 +29,7 @@ _COMMAND: Final = re.compile(r'exec: "([^"]+)": (.*?)(?:: unknown)?$')
 
 
 def cause(pod: Pod, facts: Facts) -> Cause | None:
-    """Why a pod on a node has not started, None when all its containers have."""
+    """Why a scheduled pod has not started; None when all its containers have."""
     for container in pod.containers:
         found = images.cause(pod, container, facts) or _configuration(container, facts) or _start(container, facts)
         if found:
@@ -57,7 +57,7 @@ def _configuration(container: Container, facts: Facts) -> Cause | None:
         return Cause(
             code="secret-key-missing",
             why=f"the Secret `{quoted(key[2].rpartition('/')[2])}` has no key `{quoted(key[1])}`",
-            next_step=f"kubectl describe secret {quoted(key[2].rpartition('/')[2])} -n {facts.namespace} shows its keys; the pod starts once the key is there",
+            next_step=f"kubectl describe secret {quoted(key[2].rpartition('/')[2])} -n {facts.namespace} shows its keys; the pod starts when the key exists",
         )
     if config_map:
         return Cause(
@@ -68,7 +68,7 @@ def _configuration(container: Container, facts: Facts) -> Cause | None:
     if "runAsNonRoot" in said or "non-root" in said:
         return Cause(
             code="image-runs-as-root",
-            why=f"the image {quoted(container.image)} runs as root, which the pod forbids: {quoted(said)}",
+            why=f"the image {quoted(container.image)} runs as root, which the pod does not allow: {quoted(said)}",
             next_step="build the image with a USER number, as Dockerfile.cuda and Dockerfile.hpu do",
         )
     return Cause(code="container-config", why=quoted(said) or "it can't be set up", next_step=facts.described)
@@ -82,19 +82,18 @@ def _start(container: Container, facts: Facts) -> Cause | None:
 
 
 def unstarted_cause(said: str, facts: Facts) -> Cause:
-    """What the runtime says when it can't start a container."""
+    """The cause from the runtime's message for a container that can't start."""
     command = _COMMAND.search(said)
     if command:
         return Cause(
             code="container-start",
             why=f"its image can't run `{quoted(command[1])}`: {quoted(command[2])}",
-            next_step=resubmit("an --image that holds the trainer (Dockerfile.cuda, Dockerfile.hpu)"),
+            next_step=resubmit("an --image that contains the trainer (Dockerfile.cuda, Dockerfile.hpu)"),
         )
     return Cause(code="container-start", why=f"the container can't start: {quoted(said)}", next_step=facts.described)
 
 
 def _init(pod: Pod, facts: Facts) -> Cause | None:
-    """What is before the trainer in the pod, and not done."""
     for container in pod.containers:
         if not container.is_init:
             continue
@@ -117,27 +116,26 @@ def _init(pod: Pod, facts: Facts) -> Cause | None:
 
 
 def _slow(pod: Pod, facts: Facts) -> Cause | None:
-    """Neither done nor failed, for long."""
     scheduled = pod.conditions.get("PodScheduled")
     since = (scheduled.since if scheduled else None) or pod.created
     if not facts.aged(since, SLOW_S) or any(container.ended for container in pod.containers if not container.is_init):
         return None
-    pulling = next(facts.told(pod.name, "Pulling", "Pulled"), None)
+    pulling = next(facts.events_of(pod.name, "Pulling", "Pulled"), None)
     if pulling and pulling.reason == "Pulling":
         return Cause(
             code="image-pulling",
-            why=f"its image has been being pulled for {facts.ago(pulling.last)}",
+            why=f"its image has been pulling for {facts.ago(pulling.last)}",
             next_step="wait: an image with torch has several GB; a copy near the cluster is faster",
         )
-    sandbox = next(facts.told(pod.name, "FailedCreatePodSandBox", "NetworkNotReady"), None)
+    sandbox = next(facts.events_of(pod.name, "FailedCreatePodSandBox", "NetworkNotReady"), None)
     if sandbox:
         return Cause(
             code="sandbox-failed",
             why=f"node {pod.node} can't set up the pod: {quoted(sandbox.message)}",
-            next_step=f"tell an administrator of node {pod.node}",
+            next_step=f"ask an administrator of node {pod.node}",
         )
     return Cause(
         code="container-creating",
-        why=f"node {pod.node} has been making its containers for {facts.ago(since)} and tells nothing: volumes, network or the node's kubelet are slow",
+        why=f"node {pod.node} has been creating its containers for {facts.ago(since)} without an event: volumes, network or the node's kubelet are slow",
         next_step=f"{facts.described}; kubectl describe node {pod.node}",
     )

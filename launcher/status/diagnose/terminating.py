@@ -1,4 +1,4 @@
-"""What a job waits for that is being deleted."""
+"""Causes that delay the deletion of a job."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,11 +7,11 @@ from launcher.status.diagnose.facts import Cause, Facts, Pod, at, moment
 from launcher.status.diagnose.wording import lasting, quoted
 
 PROPAGATION: Final = frozenset({"foregroundDeletion", "orphan"})
-"""Finalizers of the server itself; the first stays while something is there that the job owns."""
+"""Finalizers of the server itself; the first stays while objects owned by the job exist."""
 
 
 def cause(facts: Facts) -> Cause | None:
-    """Why a job is still there that is being deleted, None when nobody deletes it."""
+    """Why a deleted job still exists; None when it is not being deleted."""
     since = moment(at(facts.snapshot.job, "metadata", "deletionTimestamp"))
     if since is None:
         return None
@@ -21,27 +21,27 @@ def cause(facts: Facts) -> Cause | None:
     if others and not facts.pods:
         return Cause(
             code="deleting-kept",
-            why=f"{lead}: the finalizer {quoted(', '.join(others))} keeps it",
-            next_step=f"ask whoever set it; kubectl get pytorchjob {facts.job} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
+            why=f"{lead}: the finalizer {quoted(', '.join(others))} prevents it",
+            next_step=f"find the owner of the finalizer: kubectl get pytorchjob {facts.job} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
         )
     return Cause(
         code="deleting",
         why=f"{lead}: {_awaited(facts)}",
-        next_step=f"wait; python -m launcher delete {facts.job} -n {facts.namespace} ends when nothing of it is left",
+        next_step=f"wait; python -m launcher delete {facts.job} -n {facts.namespace} waits until it is deleted",
     )
 
 
 def _awaited(facts: Facts) -> str:
     if facts.pods:
-        return _ending(facts, facts.pods)
+        return _remaining(facts, facts.pods)
     if "pods" in facts.snapshot.denied:
-        return "what it owns goes first, its pods too, which your rights do not show"
-    return "its pods are gone; its Services, and its claim where it has one, go first"
+        return "objects that it owns are deleted first, including its pods, which you may not read"
+    return "its pods are deleted; its Services and its claim, if any, are next"
 
 
-def _ending(facts: Facts, pods: Sequence[Pod]) -> str:
-    """Which pods still end, and how long they may take; a grace period begins when a pod's own deletion does."""
-    who = pods[0].short if len(pods) == 1 else f"{pods[0].short} and {len(pods) - 1} more"
+def _remaining(facts: Facts, pods: Sequence[Pod]) -> str:
+    """Pods that are still terminating, and their remaining grace period, which starts with the deletion of the pod."""
+    names = pods[0].short if len(pods) == 1 else f"{pods[0].short} and {len(pods) - 1} more"
     last = max((pod.deleted for pod in pods if pod.deleted), default=None)
     within = f", within {lasting(facts.now, last)}" if last and last > facts.now else ""
-    return f"{quoted(who)} {'ends' if len(pods) == 1 else 'end'} first{within}"
+    return f"{quoted(names)} must end first{within}"

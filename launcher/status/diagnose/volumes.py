@@ -1,4 +1,4 @@
-"""Why a pod has not got its volumes: claims that are not there or not bound, drivers, mounts."""
+"""Causes of missing volumes: claims, CSI drivers and mounts."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ from launcher.status.diagnose.facts import Cause, Event, Facts, Pod, at
 from launcher.status.diagnose.wording import quoted, resubmit
 
 BINDING_S: Final = 30.0
-"""How long binding a claim to the volume that it names may take; 15 s were seen."""
+"""Maximum time to bind a claim to its volume; 15 s were measured."""
 
 _ABSENT_CLAIM: Final = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 _NO_DRIVER: Final = re.compile(r"driver name (\S+) not found in the list of registered CSI drivers")
@@ -20,7 +20,7 @@ _REASONS: Final = (
         re.compile(
             r"secrets? \S+ (?:in the namespace \S+ with error: .* )?not found|failed to find the secret", re.IGNORECASE
         ),
-        "the Secret with its keys is not there",
+        "the Secret with its keys does not exist",
         "create the Secret with key_id and access_key, or name another with --csi-secret",
     ),
     (
@@ -28,15 +28,15 @@ _REASONS: Final = (
             r"unexpected argument|unknown (?:mount )?option|unrecognized option|invalid option|InvalidArgument",
             re.IGNORECASE,
         ),
-        "the driver does not know a mount option",
-        "see mountOptions of the volume: kubectl get pv -o yaml",
+        "the driver does not support a mount option",
+        "check mountOptions of the volume: kubectl get pv -o yaml",
     ),
     (
         re.compile(
             r"NoSuchBucket|bucket (?:or key )?(?:does not exist|not found)|no such bucket|404 Not Found", re.IGNORECASE
         ),
-        "the bucket is not there",
-        "see bucket and endpoint in --data and --s3-endpoint",
+        "the bucket does not exist",
+        "check the bucket in --data, and --s3-endpoint",
     ),
     (
         re.compile(
@@ -44,7 +44,7 @@ _REASONS: Final = (
             re.IGNORECASE,
         ),
         "the server refuses the keys",
-        "see the Secret that --csi-secret or --s3-secret names: the driver reads key_id and access_key, which need s3:ListBucket and s3:GetObject",
+        "check the Secret of --csi-secret or --s3-secret: the driver reads key_id and access_key, which need s3:ListBucket and s3:GetObject",
     ),
     (
         re.compile(
@@ -52,19 +52,19 @@ _REASONS: Final = (
             re.IGNORECASE,
         ),
         "the S3 server can't be reached from the node",
-        "see --s3-endpoint; the driver must reach it from the node",
+        "check --s3-endpoint; the driver must reach it from the node",
     ),
     (
         re.compile(r"is not a directory|does not exist|no such file"),
-        "the node has no such directory",
-        "--data and --output name directories that every node has, or s3://BUCKET/PREFIX",
+        "the directory does not exist on the node",
+        "--data and --output must be directories that exist on every node, or s3://BUCKET/PREFIX",
     ),
 )
-"""What a mount's error means. Source: texts of the Mountpoint drivers, of s3fs and of the kubelet; the first that fits counts."""
+"""Meanings of mount errors. Source: messages of the Mountpoint drivers, s3fs and the kubelet; the first match counts."""
 
 
 def claim_cause(pod: Pod, facts: Facts, message: str) -> Cause | None:
-    """Why the scheduler says that a pod waits for its claims."""
+    """Why a pod waits for its claims, from the scheduler's message."""
     absent = _ABSENT_CLAIM.search(message)
     if absent:
         return Cause(
@@ -89,14 +89,14 @@ def _unbound(pod: Pod, facts: Facts) -> Cause:
         )
     name = waiting[0]
     next_step = f"kubectl describe pvc {name} -n {facts.namespace}"
-    told = next(facts.told(name, "ProvisioningFailed", "FailedBinding", "VolumeMismatch"), None)
+    told = next(facts.events_of(name, "ProvisioningFailed", "FailedBinding", "VolumeMismatch"), None)
     volume = at(claims[name], "spec", "volumeName")
     if at(claims[name], "status", "phase") == "Lost":
-        why = f"the volume of PersistentVolumeClaim `{name}` is gone"
+        why = f"the volume of PersistentVolumeClaim `{name}` was deleted"
     elif told:
         why = f"PersistentVolumeClaim `{name}` is not bound: {quoted(told.message)}"
     elif volume and facts.aged(pod.created, BINDING_S):
-        why = f"PersistentVolumeClaim `{name}` waits for the PersistentVolume `{volume}`, which is not there or belongs to another claim"
+        why = f"PersistentVolumeClaim `{name}` waits for the PersistentVolume `{volume}`, which does not exist or belongs to another claim"
         next_step = f"kubectl get pv {volume}"
     elif volume:
         why = f"PersistentVolumeClaim `{name}` is being bound, which can take 15 s"
@@ -106,15 +106,15 @@ def _unbound(pod: Pod, facts: Facts) -> Cause:
 
 
 def mount_cause(pod: Pod, facts: Facts) -> Cause | None:
-    """Why a pod that is on a node has not got its volumes, None when nothing tells."""
-    failed = next(facts.told(pod.name, "FailedMount", "FailedAttachVolume", "FailedMapVolume"), None)
+    """Why the volumes of a scheduled pod are not mounted; None without an event about it."""
+    failed = next(facts.events_of(pod.name, "FailedMount", "FailedAttachVolume", "FailedMapVolume"), None)
     if failed is None or not _is_of(pod, failed):
         return None
     driver = _NO_DRIVER.search(failed.message) or _NO_ATTACHER.search(failed.message)
     if driver:
         return Cause(
             code="csi-driver-missing",
-            why=f"the CSI driver {quoted(driver[1])} is not on node {pod.node or '?'}",
+            why=f"the CSI driver {quoted(driver[1])} is not running on node {pod.node or '?'}",
             next_step=f"kubectl get csinode {pod.node}; install the driver, or {resubmit('--csi-driver or --data-access api')}",
         )
     meaning, next_step = next(
@@ -128,12 +128,12 @@ def mount_cause(pod: Pod, facts: Facts) -> Cause | None:
 
 
 def _is_of(pod: Pod, event: Event) -> bool:
-    """Pods that are made anew have the same name; what was told before this one came is not about it."""
+    """Recreated pods have the same name; events before the pod's creation are about an earlier one."""
     return pod.created is None or event.last is None or event.last >= pod.created
 
 
 def _last_words(message: str) -> str:
-    """What decides in an error of several layers or lines: its end."""
+    """The innermost error, at the end of a message with several layers or lines."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     for mark in (" desc = ", " failed: ", '" : '):

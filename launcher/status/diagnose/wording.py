@@ -1,21 +1,21 @@
-"""How a diagnosis puts things: times, text of others on one line, and the commands to type."""
+"""Text elements of diagnoses: durations, quoted text, and commands."""
 
 from datetime import datetime
 
 from trainer.errors import on_one_line
 
 LENGTH = 240
-"""Characters of another program's text that a sentence quotes."""
+"""Maximum characters of quoted text from other programs."""
 
 
 def quoted(text: str, length: int = LENGTH) -> str:
-    """Text of others, which may be anything, on one line and cut."""
+    """Text from another program, on one line and cut."""
     line = on_one_line(" ".join(text.split()))
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 
 def lasting(since: datetime | None, now: datetime) -> str:
-    """`40s`, `4m`, `3h`, `2d`: two digits at most where they suffice; `?` when nobody knows."""
+    """A duration such as `40s`, `4m`, `3h`, `2d`; `?` if unknown."""
     if since is None:
         return "?"
     seconds = max(0, int((now - since).total_seconds()))
@@ -31,5 +31,5 @@ def counted(number: int, noun: str) -> str:
 
 
 def resubmit(change: str) -> str:
-    """The next step where the job itself has to change."""
+    """Next step when the job itself must change."""
     return f"delete the job and submit it again with {change}"

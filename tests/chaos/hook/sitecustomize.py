@@ -26,7 +26,7 @@ WRAPPED = {
     "torch.distributed.run": ["run"],
     "trainer.runs.checkpoints": ["prune"],
     "trainer.data.packing": ["build", "_tasks", "_decode", "_write"],
-    "trainer.training.restore": [],
+    "trainer.training.claim": [],
     "trainer.runs.checkpoint_writer": [],
     "trainer.runs.fallback": ["Fallback.keep", "Fallback.clear", "Fallback.hand_over"],
     "trainer.runs.attempts": ["begin"],
@@ -34,7 +34,7 @@ WRAPPED = {
     "trainer.storage.files": ["write_flushed"],
     "trainer.storage.lease": ["Lease.take", "Lease.release"],
     "trainer.storage.multipart": ["_send", "_complete"],
-    "trainer.training.loop": ["train_step", "keep", "validate", "finish"],
+    "trainer.training.loop": ["train_step", "take_checkpoint", "validate", "finish"],
     "trainer.training.state": ["begin", "ranks_of", "snapshot"],
     "trainer.runtime.world": [],
 }
@@ -159,7 +159,7 @@ def told_send(connection, send, data):
 
 
 SPECIAL = {
-    "trainer.training.restore": hasten_prefix,
+    "trainer.training.claim": hasten_prefix,
     "trainer.runs.checkpoint_writer": hasten_publisher,
     "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,

@@ -215,7 +215,7 @@ def test_a_flag_beats_set_beats_the_file_beats_the_default(launcher, tmp_path, t
         (f"render {ISSUE} --set wrkers=3 --set x.y=1", "`wrkers`, `x.y`"),
         (f"render {ISSUE} --set data={{", "cannot read settings from `--set data=…`"),
         (f"render {ISSUE} -f nowhere.yaml", "`nowhere.yaml`: No such file"),
-        (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is no mapping"),
+        (f"render {ISSUE} -f list.yaml", "`list.yaml`: it is not a mapping"),
         (f"render {ISSUE} -f unknown.yaml", "`imgae`, `namespce`: no such setting (from `unknown.yaml`)"),
         (f"render {ISSUE} -f png.yaml", "`png.yaml`: it is not UTF-8 text"),
         (f"submit {ISSUE}", "--kubeconfig FILE"),
@@ -268,7 +268,7 @@ def test_empty_path_is_not_the_current_directory(tmp_path, monkeypatch, capsys, 
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[0]) == (
         "",
-        f"error: cannot use ``: neither `s3://BUCKET/PREFIX` nor a directory (from `{flag}`)",
+        f"error: cannot use ``: it must be `s3://BUCKET/PREFIX` or an absolute directory (from `{flag}`)",
     )
 
 
@@ -401,7 +401,7 @@ def test_ctrl_c_during_start_up_is_one_line(tmp_path):
     command = [sys.executable, "-m", "launcher", "render"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "error: interrupted by Ctrl-C\n\nhint: jobs that run go on: launcher list\n"
+    assert done.stderr == "error: interrupted by Ctrl-C\n\nhint: running jobs continue: launcher list\n"
 
 
 def test_ctrl_c_of_a_waiting_command_is_one_line(api, kubeconfig, tmp_path):
@@ -417,7 +417,7 @@ def test_ctrl_c_of_a_waiting_command_is_one_line(api, kubeconfig, tmp_path):
     _, said = waiting.communicate(timeout=60)
     assert waiting.returncode == 130
     assert "interrupted by Ctrl-C" in said
-    assert "jobs that run go on" in said
+    assert "running jobs continue" in said
 
 
 def test_second_ctrl_c_during_exit_prints_no_traceback(tmp_path):

@@ -160,7 +160,7 @@ def test_without_a_job_the_output_of_the_settings_is_used(launcher, kubeconfig, 
     (tmp_path / "launcher.yaml").write_text(f"output: s3://cxr/runs\ns3_endpoint: {s3}\n", encoding="utf-8")
     code, out, err = launcher(f"checkpoints demo -o name --kubeconfig {kubeconfig}")
     assert (code, out) == (0, "30\n20\n10\n")
-    told = f"note: requests to S3, signed as you, go to {s3} (from `launcher.yaml`)\n"
+    told = f"note: sending S3 requests with your credentials to {s3} (from `launcher.yaml`)\n"
     assert err == f"there is no job `demo`; looking in s3://cxr/runs\n{told}"
 
 

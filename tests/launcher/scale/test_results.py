@@ -407,7 +407,11 @@ def test_results_of_fewer_steps_are_ignored(scale, api):
         (["--workers=1", "--models=vgg16,vgg16"], RECIPE, "`vgg16` is given twice"),
         (["--workers=1", "--models=vgg"], RECIPE, 'for --model. Choose from: "densenet121'),
         (["--workers=1", "--models=vgg16"], [*RECIPE, "--model", "resnet50"], "--model resnet50 after `--`"),
-        (["--workers=1,2", "--workers-per-node=2"], RECIPE, "cannot share 1 worker (`--workers`) among nodes of 2"),
+        (
+            ["--workers=1,2", "--workers-per-node=2"],
+            RECIPE,
+            "cannot divide 1 worker (`--workers`) evenly among nodes of 2",
+        ),
         (["--workers=1,2", "--elastic=1:2"], RECIPE, "cannot compare sizes with --elastic 1:2"),
         (["--workers=1", "--parallel=0"], RECIPE, "cannot use --parallel 0"),
         (["--workers=1", "--parallel=2", "--local"], RECIPE, "cannot use --parallel with --local"),
@@ -451,7 +455,7 @@ def test_only_failed_local_runs_are_started_again(scale, python, phantoms, api):
     (python / "no-w2").touch()
     code, out, err = scale("--workers=1,2", job=here(phantoms))
     assert code == 3
-    assert "chest-densenet121-w2: the job failed: pod `chest-densenet121-w2-master-0` left with exit code 2" in err
+    assert "chest-densenet121-w2: the job failed: pod `chest-densenet121-w2-master-0` ended with exit code 2" in err
     assert [row[3] for row in table(out)] == ["100.00", "-"]
     assert "said by the program" in err
     (python / "no-w2").unlink()

@@ -55,8 +55,8 @@ def test_file_that_is_there_is_kept_unless_replacing_is_asked_for(here, capsys):
     (here / "launcher.yaml").write_text("image: mine\n", encoding="utf-8")
     assert main(["init", *GIVEN]) == 2
     err = capsys.readouterr().err
-    assert "it is there already" in err
-    assert "-y changes it" in err
+    assert "it already exists" in err
+    assert "use -y to change it" in err
     assert (here / "launcher.yaml").read_text(encoding="utf-8") == "image: mine\n"
     assert main(["init", "-y", *GIVEN]) == 0
     assert yaml.safe_load((here / "launcher.yaml").read_text(encoding="utf-8"))["image"] == "r/i:1"
@@ -121,7 +121,7 @@ def test_settings_are_not_written_through_links_or_special_files(here, capsys, k
         os.mkfifo(path)
     else:
         path.mkdir()
-    assert init_write(path) == ("it is a link" if kind.startswith("link") else "it is no regular file")
+    assert init_write(path) == ("it is a link" if kind.startswith("link") else "it is not a regular file")
     assert theirs.exists() == (kind == "link")
     assert not theirs.exists() or theirs.read_text(encoding="utf-8") == "image: theirs\n"
 

@@ -150,7 +150,7 @@ def test_all_missing_settings_are_named_at_once_with_the_lines_to_write(sources,
     sources()
     assert main(["submit", "--accelerator", "gaudi", "--gaudi-generation", "1"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: cannot make a job: `--image`, `--data`, `--output` not given\n")
+    assert err.startswith("error: cannot create a job: `--image`, `--data`, `--output` not given\n")
     assert "--image REGISTRY/NAME:TAG --data s3://BUCKET/PREFIX --output s3://BUCKET/PREFIX" in err
     assert "launcher init" in err
     assert "GAUDI_VERSION=1.21.3, GAUDI_BUILD=57 and TORCH_VERSION=2.6.0" in err

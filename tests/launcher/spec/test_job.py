@@ -50,7 +50,10 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             {"workers_per_node": 10**9}, "must be 1 to 4096", "--workers-per-node 1", id="a node beyond any cluster"
         ),
         pytest.param(
-            {"workers_per_node": 2}, "cannot share 1 worker (", "--workers-per-node 1", id="one worker for nodes of two"
+            {"workers_per_node": 2},
+            "cannot divide 1 worker (",
+            "--workers-per-node 1",
+            id="one worker for nodes of two",
         ),
         pytest.param(
             {"workers": 12, "workers_per_node": 8}, "12 workers", "--workers-per-node 6", id="workers do not fill nodes"
@@ -87,7 +90,7 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
         pytest.param({"data": "s3://"}, "from `--data`", None, id="no bucket"),
         pytest.param({"output": "gs://cxr/runs"}, "from `--output`", None, id="another cloud"),
         pytest.param(
-            {"train_flags": ("--data", "/x")}, "cannot take `--data`", "--accelerator", id="the launcher's flag"
+            {"train_flags": ("--data", "/x")}, "cannot use `--data`", "--accelerator", id="the launcher's flag"
         ),
         pytest.param(
             {"train_flags": ("--cache_dir=/x", "--name=y")},
@@ -115,8 +118,8 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
         ),
         pytest.param({"elastic": "2"}, "MIN:MAX", None, id="elastic is no range"),
         pytest.param({"elastic": "3:2"}, "MIN at most MAX", None, id="elastic range upside down"),
-        pytest.param({"workers": 8, "elastic": "1:4"}, "make 1 node", "--workers 32", id="elastic with other nodes"),
-        pytest.param({"elastic": "1:1"}, "make 1 node", "--workers 2", id="elastic with one node"),
+        pytest.param({"workers": 8, "elastic": "1:4"}, "need 1 node", "--workers 32", id="elastic with other nodes"),
+        pytest.param({"elastic": "1:1"}, "need 1 node", "--workers 2", id="elastic with one node"),
         pytest.param(
             {"workers": 16, "elastic": "1:2"},
             "without a global batch",

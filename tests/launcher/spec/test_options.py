@@ -294,17 +294,21 @@ def test_pods_fit_the_strictest_pod_security(accelerator):
         (PodOptions, {"env_from_secret": ("RANK=s:k",)}, ("`RANK`", "--env-from-secret")),
         (PodOptions, {"env_from_secret": ("A=s",)}, ("NAME=SECRET:KEY",)),
         (PodOptions, {"env_from_secret": ("s:k",)}, ("NAME=SECRET:KEY",)),
-        (PodOptions, {"node_selector": ("zone",)}, ("--node-selector", "no KEY=VALUE")),
+        (PodOptions, {"node_selector": ("zone",)}, ("--node-selector", "must be KEY=VALUE")),
         (PodOptions, {"label": ("team=" + "x" * 64,)}, ("--label",)),
-        (PodOptions, {"label": ("training.kubeflow.org/job-name=x",)}, ("not yours", "--label team=radiology")),
-        (PodOptions, {"label": ("app.kubernetes.io/instance=x",)}, ("not yours",)),
+        (
+            PodOptions,
+            {"label": ("training.kubeflow.org/job-name=x",)},
+            ("its prefix is reserved", "--label team=radiology"),
+        ),
+        (PodOptions, {"label": ("app.kubernetes.io/instance=x",)}, ("its prefix is reserved",)),
         (PodOptions, {"toleration": ("a:Never",)}, ("NoSchedule, PreferNoSchedule, NoExecute",)),
         (PodOptions, {"toleration": ("",)}, ("--toleration",)),
         (PolicyOptions, {"queue": "x" * 64}, ("--queue", "63")),
         (PolicyOptions, {"ttl": "soon"}, ("--ttl 8h",)),
         (PolicyOptions, {"deadline": "8"}, ("--deadline 8h",)),
         (PolicyOptions, {"backoff": -1}, ("--backoff -1", "--backoff 3")),
-        (PolicyOptions, {"queue": "a", "volcano_queue": "b"}, ("--queue and --volcano-queue", "leave one out")),
+        (PolicyOptions, {"queue": "a", "volcano_queue": "b"}, ("--queue and --volcano-queue", "omit one of them")),
     ],
 )
 def test_options_that_no_cluster_takes_are_refused(group, fields, words):
@@ -318,8 +322,8 @@ def test_options_that_no_cluster_takes_are_refused(group, fields, words):
 @pytest.mark.parametrize(
     ("s3", "fields", "words"),
     [
-        ({"claim": "c", "access": "api"}, {}, ("two places", "leave one of them out")),
-        ({"access": "api"}, {"data": "/srv/cxr"}, ("in no bucket", "--data s3://BUCKET/PREFIX")),
+        ({"claim": "c", "access": "api"}, {}, ("two sources of data", "omit one of them")),
+        ({"access": "api"}, {"data": "/srv/cxr"}, ("not in a bucket", "--data s3://BUCKET/PREFIX")),
         ({}, {"efa": 4, "workers": 16}, ("cpu does not use them", "--gaudi-generation 1")),
         ({}, {"efa": 4, "accelerator": "gaudi", "workers": 16}, ("gaudi does not use them",)),
         ({}, {"efa": 4, "accelerator": "cuda", "workers": 8}, ("one node",)),

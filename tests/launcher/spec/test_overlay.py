@@ -114,17 +114,17 @@ def read(path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param("", "pod template's `metadata` and `spec`", id="empty"),
-        pytest.param("[1]", "pod template's", id="a list"),
-        pytest.param("containers: []", "pod template's", id="a pod spec"),
-        pytest.param("apiVersion: v1\nkind: Pod\nspec: {}", "pod template's", id="a whole pod"),
+        pytest.param("", "it must have `metadata` or `spec` of a pod template only", id="empty"),
+        pytest.param("[1]", "of a pod template only", id="a list"),
+        pytest.param("containers: []", "of a pod template only", id="a pod spec"),
+        pytest.param("apiVersion: v1\nkind: Pod\nspec: {}", "of a pod template only", id="a whole pod"),
         pytest.param("spec: {", "cannot read the overlay", id="no YAML"),
         pytest.param("spec: !!python/object/apply:os.system [id]", "cannot read the overlay", id="YAML that runs"),
         pytest.param("spec: {containers: [{image: x}]}", "has no `name`", id="a container without a name"),
         pytest.param("spec: {containers: [pytorch]}", "has no `name`", id="a name without a container"),
         pytest.param("spec: {containers: [{name: a, $patch: replace}]}", "`$patch`", id="another directive"),
         pytest.param("spec: {$retainKeys: [x]}", "`$retainKeys`", id="a directive of kubectl apply"),
-        pytest.param("spec: {priority: .nan}", "neither text nor number", id="no number"),
+        pytest.param("spec: {priority: .nan}", "must be a text or a number", id="no number"),
         pytest.param("metadata: {annotations: {built: 2026-01-01}}", "`2026-01-01`", id="a date"),
         pytest.param("spec: {nodeSelector: {1: a}}", "key `1`", id="a number as a key"),
     ],
@@ -179,10 +179,10 @@ def test_overlay_from_file_flag_or_settings_gives_the_same_patch(
 @pytest.mark.parametrize(
     ("patch", "message"),
     [
-        ("{a: 1}", "cannot use the overlay: it must be a pod template's `metadata` and `spec` (from `--set`)"),
+        ("{a: 1}", "cannot use the overlay: it must have `metadata` or `spec` of a pod template only (from `--set`)"),
         (
             "{spec: {containers: [{image: x}]}}",
-            "an element of a list has no `name`, by which it would be found (from `--set`)",
+            "an element of a list has no `name`, which is its merge key (from `--set`)",
         ),
     ],
 )

@@ -54,7 +54,7 @@ def test_code_in_the_folders_settings_file_does_not_run_here(folder, capsys, key
     """Whoever unpacks a data set that others made would run what they wrote."""
     folder(**{key: CODE[key]})
     err = refused(capsys, LOCAL)
-    assert f"cannot take `{key}`" in err
+    assert f"cannot use `{key}`" in err
     assert "(from `launcher.yaml`)" in err
     assert "hint:" in err
     assert ran == []
@@ -63,7 +63,7 @@ def test_code_in_the_folders_settings_file_does_not_run_here(folder, capsys, key
 def test_code_in_the_folders_settings_file_does_not_run_in_local_comparisons(folder, capsys, ran):
     folder(env=["LD_PRELOAD=./x.so"])
     err = refused(capsys, ["scale", "--local", "--workers", "1,2", *JOB, "--to", "to"])
-    assert "cannot take `env`" in err
+    assert "cannot use `env`" in err
 
 
 @code
@@ -87,7 +87,7 @@ def test_overlay_of_the_folder_is_not_taken_by_a_relative_name(folder, monkeypat
         monkeypatch.setenv("LAUNCHER_OVERLAY", "patch.yaml")
     else:
         folder("user", overlay="patch.yaml")
-    assert "cannot take the overlay `patch.yaml`" in refused(capsys, LOCAL)
+    assert "cannot use the overlay `patch.yaml`" in refused(capsys, LOCAL)
     assert main([*LOCAL, "--overlay", "patch.yaml"]) == 0
 
 
@@ -136,7 +136,7 @@ def test_endpoint_of_the_folders_file_is_named_before_the_first_request(folder, 
     """Requests are signed with one's own keys, and carry the session's token."""
     folder(s3_endpoint=run)
     main(CHECKPOINTS)
-    assert f"go to {run} (from `launcher.yaml`)" in capsys.readouterr().err
+    assert f"credentials to {run} (from `launcher.yaml`)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("by", ["flag", "own file", "environment"])

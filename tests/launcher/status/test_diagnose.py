@@ -166,7 +166,7 @@ def test_a_job_that_is_being_deleted_is_not_missing_its_pods():
     """Its pods go one after the other; one that stays too long is told before those that still may."""
     case = read("pods-missing")
     case["job"]["metadata"]["deletionTimestamp"] = "2026-11-23T15:30:00Z"
-    assert diagnose(snapshot_of(case)).sentence == "being deleted for 60s: worker-0 ends first"
+    assert diagnose(snapshot_of(case)).sentence == "being deleted for 60s: worker-0 must end first"
     stuck = read("finalizer")
     stuck["job"]["metadata"]["deletionTimestamp"] = "2026-11-23T15:30:00Z"
     assert code_of(stuck) == "stuck-terminating"
@@ -183,7 +183,7 @@ def test_a_job_that_has_ended_may_be_deleted_too(state):
 def test_pods_that_may_not_be_seen_are_not_gone():
     case = read("deleting-services")
     said = diagnose(snapshot_of(case | {"denied": ["pods"]}))
-    assert said.sentence.endswith("what it owns goes first, its pods too, which your rights do not show")
+    assert said.sentence.endswith("objects that it owns are deleted first, including its pods, which you may not read")
 
 
 def test_queue_position_reported_by_kueue_is_preferred_to_a_counted_one():

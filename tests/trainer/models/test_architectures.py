@@ -4,17 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.models.architectures import (
-    build,
-    class_loss,
-    features_of,
-    finding_loss,
-    freeze,
-    head_of,
-    headless,
-    to_training,
-    unfreeze,
-)
+from trainer.models.architectures import build, features_of, freeze, head_of, headless, to_training, unfreeze
+from trainer.models.losses import class_loss, finding_loss
 
 
 def counted(network):

@@ -10,7 +10,7 @@ from trainer.layout import STARTS
 from trainer.runs import attempts
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
-from trainer.training.restore import NO_CLAIM
+from trainer.training.claim import NO_CLAIM
 
 POD = World(in_pod=True)
 

@@ -99,7 +99,7 @@ def spool_of(tmp_path, bucket, born_s=BORN_S):
 @pytest.fixture
 def writer(tmp_path, bucket, claim, told):
     writer = writer_of(bucket, spool_of(tmp_path, bucket), claim, told.append, keep_last=2, retry_s=0.01)
-    with writer.working():
+    with writer.running():
         yield writer
 
 
@@ -120,7 +120,7 @@ def steps(bucket):
 
 def test_state_is_written_before_the_manifest_that_commits_it(writer, bucket):
     """Its presence is the commit."""
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     writer.flush(never)
     assert bucket.written == [state_key(10), manifest_key(10)]
 
@@ -129,7 +129,7 @@ def test_training_does_not_wait_for_the_bucket(writer, bucket):
     """An accelerator that waits for an upload costs what it costs when it works."""
     bucket.gate.clear()
     for step in (10, 20, 30):
-        writer.offer(state(step), epoch=step / 10)  # returns although nothing gets through
+        writer.queue_state(state(step), epoch=step / 10)  # returns although nothing gets through
     bucket.gate.set()
     writer.flush(never)
     assert steps(bucket)[-1] == 30
@@ -138,10 +138,10 @@ def test_training_does_not_wait_for_the_bucket(writer, bucket):
 def test_newest_state_replaces_those_that_wait(writer, bucket):
     """A slow bucket gets the newest, not a queue that grows."""
     bucket.gate.clear()
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._newest is None)  # it is on its way
-    writer.offer(state(20), epoch=2.0)
-    writer.offer(state(30), epoch=3.0)
+    writer.queue_state(state(20), epoch=2.0)
+    writer.queue_state(state(30), epoch=3.0)
     bucket.gate.set()
     writer.flush(never)
     assert steps(bucket) == [10, 30]
@@ -150,13 +150,13 @@ def test_newest_state_replaces_those_that_wait(writer, bucket):
 def test_best_state_is_written_though_a_newer_one_overtakes_it(writer, bucket):
     """The run is scored with the best: a slow bucket must not change which that is."""
     bucket.gate.clear()
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._newest is None)
-    writer.offer(state(20), epoch=2.0)
-    writer.validated(20, Scored(0.9, 0.1))
-    writer.offer(state(30), epoch=3.0)
-    writer.validated(30, Scored(0.8, 0.2))
-    writer.offer(state(40), epoch=4.0)
+    writer.queue_state(state(20), epoch=2.0)
+    writer.queue_scores(20, Scored(0.9, 0.1))
+    writer.queue_state(state(30), epoch=3.0)
+    writer.queue_scores(30, Scored(0.8, 0.2))
+    writer.queue_state(state(40), epoch=4.0)
     bucket.gate.set()
     writer.flush(never)
     assert best(committed(bucket)).step == 20
@@ -166,13 +166,13 @@ def test_best_state_is_written_though_a_newer_one_overtakes_it(writer, bucket):
 def test_among_equal_scores_the_state_of_lower_loss_is_kept(writer, bucket):
     """What is kept, what is scored and what `launcher checkpoints` calls best must be one."""
     bucket.gate.clear()
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._newest is None)
-    writer.validated(10, Scored(0.9, 0.3))
+    writer.queue_scores(10, Scored(0.9, 0.3))
     for step, loss in [(20, 0.4), (30, 0.2)]:
-        writer.offer(state(step), epoch=step / 10)
-        writer.validated(step, Scored(0.9, loss))
-    writer.offer(state(40), epoch=4.0)
+        writer.queue_state(state(step), epoch=step / 10)
+        writer.queue_scores(step, Scored(0.9, loss))
+    writer.queue_state(state(40), epoch=4.0)
     bucket.gate.set()
     writer.flush(never)
     assert best(committed(bucket)).step == 30
@@ -182,10 +182,10 @@ def test_better_state_that_arrives_while_the_best_is_written_is_kept(tmp_path, b
     """It takes the place of what is on its way, which must not empty that place when it arrives."""
     writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     for step, auroc in [(10, 0.8), (20, 0.9)]:
-        writer.offer(state(step), epoch=step / 10)
-        writer.validated(step, Scored(auroc, 0.1))
-    bucket.meanwhile = lambda: writer.offer(state(30), epoch=3.0)  # while step 10, the best so far, is written
-    with writer.working():
+        writer.queue_state(state(step), epoch=step / 10)
+        writer.queue_scores(step, Scored(auroc, 0.1))
+    bucket.meanwhile = lambda: writer.queue_state(state(30), epoch=3.0)  # while step 10, the best so far, is written
+    with writer.running():
         writer.flush(never)
     assert best(committed(bucket)).step == 20
     assert steps(bucket)[-1] == 30
@@ -193,19 +193,19 @@ def test_better_state_that_arrives_while_the_best_is_written_is_kept(tmp_path, b
 
 def waiting(writer, bucket):
     bucket.gate.clear()
-    writer.offer(state(5), epoch=0.5)
+    writer.queue_state(state(5), epoch=0.5)
     soon(lambda: writer._newest is None)
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
 
 
 def on_its_way(writer, bucket):
     bucket.gate.clear()
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._newest is None)
 
 
 def in_place(writer, bucket):
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     writer.flush(never)
 
 
@@ -213,7 +213,7 @@ def in_place(writer, bucket):
 def test_validation_is_added_to_the_manifest_whenever_it_comes(writer, bucket, brought):
     """The upload goes on while validation runs, and either can be first."""
     brought(writer, bucket)
-    writer.validated(10, Scored(0.75, 0.5))
+    writer.queue_scores(10, Scored(0.75, 0.5))
     bucket.gate.set()
     writer.flush(never)
     manifest = committed(bucket)[-1]
@@ -225,13 +225,13 @@ def test_failing_bucket_is_reported_once_and_missed_states_are_written_later(wri
     """A bucket that is away for minutes costs nothing but a line."""
     bucket.problem = UnreachableError("cannot write `s3://cxr/runs`: 503")
     for step in (10, 20, 30):
-        writer.offer(state(step), epoch=step / 10)
+        writer.queue_state(state(step), epoch=step / 10)
     soon(lambda: told)
     bucket.problem = None
     writer.flush(never)
     assert steps(bucket)[-1] == 30
     assert told == [
-        "checkpoint upload failed, retrying; training continues: cannot write `s3://cxr/runs`: 503",
+        "checkpoint upload failed (training continues, retrying): cannot write `s3://cxr/runs`: 503",
         "checkpoint upload works again",
     ]
 
@@ -239,7 +239,7 @@ def test_failing_bucket_is_reported_once_and_missed_states_are_written_later(wri
 def test_state_that_cannot_be_written_is_kept_on_this_node(writer, bucket, told, tmp_path):
     """A worker that dies while the bucket is away is started again beside that disk."""
     bucket.problem = UnreachableError("503")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: told)
     bucket.problem = None
     kept = Bucket(str(tmp_path / "elsewhere"))
@@ -249,17 +249,17 @@ def test_state_that_cannot_be_written_is_kept_on_this_node(writer, bucket, told,
 
 
 def of_scores(writer, bucket):
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     writer.flush(never)
     bucket.problem = UnreachableError("503")
-    writer.validated(10, Scored(0.5, 0.5))
+    writer.queue_scores(10, Scored(0.5, 0.5))
 
 
 def of_the_best(writer, bucket):
     bucket.problem = UnreachableError("503")
-    writer.offer(state(10), epoch=1.0)
-    writer.validated(10, Scored(0.5, 0.5))
-    writer.offer(state(20), epoch=2.0)
+    writer.queue_state(state(10), epoch=1.0)
+    writer.queue_scores(10, Scored(0.5, 0.5))
+    writer.queue_state(state(20), epoch=2.0)
 
 
 @pytest.mark.parametrize("waits", [of_scores, of_the_best])
@@ -267,9 +267,9 @@ def test_newest_state_is_kept_whatever_else_waits_before_it(writer, bucket, told
     """A pod that dies after hours without its bucket must not lose them."""
     waits(writer, bucket)
     soon(lambda: told)
-    writer.offer(state(40), epoch=4.0)
+    writer.queue_state(state(40), epoch=4.0)
     soon(lambda: 40 in writer._fallback.kept_steps)
-    writer._over = True
+    writer._closing = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 20) == [40]
 
@@ -277,14 +277,14 @@ def test_newest_state_is_kept_whatever_else_waits_before_it(writer, bucket, told
 def test_best_state_is_kept_on_this_node_beside_the_newest(writer, bucket, told, tmp_path):
     """The run is scored with it: were it lost with its pod, the results would be those of another epoch."""
     bucket.problem = UnreachableError("503")
-    writer.offer(state(10), epoch=1.0)
-    writer.validated(10, Scored(0.9, 0.5))
-    writer.offer(state(20), epoch=2.0)
-    writer.validated(20, Scored(0.8, 0.5))
+    writer.queue_state(state(10), epoch=1.0)
+    writer.queue_scores(10, Scored(0.9, 0.5))
+    writer.queue_state(state(20), epoch=2.0)
+    writer.queue_scores(20, Scored(0.8, 0.5))
     soon(lambda: told)
-    writer.offer(state(30), epoch=3.0)
+    writer.queue_state(state(30), epoch=3.0)
     soon(lambda: {10, 30} <= writer._fallback.kept_steps)
-    writer._over = True
+    writer._closing = True
     kept = Bucket(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(kept, 0) == [10, 30]
     assert best(committed(kept)).step == 10
@@ -295,11 +295,11 @@ def test_newest_state_is_kept_when_there_is_no_time_left(tmp_path, bucket, offer
     """SIGTERM leaves seconds, and a bucket that hangs takes none of them back."""
     writer = writer_of(bucket, spool_of(tmp_path, bucket), Claim(), lambda _: None, keep_last=2)
     bucket.gate.clear()
-    with writer.working():
+    with writer.running():
         for step in offered:
-            writer.offer(state(step), epoch=step / 10)
+            writer.queue_state(state(step), epoch=step / 10)
             soon(lambda: writer._uploading)
-        with pytest.raises(TryAgainError, match="the bucket is too slow"):
+        with pytest.raises(TryAgainError, match="the output is too slow"):
             writer.flush(lambda: True)
         assert spool_of(tmp_path, bucket).hand_over(LocalStorage(str(tmp_path / "elsewhere")), 0)[-1] == offered[-1]
         bucket.gate.set()
@@ -312,16 +312,16 @@ def test_failed_writer_thread_ends_the_run(writer, bucket, monkeypatch):
         raise MemoryError("no room for a copy")
 
     monkeypatch.setattr(bucket, "write", broken)
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer.has_failed)
     with pytest.raises(MemoryError, match="no room for a copy"):
-        writer.check()
+        writer.raise_if_failed()
 
 
 def test_claim_that_cannot_be_checked_is_not_lost(writer, bucket, claim, told):
     """Credentials that have run out come back; another writer would not go."""
     claim.problem = NotPermittedError("cannot read `owner.json`: ExpiredToken")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: told)
     assert not writer.has_failed
     claim.problem = None
@@ -338,7 +338,7 @@ def test_run_whose_folder_goes_while_a_state_is_written_keeps_nothing_on_this_no
         claim.noticed = InputError("its folder was replaced")
 
     bucket.meanwhile, bucket.problem = goes, InputError("cannot write: its folder was removed")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer.has_failed)
     with pytest.raises(InputError, match="its folder was replaced"):
         writer.flush(never)
@@ -357,7 +357,7 @@ def test_outage_while_pruning_is_not_taken_for_a_refusal(writer, bucket, told, m
     for step in (10, 20, 30, 40, 50):
         if step == 50:
             problems.pop(0)
-        writer.offer(state(step), epoch=step / 10)
+        writer.queue_state(state(step), epoch=step / 10)
         writer.flush(never)
     assert told == ["old checkpoints are kept: cannot delete: AccessDenied"]
 
@@ -375,7 +375,7 @@ def test_state_kept_on_this_node_by_another_run_is_replaced(tmp_path, bucket, st
 def test_kept_state_is_removed_once_it_is_committed(writer, bucket, told, tmp_path):
     """Else a later start could take an old state for the newest."""
     bucket.problem = UnreachableError("503")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: told)
     bucket.problem = None
     writer.flush(never)
@@ -392,8 +392,8 @@ def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucke
     fallback = spool_of(tmp_path, bucket)
     bucket.problem = UnreachableError("503")
     writer = writer_of(bucket, fallback, Claim(), lambda _: None, keep_last=2, retry_s=0.01)
-    with writer.working():
-        writer.offer(state(10), epoch=1.0)
+    with writer.running():
+        writer.queue_state(state(10), epoch=1.0)
         soon(lambda: writer._problem)
     assert spool_of(tmp_path, bucket, born_s).hand_over(other, newest_step) == []
     assert other.written == []
@@ -402,16 +402,16 @@ def test_kept_state_of_another_run_or_an_older_step_is_not_taken(tmp_path, bucke
 def test_end_waits_for_a_bounded_time_and_asks_to_try_again(writer, bucket):
     """The accelerators are not held for a bucket that does not come back."""
     bucket.problem = UnreachableError("cannot write: 503")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._problem)
-    with pytest.raises(TryAgainError, match="cannot commit all that was trained: cannot write: 503"):
+    with pytest.raises(TryAgainError, match="cannot save all training progress: cannot write: 503"):
         writer.flush(lambda: True)
 
 
 def test_end_that_the_bucket_refuses_is_not_tried_again(writer, bucket):
     """Trying again does not bring the right to write."""
     bucket.problem = NotPermittedError("cannot write: AccessDenied")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._problem)
     with pytest.raises(RemoteError, match="AccessDenied") as refusal:
         writer.flush(lambda: True)
@@ -422,8 +422,8 @@ def test_manifest_that_fails_is_tried_again_with_its_scores(writer, bucket, told
     """The state got through, its manifest did not: neither may be lost."""
     bucket.failing = lambda key: key.endswith("manifest.json")
     bucket.problem = UnreachableError("503")
-    writer.offer(state(10), epoch=1.0)
-    writer.validated(10, Scored(0.75, 0.5))
+    writer.queue_state(state(10), epoch=1.0)
+    writer.queue_scores(10, Scored(0.75, 0.5))
     soon(lambda: told)
     assert committed(bucket) == []
     bucket.problem = None
@@ -435,8 +435,8 @@ def test_manifest_that_fails_is_tried_again_with_its_scores(writer, bucket, told
 def test_old_checkpoints_go_only_after_newer_ones_are_committed(writer, bucket):
     """A kill in between leaves one too many, never one too few."""
     for step, auroc in [(10, 0.9), (20, 0.5), (30, 0.6), (40, 0.7)]:
-        writer.offer(state(step), epoch=step / 10)
-        writer.validated(step, Scored(auroc, 0.5))
+        writer.queue_state(state(step), epoch=step / 10)
+        writer.queue_scores(step, Scored(auroc, 0.5))
         writer.flush(never)
         assert steps(bucket)[-1] == step
     assert steps(bucket) == [10, 30, 40]
@@ -451,7 +451,7 @@ def test_refused_deletes_keep_every_checkpoint_and_are_reported_once(writer, buc
 
     monkeypatch.setattr(bucket, "delete", refuse)
     for step in (10, 20, 30, 40):
-        writer.offer(state(step), epoch=step / 10)
+        writer.queue_state(state(step), epoch=step / 10)
         writer.flush(never)
     assert steps(bucket) == [10, 20, 30, 40]
     assert told == ["old checkpoints are kept: cannot delete: AccessDenied"]
@@ -471,7 +471,7 @@ def test_writer_that_was_replaced_writes_no_state(writer, bucket, claim):
     """The other's state of the same step would no longer be what its manifest says."""
     bucket.write(state_key(10), b"theirs")
     claim.problem = InputError("another job has taken it over")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer.has_failed)
     assert bucket.read(state_key(10)) == b"theirs"
 
@@ -479,11 +479,11 @@ def test_writer_that_was_replaced_writes_no_state(writer, bucket, claim):
 def test_writer_that_was_replaced_commits_nothing_more(writer, bucket, claim):
     """Two writers would prune each other's checkpoints."""
     claim.problem = InputError("another job has taken it over")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer.has_failed)
     assert committed(bucket) == []
     with pytest.raises(InputError, match="another job has taken it over"):
-        writer.check()
+        writer.raise_if_failed()
     with pytest.raises(InputError, match="another job has taken it over"):
         writer.flush(never)
 
@@ -491,7 +491,7 @@ def test_writer_that_was_replaced_commits_nothing_more(writer, bucket, claim):
 def test_replaced_writer_does_not_report_that_training_continues(writer, bucket, claim, told):
     """The run's end tells why; a line before it that says the opposite sends the reader the wrong way."""
     claim.problem = InputError("its folder was removed")
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer.has_failed)
     with pytest.raises(InputError, match="its folder was removed"):
         writer.flush(never)
@@ -501,8 +501,8 @@ def test_replaced_writer_does_not_report_that_training_continues(writer, bucket,
 def test_small_files_are_written_with_their_last_content(writer, bucket):
     """metrics.jsonl grows with each epoch; only the newest matters."""
     bucket.gate.clear()
-    writer.put("metrics.jsonl", b"1")
-    writer.put("metrics.jsonl", b"1\n2")
+    writer.queue_file("metrics.jsonl", b"1")
+    writer.queue_file("metrics.jsonl", b"1\n2")
     bucket.gate.set()
     writer.flush(never)
     assert bucket.read("metrics.jsonl") == b"1\n2"
@@ -534,14 +534,14 @@ def on_a_full_disk(tmp_path, bucket, told, *, spool_full=False, monkeypatch=None
     writer = writer_of(
         bucket, spool_of(tmp_path, bucket), Claim(), told.append, keep_last=2, retry_s=0.01, clock=Clock(1.0)
     )
-    with writer.working():
+    with writer.running():
         if committed_step:
-            writer.offer(state(committed_step), epoch=1.0)
+            writer.queue_state(state(committed_step), epoch=1.0)
             writer.flush(never)
         if spool_full:
             monkeypatch.setattr("trainer.storage.files.os.fsync", no_room)
         bucket.problem = FULL
-        writer.offer(state(20), epoch=2.0)
+        writer.queue_state(state(20), epoch=2.0)
         soon(lambda: writer._problem)
         yield writer
 
@@ -551,7 +551,7 @@ def test_end_on_a_full_disk_is_bounded_whatever_the_caller_would_wait(tmp_path, 
     with on_a_full_disk(tmp_path, bucket, told) as writer, pytest.raises(FullError) as end:
         writer.flush(never)
     assert end.value.exit_code == 2
-    assert "cannot commit all that was trained" in str(end.value)
+    assert "cannot save all training progress" in str(end.value)
     assert "84 MiB needed, 3 MiB free" in str(end.value)
 
 
@@ -559,9 +559,9 @@ def test_end_on_a_disk_that_refuses_is_bounded_too(writer, bucket):
     """A file system that was mounted read-only after an error does not become writable by waiting."""
     bucket.problem = InputError("cannot write `/runs/r/state.pt`: read-only file system")
     writer._clock = Clock(1.0)
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._problem)
-    with pytest.raises(InputError, match=r"cannot commit all that was trained: .*read-only") as end:
+    with pytest.raises(InputError, match=r"cannot save all training progress: .*read-only") as end:
         writer.flush(never)
     assert end.value.exit_code == 2
 
@@ -570,7 +570,7 @@ def test_unreachable_bucket_is_waited_for_as_long_as_the_caller_says(writer, buc
     """A server comes back by itself."""
     bucket.problem = UnreachableError("cannot write: 503")
     writer._clock = Clock(1000.0)
-    writer.offer(state(10), epoch=1.0)
+    writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._problem)
     asked = []
     with pytest.raises(TryAgainError):
@@ -584,7 +584,7 @@ def test_error_of_a_full_disk_names_where_the_state_is_kept(tmp_path, bucket, to
         writer.flush(never)
     folder = spool_of(tmp_path, bucket).folder
     assert end.value.hint == (
-        f"make room there; the same command on this node continues from step 20, which is kept in `{folder}`"
+        f"free space on that disk; the same command on this node continues from step 20, which is kept in `{folder}`"
     )
     elsewhere = LocalStorage(str(tmp_path / "elsewhere"))
     assert spool_of(tmp_path, bucket).hand_over(elsewhere, 10) == [20]
@@ -600,7 +600,7 @@ def test_error_does_not_name_a_state_that_could_not_be_kept(tmp_path, bucket, to
             writer.flush(never)
         assert 20 not in writer._fallback.kept_steps
     where = "continues from step 10, the newest that is committed" if committed_step else "starts from the beginning"
-    begins = f"make room there; the same command {where}; training since then could not be saved on this node either: "
+    begins = f"free space on that disk; the same command {where}; training since then could not be saved on this node either: "
     assert end.value.hint.startswith(f"{begins}cannot write `{tmp_path}/cache/unpublished/")
     assert "no space left on device" in end.value.hint
     assert "could not be saved on this node either" in told[0]
@@ -628,7 +628,7 @@ def test_written_small_file_does_not_report_that_checkpoints_are_written(tmp_pat
     """On a disk with a few kilobytes left the manifest of an earlier step can still be written."""
     bucket.failing = lambda key: key.endswith("state.pt") and "20" in key
     with on_a_full_disk(tmp_path, bucket, told, committed_step=10) as writer:
-        writer.validated(10, Scored(0.9, 0.1))
+        writer.queue_scores(10, Scored(0.9, 0.1))
         soon(lambda: committed(bucket)[0].validated)
         soon(lambda: len([line for line in told if "upload failed" in line]) > 1)  # minutes of that clock
     assert not [line for line in told if "works again" in line]

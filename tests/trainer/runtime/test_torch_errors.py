@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainer.errors import InputError, TryAgainError
-from trainer.runtime.torch_errors import failures_named
+from trainer.runtime.torch_errors import translated_torch_errors
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ from trainer.runtime.torch_errors import failures_named
 )
 def test_known_torch_failures_become_known_errors(problem, known):
     """`bug` would send the user looking in the wrong place, and a lost peer is worth another try."""
-    with pytest.raises(known) as failure, failures_named():
+    with pytest.raises(known) as failure, translated_torch_errors():
         raise problem
     assert failure.value.hint
 
 
 def test_other_torch_failures_are_raised_unchanged():
     """A shape error is a bug."""
-    with pytest.raises(RuntimeError, match="mat1 and mat2"), failures_named():
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), translated_torch_errors():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -17,7 +17,7 @@ from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.layout import state_key
-from trainer.models.architectures import LOSSES
+from trainer.models.losses import LOSSES
 from trainer.runs import attempts, checkpoints
 from trainer.runs.manifest import best, committed
 from trainer.runs.rank_log import RankLog
@@ -26,8 +26,8 @@ from trainer.runtime.coordination import Coordination
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
 from trainer.training import setup as assembly
-from trainer.training.feature_cache import of_images
-from trainer.training.loop import _Finite, train, train_step
+from trainer.training.feed import of_images
+from trainer.training.loop import _NonFiniteGuard, train, train_step
 from trainer.training.snapshot import from_bytes
 
 RECIPE = [
@@ -382,7 +382,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
     )
     import numpy as np
 
-    finite = _Finite(torch.device("cpu"), 0)
+    finite = _NonFiniteGuard(torch.device("cpu"), 0)
     result = train_step(some_run, training, Batch(np.array([3, 4]), torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), 0)
     finite.note(result.grad_norm)
     assert reads == []
@@ -393,7 +393,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
 
 def test_non_finite_gradient_is_reported_with_its_own_step():
     """Not that of the next check, twenty steps later."""
-    finite = _Finite(torch.device("cpu"), 40)
+    finite = _NonFiniteGuard(torch.device("cpu"), 40)
     for norm in (1.0, float("nan"), 1.0, float("inf")):
         finite.note(torch.tensor(norm))
     with pytest.raises(JobFailedError, match="non-finite gradient at step 42"):

@@ -1,4 +1,4 @@
-"""Why no node takes a pod: counted on the nodes where the user may see them, else in the scheduler's words."""
+"""Causes of unscheduled pods: computed from the nodes if the user may read them, else from the scheduler's message."""
 
 import re
 from collections import Counter
@@ -15,11 +15,11 @@ from launcher.status.snapshot import wanted_pods
 _SELECTOR_STEP: Final = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
 
 SETTLING_S: Final = 30.0
-"""How long a pod for which there is room may wait for the scheduler."""
+"""Maximum wait of a pod for the scheduler's first attempt."""
 
 
 def cause(pod: Pod, facts: Facts) -> Cause | None:
-    """Why a pod is on no node, None when it is on one."""
+    """Why a pod is not scheduled; None when it is."""
     scheduled = pod.conditions.get("PodScheduled")
     if pod.node or pod.phase not in {"Pending", ""}:
         return None
@@ -33,11 +33,7 @@ def cause(pod: Pod, facts: Facts) -> Cause | None:
             next_step=f"kubectl describe pod {pod.name} -n {facts.namespace}",
         )
     message = scheduled.message
-    return (
-        volumes.claim_cause(pod, facts, message)
-        or _counted(pod, facts)
-        or _in_the_schedulers_words(pod, facts, message)
-    )
+    return volumes.claim_cause(pod, facts, message) or _counted(pod, facts) or _by_message(pod, facts, message)
 
 
 def _unseen(pod: Pod, facts: Facts) -> Cause | None:
@@ -46,13 +42,13 @@ def _unseen(pod: Pod, facts: Facts) -> Cause | None:
     scheduler = at(pod.object, "spec", "schedulerName") or "default-scheduler"
     return Cause(
         code="no-scheduler",
-        why=f"the scheduler `{quoted(scheduler)}` has not looked at it: does it run?",
+        why=f"the scheduler `{quoted(scheduler)}` has not processed it: it may not be running",
         next_step="kubectl get pods -A | grep -i -e scheduler -e volcano",
     )
 
 
 def _counted(pod: Pod, facts: Facts) -> Cause | None:
-    """What the nodes say; None where they may not be read."""
+    """The cause computed from the nodes; None if they can't be read."""
     spec = at(pod.object, "spec") or {}
     wanted = requests(spec)
     found = rooms(spec, facts.snapshot.nodes, facts.snapshot.node_pods)
@@ -73,13 +69,13 @@ def _no_accelerators(name: str | None, wanted: Amounts, nodes: int) -> Cause:
     assert name
     return Cause(
         code="no-accelerators",
-        why=f"wants {shown(name, wanted[name])} {name}, which none of {counted(nodes, 'node')} offers: is its device plugin running?",
-        next_step="kubectl get pods -A | grep -i device-plugin; without one, ask an administrator to install it (k8s/operator)",
+        why=f"wants {shown(name, wanted[name])} {name}, which none of {counted(nodes, 'node')} offers: its device plugin may not be running",
+        next_step="kubectl get pods -A | grep -i device-plugin; if there is none, ask an administrator to install it (k8s/operator)",
     )
 
 
 def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
-    """Nodes are large enough, and the pod may go to none of them."""
+    """Some nodes are large enough, but the pod can't be scheduled to them."""
     barriers = Counter(room.barrier for room in able if room.barrier)
     barrier, number = barriers.most_common(1)[0]
     node = next(room.node for room in able if room.barrier == barrier)
@@ -90,8 +86,8 @@ def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
         else f"the only node that has {has}, {node},"
     )
     if barrier.kind == "taint":
-        why, code = f"{nodes} {_be(number)} closed by the taint {barrier.what}", "taint"
-        next_step = resubmit(f"--toleration {barrier.what}, if it may run there")
+        why, code = f"{nodes} {_be(number)} excluded by the taint {barrier.what}", "taint"
+        next_step = resubmit(f"--toleration {barrier.what}, if the job is allowed there")
     elif barrier.kind == "label":
         why, code = f"{nodes} {'lacks' if number == 1 else 'lack'} the label {barrier.what}", "node-selector"
         next_step = _SELECTOR_STEP
@@ -109,7 +105,7 @@ def _be(number: int) -> str:
 
 
 def _too_small(relevant: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
-    """Not even an empty node holds the pod; the one that comes nearest tells why."""
+    """The pod fits on no node, even an empty one; the cause is that of the closest one."""
     nearest = min(relevant, key=lambda room: (_is_short_of(room, wanted, name), len(room.lacks(wanted))))
     lacking = nearest.lacks(wanted)
     if name in lacking:
@@ -136,9 +132,9 @@ def _is_short_of(room: Room, wanted: Amounts, name: str | None) -> bool:
 
 
 def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause | None:
-    """Empty nodes would hold the pod; others, or this job, are on them."""
+    """The pod fits on empty nodes, but other pods use them."""
     if "pods" in facts.snapshot.denied or any(not room.lacks_now(wanted) for room in able):
-        return None  # the scheduler knows more
+        return None  # only the scheduler knows the cause
     nearest = min(able, key=lambda room: (name in room.lacks_now(wanted), len(room.lacks_now(wanted))))
     resource = nearest.lacks_now(wanted)[0]
     best = max(able, key=lambda room: room.free.get(resource, 0)) if resource == name else nearest
@@ -147,16 +143,18 @@ def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None
     why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total}{beside})"
     slots, pods = sum(room.holds(wanted) for room in able), wanted_pods(facts.snapshot.job)
     if slots < pods:
-        why += f"; the job needs {counted(pods, 'such node')} and the cluster has {slots}, whatever ends"
+        why += f"; the job needs {counted(pods, 'such node')} and the cluster has only {slots}"
         next_step = f"{resubmit('fewer --workers')}, or add nodes"
     else:
-        why += f"; it fits when others end ({counted(len(able), 'node')} could hold it)"
-        next_step = f"wait, or see who is there: kubectl get pods -A -o wide --field-selector spec.nodeName={best.node}"
+        why += f"; it fits when other pods end ({counted(len(able), 'node')} could hold it)"
+        next_step = (
+            f"wait, or list the pods there: kubectl get pods -A -o wide --field-selector spec.nodeName={best.node}"
+        )
     return Cause(code=_code(resource), why=why + _held(facts, resource), next_step=next_step)
 
 
 def _held(facts: Facts, resource: str) -> str:
-    """What the job's other pods hold meanwhile."""
+    """Amount that the job's other pods hold meanwhile."""
     holders = [pod for pod in facts.pods if pod.node and pod.phase in {"Pending", "Running"}]
     held = sum((requests(at(pod.object, "spec") or {}).get(resource, Fraction(0)) for pod in holders), Fraction(0))
     if not held or not FOREIGN.fullmatch(resource):
@@ -185,7 +183,7 @@ def _smaller(resource: str, node: str) -> str:
 _INSUFFICIENT: Final = re.compile(r"\d+ Insufficient ([^\s,]*[^\s,.])")
 
 
-def _in_the_schedulers_words(pod: Pod, facts: Facts, message: str) -> Cause:
+def _by_message(pod: Pod, facts: Facts, message: str) -> Cause:
     said = quoted(re.sub(r"\s*(no new claims to deallocate,\s*)?preemption:.*", "", message).rstrip("., "))
     short = sorted(
         _INSUFFICIENT.findall(said), key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("huge"))
@@ -199,11 +197,15 @@ def _in_the_schedulers_words(pod: Pod, facts: Facts, message: str) -> Cause:
         )
     code = next((code for words, code in _WORDS.items() if words in said), "unschedulable")
     next_step = _STEPS.get(code, f"kubectl describe pod {pod.name} -n {facts.namespace}")
-    return Cause(code=code, why=said or "no node takes it", next_step=next_step)
+    return Cause(code=code, why=said or "no node can run it", next_step=next_step)
 
 
 def _seen_by_others(facts: Facts) -> str:
-    return "ask who may read nodes how many are free; " if {"nodes", "pods"} & facts.snapshot.denied else ""
+    return (
+        "ask someone with permission to read nodes how many are free; "
+        if {"nodes", "pods"} & facts.snapshot.denied
+        else ""
+    )
 
 
 _WORDS: Final = {"untolerated taint": "taint", "affinity/selector": "node-selector", "unschedulable": "nodes-closed"}

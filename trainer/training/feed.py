@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from trainer.data.augment import training_view
 from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
 from trainer.models import architectures
-from trainer.models.predictor import Evaluator
-from trainer.training.setup import Run, between_batches
+from trainer.models.predictor import DistributedPredictor
+from trainer.training.setup import Run, heartbeat_or_stop
 
 TASK: Final = "computing features"
 
@@ -32,7 +32,7 @@ class Feed:
     """Input for that part from a batch, in this epoch."""
     part: Callable[[nn.Module], nn.Module]
     """That part of a network."""
-    evaluator: Evaluator
+    evaluator: DistributedPredictor
     """Evaluator for that part."""
 
 
@@ -74,7 +74,7 @@ def of_features(run: Run, network: nn.Module, step: int) -> Feed:
 
         def after_batch() -> None:
             advance(1, "")
-            between_batches(run, step, TASK)
+            heartbeat_or_stop(run, step, TASK)
 
         features_NF = whole.predict(backbone, rows_N, after_batch)
     cache = Cache(rows_N, features_NF, run.on)

@@ -63,7 +63,7 @@ class Prefix:
 
     def check(self) -> None:
         """Raises: KnownError when the run must stop."""
-        self.writer.check()
+        self.writer.raise_if_failed()
         problem = self.claim.lost()
         if problem is not None:
             raise problem

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.training import feature_cache
-from trainer.training.feature_cache import Cache
+from trainer.training import feed
+from trainer.training.feed import Cache
 
 STILL = ("--crop", "center", "--no-flip", "--rotate", "0")
 
@@ -32,7 +32,7 @@ def test_run_on_cached_features_never_looks_at_a_training_image_again(classify, 
     def refuse(*_args, **_options):
         raise AssertionError("an image was looked at")
 
-    monkeypatch.setattr(feature_cache, "training_view", refuse)
+    monkeypatch.setattr(feed, "training_view", refuse)
     classify("r", *STILL)
     with pytest.raises(AssertionError, match="looked at"):
         classify("turned", *STILL[:-1], "5")
