@@ -98,7 +98,7 @@ def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_l
     """The table with the split of the data set, or without one where another split is requested."""
     if layout == "folders":
         return read_folders(data, [split for split in SPLITS if f"{split}/" in entries])
-    files = [_the_one(data, entries, name) for name in _REQUIRED[layout]]
+    files = [_single_file(data, entries, name) for name in _REQUIRED[layout]]
     if layout == "lists":
         return read_lists(data, files)
     if layout == "csv":
@@ -131,7 +131,7 @@ def table_file(data: Path, layout: str) -> Path | None:
     """The file of a data set that may have more columns on each image; None where the layout has none."""
     if layout not in {"nih", "csv"}:
         return None
-    return _the_one(data, directory_entries(data), _REQUIRED[layout][0])
+    return _single_file(data, directory_entries(data), _REQUIRED[layout][0])
 
 
 def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: str | None) -> LabelTable:
@@ -182,7 +182,7 @@ def _choose(data: Path, entries: Sequence[str], layout: Layout) -> str:
     raise InputError(f"cannot read data set: {problem}, got `{data}` (from `--data`){listing(what)}", hint=hint)
 
 
-def _the_one(data: Path, entries: Sequence[str], name: str) -> Path:
+def _single_file(data: Path, entries: Sequence[str], name: str) -> Path:
     present = _present(entries, name)
     if len(present) > 1:
         names = " and ".join(f"`{each}`" for each in present)

@@ -19,7 +19,7 @@ from trainer.report.formatting import (
     without_places,
 )
 from trainer.report.formatting import finding as name_of
-from trainer.report.page import Block, Plots, Section, Table, Words
+from trainer.report.page import Block, Plots, Section, Table, Text
 
 _NO_SPREAD: Final = "An interval of a single number means that all resamples gave the same value, for example no error: there are too few images to estimate the uncertainty."
 _NO_INTERVAL: Final = (
@@ -68,7 +68,7 @@ def _remarks(shown: Sequence[Interval], *words: str) -> list[Block]:
         *([_NO_SPREAD] if any(one["low"] is not None and one["low"] == one["high"] for one in defined) else []),
         *([_NO_INTERVAL] if any(one["low"] is None for one in defined) else []),
     ]
-    return [Words(lines)] if lines else []
+    return [Text(lines)] if lines else []
 
 
 def _finding_rows(evaluation: Evaluation) -> list[list[str]]:
@@ -163,7 +163,7 @@ def calibration(one: Documents) -> Section:
         "have more images; on the dashed line, probabilities equal frequencies."
     )
     plots = Plots([evaluation_figures.reliability(finding) for finding in one.evaluation["findings"]], caption)
-    return Section("calibration", "Calibration", [Words([words]), plots])
+    return Section("calibration", "Calibration", [Text([words]), plots])
 
 
 def operating(one: Documents) -> Section:
@@ -255,7 +255,7 @@ def references(one: Documents) -> Section:
         rows.append(["mean", *(number(r["mean"], 4) for r in others)])
         head = ["Finding", *(f"{r['name']} ({r['split']} split)" for r in others)]
         blocks.append(Table("AUROC on other images: not comparable with those of this page.", head, rows))
-    blocks.append(Words([f"{r['name']}: {r['note']}; source: {r['source']}" for r in references]))
+    blocks.append(Text([f"{r['name']}: {r['note']}; source: {r['source']}" for r in references]))
     return Section("references", "Published results", blocks)
 
 
@@ -292,5 +292,5 @@ def shortcuts(one: Documents) -> Section:
     return Section(
         "shortcuts",
         "Shortcuts",
-        [Words([words]), Table(f"AUROC on {one.evaluation['data']['part']}; 0.5 is chance.", head, rows)],
+        [Text([words]), Table(f"AUROC on {one.evaluation['data']['part']}; 0.5 is chance.", head, rows)],
     )

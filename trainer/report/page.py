@@ -20,7 +20,7 @@ NOT_CLINICAL: Final = "Research software. Not a medical device, and not for clin
 
 
 @dataclass(frozen=True)
-class Words:
+class Text:
     """A paragraph, or several."""
 
     lines: Sequence[str]
@@ -81,7 +81,7 @@ class Plots:
         return [Markup(as_svg(drawing)) for drawing in self.drawings]  # noqa: S704 - see above
 
 
-Block = Words | Facts | Table | Images | Plots
+Block = Text | Facts | Table | Images | Plots
 
 
 @dataclass(frozen=True)

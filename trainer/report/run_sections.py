@@ -21,7 +21,7 @@ from trainer.report.formatting import (
     without_places,
 )
 from trainer.report.formatting import finding as name_of
-from trainer.report.page import Facts, Images, Plots, Section, Shown, Words
+from trainer.report.page import Facts, Images, Plots, Section, Shown, Text
 from trainer.report.sizes import elapsed_s
 
 _HIDDEN: Final = frozenset({"output", "cache_dir", "name", "findings"})
@@ -44,7 +44,7 @@ def summary(one: Documents) -> Section:
     ]
     gaps = _gaps(one)
     return Section(
-        "summary", "Summary", [Facts([row for row in rows if row[1] != NONE]), *([Words(gaps)] if gaps else [])]
+        "summary", "Summary", [Facts([row for row in rows if row[1] != NONE]), *([Text(gaps)] if gaps else [])]
     )
 
 
@@ -152,7 +152,7 @@ def gallery(one: Documents) -> Section:
         return Section(
             "errors",
             "Most confident errors",
-            [Words([f"No images are shown: {one.why_none}."])] if one.why_none else [],
+            [Text([f"No images are shown: {one.why_none}."])] if one.why_none else [],
         )
     words = (
         "The most confident errors according to the labels, which are not always right themselves. "
@@ -168,7 +168,7 @@ def gallery(one: Documents) -> Section:
         )
         for picture in one.pictures
     ]
-    return Section("errors", "Most confident errors", [Words([words]), Images(shown)])
+    return Section("errors", "Most confident errors", [Text([words]), Images(shown)])
 
 
 def speed(one: Documents) -> Section:
@@ -215,4 +215,4 @@ def versions(one: Documents) -> Section:
 
 def notes(one: Documents) -> Section:
     notes = [without_places(note) for note in one.evaluation["notes"]] if one.evaluation is not None else []
-    return Section("notes", "Notes", [Words(notes)] if notes else [])
+    return Section("notes", "Notes", [Text(notes)] if notes else [])

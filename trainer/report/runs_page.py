@@ -8,7 +8,7 @@ from trainer.report import history_figures, scaling_figures
 from trainer.report.documents import Documents
 from trainer.report.drawing import as_png
 from trainer.report.formatting import NONE, count, duration, interval, number, percent, proportion, size
-from trainer.report.page import Block, Plots, Section, Table, Words, page
+from trainer.report.page import Block, Plots, Section, Table, Text, page
 from trainer.report.sizes import Size, as_csv, scaled
 from trainer.storage import Storage
 
@@ -83,7 +83,7 @@ def points(rows: Sequence[Size]) -> dict[str, list[tuple[int, float]]]:
 def _table(rows: Sequence[Size]) -> Section:
     words = "Speed-up is relative to the run with the fewest workers that did the same work; efficiency is speed-up divided by the ratio of workers."
     groups = _by_images(rows)
-    blocks: list[Block] = [Words([DIFFERENT])] if len(groups) > 1 else []
+    blocks: list[Block] = [Text([DIFFERENT])] if len(groups) > 1 else []
     blocks += [Table(f"Evaluated on {_evaluated_on(group[0])}. {words}", *_filled(group)) for group in groups]
     return Section("runs", "Runs", blocks)
 
@@ -115,7 +115,7 @@ def _scaling(rows: Sequence[Size]) -> Section:
         scaling_figures.efficiency_by_workers(_by_model(rows, "efficiency")),
     ]
     words = "Elapsed time is that of training and validation; the dashed line is perfect scaling."
-    return Section("scaling", "Scaling", [Plots(drawings), Words([words])])
+    return Section("scaling", "Scaling", [Plots(drawings), Text([words])])
 
 
 def _by_model(rows: Sequence[Size], key: str) -> dict[str, list[tuple[int, float]]]:

@@ -132,12 +132,12 @@ def clock(bucket: Location) -> Outcome:
     return skew(remote.time, datetime.now(timezone.utc), f"`{remote.url}`")
 
 
-def skew(remote: datetime | None, local: datetime, whose: str) -> Outcome:
+def skew(remote: datetime | None, local: datetime, clock_name: str) -> Outcome:
     """Rate the difference between two clocks."""
     if remote is None:
-        return Outcome("skipped", f"{whose} does not report its time")
+        return Outcome("skipped", f"{clock_name} does not report its time")
     late_s = (local - remote).total_seconds()
-    found = f"{abs(late_s):.0f} s {'behind' if late_s < 0 else 'ahead of'} {whose}"
+    found = f"{abs(late_s):.0f} s {'behind' if late_s < 0 else 'ahead of'} {clock_name}"
     if abs(late_s) > LARGEST_SKEW_S:
         return Outcome("FAIL", f"{found}: signed requests are refused", "synchronise the clock with NTP")
     if abs(late_s) > NOTICED_SKEW_S:

@@ -95,12 +95,12 @@ class Watchdog:
     def check(self) -> None:
         """Exit when the time is over; called every second by the monitoring thread."""
         if self._clock() > self._ends_s:
-            said = (
+            error = (
                 f"cannot continue: no progress for {self._clock() - self._since_s:.0f} s in {self._doing}"
                 f"{self._place()} (`--hang-after`); this worker or a peer hangs, or a peer was lost"
             )
-            self._report(f"error: {said}")
-            leave_cause(FailureCause(error=said, is_a_consequence=True))
+            self._report(f"error: {error}")
+            leave_cause(FailureCause(error=error, is_a_consequence=True))
             self._leave(TryAgainError.exit_code)
 
     def _place(self) -> str:

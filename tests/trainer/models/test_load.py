@@ -248,7 +248,7 @@ def test_damaged_model_file_is_refused_by_name(run, tmp_path):
     (run / "split.csv.gz").write_bytes(b"no gzip")
     assert "it is damaged" in refused(run, step="10")
     (run / "run.json").write_text("[")
-    assert "not a valid record of a run" in refused(run, step="10")
+    assert "not a valid record of a run: it is not JSON" in refused(run, step="10")
     (run / "run.json").write_text('{"config": {}, "identity": {}}')
     assert "does not describe the model" in refused(run, step="10")
 
