@@ -161,7 +161,7 @@ def test_names_in_the_document_are_there(document):
     [
         ("trainer.data.augment", True),
         ("trainer.data", True),
-        ("trainer.runs.checkpoint_writer.CheckpointWriter.offer", True),
+        ("trainer.runs.checkpoint_writer.CheckpointWriter.queue_state", True),
         ("launcher.spec.accelerators.ACCELERATORS", True),
         ("trainer.data.augment.no_such_function", False),
         ("trainer.no_such_room.module", False),
