@@ -105,11 +105,22 @@ class Cluster:
         )
 
     def delete(
-        self, resource: Resource, name: str, *, namespace: str | None = None, propagation: str = "Foreground"
+        self,
+        resource: Resource,
+        name: str,
+        *,
+        namespace: str | None = None,
+        propagation: str = "Foreground",
+        uid: str | None = None,
     ) -> None:
-        """Request deletion; the object is gone when `get` no longer finds it. Raises: NotFoundError when it does not exist."""
+        """Request deletion, with `uid` of that very object; it is gone when `get` no longer finds it.
+
+        Raises: NotFoundError when it does not exist; ConflictError when the name belongs to an object with another `uid`.
+        """
         path = resource.path(namespace or self.namespace, name)
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
         self.connection.json(Request("DELETE", path, f"delete {resource.kind} `{name}`", {}, body))
 
     def watch(

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
-import yaml
 from cyclopts import Parameter
 
 from launcher.cluster.access import Access, Target
@@ -22,6 +21,7 @@ from launcher.commands.terminal import confirm, report
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
 from launcher.jobs.find import find_job, on_existing_claim, settings_of
+from launcher.output import as_yaml
 from launcher.runs import locate
 from launcher.runs import resume as run_resume
 from launcher.settings.sources import (
@@ -34,6 +34,7 @@ from launcher.settings.sources import (
     settings_from,
 )
 from launcher.spec import manifest
+from launcher.spec.fields import settings_of as spec_settings
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, KnownError, RemoteError
 from trainer.layout import check_name
@@ -101,7 +102,7 @@ def resume(
         _check_accepted(cluster, job)
         sys.stdout.write(manifest.to_name(manifest.render(job)))
     else:
-        _replace(cluster, job, on, settings, yes=yes)
+        _replace(cluster, job, on, old, yes=yes)
     if cluster is not None and dry_run == "none":
         wait_or_follow(cluster, name, wait=wait, follow=follow, timeout=timeout)
 
@@ -185,28 +186,31 @@ def _check_accepted(cluster: Cluster, job: JobSpec) -> None:
     submit.check_accepted(cluster, manifest.render(trial))
 
 
-def _replace(cluster: Cluster, job: JobSpec, access: Access, settings: Mapping[str, Any], *, yes: bool) -> None:
+def _replace(cluster: Cluster, job: JobSpec, access: Access, old: Object, *, yes: bool) -> None:
     """Remove the finished job and submit it again, after a dry run of the new one was accepted."""
     question = f"remove the finished job {job.name} in {cluster.namespace} and submit it again? [y/N] "
     if not yes and sys.stdin.isatty() and not confirm(question):
         raise InterruptedByUser("nothing changed")
     _check_accepted(cluster, job)
-    with _settings_reported_on_failure(settings):
-        for removed in delete_job(cluster, job.name, timeout_s=DELETE_S):
+    with _settings_reported_on_failure(job):
+        for removed in delete_job(cluster, job.name, timeout_s=DELETE_S, uid=old["metadata"].get("uid")):
             report(f"removed {removed}")
         create(job, access, dry_run="none")
 
 
 @contextmanager
-def _settings_reported_on_failure(settings: Mapping[str, Any]) -> Iterator[None]:
-    """Report the settings when the block fails: between deletion and creation only this process has them.
+def _settings_reported_on_failure(job: JobSpec) -> Iterator[None]:
+    """Report the job's settings when the block fails: between deletion and creation only this process has them.
 
     Whether the job exists is not checked: the cause of the failure may prevent that request as well.
     """
     try:
         yield
     except BaseException:
-        text = textwrap.indent(yaml.safe_dump(dict(settings)), "  ")
-        report(f"the job may be deleted; its settings, for `submit --file`, are\n{text.rstrip()}")
+        text = textwrap.indent(as_yaml(spec_settings(job)), "  ")
+        report(
+            f"the job may be deleted; write these settings to FILE, then `launcher submit --name {job.name} -n {job.namespace} "
+            f"--file FILE`:\n{text.rstrip()}"
+        )
         report("")
         raise

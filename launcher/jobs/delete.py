@@ -43,16 +43,18 @@ def _is_left_over(volume: Object) -> bool:
     return phase in {"Released", "Failed"} or (phase == "Available" and age_s(volume) > UNCLAIMED_S)
 
 
-def delete_job(cluster: Cluster, name: str, *, timeout_s: float) -> list[str]:
+def delete_job(cluster: Cluster, name: str, *, timeout_s: float, uid: str | None = None) -> list[str]:
     """Delete the job and wait until its pods, Services, claim and volume are gone; returns what was removed.
 
-    Raises: NotFoundError when nothing of it exists; TimeLimitError.
+    With `uid`, only that object is deleted, not another job that was created under its name meanwhile.
+
+    Raises: NotFoundError when nothing of it exists; ConflictError for another job of the name; TimeLimitError.
     """
     end_s = time.monotonic() + timeout_s
     volumes = _own_volumes(cluster, name)
     removed = []
     try:
-        cluster.delete(JOBS, name)
+        cluster.delete(JOBS, name, uid=uid)
         removed.append(f"pytorchjob.kubeflow.org/{name}")
     except NotFoundError:
         if not volumes:

@@ -199,6 +199,8 @@ class Handler(BaseHTTPRequestHandler):
             self._list(path, query)
         elif path not in self.state.objects:
             self.refuse(404, f'{resource.plural} "{path.rpartition("/")[2]}" not found')
+        elif self.command == "DELETE" and self._is_another(path, body or {}):
+            self.refuse(409, "Precondition failed: UID in precondition does not match UID in object meta")
         elif self.command == "DELETE":
             with self.state.lock:
                 self.state.remove(path)
@@ -207,6 +209,10 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(self.state.put(path, _merged(self.state.objects[path], body)))
         else:
             self.answer(self.state.objects[path])
+
+    def _is_another(self, path: str, options: dict) -> bool:
+        uid = (options.get("preconditions") or {}).get("uid")
+        return uid is not None and uid != self.state.objects[path]["metadata"].get("uid")
 
     def _create(self, path: str, query: dict[str, str], body: dict) -> None:
         name = f"{path}/{body['metadata']['name']}"

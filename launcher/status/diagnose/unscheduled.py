@@ -89,7 +89,8 @@ def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
         why, code = f"{nodes} {_be(number)} excluded by the taint {barrier.what}", "taint"
         next_step = resubmit(f"--toleration {barrier.what}, if the job is allowed there")
     elif barrier.kind == "label":
-        why, code = f"{nodes} {'lacks' if number == 1 else 'lack'} the label {barrier.what}", "node-selector"
+        match = "does not match" if number == 1 else "do not match"
+        why, code = f"{nodes} {match} the node selector or affinity: {barrier.what}", "node-selector"
         next_step = _SELECTOR_STEP
     elif barrier.kind == "cordon":
         why, code = f"{nodes} {_be(number)} cordoned", "nodes-closed"
@@ -143,7 +144,7 @@ def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None
     why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total}{beside})"
     slots, pods = sum(room.holds(wanted) for room in able), wanted_pods(facts.snapshot.job)
     if slots < pods:
-        why += f"; the job needs {counted(pods, 'such node')} and the cluster has only {slots}"
+        why += f"; the nodes it may use hold only {slots} of the job's {counted(pods, 'pod')}, even when empty"
         next_step = f"{resubmit('fewer --workers')}, or add nodes"
     else:
         why += f"; it fits when other pods end ({counted(len(able), 'node')} could hold it)"

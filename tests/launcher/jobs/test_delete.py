@@ -6,8 +6,8 @@ import pytest
 from apiserver import Fault
 from submitted import POD_PATH, paths, spec
 
-from launcher.cluster.errors import ForbiddenError, NotFoundError
-from launcher.cluster.resources import JOB_LABEL, VOLUMES
+from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
+from launcher.cluster.resources import JOB_LABEL, JOBS, VOLUMES
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job, sweep_volumes
 from launcher.spec.manifest import render
@@ -83,3 +83,12 @@ def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
     api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
     with pytest.raises(TimeLimitError, match="a pod of `t1` still exists"):
         delete_job(cluster, "t1", timeout_s=0)
+
+
+def test_job_created_under_the_name_meanwhile_is_not_deleted(cluster, api):
+    """`resume` asks before it deletes, and the answer may take an hour."""
+    submit.submit(cluster, render(spec(data="/srv/cxr")))
+    with pytest.raises(ConflictError):
+        delete_job(cluster, "t1", timeout_s=5, uid="of-the-finished-job")
+    uid = cluster.get(JOBS, "t1")["metadata"]["uid"]
+    assert delete_job(cluster, "t1", timeout_s=5, uid=uid)[0] == "pytorchjob.kubeflow.org/t1"

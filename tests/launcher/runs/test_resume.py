@@ -126,7 +126,7 @@ def test_settings_are_printed_when_the_job_is_lost_nevertheless(launch, api, end
     code, _, err = launch("resume", "demo")
     assert code == 4
     assert JOB_PATH not in api.state.objects
-    assert "backoff: '7'" in err
+    assert 'backoff: "7"' in err
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_settings_are_told_whatever_the_server_says_once_the_job_is_removed(laun
     lost_after_delete(api, kind)
     code, _, err = launch("resume", "demo")
     assert code in {2, 4}
-    assert "backoff: '7'" in err
+    assert 'backoff: "7"' in err
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), TimeLimitError("gave up waiting for a pod")])
@@ -380,7 +380,7 @@ def test_settings_are_told_when_waiting_for_the_old_pods_is_given_up(launch, api
     code, _, err = launch("resume", "demo")
     assert code in {124, 130}
     assert JOB_PATH not in api.state.objects
-    assert "backoff: '7'" in err
+    assert 'backoff: "7"' in err
 
 
 def test_printed_settings_recreate_the_job(launch, api, ended, output, cluster, tmp_path):
@@ -394,7 +394,7 @@ def test_printed_settings_recreate_the_job(launch, api, ended, output, cluster, 
         ]
     )
     _, _, err = launch("resume", "demo")
-    told = err.partition("for `submit --file`, are\n")[2].partition("\n\n")[0]
+    told = err.partition("launcher submit --name demo -n team-a --file FILE`:\n")[2].partition("\n\n")[0]
     (tmp_path / "told.yaml").write_text(told, encoding="utf-8")
     assert launch("submit", "--file=told.yaml", "--name=demo", "--namespace=team-a")[0] == 0
     assert settings(cluster) == before
