@@ -49,6 +49,28 @@ def test_archive_is_small():
     assert ARCHIVE.stat().st_size <= 500_000
 
 
+@pytest.mark.parametrize("module", ["trainer.gang", "trainer.runtime.entrypoint"])
+def test_entrypoint_redacts_secrets_under_both_names(tmp_path, module):
+    """Its first lines come from torchrun and from Python, which know of no secrets."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys, warnings\n"
+        "sys.addaudithook(lambda event, _: event == 'import' and 'torch.distributed.run' in str(_) "
+        "and sys.stderr.write(os.environ['API_TOKEN'] + '\\n'))\n"
+    )
+    secret = "hidden-token-4711-of-the-test"
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--nproc-per-node=1", str(tmp_path / "none.py")],
+        env={**os.environ, "API_TOKEN": secret, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode
+    assert "***" in done.stderr
+    assert secret not in done.stderr
+
+
 @pytest.mark.e2e
 def test_run_pack_and_manifest_of_an_earlier_version_are_continued(earlier):
     job = yaml.safe_load((earlier / "job.yaml").read_text())

@@ -3,6 +3,8 @@
 import sys
 
 from trainer.runtime.entrypoint import main
+from trainer.screen import screen
 
 if __name__ == "__main__":
+    screen()
     sys.exit(main(sys.argv[1:]))

@@ -47,9 +47,6 @@ QUOTAS: Final = Resource("v1", "resourcequotas", "ResourceQuota")
 DEPLOYMENTS: Final = Resource("apps/v1", "deployments", "Deployment")
 CSI_DRIVERS: Final = Resource("storage.k8s.io/v1", "csidrivers", "CSIDriver", namespaced=False)
 CSI_NODES: Final = Resource("storage.k8s.io/v1", "csinodes", "CSINode", namespaced=False)
-CRDS: Final = Resource(
-    "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
-)
 LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta1", "localqueues", "LocalQueue")
 WAITING: Final = tuple(
     Resource(f"visibility.kueue.x-k8s.io/{version}", "localqueues", "PendingWorkloadsSummary")

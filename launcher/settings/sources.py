@@ -132,7 +132,7 @@ def job_of(*layers: Settings) -> JobSpec:
     origins: dict[str, str] = {}
     for settings in reversed([*layers, generated_name()]):
         values |= {key: texts for key, texts in settings.values.items() if texts}
-        origins |= {key: settings.origin_of(key) for key in settings.values}
+        origins |= {key: settings.origin_of(key) for key, texts in settings.values.items() if texts}
     for key in {"data", "output"} & values.keys():
         values[key] = tuple(absolute(text) for text in values[key])
     _check_given({key for key, texts in values.items() if texts}, "")

@@ -102,11 +102,14 @@ class JobSpec:
 
         `origin_of` gives the source of a key's value for error messages.
 
-        Raises: InputError for values that can't be converted, and as the constructor.
+        Raises: InputError for unknown keys, for values that can't be converted, and as the constructor.
         """
 
         def fill(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:  # noqa: ARG001 - cyclopts' signature
             flags = {key_of(argument): argument for argument in arguments}
+            unknown = sorted(settings.keys() - flags.keys())
+            if unknown:
+                raise InputError(f"cannot make a job: no such setting: {', '.join(unknown)}")
             for key, texts in settings.items():
                 fill_argument(flags[key], texts, origin_of(key))
 
@@ -115,7 +118,7 @@ class JobSpec:
         try:
             _, bound, _ = parser.parse_args([], exit_on_error=False, print_error=False)
         except CycloptsError as problem:
-            raise InputError(usage_problem(problem), hint="correct the setting") from problem
+            raise InputError(usage_problem(problem), hint="launcher submit --help lists the values") from problem
         job: JobSpec = bound.arguments["job"]
         return job
 

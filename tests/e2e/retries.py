@@ -35,7 +35,7 @@ def run(options: Sequence[str], tests: Sequence[str]) -> int:
     first = outcome(options, tests)
     if first.exit_code == pytest.ExitCode.OK and first.ran == 0:
         report("nothing was tested: every test was skipped")
-    if first.exit_code != pytest.ExitCode.TESTS_FAILED:
+    if first.exit_code != pytest.ExitCode.TESTS_FAILED or not first.failed:  # without names pytest would run every test
         return first.exit_code
     report(f"running the tests that failed a second time: {len(first.failed)}")
     second = outcome(options, first.failed)

@@ -80,7 +80,7 @@ class CheckpointWriter:
             self._changed.notify_all()
 
     def queue_scores(self, step: int, scored: Scored) -> None:
-        """Queue the validation scores of a step whose state was offered or is committed."""
+        """Queue the validation scores of a step whose state was queued or is committed."""
         with self._changed:
             if self._newest is not None and self._newest.state.step == step:
                 self._newest = replace(self._newest, scored=scored)
@@ -166,9 +166,12 @@ class CheckpointWriter:
 
     def _unsaved_clause(self) -> str:
         """The end of a sentence about states that could not be kept on this node either; empty without any."""
-        if self._fallback.problem is None:
-            return ""
-        return f"; training since then could not be saved on this node either: {self._fallback.problem.args[0]}"
+        problem = self._fallback.problem  # read once: the other thread may reset it
+        return (
+            ""
+            if problem is None
+            else f"; training since then could not be saved on this node either: {problem.args[0]}"
+        )
 
     def _work(self) -> None:
         while (task := self._next_task()) is not None:

@@ -22,7 +22,7 @@ RUN: Final = "run.json"
 
 
 class Fallback:
-    """Local storage of such states of one run."""
+    """States of one run on this node's disk. `kept_steps` and `problem` are set by the writer's thread; others only read them."""
 
     def __init__(self, cache: Path, url: str, born_s: float) -> None:
         self._cache, self._names = cache, ("unpublished", hashlib.sha256(url.encode()).hexdigest()[:16])
@@ -31,7 +31,7 @@ class Fallback:
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
         self.kept_steps: set[int] = set()
-        """Steps offered to `try_keep` since the last `clear`, and kept or surplus."""
+        """Steps given to `try_keep` since the last `clear`, and kept or surplus."""
         self.problem: KnownError | None = None
         """Why the last `try_keep` failed."""
 

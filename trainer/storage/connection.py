@@ -127,8 +127,8 @@ def new_client(config: Any, server: S3Server = FROM_ENVIRONMENT) -> Client:  # n
         raise as_known_error("cannot use S3", problem) from problem
     except ValueError:  # invalid endpoint; the value is not shown as it may contain a login
         raise InputError(
-            "cannot use S3: the endpoint is not a URL (from AWS_ENDPOINT_URL)",
-            hint="AWS_ENDPOINT_URL=https://HOST:PORT",
+            f"cannot use S3: the endpoint is not a URL (from {'--s3-endpoint' if server.endpoint else 'AWS_ENDPOINT_URL'})",
+            hint=f"{'--s3-endpoint ' if server.endpoint else 'AWS_ENDPOINT_URL='}https://HOST:PORT",
         ) from None
     check_endpoint(str(client.meta.endpoint_url))  # a profile may set it, too
     redact_sent_credentials(client, credentials)

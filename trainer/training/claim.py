@@ -20,13 +20,13 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.storage import Claim, Storage, open_storage
 
-PATIENCE_S: Final = 180.0
+RETRY_S: Final = 180.0
 """How long a start retries requests to a bucket."""
 
-WRITER_PATIENCE_S: Final = 15.0
+WRITER_RETRY_S: Final = 15.0
 """The same for uploads beside training: short, as the writer retries them anyway and keeps the state on this node meanwhile."""
 
-CLAIM_PATIENCE_S: Final = 2.0
+CLAIM_RETRY_S: Final = 2.0
 CLAIM_ANSWER_S: Final = 3.0
 """The same for the claim: a heartbeat that waits for a response is late, and its end must not delay the worker's."""
 
@@ -87,8 +87,8 @@ def claim_run(
     url = f"{config.output.rstrip('/')}/{config.name}"
     fallbacks = partial(Fallback, cache, url)
     with ExitStack() as held:
-        storage = group.all_or_raise(lambda: open_storage(url, patience_s=PATIENCE_S))
-        beside = group.all_or_raise(lambda: open_storage(url, patience_s=WRITER_PATIENCE_S))
+        storage = group.all_or_raise(lambda: open_storage(url, patience_s=RETRY_S))
+        beside = group.all_or_raise(lambda: open_storage(url, patience_s=WRITER_RETRY_S))
         claim = _claim(storage, url, group, reporter, held)
         for each in (storage, beside):
             group.all_or_raise(each.hold)
@@ -121,7 +121,7 @@ def _claim(storage: Storage, url: str, group: WorkerGroup, reporter: Reporter, h
         nonlocal claim
         # The check waits for a bucket that is down. The claim must not: its heartbeat runs beside training.
         ownership.check(storage, reporter.line)
-        soon = open_storage(url, patience_s=CLAIM_PATIENCE_S, answers_within_s=CLAIM_ANSWER_S)
+        soon = open_storage(url, patience_s=CLAIM_RETRY_S, answers_within_s=CLAIM_ANSWER_S)
         claim = RunClaim(held.enter_context(soon.claim(group.world.job, reporter.line)), soon)
         storage.sweep("")
 

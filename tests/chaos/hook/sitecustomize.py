@@ -78,13 +78,19 @@ def wrap(module):
     SPECIAL.get(module.__name__, lambda _: None)(module)
 
 
-def hasten_prefix(module):
-    module.PUBLISHING_PATIENCE_S = 2.0
+def shorten(module, name, seconds):
+    assert hasattr(module, name), name  # a setting under a new name would silently keep its length
+    setattr(module, name, seconds)
 
 
-def hasten_publisher(module):
+def shorten_claim(module):
+    shorten(module, "WRITER_RETRY_S", 2.0)
+
+
+def shorten_writer(module):
+    assert "retry_s" in module.CheckpointWriter.__init__.__kwdefaults__
     module.CheckpointWriter.__init__.__kwdefaults__["retry_s"] = 0.5
-    module.ROOM_S = 3.0
+    shorten(module, "DISK_RETRY_S", 3.0)
 
 
 def hasten_multipart(module):
@@ -159,8 +165,8 @@ def told_send(connection, send, data):
 
 
 SPECIAL = {
-    "trainer.training.claim": hasten_prefix,
-    "trainer.runs.checkpoint_writer": hasten_publisher,
+    "trainer.training.claim": shorten_claim,
+    "trainer.runs.checkpoint_writer": shorten_writer,
     "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,
     "trainer.storage.multipart": hasten_multipart,
