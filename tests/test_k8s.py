@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher.cluster.resources import WAITING, WORKLOADS
+from launcher.cluster.resources import DATA, WAITING, WORKLOADS
 from launcher.doctor import permissions
-from launcher.jobs.find import DATA
 from launcher.spec.job import JobSpec
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from launcher.cluster.resources import Object
 Amounts = Mapping[str, Fraction]
 """Amounts by resource: cores, bytes or pieces."""
 
-FOREIGN: Final = re.compile(r"(?!hugepages-|attachable-volumes-)[^/]+/.+")
+EXTENDED_RESOURCE: Final = re.compile(r"(?!hugepages-|attachable-volumes-)[^/]+/.+")
 """An extended resource, which a device plugin provides."""
 
 _SIZES: Final[Mapping[str, Fraction]] = {
@@ -93,7 +93,7 @@ def requests(pod_spec: Object) -> Amounts:
 
 def accelerator(wanted: Amounts) -> str | None:
     """The extended resource that a pod requests, preferably not a network adapter."""
-    names = sorted(name for name in wanted if FOREIGN.fullmatch(name))
+    names = sorted(name for name in wanted if EXTENDED_RESOURCE.fullmatch(name))
     return next((name for name in names if not name.endswith("/efa")), names[0] if names else None)
 
 
@@ -207,5 +207,7 @@ def _sum(*parts: Amounts) -> dict[str, Fraction]:
 
 def _short(has: Amounts, wanted: Amounts) -> list[str]:
     """Accelerators first, then huge pages, then the rest by name."""
-    order = sorted(wanted, key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("hugepages-"), name))
+    order = sorted(
+        wanted, key=lambda name: (not EXTENDED_RESOURCE.fullmatch(name), not name.startswith("hugepages-"), name)
+    )
     return [name for name in order if has.get(name, 0) < wanted[name]]

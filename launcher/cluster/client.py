@@ -10,9 +10,9 @@ from typing import Any, Final, TypedDict
 
 from launcher.cluster.access import Target
 from launcher.cluster.auth import login
-from launcher.cluster.connection import CONNECT_S, READ_S, Budget, Connection, Request, as_object, error_of
+from launcher.cluster.connection import CONNECT_S, READ_S, ByteBudget, Connection, Request, as_object, error_of_response
 from launcher.cluster.errors import ConflictError, GoneError, NotFoundError, ServerError, UnreachableError
-from launcher.cluster.resources import PODS, Object, Resource
+from launcher.cluster.resources import CONTAINER, PODS, Object, Resource
 from trainer.errors import RemoteError
 from trainer.formats.documents import checked
 from trainer.limits import CHANGE_BYTES, LISTED_OBJECTS, LOG_LINE_BYTES
@@ -159,7 +159,7 @@ class Cluster:
             kind, changed = event["type"], event["object"]
             if kind == "ERROR":
                 code = changed.get("code")
-                raise error_of(request, code if isinstance(code, int) else 0, line)
+                raise error_of_response(request, code if isinstance(code, int) else 0, line)
             if kind != "BOOKMARK":
                 yield kind, changed
 
@@ -167,7 +167,7 @@ class Cluster:
         self,
         pod: str,
         *,
-        container: str = "pytorch",
+        container: str = CONTAINER,
         namespace: str | None = None,
         follow: bool = False,
         previous: bool = False,
@@ -241,7 +241,7 @@ class Cluster:
 
     def _pages(self, request: Request) -> Objects:
         items: Objects = []
-        position, seen, budget = "", set[str](), Budget()
+        position, seen, budget = "", set[str](), ByteBudget()
         while True:
             page = self.connection.json(replace(request, query={**request.query, "continue": position}), budget)
             items += page.get("items") or []

@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from launcher.cluster.auth import Login
-from launcher.cluster.errors import BUSY, UnreachableError, refusal
+from launcher.cluster.errors import BUSY, UnreachableError, error_of_status
 from launcher.cluster.resources import Object
 from trainer import __version__
 from trainer.errors import RemoteError, on_one_line
@@ -22,7 +22,7 @@ READ_S: Final = 30.0
 """Time limits of each request; a server that is silent for longer counts as unreachable."""
 
 ATTEMPTS: Final = 4
-"""Attempts of a request after a busy server or a broken connection."""
+"""Attempts per request. After a broken connection every method is sent again; `Cluster.create` recognises its own object."""
 
 LONGEST_WAIT_S: Final = 20.0
 """Longest Retry-After that is waited for; for a longer one the error is raised."""
@@ -66,7 +66,7 @@ class Answer:
 
 
 @dataclass
-class Budget:
+class ByteBudget:
     """Bytes that all pages of one list may still have."""
 
     left_bytes: int = field(default_factory=lambda: API_BYTES)
@@ -78,9 +78,9 @@ class Connection(Login):
 
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
-    def json(self, request: Request, budget: "Budget | None" = None) -> Object:
+    def json(self, request: Request, budget: "ByteBudget | None" = None) -> Object:
         """The object in the response, whose size is limited by `budget`. Raises: RemoteError."""
-        budget = budget or Budget()
+        budget = budget or ByteBudget()
         answer = self.ask(request, budget.left_bytes)
         budget.left_bytes -= len(answer.body)
         try:
@@ -102,10 +102,10 @@ class Connection(Login):
                     raise
             else:
                 if answer.status < 300 or (request.method == "DELETE" and answer.status == 404 and attempt > 1):
-                    return answer  # the first DELETE had succeeded although its response was lost
+                    return answer  # 404 on a repeated DELETE: the first one succeeded
                 retry_after_s = _retry_after(answer)
                 if attempt == ATTEMPTS or retry_after_s > LONGEST_WAIT_S or not request.may_repeat(answer.status):
-                    raise error_of(request, answer.status, answer.body)
+                    raise error_of_response(request, answer.status, answer.body)
                 wait_s = max(wait_s, retry_after_s)
             self.sleep(wait_s)
         raise AssertionError
@@ -124,7 +124,7 @@ class Connection(Login):
         """Lines of a response as they arrive, with newlines; long lines are cut."""
         with self._response(request, read_s) as response:
             if response.status >= 300:
-                raise error_of(request, response.status, _content(response, REFUSAL_BYTES))
+                raise error_of_response(request, response.status, _content(response, REFUSAL_BYTES))
             yield from split_lines(_arriving(response), most_bytes)
 
     @contextmanager
@@ -177,21 +177,21 @@ def as_object(body: bytes) -> Object:
     return checked(parsed_json(body, most_bytes=API_BYTES, most_nodes=API_NODES), dict[str, Any])
 
 
-def error_of(request: Request, status: int, body: bytes) -> RemoteError:
+def error_of_response(request: Request, status: int, body: bytes) -> RemoteError:
     """The error for a response other than success; its body may be anything."""
     try:
         document = as_object(body)
         document = document.get("object", document)
-        return refusal(request.path, request.what, status, document)
+        return error_of_status(request.path, request.what, status, document)
     except (ValueError, AttributeError):
         text = redacted(body[:ERROR_TEXT_BYTES].decode(errors="replace"))[:200].strip()
-        return refusal(request.path, request.what, status, None, text)
+        return error_of_status(request.path, request.what, status, None, text)
 
 
 def split_lines(pieces: Iterable[bytes], most_bytes: int) -> Iterator[bytes]:
     """Split a stream of pieces into lines with newlines; the last one may lack it.
 
-    A line that is too long is always cut at the same place, so that it is recognised when it is read again.
+    A line that is too long is always cut at the same place, so a repeated read gives the same line.
     """
     line = bytearray()
     for piece in pieces:
@@ -229,7 +229,7 @@ def _arriving(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - as above
 
 
 def _may_pass(problem: UnreachableError) -> bool:
-    """Whether a retry may succeed: not after a time-out of the server, nor after a TLS error."""
+    """Whether a retry may succeed: not after a read timeout or a TLS error."""
     from urllib3 import exceptions  # noqa: PLC0415 - already loaded
 
     cause = problem.__cause__

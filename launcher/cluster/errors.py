@@ -37,7 +37,9 @@ class UnreachableError(RemoteError):
     """There was no response; the request may have taken effect."""
 
 
-def refusal(path: str, what: str, status: int, document: Mapping[str, Any] | None, text: str = "") -> RemoteError:
+def error_of_status(
+    path: str, what: str, status: int, document: Mapping[str, Any] | None, text: str = ""
+) -> RemoteError:
     """The error for a response other than success; `what` completes the sentence `cannot …`.
 
     `document` is the Status in the response; without one, `text` is the beginning of the response.

@@ -47,7 +47,9 @@ QUOTAS: Final = Resource("v1", "resourcequotas", "ResourceQuota")
 DEPLOYMENTS: Final = Resource("apps/v1", "deployments", "Deployment")
 CSI_DRIVERS: Final = Resource("storage.k8s.io/v1", "csidrivers", "CSIDriver", namespaced=False)
 CSI_NODES: Final = Resource("storage.k8s.io/v1", "csinodes", "CSINode", namespaced=False)
+PRIORITY_CLASSES: Final = Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", namespaced=False)
 LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta1", "localqueues", "LocalQueue")
+NEW_LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta2", "localqueues", "LocalQueue")
 WAITING: Final = tuple(
     Resource(f"visibility.kueue.x-k8s.io/{version}", "localqueues", "PendingWorkloadsSummary")
     for version in ("v1beta2", "v1beta1")
@@ -56,8 +58,28 @@ WAITING: Final = tuple(
 
 WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
 
+TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
+WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
+
+CONTAINER: Final = "pytorch"
+"""Name of a job's container. Source: the operator's webhook refuses any other."""
+
 JOB_LABEL: Final = "training.kubeflow.org/job-name"
 """Label of a job's pods and Services. Source: kubeflow/trainer v1.9.4, pkg/apis/kubeflow.org/v1/common_types.go."""
 
 ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
 INDEX_LABEL: Final = "training.kubeflow.org/replica-index"
+
+OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
+"""Selector of the objects that the launcher created."""
+
+INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
+"""Label of a launcher's object with the name of its job."""
+
+DATA: Final = "chexnet-launcher/data"
+"""Annotation of a claim with the `s3://BUCKET/PREFIX` that it holds; set by an administrator."""

@@ -11,7 +11,7 @@ from launcher import output
 from launcher.commands.parameters import Yes
 from launcher.commands.terminal import ask, report
 from launcher.settings import init as settings_file
-from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, persistent, read_file
+from launcher.settings.sources import OVERLAY, PROJECT_FILE, effective, read_file, stored_settings
 from launcher.settings.validate import problem_of
 from launcher.spec.overlay import INLINE, as_text
 from trainer.errors import InputError
@@ -32,7 +32,7 @@ def init(
     path = Path(PROJECT_FILE)
     before = settings_file.as_settings(read_file(path).values) if path.is_file() else {}
     prompt = None if yes or not sys.stdin.isatty() else ask
-    known = {key: texts[0] for source in reversed(persistent()) for key, texts in source.values.items() if texts}
+    known = {key: texts[0] for source in reversed(stored_settings()) for key, texts in source.values.items() if texts}
     settings = settings_file.answers(prompt, known, assignments)
     if not settings:
         raise InputError(

@@ -10,7 +10,7 @@ from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import From, Job, Switch, Through
 from launcher.commands.terminal import report
 from launcher.doctor import checks
-from launcher.jobs.find import on_existing_claim
+from launcher.jobs.find import with_admin_claim
 from launcher.settings.sources import Sources
 
 
@@ -32,7 +32,7 @@ def doctor(
         Output format.
     """
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
-    rows = checks.doctor(on_existing_claim(cluster, job, report), cluster, in_cluster=in_cluster)
+    rows = checks.doctor(with_admin_claim(cluster, job, report), cluster, in_cluster=in_cluster)
     sys.stdout.write(checks.as_json(rows) if form == "json" else checks.as_table(rows))
     sys.stdout.flush()
     checks.check_passed(rows)

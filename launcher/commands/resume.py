@@ -20,7 +20,7 @@ from launcher.commands.submit import check_flags, create, wait_or_follow
 from launcher.commands.terminal import confirm, report
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
-from launcher.jobs.find import find_job, on_existing_claim, settings_of
+from launcher.jobs.find import check_finished, find_job, settings_of, with_admin_claim
 from launcher.output import as_yaml
 from launcher.runs import locate
 from launcher.runs import resume as run_resume
@@ -29,9 +29,9 @@ from launcher.settings.sources import (
     check_changes,
     context_namespace,
     job_of,
-    persistent,
     read_assignments,
     settings_from,
+    stored_settings,
 )
 from launcher.spec import manifest
 from launcher.spec.fields import settings_of as spec_settings
@@ -91,7 +91,7 @@ def resume(
         settings_from("the command", {"name": name} | ({"namespace": namespace} if namespace else {})),
         read_assignments(changes),
         settings_from(f"the run {name}", settings),
-        *([] if old else [*persistent(), context_namespace(on.kubeconfig, on.context)]),
+        *([] if old else [*stored_settings(), context_namespace(on.kubeconfig, on.context)]),
     )
     if earlier:
         run_resume.check(job, earlier)
@@ -99,7 +99,7 @@ def resume(
     if cluster is None or old is None or dry_run == "client":
         create(job, on, dry_run=dry_run)
     elif dry_run == "server":
-        _check_accepted(cluster, job)
+        _check_server_accepts(cluster, job)
         sys.stdout.write(manifest.to_name(manifest.render(job)))
     else:
         _replace(cluster, job, on, old, yes=yes)
@@ -121,7 +121,7 @@ def _finished_job(on: Target, name: str, where: locate.Where, dry_run: str) -> t
         report(f"assuming that the job does not exist: {problem.args[0]}")
         return None, None
     if old is not None:
-        submit.check_over(old, f"cannot resume `{name}`")
+        check_finished(old, f"cannot resume `{name}`")
         _check_output(name, where, str(settings_of(old)["output"]))
     return cluster, old
 
@@ -170,19 +170,19 @@ def _settings(
         return run_resume.without_resume_flag(settings_of(old))
     assert earlier is not None
     settings = run_resume.settings_of(name, earlier) | ({"output": str(where.output)} if where.output else {})
-    given = {key for each in (read_assignments(changes), *persistent()) for key in each.values}
+    given = {key for each in (read_assignments(changes), *stored_settings()) for key in each.values}
     run_resume.check_complete(name, given | settings.keys())
     if isinstance(where.endpoint, locate.Typed) and "s3_endpoint" not in given:
         report("--s3-endpoint applies to this machine only; set that of the job with --set s3_endpoint=URL")
     return run_resume.without_resume_flag(settings)
 
 
-def _check_accepted(cluster: Cluster, job: JobSpec) -> None:
+def _check_server_accepts(cluster: Cluster, job: JobSpec) -> None:
     """Validate the job in the cluster under a free name: the finished job still has its own.
 
     Raises: RemoteError.
     """
-    trial = dataclasses.replace(on_existing_claim(cluster, job, report), name=f"try-{secrets.token_hex(2)}")
+    trial = dataclasses.replace(with_admin_claim(cluster, job, report), name=f"try-{secrets.token_hex(2)}")
     submit.check_accepted(cluster, manifest.render(trial))
 
 
@@ -191,7 +191,7 @@ def _replace(cluster: Cluster, job: JobSpec, access: Access, old: Object, *, yes
     question = f"remove the finished job {job.name} in {cluster.namespace} and submit it again? [y/N] "
     if not yes and sys.stdin.isatty() and not confirm(question):
         raise InterruptedByUser("nothing changed")
-    _check_accepted(cluster, job)
+    _check_server_accepts(cluster, job)
     with _settings_reported_on_failure(job):
         for removed in delete_job(cluster, job.name, timeout_s=DELETE_S, uid=old["metadata"].get("uid")):
             report(f"removed {removed}")

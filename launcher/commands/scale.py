@@ -13,7 +13,7 @@ from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import From, Switch, Through
 from launcher.commands.terminal import report, report_error
 from launcher.jobs.delete import sweep_volumes
-from launcher.jobs.find import on_existing_claim
+from launcher.jobs.find import with_admin_claim
 from launcher.jobs.local import check as check_local
 from launcher.scale import results, table
 from launcher.scale.members import ScaleSpec, members
@@ -98,7 +98,7 @@ def _run(scale_spec: Sequence[JobSpec], access: Access, reach: results.Reach, pa
 
 def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: results.Reach, parallel: int) -> Problems:
     cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
-    data = on_existing_claim(cluster, todo[0], report).s3
+    data = with_admin_claim(cluster, todo[0], report).s3
     todo = [dataclasses.replace(job, s3=data) for job in todo]
     queue = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
     queue.check(todo)

@@ -99,10 +99,10 @@ def wait_or_follow(cluster: "Cluster", name: str, *, wait: bool, follow: bool, t
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
     from launcher.jobs import submit  # noqa: PLC0415 - as above
     from launcher.jobs.delete import sweep_volumes  # noqa: PLC0415 - as above
-    from launcher.jobs.find import on_existing_claim  # noqa: PLC0415 - as above
+    from launcher.jobs.find import with_admin_claim  # noqa: PLC0415 - as above
     from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
 
-    job = on_existing_claim(cluster, job, report)
+    job = with_admin_claim(cluster, job, report)
     for name in [] if dry_run else sweep_volumes(cluster):
         report(f"removed the volume {name} of a deleted job")
     objects = manifest.render(job)

@@ -10,7 +10,7 @@ from typing import Final
 from launcher.cluster.capacity import accelerator, requests
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError
-from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, Object
+from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, WEBHOOKS, Object
 from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references
 from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec
@@ -22,7 +22,7 @@ SCHEMA: Final = 1
 """Version of the JSON; it changes when a key changes its meaning or goes."""
 
 API: Final = "API server"
-SPACE: Final = "namespace"
+NAMESPACE: Final = "namespace"
 JOB_API: Final = "PyTorchJob API"
 
 
@@ -38,7 +38,7 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
     rows = run([*of_cluster, *([] if in_cluster else from_here.checks(spec))])
     if not (in_cluster and cluster):
         return rows
-    failed = next((row.check for row in rows if row.check in {API, SPACE} and row.status == "FAIL"), None)
+    failed = next((row.check for row in rows if row.check in {API, NAMESPACE} and row.status == "FAIL"), None)
     if failed:
         return [*rows, Row(probe_pod.POD, "skipped", f"needs `{failed}`", "", "pod")]
     return [*rows, *probe_pod.run_probe_pod(spec, cluster)]
@@ -82,7 +82,7 @@ def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> lis
     return [
         Check(API, "cluster", lambda: operator.api_server(cluster.version(), cluster.server)),
         Check("API server's clock", "cluster", lambda: _clock(cluster), (API,)),
-        Check(SPACE, "cluster", lambda: operator.namespace(cluster, spec.namespace), (API,)),
+        Check(NAMESPACE, "cluster", lambda: operator.namespace(cluster, spec.namespace), (API,)),
         *_operator_checks(spec, cluster),
         Check("rights", "cluster", lambda: permissions.rights(cluster, spec, in_cluster=in_cluster), (API,)),
         *_room_checks(spec, cluster),
@@ -91,9 +91,9 @@ def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> lis
             "pod admission",
             "cluster",
             lambda: operator.pod_dry_run(cluster, probe_pod.job_pod(spec)),
-            (SPACE, "service account"),
+            (NAMESPACE, "service account"),
         ),
-        Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)[-1]), (SPACE, JOB_API)),
+        Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)[-1]), (NAMESPACE, JOB_API)),
     ]
 
 
@@ -113,9 +113,7 @@ def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
             lambda: operator.operator(deployments(), spec.policy.volcano_queue),
             (API, JOB_API),
         ),
-        Check(
-            "operator's webhook", "cluster", lambda: operator.webhook(cluster.list(operator.WEBHOOKS)), (API, JOB_API)
-        ),
+        Check("operator's webhook", "cluster", lambda: operator.webhook(cluster.list(WEBHOOKS)), (API, JOB_API)),
     ]
 
 
@@ -124,7 +122,7 @@ def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
     resource = accelerator(requests(pod_set.pod_spec))
     nodes = _once(lambda: cluster.list(NODES))
 
-    def room() -> Outcome:
+    def quota_outcome() -> Outcome:
         return quota.quota(
             pod_set,
             cluster.list(QUOTAS, namespace=spec.namespace),
@@ -133,7 +131,7 @@ def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
         )
 
     return [
-        Check("quota", "cluster", room, (SPACE,)),
+        Check("quota", "cluster", quota_outcome, (NAMESPACE,)),
         Check("device plugin", "cluster", lambda: fit.device_plugin(resource, nodes()), (API,)),
         Check("huge pages", "cluster", lambda: fit.huge_pages(pod_set.pod_spec, nodes()), ("device plugin",)),
         Check("room on nodes", "cluster", lambda: fit.fit(pod_set, nodes(), _pods(cluster)), ("device plugin",)),
@@ -158,7 +156,7 @@ def _object_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
         "Kueue queue": references.local_queue,
         "priority class": references.priority_class,
     }
-    return [Check(name, "cluster", partial(look, cluster, spec), (SPACE,)) for name, look in named.items()]
+    return [Check(name, "cluster", partial(look, cluster, spec), (NAMESPACE,)) for name, look in named.items()]
 
 
 def _once(read: Callable[[], list[Object]]) -> Callable[[], list[Object]]:

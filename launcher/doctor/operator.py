@@ -6,7 +6,7 @@ from typing import Final
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
-from launcher.cluster.resources import JOBS, NAMESPACES, PODS, Object, Resource
+from launcher.cluster.resources import JOBS, NAMESPACES, PODS, TRAIN_JOBS, Object
 from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome, refused
@@ -29,14 +29,6 @@ RELEASES: Final = {
     "v1-93c5489": "v1.9.4",
 }
 """Releases by image tag. Source: kubeflow/trainer, manifests/overlays/standalone, at each release's tag."""
-
-TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
-WEBHOOKS: Final = Resource(
-    "admissionregistration.k8s.io/v1",
-    "validatingwebhookconfigurations",
-    "ValidatingWebhookConfiguration",
-    namespaced=False,
-)
 
 INSTALL: Final = "install the training operator: see k8s/operator"
 

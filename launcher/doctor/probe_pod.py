@@ -9,12 +9,12 @@ from typing import Final, get_args
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError
-from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, CONTAINER, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.doctor.operator import ADMISSION
 from launcher.doctor.runner import Row
 from launcher.spec import s3_volume
 from launcher.spec.job import JobSpec, labels
-from launcher.spec.manifest import CONTAINER, render
+from launcher.spec.manifest import render
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
 from trainer.limits import parsed_json

@@ -11,10 +11,11 @@ from launcher.cluster.resources import (
     CSI_DRIVERS,
     CSI_NODES,
     LOCAL_QUEUES,
+    NEW_LOCAL_QUEUES,
+    PRIORITY_CLASSES,
     SECRETS,
     SERVICE_ACCOUNTS,
     Object,
-    Resource,
 )
 from launcher.doctor.runner import fail, ok, skipped, warn
 from launcher.spec.job import JobSpec
@@ -24,9 +25,6 @@ from trainer.errors import on_one_line
 from trainer.limits import parsed_json
 from trainer.location import Location
 from trainer.runs.probe import Outcome
-
-PRIORITY_CLASSES: Final = Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", namespaced=False)
-NEW_LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta2", "localqueues", "LocalQueue")
 
 DRIVER_KEYS: Final = ("key_id", "access_key")
 """Source: Scality's driver, docs/configuration/volume-configuration.md."""

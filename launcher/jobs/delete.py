@@ -10,8 +10,19 @@ from launcher.cluster.errors import (
     ForbiddenError,
     NotFoundError,
 )
-from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, SERVICES, VOLUMES, Object, Resource
-from launcher.jobs.find import INSTANCE_LABEL, OURS, POLL_S
+from launcher.cluster.resources import (
+    CLAIMS,
+    INSTANCE_LABEL,
+    JOB_LABEL,
+    JOBS,
+    OURS,
+    PODS,
+    SERVICES,
+    VOLUMES,
+    Object,
+    Resource,
+)
+from launcher.jobs.find import POLL_S
 from launcher.status.collect import age_s
 from trainer.errors import RemoteError, TimeLimitError
 
@@ -22,8 +33,8 @@ UNCLAIMED_S: Final = 3600.0
 def sweep_volumes(cluster: Cluster) -> list[str]:
     """Remove the launcher's volumes in this namespace whose claim is gone; returns their names.
 
-    A volume that never had a claim is only removed when it is old, as its claim is created after it. Without the permission for
-    volumes, which few users have, nothing is done.
+    A volume that was never bound is removed only when older than an hour: its claim is created shortly after it. Without the
+    permission for volumes, which few users have, nothing is done.
     """
     try:
         volumes = cluster.list(VOLUMES, labels=OURS)
@@ -98,14 +109,15 @@ def _wait_until_gone(cluster: Cluster, resource: Resource, name: str, end_s: flo
 
 def _wait_until(holds: Callable[[], bool], what: str, cluster: Cluster, end_s: float) -> None:
     """Raises: TimeLimitError."""
-    if not comes_true(holds, cluster, end_s):
+    if not poll_until(holds, cluster, end_s):
         raise TimeLimitError(
             f"cannot delete everything in time: {what} still exists (from `--timeout`)",
             hint="run the same command again to continue",
         )
 
 
-def comes_true(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> bool:
+def poll_until(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> bool:
+    """Call `holds` repeatedly until it is true or `end_s` has passed; returns whether it became true."""
     while not holds():
         if time.monotonic() > end_s:
             return False
@@ -114,7 +126,7 @@ def comes_true(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> boo
 
 
 def remove_objects(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]:
-    """Remove created objects; returns those that could not be removed, so that the original error is not replaced."""
+    """Delete these objects; returns those that could not be deleted. Errors are not raised, so the original error stays visible."""
     left = []
     for resource, name in made:
         try:

@@ -11,19 +11,14 @@ from launcher.cluster.errors import (
     ServerError,
     UnreachableError,
 )
-from launcher.cluster.resources import CLAIMS, JOB_LABEL, JOBS, PODS, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, DATA, JOB_LABEL, JOBS, PODS, VOLUMES, Object, Resource
 from launcher.spec.fields import Value
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import SETTINGS
+from launcher.status.snapshot import is_over, state
 from trainer.errors import InputError, RemoteError, on_one_line
 from trainer.formats.documents import checked
 from trainer.limits import parsed_json
-
-OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
-INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
-
-DATA: Final = "chexnet-launcher/data"
-"""Annotation of a claim with the `s3://BUCKET/PREFIX` that it holds; set by an administrator."""
 
 POLL_S: Final = 1.0
 
@@ -63,7 +58,7 @@ def find_job(cluster: Cluster, name: str) -> Object | None:
         return None
 
 
-def claim_for(cluster: Cluster, place: str) -> str | None:
+def find_admin_claim(cluster: Cluster, place: str) -> str | None:
     """Name of the claim in this namespace that an administrator made for `s3://BUCKET/PREFIX`; None without one."""
     try:
         claims = cluster.list(CLAIMS)
@@ -92,7 +87,7 @@ def list_jobs(cluster: Cluster, *, everywhere: bool, labels: str = "") -> tuple[
     return jobs, pods
 
 
-def get_job_before(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
+def get_job_with_retries(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
     """Read an existing job, retrying until `end_s` while the server is unreachable. Raises: NotFoundError, UnreachableError."""
     while True:
         try:
@@ -110,10 +105,24 @@ def settings_text(job: Object) -> str | None:
     return (job["metadata"].get("annotations") or {}).get(SETTINGS)
 
 
-def on_existing_claim(cluster: Cluster, job: JobSpec, report: Callable[[str], None]) -> JobSpec:
+def with_admin_claim(cluster: Cluster, job: JobSpec, report: Callable[[str], None]) -> JobSpec:
     """The job, reading its data set through the claim that an administrator made for it, if there is one."""
-    claim = claim_for(cluster, job.data) if job.mounts_bucket else None
+    claim = find_admin_claim(cluster, job.data) if job.mounts_bucket else None
     if not claim:
         return job
     report(f"{job.data} is read through the claim {claim}")
     return replace(job, s3=replace(job.s3, claim=claim))
+
+
+def check_finished(existing: Object, what: str) -> None:
+    """Raises: InputError when the job has not finished or is being deleted; `what` begins its text: `cannot resume `t1``."""
+    name = existing["metadata"]["name"]
+    if "deletionTimestamp" in existing["metadata"]:
+        raise InputError(
+            f"{what}: a job of that name is being deleted", hint=f"launcher delete {name} waits until it is gone"
+        )
+    if not is_over(existing):
+        raise InputError(
+            f"{what}: it has not finished, its state is {state(existing)}",
+            hint=f"launcher logs {name} -f follows it; launcher delete {name} deletes it",
+        )

@@ -8,8 +8,7 @@ import uuid
 from collections.abc import Iterator
 from copy import deepcopy
 
-from launcher.cluster.resources import Object
-from launcher.spec.manifest import CONTAINER
+from launcher.cluster.resources import CONTAINER, Object
 from trainer.layout import JOB
 
 

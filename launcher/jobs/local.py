@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from launcher.cluster.resources import Object
+from launcher.cluster.resources import CONTAINER, Object
 from launcher.jobs import interpreter
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
-from launcher.spec.manifest import CONTAINER, PORT, PORT_NAME, THREADS
+from launcher.spec.manifest import PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError

@@ -1,4 +1,4 @@
-"""Create jobs on a cluster, with their volumes and claims."""
+"""Create a job's objects, all or none."""
 
 import difflib
 import time
@@ -13,10 +13,10 @@ from launcher.cluster.errors import (
     NotFoundError,
 )
 from launcher.cluster.resources import CLAIMS, JOBS, VOLUMES, Object, Resource
-from launcher.jobs.delete import comes_true, remove_objects
+from launcher.jobs.delete import poll_until, remove_objects
 from launcher.jobs.find import KINDS, find_job, settings_text
 from launcher.jobs.identity import anonymous, identified
-from launcher.status.snapshot import is_over, outcome, state
+from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
 
 CLAIM_GONE_S: Final = 15.0
@@ -41,7 +41,7 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     existing = find_job(cluster, name)
     if existing is not None:
         _check_unchanged(existing, job)
-        _complete(cluster, others, existing)
+        _create_missing_claim(cluster, others, existing)
         return Submitted(name, "unchanged")
     check_accepted(cluster, objects)
     if dry_run:
@@ -50,8 +50,8 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     return Submitted(name, "created")
 
 
-def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
-    """Create the claim of a job whose submit was killed after creating the job: its pods wait for the claim."""
+def _create_missing_claim(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
+    """Create the claim of a job whose submit was killed before it created the claim: its pods wait for it."""
     for claim in (each for each in others if each["kind"] == CLAIMS.kind):
         try:
             cluster.get(CLAIMS, claim["metadata"]["name"])
@@ -92,7 +92,7 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             resource = KINDS[each["kind"]]
             body = _owned(each, job, uid) if each["kind"] == CLAIMS.kind else each
             if resource is VOLUMES:
-                _remove_old_volume(cluster, body)
+                _remove_leftover_volume(cluster, body)
             created = cluster.create(resource, body)
             made.append((resource, each["metadata"]["name"]))
             if each is job:
@@ -114,7 +114,7 @@ def _owned(claim: Object, job: Object, uid: str | None) -> Object:
     return claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner]}}
 
 
-def _remove_old_volume(cluster: Cluster, volume: Object) -> None:
+def _remove_leftover_volume(cluster: Cluster, volume: Object) -> None:
     """Remove a volume of the same job name, left over after the job was deleted with kubectl: it can't be bound again.
 
     It is removed after its claim, which the garbage collector deletes shortly after the job.
@@ -132,21 +132,7 @@ def _remove_old_volume(cluster: Cluster, volume: Object) -> None:
             remove_objects(cluster, [(VOLUMES, name)])
         return False
 
-    comes_true(is_free, cluster, time.monotonic() + CLAIM_GONE_S)
-
-
-def check_over(existing: Object, what: str) -> None:
-    """Raises: InputError when the job has not finished or is being deleted; `what` begins its text: `cannot resume `t1``."""
-    name = existing["metadata"]["name"]
-    if "deletionTimestamp" in existing["metadata"]:
-        raise InputError(
-            f"{what}: a job of that name is being deleted", hint=f"launcher delete {name} waits until it is gone"
-        )
-    if not is_over(existing):
-        raise InputError(
-            f"{what}: it has not finished, its state is {state(existing)}",
-            hint=f"launcher logs {name} -f follows it; launcher delete {name} deletes it",
-        )
+    poll_until(is_free, cluster, time.monotonic() + CLAIM_GONE_S)
 
 
 def _check_unchanged(existing: Object, job: Object) -> None:
@@ -180,8 +166,8 @@ FILLED_IN: Final[Mapping[str, object]] = {"protocol": "TCP", "suspend": False}
 def _difference(existing: Object, ours: Object) -> str:
     """Lines of labels and spec that differ.
 
-    With equal settings, a field that only the existing job has was added by the server, Kueue or a webhook, and is ignored. With
-    other settings it may be a field that this job no longer has.
+    With equal settings, fields that only the server's object has are ignored: the server, Kueue or a webhook added them. With
+    different settings they are shown, as the new job may have dropped them, except the CRD's defaults.
     """
     import yaml  # noqa: PLC0415 - a fifth of the time of --help
 

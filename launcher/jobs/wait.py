@@ -16,7 +16,7 @@ from launcher.cluster.errors import (
     UnreachableError,
 )
 from launcher.cluster.resources import JOBS, Object
-from launcher.jobs.find import AWAY_S, POLL_S, get_job_before
+from launcher.jobs.find import AWAY_S, POLL_S, get_job_with_retries
 from launcher.status.collect import collect_snapshot
 from launcher.status.diagnose import diagnose
 from launcher.status.snapshot import State, is_over, outcome
@@ -71,7 +71,7 @@ def job_changes(
         with suppress(ForbiddenError, GoneError, InvalidError, ServerError, UnreachableError):
             yield from _watched(cluster, job, left_s)
         cluster.sleep(POLL_S)
-        job = get_job_before(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
+        job = get_job_with_retries(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
         if job["metadata"]["uid"] != first["metadata"]["uid"]:
             raise NotFoundError(
                 f"the job `{name}` was deleted, and another job has its name", hint=f"launcher status {name}"

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.cluster.errors import InvalidError, NotFoundError
-from launcher.cluster.resources import Object
+from launcher.cluster.resources import CONTAINER, Object
 from launcher.logs.lines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
-from launcher.spec.manifest import CONTAINER
 from launcher.status.snapshot import short_name
 
 

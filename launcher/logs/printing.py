@@ -8,11 +8,10 @@ from typing import Final, TextIO
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import UnreachableError
-from launcher.cluster.resources import JOB_LABEL, Object
+from launcher.cluster.resources import CONTAINER, JOB_LABEL, Object
 from launcher.logs.follow import Follower, Outcome, Pace, Report, View, first_view
 from launcher.logs.lines import SECOND, Line, LogOptions, Ranks, Style, shown
 from launcher.logs.pod_stream import PodLog, PodState
-from launcher.spec.manifest import CONTAINER
 from launcher.status.snapshot import wanted_pods
 from trainer.errors import RemoteError
 from trainer.redaction import without_assigned

@@ -12,7 +12,7 @@ from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
-from launcher.jobs.find import AWAY_S, find_job, get_job_before
+from launcher.jobs.find import AWAY_S, check_finished, find_job, get_job_with_retries
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from launcher.status import collect
@@ -62,7 +62,7 @@ class JobQueue:
             if existing is None or not is_over(existing):
                 submit.submit(self.cluster, manifest.render(job), dry_run=True)
                 continue
-            submit.check_over(existing, f"cannot run `{job.name}`")
+            check_finished(existing, f"cannot run `{job.name}`")
             # The finished job still has the name, so the dry run needs another one.
             trial = dataclasses.replace(job, name=f"try-{secrets.token_hex(2)}")
             submit.check_accepted(self.cluster, manifest.render(trial))
@@ -115,7 +115,7 @@ class JobQueue:
         """Whether the job has finished; reports changes and records why it has no results."""
         name = followed.job.name
         try:
-            current = get_job_before(self.cluster, name, self.clock() + AWAY_S, self.clock)
+            current = get_job_with_retries(self.cluster, name, self.clock() + AWAY_S, self.clock)
         except NotFoundError as problem:
             if not self.has_results(followed.job):  # with results, it was removed after its `--ttl`
                 self.problems[name] = str(problem.args[0])

@@ -1,4 +1,5 @@
-"""Sources of settings by precedence: flag, `--set`, `-f`, `LAUNCHER_*`, the project's file, the user's file, default.
+"""Sources of settings by precedence: flag, `--set`, `-f`, `LAUNCHER_*`, the project's file, the user's file, the namespace of
+the kubeconfig's context, the generated name, the image of `--local`, default.
 
 Keys are the flags' names in snake_case. The parser calls `apply_settings` between reading flags and converting them, so that values
 from files are converted and validated like flags.
@@ -101,9 +102,9 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     if not flags.keys() & {"accelerator", "namespace"}:
         return
     is_local = "local" in flags and bool(flags["local"].tokens)
-    for settings in _typed(flags):
+    for settings in _set_and_file_settings(flags):
         _fill(flags, settings)
-    for settings in persistent():
+    for settings in stored_settings():
         for key in _fill(flags, settings):
             if is_local:
                 check_code(key, settings.values[key][0], settings.origin_of(key))
@@ -155,8 +156,8 @@ def context_namespace(kubeconfig: str | None = None, context: str | None = None)
     return Settings(CONTEXT, {"namespace": (namespace,)} if namespace else {})
 
 
-def persistent() -> list[Settings]:
-    """Settings outside the command line by precedence: environment, project's file, user's file.
+def stored_settings() -> list[Settings]:
+    """Settings from environment and files by precedence: environment, project's file, user's file.
 
     Raises: InputError.
     """
@@ -178,7 +179,7 @@ def effective() -> list[tuple[str, tuple[str, ...], str]]:
     rows: dict[str, tuple[str, tuple[str, ...], str]] = {
         key: (key, (text,), "default") for key, text in DEFAULTS.items()
     }
-    for settings in reversed([*persistent(), context_namespace()]):
+    for settings in reversed([*stored_settings(), context_namespace()]):
         rows |= {key: (key, texts, settings.origin_of(key)) for key, texts in settings.values.items()}
     return [rows[key] for key in _KEYS if key in rows]
 
@@ -194,7 +195,9 @@ def read_environment(environment: Mapping[str, str]) -> Settings:
         if name.startswith(VARIABLE_PREFIX) and not _OF_A_SERVICE.search(name)
     }
     keys = {name: name.removeprefix(VARIABLE_PREFIX).lower() for name in texts}
-    values = {keys[name]: _parse(text, f"`{name}`", typed=keys[name] == OVERLAY) for name, text in texts.items()}
+    values = {
+        keys[name]: _parse(text, f"`{name}`", keep_yaml_types=keys[name] == OVERLAY) for name, text in texts.items()
+    }
     return settings_from(f"{VARIABLE_PREFIX}*", values)
 
 
@@ -210,7 +213,7 @@ def read_file(path: Path) -> Settings:
         raise InputError(f"cannot read settings from `{path}`: {reason}", hint=_FORMAT_HINT) from problem
     values = _parse(text, f"`{path}`")
     if isinstance(values, dict) and isinstance(values.get(OVERLAY), dict):
-        values |= {OVERLAY: _parse(text, f"`{path}`", typed=True)[OVERLAY]}
+        values |= {OVERLAY: _parse(text, f"`{path}`", keep_yaml_types=True)[OVERLAY]}
     if values is None:  # comments only
         return Settings(str(path), {})
     if not isinstance(values, dict):
@@ -228,7 +231,7 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"cannot use --set {on_one_line(assignment)}: it has no `=`", hint="--set workers=8")
-        values[key] = _parse(text, f"`--set {on_one_line(key)}=…`", typed=key == OVERLAY)
+        values[key] = _parse(text, f"`--set {on_one_line(key)}=…`", keep_yaml_types=key == OVERLAY)
     return settings_from("--set", values)
 
 
@@ -241,7 +244,7 @@ def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
         raise InputError(f"cannot change `{key}`: {kept[key]} (from `--set`)", hint=f"omit --set {key}")
 
 
-def _typed(flags: Mapping[str, Argument]) -> list[Settings]:
+def _set_and_file_settings(flags: Mapping[str, Argument]) -> list[Settings]:
     """Settings of `--set` and `-f` by precedence."""
     given = []
     if "file" in flags:
@@ -250,13 +253,13 @@ def _typed(flags: Mapping[str, Argument]) -> list[Settings]:
     return given
 
 
-def _parse(text: str, origin: str, *, typed: bool = False) -> Any:  # noqa: ANN401 - any YAML
-    """Parse YAML to texts, lists and mappings; with `typed`, also to numbers, booleans and dates."""
+def _parse(text: str, origin: str, *, keep_yaml_types: bool = False) -> Any:  # noqa: ANN401 - any YAML
+    """Parse YAML to texts, lists and mappings; with `keep_yaml_types`, also to numbers, booleans and dates."""
     import yaml  # noqa: PLC0415 - a tenth of the time of `render`
 
     try:
         # BaseLoader keeps scalars as text: otherwise `elastic: 1:4` would be a base 60 number, and `1.10` would become 1.1.
-        return parsed_yaml(text, yaml.SafeLoader if typed else yaml.BaseLoader)
+        return parsed_yaml(text, yaml.SafeLoader if keep_yaml_types else yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as problem:
         learn_text(text)
         mark = getattr(problem, "problem_mark", None)  # without the line itself, which may contain a secret
@@ -292,7 +295,7 @@ def _texts(key: str, value: object, origin: str) -> tuple[str, ...]:
 
 
 def _fill(flags: Mapping[str, Argument], settings: Settings) -> list[str]:
-    """Fill the flags that have no value; returns the keys of the filled ones."""
+    """Fill unset flags; returns the keys that were filled."""
     filled = [key for key, texts in settings.values.items() if texts and key in flags and not flags[key].tokens]
     for key in filled:
         fill_argument(flags[key], settings.values[key], settings.origin_of(key))

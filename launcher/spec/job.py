@@ -114,7 +114,7 @@ class JobSpec:
                 fill_argument(flags[key], texts, origin_of(key))
 
         parser = App(config=[fill], help_flags=(), version_flags=())
-        parser.default(_same)
+        parser.default(_return_job)
         try:
             _, bound, _ = parser.parse_args([], exit_on_error=False, print_error=False)
         except CycloptsError as problem:
@@ -340,7 +340,7 @@ def fill_argument(argument: Argument, texts: Sequence[str], origin: str) -> None
         argument.append(Token(keyword=flag_of(key_of(argument)), value=text, source=origin, index=index))
 
 
-def _same(job: Annotated[JobSpec, Parameter(name="*")]) -> JobSpec:
+def _return_job(job: Annotated[JobSpec, Parameter(name="*")]) -> JobSpec:
     return job
 
 

@@ -1,15 +1,15 @@
 """Kubernetes objects of a job; pure, and `submit` creates exactly what `render` prints.
 
-A single-node job is a PyTorchJob with a Master. A multi-node job has Workers and no elasticPolicy, so that each pod ends by
-itself and keeps its log. Both get their rendezvous from PET_* variables (measured: docs/decisions/0006). The exit code of a pod
-decides whether it is recreated or the job fails (docs/decisions/0009).
+A single-node job is a PyTorchJob with a Master. A multi-node job has Workers and no elasticPolicy: without an elasticPolicy
+every pod ends by itself and its log stays. Both get their rendezvous from PET_* variables (measured: docs/decisions/0006). The
+exit code of a pod decides whether it is recreated or the job fails (docs/decisions/0009).
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from launcher.cluster.resources import Object
+from launcher.cluster.resources import CONTAINER, Object
 from launcher.output import as_yaml
 from launcher.spec import s3_volume
 from launcher.spec.accelerators import EFA_RESOURCE
@@ -18,9 +18,6 @@ from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, la
 from launcher.spec.options import pair, toleration_parts
 from launcher.spec.overlay import merged
 from trainer.config import parse_duration, to_argv
-
-CONTAINER: Final = "pytorch"
-"""Name of the container. Source: the operator's webhook refuses any other."""
 
 SETTINGS: Final = "chexnet-launcher/settings"
 """Annotation with the settings of the job as JSON; `clone` and `resume` read it."""
@@ -39,7 +36,8 @@ RENDEZVOUS: Final = {
 }
 
 THREADS: Final = "OMP_NUM_THREADS"
-"""Set to the CPU request of the worker: the default is the number of cores of the node, and the order of sums depends on it."""
+"""Set to the CPU request: otherwise OpenMP uses all cores of the node, and another thread count changes the last bits of the
+results."""
 
 OWN_ENDPOINT: Final = "127.0.0.1:0"
 """Rendezvous endpoint of a single node, on a free port."""
@@ -110,7 +108,7 @@ def _pod_template(spec: JobSpec) -> Object:
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,  # a Service named `master` would set MASTER_PORT
             "terminationGracePeriodSeconds": GRACE_PERIOD_S,
-            **_placement(spec),
+            **_pod_options(spec),
             "securityContext": {
                 "runAsNonRoot": True,
                 "runAsUser": USER_ID,
@@ -125,7 +123,7 @@ def _pod_template(spec: JobSpec) -> Object:
     return merged(template, spec.pod.overlay.patch) if spec.pod.overlay else template
 
 
-def _placement(spec: JobSpec) -> Object:
+def _pod_options(spec: JobSpec) -> Object:
     pod = spec.pod
     fields: Object = {
         "serviceAccountName": pod.service_account,
@@ -239,13 +237,13 @@ def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:
         yield {"name": name, "emptyDir": {}}, {"name": name, "mountPath": path}
     if not spec.reads_bucket:
         on_claim = spec.mounts_bucket or spec.s3.claim is not None
-        data = _claim(spec) if on_claim else _directory(spec.data)
+        data = _claim(spec) if on_claim else _host_path(spec.data)
         yield {"name": "data"} | data, {"name": "data", "mountPath": DATA_MOUNT, "readOnly": True}
     if not spec.output_at.is_bucket:
-        yield {"name": "output"} | _directory(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
+        yield {"name": "output"} | _host_path(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
 
 
-def _directory(path: str) -> Object:
+def _host_path(path: str) -> Object:
     return {"hostPath": {"path": path, "type": "Directory"}}
 
 

@@ -10,6 +10,7 @@ from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.resources import (
     CLAIMS,
+    CONTAINER,
     DEPLOYMENTS,
     EVENTS,
     INDEX_LABEL,
@@ -23,7 +24,6 @@ from launcher.cluster.resources import (
     Object,
     Resource,
 )
-from launcher.spec.manifest import CONTAINER
 from launcher.status.snapshot import Snapshot, is_over
 from trainer.errors import RemoteError
 

@@ -23,17 +23,17 @@ from launcher.cluster.resources import (
     NAMESPACES,
     NODES,
     PODS,
+    PRIORITY_CLASSES,
     QUOTAS,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
     VOLUMES,
     WAITING,
+    WEBHOOKS,
     WORKLOADS,
     Resource,
 )
-from launcher.doctor.operator import WEBHOOKS
-from launcher.doctor.references import PRIORITY_CLASSES
 
 SERVED = (
     *(JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),

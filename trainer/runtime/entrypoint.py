@@ -45,16 +45,16 @@ TERMINATED: Final = 128 + signal.SIGTERM
 
 WATCH_S: Final = 0.2
 END_S: Final = 1.0
-"""From a failure report to the end of the workers: silent peers have noticed then."""
+"""Wait between a failure report and SIGTERM to the workers: by then the other workers have seen it."""
 
 STOP_S: Final = 40.0
-"""From SIGTERM to the end of the workers at the latest: torchrun gives them 30 s."""
+"""Longest time from SIGTERM to the end of the workers: torchrun gives them 30 s."""
 
 STOP_AFTER_REPORT_S: Final = 10.0
-"""The same after a failure report: then nobody has anything left to save."""
+"""Longest time from a failure report (and `END_S`) to the end of the workers: they have nothing left to save."""
 
 LINGER_S: Final = 5.0
-"""How much later nodes exit whose workers printed no error: the operator ends all pods with the first, and their logs are lost."""
+"""Extra wait of pods without an error message: the operator deletes the other pods when the first fails, with their logs."""
 
 SAME_TIME_S: Final = 10.0
 """Workers that end so soon after the first have ended by themselves. torchrun kills those that ignore SIGTERM 30 s after the first."""
@@ -64,10 +64,10 @@ MOST_STARTS: Final = 4
 """How often torchrun is started in one container for reasons that pass."""
 
 LONG_S: Final = 600.0
-"""A torchrun that ran this long had got somewhere, and the count starts again."""
+"""A torchrun that ran this long made progress, so the start count is reset."""
 
 
-_heard: Final[list[int]] = []
+_late_signals: Final[list[int]] = []
 """Signals that arrived after torchrun had ended."""
 
 
@@ -78,7 +78,9 @@ def main(argv: list[str], message: Path = TERMINATION_MESSAGE) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     starter = parent_watch.taken()
     if starter is not None:
-        parent_watch.watch(starter, lambda: _leave_now(TERMINATED, "the process that started this is gone"))
+        parent_watch.watch(
+            starter, lambda: _kill_children_and_exit(TERMINATED, "the process that started this is gone")
+        )
     # A run of --local inside a pod, as in a notebook, must not describe that pod.
     place = None if LOCAL_RUN in os.environ else message
     started_s = time.monotonic()
@@ -93,10 +95,10 @@ def main(argv: list[str], message: Path = TERMINATION_MESSAGE) -> int:
     starts = 1 if time.monotonic() - started_s > LONG_S else int(os.environ.get(STARTS, "1"))
     if starts >= MOST_STARTS:
         return code
-    if _heard:
-        return _stopped(signal.Signals(_heard[0]), place)
+    if _late_signals:
+        return _stopped(signal.Signals(_late_signals[0]), place)
     sys.stderr.write(f"starting the workers again ({starts} of {MOST_STARTS - 1})\n")
-    failure_cause.write_message(place, None)  # what comes of it may be a success
+    failure_cause.write_message(place, None)  # the new start may succeed
     return _start_again(argv, starts + 1, starter)
 
 
@@ -136,7 +138,7 @@ def _run(argv: list[str], message: Path | None) -> int:
                     return _stopped(stop.sigval, message)
                 report = reported
             except (DistError, RendezvousError) as problem:
-                return _unmet(problem, message)
+                return _rendezvous_failed(problem, message)
             else:
                 return 0
         failure_cause.write_message(message, _cause(report, exit_codes, oom_kills))
@@ -146,7 +148,7 @@ def _run(argv: list[str], message: Path | None) -> int:
 def _note_signals() -> None:
     """Replace torchrun's handlers, which raise an exception, by ones that note the signal: this process ends soon, and must not start workers again."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, lambda heard, _: _heard.append(heard))
+        signal.signal(number, lambda heard, _: _late_signals.append(heard))
 
 
 class _NoFolderError(InputError):
@@ -198,7 +200,7 @@ def _watch(signals: int, over: threading.Event, message: Path | None) -> None:
         heard = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
         times_told += heard.count(signal.SIGTERM)
         if times_told > 1:
-            _leave_now(code, "told to stop again")
+            _kill_children_and_exit(code, "told to stop again")
         report = earlier_report()
         if ends_at_s < math.inf:
             continue
@@ -210,10 +212,10 @@ def _watch(signals: int, over: threading.Event, message: Path | None) -> None:
             times_told -= 1  # the one that follows is ours
             os.kill(os.getpid(), signal.SIGTERM)
     if not over.is_set():
-        _end_now(code)
+        _exit_now(code)
 
 
-def _leave_now(code: int, why: str) -> NoReturn:
+def _kill_children_and_exit(code: int, why: str) -> NoReturn:
     """End the workers and this process at once, and leave nothing of it."""
     with suppress(OSError):  # whoever read it may be gone as well
         sys.stderr.write(f"{why}: ending at once\n")
@@ -222,10 +224,10 @@ def _leave_now(code: int, why: str) -> NoReturn:
         with suppress(OSError, ValueError, IndexError):
             if int(stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
                 os.kill(int(stat.parent.name), signal.SIGKILL)
-    _end_now(code)
+    _exit_now(code)
 
 
-def _end_now(code: int) -> NoReturn:
+def _exit_now(code: int) -> NoReturn:
     """Exit without waiting for anything; the folder of the report is removed too."""
     with suppress(OSError, KeyError):
         report = Path(os.environ[REPORT_FILE])
@@ -289,7 +291,7 @@ def _stopped(sigval: signal.Signals, message: Path | None) -> int:
     return InterruptedByUser.exit_code if sigval == signal.SIGINT else TERMINATED
 
 
-def _unmet(problem: Exception, message: Path | None) -> int:
+def _rendezvous_failed(problem: Exception, message: Path | None) -> int:
     """Report that torchrun itself failed, with or without workers; the exit code."""
     said = f"cannot bring the workers together: {on_one_line(' '.join(str(problem).split()))}"
     sys.stderr.write(f"error: {said}\n")
@@ -301,7 +303,7 @@ def _failed(report: FailureReport) -> int:
     """Print which worker failed, and how; the exit code, which a repetition would not change unless it is 75."""
     code = report.exit_code
     if not report.explained:
-        signal.signal(signal.SIGTERM, lambda *_: _end_now(code))
+        signal.signal(signal.SIGTERM, lambda *_: _exit_now(code))
         time.sleep(LINGER_S)
         return code
     sys.stderr.write(f"worker {report.rank} failed with {_named(code)}\n")

@@ -41,7 +41,7 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     facts = Facts(snapshot)
     deletion = terminating.cause(facts)
     if deletion:
-        return _of_pods(facts, endings.stuck_cause) or Diagnosis(
+        return _diagnose_pods(facts, endings.stuck_cause) or Diagnosis(
             sentence=deletion.why, next_step=deletion.next_step, code=deletion.code
         )
     now = state(snapshot.job)
@@ -52,20 +52,20 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     held = queueing.cause(facts)
     if held:
         return _of_job(facts, held)
-    return _uncreated(facts) or _unhealthy(facts) or _recreated(facts)
+    return _blocked_creation(facts) or _first_pod_cause(facts) or _recreated(facts)
 
 
-def _uncreated(facts: Facts) -> Diagnosis | None:
+def _blocked_creation(facts: Facts) -> Diagnosis | None:
     cause = admission.cause(facts)
     return _of_job(facts, cause) if cause else None
 
 
-def _unhealthy(facts: Facts) -> Diagnosis | None:
+def _first_pod_cause(facts: Facts) -> Diagnosis | None:
     """The first check that any pod fails."""
-    return next(filter(None, (_of_pods(facts, check) for check in CHECKS)), None)
+    return next(filter(None, (_diagnose_pods(facts, check) for check in CHECKS)), None)
 
 
-def _of_pods(facts: Facts, check: Check) -> Diagnosis | None:
+def _diagnose_pods(facts: Facts, check: Check) -> Diagnosis | None:
     """A pod that fails a check (of ended ones, the first that failed), and the number of others with the same cause."""
     failing = [(pod, cause) for pod in facts.pods if (cause := check(pod, facts))]
     if not failing:
@@ -110,11 +110,11 @@ def _of_job(facts: Facts, cause: Cause) -> Diagnosis:
 
 def _of_pod(facts: Facts, pod: Pod, cause: Cause, alike: int) -> Diagnosis:
     pods = f"{pod.short} and {alike - 1} more" if alike > 1 else pod.short
-    sentence = f"{quoted(pods)} {' '.join(_state(facts, pod))}: {cause.why}"
+    sentence = f"{quoted(pods)} {' '.join(_state_and_age(facts, pod))}: {cause.why}"
     return Diagnosis(sentence=sentence, next_step=cause.next_step, code=cause.code)
 
 
-def _state(facts: Facts, pod: Pod) -> Iterator[str]:
+def _state_and_age(facts: Facts, pod: Pod) -> Iterator[str]:
     """State of a pod and its duration."""
     yield quoted(reason(pod.object))
     ended = next((container.ended.at for container in pod.containers if container.ended), None)

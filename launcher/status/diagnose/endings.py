@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from typing import Final
 
+from launcher.cluster.resources import CONTAINER
 from launcher.status.diagnose import starting, unscheduled
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
 from launcher.status.diagnose.log_tail import read_tail
@@ -13,7 +14,6 @@ from launcher.status.diagnose.termination_message import read_message
 from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
 
-CONTAINER: Final = "pytorch"
 """Name of the trainer's container. Source: the operator's webhook refuses any other name."""
 
 OUT_OF_MEMORY: Final = "OOMKilled"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
-from launcher.cluster.capacity import FOREIGN, Amounts, Room, accelerator, requests, rooms, shown
+from launcher.cluster.capacity import EXTENDED_RESOURCE, Amounts, Room, accelerator, requests, rooms, shown
 from launcher.status.diagnose import volumes
 from launcher.status.diagnose.facts import Cause, Facts, Pod, at
 from launcher.status.diagnose.wording import counted, quoted, resubmit
@@ -33,7 +33,11 @@ def cause(pod: Pod, facts: Facts) -> Cause | None:
             next_step=f"kubectl describe pod {pod.name} -n {facts.namespace}",
         )
     message = scheduled.message
-    return volumes.claim_cause(pod, facts, message) or _counted(pod, facts) or _by_message(pod, facts, message)
+    return (
+        volumes.claim_cause(pod, facts, message)
+        or _from_nodes(pod, facts)
+        or _from_scheduler_message(pod, facts, message)
+    )
 
 
 def _unseen(pod: Pod, facts: Facts) -> Cause | None:
@@ -47,7 +51,7 @@ def _unseen(pod: Pod, facts: Facts) -> Cause | None:
     )
 
 
-def _counted(pod: Pod, facts: Facts) -> Cause | None:
+def _from_nodes(pod: Pod, facts: Facts) -> Cause | None:
     """The cause computed from the nodes; None if they can't be read."""
     spec = at(pod.object, "spec") or {}
     wanted = requests(spec)
@@ -86,22 +90,22 @@ def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
         else f"the only node that has {has}, {node},"
     )
     if barrier.kind == "taint":
-        why, code = f"{nodes} {_be(number)} excluded by the taint {barrier.what}", "taint"
+        why, code = f"{nodes} {_is_or_are(number)} excluded by the taint {barrier.what}", "taint"
         next_step = resubmit(f"--toleration {barrier.what}, if the job is allowed there")
     elif barrier.kind == "label":
         match = "does not match" if number == 1 else "do not match"
         why, code = f"{nodes} {match} the node selector or affinity: {barrier.what}", "node-selector"
         next_step = _SELECTOR_STEP
     elif barrier.kind == "cordon":
-        why, code = f"{nodes} {_be(number)} cordoned", "nodes-closed"
+        why, code = f"{nodes} {_is_or_are(number)} cordoned", "nodes-closed"
         next_step = f"ask an administrator: kubectl uncordon {node}"
     else:
-        why, code = f"{nodes} {_be(number)} not ready", "nodes-closed"
+        why, code = f"{nodes} {_is_or_are(number)} not ready", "nodes-closed"
         next_step = f"kubectl describe node {node}"
     return Cause(code=code, why=why, next_step=next_step)
 
 
-def _be(number: int) -> str:
+def _is_or_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
@@ -158,7 +162,7 @@ def _held(facts: Facts, resource: str) -> str:
     """Amount that the job's other pods hold meanwhile."""
     holders = [pod for pod in facts.pods if pod.node and pod.phase in {"Pending", "Running"}]
     held = sum((requests(at(pod.object, "spec") or {}).get(resource, Fraction(0)) for pod in holders), Fraction(0))
-    if not held or not FOREIGN.fullmatch(resource):
+    if not held or not EXTENDED_RESOURCE.fullmatch(resource):
         return ""
     return f"; meanwhile {counted(len(holders), 'pod')} of it hold{'s' if len(holders) == 1 else ''} {shown(resource, held)}"
 
@@ -168,7 +172,7 @@ def _amount(name: str | None, amounts: Amounts) -> str:
 
 
 def _code(resource: str) -> str:
-    if FOREIGN.fullmatch(resource):
+    if EXTENDED_RESOURCE.fullmatch(resource):
         return "unschedulable-accelerators"
     if resource.startswith("hugepages-"):
         return "hugepages"
@@ -184,10 +188,11 @@ def _smaller(resource: str, node: str) -> str:
 _INSUFFICIENT: Final = re.compile(r"\d+ Insufficient ([^\s,]*[^\s,.])")
 
 
-def _by_message(pod: Pod, facts: Facts, message: str) -> Cause:
+def _from_scheduler_message(pod: Pod, facts: Facts, message: str) -> Cause:
     said = quoted(re.sub(r"\s*(no new claims to deallocate,\s*)?preemption:.*", "", message).rstrip("., "))
     short = sorted(
-        _INSUFFICIENT.findall(said), key=lambda name: (not FOREIGN.fullmatch(name), not name.startswith("huge"))
+        _INSUFFICIENT.findall(said),
+        key=lambda name: (not EXTENDED_RESOURCE.fullmatch(name), not name.startswith("huge")),
     )
     if short:
         wanted = requests(at(pod.object, "spec") or {})

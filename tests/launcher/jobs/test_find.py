@@ -3,9 +3,9 @@
 import pytest
 from submitted import JOB_PATH, POD_PATH, spec
 
-from launcher.cluster.resources import JOB_LABEL
+from launcher.cluster.resources import DATA, JOB_LABEL
 from launcher.jobs import submit
-from launcher.jobs.find import DATA, claim_for, get_job, list_jobs, settings_of
+from launcher.jobs.find import find_admin_claim, get_job, list_jobs, settings_of
 from launcher.spec.manifest import render
 from trainer.errors import InputError
 
@@ -14,10 +14,10 @@ def test_claim_of_an_administrator_is_found_by_its_annotation(cluster, api):
     """So that nobody has to know its name."""
     claim = {"metadata": {"name": "cxr", "annotations": {DATA: "s3://cxr/nih/"}}, "status": {"phase": "Bound"}}
     api.state.put("/api/v1/namespaces/team-a/persistentvolumeclaims/cxr", claim)
-    assert claim_for(cluster, "s3://cxr/nih") == "cxr"
-    assert claim_for(cluster, "s3://cxr/other") is None
+    assert find_admin_claim(cluster, "s3://cxr/nih") == "cxr"
+    assert find_admin_claim(cluster, "s3://cxr/other") is None
     api.state.forbidden.add(("list", "persistentvolumeclaims"))
-    assert claim_for(cluster, "s3://cxr/nih") is None
+    assert find_admin_claim(cluster, "s3://cxr/nih") is None
 
 
 def test_recorded_settings_of_a_job_recreate_it(cluster):
