@@ -60,9 +60,7 @@ class TrainConfig:
     """
 
     data: str
-    """Data set (NIH, label lists, `labels.csv` or one folder per class): a directory, or s3://BUCKET/PREFIX, which each node
-    downloads.
-    """
+    """Data set (NIH, label lists, `labels.csv` or one folder per class): a directory, or s3://BUCKET/PREFIX, downloaded by each node."""
 
     output: str
     """Directory or s3://BUCKET/PREFIX for runs; this run's files go to OUTPUT/NAME."""
@@ -104,9 +102,7 @@ class TrainConfig:
     """Stop after this many optimiser steps, regardless of `--epochs`; a later attempt without it continues."""
 
     deadline: str | None = None
-    """Stop this long after the first start of the run, such as `90m` or `8h`, with a checkpoint; a longer deadline continues
-    from it.
-    """
+    """Stop with a checkpoint this long (`90m`, `8h`) after the first start of the run; a longer deadline continues from it."""
 
     checkpoint_every_steps: int | None = None
     """Save a checkpoint every N optimiser steps, in addition to the end of each epoch."""
@@ -118,9 +114,7 @@ class TrainConfig:
     """Number of newest checkpoints to keep, in addition to the best one."""
 
     hang_after: str = "10m"
-    """Exit for restart after this long without progress; the first steps of an attempt, which compile, may take three times as
-    long.
-    """
+    """Exit for restart after this long without progress; the first steps of an attempt, which compile, get three times as long."""
 
     log_every_steps: int = 20
     """Read the loss from the device and log it every N steps."""
@@ -138,9 +132,7 @@ class TrainConfig:
     """Unfreeze a frozen backbone after this many epochs."""
 
     split: Recipe[str]
-    """`given` by the data set, or `patients:A/B/C[@SEED]`: train, validation and test in these proportions, with no patient in
-    two.
-    """
+    """`given` by the data set, or `patients:A/B/C[@SEED]`: train, validation and test in these proportions, no patient in two."""
 
     model: Recipe[Literal["densenet121", "vgg16", "resnet50", "densenet_tiny"]]
     """Backbone; `densenet_tiny` is for tests."""

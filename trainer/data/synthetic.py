@@ -230,7 +230,7 @@ def _complete_or_nothing(out: Path) -> Iterator[Path]:
         try:
             with _locked(draft):
                 yield draft
-                _publish(draft, out, into=exists)
+                _move_into_place(draft, out, into=exists)
         except BaseException:  # also Ctrl-C
             shutil.rmtree(draft, ignore_errors=True)
             raise
@@ -288,7 +288,7 @@ def _is_empty(out: Path) -> bool:
     return True
 
 
-def _publish(draft: Path, out: Path, *, into: bool) -> None:
+def _move_into_place(draft: Path, out: Path, *, into: bool) -> None:
     """Rename the draft; if `out` exists, which may be a mount or a current directory, move its entries."""
     if not into:
         draft.rename(out)

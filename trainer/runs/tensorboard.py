@@ -1,6 +1,6 @@
 """Curves of a run as TensorBoard event files, to watch during training.
 
-Each publication is a new small file: TensorBoard keeps reading a file that it has opened, and would miss a replacement
+Each write makes a new small file: TensorBoard keeps reading a file that it has opened, and would miss a replacement
 of the same name. So a run has one file per epoch (or checkpoint) of each attempt, and only events since the last one
 are in memory: 30 epochs of 5,000 steps, logged every 20 steps, give 7,500 events of about 70 bytes, in 30 files.
 """

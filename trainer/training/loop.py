@@ -232,7 +232,7 @@ def take_checkpoint(run: Run, training: Training) -> None:
     model_state = averaged_state(run, training, ranks)
     if run.is_rank0:
         run.prefix.writer.queue_state(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
-        _publish_curves(run, training)
+        _write_curves(run, training)
     if training.step % run.steps_per_epoch == 0:
         training.eval_network.load_state_dict(model_state)
     training.saved_step = training.step
@@ -240,7 +240,7 @@ def take_checkpoint(run: Run, training: Training) -> None:
     run.coordination.saved()
 
 
-def _publish_curves(run: Run, training: Training) -> None:
+def _write_curves(run: Run, training: Training) -> None:
     file = training.curves.take()
     if file is not None:
         run.prefix.writer.queue_file(*file)
@@ -267,7 +267,7 @@ def _note_epoch(
     entries = history.with_entry(entries, entry)
     if run.is_rank0:
         training.curves.add(training.step, of_epoch(entry))
-        _publish_curves(run, training)
+        _write_curves(run, training)
         run.prefix.writer.queue_file(METRICS, history.to_bytes(entries))
         if training.step % run.steps_per_epoch == 0:
             scored = Scored(null_if_nan(scores.mean_auroc), null_if_nan(scores.loss)) if scores else Scored(None, None)
