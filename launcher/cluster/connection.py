@@ -229,7 +229,7 @@ def _arriving(response: Any) -> Iterator[bytes]:  # noqa: ANN401 - as above
 
 
 def _may_pass(problem: UnreachableError) -> bool:
-    """Whether a retry may succeed: not after a read timeout or a TLS error."""
+    """Whether a retry may succeed: not after a connect or read timeout, or a TLS error."""
     from urllib3 import exceptions  # noqa: PLC0415 - already loaded
 
     cause = problem.__cause__

@@ -117,8 +117,8 @@ def write(
 
 def git_commit() -> str | None:
     """The commit of this program's own checkout, None where it is installed without one."""
-    folder = Path(__file__).parent
-    if not (folder.parent / ".git").exists():
+    folder = Path(trainer.__file__).parents[1]
+    if not (folder / ".git").exists():
         return None
     try:
         done = subprocess.run(

@@ -193,7 +193,7 @@ sys.exit(75)
 
 
 def test_when_a_pod_fails_the_others_get_sigterm(tmp_path):
-    """A gang with a missing member only waits; it gets SIGTERM, and time to save."""
+    """When one worker is missing the others only wait; they get SIGTERM, and time to save."""
     command = f"""
 import os, pathlib, signal, sys
 folder = pathlib.Path({str(tmp_path)!r})

@@ -405,7 +405,7 @@ def test_pod_that_is_made_anew_under_its_name_is_followed(connect):
 
 @pytest.mark.parametrize("uid", ["", "j2"], ids=["gone", "another has its name"])
 def test_job_that_is_deleted_ends_the_following(connect, uid):
-    """By another hand; lines of another job that takes the name are not shown."""
+    """With kubectl; lines of another job that takes the name are not shown."""
     pod = Pod("j-worker-0", [[(1, "a"), (2, "terminating")]])
     scene = Scene(pod)
 

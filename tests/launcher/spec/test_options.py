@@ -223,7 +223,7 @@ def test_queues_and_limits_are_set_where_their_controllers_read_them():
 
 
 def test_volcano_waits_for_as_many_pods_as_the_job_needs():
-    """A gang that holds half its cards while it waits for the rest blocks others, and trains nothing."""
+    """A job that holds half its accelerators while it waits for the rest blocks other jobs, and trains nothing."""
     found, _, _ = rendered(job(policy={"volcano_queue": "q"}, workers=4, workers_per_node=1))
     assert found["spec"]["runPolicy"]["schedulingPolicy"] == {"queue": "q", "minAvailable": 4}
     elastic = {"workers": 4, "workers_per_node": 1, "elastic": "2:4", "train_flags": ("--global-batch-size=12",)}

@@ -1,11 +1,14 @@
-"""Whether a later start may go on with a run, by its run.json."""
+"""run.json: what it records, and whether a later start may resume the run."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 
+import trainer
 from trainer.errors import InputError
-from trainer.runs.record import check_same
+from trainer.runs.record import check_same, git_commit
 from trainer.storage import LocalStorage
 
 
@@ -29,3 +32,13 @@ def test_other_settings_are_refused(tmp_path):
     """It would be another run under the same name."""
     with pytest.raises(InputError, match=r"weights: /data/a in the run, /data/b now"):
         start_over(tmp_path, {"weights": "/data/a"}, {"weights": "/data/b"})
+
+
+def test_commit_is_that_of_the_checkout(monkeypatch, tmp_path):
+    """run.json names the code of a run; an installed package has no commit."""
+    root = Path(trainer.__file__).parents[1]
+    if (root / ".git").exists():
+        head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        assert git_commit() == head.stdout.strip()
+    monkeypatch.setattr(trainer, "__file__", str(tmp_path / "trainer/__init__.py"))
+    assert git_commit() is None
