@@ -1,14 +1,13 @@
-"""`python -m trainer.runtime.entrypoint`: torchrun for our jobs, the first process of a pod, whose exit code decides what becomes of the job.
+"""`python -m trainer.runtime.entrypoint`: torchrun as the first process of a pod; its exit code decides whether the job fails or continues.
 
 Takes torchrun's flags and environment and runs it in this process, so that signals reach it. It exits with the failed
 worker's own exit code, which torchrun turns into 1, and prints one line in place of torchrun's traceback. Why it failed is
-the container's termination message (`failure_cause`), where Kubernetes started it.
+written into the container's termination message (`failure_cause`) if Kubernetes started it.
 
 torchrun starts all workers again after any failure. A worker that fails for good (bad input, a job that cannot continue)
-reports its rank and exit code (`failure_report`), and the entrypoint ends at once: a permanent error is met
-once. When torchrun itself gives up for a reason that passes (the node that kept the rendezvous is gone), it is started again
-in this same process. The training operator takes codes below 128 for the end of the job, and recreates a pod that exited with
-another (docs/decisions/0009).
+reports its rank and exit code (`failure_report`), and the entrypoint exits at once, without a second try. When torchrun itself
+fails for a transient reason (the node with the rendezvous was lost), it is started again in this process. The training operator
+fails the job for exit codes below 128, and recreates a pod that exited with any other (docs/decisions/0009).
 """
 
 import logging
@@ -41,7 +40,7 @@ TERMINATION_MESSAGE: Final = Path("/dev/termination-log")
 """Made by the kubelet, unless the container has another terminationMessagePath; then there is none here, and the log's last lines are taken."""
 
 TERMINATED: Final = 128 + signal.SIGTERM
-"""Exit code of an entrypoint that was told to stop: whoever stops a pod from outside wants it back later."""
+"""Exit code after a signal to stop. The operator recreates such a pod: it was evicted, drained or preempted, and the job is not over."""
 
 WATCH_S: Final = 0.2
 END_S: Final = 1.0
@@ -57,11 +56,11 @@ LINGER_S: Final = 5.0
 """Extra wait of pods without an error message: the operator deletes the other pods when the first fails, with their logs."""
 
 SAME_TIME_S: Final = 10.0
-"""Workers that end so soon after the first have ended by themselves. torchrun kills those that ignore SIGTERM 30 s after the first."""
+"""Workers that exit within this time after the first exited by themselves; torchrun kills the others, those that ignore SIGTERM after 30 s."""
 
 STARTS: Final = "TRAINER_ENTRYPOINT_STARTS"
 MOST_STARTS: Final = 4
-"""How often torchrun is started in one container for reasons that pass."""
+"""How often torchrun is started in one container after transient failures."""
 
 LONG_S: Final = 600.0
 """A torchrun that ran this long made progress, so the start count is reset."""
@@ -152,12 +151,12 @@ def _note_signals() -> None:
 
 
 class _NoFolderError(InputError):
-    """There is no room for a file of a few bytes."""
+    """Not even a file of a few bytes can be written."""
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder of these workers alone, gone after the block. Raises: _NoFolderError."""
+    """A temporary folder for the reports of these workers, removed after the block. Raises: _NoFolderError."""
     with ExitStack() as held:
         try:
             folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="entrypoint-")))
@@ -165,22 +164,22 @@ def _folder() -> Iterator[Path]:
         except OSError as problem:
             raise _NoFolderError(
                 f"cannot start the workers: no temporary file can be written: {str(problem.strerror or problem).lower()}",
-                hint="make room, or set TMPDIR to another place",
+                hint="free space there, or set TMPDIR to another directory",
             ) from problem
         yield folder
 
 
 @contextmanager
 def _watched(report: Path, message: Path | None) -> Iterator[None]:
-    """For the block: end the workers soon after a failure report, and at all events some time after SIGTERM.
+    """For the block: stop the workers soon after a failure report, and kill them some time after SIGTERM.
 
-    Without the first torchrun would start its workers again, to meet the same error. Without the second it may wait
-    in its shutdown for a rendezvous whose node is gone, and hold the accelerators until the pod's grace period is over.
+    Without the first, torchrun would start its workers again, into the same error. Without the second, its shutdown may wait
+    for a rendezvous whose node was lost, and hold the accelerators until the pod's grace period is over.
     """
     os.environ[REPORT_FILE] = str(report)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # reports signals whoever handles them
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)  # receives signals whichever handler is set
     over = threading.Event()
     thread = threading.Thread(target=_watch, args=(reader, over, message), daemon=True)
     thread.start()
@@ -195,29 +194,29 @@ def _watched(report: Path, message: Path | None) -> Iterator[None]:
 
 
 def _watch(signals: int, over: threading.Event, message: Path | None) -> None:
-    ends_at_s, code, times_told = math.inf, TERMINATED, 0
+    ends_at_s, code, sigterms = math.inf, TERMINATED, 0
     while not over.is_set() and time.monotonic() < ends_at_s:
-        heard = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
-        times_told += heard.count(signal.SIGTERM)
-        if times_told > 1:
-            _kill_children_and_exit(code, "told to stop again")
+        received = os.read(signals, 64) if select.select([signals], [], [], WATCH_S)[0] else b""
+        sigterms += received.count(signal.SIGTERM)
+        if sigterms > 1:
+            _kill_children_and_exit(code, "SIGTERM received again")
         report = earlier_report()
         if ends_at_s < math.inf:
             continue
-        if times_told:
+        if sigterms:
             ends_at_s = time.monotonic() + STOP_S
         elif report is not None and not over.wait(END_S):
-            failure_cause.write_message(message, _cause(report, {}, None))  # whatever happens from here on
+            failure_cause.write_message(message, _cause(report, {}, None))  # now: the exit may be forced
             ends_at_s, code = time.monotonic() + STOP_AFTER_REPORT_S, report.exit_code
-            times_told -= 1  # the one that follows is ours
+            sigterms -= 1  # the one that follows is ours
             os.kill(os.getpid(), signal.SIGTERM)
     if not over.is_set():
         _exit_now(code)
 
 
 def _kill_children_and_exit(code: int, why: str) -> NoReturn:
-    """End the workers and this process at once, and leave nothing of it."""
-    with suppress(OSError):  # whoever read it may be gone as well
+    """Kill the workers and exit, removing the report folder."""
+    with suppress(OSError):  # the reader of stderr may have exited
         sys.stderr.write(f"{why}: ending at once\n")
         sys.stderr.flush()
     for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -238,11 +237,11 @@ def _exit_now(code: int) -> NoReturn:
 
 
 def _start_again(argv: list[str], starts: int, starter: int | None) -> NoReturn:
-    """Replace this process by a new start of it; nothing of the old one may hold the rendezvous' port."""
+    """Replace this process by a new start of it; no open file of the old one may hold the port of the rendezvous."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     time.sleep(1.0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # kept until the new one hears it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # pending until the new start handles it
     os.environ[STARTS] = str(starts)
     sys.stderr.flush()
     end = min(65536, os.sysconf("SC_OPEN_MAX"))
@@ -300,7 +299,7 @@ def _rendezvous_failed(problem: Exception, message: Path | None) -> int:
 
 
 def _failed(report: FailureReport) -> int:
-    """Print which worker failed, and how; the exit code, which a repetition would not change unless it is 75."""
+    """Print which worker failed, and how; returns the exit code. Only 75 is worth another try."""
     code = report.exit_code
     if not report.explained:
         signal.signal(signal.SIGTERM, lambda *_: _exit_now(code))
@@ -319,7 +318,7 @@ def _named(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return f"signal {-code}" + {
-        signal.SIGKILL: " (killed, as for want of memory)",
+        signal.SIGKILL: " (killed, probably out of memory)",
         signal.SIGBUS: " (bus error, as when /dev/shm is full)",
     }.get(signal.Signals(-code), "")
 

@@ -8,7 +8,7 @@ from launcher.status.diagnose.signatures import signature_of
 
 _TIME: Final = re.compile(r"^\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[-+]\d\d:\d\d) ")
 _RANKED: Final = re.compile(r"^\[rank (\d+)\] ")
-_VERDICT: Final = re.compile(r"^worker (\d+) failed with (exit code|signal) (\d+)$")
+_FAILED_WORKER: Final = re.compile(r"^worker (\d+) failed with (exit code|signal) (\d+)$")
 _ERROR: Final = re.compile(r"^error: (?!a peer failed)")
 _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Iteration)\b")
 
@@ -16,8 +16,8 @@ _EXCEPTION: Final = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interru
 def read_tail(tail: str) -> ReportedCause:
     """The failed rank and its error, from the last log lines of a pod."""
     lines = [_TIME.sub("", line) for line in tail.splitlines()]
-    verdict = next((match for match in map(_VERDICT.match, reversed(lines)) if match), None)
-    rank = verdict[1] if verdict else ""
+    failed_worker = next((match for match in map(_FAILED_WORKER.match, reversed(lines)) if match), None)
+    rank = failed_worker[1] if failed_worker else ""
     known = signature_of(lines)
     if known:
         signature, line = known
@@ -27,7 +27,7 @@ def read_tail(tail: str) -> ReportedCause:
         text = _RANKED.sub("", line).removeprefix("error: ").removeprefix(BUG)
         return ReportedCause(rank=_rank_of(line) or rank, line=text, hint=hint, signature=signature)
     found = _error(lines, rank) or _error(lines, "") or _exception(lines) or ("", "", "")
-    killed_by = int(verdict[3]) if verdict and verdict[2] == "signal" else 0
+    killed_by = int(failed_worker[3]) if failed_worker and failed_worker[2] == "signal" else 0
     return ReportedCause(rank=found[0] or rank, line=found[1], hint=found[2], signature=None, killed_by=killed_by)
 
 

@@ -68,7 +68,7 @@ def test_killed_worker_is_named_with_its_signal(tmp_path):
     """137 alone says little to whom it happens first, and the operator would take it for a reason to try again for ever."""
     done, _ = run_entrypoint(tmp_path, -9, restarts=0)
     assert done.returncode == 3
-    assert done.stderr == "worker 1 failed with signal 9 (killed, as for want of memory)\n"
+    assert done.stderr == "worker 1 failed with signal 9 (killed, probably out of memory)\n"
 
 
 @pytest.mark.e2e
