@@ -1,6 +1,7 @@
 """Fixtures that tests of both programs share, and the order in which tests run."""
 
 import gc
+import logging
 import signal
 import urllib.request
 from pathlib import Path
@@ -47,6 +48,13 @@ def ctrl_c_works():
 def nothing_learned(monkeypatch):
     """What one test's process has learnt to leave out, the next one's may say."""
     monkeypatch.setattr(redaction, "_learned", frozenset())
+
+
+@pytest.fixture(autouse=True)
+def logging_enabled():
+    """The entrypoint, run in this process by a test, disables logging, as it does for the rest of its own process."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
