@@ -96,4 +96,5 @@ def _volume_name(spec: JobSpec) -> str:
         return name
     import hashlib  # noqa: PLC0415 - loads OpenSSL, and long names are rare
 
-    return f"{name[: VOLUME_NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    kept = name[: VOLUME_NAME_LENGTH - 9].rstrip(".")  # a part of a name may not begin with a dash
+    return f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -189,6 +189,12 @@ def test_long_volume_names_fit_a_label_and_stay_apart(namespace):
     assert name != other
 
 
+def test_long_volume_name_is_not_cut_behind_its_dot():
+    """The API server refuses `namespace.-hash`."""
+    name = render(JobSpec(accelerator="cpu", name="t" * 53, namespace="n" * 53, **IN_BUCKETS))[0]["metadata"]["name"]
+    assert name.startswith(f"{'n' * 53}-")
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_huge_pages_are_a_multiple_of_the_page_size(name):
     """The API server refuses half a page."""
