@@ -167,7 +167,7 @@ def test_reason_of_occupied_accelerators(tool, open_site, phantoms):
     sentence = sentence_with(open_site, "four-nodes", "unschedulable-accelerators")
     assert "8 habana.ai/gaudi" in sentence
     assert re.search(r"largest free 0 on sim-\d+ \(of 8\)", sentence)
-    assert "needs 4 such nodes and the cluster has 3" in sentence
+    assert "the nodes it may use hold only 3 of the job's 4 pods" in sentence
     open_site.launcher("delete", "four-nodes", "-y")
     simulated = [n["metadata"]["name"] for n in open_site.objects("nodes") if "kwok" in json.dumps(n["metadata"])]
     open_site.kubectl("delete", "node", *simulated)
