@@ -159,9 +159,18 @@ def test_reason_of_a_namespace_that_forbids_a_capability(stored, phantoms):
     stored.launcher("delete", "forbidden", "-y")
 
 
-def test_reason_of_occupied_accelerators(tool, open_site, phantoms):
-    """How many are wanted, how many are free, and where; three nodes with 8 hold three of four pods."""
+@pytest.fixture
+def three_nodes(tool, open_site):
+    """Three simulated nodes with 8 Gaudi each; removed afterwards, because a pod of the next test could be placed there."""
     tool("nodes", "3", "8", "0")
+    yield
+    simulated = [n["metadata"]["name"] for n in open_site.objects("nodes") if "kwok" in json.dumps(n["metadata"])]
+    open_site.kubectl("delete", "node", *simulated)
+
+
+@pytest.mark.usefixtures("three_nodes")
+def test_reason_of_occupied_accelerators(open_site, phantoms):
+    """How many are wanted, how many are free, and where; three nodes with 8 hold three of four pods."""
     flags = [*GAUDI, "--workers", "32", "--toleration", "simulated", *by_api(phantoms)]
     submit(open_site, "four-nodes", *flags)
     sentence = sentence_with(open_site, "four-nodes", "unschedulable-accelerators")
@@ -169,11 +178,10 @@ def test_reason_of_occupied_accelerators(tool, open_site, phantoms):
     assert re.search(r"largest free 0 on sim-\d+ \(of 8\)", sentence)
     assert "the nodes it may use hold only 3 of the job's 4 pods" in sentence
     open_site.launcher("delete", "four-nodes", "-y")
-    simulated = [n["metadata"]["name"] for n in open_site.objects("nodes") if "kwok" in json.dumps(n["metadata"])]
-    open_site.kubectl("delete", "node", *simulated)
 
 
-def test_reason_of_huge_pages_that_no_node_has(tool, open_site, phantoms):
+@pytest.mark.usefixtures("tool")
+def test_reason_of_huge_pages_that_no_node_has(open_site, phantoms):
     submit(open_site, "no-pages", *GAUDI, "--workers", "1", *by_api(phantoms))
     assert "hugepages-2Mi" in sentence_with(open_site, "no-pages", "hugepages")
     open_site.launcher("delete", "no-pages", "-y")

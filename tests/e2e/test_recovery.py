@@ -122,7 +122,7 @@ def test_last_lines_are_there_after_the_end(stored, phantoms, run):
 @pytest.mark.parametrize(
     ("name", "labels", "flags", "message"),
     [
-        pytest.param("bad-labels", "not a list\n", (), "test_list.txt", id="label file"),
+        pytest.param("wrong-list", "not a list\n", (), "test_list.txt", id="label file"),
         pytest.param("bad-rate", None, DIVERGES, "non-finite gradient", id="nan"),
     ],
 )
