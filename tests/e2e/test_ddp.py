@@ -214,7 +214,7 @@ def test_missing_device_is_reported_once(tmp_path, phantoms):
 def test_job_with_a_killed_worker_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):
     """torchrun starts all workers again; they must find each other, and the newest checkpoint."""
     places = ["--data", phantoms, "--output", tmp_path / "runs"]
-    recipe = ["20" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in
+    recipe = ["12" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in
     assert launcher(*places, "--name", "whole", "--", *recipe).returncode == 0
     job = launcher_process(*places, "--name", "killed", "--", *recipe)
     storage = LocalStorage(str(tmp_path / "runs/killed"))

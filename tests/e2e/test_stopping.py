@@ -47,7 +47,7 @@ def cache(tmp_path_factory):
 def group(phantoms, cache):
     """Starts a pod's first process."""
 
-    def start(output, *flags, workers=2, epochs=20, **environment):
+    def start(output, *flags, workers=2, epochs=14, **environment):
         places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
         train = ["-m", "trainer", "train", *places, *RECIPE, "--epochs", epochs, *flags]
         command = [
