@@ -1,5 +1,6 @@
 """Talking to the API server: what comes back, and what each fault becomes."""
 
+import dataclasses
 import socket
 import threading
 
@@ -232,7 +233,7 @@ def test_server_that_is_not_there_is_named(tmp_path, api, waits):
         closed.bind(("127.0.0.1", 0))
         path.write_text(path.read_text().replace(api.url, f"http://127.0.0.1:{closed.getsockname()[1]}"))
         cluster = open_cluster(Target(kubeconfig=str(path)))
-        object.__setattr__(cluster, "sleep", waits.append)
+        cluster = dataclasses.replace(cluster, connection=dataclasses.replace(cluster.connection, sleep=waits.append))
         with pytest.raises(UnreachableError, match="connection refused"):
             cluster.list(JOBS)
 
@@ -283,7 +284,7 @@ def test_broken_watch_is_a_known_error(cluster, api, fault):
 
 def test_stalled_watch_ends(cluster, api, monkeypatch, released):
     """The server must end a watch in time; one that does not is given up."""
-    monkeypatch.setattr(connection, "CONNECT_S", 0.2)
+    monkeypatch.setattr(client, "CONNECT_S", 0.2)
     api.state.faults.append(
         Fault("GET", "pytorchjobs", lambda handler: (handler.begin_stream(), released.wait()), query="watch=true")
     )
