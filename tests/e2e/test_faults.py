@@ -251,7 +251,7 @@ def test_deleted_pod_saves_what_it_has_trained(job, bucket, phantoms, unbroken, 
 
 
 @FULL
-def test_training_goes_on_while_the_bucket_is_down(job, bucket, phantoms, unbroken, tmp_path):
+def test_training_continues_while_the_bucket_is_down(job, bucket, phantoms, unbroken, tmp_path):
     """A store that is restarted must not idle the accelerators, nor end the job."""
     run = job("bucket-down")
     run.submit(phantoms, *OFTEN)

@@ -286,7 +286,7 @@ def test_submitter_can_do_what_the_docs_show(submitter):
     assert submitter.objects("pytorchjobs") == []
 
 
-def test_submitter_who_needs_a_volume_is_told_whom_to_ask(submitter):
+def test_submitter_without_volume_rights_is_told_whom_to_ask(submitter):
     """Making volumes is an administrator's right; nothing half-made may stay."""
     done = submitter.launcher("submit", *JOB, "--name", "mounted", code=4)
     assert "persistentvolumes" in done.stderr

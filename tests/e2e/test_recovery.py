@@ -51,7 +51,7 @@ def nothing_runs(site, name):
 
 
 @pytest.mark.parametrize("lost", ["worker-0", "worker-1"])
-def test_deleted_pod_comes_back_and_training_goes_on(stored, phantoms, lost):
+def test_deleted_pod_is_recreated_and_training_continues(stored, phantoms, lost):
     """A node is taken away; what was trained before is not lost and nobody has to do anything."""
     name = f"lose-{lost}"
     pod = f"{name}-{lost}"
@@ -87,7 +87,7 @@ def _started(site, name):
     return None
 
 
-def test_killed_process_comes_back_and_training_goes_on(stored, phantoms):
+def test_killed_process_is_restarted_and_training_continues(stored, phantoms):
     """A worker dies of SIGKILL inside its pod: the pod stays, the gang starts again from the newest checkpoint."""
     name = "lose-process"
     submit(stored, phantoms, name, "--epochs", "60")

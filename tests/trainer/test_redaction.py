@@ -205,12 +205,12 @@ def test_text_that_only_mentions_secrets_is_not_redacted(text):
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "--api-key", "secretAccessKey", "client-key-data", "wandb_api_key", "DB_PWD", "SLACK_WEBHOOK_URL", "github_pat", "aws_session_token", "PASSPHRASE"])  # fmt: skip
-def test_names_of_variables_that_hold_secrets(name):
+def test_variable_names_that_mean_a_secret(name):
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "PWD", "OLDPWD", "PATH", "KEYBOARD", "MAX_NEW_TOKENS", "AWS_WEB_IDENTITY_TOKEN_FILE", "secretName", "tokenFile", "SECRET_REF", "author", "patience", "monkey"])  # fmt: skip
-def test_names_of_variables_that_hold_no_secrets(name):
+def test_variable_names_that_mean_no_secret(name):
     assert not is_secret_name(name)
 
 
@@ -265,7 +265,7 @@ def test_url_is_shown_without_its_login_whatever_that_holds():
     "value",
     ["hunter2", "swordfish", "Tr0ub4dor&3", "12345678901234", "a-b-c-d", "$ecret12", "ABCDEFGHIJKLMNOP", "<x7&y>z"],
 )
-def test_values_that_redaction_looks_for(value):
+def test_distinctive_values_of_secret_variables_are_redacted(value):
     assert is_distinctive(value)
     assert redacted(f"as {value}.", {"PASSWORD": value}) == "as ***."
 

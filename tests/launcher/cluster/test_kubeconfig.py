@@ -26,7 +26,7 @@ def test_namespace_is_the_contexts(tmp_path, context, namespace):
     assert namespace_of(path, context) == namespace
 
 
-def test_several_files_are_looked_through_in_their_order(tmp_path, monkeypatch):
+def test_several_kubeconfigs_are_searched_in_order(tmp_path, monkeypatch):
     """As kubectl merges them."""
     first = write(tmp_path / "1", ("x", "team-x"), current="a")
     second = write(tmp_path / "2", ("a", "team-a"), current="x")

@@ -68,7 +68,7 @@ def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
         delete_job(cluster, "t1", timeout_s=60)
 
 
-def test_volume_that_may_not_be_removed_is_told_after_the_job_is_gone(cluster, api):
+def test_volume_that_may_not_be_removed_is_reported_after_the_job_is_deleted(cluster, api):
     """Waiting for it until the time limit would help nobody."""
     submit.submit(cluster, render(spec()))
     api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")

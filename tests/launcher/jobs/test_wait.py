@@ -157,7 +157,7 @@ def test_wait_that_lasts_too_long_leaves_the_job_alone(cluster, api):
     assert cluster.get(JOBS, "t1")
 
 
-def test_wait_for_a_job_that_is_deleted_meanwhile_says_so(cluster, api):
+def test_wait_reports_a_job_that_is_deleted_meanwhile(cluster, api):
     submit.submit(cluster, render(spec()))
 
     def deleted(handler):

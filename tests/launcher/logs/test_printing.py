@@ -255,7 +255,7 @@ def test_streams_that_are_cut_three_times_give_each_line_once_with_the_right_nam
     assert len(seen.lines) == 80
 
 
-def test_stream_that_stalls_is_asked_for_again(connect):
+def test_stalled_stream_is_requested_again(connect):
     """Followed streams of Kubernetes go silent for ever at times; a program may too, and that is nothing to speak of."""
     log = numbered(rank=0)
     pod = Pod("j-worker-0", [log])
@@ -392,7 +392,7 @@ def test_waiting_is_reported_once_with_the_pods_that_lag(connect):
     assert seen.waits == ["waiting for 1 of 2 pods to start: worker-1"]
 
 
-def test_pod_that_is_made_anew_under_its_name_is_followed(connect):
+def test_recreated_pod_of_the_same_name_is_followed(connect):
     """So the operator restarts pods of our jobs."""
     pod = Pod("j-worker-0", [[(20, "a"), (21, "b")]])
     scene = Scene(pod)
@@ -513,7 +513,7 @@ def test_log_of_an_ended_pod_that_cannot_be_had_does_not_keep_the_others(connect
     assert seen.said == ["cannot read the log of pod `j-worker-0`: no: 500"]
 
 
-def test_log_of_an_ended_pod_is_asked_for_as_long_as_connections_break(connect):
+def test_log_of_an_ended_pod_is_requested_until_connections_hold(connect):
     """Nothing is given up because of a bad network: it may be better in a minute."""
     pod = Pod("j-worker-0", [[(1, "a")]], cut=8)
     scene = Scene(pod)

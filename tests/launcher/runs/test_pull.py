@@ -491,7 +491,7 @@ def test_run_without_a_checkpoint_is_refused_with_the_parts_it_has(launcher, tmp
     assert launcher(f"pull demo --output {tmp_path}/runs --what report")[:2] == (0, "demo/run.json\n")
 
 
-def test_checkpoint_without_its_state_is_said_so(here, tmp_path):
+def test_checkpoint_without_its_state_is_reported(here, tmp_path):
     """A run that trains has pruned it."""
     storage = write_run(str(tmp_path / "runs"))
     Path(storage.url, state_key(20)).unlink()
@@ -609,7 +609,7 @@ def test_waiting_for_a_hanging_pull_is_reported_each_minute_and_ends(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["model", "report", "all"])
-def test_run_that_is_not_there_is_said_so_whatever_is_asked_for(launcher, tmp_path, what):
+def test_absent_run_is_reported_for_every_part(launcher, tmp_path, what):
     """It won't write its results when it is over."""
     code, _, err = launcher(f"pull nope --output {tmp_path}/runs --what {what}")
     assert code == 2

@@ -192,7 +192,7 @@ def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, 
     assert JOB_PATH in api.state.objects
 
 
-def test_run_without_a_checkpoint_begins_anew(launch, ended, output):
+def test_run_without_a_checkpoint_starts_from_the_beginning(launch, ended, output):
     """Its job failed before the first one."""
     open_storage(f"{output}/demo").write("starts.json", b"{}")
     code, _, err = launch("resume", "demo")
@@ -297,7 +297,7 @@ def test_invalid_run_json_is_reported(launch, output, content):
     assert "not a valid record of a run" in err
 
 
-def test_user_is_asked_before_the_old_job_goes(launch, api, ended, output, monkeypatch):
+def test_user_must_confirm_before_the_old_job_is_removed(launch, api, ended, output, monkeypatch):
     """A terminal is one who may say no."""
     write_run(output, scored=False)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -359,7 +359,7 @@ def lost_after_delete(api, kind):
 
 
 @pytest.mark.parametrize("kind", ["server", "name"])
-def test_settings_are_told_whatever_the_server_says_once_the_job_is_removed(launch, api, ended, output, kind):
+def test_settings_are_printed_whatever_the_server_answers_once_the_job_is_removed(launch, api, ended, output, kind):
     """They are nowhere else, and a server that fails can't be asked whether the job is there."""
     write_run(output, scored=False)
     lost_after_delete(api, kind)
@@ -369,7 +369,9 @@ def test_settings_are_told_whatever_the_server_says_once_the_job_is_removed(laun
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt(), TimeLimitError("gave up waiting for a pod")])
-def test_settings_are_told_when_waiting_for_the_old_pods_is_given_up(launch, api, ended, output, monkeypatch, problem):
+def test_settings_are_printed_when_waiting_for_the_old_pods_ends_early(
+    launch, api, ended, output, monkeypatch, problem
+):
     """By Ctrl-C, or after five minutes: the job is on its way out by then."""
     write_run(output, scored=False)
 
@@ -423,7 +425,7 @@ def write_other_format(storage):
         (write_other_format, "its format is 99"),
     ],
 )
-def test_job_stays_when_its_run_can_not_go_on(launch, api, ended, output, spoil, reason):
+def test_job_is_kept_when_its_run_cannot_be_resumed(launch, api, ended, output, spoil, reason):
     """The trainer would refuse, and the old job with its log would be gone."""
     spoil(write_run(output, scored=False))
     code, _, err = launch("resume", "demo")
@@ -451,7 +453,7 @@ def test_output_that_is_not_the_jobs_is_refused(launch, api, ended, output, tmp_
     assert launch("resume", "demo", "--output", "runs/")[0] == 0, "the job's own, named otherwise"
 
 
-def test_output_that_only_nodes_see_may_be_looked_at_where_it_is_mounted_here(launch, ended, tmp_path):
+def test_output_that_only_nodes_see_is_read_where_it_is_mounted_here(launch, ended, tmp_path):
     """By no other name would this machine find it."""
     write_run(f"{tmp_path}/mounted", scored=False)
     code, _, err = launch("resume", "demo", "--output", f"{tmp_path}/mounted")

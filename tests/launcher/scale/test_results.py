@@ -275,7 +275,7 @@ def test_interrupt_leaves_the_job_and_the_same_call_follows_it(scale, api, opera
     assert "w1: submitted" not in err
 
 
-def test_job_that_fails_is_named_and_the_others_go_on(scale, api, operator):
+def test_failed_job_is_named_and_the_others_continue(scale, api, operator):
     operator.ends["chest-densenet121-w1"] = "Failed"
     code, out, err = scale("--workers=1,2,4")
     assert code == 3

@@ -50,7 +50,7 @@ def test_empty_answers_are_left_out():
     assert init.answers(lambda _question, _usual: "", {}, []) == {}
 
 
-def test_file_that_is_there_is_kept_unless_replacing_is_asked_for(here, capsys):
+def test_existing_settings_file_is_kept_without_y(here, capsys):
     """It may hold an afternoon's work."""
     (here / "launcher.yaml").write_text("image: mine\n", encoding="utf-8")
     assert main(["init", *GIVEN]) == 2

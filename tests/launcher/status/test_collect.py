@@ -241,7 +241,7 @@ def test_progress_is_the_newest_progress_line_of_rank_0(cluster, job, pod, log, 
     assert progress(cluster, collect_snapshot(cluster, "t1")) == told
 
 
-def test_progress_is_looked_for_in_each_pod_until_a_log_cannot_be_had(cluster, api, job, pod, log):
+def test_progress_is_searched_in_each_pod_until_a_log_cannot_be_read(cluster, api, job, pod, log):
     """Rank 0 may be in any pod; a node that is silent costs seconds."""
     job("Running")
     for index in range(3):

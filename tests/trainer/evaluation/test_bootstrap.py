@@ -69,7 +69,7 @@ def test_curves_of_a_resample_are_those_of_its_images():
     assert ours.pr_BKX[2, 0] == pytest.approx(pr, abs=1e-6)
 
 
-def test_a_finding_nobody_has_is_undefined_everywhere():
+def test_finding_without_positives_is_undefined_in_every_resample():
     """A column of zeros must not become a score of 0 or a plotted line."""
     nothing = np.zeros((6, 1), np.uint8)
     ours = resampled(np.arange(6.0)[:, None], nothing, np.arange(6), Resamples(6, 5, 0), curves=True)

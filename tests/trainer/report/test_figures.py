@@ -116,7 +116,7 @@ def test_undefined_scores_are_stated_and_not_drawn():
         pytest.param([{"step": 1, "epoch": 1.0, "train_loss": float("nan"), "val": {"loss": None}}], id="no numbers"),
     ],
 )
-def test_a_history_without_numbers_has_no_curves_but_a_picture_that_says_so(entries):
+def test_history_without_numbers_gives_a_figure_that_says_so(entries):
     """Old and broken runs are reported too."""
     assert history_figures.loss_curves(entries) is None
     assert history_figures.score_curves(entries) is None

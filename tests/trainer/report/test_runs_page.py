@@ -105,7 +105,7 @@ def test_speed_up_is_over_a_run_that_did_the_same_work(tmp_path):
     assert rows == {"epochs-6": 1.0, "epochs-3": 1.0}
 
 
-def test_elapsed_time_is_unknown_where_an_epoch_has_not_told():
+def test_elapsed_time_is_unknown_where_an_epoch_has_no_duration():
     """A sum with a gap would be a speed-up that never was."""
     entries = [entry(1, seconds=10.0), entry(2, seconds=None)]
     old = report.Documents(run=record(), entries=entries, results=results(training_s=None))

@@ -151,7 +151,7 @@ def test_signal_after_the_failure_changes_neither_exit_code_nor_message(tmp_path
 
 
 @pytest.mark.e2e
-def test_entrypoint_that_is_told_to_stop_after_torchrun_does_not_start_again(tmp_path):
+def test_entrypoint_stopped_after_torchrun_ended_does_not_restart_it(tmp_path):
     """A job that is deleted loses its rendezvous, which alone would be a reason to try again."""
     done = fail(tmp_path, code=75)
     assert done.returncode == 143
@@ -358,7 +358,7 @@ def test_termination_message_is_not_that_of_a_local_run(tmp_path, monkeypatch, i
 
 
 @pytest.mark.e2e
-def test_termination_message_of_a_pod_that_is_told_to_stop(tmp_path):
+def test_termination_message_of_a_stopped_pod(tmp_path):
     """Evicted and deleted pods did not fail by themselves."""
     worker, message = tmp_path / "worker.py", tmp_path / "termination-log"
     worker.write_text("import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)\n")

@@ -120,7 +120,7 @@ def test_worker_whose_parent_has_already_ended_ends_at_once():
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
 
 
-def test_worker_that_is_no_direct_child_of_a_living_parent_goes_on(monkeypatch):
+def test_worker_that_is_no_direct_child_of_a_living_parent_continues(monkeypatch):
     """A command that a worker starts inherits the variable."""
     monkeypatch.setenv(PARENT, str(os.getppid()))
     code = "from trainer.runtime.parent_watch import end_with_parent; end_with_parent(); print('lives')"

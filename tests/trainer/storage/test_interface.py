@@ -163,7 +163,7 @@ def test_chunks_of_another_object_than_the_one_meant_are_refused(anywhere):
         list(anywhere.chunks("state.pt", first=1, stamp=stamp))
 
 
-def test_stat_says_what_the_listing_says(anywhere):
+def test_stat_and_listing_agree(anywhere):
     """A cache compares stamps of both."""
     anywhere.write("a/b.json", b"22")
     stat = anywhere.stat("a/b.json")
