@@ -16,7 +16,8 @@ import PIL
 import pytest
 import yaml
 
-from trainer.data.layouts import locate_images, read_labels
+from trainer.data.layouts import read_labels
+from trainer.data.locate import locate_images
 from trainer.data.pack import pack_key
 from trainer.data.records import Geometry
 from trainer.data.synthetic import write_phantoms

@@ -1,17 +1,15 @@
 """Data sets of class folders: one class per image; the patient comes from the file name."""
 
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from trainer.data.directory_walk import files_below, is_folder
-from trainer.data.label_files import (
-    Rows,
-    nih_patient,
-)
+from trainer.data.directory_walk import files_in, is_folder
+from trainer.data.label_files import Rows
 from trainer.data.labels import SPLITS, LabelTable
+from trainer.data.look_alikes import looks_like_image
+from trainer.data.patients import patient_in_name
 from trainer.errors import InputError, on_one_line
 
 DICOM_SUFFIXES: Final = (".dcm", ".dicom")
@@ -20,11 +18,6 @@ IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 
 OTHER_IMAGES: Final = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Reported as unsupported, so that such files are not skipped silently."""
-
-_KERMANY_NAME = re.compile(
-    r"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[-_]\d+(?:-\d+)?\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII
-)
-"""Number *and* kind identify the patient. Source: in the Kaggle set no number with the same kind is in both train and test."""
 
 
 def directory_entries(data: Path) -> list[str]:
@@ -39,8 +32,9 @@ def directory_entries(data: Path) -> list[str]:
         ) from problem
 
 
-def read_folders(data: Path, splits: Sequence[str]) -> LabelTable:
-    rows = Rows()
+def read_folders(data: Path, splits: Sequence[str]) -> tuple[LabelTable, list[str]]:
+    """The labels, and the files that look like images but are not read, as their suffixes are not an image's."""
+    rows, not_read = Rows(), list[str]()
     classes_of = {split: _valid_classes(rows, f"{split}/", _classes(data / split)) for split in splits}
     classes = classes_of["train"]
     if len(classes) < 2:
@@ -49,10 +43,9 @@ def read_folders(data: Path, splits: Sequence[str]) -> LabelTable:
         present = classes_of[split]
         rows.problems += [f"{split}/: class `{name}` of train/ is missing" for name in classes if name not in present]
         rows.problems += [f"{split}/: class `{name}` is not in train/" for name in present if name not in classes]
-        for name in present:
-            if name in classes:
-                _add_class(rows, data, split, name, bytes(name == other for other in classes))
-    return rows.table(data, tuple(classes))
+    folders = [(split, name) for split in splits for name in classes_of[split] if name in classes]
+    _add_images(rows, not_read, data, folders, classes)
+    return rows.table(data, tuple(classes)), not_read
 
 
 def _classes(folder: Path) -> list[str]:
@@ -88,31 +81,34 @@ def _escaped(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _add_class(rows: Rows, data: Path, split: str, name: str, labels: bytes) -> None:
-    before = len(rows.labels)
-    for path in image_walk(data / split / name):
-        image = path.relative_to(data).as_posix()
-        suffix = path.suffix.lower()
+def _add_images(
+    rows: Rows, not_read: list[str], data: Path, folders: Sequence[tuple[str, str]], classes: Sequence[str]
+) -> None:
+    """Add the images of these folders, each a split and a class."""
+    at = {data / split / name: (split, name) for split, name in folders}
+    empty = {folder for folder, (split, _) in at.items() if split == "train"}
+
+    def linked_twice(link: Path, first: Path) -> None:
+        ours, theirs = (next(folder for folder in at if path.is_relative_to(folder)) for path in (link, first))
+        if ours != theirs:
+            names = [path.relative_to(data).as_posix() for path in (link, first)]
+            rows.problems.append(f"{names[0]}: the same directory as {names[1]}, which has another class or split")
+
+    for folder, path in files_in(list(at), unreadable_folder, linked_twice):
+        split, name = at[folder]
+        image, suffix = path.relative_to(data).as_posix(), path.suffix.lower()
         if suffix in OTHER_IMAGES:
             rows.problems.append(f"{image}: images must be {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}")
         elif suffix in IMAGE_SUFFIXES and _readable(rows, "", [image]):
-            rows.add(f"{split}/", image, patient_in_name(image) or image, labels, SPLITS.index(split))
-    if split == "train" and len(rows.labels) == before:
-        rows.problems.append(f"{split}/{name}/: no image")
+            labels = bytes(name == other for other in classes)
+            rows.add(f"{split}/", image, patient_in_name(image), labels, SPLITS.index(split))
+            empty.discard(folder)
+        elif suffix not in IMAGE_SUFFIXES and looks_like_image(path):
+            not_read.append(image)
+    rows.problems += [f"{folder.relative_to(data).as_posix()}/: no image" for folder in at if folder in empty]
 
 
-def patient_in_name(image: str) -> str:
-    """The patient in a file name of the paediatric set or NIH, "" in others."""
-    name = image.rpartition("/")[2]
-    match = _KERMANY_NAME.fullmatch(name)
-    return match[1].lower() if match else nih_patient(name)
-
-
-def image_walk(folder: Path) -> Iterator[Path]:
-    """Files below the folder sorted by name, without hidden ones; each folder once."""
-    return files_below(folder, _unreadable)
-
-
-def _unreadable(problem: OSError) -> None:
+def unreadable_folder(problem: OSError) -> None:
+    """Raises: InputError for a folder that cannot be read."""
     reason = str(problem.strerror).lower()
     raise InputError(f"cannot read directory `{problem.filename}`: {reason}", hint="check its permissions") from problem

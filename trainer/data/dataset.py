@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from trainer.config import Layout, OnBadImage
 from trainer.data.download import fetch, folder_of
 from trainer.data.labels import SPLITS, LabelTable
-from trainer.data.layouts import Source, locate_images, read_labels
+from trainer.data.layouts import Source, read_labels
+from trainer.data.locate import locate_images
 from trainer.data.locks import locked
 from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key
 from trainer.data.packing import build

@@ -1,58 +1,132 @@
-"""Files below a data set's folder. Links to folders are followed, and each folder is visited once."""
+"""Files below the folders of a data set. Links to folders are followed, and each real folder is read once."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.limits import FOLDER_DEPTH
 
+Identity = tuple[int, int]
+
 
 def files_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
-    """Files below the folder sorted by name, a folder's own files before those of its subfolders, without hidden ones.
+    """`files_in` for a single folder."""
+    return (path for _, path in files_in([folder], unreadable))
 
-    A folder already visited under another name, or one that contains the first folder, is skipped: a link to `.` would
-    never end. `unreadable` is called for folders that cannot be read or are nested too deeply. Everything but a folder
-    counts as a file, also pipes and broken links.
+
+def files_in(
+    folders: Sequence[Path],
+    unreadable: Callable[[OSError], None],
+    linked_twice: Callable[[Path, Path], None] = lambda _link, _first: None,
+) -> Iterator[tuple[Path, Path]]:
+    """Each of the folders with each file below it, sorted by name, a folder's own files before those of its subfolders.
+
+    Hidden files are left out. A folder is read under its own name, whatever links lead to it: one in the folder of
+    another class would give its images two labels, and one to `.` or `..` would never end. A folder outside is read
+    through the first link to it; `linked_twice` gets each other link and the first. `unreadable` is called for folders
+    that cannot be read or are nested too deeply. Everything but a folder counts as a file, also pipes and broken links.
     """
-    seen = _above(folder)
-    pending = [(folder, 0)]
-    while pending:
-        current, depth = pending.pop()
-        try:
-            identity = _identity(current)
-            if identity in seen:
+    walk = _Walk(unreadable, linked_twice, above=_above(folders))
+    for folder in folders:
+        if not folder.is_symlink():
+            walk.claim(folder)
+    for folder in folders:
+        yield from ((folder, path) for path in walk.files(folder))
+
+
+@dataclass
+class _Walk:
+    unreadable: Callable[[OSError], None]
+    linked_twice: Callable[[Path, Path], None]
+    above: set[Identity]
+    """Folders that contain those of the data set: a link to one of them would lead back here."""
+    seen: dict[Identity, Path] = field(default_factory=dict)
+    """Folders that have been read, and under which name."""
+    claimed: set[Identity] = field(default_factory=set)
+    """Folders below those of the data set, without following links."""
+    listings: dict[Path, "_Listing"] = field(default_factory=dict)
+
+    def claim(self, folder: Path) -> None:
+        """Note all folders below this one, without following links."""
+        pending = [(folder, 0)]
+        while pending:
+            current, depth = pending.pop()
+            try:
+                self.claimed.add(_identity(current))
+                folders = self._listed(current).folders
+            except OSError:  # reported by `files`
                 continue
-            seen.add(identity)
-            files, folders = _listed(current)
-        except OSError as problem:
-            unreadable(problem)
-            continue
-        if folders and depth == FOLDER_DEPTH:
-            unreadable(OSError(0, f"folders nested more than {FOLDER_DEPTH} deep", str(current)))
-            continue
-        yield from (current / name for name in files)
-        pending += [(current / name, depth + 1) for name in reversed(folders)]
+            if depth < FOLDER_DEPTH:
+                pending += [(current / name, depth + 1) for name in folders]
+
+    def files(self, folder: Path) -> Iterator[Path]:
+        """Files below the folder, except those of folders that are read elsewhere."""
+        pending = [(folder, 0)]
+        while pending:
+            current, depth = pending.pop()
+            try:
+                if not self._enters(current):
+                    continue
+                listing = self._listed(current)
+            except OSError as problem:
+                self.unreadable(problem)
+                continue
+            below = sorted([*listing.folders, *listing.links], reverse=True)
+            if below and depth == FOLDER_DEPTH:
+                self.unreadable(OSError(0, f"folders nested more than {FOLDER_DEPTH} deep", str(current)))
+                continue
+            yield from (current / name for name in listing.files)
+            pending += [(current / name, depth + 1) for name in below]
+
+    def _enters(self, folder: Path) -> bool:
+        """Whether the folder is still to be read, and under this name."""
+        identity, is_link = _identity(folder), folder.is_symlink()
+        if identity in self.above or (is_link and identity in self.claimed):
+            return False
+        first = self.seen.setdefault(identity, folder)
+        if first is not folder and is_link:
+            self.linked_twice(folder, first)
+        return first is folder
+
+    def _listed(self, folder: Path) -> "_Listing":
+        if folder not in self.listings:
+            self.listings[folder] = _listed(folder)
+        return self.listings[folder]
 
 
-def _above(folder: Path) -> set[tuple[int, int]]:
-    """The folders that contain this one: a link to one of them would lead back here."""
-    above = {*folder.absolute().parents, *folder.resolve().parents}
-    return {_identity(place) for place in above if place.is_dir()} - {_identity(folder)}
+@dataclass(frozen=True)
+class _Listing:
+    """Names in a folder without hidden ones, sorted."""
+
+    files: list[str]
+    folders: list[str]
+    links: list[str]
+    """Links to folders."""
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _above(folders: Sequence[Path]) -> set[Identity]:
+    above = {place for folder in folders for place in (*folder.absolute().parents, *folder.resolve().parents)}
+    present = {_identity(folder) for folder in folders if folder.is_dir()}
+    return {_identity(place) for place in above if place.is_dir()} - present
+
+
+def _identity(folder: Path) -> Identity:
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
-def _listed(folder: Path) -> tuple[list[str], list[str]]:
-    files: list[str] = []
-    folders: list[str] = []
+def _listed(folder: Path) -> _Listing:
+    listing = _Listing([], [], [])
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                (folders if is_folder(entry) else files).append(entry.name)
-    return sorted(files), sorted(folders)
+                is_link = entry.is_symlink()
+                kind = listing.files if not is_folder(entry) else listing.links if is_link else listing.folders
+                kind.append(entry.name)
+    for names in (listing.files, listing.folders, listing.links):
+        names.sort()
+    return listing
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:

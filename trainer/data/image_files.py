@@ -8,9 +8,8 @@ from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from trainer.data.class_folders import IMAGE_SUFFIXES, OTHER_IMAGES
-from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom
 from trainer.data.directory_walk import files_below
-from trainer.storage.files import open_regular
+from trainer.data.look_alikes import looks_like_image
 
 _NO_FILE: Final = "it is neither a file nor a directory"
 
@@ -31,7 +30,7 @@ class ImageFile:
 
 
 def image_files(places: Sequence[Path]) -> list[ImageFile]:
-    """The given files, and below each directory all files with an image suffix or DICOM content, sorted by name.
+    """The given files, and below each directory all files with the suffix or first bytes of an image, sorted by name.
 
     Duplicates are removed. Missing files, and directories without images, are listed with their problem.
     """
@@ -72,12 +71,4 @@ def _below(folder: Path, problems: list[ImageFile]) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    if path.suffix.lower() in {*IMAGE_SUFFIXES, *OTHER_IMAGES}:
-        return True
-    if path.suffix and not path.suffix[1:].isdigit():  # DICOM's unique identifiers consist of numbers and points
-        return False
-    try:
-        with open_regular(path) as file:
-            return is_dicom("", file.read(DICOM_HEAD_BYTES))
-    except OSError:
-        return False
+    return path.suffix.lower() in {*IMAGE_SUFFIXES, *OTHER_IMAGES} or looks_like_image(path)

@@ -2,7 +2,6 @@
 nothing is guessed.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,10 @@ from typing import Final
 
 import numpy as np
 
+from trainer.data.columns import columns_of, is_known
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.names import Names, plain
+from trainer.data.patients import patient_in_name, patient_of_id
 from trainer.errors import InputError, listing
 from trainer.formats import tables
 from trainer.formats.tables import TableError
@@ -40,8 +42,6 @@ _METADATA = frozenset(
     }
 )
 """Other columns of NIH's table allowed in labels.csv, as split at commas and as kept together by quotes."""
-
-_NIH_NAME = re.compile(r"(\d{8})_\d{3}\.(?:png|jpe?g)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass
@@ -71,24 +71,16 @@ class Rows:
                 f"cannot read the labels of `{data}`: {counted(self.problems)}{listing(self.problems)}",
                 hint="correct these files; no row is skipped or guessed",
             )
-        numbers: dict[str, int] = {}
+        numbers: dict[tuple[str, str], int] = {}
+        known = [(patient, "" if patient else image) for image, patient in zip(self.where, self.patients, strict=True)]
         return LabelTable(
             findings=findings,
             images=tuple(self.where),
-            patients_N=np.array([numbers.setdefault(key, len(numbers)) for key in self.patients], dtype=np.int64),
+            patients_N=np.array([numbers.setdefault(key, len(numbers)) for key in known], dtype=np.int64),
             labels_NK=np.frombuffer(b"".join(self.labels), dtype=np.uint8).reshape(-1, len(findings)).copy(),
             split_N=np.array(self.splits, dtype=np.int8),
+            unidentified=frozenset(image for patient, image in known if not patient),
         )
-
-    def require_patients(self, data: Path, hint: str) -> None:
-        """Refuse images of unknown patients: a patient in two splits would make every result look better."""
-        unknown = [name for name, patient in zip(self.where, self.patients, strict=True) if not patient]
-        if unknown:
-            raise InputError(
-                f"cannot identify the patients of `{data}`: "
-                f"{len(unknown)} of {images_in_words(len(self.where))} are not named like 00000001_000.png{listing(unknown)}",
-                hint=hint,
-            )
 
 
 def counted(problems: Sequence[str]) -> str:
@@ -127,10 +119,23 @@ def _read_errors(path: Path) -> Iterator[None]:
         ) from problem
 
 
+def patient_column(header: Sequence[str]) -> int | None:
+    """Position of the column of patient ids: NIH's, otherwise the first under another usual name; None without any."""
+    columns = columns_of(header, "patient")
+    return next((column for column in columns if header[column] == PATIENT), columns[0] if columns else None)
+
+
 def _check_columns(path: Path, header: Sequence[str], required: Sequence[str], known: Collection[str] | None) -> None:
     problems = [f"no column `{name}`" for name in required if name not in header]
-    problems += [f"column `{name}` more than once" for name in {*required, PATIENT} if header.count(name) > 1]
-    problems += [f"unknown column `{name}`" for name in header if known is not None and name not in known]
+    problems += [f"column `{name}` more than once" for name in required if header.count(name) > 1]
+    patients = [header[column] for column in columns_of(header, "patient")]
+    if len(patients) > 1 and PATIENT not in patients:
+        problems.append(f"more than one column of patients: {', '.join(f'`{name}`' for name in patients)}")
+    problems += [
+        f"unknown column `{name}`"
+        for name in header
+        if known is not None and name not in known and not is_known(name)
+    ]
     if problems:
         raise InputError(
             f"cannot read `{path}`: {counted(problems)} in its first line{listing(problems)}",
@@ -149,54 +154,50 @@ def _flags(values: tuple[str, ...]) -> bytes:
     return bytes(map(int, values))
 
 
-def nih_patient(name: str) -> str:
-    """The patient number in a file name of NIH, "" in others."""
-    match = _NIH_NAME.fullmatch(name)
-    return match[1] if match else ""
-
-
 def read_nih(data: Path, entry: Path, lists: Mapping[str, Path]) -> LabelTable:
     rows = Rows()
-    split_of = _nih_splits(lists, rows.problems)
     unknown: Counter[str] = Counter()
     table = csv_rows(entry)
     _, header = next(table, (0, []))
-    _check_columns(entry, header, [IMAGE, LABELS, PATIENT], known=None)
-    columns = [header.index(name) for name in (IMAGE, LABELS, PATIENT)]
+    patients = patient_column(header)
+    required = [IMAGE, LABELS, PATIENT if patients is None else header[patients]]
+    _check_columns(entry, header, required, known=None)
+    columns = [header.index(name) for name in required]
     for line, row in table:
         # One edition has fewer names than columns, so row and header lengths are not compared.
         image, text, patient = (row[column] if column < len(row) else "" for column in columns)
+        patient = patient_of_id(patient)
         if not (image and text and patient):
-            rows.problems.append(f"{entry.name} line {line}: {IMAGE}, {LABELS} and {PATIENT} must not be empty")
+            rows.problems.append(f"{entry.name} line {line}: {IMAGE}, {LABELS} and {required[2]} must not be empty")
             continue
         findings = set(text.split("|")) - {"No Finding"}
         unknown.update(findings.difference(FINDINGS))
         labels = bytes(name in findings for name in FINDINGS)
-        rows.add(f"{entry.name} line {line}", image, patient, labels, split_of.get(image, -1))
+        rows.add(f"{entry.name} line {line}", plain(image), patient, labels, -1)
     rows.problems += [f"{entry.name}: unknown finding `{name}` (images: {count})" for name, count in unknown.items()]
-    absent = ((image, split_index) for image, split_index in split_of.items() if image not in rows.where)
-    rows.problems += [
-        f"{lists[SPLITS[split_index]].name}: `{image}` is not in {entry.name}" for image, split_index in absent
-    ]
+    split_of = _nih_splits(lists, entry, Names(rows.where), rows.problems)
+    rows.splits = [split_of.get(image, -1) for image in rows.where]
     return rows.table(data, FINDINGS)
 
 
-def _nih_splits(lists: Mapping[str, Path], problems: list[str]) -> dict[str, int]:
+def _nih_splits(lists: Mapping[str, Path], entry: Path, names: Names, problems: list[str]) -> dict[str, int]:
     """Split of each listed image; the list of val comes last and takes images from train."""
     split_of: dict[str, int] = {}
     for split, path in lists.items():
         listed: set[str] = set()
         for line, name in text_lines(path):
-            where = f"{path.name} line {line}"
-            if name in listed:
+            where, image = f"{path.name} line {line}", names.find(plain(name))
+            if image is None:
+                problems.append(f"{path.name}: `{name}` is not in {entry.name}")
+            elif image in listed:
                 problems.append(f"{where}: `{name}` is listed twice")
-            elif split == "val" and split_of.get(name) != SPLITS.index("train"):
+            elif split == "val" and split_of.get(image) != SPLITS.index("train"):
                 problems.append(f"{where}: `{name}` is not in {lists['train'].name}")
-            elif split == "test" and name in split_of:
+            elif split == "test" and image in split_of:
                 problems.append(f"{where}: `{name}` is also in {lists['train'].name}")
             else:
-                split_of[name] = SPLITS.index(split)
-            listed.add(name)
+                split_of[image] = SPLITS.index(split)
+            listed.add(image or name)
     return split_of
 
 
@@ -216,15 +217,28 @@ def read_lists(data: Path, files: Sequence[Path]) -> LabelTable:
     for split, path in enumerate(files):
         for line, text in text_lines(path):
             where = f"{path.name} line {line}"
-            image, *values = text.split()
+            written, *values = text.split()
+            image = plain(written)
             try:
                 labels = _flags(tuple(values))
             except ValueError as problem:
                 rows.problems.append(f"{where}: {problem}")
             else:
-                rows.add(where, image, nih_patient(image), labels, split)
-    table = rows.table(data, FINDINGS)
-    rows.require_patients(data, hint=f"use a labels.csv (--layout csv) with a column `{PATIENT}`")
+                rows.add(where, image, patient_in_name(image), labels, split)
+    return _with_known_patients(
+        rows.table(data, FINDINGS), data, hint=f"use a labels.csv (--layout csv) with a column `{PATIENT}`"
+    )
+
+
+def _with_known_patients(table: LabelTable, data: Path, hint: str) -> LabelTable:
+    """Refuse images of unknown patients: a patient in two splits would make every result look better."""
+    if table.unidentified:
+        unknown = [name for name in table.images if name in table.unidentified]
+        raise InputError(
+            f"cannot identify the patients of `{data}`: "
+            f"{len(unknown)} of {images_in_words(len(table))} are not named like 00000001_000.png{listing(unknown)}",
+            hint=hint,
+        )
     return table
 
 
@@ -233,16 +247,19 @@ def read_csv(data: Path, path: Path, *, given: bool) -> LabelTable:
     table = csv_rows(path)
     _, header = next(table, (0, []))
     required = [IMAGE, *FINDINGS, *([SPLIT] if given else [])]
-    _check_columns(path, header, required, known={*required, PATIENT, SPLIT, *_METADATA})
+    _check_columns(path, header, required, known={*required, SPLIT, *_METADATA})
+    patients = patient_column(header)
     for line, row in table:
         where = f"{path.name} line {line}"
         if len(row) != len(header):
             rows.problems.append(f"{where}: {len(row)} columns instead of {len(header)}")
             continue
         cells = dict(zip(header, row, strict=True))
-        image, patient = cells[IMAGE], cells.get(PATIENT, nih_patient(cells[IMAGE]))
-        if not (image and cells.get(PATIENT, "-")):
-            rows.problems.append(f"{where}: {IMAGE} and {PATIENT} must not be empty")
+        image = plain(cells[IMAGE])
+        patient = patient_in_name(image) if patients is None else patient_of_id(row[patients])
+        if not cells[IMAGE] or (patients is not None and not patient):
+            name = PATIENT if patients is None else header[patients]
+            rows.problems.append(f"{where}: {IMAGE} and {name} must not be empty")
             continue
         try:
             labels = _flags(tuple(cells[name] for name in FINDINGS))
@@ -251,9 +268,9 @@ def read_csv(data: Path, path: Path, *, given: bool) -> LabelTable:
             rows.problems.append(f"{where}: {problem}")
         else:
             rows.add(where, image, patient, labels, split_index)
-    checked = rows.table(data, FINDINGS)
-    rows.require_patients(data, hint=f"add a column `{PATIENT}` to {path.name}")
-    return checked
+    return _with_known_patients(
+        rows.table(data, FINDINGS), data, hint=f"add a column `{PATIENT}` to {path.name}"
+    )
 
 
 def _split_index(split: str) -> int:

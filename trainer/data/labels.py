@@ -4,7 +4,8 @@ Shapes: N images, K findings.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -52,6 +53,9 @@ class LabelTable:
     split_N: NDArray[np.int8]
     """Index in SPLITS, -1 for an image in none."""
 
+    unidentified: frozenset[str] = frozenset()
+    """Images whose patient is unknown; each counts as a patient of its own."""
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -62,13 +66,32 @@ class LabelTable:
     def used(self) -> "LabelTable":
         """The table without rows in no split."""
         used = np.flatnonzero(self.split_N >= 0)
+        images = tuple(self.images[row] for row in used.tolist())
         return LabelTable(
             findings=self.findings,
-            images=tuple(self.images[row] for row in used.tolist()),
+            images=images,
             patients_N=self.patients_N[used],
             labels_NK=self.labels_NK[used],
             split_N=self.split_N[used],
+            unidentified=self.unidentified.intersection(images),
         )
+
+    def without(self, images: Collection[str]) -> "LabelTable":
+        """The table with these images in no split."""
+        dropped = set(images)
+        is_dropped_N = np.array([name in dropped for name in self.images], np.bool_)
+        return replace(self, split_N=np.where(is_dropped_N, -1, self.split_N).astype(np.int8))
+
+    def constant(self) -> list[str]:
+        """Findings that all training images have, or none: nothing can be learned about them."""
+        labels_NK = self.labels_NK[self.rows("train")]
+        is_constant_K = (labels_NK == labels_NK[:1]).all(axis=0)
+        return [name for name, is_constant in zip(self.findings, is_constant_K.tolist(), strict=True) if is_constant]
+
+    def with_findings(self, findings: Sequence[str]) -> "LabelTable":
+        """The table with only these findings, in this order."""
+        columns = [self.findings.index(name) for name in findings]
+        return replace(self, findings=tuple(findings), labels_NK=self.labels_NK[:, columns])
 
     def check_classes(self) -> None:
         """Raises: InputError unless there are at least two labels and every image has exactly one."""

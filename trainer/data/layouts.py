@@ -9,8 +9,7 @@ Text files may be compressed (.gz). Images of the first three are in images/, im
 `trainer.formats.tables` reads the files: NIH's header has commas inside names, and messages need line numbers.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -20,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from trainer.config import Layout
-from trainer.data.class_folders import directory_entries, image_walk, read_folders
+from trainer.data.class_folders import directory_entries, read_folders
 from trainer.data.label_files import (
     IMAGE,
     LABELS,
@@ -33,7 +32,7 @@ from trainer.data.label_files import (
     val_file,
 )
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
-from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split
+from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split, with_kept_split
 from trainer.errors import InputError, listing
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
@@ -50,10 +49,11 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
 }
 """Files and folders that identify each layout."""
 
+_LABELS_ONLY: Final[dict[str, tuple[str, ...]]] = {"nih": ("Data_Entry_2017*.csv",), "folders": ("train/",)}
+"""The same without those that only tell the split, where fewer are left."""
+
 LABEL_FILES: Final = tuple(name for names in _REQUIRED.values() for name in names if not name.endswith("/"))
 """Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""
-
-_IMAGES_FOLDER = re.compile(r"images(_\d+)?")
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,29 @@ class Source:
     layout: str
     root: Path
     table: LabelTable
+    not_read: tuple[str, ...] = ()
+    """Files that look like images but have no image's suffix."""
 
 
-def read_labels(data: Path, *, layout: Layout = "auto", split: str = "given", val_list: str | None = None) -> Source:
+def read_labels(
+    data: Path,
+    *,
+    layout: Layout = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    kept_split: Mapping[str, str] | None = None,
+) -> Source:
     """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
+
+    `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
+    is a split of the same images that agrees with what the data set gives.
 
     Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
     """
     requested = patient_split(split)
     _refuse_bucket(data)
     entries = directory_entries(data)
-    chosen = _choose(data, entries, layout)
+    chosen = _choose(data, entries, layout, given=not requested)
     if val_list is not None and (chosen != "nih" or requested):
         reason = (
             f"`--split {split}` makes its own validation split"
@@ -83,31 +95,35 @@ def read_labels(data: Path, *, layout: Layout = "auto", split: str = "given", va
         raise InputError(
             f"cannot use a validation list: {reason}, got `{val_list}` (from `--val-list`)", hint="remove --val-list"
         )
-    table = _read(data, entries, chosen, given=not requested, val_list=val_list)
+    source = _read(data, entries, chosen, given=not requested, val_list=val_list)
+    kept = None if kept_split is None else with_kept_split(source.table, kept_split, given=not requested)
+    if kept is not None:
+        return replace(source, table=kept)
     if requested:
-        table = apply_split(table, requested)
+        table = apply_split(source.table, requested)
         check_splits(table, SPLITS if requested.shares[1] else ("train", "test"), f"`--split {split}`")
     else:
-        check_patients(table, f"`{data}`")
-        table = _with_val(table, chosen, entries, val_list)
+        check_patients(source.table, f"`{data}`")
+        table = _with_val(source.table, chosen, entries, val_list)
         check_splits(table, SPLITS, f"`{data}`")
-    return Source(chosen, data, table)
+    return replace(source, table=table)
 
 
-def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_list: str | None) -> LabelTable:
-    """The table with the split of the data set, or without one where another split is requested."""
+def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_list: str | None) -> Source:
+    """The labels with the split of the data set, or without one where another split is requested."""
     if layout == "folders":
-        return read_folders(data, [split for split in SPLITS if f"{split}/" in entries])
-    files = [_single_file(data, entries, name) for name in _REQUIRED[layout]]
+        table, not_read = read_folders(data, [split for split in SPLITS if f"{split}/" in entries])
+        return Source(layout, data, table, tuple(not_read))
+    names = _REQUIRED[layout] if given else _LABELS_ONLY.get(layout, _REQUIRED[layout])
+    files = [_single_file(data, entries, name) for name in names]
     if layout == "lists":
-        return read_lists(data, files)
+        return Source(layout, data, read_lists(data, files))
     if layout == "csv":
-        return read_csv(data, files[0], given=given)
-    entry, train_val, test = files
-    lists = {"train": train_val, "test": test} if given else {}
+        return Source(layout, data, read_csv(data, files[0], given=given))
+    lists = {"train": files[1], "test": files[2]} if given else {}
     if val_list is not None:
         lists["val"] = val_file(data, val_list)
-    return read_nih(data, entry, lists)
+    return Source(layout, data, read_nih(data, files[0], lists))
 
 
 def read_file(path: Path) -> Source:
@@ -157,11 +173,17 @@ def _present(entries: Sequence[str], name: str) -> list[str]:
     return [entry for entry in entries if fnmatchcase(entry, name) or fnmatchcase(entry, f"{name}.gz")]
 
 
-def _choose(data: Path, entries: Sequence[str], layout: Layout) -> str:
-    """The requested layout, or the only one whose files are all present."""
-    missing = {name: [each for each in required if not _present(entries, each)] for name, required in _REQUIRED.items()}
+def _missing(entries: Sequence[str], required: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {name: [each for each in names if not _present(entries, each)] for name, names in required.items()}
+
+
+def _choose(data: Path, entries: Sequence[str], layout: Layout, *, given: bool) -> str:
+    """The requested layout, or the only one whose files are all present; without its own split, fewer files are needed."""
+    missing = _missing(entries, _REQUIRED)
+    if not given and all(missing.values()):
+        missing = _missing(entries, _REQUIRED | _LABELS_ONLY)
     if layout != "auto":
-        if missing[layout]:
+        if _missing(entries, _REQUIRED if given else _REQUIRED | _LABELS_ONLY)[layout]:
             names = ", ".join(f"`{name}`" for name in missing[layout])
             raise InputError(
                 f"cannot read data set: no {names}, got `{data}` (from `--data` and `--layout {layout}`)",
@@ -190,30 +212,3 @@ def _single_file(data: Path, entries: Sequence[str], name: str) -> Path:
             f"cannot read data set: more than one `{name}`, got {names} (in `{data}`)", hint="keep only one"
         )
     return data / present[0]
-
-
-def locate_images(source: Source) -> list[Path]:
-    """Path of every image, in table order; an image in no split need not exist.
-
-    Raises: InputError with the names of all images that are missing or duplicated.
-    """
-    table = source.table
-    if source.layout == "folders":
-        return [source.root / name for name in table.images]
-    known = set(table.images)
-    places: dict[str, list[Path]] = {}
-    for entry in directory_entries(source.root):
-        if entry.endswith("/") and _IMAGES_FOLDER.fullmatch(entry.rstrip("/")):
-            for path in image_walk(source.root / entry):
-                if path.name in known:
-                    places.setdefault(path.name, []).append(path)
-    used = [name for name, split_index in zip(table.images, table.split_N.tolist(), strict=True) if split_index >= 0]
-    problems = [f"{name}: missing" for name in used if name not in places]
-    problems += [f"{name}: {' and '.join(map(str, places[name]))}" for name in used if len(places.get(name, ())) > 1]
-    if problems:
-        raise InputError(
-            f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or duplicated"
-            f"{listing(problems)}",
-            hint="images must be in images/ or images_001/, images_002/ … of the data set, at any depth",
-        )
-    return [places.get(name, [source.root / "images" / name])[0] for name in table.images]

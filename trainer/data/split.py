@@ -5,7 +5,7 @@ Shapes: N images, P patients, K findings, S splits.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
@@ -76,6 +76,23 @@ def carve_val(table: LabelTable, share: Fraction, *, seed: int = 0) -> LabelTabl
     train = table.rows("train")
     split_N = table.split_N.copy()
     split_N[train] = _deal_rows(table, train, (1 - share, share), seed)  # 0 and 1 are train and val
+    return replace(table, split_N=split_N)
+
+
+def with_kept_split(table: LabelTable, kept: Mapping[str, str], *, given: bool) -> LabelTable | None:
+    """The table with the split that a run has recorded for each image; None where it is not one of these images.
+
+    A given split must agree with it, except that val may have been taken from train.
+    """
+    used = table.split_N >= 0 if given else np.ones(len(table), np.bool_)
+    images = [table.images[row] for row in np.flatnonzero(used).tolist()]
+    if set(images) != kept.keys() or not set(kept.values()) <= set(SPLITS):
+        return None
+    split_N = table.split_N.copy()
+    split_N[used] = [SPLITS.index(kept[name]) for name in images]
+    moved = np.unique(np.stack([table.split_N[used], split_N[used]], axis=1)[table.split_N[used] != split_N[used]], axis=0)
+    if given and moved.tolist() not in ([], [[SPLITS.index("train"), SPLITS.index("val")]]):
+        return None
     return replace(table, split_N=split_N)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.class_folders import patient_in_name
+from trainer.data.patients import patient_in_name
 
 
 def of_patients(known: Collection[str], images: Sequence[str], patients_N: NDArray[np.int64]) -> NDArray[np.bool_]:

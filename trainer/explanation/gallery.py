@@ -18,7 +18,8 @@ from torch import nn
 
 from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.decode import BadImageError, why_not
-from trainer.data.layouts import Source, locate_images, read_labels
+from trainer.data.layouts import Source, read_labels
+from trainer.data.locate import locate_images
 from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.class_folders import patient_in_name
+from trainer.data.patients import patient_in_name
 from trainer.data.image_files import ImageFile
 from trainer.errors import InputError, listing
 from trainer.explanation.boxlist import DrawnBox
@@ -114,5 +114,4 @@ def refuse_trained(trained_on: Mapping[str, str] | None, files: Sequence[ImageFi
 
 def _patient(image: str) -> str:
     """The patient in the image's name, otherwise the name; without suffix, which differs in other formats."""
-    name = _name(image)
-    return patient_in_name(f"{name}.png") or name
+    return patient_in_name(image) or _name(image)

@@ -17,7 +17,8 @@ from trainer.config import Layout
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place, decoded, fetched, left_out
 from trainer.data.labels import LabelTable
-from trainer.data.layouts import Source, locate_images
+from trainer.data.layouts import Source
+from trainer.data.locate import locate_images
 from trainer.data.loader import Loader
 from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
 from trainer.data.public import are_drawn

@@ -19,7 +19,8 @@ from typing import Final, Literal
 
 from trainer.config import TrainConfig
 from trainer.data.labels import SPLITS
-from trainer.data.layouts import LABEL_FILES, Source, locate_images, read_labels
+from trainer.data.layouts import LABEL_FILES, Source, read_labels
+from trainer.data.locate import locate_images
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from trainer.data.class_folders import image_walk
+from trainer.data.class_folders import unreadable_folder
 from trainer.data.directory_walk import files_below
 from trainer.errors import InputError
 from trainer.limits import FOLDER_DEPTH
@@ -55,7 +55,7 @@ def test_folders_that_are_nested_too_deeply_are_a_problem(tmp_path):
     problems = []
     assert names(tmp_path, problems) == []
     with pytest.raises(InputError, match=f"folders nested more than {FOLDER_DEPTH} deep"):
-        list(image_walk(tmp_path))
+        list(files_below(tmp_path, unreadable_folder))
 
 
 def test_pipes_and_dangling_links_are_listed_as_files(tree):

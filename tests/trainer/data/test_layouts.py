@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from trainer.data.labels import FINDINGS, SPLITS
-from trainer.data.layouts import locate_images, read_labels
+from trainer.data.layouts import read_labels
+from trainer.data.locate import locate_images
 from trainer.data.prevalence import as_table, prevalence
 from trainer.errors import InputError
 

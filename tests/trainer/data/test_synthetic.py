@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from trainer.data.labels import FINDINGS, SPLITS
-from trainer.data.layouts import locate_images, read_labels
+from trainer.data.layouts import read_labels
+from trainer.data.locate import locate_images
 from trainer.data.split import check_patients
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError

@@ -16,7 +16,8 @@ from safetensors.torch import save
 from trainer import __main__ as program
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
-from trainer.data.layouts import locate_images, read_labels
+from trainer.data.layouts import read_labels
+from trainer.data.locate import locate_images
 from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms

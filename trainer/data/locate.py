@@ -1,0 +1,110 @@
+"""Where the image files of a data set are: below its folders images/, images_001/, …, or where their names say."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from trainer.data.class_folders import directory_entries, unreadable_folder
+from trainer.data.directory_walk import files_in
+from trainer.data.labels import SPLITS
+from trainer.data.layouts import Source
+from trainer.data.names import Names
+from trainer.errors import InputError, listing
+
+_IMAGES_FOLDER: Final = re.compile(r"images(_\d+)?")
+
+_HINT: Final = "images must be in images/ or images_001/, images_002/ … of the data set, at any depth"
+
+
+def locate_images(source: Source) -> list[Path]:
+    """Path of every image, in table order; an image in no split need not exist.
+
+    Raises: InputError with the names of all images that are missing or duplicated.
+    """
+    if source.layout == "folders":
+        return [source.root / name for name in source.table.images]
+    places, used = _places(source), _used(source)
+    absent = [name for name in used if name not in places]
+    problems = _with_other_suffixes(source, absent)
+    problems += [f"{name}: {' and '.join(map(str, places[name]))}" for name in used if len(places.get(name, ())) > 1]
+    if problems:
+        skip = "; --on-missing-image skip trains on those that are there" if 0 < len(absent) < len(used) else ""
+        raise InputError(
+            f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or duplicated"
+            f"{listing(problems)}",
+            hint=_HINT + skip,
+        )
+    return [places.get(name, [source.root / "images" / name])[0] for name in source.table.images]
+
+
+def missing_images(source: Source) -> list[str]:
+    """Names of the images in a split that have no file, in table order."""
+    if source.layout == "folders":
+        return []
+    places = _places(source)
+    return [name for name in _used(source) if name not in places]
+
+
+def share_present(source: Source, missing: Sequence[str]) -> list[str]:
+    """For each split, how many of its images are there, such as `train 8,640 of 75,708 (11.4 %)`."""
+    table, present = source.table, source.table.without(missing)
+    counts = [(split, len(present.rows(split)), len(table.rows(split))) for split in SPLITS]
+    return [f"{split} {here:,} of {all_:,} ({here / all_:.1%})".replace("%", " %") for split, here, all_ in counts if all_]
+
+
+def without_missing(source: Source, missing: Sequence[str]) -> Source:
+    """The data set with its missing images in no split.
+
+    Raises: InputError where a split has none left.
+    """
+    table = source.table.without(missing)
+    empty = [split for split in SPLITS if len(source.table.rows(split)) and not len(table.rows(split))]
+    if empty:
+        raise InputError(
+            f"cannot use the data set: all images in {' and '.join(empty)} are missing, got "
+            f"{', '.join(share_present(source, missing))} (in `{source.root}`)",
+            hint="--split patients:70/10/20 splits the images that are there by patient; or download the others",
+        )
+    return replace(source, table=table)
+
+
+def _used(source: Source) -> list[str]:
+    table = source.table
+    return [name for name, split_index in zip(table.images, table.split_N.tolist(), strict=True) if split_index >= 0]
+
+
+def _places(source: Source) -> dict[str, list[Path]]:
+    """The files of each image: those whose folders agree with its name, otherwise those of its file name."""
+    names = Names(source.table.images)
+    exact: dict[str, list[Path]] = {}
+    other: dict[str, list[Path]] = {}
+    for path in _files(source):
+        place = path.relative_to(source.root).as_posix()
+        name = names.find(place)
+        if name is not None:
+            agrees = f"/{place}".endswith(f"/{name}")
+            (exact if agrees else other).setdefault(name, []).append(path)
+    return other | exact
+
+
+def _files(source: Source) -> Iterator[Path]:
+    """Files in the folders for images, and in those that the names of images begin with."""
+    named = {PurePosixPath(name).parts[0] for name in source.table.images if "/" in name}
+    folders = [
+        source.root / entry.rstrip("/")
+        for entry in directory_entries(source.root)
+        if entry.endswith("/") and (_IMAGES_FOLDER.fullmatch(entry.rstrip("/")) or entry.rstrip("/") in named)
+    ]
+    return (path for _, path in files_in(folders, unreadable_folder))
+
+
+def _with_other_suffixes(source: Source, absent: Sequence[str]) -> list[str]:
+    """A problem for each absent image, with the file that differs from it only in its suffix, if there is one."""
+    by_stem = {path.stem: path.name for path in _files(source)} if absent else {}
+    nearest = [by_stem.get(PurePosixPath(name).stem) for name in absent]
+    return [
+        f"{name}: missing{'' if near is None else f', but there is `{near}`'}"
+        for name, near in zip(absent, nearest, strict=True)
+    ]
