@@ -7,15 +7,16 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_scans, check_shape
 from trainer.data.codestream import CodestreamError, Frame, read_frame
-from trainer.data.dicom import DICOM_HEAD_BYTES, is_dicom, quiet, read_dicom
+from trainer.data.dicom import DICOM_HEAD_BYTES, FULL_BITS, is_dicom, quiet, read_dicom
 from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, IMAGE_FILE_BYTES, MOST_PIXELS, in_words
 from trainer.storage.files import open_regular
@@ -37,26 +38,54 @@ COLOURED_LEVELS: Final = 24
 green and blue. JPEG's rounding and a coloured mark stay below; a photograph does not.
 """
 
+_PNG_DEPTH_AT: Final = 24
+"""Position of the bit depth in a PNG file. Source: the first chunk, IHDR, of W3C's PNG specification."""
+
 _one_large: Final = threading.Lock()
 
 
-def open_gray(path: Path) -> Image.Image:
-    """The image in 8-bit gray, whatever its mode; 16-bit gray is scaled from its full range.
+@dataclass(frozen=True)
+class Decoded:
+    """An image as stored in its file."""
+
+    image: Image.Image
+    greatest: int | None = None
+    """Greatest value of a 16-bit image, or an upper limit of it; None for all others."""
+    is_reduced: bool = False
+    """Whether Pillow has reduced a 16-bit colour image to the upper eight bits."""
+
+
+def open_gray(path: Path, bits: int = FULL_BITS) -> Image.Image:
+    """The image in 8-bit gray, whatever its mode; in 16-bit gray, these bits are black to white.
 
     Raises: BadImageError with the reason, including limits; InputError where a package is missing; OSError of the disk,
     or for anything but a regular file; MemoryError.
     """
+    return gray_and_greatest(path, bits)[0]
+
+
+def gray_and_greatest(path: Path, bits: int = FULL_BITS) -> tuple[Image.Image, int | None]:
+    """`open_gray`, and the greatest value of a 16-bit image; None for all others. Raises: as `open_gray`."""
     with ExitStack() as held:
-        return _to_gray(_opened(path, held))
+        decoded = _opened(path, held, bits)
+        return _to_gray(decoded, bits), decoded.greatest
 
 
-def open_xray(path: Path) -> Image.Image:
+def open_xray(path: Path, bits: int = FULL_BITS) -> Image.Image:
     """`open_gray` for an image that may be an X-ray: not tiny, not a colour photograph, not of one gray value.
 
     Raises: as `open_gray`.
     """
     with ExitStack() as held:
-        return _checked_xray(_opened(path, held))
+        return _checked_xray(_opened(path, held, bits), bits)
+
+
+def may_use_fewer_bits(path: Path) -> bool:
+    """Whether it is a DICOM file or a 16-bit PNG, told by its first bytes. Raises: OSError."""
+    with open_regular(path) as file:
+        head = file.read(DICOM_HEAD_BYTES)
+    is_png = head.startswith(b"\x89PNG")
+    return is_dicom(path.name, head) or (is_png and head[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == bytes([FULL_BITS]))
 
 
 def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
@@ -70,21 +99,22 @@ def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
     return str(problem)
 
 
-def _checked_xray(image: Image.Image) -> Image.Image:
+def _checked_xray(decoded: Decoded, bits: int) -> Image.Image:
+    image = decoded.image
     if min(image.size) < MIN_SIDE_PX:
         raise BadImageError(f"it has {image.width} x {image.height} pixels, at least {MIN_SIDE_PX} per side are needed")
     share = _coloured_share(image)
     if share > MOST_COLOURED:
         raise BadImageError(f"it is a colour picture ({share:.0%} of its pixels are not gray), not an X-ray")
-    gray = _to_gray(image)
+    gray = _to_gray(decoded, bits)
     low, high = gray.getextrema()
     if low == high:
         raise BadImageError("all its pixels have the same gray value")
     return gray
 
 
-def _opened(path: Path, held: ExitStack) -> Image.Image:
-    """The decoded image in its own mode. A large image holds the lock on large images until `held` ends."""
+def _opened(path: Path, held: ExitStack, bits: int) -> Decoded:
+    """The decoded image in its own mode, of DICOM in 8 bits. A large image holds the lock on large images until `held` ends."""
     with open_regular(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
         if size_bytes > IMAGE_FILE_BYTES:
@@ -93,7 +123,7 @@ def _opened(path: Path, held: ExitStack) -> Image.Image:
         file.seek(0)
         if is_dicom(path.name, head):
             held.enter_context(_one_large)  # the size is in the header, and DICOM files are read one at a time anyway
-            return read_dicom(file)
+            return Decoded(*read_dicom(file, bits))
         try:
             return _decoded(file, held)
         except (BadImageError, MemoryError):
@@ -108,7 +138,7 @@ def _opened(path: Path, held: ExitStack) -> Image.Image:
             raise BadImageError(f"it can't be decoded: {str(problem) or type(problem).__name__}") from problem
 
 
-def _decoded(file: BinaryIO, held: ExitStack) -> Image.Image:
+def _decoded(file: BinaryIO, held: ExitStack) -> Decoded:
     """A PNG or JPEG, decoded after its headers are checked against the limits."""
     with quiet():
         image = Image.open(file, formats=FORMATS)
@@ -121,9 +151,20 @@ def _decoded(file: BinaryIO, held: ExitStack) -> Image.Image:
             f"at most {in_words(DECODED_BYTES)} are allowed"
         )
     held.enter_context(_large_image_lock(bytes_needed))
+    is_wide = image.format == "PNG" and str(image.tile[0][3]).endswith(";16B")  # "RGB;16B", for example
     image.load()
     image.info.pop("transparency", None)  # ignored; Pillow warns about transparency in a palette
-    return image
+    if not is_wide:
+        return Decoded(image)
+    if image.mode.startswith("I"):
+        return Decoded(image, max(int(np.asarray(band).max()) for _, band in _bands(image)))
+    return Decoded(image, (_greatest_channel(image) << 8) + 0xFF, is_reduced=True)
+
+
+def _greatest_channel(image: Image.Image) -> int:
+    """Greatest gray or colour value, without transparency."""
+    channels = [image.getchannel(name) for name in image.getbands() if name != "A"]
+    return max(int(cast("tuple[int, int]", channel.getextrema())[1]) for channel in channels)
 
 
 def _checked_jpeg(file: BinaryIO, size: tuple[int, int]) -> Frame:
@@ -153,13 +194,17 @@ def _large_image_lock(bytes_needed: int) -> AbstractContextManager[object]:
     return _one_large if bytes_needed > LARGE_BYTES else nullcontext()
 
 
-def _to_gray(image: Image.Image) -> Image.Image:
+def _to_gray(decoded: Decoded, bits: int) -> Image.Image:
+    image = decoded.image
+    if decoded.is_reduced and bits < FULL_BITS:
+        raise BadImageError(f"it is a 16-bit colour image, which cannot be read as {bits} bits; convert it to 16-bit gray")
     if not image.mode.startswith("I"):
         return image.convert("L")
+    white = 2**bits - 1
     gray = np.empty((image.height, image.width), np.uint8)
     for top, band in _bands(image):  # 16-bit gray opens as I;16 or I
         wide = np.asarray(band).astype(np.int64)
-        gray[top : top + band.height] = (np.clip(wide, 0, 65535) + 128) // 257
+        gray[top : top + band.height] = (np.clip(wide, 0, white) * 255 + white // 2) // white
     return Image.fromarray(gray)
 
 

@@ -24,6 +24,9 @@ from trainer.limits import DECODED_BYTES, TABLE_VALUES, in_words
 DICOM_HEAD_BYTES: Final = 132
 """Bytes needed to recognise DICOM. Source: DICOM PS3.10 section 7.1: 128 arbitrary bytes, then `DICM`."""
 
+FULL_BITS: Final = 16
+"""Bits of a pixel that count as its full range."""
+
 _TABLE_BITS: Final = (8, *range(10, 17))
 """Bits per value of a VOI table. Source: DICOM PS3.3 C.11.2.1.1."""
 
@@ -62,18 +65,19 @@ def check_dicom_readable() -> None:
         )
 
 
-def read_dicom(file: BinaryIO) -> Image.Image:
-    """The image as 8-bit gray, or RGB for a colour file.
+def read_dicom(file: BinaryIO, bits: int = FULL_BITS) -> tuple[Image.Image, int | None]:
+    """The image as 8-bit gray, or RGB for a colour file, and the greatest value of one that says that it uses 16 bits.
 
     Stored values go through the modality table or slope, then the first VOI table or window; without either, the full
-    range of the stored bits is shown, as for a 16-bit PNG. MONOCHROME1 is inverted.
+    range of the stored bits is shown, as for a 16-bit PNG, or `bits` of 16. MONOCHROME1 is inverted. The greatest value
+    is None where a table or window tells the range, and for signed values.
 
     Raises: BadImageError; InputError without pydicom; OSError of the disk; MemoryError.
     """
     check_dicom_readable()
     try:
         with quiet():
-            return _picture(file)
+            return _picture(file, bits)
     except (BadImageError, MemoryError):
         raise
     except Exception as problem:
@@ -98,7 +102,7 @@ def quiet() -> Iterator[None]:
             logger.disabled = was_disabled
 
 
-def _picture(file: BinaryIO) -> Image.Image:
+def _picture(file: BinaryIO, bits: int) -> tuple[Image.Image, int | None]:
     header = read_header(file)
     _check(header)
     stored = _stored(header)
@@ -106,8 +110,11 @@ def _picture(file: BinaryIO) -> Image.Image:
     if photometric in _COLOURS:
         if stored.dtype != np.uint8:
             raise BadImageError("it is a colour DICOM of more than 8 bits")
-        return Image.fromarray(stored)
+        return Image.fromarray(stored), None
     _drop_empty(header)
+    is_open = _has_open_range(header)
+    if is_open:
+        header.BitsStored = bits
     gray = np.empty(stored.shape, np.uint8)
     rows = max(1, BAND_PIXELS // stored.shape[1])
     for top in range(0, len(stored), rows):
@@ -115,7 +122,15 @@ def _picture(file: BinaryIO) -> Image.Image:
         if photometric == "MONOCHROME1":
             shown = 1.0 - shown
         gray[top : top + rows] = (shown * 255.0 + 0.5).astype(np.uint8)
-    return Image.fromarray(gray)
+    return Image.fromarray(gray), int(stored.max()) if is_open else None
+
+
+def _has_open_range(header: Any) -> bool:  # noqa: ANN401
+    """Whether all 16 bits would be shown because nothing tells which are used."""
+    tells = [header.get("ModalityLUTSequence"), header.get("VOILUTSequence")]
+    has_window = header.get("WindowCenter") is not None and header.get("WindowWidth") is not None
+    is_full = int(header.BitsStored) == FULL_BITS and int(header.PixelRepresentation) == 0
+    return is_full and not has_window and not any(tells)
 
 
 def _stored(header: Any) -> NDArray[Any]:  # noqa: ANN401 - pydicom's types need pydicom

@@ -3,8 +3,8 @@
     <pack>/shard-00000.bin   raw 8-bit gray records of side x side bytes, no header, about 64 MiB per file
     <pack>/names.txt         one image name per record
     <pack>/sizes.bin         original width and height of each image, little-endian int32; 0 and 0 for unreadable ones
-    <pack>/manifest.json     the pack index, written last: side, filter, fit, counts, bytes and sha256 of every file,
-    unreadable images
+    <pack>/manifest.json     the pack index, written last: side, filter, fit, gray range, counts, bytes and sha256 of every
+    file, unreadable images
     <pack>/checksums.bin     CRC-32 of each record, little-endian uint32; rewritten from verified shards when missing
 
 Images are resized as the recipe does, so a crop of a pack equals a crop of the image. Labels and splits stay with the
@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from trainer.data.dicom import FULL_BITS
 from trainer.data.records import Geometry, Gray
 from trainer.errors import InputError, TryAgainError, listing
 from trainer.limits import JSON_BYTES, parsed_json
@@ -86,6 +87,12 @@ class PackIndex:
     """Bytes and sha256 by file name."""
     unreadable: dict[str, str]
     """Reason by image name; the record of such an image is black."""
+    greatest: int | None = None
+    """Greatest value of all 16-bit images; None without any, and in packs of earlier versions."""
+
+    def to_json(self) -> bytes:
+        """The index file."""
+        return json.dumps(vars(self) | {"geometry": self.geometry.described()}, indent=1).encode()
 
 
 class Shard:
@@ -163,7 +170,7 @@ def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) ->
 
     Raises: InputError for images that are missing, unreachable or not regular files.
     """
-    digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, asdict(geometry)]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, geometry.described()]).encode())
     problems = []
     for name, path in zip(names, paths, strict=True):
         try:
@@ -263,8 +270,10 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
     try:
         document: Any = parsed_json(_content(folder / INDEX))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()}
-        known = {"format": FORMAT, "geometry": asdict(geometry), "count": len(names), "pillow": PIL.__version__}
-        is_known = document == known | {"files": document["files"], "unreadable": document["unreadable"]}
+        known = {"format": FORMAT, "geometry": geometry.described(), "count": len(names), "pillow": PIL.__version__}
+        greatest = document.get("greatest")
+        same = {key: document[key] for key in ("files", "unreadable", "greatest") if key in document}
+        is_known = document == known | same and (greatest is None or 0 <= int(greatest) < 2**FULL_BITS)
         unreadable = {str(name): str(reason) for name, reason in document["unreadable"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise DamagedPackError(f"{INDEX} cannot be read") from None
@@ -272,7 +281,13 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
     if not is_known or {name: size for name, (size, _) in files.items()} != sizes:
         raise DamagedPackError(f"{INDEX} describes other images")
     return PackIndex(
-        format=FORMAT, geometry=geometry, count=len(names), pillow=PIL.__version__, files=files, unreadable=unreadable
+        format=FORMAT,
+        geometry=geometry,
+        count=len(names),
+        pillow=PIL.__version__,
+        files=files,
+        unreadable=unreadable,
+        greatest=greatest,
     )
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import multiprocessing
 import os
 import re
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import dataclass
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -40,7 +39,7 @@ from trainer.data.pack import (
     shard_names,
     sizes_of_files,
 )
-from trainer.data.records import Geometry, square_and_size
+from trainer.data.records import Geometry, to_record
 from trainer.errors import InputError, KnownError, TryAgainError, listing
 from trainer.screen import screen
 from trainer.storage.files import write_flushed
@@ -166,10 +165,9 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         tasks = [pool.submit(_decode, *task, geometry) for task in _tasks(shards, paths, geometry.side)]
         unreadable: dict[Path, str] = {}
         for task in as_completed(tasks):
-            sizes, bad = task.result()
-            unreadable |= bad
-            progress(len(sizes))
-        sizes_N2 = np.array([size for task in tasks for size in task.result()[0]], "<i4")
+            unreadable |= task.result().unreadable
+            progress(len(task.result().sizes))
+        sizes_N2 = np.array([size for task in tasks for size in task.result().sizes], "<i4")
         write_flushed(folder / SIZES, [sizes_N2.tobytes()])
         written = [*shards, folder / NAMES, folder / SIZES]
         hashes = list(pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)))
@@ -180,9 +178,10 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         pillow=PIL.__version__,
         files={path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashes, strict=True)},
         unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
+        greatest=max((value for task in tasks for value in task.result().greatest), default=None),
     )
     keep_checksums(folder, np.array([one for _, checksums in hashes[: len(shards)] for one in checksums], np.uint32))
-    write_flushed(folder / INDEX, [json.dumps(asdict(index), indent=1).encode()])
+    write_flushed(folder / INDEX, [index.to_json()])
 
 
 class _CurrentImages:
@@ -303,17 +302,27 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
             yield shard, number * per_shard, offset, in_shard[offset : offset + _TASK_IMAGES]
 
 
-def _decode(
-    shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry
-) -> tuple[list[tuple[int, int]], dict[Path, str]]:
-    """Write the records of these images from record `offset` of the shard on; returns original sizes, and unreadable images."""
-    unreadable = {}
-    sizes = [(0, 0)] * len(paths)
+@dataclass(frozen=True)
+class _Done:
+    """Images that a decoder has written."""
+
+    sizes: list[tuple[int, int]]
+    """Original width and height; 0 and 0 for unreadable ones."""
+    greatest: list[int]
+    """Greatest value of each 16-bit image."""
+    unreadable: dict[Path, str]
+
+
+def _decode(shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry) -> _Done:
+    """Write the records of these images from record `offset` of the shard on."""
+    done = _Done([(0, 0)] * len(paths), [], {})
     records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
     for position, path in enumerate(paths):
         _slot[0].note(first_row + offset + position)
         try:
-            records[position], sizes[position] = square_and_size(path, geometry)
+            record = to_record(path, geometry)
+            records[position], done.sizes[position] = record.gray_SS, record.size
+            done.greatest.extend([] if record.greatest is None else [record.greatest])
         except InputError:  # a package is missing, for all images
             raise
         except MemoryError:
@@ -321,12 +330,12 @@ def _decode(
         except Exception as problem:  # noqa: BLE001 - a damaged image fails in its decoder in many ways
             if isinstance(problem, OSError) and problem.errno is not None:  # disk, mount or permissions, not the image
                 raise _unreachable(path, problem) from None
-            unreadable[path] = str(problem) or type(problem).__name__
+            done.unreadable[path] = str(problem) or type(problem).__name__
     _slot[0].note(-1)
     with shard.open("r+b") as file:
         file.seek(offset * geometry.side**2)
         file.write(records.data)
-    return sizes, unreadable
+    return done
 
 
 def _unreachable(path: Path, problem: OSError) -> KnownError:

@@ -1,8 +1,8 @@
 """Conversion of images to records: square, 8-bit gray, resized as the recipe does."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,8 @@ from PIL import Image
 
 from trainer.config import PackFit
 from trainer.data.bad_image import BadImageError
-from trainer.data.decode import open_gray
+from trainer.data.decode import gray_and_greatest
+from trainer.data.dicom import FULL_BITS
 
 Gray = NDArray[np.uint8]
 
@@ -25,6 +26,31 @@ class Geometry:
     side: int
     fit: PackFit
     filter: str = "bilinear"
+    gray_bits: int | None = None
+    """Bits of 16-bit images that are black to white; None for all of them, without anybody having chosen it."""
+
+    @property
+    def bits(self) -> int:
+        """Bits of 16-bit images that are black to white."""
+        return FULL_BITS if self.gray_bits is None else self.gray_bits
+
+    def described(self) -> dict[str, Any]:
+        """What decides the records; the gray range only where it is not the full one, as in packs of earlier versions."""
+        described = asdict(self)
+        if self.bits == FULL_BITS:
+            del described["gray_bits"]
+        return described
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """An image in a pack."""
+
+    gray_SS: Gray
+    size: tuple[int, int]
+    """Original width and height."""
+    greatest: int | None
+    """Greatest value of a 16-bit image; None for all others."""
 
 
 def to_gray_square(path: Path, geometry: Geometry) -> Gray:
@@ -32,15 +58,15 @@ def to_gray_square(path: Path, geometry: Geometry) -> Gray:
 
     Raises: as `open_gray`; BadImageError also for an image that is too small.
     """
-    return square_and_size(path, geometry)[0]
+    return to_record(path, geometry).gray_SS
 
 
-def square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
-    """The record of an image, and its original width and height."""
-    gray = open_gray(path)
+def to_record(path: Path, geometry: Geometry) -> Record:
+    """The record of an image. Raises: as `to_gray_square`."""
+    gray, greatest = gray_and_greatest(path, geometry.bits)
     if min(gray.size) < LEAST_SIDE_PX:
         raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} per side are needed")
-    return np.asarray(to_square(gray, geometry)), gray.size
+    return Record(np.asarray(to_square(gray, geometry)), gray.size, greatest)
 
 
 def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:

@@ -20,12 +20,12 @@ HOOK = """
 import importlib.abc, importlib.machinery, os, signal, sys
 
 def spoil(module):
-    real = module.square_and_size
-    def square_and_size(path, geometry):
+    real = module.to_record
+    def to_record(path, geometry):
         if path.name == "heavy.png":
             {deed}
         return real(path, geometry)
-    module.square_and_size = square_and_size
+    module.to_record = to_record
 
 class Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module):
