@@ -19,6 +19,7 @@ from trainer.layout import check_name
 Layout = Literal["auto", "nih", "lists", "csv", "folders"]
 PackFit = Literal["crop", "pad", "squash"]
 OnBadImage = Literal["fail", "skip"]
+OnMissingImage = Literal["fail", "skip"]
 Resume = Literal["auto", "never", "must"]
 Precision = Literal["auto", "fp32", "bf16"]
 Value = str | int | float | bool
@@ -32,6 +33,8 @@ MIN_CROP_PX: Final = 32
 
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
+
+_GRAY_RANGE: Final = re.compile(r"full|used|[1-9]|1[0-6]", re.ASCII)
 
 _RANGE_HINT: Final = "remove the flag to use its default, or the preset's value"
 
@@ -79,6 +82,12 @@ class TrainConfig:
 
     on_bad_image: OnBadImage = "fail"
     """Unreadable images: `fail`, or `skip` them and list them in the run."""
+
+    on_missing_image: OnMissingImage = "fail"
+    """Images of the label files without a file: `fail`, or `skip` them and record what share of each split is there."""
+
+    gray_range: str | None = None
+    """Values of 16-bit images shown as black to white: `full` (16 bits), the bits `used` by the greatest value, or a number of bits; required where 12 bits or fewer are used."""
 
     pack_fit: PackFit = "crop"
     """How to make images square: `crop` the centre, `pad` with black, or `squash`."""
@@ -193,6 +202,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        check_gray_range(self.gray_range)
         if self.deadline is not None:
             parse_duration(self.deadline, "--deadline")
         parse_duration(self.hang_after, "--hang-after")
@@ -405,6 +415,15 @@ def apply_preset(app: App, commands: tuple[str, ...], arguments: ArgumentCollect
         argument = by_field[field]
         if not argument.tokens:
             argument.append(Token(keyword=flag_of(field), value=str(value), source=f"preset {name}"))
+
+
+def check_gray_range(text: str | None) -> None:
+    """Check a value of `--gray-range`. Raises: InputError."""
+    if text is not None and not _GRAY_RANGE.fullmatch(text):
+        raise InputError(
+            f"cannot use `{on_one_line(text)}` as a gray range: it must be full, used, or a number of bits from 1 to 16 (from `--gray-range`)",
+            hint="--gray-range used",
+        )
 
 
 def parse_duration(text: str, flag: str) -> int:

@@ -25,6 +25,8 @@ FLAGS = [
     "layout",
     "val_list",
     "on_bad_image",
+    "on_missing_image",
+    "gray_range",
     "pack_fit",
     "device",
     "precision",

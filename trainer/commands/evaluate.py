@@ -49,6 +49,7 @@ def evaluate(
     tta: Literal["none", "flip", "ten_crop"] = "none",
     device: str = "auto",
     batch_size: PositiveInt = BATCH,
+    gray_range: str | None = None,
     cache_dir: Path | None = None,
     force: bool = False,
     resamples: PositiveInt = 1000,
@@ -88,6 +89,8 @@ def evaluate(
         `cpu`, `cuda`, `hpu`, or `auto` for a usable accelerator.
     batch_size
         Images per batch.
+    gray_range
+        Values of 16-bit images shown as black to white, as in `trainer train`; for models without one, whose images use 12 bits or fewer.
     cache_dir
         Directory for downloads and decoded images; default: a temporary directory.
     force
@@ -113,6 +116,7 @@ def evaluate(
     else:
         of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
         of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
+        of_model |= {"--gray-range": gray_range is not None}
         _refuse(of_model, "no model is used with --predictions")
     if out is not None:
         _make(out, None if predictions is not None else _part_of_model(part))
@@ -148,6 +152,7 @@ def evaluate(
             device=device,
             batch_size=batch_size,
             cache_dir=cache_dir,
+            gray_range=gray_range,
             force=force,
         )
         evaluation = _of_model(request, against, out, resamples=resamples, seed=seed)

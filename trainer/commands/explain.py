@@ -4,12 +4,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from trainer import devices
+from trainer.data.gray_range import of_files
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.explanation.boxes import THRESHOLD
@@ -44,6 +46,7 @@ def explain(
     step: str = "best",
     device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
     batch_size: int = 32,
+    gray_range: str | None = None,
     cache_dir: Path | None = None,
 ) -> None:
     """Show which regions of images a model's predictions depend on, and compare them with drawn boxes.
@@ -83,6 +86,8 @@ def explain(
         Device to use; `auto` chooses an accelerator if there is one.
     batch_size
         Images per batch.
+    gray_range
+        Values of 16-bit images shown as black to white, as in `trainer train`; for models without one, whose images use 12 bits or fewer.
     cache_dir
         Directory for the download of a file of weights in S3.
     """
@@ -93,6 +98,8 @@ def explain(
     named = [] if findings is None else numbers_of(findings.split(","), trained.findings)
     drawn = matched(listed, files, trained.findings, only=named) if boxes else None
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
+    used = drawn.files if drawn else files
+    trained = replace(trained, geometry=of_files(trained.geometry, used, gray_range))
     explainer = open_explainer(trained, devices.find(device), batch=batch_size)
     output, reporter = Output(out, box_threshold, overlays), Reporter(None)
     _note(trained.notes)

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, TextIO
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from trainer import devices
 from trainer.data.augment import Tta
+from trainer.data.gray_range import of_files
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.inference.predict import Prediction, predictor
@@ -33,6 +35,7 @@ def predict(
     tta: Tta = "none",
     device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
     batch_size: int = 32,
+    gray_range: str | None = None,
     cache_dir: Path | None = None,
 ) -> None:
     """Predict finding probabilities, or the class, of X-ray images. Not for clinical use.
@@ -56,6 +59,8 @@ def predict(
         Device to use; `auto` chooses an accelerator if there is one.
     batch_size
         Images per batch.
+    gray_range
+        Values of 16-bit images shown as black to white, as in `trainer train`; for models without one, whose images use 12 bits or fewer.
     cache_dir
         Directory for the download of a file of weights in S3.
     """
@@ -71,6 +76,9 @@ def predict(
     _report(trained, tta)
     bad: list[Prediction] = []
     out, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
+    with reporter.progress("reading the gray range", len(files)) as advance:
+        geometry = of_files(trained.geometry, files, gray_range, lambda: advance(1, ""))
+    trained = replace(trained, geometry=geometry)
     with reporter.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
         predictions = _collect_bad(one.predictions(files, advance), bad)

@@ -1,12 +1,15 @@
 """`trainer stats`."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from trainer.config import Layout
-from trainer.data.layouts import read_labels
+from trainer.data.layouts import Source, read_labels
+from trainer.data.locate import missing_images, share_present
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
+from trainer.errors import on_one_line
 
 
 def stats(
@@ -17,7 +20,7 @@ def stats(
     val_list: str | None = None,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
-    """Print the prevalence of each finding, and the number of images and patients, per split. Reads no images.
+    """Print the prevalence of each finding, and the number of images and patients, per split. Reads no images, and says which are missing.
 
     Parameters
     ----------
@@ -33,5 +36,22 @@ def stats(
         Output format.
     """
     source = read_labels(data, layout=layout, split=split, val_list=val_list)
+    for note in _notes(source):
+        sys.stderr.write(f"note: {note}\n")
     form = {"table": as_table, "csv": as_csv, "json": as_json}[format]
     sys.stdout.write(form(prevalence(source.table)).rstrip("\n") + "\n")
+
+
+def _notes(source: Source) -> Iterator[str]:
+    """What training would not read. A data set without any image is a set of labels, as it is before its download."""
+    if source.not_read:
+        yield source.note() or ""
+    missing = missing_images(source)
+    used = len(source.table.used())
+    if 0 < len(missing) < used:
+        yield (
+            f"{len(missing):,} of {used:,} images have no file, the first is `{on_one_line(missing[0])}`; "
+            f"there are {', '.join(share_present(source, missing))}. Training needs --on-missing-image skip"
+        )
+    elif missing:
+        yield f"none of the {used:,} images is there"

@@ -3,7 +3,7 @@
 Labels are read before images, as they are cheap to check. All workers call these functions together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Layout, OnBadImage
+from trainer.data import gray_range
 from trainer.data.download import fetch, folder_of
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
@@ -39,6 +40,8 @@ class Place:
     """How images become records."""
     cache: Path
     """Folder for downloads and decoded images."""
+    gray_range: str | None = None
+    """Value of `--gray-range`."""
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
@@ -51,15 +54,36 @@ def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
         watchdog.pause()
 
 
-def labelled(place: Place) -> Source:
-    """The labels of all images in a split. Raises: InputError."""
+def labelled(place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
+    """The labels of all images in a split; `kept_split` as in `read_labels`. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
-    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
+    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept_split)
     return replace(source, table=source.table.used())
 
 
 def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    """The decoded images, from this node's cache or built by one worker while the others of the node wait."""
+    """The decoded images, from this node's cache or built by one worker while the others of the node wait.
+
+    Its geometry has the gray range: the place's, otherwise the requested one, for which images that use few of 16 bits
+    are decoded again. Raises: InputError, also as `gray_range.resolved`.
+    """
+    if place.geometry.gray_bits is not None:
+        return _decoded(place, source, group, reporter, watchdog)
+    first = _with_bits(place, gray_range.preliminary(place.gray_range))
+    pack = _decoded(first, source, group, reporter, watchdog)
+    bits = group.all_or_raise(lambda: gray_range.resolved(place.gray_range, pack.index.greatest, f"`{place.data}`"))
+    chosen = _with_bits(place, bits)
+    if chosen.geometry.bits != first.geometry.bits:
+        reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
+        return _decoded(chosen, source, group, reporter, watchdog)
+    return replace(pack, index=replace(pack.index, geometry=chosen.geometry))
+
+
+def _with_bits(place: Place, bits: int | None) -> Place:
+    return replace(place, geometry=replace(place.geometry, gray_bits=bits))
+
+
+def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
     names, geometry = source.table.images, place.geometry
     key = ""
 

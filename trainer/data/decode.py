@@ -195,16 +195,19 @@ def _large_image_lock(bytes_needed: int) -> AbstractContextManager[object]:
 
 
 def _to_gray(decoded: Decoded, bits: int) -> Image.Image:
-    image = decoded.image
+    image, white = decoded.image, 2**bits - 1
     if decoded.is_reduced and bits < FULL_BITS:
-        raise BadImageError(f"it is a 16-bit colour image, which cannot be read as {bits} bits; convert it to 16-bit gray")
+        raise BadImageError(
+            f"it is a 16-bit colour image, which cannot be read as {bits} bits; convert it to 16-bit gray"
+        )
+    if decoded.greatest is not None and decoded.greatest > white:
+        raise BadImageError(f"it has gray values up to {decoded.greatest:,}, and {bits} bits end at {white:,}")
     if not image.mode.startswith("I"):
         return image.convert("L")
-    white = 2**bits - 1
     gray = np.empty((image.height, image.width), np.uint8)
     for top, band in _bands(image):  # 16-bit gray opens as I;16 or I
         wide = np.asarray(band).astype(np.int64)
-        gray[top : top + band.height] = (np.clip(wide, 0, white) * 255 + white // 2) // white
+        gray[top : top + band.height] = (np.maximum(wide, 0) * 255 + white // 2) // white
     return Image.fromarray(gray)
 
 

@@ -132,9 +132,7 @@ def _check_columns(path: Path, header: Sequence[str], required: Sequence[str], k
     if len(patients) > 1 and PATIENT not in patients:
         problems.append(f"more than one column of patients: {', '.join(f'`{name}`' for name in patients)}")
     problems += [
-        f"unknown column `{name}`"
-        for name in header
-        if known is not None and name not in known and not is_known(name)
+        f"unknown column `{name}`" for name in header if known is not None and name not in known and not is_known(name)
     ]
     if problems:
         raise InputError(
@@ -268,9 +266,7 @@ def read_csv(data: Path, path: Path, *, given: bool) -> LabelTable:
             rows.problems.append(f"{where}: {problem}")
         else:
             rows.add(where, image, patient, labels, split_index)
-    return _with_known_patients(
-        rows.table(data, FINDINGS), data, hint=f"add a column `{PATIENT}` to {path.name}"
-    )
+    return _with_known_patients(rows.table(data, FINDINGS), data, hint=f"add a column `{PATIENT}` to {path.name}")
 
 
 def _split_index(split: str) -> int:

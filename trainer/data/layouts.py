@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from trainer.config import Layout
-from trainer.data.class_folders import directory_entries, read_folders
+from trainer.data.class_folders import IMAGE_SUFFIXES, directory_entries, read_folders
 from trainer.data.label_files import (
     IMAGE,
     LABELS,
@@ -33,7 +33,7 @@ from trainer.data.label_files import (
 )
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split, with_kept_split
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, listing, on_one_line
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
 """Share of NIH's train_val patients used for validation. Source: close to the usual 11,212 of 86,524 images."""
@@ -52,6 +52,9 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
 _LABELS_ONLY: Final[dict[str, tuple[str, ...]]] = {"nih": ("Data_Entry_2017*.csv",), "folders": ("train/",)}
 """The same without those that only tell the split, where fewer are left."""
 
+NAMED: Final = 5
+"""Files named in a note; the others are counted."""
+
 LABEL_FILES: Final = tuple(name for names in _REQUIRED.values() for name in names if not name.endswith("/"))
 """Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""
 
@@ -65,6 +68,15 @@ class Source:
     table: LabelTable
     not_read: tuple[str, ...] = ()
     """Files that look like images but have no image's suffix."""
+
+    def note(self) -> str | None:
+        """The files that are not read, for a log line; None without any."""
+        if not self.not_read:
+            return None
+        first = ", ".join(map(on_one_line, self.not_read[:NAMED]))
+        more = f" and {len(self.not_read) - NAMED:,} more" if len(self.not_read) > NAMED else ""
+        count = "1 file looks" if len(self.not_read) == 1 else f"{len(self.not_read):,} files look"
+        return f"{count} like images but are not read, as their names end in none of {', '.join(IMAGE_SUFFIXES)}: {first}{more}"
 
 
 def read_labels(

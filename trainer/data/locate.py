@@ -51,7 +51,9 @@ def share_present(source: Source, missing: Sequence[str]) -> list[str]:
     """For each split, how many of its images are there, such as `train 8,640 of 75,708 (11.4 %)`."""
     table, present = source.table, source.table.without(missing)
     counts = [(split, len(present.rows(split)), len(table.rows(split))) for split in SPLITS]
-    return [f"{split} {here:,} of {all_:,} ({here / all_:.1%})".replace("%", " %") for split, here, all_ in counts if all_]
+    return [
+        f"{split} {here:,} of {all_:,} ({here / all_:.1%})".replace("%", " %") for split, here, all_ in counts if all_
+    ]
 
 
 def without_missing(source: Source, missing: Sequence[str]) -> Source:

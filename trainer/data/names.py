@@ -24,7 +24,7 @@ class Names:
         Folders decide only between images of the same file name.
         """
         same = self._names.get(PurePosixPath(name).name, [])
-        if len(same) < 2:  # noqa: PLR2004 - the usual case: file names are unique
+        if len(same) < 2:
             return same[0] if same else None
         if name in same:
             return name

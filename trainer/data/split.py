@@ -90,7 +90,9 @@ def with_kept_split(table: LabelTable, kept: Mapping[str, str], *, given: bool) 
         return None
     split_N = table.split_N.copy()
     split_N[used] = [SPLITS.index(kept[name]) for name in images]
-    moved = np.unique(np.stack([table.split_N[used], split_N[used]], axis=1)[table.split_N[used] != split_N[used]], axis=0)
+    moved = np.unique(
+        np.stack([table.split_N[used], split_N[used]], axis=1)[table.split_N[used] != split_N[used]], axis=0
+    )
     if given and moved.tolist() not in ([], [[SPLITS.index("train"), SPLITS.index("val")]]):
         return None
     return replace(table, split_N=split_N)

@@ -120,7 +120,7 @@ class Explainer:
             readable: list[ImageFile] = []
             grays: list[Image.Image] = []
             for file in files[start : start + self.batch]:
-                gray = _opened(file)
+                gray = _opened(file, self.trained.geometry.bits)
                 if isinstance(gray, str):
                     bad(file, gray)
                     continue
@@ -133,12 +133,12 @@ class Explainer:
                 yield readable, grays
 
 
-def _opened(file: ImageFile) -> Image.Image | str:
+def _opened(file: ImageFile, bits: int) -> Image.Image | str:
     """The image, or why there is none."""
     if file.problem:
         return file.problem
     try:
-        return open_xray(file.path)
+        return open_xray(file.path, bits)
     except (BadImageError, InputError, OSError, MemoryError) as problem:
         return why_not(problem)
 

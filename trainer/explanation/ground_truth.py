@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.patients import patient_in_name
 from trainer.data.image_files import ImageFile
+from trainer.data.patients import patient_in_name
 from trainer.errors import InputError, listing
 from trainer.explanation.boxlist import DrawnBox
 

@@ -16,10 +16,11 @@ from trainer import devices
 from trainer.config import Layout
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place, decoded, fetched, left_out
+from trainer.data.gray_range import check_request
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
-from trainer.data.locate import locate_images
 from trainer.data.loader import Loader
+from trainer.data.locate import locate_images
 from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
 from trainer.data.public import are_drawn
 from trainer.devices import Device
@@ -56,6 +57,8 @@ class ModelRequest:
     device: str = "auto"
     batch_size: int = 32
     cache_dir: Path | None = None
+    gray_range: str | None = None
+    """Value of `--gray-range`, for models without one."""
     force: bool = False
     """Whether to evaluate patients in the training set."""
 
@@ -76,7 +79,9 @@ def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput
             val_list=request.val_list,
             geometry=trained.geometry,
             cache=cache,
+            gray_range=request.gray_range,
         )
+        check_request(trained.geometry, request.gray_range)
         fetched(place, reporter, Watchdog(float("inf"), reporter.line))
         subset = evaluation_set(trained, place, request.part, force=request.force)
         with join(World(), on.backend) as group:
@@ -208,10 +213,12 @@ def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
     except InputError:  # images of other splits may be missing
         return None
     try:
-        return open_pack(packs / key, used.table.images, place.geometry)
+        pack = open_pack(packs / key, used.table.images, place.geometry)
     except DamagedPackError as damage:
         reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; decoding the evaluated images again")
         return None
+    is_undecided = pack is not None and pack.index.greatest is not None and place.geometry.gray_bits is None
+    return None if is_undecided else pack
 
 
 def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, batch: int) -> DistributedPredictor:

@@ -36,7 +36,7 @@ from trainer.layout import CALIBRATION, CARD, EVALUATION, MODEL, RESULTS
 from trainer.limits import parsed_json
 from trainer.models.architectures import StateDict, head_of
 from trainer.models.load import LoadedModel
-from trainer.models.spec import FORMAT
+from trainer.models.spec import FORMAT, gray_bits_in_header
 from trainer.report import model_card
 from trainer.report.model_card import Subject
 from trainer.storage import AbsentError, Storage, open_storage, output_files
@@ -164,6 +164,7 @@ def header(trained: LoadedModel) -> dict[str, str]:
         "pack_side": str(trained.geometry.side),
         "pack_fit": trained.geometry.fit,
         "crop_px": str(trained.crop_px),
+        "gray_bits": gray_bits_in_header(trained.geometry.gray_bits),
     }
 
 

@@ -132,7 +132,7 @@ def _record(file: ImageFile, geometry: Geometry) -> Gray | str:
     if file.problem:
         return file.problem
     try:
-        return np.asarray(to_square(open_xray(file.path), geometry))
+        return np.asarray(to_square(open_xray(file.path, geometry.bits), geometry))
     except (BadImageError, InputError, OSError, MemoryError) as problem:
         return why_not(problem)
 

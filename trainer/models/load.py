@@ -159,7 +159,7 @@ def _of_checkpoint(storage: Storage, step: str) -> LoadedModel:
         origin=origin,
         network=_network(settings, state, origin),
         calibrator=_calibrator(storage, CALIBRATION, settings.findings) if belongs else None,
-        trained_on=_trained_on(storage),
+        trained_on=split_by_image(storage),
         record=record,
         step=manifest.step,
         **vars(settings),
@@ -229,7 +229,7 @@ def _of_safetensors(storage: Storage, key: str) -> LoadedModel:
         origin=f"{where}, step {step}" if step else where,
         network=_network(settings, state, where),
         calibrator=_calibrator(storage, calibration_key, settings.findings),
-        trained_on=_trained_on(run) if run else None,
+        trained_on=split_by_image(run) if run else None,
         record=record,
         step=step_of(step),
         **vars(settings),
@@ -303,7 +303,8 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
     return fitted
 
 
-def _trained_on(storage: Storage) -> dict[str, str] | None:
+def split_by_image(storage: Storage) -> dict[str, str] | None:
+    """Split of each image of a run, from its `split.csv.gz`; None without one. Raises: InputError for a damaged one."""
     where = f"{storage.url.rstrip('/')}/{SPLIT}"
     try:
         content = tables.unpacked(storage.read(SPLIT, most_bytes=TEXT_BYTES), SPLIT)

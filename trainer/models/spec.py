@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 import torch
 
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
+from trainer.data.dicom import FULL_BITS
 from trainer.data.labels import FINDINGS
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
@@ -45,7 +46,9 @@ class ModelSpec:
     notes: tuple[str, ...] = ()
 
 
-def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict[str, str]:
+def describe(
+    config: TrainConfig, findings: Sequence[str], *, step: int, gray_bits: int | None = None
+) -> dict[str, str]:
     """Metadata for the header of `model.safetensors`, so that the file can be used without its run."""
     return {
         "format": FORMAT,
@@ -58,7 +61,13 @@ def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict
         "pack_side": str(config.pack_side),
         "pack_fit": config.pack_fit,
         "crop_px": str(config.crop_px),
+        "gray_bits": gray_bits_in_header(gray_bits),
     }
+
+
+def gray_bits_in_header(gray_bits: int | None) -> str:
+    """The gray range as text; `any` for a model of 8-bit images."""
+    return "any" if gray_bits is None else str(gray_bits)
 
 
 def parse_header(content: bytes) -> dict[str, str]:
@@ -99,9 +108,11 @@ def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
 
 
 def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
-    """Spec from a run's record. Earlier versions had only one head and one loss and did not record them."""
+    """Spec from a run's record. Earlier versions had only one head, one loss and one gray range and did not record them."""
     try:
-        return _settings({"head": "linear", "loss": "bce"} | record["config"], record["identity"]["findings"])
+        bits = gray_bits_in_header(record.get("gray_bits", FULL_BITS))
+        settings = {"head": "linear", "loss": "bce"} | record["config"] | {"gray_bits": bits}
+        return _settings(settings, record["identity"]["findings"])
     except (ValueError, KeyError, TypeError) as problem:
         reason = on_one_line(str(problem)[:200])
         raise InputError(
@@ -125,9 +136,17 @@ def _settings(values: Mapping[str, Any], findings: object) -> ModelSpec:
         head=_one_of(values["head"], HEADS),
         findings=names,
         loss=cast("Loss", _one_of(values["loss"], get_args(Loss))),
-        geometry=Geometry(side=side, fit=cast("PackFit", _one_of(values["pack_fit"], get_args(PackFit)))),
+        geometry=Geometry(
+            side=side,
+            fit=cast("PackFit", _one_of(values["pack_fit"], get_args(PackFit))),
+            gray_bits=_gray_bits(values.get("gray_bits", str(FULL_BITS))),
+        ),
         crop_px=crop_px,
     )
+
+
+def _gray_bits(value: object) -> int | None:
+    return None if value == "any" else int(_one_of(value, [str(bits) for bits in range(1, FULL_BITS + 1)]))
 
 
 def _one_of(value: object, known: Sequence[str]) -> str:

@@ -37,7 +37,8 @@ FREE_TO_CHANGE: Final = frozenset(
         # the same numbers except for rounding
         "cache_features",
         # their effect is compared instead: names and labels of each split, skipped images, the global batch
-        *("layout", "split", "val_list", "on_bad_image", "batch_size", "global_batch_size"),
+        *("layout", "split", "val_list", "on_bad_image", "on_missing_image", "gray_range"),
+        *("batch_size", "global_batch_size"),
     }
 )
 """Settings that a later start of the same run may change; all others decide the numbers."""

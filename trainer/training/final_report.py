@@ -163,7 +163,9 @@ def _card(run: Run, results: Mapping[str, Any], evaluation: Evaluation | None, c
     with torch.device("meta"):
         network = build(config.model, config.head, len(findings))
     subject = Subject(
-        header=describe(config, findings, step=results["checkpoint"]["step"]),
+        header=describe(
+            config, findings, step=results["checkpoint"]["step"], gray_bits=run.pack.index.geometry.gray_bits
+        ),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         fitted_on=calibrator.fitted_on if calibrator else None,
     )

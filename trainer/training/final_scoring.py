@@ -59,7 +59,9 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
         for split, one in predicted.items():
             csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
             run.prefix.writer.queue_file(predictions_key(split), csv)
-        header = describe(run.config, run.table.findings, step=manifest.step)
+        header = describe(
+            run.config, run.table.findings, step=manifest.step, gray_bits=run.pack.index.geometry.gray_bits
+        )
         run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(model_state), header))
     run.watchdog.pause()
     run.group.on_rank0(lambda: flush(run))

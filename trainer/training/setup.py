@@ -4,14 +4,12 @@ Labels, settings and weights are checked before images are decoded, and images b
 """
 
 import gzip
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,15 +20,13 @@ from torch import Tensor
 
 from trainer import devices
 from trainer.config import TrainConfig, parse_duration
-from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Pack
-from trainer.data.records import Geometry
 from trainer.devices import Arithmetic, Device
-from trainer.errors import InputError, KnownError, PeerError
+from trainer.errors import KnownError, PeerError
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.models.architectures import StateDict
@@ -46,6 +42,7 @@ from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.training.claim import Prefix, claim_run
+from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
 
 JOINING_S: Final = 120.0
 """Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
@@ -126,25 +123,6 @@ class _Workers:
     """Images per step of this worker."""
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """The labels of the data set, and what of config and labels decides the numbers of the run."""
-
-    place: Place
-    source: Source
-    identity: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Images:
-    """The decoded images, and the rows of each split that are used."""
-
-    pack: Pack
-    rows: Mapping[str, NDArray[np.int64]]
-    identity: Mapping[str, Any]
-    """With the hash of the pack and the skipped images."""
-
-
 @contextmanager
 def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Iterator[Run]:
     """The run, ready for its first step; all workers enter it together.
@@ -153,18 +131,27 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
     """
     with ExitStack() as held:
         workers = _join_workers(config, world, reporter, log, held)
-        labels = _read_labels(config, workers, reporter)
+        labels = read_run_labels(
+            config,
+            workers.group,
+            reporter,
+            workers.watchdog,
+            precision=workers.precision,
+            global_batch=workers.batch * world.size,
+        )
         prefix = held.enter_context(
-            claim_run(config, workers.group, reporter, log, cache=_cache(config), identity=labels.identity)
+            claim_run(config, workers.group, reporter, log, cache=cache_of(config), identity=labels.identity)
         )
         is_new = prefix.newest is None and world.is_rank0
         weights = workers.group.all_or_raise(lambda: _first_weights(config) if is_new else None)
-        images = _prepare_images(config, workers, labels, reporter)
+        images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
         facts = {
             "world_size": world.size,
             "device": workers.device.name,
             "layout": labels.source.layout,
             "images": len(labels.source.table),
+            **labels.facts,
+            **images.facts,
         }
         workers.group.on_rank0(
             lambda: _check_and_write_record(prefix, config, images.identity, facts, labels.source.table)
@@ -195,35 +182,13 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
     )
 
 
-def _read_labels(config: TrainConfig, workers: _Workers, reporter: Reporter) -> _Labels:
-    """Download the data set where it is in a bucket, and read its labels."""
-    place = _place(config)
-    workers.group.on_local_rank0(lambda: fetched(place, reporter, workers.watchdog))
-    workers.watchdog.pause()
-    source = workers.group.all_or_raise(lambda: _labelled(config, place))
-    global_batch = workers.batch * workers.group.world.size
-    identity = record.describe(config, source.table, precision=workers.precision, global_batch=global_batch)
-    return _Labels(place, source, identity)
-
-
-def _prepare_images(config: TrainConfig, workers: _Workers, labels: _Labels, reporter: Reporter) -> _Images:
-    """Decode the images, once per node; all nodes must see the same ones."""
-    group, table = workers.group, labels.source.table
-    pack = decoded(labels.place, labels.source, group, reporter, workers.watchdog)
-    workers.watchdog.pause()
-    skipped = group.all_or_raise(lambda: left_out(labels.place, pack, config.on_bad_image))
-    identity = {**labels.identity, "pack_sha256": pack.sha256, "skipped": skipped}
-    group.all_or_raise(lambda: _check_alike(group, identity))
-    return _Images(pack, group.all_or_raise(lambda: _readable_rows(table, skipped)), identity)
-
-
 def _assembled(
     config: TrainConfig,
     reporter: Reporter,
     *,
     workers: _Workers,
-    labels: _Labels,
-    images: _Images,
+    labels: Labels,
+    images: Images,
     prefix: Prefix,
     weights: StateDict | None,
 ) -> Run:
@@ -269,13 +234,6 @@ def heartbeat_or_stop(run: Run, step: int, doing: str) -> None:
         raise stopped(step)
 
 
-def _labelled(config: TrainConfig, place: Place) -> Source:
-    source = labelled(place)
-    if config.classes:
-        source.table.check_classes()
-    return source
-
-
 def _coordination(config: TrainConfig, group: WorkerGroup, stop: Stop, prefix: Prefix) -> Coordination:
     return Coordination(
         group,
@@ -304,19 +262,6 @@ def _device(config: TrainConfig, world: World) -> Device:
         raise PeerError(problem.exit_code) from problem
 
 
-def _check_alike(group: WorkerGroup, identity: Mapping[str, Any]) -> None:
-    """Refuse nodes with different data: their workers would take different numbers of steps, and wait for each other for ever."""
-    seen = group.all_gather(json.dumps(identity, sort_keys=True).encode())
-    odd = [rank for rank, mine in enumerate(seen) if mine != seen[0]]
-    if odd:
-        theirs, ours = json.loads(seen[odd[0]]), json.loads(seen[0])
-        keys = ", ".join(key for key in ours if ours[key] != theirs.get(key))
-        raise InputError(
-            f"cannot train: rank {odd[0]} differs from rank 0 in {keys}",
-            hint="all workers need the same flags, labels and images",
-        )
-
-
 def _check_and_write_record(
     prefix: Prefix, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any], table: LabelTable
 ) -> None:
@@ -331,32 +276,8 @@ def _check_and_write_record(
 def _first_weights(config: TrainConfig) -> StateDict | None:
     weights = config.weights
     if "://" in weights:
-        weights = str(fetch_file(weights, _cache(config)))
-    return first_weights(weights, config.model, _cache(config))
-
-
-def _readable_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
-    rows = rows_without(table, skipped)
-    if len(rows["train"]) == 0:
-        raise InputError(
-            f"cannot train: none of the {len(table.rows('train')):,} training images can be read", hint="check --data"
-        )
-    return rows
-
-
-def _place(config: TrainConfig) -> Place:
-    return Place(
-        data=config.data,
-        layout=config.layout,
-        split=config.split,
-        val_list=config.val_list,
-        geometry=Geometry(side=config.pack_side, fit=config.pack_fit),
-        cache=_cache(config),
-    )
-
-
-def _cache(config: TrainConfig) -> Path:
-    return Path(config.cache_dir or Path(config.output) / "cache")
+        weights = str(fetch_file(weights, cache_of(config)))
+    return first_weights(weights, config.model, cache_of(config))
 
 
 def _split_csv(table: LabelTable) -> bytes:

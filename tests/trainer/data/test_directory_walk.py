@@ -5,7 +5,7 @@ import os
 import pytest
 
 from trainer.data.class_folders import unreadable_folder
-from trainer.data.directory_walk import files_below
+from trainer.data.directory_walk import files_below, files_in
 from trainer.errors import InputError
 from trainer.limits import FOLDER_DEPTH
 
@@ -63,3 +63,21 @@ def test_pipes_and_dangling_links_are_listed_as_files(tree):
     os.mkfifo(tree / "pipe.png")
     (tree / "nowhere.png").symlink_to(tree / "gone")
     assert names(tree)[:3] == ["c.png", "nowhere.png", "pipe.png"]
+
+
+def test_folder_is_read_under_its_own_name_and_not_through_a_link(tree):
+    """A link from one class to another would give the images of one two labels."""
+    (tree / "a/other").symlink_to("../b")
+    (tree / "b/back").symlink_to("../a")
+    found = [path.relative_to(tree).as_posix() for _, path in files_in([tree / "a", tree / "b"], [].append)]
+    assert found == ["a/x.png", "b/1.png", "b/2.png", "b/deep/z.png"]
+
+
+def test_second_link_to_a_folder_is_reported(tree, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/o.png").touch()
+    for name in "ab":
+        (tree / name / "linked").symlink_to(tmp_path / "other")
+    twice = []
+    list(files_in([tree / "a", tree / "b"], [].append, lambda link, first: twice.append((link, first))))
+    assert twice == [(tree / "b/linked", tree / "a/linked")]

@@ -1,0 +1,199 @@
+"""Labels and images of a run, read by all workers together: cheap checks first, and the images last."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.config import TrainConfig
+from trainer.data import duplicates
+from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
+from trainer.data.labels import LabelTable
+from trainer.data.layouts import Source
+from trainer.data.locate import missing_images, share_present, without_missing
+from trainer.data.pack import Pack
+from trainer.data.records import Geometry
+from trainer.errors import InputError, listing, on_one_line
+from trainer.runs import record
+from trainer.runtime.console import Reporter
+from trainer.runtime.process_group import WorkerGroup
+from trainer.runtime.watchdog import Watchdog
+from trainer.training import earlier_run
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of the data set, and what of config and labels decides the numbers of the run."""
+
+    place: Place
+    source: Source
+    """Its findings are the outputs of the network."""
+    all_findings: tuple[str, ...]
+    """With those that are left out."""
+    identity: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For run.json."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The decoded images, and the rows of each split that are used."""
+
+    pack: Pack
+    rows: Mapping[str, NDArray[np.int64]]
+    identity: Mapping[str, Any]
+    """With the hash of the pack and the skipped images."""
+    facts: Mapping[str, Any]
+    """For run.json."""
+
+
+def read_run_labels(
+    config: TrainConfig,
+    group: WorkerGroup,
+    reporter: Reporter,
+    watchdog: Watchdog,
+    *,
+    precision: str,
+    global_batch: int,
+) -> Labels:
+    """Download the data set where it is in a bucket, and read its labels.
+
+    Raises: InputError, on one rank; PeerError on the others.
+    """
+    earlier = group.on_rank0(lambda: earlier_run.decisions(config)) or {}
+    place = _place(config, earlier)
+    group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
+    watchdog.pause()
+    source = group.all_or_raise(lambda: labelled(place, earlier.get("split")))
+    _report_not_read(source, reporter)
+    missing = group.on_rank0(lambda: missing_images(source)) if config.on_missing_image == "skip" else []
+    present = group.all_or_raise(lambda: _present(source, missing))
+    if missing:
+        reporter.line(
+            f"{len(missing):,} images have no file and are left out: {', '.join(share_present(source, missing))}"
+        )
+    kept = group.all_or_raise(lambda: _trainable(present, config, earlier.get("findings"), reporter))
+    table = kept.table
+    return Labels(
+        place,
+        kept,
+        present.table.findings,
+        record.describe(config, table, precision=precision, global_batch=global_batch),
+        {
+            "left_out_findings": [name for name in present.table.findings if name not in table.findings],
+            "missing_images": len(missing),
+            "present": share_present(source, missing) if missing else [],
+            "not_read": len(source.not_read),
+            "unidentified_patients": len(table.unidentified),
+        },
+    )
+
+
+def prepare_images(
+    config: TrainConfig, labels: Labels, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog
+) -> Images:
+    """Decode the images, once per node; all nodes must see the same ones.
+
+    Raises: InputError, on one rank; PeerError on the others.
+    """
+    table = labels.source.table
+    pack = decoded(labels.place, labels.source, group, reporter, watchdog)
+    watchdog.pause()
+    skipped = group.all_or_raise(lambda: left_out(labels.place, pack, config.on_bad_image))
+    identity = {**labels.identity, "pack_sha256": pack.sha256, "skipped": skipped}
+    group.all_or_raise(lambda: _check_alike(group, identity))
+    rows = group.all_or_raise(lambda: _readable_rows(table, skipped))
+    equal = group.on_rank0(lambda: duplicates.in_several_splits(pack, table, rows))
+    words = duplicates.in_words(equal)
+    if words:
+        reporter.line(f"warning: {words}")
+    return Images(pack, rows, identity, {"gray_bits": pack.index.geometry.gray_bits, "duplicates": equal})
+
+
+def cache_of(config: TrainConfig) -> Path:
+    """Folder for downloads and decoded images."""
+    return Path(config.cache_dir or Path(config.output) / "cache")
+
+
+def _place(config: TrainConfig, earlier: Mapping[str, Any]) -> Place:
+    return Place(
+        data=config.data,
+        layout=config.layout,
+        split=config.split,
+        val_list=config.val_list,
+        geometry=Geometry(side=config.pack_side, fit=config.pack_fit),
+        cache=cache_of(config),
+        gray_range=config.gray_range or earlier.get("gray_range"),
+    )
+
+
+def _report_not_read(source: Source, reporter: Reporter) -> None:
+    note = source.note()
+    if note:
+        reporter.line(note)
+
+
+def _present(source: Source, missing: Sequence[str]) -> Source:
+    if not missing:
+        return source
+    present = without_missing(source, missing)
+    return replace(present, table=present.table.used())
+
+
+def _trainable(source: Source, config: TrainConfig, earlier: Sequence[str] | None, reporter: Reporter) -> Source:
+    """The data set without findings that are constant in train, unless the run has been trained on them before.
+
+    Raises: InputError for classes without exactly one per image, and where no finding is left.
+    """
+    table = source.table
+    if config.classes:
+        table.check_classes()
+        return source
+    constant = [] if earlier == list(table.findings) else table.constant()
+    if not constant:
+        return source
+    kept = [name for name in table.findings if name not in constant]
+    if not kept:
+        raise InputError(
+            f"cannot train on `{config.data}`: every finding is the same in all {len(table.rows('train')):,} training images",
+            hint="check the labels, or --split",
+        )
+    reporter.line(
+        f"left out, as all training images have the same value: {', '.join(map(on_one_line, constant))}; "
+        f"the network has {len(kept)} outputs"
+    )
+    return replace(source, table=table.with_findings(kept))
+
+
+def _check_alike(group: WorkerGroup, identity: Mapping[str, Any]) -> None:
+    """Refuse nodes with different data: their workers would take different numbers of steps, and wait for each other for ever."""
+    seen = group.all_gather(json.dumps(identity, sort_keys=True).encode())
+    odd = [rank for rank, mine in enumerate(seen) if mine != seen[0]]
+    if odd:
+        theirs, ours = json.loads(seen[odd[0]]), json.loads(seen[0])
+        keys = ", ".join(key for key in ours if ours[key] != theirs.get(key))
+        raise InputError(
+            f"cannot train: rank {odd[0]} differs from rank 0 in {keys}",
+            hint="all workers need the same flags, labels and images",
+        )
+
+
+def _readable_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
+    rows = rows_without(table, skipped)
+    if len(rows["train"]) == 0:
+        raise InputError(
+            f"cannot train: none of the {len(table.rows('train')):,} training images can be read", hint="check --data"
+        )
+    constant = table.without(skipped).constant() if skipped else []
+    varied = [name for name in constant if name not in table.constant()]
+    if varied:
+        raise InputError(
+            f"cannot train: without the {len(skipped):,} unreadable images, all training images have the same value of "
+            f"{len(varied)} findings{listing(varied)}",
+            hint="replace these images",
+        )
+    return rows
