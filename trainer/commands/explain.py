@@ -98,10 +98,10 @@ def explain(
     named = [] if findings is None else numbers_of(findings.split(","), trained.findings)
     drawn = matched(listed, files, trained.findings, only=named) if boxes else None
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
-    used = drawn.files if drawn else files
-    trained = replace(trained, geometry=of_files(trained.geometry, used, gray_range))
+    used, reporter = drawn.files if drawn else files, Reporter(None)
+    trained = replace(trained, geometry=of_files(trained.geometry, used, gray_range, reporter))
     explainer = open_explainer(trained, devices.find(device), batch=batch_size)
-    output, reporter = Output(out, box_threshold, overlays), Reporter(None)
+    output = Output(out, box_threshold, overlays)
     _note(trained.notes)
     if drawn:
         matches = f"on {len(drawn.files):,} of {len(files):,} images"

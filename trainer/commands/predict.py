@@ -76,9 +76,7 @@ def predict(
     _report(trained, tta)
     bad: list[Prediction] = []
     out, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
-    with reporter.progress("reading the gray range", len(files)) as advance:
-        geometry = of_files(trained.geometry, files, gray_range, lambda: advance(1, ""))
-    trained = replace(trained, geometry=geometry)
+    trained = replace(trained, geometry=of_files(trained.geometry, files, gray_range, reporter))
     with reporter.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
         predictions = _collect_bad(one.predictions(files, advance), bad)

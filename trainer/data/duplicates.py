@@ -13,8 +13,8 @@ from trainer.data.labels import LabelTable
 from trainer.data.pack import Pack
 from trainer.data.records import Gray
 
-Group = list[tuple[str, str]]
-"""Name and split of each of the images that are equal."""
+Group = dict[str, str]
+"""Split of each of the images that are equal, by name."""
 
 
 def in_several_splits(pack: Pack, table: LabelTable, rows: Mapping[str, NDArray[np.int64]]) -> list[Group]:
@@ -25,16 +25,16 @@ def in_several_splits(pack: Pack, table: LabelTable, rows: Mapping[str, NDArray[
         same_checksum.setdefault(int(pack.checksums_N[row]), []).append(row)
     candidates = [group for group in same_checksum.values() if len({split_of[row] for row in group}) > 1]
     equal = [rows for group in candidates for rows in _equal(pack, group)]
-    groups = [[(table.images[row], split_of[row]) for row in rows] for rows in equal]
-    return [group for group in groups if len({split for _, split in group}) > 1]
+    groups = [{table.images[row]: split_of[row] for row in rows} for rows in equal]
+    return [group for group in groups if len(set(group.values())) > 1]
 
 
 def in_words(groups: Sequence[Group]) -> str | None:
     """How many images are equal to one in another split, for a log line; None without any."""
     if not groups:
         return None
-    in_test = sum(any(split == "test" for _, split in group) for group in groups)
-    first = " = ".join(f"{name} ({split})" for name, split in groups[0])
+    in_test = sum("test" in group.values() for group in groups)
+    first = " = ".join(f"{name} ({split})" for name, split in groups[0].items())
     what = "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
     test = f", {in_test:,} of them in test, which makes its results too good" if in_test else ""
     return f"{what} in more than one split with equal pixels{test}; the first is {first}"

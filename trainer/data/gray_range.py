@@ -4,7 +4,7 @@ Detectors measure 10 to 14 bits, and programs write them to 16-bit files. Of an 
 range shows at most a sixteenth of the gray scale: it is nearly black, and a model answers differently.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -16,6 +16,7 @@ from trainer.data.dicom import FULL_BITS
 from trainer.data.image_files import ImageFile
 from trainer.data.records import Geometry
 from trainer.errors import InputError
+from trainer.runtime.console import Reporter
 
 FEW_BITS: Final = 12
 """Images that use no more than this are nearly black at full range. Source: DICOM's usual BitsStored of radiographs."""
@@ -50,22 +51,22 @@ def preliminary(requested: str | None) -> int | None:
     return None if requested is None or requested == "used" else resolved(requested, None, "")
 
 
-def of_files(
-    geometry: Geometry, files: Sequence[ImageFile], requested: str | None, read: Callable[[], object] = lambda: None
-) -> Geometry:
+def of_files(geometry: Geometry, files: Sequence[ImageFile], requested: str | None, reporter: Reporter) -> Geometry:
     """How these files are read for a model: with its own gray range, otherwise with the requested one.
 
-    Only where the model has none, the 16-bit images are read twice. `read` is called after each file.
+    Only where the model has none, the 16-bit images are read twice.
 
     Raises: InputError as `resolved`, and for a request that contradicts the model.
     """
     check_request(geometry, requested)
     if geometry.gray_bits is not None:
         return geometry
-    greatest = None
-    for file in files:
-        greatest = max(filter(None, (greatest, _greatest(file))), default=greatest)
-        read()
+    values = []
+    with reporter.progress("looking for 16-bit images", len(files)) as advance:
+        for file in files:
+            values.append(_greatest(file))
+            advance(1, "")
+    greatest = max((value for value in values if value is not None), default=None)
     return replace(geometry, gray_bits=resolved(requested, greatest, "the given files"))
 
 

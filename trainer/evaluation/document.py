@@ -173,6 +173,8 @@ class _Kind(TypedDict, total=False):
 
     drawn: bool
     """Whether the images are phantoms of `trainer synth`, not X-rays."""
+    patients_known: bool
+    """Whether the patient of every evaluated image is known; otherwise, images are resampled. Absent in earlier versions: known."""
 
 
 class Data(_Kind):
@@ -194,6 +196,18 @@ class Data(_Kind):
     """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
 
 
+def unit_of(data: Data) -> str:
+    """What is resampled, and kept in one split: `patient`, or `image` where nothing tells patients apart."""
+    return "patient" if data.get("patients_known", True) else "image"
+
+
+def extent(data: Data) -> str:
+    """How many images and patients are evaluated, in words."""
+    if unit_of(data) == "image":
+        return f"{data['images']:,} images, whose patients are unknown"
+    return f"{data['images']:,} images of {data['patients']:,} patients"
+
+
 class Evaluation(TypedDict):
     """The whole document."""
 
@@ -202,7 +216,7 @@ class Evaluation(TypedDict):
     """Source of the predictions: a run's name with its step, a checkpoint, or a file."""
     data: Data
     resamples: int
-    """Bootstrap resamples of patients."""
+    """Bootstrap resamples of patients, or of images where patients are unknown."""
     seed: int
     mean_auroc: Interval
     mean_auprc: Interval

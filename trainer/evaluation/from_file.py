@@ -99,6 +99,7 @@ def _split_predictions(selected: Predictions, labels: Labels, rows_N: NDArray[np
         labels_NK=labels.table.labels_NK[rows_N],
         patients_N=labels.table.patients_N[rows_N],
         probabilities_NK=selected.probabilities_NK,
+        patients_known=labels.table.unidentified.isdisjoint(selected.images),
     )
 
 

@@ -31,6 +31,8 @@ class SplitPredictions:
     """Numbered over the whole data set, so that a patient has the same number in every split."""
     probabilities_NK: Floats | None = None
     """Given probabilities, if predictions were given as such."""
+    patients_known: bool = True
+    """Whether the patient of every image is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ def evaluated(
         split=inputs.split or (published[0] if part == published[1] else OTHER),
         images=len(scored.images),
         patients=len(np.unique(scored.patients_N)),
+        patients_known=scored.patients_known,
         fitted_on=None if calibrator is None else calibrator.fitted_on,
         trained_on_known=inputs.trained_on_known,
         trained_on_images=inputs.trained_on_images,

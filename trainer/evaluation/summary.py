@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from trainer.errors import on_one_line
-from trainer.evaluation.document import Calibration, Comparison, Evaluation, Interval, Proportion, Reference
+from trainer.evaluation.document import (
+    Calibration,
+    Comparison,
+    Evaluation,
+    Interval,
+    Proportion,
+    Reference,
+    extent,
+    unit_of,
+)
 from trainer.evaluation.operating import RULE_TITLES, RULES
 from trainer.evaluation.reference import SPLITS
 from trainer.formats.spreadsheet import line
@@ -37,9 +46,9 @@ def as_table(evaluation: Evaluation) -> str:
 
 def _head(evaluation: Evaluation) -> str:
     data = evaluation["data"]
-    what = f"{evaluation['model']} on {data['labels']}: {data['images']:,} images of {data['patients']:,} patients"
+    what = f"{evaluation['model']} on {data['labels']}: {extent(data)}"
     where = f"{data['part']} images of {SPLITS[data['split']]}"
-    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets: 95 % intervals from {evaluation['resamples']:,} resamples of patients"
+    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s"
 
 
 def _comparable(evaluation: Evaluation) -> list[Reference]:

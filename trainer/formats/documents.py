@@ -80,6 +80,18 @@ class Record(TypedDict, total=False):
     device: str
     layout: str
     images: Count
+    gray_bits: Count | None
+    """Bits of 16-bit images that are black to white; None where there are none."""
+    left_out_findings: list[str]
+    missing_images: Count
+    present: list[str]
+    """What share of each split is there, in words."""
+    not_read: Count
+    """Files that look like images but have no image's suffix."""
+    unidentified_patients: Count
+    """Images whose patient is unknown."""
+    duplicates: list[dict[str, str]]
+    """Groups of equal images in several splits: split by name."""
 
 
 class ScoredCheckpoint(TypedDict, total=False):

@@ -120,6 +120,7 @@ class _Request:
             log_odds_NK=log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings)),
             labels_NK=self.table.labels_NK[rows_N],
             patients_N=self.table.patients_N[rows_N],
+            patients_known=self.table.unidentified.isdisjoint(_names(self.table, rows_N)),
         )
 
 

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from trainer.evaluation.document import Evaluation, Interval, OperatingPoint, Proportion, mean_calibration
+from trainer.evaluation.document import (
+    Evaluation,
+    Interval,
+    OperatingPoint,
+    Proportion,
+    extent,
+    mean_calibration,
+    unit_of,
+)
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.report import evaluation_figures
@@ -33,8 +41,8 @@ def findings(one: Documents) -> Section:
         data = one.evaluation["data"]
         blocks.append(
             Table(
-                f"{data['part']}: {data['images']:,} images; 95 % intervals from {one.evaluation['resamples']:,} resamples of "
-                f"{data['patients']:,} patients.",
+                f"{data['part']}: {extent(data)}; 95 % intervals from {one.evaluation['resamples']:,} resamples of "
+                f"{unit_of(data)}s.",
                 [
                     "Finding",
                     "Positives",
@@ -142,7 +150,7 @@ def roc(one: Documents) -> Section:
     data = one.evaluation["data"]
     caption = (
         f"On {data['part']}, {data['images']:,} images. Each plot states the area (AUROC or AUPRC) with its 95 % interval. "
-        "The band is the pointwise 95 % interval over resamples of patients; the dashed line is chance."
+        f"The band is the pointwise 95 % interval over resamples of {unit_of(data)}s; the dashed line is chance."
     )
     drawings = [
         draw(finding) for finding in found for draw in (evaluation_figures.roc, evaluation_figures.precision_recall)
@@ -175,7 +183,7 @@ def operating(one: Documents) -> Section:
     head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
     fitted_on = without_places(data["fitted_on"] or "another split")
     points_shown = [point for finding in found for point in finding["operating_points"].values()]
-    words = f"Thresholds apply to probabilities before calibration. Results are measured on {data['part']}, with 95 % intervals over patients."
+    words = f"Thresholds apply to probabilities before calibration. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s."
     shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]
     blocks: list[Block] = _remarks(shares, words) if rules else []
     for rule in rules:
@@ -260,9 +268,9 @@ def references(one: Documents) -> Section:
 
 
 def comparison(one: Documents) -> Section:
-    compared = one.evaluation["comparison"] if one.evaluation is not None else None
-    if compared is None:
+    if one.evaluation is None or one.evaluation["comparison"] is None:
         return Section("comparison", "Comparison")
+    compared, unit = one.evaluation["comparison"], unit_of(one.evaluation["data"])
     other = last_name(compared["other"])
     rows = [
         [
@@ -275,7 +283,7 @@ def comparison(one: Documents) -> Section:
         ]
         for row in compared["differences"]
     ]
-    caption = f"AUROC of this model minus that of {other}, on the same resamples of patients; p (Holm) is corrected for the number of findings."
+    caption = f"AUROC of this model minus that of {other}, on the same resamples of {unit}s; p (Holm) is corrected for the number of findings."
     head = ["Finding", "this model", other, "Difference (95 %)", "p", "p (Holm)"]
     return Section("comparison", "Comparison", [Table(caption, head, rows)])
 

@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 
 from trainer.data.labels import FINDINGS
 from trainer.errors import on_one_line
-from trainer.evaluation.document import Evaluation, Interval, OperatingPoint, mean_calibration
+from trainer.evaluation.document import Evaluation, Interval, OperatingPoint, extent, mean_calibration, unit_of
 from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
+from trainer.report.data_notes import incomplete, kept_apart
 from trainer.report.formatting import (
     NONE,
     count,
@@ -160,14 +161,15 @@ def _data(record: Mapping[str, Any] | None, findings: Sequence[str], *, is_drawn
             f"{count(record.get('images'))} images in the layout `{_cell(record.get('layout', NONE))}`."
         ),
         (
-            f"Split: {_cell(_split(str(config.get('split', 'given'))))}, sha256 `{_cell(identity.get('split_sha256', NONE))}`; no patient is "
-            "in two splits."
+            f"Split: {_cell(_split(str(config.get('split', 'given'))))}, sha256 `{_cell(identity.get('split_sha256', NONE))}`; "
+            f"{kept_apart(record)}"
         ),
         f"Labels: sha256 `{_cell(identity.get('labels_sha256', NONE))}`.",
     ]
     skipped = identity.get("skipped")
     if skipped:
         lines.append(f"{len(skipped):,} unreadable images were left out.")
+    lines += map(_cell, incomplete(record))
     return _items([*lines, *terms])
 
 
@@ -243,8 +245,8 @@ def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -
         return _items([*plain, "Not evaluated, so there are no intervals: run `trainer evaluate`."])
     data = evaluation["data"]
     of = (
-        f"On {data['part']}: {data['images']:,} images of {data['patients']:,} patients, of {SPLITS.get(data['split'], NONE)}. In "
-        f"brackets: 95 % intervals from {evaluation['resamples']:,} resamples of patients. Results on other splits are not comparable."
+        f"On {data['part']}: {extent(data)}, of {SPLITS.get(data['split'], NONE)}. In "
+        f"brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s. Results on other splits are not comparable."
     )
     rows = [_score_cells(one) for one in evaluation["findings"]]
     rows.append(["**mean**", "", "", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])])

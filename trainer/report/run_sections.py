@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.evaluation.document import Evaluation
+from trainer.evaluation.document import Evaluation, extent
 from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
 from trainer.report import history_figures
+from trainer.report.data_notes import duplicates_in_test, incomplete
 from trainer.report.documents import Documents
 from trainer.report.formatting import (
     NONE,
@@ -74,7 +75,7 @@ def _score_rows(one: Documents) -> list[tuple[str, str]]:
     rows = []
     if one.evaluation is not None:
         data, classes = one.evaluation["data"], one.evaluation["classes"]
-        of = f"{data['part']}, {data['images']:,} images of {data['patients']:,} patients"
+        of = f"{data['part']}, {extent(data)}"
         rows += [("Evaluated on", of), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
         rows += [("Mean AUPRC (95 %)", interval(one.evaluation["mean_auprc"]))]
         if classes is not None:
@@ -135,7 +136,8 @@ def _gaps(one: Documents) -> list[str]:
         gaps.append(
             f"{seen:,} of the evaluated images are of patients in the training set: these scores are too optimistic."
         )
-    return gaps
+    equal = duplicates_in_test(one.run)
+    return gaps if equal is None else [*gaps, equal]
 
 
 def curves(one: Documents) -> Section:
@@ -215,4 +217,5 @@ def versions(one: Documents) -> Section:
 
 def notes(one: Documents) -> Section:
     notes = [without_places(note) for note in one.evaluation["notes"]] if one.evaluation is not None else []
+    notes += [without_places(note) for note in incomplete(one.run)]
     return Section("notes", "Notes", [Text(notes)] if notes else [])

@@ -182,6 +182,7 @@ def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data
         split=split_of([table.images[row] for row in table.rows("test").tolist()]),
         images=len(test.images),
         patients=len(np.unique(table.patients_N[test.rows_N])),
+        patients_known=table.unidentified.isdisjoint(test.images),
         fitted_on=calibrator.fitted_on if calibrator else None,
         trained_on_known=True,
         trained_on_images=int(np.isin(table.patients_N[test.rows_N], trained_N).sum()),

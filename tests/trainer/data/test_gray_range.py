@@ -8,6 +8,7 @@ from trainer.data import gray_range
 from trainer.data.image_files import image_files
 from trainer.data.records import Geometry
 from trainer.errors import InputError
+from trainer.runtime.console import Reporter
 
 GEOMETRY = Geometry(side=32, fit="crop")
 
@@ -47,19 +48,19 @@ def test_few_bits_without_a_request_are_refused_with_the_numbers(greatest, bits)
 
 def test_model_without_a_gray_range_asks_once_16_bit_images_use_few(tmp_path):
     write(tmp_path / "a.png", 255, mode="L")
-    assert gray_range.of_files(GEOMETRY, image_files([tmp_path]), None) == GEOMETRY
+    assert gray_range.of_files(GEOMETRY, image_files([tmp_path]), None, Reporter(None)) == GEOMETRY
     write(tmp_path / "b.png", 4000)
     with pytest.raises(InputError, match="they use 12 of 16 bits"):
-        gray_range.of_files(GEOMETRY, image_files([tmp_path]), None)
-    assert gray_range.of_files(GEOMETRY, image_files([tmp_path]), "used").bits == 12
+        gray_range.of_files(GEOMETRY, image_files([tmp_path]), None, Reporter(None))
+    assert gray_range.of_files(GEOMETRY, image_files([tmp_path]), "used", Reporter(None)).bits == 12
     write(tmp_path / "c.png", 60000)
-    assert gray_range.of_files(GEOMETRY, image_files([tmp_path]), None).bits == 16
+    assert gray_range.of_files(GEOMETRY, image_files([tmp_path]), None, Reporter(None)).bits == 16
 
 
 def test_gray_range_of_the_model_is_taken(tmp_path):
     write(tmp_path / "b.png", 4000)
     trained = Geometry(side=32, fit="crop", gray_bits=16)
-    assert gray_range.of_files(trained, image_files([tmp_path]), None) == trained
-    assert gray_range.of_files(trained, image_files([tmp_path]), "full") == trained
+    assert gray_range.of_files(trained, image_files([tmp_path]), None, Reporter(None)) == trained
+    assert gray_range.of_files(trained, image_files([tmp_path]), "full", Reporter(None)) == trained
     with pytest.raises(InputError, match="the model was trained with 16 bits"):
-        gray_range.of_files(trained, image_files([tmp_path]), "12")
+        gray_range.of_files(trained, image_files([tmp_path]), "12", Reporter(None))

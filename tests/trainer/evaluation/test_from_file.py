@@ -78,6 +78,7 @@ def test_documents_and_plots_are_written_and_a_table_printed(files, capsys):
         "split": "other",
         "images": 200,
         "patients": 100,
+        "patients_known": True,
         "fitted_on": "val.csv, 100 images",
         "trained_on_known": False,
         "trained_on_images": None,
