@@ -71,6 +71,8 @@ def check(spec: JobSpec) -> None:
     Raises: InputError.
     """
     from trainer.data.layouts import read_labels  # noqa: PLC0415 - loads NumPy
+    from trainer.runs.earlier_run import decisions  # noqa: PLC0415 - the same
+    from trainer.storage import open_storage  # noqa: PLC0415 - the same
 
     for field in ("data", "output"):
         place = getattr(spec, field)
@@ -89,6 +91,7 @@ def check(spec: JobSpec) -> None:
         layout=spec.train.layout,
         split=spec.train.split,
         val_list=None if val_list is None else on_this_machine(val_list, paths),
+        kept_split=decisions(open_storage(f"{spec.output.rstrip('/')}/{spec.train.name}"), spec.train).get("split"),
     )
     _check_writable(Path(spec.output))
 

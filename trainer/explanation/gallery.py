@@ -31,7 +31,7 @@ from trainer.explanation.placement import Placement
 from trainer.formats import tables
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
-from trainer.models.load import load_model
+from trainer.models.load import load_model, split_by_image
 from trainer.report.pictures import Picture
 from trainer.storage import AbsentError, open_storage
 
@@ -173,6 +173,7 @@ def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
         layout=config.get("layout", "auto"),
         split=config.get("split", "given"),
         val_list=config.get("val_list"),
+        kept_split=split_by_image(open_storage(run)),
     )
     return replace(source, table=source.table.used())
 

@@ -65,7 +65,8 @@ def split_of_run(trained: LoadedModel) -> str:
 def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: bool) -> EvaluationSet:
     """The labels, checked for the model's findings and against its training patients. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
-    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list)
+    kept = trained.trained_on if place.split == split_of_run(trained) else None
+    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept)
     table = _with_findings(source.table, trained, place.data)
     known = _by_part(trained.trained_on or {})
     subset = EvaluationSet(

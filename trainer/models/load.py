@@ -14,14 +14,13 @@ from typing import Any, Final
 from torch import nn
 
 from trainer.data.download import fetch_file
-from trainer.data.labels import SPLITS
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator
-from trainer.formats import documents, spreadsheet, tables
-from trainer.layout import CALIBRATION, MODEL, RUN, SPLIT, STEP_DIGITS, state_key, step_of
-from trainer.limits import STATE_BYTES, TEXT_BYTES, LimitError
+from trainer.formats import documents
+from trainer.layout import CALIBRATION, MODEL, RUN, STEP_DIGITS, state_key, step_of
+from trainer.limits import STATE_BYTES, LimitError
 from trainer.models import tensor_file
 from trainer.models.architectures import StateDict, build
 from trainer.models.pretrained import checkpoint_weights, read_weights
@@ -38,10 +37,11 @@ from trainer.models.spec import (
 )
 from trainer.models.tensor_file import NoStateError
 from trainer.runs import checkpoints
+from trainer.runs.earlier_run import split_by_image
 from trainer.runs.manifest import Manifest, committed, step_named
 from trainer.storage import AbsentError, Storage, open_storage
 
-__all__ = ["LoadedModel", "describe", "load_model"]
+__all__ = ["LoadedModel", "describe", "load_model", "split_by_image"]
 
 _STEP_FOLDER: Final = re.compile(
     rf"(?P<run>.*?)/?checkpoints/step-(?P<step>[0-9]{{8,{STEP_DIGITS}}})(?:/state\.pt)?", re.DOTALL
@@ -301,18 +301,3 @@ def _calibrator(storage: Storage, key: str, findings: tuple[str, ...]) -> Calibr
             hint="remove it to continue without calibration",
         )
     return fitted
-
-
-def split_by_image(storage: Storage) -> dict[str, str] | None:
-    """Split of each image of a run, from its `split.csv.gz`; None without one. Raises: InputError for a damaged one."""
-    where = f"{storage.url.rstrip('/')}/{SPLIT}"
-    try:
-        content = tables.unpacked(storage.read(SPLIT, most_bytes=TEXT_BYTES), SPLIT)
-        rows = [row for _, row in tables.rows(content)][1:]
-    except AbsentError:
-        return None
-    except ValueError as problem:
-        raise InputError(f"cannot read `{where}`: it is damaged: {problem}", hint="download it again") from problem
-    if any(len(row) != 2 or row[1] not in SPLITS for row in rows):
-        raise InputError(f"cannot read `{where}`: it is not a table of images and splits", hint="download it again")
-    return {spreadsheet.read(image): split for image, split in rows}

@@ -20,7 +20,7 @@ from typing import Final, Literal
 from trainer.config import TrainConfig
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
-from trainer.data.locate import locate_images
+from trainer.data.locate import locate_images, missing_images, share_present, without_missing
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
@@ -207,16 +207,28 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
         source = _read(config, root)
         used = source.table.used()
         if source.layout == "folders" or not data_at.is_bucket:
+            if config.on_missing_image == "skip":
+                return _present(source)
             locate_images(source)
             return Outcome("OK", f"all {len(used)} images exist")
     existing = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
-    absent = [name for name in used.images if name not in existing]
+    absent = [name for name in used.images if PurePosixPath(name).name not in existing]
+    if absent and config.on_missing_image == "skip":
+        return Outcome("OK", f"{len(absent)} images are missing and will be left out")
     if absent:
         found = (
             f"{len(absent)} of {len(used)} images are missing in `images…/`, the first is `{on_one_line(absent[0])}`"
         )
         return Outcome("FAIL", found, "images must be in images/ or images_001/, images_002/ … of the data set")
     return Outcome("OK", f"all {len(used)} images exist")
+
+
+def _present(source: Source) -> Outcome:
+    missing = missing_images(source)
+    without_missing(source, missing)
+    return Outcome(
+        "OK", f"{len(missing)} images are missing and will be left out: {', '.join(share_present(source, missing))}"
+    )
 
 
 def weights(source: Location, model: str) -> Outcome:

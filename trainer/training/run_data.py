@@ -18,11 +18,12 @@ from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.pack import Pack
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing, on_one_line
-from trainer.runs import record
+from trainer.runs import earlier_run, record
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.watchdog import Watchdog
-from trainer.training import earlier_run
+from trainer.storage import open_storage
+from trainer.training.claim import RETRY_S
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def read_run_labels(
 
     Raises: InputError, on one rank; PeerError on the others.
     """
-    earlier = group.on_rank0(lambda: earlier_run.decisions(config)) or {}
+    url = f"{config.output.rstrip('/')}/{config.name}"
+    earlier = group.on_rank0(lambda: earlier_run.decisions(open_storage(url, patience_s=RETRY_S), config))
     place = _place(config, earlier)
     group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
     watchdog.pause()

@@ -80,7 +80,7 @@ def test_run_is_loaded_at_the_named_step(run, step, expected):
     assert f"step {expected}" in trained.origin
     assert (trained.model, trained.head, trained.loss) == ("densenet_tiny", "linear", "bce")
     assert trained.findings == FINDINGS
-    assert trained.geometry == Geometry(side=36, fit="crop")
+    assert trained.geometry == Geometry(side=36, fit="crop", gray_bits=16)
     assert trained.crop_px == 32
     assert trained.trained_on == {"a.png": "train", "b.png": "val"}
     assert trained.record["identity"]["findings"] == list(FINDINGS)
