@@ -37,10 +37,15 @@ _NIH_PATTERNS: Final = {
 }
 
 _KERMANY: Final = {
-    "NORMAL": re.compile(r"(?:NORMAL2-)?IM-\d{4}-\d{4}(?:-\d{4})?\.jpe?g", re.ASCII),
-    "PNEUMONIA": re.compile(r"person\d{1,4}_(?:bacteria|virus)_\d{1,4}\.jpe?g", re.ASCII),
+    "NORMAL": re.compile(r"((?:NORMAL2-)?IM-\d{4}-\d{4}(?:-\d{4})?(?:_\d)?|NORMAL-\d+-\d{4})\.jpe?g", re.ASCII),
+    "PNEUMONIA": re.compile(
+        r"(person\d{1,4}_(?:bacteria|virus)_\d{1,4}(?:_\d)?|(?:BACTERIA|VIRUS)-\d+-\d{4})\.jpe?g", re.ASCII
+    ),
 }
-"""File names by class. Source: the 5,856 files of the set on Kaggle (paultimothymooney/chest-xray-pneumonia)."""
+"""File names by class, on Kaggle, some with the suffix of a copy, or on Mendeley.
+
+Source: the 5,856 files of the set on Kaggle (paultimothymooney/chest-xray-pneumonia); doi:10.17632/rscbjbr9sj.3.
+"""
 
 
 def public_name(source: Source) -> str | None:

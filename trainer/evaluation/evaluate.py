@@ -387,11 +387,12 @@ def _unknown(metadata: Metadata | None, images: int) -> list[str]:
         "age": int(np.isnan(metadata.age_N).sum()),
         "view": int((metadata.view_N == "").sum()),
     }
-    return [
+    unknown = [
         f"{what} unknown for {count:,} of {images:,} images, which are in no group by {what}"
         for what, count in counts.items()
         if 0 < count < images
     ]
+    return [*metadata.notes, *unknown]
 
 
 def _partial(groups: Sequence[Group], auroc_K: Floats, findings: Sequence[str]) -> list[str]:

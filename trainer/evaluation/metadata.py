@@ -5,20 +5,32 @@ Shapes: N images.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.columns import Kind, columns_of
 from trainer.data.label_files import csv_rows
 from trainer.data.layouts import table_file
+from trainer.data.names import Names, plain
+from trainer.errors import on_one_line
 
 OLDEST: Final = 100
 """Oldest accepted age in years; higher values are typing errors. Source: NIH's table of 2017 has ages up to 414."""
 
-_IMAGE, _AGE, _SEX, _VIEW = "Image Index", "Patient Age", "Patient Gender", "View Position"
+_IMAGE: Final = "Image Index"
+
+_SEXES: Final = {"m": "M", "male": "M", "f": "F", "female": "F"}
+
+_VIEWS: Final = {"pa": "PA", "ap": "AP"}
+
+_KINDS: Final[tuple[Kind, ...]] = ("sex", "age", "view")
+
+_SHOWN: Final = 3
+"""Values named in a note."""
 
 _YEARS = re.compile(r"(\d{1,4})([YMWD]?)", re.ASCII)
 
@@ -33,10 +45,12 @@ class Metadata:
     """Years; nan where unknown."""
     view_N: NDArray[np.str_]
     """`PA`, `AP`, or empty where unknown."""
+    notes: tuple[str, ...] = ()
+    """Columns whose values are not understood."""
 
     def rows(self, rows_N: NDArray[np.int64]) -> "Metadata":
         """Metadata of some images."""
-        return Metadata(self.sex_N[rows_N], self.age_N[rows_N], self.view_N[rows_N])
+        return Metadata(self.sex_N[rows_N], self.age_N[rows_N], self.view_N[rows_N], self.notes)
 
 
 def of_dataset(root: Path, layout: str, images: Sequence[str]) -> Metadata | None:
@@ -49,32 +63,50 @@ def of_dataset(root: Path, layout: str, images: Sequence[str]) -> Metadata | Non
 
 
 def of_file(path: Path, images: Sequence[str]) -> Metadata | None:
-    """Metadata of these images, from NIH's table or a labels.csv with its columns; None without any.
+    """Metadata of these images, from columns under their usual names beside `Image Index`; None without such columns.
 
     Raises: InputError when it cannot be read.
     """
     table = csv_rows(path)
     _, header = next(table, (0, []))
-    if _IMAGE not in header or not {_AGE, _SEX, _VIEW} & set(header):
+    columns = {kind: places[0] for kind in _KINDS if (places := columns_of(header, kind))}
+    if _IMAGE not in header or not columns:
         return None
-    columns = [header.index(name) if name in header else -1 for name in (_IMAGE, _SEX, _AGE, _VIEW)]
+    names, image_column = Names(images), header.index(_IMAGE)
     position = {name: row for row, name in enumerate(images)}
-    sex_N, view_N = (np.full(len(images), "", "<U2") for _ in range(2))
-    age_N = np.full(len(images), np.nan)
+    texts: dict[Kind, list[str]] = {kind: [""] * len(images) for kind in _KINDS}
     for _, cells in table:
-        image, sex, age, view = (cells[column] if 0 <= column < len(cells) else "" for column in columns)
-        row = position.get(image)
-        if row is not None:
-            sex_N[row] = sex if sex in {"M", "F"} else ""
-            age_N[row] = years(age)
-            view_N[row] = view if view in {"PA", "AP"} else ""
-    has_any = bool((sex_N != "").any() or (view_N != "").any() or not np.isnan(age_N).all())
-    return Metadata(sex_N, age_N, view_N) if has_any else None
+        image = names.find(plain(cells[image_column])) if image_column < len(cells) else None
+        if image is not None:
+            for kind, column in columns.items():
+                texts[kind][position[image]] = cells[column].strip() if column < len(cells) else ""
+    values = Metadata(
+        sex_N=np.array([_SEXES.get(text.casefold(), "") for text in texts["sex"]], "<U2"),
+        age_N=np.array([years(text) for text in texts["age"]], np.float64),
+        view_N=np.array([_view(text) for text in texts["view"]], "<U2"),
+    )
+    read = {"sex": values.sex_N != "", "age": ~np.isnan(values.age_N), "view": values.view_N != ""}
+    notes = [_note(kind, header[column], texts[kind], read[kind]) for kind, column in columns.items()]
+    return replace(values, notes=tuple(filter(None, notes)))
+
+
+def _view(text: str) -> str:
+    """Also of `AP_horizontal`, `PA erect` and the like."""
+    return _VIEWS.get(re.split(r"[^a-z]", text.casefold())[0], "")
+
+
+def _note(kind: Kind, column: str, texts: Sequence[str], is_read_N: NDArray[np.bool_]) -> str:
+    """The subgroups that are lost, where no value of a column is understood; "" otherwise."""
+    strange = sorted({text for text in texts if text})
+    if not strange or is_read_N.any():
+        return ""
+    shown = ", ".join(f"`{on_one_line(text)}`" for text in strange[:_SHOWN])
+    return f"no subgroups by {kind}: no value of column `{on_one_line(column)}` is understood, such as {shown}"
 
 
 def years(text: str) -> float:
-    """Age in whole years from `58`, `058Y`, `011M` or `003D`; nan for anything else, or above `OLDEST`."""
-    match = _YEARS.fullmatch(text)
+    """Age in whole years from `58`, `58.0`, `058Y`, `011M` or `003D`; nan for anything else, or above `OLDEST`."""
+    match = _YEARS.fullmatch(text.removesuffix(".0"))
     if not match:
         return float("nan")
     value = int(match[1]) if match[2] in {"", "Y"} else int(match[1]) // {"M": 12, "W": 52, "D": 365}[match[2]]

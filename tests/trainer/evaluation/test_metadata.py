@@ -44,10 +44,8 @@ def test_metadata_follows_the_order_of_the_images(tmp_path):
     assert math.isnan(found.age_N[0])
 
 
-@pytest.mark.parametrize(
-    "text", ["Image Index,Hernia\na.png,1\n", "a.png 0 1\n", "Image Index,Patient Age\na.png,unknown\n"]
-)
-def test_metadata_table_without_known_values_gives_none(tmp_path, text):
+@pytest.mark.parametrize("text", ["Image Index,Hernia\na.png,1\n", "a.png 0 1\n"])
+def test_table_without_columns_of_metadata_gives_none(tmp_path, text):
     """No subgroup table is better than one of unknown people."""
     (tmp_path / "labels.csv").write_text(text)
     assert of_file(tmp_path / "labels.csv", ["a.png"]) is None
@@ -58,3 +56,29 @@ def test_data_set_without_a_metadata_table_has_no_metadata(tmp_path):
     assert of_dataset(tmp_path, "folders", ["a.png"]) is None
     (tmp_path / "labels.csv").write_text("Image Index,Patient Gender\na.png,F\n")
     assert of_dataset(tmp_path, "csv", ["a.png"]).sex_N.tolist() == ["F"]
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("Sex,Age,ViewPosition", "Female,61,PA"),
+        ("gender,age (years),Projection", "f,61.0,PA"),
+        ("PatientSex,PatientAge,View", "F,061Y,pa"),
+        ("patient_sex,patient_age,view_position", "female,61Y,PA erect"),
+    ],
+)
+def test_columns_under_other_usual_names_are_read(tmp_path, header, row):
+    """A subgroup was lost without a word where a column had another name."""
+    (tmp_path / "labels.csv").write_text(f"Image Index,{header}\na.png,{row}\n")
+    found = of_file(tmp_path / "labels.csv", ["a.png"])
+    assert (found.sex_N[0], found.age_N[0], found.view_N[0], found.notes) == ("F", 61, "PA", ())
+
+
+def test_lost_subgroups_are_named_with_column_and_value(tmp_path):
+    (tmp_path / "labels.csv").write_text("Image Index,Sex,Age,View\na.png,1,adult,PA\nb.png,2,child,AP_horizontal\n")
+    found = of_file(tmp_path / "labels.csv", ["a.png", "b.png"])
+    assert found.view_N.tolist() == ["PA", "AP"]
+    assert found.notes == (
+        "no subgroups by sex: no value of column `Sex` is understood, such as `1`, `2`",
+        "no subgroups by age: no value of column `Age` is understood, such as `adult`, `child`",
+    )
