@@ -86,7 +86,7 @@ def check_positive_class(name: str, classes: Sequence[str]) -> None:
     """Raises: InputError unless the name is one of exactly two classes."""
     if len(classes) != 2:
         raise InputError(
-            f"cannot use `{on_one_line(name)}` as the positive class: only a set of two classes has one, and there are "
+            f"cannot use `{on_one_line(name)}` as the positive class: it can be chosen of two classes, and there are "
             f"{len(classes)} (from `--positive-class`){listing(classes)}",
             hint="remove --positive-class: the recall of every class is reported",
         )
@@ -115,7 +115,7 @@ def _level(name: str, words: Sequence[str], others: Collection[str]) -> int:
             continue
         found = _level_of_word(word, others, negated=negated)
         if found is None:
-            return 0
+            return min(level, _NEGATED_LEVEL)
         level = max(level, found)
         negated = negated and word in _FILLERS
     ends_negated = negated or (len(words) > 1 and words[-1] == "free")

@@ -164,6 +164,7 @@ def header(trained: LoadedModel) -> dict[str, str]:
         "pack_side": str(trained.geometry.side),
         "pack_fit": trained.geometry.fit,
         "crop_px": str(trained.crop_px),
+        **({} if trained.positive_class is None else {"positive_class": trained.positive_class}),
     }
 
 

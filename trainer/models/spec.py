@@ -13,6 +13,7 @@ import torch
 
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
 from trainer.data.labels import FINDINGS
+from trainer.data.positive_class import earlier_positive_class
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import checked, shown
@@ -43,9 +44,13 @@ class ModelSpec:
     geometry: Geometry
     crop_px: int
     notes: tuple[str, ...] = ()
+    positive_class: str | None = None
+    """Of a single-label model; None for independent findings."""
 
 
-def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict[str, str]:
+def describe(
+    config: TrainConfig, findings: Sequence[str], *, step: int, positive_class: str | None = None
+) -> dict[str, str]:
     """Metadata for the header of `model.safetensors`, so that the file can be used without its run."""
     return {
         "format": FORMAT,
@@ -58,6 +63,7 @@ def describe(config: TrainConfig, findings: Sequence[str], *, step: int) -> dict
         "pack_side": str(config.pack_side),
         "pack_fit": config.pack_fit,
         "crop_px": str(config.crop_px),
+        **({} if positive_class is None else {"positive_class": positive_class}),
     }
 
 
@@ -101,7 +107,9 @@ def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
 def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
     """Spec from a run's record. Earlier versions had only one head and one loss and did not record them."""
     try:
-        return _settings({"head": "linear", "loss": "bce"} | record["config"], record["identity"]["findings"])
+        identity = record["identity"]
+        values = {"head": "linear", "loss": "bce"} | record["config"]
+        return _settings(values | {"positive_class": identity.get("positive_class")}, identity["findings"])
     except (ValueError, KeyError, TypeError) as problem:
         reason = on_one_line(str(problem)[:200])
         raise InputError(
@@ -127,7 +135,15 @@ def _settings(values: Mapping[str, Any], findings: object) -> ModelSpec:
         loss=cast("Loss", _one_of(values["loss"], get_args(Loss))),
         geometry=Geometry(side=side, fit=cast("PackFit", _one_of(values["pack_fit"], get_args(PackFit)))),
         crop_px=crop_px,
+        positive_class=_positive_class(values, names),
     )
+
+
+def _positive_class(values: Mapping[str, Any], classes: Sequence[str]) -> str | None:
+    """The recorded positive class, or that of earlier versions, which recorded none."""
+    if values["loss"] != "cross_entropy":
+        return None
+    return _one_of(values.get("positive_class") or earlier_positive_class(classes), classes)
 
 
 def _one_of(value: object, known: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Pack
+from trainer.data.positive_class import check_positive_class, default_positive_class
 from trainer.data.records import Geometry
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, KnownError, PeerError
@@ -81,6 +82,8 @@ class Run:
     coordination: Coordination
     stop: Stop
     watchdog: Watchdog
+    positive_class: str | None
+    """Of a single-label model; None for independent findings."""
 
     @property
     def table(self) -> LabelTable:
@@ -157,6 +160,9 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         prefix = held.enter_context(
             claim_run(config, workers.group, reporter, log, cache=_cache(config), identity=labels.identity)
         )
+        if config.classes:
+            positive_class = workers.group.on_rank0(lambda: _positive_class(config, prefix, labels.source.table))
+            labels = replace(labels, identity={**labels.identity, "positive_class": positive_class})
         is_new = prefix.newest is None and world.is_rank0
         weights = workers.group.all_or_raise(lambda: _first_weights(config) if is_new else None)
         images = _prepare_images(config, workers, labels, reporter)
@@ -256,6 +262,7 @@ def _assembled(
         coordination=_coordination(config, workers.group, stop, prefix),
         stop=stop,
         watchdog=workers.watchdog,
+        positive_class=labels.identity.get("positive_class"),
     )
 
 
@@ -273,7 +280,17 @@ def _labelled(config: TrainConfig, place: Place) -> Source:
     source = labelled(place)
     if config.classes:
         source.table.check_classes()
+    if config.positive_class is not None:
+        check_positive_class(config.positive_class, source.table.findings)
     return source
+
+
+def _positive_class(config: TrainConfig, prefix: Prefix, table: LabelTable) -> str:
+    """The given one, else that of the run that resumes, else by the names of the classes."""
+    if config.positive_class is not None:
+        return config.positive_class
+    earlier = None if prefix.newest is None else record.positive_class(prefix.storage)
+    return earlier or default_positive_class(table.findings)
 
 
 def _coordination(config: TrainConfig, group: WorkerGroup, stop: Stop, prefix: Prefix) -> Coordination:

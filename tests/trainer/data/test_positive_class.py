@@ -102,6 +102,7 @@ def test_healthy_class_is_not_the_one_of_which_sensitivity_is_reported_among_sev
     assert default_positive_class(["BACTERIA", "NORMAL", "VIRUS"]) == "VIRUS"
     assert default_positive_class(["COVID", "Effusion", "Normal"]) == "Effusion"
     assert default_positive_class(["COVID", "Other pneumonia", "Normal"]) == "COVID"
+    assert default_positive_class(["Lung Opacity", "No Lung Opacity, Not Normal", "Normal"]) == "Lung Opacity"
 
 
 def test_earlier_choice_knows_no_names():
@@ -118,6 +119,6 @@ def test_name_of_no_class_is_refused_with_the_classes():
 
 @pytest.mark.parametrize("name", ["c", "none of them"])
 def test_more_than_two_classes_have_no_positive_one_to_choose(name):
-    with pytest.raises(InputError, match="only a set of two classes has one, and there are 3") as caught:
+    with pytest.raises(InputError, match="it can be chosen of two classes, and there are 3") as caught:
         check_positive_class(name, ["a", "b", "c"])
     assert all(f"\n  {each}" in str(caught.value) for each in "abc")
