@@ -12,7 +12,7 @@ from trainer.errors import InputError, listing, on_one_line
 
 _NEGATIONS: Final = frozenset(
     {
-        *("no", "non", "not", "nor", "without", "absent", "absence", "lack"),
+        *("no", "non", "not", "nor", "none", "without", "absent", "absence", "lack"),
         *("un", "ab"),  # of un-healthy and AbNormal
         *("sin", "sans", "pas", "aucun", "aucune", "nao", "sem", "nessun", "nessuna", "senza"),
         *("kein", "keine", "ohne", "nicht", "nein", "geen", "niet", "zonder", "не", "нет", "без"),
