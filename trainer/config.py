@@ -140,6 +140,10 @@ class TrainConfig:
     unfreeze_after: int | None = None
     """Unfreeze a frozen backbone after this many epochs."""
 
+    positive_class: str | None = None
+    """Class of which sensitivity and specificity are reported, in a set of two classes; default: the one whose name does not
+    look healthy (`NORMAL`, `No Finding`), else the last by name."""
+
     split: Recipe[str]
     """`given` by the data set, or `patients:A/B/C[@SEED]`: train, validation and test in these proportions, no patient in two."""
 
@@ -209,6 +213,12 @@ class TrainConfig:
         self._check_places()
         self._check_batch()
         self._check_sizes()
+        if self.positive_class is not None and not self.classes:
+            raise InputError(
+                f"cannot use `{on_one_line(self.positive_class)}` as the positive class: with `--loss {self.loss}` each finding "
+                "has its own sensitivity (from `--positive-class`)",
+                hint="remove --positive-class, or use --loss cross_entropy for a set of two classes",
+            )
         if self.unfreeze_after is not None and self.backbone == "trained":
             raise InputError(
                 f"cannot unfreeze a backbone that is not frozen: got --unfreeze-after {self.unfreeze_after}",
@@ -241,7 +251,7 @@ class TrainConfig:
         return self.backbone == "frozen" and (self.unfreeze_after is None or epoch < self.unfreeze_after)
 
     def _check_places(self) -> None:
-        for flag in ("data", "output", "cache_dir", "weights", "split", "val_list"):
+        for flag in ("data", "output", "cache_dir", "weights", "split", "val_list", "positive_class"):
             text = getattr(self, flag)
             if text is not None and not (text and text.isprintable()):
                 raise InputError(

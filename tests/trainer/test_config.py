@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.__main__ import app
-from trainer.config import PRESETS, TrainConfig, from_argv, to_argv
+from trainer.config import PRESETS, TrainConfig, from_argv, is_flag, to_argv
 from trainer.errors import InputError
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1)
@@ -44,6 +45,7 @@ FLAGS = [
     "report",
     "gallery",
     "unfreeze_after",
+    "positive_class",
     "split",
     "model",
     "head",
@@ -210,6 +212,28 @@ def test_backbone_is_frozen_until_unfreeze_after():
     config = from_argv([*REQUIRED, "--preset", "pneumonia", "--unfreeze-after", "2"])
     assert [config.freezes(epoch) for epoch in range(4)] == [True, True, False, False]
     assert not dataclasses.replace(config, backbone="trained", unfreeze_after=None).freezes(0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--preset", "smoke", "--positive-class", "Normal"), "with `--loss bce` each finding has its own sensitivity"),
+        (("--preset", "pneumonia", "--positive-class", "a\nb"), r"cannot use `a\nb`: it is empty or has unprintable"),
+        (("--preset", "pneumonia", "--positive-class="), "cannot use ``: it is empty"),
+    ],
+)
+def test_positive_class_that_no_run_can_use_is_refused(flags, told):
+    """By the launcher too, before a pod is made."""
+    with pytest.raises(InputError, match=re.escape(told)) as caught:
+        from_argv([*REQUIRED, *flags])
+    assert "--positive-class" in str(caught.value)
+
+
+def test_positive_class_is_a_flag():
+    config = from_argv([*REQUIRED, "--preset", "pneumonia", "--positive-class", "No Finding"])
+    assert config.positive_class == "No Finding"
+    assert "--positive-class=No Finding" in to_argv(config)
+    assert is_flag("--positive-class")
 
 
 def test_configuration_loads_neither_torch_nor_pandas():

@@ -52,6 +52,7 @@ def evaluate(
     gray_range: str | None = None,
     cache_dir: Path | None = None,
     force: bool = False,
+    positive_class: str | None = None,
     resamples: PositiveInt = 1000,
     seed: NonNegativeInt = 0,
     out: Path | None = None,
@@ -95,6 +96,9 @@ def evaluate(
         Directory for downloads and decoded images; default: a temporary directory.
     force
         Also evaluate patients in the model's training set; the output states how many.
+    positive_class
+        With --predictions of two classes: the class of which sensitivity and specificity are reported; default: the one whose
+        name does not look healthy, else the last by name. A model has that of its run.
     resamples
         Bootstrap resamples of patients, for the 95 % intervals.
     seed
@@ -112,6 +116,10 @@ def evaluate(
         _refuse(
             {"--val-predictions": val_predictions is not None},
             "a model's thresholds are fitted on the data set's own validation images",
+        )
+        _refuse(
+            {"--positive-class": positive_class is not None},
+            "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
         )
     else:
         of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
@@ -131,6 +139,7 @@ def evaluate(
                 layout=layout,
                 split=split,
                 val_list=val_list,
+                positive_class=positive_class,
                 resamples=resamples,
                 seed=seed,
             )

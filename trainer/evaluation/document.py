@@ -113,7 +113,7 @@ class Classes(TypedDict):
 
     accuracy: Proportion
     positive: str
-    """The positive class for sensitivity: the last by name."""
+    """The class of which sensitivity and specificity are given."""
     sensitivity: Proportion
     specificity: Proportion
     """Share of the other classes' images that are not predicted as it."""
@@ -285,6 +285,11 @@ def _check_curves(evaluation: Evaluation) -> None:
                 raise ValueError(
                     f"a curve of `{shown(one['name'])}` has {max(lengths)} points but {min(lengths)} values"
                 )
+
+
+def rows_of_classes(positive_class: str) -> str:
+    """Of which class the rows of operating points are, in a sentence."""
+    return f"Each row is of its own class, as if that were the positive one; the positive class is {positive_class}."
 
 
 def mean_calibration(

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.positive_class import default_positive_class
 from trainer.errors import InputError
 from trainer.evaluation import subgroups
 from trainer.evaluation.bootstrap import (
@@ -91,6 +92,8 @@ class EvaluationRequest:
     data: Data
     classes: bool
     """Whether an image has one class, with log-odds of the classes."""
+    positive_class: str | None = None
+    """Class of which sensitivity is reported; None to choose it by the names of the classes."""
     calibrator: Calibrator | None = None
     metadata: Metadata | None = None
     other: tuple[str, NDArray[np.floating]] | None = None
@@ -140,7 +143,8 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
 def _classes(request: EvaluationRequest) -> Classes | None:
     if not request.classes or not len(request.labels_NK):
         return None
-    return classes_of(request.log_odds_NK, request.labels_NK, tuple(request.findings))
+    positive_class = request.positive_class or default_positive_class(request.findings)
+    return classes_of(request.log_odds_NK, request.labels_NK, tuple(request.findings), positive_class)
 
 
 def _references(request: EvaluationRequest) -> list[Reference]:
@@ -293,16 +297,18 @@ def _operating_point(drawn: _Scored, k: int, threshold: float, counts: Sequence[
     )
 
 
-def classes_of(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], findings: tuple[str, ...]) -> Classes:
+def classes_of(
+    log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], findings: tuple[str, ...], positive_class: str
+) -> Classes:
     """Scores of the most probable class of each image. Needs at least one image."""
     predicted_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
-    last = findings.index(max(findings))
+    positive = findings.index(positive_class)
     recall = {name: _proportion(predicted_N[true_N == k] == k) for k, name in enumerate(findings)}
     return Classes(
         accuracy=_proportion(predicted_N == true_N),
-        positive=findings[last],
-        sensitivity=recall[findings[last]],
-        specificity=_proportion(predicted_N[true_N != last] != last),
+        positive=positive_class,
+        sensitivity=recall[positive_class],
+        specificity=_proportion(predicted_N[true_N != positive] != positive),
         recall=recall,
         majority_share=float(np.bincount(true_N).max() / len(true_N)),
     )

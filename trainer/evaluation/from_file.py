@@ -3,6 +3,7 @@
 Shapes: N images, K findings.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 
 from trainer.config import Layout
 from trainer.data.labels import SPLITS
+from trainer.data.positive_class import check_positive_class
+from trainer.errors import InputError, on_one_line
 from trainer.evaluation import label_file, predictions
 from trainer.evaluation.document import Evaluation
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions, evaluated
@@ -42,6 +45,8 @@ class FileRequest:
     split: str | None = None
     val_list: str | None = None
     """These three apply to labels in a data set's directory, as for `read_labels`."""
+    positive_class: str | None = None
+    """Of two classes; by default chosen by their names."""
     resamples: int = 1000
     seed: int = 0
 
@@ -68,10 +73,13 @@ def evaluate_file(request: FileRequest) -> Evaluation:
                 f"{in_train:,} of {len(val_N):,} images used to fit thresholds and calibration are in train: "
                 "a model trained on them is more confident there than here"
             )
+    classes = _one_class_each(scored)
+    _check_positive_class(request.positive_class, selected.findings, classes=classes)
     inputs = EvaluationInput(
         model=request.predictions.name,
         findings=selected.findings,
-        classes=_one_class_each(scored),
+        classes=classes,
+        positive_class=request.positive_class,
         scored=scored,
         part=part,
         labels=request.labels.name,
@@ -108,6 +116,19 @@ def _one_class_each(scored: SplitPredictions) -> bool:
     assert scored.probabilities_NK is not None
     sums_N = scored.probabilities_NK.sum(axis=1)
     return bool((scored.labels_NK.sum(axis=1) == 1).all() and (np.abs(sums_N - 1) <= _SUM_TOLERANCE).all())
+
+
+def _check_positive_class(name: str | None, findings: Sequence[str], *, classes: bool) -> None:
+    """Raises: InputError for a name that is not one of two classes."""
+    if name is None:
+        return
+    if not classes:
+        raise InputError(
+            f"cannot use `{on_one_line(name)}` as the positive class: the images do not have one class each, with probabilities "
+            "that sum to 1 (from `--positive-class`)",
+            hint="remove --positive-class: each finding has its own sensitivity",
+        )
+    check_positive_class(name, findings)
 
 
 def other_model(place: Path, part: str) -> Predictions:

@@ -44,6 +44,8 @@ class EvaluationInput:
     findings: tuple[str, ...]
     classes: bool
     """Whether an image has one class, with log-odds of the classes."""
+    positive_class: str | None = None
+    """As in `EvaluationRequest`."""
     scored: SplitPredictions
     part: str
     """The evaluated split: `train`, `val` or `test`, or `all` for a file without splits."""
@@ -100,6 +102,7 @@ def evaluated(
         findings=inputs.findings,
         data=data,
         classes=inputs.classes,
+        positive_class=inputs.positive_class,
         calibrator=calibrator,
         metadata=inputs.metadata,
         other=other,

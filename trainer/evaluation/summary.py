@@ -16,6 +16,7 @@ from trainer.evaluation.document import (
     Proportion,
     Reference,
     extent,
+    rows_of_classes,
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES, RULES
@@ -106,7 +107,8 @@ def _operating_points(evaluation: Evaluation) -> str:
     title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evaluation['data']['fitted_on']}, before calibration"
     first = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
     second = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
-    return f"{on_one_line(title)}\n{first}\n\n{second}\n{others}: see the files"
+    of = "" if evaluation["classes"] is None else f"\n{rows_of_classes(on_one_line(evaluation['classes']['positive']))}"
+    return f"{on_one_line(title)}\n{first}\n\n{second}\n{others}: see the files{of}"
 
 
 def _calibration(evaluation: Evaluation) -> str:
@@ -127,7 +129,7 @@ def _classes(evaluation: Evaluation) -> str:
     classes = evaluation["classes"]
     if classes is None:
         return ""
-    rows = [["accuracy", *_counted(classes["accuracy"])]]
+    rows = [["positive class", classes["positive"], ""], ["accuracy", *_counted(classes["accuracy"])]]
     rows.append([f"sensitivity for {classes['positive']}", *_counted(classes["sensitivity"])])
     rows.append([f"specificity for {classes['positive']}", *_counted(classes["specificity"])])
     rows += [[f"recall of {name}", *_counted(recall)] for name, recall in classes["recall"].items()]

@@ -66,6 +66,8 @@ class Identity(TypedDict, total=False):
     split_sha256: str
     pack_sha256: str
     skipped: list[str]
+    positive_class: str | None
+    """Of a single-label model; missing in records of earlier versions."""
 
 
 class Record(TypedDict, total=False):

@@ -154,6 +154,7 @@ def _predicted(
         model=_name(trained),
         findings=trained.findings,
         classes=trained.loss == "cross_entropy",
+        positive_class=trained.positive_class,
         scored=scored,
         part=subset.part,
         labels=last_name(subset.place.data),

@@ -165,6 +165,7 @@ def header(trained: LoadedModel) -> dict[str, str]:
         "pack_fit": trained.geometry.fit,
         "crop_px": str(trained.crop_px),
         "gray_bits": gray_bits_in_header(trained.geometry.gray_bits),
+        **({} if trained.positive_class is None else {"positive_class": trained.positive_class}),
     }
 
 

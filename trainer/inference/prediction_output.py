@@ -25,6 +25,8 @@ def _object(each: Prediction, trained: LoadedModel) -> dict[str, Any]:
     row: dict[str, Any] = {"image": each.image}
     if trained.loss == "cross_entropy":
         row["class"], row["confidence"] = each.best[0], round(each.best[1], _DIGITS)
+    if trained.positive_class is not None:
+        row["positive_class"] = trained.positive_class
     row |= {"calibrated": trained.calibrator is not None, "probability": _rounded(each.probability)}
     if trained.calibrator is not None:
         row["raw"] = _rounded(each.raw)
@@ -40,12 +42,14 @@ def csv_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterat
     classes = trained.loss == "cross_entropy"
     decided = [] if classes or trained.calibrator is None else list(trained.findings)
     extra = ["class", "confidence"] if classes else [f"positive_{name}" for name in decided]
+    positive = [] if trained.positive_class is None else [trained.positive_class]
+    extra += ["positive_class"] * len(positive)
     yield line(["Image Index", *(f"prob_{name}" for name in trained.findings), *extra])
     for each in predictions:
         if each.error is None:
             last: list[object] = [each.best[0], f"{each.best[1]:.6f}"] if classes else []
             last += [{True: 1, False: 0, None: ""}[each.positive[name]] for name in decided]
-            yield line([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last])
+            yield line([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last, *positive])
 
 
 def table_lines(predictions: Iterable[Prediction], trained: LoadedModel, rule: str) -> Iterator[str]:
@@ -53,6 +57,8 @@ def table_lines(predictions: Iterable[Prediction], trained: LoadedModel, rule: s
     good = [each for each in predictions if each.error is None]
     if good and trained.loss == "cross_entropy":
         yield from _class_table(good)
+        if trained.positive_class is not None:
+            yield f"\nthe positive class is {trained.positive_class}\n"
     for number, each in enumerate(good if trained.loss == "bce" else ()):
         yield from ["\n"] * (number > 0)
         yield from _block(each, trained, rule)

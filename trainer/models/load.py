@@ -73,6 +73,8 @@ class LoadedModel:
     step: int | None
     notes: tuple[str, ...] = ()
     """Assumptions about properties that are not recorded."""
+    positive_class: str | None = None
+    """Of a single-label model, the class of which sensitivity and specificity are reported."""
 
 
 def load_model(place: str, *, step: str = "best", cache: Path | None = None) -> LoadedModel:

@@ -14,6 +14,7 @@ import torch
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
 from trainer.data.dicom import FULL_BITS
 from trainer.data.labels import FINDINGS
+from trainer.data.positive_class import earlier_positive_class
 from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import checked, shown
@@ -44,10 +45,17 @@ class ModelSpec:
     geometry: Geometry
     crop_px: int
     notes: tuple[str, ...] = ()
+    positive_class: str | None = None
+    """Of a single-label model; None for independent findings."""
 
 
 def describe(
-    config: TrainConfig, findings: Sequence[str], *, step: int, gray_bits: int | None = None
+    config: TrainConfig,
+    findings: Sequence[str],
+    *,
+    step: int,
+    gray_bits: int | None = None,
+    positive_class: str | None = None,
 ) -> dict[str, str]:
     """Metadata for the header of `model.safetensors`, so that the file can be used without its run."""
     return {
@@ -62,6 +70,7 @@ def describe(
         "pack_fit": config.pack_fit,
         "crop_px": str(config.crop_px),
         "gray_bits": gray_bits_in_header(gray_bits),
+        **({} if positive_class is None else {"positive_class": positive_class}),
     }
 
 
@@ -110,9 +119,10 @@ def of_header(header: Mapping[str, str], where: str) -> ModelSpec:
 def of_record(record: Mapping[str, Any], where: str) -> ModelSpec:
     """Spec from a run's record. Earlier versions had only one head, one loss and one gray range and did not record them."""
     try:
-        bits = gray_bits_in_header(record.get("gray_bits", FULL_BITS))
-        settings = {"head": "linear", "loss": "bce"} | record["config"] | {"gray_bits": bits}
-        return _settings(settings, record["identity"]["findings"])
+        identity = record["identity"]
+        inferred = {"gray_bits": gray_bits_in_header(record.get("gray_bits", FULL_BITS))}
+        inferred |= {"positive_class": identity.get("positive_class")}
+        return _settings({"head": "linear", "loss": "bce"} | record["config"] | inferred, identity["findings"])
     except (ValueError, KeyError, TypeError) as problem:
         reason = on_one_line(str(problem)[:200])
         raise InputError(
@@ -142,11 +152,19 @@ def _settings(values: Mapping[str, Any], findings: object) -> ModelSpec:
             gray_bits=_gray_bits(values.get("gray_bits", str(FULL_BITS))),
         ),
         crop_px=crop_px,
+        positive_class=_positive_class(values, names),
     )
 
 
 def _gray_bits(value: object) -> int | None:
     return None if value == "any" else int(_one_of(value, [str(bits) for bits in range(1, FULL_BITS + 1)]))
+
+
+def _positive_class(values: Mapping[str, Any], classes: Sequence[str]) -> str | None:
+    """The recorded positive class, or that of earlier versions, which recorded none."""
+    if values["loss"] != "cross_entropy":
+        return None
+    return _one_of(values.get("positive_class") or earlier_positive_class(classes), classes)
 
 
 def _one_of(value: object, known: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from trainer.evaluation.document import (
     Proportion,
     extent,
     mean_calibration,
+    rows_of_classes,
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES
@@ -183,9 +184,13 @@ def operating(one: Documents) -> Section:
     head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
     fitted_on = without_places(data["fitted_on"] or "another split")
     points_shown = [point for finding in found for point in finding["operating_points"].values()]
-    words = f"Thresholds apply to probabilities before calibration. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s."
+    classes = one.evaluation["classes"]
+    words = [
+        f"Thresholds apply to probabilities before calibration. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s.",
+        *([] if classes is None else [rows_of_classes(name_of(classes["positive"]))]),
+    ]
     shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]
-    blocks: list[Block] = _remarks(shares, words) if rules else []
+    blocks: list[Block] = _remarks(shares, *words) if rules else []
     for rule in rules:
         points = {finding["name"]: finding["operating_points"].get(rule) for finding in found}
         rows = [[name_of(name), *_point_cells(point)] for name, point in points.items() if point is not None]

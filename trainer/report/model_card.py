@@ -10,7 +10,15 @@ from typing import Any, Final, Literal
 
 from trainer.data.labels import FINDINGS
 from trainer.errors import on_one_line
-from trainer.evaluation.document import Evaluation, Interval, OperatingPoint, extent, mean_calibration, unit_of
+from trainer.evaluation.document import (
+    Evaluation,
+    Interval,
+    OperatingPoint,
+    extent,
+    mean_calibration,
+    rows_of_classes,
+    unit_of,
+)
 from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
@@ -206,10 +214,12 @@ def _network(subject: Subject, findings: Sequence[str]) -> str:
         if header["loss"] == "cross_entropy"
         else "an independent probability per finding (sigmoid)"
     )
+    positive_class = [f"Positive class: {_cell(finding(name))}." for name in [header.get("positive_class")] if name]
     return _items(
         [
             f"{_cell(header['model'])} with a {_cell(header['head'])} head, {subject.parameters:,} parameters.",
             f"Output: {output}; in this order: {', '.join(_cell(finding(name)) for name in findings)}.",
+            *positive_class,
         ]
     )
 
@@ -287,6 +297,8 @@ def _operating_points(evaluation: Evaluation | None) -> str:
         return ""
     fitted_on = _cell(evaluation["data"]["fitted_on"] or NONE)
     parts = [f"Thresholds were fixed on {fitted_on} and applied once, to probabilities before calibration."]
+    if evaluation["classes"] is not None:
+        parts.append(rows_of_classes(_cell(finding(evaluation["classes"]["positive"]))))
     for rule in _RULES:
         points = [
             (one["name"], one["operating_points"][rule])

@@ -98,6 +98,7 @@ def _class_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     assert classes is not None
     positive = name_of(classes["positive"])
     return [
+        ("Positive class", positive),
         (f"Sensitivity for {positive}", proportion(classes["sensitivity"])),
         (f"Specificity for {positive}", proportion(classes["specificity"])),
         ("Always predicting the most common class", percent(classes["majority_share"])),

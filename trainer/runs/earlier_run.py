@@ -11,6 +11,7 @@ from trainer.formats.documents import run_record
 from trainer.layout import SPLIT
 from trainer.limits import TEXT_BYTES
 from trainer.runs.manifest import committed
+from trainer.runs.record import positive_class
 from trainer.storage import AbsentError, Storage
 
 _SAME_SPLIT: Final = ("split", "val_list")
@@ -21,7 +22,7 @@ def decisions(storage: Storage, config: TrainConfig) -> dict[str, Any]:
     """Decisions of the run at this prefix, which `config` resumes; empty for a new run, and for one without a checkpoint.
 
     `split` is the split of each image, None where another is requested now; `findings` the outputs of the network;
-    `gray_range` the value of `--gray-range` that gives the same images, None where there are no 16-bit ones.
+    `positive_class` that of a single-label run; `gray_range` the value of `--gray-range` that gives the same images, None where there are no 16-bit ones.
 
     Raises: InputError for a damaged record; RemoteError.
     """
@@ -34,6 +35,7 @@ def decisions(storage: Storage, config: TrainConfig) -> dict[str, Any]:
     return {
         "split": split_by_image(storage) if is_same else None,
         "findings": record.get("identity", {}).get("findings"),
+        "positive_class": positive_class(storage),
         "gray_range": None if bits is None else "full" if bits == FULL_BITS else str(bits),
     }
 

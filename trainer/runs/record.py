@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trainer
 from trainer.config import TrainConfig
+from trainer.data.positive_class import earlier_positive_class
 from trainer.errors import InputError, listing
 from trainer.formats.documents import run_record, shown
 from trainer.layout import RUN
@@ -57,20 +58,50 @@ def describe(config: TrainConfig, table: "LabelTable", *, precision: str, global
 
 
 def decisive_settings(config: TrainConfig, *, precision: str | None, global_batch: int) -> dict[str, Any]:
-    """The part of `describe` that is known without the data set; `precision` is None where the device decides it."""
+    """The part of `describe` that is known without the data set; `precision` is None where the device decides it.
+
+    Without `--positive-class` a run keeps its own.
+    """
     settings = {key: value for key, value in cleaned(asdict(config)).items() if key not in FREE_TO_CHANGE}
     settings.pop("precision")
+    if config.positive_class is None:
+        settings.pop("positive_class")
     return settings | {"global_batch": global_batch} | ({} if precision is None else {"precision": precision})
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """In which of the settings `now` a run with the description `recorded` differs, in words; empty where it may be resumed."""
     before, now = BEFORE | cleaned(recorded), cleaned(dict(now))  # earlier versions redacted nothing
+    before["positive_class"] = _positive_class(before)
     return [
         f"{key}: {shown(before.get(key))} in the run, {shown(now.get(key))} now"
         for key in sorted(now)
         if before.get(key) != now.get(key)
     ]
+
+
+def positive_class(storage: Storage) -> str | None:
+    """The positive class of the run that is recorded here; None without a record, and for independent findings.
+
+    Raises: InputError for one that is no class of the run.
+    """
+    identity = (run_record(storage) or {}).get("identity", {})
+    recorded = _positive_class(identity)
+    if recorded is not None and recorded not in identity.get("findings", []):
+        raise InputError(
+            f"cannot resume the run at `{storage.url}`: its {RUN} names `{shown(recorded)}` as the positive class, which is "
+            "none of its classes",
+            hint="give another --name",
+        )
+    return recorded
+
+
+def _positive_class(identity: Mapping[str, Any]) -> str | None:
+    """The positive class of a run with this description, also of one of an earlier version, which did not record it."""
+    recorded: str | None = identity.get("positive_class")
+    if recorded is not None or identity.get("loss") != "cross_entropy" or not identity.get("findings"):
+        return recorded
+    return earlier_positive_class(identity["findings"])
 
 
 def check_same(storage: Storage, description: Mapping[str, Any]) -> None:

@@ -117,6 +117,7 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         findings=run.table.findings,
         data=_data(run, test, calibrator),
         classes=run.config.classes,
+        positive_class=run.positive_class,
         calibrator=calibrator,
         metadata=metadata.of_dataset(run.source.root, run.source.layout, test.images),
         shortcuts=shortcuts(run.pack.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
@@ -164,7 +165,11 @@ def _card(run: Run, results: Mapping[str, Any], evaluation: Evaluation | None, c
         network = build(config.model, config.head, len(findings))
     subject = Subject(
         header=describe(
-            config, findings, step=results["checkpoint"]["step"], gray_bits=run.pack.index.geometry.gray_bits
+            config,
+            findings,
+            step=results["checkpoint"]["step"],
+            positive_class=run.positive_class,
+            gray_bits=run.pack.index.geometry.gray_bits,
         ),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         fitted_on=calibrator.fitted_on if calibrator else None,

@@ -60,7 +60,11 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
             csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
             run.prefix.writer.queue_file(predictions_key(split), csv)
         header = describe(
-            run.config, run.table.findings, step=manifest.step, gray_bits=run.pack.index.geometry.gray_bits
+            run.config,
+            run.table.findings,
+            step=manifest.step,
+            positive_class=run.positive_class,
+            gray_bits=run.pack.index.geometry.gray_bits,
         )
         run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(model_state), header))
     run.watchdog.pause()
@@ -103,9 +107,9 @@ def _scores(run: Run, one: PredictedSplit) -> Scores:
 
 def _classes(run: Run, one: PredictedSplit) -> dict[str, Any]:
     """Scores by class, for single-label models."""
-    if not run.config.classes:
+    if run.positive_class is None:
         return {}
-    return {"classes": classes_of(one.log_odds_NK, one.labels_NK, run.table.findings)}
+    return {"classes": classes_of(one.log_odds_NK, one.labels_NK, run.table.findings, run.positive_class)}
 
 
 def _document(run: Run, training: Training, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Any]:

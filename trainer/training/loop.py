@@ -299,6 +299,8 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
             reporter.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
+            if run.positive_class is not None:
+                reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":
                 reporter.line("the backbone is frozen with random weights: its features are untrained")
         run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)

@@ -16,6 +16,7 @@ from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.pack import Pack
+from trainer.data.positive_class import check_positive_class, default_positive_class
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing, on_one_line
 from trainer.runs import earlier_run, record
@@ -80,11 +81,15 @@ def read_run_labels(
         )
     kept = group.all_or_raise(lambda: _trainable(present, config, earlier.get("findings"), reporter))
     table = kept.table
+    identity = record.describe(config, table, precision=precision, global_batch=global_batch)
+    if config.classes:
+        positive = config.positive_class or earlier.get("positive_class") or default_positive_class(table.findings)
+        identity |= {"positive_class": positive}
     return Labels(
         place,
         kept,
         present.table.findings,
-        record.describe(config, table, precision=precision, global_batch=global_batch),
+        identity,
         {
             "left_out_findings": [name for name in present.table.findings if name not in table.findings],
             "missing_images": len(missing),
@@ -154,6 +159,8 @@ def _trainable(source: Source, config: TrainConfig, earlier: Sequence[str] | Non
     table = source.table
     if config.classes:
         table.check_classes()
+        if config.positive_class is not None:
+            check_positive_class(config.positive_class, table.findings)
         return source
     constant = [] if earlier == list(table.findings) else table.constant()
     if not constant:

@@ -78,6 +78,8 @@ class Run:
     coordination: Coordination
     stop: Stop
     watchdog: Watchdog
+    positive_class: str | None
+    """Of a single-label model; None for independent findings."""
 
     @property
     def table(self) -> LabelTable:
@@ -221,6 +223,7 @@ def _assembled(
         coordination=_coordination(config, workers.group, stop, prefix),
         stop=stop,
         watchdog=workers.watchdog,
+        positive_class=labels.identity.get("positive_class"),
     )
 
 

@@ -180,6 +180,27 @@ def test_path_that_a_run_has_redacted_is_no_other_setting():
     assert run_resume.differences(job, {"identity": recorded | {"weights": "/data/w.pt"}}) != []
 
 
+def test_positive_class_is_that_of_the_run_unless_another_is_named():
+    """A record of an earlier version has none: that run took the last by name."""
+    flags = ["--data", "d", "--output", "o", "--name", "demo", "--preset", "pneumonia"]
+    train = from_argv(flags)
+    recorded = decisive_settings(train, precision="fp32", global_batch=64) | {"findings": ["Abnormal", "Normal"]}
+    for identity, kept, other in (
+        (recorded, "Normal", "Abnormal"),
+        (recorded | {"positive_class": "Abnormal"}, "Abnormal", "Normal"),
+    ):
+        record = {"identity": identity}
+        jobs = [
+            SimpleNamespace(train=from_argv([*flags, *more]), workers=1)
+            for more in ((), ("--positive-class", kept), ("--positive-class", other))
+        ]
+        assert [run_resume.differences(job, record) for job in jobs] == [
+            [],
+            [],
+            [f"positive_class: {kept} in the run, {other} now"],
+        ]
+
+
 def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
     """What the trainer would refuse in the pod is refused before the job is replaced."""
     storage = write_run(output, scored=False)

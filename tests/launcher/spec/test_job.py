@@ -105,6 +105,12 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             id="unknown trainer flag",
         ),
         pytest.param(
+            {"train_flags": ("--preset", "smoke", "--positive-class", "Normal")},
+            "each finding has its own sensitivity (from `--positive-class`)",
+            "remove --positive-class",
+            id="positive class of independent findings",
+        ),
+        pytest.param(
             {"train_flags": ("--batch-size", "8", "--global-batch-size", "8")},
             "two batch sizes",
             None,

@@ -143,6 +143,30 @@ def test_given_probabilities_are_ranked_and_compared_with_thresholds_as_they_are
     assert found["findings"][0]["auroc"]["value"] == pytest.approx(roc_auc_score(labels[:, 0], tiny[:, 0]))
 
 
+@pytest.mark.parametrize(
+    ("given", "positive", "sensitivity"), [(None, "Abnormal", (30, 30)), ("Normal", "Normal", (0, 30))]
+)
+def test_sensitivity_is_of_the_positive_class(given, positive, sensitivity):
+    """A model that calls every image abnormal misses no abnormal one."""
+    labels = np.repeat(np.eye(2, dtype=np.uint8), 30, axis=0)
+    found = evaluate(
+        EvaluationRequest(
+            model="m",
+            log_odds_NK=np.tile([1.0, -1.0], (60, 1)),
+            labels_NK=labels,
+            patients_N=np.arange(60),
+            findings=("Abnormal", "Normal"),
+            data=data(images=60),
+            classes=True,
+            positive_class=given,
+            resamples=5,
+        )
+    )["classes"]
+    assert found["positive"] == positive
+    assert (found["sensitivity"]["correct"], found["sensitivity"]["total"]) == sensitivity
+    assert found["specificity"]["correct"] == 30 - sensitivity[0]
+
+
 def test_classes_are_counted_by_the_likeliest():
     """Accuracy of the pneumonia system is over unpadded images, beside always saying the commonest."""
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.0, 0.5]])

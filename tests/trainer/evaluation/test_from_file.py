@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -129,24 +130,51 @@ def test_exactly_the_predicted_images_are_scored_of_a_table_without_parts(files,
     assert json.loads(out)["data"]["part"] == "all"
 
 
-def test_predictions_of_two_classes_are_evaluated_too(tmp_path, capsys):
-    """A data set in folders has one class an image: accuracy is asked for there."""
+def write_two_classes(tmp_path, first, second):
+    """A data set in folders of two classes, and predictions for it: the flags that evaluate them."""
     random = np.random.default_rng(0)
     rows = []
-    for part, name in [(part, name) for part in ("train", "val", "test") for name in ("NORMAL", "PNEUMONIA")]:
+    for part, name in [(part, name) for part in ("train", "val", "test") for name in (first, second)]:
         (tmp_path / "cxr" / part / name).mkdir(parents=True)
         for number in range(6):
             image = f"{part}/{name}/{number}.png"
             (tmp_path / "cxr" / image).touch()
             p = round(random.random(), 3)
             rows.append(f"{image},{p},{1 - p:.3f}")
-    (tmp_path / "p.csv").write_text("\n".join(["Image Index,prob_PNEUMONIA,prob_NORMAL", *rows]) + "\n")
-    code, out, _ = run(
-        capsys, "--predictions", str(tmp_path / "p.csv"), "--labels", str(tmp_path / "cxr"), "--resamples", "20"
-    )
+    (tmp_path / "p.csv").write_text("\n".join([f"Image Index,prob_{second},prob_{first}", *rows]) + "\n")
+    return ("--predictions", str(tmp_path / "p.csv"), "--labels", str(tmp_path / "cxr"), "--resamples", "20")
+
+
+def test_predictions_of_two_classes_are_evaluated_too(tmp_path, capsys):
+    """A data set in folders has one class an image: accuracy is asked for there."""
+    code, out, _ = run(capsys, *write_two_classes(tmp_path, "NORMAL", "PNEUMONIA"))
     assert code == 0
     assert "sensitivity for PNEUMONIA" in out
     assert "12 images" in out
+
+
+@pytest.mark.parametrize(("flags", "positive"), [((), "Abnormal"), (("--positive-class", "Normal"), "Normal")])
+def test_positive_class_of_two_is_chosen_by_name_or_given(tmp_path, capsys, flags, positive):
+    """As in training."""
+    given = write_two_classes(tmp_path, "Abnormal", "Normal")
+    _, out, _ = run(capsys, *given, *flags)
+    assert re.search(rf"^positive class +{positive}$", out, re.MULTILINE)
+    assert f"sensitivity for {positive}" in out
+    _, out, _ = run(capsys, *given, *flags, "--format", "json")
+    assert json.loads(out)["classes"]["positive"] == positive
+
+
+def test_positive_class_that_is_none_of_two_is_refused(files, tmp_path, capsys):
+    code, out, err = run(capsys, *write_two_classes(tmp_path, "Abnormal", "Normal"), "--positive-class", "normal")
+    assert (code, out) == (2, "")
+    assert "no such class (from `--positive-class`)" in err
+    assert "the classes are `Abnormal` and `Normal`" in err
+    code, out, err = run(capsys, *GIVEN, "--positive-class", "Mass")
+    assert (code, out) == (2, "")
+    assert "the images do not have one class each" in err
+    code, out, err = run(capsys, "run", "--data", "cxr", "--positive-class", "Mass")
+    assert (code, out) == (2, "")
+    assert "cannot use --positive-class: a model has that of its run" in err
 
 
 @pytest.mark.parametrize(

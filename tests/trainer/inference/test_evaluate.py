@@ -14,6 +14,7 @@ from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.calibration import names_sha256
+from trainer.evaluation.inputs import evaluated
 from trainer.evaluation.metrics import probability
 from trainer.inference.evaluate import ModelRequest, evaluate_model
 from trainer.models.load import load_model
@@ -219,6 +220,14 @@ def test_classes_are_brought_into_the_models_order(answers, chooser, tmp_path):
         assert inputs.findings[int(labels_K.argmax())] == image.split("/")[1]
     assert probability(inputs.scored.log_odds_NK).sum(axis=1) == pytest.approx(1)
     assert {one["name"] for one in inputs.shortcuts} <= {"pixel count", "aspect ratio"}
+
+
+def test_positive_class_is_the_models_own(answers, chooser, monkeypatch, tmp_path):
+    """A run trained before keeps its choice, whatever the names say."""
+    made = replace(chooser, positive_class="a")
+    monkeypatch.setattr("trainer.inference.evaluate.load_model", lambda place, step, cache: made)
+    inputs = answers("m", data=str(folders(tmp_path / "data", "abc")), cache_dir=tmp_path / "cache")
+    assert evaluated(inputs, resamples=5)["classes"]["positive"] == "a"
 
 
 def test_classes_that_a_model_does_not_know_are_refused(answers, chooser, tmp_path):

@@ -93,10 +93,16 @@ def test_missing_packages_leave_onnx_out_unless_it_is_asked_for(monkeypatch):
 
 def test_exported_weights_are_opened_again_with_all_that_was_known_of_them(tmp_path):
     """The file goes to people who have no run."""
-    one = trained(head="hidden", findings=TWO, loss="cross_entropy", calibrator=calibrator(TWO, classes=True))
+    one = trained(
+        head="hidden",
+        findings=TWO,
+        loss="cross_entropy",
+        calibrator=calibrator(TWO, classes=True),
+        positive_class="NORMAL",
+    )
     exported(one, tmp_path, "safetensors")
     again = load_model(str(tmp_path / "model.safetensors"))
-    for key in ("model", "head", "findings", "loss", "geometry", "crop_px", "calibrator"):
+    for key in ("model", "head", "findings", "loss", "geometry", "crop_px", "calibrator", "positive_class"):
         assert getattr(again, key) == getattr(one, key), key
     torch.testing.assert_close(again.network.state_dict(), one.network.state_dict())
 
@@ -156,6 +162,13 @@ def test_onnx_file_describes_its_inputs_and_outputs(tmp_path):
     assert told["crop_px"] == "32"
     assert json.loads(told["thresholds"])["youden"]["Hernia"] == 0.25
     assert "not for clinical use" in model.doc_string
+    assert "positive_class" not in told
+
+
+def test_onnx_file_names_the_positive_class(tmp_path):
+    exported(trained(findings=TWO, loss="cross_entropy", positive_class="NORMAL"), tmp_path, "onnx")
+    told = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert told["positive_class"] == "NORMAL"
 
 
 def test_onnx_file_that_predicts_differently_is_not_written(tmp_path):

@@ -1,6 +1,7 @@
 """Predicting from files: the answers of training, the good part of a directory, and the bad listed."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -196,6 +197,18 @@ def test_model_of_classes_predicts_class_and_confidence(monkeypatch, capsys, two
     code, _, err = run_predict(capsys, mixed / "b.png", "--model", "m", "--rule", "youden")
     assert code == 2
     assert "predicts one class per image" in err
+
+
+def test_predictions_of_classes_name_the_positive_one(monkeypatch, capsys, two_classes, mixed):
+    """A reader of the file alone need not guess it from the names."""
+    made = dataclasses.replace(two_classes, positive_class="NORMAL")
+    monkeypatch.setattr("trainer.commands.predict.load_model", lambda place, step, cache: made)
+    _, out, _ = run_predict(capsys, mixed / "b.png", "--model", "m", "--format", "jsonl")
+    assert json.loads(out)["positive_class"] == "NORMAL"
+    _, text, _ = run_predict(capsys, mixed / "b.png", "--model", "m", "--format", "csv")
+    assert [row["positive_class"] for row in csv.DictReader(io.StringIO(text))] == ["NORMAL"]
+    _, table, _ = run_predict(capsys, mixed / "b.png", "--model", "m")
+    assert table.splitlines()[-1] == "the positive class is NORMAL"
 
 
 def test_non_finite_prediction_is_refused(make_trained, mixed):

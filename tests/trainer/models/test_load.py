@@ -129,6 +129,29 @@ def test_classes_head_and_loss_of_a_run_in_folders_are_known(tmp_path):
     assert trained.geometry.fit == "pad"
 
 
+@pytest.mark.parametrize(("recorded", "expected"), [({}, "Normal"), ({"positive_class": "Abnormal"}, "Abnormal")])
+def test_positive_class_is_that_of_the_run_or_the_file(tmp_path, recorded, expected):
+    """Runs and files of earlier versions name none: they took the last by name."""
+    findings = ("Abnormal", "Normal")
+    run = write_run(tmp_path / "r", {5: 0.5}, findings=findings, flags=("--loss", "cross_entropy"))
+    record = json.loads((run / "run.json").read_text())
+    record["identity"] |= recorded
+    (run / "run.json").write_text(json.dumps(record))
+    assert load_model(str(run)).positive_class == expected
+    export(tmp_path / "x", 5, findings, loss="cross_entropy", **recorded)
+    assert load_model(str(tmp_path / "x/model/model.safetensors")).positive_class == expected
+
+
+def test_positive_class_that_is_none_of_the_classes_is_refused(tmp_path):
+    export(tmp_path, 5, ("Abnormal", "Normal"), loss="cross_entropy", positive_class="normal")
+    with pytest.raises(InputError, match=r"its header is damaged \(`normal` is not one of Abnormal, Normal"):
+        load_model(str(tmp_path / "model/model.safetensors"))
+
+
+def test_independent_findings_have_no_positive_class(run):
+    assert load_model(str(run)).positive_class is None
+
+
 def export(root, step, names=FINDINGS, **changes):
     """What the end of a run writes to model/."""
     (root / "model").mkdir(parents=True, exist_ok=True)

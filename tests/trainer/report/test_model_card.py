@@ -138,6 +138,19 @@ def test_card_lists_known_and_measured_shortcuts(card):
     assert "one class per image" in section(of_classes, "Network")
 
 
+def test_card_names_the_positive_class_of_sensitivity_and_operating_points(card):
+    """Of two classes either could be meant."""
+    names = ("No_Finding", "Mass")
+    header = HEADER | {"findings": json.dumps(names), "loss": "cross_entropy", "positive_class": "No_Finding"}
+    document = samples.evaluation(names, classes=True)
+    document["classes"]["positive"] = "No_Finding"
+    text = as_markdown(Subject(header=header, parameters=1), None, None, document)
+    assert "- Positive class: No Finding." in section(text, "Network")
+    assert "Sensitivity for No Finding: " in section(text, "Results")
+    assert "the positive class is No Finding." in section(text, "Operating points")
+    assert "ositive class" not in card
+
+
 def test_card_of_weights_without_a_run_states_what_is_unknown():
     """A public checkpoint tells nothing of its training; the card must not look as if it did."""
     header = {key: value for key, value in HEADER.items() if key not in {"name", "step"}}

@@ -136,6 +136,13 @@ def test_names_are_escaped_on_pages():
     assert "&lt;script&gt;" in text
 
 
+def test_page_names_the_positive_class_of_sensitivity_and_operating_points(whole):
+    """Of two classes either could be meant."""
+    text = " ".join(re.sub(r"<[^>]+>", " ", whole).split())
+    assert "Positive class Mass Sensitivity for Mass" in text
+    assert "Each row is of its own class, as if that were the positive one; the positive class is Mass." in text
+
+
 def test_numbers_of_another_split_have_a_table_of_their_own(whole):
     """In one column they would read as better or worse."""
     tables = re.findall(r"<table>.*?</table>", whole, re.DOTALL)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import trainer
+from trainer.config import from_argv
 from trainer.errors import InputError
-from trainer.runs.record import check_same, git_commit
+from trainer.runs.record import check_same, decisive_settings, git_commit, positive_class
 from trainer.storage import LocalStorage
 
 
@@ -32,6 +33,45 @@ def test_other_settings_are_refused(tmp_path):
     """It would be another run under the same name."""
     with pytest.raises(InputError, match=r"weights: /data/a in the run, /data/b now"):
         start_over(tmp_path, {"weights": "/data/a"}, {"weights": "/data/b"})
+
+
+CLASSES = {"loss": "cross_entropy", "findings": ["Abnormal", "Normal"]}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "kept", "other"),
+    [({}, "Normal", "Abnormal"), ({"positive_class": "Abnormal"}, "Abnormal", "Normal")],
+    ids=["before it was recorded", "recorded"],
+)
+def test_run_keeps_its_positive_class(tmp_path, recorded, kept, other):
+    """Runs that were begun before it could be chosen took the last by name."""
+    identity = CLASSES | recorded
+    start_over(tmp_path, identity, CLASSES)
+    start_over(tmp_path, identity, CLASSES | {"positive_class": kept})
+    with pytest.raises(InputError, match=f"positive_class: {kept} in the run, {other} now"):
+        start_over(tmp_path, identity, CLASSES | {"positive_class": other})
+    assert positive_class(LocalStorage(str(tmp_path))) == kept
+
+
+def test_independent_findings_have_no_positive_class(tmp_path):
+    assert positive_class(LocalStorage(str(tmp_path))) is None
+    for identity in ({"findings": ["a", "b"]}, {"findings": ["a", "b"], "loss": "bce"}):
+        start_over(tmp_path, identity, identity)
+        assert positive_class(LocalStorage(str(tmp_path))) is None
+
+
+def test_recorded_positive_class_that_is_no_class_is_refused(tmp_path):
+    """run.json may have been edited."""
+    start_over(tmp_path, CLASSES | {"positive_class": "normal"}, CLASSES)
+    with pytest.raises(InputError, match="names `normal` as the positive class, which is none of its classes"):
+        positive_class(LocalStorage(str(tmp_path)))
+
+
+def test_settings_without_the_flag_leave_the_positive_class_to_the_run():
+    flags = ["--data", "d", "--output", "o", "--name", "r", "--preset", "pneumonia"]
+    assert "positive_class" not in decisive_settings(from_argv(flags), precision=None, global_batch=64)
+    given = decisive_settings(from_argv([*flags, "--positive-class", "Normal"]), precision=None, global_batch=64)
+    assert given["positive_class"] == "Normal"
 
 
 def test_commit_is_that_of_the_checkout(monkeypatch, tmp_path):

@@ -1,0 +1,87 @@
+"""How a run is set up: the positive class of a set of two classes, given, chosen, or kept from the run that resumes."""
+
+import json
+import shutil
+
+import pytest
+from safetensors import safe_open
+
+from trainer.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def abnormal(two_classes, tmp_path_factory):
+    """The data set of two classes under names of which the alphabetically last is the healthy one."""
+    root = tmp_path_factory.mktemp("abnormal") / "data"
+    for folder in two_classes.glob("*/*"):
+        name = {"NORMAL": "Normal", "PNEUMONIA": "Abnormal"}[folder.name]
+        shutil.copytree(folder, root / folder.parent.name / name)
+    return str(root)
+
+
+def of_run(root):
+    """The positive class as the files of a run have it."""
+    record, results, metrics = (
+        json.loads((root / name).read_text()) for name in ("run.json", "results.json", "evaluation/metrics.json")
+    )
+    with safe_open(root / "model/model.safetensors", "np") as file:
+        header = file.metadata()
+    return {
+        record["identity"]["positive_class"],
+        *(results[split]["classes"]["positive"] for split in ("val", "test")),
+        metrics["classes"]["positive"],
+        header["positive_class"],
+    }
+
+
+@pytest.mark.parametrize(("flags", "expected"), [((), "Abnormal"), (("--positive-class", "Normal"), "Normal")])
+def test_positive_class_is_chosen_by_name_or_given_and_recorded(classify, abnormal, tmp_path, capfd, flags, expected):
+    """With the last by name, a model that calls every image abnormal would have a sensitivity of 0."""
+    classify("r", "--report", "--epochs", "1", "--data", abnormal, *flags)
+    root = tmp_path / "r"
+    assert of_run(root) == {expected}
+    assert f"the positive class is `{expected}`" in capfd.readouterr().err
+    assert f"Sensitivity for {expected}" in (root / "report/index.html").read_text()
+    card = (root / "model/card.md").read_text()
+    assert f"Positive class: {expected}." in card
+    assert f"Sensitivity for {expected}: " in card
+    assert f"the positive class is {expected}." in card
+
+
+def test_resumed_run_keeps_its_positive_class(classify, abnormal, tmp_path):
+    """One that names another is refused."""
+    classify("r", "--data", abnormal, "--max-steps", "2", "--positive-class", "Normal")
+    with pytest.raises(InputError, match="positive_class: Normal in the run, Abnormal now"):
+        classify("r", "--data", abnormal, "--positive-class", "Abnormal")
+    classify("r", "--report", "--data", abnormal)
+    assert of_run(tmp_path / "r") == {"Normal"}
+
+
+def test_run_of_a_version_without_the_choice_goes_on_with_the_last_by_name(classify, abnormal, tmp_path):
+    """Its first half and its second are results of one run."""
+    classify("r", "--data", abnormal, "--max-steps", "2")
+    file = tmp_path / "r/run.json"
+    record = json.loads(file.read_text())
+    del record["identity"]["positive_class"], record["config"]["positive_class"]
+    file.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="positive_class: Normal in the run, Abnormal now"):
+        classify("r", "--data", abnormal, "--positive-class", "Abnormal")
+    classify("r", "--report", "--data", abnormal)
+    assert of_run(tmp_path / "r") == {"Normal"}
+
+
+def test_name_of_no_class_is_refused_before_the_run_exists(classify, abnormal, tmp_path):
+    with pytest.raises(InputError, match="no such class") as caught:
+        classify("r", "--data", abnormal, "--positive-class", "normal")
+    assert "the classes are `Abnormal` and `Normal`" in str(caught.value)
+    assert not (tmp_path / "r").exists()
+
+
+def test_more_than_two_classes_are_refused_before_the_run_exists(classify, abnormal, tmp_path):
+    root = tmp_path / "three"
+    shutil.copytree(abnormal, root)
+    for split in ("train", "test"):
+        shutil.copytree(root / split / "Abnormal", root / split / "Mass")
+    with pytest.raises(InputError, match="it can be chosen of two classes, and there are 3"):
+        classify("r", "--data", str(root), "--positive-class", "Normal")
+    assert not (tmp_path / "r").exists()
