@@ -1,0 +1,212 @@
+"""What a run reads of other people's data: partial sets, constant findings, 16-bit images, equal images, unknown patients."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from trainer.config import from_argv
+from trainer.data.labels import FINDINGS, LabelTable
+from trainer.data.layouts import read_labels
+from trainer.data.locate import locate_images
+from trainer.errors import InputError
+from trainer.runs.rank_log import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.world import World
+from trainer.training.loop import train
+
+
+@pytest.fixture
+def start(finished_run, tmp_path):
+    """Start or go on with a run on a data set in NIH's layout, its network tiny."""
+    recipe = [
+        "--preset",
+        "smoke",
+        "--model",
+        "densenet_tiny",
+        "--pack-side",
+        "36",
+        "--crop-px",
+        "32",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+        "--device",
+        "cpu",
+    ]
+
+    def run(data, *flags):
+        places = ["--data", str(data), "--output", str(tmp_path), "--cache-dir", str(tmp_path / "cache"), "--name", "r"]
+        split = [] if "--split" in flags else ["--split", "patients:50/25/25"]
+        report = [] if "--report" in flags else ["--no-report"]
+        return train(from_argv([*recipe, *places, *split, *report, *flags]), World(), Reporter(0), RankLog(0))
+
+    run.root = tmp_path / "r"
+    return run
+
+
+def record(root):
+    return json.loads((root / "run.json").read_text())
+
+
+@pytest.fixture
+def without_hernia(finished_run, tmp_path):
+    """The data set of the finished run, but no image has a hernia."""
+    shutil.copytree(finished_run.data, tmp_path / "data")
+    (table,) = (tmp_path / "data").glob("Data_Entry*")
+    text = table.read_text()
+    table.write_text(text.replace("|Hernia", "").replace("Hernia|", "").replace("Hernia", "No Finding"))
+    return tmp_path / "data"
+
+
+def test_finding_that_no_training_image_has_is_left_out_by_name(start, without_hernia, capfd):
+    """Its output would answer about .5, from nothing."""
+    start(without_hernia, "--report")
+    kept = [name for name in FINDINGS if name != "Hernia"]
+    assert record(start.root)["identity"]["findings"] == kept
+    assert record(start.root)["left_out_findings"] == ["Hernia"]
+    with safe_open(start.root / "model/model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["findings"]) == kept
+        assert {len(file.get_tensor(name)) for name in file.keys() if name.endswith("classifier.bias")} == {13}  # noqa: SIM118
+    assert "all training images have the same value: Hernia; the network has 13 outputs" in capfd.readouterr().err
+    assert (
+        "Not trained, as all training images have the same value: Hernia." in (start.root / "model/card.md").read_text()
+    )
+    assert "all training images have the same value: Hernia" in (start.root / "report/index.html").read_text()
+
+
+def test_run_that_has_trained_a_constant_finding_goes_on_with_it(start, without_hernia, monkeypatch):
+    """Earlier versions trained it; another number of outputs would refuse the checkpoint."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(LabelTable, "constant", lambda _: [])
+        start(without_hernia, "--max-steps", "5")
+    start(without_hernia)
+    assert record(start.root)["identity"]["findings"] == list(FINDINGS)
+    assert "test" in json.loads((start.root / "results.json").read_text())
+
+
+def test_pretrained_head_keeps_the_rows_of_the_findings_that_are_left(start, finished_run, without_hernia):
+    start(
+        without_hernia,
+        "--weights",
+        str(finished_run.root / "model/model.safetensors"),
+        "--max-steps",
+        "1",
+        "--lr",
+        "1e-12",
+    )
+    with safe_open(finished_run.root / "model/model.safetensors", "np") as file:
+        (name,) = [name for name in file.keys() if name.endswith("classifier.weight")]  # noqa: SIM118
+        before = file.get_tensor(name)
+    with safe_open(start.root / "model/model.safetensors", "np") as file:
+        after = file.get_tensor(name)
+    np.testing.assert_allclose(after, np.delete(before, FINDINGS.index("Hernia"), axis=0), atol=1e-6)
+
+
+def test_missing_images_are_refused_or_left_out_with_the_share_of_each_part(start, finished_run, tmp_path, capfd):
+    """Most people download two of NIH's twelve archives."""
+    shutil.copytree(finished_run.data, tmp_path / "data")
+    source = read_labels(tmp_path / "data", split="patients:50/25/25")
+    for path in locate_images(source)[::2]:
+        path.unlink()
+    with pytest.raises(InputError, match="40 of 80 are missing or duplicated") as refused:
+        start(tmp_path / "data")
+    assert "--on-missing-image skip" in str(refused.value)
+    start(tmp_path / "data", "--on-missing-image", "skip")
+    written = record(start.root)
+    assert written["missing_images"] == 40
+    assert written["images"] == 40
+    assert written["present"][0].startswith("train ")
+    assert f"40 images have no file and are left out: {', '.join(written['present'])}" in capfd.readouterr().err
+
+
+def write_16_bit(data, greatest):
+    for path in locate_images(read_labels(data)):
+        gray = np.asarray(Image.open(path).convert("L")).astype(np.uint32)
+        Image.fromarray((gray * greatest // 255).astype(np.uint16)).save(path)
+
+
+def test_16_bit_images_of_12_bits_are_trained_and_predicted_with_a_chosen_range(start, finished_run, tmp_path, capfd):
+    """At full range they are nearly black, and got other probabilities without a word."""
+    from trainer.commands.predict import predict
+
+    shutil.copytree(finished_run.data, tmp_path / "data")
+    write_16_bit(tmp_path / "data", 4095)
+    with pytest.raises(InputError, match="they use 12 of 16 bits"):
+        start(tmp_path / "data", "--max-steps", "1")
+    start(tmp_path / "data", "--max-steps", "1", "--gray-range", "used")
+    assert record(start.root)["gray_bits"] == 12
+    start(tmp_path / "data", "--max-steps", "2")  # the run has its own
+    predict([tmp_path / "data"], model=str(start.root), format="csv")
+    used = capfd.readouterr().out
+    predict([finished_run.data], model=str(start.root), format="csv")
+    of_8_bits = capfd.readouterr().out
+    first, same = (next(csv.DictReader(text.splitlines())) for text in (used, of_8_bits))
+    assert float(first["prob_Mass"]) == pytest.approx(float(same["prob_Mass"]), abs=0.01)
+
+
+def test_model_of_8_bit_images_asks_for_the_range_of_16_bit_ones(finished_run, tmp_path):
+    from trainer.commands.predict import predict
+
+    shutil.copytree(finished_run.data, tmp_path / "data")
+    write_16_bit(tmp_path / "data", 1000)
+    with pytest.raises(InputError, match="they use 10 of 16 bits"):
+        predict([tmp_path / "data"], model=str(finished_run.root))
+    predict([tmp_path / "data"], model=str(finished_run.root), gray_range="10")
+
+
+def test_image_in_two_splits_is_reported_and_stays(classify, two_classes, tmp_path, capfd):
+    shutil.copytree(two_classes, tmp_path / "twice")
+    shutil.copy(tmp_path / "twice/train/NORMAL/train-0-0.png", tmp_path / "twice/test/NORMAL/again.png")
+    classify("r", "--report", "--epochs", "1", "--data", str(tmp_path / "twice"), "--split", "given")
+    images = {"train/NORMAL/train-0-0.png", "test/NORMAL/again.png"}
+    (group,) = record(tmp_path / "r")["duplicates"]
+    assert group.keys() == images
+    assert group["test/NORMAL/again.png"] == "test"
+    assert record(tmp_path / "r")["images"] == 61
+    assert "warning: 1 image is in more than one split with equal pixels, 1 of them in test" in capfd.readouterr().err
+    assert "1 image is in more than one split with equal pixels" in (tmp_path / "r/model/card.md").read_text()
+    assert (
+        "One test image has the pixels of an image in another split" in (tmp_path / "r/report/index.html").read_text()
+    )
+
+
+def test_where_patients_are_unknown_images_are_split_and_resampled_and_so_it_is_said(classify, tmp_path):
+    """`By patient` promises that nobody is in two parts."""
+    classify("r", "--report", "--epochs", "1")
+    root = tmp_path / "r"
+    assert json.loads((root / "evaluation/metrics.json").read_text())["data"]["patients_known"] is False
+    card, page = (root / "model/card.md").read_text(), (root / "report/index.html").read_text()
+    assert "split by image: the patients of all images are unknown" in card
+    assert "1,000 resamples of images" in card
+    assert "resamples of images" in page
+    for text in (card, page):
+        assert "no patient is in two" not in text
+        assert "resamples of patients" not in text
+
+
+def test_run_begun_before_keeps_its_split(classify, two_classes, tmp_path, monkeypatch):
+    """Names with the suffix of a copy were taken for patients of their own."""
+    from trainer.data import class_folders
+
+    data = tmp_path / "named"
+    for split in ("train", "test"):
+        for name, kind in (("NORMAL", "virus"), ("PNEUMONIA", "bacteria")):
+            (data / split / name).mkdir(parents=True)
+            for number, path in enumerate(sorted((two_classes / split / name).iterdir())):
+                copy = f"_{number % 2}" if number % 2 else ""
+                shutil.copy(path, data / split / name / f"person{number // 2}_{kind}_{number}{copy}.png")
+    flags = ("--data", str(data), "--split", "patients:50/25/25")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(class_folders, "patient_in_name", lambda image: image)
+        classify("r", "--max-steps", "2", *flags)
+    kept = (tmp_path / "r/split.csv.gz").read_bytes()
+    classify("r", *flags)
+    assert (tmp_path / "r/split.csv.gz").read_bytes() == kept
+    classify("s", *flags)
+    assert (tmp_path / "s/split.csv.gz").read_bytes() != kept
