@@ -7,7 +7,7 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,7 @@ from trainer.layout import SPLIT
 from trainer.models.architectures import StateDict
 from trainer.models.losses import LOSSES, Loss
 from trainer.models.predictor import DistributedPredictor, centre_view
-from trainer.models.pretrained import first_weights
+from trainer.models.pretrained import check_first_weights, first_weights
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
@@ -158,7 +158,9 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             claim_run(config, workers.group, reporter, log, cache=_cache(config), identity=labels.identity)
         )
         is_new = prefix.newest is None and world.is_rank0
-        weights = workers.group.all_or_raise(lambda: _first_weights(config) if is_new else None)
+        weights = workers.group.all_or_raise(
+            lambda: _first_weights(config, labels.source.table.findings, reporter.line) if is_new else None
+        )
         images = _prepare_images(config, workers, labels, reporter)
         facts = {
             "world_size": world.size,
@@ -328,11 +330,20 @@ def _check_and_write_record(
     prefix.storage.write(SPLIT, _split_csv(table))
 
 
-def _first_weights(config: TrainConfig) -> StateDict | None:
+def _first_weights(config: TrainConfig, findings: Sequence[str], report: Callable[[str], None]) -> StateDict | None:
+    """The initial weights, checked against the network before images are decoded."""
     weights = config.weights
     if "://" in weights:
         weights = str(fetch_file(weights, _cache(config)))
-    return first_weights(weights, config.model, _cache(config))
+    state = first_weights(weights, config.model, _cache(config), findings=findings, report=report)
+    if state is None:
+        return None
+    has_head = check_first_weights(config.model, config.head, len(findings), state, config.weights)
+    if not has_head and weights != "imagenet":
+        report(
+            f"the backbone is from `{config.weights}`; it has no head for these {len(findings)} outputs, which starts untrained"
+        )
+    return state
 
 
 def _readable_rows(table: LabelTable, skipped: list[str]) -> dict[str, NDArray[np.int64]]:
