@@ -50,6 +50,11 @@ OUR_FILES: Final = re.compile(
 MOST_OPEN: Final = 128
 """Shards of a pack that stay open. By default a process may have 1024 open files, and a pack can have thousands of shards."""
 
+_TURNED: Final = "turned"
+
+_KEY_STEP: Final = 100
+"""Images between calls of `progress`, whose files are only looked up."""
+
 _DAMAGE: Final = frozenset(
     {
         errno.ENOENT,
@@ -86,6 +91,8 @@ class PackIndex:
     """Bytes and sha256 by file name."""
     unreadable: dict[str, str]
     """Reason by image name; the record of such an image is black."""
+    turned: int = 0
+    """Images whose EXIF orientation is ignored."""
 
 
 class Shard:
@@ -158,14 +165,18 @@ class Pack:
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) -> str:
-    """A folder name that changes with any image, name or the geometry.
+def pack_key(
+    names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress = lambda _: None
+) -> str:
+    """A folder name that changes with any image, name or the geometry. `progress` is called after each hundred images.
 
     Raises: InputError for images that are missing, unreachable or not regular files.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, asdict(geometry)]).encode())
     problems = []
-    for name, path in zip(names, paths, strict=True):
+    for count, (name, path) in enumerate(zip(names, paths, strict=True), start=1):
+        if count % _KEY_STEP == 0:
+            progress(_KEY_STEP)
         try:
             status = path.stat()
         except OSError as problem:
@@ -264,6 +275,7 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
         document: Any = parsed_json(_content(folder / INDEX))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()}
         known = {"format": FORMAT, "geometry": asdict(geometry), "count": len(names), "pillow": PIL.__version__}
+        turned = int(document.pop(_TURNED, 0))
         is_known = document == known | {"files": document["files"], "unreadable": document["unreadable"]}
         unreadable = {str(name): str(reason) for name, reason in document["unreadable"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
@@ -272,8 +284,22 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
     if not is_known or {name: size for name, (size, _) in files.items()} != sizes:
         raise DamagedPackError(f"{INDEX} describes other images")
     return PackIndex(
-        format=FORMAT, geometry=geometry, count=len(names), pillow=PIL.__version__, files=files, unreadable=unreadable
+        format=FORMAT,
+        geometry=geometry,
+        count=len(names),
+        pillow=PIL.__version__,
+        files=files,
+        unreadable=unreadable,
+        turned=turned,
     )
+
+
+def as_document(index: PackIndex) -> dict[str, Any]:
+    """The index as it is written; as in earlier versions where no image has an EXIF orientation."""
+    document = asdict(index)
+    if not index.turned:
+        del document[_TURNED]
+    return document
 
 
 def _check_small_files(folder: Path, index: PackIndex, names: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -35,6 +34,7 @@ from trainer.data.pack import (
     SIZES,
     PackIndex,
     Progress,
+    as_document,
     keep_checksums,
     records_per_shard,
     shard_names,
@@ -165,14 +165,19 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
     with _decoders(paths) as pool:
         tasks = [pool.submit(_decode, *task, geometry) for task in _tasks(shards, paths, geometry.side)]
         unreadable: dict[Path, str] = {}
+        turned = 0
         for task in as_completed(tasks):
-            sizes, bad = task.result()
+            sizes, bad, ignored = task.result()
             unreadable |= bad
+            turned += ignored
             progress(len(sizes))
         sizes_N2 = np.array([size for task in tasks for size in task.result()[0]], "<i4")
         write_flushed(folder / SIZES, [sizes_N2.tobytes()])
         written = [*shards, folder / NAMES, folder / SIZES]
-        hashes = list(pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)))
+        hashes = []
+        for one in pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)):
+            hashes.append(one)
+            progress(0)
     index = PackIndex(
         format=FORMAT,
         geometry=geometry,
@@ -180,9 +185,10 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         pillow=PIL.__version__,
         files={path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashes, strict=True)},
         unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
+        turned=turned,
     )
     keep_checksums(folder, np.array([one for _, checksums in hashes[: len(shards)] for one in checksums], np.uint32))
-    write_flushed(folder / INDEX, [json.dumps(asdict(index), indent=1).encode()])
+    write_flushed(folder / INDEX, [json.dumps(as_document(index), indent=1).encode()])
 
 
 class _CurrentImages:
@@ -305,15 +311,18 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
 
 def _decode(
     shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry
-) -> tuple[list[tuple[int, int]], dict[Path, str]]:
-    """Write the records of these images from record `offset` of the shard on; returns original sizes, and unreadable images."""
-    unreadable = {}
+) -> tuple[list[tuple[int, int]], dict[Path, str], int]:
+    """Write the records of these images from record `offset` of the shard on; returns original sizes, unreadable images, and the
+    number of those whose EXIF orientation is ignored.
+    """
+    unreadable, turned = {}, 0
     sizes = [(0, 0)] * len(paths)
     records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
     for position, path in enumerate(paths):
         _slot[0].note(first_row + offset + position)
         try:
-            records[position], sizes[position] = square_and_size(path, geometry)
+            records[position], sizes[position], is_turned = square_and_size(path, geometry)
+            turned += is_turned
         except InputError:  # a package is missing, for all images
             raise
         except MemoryError:
@@ -326,7 +335,7 @@ def _decode(
     with shard.open("r+b") as file:
         file.seek(offset * geometry.side**2)
         file.write(records.data)
-    return sizes, unreadable
+    return sizes, unreadable, turned
 
 
 def _unreachable(path: Path, problem: OSError) -> KnownError:

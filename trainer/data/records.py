@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.config import PackFit
 from trainer.data.bad_image import BadImageError
-from trainer.data.decode import open_gray
+from trainer.data.decode import is_turned, open_gray
 
 Gray = NDArray[np.uint8]
 
@@ -32,15 +32,25 @@ def to_gray_square(path: Path, geometry: Geometry) -> Gray:
 
     Raises: as `open_gray`; BadImageError also for an image that is too small.
     """
-    return square_and_size(path, geometry)[0]
+    return square_and_size(path, geometry).square
 
 
-def square_and_size(path: Path, geometry: Geometry) -> tuple[Gray, tuple[int, int]]:
-    """The record of an image, and its original width and height."""
+class Record(NamedTuple):
+    """An image as it is kept."""
+
+    square: Gray
+    size: tuple[int, int]
+    """Original width and height."""
+    turned: bool
+    """Whether it has an EXIF orientation, which is ignored."""
+
+
+def square_and_size(path: Path, geometry: Geometry) -> Record:
+    """The record of an image, and what is known about its file."""
     gray = open_gray(path)
     if min(gray.size) < LEAST_SIDE_PX:
         raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} per side are needed")
-    return np.asarray(to_square(gray, geometry)), gray.size
+    return Record(np.asarray(to_square(gray, geometry)), gray.size, is_turned(gray))
 
 
 def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:

@@ -108,7 +108,7 @@ def first_weights(
     if weights == "none":
         return None
     if weights == "imagenet":
-        return _imagenet(model, cache)
+        return _imagenet(model, cache, report)
     try:
         read = read_weights(Path(weights), model=model)
     except InputError as problem:
@@ -269,7 +269,7 @@ def _weights_of_step(state: Mapping[str, Any], step: int) -> StateDict:
     return finite_weights(state.get("model"))
 
 
-def _imagenet(model: str, cache: Path) -> StateDict:
+def _imagenet(model: str, cache: Path, report: Callable[[str], None]) -> StateDict:
     source = IMAGENET.get(model)
     if source is None:
         raise InputError(f"there are no ImageNet weights for `{model}`", hint="--weights none")
@@ -278,6 +278,8 @@ def _imagenet(model: str, cache: Path) -> StateDict:
     if folder != cached.parent:
         _remove_partial(folder, cached.name)
     _check_hash(folder / cached.name)
+    if not (folder / cached.name).exists():
+        report(f"downloading ImageNet weights from `{source.url}`")
     try:
         state = dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
     except (URLError, OSError, RuntimeError) as problem:  # RuntimeError: a download with a wrong hash

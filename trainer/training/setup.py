@@ -43,6 +43,7 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import WorkerGroup, join
+from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.training.claim import Prefix, claim_run
@@ -159,7 +160,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         )
         is_new = prefix.newest is None and world.is_rank0
         weights = workers.group.all_or_raise(
-            lambda: _first_weights(config, labels.source.table.findings, reporter.line) if is_new else None
+            lambda: _first_weights(config, labels.source.table.findings, reporter) if is_new else None
         )
         images = _prepare_images(config, workers, labels, reporter)
         facts = {
@@ -261,6 +262,22 @@ def _assembled(
     )
 
 
+@contextmanager
+def predicting(run: Run, images: int, step: int, doing: str) -> Iterator[Callable[[], None]]:
+    """Progress of predictions for this many images; yields a function to call on all ranks after each batch.
+
+    It resets the watchdog and stops if a rank received a signal. Raises: StopError, on all ranks.
+    """
+    batches = -(-images // (run.evaluator.batch * run.group.world.size))
+    with run.reporter.progress(doing, batches, USUALLY_FEW) as advance:
+
+        def after_batch() -> None:
+            advance(1, "batches")
+            heartbeat_or_stop(run, step, doing)
+
+        yield after_batch
+
+
 def heartbeat_or_stop(run: Run, step: int, doing: str) -> None:
     """Call on all ranks after each batch outside training: resets the watchdog and stops if a rank received a signal.
 
@@ -330,17 +347,18 @@ def _check_and_write_record(
     prefix.storage.write(SPLIT, _split_csv(table))
 
 
-def _first_weights(config: TrainConfig, findings: Sequence[str], report: Callable[[str], None]) -> StateDict | None:
+def _first_weights(config: TrainConfig, findings: Sequence[str], reporter: Reporter) -> StateDict | None:
     """The initial weights, checked against the network before images are decoded."""
     weights = config.weights
     if "://" in weights:
-        weights = str(fetch_file(weights, _cache(config)))
-    state = first_weights(weights, config.model, _cache(config), findings=findings, report=report)
+        shown = partial(reporter.progress, "downloading weights", unit=BYTES)
+        weights = str(fetch_file(weights, _cache(config), shown))
+    state = first_weights(weights, config.model, _cache(config), findings=findings, report=reporter.line)
     if state is None:
         return None
     has_head = check_first_weights(config.model, config.head, len(findings), state, config.weights)
     if not has_head and weights != "imagenet":
-        report(
+        reporter.line(
             f"the backbone is from `{config.weights}`; it has no head for these {len(findings)} outputs, which starts untrained"
         )
     return state
