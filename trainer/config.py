@@ -31,6 +31,8 @@ Recipe = Annotated[T, Parameter(group="Recipe (defaults come from the preset)", 
 MIN_CROP_PX: Final = 32
 """Smallest crop for DenseNet-121, which halves the image five times."""
 
+_SINGLE_CELL_PX: Final = {"densenet121": 60, "densenet_tiny": 60, "resnet50": 32}
+"""Largest crop of which the last BatchNorm layers see one cell; VGG16 has no such layer. A test measures it on the networks."""
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
 
@@ -306,17 +308,34 @@ class TrainConfig:
     def batch_per_worker(self, world_size: int) -> int:
         """Images per worker and step.
 
-        Raises: InputError when the global batch is not a multiple of the workers.
+        Raises: InputError when the global batch is not a multiple of the workers, or when BatchNorm could not train on one image
+        per worker.
         """
         if self.batch_size is not None:
+            self._check_normalised(self.batch_size, f"--batch-size {self.batch_size}", "--batch-size 2")
             return self.batch_size
-        assert self.global_batch_size is not None
-        if self.global_batch_size % world_size:
+        total = self.global_batch_size
+        assert total is not None
+        if total % world_size:
             raise InputError(
-                f"cannot share a global batch of {self.global_batch_size} (`--global-batch-size`) among {world_size} workers evenly",
-                hint=f"--global-batch-size {-(-self.global_batch_size // world_size) * world_size}",
+                f"cannot share a global batch of {total} (`--global-batch-size`) among {world_size} workers evenly",
+                hint=f"--global-batch-size {-(-total // world_size) * world_size}",
             )
-        return self.global_batch_size // world_size
+        given = f"--global-batch-size {total} on {world_size} worker{'s' if world_size > 1 else ''}"
+        self._check_normalised(total // world_size, given, f"--global-batch-size {2 * world_size}")
+        return total // world_size
+
+    def _check_normalised(self, images: int, given: str, hint: str) -> None:
+        """Raises: InputError when a trained BatchNorm layer would get one value per channel, which has no variance."""
+        largest = _SINGLE_CELL_PX.get(self.model, 0)
+        stays_frozen = self.backbone == "frozen" and self.unfreeze_after is None
+        if images > 1 or self.crop_px > largest or stays_frozen:
+            return
+        raise InputError(
+            f"cannot train {self.model} on one image per worker at {self.crop_px} pixels (`--crop-px`): its BatchNorm layers need more "
+            f"than one value per channel, got {given}",
+            hint=f"{hint}, or --crop-px {largest + 1} or more",
+        )
 
 
 def _check_least(field: str, value: float | None, least: int) -> None:

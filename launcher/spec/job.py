@@ -312,6 +312,8 @@ class JobSpec:
                 f"{', '.join(map(str, worlds))} workers (`--elastic {self.elastic}`)",
                 hint=f"-- --global-batch-size {-(-self.train.global_batch_size // common) * common}",
             )
+        for world in worlds:
+            self.train.batch_per_worker(world)
 
     def _check_elastic(self, elastic: str) -> None:
         match = _ELASTIC.fullmatch(elastic)

@@ -40,6 +40,12 @@ TAIL_S: Final = 5.0
 RANK_0: Final = "[rank 0] "
 """Prefix of the lines that report progress. Source: trainer/runtime/console.py."""
 
+_PROGRESS_WORDS: Final = (
+    *("epoch", "decoding", "downloading"),
+    *("checking the image files", "verifying the decoded images", "computing features", "evaluating "),
+)
+"""Of the lines that the trainer's steps write: training, and those before and after it."""
+
 
 def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
     """The job with related objects; resources that the user may not read are listed in `denied`.
@@ -207,4 +213,4 @@ def progress(cluster: Cluster, snapshot: Snapshot) -> str:
 
 
 def _is_progress(line: str) -> bool:
-    return any(word in line for word in ("epoch", "decoding", "downloading"))
+    return any(word in line for word in _PROGRESS_WORDS)

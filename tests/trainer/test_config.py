@@ -102,6 +102,42 @@ def test_global_batch_size_that_workers_cannot_share_evenly_is_refused():
     assert refusal.value.hint == "--global-batch-size 104"
 
 
+TINY_CROP = [*REQUIRED, "--preset", "smoke", "--pack-side", "72"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "world", "given"),
+    [
+        ("--crop-px 32 --batch-size 1", 4, "--batch-size 1"),
+        ("--crop-px 60 --batch-size 1", 1, "--batch-size 1"),
+        ("--crop-px 32 --global-batch-size 4", 4, "--global-batch-size 4 on 4 workers"),
+        ("--crop-px 32 --model resnet50 --batch-size 1", 1, "--batch-size 1"),
+        ("--crop-px 32 --backbone frozen --unfreeze-after 2 --batch-size 1", 1, "--batch-size 1"),
+    ],
+)
+def test_one_image_per_worker_on_which_batch_norm_has_no_variance_is_refused(flags, world, given):
+    """torch would say so at the first step, in words about tensors."""
+    with pytest.raises(InputError, match="BatchNorm layers need more than one value") as refusal:
+        from_argv([*TINY_CROP, *flags.split()]).batch_per_worker(world)
+    assert f"got {given}" in str(refusal.value)
+    assert refusal.value.hint.split(",")[0] == f"{given.split()[0]} {2 * world if 'global' in given else 2}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "world"),
+    [
+        ("--crop-px 61 --batch-size 1", 1),
+        ("--crop-px 33 --model resnet50 --batch-size 1", 1),
+        ("--crop-px 32 --model vgg16 --batch-size 1", 1),
+        ("--crop-px 32 --backbone frozen --batch-size 1", 1),
+        ("--crop-px 32 --global-batch-size 4", 2),
+    ],
+)
+def test_one_image_per_worker_is_accepted_where_batch_norm_can_train(flags, world):
+    """VGG16 has no such layer, a frozen backbone keeps its statistics, and a larger map has several values."""
+    assert from_argv([*TINY_CROP, *flags.split()]).batch_per_worker(world) in {1, 2}
+
+
 @settings(deadline=None)  # the first start of the parser loads commands
 @given(
     st.builds(

@@ -117,7 +117,8 @@ def explain(
         report = _nothing if check_randomisation else _report
         bad = explain_images(explainer, files, named=named, top=top, output=output, report=report, reporter=reporter)
     if check_randomisation and (drawn or len(bad) < len(files)):
-        _print(stages_as_table(randomised(explainer, files, named=named, seed=seed, folder=out)).splitlines())
+        stages = randomised(explainer, files, named=named, seed=seed, folder=out, reporter=reporter)
+        _print(stages_as_table(stages).splitlines())
     if bad:
         raise _problem(bad, any_done=drawn is not None or len(bad) < len(files))
 

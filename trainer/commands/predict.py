@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from trainer import devices
 from trainer.data.augment import Tta
+from trainer.data.decode import turned_note
 from trainer.data.gray_range import of_files
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
@@ -75,11 +76,12 @@ def predict(
     chosen: Rule = rule or "youden"
     _report(trained, tta)
     bad: list[Prediction] = []
+    turned: list[Prediction] = []
     out, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
     trained = replace(trained, geometry=of_files(trained.geometry, files, gray_range, reporter))
     with reporter.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
-        predictions = _collect_bad(one.predictions(files, advance), bad)
+        predictions = _collected(one.predictions(files, advance), bad, turned)
         forms: dict[str, Callable[[], Iterator[str]]] = {
             "jsonl": lambda: json_lines(predictions, trained),
             "csv": lambda: csv_lines(predictions, trained),
@@ -88,7 +90,10 @@ def predict(
         text = forms[format]()
         later = list(text) if out.isatty() else []  # the terminal, which shows the bar
         read = _write(text, out)
-    if read and _write(later, out) and bad:
+    complete = read and _write(later, out)
+    if turned:
+        sys.stderr.write(f"note: {turned_note(len(turned), len(files))}\n")
+    if complete and bad:
         raise _problem(bad, len(files))
 
 
@@ -120,10 +125,14 @@ def _report(trained: LoadedModel, tta: Tta) -> None:
         sys.stderr.write(f"note: {on_one_line(note)}\n")
 
 
-def _collect_bad(predictions: Iterable[Prediction], bad: list[Prediction]) -> Iterator[Prediction]:
+def _collected(
+    predictions: Iterable[Prediction], bad: list[Prediction], turned: list[Prediction]
+) -> Iterator[Prediction]:
     for each in predictions:
         if each.error is not None:
             bad.append(each)
+        if each.turned:
+            turned.append(each)
         yield each
 
 

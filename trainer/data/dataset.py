@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.config import Layout, OnBadImage
 from trainer.data import gray_range
+from trainer.data.decode import turned_note
 from trainer.data.download import fetch, folder_of
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
@@ -23,7 +24,8 @@ from trainer.data.records import Geometry
 from trainer.errors import InputError, listing
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
-from trainer.runtime.watchdog import COMPILING, Watchdog
+from trainer.runtime.progress import USUALLY_FEW
+from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 from trainer.storage.waiting import Waiting
 
 
@@ -90,7 +92,8 @@ def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporte
     def decode() -> None:
         nonlocal key
         paths = locate_images(source)
-        key = pack_key(names, paths, geometry)
+        with watchdog.progress(_brief(reporter), "checking the image files", len(names)) as advance:
+            key = pack_key(names, paths, geometry, progress=lambda done: advance(done, ""))
         folder = place.cache / "packs" / key
         with locked(folder, _waiting(reporter, watchdog, "another process is decoding the images")):
             if not _is_whole(folder, names, geometry, reporter, watchdog):
@@ -101,21 +104,31 @@ def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporte
     group.on_local_rank0(decode)
     keys = [content.decode() for content in group.all_gather(key.encode())]
     node_key = keys[group.world.rank - group.world.local_rank]
-    return group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, names, geometry))
+    pack = group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, names, geometry))
+    if group.world.is_rank0:
+        note_turned(pack, reporter)
+    return pack
+
+
+def note_turned(pack: Pack, reporter: Reporter) -> None:
+    """Log that EXIF orientation is ignored, where there is any."""
+    if pack.index.turned:
+        reporter.line(turned_note(pack.index.turned, pack.index.count))
 
 
 def _is_whole(folder: Path, names: Sequence[str], geometry: Geometry, reporter: Reporter, watchdog: Watchdog) -> bool:
     """Whether the pack at `folder` is complete and undamaged; damage is logged."""
-    task = "verifying the decoded images"
-    watchdog.heartbeat(task, timeout_scale=COMPILING)
     try:
-        return (
-            open_pack(folder, names, geometry, progress=lambda _: watchdog.heartbeat(task, timeout_scale=COMPILING))
-            is not None
-        )
+        with watchdog.progress(_brief(reporter), "verifying the decoded images", len(names)) as advance:
+            return open_pack(folder, names, geometry, progress=lambda done: advance(done, "")) is not None
     except DamagedPackError as damage:
         reporter.line(f"the pack at `{folder}` is damaged: {damage}; building it again")
         return False
+
+
+def _brief(reporter: Reporter) -> Shown:
+    """Progress of a step that is usually short."""
+    return lambda what, total: reporter.progress(what, total, USUALLY_FEW)
 
 
 def _waiting(reporter: Reporter, watchdog: Watchdog, why: str) -> Waiting:

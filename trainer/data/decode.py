@@ -1,6 +1,7 @@
 """Image files as gray images: PNG, JPEG, and DICOM where pydicom is installed.
 
-EXIF orientation is ignored: training reads pixels as stored, and so do the programs whose results are compared.
+EXIF orientation is ignored, in training, prediction and explanation alike: pixels are used as stored, as by the programs whose
+results are compared. `is_turned` tells for which images a viewer shows something else.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import BinaryIO, Final, cast
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from trainer.data.bad_image import BAND_PIXELS, BadImageError, check_scans, check_shape
 from trainer.data.codestream import CodestreamError, Frame, read_frame
@@ -21,10 +23,16 @@ from trainer.errors import InputError
 from trainer.limits import DECODED_BYTES, IMAGE_FILE_BYTES, MOST_PIXELS, in_words
 from trainer.storage.files import open_regular
 
-__all__ = ["BadImageError", "open_gray", "open_xray"]
+__all__ = ["BadImageError", "is_turned", "open_gray", "open_xray"]
 
 FORMATS: Final = ("PNG", "JPEG")
 """Formats accepted, whatever the file's name: some of Pillow's readers start other programs."""
+
+_TURNED: Final = range(2, 9)
+"""Values of EXIF's orientation other than 1, upright. Source: Exif 2.32, tag 274."""
+
+_EXIF: Final = ("exif", "xmp", "Raw profile type exif")
+"""Where Pillow keeps what may have an orientation."""
 
 MIN_SIDE_PX: Final = 32
 """Smallest X-ray for a network; a smaller one would consist mostly of interpolated pixels."""
@@ -86,6 +94,25 @@ def may_use_fewer_bits(path: Path) -> bool:
         head = file.read(DICOM_HEAD_BYTES)
     is_png = head.startswith(b"\x89PNG")
     return is_dicom(path.name, head) or (is_png and head[_PNG_DEPTH_AT : _PNG_DEPTH_AT + 1] == bytes([FULL_BITS]))
+
+
+def is_turned(gray: Image.Image) -> bool:
+    """Whether the file of this image, from `open_gray` or `open_xray`, asks viewers to turn or mirror it."""
+    if gray.info.keys().isdisjoint(_EXIF):
+        return False
+    try:
+        with quiet():
+            return gray.getexif().get(Base.Orientation) in _TURNED
+    except Exception:  # noqa: BLE001 - damaged EXIF data fail in many ways, and nothing else reads them
+        return False
+
+
+def turned_note(turned: int, total: int) -> str:
+    """For the user: that EXIF orientation is ignored."""
+    return (
+        f"the EXIF orientation of {turned:,} of {total:,} images is ignored: their pixels are used as stored, "
+        "while viewers show them turned or mirrored"
+    )
 
 
 def why_not(problem: BadImageError | InputError | OSError | MemoryError) -> str:
@@ -208,7 +235,9 @@ def _to_gray(decoded: Decoded, bits: int) -> Image.Image:
     for top, band in _bands(image):  # 16-bit gray opens as I;16 or I
         wide = np.asarray(band).astype(np.int64)
         gray[top : top + band.height] = (np.maximum(wide, 0) * 255 + white // 2) // white
-    return Image.fromarray(gray)
+    narrow = Image.fromarray(gray)
+    narrow.info = image.info
+    return narrow
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

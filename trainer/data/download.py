@@ -5,7 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -71,8 +71,8 @@ def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = SILENT) 
                 advance(1, "")
 
 
-def fetch_file(url: str, cache: Path) -> Path:
-    """Download one object; returns the path of its file.
+def fetch_file(url: str, cache: Path, progress: Progress = lambda _: nullcontext(_nothing)) -> Path:
+    """Download one object; returns the path of its file. `progress` gets its size in bytes, and the number of further bytes.
 
     Raises: InputError for a foreign file in its place; AbsentError; DamagedError for an object of another length than
     listed; FullError; RemoteError.
@@ -87,8 +87,13 @@ def fetch_file(url: str, cache: Path) -> Path:
             _check_ours(folder, name, (folder / name).lstat(), ours, {name: stat})
         with _record_writer(folder) as record:
             record([name, None])
-    storage.copy_to(name, folder / name, stat=stat)
+    with progress(stat.size_bytes) as advance:
+        storage.copy_to(name, folder / name, stat=stat, progress=lambda done: advance(done, ""))
     return folder / name
+
+
+def _nothing(_done: int, _words: str, /) -> None:
+    """Of a download that shows no progress."""
 
 
 def _data_folder(url: str, cache: Path) -> Path:

@@ -51,6 +51,9 @@ OUR_FILES: Final = re.compile(
 MOST_OPEN: Final = 128
 """Shards of a pack that stay open. By default a process may have 1024 open files, and a pack can have thousands of shards."""
 
+_KEY_STEP: Final = 100
+"""Images between calls of `progress`, whose files are only looked up."""
+
 _DAMAGE: Final = frozenset(
     {
         errno.ENOENT,
@@ -89,10 +92,8 @@ class PackIndex:
     """Reason by image name; the record of such an image is black."""
     greatest: int | None = None
     """Greatest value of all 16-bit images; None without any, and in packs of earlier versions."""
-
-    def to_json(self) -> bytes:
-        """The index file."""
-        return json.dumps(vars(self) | {"geometry": self.geometry.described()}, indent=1).encode()
+    turned: int = 0
+    """Images whose EXIF orientation is ignored."""
 
 
 class Shard:
@@ -165,14 +166,18 @@ class Pack:
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def pack_key(names: Sequence[str], paths: Sequence[Path], geometry: Geometry) -> str:
-    """A folder name that changes with any image, name or the geometry.
+def pack_key(
+    names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress = lambda _: None
+) -> str:
+    """A folder name that changes with any image, name or the geometry. `progress` is called after each hundred images.
 
     Raises: InputError for images that are missing, unreachable or not regular files.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, PIL.__version__, geometry.described()]).encode())
     problems = []
-    for name, path in zip(names, paths, strict=True):
+    for count, (name, path) in enumerate(zip(names, paths, strict=True), start=1):
+        if count % _KEY_STEP == 0:
+            progress(_KEY_STEP)
         try:
             status = path.stat()
         except OSError as problem:
@@ -271,9 +276,9 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
         document: Any = parsed_json(_content(folder / INDEX))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()}
         known = {"format": FORMAT, "geometry": geometry.described(), "count": len(names), "pillow": PIL.__version__}
-        greatest = document.get("greatest")
-        same = {key: document[key] for key in ("files", "unreadable", "greatest") if key in document}
-        is_known = document == known | same and (greatest is None or 0 <= int(greatest) < 2**FULL_BITS)
+        turned, greatest = int(document.pop("turned", 0)), document.pop("greatest", None)
+        is_known = document == known | {"files": document["files"], "unreadable": document["unreadable"]}
+        is_known = is_known and (greatest is None or 0 <= int(greatest) < 2**FULL_BITS)
         unreadable = {str(name): str(reason) for name, reason in document["unreadable"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise DamagedPackError(f"{INDEX} cannot be read") from None
@@ -288,7 +293,15 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
         files=files,
         unreadable=unreadable,
         greatest=greatest,
+        turned=turned,
     )
+
+
+def as_document(index: PackIndex) -> dict[str, Any]:
+    """The index as it is written; as in earlier versions where there are no 16-bit images and no EXIF orientation."""
+    later = {"greatest": index.greatest, "turned": index.turned or None}
+    document = vars(index) | {"geometry": index.geometry.described()} | later
+    return {key: value for key, value in document.items() if key not in later or value is not None}
 
 
 def _check_small_files(folder: Path, index: PackIndex, names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import multiprocessing
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,6 +35,7 @@ from trainer.data.pack import (
     SIZES,
     PackIndex,
     Progress,
+    as_document,
     keep_checksums,
     records_per_shard,
     shard_names,
@@ -165,12 +167,17 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         tasks = [pool.submit(_decode, *task, geometry) for task in _tasks(shards, paths, geometry.side)]
         unreadable: dict[Path, str] = {}
         for task in as_completed(tasks):
-            unreadable |= task.result().unreadable
-            progress(len(task.result().sizes))
-        sizes_N2 = np.array([size for task in tasks for size in task.result().sizes], "<i4")
+            done = task.result()
+            unreadable |= done.unreadable
+            progress(len(done.sizes))
+        done_by_task = [task.result() for task in tasks]
+        sizes_N2 = np.array([size for done in done_by_task for size in done.sizes], "<i4")
         write_flushed(folder / SIZES, [sizes_N2.tobytes()])
         written = [*shards, folder / NAMES, folder / SIZES]
-        hashes = list(pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)))
+        hashes = []
+        for one in pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)):
+            hashes.append(one)
+            progress(0)
     index = PackIndex(
         format=FORMAT,
         geometry=geometry,
@@ -178,10 +185,11 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         pillow=PIL.__version__,
         files={path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashes, strict=True)},
         unreadable={name: unreadable[path] for name, path in zip(names, paths, strict=True) if path in unreadable},
-        greatest=max((value for task in tasks for value in task.result().greatest), default=None),
+        greatest=max((value for done in done_by_task for value in done.greatest), default=None),
+        turned=sum(done.turned for done in done_by_task),
     )
     keep_checksums(folder, np.array([one for _, checksums in hashes[: len(shards)] for one in checksums], np.uint32))
-    write_flushed(folder / INDEX, [index.to_json()])
+    write_flushed(folder / INDEX, [json.dumps(as_document(index), indent=1).encode()])
 
 
 class _CurrentImages:
@@ -302,27 +310,30 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
             yield shard, number * per_shard, offset, in_shard[offset : offset + _TASK_IMAGES]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Done:
     """Images that a decoder has written."""
 
     sizes: list[tuple[int, int]]
     """Original width and height; 0 and 0 for unreadable ones."""
-    greatest: list[int]
+    greatest: list[int] = field(default_factory=list)
     """Greatest value of each 16-bit image."""
-    unreadable: dict[Path, str]
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    turned: int = 0
+    """Images whose EXIF orientation is ignored."""
 
 
 def _decode(shard: Path, first_row: int, offset: int, paths: list[Path], geometry: Geometry) -> _Done:
     """Write the records of these images from record `offset` of the shard on."""
-    done = _Done([(0, 0)] * len(paths), [], {})
+    done = _Done([(0, 0)] * len(paths))
     records = np.zeros((len(paths), geometry.side, geometry.side), np.uint8)
     for position, path in enumerate(paths):
         _slot[0].note(first_row + offset + position)
         try:
             record = to_record(path, geometry)
             records[position], done.sizes[position] = record.gray_SS, record.size
-            done.greatest.extend([] if record.greatest is None else [record.greatest])
+            done.greatest += [] if record.greatest is None else [record.greatest]
+            done.turned += record.turned
         except InputError:  # a package is missing, for all images
             raise
         except MemoryError:

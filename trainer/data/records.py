@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.config import PackFit
 from trainer.data.bad_image import BadImageError
-from trainer.data.decode import gray_and_greatest
+from trainer.data.decode import gray_and_greatest, is_turned
 from trainer.data.dicom import FULL_BITS
 
 Gray = NDArray[np.uint8]
@@ -51,6 +51,8 @@ class Record:
     """Original width and height."""
     greatest: int | None
     """Greatest value of a 16-bit image; None for all others."""
+    turned: bool
+    """Whether it has an EXIF orientation, which is ignored."""
 
 
 def to_gray_square(path: Path, geometry: Geometry) -> Gray:
@@ -66,7 +68,7 @@ def to_record(path: Path, geometry: Geometry) -> Record:
     gray, greatest = gray_and_greatest(path, geometry.bits)
     if min(gray.size) < LEAST_SIDE_PX:
         raise BadImageError(f"it has {gray.width} x {gray.height} pixels, at least {LEAST_SIDE_PX} per side are needed")
-    return Record(np.asarray(to_square(gray, geometry)), gray.size, greatest)
+    return Record(np.asarray(to_square(gray, geometry)), gray.size, greatest, is_turned(gray))
 
 
 def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from torch import nn
 
 from trainer.data.image_files import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
 from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
-from trainer.explanation.randomisation import Randomisation
+from trainer.explanation.randomisation import Maps, Randomisation
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
+from trainer.runtime.progress import USUALLY_FEW
 from trainer.storage import LocalStorage, output_files
 from trainer.storage.files import write_file
 
@@ -68,7 +70,13 @@ def explain(
 
 
 def check_randomisation(
-    explainer: Explainer, files: Sequence[ImageFile], *, named: Sequence[int], seed: int, folder: Path
+    explainer: Explainer,
+    files: Sequence[ImageFile],
+    *,
+    named: Sequence[int],
+    seed: int,
+    folder: Path,
+    reporter: Reporter,
 ) -> Randomisation:
     """Check on at most the first 32 images whether maps depend on the model's weights; the result is written to OUT.
 
@@ -80,13 +88,21 @@ def check_randomisation(
         raise InputError(f"cannot check maps: none of the first {min(len(files), CHECKED_IMAGES)} images is usable")
     trained = explainer.trained
     numbers = list(named) or list(range(len(trained.findings)))
-    stages = randomisation.check(
-        trained.network,
-        lambda network: explainer.maps(network, views, numbers),
-        fresh=randomisation.untrained(trained.model, trained.head, len(trained.findings)),
-        draws=REDRAWS,
-        seed=seed,
-    )
+    passes = 1 + REDRAWS * len(randomisation.stages(trained.network))
+    with reporter.progress("randomising weights", passes, USUALLY_FEW) as advance:
+
+        def maps_of(network: nn.Module) -> Maps:
+            maps_NMhw = explainer.maps(network, views, numbers)
+            advance(1)
+            return maps_NMhw
+
+        stages = randomisation.check(
+            trained.network,
+            maps_of,
+            fresh=randomisation.untrained(trained.model, trained.head, len(trained.findings)),
+            draws=REDRAWS,
+            seed=seed,
+        )
     images = sum(len(view) for view in views)
     document = Randomisation(
         format=randomisation.FORMAT,

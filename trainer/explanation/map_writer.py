@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from trainer.data.decode import is_turned, turned_note
 from trainer.data.image_files import ImageFile
 from trainer.errors import InputError
 from trainer.explanation.boxes import find_boxes_on_image
@@ -93,6 +94,7 @@ def each(
 ) -> list[Bad]:
     """Process every readable image; returns names and reasons of the others."""
     bad: list[Bad] = []
+    turned = 0
     with reporter.progress("explaining", len(files)) as advance:
 
         def refuse(file: ImageFile, reason: str) -> None:
@@ -101,7 +103,10 @@ def each(
 
         for seen in explainer.explain(files, list(numbers), refuse):
             do(seen)
+            turned += is_turned(seen.gray)
             advance(1, "")
+    if turned:
+        reporter.line(f"note: {turned_note(turned, len(files))}")
     return bad
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trainer import devices
 from trainer.config import Layout
 from trainer.data.augment import Tta
-from trainer.data.dataset import Place, decoded, fetched, left_out
+from trainer.data.dataset import Place, decoded, fetched, left_out, note_turned
 from trainer.data.gray_range import check_request
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
@@ -37,6 +37,7 @@ from trainer.models.tta import OverViews, log_odds_of, views_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup, join
+from trainer.runtime.progress import USUALLY_FEW
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 
@@ -215,12 +216,16 @@ def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
     except InputError:  # images of other splits may be missing
         return None
     try:
-        pack = open_pack(packs / key, used.table.images, place.geometry)
+        images = used.table.images
+        with reporter.progress("verifying the decoded images", len(images), USUALLY_FEW) as advance:
+            pack = open_pack(packs / key, images, place.geometry, progress=advance)
     except DamagedPackError as damage:
         reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; decoding the evaluated images again")
         return None
-    is_undecided = pack is not None and pack.index.greatest is not None and place.geometry.gray_bits is None
-    return None if is_undecided else pack
+    if pack is None or (pack.index.greatest is not None and place.geometry.gray_bits is None):
+        return None
+    note_turned(pack, reporter)
+    return pack
 
 
 def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, batch: int) -> DistributedPredictor:

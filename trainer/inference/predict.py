@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from trainer.data.augment import Tta
-from trainer.data.decode import BadImageError, open_xray, why_not
+from trainer.data.decode import BadImageError, is_turned, open_xray, why_not
 from trainer.data.image_files import ImageFile
 from trainer.data.records import Geometry, Gray, to_square
 from trainer.devices import Device
@@ -44,6 +44,8 @@ class Prediction:
     """
     error: str | None = None
     """Why the file is unusable."""
+    turned: bool = False
+    """Whether it has an EXIF orientation, which is ignored."""
 
     @property
     def best(self) -> tuple[str, float]:
@@ -70,12 +72,15 @@ class Predictor:
         side = self.trained.geometry.side
         host = self.device.host_buffer((batch, 1, side, side))
         with ThreadPoolExecutor(READERS) as pool:
-            read = _ahead(pool, files, self.trained.geometry, 2 * batch)
-            while chunk := list(islice(read, batch)):
-                records = [record for _, record in chunk if not isinstance(record, str)]
-                log_odds = iter(self._log_odds(records, host) if records else ())
-                for file, record in chunk:
-                    yield _bad(file, record) if isinstance(record, str) else self._prediction(file, next(log_odds))
+            all_read = _ahead(pool, files, self.trained.geometry, 2 * batch)
+            while chunk := list(islice(all_read, batch)):
+                squares = [read.square for _, read in chunk if isinstance(read, _Read)]
+                log_odds = iter(self._log_odds(squares, host) if squares else ())
+                for file, read in chunk:
+                    if isinstance(read, str):
+                        yield _bad(file, read)
+                    else:
+                        yield self._prediction(file, next(log_odds), turned=read.turned)
                 advance(len(chunk), "")
 
     def _log_odds(self, records: Sequence[Gray], host: torch.Tensor) -> LogOdds:
@@ -94,7 +99,7 @@ class Predictor:
             )
         return log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings))
 
-    def _prediction(self, file: ImageFile, log_odds_K: NDArray[np.float64]) -> Prediction:
+    def _prediction(self, file: ImageFile, log_odds_K: NDArray[np.float64], *, turned: bool) -> Prediction:
         fitted, findings = self.trained.calibrator, self.trained.findings
         raw_K = probability(log_odds_K)
         shown_K = probability(fitted.apply(log_odds_K[None])[0]) if fitted else raw_K
@@ -104,7 +109,7 @@ class Predictor:
             for name, value in zip(findings, raw_K.tolist(), strict=True):
                 positive[name] = value >= thresholds[name] if name in thresholds else None
         shown, raw = (dict(zip(findings, values_K.tolist(), strict=True)) for values_K in (shown_K, raw_K))
-        return Prediction(file.name, shown, raw, positive)
+        return Prediction(file.name, shown, raw, positive, turned=turned)
 
 
 def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batch: int) -> Predictor:
@@ -116,9 +121,9 @@ def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batc
 
 def _ahead(
     pool: ThreadPoolExecutor, files: Sequence[ImageFile], geometry: Geometry, most: int
-) -> Iterator[tuple[ImageFile, Gray | str]]:
+) -> Iterator[tuple[ImageFile, "_Read | str"]]:
     """Each file with its record, or with the reason why there is none; at most `most` are read ahead."""
-    pending: list[tuple[ImageFile, Future[Gray | str]]] = []
+    pending: list[tuple[ImageFile, Future[_Read | str]]] = []
     rest = iter(files)
     while True:
         pending += [(file, pool.submit(_record, file, geometry)) for file in islice(rest, most - len(pending))]
@@ -128,11 +133,20 @@ def _ahead(
         yield file, record.result()
 
 
-def _record(file: ImageFile, geometry: Geometry) -> Gray | str:
+@dataclass(frozen=True)
+class _Read:
+    """The record of a file."""
+
+    square: Gray
+    turned: bool
+
+
+def _record(file: ImageFile, geometry: Geometry) -> _Read | str:
     if file.problem:
         return file.problem
     try:
-        return np.asarray(to_square(open_xray(file.path, geometry.bits), geometry))
+        gray = open_xray(file.path, geometry.bits)
+        return _Read(np.asarray(to_square(gray, geometry)), is_turned(gray))
     except (BadImageError, InputError, OSError, MemoryError) as problem:
         return why_not(problem)
 

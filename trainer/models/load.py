@@ -23,7 +23,7 @@ from trainer.layout import CALIBRATION, MODEL, RUN, STEP_DIGITS, state_key, step
 from trainer.limits import STATE_BYTES, LimitError
 from trainer.models import tensor_file
 from trainer.models.architectures import StateDict, build
-from trainer.models.pretrained import checkpoint_weights, read_weights
+from trainer.models.pretrained import PublicWeights, checkpoint_weights, read_weights, weights_in
 from trainer.models.spec import (
     WHERE_HINT,
     Loss,
@@ -35,7 +35,7 @@ from trainer.models.spec import (
     parse_header,
     shapes_of,
 )
-from trainer.models.tensor_file import NoStateError
+from trainer.models.tensor_file import ForeignFormatError, NoStateError
 from trainer.runs import checkpoints
 from trainer.runs.earlier_run import split_by_image
 from trainer.runs.manifest import Manifest, committed, step_named
@@ -201,7 +201,10 @@ def _of_file(place: str, cache: Path | None) -> LoadedModel:
         path = fetch_file(place, cache)
     else:
         path = Path(place)
-    public = read_weights(path)
+    return _of_public(read_weights(path), place)
+
+
+def _of_public(public: PublicWeights, place: str) -> LoadedModel:
     settings = guessed(public.state, place, findings=public.findings, side=public.side, note=public.note)
     return LoadedModel(
         origin=place,
@@ -219,13 +222,19 @@ def _of_safetensors(storage: Storage, key: str) -> LoadedModel:
     where = f"{storage.url.rstrip('/')}/{key}"
     try:
         content = storage.read(key, most_bytes=STATE_BYTES)
+        if not tensor_file.is_safetensors(content, key):
+            return _of_public(weights_in(content, where), where)
         state, header = tensor_file.load_safetensors(content)
+    except ForeignFormatError as problem:
+        raise InputError(f"cannot read `{where}`: {problem}", hint=problem.hint) from problem
     except (LimitError, NoStateError) as problem:
         raise InputError(f"cannot read `{where}`: {problem}", hint="download it again") from problem
     header = header if "findings" in header else {}
     run, calibration_key = _surroundings(storage, key)
     record = _record(run) if run else None
-    settings = of_header(header, where) if header else _inferred(state, record, where)
+    if not header and record is None:
+        return _of_public(weights_in(content, where), where)
+    settings = of_header(header, where) if header else of_record(record or {}, where)
     step = header.get("step", "")
     return LoadedModel(
         origin=f"{where}, step {step}" if step else where,

@@ -8,9 +8,9 @@ import math
 import re
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
@@ -26,8 +26,23 @@ from trainer.errors import InputError, on_one_line
 from trainer.formats import documents
 from trainer.limits import STATE_BYTES, LimitError, parsed_json, read_at_most
 from trainer.models import tensor_file
-from trainer.models.architectures import StateDict, head_of
-from trainer.models.tensor_file import ForeignObjectError, NoStateError, finite_weights
+from trainer.models.architectures import StateDict, build
+from trainer.models.networks_in import (
+    FoundNetwork,
+    backbone_of,
+    current_names,
+    head_prefix,
+    largest_mapping,
+    networks_in,
+)
+from trainer.models.spec import MODELS
+from trainer.models.tensor_file import (
+    ForeignFormatError,
+    ForeignObjectError,
+    NoStateError,
+    finite_weights,
+    is_safetensors,
+)
 from trainer.storage.cache_folder import cache_folder
 from trainer.storage.files import STALE_S, open_regular
 
@@ -39,15 +54,6 @@ IMAGENET: Final = {
 """Source: what `pretrained=True` loaded when CheXNet and the pneumonia paper were written."""
 
 _IMAGENET_HEADS: Final = {"densenet121": "classifier.", "vgg16": "classifier.6.", "resnet50": "fc."}
-
-_WRAPPERS: Final = re.compile(r"^(?:(?:module|_orig_mod|model|densenet121)\.)+")
-"""Prefixes of names: of DataParallel, of torch.compile, and of the wrapper classes of arnoweng, zoogzog and others."""
-
-_OLD_NAMES: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-"""torchvision's own file still has `denselayer1.norm.1.` for what its modules now call `denselayer1.norm1.`."""
-
-_INSIDE: Final = ("state_dict", "model", "model_state_dict")
-"""Keys of weights in a checkpoint: the first is arnoweng's and zoogzog's, the second ours."""
 
 _XRAYVISION: Final = (
     *("Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema", "Fibrosis", "Effusion"),
@@ -61,6 +67,10 @@ _THRESHOLDS: Final = "op_threshs"
 
 _NUMBERS: Final = ("f2", "f4", "f8", "i4", "i8", "u1", "b1", "?")
 """Type codes of numpy's numbers in pickles."""
+
+_MOST_NAMED: Final = 4
+
+_ANOTHER: Final = "download the file again, or use another one"
 
 _FORMATS: Final = "a file of weights must be a state dict (.pt, .pth.tar), or a model.safetensors"
 
@@ -76,21 +86,43 @@ class PublicWeights:
     """Side of the training images in pixels, resized to it without cropping; None where unknown."""
     note: str | None
     """Conversions and assumptions, for the user."""
+    model: str | None = None
+    """Architecture; None where no known one was found."""
 
 
-def first_weights(weights: str, model: str, cache: Path) -> StateDict | None:
+def first_weights(
+    weights: str,
+    model: str,
+    cache: Path,
+    *,
+    findings: Sequence[str] = (),
+    report: Callable[[str], None] = lambda _: None,
+) -> StateDict | None:
     """The initial weights, on the CPU; None for `none`. A download goes to `cache`.
+
+    A file that records its findings gives the head's outputs for `findings`, in their order, or no head. `report` gets what is
+    left out.
 
     Raises: InputError when they are unavailable or invalid.
     """
     if weights == "none":
         return None
     if weights == "imagenet":
-        return _imagenet(model, cache)
+        return _imagenet(model, cache, report)
     try:
-        return read_weights(Path(weights)).state
+        read = read_weights(Path(weights), model=model)
     except InputError as problem:
         raise InputError(f"{problem.args[0]} (from `--weights`)", hint=problem.hint) from problem
+    if read.model not in {None, model}:
+        raise InputError(
+            f"cannot start from `{weights}` (from `--weights`): it has another architecture, {read.model} in place of {model}",
+            hint=f"--model {read.model}",
+        )
+    if read.note:
+        report(f"weights `{weights}`: {read.note}")
+    if not findings or read.findings == tuple(findings):
+        return read.state
+    return _for_findings(read, model, findings)
 
 
 def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> None:
@@ -98,8 +130,93 @@ def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> Non
 
     Raises: InputError for another architecture.
     """
-    own, head = network.state_dict(), _head_prefix(network)
-    state = _own_names(state)
+    network.load_state_dict(network.state_dict() | _fitting(network, state, origin))
+
+
+def check_first_weights(model: str, head: str, findings: int, state: StateDict, origin: str) -> bool:
+    """Check beforehand that the initial weights fit the network; returns whether its head is among them.
+
+    Raises: InputError for another architecture.
+    """
+    with torch.device("meta"):
+        network = build(model, head, findings)
+    return any(name.startswith(head_prefix(network)) for name in _fitting(network, state, origin))
+
+
+def read_weights(path: Path, *, model: str | None = None) -> PublicWeights:
+    """The weights in a file: a state dict, a checkpoint with one, a safetensors file, or a public CheXNet format.
+
+    Supported are arnoweng's and zoogzog's `.pth.tar` and state dicts of torchxrayvision's models, whose first layer and outputs
+    are converted. Of several networks that of `model` is taken.
+
+    Raises: InputError when the file cannot be read, has no weights that are data, or several networks with different weights.
+    """
+    try:
+        content = _content(path)
+    except OSError as problem:
+        raise _unreadable(str(path), problem) from problem
+    return weights_in(content, str(path), model=model)
+
+
+def weights_in(content: bytes, where: str, *, model: str | None = None) -> PublicWeights:
+    """The weights in a file with this content; `where` is its name.
+
+    Raises: as `read_weights`.
+    """
+    try:
+        loaded, findings = _from_safetensors(content) if is_safetensors(content, where) else _from_torch(content)
+        if not (largest := largest_mapping(loaded)):
+            raise NoStateError("it has no tensors by name")
+    except ValueError as problem:
+        raise _unreadable(where, problem) from problem
+    networks = networks_in(loaded, MODELS)
+    network = _only([each for each in networks if each.model == model] or networks, where)
+    if network is None:  # refused where it is known what it should be
+        return PublicWeights(current_names(largest), findings, None, None)
+    public = _public(network, findings, where)
+    bad = next((name for name, tensor in public.state.items() if not bool(tensor.float().isfinite().all())), None)
+    if bad is not None:
+        raise InputError(f"cannot read weights `{where}`: `{on_one_line(bad)}` is not finite", hint=_ANOTHER)
+    return public
+
+
+def _only(networks: Sequence[FoundNetwork], where: str) -> FoundNetwork | None:
+    """The network to use, if any. Raises: InputError when there are several."""
+    if len(networks) > 1:
+        places = [f"`{on_one_line(each.where)}`" if each.where else "one without prefix" for each in networks]
+        more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+        raise InputError(
+            f"cannot use weights `{where}`: it has {len(networks)} networks with different weights: {', '.join(places[:_MOST_NAMED])}{more}",
+            hint="save the tensors of one of them to a file of their own: torch.save(tensors, 'weights.pt')",
+        )
+    return networks[0] if networks else None
+
+
+def _public(network: FoundNetwork, findings: tuple[str, ...] | None, where: str) -> PublicWeights:
+    """The network's weights for our images. Raises: InputError for gray images of unknown scale."""
+    head, stem = backbone_of(network.model).head, next(iter(backbone_of(network.model).shapes))
+    state = _plain_head(network.state, head)
+    if state[stem].shape[1] == 1:
+        gray = _from_xrayvision(state, network.unused.get(_THRESHOLDS), stem, where)
+        return replace(gray, model=network.model)
+    notes = []
+    if findings is None and _is_chexnet(network.state, state):
+        findings = FINDINGS
+        notes.append(
+            "findings are assumed to be in the order of the published lists, as in arnoweng's and zoogzog's files"
+        )
+    if network.unused:
+        unused = sorted(network.unused)
+        notes.append(
+            f"{len(unused)} tensor{'s' * (len(unused) > 1)} in it not part of {network.model} and not used, the first is `{on_one_line(unused[0])}`"
+        )
+    return PublicWeights(state, findings, None, "; ".join(notes) or None, network.model)
+
+
+def _fitting(network: nn.Module, state: StateDict, origin: str) -> StateDict:
+    """The tensors for this network, without a head of another shape. Raises: InputError for another architecture."""
+    own, head = network.state_dict(), head_prefix(network)
+    state = _plain_head(current_names(state), head)
     if _shapes(state, head) != _shapes(own, head):
         state = {name: tensor for name, tensor in state.items() if not name.startswith(head)}
     wrong = sorted(name for name in own.keys() ^ state.keys() if not name.startswith(head)) + sorted(
@@ -107,32 +224,29 @@ def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> Non
     )
     if wrong:
         raise InputError(
-            f"cannot start from `{origin}`: it has another architecture, {len(wrong)} tensors differ, the first is `{wrong[0]}`",
+            f"cannot start from `{origin}`: it has another architecture, {len(wrong)} tensors differ, the first is `{on_one_line(wrong[0])}`",
             hint="set --model to the architecture of these weights",
         )
-    network.load_state_dict(own | state)
+    return state
 
 
-def read_weights(path: Path) -> PublicWeights:
-    """The weights in a file: a state dict, a checkpoint with one, a `model.safetensors`, or a public CheXNet format.
+def _for_findings(read: PublicWeights, model: str, findings: Sequence[str]) -> StateDict:
+    """The weights with the head's rows for these findings, or without the head if it lacks one of them.
 
-    Supported are arnoweng's and zoogzog's `.pth.tar` and state dicts of torchxrayvision's models, whose first layer and outputs
-    are converted.
-
-    Raises: InputError when the file cannot be read, or has no weights that are data.
+    A head of unknown findings stays as it is.
     """
-    if path.suffix == ".safetensors":
-        raw, findings = _from_safetensors(path)
-        return PublicWeights(_own_names(raw), findings, None, None)
-    raw = _state_in(_loaded(path), path)
-    state = _own_names(raw)
-    stem = _first_layer(state)
-    if stem is not None and state[stem].ndim == 4 and state[stem].shape[1] == 1:
-        return _from_xrayvision(state, stem, path)
-    if _is_chexnet(raw, state):
-        note = "findings are assumed to be in the order of the published lists, as in arnoweng's and zoogzog's files"
-        return PublicWeights(state, FINDINGS, None, note)
-    return PublicWeights(state, None, None, None)
+    if read.findings is None:
+        return read.state
+    head = backbone_of(model).head
+    last = [
+        name
+        for name, tensor in read.state.items()
+        if name.startswith(head) and tensor.ndim and len(tensor) == len(read.findings)
+    ]
+    if len(last) != 2 or not set(findings) <= set(read.findings):  # the last layer's weights and bias
+        return {name: tensor for name, tensor in read.state.items() if not name.startswith(head)}
+    rows = torch.tensor([read.findings.index(name) for name in findings])
+    return read.state | {name: read.state[name][rows] for name in last}
 
 
 def checkpoint_weights(content: bytes, where: str, *, step: int) -> StateDict:
@@ -155,7 +269,7 @@ def _weights_of_step(state: Mapping[str, Any], step: int) -> StateDict:
     return finite_weights(state.get("model"))
 
 
-def _imagenet(model: str, cache: Path) -> StateDict:
+def _imagenet(model: str, cache: Path, report: Callable[[str], None]) -> StateDict:
     source = IMAGENET.get(model)
     if source is None:
         raise InputError(f"there are no ImageNet weights for `{model}`", hint="--weights none")
@@ -164,6 +278,8 @@ def _imagenet(model: str, cache: Path) -> StateDict:
     if folder != cached.parent:
         _remove_partial(folder, cached.name)
     _check_hash(folder / cached.name)
+    if not (folder / cached.name).exists():
+        report(f"downloading ImageNet weights from `{source.url}`")
     try:
         state = dict(source.get_state_dict(model_dir=str(folder), progress=False, check_hash=True, weights_only=True))
     except (URLError, OSError, RuntimeError) as problem:  # RuntimeError: a download with a wrong hash
@@ -172,7 +288,7 @@ def _imagenet(model: str, cache: Path) -> StateDict:
             hint="put the file there, use --weights PATH, or --weights none for random initialisation",
         ) from problem
     head = _IMAGENET_HEADS[model]
-    return {name: tensor for name, tensor in _own_names(state).items() if not name.startswith(head)}
+    return {name: tensor for name, tensor in current_names(state).items() if not name.startswith(head)}
 
 
 def _remove_partial(folder: Path, name: str) -> None:
@@ -201,27 +317,21 @@ def _check_hash(path: Path) -> None:
         )
 
 
-def _from_safetensors(path: Path) -> tuple[StateDict, tuple[str, ...] | None]:
-    """Tensors, and the findings in the header of our own files."""
-    try:
-        state, header = tensor_file.load_safetensors(_content(path))
-        findings = header.get("findings")
-        return state, tuple(documents.checked(parsed_json(findings.encode()), list[str])) if findings else None
-    except (OSError, ValueError) as problem:
-        raise _unreadable(path, problem) from problem
+def _from_torch(content: bytes) -> tuple[object, None]:
+    """The object saved by torch, read as data; such files record no findings. Raises: ValueError."""
+    return tensor_file.load(content, objects=tensor_file.WEIGHTS_OBJECTS, trusted=_numpy_scalars()), None
+
+
+def _from_safetensors(content: bytes) -> tuple[object, tuple[str, ...] | None]:
+    """Tensors, and the findings in the header of our own files. Raises: ValueError."""
+    state, header = tensor_file.load_safetensors(content)
+    findings = header.get("findings")
+    return state, tuple(documents.checked(parsed_json(findings.encode()), list[str])) if findings else None
 
 
 def _content(path: Path) -> bytes:
     with open_regular(path) as file:
         return read_at_most(file, STATE_BYTES)
-
-
-def _loaded(path: Path) -> object:
-    """The object saved by torch in this file, read as data. Raises: InputError."""
-    try:
-        return tensor_file.load(_content(path), objects=tensor_file.WEIGHTS_OBJECTS, trusted=_numpy_scalars())
-    except (OSError, ValueError) as problem:
-        raise _unreadable(path, problem) from problem
 
 
 def _numpy_scalars() -> list[Any]:
@@ -244,73 +354,53 @@ def _number(kind: np.dtype[Any], content: bytes) -> Any:  # noqa: ANN401 - a num
     return np.frombuffer(content, kind)[0]
 
 
-def _unreadable(path: Path, problem: Exception) -> InputError:
+def _unreadable(where: str, problem: Exception) -> InputError:
     if isinstance(problem, FileNotFoundError):
-        return InputError(f"cannot read weights: no such file, got `{path}`", hint=_FORMATS)
+        return InputError(f"cannot read weights: no such file, got `{where}`", hint=_FORMATS)
     if isinstance(problem, OSError):
-        return InputError(f"cannot read weights `{path}`: {problem.strerror}", hint=_FORMATS)
+        return InputError(f"cannot read weights `{where}`: {problem.strerror}", hint=_FORMATS)
     if isinstance(problem, ForeignObjectError):
         return InputError(
-            f"cannot read weights `{path}`: it contains an object of `{on_one_line(problem.name)}` instead of a state dict, and files are read as data, "
+            f"cannot read weights `{where}`: it contains an object of `{on_one_line(problem.name)}` instead of a state dict, and files are read as data, "
             "never executed",
             hint="in the program with that class: torch.save(model.state_dict(), 'weights.pt'), then use weights.pt",
         )
     if isinstance(problem, LimitError):
-        return InputError(f"cannot read weights `{path}`: {problem}", hint=_FORMATS)
-    if isinstance(problem, NoStateError):
-        return InputError(f"cannot read weights `{path}`: it has no state dict: {problem}", hint=_FORMATS)
-    return InputError(f"cannot read weights `{path}`: it has no state dict ({type(problem).__name__})", hint=_FORMATS)
+        return InputError(f"cannot read weights `{where}`: {problem}", hint=_FORMATS)
+    reason = f": {problem}" if isinstance(problem, NoStateError) else f" ({type(problem).__name__})"
+    hint = problem.hint if isinstance(problem, ForeignFormatError) else _FORMATS
+    return InputError(f"cannot read weights `{where}`: it has no state dict{reason}", hint=hint)
 
 
-def _state_in(content: object, path: Path) -> StateDict:
-    """The state dict in a loaded object. Raises: InputError."""
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in _INSIDE if isinstance(content.get(key), Mapping)), content)
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(each, Tensor) for each in content.values())
-    ):
-        raise InputError(f"cannot read weights `{path}`: it has no state dict", hint=_FORMATS)
-    return {str(name): tensor for name, tensor in content.items()}
-
-
-def _own_names(raw: StateDict) -> StateDict:
-    """The tensors with the names of our networks; missing batch counters, which old files lack and nothing uses, are added."""
-    state = {_OLD_NAMES.sub(r"\1\2", _WRAPPERS.sub("", name)): tensor for name, tensor in raw.items()}
-    if {name for name in state if name.startswith("classifier.")} == {"classifier.0.weight", "classifier.0.bias"}:
-        state = {name.replace("classifier.0.", "classifier."): tensor for name, tensor in state.items()}
-    counters = (name.replace("running_mean", "num_batches_tracked") for name in state if name.endswith("running_mean"))
-    return {counter: torch.tensor(0) for counter in counters} | state
+def _plain_head(state: StateDict, head: str) -> StateDict:
+    """The tensors with the names of a linear head, where it is the only layer with weights in a sequence, as after dropout."""
+    layer = re.compile(rf"{re.escape(head)}\d+\.(weight|bias)")
+    found = {name: layer.fullmatch(name) for name in state if name.startswith(head)}
+    if len(found) != 2 or not all(found.values()):
+        return state
+    return {f"{head}{match[1]}" if (match := found.get(name)) else name: tensor for name, tensor in state.items()}
 
 
 def _is_chexnet(raw: Iterable[str], state: StateDict) -> bool:
     """Whether the head combined a layer and its sigmoid, as in arnoweng's and zoogzog's models, with 14 outputs."""
-    in_sequence = any(name.endswith("classifier.0.weight") for name in raw)
+    in_sequence = "classifier.0.weight" in raw
     weight = state.get("classifier.weight")
     return in_sequence and weight is not None and weight.ndim == 2 and len(weight) == len(FINDINGS)
 
 
-def _first_layer(state: Iterable[str]) -> str | None:
-    """Name of the first convolution's weights, None where unknown."""
-    return next(
-        (name for name in ("features.conv0.weight", "features.0.weight", "conv1.weight") if name in state), None
-    )
-
-
-def _from_xrayvision(state: StateDict, stem: str, path: Path) -> PublicWeights:
+def _from_xrayvision(state: StateDict, thresholds_K: Tensor | None, stem: str, where: str) -> PublicWeights:
     """Convert weights for gray images from -1024 to 1024 and 18 findings to our three channels and their trained findings among
     the 14.
 
     Raises: InputError for other weights for gray images, whose scale is unknown.
     """
     head = "fc" if stem == "conv1.weight" else "classifier"
-    has_thresholds = _THRESHOLDS in state
-    thresholds_K = state.pop(_THRESHOLDS, torch.zeros(len(_XRAYVISION)))
+    has_thresholds = thresholds_K is not None
+    thresholds_K = torch.zeros(len(_XRAYVISION)) if thresholds_K is None else thresholds_K
     shapes = [tensor.shape[:1] for tensor in _head_of_xrayvision(state, head, thresholds_K)]
     if shapes != [(len(_XRAYVISION),)] * 3:
         raise InputError(
-            f"cannot use weights `{path}`: they are for images of one channel, whose scale is known for torchxrayvision's "
+            f"cannot use weights `{where}`: they are for images of one channel, whose scale is known for torchxrayvision's "
             f"{len(_XRAYVISION)} findings only",
             hint=_FORMATS,
         )
@@ -346,13 +436,6 @@ def _for_three_channels(weight_O1HW: Tensor) -> Tensor:
     mean_C, std_C = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
     factors_C = np.linalg.lstsq(np.stack([1 / std_C, mean_C / std_C]), np.array([2048.0, 1024.0]), rcond=None)[0]
     return (weight_O1HW.double() * torch.from_numpy(factors_C)[:, None, None]).to(weight_O1HW.dtype)
-
-
-def _head_prefix(network: nn.Module) -> str:
-    """Prefix of the head's tensor names."""
-    head = head_of(network)
-    name: str = next(name for name, module in network.named_modules() if module is head)
-    return f"{name}."
 
 
 def _shapes(state: StateDict, prefix: str) -> dict[str, torch.Size]:

@@ -8,6 +8,7 @@ import io
 import pickletools
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import load as _from_safetensors
 from torch import Tensor, nn
 from torch.serialization import safe_globals
 
+from trainer.formats.foreign import HEAD_BYTES, ForeignFormat, foreign_format, tail_of
 from trainer.limits import JSON_BYTES, PICKLE_BYTES, STATE_BYTES, LimitError, in_words, parsed_json
 from trainer.models.zip_archive import ArchiveError, stored_entries
 
@@ -51,6 +53,14 @@ class NoStateError(ValueError):
     """Not a file of tensors saved by torch; the text completes a sentence that begins with the file's name."""
 
 
+class ForeignFormatError(NoStateError):
+    """A file of another known format, with what to give in its place."""
+
+    def __init__(self, found: ForeignFormat) -> None:
+        super().__init__(found.what)
+        self.hint = found.hint
+
+
 class ForeignObjectError(NoStateError):
     """An object of a class that is not data."""
 
@@ -68,6 +78,11 @@ def load(content: bytes, *, objects: re.Pattern[str] = STATE_OBJECTS, trusted: C
     """
     if len(content) > STATE_BYTES:
         raise LimitError(f"it has more than {in_words(STATE_BYTES)}")
+    with _foreign_formats_named(content):
+        return _loaded(content, objects, trusted)
+
+
+def _loaded(content: bytes, objects: re.Pattern[str], trusted: Collection[Any]) -> object:
     try:
         _check_pickles(content, objects)
         with safe_globals(list(trusted)):
@@ -91,11 +106,31 @@ def load_safetensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]
     """
     if len(content) > STATE_BYTES:
         raise LimitError(f"it has more than {in_words(STATE_BYTES)}")
+    with _foreign_formats_named(content):
+        try:
+            return _from_safetensors(content), safetensors_header(content)
+        except Exception as problem:  # errors of the Rust library, or of torch for shapes that it accepts
+            kind = type(problem).__name__
+            raise NoStateError(f"it is truncated, or not a safetensors file ({kind})") from problem
+
+
+def is_safetensors(content: bytes, name: str) -> bool:
+    """Whether to read a file as safetensors: by its content, whose header is JSON, and by its name where that is no torch file."""
+    if content[8:9] == b"{" and 2 <= int.from_bytes(content[:8], "little") <= len(content) - 8:
+        return True
+    return name.lower().endswith(".safetensors") and not content.startswith((b"PK\x03\x04", b"\x80"))
+
+
+@contextmanager
+def _foreign_formats_named(content: bytes) -> Iterator[None]:
+    """Raises: ForeignFormatError for a file that cannot be read in the block, if it has another known format."""
     try:
-        return _from_safetensors(content), safetensors_header(content)
-    except Exception as problem:  # errors of the Rust library, or of torch for shapes that it accepts
-        kind = type(problem).__name__
-        raise NoStateError(f"it is truncated, or not a safetensors file ({kind})") from problem
+        yield
+    except (LimitError, NoStateError) as problem:
+        found = foreign_format(content[:HEAD_BYTES], tail_of(content))
+        if found is None:
+            raise
+        raise ForeignFormatError(found) from problem
 
 
 def safetensors_header(content: bytes) -> dict[str, str]:

@@ -22,9 +22,10 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
 from trainer.data.locate import locate_images, missing_images, share_present, without_missing
 from trainer.errors import InputError, KnownError, on_one_line
+from trainer.formats.foreign import HEAD_BYTES, foreign_format
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
-from trainer.storage import Storage, open_storage, ping_server
+from trainer.storage import AbsentError, Storage, open_storage, ping_server
 
 Status = Literal["OK", "WARN", "FAIL", "skipped"]
 
@@ -237,14 +238,27 @@ def weights(source: Location, model: str) -> Outcome:
         return Outcome("OK", "random initialisation: no weights needed")
     if source.url == "imagenet":
         return _imagenet(model)
-    if source.is_bucket:
-        folder, _, name = source.url.rpartition("/")
-        exists = name in open_storage(Location(folder, source.server)).keys(name)
-    else:
-        exists = Path(source.url).is_file()
-    if exists:
-        return Outcome("OK", f"`{source}` exists")
-    return Outcome("FAIL", f"`{source}` does not exist (from `--weights`)", "--weights PATH|imagenet|none")
+    head = _head(source)
+    if head is None:
+        return Outcome("FAIL", f"`{source}` does not exist (from `--weights`)", "--weights PATH|imagenet|none")
+    found = foreign_format(head)
+    if found is not None:
+        return Outcome("FAIL", f"`{source}` has no weights: {found.what} (from `--weights`)", found.hint)
+    return Outcome("OK", f"`{source}` exists")
+
+
+def _head(source: Location) -> bytes | None:
+    """The first bytes of a file; None where there is none."""
+    if not source.is_bucket:
+        if not Path(source.url).is_file():
+            return None
+        with Path(source.url).open("rb") as file:
+            return file.read(HEAD_BYTES)
+    folder, _, name = source.url.rpartition("/")
+    try:
+        return next(open_storage(Location(folder, source.server)).chunks(name), b"")[:HEAD_BYTES]
+    except AbsentError:
+        return None
 
 
 def _imagenet(model: str) -> Outcome:

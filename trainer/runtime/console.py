@@ -1,7 +1,7 @@
 """Log lines and progress of a run, on stderr.
 
 Each line starts with the rank. Names and messages in it are neither rich markup nor able to start another line.
-Progress is a bar on a terminal and one line a minute in a log. Only rank 0 shows progress; every rank logs.
+Progress is a bar on a terminal and a line every 20 s in a log. Only rank 0 shows progress; every rank logs.
 """
 
 import sys
@@ -38,6 +38,7 @@ class Reporter:
         self._rank = rank or 0
         self._on_line = on_line
         self._clock = clock
+        self._has_bar = False
         self._console = console or Console(file=unscreened(sys.stderr), highlight=False)
 
     def line(self, text: str) -> None:
@@ -49,9 +50,13 @@ class Reporter:
 
     @contextmanager
     def progress(self, what: str, total: int, unit: Unit = ITEMS) -> Iterator[Advance]:
-        """Show the progress of `what`; the yielded function advances it. Only rank 0 shows it."""
-        if self._rank != 0:
+        """Show the progress of `what`; the yielded function advances it. Only rank 0 shows it; on a terminal, only the outermost."""
+        if self._rank != 0 or (self._has_bar and self._console.is_terminal):
             yield _ignore
             return
-        with progress(what, total, unit, console=self._console, line=self.line, clock=self._clock) as advance:
-            yield advance
+        is_outermost, self._has_bar = not self._has_bar, True
+        try:
+            with progress(what, total, unit, console=self._console, line=self.line, clock=self._clock) as advance:
+                yield advance
+        finally:
+            self._has_bar = not is_outermost

@@ -1,10 +1,10 @@
-"""Progress of long work on stderr: a bar on a terminal, one line per minute in a log."""
+"""Progress of long work on stderr: a bar on a terminal, in a log a line every 20 s with done, total, rate and time left."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from rich.console import Console
@@ -22,7 +22,13 @@ from rich.progress import (
 from trainer.errors import on_one_line
 from trainer.screen import screened
 
-LINE_EVERY_S: Final = 60.0
+LINE_EVERY_S: Final = 20.0
+
+_RATE_AFTER_S: Final = 5.0
+"""Before, the rate is that of the start-up."""
+
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
 
 
 class Advance(Protocol):
@@ -38,20 +44,33 @@ class Unit:
 
     columns: Callable[[], Sequence[ProgressColumn]]
     """Right of the bar; new for each bar, because rich's columns keep state."""
-    text: Callable[[int, int, float], str]
-    """The line in a log, from done, total and seconds since the start."""
+    amount: Callable[[int, int], str]
+    """Done and total in a log."""
+    rate: Callable[[float], str]
+    """Units per second in a log."""
     first_line_after_s: float
+
+
+def _item_rate(per_s: float) -> str:
+    if per_s < 1:
+        return f"{per_s * _MINUTE_S:.1f}/min"
+    return f"{per_s:.1f}/s" if per_s < 100 else f"{per_s:.0f}/s"
 
 
 ITEMS: Final = Unit(
     columns=lambda: (MofNCompleteColumn(), TimeRemainingColumn()),
-    text=lambda done, total, _: f"{done}/{total}",
+    amount=lambda done, total: f"{done}/{total}",
+    rate=_item_rate,
     first_line_after_s=0.0,
 )
 
+USUALLY_FEW: Final = replace(ITEMS, first_line_after_s=LINE_EVERY_S)
+"""Items of a step that is usually over before its first line."""
+
 BYTES: Final = Unit(
     columns=lambda: (DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()),
-    text=lambda done, total, seconds: f"{done >> 20}/{total >> 20} MiB, {done / 2**20 / max(seconds, 1e-9):.1f} MiB/s",
+    amount=lambda done, total: f"{done >> 20}/{total >> 20} MiB",
+    rate=lambda per_s: f"{per_s / 2**20:.1f} MiB/s",
     first_line_after_s=LINE_EVERY_S,  # most transfers are over by then
 )
 
@@ -99,7 +118,25 @@ def _lines(what: str, total: int, unit: Unit, line: Callable[[str], None], clock
             if now_s < next_s:
                 return
             next_s = now_s + LINE_EVERY_S
-            text = unit.text(done_so_far, total, now_s - start_s)
-        line(f"{what} {text} {words}".rstrip())
+            text = f"{what} {unit.amount(done_so_far, total)} {words}".rstrip()
+            pace = _pace(done_so_far, total, unit, now_s - start_s)
+        line(text + pace)
 
     return advance
+
+
+def _pace(done: int, total: int, unit: Unit, seconds: float) -> str:
+    """Rate and time left; empty before they are known."""
+    if done <= 0 or seconds < _RATE_AFTER_S:
+        return ""
+    per_s = done / seconds
+    return f", {unit.rate(per_s)}, {_span((total - done) / per_s)} left"
+
+
+def _span(seconds: float) -> str:
+    if seconds < _MINUTE_S:
+        return f"{max(0.0, seconds):.0f} s"
+    if seconds < _HOUR_S:
+        return f"{seconds / _MINUTE_S:.0f} min"
+    hours, rest = divmod(round(seconds / _MINUTE_S), 60)
+    return f"{hours} h {rest} min"

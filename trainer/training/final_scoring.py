@@ -26,7 +26,7 @@ from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
 from trainer.training import snapshot
 from trainer.training.final_report import PredictedSplit, write_report_files
-from trainer.training.setup import Run, heartbeat_or_stop
+from trainer.training.setup import Run, predicting
 from trainer.training.state import Training
 
 FINAL_S: Final = 600.0
@@ -90,9 +90,8 @@ def _exists(run: Run, key: str) -> bool:
 
 def _predicted(run: Run, training: Training, split: str) -> PredictedSplit:
     rows = run.rows[split]
-    logits_NK = run.evaluator.predict(
-        training.eval_network, rows, lambda: heartbeat_or_stop(run, training.step, SCORING)
-    )
+    with predicting(run, len(rows), training.step, f"{SCORING} {split}") as after_batch:
+        logits_NK = run.evaluator.predict(training.eval_network, rows, after_batch)
     return PredictedSplit(
         images=[run.table.images[row] for row in rows.tolist()],
         rows_N=rows,

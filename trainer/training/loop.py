@@ -33,7 +33,7 @@ from trainer.runtime.world import World
 from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
 from trainer.training.schedule import rate_factor
-from trainer.training.setup import Run, heartbeat_or_stop, opened
+from trainer.training.setup import Run, opened, predicting
 from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
@@ -179,7 +179,8 @@ def validate(run: Run, training: Training) -> Scores | None:
     if len(rows) == 0:
         return None
     part = training.feed.part(training.eval_network)
-    logits_NK = training.feed.evaluator.predict(part, rows, lambda: heartbeat_or_stop(run, training.step, SCORING))
+    with predicting(run, len(rows), training.step, f"{SCORING} val") as after_batch:
+        logits_NK = training.feed.evaluator.predict(part, rows, after_batch)
     log_odds_NK = LOG_ODDS[run.config.loss](logits_NK)
     return score(log_odds_NK, run.table.labels_NK[rows], run.table.findings, classes=run.config.classes)
 

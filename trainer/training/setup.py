@@ -6,7 +6,7 @@ Labels, settings and weights are checked before images are decoded, and images b
 import gzip
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,13 +32,14 @@ from trainer.layout import SPLIT
 from trainer.models.architectures import StateDict
 from trainer.models.losses import LOSSES, Loss
 from trainer.models.predictor import DistributedPredictor, centre_view
-from trainer.models.pretrained import first_weights
+from trainer.models.pretrained import check_first_weights, first_weights
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import WorkerGroup, join
+from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.training.claim import Prefix, claim_run
@@ -145,7 +146,9 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             claim_run(config, workers.group, reporter, log, cache=cache_of(config), identity=labels.identity)
         )
         is_new = prefix.newest is None and world.is_rank0
-        weights = workers.group.all_or_raise(lambda: _first_weights(config) if is_new else None)
+        weights = workers.group.all_or_raise(
+            lambda: _first_weights(config, labels.source.table.findings, reporter) if is_new else None
+        )
         images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
         facts = {
             "world_size": world.size,
@@ -227,6 +230,22 @@ def _assembled(
     )
 
 
+@contextmanager
+def predicting(run: Run, images: int, step: int, doing: str) -> Iterator[Callable[[], None]]:
+    """Progress of predictions for this many images; yields a function to call on all ranks after each batch.
+
+    It resets the watchdog and stops if a rank received a signal. Raises: StopError, on all ranks.
+    """
+    batches = -(-images // (run.evaluator.batch * run.group.world.size))
+    with run.reporter.progress(doing, batches, USUALLY_FEW) as advance:
+
+        def after_batch() -> None:
+            advance(1, "batches")
+            heartbeat_or_stop(run, step, doing)
+
+        yield after_batch
+
+
 def heartbeat_or_stop(run: Run, step: int, doing: str) -> None:
     """Call on all ranks after each batch outside training: resets the watchdog and stops if a rank received a signal.
 
@@ -276,11 +295,21 @@ def _check_and_write_record(
     prefix.storage.write(SPLIT, _split_csv(table))
 
 
-def _first_weights(config: TrainConfig) -> StateDict | None:
+def _first_weights(config: TrainConfig, findings: Sequence[str], reporter: Reporter) -> StateDict | None:
+    """The initial weights, checked against the network before images are decoded."""
     weights = config.weights
     if "://" in weights:
-        weights = str(fetch_file(weights, cache_of(config)))
-    return first_weights(weights, config.model, cache_of(config))
+        shown = partial(reporter.progress, "downloading weights", unit=BYTES)
+        weights = str(fetch_file(weights, cache_of(config), shown))
+    state = first_weights(weights, config.model, cache_of(config), findings=findings, report=reporter.line)
+    if state is None:
+        return None
+    has_head = check_first_weights(config.model, config.head, len(findings), state, config.weights)
+    if not has_head and weights != "imagenet":
+        reporter.line(
+            f"the backbone is from `{config.weights}`; it has no head for these {len(findings)} outputs, which starts untrained"
+        )
+    return state
 
 
 def _split_csv(table: LabelTable) -> bytes:

@@ -122,6 +122,16 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             "--global-batch-size 9",
             id="batch not shared",
         ),
+        pytest.param(
+            {
+                "workers": 16,
+                "elastic": "1:2",
+                "train_flags": ("--preset", "smoke", "--crop-px", "32", "--global-batch-size", "16"),
+            },
+            "BatchNorm layers need more than one value",
+            "--global-batch-size 32, or --crop-px 61 or more",
+            id="elastic, one image per worker at the largest size",
+        ),
         pytest.param({"elastic": "2"}, "MIN:MAX", None, id="elastic is no range"),
         pytest.param({"elastic": "3:2"}, "MIN at most MAX", None, id="elastic range upside down"),
         pytest.param({"workers": 8, "elastic": "1:4"}, "need 1 node", "--workers 32", id="elastic with other nodes"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.decode import BadImageError, open_gray, open_xray
+from trainer.data.decode import BadImageError, is_turned, open_gray, open_xray
 
 RAMP = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
 
@@ -34,6 +34,24 @@ def test_orientation_in_exif_is_ignored(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.asarray(gray_ramp())[:40]).save(tmp_path / "x.jpg", exif=exif)
     assert open_gray(tmp_path / "x.jpg").size == (64, 40)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "16 bits"])
+@pytest.mark.parametrize(("orientation", "turned"), [(None, False), (1, False), (0, False), (3, True), (6, True)])
+def test_orientation_that_is_ignored_is_known(tmp_path, kind, orientation, turned):
+    """A viewer shows another image than the network sees; whoever wonders must find it said."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    image = Image.fromarray(np.asarray(gray_ramp()).astype(np.uint16)) if kind == "16 bits" else gray_ramp()
+    image.save(tmp_path / "x", format="JPEG" if kind == "JPEG" else "PNG", exif=exif)
+    assert is_turned(open_gray(tmp_path / "x")) is turned
+
+
+def test_damaged_exif_is_no_orientation(tmp_path):
+    """Nothing else reads it, and the pixels are whole."""
+    gray_ramp().save(tmp_path / "x.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff broken")
+    assert not is_turned(open_gray(tmp_path / "x.jpg"))
 
 
 @pytest.mark.parametrize("kind", ["palette", "gray and alpha", "CMYK", "16 bits"])

@@ -244,3 +244,28 @@ def test_missing_images_are_all_named(tmp_path):
     """One message for all, not one start for each."""
     with pytest.raises(InputError, match=r"2 images.*\n.*a\.png.*\n.*b\.png"):
         pack_key(["a", "b"], [tmp_path / "a.png", tmp_path / "b.png"], Geometry(side=16, fit="crop"))
+
+
+@pytest.mark.parametrize("turned", [0, 2])
+def test_pack_knows_how_many_images_have_an_ignored_orientation(tmp_path, turned):
+    """Each run on it says so, not only the one that decoded it; packs without such images are as before."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    names = [f"{number}.jpg" for number in range(3)]
+    for number, name in enumerate(names):
+        Image.fromarray(np.full((16, 16), 9, np.uint8)).save(
+            tmp_path / name, exif=exif if number < turned else Image.Exif()
+        )
+    geometry = Geometry(side=8, fit="crop")
+    with locked(tmp_path / "p"):
+        packing.build(tmp_path / "p", names, [tmp_path / name for name in names], geometry, progress=lambda _: None)
+    assert open_pack(tmp_path / "p", names, geometry).index.turned == turned
+    assert ("turned" in json.loads((tmp_path / "p/manifest.json").read_text())) is (turned > 0)
+
+
+def test_key_of_a_pack_reports_progress(tmp_path):
+    """On a network disk 112,120 files take minutes to look up."""
+    (tmp_path / "x.png").touch()
+    done = []
+    pack_key(["x.png"] * 250, [tmp_path / "x.png"] * 250, Geometry(side=8, fit="crop"), progress=done.append)
+    assert done == [100, 100]

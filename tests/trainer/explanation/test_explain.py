@@ -97,6 +97,18 @@ def test_explain_writes_an_overlay_and_a_line_for_the_most_probable_finding(expl
     assert len(list(out.iterdir())) == 4
 
 
+def test_ignored_orientation_is_noted(explain, images, tmp_path):
+    """The picture of a map lies on its side beside the image in a viewer."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "turned").mkdir()
+    Image.open(images / "00000001_000.png").save(tmp_path / "turned/a.jpg", exif=exif)
+    Image.open(images / "00000002_000.png").save(tmp_path / "turned/b.jpg")
+    code, _, stderr, _ = explain(tmp_path / "turned")
+    assert code == 0
+    assert "note: the EXIF orientation of 1 of 2 images is ignored" in stderr
+
+
 def test_findings_can_be_selected_and_overlays_disabled(explain, images):
     """One line for each image and finding, in that order."""
     code, stdout, stderr, out = explain(

@@ -123,6 +123,21 @@ def calibrated(root, target, slope=2.0):
     return target
 
 
+def test_ignored_orientation_is_noted_and_changes_no_prediction(capsys, mixed, finished_run):
+    """As in training; whoever looks at the file in a viewer sees another image."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    image = Image.open(mixed / "b.png")
+    image.save(mixed / "turned.png", exif=exif)
+    code, out, err = run_predict(
+        capsys, mixed / "b.png", mixed / "turned.png", "--model", finished_run.root, "--format", "jsonl"
+    )
+    assert code == 0
+    assert "note: the EXIF orientation of 1 of 2 images is ignored" in err
+    one, other = (json.loads(line) for line in out.splitlines())
+    assert one["probability"] == other["probability"]
+
+
 def test_calibration_and_thresholds_are_applied(capsys, mixed, finished_run, tmp_path):
     """A threshold is of the probability as the network says it; what is shown is calibrated."""
     model = calibrated(finished_run.root, tmp_path / "model")

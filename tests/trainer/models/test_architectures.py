@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from trainer.config import from_argv
+from trainer.errors import InputError
 from trainer.models.architectures import build, features_of, freeze, head_of, headless, to_training, unfreeze
 from trainer.models.losses import class_loss, finding_loss
 
@@ -85,3 +87,28 @@ def test_loss_of_classes_is_the_negative_log_of_the_true_ones_probability():
     logits, classes = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
     expected = nn.functional.nll_loss(logits.log_softmax(dim=1), classes)
     torch.testing.assert_close(class_loss(logits, nn.functional.one_hot(classes, 3).float()), expected)
+
+
+def fewest_values(network, crop_px):
+    """Values per image and channel in the smallest input of a BatchNorm layer; None without such a layer."""
+    seen = []
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, 0].numel()))
+    network.eval()(torch.empty(1, 3, crop_px, crop_px, device="meta"))
+    return min(seen, default=None)
+
+
+@pytest.mark.parametrize("model", ["densenet121", "vgg16", "resnet50", "densenet_tiny"])
+def test_images_that_batch_norm_cannot_train_on_one_at_a_time_are_refused(model):
+    """The refusal has to know from what size on the last map has more than one cell; here the network is asked."""
+    for crop_px in (32, 33, 59, 60, 61, 64):
+        with torch.device("meta"):
+            network = build(model, "linear", 2)
+        flags = f"--preset smoke --model {model} --crop-px {crop_px} --batch-size 1 --data d --output o --name n"
+        config = from_argv(flags.split())
+        if fewest_values(network, crop_px) == 1:
+            with pytest.raises(InputError, match=f"cannot train {model} on one image per worker at {crop_px} pixels"):
+                config.batch_per_worker(1)
+        else:
+            assert config.batch_per_worker(1) == 1

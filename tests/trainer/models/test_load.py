@@ -212,6 +212,26 @@ def test_a_file_of_weights_is_opened(tmp_path):
     assert trained.notes
 
 
+def test_safetensors_of_another_program_is_opened(tmp_path):
+    """It names neither a run nor findings, and its tensors have a wrapper's prefix."""
+    state = {f"model.{name}": tensor for name, tensor in network(3).state_dict().items()}
+    save_file(state, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
+    trained = load_model(str(tmp_path / "theirs.safetensors"))
+    assert_is(trained, 3)
+    assert trained.findings == FINDINGS
+    torch.save(state, tmp_path / "renamed.safetensors")
+    assert_is(load_model(str(tmp_path / "renamed.safetensors")), 3)
+
+
+def test_pointer_in_place_of_a_model_is_named(tmp_path):
+    """A clone without git-lfs has texts of three lines."""
+    for name in ("model.safetensors", "w.pth"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+        with pytest.raises(InputError, match="git-LFS pointer") as refusal:
+            load_model(str(tmp_path / name))
+        assert "git lfs pull" in refusal.value.hint
+
+
 @pytest.mark.parametrize(("model", "head"), [("densenet121", "linear"), ("densenet_tiny", "hidden")])
 def test_architecture_is_inferred_from_names_and_shapes(tmp_path, model, head):
     """Nothing else is in such a file."""
@@ -260,9 +280,11 @@ def test_damaged_model_file_is_refused_by_name(run, tmp_path):
     export(tmp_path / "alone", 20)
     model = tmp_path / "alone/model/model.safetensors"
     whole = model.read_bytes()
-    for size in (0, 4, 200, len(whole) - 100):
+    for size in (4, 200, len(whole) - 100):
         model.write_bytes(whole[:size])
         assert "it is truncated, or not a safetensors file" in refused(model)
+    model.write_bytes(b"")
+    assert "it is empty" in refused(model)
     (tmp_path / "text.pth").write_text("hello")
     assert "no state dict" in refused(tmp_path / "text.pth")
     torch.save(torch.nn.Linear(3, 14).state_dict(), tmp_path / "other.pth")

@@ -1,9 +1,12 @@
 """First weights, and public formats of them."""
 
 import hashlib
+import io
 import json
 import os
 import re
+import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +22,13 @@ from trainer.data.augment import normalise
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.models.architectures import build, head_of
-from trainer.models.pretrained import IMAGENET, first_weights, load_first_weights, read_weights
+from trainer.models.pretrained import (
+    IMAGENET,
+    check_first_weights,
+    first_weights,
+    load_first_weights,
+    read_weights,
+)
 
 XRAYVISION = (
     *("Atelectasis", "Consolidation", "Infiltration", "Pneumothorax", "Edema", "Emphysema", "Fibrosis", "Effusion"),
@@ -280,6 +289,193 @@ def test_pickled_model_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(InputError, match=r"object of `torch\.nn\.modules\.linear\.Linear`") as refusal:
         read_weights(tmp_path / "checkpoint")
     assert "torch.save(model.state_dict()" in refusal.value.hint
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+@pytest.mark.parametrize(
+    "prefix", ["", "model.", "net.", "backbone.", "module._orig_mod.", "encoder.", "student.cnn.0."]
+)
+@pytest.mark.parametrize("keys", ["", "state_dict", "network", "checkpoint.weights"])
+def test_network_is_found_below_any_keys_and_prefix(tmp_path, prefix, keys, kind):
+    """Wrapper classes are named by whoever writes them; what fits is the network."""
+    theirs = build("densenet_tiny", "linear", 14).state_dict()
+    path = tmp_path / f"w.{kind}"
+    if kind == "safetensors":
+        save_file(prefixed(theirs, f"{keys}.{prefix}" if keys else prefix), path)
+    else:
+        content = prefixed(theirs, prefix)
+        for key in reversed(keys.split(".") if keys else []):
+            content = {key: content, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}
+        torch.save(content, path)
+    read = read_weights(path)
+    assert read.model == "densenet_tiny"
+    torch.testing.assert_close(read.state, dict(theirs))
+    assert read.note is None
+
+
+@pytest.mark.parametrize(("model", "head"), [("vgg16", "linear"), ("resnet50", "hidden"), ("densenet121", "hidden")])
+def test_every_model_is_found_by_what_fits(tmp_path, model, head):
+    """ResNet's first name also ends names of its layers, and VGG's head is the last layer of a sequence."""
+    theirs = build(model, head, 2).state_dict()
+    torch.save({"state_dict": prefixed(theirs, "net.")}, tmp_path / "w.ckpt")
+    read = read_weights(tmp_path / "w.ckpt")
+    assert read.model == model
+    assert read.state.keys() == theirs.keys()
+
+
+def test_other_tensors_of_a_program_are_left_out_and_named(tmp_path):
+    """A loss keeps its weights beside the model in Lightning's checkpoints."""
+    theirs = build("densenet_tiny", "linear", 14).state_dict()
+    torch.save({"state_dict": prefixed(theirs, "model.") | {"criterion.weight": torch.ones(14)}}, tmp_path / "w.ckpt")
+    read = read_weights(tmp_path / "w.ckpt")
+    torch.testing.assert_close(read.state, dict(theirs))
+    assert read.note == "1 tensor in it not part of densenet_tiny and not used, the first is `criterion.weight`"
+
+
+def test_features_without_their_head_are_found_under_another_name(tmp_path):
+    """`self.encoder = densenet121().features`: the head is elsewhere."""
+    theirs = build("densenet_tiny", "linear", 14)
+    state = prefixed(theirs.features.state_dict(), "encoder.") | {"head.weight": torch.ones(2, 3)}
+    torch.save(state, tmp_path / "w.pt")
+    read = read_weights(tmp_path / "w.pt")
+    fresh = build("densenet_tiny", "linear", 3)
+    head = fresh.classifier.weight.clone()
+    load_first_weights(fresh, read.state, "w.pt")
+    torch.testing.assert_close(fresh.features.state_dict(), theirs.features.state_dict())
+    torch.testing.assert_close(fresh.classifier.weight, head)
+    assert "`head.weight`" in read.note
+
+
+def test_layer_after_dropout_is_a_linear_head(tmp_path):
+    """`classifier = Sequential(Dropout, Linear)` is the commonest change of a torchvision model."""
+    theirs = build("densenet_tiny", "linear", 5).state_dict()
+    state = {name.replace("classifier.", "classifier.1."): tensor for name, tensor in theirs.items()}
+    torch.save(state, tmp_path / "w.pt")
+    read = read_weights(tmp_path / "w.pt")
+    torch.testing.assert_close(read.state, dict(theirs))
+    assert read.findings is None
+
+
+def test_networks_with_different_weights_are_refused_with_their_places(tmp_path):
+    """An averaged copy predicts other numbers; which of them was published is not in the file."""
+    one, other = (build("densenet_tiny", "linear", 14).state_dict() for _ in range(2))
+    torch.save({"state_dict": prefixed(one, "net."), "ema": {"module": other}}, tmp_path / "w.pt")
+    with pytest.raises(InputError, match="2 networks with different weights") as refusal:
+        read_weights(tmp_path / "w.pt")
+    assert "different weights: `ema.module`, `state_dict.net`" in str(refusal.value)
+    save_file(prefixed(one, "student.") | prefixed(other, "teacher."), tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="`student`, `teacher`"):
+        read_weights(tmp_path / "w.safetensors")
+
+
+def test_copies_with_the_same_weights_are_one_network(tmp_path):
+    """A frozen copy, and one without its head, say nothing else."""
+    state = build("densenet_tiny", "linear", 14).state_dict()
+    bare = {name: tensor.clone() for name, tensor in state.items() if name.startswith("features.")}
+    torch.save({"backbone": bare, "model": state}, tmp_path / "w.pt")
+    torch.testing.assert_close(read_weights(tmp_path / "w.pt").state, dict(state))
+
+
+def test_of_two_models_the_one_to_train_is_taken(tmp_path):
+    """An ensemble of architectures in one file is no doubt about what `--model` names; without it, it is."""
+    networks = {model: build(model, "linear", 2).state_dict() for model in ("densenet_tiny", "resnet50")}
+    torch.save(networks, tmp_path / "w.pt")
+    assert first_weights(str(tmp_path / "w.pt"), "resnet50", tmp_path).keys() == networks["resnet50"].keys()
+    with pytest.raises(InputError, match=r"2 networks with different weights"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_other_architecture_is_named_before_training(tmp_path):
+    """The file tells what to give as `--model`."""
+    torch.save(prefixed(build("densenet_tiny", "linear", 2).state_dict(), "net."), tmp_path / "w.pt")
+    with pytest.raises(InputError, match="densenet_tiny in place of densenet121") as refusal:
+        first_weights(str(tmp_path / "w.pt"), "densenet121", tmp_path)
+    assert refusal.value.hint == "--model densenet_tiny"
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    """The first step would say so, on an accelerator."""
+    state = build("densenet_tiny", "linear", 2).state_dict()
+    state["features.norm5.bias"][3] = torch.nan
+    torch.save(prefixed(state, "net."), tmp_path / "w.pt")
+    with pytest.raises(InputError, match=r"`features\.norm5\.bias` is not finite"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("head", ["linear", "hidden"])
+def test_head_follows_the_names_of_its_findings(tmp_path, head):
+    """Equal numbers of outputs are not the same outputs: PNEUMONIA's row must not become NORMAL's."""
+    theirs = build("densenet_tiny", head, 3).state_dict()
+    *_, weight, bias = theirs
+    save_file(theirs, tmp_path / "m.safetensors", metadata={"findings": json.dumps(["A", "B", "C"])})
+
+    def taken(*findings):
+        return first_weights(str(tmp_path / "m.safetensors"), "densenet_tiny", tmp_path, findings=findings)
+
+    torch.testing.assert_close(taken("A", "B", "C"), dict(theirs))
+    torch.testing.assert_close(taken("C", "A")[weight], theirs[weight][[2, 0]])
+    torch.testing.assert_close(taken("C", "A")[bias], theirs[bias][[2, 0]])
+    assert not check_first_weights("densenet_tiny", head, 3, taken("A", "B", "X"), "m")
+    assert check_first_weights("densenet_tiny", head, 2, taken("C", "A"), "m")
+
+
+def archive(*names):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, b"x")
+    return buffer.getvalue()
+
+
+def torchscript():
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), buffer)
+    return buffer.getvalue()
+
+
+FOREIGN = {
+    "git-LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 28\n", "git lfs pull"),
+    "git-annex pointer": (b"/annex/objects/SHA256E-s1--00.pt\n", "git annex get"),
+    "HTML page": (b"\n<!DOCTYPE html><html><title>Google Drive - Virus scan warning", "download the file itself"),
+    "XML document": (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "download the file itself"),
+    "JSON document": (b'{"metadata": {"total_size": 1}, "weight_map": {}}', "a state dict"),
+    "text file": ("404: Not Found, nämlich".encode(), "a state dict"),
+    "empty": (b"", "again"),
+    "HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(99), "PyTorch"),
+    "ONNX model": (b"\x08\x08\x12\x07pytorch\x1a\x052.6.0", "state dict of the PyTorch model"),
+    "TensorFlow SavedModel": (b"\x08\x01\x12\xff\x00", "PyTorch"),
+    "compressed with gzip": (b"\x1f\x8b\x08" + bytes(99), "unpack"),
+    "TorchScript archive": (torchscript(), "torch.jit.load"),
+    "Keras model": (archive("metadata.json", "model.weights.h5"), "PyTorch"),
+    "archive of NumPy arrays": (archive("arr_0.npy", "arr_1.npy"), "a state dict"),
+    "zip archive that torch did not write": (archive("weights/model.pth"), "unpack"),
+}
+
+
+@pytest.mark.parametrize("name", ["w.pt", "model.safetensors"])
+@pytest.mark.parametrize(("what", "found"), FOREIGN.items(), ids=FOREIGN)
+def test_file_of_another_format_is_named_as_what_it_is(tmp_path, what, found, name):
+    """`UnpicklingError` says neither what went wrong in the download nor what to do."""
+    content, hint = found
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=what) as refusal:
+        read_weights(tmp_path / name)
+    assert hint in refusal.value.hint
+
+
+def test_format_is_known_by_content_not_by_name(tmp_path):
+    """Files are renamed; `pytorch_model.bin` may be either."""
+    state = build("densenet_tiny", "linear", 2).state_dict()
+    save_file(state, tmp_path / "w.bin")
+    torch.save(state, tmp_path / "w.safetensors")
+    for name in ("w.bin", "w.safetensors"):
+        torch.testing.assert_close(read_weights(tmp_path / name).state, dict(state))
 
 
 class Trap:

@@ -169,7 +169,7 @@ def test_server_without_a_date_header_skips_the_clock_check():
 @pytest.mark.parametrize(("wanted", "status"), [("none", "OK"), ("there.pt", "OK"), ("typo.pt", "FAIL")])
 def test_weights_are_checked(wanted, status, tmp_path):
     """A pod should not find out after it holds eight cards."""
-    (tmp_path / "there.pt").touch()
+    (tmp_path / "there.pt").write_bytes(b"PK\x03\x04")
     assert (
         probe.weights(Location(wanted if wanted == "none" else str(tmp_path / wanted)), "densenet121").status == status
     )
@@ -183,9 +183,24 @@ def test_labels_that_are_no_classes_fail_the_check_for_cross_entropy(config):
 
 
 def test_weights_in_a_bucket_are_checked(s3):
-    put("w/first.pt")
+    boto3.client("s3").put_object(Bucket="cxr", Key="w/first.pt", Body=b"PK\x03\x04")
     assert probe.weights(Location("s3://cxr/w/first.pt"), "densenet121").status == "OK"
     assert probe.weights(Location("s3://cxr/w/first.p"), "densenet121").status == "FAIL"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"", "it is empty"), (b"version https://git-lfs.github.com/spec/v1\n", "git-LFS pointer"), (b"<html>", "HTML")],
+)
+def test_file_that_has_no_weights_is_named_before_a_job(tmp_path, s3, content, what):
+    """Eight cards would wait for the pod to find out."""
+    (tmp_path / "w.pt").write_bytes(content)
+    boto3.client("s3").put_object(Bucket="cxr", Key="w/w.pt", Body=content)
+    for place in (str(tmp_path / "w.pt"), "s3://cxr/w/w.pt"):
+        found = probe.weights(Location(place), "densenet121")
+        assert found.status == "FAIL"
+        assert what in found.found
+        assert found.fix
 
 
 @pytest.mark.parametrize("model", probe.IMAGENET)

@@ -1,4 +1,4 @@
-"""What a run says: lines with the rank, progress once a minute, a bar on a terminal."""
+"""What a run says: lines with the rank, progress every 20 seconds, a bar on a terminal."""
 
 import io
 
@@ -31,15 +31,35 @@ def test_command_without_ranks_prints_no_rank():
     assert out.getvalue() == "an image\npredicting 2/2\n"
 
 
-def test_log_has_one_progress_line_a_minute():
+def test_log_has_a_progress_line_every_20_seconds():
     """A log of thousands of bars is no log."""
     now = [0.0]
     reporter, out = voice(clock=lambda: now[0])
     with reporter.progress("training", 100) as advance:
-        for second in range(100):
+        for second in range(40):
             now[0] = second * 2.0
             advance(1, f"loss {second}")
-    assert out.getvalue().splitlines() == [f"[rank 0] training {done}/100 loss {done - 1}" for done in (1, 31, 61, 91)]
+    assert out.getvalue().splitlines() == [
+        "[rank 0] training 1/100 loss 0",
+        "[rank 0] training 11/100 loss 10, 33.0/min, 3 min left",
+        "[rank 0] training 21/100 loss 20, 31.5/min, 3 min left",
+        "[rank 0] training 31/100 loss 30, 31.0/min, 2 min left",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_step_within_another_has_lines_in_a_log_and_no_second_bar(terminal):
+    """rich draws one bar at a time; validation is part of training."""
+    reporter, out = voice(terminal=terminal)
+    with reporter.progress("training", 2) as advance:
+        with reporter.progress("evaluating val", 9) as inner:
+            inner(9, "batches")
+        advance(2, "")
+    assert ("evaluating val" in out.getvalue()) is not terminal
+    assert "2/2" in out.getvalue()
+    with reporter.progress("predicting", 3) as advance:
+        advance(3)
+    assert "predicting" in out.getvalue()
 
 
 def test_terminal_shows_a_progress_bar_with_its_text():

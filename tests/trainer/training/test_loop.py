@@ -5,6 +5,7 @@ import gzip
 import json
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.layout import state_key
+from trainer.models.architectures import build
 from trainer.models.losses import LOSSES
 from trainer.runs import attempts, checkpoints
 from trainer.runs.manifest import best, committed
@@ -319,6 +321,65 @@ def test_failed_start_does_not_fix_the_settings_of_the_next(run, tmp_path):
         run("r", "--weights", str(tmp_path / "nowhere.pt"), "--lr", "0.5")
     run("r", "--max-steps", "1")
     assert json.loads((tmp_path / "r/run.json").read_text())["config"]["lr"] == 1e-3
+
+
+def test_weights_of_another_architecture_are_refused_before_images_are_decoded(run, tmp_path):
+    """Decoding 112,120 images first would cost the time of all cards."""
+    torch.save(build("resnet50", "linear", 14).state_dict(), tmp_path / "w.pt")
+    with pytest.raises(InputError, match="another architecture, resnet50 in place of densenet_tiny"):
+        run("r", "--weights", str(tmp_path / "w.pt"), "--cache-dir", str(tmp_path / "cold"))
+    assert not (tmp_path / "cold/packs").exists()
+
+
+def test_weights_without_a_head_for_these_outputs_are_named_in_the_log(run, tmp_path, capfd):
+    """A head that starts untrained where a trained one was given changes what the run is."""
+    torch.save(build("densenet_tiny", "linear", 3).state_dict(), tmp_path / "w.pt")
+    run("r", "--weights", str(tmp_path / "w.pt"), "--max-steps", "1")
+    assert "w.pt`; it has no head for these 14 outputs, which starts untrained" in capfd.readouterr().err
+    torch.save(build("densenet_tiny", "linear", 14).state_dict(), tmp_path / "w.pt")
+    run("s", "--weights", str(tmp_path / "w.pt"), "--max-steps", "1")
+    assert "starts untrained" not in capfd.readouterr().err
+
+
+def test_every_long_step_has_lines_with_rate_and_time_left(phantoms, tmp_path):
+    """On a slow machine, which this clock is: decoding, training, validation, and the check of the cache at the next start."""
+
+    def lines(name):
+        seen, clock = [], count(step=30)
+        config = from_argv(
+            [
+                *RECIPE,
+                "--data",
+                str(phantoms),
+                "--output",
+                str(tmp_path),
+                "--name",
+                name,
+                "--split",
+                "patients:60/20/20",
+            ]
+        )
+        train(config, World(), Reporter(0, on_line=seen.append, clock=lambda: float(next(clock))), RankLog(0))
+        return [line for line in seen if line.endswith(" left")]
+
+    first, second = lines("one"), lines("two")
+    for step in ("decoding", "training", "evaluating val", "evaluating test"):
+        assert any(line.startswith(f"{step} ") for line in first), step
+    assert any(line.startswith("verifying the decoded images 60/60, ") for line in second)
+    assert not any(line.startswith("decoding") for line in second)
+
+
+def test_ignored_orientation_of_images_is_said_at_each_start(tmp_path, run, capfd):
+    """Also where they have been decoded before."""
+    data = tmp_path / "data"
+    write_phantoms(data, images=30, side=48)
+    path = next(path for path in sorted(data.rglob("*.png")))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path).save(path, exif=exif)
+    for name in ("one", "two"):
+        run(name, "--max-steps", "1", "--split", "patients:60/20/20", data=data)
+        assert "the EXIF orientation of 1 of 30 images is ignored" in capfd.readouterr().err
 
 
 def test_resume_must_without_a_checkpoint_writes_nothing(run, tmp_path):
