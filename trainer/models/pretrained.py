@@ -96,12 +96,14 @@ def first_weights(
     cache: Path,
     *,
     findings: Sequence[str] = (),
+    all_findings: Sequence[str] = (),
     report: Callable[[str], None] = lambda _: None,
 ) -> StateDict | None:
     """The initial weights, on the CPU; None for `none`. A download goes to `cache`.
 
-    A file that records its findings gives the head's outputs for `findings`, in their order, or no head. `report` gets what is
-    left out.
+    A file that records its findings gives the head's outputs for `findings`, in their order, or no head. One that records none
+    and has an output for each of `all_findings`, those of the data set, is taken to have them in this order. `report` gets
+    what is left out.
 
     Raises: InputError when they are unavailable or invalid.
     """
@@ -122,7 +124,7 @@ def first_weights(
         report(f"weights `{weights}`: {read.note}")
     if not findings or read.findings == tuple(findings):
         return read.state
-    return _for_findings(read, model, findings)
+    return _for_findings(read, model, findings, all_findings)
 
 
 def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> None:
@@ -230,22 +232,22 @@ def _fitting(network: nn.Module, state: StateDict, origin: str) -> StateDict:
     return state
 
 
-def _for_findings(read: PublicWeights, model: str, findings: Sequence[str]) -> StateDict:
+def _for_findings(read: PublicWeights, model: str, findings: Sequence[str], all_findings: Sequence[str]) -> StateDict:
     """The weights with the head's rows for these findings, or without the head if it lacks one of them.
 
-    A head of unknown findings stays as it is.
+    A head of unknown findings, of another number than all, stays as it is.
     """
-    if read.findings is None:
-        return read.state
-    head = backbone_of(model).head
+    head, known = backbone_of(model).head, read.findings or tuple(all_findings)
     last = [
         name
         for name, tensor in read.state.items()
-        if name.startswith(head) and tensor.ndim and len(tensor) == len(read.findings)
+        if name.startswith(head) and tensor.ndim and len(tensor) == len(known)
     ]
-    if len(last) != 2 or not set(findings) <= set(read.findings):  # the last layer's weights and bias
+    if read.findings is None and (len(last) != 2 or len(known) == len(findings)):
+        return read.state
+    if len(last) != 2 or not set(findings) <= set(known):  # the last layer's weights and bias
         return {name: tensor for name, tensor in read.state.items() if not name.startswith(head)}
-    rows = torch.tensor([read.findings.index(name) for name in findings])
+    rows = torch.tensor([known.index(name) for name in findings])
     return read.state | {name: read.state[name][rows] for name in last}
 
 

@@ -6,7 +6,7 @@ Labels, settings and weights are checked before images are decoded, and images b
 import gzip
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -146,9 +146,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             claim_run(config, workers.group, reporter, log, cache=cache_of(config), identity=labels.identity)
         )
         is_new = prefix.newest is None and world.is_rank0
-        weights = workers.group.all_or_raise(
-            lambda: _first_weights(config, labels.source.table.findings, reporter) if is_new else None
-        )
+        weights = workers.group.all_or_raise(lambda: _first_weights(config, labels, reporter) if is_new else None)
         images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
         facts = {
             "world_size": world.size,
@@ -295,13 +293,20 @@ def _check_and_write_record(
     prefix.storage.write(SPLIT, _split_csv(table))
 
 
-def _first_weights(config: TrainConfig, findings: Sequence[str], reporter: Reporter) -> StateDict | None:
+def _first_weights(config: TrainConfig, labels: Labels, reporter: Reporter) -> StateDict | None:
     """The initial weights, checked against the network before images are decoded."""
-    weights = config.weights
+    weights, findings = config.weights, labels.source.table.findings
     if "://" in weights:
         shown = partial(reporter.progress, "downloading weights", unit=BYTES)
         weights = str(fetch_file(weights, cache_of(config), shown))
-    state = first_weights(weights, config.model, cache_of(config), findings=findings, report=reporter.line)
+    state = first_weights(
+        weights,
+        config.model,
+        cache_of(config),
+        findings=findings,
+        all_findings=labels.all_findings,
+        report=reporter.line,
+    )
     if state is None:
         return None
     has_head = check_first_weights(config.model, config.head, len(findings), state, config.weights)

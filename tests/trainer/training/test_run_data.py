@@ -6,8 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS, LabelTable
@@ -90,22 +92,19 @@ def test_run_that_has_trained_a_constant_finding_goes_on_with_it(start, without_
     assert "test" in json.loads((start.root / "results.json").read_text())
 
 
-def test_pretrained_head_keeps_the_rows_of_the_findings_that_are_left(start, finished_run, without_hernia):
-    start(
-        without_hernia,
-        "--weights",
-        str(finished_run.root / "model/model.safetensors"),
-        "--max-steps",
-        "1",
-        "--lr",
-        "1e-12",
-    )
-    with safe_open(finished_run.root / "model/model.safetensors", "np") as file:
-        (name,) = [name for name in file.keys() if name.endswith("classifier.weight")]  # noqa: SIM118
-        before = file.get_tensor(name)
-    with safe_open(start.root / "model/model.safetensors", "np") as file:
-        after = file.get_tensor(name)
-    np.testing.assert_allclose(after, np.delete(before, FINDINGS.index("Hernia"), axis=0), atol=1e-6)
+@pytest.mark.parametrize("records_findings", [True, False])
+def test_pretrained_head_keeps_the_rows_of_the_findings_that_are_left(
+    start, finished_run, without_hernia, tmp_path, records_findings
+):
+    weights = finished_run.root / "model/model.safetensors"
+    before = load_file(weights)
+    if not records_findings:
+        weights = tmp_path / "weights.pt"
+        torch.save(before, weights)
+    start(without_hernia, "--weights", str(weights), "--max-steps", "1", "--lr", "1e-12")
+    (name,) = [name for name in before if name.endswith("classifier.weight")]
+    expected = np.delete(before[name].numpy(), FINDINGS.index("Hernia"), axis=0)
+    np.testing.assert_allclose(load_file(start.root / "model/model.safetensors")[name].numpy(), expected, atol=1e-6)
 
 
 def test_missing_images_are_refused_or_left_out_with_the_share_of_each_part(start, finished_run, tmp_path, capfd):
