@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from trainer.config import Layout
+from trainer.config import Layout, OnMissingImage
 from trainer.data.layouts import Source, read_labels
-from trainer.data.locate import missing_images, share_present
+from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
 from trainer.errors import on_one_line
 
@@ -18,6 +18,7 @@ def stats(
     layout: Layout = "auto",
     split: str = "given",
     val_list: str | None = None,
+    on_missing_image: OnMissingImage = "fail",
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
     """Print the prevalence of each finding, and the number of images and patients, per split. Reads no images, and says which are missing.
@@ -32,12 +33,16 @@ def stats(
         `given` by the data set, or `patients:A/B/C[@SEED]`.
     val_list
         File with the names of the validation images (NIH layout).
+    on_missing_image
+        `skip` counts only images that have a file, as training with this flag does.
     format
         Output format.
     """
     source = read_labels(data, layout=layout, split=split, val_list=val_list)
     for note in _notes(source):
         sys.stderr.write(f"note: {note}\n")
+    if on_missing_image == "skip":
+        source = without_missing(source, missing_images(source))
     form = {"table": as_table, "csv": as_csv, "json": as_json}[format]
     sys.stdout.write(form(prevalence(source.table)).rstrip("\n") + "\n")
 

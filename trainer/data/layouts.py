@@ -75,8 +75,13 @@ class Source:
             return None
         first = ", ".join(map(on_one_line, self.not_read[:NAMED]))
         more = f" and {len(self.not_read) - NAMED:,} more" if len(self.not_read) > NAMED else ""
-        count = "1 file looks" if len(self.not_read) == 1 else f"{len(self.not_read):,} files look"
-        return f"{count} like images but are not read, as their names end in none of {', '.join(IMAGE_SUFFIXES)}: {first}{more}"
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        if len(self.not_read) == 1:
+            return f"1 file looks like an image but is not read, as its name ends in none of {suffixes}: {first}"
+        return (
+            f"{len(self.not_read):,} files look like images but are not read, as their names end in none of {suffixes}: "
+            f"{first}{more}"
+        )
 
 
 def read_labels(

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from tests.trainer.data.test_layouts import image, write_folders, write_nih
 from trainer import __main__ as program
+from trainer.commands.stats import stats
 from trainer.data.labels import FINDINGS
 
 
@@ -36,3 +38,24 @@ def test_stats_needs_no_torch(phantoms):
         [sys.executable, "-c", code, "stats", "--data", str(phantoms)], capture_output=True, text=True, check=True
     )
     assert done.stderr == "False\n"
+
+
+def test_missing_and_unread_files_are_named(tmp_path, capsys):
+    """Training would refuse the first and not read the second: whoever looks before must see both."""
+    write_nih(tmp_path / "nih")
+    write_folders(tmp_path / "nih", [f"images/{image(n)}" for n in range(1, 46)])
+    stats(data=tmp_path / "nih")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-2].split() == ["images", "35", "5", "10"]
+    assert "note: 5 of 50 images have no file, the first is `00000046_000.png`; there are train 35 of 35" in shown.err
+    assert "Training needs --on-missing-image skip" in shown.err
+    stats(data=tmp_path / "nih", on_missing_image="skip")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-2].split() == ["images", "35", "5", "5"]
+    assert "5 of 50 images have no file" in shown.err
+    write_folders(
+        tmp_path, [f"{split}/{name}/{split}{n}.png" for split in ("train", "test") for name in "ab" for n in range(20)]
+    )
+    write_folders(tmp_path, ["train/a/x.jfif"])
+    stats(data=tmp_path, layout="folders")
+    assert "note: 1 file looks like an image but is not read" in capsys.readouterr().err
