@@ -17,6 +17,7 @@ from trainer.data.image_files import ImageFile
 from trainer.data.records import Geometry
 from trainer.errors import InputError
 from trainer.runtime.console import Reporter
+from trainer.runtime.progress import USUALLY_FEW
 
 FEW_BITS: Final = 12
 """Images that use no more than this are nearly black at full range. Source: DICOM's usual BitsStored of radiographs."""
@@ -62,7 +63,7 @@ def of_files(geometry: Geometry, files: Sequence[ImageFile], requested: str | No
     if geometry.gray_bits is not None:
         return geometry
     values = []
-    with reporter.progress("looking for 16-bit images", len(files)) as advance:
+    with reporter.progress("looking for 16-bit images", len(files), USUALLY_FEW) as advance:
         for file in files:
             values.append(_greatest(file))
             advance(1, "")
