@@ -16,7 +16,7 @@ from safetensors.torch import load as _from_safetensors
 from torch import Tensor, nn
 from torch.serialization import safe_globals
 
-from trainer.formats.foreign import HEAD_BYTES, ForeignFormat, foreign_format, tail_of
+from trainer.formats.file_kind import HEAD_BYTES, ForeignFormat, foreign_format, tail_of
 from trainer.limits import JSON_BYTES, PICKLE_BYTES, STATE_BYTES, LimitError, in_words, parsed_json
 from trainer.models.zip_archive import ArchiveError, stored_entries
 

@@ -22,7 +22,7 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
 from trainer.data.locate import locate_images, missing_images, share_present, without_missing
 from trainer.errors import InputError, KnownError, on_one_line
-from trainer.formats.foreign import HEAD_BYTES, foreign_format
+from trainer.formats.file_kind import HEAD_BYTES, foreign_format
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage, open_storage, ping_server
