@@ -68,7 +68,7 @@ class Reach:
     def has_results(self, job: JobSpec) -> bool:
         """Whether the run has results. Raises: KnownError."""
         with self.opened(job) as storage:
-            return bool(storage.keys(RESULTS))
+            return RESULTS in storage.keys(RESULTS)
 
 
 def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) -> None:

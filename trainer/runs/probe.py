@@ -24,6 +24,7 @@ from trainer.errors import InputError, KnownError, on_one_line
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import Storage, open_storage, ping_server
+from trainer.storage.object_names import check_names, unusable_names
 
 Status = Literal["OK", "WARN", "FAIL", "skipped"]
 
@@ -201,14 +202,16 @@ def labels(config: TrainConfig, data_at: Location) -> Outcome:
 
 
 def images(config: TrainConfig, data_at: Location) -> Outcome:
-    """Check that each image of the label files exists. Raises: KnownError."""
+    """Check that each image of the label files exists, and that all objects of a bucket can be files. Raises: KnownError."""
+    keys = open_storage(data_at).keys("") if data_at.is_bucket else []
+    check_names(data_at.url, keys)
     with _label_folder(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
         if source.layout == "folders" or not data_at.is_bucket:
             locate_images(source)
             return Outcome("OK", f"all {len(used)} images exist")
-    existing = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
+    existing = {PurePosixPath(key).name for key in keys if key.startswith("images")}
     absent = [name for name in used.images if name not in existing]
     if absent:
         found = (
@@ -297,11 +300,10 @@ def _copy_labels(storage: Storage, root: Path, val_list: str | None) -> None:
         storage.copy_to(key, root / key, stat=storage.stat(key))
     if keys:
         return
-    for split in SPLITS:
-        for key in storage.keys(f"{split}/"):
-            if _stays_below(key) and not key.endswith("/"):
-                (root / key).parent.mkdir(parents=True, exist_ok=True)
-                (root / key).touch()
+    images = [key for split in SPLITS for key in storage.keys(f"{split}/")]
+    for key in set(images) - unusable_names(images).keys():  # the check of the images names the others
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).touch()
 
 
 def _stays_below(key: str) -> bool:

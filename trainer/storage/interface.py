@@ -134,7 +134,7 @@ class Storage(Protocol):
         ...
 
     def keys(self, prefix: str) -> list[str]:
-        """Names that start with `prefix`, sorted; partial files are not listed."""
+        """Names that start with `prefix`, sorted; partial files and a bucket's folder markers are not listed."""
         ...
 
     def delete(self, key: str) -> None:
@@ -170,4 +170,5 @@ def ignore(_size_bytes: int, /) -> None:
 
 
 def is_hidden(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(".")
+    name = key.rpartition("/")[2]
+    return name.startswith(".") and name not in {".", ".."}

@@ -90,6 +90,14 @@ def test_run_without_checkpoints_is_no_error_and_no_run_is(launcher):
     assert "there are no files at `runs/dmo`" in err
 
 
+def test_file_whose_name_begins_as_the_record_is_no_run(launcher, tmp_path):
+    """An editor's copy of it."""
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    (tmp_path / "runs/demo/run.json.bak").touch()
+    code, _, err = launcher("checkpoints demo --output runs")
+    assert (code, "there are no files at `runs/demo`" in err) == (2, True)
+
+
 @pytest.fixture
 def broken():
     """A run whose newest state is cut short, whose best is gone, and whose first manifest is damaged."""
