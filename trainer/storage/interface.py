@@ -41,8 +41,18 @@ class CredentialsError(RemoteError):
     """There are no credentials, or the server rejects them."""
 
 
+class CredentialSourceError(CredentialsError):
+    """A profile, program or variable gives no usable credentials: bad input, which no server has seen."""
+
+    exit_code = 2
+
+
 class UnreachableError(RemoteError):
     """The server did not respond usefully within the retry time."""
+
+
+class NoProxyError(UnreachableError):
+    """The proxy on the way to the server did not respond within the retry time."""
 
 
 @dataclass(frozen=True)
