@@ -60,6 +60,12 @@ _PROXY_HINT: Final = "check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; NO_PROXY=HOST
 _PROXY_REFUSAL: Final = re.compile(r"Tunnel connection failed: 4\d\d")
 """Source: the message of Python's `http.client` for an answer to CONNECT."""
 
+_UNREADABLE_BUNDLE: Final = re.compile(r"\[Errno (?:2|13|21)\]|NO_CERTIFICATE_OR_CRL_FOUND")
+_PERMANENT_TLS: Final = re.compile(
+    rf"CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|SSL .*(?:{_UNREADABLE_BUNDLE.pattern})"
+)
+"""Source: reasons of OpenSSL; the error numbers are those of opening the file of AWS_CA_BUNDLE."""
+
 _RIGHTS_HINT: Final = (
     "these credentials need GetObject, PutObject, DeleteObject and ListBucket on this prefix; "
     "without ListBucket, requests for absent objects are refused the same way"
@@ -95,7 +101,7 @@ def is_transient(problem: Exception) -> bool:
     if isinstance(problem, boto.ClientError):
         code, status = _code_and_status(problem)
         return code in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
-    if "CERTIFICATE_VERIFY_FAILED" in str(problem) or is_header_problem(problem) or _proxy_refuses(problem):
+    if _PERMANENT_TLS.search(str(problem)) or is_header_problem(problem) or _proxy_refuses(problem):
         return False
     return isinstance(problem, (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, HTTPError))
 
@@ -150,7 +156,7 @@ def _unsent(what: str, text: str, problem: Any) -> KnownError:  # noqa: ANN401 -
     if isinstance(problem, boto.ProfileNotFound):
         return InputError(f"{text} (from AWS_PROFILE)", hint="profiles are read from ~/.aws/config or AWS_CONFIG_FILE")
     if isinstance(problem, boto.SSLError):
-        return RemoteError(text, hint="set AWS_CA_BUNDLE to a file with the CA certificate of the server")
+        return _tls_error(what, text, redacted(str(problem.kwargs["error"])))
     if isinstance(problem, boto.InvalidRegionError):
         return InputError(
             f"{what}: not the name of a region, got `{problem.kwargs['region_name']}` (from AWS_REGION or --s3-region)",
@@ -170,6 +176,14 @@ def _unsent(what: str, text: str, problem: Any) -> KnownError:  # noqa: ANN401 -
     if isinstance(problem, kinds):
         return CredentialsError(text, hint=_WHERE_HINT)
     return (InputError if isinstance(problem, _settings_errors()) else RemoteError)(text, hint=_WHERE_HINT)
+
+
+def _tls_error(what: str, text: str, reason: str) -> KnownError:
+    if _UNREADABLE_BUNDLE.search(reason):
+        return InputError(f"{what}: cannot read certificates: {reason} (from AWS_CA_BUNDLE)", hint="AWS_CA_BUNDLE=FILE")
+    if "WRONG_VERSION_NUMBER" in reason:
+        return RemoteError(f"{what}: the server does not use TLS", hint="http:// instead of https:// in the endpoint")
+    return RemoteError(text, hint="set AWS_CA_BUNDLE to a file with the CA certificate of the server")
 
 
 def _settings_errors() -> tuple[type[Exception], ...]:

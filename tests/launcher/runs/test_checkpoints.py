@@ -265,3 +265,12 @@ def test_invalid_run_name_is_refused(launcher, name):
 )
 def test_sizes_have_binary_units(size_bytes, text):
     assert size(size_bytes) == text
+
+
+def test_dead_proxy_is_named_without_the_flag_of_the_server(launcher, s3, impatient, monkeypatch):
+    """No address of a server makes it answer."""
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    code, _, err = launcher("checkpoints demo --output s3://cxr/runs")
+    assert (code, "no connection through the proxy `http://127.0.0.1:9`" in err) == (4, True)
+    assert "--s3-endpoint" not in err

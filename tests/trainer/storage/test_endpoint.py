@@ -228,3 +228,26 @@ def test_proxy_that_wants_a_login_is_named_at_once(s3, proxy, monkeypatch, endpo
         open_storage("s3://cxr/run").keys("")
     assert "HTTPS_PROXY" in caught.value.hint
     assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("bundle", ["/no/such", "/tmp", __file__])
+def test_certificates_that_cannot_be_read_are_bad_input_at_once(s3, monkeypatch, bundle):
+    """No server is asked: half a minute of retries does not make the file one of certificates."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.replace("http:", "https:"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+    monkeypatch.setattr("trainer.storage.retry.Tries.another", not_again)
+    with pytest.raises(InputError, match=r"cannot read certificates: .*\(from AWS_CA_BUNDLE\)"):
+        open_storage("s3://cxr/run").keys("")
+
+
+def test_server_without_tls_is_named_at_once(s3, monkeypatch):
+    """An endpoint with an `s` too many."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.replace("http:", "https:"))
+    monkeypatch.setattr("trainer.storage.retry.Tries.another", not_again)
+    with pytest.raises(RemoteError, match="the server does not use TLS") as caught:
+        open_storage("s3://cxr/run").keys("")
+    assert "http://" in caught.value.hint
+
+
+def not_again(_):
+    raise AssertionError("it was tried again")
