@@ -5,8 +5,8 @@ are not used, because they take seconds to load and differ between releases.
 """
 
 import base64
-import logging
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from launcher.cluster import kubeconfig
 from launcher.cluster.access import Target
-from trainer.errors import InputError, RemoteError, on_one_line
+from launcher.cluster.credential_plugin import Plugin, check_terminal, logged_errors, login_error, plugin_of
+from trainer.errors import InputError, KnownError, RemoteError, on_one_line
 from trainer.redaction import is_one_word, learn_address, redacted, stripped, without_login
 
 STREAMS: Final = 64
@@ -24,8 +25,8 @@ STREAMS: Final = 64
 OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Source: Kubernetes mounts it into pods with a service account."""
 
-SHOWN: Final = 300
-"""Characters of a credential plugin's message that are shown."""
+_NULL: Final = "None"
+"""The client's text for a token that is null."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +64,73 @@ def login(target: Target) -> Login:
 
 def _from_kubeconfig(target: Target, files: str) -> Login:
     context, namespace = kubeconfig.chosen(target.kubeconfig, target.context)
+    plugin = plugin_of(kubeconfig.user_of(kubeconfig.documents(kubeconfig.files(target.kubeconfig)), context))
+    check_terminal(plugin, context)
     configuration = _configuration()
-    with _logged_errors() as errors:
+    with logged_errors() as errors, _known_errors(context):
         _load(files, context, configuration)
-    if errors and not (any(configuration.api_key.values()) or configuration.cert_file):
-        raise _no_credentials(errors, context)
-    return _login(configuration, target.namespace or namespace or "default", context)
+    if errors and (plugin or not (any(configuration.api_key.values()) or configuration.cert_file)):
+        raise login_error(errors, plugin, context)
+    _check_certificate(configuration, context)
+    return _login(configuration, target.namespace or namespace or "default", context, plugin)
 
 
 def _load(files: str, context: str, configuration: Any) -> None:  # noqa: ANN401 - the client ships no types
-    """Raises: InputError; its message quotes no entry of the kubeconfig, as entries hold keys."""
-    from kubernetes.config import ConfigException, load_kube_config  # noqa: PLC0415
+    from kubernetes.config import load_kube_config  # noqa: PLC0415
 
+    load_kube_config(config_file=files, context=context, client_configuration=configuration, persist_config=False)
+
+
+@contextmanager
+def _known_errors(context: str) -> Iterator[None]:
+    """Errors of the client when it reads or renews credentials.
+
+    Raises: InputError; its message quotes no entry of the kubeconfig, as entries hold keys. RemoteError when an identity
+    provider does not answer.
+    """
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+    from oauthlib.oauth2 import OAuth2Error  # noqa: PLC0415 - the client loads it
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 - as above
+
+    user = f"the context `{on_one_line(context)}`" if context else "the pod's service account"
+    hint = f"does `kubectl{f' --context {context}' if context else ''} get pods` work?"
     try:
-        load_kube_config(config_file=files, context=context, client_configuration=configuration, persist_config=False)
-    except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        text = redacted(str(problem)).partition("{")[0].strip()
-        reason = text if isinstance(problem, ConfigException) else "an entry is invalid"
+        yield
+    except KnownError:
+        raise
+    except (HTTPError, OAuth2Error) as problem:
+        reason = f"its identity provider gives no token: {type(problem).__name__}"
+        raise RemoteError(f"cannot log in with {user}: {reason}", hint=hint) from None
+    except (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
+        raise InputError(f"cannot use {user}: {_why_unusable(problem)}", hint=hint) from None
+
+
+def _why_unusable(problem: Exception) -> str:
+    """The reason without entries of the kubeconfig and arguments of programs, which may hold secrets."""
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+
+    if isinstance(problem, ConfigException):
+        return on_one_line(redacted(str(problem)).partition("{")[0].partition("\n")[0].strip())
+    if isinstance(problem, OSError) and problem.filename is not None:
+        return f"`{on_one_line(str(problem.filename))}`: {str(problem.strerror).lower()}"
+    if isinstance(problem, UnicodeEncodeError):
+        return "its user or password contains a character that no HTTP header can carry"
+    return "an entry is invalid"
+
+
+def _check_certificate(configuration: Any, context: str) -> None:  # noqa: ANN401 - the client ships no types
+    """Raises: InputError for a client certificate or key that is not PEM, or does not fit the other; or has a passphrase."""
+    if not configuration.cert_file or not str(configuration.host).startswith("https"):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
+            configuration.cert_file, configuration.key_file, password=lambda: b""
+        )
+    except (OSError, ValueError) as problem:
         raise InputError(
-            f"cannot use the context `{on_one_line(context)}`: {on_one_line(reason)}",
-            hint=f"does `kubectl --context {context} get pods` work?",
-        ) from None
+            f"cannot use the context `{on_one_line(context)}`: its client certificate and key are not a pair in PEM without a passphrase",
+            hint=f"log in again; does `kubectl --context {context} get pods` work?",
+        ) from problem
 
 
 def _inside_pod(target: Target) -> Login:
@@ -106,7 +153,7 @@ def _configuration() -> Any:  # noqa: ANN401 - the client ships no types
     return Configuration()
 
 
-def _login(configuration: Any, namespace: str, context: str) -> Login:  # noqa: ANN401 - the client ships no types
+def _login(configuration: Any, namespace: str, context: str, plugin: Plugin | None = None) -> Login:  # noqa: ANN401 - the client ships no types
     import urllib3  # noqa: PLC0415 - as above
     from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
 
@@ -115,11 +162,11 @@ def _login(configuration: Any, namespace: str, context: str) -> Login:  # noqa: 
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def authorization() -> str | None:
-        with _logged_errors() as errors:
+        with logged_errors() as errors, _known_errors(context):
             settings = configuration.auth_settings().get("BearerToken")  # renews an expired token
         if errors:
-            raise _no_credentials(errors, context)
-        return _header(str(settings["value"]), context) if settings else None
+            raise login_error(errors, plugin, context)
+        return _header(str(settings["value"]), context, plugin) if settings else None
 
     _check_server(configuration, context)
     http = RESTClientObject(configuration).pool_manager
@@ -136,19 +183,22 @@ def _check_server(configuration: Any, context: str) -> None:  # noqa: ANN401 - t
     learn_address(str(configuration.proxy or ""))
 
 
-def _header(value: str, context: str) -> str:
+def _header(value: str, context: str, plugin: Plugin | None) -> str:
     """The Authorization header, registered for redaction; white space around the secret, as files have, is removed.
 
-    Raises: InputError for a secret that is not valid in a header.
+    Raises: InputError for a blank secret, or one that is not valid in a header.
     """
     scheme, _, secret = value.partition(" ")
     secret = stripped(secret)
     if scheme == "Basic":
         secret = _password_stripped(secret)
+    problem = None if secret and secret != _NULL else "is blank"
     if not is_one_word(secret):
+        problem = "contains a line break, a space or a non-ASCII character"
+    if problem:
         raise InputError(
-            f"cannot log in with the context `{on_one_line(context)}`: its token contains a line break, a space or a non-ASCII character",
-            hint="copy the token again: `kubectl config view` shows its entry",
+            f"cannot log in with the context `{on_one_line(context)}`: its token {problem}{f' (from {plugin.name})' if plugin else ''}",
+            hint="log in again" if plugin else "copy the token again: `kubectl config view` shows its entry",
         )
     return f"{scheme} {secret}"
 
@@ -158,34 +208,3 @@ def _password_stripped(encoded: str) -> str:
     user, _, password = base64.b64decode(encoded).decode("latin-1").partition(":")
     login = f"{user.strip()}:{stripped(password)}"
     return stripped(base64.b64encode(login.encode("latin-1")).decode())
-
-
-def _no_credentials(errors: list[str], context: str) -> RemoteError:
-    # On a terminal, the plugin writes its message there itself; the client then fails on the missing text with 'NoneType'.
-    reason = next((text for text in errors if not text.startswith("'NoneType'")), "its credential plugin failed")
-    return RemoteError(
-        f"cannot log in with the context `{on_one_line(context)}`: {on_one_line(redacted(reason))[:SHOWN]}",
-        hint=f"log in again; does `kubectl --context {context} get pods` work?",
-    )
-
-
-@contextmanager
-def _logged_errors() -> Iterator[list[str]]:
-    """Errors that the client logs in this block: it does not raise the failures of credential plugins."""
-    handler = _ErrorCollector()
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield handler.errors
-    finally:
-        root.removeHandler(handler)
-
-
-class _ErrorCollector(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.errors: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if "kubernetes" in record.pathname:
-            self.errors.append(record.getMessage())

@@ -9,6 +9,12 @@ from trainer.errors import RemoteError, on_one_line
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
 
 
+class LoginError(RemoteError):
+    """The kubeconfig, or the program that it names, gives no usable credentials: bad input, which no server has seen."""
+
+    exit_code = 2
+
+
 class NotFoundError(RemoteError):
     """The object, or its kind, does not exist."""
 

@@ -108,6 +108,18 @@ def entries_of(document: Document, key: str) -> list[Document]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
+def user_of(found: Iterable[Document], context: str) -> Document:
+    """The entry of a context's user, empty without one; of entries with the same name the first counts."""
+    documents = list(found)
+    named = _first(documents, "contexts", context).get("context")
+    return _first(documents, "users", named.get("user") if isinstance(named, dict) else None).get("user") or {}
+
+
+def _first(found: Iterable[Document], key: str, name: object) -> Document:
+    entries = (entry for each in found for entry in entries_of(each, key))
+    return next((entry for entry in entries if name is not None and entry.get("name") == name), {})
+
+
 def current(found: Iterable[Document]) -> str | None:
     """The name of the current context."""
     return next((str(each["current-context"]) for each in found if each.get("current-context")), None)

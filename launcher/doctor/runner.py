@@ -10,7 +10,7 @@ from typing import Final, Literal
 from launcher.cluster.errors import ForbiddenError
 from trainer.errors import KnownError, on_one_line
 from trainer.runs.probe import Look, Outcome, Status, refused
-from trainer.storage import CredentialsError, NotPermittedError
+from trainer.storage import CredentialsError, CredentialSourceError, NotPermittedError
 
 Where = Literal["here", "cluster", "pod"]
 """Where a check runs: on this machine or in the API server, with the user's credentials; or in a pod, with the job's."""
@@ -119,6 +119,9 @@ def _answer(check: Check) -> Answer:
     except ForbiddenError as problem:
         found = f"not permitted to check: {refused(problem).found.split(': ')[0]}"
         return Answer(skipped(found, "ask an administrator for the result or the permission: k8s/base has the roles"))
+    except CredentialSourceError as problem:  # pods have other sources
+        row = refused(problem)
+        return Answer(warn(row.found, f"{row.fix}; {IN_CLUSTER}"), blocks=True)
     except (NotPermittedError, CredentialsError) as problem:
         found = f"not permitted with your credentials: {refused(problem).found}"
         return Answer(warn(found, IN_CLUSTER), blocks=True)

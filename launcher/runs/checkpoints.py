@@ -52,7 +52,7 @@ def of_run(run: Run, storage: Storage, report: Report) -> list[Checkpoint]:
     damaged = {
         step for key in stats if (step := committed_step(key)) is not None and any(key in each for each in problems)
     }
-    if not manifests and not damaged and not any(storage.keys(key) for key in (RUN, STARTS)):
+    if not manifests and not damaged and not any(key in storage.keys(key) for key in (RUN, STARTS)):
         raise nothing_of(run)
     whole, top = {each.step: each for each in manifests}, best(manifests)
     return [

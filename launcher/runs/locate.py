@@ -17,7 +17,14 @@ from launcher.spec.trust import ForeignEndpoint, allowed, as_given
 from trainer.errors import InputError, KnownError
 from trainer.layout import RUN, check_name
 from trainer.location import Location, S3Server
-from trainer.storage import CredentialsError, Storage, UnreachableError, open_storage
+from trainer.storage import (
+    CredentialsError,
+    CredentialSourceError,
+    NoProxyError,
+    Storage,
+    UnreachableError,
+    open_storage,
+)
 
 Report = Callable[[str], None]
 Settings = Mapping[str, object]
@@ -80,6 +87,8 @@ class Run:
         try:
             storage = open_storage(self._location())
             storage.keys(RUN)
+        except (CredentialSourceError, NoProxyError):
+            raise
         except UnreachableError as problem:
             problem.hint = "--s3-endpoint URL sets the address of the S3 server from this machine"
             raise

@@ -27,6 +27,7 @@ from trainer.runs.manifest import Manifest
 from trainer.runtime.console import Reporter
 from trainer.runtime.progress import BYTES
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
+from trainer.storage.object_names import check_names
 from trainer.storage.waiting import Waiting
 
 What = Literal["checkpoint", "model", "report", "all"]
@@ -160,6 +161,7 @@ def _items(run: Run, stats: Mapping[str, Stat], what: What, manifest: Manifest |
         wanted.append(RUN)
     for key in wanted:
         inside(directory, key)
+    check_names(run.url, wanted)
     sha256 = {state_key(manifest.step): manifest.sha256} if manifest else {}
     return [Item(key=key, root=directory, stat=stats[key], sha256=sha256.get(key)) for key in wanted]
 
@@ -169,11 +171,9 @@ def _checkpoint_keys(manifest: Manifest | None) -> list[str]:
 
 
 def _other_keys(stats: Mapping[str, Stat], what: What) -> Iterator[str]:
-    """Keys of a part. Empty objects with a trailing slash are left out: web consoles write them for folders."""
+    """Keys of a part."""
     for key in sorted(stats):
-        if not key.endswith("/") and any(
-            key == part or (part.endswith("/") and key.startswith(part)) for part in PARTS[what]
-        ):
+        if any(key == part or (part.endswith("/") and key.startswith(part)) for part in PARTS[what]):
             yield key
 
 

@@ -53,7 +53,7 @@ def read_earlier_run(run: Run, storage: Storage, report: Report) -> EarlierRun:
             f"cannot resume `{run.name}`: all its checkpoints are damaged",
             hint="restore their manifests from a copy, or start another run: launcher clone, or submit with another --name",
         )
-    return EarlierRun(run.url, _record(storage), manifests[-1] if manifests else None, bool(storage.keys(RESULTS)))
+    return EarlierRun(run.url, _record(storage), manifests[-1] if manifests else None, RESULTS in storage.keys(RESULTS))
 
 
 def _record(storage: Storage) -> Mapping[str, Any] | None:

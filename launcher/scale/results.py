@@ -28,7 +28,7 @@ from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, RESULTS, RUN
 from trainer.limits import JSON_BYTES, parsed_json, read_at_most
 from trainer.location import Location
-from trainer.storage import Storage, UnreachableError
+from trainer.storage import NoProxyError, Storage, UnreachableError
 from trainer.storage.files import open_regular
 
 STDERR: Final = 2
@@ -61,6 +61,8 @@ class Reach:
         try:
             with self.run(job).opened() as storage:
                 yield storage
+        except NoProxyError:
+            raise
         except UnreachableError as problem:
             problem.hint = f"--s3-endpoint-here URL sets the address of the S3 server from this machine; {RESUME_HINT}"
             raise
@@ -68,7 +70,7 @@ class Reach:
     def has_results(self, job: JobSpec) -> bool:
         """Whether the run has results. Raises: KnownError."""
         with self.opened(job) as storage:
-            return bool(storage.keys(RESULTS))
+            return RESULTS in storage.keys(RESULTS)
 
 
 def check_places(name: str, members: Sequence[JobSpec], to: Path, reach: Reach) -> None:

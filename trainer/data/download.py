@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from trainer.data.locks import locked
@@ -15,6 +15,7 @@ from trainer.limits import parsed_json
 from trainer.storage import FullError, Stat, Storage, copy_all, open_storage
 from trainer.storage.cache_folder import cache_folder, cached_files
 from trainer.storage.files import file_errors, open_lock, open_regular, remove_abandoned, whole_name
+from trainer.storage.object_names import check_names
 from trainer.storage.waiting import SILENT, Waiting
 
 RETRY_S: Final = 180.0
@@ -36,23 +37,16 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
 def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = SILENT) -> None:
     """Download what is missing or has changed.
 
-    Raises: InputError for an empty prefix, a name outside the folder, or a folder with foreign files; DamagedError for
+    Raises: InputError for an empty prefix, a name that no file can have, or a folder with foreign files; DamagedError for
     an object of another length than listed; FullError; RemoteError.
     """
     storage = open_storage(url, patience_s=RETRY_S)
-    listed = {key: stat for key, stat in storage.stats("").items() if not key.endswith("/")}
+    listed = storage.stats("")
     if not listed:
         raise InputError(
             f"cannot read a data set from `{url}`: it has no objects (from `--data`)", hint="--data s3://BUCKET/PREFIX"
         )
-    invalid = [
-        key for key in listed if PurePosixPath(key).as_posix() != key or {"/", ".."} & set(PurePosixPath(key).parts)
-    ]
-    if invalid:
-        raise InputError(
-            f"cannot download `{url}/{invalid[0]}`: its name points outside the data set, or is not a file name",
-            hint="rename it",
-        )
+    check_names(url, listed)
     folder = _data_folder(url, cache)
     with locked(folder.parent, waiting):
         ours, stamps = _recorded(folder)
@@ -74,10 +68,12 @@ def fetch(url: str, cache: Path, progress: Progress, waiting: Waiting = SILENT) 
 def fetch_file(url: str, cache: Path, progress: Progress = lambda _: nullcontext(_nothing)) -> Path:
     """Download one object; returns the path of its file. `progress` gets its size in bytes, and the number of further bytes.
 
-    Raises: InputError for a foreign file in its place; AbsentError; DamagedError for an object of another length than
+    Raises: InputError for a folder, and for a foreign file in its place; AbsentError; DamagedError for an object of another length than
     listed; FullError; RemoteError.
     """
     place, _, name = url.rpartition("/")
+    if not name:
+        raise InputError(f"cannot download `{url}`: it is a folder, not a file", hint="name the file in it")
     storage, folder = open_storage(place), _data_folder(place, cache)
     stat = storage.stat(name)
     remove_abandoned(folder, [name])

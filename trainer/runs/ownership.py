@@ -40,7 +40,7 @@ def check(storage: Storage, report: Callable[[str], None]) -> None:
         check_record(storage)
     else:
         _check_unclaimed(storage, keys)
-    foreign = [key for key in keys if not is_ours(key) and not _is_folder_mark(key)]
+    foreign = [key for key in keys if not is_ours(key)]
     if foreign:
         report(f"`{storage.url}` has files that do not belong to this run and are not touched: {_some(foreign)}")
 
@@ -89,11 +89,6 @@ def _check_unclaimed(storage: Storage, keys: Iterable[str]) -> None:
             f"cannot start a run at `{storage.url}`: it has no `{RUN}`, and these files would be replaced: {_some(foreign)}",
             hint=ELSEWHERE,
         )
-
-
-def _is_folder_mark(key: str) -> bool:
-    """Whether this is the empty object with which consoles and mounts mark a folder in a bucket."""
-    return not key or key.endswith("/")
 
 
 def _is_record(content: bytes) -> bool:

@@ -26,6 +26,7 @@ from trainer.formats.file_kind import HEAD_BYTES, foreign_format
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage, open_storage, ping_server
+from trainer.storage.object_names import check_names, unusable_names
 
 Status = Literal["OK", "WARN", "FAIL", "skipped"]
 
@@ -203,7 +204,9 @@ def labels(config: TrainConfig, data_at: Location) -> Outcome:
 
 
 def images(config: TrainConfig, data_at: Location) -> Outcome:
-    """Check that each image of the label files exists. Raises: KnownError."""
+    """Check that each image of the label files exists, and that all objects of a bucket can be files. Raises: KnownError."""
+    keys = open_storage(data_at).keys("") if data_at.is_bucket else []
+    check_names(data_at.url, keys)
     with _label_folder(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
@@ -212,10 +215,11 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
                 return _present(source)
             locate_images(source)
             return Outcome("OK", f"all {len(used)} images exist")
-    existing = {PurePosixPath(key).name for key in open_storage(data_at).keys("images")}
+    named = {name.partition("/")[0] for name in used.images if "/" in name}
+    existing = {PurePosixPath(key).name for key in keys if key.startswith("images") or key.partition("/")[0] in named}
     absent = [name for name in used.images if PurePosixPath(name).name not in existing]
     if absent and config.on_missing_image == "skip":
-        return Outcome("OK", f"{len(absent)} images are missing and will be left out")
+        return Outcome("OK", f"{len(absent)} of {len(used)} images are missing and will be left out")
     if absent:
         found = (
             f"{len(absent)} of {len(used)} images are missing in `images…/`, the first is `{on_one_line(absent[0])}`"
@@ -324,11 +328,10 @@ def _copy_labels(storage: Storage, root: Path, val_list: str | None) -> None:
         storage.copy_to(key, root / key, stat=storage.stat(key))
     if keys:
         return
-    for split in SPLITS:
-        for key in storage.keys(f"{split}/"):
-            if _stays_below(key) and not key.endswith("/"):
-                (root / key).parent.mkdir(parents=True, exist_ok=True)
-                (root / key).touch()
+    images = [key for split in SPLITS for key in storage.keys(f"{split}/")]
+    for key in set(images) - unusable_names(images).keys():  # the check of the images names the others
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).touch()
 
 
 def _stays_below(key: str) -> bool:

@@ -6,24 +6,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
 
-from trainer.errors import InputError, RemoteError
+from trainer.errors import InputError, RemoteError, on_one_line
 from trainer.limits import RESPONSE_BYTES, in_words
 from trainer.location import FROM_ENVIRONMENT, S3Server
-from trainer.storage.credentials import (
-    ENDPOINTS,
-    TOKEN_FILE,
-    check_endpoint,
-    check_files,
-    prepared,
-    redact_sent_credentials,
-)
+from trainer.storage.credentials import check_files, prepare_credentials
+from trainer.storage.endpoint import check_endpoint, check_endpoints, proxies_for
 from trainer.storage.errors import as_known_error, boto_errors, is_transient
-from trainer.storage.interface import CredentialsError
 from trainer.storage.options import Options
 from trainer.storage.retry import RetryPolicy, Tries
 
 CONNECTIONS: Final = 32
 """Size of the connection pool; more than the threads that share one client."""
+
+REGION: Final = "AWS_REGION"
+"""Variable of the region in all of Amazon's programs but botocore, which reads AWS_DEFAULT_REGION."""
 
 Result = TypeVar("Result")
 Client = Any
@@ -70,13 +66,6 @@ class Connection:
                 return request(self.client())
             except boto_errors() as problem:
                 self.wait_out(what, problem, tries)
-            except OSError as problem:
-                if problem.filename is None or str(problem.filename) != os.environ.get(TOKEN_FILE):
-                    raise
-                raise CredentialsError(
-                    f"{what}: cannot read the service account's token: {str(problem.strerror).lower()} (from `{TOKEN_FILE}`)",
-                    hint="check that the pod's service account has a role and that its token is mounted",
-                ) from problem
 
     def wait_out(self, what: str, problem: Exception, tries: Tries) -> None:
         """Sleep until the next attempt. Raises: as `call`, for a permanent error or when the retry time is over."""
@@ -108,32 +97,56 @@ def _client(options: Options, timeouts: Timeouts, server: S3Server) -> Client:
 
 
 def new_client(config: Any, server: S3Server = FROM_ENVIRONMENT) -> Client:  # noqa: ANN401 - botocore has no types
-    """A client for this process. Raises: InputError for unusable settings or an endpoint that contains a login."""
+    """A client for this process; without credentials for an unsigned `config`.
+
+    Raises: InputError for unusable settings; CredentialSourceError; RemoteError.
+    """
     import boto3  # noqa: PLC0415 - as above
     import botocore.session  # noqa: PLC0415
 
-    check_endpoint(*([server.endpoint] if server.endpoint else (os.environ.get(name, "") for name in ENDPOINTS)))
+    check_endpoints(server)
     check_files()
     try:
         session = botocore.session.Session()
         session.register_component("data_loader", _models())
-        if server.region:
-            session.set_config_variable("region", server.region)
-        credentials = prepared(session)
+        region = server.region or os.environ.get(REGION, "").strip()
+        if region:
+            session.set_config_variable("region", region)
+        if config.signature_version is not botocore.UNSIGNED:
+            prepare_credentials(session)
         client = boto3.session.Session(botocore_session=session).client(
             "s3", config=config, endpoint_url=server.endpoint
         )
     except boto_errors() as problem:
         raise as_known_error("cannot use S3", problem) from problem
-    except ValueError:  # invalid endpoint; the value is not shown as it may contain a login
-        raise InputError(
-            f"cannot use S3: the endpoint is not a URL (from {'--s3-endpoint' if server.endpoint else 'AWS_ENDPOINT_URL'})",
-            hint=f"{'--s3-endpoint ' if server.endpoint else 'AWS_ENDPOINT_URL='}https://HOST:PORT",
-        ) from None
-    check_endpoint(str(client.meta.endpoint_url))  # a profile may set it, too
-    redact_sent_credentials(client, credentials)
+    except ValueError as problem:
+        raise _unusable(problem) from None
+    check_endpoint(str(client.meta.endpoint_url), "the profile's endpoint_url")
+    _set_proxy(client)
     _limit_responses(client)
     return client
+
+
+def _unusable(problem: ValueError) -> InputError:
+    """The error for a setting that botocore refuses; that of an endpoint in a profile says what is wrong with it."""
+    text = str(problem)
+    _, is_endpoint, url = text.partition("Invalid endpoint: ")
+    if is_endpoint:
+        try:
+            check_endpoint(url, "the profile's endpoint_url")
+        except InputError as refusal:
+            return refusal
+    return InputError(
+        f"cannot use S3: a setting is invalid: {on_one_line(text)}", hint="check the AWS_ variables and the profile"
+    )
+
+
+def _set_proxy(client: Client) -> None:
+    """Set the proxy as other programs do; botocore ignores ALL_PROXY and takes SOCKS for a host name."""
+    from botocore.httpsession import ProxyConfiguration  # noqa: PLC0415 - as above
+
+    proxies = proxies_for(str(client.meta.endpoint_url))
+    client._endpoint.http_session._proxy_config = ProxyConfiguration(proxies)  # noqa: SLF001 - the client's settings have no NO_PROXY
 
 
 def _limit_responses(client: Client) -> None:

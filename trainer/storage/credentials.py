@@ -4,19 +4,19 @@ botocore reads variables, files, profiles and services itself and sends the valu
 line break would then appear in an error message.
 """
 
+import getpass
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from trainer.errors import InputError, on_one_line
 from trainer.limits import CERTIFICATE_BYTES, CREDENTIAL_BYTES, in_words, read_at_most
-from trainer.redaction import HIDDEN, is_one_word, learn, stripped, without_login
+from trainer.redaction import is_one_word, learn, stripped
+from trainer.storage.credential_sources import ROLE_BY_TOKEN, Source, source_errors, source_of
 from trainer.storage.files import open_regular
-from trainer.storage.interface import CredentialsError
-
-ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 TOKEN_FILE: Final = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name
 
@@ -31,16 +31,17 @@ CREDENTIAL_FILES: Final = {
 }
 """Variables with the names of files that botocore reads, and the size limit of each file."""
 
+KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+TERMINAL: Final = "/dev/tty"
+
 VARIABLES: Final = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
+    *KEYS,
     "AWS_SESSION_TOKEN",
     "AWS_SECURITY_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
 """Variables from which botocore takes credentials, white space included."""
-
-_ROLE_BY_TOKEN: Final = "assume-role-with-web-identity"  # noqa: S105 - botocore's name of a method
 
 _PARTS: Final = {"access_key": "access key", "secret_key": "secret key", "token": "session token"}
 
@@ -63,75 +64,85 @@ def check_files() -> None:
             raise InputError(f"cannot use S3: {problem}, got `{on_one_line(path)}` (from {name})")
 
 
-def check_endpoint(*urls: str) -> None:
-    """Raises: InputError for an endpoint that contains a login, as every error message about the endpoint would show it."""
-    for url in urls:
-        if "@" in url and "://" in url:
-            host = without_login(url).partition(f"{HIDDEN}@")[2].partition("/")[0]
-            raise InputError(
-                f"cannot use S3: the endpoint at `{host}` contains a login (from AWS_ENDPOINT_URL)",
-                hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead",
-            )
+def prepare_credentials(session: Any) -> None:  # noqa: ANN401 - botocore has no types
+    """Load the session's credentials, if there are any. Each use strips and checks them, and registers them for redaction.
 
-
-def prepared(session: Any) -> Any:  # noqa: ANN401 - botocore has no types
-    """The session's credentials, stripped; None without any. Tokens that a service issues later are stripped when read.
-
-    Raises: CredentialsError for a key or token with a line break, a space or a non-ASCII character; botocore's errors.
+    Raises: CredentialSourceError for a source that fails, and for a blank key or one that no HTTP header can carry;
+    botocore's errors.
     """
-    for name in VARIABLES:
-        if name in os.environ and os.environ[name] != os.environ[name].strip():
-            os.environ[name] = stripped(os.environ[name])
-    _strip_token_files(session)
+    from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 - importing takes 0.25 s
+
+    _strip_variables()
     for name in (TOKEN_FILE, CONTAINER_TOKEN_FILE):
         with suppress(OSError, ValueError):
             learn(_text_of(os.environ.get(name, "")))
-    credentials = session.get_credentials()
-    # Credentials of a role or a service are fetched on use and renewed; they have no white space to strip.
-    if type(credentials).__name__ == "Credentials":
-        _strip(credentials)
-    return credentials
-
-
-def redact_sent_credentials(client: Any, credentials: Any) -> None:  # noqa: ANN401 - as above
-    """Register the key and token of every request of this client for redaction, also after they are renewed."""
-
-    def learn_current(**_: object) -> None:
-        if credentials is not None:
-            frozen = credentials.get_frozen_credentials()
-            learn(frozen.secret_key, frozen.token)
-
-    client.meta.events.register("before-send.s3", learn_current)
-
-
-def _strip(credentials: Any) -> None:  # noqa: ANN401 - as above
-    for part, words in _PARTS.items():
-        value = getattr(credentials, part)
-        if not value:
-            continue
-        value = value.strip() if part == "access_key" else stripped(value)
-        if not is_one_word(value):
-            raise CredentialsError(
-                f"cannot use S3: the {words} contains a line break, a space or a non-ASCII character (from {_origin(credentials)})",
-                hint="copy it again: it has only ASCII characters and no spaces",
-            )
-        setattr(credentials, part, value)
-
-
-def _origin(credentials: Any) -> str:  # noqa: ANN401 - as above
-    """Source of the credentials: the environment, or botocore's name of it."""
-    return (
-        "AWS_ACCESS_KEY_ID or a similar variable"
-        if credentials.method == "env"
-        else f"botocore's `{credentials.method}`"
-    )
-
-
-def _strip_token_files(session: Any) -> None:  # noqa: ANN401 - as above
-    """Make botocore strip the token files of service accounts."""
     for provider in session.get_component("credential_provider").providers:
-        if provider.METHOD == _ROLE_BY_TOKEN and hasattr(provider, "_token_loader_cls"):
+        if provider.METHOD == ROLE_BY_TOKEN and hasattr(provider, "_token_loader_cls"):
             provider._token_loader_cls = _TokenFile  # noqa: SLF001 - the session makes the provider itself
+        if hasattr(provider, "_prompter"):
+            provider._prompter = _mfa_code  # noqa: SLF001 - as above
+        provider.load = _named(provider.load, source_of(session, provider.METHOD))
+    credentials = session.get_credentials()
+    if credentials is None:
+        return
+    credentials.get_frozen_credentials = _checked(
+        credentials.get_frozen_credentials, source_of(session, credentials.method)
+    )
+    if not isinstance(credentials, DeferredRefreshableCredentials):  # those are fetched by the first request
+        credentials.get_frozen_credentials()
+
+
+def _strip_variables() -> None:
+    """Remove white space around credentials in variables. Raises: CredentialSourceError for a key of white space only."""
+    for name in VARIABLES:
+        value = os.environ.get(name, "")
+        if value != value.strip():
+            if not value.strip() and name in KEYS:
+                raise Source("env", "").refusal(f"{name} is blank")
+            os.environ[name] = stripped(value)
+
+
+def _mfa_code(prompt: str) -> str:
+    """A code typed by the user. Raises: EOFError without a terminal, on which `getpass` would print warnings."""
+    try:
+        os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        raise EOFError from None
+    return getpass.getpass(prompt)
+
+
+def _named(load: Callable[[], Any], source: Source) -> Callable[[], Any]:
+    def load_named() -> Any:  # noqa: ANN401 - as above
+        with source_errors(source):
+            return load()
+
+    return load_named
+
+
+def _checked(get: Callable[[], Any], source: Source) -> Callable[[], Any]:
+    """The function that returns the credentials for a request, which also renews them; its result stripped and checked."""
+
+    def get_checked() -> Any:  # noqa: ANN401 - as above
+        with source_errors(source):
+            frozen = get()
+        return frozen._replace(**{part: _part(getattr(frozen, part), part, source) for part in _PARTS})
+
+    return get_checked
+
+
+def _part(value: object, part: str, source: Source) -> str | None:
+    """A stripped key or token; None without a token. Raises: CredentialSourceError."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not text and part == "token" and (value is None or isinstance(value, str)):
+        return None
+    problem = None if text else "is blank" if value is None or isinstance(value, str) else "is not text"
+    if not is_one_word(text):
+        problem = "contains a line break, a space or a non-ASCII character"
+    if problem:
+        raise source.refusal(f"the {_PARTS[part]} {problem}")
+    if part != "access_key":  # it is a name
+        learn(text)
+    return text
 
 
 class _TokenFile:

@@ -41,8 +41,18 @@ class CredentialsError(RemoteError):
     """There are no credentials, or the server rejects them."""
 
 
+class CredentialSourceError(CredentialsError):
+    """A profile, program or variable gives no usable credentials: bad input, which no server has seen."""
+
+    exit_code = 2
+
+
 class UnreachableError(RemoteError):
     """The server did not respond usefully within the retry time."""
+
+
+class NoProxyError(UnreachableError):
+    """The proxy on the way to the server did not respond within the retry time."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ class Storage(Protocol):
         ...
 
     def keys(self, prefix: str) -> list[str]:
-        """Names that start with `prefix`, sorted; partial files are not listed."""
+        """Names that start with `prefix`, sorted; partial files and a bucket's folder markers are not listed."""
         ...
 
     def delete(self, key: str) -> None:
@@ -170,4 +180,5 @@ def ignore(_size_bytes: int, /) -> None:
 
 
 def is_hidden(key: str) -> bool:
-    return key.rpartition("/")[2].startswith(".")
+    name = key.rpartition("/")[2]
+    return name.startswith(".") and name not in {".", ".."}

@@ -29,6 +29,7 @@ from trainer.storage.interface import (
     is_hidden,
 )
 from trainer.storage.listed import save
+from trainer.storage.object_names import without_folder_markers
 from trainer.storage.options import options_of
 from trainer.storage.paging import pages
 from trainer.storage.ping import ping_server
@@ -152,7 +153,7 @@ class S3Storage:
 
     def stats(self, prefix: str) -> dict[str, Stat]:
         """See `Storage.stats`."""
-        return {key: stat for key, stat in self._listed(prefix).items() if not is_hidden(key)}
+        return {key: stat for key, stat in without_folder_markers(self._listed(prefix)).items() if not is_hidden(key)}
 
     def _listed(self, prefix: str) -> dict[str, Stat]:
         what = f"cannot list `{self._name(prefix)}`"

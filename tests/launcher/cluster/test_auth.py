@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
-from launcher.cluster.errors import UnreachableError
+from launcher.cluster.errors import LoginError, UnreachableError
 from launcher.cluster.resources import JOBS
 from trainer.errors import InputError, RemoteError
 
@@ -149,14 +149,121 @@ def test_credential_plugin_that_fails_is_quoted(api, tmp_path, capfd, code, said
     with pytest.raises(RemoteError, match="cannot log in with the context `here`") as caught:
         opened(path)
     assert said in str(caught.value)
-    assert caught.value.exit_code == 4
+    assert f"its credential plugin `{sys.executable}` failed" in str(caught.value)
+    assert caught.value.exit_code == 2
     assert "".join(capfd.readouterr()) == ""
 
 
 def test_credential_plugin_that_is_not_installed_is_named(api, tmp_path):
     user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin", "env": None}}
-    with pytest.raises(RemoteError, match="no-such-plugin"):
+    said = "cannot start its credential plugin `no-such-plugin`: no such file or directory"
+    with pytest.raises(LoginError, match=said) as caught:
         opened(api.kubeconfig(tmp_path / "k", user))
+    assert caught.value.exit_code == 2
+    user["exec"]["installHint"] = "install it"
+    with pytest.raises(LoginError, match=said) as caught:
+        opened(api.kubeconfig(tmp_path / "k", user))
+    assert caught.value.hint == "install it"
+
+
+def credential(**status):
+    """A plugin's code that prints this."""
+    document = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    return f"import json; print(json.dumps({document!r}))"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"print('null {SECRET}')",
+        f"print('[\"{SECRET}\"]')",
+        f"import sys; sys.stdout.buffer.write(b'\\xff{SECRET}')",
+        f"import os; print('{SECRET}', flush=True); os.kill(os.getpid(), 9)",
+        f"import sys; sys.exit('token={SECRET}')",
+        credential(token=None),
+        credential(token=""),
+        credential(token=" "),
+        credential(token=f"a\n{SECRET}"),
+        credential(token=f"é{SECRET}"),
+        credential(token=SECRET, expirationTimestamp="soon"),
+        credential(token=SECRET, expirationTimestamp=5),
+        credential(clientCertificateData=5, clientKeyData=SECRET),
+        credential(clientCertificateData=SECRET),
+    ],
+)
+def test_credential_plugin_that_gives_no_usable_credential_is_named_and_not_quoted(api, tmp_path, code):
+    """No request is made as nobody."""
+    path = api.kubeconfig(tmp_path / "k", plugin(tmp_path, code))
+    with pytest.raises((LoginError, InputError), match="cannot log in with the context `here`") as caught:
+        opened(path).list(JOBS)
+    assert caught.value.exit_code == 2
+    assert f"its credential plugin `{sys.executable}`" in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert api.state.authorizations == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"command": 5}, {"command": None}, {"args": [5]}, {"env": f"X={SECRET}"}, {"env": [{"name": SECRET}]}],
+)
+def test_entry_of_a_credential_plugin_that_is_none_is_bad_input_and_not_quoted(api, tmp_path, change):
+    """The client's own message shows the whole entry."""
+    user = plugin(tmp_path, "")
+    user["exec"] |= {"args": [SECRET]} | change
+    with pytest.raises(LoginError, match="its credential plugin `") as caught:
+        opened(api.kubeconfig(tmp_path / "k", user))
+    assert SECRET not in str(caught.value)
+
+
+def test_end_of_a_credential_plugins_message_is_quoted(api, tmp_path):
+    """The reason comes last, after what it has tried."""
+    code = "import sys; sys.exit('tried\\n' * 500 + 'the session has expired')"
+    with pytest.raises(LoginError, match="the session has expired") as caught:
+        opened(api.kubeconfig(tmp_path / "k", plugin(tmp_path, code)))
+    assert len(str(caught.value)) < 700
+
+
+def test_credential_plugin_that_asks_the_user_needs_a_terminal(api, tmp_path, monkeypatch):
+    """In a pipeline it would wait for an answer, or fail without a reason."""
+    monkeypatch.setattr(sys, "stdin", None)
+    user = plugin(tmp_path, "raise AssertionError")
+    user["exec"]["interactiveMode"] = "Always"
+    with pytest.raises(LoginError, match=r"needs a terminal \(`interactiveMode: Always`\)"):
+        opened(api.kubeconfig(tmp_path / "k", user))
+
+
+@pytest.mark.parametrize("token", [" ", "\n"])
+def test_blank_token_is_refused_before_a_request(api, tmp_path, token):
+    with pytest.raises(InputError, match="its token is blank"):
+        opened(api.kubeconfig(tmp_path / "k", {"token": token})).list(JOBS)
+    assert api.state.authorizations == []
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ({"tokenFile": "/no/such"}, "`/no/such`: no such file or directory"),
+        ({"username": "ключ", "password": SECRET}, "its user or password contains a character"),
+        (
+            {"auth-provider": {"name": "gcp", "config": {"cmd-path": "/no/such", "cmd-args": SECRET}}},
+            "`/no/such`: no such",
+        ),
+        ({"auth-provider": {"name": "gcp", "config": {"cmd-path": "/bin/false", "cmd-args": SECRET}}}, "returned 1"),
+    ],
+)
+def test_user_without_usable_credentials_is_bad_input_and_not_quoted(api, tmp_path, user, words):
+    with pytest.raises(InputError, match="cannot use the context `here`") as caught:
+        opened(api.kubeconfig(tmp_path / "k", user))
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_identity_provider_that_does_not_answer_is_no_bug(api, tmp_path):
+    """An expired token is renewed there."""
+    claims = base64.urlsafe_b64encode(b'{"exp":1}   ').decode()
+    config = {"id-token": f"a.{claims}.c", "idp-issuer-url": "http://127.0.0.1:9", "client-id": "x"}
+    with pytest.raises(RemoteError, match="its identity provider gives no token"):
+        opened(api.kubeconfig(tmp_path / "k", {"auth-provider": {"name": "oidc", "config": config}}))
 
 
 def test_credential_plugin_that_fails_later_is_quoted_too(api, tmp_path, capfd):
@@ -278,6 +385,18 @@ def test_insecure_skip_tls_verify_prints_no_warnings(tls_api, tmp_path, capfd, r
     assert opened(tls_api.kubeconfig(tmp_path / "k", **{"insecure-skip-tls-verify": True})).list(JOBS) == []
     assert "".join(capfd.readouterr()) == ""
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("part", ["client-certificate-data", "client-key-data"])
+def test_client_certificate_that_is_none_is_bad_input(tls_api, tmp_path, part):
+    """Else it were reported as a server that does not answer."""
+    files = {"client-certificate-data": tmp_path / "crt", "client-key-data": tmp_path / "key"}
+    user = {name: base64.b64encode(path.read_bytes()).decode() for name, path in files.items()}
+    opened(tls_api.kubeconfig(tmp_path / "k", user))
+    user[part] = base64.b64encode(SECRET.encode()).decode()
+    with pytest.raises(InputError, match="its client certificate and key are not a pair in PEM") as caught:
+        opened(tls_api.kubeconfig(tmp_path / "k2", user))
+    assert SECRET not in str(caught.value)
 
 
 def test_invalid_certificate_authority_is_a_known_error(tls_api, tmp_path):

@@ -10,7 +10,7 @@ from launcher.cluster.errors import ForbiddenError
 from launcher.doctor import checks
 from launcher.doctor.runner import Check, Row, fail, ok, run
 from trainer.errors import RemoteError
-from trainer.storage import NotPermittedError
+from trainer.storage import CredentialSourceError, NotPermittedError
 
 
 def test_a_check_that_hangs_does_not_hold_the_others():
@@ -53,6 +53,11 @@ def raising(problem):
     [
         (ForbiddenError("cannot list nodes: forbidden"), "skipped", "not permitted to check"),
         (NotPermittedError("cannot write `x`: AccessDenied"), "WARN", "not permitted with your credentials"),
+        (
+            CredentialSourceError("cannot get credentials: cannot start `x`"),
+            "WARN",
+            "cannot get credentials: cannot start",
+        ),
         (RemoteError("cannot list nodes: broken", hint="mend it"), "FAIL", "broken"),
         (KeyError("spec"), "FAIL", "bug in this check: KeyError"),
     ],

@@ -90,6 +90,14 @@ def test_run_without_checkpoints_is_no_error_and_no_run_is(launcher):
     assert "there are no files at `runs/dmo`" in err
 
 
+def test_file_whose_name_begins_as_the_record_is_no_run(launcher, tmp_path):
+    """An editor's copy of it."""
+    (tmp_path / "runs/demo").mkdir(parents=True)
+    (tmp_path / "runs/demo/run.json.bak").touch()
+    code, _, err = launcher("checkpoints demo --output runs")
+    assert (code, "there are no files at `runs/demo`" in err) == (2, True)
+
+
 @pytest.fixture
 def broken():
     """A run whose newest state is cut short, whose best is gone, and whose first manifest is damaged."""
@@ -257,3 +265,12 @@ def test_invalid_run_name_is_refused(launcher, name):
 )
 def test_sizes_have_binary_units(size_bytes, text):
     assert size(size_bytes) == text
+
+
+def test_dead_proxy_is_named_without_the_flag_of_the_server(launcher, s3, impatient, monkeypatch):
+    """No address of a server makes it answer."""
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    code, _, err = launcher("checkpoints demo --output s3://cxr/runs")
+    assert (code, "no connection through the proxy `http://127.0.0.1:9`" in err) == (4, True)
+    assert "--s3-endpoint" not in err

@@ -452,9 +452,25 @@ def test_partial_file_renamed_by_another_thread_is_no_failure(tmp_path, monkeypa
 
 def test_folder_markers_of_s3_consoles_are_left_out(here, s3):
     storage = write_run("s3://cxr/runs")
-    boto3.client("s3").put_object(Bucket="cxr", Key="runs/demo/model/", Body=b"")
+    for key in ("", "model/", "model", "logs_$folder$", "predictions/"):
+        boto3.client("s3").put_object(Bucket="cxr", Key=f"runs/demo/{key}", Body=b"")
     pulled(storage, "demo")
     assert files("demo") == sorted(ALL)
+
+
+def test_folder_marker_is_no_run(launcher, s3):
+    """A folder made in a console for a run that was never started."""
+    boto3.client("s3").put_object(Bucket="cxr", Key="runs/demo/", Body=b"")
+    code, _, err = launcher("pull demo --output s3://cxr/runs --what report")
+    assert (code, "there are no files at `s3://cxr/runs/demo`" in err) == (2, True)
+
+
+def test_object_that_cannot_be_a_file_is_named_before_anything_is_pulled(here, s3):
+    storage = write_run("s3://cxr/runs")
+    boto3.client("s3").put_object(Bucket="cxr", Key="runs/demo/model/model.safetensors/x", Body=b"1")
+    with pytest.raises(InputError, match=r"`model/model\.safetensors`: .*need a folder of its name"):
+        pulled(storage, "demo")
+    assert not (here / "demo").exists()
 
 
 def test_step_that_is_not_there_lists_those_that_are(launcher, tmp_path):

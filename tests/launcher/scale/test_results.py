@@ -18,7 +18,7 @@ from launcher.scale.members import ScaleSpec, members
 from launcher.scale.results import Reach
 from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
-from trainer.storage import UnreachableError
+from trainer.storage import NoProxyError, UnreachableError
 
 PLACE = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
 JOB = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--data-access=api", "--name=chest"]
@@ -482,3 +482,11 @@ def test_unreachable_s3_server_is_reported_with_the_flag_to_set(s3):
     with pytest.raises(UnreachableError) as caught, Reach().opened(job):
         raise UnreachableError("cannot read: no answer")
     assert "--s3-endpoint-here URL" in str(caught.value.hint)
+
+
+def test_dead_proxy_keeps_its_own_hint(s3):
+    """No address of a server makes it answer."""
+    [job] = members(ScaleSpec(accelerator="cpu", image="i", data="s3://b/d", output="s3://cxr/r", name="t", sizes=(1,)))
+    with pytest.raises(NoProxyError) as caught, Reach().opened(job):
+        raise NoProxyError("cannot read: no connection", hint="check HTTP_PROXY")
+    assert caught.value.hint == "check HTTP_PROXY"

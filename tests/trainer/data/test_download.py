@@ -81,6 +81,30 @@ def test_name_that_leads_out_of_the_folder_is_refused(s3, tmp_path, progress):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("marker", ["", "images/", "images", "images_$folder$"])
+def test_folder_markers_are_not_part_of_the_data_set(s3, tmp_path, progress, marker):
+    """A data set whose folders were made in a console."""
+    put(**{marker: b"", "images/a": b"22"})
+    fetch(URL, tmp_path, progress)
+    assert files(folder_of(URL, tmp_path)) == {"images/a": b"22"}
+
+
+@pytest.mark.parametrize("key", ["images/", "images", "images//b", "/images/b", "./b"])
+def test_object_that_cannot_be_a_file_is_named_before_anything_is_downloaded(s3, tmp_path, progress, told, key):
+    """Neither left out without a word nor found after hours."""
+    put(**{key: b"333", "images/a": b"22"})
+    with pytest.raises(InputError, match="1 of 2 objects cannot be files") as refusal:
+        fetch(URL, tmp_path, progress)
+    assert f"`{key}`: " in str(refusal.value)
+    assert list(tmp_path.iterdir()) == told == []
+
+
+def test_prefix_that_has_only_folder_markers_has_no_objects(s3, tmp_path, progress):
+    put(**{"": b"", "images/": b""})
+    with pytest.raises(InputError, match="it has no objects"):
+        fetch(URL, tmp_path, progress)
+
+
 def test_absent_bucket_is_reported_as_absent(s3, tmp_path, progress):
     with pytest.raises(RemoteError, match="no such bucket"):
         fetch("s3://absent/data", tmp_path, progress)
@@ -259,3 +283,10 @@ def test_single_file_does_not_replace_a_foreign_file(s3, tmp_path, progress):
     with pytest.raises(InputError, match="its file `w` is not a downloaded file"):
         fetch_file("s3://cxr/other/w", tmp_path)
     assert other.read_bytes() == b"mine"
+
+
+def test_folder_is_not_downloaded_as_a_file(s3, tmp_path):
+    """Weights named by the folder that they are in, which a console has marked."""
+    put(**{"": b""})
+    with pytest.raises(InputError, match="is a folder"):
+        fetch_file(f"{URL}/", tmp_path)

@@ -79,7 +79,7 @@ def test_foreign_files_in_a_new_prefix_are_reported(storage):
 def test_folder_markers_of_s3_consoles_are_ignored(s3):
     """Consoles and mounts put an empty object for each folder; users can do nothing about them."""
     put = boto3.client("s3").put_object
-    for key in ("", "checkpoints/", "checkpoints/step-00000005/", "notes/"):
+    for key in ("", "checkpoints/", "checkpoints/step-00000005/", "notes/", "notes", "notes_$folder$"):
         put(Bucket="cxr", Key=f"runs/one/{key}", Body=b"")
     storage, told = open_storage("s3://cxr/runs/one"), []
     ownership.check(storage, told.append)
@@ -88,6 +88,13 @@ def test_folder_markers_of_s3_consoles_are_ignored(s3):
     ownership.check(storage, told.append)
     assert len(told) == 1
     assert told[0].endswith(": `notes/mine.txt`")
+
+
+def test_object_with_content_in_place_of_a_folder_marker_is_reported(s3):
+    """It is somebody's file."""
+    boto3.client("s3").put_object(Bucket="cxr", Key="runs/one/notes/", Body=b"mine")
+    [line] = checked(open_storage("s3://cxr/runs/one"))
+    assert line.endswith(": `notes/`")
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def in_bucket(config, phantoms, s3):
     return replace(config, data="s3://cxr/nih", output="s3://cxr/runs")
 
 
-def put(*keys):
+def put(*keys, content=b"x"):
     for key in keys:
-        boto3.client("s3").put_object(Bucket="cxr", Key=key, Body=b"x")
+        boto3.client("s3").put_object(Bucket="cxr", Key=key, Body=content)
 
 
 def rows(config):
@@ -112,6 +112,38 @@ def test_missing_images_in_a_bucket_are_counted_and_the_first_named(in_bucket):
     found = probe.images(in_bucket, Location(in_bucket.data))
     assert found.status == "FAIL"
     assert "3 of 60 images" in found.found
+
+
+def test_folder_markers_change_no_check(in_bucket):
+    """A data set whose folders were made in a console is as good as another."""
+    put("nih/", "nih/images", "nih/images/", "nih/images_$folder$", content=b"")
+    assert {row["status"] for row in rows(in_bucket).values()} == {"OK"}
+
+
+@pytest.mark.parametrize("marker", ["odd/", "odd/train/", "odd/train"])
+def test_folder_marker_is_no_data_set(in_bucket, marker):
+    """It could be listed and read."""
+    put(marker, content=b"")
+    assert rows(replace(in_bucket, data="s3://cxr/odd"))["data"]["status"] == "FAIL"
+
+
+@pytest.mark.parametrize("key", ["nih/images", "nih/images/", "nih/images//a.png", "nih//a.png"])
+def test_object_that_training_refuses_fails_the_check(in_bucket, key):
+    """Its name cannot be one of a file."""
+    put(key)
+    found = rows(in_bucket)["images"]
+    assert found["status"] == "FAIL"
+    assert f"`{key.removeprefix('nih/')}`: " in found["found"]
+
+
+def test_file_in_place_of_a_class_folder_fails_the_check(in_bucket):
+    put(
+        "k/train/A",
+        *(f"k/{part}/{kind}/person{n}_virus_{n}.jpeg" for part in ("train", "test") for kind in "AB" for n in range(9)),
+    )
+    found = rows(replace(in_bucket, data="s3://cxr/k", split="patients:70/10/20"))
+    assert {check: row["status"] for check, row in found.items() if row["status"] != "OK"} == {"images": "FAIL"}
+    assert "`train/A`: it has content, but other objects need a folder" in found["images"]["found"]
 
 
 def test_class_folders_in_a_bucket_are_read_without_downloading_images(in_bucket, tmp_path, monkeypatch):
