@@ -1,5 +1,6 @@
 """A directory or a prefix of a bucket, as users name it; only text, nothing is opened."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -51,3 +52,11 @@ class Location:
     def below(self, name: str) -> "Location":
         """The location `name` below this one."""
         return replace(self, url=f"{self.url.rstrip('/')}/{name}")
+
+
+def expanded(path: str) -> str:
+    """The path with a leading `~` or `~USER` replaced by that home directory, as a shell does before a command sees it.
+
+    Shells leave it in `--flag=~/x`, and in variables and files. Addresses of buckets and unknown users stay as they are.
+    """
+    return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises for unknown users

@@ -79,7 +79,7 @@ def _check(variable: str, value: str, rule: _Rule, found: Sequence[Interface]) -
 
 
 def _wrong_for_gloo(value: str, usable: Sequence[Interface]) -> str | None:
-    """gloo uses every name. Source: ProcessGroupGloo::Options::create_default of torch 2.6 to 2.14."""
+    """Every name is used. Source: ProcessGroupGloo::Options::create_default of torch 2.6 to 2.14."""
     names = value.removesuffix(",").split(",")
     return next((name for name in names if name not in {each.name for each in usable}), None)
 
