@@ -22,13 +22,14 @@ from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
+from trainer.location import expanded
 
 
 def _directory(_: type, tokens: Sequence[Token]) -> Path:
     """The directory of a flag; an empty text would mean the current directory. Raises: InputError."""
     if not tokens[-1].value:
         raise InputError("cannot gather runs in ``: it is not a directory (from `--to`)", hint="--to DIRECTORY")
-    return Path(tokens[-1].value)
+    return Path(expanded(tokens[-1].value))
 
 
 def scale(
