@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from trainer.location import expanded
 
 _COMMAND: Final = re.compile(
-    r"\bkubectl(?= [a-z-])"
-    r"|\blauncher (?:submit|scale|doctor|list|status|events|wait|delete|clone|resume|checkpoints|pull|logs)\b"
+    r"\bkubectl(?= [a-z-])|\blauncher (?:list|submit|scale|doctor)\b(?: (?:--name|-n|--file) [^\s;`,]+)*"
+    r"|\blauncher (?:status|events|wait|delete|clone|resume|checkpoints|pull|logs)\b(?: [^\s;`,-][^\s;`,]*)?"
 )
-"""Start of a command in a text; the launcher's other commands use no cluster."""
+"""Start of a command in a text, up to the job's name; the launcher's other commands use no cluster."""
 
 _END: Final = re.compile(r"[;`\n]|, |$")
 """What may follow a command in a text."""
@@ -41,7 +41,7 @@ class Access:
             stop = _END.search(text, command.end())
             rest = text[command.end() : stop.start() if stop else len(text)]
             flags = [f" {flag} {shlex.quote(value)}" for flag, value in given.items() if value and flag not in rest]
-            has_namespace = re.search(r" (-n|--namespace|-A)\b", rest) is not None
+            has_namespace = re.search(r" (-n|--namespace|-A)\b", command[0] + rest) is not None
             if namespace and not has_namespace and command[0] != "kubectl":
                 flags.append(f" -n {namespace}")
             parts += [text[end : command.end()], *flags]

@@ -12,17 +12,19 @@ FLAGS = "--kubeconfig /k/config --context 'gpu box'"
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("python -m launcher status t1 -n team", f"python -m launcher status {FLAGS} t1 -n team"),
+        ("python -m launcher status t1 -n team", f"python -m launcher status t1 {FLAGS} -n team"),
         ("kubectl logs -n team -f", f"kubectl {FLAGS} logs -n team -f"),
         (
             "launcher resume t1 continues; launcher delete t1 frees the name",
-            f"launcher resume {FLAGS} t1 continues; launcher delete {FLAGS} t1 frees the name",
+            f"launcher resume t1 {FLAGS} continues; launcher delete t1 {FLAGS} frees the name",
         ),
         (
             "does `kubectl --context 'gpu box' get pods` work?",
             "does `kubectl --kubeconfig /k/config --context 'gpu box' get pods` work?",
         ),
         ("kubectl get pods -A | grep csi, or ask", f"kubectl {FLAGS} get pods -A | grep csi, or ask"),
+        ("use another --name, or launcher delete", f"use another --name, or launcher delete {FLAGS}"),
+        ("launcher list shows jobs", f"launcher list {FLAGS} shows jobs"),
         ("launcher init KEY=VALUE; use another --name", "launcher init KEY=VALUE; use another --name"),
         ("as kubectl: it merges; the launcher lists", "as kubectl: it merges; the launcher lists"),
         ("", ""),
@@ -44,7 +46,7 @@ def test_a_home_directory_is_written_out(monkeypatch):
 def test_the_given_namespace_is_added_to_the_launchers_commands_that_name_none():
     text = "launcher delete t1; launcher list -A; launcher status t1 -n other; kubectl get nodes"
     assert Target(namespace="team").in_commands(text) == (
-        "launcher delete -n team t1; launcher list -A; launcher status t1 -n other; kubectl get nodes"
+        "launcher delete t1 -n team; launcher list -A; launcher status t1 -n other; kubectl get nodes"
     )
 
 
