@@ -11,6 +11,7 @@ from trainer import __version__
 from trainer.config import apply_preset, usage_problem
 from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError, PeerError, words
 from trainer.loading import uncollected
+from trainer.location import expanded_words
 from trainer.redaction import learn_words
 from trainer.runtime import failure_cause
 from trainer.runtime.failure_report import (
@@ -88,7 +89,7 @@ def _outcome(argv: Sequence[str]) -> int:
     reserve_cause()
     debug = "--debug" in argv
     try:
-        _run([argument for argument in argv if argument != "--debug"])
+        _run(expanded_words(argument for argument in argv if argument != "--debug"))
     except (Exception, KeyboardInterrupt) as problem:  # noqa: BLE001 - whatever it is, the user gets one line
         if debug:
             traceback.print_exc()

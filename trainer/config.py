@@ -15,6 +15,7 @@ from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
+from trainer.location import expanded_words
 
 Layout = Literal["auto", "nih", "lists", "csv", "folders"]
 PackFit = Literal["crop", "pad", "squash"]
@@ -490,7 +491,7 @@ def parse_flags(argv: Sequence[str]) -> tuple[TrainConfig, frozenset[str]]:
     parser = App(name="train", config=[note_given, apply_preset], help_flags=(), version_flags=())
     parser.default(_same)
     try:
-        _, bound, _ = parser.parse_args(list(argv), exit_on_error=False, print_error=False)
+        _, bound, _ = parser.parse_args(expanded_words(argv), exit_on_error=False, print_error=False)
     except CycloptsError as problem:
         raise InputError(
             f"cannot use the trainer's flags: {usage_problem(problem)}",

@@ -1,5 +1,7 @@
 """A directory or a prefix of a bucket, as users name it; only text, nothing is opened."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -51,3 +53,17 @@ class Location:
     def below(self, name: str) -> "Location":
         """The location `name` below this one."""
         return replace(self, url=f"{self.url.rstrip('/')}/{name}")
+
+
+def expanded(path: str) -> str:
+    """The path with a leading `~` or `~USER` replaced by that home directory, as a shell does before a command sees it.
+
+    Shells leave it in `--flag=~/x`, and in variables and files. Addresses of buckets and unknown users stay as they are.
+    """
+    return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser raises for unknown users
+
+
+def expanded_words(words: Iterable[str]) -> list[str]:
+    """Words of a command line, with the home directories in `~/x` and `--flag=~/x`."""
+    pairs = (word.partition("=") if word.startswith("--") else ("", "", word) for word in words)
+    return [f"{flag}{equals}{expanded(value)}" for flag, equals, value in pairs]

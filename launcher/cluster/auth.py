@@ -16,8 +16,9 @@ from typing import Any, Final
 from launcher.cluster import kubeconfig
 from launcher.cluster.access import Target
 from launcher.cluster.credential_plugin import Plugin, check_terminal, logged_errors, login_error, plugin_of
+from launcher.cluster.proxy import Proxy, find_proxy, through
 from trainer.errors import InputError, KnownError, RemoteError, on_one_line
-from trainer.redaction import is_one_word, learn_address, redacted, stripped, without_login
+from trainer.redaction import is_one_word, redacted, stripped, without_login
 
 STREAMS: Final = 64
 """Size of the connection pool: following a log needs one connection per pod."""
@@ -45,40 +46,43 @@ class Login:
     authorization: Callable[[], str | None] = field(repr=False)
     """Returns the Authorization header, renewed after expiry; never shown. Raises: RemoteError when it can't be renewed."""
 
+    proxy: Proxy | None = None
+    """The proxy between this machine and the server."""
+
 
 def login(target: Target) -> Login:
     """Log in with the flags or the kubeconfig; inside a pod without a kubeconfig, with its service account.
 
     Raises: InputError when there is no cluster or no such context; RemoteError when credentials can't be obtained.
     """
-    existing = [path for path in kubeconfig.files(target.kubeconfig) if path.exists()]
-    if existing:
-        return _from_kubeconfig(target, os.pathsep.join(map(str, existing)))
+    if any(path.exists() for path in kubeconfig.files(target.kubeconfig)):
+        return _from_kubeconfig(target)
     if OWN_NAMESPACE.exists() and not kubeconfig.are_named(target.kubeconfig):
         return _inside_pod(target)
-    searched = ", ".join(f"`{path}`" for path in kubeconfig.files(target.kubeconfig))
+    searched = ", ".join(f"`{path}`" for path in kubeconfig.files(target.kubeconfig)) or "KUBECONFIG"
     raise InputError(
         f"cannot find a cluster: there is no kubeconfig at {searched}", hint="--kubeconfig FILE, or KUBECONFIG=FILE"
     )
 
 
-def _from_kubeconfig(target: Target, files: str) -> Login:
-    context, namespace = kubeconfig.chosen(target.kubeconfig, target.context)
-    plugin = plugin_of(kubeconfig.user_of(kubeconfig.documents(kubeconfig.files(target.kubeconfig)), context))
+def _from_kubeconfig(target: Target) -> Login:
+    chosen = kubeconfig.chosen(target.kubeconfig, target.context)
+    context = chosen.context
+    plugin = plugin_of(kubeconfig.user_of([chosen.merged], context))
     check_terminal(plugin, context)
     configuration = _configuration()
     with logged_errors() as errors, _known_errors(context):
-        _load(files, context, configuration)
+        _load(chosen.merged, context, configuration)
     if errors and (plugin or not (any(configuration.api_key.values()) or configuration.cert_file)):
         raise login_error(errors, plugin, context)
     _check_certificate(configuration, context)
-    return _login(configuration, target.namespace or namespace or "default", context, plugin)
+    return _login(configuration, target.namespace or chosen.namespace or "default", context, plugin, chosen.proxy_url)
 
 
-def _load(files: str, context: str, configuration: Any) -> None:  # noqa: ANN401 - the client ships no types
-    from kubernetes.config import load_kube_config  # noqa: PLC0415
+def _load(merged: kubeconfig.Document, context: str, configuration: Any) -> None:  # noqa: ANN401 - the client ships no types
+    from kubernetes.config import load_kube_config_from_dict  # noqa: PLC0415
 
-    load_kube_config(config_file=files, context=context, client_configuration=configuration, persist_config=False)
+    load_kube_config_from_dict(merged, context=context, client_configuration=configuration, persist_config=False)
 
 
 @contextmanager
@@ -153,7 +157,13 @@ def _configuration() -> Any:  # noqa: ANN401 - the client ships no types
     return Configuration()
 
 
-def _login(configuration: Any, namespace: str, context: str, plugin: Plugin | None = None) -> Login:  # noqa: ANN401 - the client ships no types
+def _login(
+    configuration: Any,  # noqa: ANN401 - the client ships no types
+    namespace: str,
+    context: str,
+    plugin: Plugin | None = None,
+    proxy_url: str = "",
+) -> Login:
     import urllib3  # noqa: PLC0415 - as above
     from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
 
@@ -169,8 +179,11 @@ def _login(configuration: Any, namespace: str, context: str, plugin: Plugin | No
         return _header(str(settings["value"]), context, plugin) if settings else None
 
     _check_server(configuration, context)
-    http = RESTClientObject(configuration).pool_manager
-    return Login(namespace, configuration.host.rstrip("/"), context, http, authorization)
+    server = configuration.host.rstrip("/")
+    proxy = find_proxy(server, proxy_url, os.environ)
+    configuration.proxy = None  # the client reads the variables otherwise than kubectl does
+    direct = RESTClientObject(configuration).pool_manager
+    return Login(namespace, server, context, through(proxy, direct) if proxy else direct, authorization, proxy)
 
 
 def _check_server(configuration: Any, context: str) -> None:  # noqa: ANN401 - the client ships no types
@@ -180,7 +193,6 @@ def _check_server(configuration: Any, context: str) -> None:  # noqa: ANN401 - t
             f"cannot use the context `{on_one_line(context)}`: its server `{without_login(on_one_line(configuration.host))}` contains a login",
             hint="put credentials into the kubeconfig's `users`; `server` is https://HOST:PORT",
         )
-    learn_address(str(configuration.proxy or ""))
 
 
 def _header(value: str, context: str, plugin: Plugin | None) -> str:

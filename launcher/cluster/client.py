@@ -267,10 +267,10 @@ class Cluster:
 def open_cluster(target: Target) -> Cluster:
     """The cluster of the flags or the kubeconfig; inside a pod without a kubeconfig, the pod's own cluster.
 
-    Raises: InputError when there is none or no such context; RemoteError when credentials can't be obtained.
+    Raises: InputError when there is none or no such context, or for an invalid proxy; RemoteError when credentials can't be obtained.
     """
     user = login(target)
-    return Cluster(Connection(user.namespace, user.server, user.context, user.http, user.authorization))
+    return Cluster(Connection(user.namespace, user.server, user.context, user.http, user.authorization, user.proxy))
 
 
 class _Event(TypedDict):

@@ -163,13 +163,23 @@ class Connection(Login):
 
     def unreachable(self, what: str, problem: Exception) -> UnreachableError:
         """The error for a failed connection, with the innermost reason: the outer ones are about pools and retries."""
+        proxy_failed = self.proxy is not None and self.proxy.has_failed(problem)
         while isinstance(problem.__cause__ or problem.__context__, Exception):
             problem = problem.__cause__ or problem.__context__  # type: ignore[assignment]  # checked in the line above
         reason = on_one_line(getattr(problem, "strerror", None) or str(problem) or type(problem).__name__)
-        return UnreachableError(
-            f"cannot {what}: no answer from `{self.server}`: {reason[:1].lower()}{reason[1:].rstrip('.')}",
-            hint=f"kubectl --context {self.context} get --raw /readyz" if self.context else "kubectl get --raw /readyz",
-        )
+        reason = f"{reason[:1].lower()}{reason[1:].rstrip('.')}"
+        if proxy_failed:
+            return UnreachableError(
+                f"cannot {what}: no answer from {self.proxy}: {reason}",
+                hint=f"is the proxy running? {self._test}; NO_PROXY lists servers that are reached without it",
+            )
+        way = f" through {self.proxy}" if self.proxy else ""
+        return UnreachableError(f"cannot {what}: no answer from `{self.server}`{way}: {reason}", hint=self._test)
+
+    @property
+    def _test(self) -> str:
+        """A command that tests the connection."""
+        return f"kubectl --context {self.context} get --raw /readyz" if self.context else "kubectl get --raw /readyz"
 
 
 def as_object(body: bytes) -> Object:
@@ -233,6 +243,8 @@ def _may_pass(problem: UnreachableError) -> bool:
     from urllib3 import exceptions  # noqa: PLC0415 - already loaded
 
     cause = problem.__cause__
+    if isinstance(cause, exceptions.ProxyError):
+        cause = cause.original_error
     is_timeout = isinstance(cause, exceptions.TimeoutError) and not isinstance(cause, exceptions.NewConnectionError)
     return not is_timeout and not isinstance(cause, exceptions.SSLError)
 

@@ -1,5 +1,6 @@
 """Errors of the API server, with its message and a hint."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -74,13 +75,24 @@ _KINDS: Final[Mapping[int, type[RemoteError]]] = {
 }
 
 
+_SERVICE: Final = re.compile(r"https://([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*)\.svc[:/]")
+"""Address of a webhook's Service in the server's message."""
+
+
+def _webhook_hint(message: str, *, of_jobs: bool) -> str:
+    """How to look after the webhook that did not respond: the operator's, Kueue's or another program's."""
+    service = _SERVICE.search(message)
+    if service is None:
+        operator = "check that the training operator is running: kubectl get deployments -A | grep training-operator"
+        return operator if of_jobs else "check that the webhook's server is running"
+    name, namespace = service[1], service[2]
+    return f"check that the webhook's server is running: kubectl -n {namespace} get pods,endpointslices; its Service is {name}"
+
+
 def _hint(path: str, status: int, message: str) -> str | None:
     of_jobs = JOBS.group_version in path
     hints = {
-        "check that the training operator is running: kubectl get deployments -A | grep training-operator": "calling webhook"
-        in message
-        and of_jobs,
-        "check that the webhook's server is running": "calling webhook" in message,
+        _webhook_hint(message, of_jobs=of_jobs): "calling webhook" in message,
         "your credentials are not accepted: log in again, or use another --context": status == 401,
         "kubectl describe resourcequota shows the usage; launcher list shows jobs to delete": "exceeded quota"
         in message,

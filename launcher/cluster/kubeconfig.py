@@ -1,19 +1,43 @@
-"""Kubeconfig files: contexts and their namespaces, read without the Kubernetes client."""
+"""Kubeconfig files, read and merged as kubectl does, without the Kubernetes client.
+
+Source: client-go v0.37, tools/clientcmd/loader.go.
+"""
 
 import base64
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from launcher.cluster import yaml_file
 from trainer.errors import InputError, on_one_line
 from trainer.limits import CREDENTIAL_BYTES, LimitError, in_words, parsed_yaml, read_at_most
+from trainer.location import expanded
 from trainer.redaction import learn, learn_document
 
 Document = Mapping[str, Any]
+
+_LISTS: Final = {"clusters": "cluster", "contexts": "context", "users": "user"}
+"""Lists of a kubeconfig, and the field with the content of an entry."""
+
+_PATHS: Final = frozenset({"certificate-authority", "client-certificate", "client-key", "tokenFile"})
+"""Fields with paths of files, relative to the folder of their kubeconfig."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The selected context."""
+
+    context: str
+    namespace: str | None
+    proxy_url: str
+    """Of the context's cluster, empty without one."""
+
+    merged: Document = field(repr=False)
+    """The content of all files."""
 
 
 def are_named(kubeconfig: str | None) -> bool:
@@ -22,14 +46,9 @@ def are_named(kubeconfig: str | None) -> bool:
 
 
 def files(kubeconfig: str | None) -> list[Path]:
-    """Kubeconfig files, the first has precedence: those named, else those of KUBECONFIG, else kubectl's default."""
-    named = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    return [Path(path).expanduser() for path in named.split(os.pathsep) if path]
-
-
-def documents(paths: Iterable[Path]) -> list[Document]:
-    """Contents of the existing files. Raises: InputError when one can't be read."""
-    return [document(path) for path in paths if path.exists()]
+    """Kubeconfig files, the first has precedence: the one of the flag, else the list of KUBECONFIG, else kubectl's default."""
+    listed = [kubeconfig] if kubeconfig else (os.environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
+    return list(dict.fromkeys(Path(expanded(path)) for path in listed if path))
 
 
 def document(path: Path) -> Document:
@@ -50,11 +69,54 @@ def document(path: Path) -> Document:
         mark = getattr(problem, "problem_mark", None)
         place = f" (line {mark.line + 1})" if mark else ""
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not YAML{place}") from None
+    if content is None:  # an empty file, as `touch` makes it
+        content = {}
     if not isinstance(content, dict):
         raise InputError(f"cannot read the kubeconfig `{path}`: it is not a mapping")
+    _check_names(content, path)
     _check_token_files(content, path)
     _learn_secrets(content, path.parent)
     return content
+
+
+def _check_names(content: Document, path: Path) -> None:
+    """Raises: InputError for two entries of one name, of which kubectl uses neither."""
+    for key in _LISTS:
+        names = [str(entry.get("name")) for entry in entries_of(content, key)]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise InputError(
+                f"cannot read the kubeconfig `{path}`: its `{key}` has several entries named `{on_one_line(repeated)}`",
+                hint="remove all but one of them",
+            )
+
+
+def _merged(found: Iterable[tuple[Path, Document]]) -> dict[str, list[Document]]:
+    """Entries of all files with absolute paths; of those of one name the first counts, as a whole."""
+    entries: dict[str, dict[str, Document]] = {key: {} for key in _LISTS}
+    for path, each in found:
+        for key, content in _LISTS.items():
+            for entry in entries_of(each, key):
+                entries[key].setdefault(str(entry.get("name")), _with_absolute_paths(entry, content, path))
+    return {key: list(each.values()) for key, each in entries.items()}
+
+
+def _with_absolute_paths(entry: Document, key: str, path: Path) -> Document:
+    content = entry.get(key)
+    if not isinstance(content, dict):
+        return entry
+    base = path.absolute().parent
+    known: dict[str, Any] = {
+        name: str(base / value) for name, value in content.items() if name in _PATHS and _is_text(value)
+    }
+    plugin = content.get("exec")
+    if isinstance(plugin, dict) and "/" in str(plugin.get("command")):  # others are found by PATH
+        known["exec"] = plugin | {"command": str(base / str(plugin["command"]))}
+    return {**entry, key: {**content, **known}}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _check_token_files(content: Document, path: Path) -> None:
@@ -125,14 +187,14 @@ def current(found: Iterable[Document]) -> str | None:
     return next((str(each["current-context"]) for each in found if each.get("current-context")), None)
 
 
-def chosen(kubeconfig: str | None, context: str | None) -> tuple[str, str | None]:
-    """The selected context and its namespace.
+def chosen(kubeconfig: str | None, context: str | None) -> Chosen:
+    """The selected context, and the merged files.
 
     Raises: InputError when a file can't be read, no context is selected, or it does not exist.
     """
-    found = documents(files(kubeconfig))
-    known = contexts(found)
-    name = context or current(found)
+    found = [(path, document(path)) for path in files(kubeconfig) if path.exists()]
+    known = contexts(each for _, each in found)
+    name = context or current(each for _, each in found)
     hint = f"--context NAME, of {', '.join(sorted(known))}" if known else "--kubeconfig FILE, or KUBECONFIG=FILE"
     if name is None:
         raise InputError("cannot select a cluster: the kubeconfig has no current context", hint=hint)
@@ -142,7 +204,19 @@ def chosen(kubeconfig: str | None, context: str | None) -> tuple[str, str | None
             f"cannot use the context `{on_one_line(name)}`: the kubeconfig has no such context (from {origin})",
             hint=hint,
         )
-    return name, known[name]
+    merged = _merged(found)
+    return Chosen(name, known[name], _proxy_url(merged, name), merged)
+
+
+def _proxy_url(merged: Mapping[str, list[Document]], context: str) -> str:
+    """The `proxy-url` of the context's cluster, empty without one."""
+    contents = {each.get("name"): each.get("context") for each in merged["contexts"]}
+    named = contents.get(context)
+    cluster = named.get("cluster") if isinstance(named, dict) else None
+    for each in merged["clusters"]:
+        if each.get("name") == cluster and isinstance(each.get("cluster"), dict):
+            return str(each["cluster"].get("proxy-url") or "")
+    return ""
 
 
 def namespace_of(kubeconfig: str | None, context: str | None) -> str | None:

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
+from inspect import BoundArguments
 from typing import Final
 
 from cyclopts import App, ArgumentCollection, CycloptsError, MissingArgumentError, UnknownOptionError
 
 from trainer import __version__
-from trainer.errors import EXIT_CODE_HELP, InputError
+from trainer.errors import EXIT_CODE_HELP, InputError, InterruptedByUser, KnownError
 
 _OF_A_JOB: Final = "Usage: launcher {} --accelerator gaudi|cuda|cpu [OPTIONS] [-- TRAINER FLAGS]"
 
@@ -127,11 +128,29 @@ app.command(
 
 
 def dispatch(argv: Sequence[str]) -> None:
-    """Run the command that the arguments name. Raises: KnownError."""
+    """Run the command that the arguments name. Raises: KnownError; commands in its hint have the flags of the cluster."""
     try:
-        app(argv, exit_on_error=False, print_error=False)
+        command, bound, _ = app.parse_args(argv, exit_on_error=False, print_error=False)
     except CycloptsError as problem:
         raise usage_error(problem, argv) from problem
+    try:
+        command(*bound.args, **bound.kwargs)
+    except KnownError as problem:
+        problem.hint = problem.hint and _in_commands(bound, problem.hint)
+        raise
+    except KeyboardInterrupt:
+        hint = _in_commands(bound, "running jobs continue: launcher list")
+        raise InterruptedByUser("interrupted by Ctrl-C", hint=hint) from None
+
+
+def _in_commands(bound: BoundArguments, text: str) -> str:
+    """The text with the flags of the cluster that this command was given."""
+    from launcher.cluster.access import Access  # noqa: PLC0415 - loaded by commands that have such flags
+
+    given = bound.arguments.values()
+    access = next((each for each in given if isinstance(each, Access)), Access())
+    namespace = next((named for each in given if isinstance(named := getattr(each, "namespace", None), str)), None)
+    return access.in_commands(text, namespace)
 
 
 def usage_error(problem: CycloptsError, argv: Sequence[str] = ()) -> InputError:

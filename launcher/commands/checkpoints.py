@@ -17,6 +17,7 @@ from launcher.runs import checkpoints as run_checkpoints
 from launcher.runs import locate
 from launcher.runs import pull as run_files
 from trainer.errors import InputError, InterruptedByUser
+from trainer.location import expanded
 
 RunName = Annotated[str, Parameter(help="Name of the job and its run.")]
 Place = Annotated[locate.Where, Parameter(name="*")]
@@ -40,7 +41,7 @@ def _directory(_: type, tokens: Sequence[Token]) -> Path:
     """The directory of a flag; an empty text would mean the current directory. Raises: InputError."""
     if not tokens[-1].value:
         raise InputError("cannot pull into ``: it is not a directory (from `--to`)", hint="--to DIRECTORY")
-    return Path(tokens[-1].value)
+    return Path(expanded(tokens[-1].value))
 
 
 def pull(

@@ -37,6 +37,7 @@ def delete(
         except KnownError as problem:
             problems.append(problem)
     for earlier in problems[:-1]:
+        earlier.hint = earlier.hint and on.in_commands(earlier.hint)
         report_error(earlier)
     if problems:
         raise problems[-1]

@@ -1,6 +1,7 @@
 """`launcher doctor`."""
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -32,7 +33,8 @@ def doctor(
         Output format.
     """
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
-    rows = checks.doctor(with_admin_claim(cluster, job, report), cluster, in_cluster=in_cluster)
+    found = checks.doctor(with_admin_claim(cluster, job, report), cluster, in_cluster=in_cluster)
+    rows = [replace(row, fix=access.in_commands(row.fix, job.namespace)) for row in found]
     sys.stdout.write(checks.as_json(rows) if form == "json" else checks.as_table(rows))
     sys.stdout.flush()
     checks.check_passed(rows)

@@ -192,14 +192,14 @@ def _replace(cluster: Cluster, job: JobSpec, access: Access, old: Object, *, yes
     if not yes and sys.stdin.isatty() and not confirm(question):
         raise InterruptedByUser("nothing changed")
     _check_server_accepts(cluster, job)
-    with _settings_reported_on_failure(job):
+    with _settings_reported_on_failure(job, access):
         for removed in delete_job(cluster, job.name, timeout_s=DELETE_S, uid=old["metadata"].get("uid")):
             report(f"removed {removed}")
         create(job, access, dry_run="none")
 
 
 @contextmanager
-def _settings_reported_on_failure(job: JobSpec) -> Iterator[None]:
+def _settings_reported_on_failure(job: JobSpec, access: Access) -> Iterator[None]:
     """Report the job's settings when the block fails: between deletion and creation only this process has them.
 
     Whether the job exists is not checked: the cause of the failure may prevent that request as well.
@@ -208,9 +208,9 @@ def _settings_reported_on_failure(job: JobSpec) -> Iterator[None]:
         yield
     except BaseException:
         text = textwrap.indent(as_yaml(spec_settings(job)), "  ")
+        command = f"launcher submit --name {job.name} -n {job.namespace} --file FILE"
         report(
-            f"the job may be deleted; write these settings to FILE, then `launcher submit --name {job.name} -n {job.namespace} "
-            f"--file FILE`:\n{text.rstrip()}"
+            f"the job may be deleted; write these settings to FILE, then `{access.in_commands(command)}`:\n{text.rstrip()}"
         )
         report("")
         raise

@@ -22,13 +22,14 @@ from launcher.settings.sources import Sources
 from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing
+from trainer.location import expanded
 
 
 def _directory(_: type, tokens: Sequence[Token]) -> Path:
     """The directory of a flag; an empty text would mean the current directory. Raises: InputError."""
     if not tokens[-1].value:
         raise InputError("cannot gather runs in ``: it is not a directory (from `--to`)", hint="--to DIRECTORY")
-    return Path(tokens[-1].value)
+    return Path(expanded(tokens[-1].value))
 
 
 def scale(
@@ -65,7 +66,10 @@ def scale(
             local=local, endpoint=allowed(endpoint) if scale_spec[0].output_at.is_bucket else endpoint
         )
         results.check_places(job.name, scale_spec, to, reach)
-        problems = _run(scale_spec, access, reach, parallel or 1)
+        problems = {
+            name: access.in_commands(why, scale_spec[0].namespace)
+            for name, why in _run(scale_spec, access, reach, parallel or 1).items()
+        }
         _print_comparison(scale_spec, to, reach, problems, form)
     except KeyboardInterrupt:
         raise InterruptedByUser("interrupted by Ctrl-C", hint=RESUME_HINT) from None
@@ -97,10 +101,13 @@ def _run(scale_spec: Sequence[JobSpec], access: Access, reach: results.Reach, pa
 
 
 def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: results.Reach, parallel: int) -> Problems:
-    cluster = open_cluster(Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig))
+    target = Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig)
+    cluster = open_cluster(target)
     data = with_admin_claim(cluster, todo[0], report).s3
     todo = [dataclasses.replace(job, s3=data) for job in todo]
-    queue = JobQueue(cluster=cluster, has_results=reach.has_results, report=report)
+    queue = JobQueue(
+        cluster=cluster, has_results=reach.has_results, report=lambda text: report(target.in_commands(text))
+    )
     queue.check(todo)
     for name in sweep_volumes(cluster):
         report(f"removed the volume {name} of a deleted job")

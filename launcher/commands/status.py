@@ -1,6 +1,7 @@
 """`launcher list`, `launcher status` and `launcher events`."""
 
 import sys
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Annotated
 
@@ -61,7 +62,10 @@ def status(
 
     def current() -> str:
         snapshot = collect.collect_snapshot(cluster, name)
-        return tables.job_status(snapshot, diagnose(snapshot), collect.progress(cluster, snapshot), form)
+        found = diagnose(snapshot)
+        if found is not None:
+            found = replace(found, next_step=on.in_commands(found.next_step))
+        return tables.job_status(snapshot, found, collect.progress(cluster, snapshot), form)
 
     terminal.show(current, watch=watch)
 

@@ -112,12 +112,9 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
     report(f"{submitted.outcome} in {cluster.namespace}; output: {job.run}")
     if not dry_run:
         namespace_flag = f" -n {cluster.namespace}"
-        kubectl = kubectl_logs_command(
-            objects[-1], cluster.namespace, context=access.context, kubeconfig=access.kubeconfig
-        )
-        report(
-            "next:\n"
+        commands = (
             f"  python -m launcher status {job.name}{namespace_flag}\n"
-            f"  {kubectl}\n"
+            f"  {kubectl_logs_command(objects[-1], cluster.namespace)}\n"
             f"  python -m launcher delete {job.name}{namespace_flag}"
         )
+        report(f"next:\n{access.in_commands(commands)}")

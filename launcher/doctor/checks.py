@@ -102,9 +102,7 @@ def _clock(cluster: Cluster) -> Outcome:
 
 
 def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
-    def deployments() -> list[Object]:
-        return cluster.list(DEPLOYMENTS, everywhere=True)
-
+    deployments = _once(lambda: cluster.list(DEPLOYMENTS, everywhere=True))
     return [
         Check(JOB_API, "cluster", lambda: operator.job_api(cluster), (API,)),
         Check(
@@ -113,7 +111,12 @@ def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
             lambda: operator.operator(deployments(), spec.policy.volcano_queue),
             (API, JOB_API),
         ),
-        Check("operator's webhook", "cluster", lambda: operator.webhook(cluster.list(WEBHOOKS)), (API, JOB_API)),
+        Check(
+            "operator's webhook",
+            "cluster",
+            lambda: operator.webhook(cluster, cluster.list(WEBHOOKS), deployments()),
+            (API, JOB_API),
+        ),
     ]
 
 

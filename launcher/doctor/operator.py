@@ -6,7 +6,8 @@ from typing import Final
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
-from launcher.cluster.resources import JOBS, NAMESPACES, PODS, TRAIN_JOBS, Object
+from launcher.cluster.operator import container_of, hooks_of_jobs, operators, selects, service_of
+from launcher.cluster.resources import JOBS, NAMESPACES, PODS, SERVICES, TRAIN_JOBS, Object
 from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome, refused
@@ -69,12 +70,12 @@ def job_api(cluster: Cluster) -> Outcome:
 
 def operator(deployments: Iterable[Object], volcano_queue: str | None) -> Outcome:
     """Check that the training operator is ready, and its version."""
-    found = [each for each in deployments if "training-operator" in each["metadata"]["name"]]
+    found = operators(deployments)
     if not found:
         return warn("no Deployment named training-operator in any namespace; it may run under another name", INSTALL)
     deployment = found[0]
     place = f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    container = container_of(deployment)
     image = on_one_line(str(container.get("image", "")))
     if not deployment.get("status", {}).get("readyReplicas"):
         wanted = deployment["spec"].get("replicas", 1)
@@ -107,18 +108,38 @@ def _schedules_gangs(container: Object) -> bool:
     return bool(re.search(r"--gang-scheduler-name[= ]volcano", arguments))
 
 
-def webhook(configurations: Iterable[Object]) -> Outcome:
-    """Check that a webhook validates jobs at creation."""
-    for each in configurations:
-        for hook in each.get("webhooks") or ():
-            if any(_is_about_jobs(rule) for rule in hook.get("rules") or ()):
-                return ok(f"`{each['metadata']['name']}` validates jobs at creation")
-    return warn("no webhook validates PyTorchJobs: errors in a job are only found after its creation", INSTALL)
+def webhook(cluster: Cluster, configurations: Iterable[Object], deployments: Iterable[Object]) -> Outcome:
+    """Check that the operator's webhook validates jobs at creation; those of other programs, such as Kueue's, do not count.
+
+    Raises: RemoteError.
+    """
+    found = operators(deployments)
+    if not found:
+        return skipped("no training operator was found whose webhook it would be")
+    others = []
+    for configuration, hook in hooks_of_jobs(configurations):
+        service = service_of(hook)
+        if service and any(_answers(cluster, service, each) for each in found):
+            return ok(f"`{on_one_line(configuration)}` validates jobs at creation")
+        others.append(on_one_line(configuration))
+    known = f" (another program's does: {', '.join(f'`{name}`' for name in dict.fromkeys(others))})" if others else ""
+    return warn(
+        f"no webhook of the training operator validates PyTorchJobs{known}: errors in a job are only found after its creation",
+        INSTALL,
+    )
 
 
-def _is_about_jobs(rule: Object) -> bool:
-    groups, kinds = rule.get("apiGroups") or (), rule.get("resources") or ()
-    return JOBS.group in groups and bool({JOBS.plural, "*"} & set(kinds))
+def _answers(cluster: Cluster, service: tuple[str, str], deployment: Object) -> bool:
+    """Whether the Service belongs to the Deployment. Raises: ForbiddenError if that can't be seen."""
+    namespace, name = service
+    if namespace != deployment["metadata"]["namespace"]:
+        return False
+    if name == deployment["metadata"]["name"]:
+        return True
+    try:
+        return selects(cluster.get(SERVICES, name, namespace=namespace), deployment)
+    except NotFoundError:
+        return False
 
 
 def job_dry_run(cluster: Cluster, job: Object) -> Outcome:

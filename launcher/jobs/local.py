@@ -1,7 +1,7 @@
 """Run the rendered objects on this machine: one process for each pod, with the environment that the operator would inject.
 
-Differences from a cluster: host names are 127.0.0.1 and the port is a free one, paths below a mount are those of this machine,
-`python` is this interpreter, and the rest of the environment is the user's.
+Differences from a cluster: host names are 127.0.0.1, the port is a free one, network interfaces are found by the libraries, paths
+below a mount are those of this machine, `python` is this interpreter, and the rest of the environment is the user's.
 """
 
 import os
@@ -19,8 +19,9 @@ from typing import Final
 
 from launcher.cluster.resources import CONTAINER, Object
 from launcher.jobs import interpreter
+from launcher.spec.accelerators import POD_INTERFACE
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
-from launcher.spec.manifest import PORT, PORT_NAME, THREADS
+from launcher.spec.manifest import OWN_ADDRESS, PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
@@ -38,6 +39,9 @@ POLL_S: Final = 0.1
 
 KEPT: Final = frozenset({"HOME", THREADS})
 """Variables of the container that keep the user's value: requests for processors have no meaning on this machine."""
+
+LOOPBACK: Final = "127.0.0.1"
+"""Address of all pods: the name of this machine may not resolve, as on laptops."""
 
 END_S: Final = 10.0
 """Maximum wait for killed processes to end."""
@@ -197,7 +201,7 @@ def _start(
     injected = {
         name: _reachable(job, name, on_this_machine(value, paths), port)
         for name, value in operator_environment(job, role, index).items()
-        if name not in KEPT
+        if name not in KEPT and not (name.endswith("_SOCKET_IFNAME") and value == POD_INTERFACE)
     }
     inherited = {name: value for name, value in os.environ.items() if not _is_torchruns(name)}
     return _Pod(
@@ -208,7 +212,7 @@ def _start(
             env=inherited
             | injected
             | interpreter.environment()
-            | {LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
+            | {OWN_ADDRESS: LOOPBACK, LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
             stdout=out,
             start_new_session=True,
             pass_fds=[life],
@@ -227,7 +231,7 @@ def _reachable(job: Object, name: str, value: str, port: int) -> str:
         return str(port)
     hosts = [_pod_name(job, role, 0) for role in job["spec"]["pytorchReplicaSpecs"]]
     host, colon, _ = value.partition(":")
-    return f"127.0.0.1{colon}{port if colon else ''}" if host in hosts else value
+    return f"{LOOPBACK}{colon}{port if colon else ''}" if host in hosts else value
 
 
 def _paths(job: Object, role: str, scratch: Path) -> dict[str, str]:
@@ -265,7 +269,7 @@ def _pod_name(job: Object, role: str, index: int) -> str:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
 

@@ -72,17 +72,14 @@ def write(
     printing.show(_lines(cluster, view, options, report, pace))
 
 
-def kubectl_logs_command(
-    job: Object, namespace: str, *, context: str | None = None, kubeconfig: str | None = None
-) -> str:
+def kubectl_logs_command(job: Object, namespace: str) -> str:
     """The kubectl command that follows the job.
 
     By default, kubectl refuses more than five streams and starts ten lines before the end.
     """
-    where = [*(("--kubeconfig", kubeconfig) if kubeconfig else ()), *(("--context", context) if context else ())]
     which = ["-l", f"{JOB_LABEL}={job['metadata']['name']}", "-c", CONTAINER]
     limits = ["--prefix", "--tail=-1", f"--max-log-requests={wanted_pods(job)}"]
-    return shlex.join(["kubectl", *where, "logs", "-n", namespace, "-f", *which, *limits])
+    return shlex.join(["kubectl", "logs", "-n", namespace, "-f", *which, *limits])
 
 
 def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:

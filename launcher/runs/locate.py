@@ -16,7 +16,7 @@ from launcher.spec.s3_volume import KEYS
 from launcher.spec.trust import ForeignEndpoint, allowed, as_given
 from trainer.errors import InputError, KnownError
 from trainer.layout import RUN, check_name
-from trainer.location import Location, S3Server
+from trainer.location import Location, S3Server, expanded
 from trainer.storage import (
     CredentialsError,
     CredentialSourceError,
@@ -42,6 +42,11 @@ def with_origin(_: type, tokens: Sequence[Token]) -> str:
     return Typed(tokens[-1].value) if tokens[-1].source == "cli" else as_given(_, tokens)
 
 
+def place_with_origin(_: type, tokens: Sequence[Token]) -> str:
+    """The same for a bucket or directory, with the home directory in `~/x`."""
+    return with_origin(_, [tokens[-1].evolve(value=expanded(tokens[-1].value))])
+
+
 _EITHER: Final = Parameter(converter=with_origin, n_tokens=1, accepts_keys=False, show_default=False)
 
 
@@ -53,7 +58,9 @@ class ElsewhereError(InputError):
 class Where:
     """Flags that give the location of a run."""
 
-    output: Annotated[str | None, _EITHER] = None
+    output: Annotated[
+        str | None, Parameter(converter=place_with_origin, n_tokens=1, accepts_keys=False, show_default=False)
+    ] = None
     """Location of runs, `s3://BUCKET/PREFIX` or a directory. As a flag, no job is needed; from settings, it applies to deleted jobs."""
 
     endpoint: Annotated[str | None, Parameter(name="--s3-endpoint"), _EITHER] = None

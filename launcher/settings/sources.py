@@ -18,12 +18,13 @@ from launcher.cluster import yaml_file
 from launcher.cluster.kubeconfig import namespace_of
 from launcher.spec.accelerators import AcceleratorName, Generation, hardware
 from launcher.spec.fields import DEFAULTS, IS_LIST
-from launcher.spec.job import JobSpec, fill_argument, key_of
+from launcher.spec.job import PLACES, JobSpec, fill_argument, key_of
 from launcher.spec.overlay import as_text
 from launcher.spec.trust import FolderOrigin, check_code
 from trainer.config import flag_of
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_yaml
+from trainer.location import expanded
 from trainer.redaction import learn_document, learn_text
 
 LOCAL_IMAGE: Final = "local"
@@ -114,7 +115,7 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     _fill(flags, generated_name())
     if is_local:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
-    for field in ("data", "output"):
+    for field in PLACES:
         flags[field].tokens[:] = [token.evolve(value=absolute(token.value)) for token in flags[field].tokens]
     _check_given({key for key, argument in flags.items() if argument.tokens}, _image_hint(flags))
 
@@ -134,7 +135,7 @@ def job_of(*layers: Settings) -> JobSpec:
     for settings in reversed([*layers, generated_name()]):
         values |= {key: texts for key, texts in settings.values.items() if texts}
         origins |= {key: settings.origin_of(key) for key, texts in settings.values.items() if texts}
-    for key in {"data", "output"} & values.keys():
+    for key in set(PLACES) & values.keys():
         values[key] = tuple(absolute(text) for text in values[key])
     _check_given({key for key, texts in values.items() if texts}, "")
     return JobSpec.from_settings(values, origins.__getitem__)
@@ -249,7 +250,7 @@ def _set_and_file_settings(flags: Mapping[str, Argument]) -> list[Settings]:
     given = []
     if "file" in flags:
         given.append(read_assignments(token.value for token in flags["set"].tokens))
-        given += [read_file(Path(token.value)) for token in flags["file"].tokens]
+        given += [read_file(Path(expanded(token.value))) for token in flags["file"].tokens]
     return given
 
 
@@ -304,7 +305,7 @@ def _fill(flags: Mapping[str, Argument], settings: Settings) -> list[str]:
 
 def absolute(place: str) -> str:
     """The location independent of the current directory; an empty one is unchanged, and refused by `JobSpec`."""
-    return place if not place or "://" in place else str(Path(place).resolve())
+    return place if not place or "://" in place else str(Path(expanded(place)).resolve())
 
 
 def _check_given(given: Collection[str], image_hint: str) -> None:

@@ -71,6 +71,9 @@ class Efa:
     env: Mapping[str, str] = field(default_factory=_env)
 
 
+POD_INTERFACE: Final = "eth0"
+"""A pod's network interface in most clusters."""
+
 EFA_RESOURCE: Final = "vpc.amazonaws.com/efa"
 
 
@@ -87,7 +90,7 @@ _GAUDI_2: Final = Accelerator(
     # Lazy mode (1), although eager is the vendor's default: with 1.24 on Gaudi2, eager mode lost 9 AUC points on chest X-rays
     # without an error, and lazy mode reached the reference (docs/decisions/0008). Explicit because the default changed in 1.21.
     env=_env(PT_HPU_LAZY_MODE="1", HABANA_LOGS="/tmp/habana_logs"),  # noqa: S108 - the pod's own
-    multi_node_env=_env(HCCL_SOCKET_IFNAME="eth0"),
+    multi_node_env=_env(HCCL_SOCKET_IFNAME=POD_INTERFACE),
     image="build Dockerfile.hpu (Gaudi software 1.24.0, torch 2.10.0: its defaults)",
 )
 
@@ -116,7 +119,7 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
             memory_mib=24 * 1024,
             shm_mib=2 * 1024,
             env=_env(NCCL_DEBUG="WARN"),
-            multi_node_env=_env(NCCL_SOCKET_IFNAME="eth0"),
+            multi_node_env=_env(NCCL_SOCKET_IFNAME=POD_INTERFACE),
             # Source: 5120Mi of huge pages in the cloud vendor's examples; no FI_* with libfabric >= 1.18.
             efa=Efa(most=32, hugepages_mib=5120),
             image="build Dockerfile.cuda",

@@ -15,7 +15,7 @@ from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_kn
 from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
-from trainer.location import Location
+from trainer.location import Location, expanded
 from trainer.redaction import without_login
 
 DATA_MOUNT: Final = "/data"
@@ -24,6 +24,9 @@ CACHE_MOUNT: Final = "/cache"
 
 LABELS: Final = {"app.kubernetes.io/name": "chexnet", "app.kubernetes.io/managed-by": "chexnet-launcher"}
 """Labels of all objects that the launcher creates."""
+
+PLACES: Final = ("data", "output")
+"""Settings that are a bucket or a directory."""
 
 OWNED_FLAGS: Final = frozenset(
     flag_of(field) for field in ("data", "output", "name", "device", "cache_dir", "deadline")
@@ -111,7 +114,7 @@ class JobSpec:
             if unknown:
                 raise InputError(f"cannot make a job: no such setting: {', '.join(unknown)}")
             for key, texts in settings.items():
-                fill_argument(flags[key], texts, origin_of(key))
+                fill_argument(flags[key], [*map(expanded, texts)] if key in PLACES else texts, origin_of(key))
 
         parser = App(config=[fill], help_flags=(), version_flags=())
         parser.default(_return_job)

@@ -14,6 +14,7 @@ from launcher.cluster import yaml_file
 from launcher.cluster.resources import Object
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_yaml
+from trainer.location import expanded
 from trainer.redaction import learn_document, learn_text
 
 KEYS: Final[Mapping[str, str]] = {
@@ -57,7 +58,7 @@ def read_overlay(type_: object, tokens: Sequence[Token]) -> Overlay:  # noqa: AR
     text, source = tokens[0].value, tokens[0].source
     if text.startswith(INLINE):
         return _checked(text, "the overlay", source if source not in {"", "cli"} else "--overlay")
-    path = Path(text).absolute()
+    path = Path(expanded(text)).absolute()
     try:
         patch = yaml_file.read(path)
     except (OSError, ValueError) as problem:

@@ -1,5 +1,6 @@
 """Collect a snapshot of a job and related objects; objects that the user may not read are left out."""
 
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import Final
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError
+from launcher.cluster.operator import operators
 from launcher.cluster.resources import (
     CLAIMS,
     CONTAINER,
@@ -108,13 +110,14 @@ def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> li
     """Events of the job, its pods (including deleted ones) and their claims, oldest first."""
     name = job["metadata"]["name"]
     uids = {each["metadata"]["uid"] for each in (job, *pods)}
-    pod_names = tuple(f"{name}-{role.lower()}-" for role in job["spec"]["pytorchReplicaSpecs"])
+    roles = "|".join(re.escape(role.lower()) for role in job["spec"]["pytorchReplicaSpecs"])
+    pod_name = re.compile(rf"{re.escape(name)}-({roles})-\d+")  # not those of a job named `NAME-worker-0`
     claims = _claims(pods) | {f"{name}-data"}
     created = job["metadata"]["creationTimestamp"].rstrip("Z")  # earlier ones are of a deleted job of the same name
 
     def is_about(about: Object) -> bool:
         of = str(about.get("name", ""))
-        of_pod = about.get("kind") == PODS.kind and of.startswith(pod_names)
+        of_pod = about.get("kind") == PODS.kind and pod_name.fullmatch(of) is not None
         of_claim = about.get("kind") == CLAIMS.kind and of in claims
         return about.get("uid") in uids or of_pod or of_claim
 
@@ -168,7 +171,7 @@ def _waiting(cluster: Cluster, queue: str) -> tuple[Object, ...]:
 
 
 def _operator(deployments: Iterable[Object]) -> Object | None:
-    return next((each for each in deployments if "training-operator" in each["metadata"]["name"]), None)
+    return next(iter(operators(deployments)), None)
 
 
 def _tails(cluster: Cluster, pods: Iterable[Object]) -> dict[str, str]:

@@ -42,6 +42,18 @@ def gaudi(workers, **changes):
     return spec(accelerator="gaudi", workers=workers, **changes)
 
 
+def webhook_configuration(name, namespace, service, **rule):
+    """A configuration with one webhook that the Service answers; by default it validates new PyTorchJobs."""
+    about = {
+        "apiGroups": ["kubeflow.org"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE"],
+        "resources": ["pytorchjobs"],
+    }
+    where = {"service": {"namespace": namespace, "name": service, "path": "/validate-kubeflow-org-v1-pytorchjob"}}
+    return {"metadata": {"name": name}, "webhooks": [{"clientConfig": where, "rules": [about | rule]}]}
+
+
 def deployment(image="docker.io/kubeflow/training-operator:v1.9.4", ready=1, **container):
     return {
         "metadata": {"name": "training-operator", "namespace": "kubeflow"},

@@ -15,6 +15,7 @@ import math
 import os
 import select
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -58,6 +59,8 @@ LINGER_S: Final = 5.0
 SAME_TIME_S: Final = 10.0
 """Workers that exit within this time after the first exited by themselves; torchrun kills the others, those that ignore SIGTERM after 30 s."""
 
+LOOPBACK: Final = "127.0.0.1"
+
 STARTS: Final = "TRAINER_ENTRYPOINT_STARTS"
 MOST_STARTS: Final = 4
 """How often torchrun is started in one container after transient failures."""
@@ -85,7 +88,7 @@ def main(argv: list[str], message: Path = TERMINATION_MESSAGE) -> int:
     started_s = time.monotonic()
     try:
         code = _run(argv, place)
-    except _NoFolderError as problem:
+    except (_NoFolderError, _NoAddressError) as problem:
         sys.stderr.write(f"{problem}\n")
         failure_cause.write_message(place, failure_cause.of_exception(problem))
         return problem.exit_code
@@ -116,6 +119,7 @@ def _run(argv: list[str], message: Path | None) -> int:
     # torchrun reports at length what we report in a line, and torch's C++ with its whole stack.
     logging.disable(logging.ERROR)
     arguments = parse_args(argv)
+    arguments.local_addr = arguments.local_addr or _own_address(arguments.nnodes)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     oom_kills = failure_cause.oom_kills()
     exit_codes: dict[int, int] = {}
@@ -152,6 +156,30 @@ def _note_signals() -> None:
 
 class _NoFolderError(InputError):
     """Not even a file of a few bytes can be written."""
+
+
+class _NoAddressError(InputError):
+    """The other nodes could not reach this one."""
+
+
+def _own_address(nodes: str) -> str | None:
+    """Address under which this machine's workers meet if none is given; None leaves it to torchrun, which takes the machine's name.
+
+    Workers of one node need no name, which laptops often can't resolve: they would wait for each other in vain.
+
+    Raises: _NoAddressError when there are several nodes and this machine's name does not resolve.
+    """
+    if nodes in {"1", "1:1"}:
+        return LOOPBACK
+    name = socket.getfqdn()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as problem:
+        raise _NoAddressError(
+            f"cannot start the workers: this machine's own name does not resolve, got `{on_one_line(name)}`",
+            hint="--local-addr ADDRESS, or PET_LOCAL_ADDR, with its address in the network; or add the name to /etc/hosts",
+        ) from problem
+    return None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ ends lack timeouts and some lack object collectives.
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from typing import Any, Final, NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 
-from trainer.errors import KnownError, PeerError, TryAgainError
+from trainer.errors import InputError, KnownError, PeerError, TryAgainError, on_one_line
+from trainer.runtime.interfaces import check_interfaces
 from trainer.runtime.world import World
 from trainer.storage import UnreachableError
 
@@ -124,14 +126,31 @@ def join(world: World, backend: str) -> Iterator[WorkerGroup]:
 
     The groups are not destroyed: torch 2.6 can hang in that (a thread that the destructor joins waits for the GIL that
     the destructor's caller holds), and after a failure it can wait for peers forever. `leave_process` ends without it.
+
+    Raises: InputError for a network interface or an own address that can't be used, before it waits for the other workers.
     """
     if world.size == 1:
         yield WorkerGroup(world, None)
         return
+    check_interfaces(backend)
+    _check_own_name(os.environ.get("MASTER_ADDR", ""))
     dist.init_process_group(backend)
     group = WorkerGroup(world, dist.new_group(backend="gloo", timeout=AGREEMENT_TIMEOUT))
     yield group
     group.all_gather(b"")
+
+
+def _check_own_name(address: str) -> None:
+    """Raises: InputError when the workers are to meet under this machine's own name, and it does not resolve."""
+    if address not in {socket.gethostname(), socket.getfqdn()}:
+        return  # another machine's: its name may resolve later, and is then found by the store's own retries
+    try:
+        socket.getaddrinfo(address, None)
+    except OSError as problem:
+        raise InputError(
+            f"cannot join the other workers: this machine's own name does not resolve, got `{on_one_line(address)}` (from `MASTER_ADDR`)",
+            hint="torchrun --local-addr 127.0.0.1 on one machine, or its address in the network; or add the name to /etc/hosts",
+        ) from problem
 
 
 def leave_process(exit_code: int) -> NoReturn:

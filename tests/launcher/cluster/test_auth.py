@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from relay import Relay
 
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
@@ -378,6 +379,17 @@ def test_untrusted_certificate_is_refused_with_the_reason(tls_api, tmp_path):
 def test_certificate_authority_of_the_kubeconfig_is_trusted(tls_api, tmp_path):
     ours = {"certificate-authority-data": base64.b64encode((tmp_path / "crt").read_bytes()).decode()}
     assert opened(tls_api.kubeconfig(tmp_path / "k", **ours)).list(JOBS) == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_tls_goes_through_a_proxy_to_the_server(tls_api, tmp_path, scheme):
+    """The proxy sees no request: the certificate is the server's."""
+    ours = {"certificate-authority": "crt", "tls-server-name": "127.0.0.1", "server": "https://api.invalid:6443"}
+    relay = Relay(tls_api.url)
+    cluster = opened(tls_api.kubeconfig(tmp_path / "k", **ours, **{"proxy-url": f"{scheme}://127.0.0.1:{relay.port}"}))
+    assert cluster.list(JOBS) == []
+    assert relay.asked == ["api.invalid:6443"]
+    relay.stop()
 
 
 def test_insecure_skip_tls_verify_prints_no_warnings(tls_api, tmp_path, capfd, recwarn):

@@ -124,6 +124,18 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
         cluster.create(JOBS, job())
 
 
+def test_webhook_of_another_program_that_does_not_answer_is_named_as_that(cluster, api):
+    """Kueue's webhooks are called for PyTorchJobs too."""
+    url = "https://kueue-webhook-service.kueue-system.svc:443/mutate-kubeflow-org-v1-pytorchjob?timeout=10s"
+    said = f'Internal error occurred: failed calling webhook "mpytorchjob.kb.io": failed to call webhook: Post "{url}": EOF'
+    api.state.fail("POST", "pytorchjobs", 500, said)
+    with pytest.raises(RemoteError) as failed:
+        cluster.create(JOBS, job())
+    assert "kubectl -n kueue-system get pods" in failed.value.hint
+    assert "kueue-webhook-service" in failed.value.hint
+    assert "training operator" not in failed.value.hint
+
+
 @pytest.mark.parametrize(
     ("status", "said", "hint"),
     [

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from doctor_samples import KEYS, SPACE, deployment, gaudi, gaudi_node, summary
+from doctor_samples import KEYS, SPACE, deployment, gaudi, gaudi_node, summary, webhook_configuration
 from submitted import spec
 
 from launcher.cluster.resources import PODS, VOLUMES
@@ -24,9 +24,8 @@ def ready(api):
         f"{SPACE}/secrets/keys": {"metadata": {"name": "keys"}, "data": KEYS},
     }.items():
         api.state.put(name, body)
-    rule = {"apiGroups": ["kubeflow.org"], "resources": ["pytorchjobs"]}
     hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/v"
-    api.state.put(hooks, {"metadata": {"name": "v"}, "webhooks": [{"rules": [rule]}]})
+    api.state.put(hooks, webhook_configuration("v", "kubeflow", "training-operator"))
     return api
 
 

@@ -154,6 +154,7 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         assert "PET_STANDALONE" not in environment
         assert environment["RANKING"] == "kept"
         assert environment["PET_NNODES"] == str(pods)
+        assert environment["PET_LOCAL_ADDR"] == "127.0.0.1"  # this machine's name may not resolve
         assert environment[LOCAL_RUN]  # no kubelet reads a termination message of it
     caches = [f"--cache-dir={tmp_path}/cache", f"--cache-dir={tmp_path}/cache/pod-1"]
     assert sorted(arguments[1] for arguments, _ in seen) == caches[:pods]
@@ -164,6 +165,19 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         assert not address.endswith(":23456")
     assert (endpoint == "127.0.0.1:0") == (pods == 1)  # torchrun finds its own port where it meets nobody else
     assert {environment.get("RANK") for _, environment in seen} == ({"0"} if pods == 1 else {None})
+
+
+def test_network_interfaces_of_pods_are_not_looked_for_on_this_machine(tmp_path):
+    """A laptop has no `eth0`; what the user gives stays."""
+    objects = job(accelerator="cuda", workers_per_node=1, command=WRITE_ENVIRONMENT)
+    container = objects[-1]["spec"]["pytorchReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+    assert {"name": "NCCL_SOCKET_IFNAME", "value": "eth0"} in container["env"]
+    container |= {"args": [str(tmp_path)], "env": [*container["env"], {"name": "GLOO_SOCKET_IFNAME", "value": "lo"}]}
+    run_here(objects, tmp_path / "cache")
+    for path in tmp_path.glob("*.json"):
+        _, environment = json.loads(path.read_text())
+        assert "NCCL_SOCKET_IFNAME" not in environment
+        assert environment["GLOO_SOCKET_IFNAME"] == "lo"
 
 
 @pytest.mark.parametrize(

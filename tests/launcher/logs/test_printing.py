@@ -607,8 +607,6 @@ def test_kubectl_follows_all_pods_by_the_printed_labels():
     assert kubectl_logs_command(job, "team") == (
         "kubectl logs -n team -f -l training.kubeflow.org/job-name=j -c pytorch --prefix --tail=-1 --max-log-requests=16"
     )
-    elsewhere = kubectl_logs_command(job, "team", context="my cluster", kubeconfig="/k/config")
-    assert elsewhere.startswith("kubectl --kubeconfig /k/config --context 'my cluster' logs -n team -f")
 
 
 @pytest.mark.parametrize(

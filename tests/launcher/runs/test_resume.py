@@ -417,7 +417,9 @@ def test_printed_settings_recreate_the_job(launch, api, ended, output, cluster, 
         ]
     )
     _, _, err = launch("resume", "demo")
-    told = err.partition("launcher submit --name demo -n team-a --file FILE`:\n")[2].partition("\n\n")[0]
+    told = (
+        err.partition("launcher submit --name demo -n team-a --file FILE ")[2].partition("`:\n")[2].partition("\n\n")[0]
+    )
     (tmp_path / "told.yaml").write_text(told, encoding="utf-8")
     assert launch("submit", "--file=told.yaml", "--name=demo", "--namespace=team-a")[0] == 0
     assert settings(cluster) == before

@@ -225,3 +225,39 @@ def test_unknown_or_invalid_settings_are_refused(read, words):
         read()
     assert refusal.value.hint
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
+
+
+@pytest.mark.parametrize("source", ORDER)
+def test_a_home_directory_in_any_source_is_replaced(sources, capsys, monkeypatch, tmp_path, source):
+    """bash leaves `--data=~/cxr` as it is, and nothing else reads a settings file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "patch.yaml").write_text("spec: {schedulerName: patched}\n", encoding="utf-8")
+    given = {"data": "~/cxr", "output": "~/runs", "image": "x", "overlay": "~/patch.yaml"}
+    assert main([*SUBMIT, *sources(**{source: given})]) == 0
+    out = capsys.readouterr().out
+    assert f"path: {tmp_path}/cxr\n" in out
+    assert f"path: {tmp_path}/runs\n" in out
+    assert "schedulerName: patched" in out
+
+
+def test_a_settings_file_and_a_kubeconfig_in_the_home_directory_are_found(sources, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources(file=REST | {"image": "x"})
+    context = {"name": "a", "context": {"namespace": "team-x"}}
+    (tmp_path / "k").write_text(json.dumps({"current-context": "a", "contexts": [context]}), encoding="utf-8")
+    assert main([*SUBMIT, "-f", "~/job.yaml", "--kubeconfig=~/k"]) == 0
+    assert "namespace: team-x\n" in capsys.readouterr().out
+
+
+def test_init_and_config_accept_a_home_directory_and_keep_it(sources, capsys, monkeypatch, tmp_path):
+    """The file may be read on several machines."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources()
+    assert main(["init", "-y", "accelerator=cpu", "image=x", "data=~/cxr", "output=~/runs"]) == 0
+    assert "output: ~/runs\n" in Path(PROJECT_FILE).read_text(encoding="utf-8")
+    assert main(["config", "-o", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))["settings"]
+    assert {row["setting"]: row["problem"] for row in rows if row["setting"] in {"data", "output"}} == {
+        "data": None,
+        "output": None,
+    }

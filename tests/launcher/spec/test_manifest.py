@@ -113,7 +113,7 @@ def test_several_nodes_have_a_rendezvous_without_an_elastic_policy():
     """The shape in which every pod keeps its log and none is left (docs/decisions/0006)."""
     job = render(JOBS["gaudi-4-nodes"])[-1]
     container = pod_of(job)[1]["containers"][0]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert "elasticPolicy" not in job["spec"]
     assert {
         "PET_NNODES": "4",
@@ -129,7 +129,7 @@ def test_several_nodes_have_a_rendezvous_without_an_elastic_policy():
 def test_one_node_has_a_rendezvous_that_survives_a_crash():
     """With torchrun's static rendezvous, which the operator's variables alone select, the workers never rejoin (docs/decisions/0006)."""
     container = pod_of(render(JOBS["gaudi-1-node"])[-1])[1]["containers"][0]
-    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    environment = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
     assert environment == {
         "HOME": "/tmp",
         "PT_HPU_LAZY_MODE": "1",
@@ -140,6 +140,14 @@ def test_one_node_has_a_rendezvous_that_survives_a_crash():
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": "10",
     }
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_pods_meet_under_their_address_not_their_name(name):
+    """A name may not resolve, as in the host's network or with a broken DNS; torchrun takes `--local-addr` from PET_LOCAL_ADDR."""
+    [container] = pod_of(render(JOBS[name])[-1])[1]["containers"]
+    [own] = [entry for entry in container["env"] if entry["name"] == "PET_LOCAL_ADDR"]
+    assert own["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
 
 def test_threads_are_the_workers_cpus_unless_the_user_sets_them():

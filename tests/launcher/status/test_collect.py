@@ -101,6 +101,7 @@ def test_events_are_those_of_the_job_its_pods_and_claims_since_it_was_made(clust
     event("of-an-admins-claim", {"kind": "PersistentVolumeClaim", "name": "bucket", "uid": "x"})
     event("in-the-same-second", {"kind": "Pod", "name": "t1-worker-0", "uid": "x"}, last="2026-01-01T00:00:00.5Z")
     event("of-another-job", {"kind": "Pod", "name": "t12-worker-0", "uid": "x"})
+    event("of-a-job-named-like-a-pod", {"kind": "Pod", "name": "t1-worker-0-worker-1", "uid": "x"})
     event("of-another-claim", {"kind": "PersistentVolumeClaim", "name": "other", "uid": "x"})
     event("of-the-last-job", {"kind": "Pod", "name": "t1-worker-0", "uid": "x"}, last="2025-12-31T00:00:00Z")
     found = names(collect_snapshot(cluster, "t1").events)

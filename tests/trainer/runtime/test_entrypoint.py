@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.errors import InputError
 from trainer.layout import JOB, LOCAL_RUN
 from trainer.runtime import entrypoint, failure_cause
 from trainer.runtime.failure_cause import FailureCause
@@ -415,3 +417,33 @@ def test_cause_of_a_pod_is_what_its_other_failures_followed(tmp_path, monkeypatc
     report_failure(report)
     found = entrypoint._cause(report, exit_codes, None)
     assert (found and found.rank) == chosen
+
+
+def test_workers_of_one_node_meet_at_the_loopback_whatever_the_machines_name(monkeypatch):
+    """torchrun publishes the machine's name, and workers wait 120 s for each other where it does not resolve."""
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getfqdn", lambda: "laptop.invalid")
+    assert entrypoint._own_address("1") == entrypoint._own_address("1:1") == "127.0.0.1"
+    with pytest.raises(InputError, match=r"own name does not resolve, got `laptop\.invalid`"):
+        entrypoint._own_address("2")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    assert entrypoint._own_address("1:4") is None
+
+
+@pytest.mark.e2e
+def test_an_own_name_that_does_not_resolve_ends_several_nodes_with_exit_code_2(tmp_path):
+    """Before a rendezvous that the others could not join."""
+    script = (
+        "import socket, sys; from trainer.runtime import entrypoint\n"
+        "def unknown(*_, **__): raise socket.gaierror(-2, 'unknown')\n"
+        "socket.getaddrinfo = unknown\n"
+        "sys.exit(entrypoint.main(['--nnodes=2', '--rdzv-backend=c10d', '--rdzv-endpoint=localhost:0', 'x.py']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "this machine's own name does not resolve" in done.stderr
+    assert "Traceback" not in done.stderr
