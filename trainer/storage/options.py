@@ -8,6 +8,7 @@
 | `AWS_PROFILE`, `AWS_CONFIG_FILE`, `AWS_SHARED_CREDENTIALS_FILE` | | credentials and settings by name |
 | `AWS_ROLE_ARN`, `AWS_WEB_IDENTITY_TOKEN_FILE` | | credentials of a service account (set by EKS) |
 | `AWS_CA_BUNDLE` | file | CA certificates to verify the server |
+| `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | `http(s)://HOST:PORT`; hosts | proxy, and hosts without one |
 | `TRAINER_S3_ADDRESSING` | `auto`, `path`, `virtual` | position of the bucket name; `auto`: in the path when an
 endpoint is set |
 | `TRAINER_S3_REQUEST_PAYER` | `requester` | pay for reads from a requester-pays bucket |

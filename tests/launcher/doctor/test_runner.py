@@ -53,15 +53,11 @@ def raising(problem):
     [
         (ForbiddenError("cannot list nodes: forbidden"), "skipped", "not permitted to check"),
         (NotPermittedError("cannot write `x`: AccessDenied"), "WARN", "not permitted with your credentials"),
-        (
-            CredentialSourceError("cannot get credentials: cannot start `x`"),
-            "WARN",
-            "cannot get credentials: cannot start",
-        ),
+        (CredentialSourceError("cannot get credentials: no `x`"), "WARN", "cannot get credentials: no `x`"),
         (RemoteError("cannot list nodes: broken", hint="mend it"), "FAIL", "broken"),
         (KeyError("spec"), "FAIL", "bug in this check: KeyError"),
     ],
-    ids=["forbidden", "bucket forbids", "refused", "bug"],
+    ids=["forbidden", "bucket forbids", "no credentials", "refused", "bug"],
 )
 def test_missing_rights_of_the_user_skip_a_check_or_warn(problem, status, words):
     """Whoever may not list nodes can still run jobs; what pods may do in the bucket is not what the user may do."""
