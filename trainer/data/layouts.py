@@ -53,6 +53,11 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
 LABEL_FILES: Final = tuple(name for names in _REQUIRED.values() for name in names if not name.endswith("/"))
 """Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""
 
+NEWEST_EDITION: Final = "v2020"
+"""In the name of NIH's corrected table, which is read where the one of 2017 is in the same directory."""
+
+_SHOWN_CHARS: Final = 80
+
 _IMAGES_FOLDER = re.compile(r"images(_\d+)?")
 
 
@@ -63,6 +68,8 @@ class Source:
     layout: str
     root: Path
     table: LabelTable
+    unread: tuple[str, ...] = ()
+    """Other label files in the directory, of another edition or layout."""
 
 
 def read_labels(data: Path, *, layout: Layout = "auto", split: str = "given", val_list: str | None = None) -> Source:
@@ -91,7 +98,13 @@ def read_labels(data: Path, *, layout: Layout = "auto", split: str = "given", va
         check_patients(table, f"`{data}`")
         table = _with_val(table, chosen, entries, val_list)
         check_splits(table, SPLITS, f"`{data}`")
-    return Source(chosen, data, table)
+    return Source(chosen, data, table, _unread(data, entries, chosen))
+
+
+def _unread(data: Path, entries: Sequence[str], layout: str) -> tuple[str, ...]:
+    """Label files that this layout does not read."""
+    read = {_single_file(data, entries, name).name for name in _REQUIRED[layout] if not name.endswith("/")}
+    return tuple(sorted({entry for name in LABEL_FILES for entry in _present(entries, name)} - read))
 
 
 def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_list: str | None) -> LabelTable:
@@ -115,10 +128,15 @@ def read_file(path: Path) -> Source:
 
     Only a labels.csv assigns images to splits.
 
-    Raises: InputError with all problems.
+    Raises: InputError with all problems, or for a table of another form.
     """
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
+        if "," in first:
+            raise InputError(
+                f"cannot read the labels: a table without a column `{IMAGE}`, got `{path}` with the first line `{first[:_SHOWN_CHARS]}`",
+                hint="known are NIH's table, the 70/10/20 lists and a labels.csv; write other labels as a labels.csv",
+            )
         table = read_lists(path, [path])
         return Source("lists", path, replace(table, split_N=np.full(len(table), -1, np.int8)))
     _, header = next(csv_rows(path), (0, []))
@@ -132,6 +150,16 @@ def table_file(data: Path, layout: str) -> Path | None:
     if layout not in {"nih", "csv"}:
         return None
     return _single_file(data, directory_entries(data), _REQUIRED[layout][0])
+
+
+def unread_notes(source: Source) -> tuple[str, ...]:
+    """A note about label files of the data set that were not read, if there are any."""
+    if not source.unread:
+        return ()
+    table = table_file(source.root, source.layout)
+    taken = f"layout {source.layout}" if table is None else f"`{table.name}`"
+    listed = ", ".join(f"`{name}`" for name in source.unread)
+    return (f"labels are read from {taken}; not read, though in the same directory: {listed}",)
 
 
 def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: str | None) -> LabelTable:
@@ -184,6 +212,9 @@ def _choose(data: Path, entries: Sequence[str], layout: Layout) -> str:
 
 def _single_file(data: Path, entries: Sequence[str], name: str) -> Path:
     present = _present(entries, name)
+    editions = [entry for entry in present if NEWEST_EDITION in entry] if name == _REQUIRED["nih"][0] else []
+    if len(present) > 1 and len(editions) == 1:
+        return data / editions[0]
     if len(present) > 1:
         names = " and ".join(f"`{each}`" for each in present)
         raise InputError(

@@ -26,6 +26,7 @@ from trainer.errors import InputError
 from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, names_sha256
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
+from trainer.evaluation.label_file import caveats
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.inference.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
@@ -155,6 +156,7 @@ def _predicted(
         split=split_of(_names(subset.table, subset.table.rows("test"))),
         metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
         drawn=are_drawn(subset.source),
+        edition=subset.edition,
         trained_on_known=trained.trained_on is not None,
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
         shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, trained.findings)),
@@ -245,6 +247,7 @@ def _notes(
 ) -> Iterator[str]:
     """Caveats for the reader; `rows_N` are the evaluated images."""
     yield from trained.notes
+    yield from caveats(subset.source)
     total = f"{len(rows_N):,}"
     if trained.trained_on is None:
         yield UNKNOWN_TRAINING

@@ -16,6 +16,7 @@ from trainer.data.download import folder_of
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.errors import InputError, listing
+from trainer.evaluation.label_file import edition_of
 from trainer.evaluation.overlap import of_patients
 from trainer.models.load import LoadedModel
 
@@ -33,6 +34,8 @@ class EvaluationSet:
     """All images, also those in no split; its labels are those of the model's outputs."""
     labels: tuple[str, ...]
     """All labels of the data set."""
+    edition: str | None
+    """Edition of ChestX-ray14's labels, if they are."""
     part: Part
     trained_N: NDArray[np.bool_]
     """Whether each image is of a patient in the training set; all False where unknown."""
@@ -72,6 +75,7 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
         place,
         replace(source, table=table),
         source.table.findings,
+        edition_of(source),
         part,
         trained_N=of_patients(known["train"], table.images, table.patients_N),
         chosen_N=of_patients(known["val"], table.images, table.patients_N),
