@@ -101,7 +101,7 @@ def fit(
     )
 
 
-def widened(calibrator: Calibrator, findings: Sequence[str], origin: str) -> Calibrator:
+def for_findings(calibrator: Calibrator, findings: Sequence[str], origin: str = "the calibration") -> Calibrator:
     """The calibrator for these findings; those without predictions in `origin` have no thresholds and stay as they are."""
     if calibrator.findings == tuple(findings):
         return calibrator
@@ -113,6 +113,10 @@ def widened(calibrator: Calibrator, findings: Sequence[str], origin: str) -> Cal
         findings=tuple(findings),
         slope_K=tuple(lines.get(name, (1.0, 0.0))[0] for name in findings),
         intercept_K=tuple(lines.get(name, (1.0, 0.0))[1] for name in findings),
+        thresholds={
+            rule: {name: value for name, value in by_finding.items() if name in findings}
+            for rule, by_finding in calibrator.thresholds.items()
+        },
         notes=(*calibrator.notes, *((note,) if missing else ())),
     )
 

@@ -69,11 +69,10 @@ def evaluate_file(request: FileRequest) -> Evaluation:
     other = None
     if request.against is not None:
         other = _fitting(other_model(request.against, part), labels, renamed)
-    classes = is_exclusive(labels.table.labels_NK) and selected.findings == labels.table.findings
     inputs = EvaluationInput(
         model=request.predictions.name,
         findings=selected.findings,
-        classes=classes and not off_sum(selected.probabilities_NK),
+        classes=_has_all_classes(selected, labels) and not off_sum(selected.probabilities_NK),
         scored=scored,
         part=part,
         labels=request.labels.name,
@@ -88,7 +87,7 @@ def evaluate_file(request: FileRequest) -> Evaluation:
             *_notes(predicted, selected, labels, rows_N, part),
             *val_notes,
             *(() if other is None else other.notes),
-            *_class_notes(selected, is_classes=classes and labels.table.findings != FINDINGS),
+            *_class_notes(selected, labels),
         ),
     )
     theirs = None if other is None else beside(other, inputs)
@@ -209,15 +208,20 @@ def _notes(
             yield f"{total - len(rows_N):,} of {total:,} {what} have no prediction and are not evaluated"
 
 
-def _class_notes(selected: Predictions, *, is_classes: bool) -> Iterator[str]:
+def _class_notes(given: Predictions, labels: Labels) -> Iterator[str]:
     """A note about probabilities of exclusive classes that do not sum to 1."""
-    off = off_sum(selected.probabilities_NK) if is_classes else 0
+    if labels.table.findings == FINDINGS or not _has_all_classes(given, labels):
+        return
+    off, sums_N = off_sum(given.probabilities_NK), given.probabilities_NK.sum(axis=1)
     if off:
-        sums_N = selected.probabilities_NK.sum(axis=1)
         yield (
-            f"probabilities of {off:,} of {len(sums_N):,} images do not sum to 1 over their classes (from {sums_N.min():.3g} to "
-            f"{sums_N.max():.3g}): each class is evaluated alone, without accuracy, sensitivity and specificity"
+            f"{given.path.name}: probabilities of {off:,} of {len(sums_N):,} images do not sum to 1 over their classes (from "
+            f"{sums_N.min():.3g} to {sums_N.max():.3g}), so each class is evaluated alone, without accuracy, sensitivity and specificity"
         )
+
+
+def _has_all_classes(given: Predictions, labels: Labels) -> bool:
+    return is_exclusive(labels.table.labels_NK) and given.findings == labels.table.findings
 
 
 def other_model(place: Path, part: str) -> Predictions:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
-from trainer.evaluation.calibration import Calibrator, fit, widened
+from trainer.evaluation.calibration import Calibrator, fit, for_findings
 from trainer.evaluation.document import Data, Evaluation, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, MinedLabels, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
@@ -153,4 +153,4 @@ def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
         classes=inputs.classes,
         probabilities_NK=None if val.probabilities_NK is None else val.probabilities_NK[order_N],
     )
-    return widened(fitted, inputs.findings, inputs.val_name)
+    return for_findings(fitted, inputs.findings, inputs.val_name)

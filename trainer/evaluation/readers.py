@@ -36,7 +36,9 @@ def columns_of(path: Path) -> tuple[str, ...]:
     has_value = dict.fromkeys(others, False)
     for _, cells in table:
         if len(cells) != len(header):  # the cells cannot be assigned to names
-            return tuple(others)
+            if {"YES", "NO"} & {cell.upper() for cell in cells}:
+                return tuple(others)
+            continue
         for name, column in others.items():
             value = cells[column].upper()
             is_label[name] = is_label[name] and (value in _VALUES or value in _UNKNOWN)

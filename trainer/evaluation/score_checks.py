@@ -85,7 +85,7 @@ def _inverted(findings: Sequence[str], auroc: Sequence[Interval]) -> list[str]:
     if 2 * len(below) >= len(defined):
         count = f"{len(below)} of {len(defined)} findings"
         return [f"AUROC is far below 0.5 for {count}: scores may be inverted, or of other columns or images"]
-    return [f"AUROC is far below 0.5: {', '.join(below)}; their columns may be exchanged or inverted"]
+    return [f"AUROC is far below 0.5, so scores may be inverted or of another finding: {', '.join(below)}"]
 
 
 def is_exclusive(labels_NK: NDArray[np.integer]) -> bool:

@@ -31,7 +31,7 @@ class EvaluationSet:
 
     place: Place
     source: Source
-    """All images, also those in no split; its labels are those of the model's outputs."""
+    """All images, also those in no split; its labels are those of the model's outputs that have some."""
     labels: tuple[str, ...]
     """All labels of the data set."""
     edition: str | None
@@ -91,20 +91,21 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
 
 
 def _with_findings(table: LabelTable, trained: LoadedModel, data: str) -> LabelTable:
-    """The table with the labels of the model's outputs, in their order.
+    """The table with the labels of the model's outputs, in their order; outputs without labels are left out.
 
-    Raises: InputError when one is missing; for a single-label model also when there are others, or images without exactly one.
+    Raises: InputError when all are missing; for a single-label model when labels and outputs differ, or for images without
+    exactly one.
     """
-    missing = [name for name in trained.findings if name not in table.findings]
-    surplus = [name for name in table.findings if name not in trained.findings]
-    if missing or (surplus and trained.loss == "cross_entropy"):
+    common = tuple(name for name in trained.findings if name in table.findings)
+    differs = set(table.findings) != set(trained.findings)
+    if not common or (differs and trained.loss == "cross_entropy"):
         raise InputError(
             f"cannot evaluate `{trained.origin}` on `{data}`: its outputs are {', '.join(trained.findings)}, "
             f"but the data set's labels are {', '.join(table.findings)}",
             hint="evaluate a model on the labels that it was trained for",
         )
-    columns = [table.findings.index(name) for name in trained.findings]
-    chosen = replace(table, findings=trained.findings, labels_NK=table.labels_NK[:, columns])
+    columns = [table.findings.index(name) for name in common]
+    chosen = replace(table, findings=common, labels_NK=table.labels_NK[:, columns])
     bad = int((chosen.labels_NK.sum(axis=1) != 1).sum()) if trained.loss == "cross_entropy" else 0
     if bad:
         raise InputError(

@@ -378,7 +378,9 @@ def test_class_probabilities_that_do_not_sum_to_1_are_noted(tmp_path, capsys):
     assert code == 0
     assert "accuracy " not in out
     assert any(
-        note.startswith("probabilities of 21 of 24 images do not sum to 1 over their classes (from 0.95 to 1.01)")
+        note.startswith(
+            "p.csv: probabilities of 21 of 24 images do not sum to 1 over their classes (from 0.95 to 1.01)"
+        )
         for note in notes_of(out)
     )
 

@@ -40,6 +40,8 @@ def test_columns_that_cannot_be_assigned_to_values_are_named_too(file):
     path = file(shorter)
     with pytest.raises(InputError, match="line 2: 13 columns instead of 12"):
         read(path, read_nih(path, path, {}), ("Fracture",))
+    unnamed = f"{NIH},Unnamed: 11"
+    assert columns_of(file(unnamed, [",".join(row.split(",")[:9]) for row in ROWS])) == ()
 
 
 def test_yes_and_no_are_read_with_the_part_of_each_image(file):

@@ -67,7 +67,7 @@ def test_inverted_scores_are_noted(images):
         "AUROC is far below 0.5 for 4 of 4 findings: scores may be inverted, or of other columns or images"
     ]
     scores[:, 3] = 1 - scores[:, 3]
-    assert notes(scores, labels) == ["AUROC is far below 0.5: D; their columns may be exchanged or inverted"]
+    assert notes(scores, labels) == ["AUROC is far below 0.5, so scores may be inverted or of another finding: D"]
 
 
 def test_undefined_findings_and_wide_intervals_are_not_inverted(images):
