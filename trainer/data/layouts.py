@@ -132,9 +132,10 @@ def read_file(path: Path) -> Source:
     """
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
-        if "," in first:
+        if "," in first or len(first.split()) == 1:
+            what = f"a table without a column `{IMAGE}`" if "," in first else "a list of images without labels"
             raise InputError(
-                f"cannot read the labels: a table without a column `{IMAGE}`, got `{path}` with the first line `{first[:_SHOWN_CHARS]}`",
+                f"cannot read the labels: {what}, got `{path}` with the first line `{first[:_SHOWN_CHARS]}`",
                 hint="known are NIH's table, the 70/10/20 lists and a labels.csv; write other labels as a labels.csv",
             )
         table = read_lists(path, [path])

@@ -98,11 +98,11 @@ def _check_renamed(renamed: Mapping[str, Sequence[str]], labels: Labels) -> None
     unknown = [name for name in renamed if name not in labels.table.findings]
     if unknown:
         listed = ", ".join(f"`{name}`" for name in unknown)
-        beside_them = f", and of readers {', '.join(labels.readers)}" if labels.mined is None and labels.readers else ""
-        raise InputError(
-            f"cannot rename: no label {listed}, got `{labels.path}` (from `{rename.FLAG}`)",
-            hint=f"its labels are {', '.join(labels.table.findings)}{beside_them}",
-        )
+        hint = f"its labels are {', '.join(labels.table.findings)}"
+        if labels.readers and labels.mined is None:
+            where = "readers, with its table as --labels," if labels.path.is_dir() else "readers"
+            hint += f"; those of {where} are {', '.join(labels.readers)}"
+        raise InputError(f"cannot rename: no label {listed}, got `{labels.path}` (from `{rename.FLAG}`)", hint=hint)
 
 
 def _fitting(
@@ -209,14 +209,17 @@ def _notes(
 
 
 def _class_notes(given: Predictions, labels: Labels) -> Iterator[str]:
-    """A note about probabilities of exclusive classes that do not sum to 1."""
-    if labels.table.findings == FINDINGS or not _has_all_classes(given, labels):
+    """Why exclusive classes are evaluated like findings: some have no probabilities, or these do not sum to 1."""
+    if labels.table.findings == FINDINGS or not is_exclusive(labels.table.labels_NK):
         return
+    alone = "each class is evaluated alone, without accuracy, sensitivity and specificity"
     off, sums_N = off_sum(given.probabilities_NK), given.probabilities_NK.sum(axis=1)
-    if off:
+    if not _has_all_classes(given, labels):
+        yield f"{given.path.name}: not every class has probabilities, so {alone}"
+    elif off:
         yield (
-            f"{given.path.name}: probabilities of {off:,} of {len(sums_N):,} images do not sum to 1 over their classes (from "
-            f"{sums_N.min():.3g} to {sums_N.max():.3g}), so each class is evaluated alone, without accuracy, sensitivity and specificity"
+            f"{given.path.name}: probabilities of {off:,} of {len(sums_N):,} images do not sum to 1 over their classes "
+            f"(from {sums_N.min():.3g} to {sums_N.max():.3g}), so {alone}"
         )
 
 

@@ -88,7 +88,13 @@ class Predictions:
             for findings in labels.values()
         ]
         probabilities_NK = np.stack(columns, axis=1) if columns else self.probabilities_NK[:, :0]
-        return replace(self, findings=(*kept, *labels), probabilities_NK=probabilities_NK)
+        notes = [_joined_note(self.path.name, label, findings) for label, findings in labels.items()]
+        return replace(
+            self,
+            findings=(*kept, *labels),
+            probabilities_NK=probabilities_NK,
+            notes=(*self.notes, *filter(None, notes)),
+        )
 
     def completed(self, classes: Sequence[str]) -> "Predictions":
         """With both columns where `classes` are the only two classes of an image and the file has one of them."""
@@ -142,6 +148,13 @@ class Predictions:
                 hint="use the image names of the labels; remove images without labels",
             )
         return np.array([row_of[name] for name in self.images], np.int64)
+
+
+def _joined_note(file: str, label: str, findings: Sequence[str]) -> str:
+    if tuple(findings) == (label,):
+        return ""
+    sources = " and ".join(f"`{PREFIX}{name}`" for name in findings)
+    return f"{file}: {label} is {'the highest of ' * (len(findings) > 1)}{sources}"
 
 
 def read(path: Path) -> Predictions:

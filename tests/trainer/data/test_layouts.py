@@ -486,3 +486,9 @@ def test_label_files_of_other_public_sets_are_refused_by_their_first_line(shared
     assert "a table without a column `Image Index`" in str(refused.value)
     assert first in str(refused.value)
     assert str(refused.value).count("\n") == 2
+
+
+def test_list_of_names_is_refused_as_labels(shared):
+    """NIH's own lists have no labels, and the name of one that has."""
+    with pytest.raises(InputError, match=r"a list of images without labels, got .*test_list\.txt"):
+        read_file(shared / "data/nih-labels/official/test_list.txt")

@@ -383,6 +383,11 @@ def test_class_probabilities_that_do_not_sum_to_1_are_noted(tmp_path, capsys):
         )
         for note in notes_of(out)
     )
+    without(tmp_path / "p.csv", "B")
+    code, out, _ = run(capsys, *given)
+    assert code == 0
+    assert "labels without predictions, not evaluated: B" in notes_of(out)
+    assert any(note.startswith("p.csv: not every class has probabilities, so each") for note in notes_of(out))
 
 
 def test_edition_of_the_labels_is_always_printed(files, shared, capsys):
@@ -517,7 +522,7 @@ def test_label_of_another_name_is_renamed_for_all_files(files, capsys):
     ("flags", "told"),
     [
         (("Nodule or Mass=Nodule",), "no label `Nodule or Mass`, got `google.csv` (from `--rename`)"),
-        (("Nodule or Mass=Nodule",), "and of readers Nodule or mass, Pneumothorax, Fracture"),
+        (("Nodule or Mass=Nodule",), "those of readers are Nodule or mass, Pneumothorax, Fracture"),
         (("Nodule or mass=Nodul|Mass",), "no column `prob_Nodul`"),
         (("Nodule or mass",), "it must be LABEL=FINDING"),
         (("Nodule or mass=Mass", "--part", "train"), "has no image in it, got `train` (from `--part`)"),

@@ -124,6 +124,7 @@ def test_joined_findings_have_the_highest_probability(file):
     joined = found.joined({"Nodule or mass": ("Nodule", "Mass"), "Mass": ("Mass",)})
     assert joined.findings == ("Hernia", "Nodule or mass", "Mass")
     assert joined.probabilities_NK.tolist() == [[0, 0.5, 0.5], [1, 0.75, 0.125]]
+    assert joined.notes == ("preds.csv: Nodule or mass is the highest of `prob_Nodule` and `prob_Mass`",)
     with pytest.raises(
         InputError, match=r"findings without predictions, got .*preds.csv` \(from `--rename`\)\n  no column `prob_Gout`"
     ):
