@@ -113,6 +113,7 @@ def _fitting(
     fitting = read.named(table.images)
     if renamed:
         fitting = fitting.joined(renamed, require_all=require_all)
+    fitting = fitting.spelled(table.findings)
     if is_exclusive(table.labels_NK):
         fitting = fitting.completed(table.findings)
     return fitting.of(table.findings)
@@ -238,6 +239,7 @@ def beside(other: Predictions, inputs: EvaluationInput) -> tuple[str, Floats]:
     Raises: InputError without predictions of an image, or of any finding.
     """
     same = other.named(inputs.scored.images)
+    same = same.spelled(inputs.findings)
     if inputs.classes:
         same = same.completed(inputs.findings)
     same = same.of(inputs.findings).at(inputs.scored.images)

@@ -4,6 +4,7 @@ Other columns are ignored. The file may be compressed (.gz). Shapes: N images, K
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +65,23 @@ class Predictions:
             "and were matched by file name"
         )
         return replace(self, images=images, notes=(*self.notes, note))
+
+    def spelled(self, labels: Sequence[str]) -> "Predictions":
+        """With the labels' spelling of findings that differ in case, blanks and signs only, such as `Pleural Thickening`."""
+        counts = Counter(map(_letters, labels))
+        by_letters = {_letters(name): name for name in labels if _letters(name) and counts[_letters(name)] == 1}
+        free = set(labels) - set(self.findings)
+        names = [
+            spelled if (spelled := by_letters.get(_letters(name), name)) in free else name for name in self.findings
+        ]
+        if len(set(names)) < len(names):
+            return self
+        notes = [
+            f"{self.path.name}: `{PREFIX}{name}` is taken for {spelled}"
+            for name, spelled in zip(self.findings, names, strict=True)
+            if name != spelled
+        ]
+        return replace(self, findings=tuple(names), notes=(*self.notes, *notes))
 
     def joined(self, labels: Mapping[str, Sequence[str]], *, require_all: bool = True) -> "Predictions":
         """The predictions with a column for each of these labels: the highest probability of its findings.
@@ -148,6 +166,10 @@ class Predictions:
                 hint="use the image names of the labels; remove images without labels",
             )
         return np.array([row_of[name] for name in self.images], np.int64)
+
+
+def _letters(name: str) -> str:
+    return "".join(char for char in name.casefold() if char.isalnum())
 
 
 def _joined_note(file: str, label: str, findings: Sequence[str]) -> str:

@@ -132,6 +132,20 @@ def test_joined_findings_have_the_highest_probability(file):
     assert found.joined({"Any": ("Gout", "Mass")}, require_all=False).findings == ("Nodule", "Hernia")
 
 
+def test_findings_spelled_otherwise_are_recognised(file):
+    """Every group writes Pleural_Thickening in its own way; left out, its mean would be of other findings."""
+    found = read(file("Image Index,prob_Pleural Thickening,prob_edema,prob_Mass,prob_mass\nx,0.25,0.5,0,1\n"))
+    spelled = found.spelled(["Edema", "Mass", "Pleural_Thickening"])
+    assert spelled.findings == ("Pleural_Thickening", "Edema", "Mass", "mass")
+    assert spelled.notes == (
+        "preds.csv: `prob_Pleural Thickening` is taken for Pleural_Thickening",
+        "preds.csv: `prob_edema` is taken for Edema",
+    )
+    assert "edema" in found.spelled(["E dema", "Edema"]).findings
+    twice = read(file("Image Index,prob_edema,prob_EDEMA\nx,0.25,0.5\n"))
+    assert twice.spelled(["Edema"]).findings == ("edema", "EDEMA")
+
+
 def test_one_column_of_two_classes_gives_the_other(file):
     """Many programs write the probability of the second class only."""
     found = read(file("Image Index,prob_B\nx,0.25\ny,1\n"))
