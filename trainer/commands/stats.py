@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.config import Layout
-from trainer.data.layouts import read_labels, unread_notes
+from trainer.data.layouts import read_labels
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
+from trainer.evaluation.label_file import caveats
 
 
 def stats(
@@ -33,7 +34,7 @@ def stats(
         Output format.
     """
     source = read_labels(data, layout=layout, split=split, val_list=val_list)
-    for note in unread_notes(source):
+    for note in caveats(source):
         sys.stderr.write(f"note: {note}\n")
     form = {"table": as_table, "csv": as_csv, "json": as_json}[format]
     sys.stdout.write(form(prevalence(source.table)).rstrip("\n") + "\n")

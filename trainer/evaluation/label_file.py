@@ -139,8 +139,8 @@ def caveats(source: Source) -> tuple[str, ...]:
         return unread_notes(source)
     listed = ", ".join(f"`{column}`" for column in columns)
     note = (
-        f"{file.name} also has labels of readers, which were not used: {listed}. Results are for its text-mined labels; "
-        f'with --labels {file.name}, {FLAG} "{columns[-1]}=FINDING|FINDING" evaluates these findings on the column of readers'
+        f"{file.name} also has labels of readers, which were not used: {listed}. Used are its text-mined labels; "
+        f'`trainer evaluate --labels {file.name} {FLAG} "{columns[-1]}=FINDING|FINDING"` evaluates these findings on those of readers'
     )
     return (*unread_notes(source), note)
 

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainer import report
-from trainer.data.layouts import unread_notes
 from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.document import Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
-from trainer.evaluation.label_file import edition_of
+from trainer.evaluation.label_file import caveats, edition_of
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
@@ -194,4 +193,4 @@ def _notes(run: Run) -> list[str]:
     """Caveats about skipped images and label files that were not read."""
     left_out = len(run.table) - sum(len(rows) for rows in run.rows.values())
     lost = [f"{left_out:,} images of the data set could not be read and are in no split"] if left_out else []
-    return [*lost, *unread_notes(run.source)]
+    return [*lost, *caveats(run.source)]

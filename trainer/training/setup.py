@@ -25,12 +25,13 @@ from trainer.config import TrainConfig, parse_duration
 from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
-from trainer.data.layouts import Source, unread_notes
+from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Pack
 from trainer.data.records import Geometry
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, KnownError, PeerError
+from trainer.evaluation.label_file import caveats
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.models.architectures import StateDict
@@ -201,9 +202,8 @@ def _read_labels(config: TrainConfig, workers: _Workers, reporter: Reporter) -> 
     workers.group.on_local_rank0(lambda: fetched(place, reporter, workers.watchdog))
     workers.watchdog.pause()
     source = workers.group.all_or_raise(lambda: _labelled(config, place))
-    if workers.group.world.is_rank0:
-        for note in unread_notes(source):
-            reporter.line(note)
+    for note in workers.group.all_or_raise(lambda: caveats(source) if workers.group.world.is_rank0 else ()):
+        reporter.line(note)
     global_batch = workers.batch * workers.group.world.size
     identity = record.describe(config, source.table, precision=workers.precision, global_batch=global_batch)
     return _Labels(place, source, identity)

@@ -86,5 +86,5 @@ def test_columns_of_readers_in_a_data_set_are_named_too(tmp_path):
     assert not found.is_selection
     (note,) = found.notes
     assert note.startswith("Data_Entry_2017.csv also has labels of readers, which were not used: `Fracture`")
-    assert '--labels Data_Entry_2017.csv, --rename "Fracture=FINDING|FINDING"' in note
+    assert '--labels Data_Entry_2017.csv --rename "Fracture=FINDING|FINDING"' in note
     assert found.edition == "2017 by the name of its file (Data_Entry_2017.csv)"
