@@ -46,6 +46,7 @@ def evaluate(
     layout: Layout = "auto",
     split: str | None = None,
     val_list: str | None = None,
+    rename: Annotated[list[str] | None, Parameter(negative="")] = None,
     tta: Literal["none", "flip", "ten_crop"] = "none",
     device: str = "auto",
     batch_size: PositiveInt = BATCH,
@@ -67,9 +68,11 @@ def evaluate(
     data
         Data set on which to evaluate the model.
     predictions
-        CSV with `Image Index` and a column `prob_<finding>` per finding, instead of a model; requires --labels.
+        CSV with `Image Index` and a column `prob_<finding>` per finding, such as that of `predict`, instead of a model;
+        requires --labels.
     labels
-        Ground-truth labels: Data_Entry_2017*.csv, one of the lists, a labels.csv (each may be .gz), or a data set's directory.
+        Ground-truth labels: Data_Entry_2017*.csv, also with columns of readers, one of the lists, a labels.csv (each may
+        be .gz), or a data set's directory.
     val_predictions
         Predictions for images of other patients, to fit thresholds and calibration.
     against
@@ -84,6 +87,9 @@ def evaluate(
         `given` by the data set, or `patients:A/B/C[@SEED]`; default: that of the model's run.
     val_list
         File with the names of the validation images (NIH layout).
+    rename
+        LABEL=FINDING|FINDING: evaluate the highest probability of these findings on this label, such as a column of readers
+        in --labels: "Nodule or mass=Nodule|Mass". May be given several times.
     tta
         Test-time augmentation: average over `flip` two or `ten_crop` ten views of each image.
     device
@@ -121,6 +127,7 @@ def evaluate(
             {"--positive-class": positive_class is not None},
             "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
         )
+        _refuse({"--rename": rename is not None}, "it renames columns of --predictions")
     else:
         of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
         of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
@@ -140,6 +147,7 @@ def evaluate(
                 split=split,
                 val_list=val_list,
                 positive_class=positive_class,
+                renamed=rename or (),
                 resamples=resamples,
                 seed=seed,
             )

@@ -10,6 +10,7 @@ from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
 from trainer.errors import on_one_line
+from trainer.evaluation.label_file import caveats
 
 
 def stats(
@@ -49,8 +50,7 @@ def stats(
 
 def _notes(source: Source) -> Iterator[str]:
     """What training would not read. A data set without any image is a set of labels, as it is before its download."""
-    if source.not_read:
-        yield source.note() or ""
+    yield from caveats(source)
     missing = missing_images(source)
     used = len(source.table.used())
     if 0 < len(missing) < used:

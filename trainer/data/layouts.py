@@ -58,6 +58,11 @@ NAMED: Final = 5
 LABEL_FILES: Final = tuple(name for names in _REQUIRED.values() for name in names if not name.endswith("/"))
 """Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""
 
+NEWEST_EDITION: Final = "v2020"
+"""In the name of NIH's corrected table, which is read where the one of 2017 is in the same directory."""
+
+_SHOWN_CHARS: Final = 80
+
 
 @dataclass(frozen=True)
 class Source:
@@ -66,20 +71,23 @@ class Source:
     layout: str
     root: Path
     table: LabelTable
-    not_read: tuple[str, ...] = ()
-    """Files that look like images but have no image's suffix."""
+    look_alikes: tuple[str, ...] = ()
+    """Files that look like images but have no image's suffix, and are not read."""
+    unread: tuple[str, ...] = ()
+    """Other label files in the directory, of another edition or layout."""
 
-    def note(self) -> str | None:
-        """The files that are not read, for a log line; None without any."""
-        if not self.not_read:
+    def look_alikes_note(self) -> str | None:
+        """The files that look like images and are not read, for a log line; None without any."""
+        files = self.look_alikes
+        if not files:
             return None
-        first = ", ".join(map(on_one_line, self.not_read[:NAMED]))
-        more = f" and {len(self.not_read) - NAMED:,} more" if len(self.not_read) > NAMED else ""
+        first = ", ".join(map(on_one_line, files[:NAMED]))
+        more = f" and {len(files) - NAMED:,} more" if len(files) > NAMED else ""
         suffixes = ", ".join(IMAGE_SUFFIXES)
-        if len(self.not_read) == 1:
+        if len(files) == 1:
             return f"1 file looks like an image but is not read, as its name ends in none of {suffixes}: {first}"
         return (
-            f"{len(self.not_read):,} files look like images but are not read, as their names end in none of {suffixes}: "
+            f"{len(files):,} files look like images but are not read, as their names end in none of {suffixes}: "
             f"{first}{more}"
         )
 
@@ -123,7 +131,14 @@ def read_labels(
         check_patients(source.table, f"`{data}`")
         table = _with_val(source.table, chosen, entries, val_list)
         check_splits(table, SPLITS, f"`{data}`")
-    return replace(source, table=table)
+    return replace(source, table=table, unread=_unread(data, entries, chosen))
+
+
+def _unread(data: Path, entries: Sequence[str], layout: str) -> tuple[str, ...]:
+    """Label files that this layout does not read."""
+    present = [name for name in _REQUIRED[layout] if not name.endswith("/") and _present(entries, name)]
+    read = {_single_file(data, entries, name).name for name in present}
+    return tuple(sorted({entry for name in LABEL_FILES for entry in _present(entries, name)} - read))
 
 
 def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_list: str | None) -> Source:
@@ -148,10 +163,16 @@ def read_file(path: Path) -> Source:
 
     Only a labels.csv assigns images to splits.
 
-    Raises: InputError with all problems.
+    Raises: InputError with all problems, or for a table of another form.
     """
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
+        if "," in first or len(first.split()) == 1:
+            what = f"a table without a column `{IMAGE}`" if "," in first else "a list of images without labels"
+            raise InputError(
+                f"cannot read the labels: {what}, got `{path}` with the first line `{first[:_SHOWN_CHARS]}`",
+                hint="known are NIH's table, the 70/10/20 lists and a labels.csv; write other labels as a labels.csv",
+            )
         table = read_lists(path, [path])
         return Source("lists", path, replace(table, split_N=np.full(len(table), -1, np.int8)))
     _, header = next(csv_rows(path), (0, []))
@@ -165,6 +186,16 @@ def table_file(data: Path, layout: str) -> Path | None:
     if layout not in {"nih", "csv"}:
         return None
     return _single_file(data, directory_entries(data), _REQUIRED[layout][0])
+
+
+def unread_notes(source: Source) -> tuple[str, ...]:
+    """A note about label files of the data set that were not read, if there are any."""
+    if not source.unread:
+        return ()
+    table = table_file(source.root, source.layout)
+    taken = f"layout {source.layout}" if table is None else f"`{table.name}`"
+    listed = ", ".join(f"`{name}`" for name in source.unread)
+    return (f"labels are read from {taken}; not read, though in the same directory: {listed}",)
 
 
 def _with_val(table: LabelTable, layout: str, entries: Sequence[str], val_list: str | None) -> LabelTable:
@@ -223,6 +254,9 @@ def _choose(data: Path, entries: Sequence[str], layout: Layout, *, given: bool) 
 
 def _single_file(data: Path, entries: Sequence[str], name: str) -> Path:
     present = _present(entries, name)
+    editions = [entry for entry in present if NEWEST_EDITION in entry] if name == _REQUIRED["nih"][0] else []
+    if len(present) > 1 and len(editions) == 1:
+        return data / editions[0]
     if len(present) > 1:
         names = " and ".join(f"`{each}`" for each in present)
         raise InputError(

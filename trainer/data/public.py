@@ -64,6 +64,7 @@ def are_drawn(source: Source) -> bool:
 
 def _label_hashes(source: Source) -> set[str]:
     paths = [path for pattern in _NIH_PATTERNS[source.layout] for path in source.root.glob(pattern)]
+    paths = [path for path in paths if path.name not in source.unread]
     return {_sha256(path) for path in paths}
 
 

@@ -6,7 +6,7 @@ A line with a positive slope keeps the order of images, so AUROC does not change
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -98,6 +98,26 @@ def fit(
         images_sha256=names_sha256(images),
         classes=classes,
         notes=tuple(notes),
+    )
+
+
+def for_findings(calibrator: Calibrator, findings: Sequence[str], origin: str = "the calibration") -> Calibrator:
+    """The calibrator for these findings; those without predictions in `origin` have no thresholds and stay as they are."""
+    if calibrator.findings == tuple(findings):
+        return calibrator
+    lines = dict(zip(calibrator.findings, zip(calibrator.slope_K, calibrator.intercept_K, strict=True), strict=True))
+    missing = [name for name in findings if name not in lines]
+    note = f"not calibrated and no thresholds, as {origin} has no predictions: {', '.join(missing)}"
+    return replace(
+        calibrator,
+        findings=tuple(findings),
+        slope_K=tuple(lines.get(name, (1.0, 0.0))[0] for name in findings),
+        intercept_K=tuple(lines.get(name, (1.0, 0.0))[1] for name in findings),
+        thresholds={
+            rule: {name: value for name, value in by_finding.items() if name in findings}
+            for rule, by_finding in calibrator.thresholds.items()
+        },
+        notes=(*calibrator.notes, *((note,) if missing else ())),
     )
 
 

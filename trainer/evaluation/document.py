@@ -6,6 +6,7 @@
 
 import json
 import math
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final, Literal, TypedDict
 
 from trainer.errors import InputError
@@ -144,6 +145,18 @@ class Comparison(TypedDict):
     differences: list[Difference]
 
 
+class MinedFinding(TypedDict):
+    """Evaluation of a finding on text-mined labels, beside that on labels of readers."""
+
+    name: str
+    """A finding, or `mean`."""
+    positives: int | None
+    """None for the mean."""
+    auroc: Interval
+    difference: Interval
+    """AUROC on the labels of readers minus this one, on the same resamples."""
+
+
 class Reference(TypedDict):
     """Published AUROCs."""
 
@@ -175,6 +188,8 @@ class _Kind(TypedDict, total=False):
     """Whether the images are phantoms of `trainer synth`, not X-rays."""
     patients_known: bool
     """Whether the patient of every evaluated image is known; otherwise, images are resampled. Absent in earlier versions: known."""
+    edition: str | None
+    """Edition of ChestX-ray14's labels, with the file they are from; None for other labels."""
 
 
 class Data(_Kind):
@@ -196,6 +211,13 @@ class Data(_Kind):
     """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
 
 
+class _Later(TypedDict, total=False):
+    """Keys missing in documents of earlier versions."""
+
+    mined: list[MinedFinding]
+    """The same predictions on text-mined labels; empty unless the labels are those of readers."""
+
+
 def unit_of(data: Data) -> str:
     """What is resampled, and kept in one split: `patient`, or `image` where nothing tells patients apart."""
     return "patient" if data.get("patients_known", True) else "image"
@@ -208,7 +230,7 @@ def extent(data: Data) -> str:
     return f"{data['images']:,} images of {data['patients']:,} patients"
 
 
-class Evaluation(TypedDict):
+class Evaluation(_Later):
     """The whole document."""
 
     format: int
@@ -233,6 +255,15 @@ class Evaluation(TypedDict):
 def number(value: float) -> float | None:
     """None, JSON's null, for nan."""
     return None if math.isnan(value) else float(value)
+
+
+def decimals(value: float, digits: int) -> str:
+    """A number with this many decimals, rounded as its shortest form is written: .9175 becomes .918.
+
+    The binary number may be a little below the decimal one, so that Python's own rounding gives .917.
+    """
+    step = Decimal(1).scaleb(-digits)
+    return f"{Decimal(repr(float(value))).quantize(step, ROUND_HALF_UP):f}" if math.isfinite(value) else str(value)
 
 
 def interval(value: float, low: float, high: float) -> Interval:
@@ -264,7 +295,7 @@ def from_json(content: bytes, origin: str) -> Evaluation:
             f"cannot read the evaluation: its format is {written_format}, this program's is {FORMAT}, got `{origin}`",
             hint=_AGAIN,
         )
-    missing = Evaluation.__annotations__.keys() - document.keys()
+    missing = Evaluation.__required_keys__ - document.keys()
     if missing:
         raise InputError(
             f"cannot read the evaluation: it lacks {', '.join(sorted(missing))}, got `{origin}`", hint=_AGAIN

@@ -5,7 +5,7 @@ images, K findings, B resamples, X points of a curve.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,7 @@ from trainer.evaluation.document import (
     Finding,
     Group,
     Interval,
+    MinedFinding,
     OperatingPoint,
     Proportion,
     Reference,
@@ -61,8 +62,18 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.operating import RULES
 from trainer.evaluation.reference import references
+from trainer.evaluation.score_checks import score_notes
 
 DRAWN: Final = "the images are synthetic phantoms, not X-rays: these numbers only show that the program works"
+
+
+@dataclass(frozen=True)
+class MinedLabels:
+    """Text-mined labels of images that readers have labelled too."""
+
+    findings: tuple[str, ...]
+    """Those of the evaluated findings that are text-mined as well."""
+    labels_NK: NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,11 @@ class EvaluationRequest:
     calibrator: Calibrator | None = None
     metadata: Metadata | None = None
     other: tuple[str, NDArray[np.floating]] | None = None
-    """Name and log-odds of another model, or other scores with the same order."""
+    """Name and log-odds of another model, or other scores with the same order; nan for findings that it does not predict."""
+    mined: MinedLabels | None = None
+    """Other labels of the same images, evaluated with the same predictions."""
+    images: Sequence[str] | None = None
+    """Names of the images; with them, results do not depend on the order of rows."""
     shortcuts: Sequence[Shortcut] = ()
     notes: Sequence[str] = ()
     resamples: int = 1000
@@ -109,12 +124,14 @@ class EvaluationRequest:
 
 def evaluate(request: EvaluationRequest) -> Evaluation:
     """Evaluate predictions. Raises: InputError when the calibrator is for other findings."""
+    request = request if request.images is None else _in_name_order(request, request.images)
     calibrator = request.calibrator
     _check(calibrator, request.findings)
     drawn = _scored(request)
     calibrated_NK = None if calibrator is None else probability(calibrator.apply(request.log_odds_NK))
     auroc_K, auprc_K = (score(drawn.scores_NK, drawn.labels_NK) for score in (auroc_per_finding, auprc_per_finding))
     groups = _groups(drawn, request.metadata)
+    findings = _findings(drawn, auroc_K, auprc_K, calibrated_NK, calibrator)
     return Evaluation(
         format=FORMAT,
         model=request.model,
@@ -123,20 +140,50 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
         seed=request.seed,
         mean_auroc=_mean(auroc_K, drawn.draws.auroc_BK),
         mean_auprc=_mean(auprc_K, drawn.draws.auprc_BK),
-        findings=_findings(drawn, auroc_K, auprc_K, calibrated_NK, calibrator),
+        findings=findings,
         classes=_classes(request),
         subgroups=groups,
         comparison=None if request.other is None else _compared(request.other, drawn, auroc_K),
+        mined=[] if request.mined is None else _mined(request.mined, drawn, auroc_K),
         references=_references(request),
         shortcuts=list(request.shortcuts),
         notes=[
             *([DRAWN] if request.data.get("drawn") else ()),
             *request.notes,
             *(calibrator.notes if calibrator else ()),
+            *score_notes(drawn.findings, drawn.scores_NK, drawn.labels_NK, [one["auroc"] for one in findings]),
+            *_not_compared(request),
             *_undefined(drawn),
             *_unknown(request.metadata, len(request.labels_NK)),
             *_partial(groups, auroc_K, drawn.findings),
         ],
+    )
+
+
+def name_order(images: Sequence[str]) -> NDArray[np.intp]:
+    """Rows in the order of their images' names."""
+    return np.array(sorted(range(len(images)), key=images.__getitem__), np.intp)
+
+
+def _in_name_order(request: EvaluationRequest, images: Sequence[str]) -> EvaluationRequest:
+    """The request with rows by name, and patients numbered in this order: resamples then draw the same patients.
+
+    NIH's table is in this order of patients.
+    """
+    order_N = name_order(images)
+    patients_N = np.asarray(request.patients_N)[order_N]
+    _, first_P, inverse_N = np.unique(patients_N, return_index=True, return_inverse=True)
+    given_NK, other, mined = request.probabilities_NK, request.other, request.mined
+    return replace(
+        request,
+        images=[images[row] for row in order_N.tolist()],
+        log_odds_NK=request.log_odds_NK[order_N],
+        labels_NK=request.labels_NK[order_N],
+        patients_N=first_P.argsort().argsort()[inverse_N],
+        probabilities_NK=None if given_NK is None else given_NK[order_N],
+        metadata=None if request.metadata is None else request.metadata.rows(order_N),
+        other=None if other is None else (other[0], other[1][order_N]),
+        mined=None if mined is None else replace(mined, labels_NK=mined.labels_NK[order_N]),
     )
 
 
@@ -340,14 +387,50 @@ def _groups(drawn: _Scored, metadata: Metadata | None) -> list[Group]:
 
 
 def _compared(other: tuple[str, NDArray[np.floating]], drawn: _Scored, auroc_K: Floats) -> Comparison:
+    """On the findings that both models predict."""
     name, scores_NK = other
-    theirs_BK = auroc_resampled(scores_NK, drawn.labels_NK, drawn.patients_N, drawn.resamples)
+    both = np.flatnonzero(~np.isnan(scores_NK).any(axis=0))
+    scores_NK, labels_NK = scores_NK[:, both], drawn.labels_NK[:, both]
+    theirs_BK = auroc_resampled(scores_NK, labels_NK, drawn.patients_N, drawn.resamples)
     return compared(
         name,
-        drawn.findings,
-        (auroc_K, drawn.draws.auroc_BK),
-        (auroc_per_finding(scores_NK, drawn.labels_NK), theirs_BK),
+        [drawn.findings[k] for k in both.tolist()],
+        (auroc_K[both], drawn.draws.auroc_BK[:, both]),
+        (auroc_per_finding(scores_NK, labels_NK), theirs_BK),
     )
+
+
+def _not_compared(request: EvaluationRequest) -> list[str]:
+    """Findings that the other model does not predict."""
+    if request.other is None:
+        return []
+    name, scores_NK = request.other
+    missing = [each for k, each in enumerate(request.findings) if np.isnan(scores_NK[:, k]).any()]
+    return [f"{name} has no predictions, so it is not compared: {', '.join(missing)}"] if missing else []
+
+
+def _mined(mined: MinedLabels, drawn: _Scored, auroc_K: Floats) -> list[MinedFinding]:
+    """AUROC of the same predictions on the text-mined labels, on the same resamples."""
+    columns = [drawn.findings.index(name) for name in mined.findings]
+    scores_NK = drawn.scores_NK[:, columns]
+    mined_K, ours_K = auroc_per_finding(scores_NK, mined.labels_NK), auroc_K[columns]
+    mined_BK = auroc_resampled(scores_NK, mined.labels_NK, drawn.patients_N, drawn.resamples)
+    differences_BK = drawn.draws.auroc_BK[:, columns] - mined_BK
+    positive_K = (mined.labels_NK > 0).sum(axis=0).tolist()
+    rows = []
+    for k, name in enumerate(mined.findings):
+        low, high = percentiles(mined_BK[:, k])
+        auroc = interval(float(mined_K[k]), float(low), float(high))
+        low, high = percentiles(differences_BK[:, k])
+        difference = interval(float(ours_K[k] - mined_K[k]), float(low), float(high))
+        rows.append(MinedFinding(name=name, positives=positive_K[k], auroc=auroc, difference=difference))
+    both_K = ~np.isnan(ours_K) & ~np.isnan(mined_K)
+    means = (
+        _mean(np.where(both_K, values_K, np.nan), values_BK)
+        for values_K, values_BK in ((mined_K, mined_BK), (ours_K - mined_K, differences_BK))
+    )
+    auroc, difference = means
+    return [*rows, MinedFinding(name="mean", positives=None, auroc=auroc, difference=difference)]
 
 
 def _undefined(drawn: _Scored) -> list[str]:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
-from trainer.evaluation.calibration import Calibrator, fit
+from trainer.evaluation.calibration import Calibrator, fit, for_findings
 from trainer.evaluation.document import Data, Evaluation, Shortcut
-from trainer.evaluation.evaluate import EvaluationRequest, evaluate
+from trainer.evaluation.evaluate import EvaluationRequest, MinedLabels, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
-from trainer.evaluation.reference import OTHER, published_list
+from trainer.evaluation.reference import OTHER, part_of_list, published_list
 
 UNKNOWN_TRAINING: Final = "the model's training images are unknown: patients evaluated here may be among them"
 
@@ -31,6 +31,8 @@ class SplitPredictions:
     """Numbered over the whole data set, so that a patient has the same number in every split."""
     probabilities_NK: Floats | None = None
     """Given probabilities, if predictions were given as such."""
+    findings: tuple[str, ...] | None = None
+    """Findings of the columns, where they may be fewer than those evaluated."""
     patients_known: bool = True
     """Whether the patient of every image is known."""
 
@@ -62,6 +64,10 @@ class EvaluationInput:
     """Of the evaluated images."""
     drawn: bool = False
     """Whether the images are synthetic phantoms."""
+    edition: str | None = None
+    """Edition of ChestX-ray14's labels, if they are."""
+    mined: MinedLabels | None = None
+    """Text-mined labels of the evaluated images, evaluated beside those of readers."""
     trained_on_known: bool = False
     trained_on_images: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
@@ -83,6 +89,7 @@ def evaluated(
     part = published[1] if inputs.part == "all" else inputs.part
     data = Data(
         drawn=inputs.drawn,
+        edition=inputs.edition,
         labels=inputs.labels,
         part=part,
         split=inputs.split or (published[0] if part == published[1] else OTHER),
@@ -95,6 +102,7 @@ def evaluated(
     )
     request = EvaluationRequest(
         model=inputs.model,
+        images=scored.images,
         log_odds_NK=scored.log_odds_NK,
         probabilities_NK=scored.probabilities_NK,
         labels_NK=scored.labels_NK,
@@ -106,8 +114,9 @@ def evaluated(
         calibrator=calibrator,
         metadata=inputs.metadata,
         other=other,
+        mined=inputs.mined,
         shortcuts=inputs.shortcuts,
-        notes=inputs.notes,
+        notes=(*inputs.notes, *(() if inputs.drawn else part_of_list(scored.images))),
         resamples=resamples,
         seed=seed,
     )
@@ -134,12 +143,20 @@ def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
             f"got `{inputs.val_name}`{listing(names)}",
             hint="thresholds and calibration must be fitted on images of other patients",
         )
-    return fit(
-        val.log_odds_NK,
-        val.labels_NK,
-        inputs.findings,
+    findings = val.findings or inputs.findings
+    if inputs.classes and set(findings) != set(inputs.findings):
+        raise InputError(
+            f"cannot calibrate: it needs the probabilities of all classes, got those of {', '.join(findings)} (from `{inputs.val_name}`)",
+            hint=f"the classes are {', '.join(inputs.findings)}",
+        )
+    order_N = name_order(val.images)
+    fitted = fit(
+        val.log_odds_NK[order_N],
+        val.labels_NK[order_N],
+        findings,
         val.images,
         f"{inputs.val_name}, {len(val.images):,} images",
         classes=inputs.classes,
-        probabilities_NK=val.probabilities_NK,
+        probabilities_NK=None if val.probabilities_NK is None else val.probabilities_NK[order_N],
     )
+    return for_findings(fitted, inputs.findings, inputs.val_name)

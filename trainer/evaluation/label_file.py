@@ -1,6 +1,7 @@
 """Ground-truth labels from a data set's directory or from one file; images are not needed."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ from numpy.typing import NDArray
 
 from trainer.config import Layout
 from trainer.data.labels import SPLITS, LabelTable
-from trainer.data.layouts import read_file, read_labels
+from trainer.data.layouts import Source, read_file, read_labels, table_file, unread_notes
 from trainer.errors import InputError
-from trainer.evaluation import metadata
+from trainer.evaluation import metadata, readers
+from trainer.evaluation.edition import edition
 from trainer.evaluation.metadata import Metadata
+from trainer.evaluation.rename import FLAG
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,15 @@ class Labels:
     """In the order of the table."""
     is_list: bool
     """Whether it is a list of images to be evaluated together, so that none may be missing."""
+    is_selection: bool = False
+    """Whether it labels a selection of a data set's images, so that predictions of others are left out."""
+    edition: str | None = None
+    """Edition of ChestX-ray14's labels, and the files they are from."""
+    mined: LabelTable | None = None
+    """The text-mined labels of the same images, where `table` has those of readers."""
+    readers: tuple[str, ...] = ()
+    """Columns of readers in the file."""
+    notes: tuple[str, ...] = ()
 
     @property
     def has_splits(self) -> bool:
@@ -41,15 +53,22 @@ class Labels:
         return rows
 
 
-def read(path: Path, *, layout: Layout = "auto", split: str | None = None, val_list: str | None = None) -> Labels:
+def read(
+    path: Path,
+    *,
+    layout: Layout = "auto",
+    split: str | None = None,
+    val_list: str | None = None,
+    renamed: Collection[str] = (),
+) -> Labels:
     """The labels at `path`; layout and split apply to directories only.
+
+    Columns of readers in a file are read where one of them is among `renamed`, otherwise the text-mined labels beside them.
 
     Raises: InputError with all problems of the labels.
     """
     if path.is_dir():
-        source = read_labels(path, layout=layout, split=split or "given", val_list=val_list)
-        table = source.table.used()
-        return Labels(path, table, metadata.of_dataset(path, source.layout, table.images), is_list=False)
+        return _of_directory(read_labels(path, layout=layout, split=split or "given", val_list=val_list))
     flags = {"--layout": layout != "auto", "--split": split is not None, "--val-list": val_list is not None}
     if any(flags.values()):
         raise InputError(
@@ -63,5 +82,73 @@ def read(path: Path, *, layout: Layout = "auto", split: str | None = None, val_l
             f"cannot read the labels: there are none, got `{path}` (from `--labels`)",
             hint="check that the file is complete",
         )
-    attributes = metadata.of_file(path, source.table.images)
-    return Labels(path, source.table, attributes, is_list=source.layout == "lists")
+    labels = Labels(
+        path,
+        source.table,
+        metadata.of_file(path, source.table.images),
+        is_list=source.layout == "lists",
+        edition=edition_of(source),
+        readers=_readers(source),
+    )
+    if not labels.readers:
+        return labels
+    labels = replace(labels, is_selection=True)
+    return _of_readers(labels) if set(labels.readers) & set(renamed) else replace(labels, notes=caveats(source))
+
+
+def _of_directory(source: Source) -> Labels:
+    table = source.table.used()
+    attributes = metadata.of_dataset(source.root, source.layout, table.images)
+    return Labels(
+        source.root,
+        table,
+        attributes,
+        is_list=False,
+        edition=edition_of(source),
+        readers=_readers(source),
+        notes=caveats(source),
+    )
+
+
+def _of_readers(labels: Labels) -> Labels:
+    """The labels of readers, with the text-mined ones beside them."""
+    names = ", ".join(labels.readers)
+    return replace(
+        labels,
+        table=readers.read(labels.path, labels.table, labels.readers),
+        edition=f"columns of readers ({names}); text-mined labels beside them: {labels.edition}",
+        mined=labels.table,
+    )
+
+
+def _label_file(source: Source) -> Path | None:
+    """The table of the labels; None for layouts of several files, or of none."""
+    return table_file(source.root, source.layout) if source.root.is_dir() else source.root
+
+
+def _readers(source: Source) -> tuple[str, ...]:
+    """Columns of readers in NIH's table."""
+    file = _label_file(source)
+    return readers.columns_of(file) if source.layout == "nih" and file is not None else ()
+
+
+def caveats(source: Source) -> tuple[str, ...]:
+    """Notes about what was not used: other label files of the directory, columns of readers, files that look like images."""
+    columns, file = _readers(source), _label_file(source)
+    look_alikes = source.look_alikes_note()
+    others = (*unread_notes(source), *(() if look_alikes is None else (look_alikes,)))
+    if not columns or file is None:
+        return others
+    listed = ", ".join(f"`{column}`" for column in columns)
+    note = (
+        f"{file.name} also has labels of readers, which were not used: {listed}. Used are its text-mined labels; "
+        f'`trainer evaluate --labels {file.name} {FLAG} "{columns[-1]}=FINDING|FINDING"` evaluates these findings on those of readers'
+    )
+    return (*others, note)
+
+
+def edition_of(source: Source) -> str | None:
+    """Edition of ChestX-ray14's labels with the file or layout they were read from; None for other labels."""
+    file = _label_file(source)
+    name = edition(source.table, "" if file is None else file.name)
+    return name if name is None else f"{name} ({source.layout if file is None else file.name})"

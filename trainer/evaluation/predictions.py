@@ -4,8 +4,9 @@ Other columns are ignored. The file may be compressed (.gz). Shapes: N images, K
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from trainer.data.label_files import csv_rows
 from trainer.errors import InputError, listing
+from trainer.evaluation import rename
+from trainer.evaluation.image_names import matched
 from trainer.evaluation.metrics import Floats
 from trainer.formats import spreadsheet
 
@@ -38,6 +41,10 @@ class Predictions:
     findings: tuple[str, ...]
     probabilities_NK: Floats
     """As given: images are ranked by them, as different probabilities may have equal log-odds."""
+    unused: tuple[str, ...] = ()
+    """Findings in the file that are not among `findings`."""
+    notes: tuple[str, ...] = ()
+    """What was changed to fit the labels."""
 
     @property
     def log_odds_NK(self) -> Floats:  # noqa: N802 - a shape suffix
@@ -47,17 +54,93 @@ class Predictions:
         log_odds_NK: Floats = np.log(np.maximum(yes_NK, least)) - np.log(np.maximum(no_NK, least))
         return log_odds_NK
 
-    def of(self, findings: Sequence[str]) -> "Predictions":
-        """The predictions with these findings, in this order. Raises: InputError for other findings."""
-        problems = [f"no column `{PREFIX}{name}`" for name in findings if name not in self.findings]
-        problems += [f"unknown column `{PREFIX}{name}`" for name in self.findings if name not in findings]
-        if problems:
+    def named(self, known: Sequence[str]) -> "Predictions":
+        """The predictions with the image names of the labels. Raises: InputError for ambiguous names."""
+        images = tuple(matched(self.images, known, str(self.path)))
+        changed = sum(ours != theirs for ours, theirs in zip(images, self.images, strict=True))
+        if not changed:
+            return self
+        note = (
+            f"{self.path.name}: {changed:,} of {len(images):,} images have other folders in their names than in the labels, "
+            "and were matched by file name"
+        )
+        return replace(self, images=images, notes=(*self.notes, note))
+
+    def spelled(self, labels: Sequence[str]) -> "Predictions":
+        """With the labels' spelling of findings that differ in case, blanks and signs only, such as `Pleural Thickening`."""
+        counts = Counter(map(_letters, labels))
+        by_letters = {_letters(name): name for name in labels if _letters(name) and counts[_letters(name)] == 1}
+        free = set(labels) - set(self.findings)
+        names = [
+            spelled if (spelled := by_letters.get(_letters(name), name)) in free else name for name in self.findings
+        ]
+        if len(set(names)) < len(names):
+            return self
+        notes = [
+            f"{self.path.name}: `{PREFIX}{name}` is taken for {spelled}"
+            for name, spelled in zip(self.findings, names, strict=True)
+            if name != spelled
+        ]
+        return replace(self, findings=tuple(names), notes=(*self.notes, *notes))
+
+    def joined(self, labels: Mapping[str, Sequence[str]], *, require_all: bool = True) -> "Predictions":
+        """The predictions with a column for each of these labels: the highest probability of its findings.
+
+        These findings' own columns are removed, unless they are labels too.
+
+        Raises: InputError for findings without a column, unless labels may be left out.
+        """
+        sources = {name for findings in labels.values() for name in findings}
+        missing = sources - set(self.findings)
+        if missing and require_all:
+            listed = listing(f"no column `{PREFIX}{name}`" for name in sorted(missing))
             raise InputError(
-                f"cannot use the predictions: columns and labels differ, got `{self.path}`{listing(problems)}",
-                hint=_HINT,
+                f"cannot rename: findings without predictions, got `{self.path}` (from `{rename.FLAG}`){listed}",
+                hint=f"its columns are for {', '.join(self.findings)}",
+            )
+        kept = [name for name in self.findings if name not in sources and name not in labels]
+        labels = {label: findings for label, findings in labels.items() if not missing & set(findings)}
+        columns = [self.probabilities_NK[:, self.findings.index(name)] for name in kept]
+        columns += [
+            self.probabilities_NK[:, [self.findings.index(name) for name in findings]].max(axis=1)
+            for findings in labels.values()
+        ]
+        probabilities_NK = np.stack(columns, axis=1) if columns else self.probabilities_NK[:, :0]
+        notes = [_joined_note(self.path.name, label, findings) for label, findings in labels.items()]
+        return replace(
+            self,
+            findings=(*kept, *labels),
+            probabilities_NK=probabilities_NK,
+            notes=(*self.notes, *filter(None, notes)),
+        )
+
+    def completed(self, classes: Sequence[str]) -> "Predictions":
+        """With both columns where `classes` are the only two classes of an image and the file has one of them."""
+        given = [name for name in classes if name in self.findings]
+        if len(classes) != 2 or len(given) != 1:
+            return self
+        (other,) = set(classes) - set(given)
+        column_N = 1 - self.probabilities_NK[:, self.findings.index(given[0])]
+        note = f"{self.path.name}: no column `{PREFIX}{other}`, used is 1 - `{PREFIX}{given[0]}`"
+        return replace(
+            self,
+            findings=(*self.findings, other),
+            probabilities_NK=np.column_stack([self.probabilities_NK, column_N]),
+            notes=(*self.notes, note),
+        )
+
+    def of(self, labels: Sequence[str]) -> "Predictions":
+        """The predictions of the labels that have some, in the order of the labels. Raises: InputError where there are none."""
+        findings = [name for name in labels if name in self.findings]
+        if not findings:
+            raise InputError(
+                f"cannot use the predictions: no column is for one of the labels, got `{self.path}` with columns for "
+                f"{', '.join(self.findings)} and labels {', '.join(labels)}",
+                hint=f'{_HINT}; `--rename "LABEL=FINDING"` evaluates a finding on a label of another name',
             )
         order = [self.findings.index(name) for name in findings]
-        return Predictions(self.path, self.images, tuple(findings), self.probabilities_NK[:, order])
+        unused = tuple(name for name in self.findings if name not in findings)
+        return replace(self, findings=tuple(findings), probabilities_NK=self.probabilities_NK[:, order], unused=unused)
 
     def at(self, images: Sequence[str]) -> "Predictions":
         """The predictions of these images, in this order. Raises: InputError that lists missing ones."""
@@ -70,7 +153,7 @@ class Predictions:
                 hint="every evaluated image needs a row",
             )
         rows = np.array([row_of[name] for name in images], np.intp)
-        return Predictions(self.path, tuple(images), self.findings, self.probabilities_NK[rows])
+        return replace(self, images=tuple(images), probabilities_NK=self.probabilities_NK[rows])
 
     def rows_in(self, images: Sequence[str]) -> NDArray[np.int64]:
         """Row of each predicted image in `images`. Raises: InputError for images that are not in it."""
@@ -80,9 +163,20 @@ class Predictions:
             raise InputError(
                 f"cannot use the predictions: {len(unknown):,} of {len(self.images):,} images have no labels, got `{self.path}`"
                 f"{listing(unknown)}",
-                hint="use the image names of the labels, without folders where the labels have none; remove images without labels",
+                hint="use the image names of the labels; remove images without labels",
             )
         return np.array([row_of[name] for name in self.images], np.int64)
+
+
+def _letters(name: str) -> str:
+    return "".join(char for char in name.casefold() if char.isalnum())
+
+
+def _joined_note(file: str, label: str, findings: Sequence[str]) -> str:
+    if tuple(findings) == (label,):
+        return ""
+    sources = " and ".join(f"`{PREFIX}{name}`" for name in findings)
+    return f"{file}: {label} is {'the highest of ' * (len(findings) > 1)}{sources}"
 
 
 def read(path: Path) -> Predictions:

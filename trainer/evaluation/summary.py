@@ -4,7 +4,7 @@ Published values are next to ours only where they were measured on exactly the e
 80 characters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trainer.errors import on_one_line
@@ -13,8 +13,10 @@ from trainer.evaluation.document import (
     Comparison,
     Evaluation,
     Interval,
+    MinedFinding,
     Proportion,
     Reference,
+    decimals,
     extent,
     rows_of_classes,
     unit_of,
@@ -39,6 +41,7 @@ def as_table(evaluation: Evaluation) -> str:
         _classes(evaluation),
         _subgroups(evaluation),
         _comparison(evaluation["comparison"]),
+        _mined(evaluation),
         _not_comparable(evaluation),
         "\n".join(f"note: {on_one_line(note)}" for note in evaluation["notes"]),
     ]
@@ -49,7 +52,10 @@ def _head(evaluation: Evaluation) -> str:
     data = evaluation["data"]
     what = f"{evaluation['model']} on {data['labels']}: {extent(data)}"
     where = f"{data['part']} images of {SPLITS[data['split']]}"
-    return f"{on_one_line(what)}\n{on_one_line(where)}\nin brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s"
+    edition = data.get("edition")
+    lines = [what, where, *([f"edition of the labels: {edition}"] if edition else [])]
+    lines.append(f"in brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s")
+    return "\n".join(map(on_one_line, lines))
 
 
 def _comparable(evaluation: Evaluation) -> list[Reference]:
@@ -178,6 +184,25 @@ def _comparison(comparison: Comparison | None) -> str:
     return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
 
 
+def _mined(evaluation: Evaluation) -> str:
+    """The same predictions on text-mined labels."""
+    mined = evaluation.get("mined", [])
+    if not mined:
+        return ""
+    rows = [
+        [
+            row["name"],
+            "" if row["positives"] is None else f"{row['positives']:,}",
+            _interval(row["auroc"]),
+            _interval(row["difference"], signed=True),
+        ]
+        for row in mined
+    ]
+    header = ["", "positives", "AUROC", "readers' minus this"]
+    title = "the same predictions, images and resamples on text-mined labels"
+    return f"{title}\n{_aligned([header, *rows], left=(0, 2, 3))}"
+
+
 def _not_comparable(evaluation: Evaluation) -> str:
     """Published means for other images, in a separate table with their split."""
     rows = [
@@ -201,10 +226,14 @@ def as_csv(evaluation: Evaluation) -> str:
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
     header += [f"{rule}_{name}" for rule in rules for name in _POINT_COLUMNS]
     header += [f"auroc of {reference['name']} ({split} test)" for reference in published]
-    return "".join([line(header), *map(line, _csv_rows(evaluation, rules, published))])
+    mined = {row["name"]: row for row in evaluation.get("mined", [])}
+    header += _MINED_COLUMNS if mined else []
+    return "".join([line(header), *map(line, _csv_rows(evaluation, rules, published, mined))])
 
 
 _BOUNDS: Final = ("", "_low", "_high")
+
+_MINED_COLUMNS: Final = ["positives_text_mined", *(f"auroc_text_mined{bound}" for bound in _BOUNDS)]
 
 _SHARES: Final = ("sensitivity", "specificity", "ppv", "npv")
 
@@ -212,7 +241,7 @@ _POINT_COLUMNS: Final = ("threshold", *(f"{share}{bound}" for share in _SHARES f
 
 
 def _csv_rows(
-    evaluation: Evaluation, rules: Sequence[str], published: Sequence[Reference]
+    evaluation: Evaluation, rules: Sequence[str], published: Sequence[Reference], mined: Mapping[str, MinedFinding]
 ) -> list[list[str | float | None]]:
     rows: list[list[str | float | None]] = []
     for finding in evaluation["findings"]:
@@ -232,7 +261,8 @@ def _csv_rows(
             else:
                 row += [point["threshold"], *_three(point["sensitivity"]), *_three(point["specificity"])]
                 row += [*_three(point["ppv"]), *_three(point["npv"]), point["f1"]]
-        rows.append([*row, *(reference["auroc"].get(finding["name"]) for reference in published)])
+        row += [reference["auroc"].get(finding["name"]) for reference in published]
+        rows.append([*row, *_mined_cells(mined, finding["name"])])
     means = [*_three(evaluation["mean_auroc"]), *_three(evaluation["mean_auprc"])]
     blank: list[None] = [None] * (4 + len(rules) * len(_POINT_COLUMNS))
     rows.append(
@@ -244,9 +274,17 @@ def _csv_rows(
             *means,
             *blank,
             *(reference["mean"] for reference in published),
+            *_mined_cells(mined, "mean"),
         ]
     )
     return rows
+
+
+def _mined_cells(mined: Mapping[str, MinedFinding], name: str) -> list[float | None]:
+    if not mined:
+        return []
+    row = mined.get(name)
+    return [None] * len(_MINED_COLUMNS) if row is None else [row["positives"], *_three(row["auroc"])]
 
 
 def _three(one: Interval) -> list[float | None]:
@@ -257,7 +295,7 @@ def _short(value: float | None, digits: int = 3) -> str:
     """Without the leading 0, as usual for scores; `-` for undefined."""
     if value is None:
         return "-"
-    text = f"{value:.{digits}f}"
+    text = decimals(value, digits)
     return text[1:] if text.startswith("0.") else text
 
 

@@ -22,6 +22,9 @@ PACKED: Final = ".gz"
 """Suffix of compressed files; no other compression is supported."""
 
 
+_ZIP: Final = b"PK\x03\x04"
+
+
 class TableError(ValueError):
     """Invalid table; the text completes a sentence that begins with the file's name."""
 
@@ -34,6 +37,8 @@ def content_of(path: Path) -> bytes:
 
 def unpacked(content: bytes, name: str) -> bytes:
     """The decompressed content of a file of this name. Raises: LimitError; TableError for a damaged file."""
+    if content.startswith(_ZIP):
+        raise TableError("it is a zip archive, such as an Excel workbook; unpack it, or save it as CSV")
     if not name.endswith(PACKED):
         return content
     try:

@@ -26,8 +26,9 @@ from trainer.data.public import are_drawn
 from trainer.devices import Device
 from trainer.errors import InputError
 from trainer.evaluation import metadata
-from trainer.evaluation.calibration import Calibrator, names_sha256
+from trainer.evaluation.calibration import Calibrator, for_findings, names_sha256
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
+from trainer.evaluation.label_file import caveats
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.inference.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
@@ -116,9 +117,11 @@ class _Request:
         batches = -(-len(rows_N) // self.evaluator.batch)
         with self.reporter.progress(task, batches) as advance:
             logits_NVK = self.evaluator.predict(self.network, self.in_pack_N[rows_N], lambda: advance(1, "batches"))
+        log_odds_NK = log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings))
+        columns = [self.trained.findings.index(name) for name in self.table.findings]
         return SplitPredictions(
             images=tuple(_names(self.table, rows_N)),
-            log_odds_NK=log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings)),
+            log_odds_NK=log_odds_NK[:, columns],
             labels_NK=self.table.labels_NK[rows_N],
             patients_N=self.table.patients_N[rows_N],
             patients_known=self.table.unidentified.isdisjoint(_names(self.table, rows_N)),
@@ -153,20 +156,21 @@ def _predicted(
     rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
     return EvaluationInput(
         model=_name(trained),
-        findings=trained.findings,
+        findings=subset.table.findings,
         classes=trained.loss == "cross_entropy",
         positive_class=trained.positive_class,
         scored=scored,
         part=subset.part,
         labels=last_name(subset.place.data),
         val=val,
-        calibrator=stored,
+        calibrator=None if stored is None else for_findings(stored, subset.table.findings),
         split=split_of(_names(subset.table, subset.table.rows("test"))),
         metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
         drawn=are_drawn(subset.source),
+        edition=subset.edition,
         trained_on_known=trained.trained_on is not None,
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
-        shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, trained.findings)),
+        shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, subset.table.findings)),
         notes=tuple(_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None)),
     )
 
@@ -260,6 +264,7 @@ def _notes(
 ) -> Iterator[str]:
     """Caveats for the reader; `rows_N` are the evaluated images."""
     yield from trained.notes
+    yield from caveats(subset.source)
     total = f"{len(rows_N):,}"
     if trained.trained_on is None:
         yield UNKNOWN_TRAINING
@@ -280,3 +285,6 @@ def _notes(
     ignored = [name for name in subset.labels if name not in trained.findings]
     if ignored:
         yield f"labels without an output of the model: {', '.join(ignored)}"
+    unlabelled = [name for name in trained.findings if name not in subset.labels]
+    if unlabelled:
+        yield f"outputs of the model without labels, not evaluated: {', '.join(unlabelled)}"

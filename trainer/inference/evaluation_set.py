@@ -16,6 +16,7 @@ from trainer.data.download import folder_of
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.errors import InputError, listing
+from trainer.evaluation.label_file import edition_of
 from trainer.evaluation.overlap import of_patients
 from trainer.models.load import LoadedModel
 
@@ -30,9 +31,11 @@ class EvaluationSet:
 
     place: Place
     source: Source
-    """All images, also those in no split; its labels are those of the model's outputs."""
+    """All images, also those in no split; its labels are those of the model's outputs that have some."""
     labels: tuple[str, ...]
     """All labels of the data set."""
+    edition: str | None
+    """Edition of ChestX-ray14's labels, if they are."""
     part: Part
     trained_N: NDArray[np.bool_]
     """Whether each image is of a patient in the training set; all False where unknown."""
@@ -73,6 +76,7 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
         place,
         replace(source, table=table),
         source.table.findings,
+        edition_of(source),
         part,
         trained_N=of_patients(known["train"], table.images, table.patients_N),
         chosen_N=of_patients(known["val"], table.images, table.patients_N),
@@ -88,20 +92,21 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
 
 
 def _with_findings(table: LabelTable, trained: LoadedModel, data: str) -> LabelTable:
-    """The table with the labels of the model's outputs, in their order.
+    """The table with the labels of the model's outputs, in their order; outputs without labels are left out.
 
-    Raises: InputError when one is missing; for a single-label model also when there are others, or images without exactly one.
+    Raises: InputError when all are missing; for a single-label model when labels and outputs differ, or for images without
+    exactly one.
     """
-    missing = [name for name in trained.findings if name not in table.findings]
-    surplus = [name for name in table.findings if name not in trained.findings]
-    if missing or (surplus and trained.loss == "cross_entropy"):
+    common = tuple(name for name in trained.findings if name in table.findings)
+    differs = set(table.findings) != set(trained.findings)
+    if not common or (differs and trained.loss == "cross_entropy"):
         raise InputError(
             f"cannot evaluate `{trained.origin}` on `{data}`: its outputs are {', '.join(trained.findings)}, "
             f"but the data set's labels are {', '.join(table.findings)}",
             hint="evaluate a model on the labels that it was trained for",
         )
-    columns = [table.findings.index(name) for name in trained.findings]
-    chosen = replace(table, findings=trained.findings, labels_NK=table.labels_NK[:, columns])
+    columns = [table.findings.index(name) for name in common]
+    chosen = replace(table, findings=common, labels_NK=table.labels_NK[:, columns])
     bad = int((chosen.labels_NK.sum(axis=1) != 1).sum()) if trained.loss == "cross_entropy" else 0
     if bad:
         raise InputError(

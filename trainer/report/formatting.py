@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from trainer.evaluation.document import Interval, Proportion
+from trainer.evaluation.document import Interval, Proportion, decimals
 
 NONE: Final = "-"
 _PERCENT = "\u00a0%"
@@ -13,7 +13,7 @@ _PLACE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w./])~?/|(?<!\w)[A-Za-
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number with this many decimals."""
-    return NONE if value is None or value != value else f"{value:.{digits}f}"  # noqa: PLR0124 - only nan differs from itself
+    return NONE if value is None or value != value else decimals(value, digits)  # noqa: PLR0124 - only nan differs from itself
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -25,7 +25,8 @@ def interval(one: Interval, digits: int = 3) -> str:
     """A number with its interval in brackets."""
     if one["value"] is None or one["low"] is None or one["high"] is None:
         return number(one["value"], digits)
-    return f"{one['value']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
+    value, low, high = (decimals(bound, digits) for bound in (one["value"], one["low"], one["high"]))
+    return f"{value} ({low} to {high})"
 
 
 def proportion(one: Proportion) -> str:

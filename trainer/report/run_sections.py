@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from trainer.evaluation.document import Evaluation, extent
+from trainer.evaluation.document import Data, Evaluation, extent
 from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
 from trainer.report import history_figures
@@ -70,13 +70,18 @@ def _checkpoint_rows(one: Documents) -> list[tuple[str, str]]:
     return [("Best checkpoint", f"step {step:,}, epoch {epoch:g}" if epoch is not None else f"step {step:,}")]
 
 
+def _edition(data: Data) -> list[tuple[str, str]]:
+    text = data.get("edition")
+    return [("Edition of the labels", text)] if text else []
+
+
 def _score_rows(one: Documents) -> list[tuple[str, str]]:
     """Scores with intervals where evaluated, always with the split they are measured on."""
     rows = []
     if one.evaluation is not None:
         data, classes = one.evaluation["data"], one.evaluation["classes"]
         of = f"{data['part']}, {extent(data)}"
-        rows += [("Evaluated on", of), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
+        rows += [("Evaluated on", of), *_edition(data), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
         rows += [("Mean AUPRC (95 %)", interval(one.evaluation["mean_auprc"]))]
         if classes is not None:
             rows += [("Accuracy (95 %)", proportion(classes["accuracy"])), *_class_rows(one.evaluation)]
@@ -87,7 +92,7 @@ def _score_rows(one: Documents) -> list[tuple[str, str]]:
             rows.append(
                 (
                     f"Mean AUROC on {part}",
-                    f"{value:.3f} ({images}{', used for selection' if part == 'val' else ''})",
+                    f"{number(value)} ({images}{', used for selection' if part == 'val' else ''})",
                 )
             )
     return rows

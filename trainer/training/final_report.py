@@ -21,6 +21,7 @@ from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.document import Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
+from trainer.evaluation.label_file import caveats, edition_of
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
@@ -111,6 +112,7 @@ def _calibrator(run: Run, val: PredictedSplit | None) -> Calibrator | None:
 def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, model: str) -> Evaluation:
     request = EvaluationRequest(
         model=model,
+        images=test.images,
         log_odds_NK=test.log_odds_NK,
         labels_NK=test.labels_NK,
         patients_N=run.table.patients_N[test.rows_N],
@@ -182,6 +184,7 @@ def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data
     trained_N = table.patients_N[np.concatenate([run.rows["train"], run.rows["val"]])]
     return Data(
         drawn=are_drawn(run.source),
+        edition=edition_of(run.source),
         labels=last_name(run.config.data),
         part="test",
         split=split_of([table.images[row] for row in table.rows("test").tolist()]),
@@ -195,6 +198,7 @@ def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data
 
 
 def _notes(run: Run) -> list[str]:
-    """Caveats about skipped images."""
+    """Caveats about skipped images and label files that were not read."""
     left_out = len(run.table) - sum(len(rows) for rows in run.rows.values())
-    return [f"{left_out:,} images of the data set could not be read and are in no split"] if left_out else []
+    lost = [f"{left_out:,} images of the data set could not be read and are in no split"] if left_out else []
+    return [*lost, *caveats(run.source)]

@@ -19,6 +19,7 @@ from trainer.data.pack import Pack
 from trainer.data.positive_class import check_positive_class, default_positive_class
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing, on_one_line
+from trainer.evaluation.label_file import caveats
 from trainer.runs import earlier_run, record
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
@@ -72,7 +73,8 @@ def read_run_labels(
     group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
     watchdog.pause()
     source = group.all_or_raise(lambda: labelled(place, earlier.get("split")))
-    _report_not_read(source, reporter)
+    for note in group.all_or_raise(lambda: caveats(source) if group.world.is_rank0 else ()):
+        reporter.line(note)
     missing = group.on_rank0(lambda: missing_images(source)) if config.on_missing_image == "skip" else []
     present = group.all_or_raise(lambda: _present(source, missing))
     if missing:
@@ -94,7 +96,7 @@ def read_run_labels(
             "left_out_findings": [name for name in present.table.findings if name not in table.findings],
             "missing_images": len(missing),
             "present": share_present(source, missing) if missing else [],
-            "not_read": len(source.not_read),
+            "not_read": len(source.look_alikes),
             "unidentified_patients": len(table.unidentified),
         },
     )
@@ -136,12 +138,6 @@ def _place(config: TrainConfig, earlier: Mapping[str, Any]) -> Place:
         cache=cache_of(config),
         gray_range=config.gray_range or earlier.get("gray_range"),
     )
-
-
-def _report_not_read(source: Source, reporter: Reporter) -> None:
-    note = source.note()
-    if note:
-        reporter.line(note)
 
 
 def _present(source: Source, missing: Sequence[str]) -> Source:

@@ -59,3 +59,31 @@ def test_missing_and_unread_files_are_named(tmp_path, capsys):
     write_folders(tmp_path, ["train/a/x.jfif"])
     stats(data=tmp_path, layout="folders")
     assert "note: 1 file looks like an image but is not read" in capsys.readouterr().err
+
+
+def test_stats_names_label_files_that_it_did_not_read(phantoms, capsys):
+    """The numbers are those of one edition; the notes are not among the data."""
+    (phantoms / "Data_Entry_2017_v2020.csv").write_text((phantoms / "Data_Entry_2017.csv").read_text())
+    assert program.main(["stats", "--data", str(phantoms), "--format", "json"]) == 0
+    out = capsys.readouterr()
+    json.loads(out.out)
+    assert out.err.startswith("note: labels are read from `Data_Entry_2017_v2020.csv`; not read")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("chexpert_train.csv.gz", "no column `Image Index`"),
+        ("vinbigdata-train.csv.gz", "no column `Image Index`"),
+        ("kaggle_stage_2_train_labels.csv.zip", "it is a zip archive"),
+    ],
+)
+def test_label_files_of_other_public_sets_are_refused_by_name(shared, tmp_path, capsys, name, told):
+    """Whatever name they are given: none of them has the labels of this layout."""
+    (tmp_path / ("labels.csv" if name.endswith("zip") else "labels.csv.gz")).symlink_to(
+        shared / "data/public-labels" / name
+    )
+    assert program.main(["stats", "--data", str(tmp_path)]) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert told in out.err

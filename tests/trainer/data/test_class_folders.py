@@ -50,7 +50,7 @@ def test_files_that_look_like_images_are_named_with_their_number(tmp_path):
     (tmp_path / "train/b/1.2.840").write_bytes(b"\0" * 128 + b"DICM")
     source = read_labels(tmp_path)
     assert len(source.table) == len(FILES)
-    assert source.note() == (
+    assert source.look_alikes_note() == (
         "7 files look like images but are not read, as their names end in none of .png, .jpg, .jpeg, .dcm, .dicom: "
         "train/a/0.jfif, train/a/1.jfif, train/a/2.jfif, train/a/3.jfif, train/a/4.jfif and 2 more"
     )

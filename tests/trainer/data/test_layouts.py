@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer.data.labels import FINDINGS, SPLITS
-from trainer.data.layouts import read_labels
+from trainer.data.layouts import read_file, read_labels, unread_notes
 from trainer.data.locate import locate_images
 from trainer.data.prevalence import as_table, prevalence
 from trainer.errors import InputError
@@ -359,11 +359,32 @@ def test_missing_parts_of_a_named_layout_are_named(tmp_path):
     assert "no `test_list.txt`, got" in refusal(tmp_path, layout="nih")
 
 
-def test_two_label_files_are_refused(tmp_path):
-    """The 2017 and 2020 tables differ in 181 rows; which is meant must be said."""
+def test_newest_edition_of_two_tables_is_read_and_the_other_named(tmp_path):
+    """The 2017 and 2020 tables differ in 181 rows; which was read must be said."""
+    write_nih(tmp_path, {1: "Mass"})
+    (tmp_path / "Data_Entry_2017.csv").rename(tmp_path / "Data_Entry_2017_v2020.csv")
     write_nih(tmp_path)
-    shutil.copy(tmp_path / "Data_Entry_2017.csv", tmp_path / "Data_Entry_2017_v2020.csv")
-    assert "`Data_Entry_2017.csv` and `Data_Entry_2017_v2020.csv`" in refusal(tmp_path)
+    source = read_labels(tmp_path)
+    assert source.table.labels_NK.sum() == 1
+    assert source.unread == ("Data_Entry_2017.csv",)
+    (note,) = unread_notes(source)
+    assert note.startswith("labels are read from `Data_Entry_2017_v2020.csv`; not read")
+    assert note.endswith("`Data_Entry_2017.csv`")
+    shutil.copy(tmp_path / "Data_Entry_2017.csv", tmp_path / "Data_Entry_2017_old.csv")
+    (tmp_path / "Data_Entry_2017_v2020.csv").unlink()
+    assert "`Data_Entry_2017.csv` and `Data_Entry_2017_old.csv`" in refusal(tmp_path)
+
+
+def test_label_files_of_another_layout_are_named(shared, tmp_path):
+    """The published lists have the labels of 2017, the table beside them those of 2020."""
+    (note,) = unread_notes(read_labels(shared / "data/nih-labels"))
+    assert "layout lists" in note
+    assert note.endswith("`Data_Entry_2017_v2020.csv.gz`")
+    write_nih(tmp_path)
+    assert unread_notes(read_labels(tmp_path)) == ()
+    (tmp_path / "labels.csv.gz").touch()
+    (note,) = unread_notes(read_labels(tmp_path, layout="nih"))
+    assert note.endswith("`labels.csv.gz`")
 
 
 def test_damaged_archive_is_named(tmp_path):
@@ -450,3 +471,25 @@ def test_paediatric_sample_gets_validation_by_patient(shared):
     assert stats.images[2] == 100
     assert stats.patients[1] == pytest.approx((stats.patients[0] + stats.patients[1]) / 10, abs=1)
     assert all(path.is_file() for path in locate_images(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("chexpert_train.csv.gz", "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding"),
+        ("vinbigdata-train.csv.gz", "image_id,class_name,class_id,rad_id"),
+    ],
+)
+def test_label_files_of_other_public_sets_are_refused_by_their_first_line(shared, name, first):
+    """As lists they would have 223,415 problems, one a line."""
+    with pytest.raises(InputError) as refused:
+        read_file(shared / "data/public-labels" / name)
+    assert "a table without a column `Image Index`" in str(refused.value)
+    assert first in str(refused.value)
+    assert str(refused.value).count("\n") == 2
+
+
+def test_list_of_names_is_refused_as_labels(shared):
+    """NIH's own lists have no labels, and the name of one that has."""
+    with pytest.raises(InputError, match=r"a list of images without labels, got .*test_list\.txt"):
+        read_file(shared / "data/nih-labels/official/test_list.txt")

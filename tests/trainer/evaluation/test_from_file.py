@@ -74,6 +74,7 @@ def test_documents_and_plots_are_written_and_a_table_printed(files, capsys):
         assert auroc[name] == pytest.approx(roc_auc_score(files.labels[:200, k], files.given[:200, k]))
     assert written["data"] | {"drawn": False} == {
         "drawn": False,
+        "edition": "unknown (labels.csv)",
         "labels": "labels.csv",
         "part": "test",
         "split": "other",
@@ -284,3 +285,288 @@ def test_whole_published_test_list_is_scored_as_scikit_learn_does(shared, tmp_pa
         "AP": 8847,
     }
     assert "jrzech" in {one["name"] for one in evaluation["references"] if one["comparable"]}
+
+
+def notes_of(out):
+    return [line.removeprefix("note: ") for line in out.splitlines() if line.startswith("note: ")]
+
+
+def rewrite(path, change):
+    path.write_text("\n".join(map(change, path.read_text().splitlines())) + "\n")
+
+
+def without(path, finding):
+    """Remove the column of a finding from a file of predictions."""
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    column = rows[0].index(f"prob_{finding}")
+    path.write_text("".join(",".join(row[:column] + row[column + 1 :]) + "\n" for row in rows))
+
+
+def test_findings_of_one_side_only_are_left_out_by_name(files, capsys):
+    """A public model knows 18 findings or 8; what both know is evaluated, and nothing disappears unsaid."""
+    rewrite(files.folder / "test.csv", lambda line: line.replace("prob_Hernia", "prob_Fracture"))
+    without(files.folder / "val.csv", "Mass")
+    without(files.folder / "other.csv", "Edema")
+    code, out, _ = run(
+        capsys, *GIVEN, "--val-predictions", "val.csv", "--against", "other.csv", "--format", "json", "--out", "e"
+    )
+    assert code == 0
+    found = json.loads(out)
+    assert [finding["name"] for finding in found["findings"]] == list(FINDINGS[:-1])
+    assert "labels without predictions, not evaluated: Hernia" in found["notes"]
+    assert "predictions without labels, not evaluated: Fracture" in found["notes"]
+    assert "not calibrated and no thresholds, as val.csv has no predictions: Mass" in found["notes"]
+    assert "other.csv has no predictions, so it is not compared: Edema" in found["notes"]
+    points = {finding["name"]: bool(finding["operating_points"]) for finding in found["findings"]}
+    assert [name for name, has_points in points.items() if not has_points] == ["Mass"]
+    compared = [row["name"] for row in found["comparison"]["differences"]]
+    assert compared == [name for name in FINDINGS[:-1] if name != "Edema"] + ["mean"]
+
+
+def test_predictions_of_no_label_are_refused(files, capsys):
+    """There is nothing to evaluate."""
+    rewrite(files.folder / "test.csv", lambda line: line.replace("prob_", "prob_my_"))
+    code, out, err = run(capsys, *GIVEN)
+    assert (code, out) == (2, "")
+    assert "no column is for one of the labels, got `test.csv` with columns for my_Atelectasis" in err
+
+
+def test_output_of_predict_is_evaluated_as_it_is(files, capsys):
+    """Its images are paths, as they were given, and it has columns of decisions."""
+    _, by_name, _ = run(capsys, *GIVEN, "--format", "json")
+    rewrite(
+        files.folder / "test.csv",
+        lambda line: f"{line},positive_Mass" if line.startswith("Image") else f"/data/cxr/images_001/{line},1",
+    )
+    code, by_path, _ = run(capsys, *GIVEN, "--against", "other.csv", "--format", "json")
+    assert code == 0
+    by_name, by_path = json.loads(by_name), json.loads(by_path)
+    assert by_path["mean_auroc"] == by_name["mean_auroc"]
+    assert (
+        "test.csv: 200 of 200 images have other folders in their names than in the labels, and were matched by file name"
+        in by_path["notes"]
+    )
+    assert len(by_path["comparison"]["differences"]) == 15
+
+
+def test_order_of_rows_changes_no_number(files, capsys):
+    """The same seed draws the same patients, whoever sorted the files."""
+    flags = (*GIVEN, "--val-predictions", "val.csv", "--against", "other.csv", "--format", "json")
+    _, before, _ = run(capsys, *flags)
+    for name, seed in (("test.csv", 1), ("val.csv", 2), ("other.csv", 3), ("labels.csv", 4)):
+        path = files.folder / name
+        header, *rows = path.read_text().splitlines()
+        np.random.default_rng(seed).shuffle(rows)
+        path.write_text("\n".join([header, *rows]) + "\n")
+    _, after, _ = run(capsys, *flags)
+    assert after == before
+
+
+def folders(root, classes, count=8):
+    names = [f"{part}/{name}/{n}.png" for part in ("train", "val", "test") for name in classes for n in range(count)]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return names
+
+
+def test_one_probability_column_of_two_classes_is_enough(tmp_path, capsys):
+    """The other class has the rest; accuracy is the same as with both columns."""
+    names = folders(tmp_path / "cxr", ("NORMAL", "PNEUMONIA"))
+    p = np.random.default_rng(0).random(len(names))
+    one = ["Image Index,prob_PNEUMONIA", *(f"{name},{value!r}" for name, value in zip(names, p.tolist(), strict=True))]
+    both = ["Image Index,prob_PNEUMONIA,prob_NORMAL"]
+    both += [f"{name},{value!r},{1 - value!r}" for name, value in zip(names, p.tolist(), strict=True)]
+    found = []
+    for name, rows in (("p.csv", one), ("both.csv", both)):
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+        given = (
+            "--predictions",
+            str(tmp_path / name),
+            "--labels",
+            str(tmp_path / "cxr"),
+            "--against",
+            str(tmp_path / "p.csv"),
+        )
+        code, out, _ = run(capsys, *given, "--resamples", "20", "--format", "json")
+        assert code == 0
+        found.append(json.loads(out))
+    assert "p.csv: no column `prob_NORMAL`, used is 1 - `prob_PNEUMONIA`" in found[0]["notes"]
+    assert found[0]["classes"] == found[1]["classes"] is not None
+    assert found[0]["findings"] == found[1]["findings"]
+    assert [row["difference"]["value"] for row in found[0]["comparison"]["differences"]] == [0, 0, 0]
+
+
+def test_class_probabilities_that_do_not_sum_to_1_are_noted(tmp_path, capsys):
+    """Without the note, accuracy is just not there."""
+    names = folders(tmp_path / "cxr", ("A", "B", "C"))
+    rows = [f"{name},0.2,{0.25 + number % 7 / 100},0.5" for number, name in enumerate(names)]
+    (tmp_path / "p.csv").write_text("\n".join(["Image Index,prob_A,prob_B,prob_C", *rows]) + "\n")
+    given = ("--predictions", str(tmp_path / "p.csv"), "--labels", str(tmp_path / "cxr"), "--resamples", "20")
+    code, out, _ = run(capsys, *given)
+    assert code == 0
+    assert "accuracy " not in out
+    assert any(
+        note.startswith(
+            "p.csv: probabilities of 21 of 24 images do not sum to 1 over their classes (from 0.95 to 1.01)"
+        )
+        for note in notes_of(out)
+    )
+    without(tmp_path / "p.csv", "B")
+    code, out, _ = run(capsys, *given)
+    assert code == 0
+    assert "labels without predictions, not evaluated: B" in notes_of(out)
+    assert any(note.startswith("p.csv: not every class has probabilities, so each") for note in notes_of(out))
+
+
+def test_edition_of_the_labels_is_always_printed(files, shared, capsys):
+    """181 rows differ; a directory with tables of both editions is told which was read."""
+    _, out, _ = run(capsys, *GIVEN)
+    assert "\nedition of the labels: unknown (labels.csv)\n" in out
+    nih = shared / "data/nih-labels"
+    names = [line.split()[0] for line in gzip.decompress((nih / "test_list.txt.gz").read_bytes()).decode().splitlines()]
+    rows = [f"{name},{number % 997 / 1000}" for number, name in enumerate(names)]
+    (files.folder / "p.csv").write_text("\n".join(["Image Index,prob_Mass", *rows]) + "\n")
+    _, out, _ = run(capsys, "--predictions", "p.csv", "--labels", str(nih), "--resamples", "2")
+    assert "\nedition of the labels: 2017 (lists)\n" in out
+    assert any("not read" in note and "`Data_Entry_2017_v2020.csv.gz`" in note for note in notes_of(out))
+    (files.folder / "p.csv").write_text("\n".join(["Image Index,prob_Mass", *rows[1:]]) + "\n")
+    table = str(nih / "Data_Entry_2017_v2020.csv.gz")
+    _, out, _ = run(capsys, "--predictions", "p.csv", "--labels", table, "--resamples", "2")
+    assert "\nedition of the labels: v2020 (Data_Entry_2017_v2020.csv.gz)\n" in out
+    assert any(note.startswith("22,432 of 22,433 images of the published test list") for note in notes_of(out))
+
+
+class Google:
+    """Labels in the form of Google's adjudicated ones: text-mined labels of 80 images, and what readers say of them."""
+
+    def __init__(self, folder):
+        random = np.random.default_rng(0)
+        self.folder = folder
+        self.names = [f"{number:08d}_000.png" for number in range(1, 81)]
+        self.truth = {name: random.random(80) < 0.4 for name in ("Nodule or mass", "Pneumothorax", "Fracture")}
+        self.mined = {
+            "Nodule": random.random(80) < 0.2,
+            "Mass": random.random(80) < 0.2,
+            "Pneumothorax": random.random(80) < 0.3,
+        }
+        header = ["Image Index", "Finding Labels", "Patient ID", *self.truth, "Set Id"]
+        rows = [
+            [
+                name,
+                "|".join(finding for finding, has_it in self.mined.items() if has_it[n]) or "No Finding",
+                str(n + 1),
+                *("YES" if has_it[n] else "NO" for has_it in self.truth.values()),
+                "test" if n < 60 else "val",
+            ]
+            for n, name in enumerate(self.names)
+        ]
+        (folder / "google.csv").write_text("".join(",".join(row) + "\n" for row in [header, *rows]))
+        self.given = random.random((90, 3)).round(6)
+        names = [*self.names[:50], *(f"{number:08d}_000.png" for number in range(101, 141))]
+        rows = [",".join([name, *map(str, row)]) for name, row in zip(names, self.given.tolist(), strict=True)]
+        (folder / "p.csv").write_text("\n".join(["Image Index,prob_Nodule,prob_Mass,prob_Pneumothorax", *rows]) + "\n")
+
+
+@pytest.fixture
+def google(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Google(tmp_path)
+
+
+OF_READERS = ("--predictions", "p.csv", "--labels", "google.csv", "--resamples", "30", "--format", "json")
+
+
+def test_labels_of_readers_that_are_not_used_are_named(google, capsys):
+    """Their file is chosen for them; the text-mined labels in it are not what its user means."""
+    code, out, _ = run(capsys, *OF_READERS)
+    assert code == 0
+    found = json.loads(out)
+    assert [finding["positives"] for finding in found["findings"][:1]] == [int(google.mined["Mass"][:50].sum())]
+    (note,) = [note for note in found["notes"] if "readers" in note]
+    assert (
+        "google.csv also has labels of readers, which were not used: `Nodule or mass`, `Pneumothorax`, `Fracture`"
+        in note
+    )
+    assert '--rename "' in note
+    assert "mined" in found
+    assert found["mined"] == []
+
+
+def test_labels_of_readers_are_evaluated_beside_the_text_mined_ones(google, capsys):
+    """A nodule or a mass is predicted by whichever is likelier, and mined as either, on the same resamples."""
+    code, out, _ = run(capsys, *OF_READERS, "--rename", "Nodule or mass=Nodule|Mass")
+    assert code == 0
+    found = json.loads(out)
+    scores = {"Nodule or mass": google.given[:50, :2].max(axis=1), "Pneumothorax": google.given[:50, 2]}
+    mined = {
+        "Nodule or mass": google.mined["Nodule"] | google.mined["Mass"],
+        "Pneumothorax": google.mined["Pneumothorax"],
+    }
+    assert [finding["name"] for finding in found["findings"]] == list(scores)
+    assert (found["data"]["part"], found["data"]["images"]) == ("test", 50)
+    rows = {row["name"]: row for row in found["mined"]}
+    assert list(rows) == [*scores, "mean"]
+    for finding in found["findings"]:
+        name = finding["name"]
+        assert finding["auroc"]["value"] == pytest.approx(roc_auc_score(google.truth[name][:50], scores[name]))
+        assert rows[name]["auroc"]["value"] == pytest.approx(roc_auc_score(mined[name][:50], scores[name]))
+        assert rows[name]["positives"] == mined[name][:50].sum()
+        difference = finding["auroc"]["value"] - rows[name]["auroc"]["value"]
+        assert rows[name]["difference"]["value"] == pytest.approx(difference)
+        assert rows[name]["difference"]["low"] < difference < rows[name]["difference"]["high"]
+    assert found["data"]["edition"].startswith("columns of readers (Nodule or mass, Pneumothorax, Fracture)")
+    assert "labels without predictions, not evaluated: Fracture" in found["notes"]
+    assert "40 of 90 predicted images have no labels and are not evaluated" in found["notes"]
+    assert "10 of 60 labelled images of test have no prediction and are not evaluated" in found["notes"]
+    _, out, _ = run(capsys, *OF_READERS[:-2], "--rename", "Nodule or mass=Nodule|Mass")
+    assert "the same predictions, images and resamples on text-mined labels" in out
+    _, out, _ = run(capsys, *OF_READERS[:-1], "csv", "--rename", "Nodule or mass=Nodule|Mass")
+    assert float(next(csv.DictReader(io.StringIO(out)))["auroc_text_mined"]) == rows["Nodule or mass"]["auroc"]["value"]
+
+
+def test_equal_labels_of_readers_and_reports_differ_by_nothing_on_any_resample(google, capsys):
+    """Both are evaluated on the same draws: other draws would give an interval."""
+    lines = [line.split(",") for line in (google.folder / "google.csv").read_text().splitlines()]
+    for line, has_it in zip(lines[1:], google.mined["Pneumothorax"], strict=True):
+        line[4] = "YES" if has_it else "NO"
+    (google.folder / "google.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    _, out, _ = run(capsys, *OF_READERS, "--rename", "Pneumothorax=Pneumothorax")
+    assert [row["difference"] for row in json.loads(out)["mined"]] == [{"value": 0, "low": 0, "high": 0}] * 2
+
+
+def test_label_of_another_name_is_renamed_for_all_files(files, capsys):
+    """CheXpert's models call an effusion a pleural one."""
+    _, before, _ = run(capsys, *GIVEN, "--format", "json")
+    rewrite(files.folder / "test.csv", lambda line: line.replace("prob_Effusion", "prob_Pleural Effusion"))
+    code, after, _ = run(
+        capsys, *GIVEN, "--format", "json", "--against", "other.csv", "--rename", "Effusion=Pleural Effusion"
+    )
+    assert code == 0
+    assert json.loads(after)["findings"] == json.loads(before)["findings"]
+    assert "other.csv has no predictions, so it is not compared: Effusion" in json.loads(after)["notes"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("Nodule or Mass=Nodule",), "no label `Nodule or Mass`, got `google.csv` (from `--rename`)"),
+        (("Nodule or Mass=Nodule",), "those of readers are Nodule or mass, Pneumothorax, Fracture"),
+        (("Nodule or mass=Nodul|Mass",), "no column `prob_Nodul`"),
+        (("Nodule or mass",), "it must be LABEL=FINDING"),
+        (("Nodule or mass=Mass", "--part", "train"), "has no image in it, got `train` (from `--part`)"),
+        (("Nodule or mass=Mass", "--part", "val"), "none of their 90 images is among the 20 labelled ones"),
+    ],
+)
+def test_renaming_that_cannot_be_meant_is_refused(google, capsys, flags, told):
+    """A finding that is not there would be left out like any other."""
+    code, out, err = run(capsys, *OF_READERS, "--rename", *flags)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+def test_renaming_with_a_model_is_refused(files, capsys):
+    """It would change nothing."""
+    code, _, err = run(capsys, "run", "--data", "cxr", "--rename", "A=B")
+    assert code == 2
+    assert "cannot use --rename: it renames columns of --predictions" in err

@@ -71,3 +71,20 @@ def test_absent_label_file_is_refused(tmp_path):
     """The commonest mistake is a path."""
     with pytest.raises(InputError, match=r"cannot read `.*nowhere.csv`: no such file or directory"):
         read(tmp_path / "nowhere.csv")
+
+
+def test_columns_of_readers_in_a_data_set_are_named_too(tmp_path):
+    """The table of a directory is read like one that is given alone, but for its columns of readers."""
+    header, *rows = ENTRIES.splitlines()
+    names = [f"0000000{patient}_000.png" for patient in range(1, 9)]
+    rows = [f"{name},No Finding,0,{number},58,M,PA,YES" for number, name in enumerate(names)]
+    (tmp_path / "Data_Entry_2017.csv").write_text("\n".join([f"{header},Fracture", *rows]) + "\n")
+    (tmp_path / "train_val_list.txt").write_text("\n".join(names[:6]))
+    (tmp_path / "test_list.txt").write_text("\n".join(names[6:]))
+    found = read(tmp_path)
+    assert found.readers == ("Fracture",)
+    assert not found.is_selection
+    (note,) = found.notes
+    assert note.startswith("Data_Entry_2017.csv also has labels of readers, which were not used: `Fracture`")
+    assert '--labels Data_Entry_2017.csv --rename "Fracture=FINDING|FINDING"' in note
+    assert found.edition == "2017 by the name of its file (Data_Entry_2017.csv)"

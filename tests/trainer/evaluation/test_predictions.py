@@ -111,11 +111,68 @@ def test_invalid_prediction_is_refused_with_its_line(file, text, told):
     assert "preds.csv" in str(refused.value)
 
 
-def test_missing_and_unknown_columns_and_images_are_named(file):
+def test_columns_without_labels_are_left_out_and_kept_by_name(file):
+    """Public models know other findings than a data set; a column that vanished would look evaluated."""
+    found = read(file(GOOD)).of(["A", "C"])
+    assert (found.findings, found.unused) == (("A",), ("B",))
+    assert found.probabilities_NK.tolist() == [[1], [0]]
+
+
+def test_joined_findings_have_the_highest_probability(file):
+    """A label of a nodule or a mass is predicted by whichever is likelier."""
+    found = read(file("Image Index,prob_Nodule,prob_Mass,prob_Hernia\nx,0.25,0.5,0\ny,0.75,0.125,1\n"))
+    joined = found.joined({"Nodule or mass": ("Nodule", "Mass"), "Mass": ("Mass",)})
+    assert joined.findings == ("Hernia", "Nodule or mass", "Mass")
+    assert joined.probabilities_NK.tolist() == [[0, 0.5, 0.5], [1, 0.75, 0.125]]
+    assert joined.notes == ("preds.csv: Nodule or mass is the highest of `prob_Nodule` and `prob_Mass`",)
+    with pytest.raises(
+        InputError, match=r"findings without predictions, got .*preds.csv` \(from `--rename`\)\n  no column `prob_Gout`"
+    ):
+        found.joined({"Any": ("Gout", "Mass")})
+    assert found.joined({"Any": ("Gout", "Mass")}, require_all=False).findings == ("Nodule", "Hernia")
+
+
+def test_findings_spelled_otherwise_are_recognised(file):
+    """Every group writes Pleural_Thickening in its own way; left out, its mean would be of other findings."""
+    found = read(file("Image Index,prob_Pleural Thickening,prob_edema,prob_Mass,prob_mass\nx,0.25,0.5,0,1\n"))
+    spelled = found.spelled(["Edema", "Mass", "Pleural_Thickening"])
+    assert spelled.findings == ("Pleural_Thickening", "Edema", "Mass", "mass")
+    assert spelled.notes == (
+        "preds.csv: `prob_Pleural Thickening` is taken for Pleural_Thickening",
+        "preds.csv: `prob_edema` is taken for Edema",
+    )
+    assert "edema" in found.spelled(["E dema", "Edema"]).findings
+    twice = read(file("Image Index,prob_edema,prob_EDEMA\nx,0.25,0.5\n"))
+    assert twice.spelled(["Edema"]).findings == ("edema", "EDEMA")
+
+
+def test_one_column_of_two_classes_gives_the_other(file):
+    """Many programs write the probability of the second class only."""
+    found = read(file("Image Index,prob_B\nx,0.25\ny,1\n"))
+    both = found.completed(["A", "B"]).of(["A", "B"])
+    assert both.probabilities_NK.tolist() == [[0.75, 0.25], [0, 1]]
+    assert both.notes == ("preds.csv: no column `prob_A`, used is 1 - `prob_B`",)
+    assert found.completed(["A", "B", "C"]) is found
+    assert both.completed(["A", "B"]) is both
+
+
+def test_images_get_the_names_of_the_labels(file):
+    """`predict` writes paths as they were given."""
+    found = read(file("Image Index,prob_A\n/data/x.png,0.5\ny.png,1\n")).named(["y.png", "x.png"])
+    assert found.images == ("x.png", "y.png")
+    assert found.notes == (
+        "preds.csv: 1 of 2 images have other folders in their names than in the labels, and were matched by file name",
+    )
+    assert found.named(["x.png"]).notes == found.notes
+
+
+def test_missing_columns_and_images_are_named(file):
     """Whoever made the file must find what to correct."""
     found = read(file(GOOD))
-    with pytest.raises(InputError, match=r"no column `prob_C`(.|\n)*unknown column `prob_B`"):
-        found.of(["A", "C"])
+    with pytest.raises(
+        InputError, match=r"no column is for one of the labels, got .* with columns for B, A and labels C"
+    ):
+        found.of(["C"])
     with pytest.raises(InputError, match=r"1 of 2 images are missing(.|\n)*z.png"):
         found.at(["x.png", "z.png"])
     with pytest.raises(InputError, match=r"1 of 2 images have no labels(.|\n)*y.png"):

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from trainer.data.labels import FINDINGS
-from trainer.evaluation.reference import published_list, references, split_of
+from trainer.evaluation.reference import _parts_of_patients, part_of_list, published_list, references, split_of
 
 
 def names(path):
@@ -64,3 +64,35 @@ def test_published_values_are_comparable_on_the_same_images_only(split, part, im
 def test_other_findings_have_no_published_values():
     """Those of a data set in folders are another task."""
     assert references(("NORMAL", "PNEUMONIA"), split="other", part="test", images=624) == []
+
+
+def test_patients_of_the_lists_are_those_of_the_published_files(shared):
+    """The file in the package is opaque: this is how it is made."""
+    folder = shared / "data/nih-labels"
+    official = {name[:8]: 0 for name in names(folder / "official/train_val_list.txt")}
+    official |= {name[:8]: 1 for name in names(folder / "official/val_names_11212.txt.gz")}
+    official |= {name[:8]: 2 for name in names(folder / "official/test_list.txt")}
+    parts = {
+        name[:8]: 3 * index + official[name[:8]]
+        for index, part in enumerate(("train", "val", "test"))
+        for name in names(folder / f"{part}_list.txt.gz")
+    }
+    assert [int(patient) for patient in sorted(parts)] == list(range(1, 30806))
+    assert bytes(parts[patient] for patient in sorted(parts)) == _parts_of_patients()
+
+
+def test_part_of_a_published_list_is_counted(shared):
+    """One image less is another test set, and looks like the same."""
+    listed = names(shared / "data/nih-labels/test_list.txt.gz")
+    assert part_of_list(listed) == []
+    (note,) = part_of_list(listed[1:])
+    assert note.startswith("22,432 of 22,433 images of the published test list (70/10/20 split): not comparable")
+    (note,) = part_of_list([f"images_001/{name}" for name in listed[:3000]])
+    assert note.startswith("3,000 of 22,433 images of the published test list")
+    (note,) = part_of_list([*listed[9:], "mine.png", "00000001_000.png"])
+    assert note.startswith("22,424 of 22,433 images of the published test list (70/10/20 split), and 2 other images:")
+    official = names(shared / "data/nih-labels/official/test_list.txt")
+    (note,) = part_of_list(official[5:])
+    assert note.startswith("25,591 of 25,596 images of the published test list (NIH's split)")
+    assert part_of_list(listed[:50]) == []
+    assert part_of_list(["00099999_000.png", "mine.png"] * 500) == []

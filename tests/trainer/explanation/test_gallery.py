@@ -143,6 +143,17 @@ def test_phantoms_are_recognised_as_public(phantoms, tmp_path):
     assert public_name(read_labels(other)) is None
 
 
+def test_edition_that_is_not_read_does_not_hide_a_public_set(shared, tmp_path):
+    """A directory may have both; pictures depend on the one that is read."""
+    table = gzip.decompress((shared / "data/nih-labels/Data_Entry_2017_v2020.csv.gz").read_bytes())
+    (tmp_path / "Data_Entry_2017_v2020.csv").write_bytes(table)
+    for name in ("train_val_list.txt", "test_list.txt"):
+        shutil.copy(shared / "data/nih-labels/official" / name, tmp_path)
+    assert public_name(read_labels(tmp_path)) == "ChestX-ray14"
+    (tmp_path / "Data_Entry_2017.csv").write_bytes(table[:5000])
+    assert public_name(read_labels(tmp_path)) == "ChestX-ray14"
+
+
 def test_chestxray14_is_recognised_by_its_label_files(shared, tmp_path):
     """Byte for byte, packed or not: a file that somebody has changed may name anybody's images."""
     labels = shared / "data/nih-labels"

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import zipfile
 
 import pytest
 
@@ -82,3 +83,12 @@ def test_rows_are_read_as_they_stand(tmp_path):
     """With quotes, blanks, a byte order mark and ends of lines of three systems."""
     content = '\ufeffa, b\r\n\r\n"c,\nd",e\rf,"g"\n'.encode()
     assert list(tables.rows(content)) == [(1, ["a", "b"]), (4, ["c,\nd", "e"]), (5, ["f", "g"])]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.xlsx"])
+def test_zip_archives_and_excel_workbooks_are_refused_as_what_they_are(tmp_path, name):
+    """Competitions ship labels as .csv.zip; Excel saves workbooks."""
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("labels.csv", "Image Index,split\n")
+    with pytest.raises(InputError, match="it is a zip archive, such as an Excel workbook"):
+        list(csv_rows(tmp_path / name))

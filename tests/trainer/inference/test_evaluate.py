@@ -253,6 +253,25 @@ def test_labels_that_a_model_does_not_predict_are_ignored_and_named(monkeypatch,
     assert any(note.startswith("labels without an output of the model: Atelectasis") for note in inputs.notes)
 
 
+def test_outputs_without_labels_are_left_out_and_named(monkeypatch, answers, finished_run):
+    """A model may know findings that a data set does not; its calibration is that of those left."""
+    trained = load_model(str(finished_run.root))
+    renamed = tuple("Gout" if name == "Effusion" else name for name in trained.findings)
+    fitted = replace(trained.calibrator, findings=renamed)
+    other = replace(trained, findings=renamed, calibrator=fitted)
+    whole = answers()
+    monkeypatch.setattr("trainer.inference.evaluate.load_model", lambda place, step, cache: other)
+    inputs = answers("m")
+    kept = [k for k, name in enumerate(FINDINGS) if name != "Effusion"]
+    assert inputs.findings == inputs.calibrator.findings == tuple(FINDINGS[k] for k in kept)
+    assert inputs.calibrator.slope_K == tuple(fitted.slope_K[k] for k in kept)
+    np.testing.assert_array_equal(inputs.scored.labels_NK, whole.scored.labels_NK[:, kept])
+    np.testing.assert_allclose(inputs.scored.log_odds_NK, whole.scored.log_odds_NK[:, kept], atol=1e-6)
+    assert "outputs of the model without labels, not evaluated: Gout" in inputs.notes
+    assert "labels without an output of the model: Effusion" in inputs.notes
+    assert [finding["name"] for finding in evaluated(inputs, resamples=5)["findings"]] == list(inputs.findings)
+
+
 def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):
     """Data lie in S3 on a cluster."""
     import boto3

@@ -54,3 +54,12 @@ def test_proportion_is_shown_with_its_counts():
 def test_durations_are_in_two_units(seconds, words):
     """2,790.75 seconds is hard to feel."""
     assert duration(seconds) == words
+
+
+def test_numbers_are_rounded_as_their_digits_are():
+    """A published .9175 must not be .917 on one page and .918 on another."""
+    assert number(0.9175) == "0.918"
+    assert number(0.8745) == "0.875"
+    assert number(0.1 + 0.2, 2) == "0.30"
+    assert number(1e-9) == "0.000"
+    assert interval({"value": 0.9175, "low": 0.9165, "high": 0.9185}) == "0.918 (0.917 to 0.919)"

@@ -3,15 +3,21 @@
 import csv
 import json
 import os
+import shutil
 import signal
 
 import pytest
 from safetensors import safe_open
 
+from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
 from trainer.evaluation import calibration
+from trainer.runs.rank_log import RankLog
+from trainer.runtime.console import Reporter
 from trainer.runtime.preemption import StopError
+from trainer.runtime.world import World
 from trainer.training import final_report
+from trainer.training.loop import train
 
 
 def document(root, key):
@@ -38,6 +44,23 @@ def test_run_ends_with_calibration_evaluation_report_and_model_card(finished_run
     assert (root / "report/curves.png").read_bytes().startswith(b"\x89PNG")
     assert (root / "model/card.md").read_text().startswith("# Model card")
     assert list((root / "tensorboard").iterdir())
+
+
+def test_run_names_the_label_files_that_it_did_not_read(finished_run, tmp_path, capfd):
+    """A directory may have both editions of NIH's table: in the log, in the evaluation, and on the page."""
+    data = tmp_path / "data"
+    shutil.copytree(finished_run.data, data)
+    shutil.copy(data / "Data_Entry_2017.csv", data / "Data_Entry_2017_v2020.csv")
+    recipe = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --epochs 1 --batch-size 8 --device cpu"
+    flags = f"--split patients:50/25/25 --data {data} --output {tmp_path} --name r --gallery off"
+    train(from_argv([*recipe.split(), *flags.split()]), World(), Reporter(0), RankLog(0))
+    told = "labels are read from `Data_Entry_2017_v2020.csv`; not read, though in the same directory: `Data_Entry_2017.csv`"
+    assert told in capfd.readouterr().err
+    evaluation = document(tmp_path / "r", "evaluation/metrics.json")
+    assert told in evaluation["notes"]
+    edition = "v2020 by the name of its file (Data_Entry_2017_v2020.csv)"
+    assert evaluation["data"]["edition"] == edition
+    assert edition in (tmp_path / "r/report/index.html").read_text()
 
 
 def test_calibration_is_fitted_on_the_validation_images_alone(finished_run):
