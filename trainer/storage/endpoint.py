@@ -3,7 +3,6 @@
 import os
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from trainer.errors import InputError, on_one_line
 from trainer.location import S3Server
@@ -90,6 +89,8 @@ def proxies_for(endpoint: str) -> dict[str, str]:
 
     Raises: InputError for a SOCKS proxy, and for text that is not the URL of a proxy.
     """
+    from urllib.request import getproxies, proxy_bypass  # noqa: PLC0415 - slow to import; needed for buckets only
+
     parts = urlsplit(endpoint)
     found = {scheme: proxy.strip() for scheme, proxy in getproxies().items() if proxy.strip()}
     kind = next((kind for kind in (parts.scheme, "all") if kind in found), None)

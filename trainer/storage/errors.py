@@ -180,7 +180,10 @@ def _unsent(what: str, text: str, problem: Any) -> KnownError:  # noqa: ANN401 -
 
 def _tls_error(what: str, text: str, reason: str) -> KnownError:
     if _UNREADABLE_BUNDLE.search(reason):
-        return InputError(f"{what}: cannot read certificates: {reason} (from AWS_CA_BUNDLE)", hint="AWS_CA_BUNDLE=FILE")
+        # No InputError: a file that is replaced while a run trains must not end it.
+        return RemoteError(
+            f"{what}: cannot read certificates: {reason} (from AWS_CA_BUNDLE)", hint="AWS_CA_BUNDLE=FILE"
+        )
     if "WRONG_VERSION_NUMBER" in reason:
         return RemoteError(f"{what}: the server does not use TLS", hint="http:// instead of https:// in the endpoint")
     return RemoteError(text, hint="set AWS_CA_BUNDLE to a file with the CA certificate of the server")

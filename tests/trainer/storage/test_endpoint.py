@@ -231,12 +231,12 @@ def test_proxy_that_wants_a_login_is_named_at_once(s3, proxy, monkeypatch, endpo
 
 
 @pytest.mark.parametrize("bundle", ["/no/such", "/tmp", __file__])
-def test_certificates_that_cannot_be_read_are_bad_input_at_once(s3, monkeypatch, bundle):
+def test_certificates_that_cannot_be_read_are_named_at_once(s3, monkeypatch, bundle):
     """No server is asked: half a minute of retries does not make the file one of certificates."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.replace("http:", "https:"))
     monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
     monkeypatch.setattr("trainer.storage.retry.Tries.another", not_again)
-    with pytest.raises(InputError, match=r"cannot read certificates: .*\(from AWS_CA_BUNDLE\)"):
+    with pytest.raises(RemoteError, match=r"cannot read certificates: .*\(from AWS_CA_BUNDLE\)"):
         open_storage("s3://cxr/run").keys("")
 
 
