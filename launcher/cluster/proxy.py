@@ -71,7 +71,7 @@ def find_proxy(server: str, proxy_url: str, environment: Mapping[str, str]) -> P
     value, origin = next((each for each in given if each[0]), ("", ""))
     if not value or _is_direct(server, _first_of(environment, "NO_PROXY")[0]):
         return None
-    return _checked(value if "://" in value else f"http://{value}", origin)
+    return _checked(value, origin, default_scheme="http://")
 
 
 def _first_of(environment: Mapping[str, str], name: str) -> tuple[str, str]:
@@ -81,18 +81,20 @@ def _first_of(environment: Mapping[str, str], name: str) -> tuple[str, str]:
     return environment.get(found, "").strip(), found
 
 
-def _checked(value: str, origin: str) -> Proxy:
+def _checked(value: str, origin: str, *, default_scheme: str = "") -> Proxy:
     """The proxy of a URL, with its port. Raises: InputError."""
-    learn_address(value)
-    shown = without_login(on_one_line(value))
+    added = "" if "://" in value else default_scheme
+    url = f"{added}{value}"
+    learn_address(url)
+    shown = without_login(on_one_line(url)).removeprefix(added)
     try:
-        parts = urlsplit(value)
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, urlsplit("")
-    if parts.scheme not in _PORTS and host and "://" in value:
+    if parts.scheme not in _PORTS and host and "://" in url:
         reason = f"`{on_one_line(parts.scheme)}` is no scheme of a proxy"
-    elif "://" not in value:
+    elif "://" not in url:
         reason = "it has no scheme"
     elif not host or re.search(r"[\s%]", host):
         reason = "it is not a URL of a host"

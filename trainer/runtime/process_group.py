@@ -6,6 +6,7 @@ ends lack timeouts and some lack object collectives.
 
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 AGREEMENT_TIMEOUT: Final = timedelta(hours=2)
 """Longest wait for a peer, which may be decoding the whole data set (17 core-minutes) from a slow mount."""
+
+
+_IP_ADDRESS: Final = re.compile(r"[0-9.]+|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 
 
 class WorkerGroup:
@@ -142,7 +146,7 @@ def join(world: World, backend: str) -> Iterator[WorkerGroup]:
 
 def _check_own_name(address: str) -> None:
     """Raises: InputError when the workers are to meet under this machine's own name, and it does not resolve."""
-    if address not in {socket.gethostname(), socket.getfqdn()}:
+    if _IP_ADDRESS.fullmatch(address) or address not in {socket.gethostname(), socket.getfqdn()}:
         return  # another machine's: its name may resolve later, and is then found by the store's own retries
     try:
         socket.getaddrinfo(address, None)

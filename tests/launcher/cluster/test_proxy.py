@@ -131,7 +131,7 @@ def test_a_value_that_is_no_proxy_is_bad_input_with_its_origin(value, reason):
     """Go would connect directly, or speak HTTP to it."""
     with pytest.raises(InputError) as refused:
         find_proxy(API, "", {"HTTPS_PROXY": value})
-    assert f"{reason} (from `HTTPS_PROXY`)" in str(refused.value)
+    assert f"cannot use the proxy `{value}`: {reason} (from `HTTPS_PROXY`)" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,13 @@ def test_proxy_url_of_the_kubeconfig_counts_before_the_variables_and_without_no_
     """As in kubectl; it is also used for servers on this machine."""
     environment = {"HTTPS_PROXY": "http://a:1", "NO_PROXY": "*"}
     assert find_proxy("https://localhost:1", "socks5://b:1", environment).url == "socks5://b:1"
+
+
+@pytest.mark.parametrize(
+    "value", ["me:geheim-99@proxy host", "http://me:geheim-99@proxy host", "socks4://me:geheim-99@h"]
+)
+def test_login_of_an_invalid_proxy_is_not_shown(value):
+    with pytest.raises(InputError) as refused:
+        find_proxy(API, "", {"HTTPS_PROXY": value})
+    assert "geheim" not in str(refused.value)
+    assert "***@" in str(refused.value)

@@ -468,3 +468,13 @@ def test_trainer_flag_error_is_reported_precisely(launcher, flags, problem, hint
     assert code == 2
     assert problem in err
     assert hint is None or f"hint: {hint}" in err
+
+
+@pytest.mark.parametrize("line", ["checkpoints demo", "pull demo --to=~/copy", "pull demo"])
+def test_runs_are_looked_for_in_the_home_directory(launcher, monkeypatch, tmp_path, line):
+    """bash leaves `--output=~/runs` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    code, _, err = launcher(f"{line} --output=~/runs")
+    assert code == 2
+    assert f"{tmp_path}/home/runs/demo" in err
+    assert not list(tmp_path.glob("~*"))
