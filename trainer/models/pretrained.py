@@ -122,6 +122,10 @@ def first_weights(
         report(f"weights `{weights}`: {read.note}")
     if not findings or read.findings == tuple(findings):
         return read.state
+    if read.findings is None and _has_rows(read.state, model, len(findings)):
+        report(
+            f"the outputs of `{weights}` are not recorded: its head is taken for {', '.join(findings)}, in this order"
+        )
     return _for_findings(read, model, findings)
 
 
@@ -228,6 +232,12 @@ def _fitting(network: nn.Module, state: StateDict, origin: str) -> StateDict:
             hint="set --model to the architecture of these weights",
         )
     return state
+
+
+def _has_rows(state: StateDict, model: str, findings: int) -> bool:
+    """Whether the last layer of the head has this many outputs, as far as shapes tell."""
+    head = [tensor for name, tensor in state.items() if name.startswith(backbone_of(model).head)]
+    return sum(bool(tensor.ndim) and len(tensor) == findings for tensor in head) == 2
 
 
 def _for_findings(read: PublicWeights, model: str, findings: Sequence[str]) -> StateDict:
