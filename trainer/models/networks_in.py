@@ -23,6 +23,9 @@ _KEY_LENGTH: Final = 100
 _OLD_NAMES: Final = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """torchvision's own file still has `denselayer1.norm.1.` for what its modules now call `denselayer1.norm1.`."""
 
+_WRAPPED: Final = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+"""What torch adds within names when it compiles, recomputes or shards a part of a network."""
+
 _COUNTER: Final = "num_batches_tracked"
 
 _STEM: Final = "features."
@@ -55,7 +58,9 @@ class FoundNetwork:
 
 def current_names(raw: Mapping[str, Tensor]) -> StateDict:
     """The tensors with today's names; missing batch counters are added."""
-    state = {_OLD_NAMES.sub(r"\1\2", name): tensor for name, tensor in raw.items()}
+    state = {_OLD_NAMES.sub(r"\1\2", _WRAPPED.sub("", name)): tensor for name, tensor in raw.items()}
+    if len(state) < len(raw):  # two networks, one of them wrapped
+        state = dict(raw)
     counters = (name.replace("running_mean", _COUNTER) for name in state if name.endswith("running_mean"))
     return {counter: torch.tensor(0) for counter in counters} | state
 

@@ -72,6 +72,9 @@ _MOST_NAMED: Final = 4
 
 _ANOTHER: Final = "download the file again, or use another one"
 
+_TENSORS: Final = 2
+"""Tensors of a head's last layer: weights and bias."""
+
 _FORMATS: Final = "a file of weights must be a state dict (.pt, .pth.tar), or a model.safetensors"
 
 
@@ -124,7 +127,12 @@ def first_weights(
         report(f"weights `{weights}`: {read.note}")
     if not findings or read.findings == tuple(findings):
         return read.state
-    return _for_findings(read, model, findings, all_findings)
+    known = read.findings or _taken_for(read.state, model, findings, all_findings)
+    if known is None:
+        return read.state
+    if read.findings is None:
+        report(f"the outputs of `{weights}` are not recorded: its head is taken for {', '.join(known)}, in this order")
+    return _for_findings(read.state, model, known, findings)
 
 
 def load_first_weights(network: nn.Module, state: StateDict, origin: str) -> None:
@@ -232,23 +240,27 @@ def _fitting(network: nn.Module, state: StateDict, origin: str) -> StateDict:
     return state
 
 
-def _for_findings(read: PublicWeights, model: str, findings: Sequence[str], all_findings: Sequence[str]) -> StateDict:
-    """The weights with the head's rows for these findings, or without the head if it lacks one of them.
+def _taken_for(
+    state: StateDict, model: str, findings: Sequence[str], all_findings: Sequence[str]
+) -> tuple[str, ...] | None:
+    """The findings that a head is taken to have whose outputs are not recorded; None where it has another number of them."""
+    fitting = (known for known in (findings, all_findings) if len(_last_layer(state, model, len(known))) == _TENSORS)
+    return next((tuple(known) for known in fitting), None)
 
-    A head of unknown findings, of another number than all, stays as it is.
-    """
-    head, known = backbone_of(model).head, read.findings or tuple(all_findings)
-    last = [
-        name
-        for name, tensor in read.state.items()
-        if name.startswith(head) and tensor.ndim and len(tensor) == len(known)
-    ]
-    if read.findings is None and (len(last) != 2 or len(known) == len(findings)):
-        return read.state
-    if len(last) != 2 or not set(findings) <= set(known):  # the last layer's weights and bias
-        return {name: tensor for name, tensor in read.state.items() if not name.startswith(head)}
+
+def _last_layer(state: StateDict, model: str, outputs: int) -> list[str]:
+    """Names of the tensors of the head's last layer, if it has this many outputs as far as shapes tell."""
+    head = backbone_of(model).head
+    return [name for name, tensor in state.items() if name.startswith(head) and tensor.ndim and len(tensor) == outputs]
+
+
+def _for_findings(state: StateDict, model: str, known: Sequence[str], findings: Sequence[str]) -> StateDict:
+    """The weights with the rows of these findings from a head that has `known`, or without the head if it lacks one of them."""
+    last = _last_layer(state, model, len(known))
+    if len(last) != _TENSORS or not set(findings) <= set(known):
+        return {name: tensor for name, tensor in state.items() if not name.startswith(backbone_of(model).head)}
     rows = torch.tensor([known.index(name) for name in findings])
-    return read.state | {name: read.state[name][rows] for name in last}
+    return state | {name: state[name][rows] for name in last}
 
 
 def checkpoint_weights(content: bytes, where: str, *, step: int) -> StateDict:

@@ -423,6 +423,28 @@ def test_head_follows_the_names_of_its_findings(tmp_path, head):
     assert check_first_weights("densenet_tiny", head, 2, taken("C", "A"), "m")
 
 
+def test_head_of_unknown_outputs_is_taken_and_said(tmp_path):
+    """NORMAL and PNEUMONIA may be the other way round there."""
+    torch.save(build("densenet_tiny", "linear", 2).state_dict(), tmp_path / "w.pt")
+    said = []
+    first_weights(str(tmp_path / "w.pt"), "densenet_tiny", tmp_path, findings=["A", "B"], report=said.append)
+    assert said == [f"the outputs of `{tmp_path}/w.pt` are not recorded: its head is taken for A, B, in this order"]
+    first_weights(str(tmp_path / "w.pt"), "densenet_tiny", tmp_path, findings=["A", "B", "C"], report=said.append)
+    assert len(said) == 1
+
+
+def test_parts_that_torch_has_wrapped_are_found(tmp_path):
+    """`model.features = torch.compile(model.features)` changes names in their middle."""
+    theirs = build("densenet_tiny", "linear", 2).state_dict()
+    state = {name.replace("features.", "features._orig_mod."): tensor for name, tensor in theirs.items()}
+    torch.save(prefixed(state, "net."), tmp_path / "w.pt")
+    torch.testing.assert_close(read_weights(tmp_path / "w.pt").state, dict(theirs))
+    other = build("densenet_tiny", "linear", 2).state_dict()
+    torch.save(theirs | prefixed(other, "_orig_mod."), tmp_path / "w.pt")
+    with pytest.raises(InputError, match="2 networks with different weights"):
+        read_weights(tmp_path / "w.pt")
+
+
 def archive(*names):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
