@@ -12,6 +12,7 @@ ACROSS_MODULES = {
     "tests/launcher/cluster/test_api_limits.py",
     "tests/launcher/commands/test_cli.py",
     "tests/launcher/commands/test_hostile_files.py",
+    "tests/launcher/commands/test_next_commands.py",
     "tests/launcher/commands/test_safe_path.py",
     "tests/launcher/spec/test_foreign_objects.py",
     "tests/launcher/spec/test_properties.py",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from trainer.config import Layout
+from trainer.config import Layout, OnMissingImage
 from trainer.errors import InputError
 from trainer.evaluation.document import Evaluation, to_json
 from trainer.evaluation.from_file import FileRequest, beside, evaluate_file, other_model
@@ -51,6 +51,7 @@ def evaluate(
     device: str = "auto",
     batch_size: PositiveInt = BATCH,
     gray_range: str | None = None,
+    on_missing_image: OnMissingImage | None = None,
     cache_dir: Path | None = None,
     force: bool = False,
     positive_class: str | None = None,
@@ -96,6 +97,8 @@ def evaluate(
         `cpu`, `cuda`, `hpu`, or `auto` for a usable accelerator.
     batch_size
         Images per batch.
+    on_missing_image
+        Images of the label files without a file: `fail`, or `skip` them; default: as the model's run.
     gray_range
         Values of 16-bit images shown as black to white, as in `trainer train`; for models without one, whose images use 12 bits or fewer.
     cache_dir
@@ -131,7 +134,7 @@ def evaluate(
     else:
         of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
         of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
-        of_model |= {"--gray-range": gray_range is not None}
+        of_model |= {"--gray-range": gray_range is not None, "--on-missing-image": on_missing_image is not None}
         _refuse(of_model, "no model is used with --predictions")
     if out is not None:
         _make(out, None if predictions is not None else _part_of_model(part))
@@ -170,6 +173,7 @@ def evaluate(
             batch_size=batch_size,
             cache_dir=cache_dir,
             gray_range=gray_range,
+            on_missing_image=on_missing_image,
             force=force,
         )
         evaluation = _of_model(request, against, out, resamples=resamples, seed=seed)

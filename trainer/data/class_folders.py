@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,10 @@ OTHER_IMAGES: Final = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Reported as unsupported, so that such files are not skipped silently."""
 
 
+NAMED: Final = 5
+"""Files named in a note; the others are counted."""
+
+
 def directory_entries(data: Path) -> list[str]:
     """Names in the directory, those of directories with a trailing slash."""
     try:
@@ -32,9 +37,39 @@ def directory_entries(data: Path) -> list[str]:
         ) from problem
 
 
-def read_folders(data: Path, splits: Sequence[str]) -> tuple[LabelTable, list[str]]:
-    """The labels, and the files that look like images but are not read, as their suffixes are not an image's."""
-    rows, not_read = Rows(), list[str]()
+@dataclass
+class Unread:
+    """What is in the folders of a data set and is not read."""
+
+    look_alikes: list[str] = field(default_factory=list)
+    """Files that look like images but have no image's suffix."""
+    links: list[str] = field(default_factory=list)
+    """Links to folders that are read under their own names."""
+    strays: list[str] = field(default_factory=list)
+    """Images in no class folder."""
+    folders: list[str] = field(default_factory=list)
+    """Folders beside train/ with the same class folders."""
+
+    def notes(self) -> list[str]:
+        """One for each kind but the first, for a log."""
+        kinds = {
+            "links to folders that are read under their own names are not followed": self.links,
+            "images in no class folder are not read": self.strays,
+            "folders with class folders that are neither train/, val/ nor test/ are not read": self.folders,
+        }
+        return [f"{what} ({len(names):,}): {first_of(names)}" for what, names in kinds.items() if names]
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    first = ", ".join(map(on_one_line, names[:NAMED]))
+    return f"{first} and {len(names) - NAMED:,} more" if len(names) > NAMED else first
+
+
+def read_folders(data: Path, entries: Sequence[str]) -> tuple[LabelTable, Unread]:
+    """The labels, and what is not read; `entries` are the names in the data set's directory."""
+    rows, unread = Rows(), Unread()
+    splits = [split for split in SPLITS if f"{split}/" in entries]
     classes_of = {split: _valid_classes(rows, f"{split}/", _classes(data / split)) for split in splits}
     classes = classes_of["train"]
     if len(classes) < 2:
@@ -44,8 +79,13 @@ def read_folders(data: Path, splits: Sequence[str]) -> tuple[LabelTable, list[st
         rows.problems += [f"{split}/: class `{name}` of train/ is missing" for name in classes if name not in present]
         rows.problems += [f"{split}/: class `{name}` is not in train/" for name in present if name not in classes]
     folders = [(split, name) for split in splits for name in classes_of[split] if name in classes]
-    _add_images(rows, not_read, data, folders, classes)
-    return rows.table(data, tuple(classes)), not_read
+    _add_images(rows, unread, data, folders, classes)
+    for split in splits:
+        names = [f"{split}/{name}" for name in directory_entries(data / split)]
+        unread.strays += [name for name in names if name.lower().endswith((*IMAGE_SUFFIXES, *OTHER_IMAGES))]
+    others = [entry for entry in entries if entry.endswith("/") and entry[:-1] not in splits and entry[0] != "."]
+    unread.folders += [entry for entry in others if any((data / entry / name).is_dir() for name in classes)]
+    return rows.table(data, tuple(classes)), unread
 
 
 def _classes(folder: Path) -> list[str]:
@@ -82,19 +122,21 @@ def _escaped(name: str) -> str:
 
 
 def _add_images(
-    rows: Rows, not_read: list[str], data: Path, folders: Sequence[tuple[str, str]], classes: Sequence[str]
+    rows: Rows, unread: Unread, data: Path, folders: Sequence[tuple[str, str]], classes: Sequence[str]
 ) -> None:
     """Add the images of these folders, each a split and a class."""
     at = {data / split / name: (split, name) for split, name in folders}
     empty = {folder for folder, (split, _) in at.items() if split == "train"}
 
-    def linked_twice(link: Path, first: Path) -> None:
-        ours, theirs = (next(folder for folder in at if path.is_relative_to(folder)) for path in (link, first))
-        if ours != theirs:
-            names = [path.relative_to(data).as_posix() for path in (link, first)]
+    def again(name: Path, read: Path) -> None:
+        ours, theirs = (next(folder for folder in at if path.is_relative_to(folder)) for path in (name, read))
+        names = [path.relative_to(data).as_posix() for path in (name, read)]
+        if ours != theirs and (name in at or _is_behind_a_link(read, theirs)):
             rows.problems.append(f"{names[0]}: the same directory as {names[1]}, which has another class or split")
+        elif ours != theirs:
+            unread.links.append(f"{names[0]} (to {names[1]})")
 
-    for folder, path in files_in(list(at), unreadable_folder, linked_twice):
+    for folder, path in files_in(list(at), unreadable_folder, again):
         split, name = at[folder]
         image, suffix = path.relative_to(data).as_posix(), path.suffix.lower()
         if suffix in OTHER_IMAGES:
@@ -104,8 +146,16 @@ def _add_images(
             rows.add(f"{split}/", image, patient_in_name(image), labels, SPLITS.index(split))
             empty.discard(folder)
         elif suffix not in IMAGE_SUFFIXES and looks_like_image(path):
-            not_read.append(image)
-    rows.problems += [f"{folder.relative_to(data).as_posix()}/: no image" for folder in at if folder in empty]
+            unread.look_alikes.append(image)
+    for folder in (folder for folder in at if folder in empty):
+        name = f"{folder.relative_to(data).as_posix()}/"
+        similar = [image for image in unread.look_alikes if image.startswith(name)]
+        but = f", but files that look like images with another suffix: {first_of(similar)}" if similar else ""
+        rows.problems.append(f"{name}: no image{but}")
+
+
+def _is_behind_a_link(folder: Path, root: Path) -> bool:
+    return any(path.is_symlink() for path in (folder, *folder.parents) if path.is_relative_to(root))
 
 
 def unreadable_folder(problem: OSError) -> None:

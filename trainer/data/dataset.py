@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.config import Layout, OnBadImage
+from trainer.config import Layout, OnBadImage, OnMissingImage
 from trainer.data import gray_range
 from trainer.data.decode import turned_note
 from trainer.data.download import fetch, folder_of
@@ -18,7 +18,7 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
-from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key
+from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key, write_measured
 from trainer.data.packing import build
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing
@@ -44,6 +44,7 @@ class Place:
     """Folder for downloads and decoded images."""
     gray_range: str | None = None
     """Value of `--gray-range`."""
+    on_missing_image: OnMissingImage = "fail"
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
@@ -96,7 +97,11 @@ def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporte
             key = pack_key(names, paths, geometry, progress=lambda done: advance(done, ""))
         folder = place.cache / "packs" / key
         with locked(folder, _waiting(reporter, watchdog, "another process is decoding the images")):
-            if not _is_whole(folder, names, geometry, reporter, watchdog):
+            pack = _whole(folder, names, geometry, reporter, watchdog)
+            if pack is not None and geometry.gray_bits is None and not pack.index.is_measured:
+                with watchdog.progress(_brief(reporter), "looking for 16-bit images", len(names)) as advance:
+                    write_measured(folder, pack.index, gray_range.greatest_of(paths, lambda: advance(1, "")))
+            if pack is None:
                 reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
                 with watchdog.progress(reporter.progress, "decoding", len(names)) as advance:
                     build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
@@ -116,14 +121,16 @@ def note_turned(pack: Pack, reporter: Reporter) -> None:
         reporter.line(turned_note(pack.index.turned, pack.index.count))
 
 
-def _is_whole(folder: Path, names: Sequence[str], geometry: Geometry, reporter: Reporter, watchdog: Watchdog) -> bool:
-    """Whether the pack at `folder` is complete and undamaged; damage is logged."""
+def _whole(
+    folder: Path, names: Sequence[str], geometry: Geometry, reporter: Reporter, watchdog: Watchdog
+) -> Pack | None:
+    """The pack at `folder` if it is complete and undamaged; damage is logged."""
     try:
         with watchdog.progress(_brief(reporter), "verifying the decoded images", len(names)) as advance:
-            return open_pack(folder, names, geometry, progress=lambda done: advance(done, "")) is not None
+            return open_pack(folder, names, geometry, progress=lambda done: advance(done, ""))
     except DamagedPackError as damage:
         reporter.line(f"the pack at `{folder}` is damaged: {damage}; building it again")
-        return False
+        return None
 
 
 def _brief(reporter: Reporter) -> Shown:

@@ -15,19 +15,21 @@ def files_below(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator
     return (path for _, path in files_in([folder], unreadable))
 
 
+Again = Callable[[Path, Path], None]
+"""Called with a name under which a folder is not read, and the name under which it is."""
+
+
 def files_in(
-    folders: Sequence[Path],
-    unreadable: Callable[[OSError], None],
-    linked_twice: Callable[[Path, Path], None] = lambda _link, _first: None,
+    folders: Sequence[Path], unreadable: Callable[[OSError], None], again: Again = lambda _name, _read: None
 ) -> Iterator[tuple[Path, Path]]:
     """Each of the folders with each file below it, sorted by name, a folder's own files before those of its subfolders.
 
     Hidden files are left out. A folder is read under its own name, whatever links lead to it: one in the folder of
     another class would give its images two labels, and one to `.` or `..` would never end. A folder outside is read
-    through the first link to it; `linked_twice` gets each other link and the first. `unreadable` is called for folders
-    that cannot be read or are nested too deeply. Everything but a folder counts as a file, also pipes and broken links.
+    through the first link to it; `again` gets every other name. `unreadable` is called for folders that cannot be read or
+    are nested too deeply. Everything but a folder counts as a file, also pipes and broken links.
     """
-    walk = _Walk(unreadable, linked_twice, above=_above(folders))
+    walk = _Walk(unreadable, again, above=_above(folders))
     for folder in folders:
         if not folder.is_symlink():
             walk.claim(folder)
@@ -38,13 +40,13 @@ def files_in(
 @dataclass
 class _Walk:
     unreadable: Callable[[OSError], None]
-    linked_twice: Callable[[Path, Path], None]
+    again: Again
     above: set[Identity]
     """Folders that contain those of the data set: a link to one of them would lead back here."""
     seen: dict[Identity, Path] = field(default_factory=dict)
     """Folders that have been read, and under which name."""
-    claimed: set[Identity] = field(default_factory=set)
-    """Folders below those of the data set, without following links."""
+    claimed: dict[Identity, Path] = field(default_factory=dict)
+    """Folders below those of the data set, without following links, and their names."""
     listings: dict[Path, "_Listing"] = field(default_factory=dict)
 
     def claim(self, folder: Path) -> None:
@@ -53,7 +55,7 @@ class _Walk:
         while pending:
             current, depth = pending.pop()
             try:
-                self.claimed.add(_identity(current))
+                self.claimed.setdefault(_identity(current), current)
                 folders = self._listed(current).folders
             except OSError:  # reported by `files`
                 continue
@@ -81,13 +83,15 @@ class _Walk:
 
     def _enters(self, folder: Path) -> bool:
         """Whether the folder is still to be read, and under this name."""
-        identity, is_link = _identity(folder), folder.is_symlink()
-        if identity in self.above or (is_link and identity in self.claimed):
+        identity = _identity(folder)
+        if identity in self.above:
             return False
-        first = self.seen.setdefault(identity, folder)
-        if first is not folder and is_link:
-            self.linked_twice(folder, first)
-        return first is folder
+        name = self.claimed.get(identity) or self.seen.get(identity) or folder
+        if name != folder or identity in self.seen:
+            self.again(folder, name)
+            return False
+        self.seen[identity] = folder
+        return True
 
     def _listed(self, folder: Path) -> "_Listing":
         if folder not in self.listings:

@@ -33,11 +33,16 @@ def in_words(groups: Sequence[Group]) -> str | None:
     """How many images are equal to one in another split, for a log line; None without any."""
     if not groups:
         return None
-    in_test = sum("test" in group.values() for group in groups)
+    in_test = images_in_test(groups)
+    total = sum(len(group) for group in groups)
     first = " = ".join(f"{name} ({split})" for name, split in groups[0].items())
-    what = "1 image is" if len(groups) == 1 else f"{len(groups):,} images are"
     test = f", {in_test:,} of them in test, which makes its results too good" if in_test else ""
-    return f"{what} in more than one split with equal pixels{test}; the first is {first}"
+    return f"{total:,} images have the pixels of an image in another split{test}; the first are {first}"
+
+
+def images_in_test(groups: Sequence[Group]) -> int:
+    """Number of test images that are equal to one in another split."""
+    return sum(split == "test" for group in groups for split in group.values())
 
 
 def _equal(pack: Pack, rows: Sequence[int]) -> list[list[int]]:

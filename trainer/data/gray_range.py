@@ -4,9 +4,10 @@ Detectors measure 10 to 14 bits, and programs write them to 16-bit files. Of an 
 range shows at most a sixteenth of the gray scale: it is nearly black, and a model answers differently.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from trainer.config import check_gray_range
@@ -42,7 +43,7 @@ def resolved(requested: str | None, greatest: int | None, where: str) -> int | N
             f"cannot choose the gray range of the 16-bit images of {where}: they use {bits} of {FULL_BITS} bits "
             f"(their greatest value is {greatest:,} of 65,535), so the full range shows them nearly black",
             hint=f"--gray-range {bits} shows 0 to {2**bits - 1:,} as black to white, --gray-range used finds the number; "
-            "--gray-range full is for a model trained so",
+            "--gray-range full is for a model trained so, and for 16-bit colour images, which have no other",
         )
     return FULL_BITS
 
@@ -62,12 +63,9 @@ def of_files(geometry: Geometry, files: Sequence[ImageFile], requested: str | No
     check_request(geometry, requested)
     if geometry.gray_bits is not None:
         return geometry
-    values = []
-    with reporter.progress("looking for 16-bit images", len(files), USUALLY_FEW) as advance:
-        for file in files:
-            values.append(_greatest(file))
-            advance(1, "")
-    greatest = max((value for value in values if value is not None), default=None)
+    paths = [file.path for file in files if file.problem is None]
+    with reporter.progress("looking for 16-bit images", len(paths), USUALLY_FEW) as advance:
+        greatest = greatest_of(paths, lambda: advance(1, ""))
     return replace(geometry, gray_bits=resolved(requested, greatest, "the given files"))
 
 
@@ -81,9 +79,14 @@ def check_request(geometry: Geometry, requested: str | None) -> None:
         )
 
 
-def _greatest(file: ImageFile) -> int | None:
-    """Greatest value of a 16-bit image; None for others and unreadable ones, which are reported when they are used."""
-    if file.problem is None:
+def greatest_of(paths: Sequence[Path], advance: Callable[[], object]) -> int | None:
+    """Greatest value of the 16-bit images among these; None without any. `advance` is called after each.
+
+    Unreadable images are left out: they are reported when they are used.
+    """
+    values = []
+    for path in paths:
         with suppress(OSError, BadImageError, MemoryError, InputError):
-            return gray_and_greatest(file.path)[1] if may_use_fewer_bits(file.path) else None
-    return None
+            values.append(gray_and_greatest(path)[1] if may_use_fewer_bits(path) else None)
+        advance()
+    return max((value for value in values if value is not None), default=None)

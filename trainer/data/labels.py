@@ -82,6 +82,12 @@ class LabelTable:
         is_dropped_N = np.array([name in dropped for name in self.images], np.bool_)
         return replace(self, split_N=np.where(is_dropped_N, -1, self.split_N).astype(np.int8))
 
+    def shared_patients(self) -> int:
+        """Number of patients who are in more than one split."""
+        used = self.split_N >= 0
+        pairs = np.unique(np.stack([self.patients_N[used], self.split_N[used].astype(np.int64)], axis=1), axis=0)
+        return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
+
     def constant(self) -> list[str]:
         """Findings that all training images have, or none: nothing can be learned about them."""
         labels_NK = self.labels_NK[self.rows("train")]

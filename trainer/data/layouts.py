@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from trainer.config import Layout
-from trainer.data.class_folders import IMAGE_SUFFIXES, directory_entries, read_folders
+from trainer.data.class_folders import IMAGE_SUFFIXES, directory_entries, first_of, read_folders
 from trainer.data.label_files import (
     IMAGE,
     LABELS,
@@ -33,7 +33,7 @@ from trainer.data.label_files import (
 )
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split, with_kept_split
-from trainer.errors import InputError, listing, on_one_line
+from trainer.errors import InputError, listing
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
 """Share of NIH's train_val patients used for validation. Source: close to the usual 11,212 of 86,524 images."""
@@ -51,9 +51,6 @@ _REQUIRED: Final[dict[str, tuple[str, ...]]] = {
 
 _LABELS_ONLY: Final[dict[str, tuple[str, ...]]] = {"nih": ("Data_Entry_2017*.csv",), "folders": ("train/",)}
 """The same without those that only tell the split, where fewer are left."""
-
-NAMED: Final = 5
-"""Files named in a note; the others are counted."""
 
 LABEL_FILES: Final = tuple(name for names in _REQUIRED.values() for name in names if not name.endswith("/"))
 """Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""
@@ -76,20 +73,20 @@ class Source:
     unread: tuple[str, ...] = ()
     """Other label files in the directory, of another edition or layout."""
 
-    def look_alikes_note(self) -> str | None:
-        """The files that look like images and are not read, for a log line; None without any."""
+    notes: tuple[str, ...] = ()
+    """What else is not read."""
+
+    def unread_images(self) -> list[str]:
+        """Notes about what looks like images of the data set and is not read, for a log."""
         files = self.look_alikes
         if not files:
-            return None
-        first = ", ".join(map(on_one_line, files[:NAMED]))
-        more = f" and {len(files) - NAMED:,} more" if len(files) > NAMED else ""
+            return list(self.notes)
         suffixes = ", ".join(IMAGE_SUFFIXES)
         if len(files) == 1:
-            return f"1 file looks like an image but is not read, as its name ends in none of {suffixes}: {first}"
-        return (
-            f"{len(files):,} files look like images but are not read, as their names end in none of {suffixes}: "
-            f"{first}{more}"
-        )
+            what = "1 file looks like an image but is not read, as its name ends in none of"
+        else:
+            what = f"{len(files):,} files look like images but are not read, as their names end in none of"
+        return [f"{what} {suffixes}: {first_of(files)}", *self.notes]
 
 
 def read_labels(
@@ -123,7 +120,7 @@ def read_labels(
     source = _read(data, entries, chosen, given=not requested, val_list=val_list)
     kept = None if kept_split is None else with_kept_split(source.table, kept_split, given=not requested)
     if kept is not None:
-        return replace(source, table=kept)
+        return replace(source, table=kept, unread=_unread(data, entries, chosen))
     if requested:
         table = apply_split(source.table, requested)
         check_splits(table, SPLITS if requested.shares[1] else ("train", "test"), f"`--split {split}`")
@@ -144,8 +141,8 @@ def _unread(data: Path, entries: Sequence[str], layout: str) -> tuple[str, ...]:
 def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_list: str | None) -> Source:
     """The labels with the split of the data set, or without one where another split is requested."""
     if layout == "folders":
-        table, not_read = read_folders(data, [split for split in SPLITS if f"{split}/" in entries])
-        return Source(layout, data, table, tuple(not_read))
+        table, unread = read_folders(data, entries)
+        return Source(layout, data, table, tuple(unread.look_alikes), notes=tuple(unread.notes()))
     names = _REQUIRED[layout] if given else _LABELS_ONLY.get(layout, _REQUIRED[layout])
     files = [_single_file(data, entries, name) for name in names]
     if layout == "lists":
@@ -249,6 +246,8 @@ def _choose(data: Path, entries: Sequence[str], layout: Layout, *, given: bool) 
             "it has not all files of any layout",
             "use --layout NAME to list the missing files of that layout",
         )
+        if any(not absent for name, absent in _missing(entries, _LABELS_ONLY).items()):
+            hint = "--split patients:70/10/20 makes a split, where the data set has none; or add the missing files"
     raise InputError(f"cannot read data set: {problem}, got `{data}` (from `--data`){listing(what)}", hint=hint)
 
 

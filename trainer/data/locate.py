@@ -1,6 +1,5 @@
 """Where the image files of a data set are: below its folders images/, images_001/, …, or where their names say."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,10 +9,8 @@ from trainer.data.class_folders import directory_entries, unreadable_folder
 from trainer.data.directory_walk import files_in
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import Source
-from trainer.data.names import Names
+from trainer.data.names import Names, is_images_folder
 from trainer.errors import InputError, listing
-
-_IMAGES_FOLDER: Final = re.compile(r"images(_\d+)?")
 
 _HINT: Final = "images must be in images/ or images_001/, images_002/ … of the data set, at any depth"
 
@@ -24,13 +21,13 @@ def locate_images(source: Source) -> list[Path]:
     Raises: InputError with the names of all images that are missing or duplicated.
     """
     if source.layout == "folders":
-        return [source.root / name for name in source.table.images]
+        return [source.root / name for name in source.table.images]  # an absent one is named when it is looked up
     places, used = _places(source), _used(source)
     absent = [name for name in used if name not in places]
     problems = _with_other_suffixes(source, absent)
     problems += [f"{name}: {' and '.join(map(str, places[name]))}" for name in used if len(places.get(name, ())) > 1]
     if problems:
-        skip = "; --on-missing-image skip trains on those that are there" if 0 < len(absent) < len(used) else ""
+        skip = "; --on-missing-image skip leaves out those that are missing" if 0 < len(absent) < len(used) else ""
         raise InputError(
             f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or duplicated"
             f"{listing(problems)}",
@@ -42,9 +39,14 @@ def locate_images(source: Source) -> list[Path]:
 def missing_images(source: Source) -> list[str]:
     """Names of the images in a split that have no file, in table order."""
     if source.layout == "folders":
-        return []
+        return [name for name in _used(source) if _is_dangling(source.root / name)]
     places = _places(source)
     return [name for name in _used(source) if name not in places]
+
+
+def _is_dangling(path: Path) -> bool:
+    """Whether it is a link to a file that is not there, as for files that git-annex has not fetched."""
+    return path.is_symlink() and not path.exists()
 
 
 def share_present(source: Source, missing: Sequence[str]) -> list[str]:
@@ -67,7 +69,7 @@ def without_missing(source: Source, missing: Sequence[str]) -> Source:
         raise InputError(
             f"cannot use the data set: all images in {' and '.join(empty)} are missing, got "
             f"{', '.join(share_present(source, missing))} (in `{source.root}`)",
-            hint="--split patients:70/10/20 splits the images that are there by patient; or download the others",
+            hint="--split patients:70/10/20 draws all splits again; or download the others",
         )
     return replace(source, table=table)
 
@@ -85,7 +87,7 @@ def _places(source: Source) -> dict[str, list[Path]]:
     for path in _files(source):
         place = path.relative_to(source.root).as_posix()
         name = names.find(place)
-        if name is not None:
+        if name is not None and not _is_dangling(path):
             agrees = f"/{place}".endswith(f"/{name}")
             (exact if agrees else other).setdefault(name, []).append(path)
     return other | exact
@@ -93,11 +95,11 @@ def _places(source: Source) -> dict[str, list[Path]]:
 
 def _files(source: Source) -> Iterator[Path]:
     """Files in the folders for images, and in those that the names of images begin with."""
-    named = {PurePosixPath(name).parts[0] for name in source.table.images if "/" in name}
+    named = {part for name in source.table.images for part in PurePosixPath(name).parts[:-1]}
     folders = [
         source.root / entry.rstrip("/")
         for entry in directory_entries(source.root)
-        if entry.endswith("/") and (_IMAGES_FOLDER.fullmatch(entry.rstrip("/")) or entry.rstrip("/") in named)
+        if entry.endswith("/") and (is_images_folder(entry.rstrip("/")) or entry.rstrip("/") in named)
     ]
     return (path for _, path in files_in(folders, unreadable_folder))
 

@@ -31,4 +31,5 @@ def looks_like_image(path: Path) -> bool:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
-    return any(head[at : at + len(magic)] == magic for at, magic in _HEADS)
+    is_bmp = head.startswith(b"BM") and head[6:10] == bytes(4)  # two reserved numbers
+    return is_bmp or any(head[at : at + len(magic)] == magic for at, magic in _HEADS)

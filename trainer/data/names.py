@@ -1,13 +1,24 @@
 """Names of images: `images_006/00011997_000.png` in one file may be `00011997_000.png` in another."""
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import Final
+
+from trainer.data.patients import nih_patient
+
+_IMAGES_FOLDER: Final = re.compile(r"images(_\d+)?")
 
 
 def plain(name: str) -> str:
     """The name with forward slashes, and without `./` and a leading slash."""
     path = PurePosixPath(name.replace("\\", "/"))
     return str(path.relative_to(path.anchor)) if path.anchor else str(path)
+
+
+def is_images_folder(name: str) -> bool:
+    """Whether a folder has a name of the release's folders for images, which identifies no image."""
+    return _IMAGES_FOLDER.fullmatch(name) is not None
 
 
 class Names:
@@ -19,14 +30,25 @@ class Names:
             self._names.setdefault(PurePosixPath(name).name, []).append(name)
 
     def find(self, name: str) -> str | None:
-        """The image meant by a name with more, fewer or other folders; None where there is none, or more than one.
+        """The image meant by a name with more or fewer folders; None where there is none, or more than one.
 
-        Folders decide only between images of the same file name.
+        Folders other than images/, images_001/ … must agree as far as both names have them: `p3/view1.png` is not
+        `p7/view1.png`. Only names in the form of NIH's are unique without their folders.
         """
         same = self._names.get(PurePosixPath(name).name, [])
-        if len(same) < 2:
-            return same[0] if same else None
         if name in same:
             return name
-        ends = [each for each in same if name.endswith(f"/{each}") or each.endswith(f"/{name}")]
-        return ends[0] if len(ends) == 1 else None
+        agreeing = [each for each in same if _agree(each, name)]
+        if not agreeing and len(same) == 1 and nih_patient(name):
+            return same[0]
+        return agreeing[0] if len(agreeing) == 1 else None
+
+
+def _agree(first: str, second: str) -> bool:
+    """Whether one of the names ends with the other, apart from folders for images."""
+    folders = sorted((_folders(first), _folders(second)), key=len)
+    return folders[1][len(folders[1]) - len(folders[0]) :] == folders[0]
+
+
+def _folders(name: str) -> list[str]:
+    return [part for part in PurePosixPath(name).parts[:-1] if not is_images_folder(part)]

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ from trainer.data.dicom import FULL_BITS
 from trainer.data.records import Geometry, Gray
 from trainer.errors import InputError, TryAgainError, listing
 from trainer.limits import JSON_BYTES, parsed_json
-from trainer.storage.files import open_regular, remove_abandoned, replacing, write_flushed
+from trainer.storage.files import file_errors, open_regular, remove_abandoned, replacing, write_flushed
 
 Checksums = NDArray[np.uint32]
 
@@ -44,7 +44,7 @@ SHARD_BYTES: Final = 64 * 2**20
 FORMAT: Final = 2
 INDEX, NAMES, SIZES, CHECKSUMS = "manifest.json", "names.txt", "sizes.bin", "checksums.bin"
 OUR_FILES: Final = re.compile(
-    rf"shard-\d{{5,}}\.bin|{re.escape(INDEX)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.{CHECKSUMS}-[0-9a-f]{{32}}\.partial"
+    rf"shard-\d{{5,}}\.bin|{re.escape(INDEX)}|{NAMES}|{SIZES}|{CHECKSUMS}|\.(?:{CHECKSUMS}|{re.escape(INDEX)})-[0-9a-f]{{32}}\.partial"
 )
 """Names of the files in a pack's folder."""
 
@@ -91,9 +91,16 @@ class PackIndex:
     unreadable: dict[str, str]
     """Reason by image name; the record of such an image is black."""
     greatest: int | None = None
-    """Greatest value of all 16-bit images; None without any, and in packs of earlier versions."""
+    """Greatest value of all 16-bit images; None without any, and where it has not been measured."""
+    is_measured: bool = True
+    """Whether it has been measured, which earlier versions did not."""
     turned: int = 0
     """Images whose EXIF orientation is ignored."""
+
+    @property
+    def is_without_16_bits(self) -> bool:
+        """Whether it is known that there are no 16-bit images."""
+        return self.is_measured and self.greatest is None
 
 
 class Shard:
@@ -276,6 +283,7 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
         document: Any = parsed_json(_content(folder / INDEX))
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()}
         known = {"format": FORMAT, "geometry": geometry.described(), "count": len(names), "pillow": PIL.__version__}
+        is_measured = "greatest" in document
         turned, greatest = int(document.pop("turned", 0)), document.pop("greatest", None)
         is_known = document == known | {"files": document["files"], "unreadable": document["unreadable"]}
         is_known = is_known and (greatest is None or 0 <= int(greatest) < 2**FULL_BITS)
@@ -293,15 +301,23 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
         files=files,
         unreadable=unreadable,
         greatest=greatest,
+        is_measured=is_measured,
         turned=turned,
     )
 
 
 def as_document(index: PackIndex) -> dict[str, Any]:
-    """The index as it is written; as in earlier versions where there are no 16-bit images and no EXIF orientation."""
-    later = {"greatest": index.greatest, "turned": index.turned or None}
-    document = vars(index) | {"geometry": index.geometry.described()} | later
-    return {key: value for key, value in document.items() if key not in later or value is not None}
+    """The index as it is written."""
+    document = vars(index) | {"geometry": index.geometry.described()}
+    unknown = {"turned"} if not index.turned else set()
+    return {key: value for key, value in document.items() if key not in unknown | {"is_measured"}}
+
+
+def write_measured(folder: Path, index: PackIndex, greatest: int | None) -> None:
+    """Add the greatest value of the 16-bit images to the index of a pack of an earlier version. Raises: as `file_errors`."""
+    with file_errors("write", folder / INDEX), replacing(folder / INDEX) as partial:
+        document = as_document(replace(index, greatest=greatest))
+        write_flushed(partial, [json.dumps(document, indent=1).encode()])
 
 
 def _check_small_files(folder: Path, index: PackIndex, names: Sequence[str]) -> None:

@@ -5,40 +5,62 @@ import unicodedata
 from pathlib import PurePosixPath
 from typing import Final
 
-_COPY: Final = r"(?:(?:[ _-]+copy)?[ _-]*\(\d{1,3}\)|[ _-]+copy(?:[ _-]*\d{1,3})?|_\d{1,2})?"
-"""A suffix of copied files: `_1`, ` (1)`, ` - Copy`, ` - Copy (2)`."""
+_COPY: Final = r"(?:[ _-]*\(\d{1,3}\)|[ _-]+(?:copy|kopie|copie|copia|kopia)(?:[ _-]*\d{1,3})?|[ _]\d{1,3})*"
+"""Suffixes of copied files: `_1`, ` 2`, ` (1)`, ` - Copy`, ` - Kopie (2)`, also several."""
 
-_NIH_NAME: Final = re.compile(rf"(\d{{8}})_\d{{3}}{_COPY}", re.IGNORECASE | re.ASCII)
+_NIH_NAME: Final = re.compile(rf"(?:copy of )?(\d{{8}})_\d{{3}}{_COPY}", re.IGNORECASE | re.ASCII)
 
 _KAGGLE_NAME: Final = re.compile(
-    rf"(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[-_]\d+(?:-\d+)?{_COPY}", re.IGNORECASE | re.ASCII
+    rf"(?:copy of )?(person\d+_(?:bacteria|virus)|(?:NORMAL2-)?IM-\d+)[-_]\d+(?:-\d+)?{_COPY}",
+    re.IGNORECASE | re.ASCII,
 )
 """Number *and* kind identify the patient. Source: in the Kaggle set no number with the same kind is in both train and test."""
 
-_MENDELEY_NAME: Final = re.compile(rf"(?:BACTERIA|VIRUS|NORMAL)-(\d+)-\d+{_COPY}", re.IGNORECASE | re.ASCII)
+_MENDELEY_NAME: Final = re.compile(
+    rf"(?:copy of )?(?:BACTERIA|VIRUS|NORMAL)-(\d+)-\d+{_COPY}", re.IGNORECASE | re.ASCII
+)
 """Source: Kermany et al., doi:10.17632/rscbjbr9sj: (disease)-(randomised patient ID)-(image number of this patient)."""
+
+_PICTURES: Final = (".png", ".jpg", ".jpeg", "")
+"""Suffixes of the pneumonia set, and none; programs export DICOM files of any patient as IM-0001-0001.dcm."""
 
 _NUMBER: Final = re.compile(r"0*(\d+)(?:\.0*)?", re.ASCII)
 
-_NO_ID: Final = frozenset({"", "nan", "none", "null", "n/a", "unknown", "-", "?"})
+_ZEROS: Final = re.compile(r"(?<![\d.])0+(?=\d)", re.ASCII)
+
+_JOINT: Final = re.compile(r"(?<=[a-z])[-_]+(?=\d)", re.ASCII)
+
+_NO_ID: Final = frozenset(
+    {
+        *("", "nan", "na", "none", "null", "n/a", "n.a.", "<na>"),
+        *("unknown", "anonymous", "anonymized", "missing", "-", "?"),
+    }
+)
+
+
+def nih_patient(image: str) -> str:
+    """The patient number in a file name of NIH, "" in others."""
+    match = _NIH_NAME.fullmatch(PurePosixPath(image).stem)
+    return match[1] if match else ""
 
 
 def patient_in_name(image: str) -> str:
     """The patient in a file name of NIH or of the paediatric pneumonia set, whatever its suffix; "" in others."""
-    stem = PurePosixPath(image).stem
-    for pattern in (_NIH_NAME, _KAGGLE_NAME, _MENDELEY_NAME):
-        match = pattern.fullmatch(stem)
-        if match:
-            return match[1].lower()
-    return ""
+    path = PurePosixPath(image)
+    if nih_patient(image) or path.suffix.lower() not in _PICTURES:
+        return nih_patient(image)
+    kaggle, mendeley = _KAGGLE_NAME.fullmatch(path.stem), _MENDELEY_NAME.fullmatch(path.stem)
+    return kaggle[1].lower() if kaggle else f"kermany {mendeley[1]}" if mendeley else ""
 
 
 def patient_of_id(text: str) -> str:
     """One form for a patient id, "" for an id that names nobody.
 
-    `1`, `00000001` and `1.0` are one patient, and so are ids that differ only in case or blanks: an id taken for two
-    patients could be in two splits.
+    `1`, `00000001` and `1.0` are one patient, and so are `P-07` and `p7`, and ids that differ only in blanks or quotes: an
+    id taken for two patients could be in two splits.
     """
-    compact = "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    compact = "".join(unicodedata.normalize("NFKC", text).casefold().split()).strip("\"'")
+    if compact in _NO_ID:
+        return ""
     number = _NUMBER.fullmatch(compact)
-    return number[1] if number else "" if compact in _NO_ID else compact
+    return number[1] if number else _ZEROS.sub("", _JOINT.sub("", compact))

@@ -21,7 +21,8 @@ _NEGATIONS: Final = frozenset(
 
 _HEALTHY: Final = frozenset(
     {
-        *("norm", "nl", "wnl", "nad", "neg", "control", "controls", "ctrl", "ctl", "clear", "clean", "intact"),
+        *("norm", "nrm", "nml", "health", "uninfected", "noninfected", "undiseased", "safe", "sani", "sane"),
+        *("nl", "wnl", "nad", "neg", "control", "controls", "ctrl", "ctl", "clear", "clean", "intact"),
         *("physiologic", "physiological", "unremarkable", "asymptomatic", "sain", "saine", "sano", "sana"),
         *("controle", "controles", "kontrolle", "kontroll", "frisk", "terve", "sehat", "binh"),
     }
@@ -34,8 +35,8 @@ _HEALTHY_STEMS: Final = (
 _HEALTHY_ENDINGS: Final = ("negative", "free", "frei")
 """Of longer words, as in `tbnegative` and `diseasefree`."""
 
-_ALONE: Final = frozenset({"well", "ok", "okay", "good", "none", "nothing", "nil", "false", "zero"})
-"""Healthy only as the whole name."""
+_ALONE: Final = frozenset({"well", "ok", "okay", "good", "none", "nothing", "nil", "false", "zero", "n", "ob", "obb"})
+"""Healthy only as the whole name, the last three of `n`/`p` and of German `o.B.` and `o.b.B.`."""
 
 _SICK_STEMS: Final = ("abnormal", "anormal", "unhealthy")
 _FINDING_STEMS: Final = (
@@ -106,7 +107,7 @@ def _words(name: str) -> list[str]:
 
 def _level(name: str, words: Sequence[str], others: Collection[str]) -> int:
     """How healthy a class looks by its name; `others` are the words of the other classes."""
-    if len(words) == 1 and words[0] in _ALONE:
+    if "".join(words) in _ALONE:
         return _HEALTHY_LEVEL
     level, negated = 0, False
     for word in words:

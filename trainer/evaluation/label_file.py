@@ -135,8 +135,7 @@ def _readers(source: Source) -> tuple[str, ...]:
 def caveats(source: Source) -> tuple[str, ...]:
     """Notes about what was not used: other label files of the directory, columns of readers, files that look like images."""
     columns, file = _readers(source), _label_file(source)
-    look_alikes = source.look_alikes_note()
-    others = (*unread_notes(source), *(() if look_alikes is None else (look_alikes,)))
+    others = (*unread_notes(source), *source.unread_images())
     if not columns or file is None:
         return others
     listed = ", ".join(f"`{column}`" for column in columns)

@@ -23,9 +23,9 @@ OLDEST: Final = 100
 
 _IMAGE: Final = "Image Index"
 
-_SEXES: Final = {"m": "M", "male": "M", "f": "F", "female": "F"}
+_SEXES: Final = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "w": "F"}
 
-_VIEWS: Final = {"pa": "PA", "ap": "AP"}
+_VIEWS: Final = {"pa": "PA", "posteroanterior": "PA", "ap": "AP", "anteroposterior": "AP"}
 
 _KINDS: Final[tuple[Kind, ...]] = ("sex", "age", "view")
 
@@ -91,8 +91,9 @@ def of_file(path: Path, images: Sequence[str]) -> Metadata | None:
 
 
 def _view(text: str) -> str:
-    """Also of `AP_horizontal`, `PA erect` and the like."""
-    return _VIEWS.get(re.split(r"[^a-z]", text.casefold())[0], "")
+    """Also of `AP_horizontal`, `PA erect`, `postero-anterior` and the like."""
+    first = re.split(r"[^a-z]", text.casefold().replace("-", ""))[0]
+    return _VIEWS.get(first, "")
 
 
 def _note(kind: Kind, column: str, texts: Sequence[str], is_read_N: NDArray[np.bool_]) -> str:

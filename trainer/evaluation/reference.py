@@ -15,7 +15,7 @@ from typing import Final
 
 from trainer.data.labels import FINDINGS
 from trainer.data.labels import SPLITS as PARTS
-from trainer.data.patients import patient_in_name
+from trainer.data.patients import nih_patient
 from trainer.evaluation.document import Reference
 
 OFFICIAL: Final = "official"
@@ -73,7 +73,7 @@ def part_of_list(images: Sequence[str]) -> list[str]:
     """Notes about images that are a part of a published list, or that list with others; empty for a whole list."""
     if published_list(images) is not None:
         return []
-    patients = [patient_in_name(name.rpartition("/")[2]) for name in images]
+    patients = [nih_patient(name) for name in images]
     parts = _parts_of_patients()
     known = [parts[number - 1] for patient in patients if patient and 0 < (number := int(patient)) <= len(parts)]
     notes = []

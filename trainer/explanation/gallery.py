@@ -140,6 +140,7 @@ def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Pi
     """
     source = _source(run, record, data)
     names, log_odds_NK = _predictions(run, source.table.findings)
+    source = replace(source, table=source.table.without(set(source.table.images) - set(names)))
     row_of = {name: row for row, name in enumerate(source.table.images)}
     unknown = [name for name in names if name not in row_of]
     if unknown:
@@ -175,7 +176,8 @@ def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
         val_list=config.get("val_list"),
         kept_split=split_by_image(open_storage(run)),
     )
-    return replace(source, table=source.table.used())
+    table, trained = source.table.used(), record.get("identity", {}).get("findings", [])
+    return replace(source, table=table.with_findings(trained) if set(trained) < set(table.findings) else table)
 
 
 def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[np.float64]]:

@@ -88,8 +88,10 @@ class Record(TypedDict, total=False):
     missing_images: Count
     present: list[str]
     """What share of each split is there, in words."""
-    not_read: Count
+    not_read: list[str]
     """Files that look like images but have no image's suffix."""
+    shared_patients: Count
+    """Patients in more than one split, which only a split of an earlier version has."""
     unidentified_patients: Count
     """Images whose patient is unknown."""
     duplicates: list[dict[str, str]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import devices
-from trainer.config import Layout
+from trainer.config import Layout, OnMissingImage
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place, decoded, fetched, left_out, note_turned
 from trainer.data.gray_range import check_request
@@ -31,7 +31,13 @@ from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPr
 from trainer.evaluation.label_file import caveats
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
-from trainer.inference.evaluation_set import EvaluationSet, Part, evaluation_set, split_of_run
+from trainer.inference.evaluation_set import (
+    EvaluationSet,
+    Part,
+    evaluation_set,
+    on_missing_image_of_run,
+    split_of_run,
+)
 from trainer.models.load import LoadedModel, load_model
 from trainer.models.predictor import DistributedPredictor
 from trainer.models.tta import OverViews, log_odds_of, views_of
@@ -61,6 +67,8 @@ class ModelRequest:
     cache_dir: Path | None = None
     gray_range: str | None = None
     """Value of `--gray-range`, for models without one."""
+    on_missing_image: OnMissingImage | None = None
+    """Default: the run's."""
     force: bool = False
     """Whether to evaluate patients in the training set."""
 
@@ -82,6 +90,7 @@ def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput
             geometry=trained.geometry,
             cache=cache,
             gray_range=request.gray_range,
+            on_missing_image=request.on_missing_image or on_missing_image_of_run(trained),
         )
         check_request(trained.geometry, request.gray_range)
         fetched(place, reporter, Watchdog(float("inf"), reporter.line))
@@ -226,7 +235,7 @@ def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
     except DamagedPackError as damage:
         reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; decoding the evaluated images again")
         return None
-    if pack is None or (pack.index.greatest is not None and place.geometry.gray_bits is None):
+    if pack is None or (not pack.index.is_without_16_bits and place.geometry.gray_bits is None):
         return None
     note_turned(pack, reporter)
     return pack
@@ -265,6 +274,7 @@ def _notes(
     """Caveats for the reader; `rows_N` are the evaluated images."""
     yield from trained.notes
     yield from caveats(subset.source)
+    yield from subset.missing_notes()
     total = f"{len(rows_N):,}"
     if trained.trained_on is None:
         yield UNKNOWN_TRAINING

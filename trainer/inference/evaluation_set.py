@@ -11,10 +11,12 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.config import OnMissingImage
 from trainer.data.dataset import Place
 from trainer.data.download import folder_of
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
+from trainer.data.locate import missing_images
 from trainer.errors import InputError, listing
 from trainer.evaluation.label_file import edition_of
 from trainer.evaluation.overlap import of_patients
@@ -41,11 +43,19 @@ class EvaluationSet:
     """Whether each image is of a patient in the training set; all False where unknown."""
     chosen_N: NDArray[np.bool_]
     """The same for patients used to select the checkpoint."""
+    missing: int = 0
+    """Images of the part that have no file."""
 
     @property
     def table(self) -> LabelTable:
         """Labels, patients and splits."""
         return self.source.table
+
+    def missing_notes(self) -> list[str]:
+        """A note about images without a file, if there are any."""
+        if not self.missing:
+            return []
+        return [f"{self.missing:,} of {len(self.scored) + self.missing:,} images have no file and are not evaluated"]
 
     @property
     def scored(self) -> NDArray[np.int64]:
@@ -65,12 +75,20 @@ def split_of_run(trained: LoadedModel) -> str:
     return str(config.get("split", "given"))
 
 
+def on_missing_image_of_run(trained: LoadedModel) -> OnMissingImage:
+    """The run's `--on-missing-image`; `fail` without a run."""
+    config = (trained.record or {}).get("config", {})
+    return "skip" if config.get("on_missing_image") == "skip" else "fail"
+
+
 def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: bool) -> EvaluationSet:
     """The labels, checked for the model's findings and against its training patients. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
     kept = trained.trained_on if place.split == split_of_run(trained) else None
     source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept)
-    table = _with_findings(source.table, trained, place.data)
+    missing = missing_images(source) if place.on_missing_image == "skip" else []
+    here = source.table.without(missing)
+    table = _with_findings(here, trained, place.data)
     known = _by_part(trained.trained_on or {})
     subset = EvaluationSet(
         place,
@@ -80,6 +98,7 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
         part,
         trained_N=of_patients(known["train"], table.images, table.patients_N),
         chosen_N=of_patients(known["val"], table.images, table.patients_N),
+        missing=len(source.table.rows(part)) - len(table.rows(part)),
     )
     if not len(subset.scored):
         raise InputError(

@@ -7,7 +7,7 @@ from trainer.evaluation.document import Data, Evaluation, extent
 from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
 from trainer.report import history_figures
-from trainer.report.data_notes import duplicates_in_test, incomplete
+from trainer.report.data_notes import duplicates_in_test, incomplete, kept_apart
 from trainer.report.documents import Documents
 from trainer.report.formatting import (
     NONE,
@@ -223,5 +223,7 @@ def versions(one: Documents) -> Section:
 
 def notes(one: Documents) -> Section:
     notes = [without_places(note) for note in one.evaluation["notes"]] if one.evaluation is not None else []
+    if one.run.get("unidentified_patients") or one.run.get("shared_patients"):
+        notes.append(f"Patients: {kept_apart(one.run)}")
     notes += [without_places(note) for note in incomplete(one.run)]
     return Section("notes", "Notes", [Text(notes)] if notes else [])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import TrainConfig
-from trainer.data import duplicates
+from trainer.data import duplicates, gray_range
 from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
@@ -69,7 +69,7 @@ def read_run_labels(
     """
     url = f"{config.output.rstrip('/')}/{config.name}"
     earlier = group.on_rank0(lambda: earlier_run.decisions(open_storage(url, patience_s=RETRY_S), config))
-    place = _place(config, earlier)
+    place = group.all_or_raise(lambda: _place(config, earlier))
     group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
     watchdog.pause()
     source = group.all_or_raise(lambda: labelled(place, earlier.get("split")))
@@ -80,6 +80,12 @@ def read_run_labels(
     if missing:
         reporter.line(
             f"{len(missing):,} images have no file and are left out: {', '.join(share_present(source, missing))}"
+        )
+    shared = present.table.shared_patients()
+    if shared:
+        reporter.line(
+            f"warning: {shared:,} patients are in more than one split, which this run has from an earlier version; "
+            "its results are too good, and another --name splits them again"
         )
     kept = group.all_or_raise(lambda: _trainable(present, config, earlier.get("findings"), reporter))
     table = kept.table
@@ -96,7 +102,8 @@ def read_run_labels(
             "left_out_findings": [name for name in present.table.findings if name not in table.findings],
             "missing_images": len(missing),
             "present": share_present(source, missing) if missing else [],
-            "not_read": len(source.look_alikes),
+            "not_read": list(source.look_alikes),
+            "shared_patients": table.shared_patients(),
             "unidentified_patients": len(table.unidentified),
         },
     )
@@ -136,7 +143,20 @@ def _place(config: TrainConfig, earlier: Mapping[str, Any]) -> Place:
         val_list=config.val_list,
         geometry=Geometry(side=config.pack_side, fit=config.pack_fit),
         cache=cache_of(config),
-        gray_range=config.gray_range or earlier.get("gray_range"),
+        gray_range=_gray_range(config, earlier),
+    )
+
+
+def _gray_range(config: TrainConfig, earlier: Mapping[str, Any]) -> str | None:
+    """The gray range of the run that resumes, otherwise the requested one. Raises: InputError where the two differ."""
+    of_run, requested = earlier.get("gray_range"), config.gray_range
+    if of_run is None or requested in {None, "used", of_run}:
+        return requested if of_run is None else str(of_run)
+    if gray_range.preliminary(requested) == gray_range.preliminary(str(of_run)):
+        return str(of_run)
+    raise InputError(
+        f"cannot resume the run with `--gray-range {requested}`: it was started with {of_run}",
+        hint="remove --gray-range, or give another --name",
     )
 
 

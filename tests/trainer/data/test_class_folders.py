@@ -1,5 +1,7 @@
 """Class folders: links, names, and files that are not read."""
 
+import shutil
+
 import pytest
 
 from tests.trainer.data.test_layouts import write_folders
@@ -11,8 +13,16 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("target", [".", "..", "../b", "../../test/a"])
-def test_links_within_the_data_set_add_no_image(tmp_path, target):
+@pytest.mark.parametrize(
+    ("target", "notes"),
+    [
+        (".", []),
+        ("..", []),
+        ("../b", ["train/a/link (to train/b)"]),
+        ("../../test/a", ["train/a/link (to test/a)"]),
+    ],
+)
+def test_links_within_the_data_set_add_no_image(tmp_path, target, notes):
     """Ten images became 226, and a class stood under the other, with exit code 0."""
     write_folders(tmp_path, FILES)
     before = read_labels(tmp_path).table
@@ -20,6 +30,8 @@ def test_links_within_the_data_set_add_no_image(tmp_path, target):
     after = read_labels(tmp_path).table
     assert after.images == before.images
     assert after.labels_sha256() == before.labels_sha256()
+    what = "links to folders that are read under their own names are not followed (1): "
+    assert read_labels(tmp_path).unread_images() == [what + name for name in notes]
 
 
 def test_folder_linked_into_two_classes_is_refused(tmp_path):
@@ -31,10 +43,37 @@ def test_folder_linked_into_two_classes_is_refused(tmp_path):
         read_labels(tmp_path / "set")
 
 
-def test_class_that_is_a_link_to_another_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["train/b", "test/a"])
+def test_class_that_is_a_link_to_another_is_refused(tmp_path, name):
     write_folders(tmp_path, FILES)
-    (tmp_path / "train/c").symlink_to("a")
-    with pytest.raises(InputError, match="train/c/: no image"):
+    shutil.rmtree(tmp_path / name)
+    (tmp_path / name).symlink_to(tmp_path / "train/a")
+    with pytest.raises(InputError, match=f"{name}: the same directory as train/a, which has another class or split"):
+        read_labels(tmp_path)
+
+
+def test_split_that_is_a_link_to_another_is_refused(tmp_path):
+    write_folders(tmp_path, FILES)
+    shutil.rmtree(tmp_path / "test")
+    (tmp_path / "test").symlink_to("train")
+    with pytest.raises(InputError, match="test/a: the same directory as train/a"):
+        read_labels(tmp_path)
+
+
+def test_images_outside_class_folders_and_other_splits_are_named(tmp_path):
+    write_folders(tmp_path, [*FILES, "train/stray.png", "valid/a/1.png", "__MACOSX/train/x", "notes/x.txt"])
+    assert read_labels(tmp_path).unread_images() == [
+        "images in no class folder are not read (1): train/stray.png",
+        "folders with class folders that are neither train/, val/ nor test/ are not read (1): valid/",
+    ]
+
+
+def test_class_of_files_with_another_suffix_is_refused_with_their_names(tmp_path):
+    write_folders(tmp_path, [name for name in FILES if not name.startswith("train/b")])
+    write_folders(tmp_path, [f"train/b/{n}.jfif" for n in range(2)])
+    with pytest.raises(
+        InputError, match=r"train/b/: no image, but files that look like images .*: train/b/0\.jfif, train/b/1\.jfif"
+    ):
         read_labels(tmp_path)
 
 
@@ -50,10 +89,12 @@ def test_files_that_look_like_images_are_named_with_their_number(tmp_path):
     (tmp_path / "train/b/1.2.840").write_bytes(b"\0" * 128 + b"DICM")
     source = read_labels(tmp_path)
     assert len(source.table) == len(FILES)
-    assert source.look_alikes_note() == (
-        "7 files look like images but are not read, as their names end in none of .png, .jpg, .jpeg, .dcm, .dicom: "
-        "train/a/0.jfif, train/a/1.jfif, train/a/2.jfif, train/a/3.jfif, train/a/4.jfif and 2 more"
-    )
+    assert source.unread_images() == [
+        (
+            "7 files look like images but are not read, as their names end in none of .png, .jpg, .jpeg, .dcm, .dicom: "
+            "train/a/0.jfif, train/a/1.jfif, train/a/2.jfif, train/a/3.jfif, train/a/4.jfif and 2 more"
+        )
+    ]
 
 
 @pytest.mark.parametrize(

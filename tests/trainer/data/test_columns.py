@@ -8,10 +8,10 @@ from trainer.data.columns import columns_of, is_known
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("patient", ["Patient ID", "PatientID", "patient_id", "subject_id", "Patient"]),
-        ("sex", ["Patient Gender", "Sex", "gender", "PatientSex", "patient_sex"]),
-        ("age", ["Patient Age", "Age", "PatientAge", "age (years)"]),
-        ("view", ["View Position", "ViewPosition", "view", "Projection", "AP/PA"]),
+        ("patient", ["Patient ID", "PatientID", "patient_id", "subject_id", "Patient", "MRN", "participant_id"]),
+        ("sex", ["Patient Gender", "Sex", "gender", "PatientSex", "patient_sex", "Biological Sex"]),
+        ("age", ["Patient Age", "Age", "PatientAge", "age (years)", "Age at exam", "anchor_age"]),
+        ("view", ["View Position", "ViewPosition", "view", "Projection", "AP/PA", "View Pos. (AP or PA)"]),
     ],
 )
 def test_usual_names_are_recognised(kind, names):

@@ -36,8 +36,8 @@ def test_equal_images_of_several_splits_are_found(pack_of):
     groups = in_several_splits(pack_of(1, 2, 2, 1, 9), labels, rows_of(labels))
     assert groups == [{"image 0": "train", "image 3": "test"}, {"image 1": "train", "image 2": "val"}]
     assert in_words(groups) == (
-        "2 images are in more than one split with equal pixels, 1 of them in test, which makes its results too good; "
-        "the first is image 0 (train) = image 3 (test)"
+        "4 images have the pixels of an image in another split, 1 of them in test, which makes its results too good; "
+        "the first are image 0 (train) = image 3 (test)"
     )
 
 

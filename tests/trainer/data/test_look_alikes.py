@@ -17,6 +17,7 @@ from trainer.data.look_alikes import looks_like_image
         ("x.bak", b"\xff\xd8\xff\xe0"),
         ("1.2.840.1", b"\0" * 128 + b"DICM"),
         ("x.dat", b"II*\0"),
+        ("scan", b"BM\x36\x10\0\0\0\0\0\0\x36"),
         ("x.img", b"RIFF\0\0\0\0WEBPVP8 "),
     ],
 )

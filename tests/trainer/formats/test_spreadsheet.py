@@ -19,7 +19,7 @@ from trainer.evaluation import predictions
 from trainer.evaluation.scores import predictions_csv
 from trainer.formats import spreadsheet
 from trainer.layout import SPLIT
-from trainer.models.load import _trained_on
+from trainer.runs.earlier_run import split_by_image
 from trainer.storage import LocalStorage
 from trainer.training.setup import _split_csv
 
@@ -99,7 +99,7 @@ def test_split_is_read_back(tmp_path):
     """By it later scoring knows what a model was trained on: a name that is read wrong is a patient who was not seen."""
     storage = LocalStorage(str(tmp_path))
     storage.write(SPLIT, _split_csv(table(NAMES)))
-    assert _trained_on(storage) == dict.fromkeys(NAMES, "train")
+    assert split_by_image(storage) == dict.fromkeys(NAMES, "train")
 
 
 def test_split_of_an_earlier_version_is_read(tmp_path):
@@ -108,7 +108,7 @@ def test_split_of_an_earlier_version_is_read(tmp_path):
     storage = LocalStorage(str(tmp_path))
     text = "Image Index,split\n" + "".join(f"{name},train\n" for name in names)
     storage.write(SPLIT, gzip.compress(text.encode()))
-    assert _trained_on(storage) == dict.fromkeys(names, "train")
+    assert split_by_image(storage) == dict.fromkeys(names, "train")
 
 
 def test_predictions_of_an_earlier_version_are_read(tmp_path):

@@ -168,8 +168,8 @@ def test_image_in_two_splits_is_reported_and_stays(classify, two_classes, tmp_pa
     assert group.keys() == images
     assert group["test/NORMAL/again.png"] == "test"
     assert record(tmp_path / "r")["images"] == 61
-    assert "warning: 1 image is in more than one split with equal pixels, 1 of them in test" in capfd.readouterr().err
-    assert "1 image is in more than one split with equal pixels" in (tmp_path / "r/model/card.md").read_text()
+    assert "warning: 2 images have the pixels of an image in another split, 1 of them in test" in capfd.readouterr().err
+    assert "2 images have the pixels of an image in another split" in (tmp_path / "r/model/card.md").read_text()
     assert (
         "One test image has the pixels of an image in another split" in (tmp_path / "r/report/index.html").read_text()
     )
