@@ -199,12 +199,18 @@ def _images(header: Mapping[str, str]) -> str:
     return _items(
         [
             f"8-bit gray; {fit} (bilinear).",
+            *_gray_range(header.get("gray_bits", "any")),
             (
                 f"Of that the centre {crop_px} x {crop_px}, repeated to three channels, divided by 255, minus the mean (0.485, 0.456, 0.406), "
                 "divided by (0.229, 0.224, 0.225)."
             ),
         ]
     )
+
+
+def _gray_range(bits: str) -> list[str]:
+    """What is black to white in 16-bit images, where the model was trained on such."""
+    return [f"16-bit images: 0 to {2 ** int(bits) - 1:,} is black to white."] if bits.isdigit() else []
 
 
 def _network(subject: Subject, findings: Sequence[str]) -> str:

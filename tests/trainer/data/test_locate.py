@@ -87,6 +87,38 @@ def test_image_with_another_suffix_is_named(tmp_path):
         locate_images(source)
 
 
+def test_image_of_another_patient_in_a_folder_of_its_own_is_not_taken(tmp_path):
+    rows = [
+        [f"p{n}/study1/v3.png", *values().split(), split, f"p{n}"] for n, split in enumerate(["train", "val", "test"])
+    ]
+    write_csv(tmp_path, rows, ("Image Index", *FINDINGS, "split", "patient_id"))
+    write_folders(tmp_path, ["images/p0/study1/v3.png", "images/p1/study1/v3.png", "images/p99/study1/v3.png"])
+    assert missing_images(read_labels(tmp_path)) == ["p2/study1/v3.png"]
+
+
+def test_names_may_begin_with_the_folder_of_the_data_set(tmp_path):
+    root = tmp_path / "rooted"
+    names = [f"rooted/imgs/{n}.png" for n in range(3)]
+    write_folders(tmp_path, names)
+    rows = [[name, *values().split(), split, name] for name, split in zip(names, ["train", "val", "test"], strict=True)]
+    write_csv(root, rows, ("Image Index", *FINDINGS, "split", "patient_id"))
+    assert missing_images(read_labels(root)) == []
+
+
+def test_links_to_files_that_are_not_there_are_missing(tmp_path):
+    """As files of git-annex that have not been fetched."""
+    source = read_labels(write_lists(tmp_path, [(1,)], [(2,)], [(3,)]))
+    write_folders(tmp_path, [f"images/{image(n)}" for n in (1, 2)])
+    (tmp_path / "images" / image(3)).symlink_to("../.git/annex/objects/x")
+    assert missing_images(source) == [image(3)]
+    write_folders(
+        tmp_path / "set",
+        [f"{split}/{name}/{split}-{n}.png" for split in ("train", "test") for name in "ab" for n in range(9)],
+    )
+    (tmp_path / "set/train/a/gone.png").symlink_to("nowhere")
+    assert missing_images(read_labels(tmp_path / "set", split="patients:70/10/20")) == ["train/a/gone.png"]
+
+
 def test_two_links_to_one_folder_of_images_are_one(tmp_path):
     write_folders(tmp_path, [f"pool/{image(n)}" for n in (1, 2, 3)])
     for name in ("images", "images_001"):

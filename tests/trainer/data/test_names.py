@@ -19,8 +19,8 @@ def test_names_are_written_one_way(written, name):
     assert plain(written) == name
 
 
-def test_image_is_found_under_more_fewer_and_other_folders():
-    names = Names(["images_006/1.png", "2.png"])
+def test_image_is_found_under_more_and_fewer_folders():
+    names = Names(["images_006/1.png", "2.png", "scans/a/3.png"])
     assert (
         names.find("1.png")
         == names.find("images_006/images/1.png")
@@ -28,7 +28,19 @@ def test_image_is_found_under_more_fewer_and_other_folders():
         == "images_006/1.png"
     )
     assert names.find("images/2.png") == "2.png"
-    assert names.find("3.png") is None
+    assert names.find("images/3.png") == names.find("set/scans/a/3.png") == "scans/a/3.png"
+    assert names.find("4.png") is None
+
+
+@pytest.mark.parametrize("name", ["p99/study1/v3.png", "images/p99/study1/v3.png", "study2/v3.png"])
+def test_image_in_another_folder_is_another_image(name):
+    """Another patient's image was taken without a word."""
+    assert Names(["p3/study1/v3.png"]).find(name) is None
+    assert Names(["p3/study1/v3.png"]).find("study1/v3.png") == "p3/study1/v3.png"
+
+
+def test_name_in_the_form_of_nih_is_unique_without_its_folders():
+    assert Names(["part_6/00011997_000.png"]).find("elsewhere/00011997_000.png") == "part_6/00011997_000.png"
 
 
 def test_folders_decide_between_images_of_one_file_name():

@@ -12,6 +12,9 @@ from trainer.data.patients import patient_in_name, patient_of_id
         ["person447_virus_921.jpeg", "person447_virus_921_1.jpeg", "person447_virus_922.jpeg", "PERSON447_virus_9.png"],
         ["person447_virus_921.jpeg", "person447_virus_921 (1).jpeg", "person447_virus_921 - Copy.jpeg"],
         ["person447_virus_921.jpeg", "person447_virus_921 - Copy (2).jpeg", "person447_virus_921_copy.jpeg"],
+        ["person447_virus_921_1 (2).jpeg", "person447_virus_921 2.jpeg", "Copy of person447_virus_921.jpeg"],
+        ["person447_virus_921 (1) (1).jpeg", "person447_virus_921 - Kopie.jpeg", "person447_virus_921_100.jpeg"],
+        ["00000001_000_1_1.png", "00000001_000 - Kopie (2).png", "00000001_000.dcm"],
         ["IM-0115-0001.jpeg", "IM-0115-0001-0002.jpeg", "IM-0115-0001_1.jpeg", "train/NORMAL/IM-0115-0003.jpeg"],
         ["NORMAL2-IM-0117-0001.jpeg", "NORMAL2-IM-0117-0001-0002_1.jpeg"],
         [
@@ -42,7 +45,8 @@ def test_names_of_different_patients_differ():
 
 
 @pytest.mark.parametrize(
-    "name", ["a.png", "1.png", "person1.png", "0000001_000.png", "ABNORMAL-1-1.png", "IM-1.jpeg", "x/y"]
+    "name",
+    ["a.png", "1.png", "person1.png", "0000001_000.png", "ABNORMAL-1-1.png", "IM-1.jpeg", "x/y", "IM-0001-0001.dcm"],
 )
 def test_other_names_identify_nobody(name):
     assert patient_in_name(name) == ""
@@ -57,6 +61,9 @@ def test_other_names_identify_nobody(name):
         ("12", " 12 "),
         ("P7", "p7"),
         ("P 7", "P7"),
+        ("P-001", "P001"),
+        ("P1", "P01"),
+        ('"1"', "1"),
         ("\uff11\uff12", "12"),
         ("a\u00a0b", "A B"),
     ],
@@ -65,12 +72,17 @@ def test_ids_that_differ_in_form_are_one_patient(first, second):
     assert patient_of_id(first) == patient_of_id(second) != ""
 
 
-@pytest.mark.parametrize(("first", "second"), [("1", "2"), ("10", "1"), ("1.5", "1"), ("P1", "1"), ("1.0.0", "1")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("1", "2"), ("10", "1"), ("1.5", "1"), ("P1", "1"), ("1.0.0", "1"), ("1-2", "12"), ("P10", "P1")],
+)
 def test_other_ids_stay_apart(first, second):
     assert patient_of_id(first) != patient_of_id(second)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "nan", "NaN", "None", "NULL", "n/a", "unknown", "-", "?"])
+@pytest.mark.parametrize(
+    "text", ["", "  ", "nan", "NA", "<NA>", "None", "NULL", "n/a", "n.a.", "unknown", "Anonymous", "-", "?"]
+)
 def test_placeholders_are_no_patient(text):
     """All images of unknown patients would else be one patient's."""
     assert patient_of_id(text) == ""

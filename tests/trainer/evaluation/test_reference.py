@@ -96,3 +96,11 @@ def test_part_of_a_published_list_is_counted(shared):
     assert note.startswith("25,591 of 25,596 images of the published test list (NIH's split)")
     assert part_of_list(listed[:50]) == []
     assert part_of_list(["00099999_000.png", "mine.png"] * 500) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["IM-0115-0001.jpeg", "person1_virus_6.jpeg", "NORMAL-1003233-0001.jpeg", "BACTERIA-123-0001.jpeg"]
+)
+def test_names_of_the_pneumonia_set_are_no_part_of_a_published_list(name):
+    """Their patients have names or numbers of their own."""
+    assert part_of_list([f"test/NORMAL/{name}"]) == []

@@ -138,8 +138,11 @@ def test_16_bit_images_of_12_bits_are_trained_and_predicted_with_a_chosen_range(
     write_16_bit(tmp_path / "data", 4095)
     with pytest.raises(InputError, match="they use 12 of 16 bits"):
         start(tmp_path / "data", "--max-steps", "1")
-    start(tmp_path / "data", "--max-steps", "1", "--gray-range", "used")
+    start(tmp_path / "data", "--report", "--max-steps", "1", "--gray-range", "used")
     assert record(start.root)["gray_bits"] == 12
+    assert "16-bit images: 0 to 4,095 is black to white." in (start.root / "model/card.md").read_text()
+    with pytest.raises(InputError, match="cannot resume the run with `--gray-range full`: it was started with 12"):
+        start(tmp_path / "data", "--max-steps", "2", "--gray-range", "full")
     start(tmp_path / "data", "--max-steps", "2")  # the run has its own
     predict([tmp_path / "data"], model=str(start.root), format="csv")
     used = capfd.readouterr().out
@@ -209,3 +212,61 @@ def test_run_begun_before_keeps_its_split(classify, two_classes, tmp_path, monke
     assert (tmp_path / "r/split.csv.gz").read_bytes() == kept
     classify("s", *flags)
     assert (tmp_path / "s/split.csv.gz").read_bytes() != kept
+
+
+def test_run_on_a_part_of_the_data_is_evaluated_on_that_part(start, finished_run, tmp_path, capfd):
+    from trainer.__main__ import main
+
+    shutil.copytree(finished_run.data, tmp_path / "data")
+    for path in locate_images(read_labels(tmp_path / "data", split="patients:50/25/25"))[::2]:
+        path.unlink()
+    start(tmp_path / "data", "--on-missing-image", "skip", "--max-steps", "1")
+    assert main(["evaluate", str(start.root), "--data", str(tmp_path / "data"), "--resamples", "10"]) == 0
+    assert "images have no file and are not evaluated" in capfd.readouterr().out
+    assert main(["report", str(start.root), "--gallery", "on"]) == 0
+
+
+def test_gallery_of_a_run_without_a_constant_finding_is_made(start, without_hernia):
+    from trainer.__main__ import main
+
+    start(without_hernia, "--max-steps", "1")
+    assert main(["report", str(start.root), "--gallery", "on"]) == 0
+
+
+def test_pack_of_an_earlier_version_is_measured_once(start, finished_run, tmp_path):
+    """It says nothing of 16-bit images, and a new run on it was trained nearly black."""
+    shutil.copytree(finished_run.data, tmp_path / "data")
+    write_16_bit(tmp_path / "data", 4095)
+    with pytest.raises(InputError, match="they use 12 of 16 bits"):
+        start(tmp_path / "data", "--max-steps", "1")
+    (index,) = (tmp_path / "cache/packs").glob("*/manifest.json")
+    document = json.loads(index.read_text())
+    assert document.pop("greatest") == 4095
+    index.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="they use 12 of 16 bits"):
+        start(tmp_path / "data", "--max-steps", "1")
+    assert json.loads(index.read_text())["greatest"] == 4095
+
+
+def test_resumed_run_with_a_patient_in_two_splits_says_so(classify, two_classes, tmp_path, monkeypatch, capfd):
+    """An earlier version split it; the run goes on, and its card must not promise what is not so."""
+    from trainer.data import class_folders
+
+    data = tmp_path / "named"
+    for split in ("train", "test"):
+        for name, kind in (("NORMAL", "virus"), ("PNEUMONIA", "bacteria")):
+            (data / split / name).mkdir(parents=True)
+            for number, path in enumerate(sorted((two_classes / split / name).iterdir())):
+                patient = 1 if number == 0 else number + 100 * (split == "test") + 2
+                shutil.copy(path, data / split / name / f"person{patient}_{kind}_{number}_{len(split)}.png")
+    flags = ("--data", str(data), "--split", "given", "--report")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(class_folders, "patient_in_name", lambda image: image)
+        classify("r", "--max-steps", "2", *flags)
+    classify("r", *flags)
+    assert record(tmp_path / "r")["shared_patients"] == 2
+    assert "warning: 2 patients are in more than one split" in capfd.readouterr().err
+    card, page = ((tmp_path / "r" / name).read_text() for name in ("model/card.md", "report/index.html"))
+    assert "2 patients are in more than one split" in card
+    assert "2 patients are in more than one split" in page
+    assert "no patient is in two splits" not in card + page
