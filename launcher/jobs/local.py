@@ -21,7 +21,7 @@ from launcher.cluster.resources import CONTAINER, Object
 from launcher.jobs import interpreter
 from launcher.spec.accelerators import POD_INTERFACE
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
-from launcher.spec.manifest import OWN_ADDRESS, PORT, PORT_NAME, THREADS
+from launcher.spec.manifest import PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
@@ -39,6 +39,9 @@ POLL_S: Final = 0.1
 
 KEPT: Final = frozenset({"HOME", THREADS})
 """Variables of the container that keep the user's value: requests for processors have no meaning on this machine."""
+
+LOCAL_ADDRESS: Final = "PET_LOCAL_ADDR"
+"""torchrun's `--local-addr`: under this address, not under the machine's name, workers meet."""
 
 LOOPBACK: Final = "127.0.0.1"
 """Address of all pods: the name of this machine may not resolve, as on laptops."""
@@ -212,7 +215,7 @@ def _start(
             env=inherited
             | injected
             | interpreter.environment()
-            | {OWN_ADDRESS: LOOPBACK, LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
+            | {LOCAL_ADDRESS: LOOPBACK, LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
             stdout=out,
             start_new_session=True,
             pass_fds=[life],

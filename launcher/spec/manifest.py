@@ -39,8 +39,8 @@ THREADS: Final = "OMP_NUM_THREADS"
 """Set to the CPU request: otherwise OpenMP uses all cores of the node, and another thread count changes the last bits of the
 results."""
 
-OWN_ADDRESS: Final = "PET_LOCAL_ADDR"
-"""torchrun's `--local-addr`: under this address, not under its name, a pod's workers meet; a name may not resolve."""
+POD_ADDRESS: Final = "POD_IP"
+"""The pod's address, under which the entrypoint lets workers meet where the pod's name does not resolve."""
 
 OWN_ENDPOINT: Final = "127.0.0.1:0"
 """Rendezvous endpoint of a single node, on a free port."""
@@ -184,7 +184,7 @@ def _environment(spec: JobSpec) -> Iterator[Object]:
     variables |= _rendezvous(spec)
     variables[THREADS] = str(max(1, spec.hardware.cpu_milli // 1000))
     yield from ({"name": name, "value": value} for name, value in variables.items())
-    yield {"name": OWN_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    yield {"name": POD_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     yield from s3_volume.environment(spec)
     yield from ({"name": name, "value": value} for name, value in map(pair, spec.pod.env))
     for entry in spec.pod.env_from_secret:

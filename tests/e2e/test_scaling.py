@@ -69,7 +69,7 @@ def test_scale_compares_sizes_on_a_cluster(stored, phantoms, tmp_path):
     begun.send_signal(signal.SIGINT)
     out, err = begun.communicate(timeout=60)
     assert (begun.returncode, out) == (130, ""), err
-    assert f"launcher delete {first} deletes it" in err
+    assert f"launcher delete {first} -n {stored.namespace} deletes it" in err
     uids = uids_of(stored)
     assert list(uids) == [first]
 

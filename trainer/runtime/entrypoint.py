@@ -65,6 +65,9 @@ STARTS: Final = "TRAINER_ENTRYPOINT_STARTS"
 MOST_STARTS: Final = 4
 """How often torchrun is started in one container after transient failures."""
 
+POD_ADDRESS: Final = "POD_IP"
+"""The pod's address, from the downward API."""
+
 LONG_S: Final = 600.0
 """A torchrun that ran this long made progress, so the start count is reset."""
 
@@ -165,7 +168,8 @@ class _NoAddressError(InputError):
 def _own_address(nodes: str) -> str | None:
     """Address under which this machine's workers meet if none is given; None leaves it to torchrun, which takes the machine's name.
 
-    Workers of one node need no name, which laptops often can't resolve: they would wait for each other in vain.
+    Workers of one node need no name, which laptops often can't resolve: they would wait for each other in vain. torchrun
+    orders nodes by name, so that rank 0 is in a job's first pod; a pod's address is used only where its name does not resolve.
 
     Raises: _NoAddressError when there are several nodes and this machine's name does not resolve.
     """
@@ -175,6 +179,8 @@ def _own_address(nodes: str) -> str | None:
     try:
         socket.getaddrinfo(name, None)
     except OSError as problem:
+        if os.environ.get(POD_ADDRESS):
+            return os.environ[POD_ADDRESS]
         raise _NoAddressError(
             f"cannot start the workers: this machine's own name does not resolve, got `{on_one_line(name)}`",
             hint="--local-addr ADDRESS, or PET_LOCAL_ADDR, with its address in the network; or add the name to /etc/hosts",

@@ -143,10 +143,10 @@ def test_one_node_has_a_rendezvous_that_survives_a_crash():
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_pods_meet_under_their_address_not_their_name(name):
-    """A name may not resolve, as in the host's network or with a broken DNS; torchrun takes `--local-addr` from PET_LOCAL_ADDR."""
+def test_pods_know_their_address(name):
+    """A name may not resolve, as in the host's network or with a broken DNS; the entrypoint then takes POD_IP."""
     [container] = pod_of(render(JOBS[name])[-1])[1]["containers"]
-    [own] = [entry for entry in container["env"] if entry["name"] == "PET_LOCAL_ADDR"]
+    [own] = [entry for entry in container["env"] if entry["name"] == "POD_IP"]
     assert own["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
 

@@ -430,8 +430,10 @@ def test_workers_of_one_node_meet_at_the_loopback_whatever_the_machines_name(mon
     assert entrypoint._own_address("1") == entrypoint._own_address("1:1") == "127.0.0.1"
     with pytest.raises(InputError, match=r"own name does not resolve, got `laptop\.invalid`"):
         entrypoint._own_address("2")
+    monkeypatch.setenv("POD_IP", "10.1.2.3")
+    assert entrypoint._own_address("2") == "10.1.2.3"
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
-    assert entrypoint._own_address("1:4") is None
+    assert entrypoint._own_address("1:4") is None, "torchrun orders nodes by name: rank 0 is in the first pod"
 
 
 @pytest.mark.e2e
