@@ -29,26 +29,40 @@ class Names:
         for name in names:
             self._names.setdefault(PurePosixPath(name).name, []).append(name)
 
+    def same_file(self, name: str) -> list[str]:
+        """The images with this file name, in whatever folders."""
+        return self._names.get(PurePosixPath(name).name, [])
+
+    def agreeing(self, name: str) -> list[str]:
+        """The images that may be meant by this name: those with as many of its folders as possible, and no others.
+
+        Folders other than images/, images_001/ … must agree as far as both names have them: `p3/view1.png` is not
+        `p7/view1.png`.
+        """
+        ours = _folders(name)
+        folders = {each: _folders(each) for each in self.same_file(name)}
+        inside = {each: theirs for each, theirs in folders.items() if _ends_with(ours, theirs)}
+        most = max(map(len, inside.values()), default=0)
+        around = [each for each, theirs in folders.items() if _ends_with(theirs, ours)]
+        return [each for each, theirs in inside.items() if len(theirs) == most] or around
+
     def find(self, name: str) -> str | None:
         """The image meant by a name with more or fewer folders; None where there is none, or more than one.
 
-        Folders other than images/, images_001/ … must agree as far as both names have them: `p3/view1.png` is not
-        `p7/view1.png`. Only names in the form of NIH's are unique without their folders.
+        Only names in the form of NIH's are unique without their folders.
         """
-        same = self._names.get(PurePosixPath(name).name, [])
+        same = self.same_file(name)
         if name in same:
             return name
-        agreeing = [each for each in same if _agree(each, name)]
+        agreeing = self.agreeing(name)
         if not agreeing and len(same) == 1 and nih_patient(name):
             return same[0]
         return agreeing[0] if len(agreeing) == 1 else None
 
 
-def _agree(first: str, second: str) -> bool:
-    """Whether one of the names ends with the other, apart from folders for images."""
-    folders = sorted((_folders(first), _folders(second)), key=len)
-    return folders[1][len(folders[1]) - len(folders[0]) :] == folders[0]
-
-
 def _folders(name: str) -> list[str]:
     return [part for part in PurePosixPath(name).parts[:-1] if not is_images_folder(part)]
+
+
+def _ends_with(folders: list[str], end: list[str]) -> bool:
+    return folders[len(folders) - len(end) :] == end if len(end) <= len(folders) else False

@@ -28,7 +28,7 @@ CLASSES = ["test/NORMAL/1.png", "test/PNEUMONIA/1.png", "test/NORMAL/2.png", "va
     ],
 )
 def test_image_is_matched_by_full_name_then_by_the_end_of_its_path(name, known, found):
-    """A name that does not belong stays as it is, and is refused by whoever looks it up."""
+    """A name without a match is returned unchanged, and refused later."""
     assert matched([name], known, "preds.csv") == [found]
 
 
