@@ -127,7 +127,8 @@ def patient_column(header: Sequence[str]) -> int | None:
 
 def _check_columns(path: Path, header: Sequence[str], required: Sequence[str], known: Collection[str] | None) -> None:
     problems = [f"no column `{name}`" for name in required if name not in header]
-    problems += [f"column `{name}` more than once" for name in required if header.count(name) > 1]
+    twice = [name for name in dict.fromkeys([*required, PATIENT]) if header.count(name) > 1]
+    problems += [f"column `{name}` more than once" for name in twice]
     patients = [header[column] for column in columns_of(header, "patient")]
     if len(patients) > 1 and PATIENT not in patients:
         problems.append(f"more than one column of patients: {', '.join(f'`{name}`' for name in patients)}")

@@ -72,7 +72,6 @@ class Source:
     """Files that look like images but have no image's suffix, and are not read."""
     unread: tuple[str, ...] = ()
     """Other label files in the directory, of another edition or layout."""
-
     notes: tuple[str, ...] = ()
     """What else is not read."""
 
@@ -224,17 +223,19 @@ def _missing(entries: Sequence[str], required: Mapping[str, Sequence[str]]) -> d
 
 def _choose(data: Path, entries: Sequence[str], layout: Layout, *, given: bool) -> str:
     """The requested layout, or the only one whose files are all present; without its own split, fewer files are needed."""
-    missing = _missing(entries, _REQUIRED)
-    if not given and all(missing.values()):
-        missing = _missing(entries, _REQUIRED | _LABELS_ONLY)
+    required = _REQUIRED if given else _REQUIRED | _LABELS_ONLY
     if layout != "auto":
-        if _missing(entries, _REQUIRED if given else _REQUIRED | _LABELS_ONLY)[layout]:
-            names = ", ".join(f"`{name}`" for name in missing[layout])
+        absent = _missing(entries, required)[layout]
+        if absent:
+            names = ", ".join(f"`{name}`" for name in absent)
             raise InputError(
                 f"cannot read data set: no {names}, got `{data}` (from `--data` and `--layout {layout}`)",
                 hint="use --layout auto to detect the layout",
             )
         return layout
+    missing = _missing(entries, _REQUIRED)
+    if all(missing.values()):  # a data set that is complete is not taken for one that lacks its split
+        missing = _missing(entries, required)
     complete = [name for name, absent in missing.items() if not absent]
     if len(complete) == 1:
         return complete[0]
@@ -246,7 +247,7 @@ def _choose(data: Path, entries: Sequence[str], layout: Layout, *, given: bool) 
             "it has not all files of any layout",
             "use --layout NAME to list the missing files of that layout",
         )
-        if any(not absent for name, absent in _missing(entries, _LABELS_ONLY).items()):
+        if not all(_missing(entries, _LABELS_ONLY).values()):
             hint = "--split patients:70/10/20 makes a split, where the data set has none; or add the missing files"
     raise InputError(f"cannot read data set: {problem}, got `{data}` (from `--data`){listing(what)}", hint=hint)
 

@@ -285,8 +285,9 @@ def _index(folder: Path, names: Sequence[str], geometry: Geometry) -> PackIndex:
         known = {"format": FORMAT, "geometry": geometry.described(), "count": len(names), "pillow": PIL.__version__}
         is_measured = "greatest" in document
         turned, greatest = int(document.pop("turned", 0)), document.pop("greatest", None)
+        greatest = None if greatest is None else int(greatest)
         is_known = document == known | {"files": document["files"], "unreadable": document["unreadable"]}
-        is_known = is_known and (greatest is None or 0 <= int(greatest) < 2**FULL_BITS)
+        is_known = is_known and (greatest is None or 0 <= greatest < 2**FULL_BITS)
         unreadable = {str(name): str(reason) for name, reason in document["unreadable"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise DamagedPackError(f"{INDEX} cannot be read") from None

@@ -254,6 +254,27 @@ def test_bad_rows_of_csv_are_named_by_line(tmp_path):
     assert "labels.csv line 6: Atelectasis must be 0 or 1, got `yes`" in text
 
 
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        (("Patient ID", "Patient ID"), "column `Patient ID` more than once"),
+        (("patient_id", "subject_id"), "more than one column of patients: `patient_id`, `subject_id`"),
+    ],
+)
+def test_two_columns_of_patients_are_refused(tmp_path, columns, problem):
+    """They may disagree on who is who."""
+    rows = [[*csv_row(n, "train"), str(n), str(n)] for n in range(3)]
+    root = write_csv(tmp_path, rows, ("Image Index", *FINDINGS, "split", *columns))
+    assert problem in refusal(root)
+
+
+@pytest.mark.parametrize("layout", ["nih", "folders"])
+def test_only_files_that_are_needed_are_missing(tmp_path, layout):
+    """With a split of its own kind, the lists and test/ are not."""
+    needed = {"nih": "no `Data_Entry_2017*.csv`, got", "folders": "no `train/`, got"}
+    assert needed[layout] in refusal(tmp_path, layout=layout, split="patients:70/10/20")
+
+
 def test_csv_needs_no_split_column_when_a_split_is_made(tmp_path):
     """Labels without a split are the usual start."""
     rows = [[image(n), *values("Mass" if n % 2 else "Edema").split()] for n in range(30)]
