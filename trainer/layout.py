@@ -38,6 +38,9 @@ REPORT_GALLERY: Final = "report/gallery.json"
 
 TENSORBOARD: Final = "tensorboard/"
 
+POD_ADDRESS: Final = "POD_IP"
+"""Variable with a pod's address, under which workers meet where the pod's name does not resolve."""
+
 JOB: Final = "TRAINER_JOB"
 """Environment variable with a unique ID of the job; the launcher generates it at submission."""
 

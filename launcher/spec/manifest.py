@@ -18,6 +18,7 @@ from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, la
 from launcher.spec.options import pair, toleration_parts
 from launcher.spec.overlay import merged
 from trainer.config import parse_duration, to_argv
+from trainer.layout import POD_ADDRESS
 
 SETTINGS: Final = "chexnet-launcher/settings"
 """Annotation with the settings of the job as JSON; `clone` and `resume` read it."""
@@ -38,9 +39,6 @@ RENDEZVOUS: Final = {
 THREADS: Final = "OMP_NUM_THREADS"
 """Set to the CPU request: otherwise OpenMP uses all cores of the node, and another thread count changes the last bits of the
 results."""
-
-POD_ADDRESS: Final = "POD_IP"
-"""The pod's address, under which the entrypoint lets workers meet where the pod's name does not resolve."""
 
 OWN_ENDPOINT: Final = "127.0.0.1:0"
 """Rendezvous endpoint of a single node, on a free port."""

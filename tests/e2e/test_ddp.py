@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from gradient_worker import gradients
+from recipes import tiny
 
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cuda
@@ -32,23 +33,7 @@ def one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-RECIPE = [
-    "--no-report",
-    "--preset",
-    "smoke",
-    "--model",
-    "densenet_tiny",
-    "--pack-side",
-    "36",
-    "--crop-px",
-    "32",
-    "--epochs",
-    "3",
-    "--batch-size",
-    "8",
-    "--device",
-    "cpu",
-]
+RECIPE = tiny(3, "--no-report")
 
 
 def torchrun(workers, *command, check=True):

@@ -20,7 +20,6 @@ IMAGE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
 OTHER_IMAGES: Final = (".bmp", ".gif", ".tif", ".tiff", ".webp")
 """Reported as unsupported, so that such files are not skipped silently."""
 
-
 NAMED: Final = 5
 """Files named in a note; the others are counted."""
 

@@ -15,7 +15,8 @@ def kept_apart(record: Mapping[str, Any]) -> str:
         record.get("shared_patients"),
     )
     if shared:
-        return f"{count(shared)} patients are in more than one split, which makes the results too good."
+        who = "1 patient is" if shared == 1 else f"{count(shared)} patients are"
+        return f"{who} in more than one split, which makes the results too good."
     if not unknown:
         return "no patient is in two splits."
     which = "all images" if unknown == images else f"{count(unknown)} of {count(images)} images"

@@ -22,7 +22,8 @@ def decisions(storage: Storage, config: TrainConfig) -> dict[str, Any]:
     """Decisions of the run at this prefix, which `config` resumes; empty for a new run, and for one without a checkpoint.
 
     `split` is the split of each image, None where another is requested now; `findings` the outputs of the network;
-    `positive_class` that of a single-label run; `gray_range` the value of `--gray-range` that gives the same images, None where there are no 16-bit ones.
+    `positive_class` that of a single-label run; `gray_range` the value of `--gray-range` that gives the same images, None
+    where there are no 16-bit ones.
 
     Raises: InputError for a damaged record; RemoteError.
     """
@@ -35,7 +36,7 @@ def decisions(storage: Storage, config: TrainConfig) -> dict[str, Any]:
     return {
         "split": split_by_image(storage) if is_same else None,
         "findings": record.get("identity", {}).get("findings"),
-        "positive_class": positive_class(storage),
+        "positive_class": positive_class(record, storage.url),
         "gray_range": None if bits is None else "full" if bits == FULL_BITS else str(bits),
     }
 

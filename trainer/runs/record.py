@@ -80,16 +80,16 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     ]
 
 
-def positive_class(storage: Storage) -> str | None:
-    """The positive class of the run that is recorded here; None without a record, and for independent findings.
+def positive_class(record: Mapping[str, Any], where: str) -> str | None:
+    """The positive class of the run of this record, at `where`; None for independent findings.
 
     Raises: InputError for one that is no class of the run.
     """
-    identity = (run_record(storage) or {}).get("identity", {})
+    identity = record.get("identity", {})
     recorded = _positive_class(identity)
     if recorded is not None and recorded not in identity.get("findings", []):
         raise InputError(
-            f"cannot resume the run at `{storage.url}`: its {RUN} names `{shown(recorded)}` as the positive class, which is "
+            f"cannot resume the run at `{where}`: its {RUN} names `{shown(recorded)}` as the positive class, which is "
             "none of its classes",
             hint="give another --name",
         )

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError, on_one_line
-from trainer.layout import JOB, LOCAL_RUN
+from trainer.layout import JOB, LOCAL_RUN, POD_ADDRESS
 from trainer.loading import uncollected
 from trainer.runtime import failure_cause, parent_watch
 from trainer.runtime.failure_cause import FailureCause
@@ -64,9 +64,6 @@ LOOPBACK: Final = "127.0.0.1"
 STARTS: Final = "TRAINER_ENTRYPOINT_STARTS"
 MOST_STARTS: Final = 4
 """How often torchrun is started in one container after transient failures."""
-
-POD_ADDRESS: Final = "POD_IP"
-"""The pod's address, from the downward API."""
 
 LONG_S: Final = 600.0
 """A torchrun that ran this long made progress, so the start count is reset."""

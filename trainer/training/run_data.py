@@ -1,7 +1,7 @@
 """Labels and images of a run, read by all workers together: cheap checks first, and the images last."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,20 +73,10 @@ def read_run_labels(
     group.on_local_rank0(lambda: fetched(place, reporter, watchdog))
     watchdog.pause()
     source = group.all_or_raise(lambda: labelled(place, earlier.get("split")))
-    for note in group.all_or_raise(lambda: caveats(source) if group.world.is_rank0 else ()):
-        reporter.line(note)
     missing = group.on_rank0(lambda: missing_images(source)) if config.on_missing_image == "skip" else []
     present = group.all_or_raise(lambda: _present(source, missing))
-    if missing:
-        reporter.line(
-            f"{len(missing):,} images have no file and are left out: {', '.join(share_present(source, missing))}"
-        )
-    shared = present.table.shared_patients()
-    if shared:
-        reporter.line(
-            f"warning: {shared:,} patients are in more than one split, which this run has from an earlier version; "
-            "its results are too good, and another --name splits them again"
-        )
+    for note in group.all_or_raise(lambda: list(_notes(source, missing)) if group.world.is_rank0 else []):
+        reporter.line(note)
     kept = group.all_or_raise(lambda: _trainable(present, config, earlier.get("findings"), reporter))
     table = kept.table
     identity = record.describe(config, table, precision=precision, global_batch=global_batch)
@@ -158,6 +148,19 @@ def _gray_range(config: TrainConfig, earlier: Mapping[str, Any]) -> str | None:
         f"cannot resume the run with `--gray-range {requested}`: it was started with {of_run}",
         hint="remove --gray-range, or give another --name",
     )
+
+
+def _notes(source: Source, missing: Sequence[str]) -> Iterator[str]:
+    """What of the data set is not used, and what makes results too good."""
+    yield from caveats(source)
+    if missing:
+        yield f"{len(missing):,} images have no file and are left out: {', '.join(share_present(source, missing))}"
+    shared = source.table.shared_patients()
+    if shared:
+        yield (
+            f"warning: patients in more than one split: {shared:,}, as this run has its split from an earlier version; "
+            "its results are too good, and another --name splits them again"
+        )
 
 
 def _present(source: Source, missing: Sequence[str]) -> Source:

@@ -53,7 +53,7 @@ def renamed(service):
 
 
 def test_kueues_webhook_is_not_taken_for_the_operators(cluster):
-    """Both validate PyTorchJobs, at the same path; only the Service tells them apart."""
+    """Both validate PyTorchJobs at the same path; only their Services differ."""
     outcome = operator.webhook(cluster, [KUEUE], [deployment()])
     assert outcome.status == "WARN"
     assert "no webhook of the training operator validates PyTorchJobs" in outcome.found

@@ -41,7 +41,7 @@ def test_stats_needs_no_torch(phantoms):
 
 
 def test_missing_and_unread_files_are_named(tmp_path, capsys):
-    """Training would refuse the first and not read the second: whoever looks before must see both."""
+    """Training refuses missing images and does not read the other files, so the command names both."""
     write_nih(tmp_path / "nih")
     write_folders(tmp_path / "nih", [f"images/{image(n)}" for n in range(1, 46)])
     stats(data=tmp_path / "nih")

@@ -39,7 +39,7 @@ def test_orientation_in_exif_is_ignored(tmp_path):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "16 bits"])
 @pytest.mark.parametrize(("orientation", "turned"), [(None, False), (1, False), (0, False), (3, True), (6, True)])
 def test_orientation_that_is_ignored_is_known(tmp_path, kind, orientation, turned):
-    """A viewer shows another image than the network sees; whoever wonders must find it said."""
+    """A viewer shows another image than the network sees, so a note names it."""
     exif = Image.Exif()
     if orientation is not None:
         exif[0x0112] = orientation

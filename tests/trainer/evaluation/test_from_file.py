@@ -350,7 +350,7 @@ def test_output_of_predict_is_evaluated_as_it_is(files, capsys):
 
 
 def test_order_of_rows_changes_no_number(files, capsys):
-    """The same seed draws the same patients, whoever sorted the files."""
+    """The same seed draws the same patients, whatever the order of the rows."""
     flags = (*GIVEN, "--val-predictions", "val.csv", "--against", "other.csv", "--format", "json")
     _, before, _ = run(capsys, *flags)
     for name, seed in (("test.csv", 1), ("val.csv", 2), ("other.csv", 3), ("labels.csv", 4)):
@@ -420,7 +420,7 @@ def test_class_probabilities_that_do_not_sum_to_1_are_noted(tmp_path, capsys):
 
 
 def test_edition_of_the_labels_is_always_printed(files, shared, capsys):
-    """181 rows differ; a directory with tables of both editions is told which was read."""
+    """The editions differ in 181 rows. Of a directory with both tables, the output names the one that was read."""
     _, out, _ = run(capsys, *GIVEN)
     assert "\nedition of the labels: unknown (labels.csv)\n" in out
     nih = shared / "data/nih-labels"
@@ -438,7 +438,7 @@ def test_edition_of_the_labels_is_always_printed(files, shared, capsys):
 
 
 class Google:
-    """Labels in the form of Google's adjudicated ones: text-mined labels of 80 images, and what readers say of them."""
+    """Labels in the form of Google's adjudicated ones: text-mined labels of 80 images beside those of readers."""
 
     def __init__(self, folder):
         random = np.random.default_rng(0)

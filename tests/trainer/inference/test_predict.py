@@ -124,7 +124,7 @@ def calibrated(root, target, slope=2.0):
 
 
 def test_ignored_orientation_is_noted_and_changes_no_prediction(capsys, mixed, finished_run):
-    """As in training; whoever looks at the file in a viewer sees another image."""
+    """As in training; a viewer shows the file turned."""
     exif = Image.Exif()
     exif[0x0112] = 8
     image = Image.open(mixed / "b.png")

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+from recipes import tiny
 
 from trainer import report
 from trainer.__main__ import main
@@ -132,20 +133,8 @@ def command(run, finished_run, tmp_path, capsys):
         "explain": ["explain", "--model", str(run), str(image), "--out", str(tmp_path / "maps"), "--device", "cpu"],
         "export": ["export", str(run), "--out", str(tmp_path / "out"), "--to", "torch"],
         "train": [
-            *(
-                "train",
-                "--preset",
-                "smoke",
-                "--model",
-                "densenet_tiny",
-                "--pack-side",
-                "36",
-                "--crop-px",
-                "32",
-                "--epochs",
-                "1",
-            ),
-            *("--batch-size", "8", "--device", "cpu", "--split", "patients:50/25/25", "--data", str(finished_run.data)),
+            "train",
+            *tiny(1, "--split", "patients:50/25/25", "--data", str(finished_run.data)),
             *("--output", str(run.parent), "--cache-dir", str(finished_run.cache), "--name", "r"),
         ],
     }

@@ -50,21 +50,19 @@ def test_run_keeps_its_positive_class(tmp_path, recorded, kept, other):
     start_over(tmp_path, identity, CLASSES | {"positive_class": kept})
     with pytest.raises(InputError, match=f"positive_class: {kept} in the run, {other} now"):
         start_over(tmp_path, identity, CLASSES | {"positive_class": other})
-    assert positive_class(LocalStorage(str(tmp_path))) == kept
+    assert positive_class({"identity": identity}, "r") == kept
 
 
-def test_independent_findings_have_no_positive_class(tmp_path):
-    assert positive_class(LocalStorage(str(tmp_path))) is None
+def test_independent_findings_have_no_positive_class():
+    assert positive_class({}, "r") is None
     for identity in ({"findings": ["a", "b"]}, {"findings": ["a", "b"], "loss": "bce"}):
-        start_over(tmp_path, identity, identity)
-        assert positive_class(LocalStorage(str(tmp_path))) is None
+        assert positive_class({"identity": identity}, "r") is None
 
 
-def test_recorded_positive_class_that_is_no_class_is_refused(tmp_path):
+def test_recorded_positive_class_that_is_no_class_is_refused():
     """run.json may have been edited."""
-    start_over(tmp_path, CLASSES | {"positive_class": "normal"}, CLASSES)
     with pytest.raises(InputError, match="names `normal` as the positive class, which is none of its classes"):
-        positive_class(LocalStorage(str(tmp_path)))
+        positive_class({"identity": CLASSES | {"positive_class": "normal"}}, "r")
 
 
 def test_settings_without_the_flag_leave_the_positive_class_to_the_run():

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from recipes import tiny
 
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
@@ -32,22 +33,7 @@ from trainer.training.feed import of_images
 from trainer.training.loop import _NonFiniteGuard, train, train_step
 from trainer.training.snapshot import from_bytes
 
-RECIPE = [
-    "--preset",
-    "smoke",
-    "--model",
-    "densenet_tiny",
-    "--pack-side",
-    "36",
-    "--crop-px",
-    "32",
-    "--epochs",
-    "2",
-    "--batch-size",
-    "8",
-    "--device",
-    "cpu",
-]
+RECIPE = tiny(2)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recipes import tiny
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -25,28 +26,12 @@ from trainer.training.loop import train
 @pytest.fixture
 def start(finished_run, tmp_path):
     """Start or go on with a run on a data set in NIH's layout, its network tiny."""
-    recipe = [
-        "--preset",
-        "smoke",
-        "--model",
-        "densenet_tiny",
-        "--pack-side",
-        "36",
-        "--crop-px",
-        "32",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "8",
-        "--device",
-        "cpu",
-    ]
 
     def run(data, *flags):
         places = ["--data", str(data), "--output", str(tmp_path), "--cache-dir", str(tmp_path / "cache"), "--name", "r"]
         split = [] if "--split" in flags else ["--split", "patients:50/25/25"]
         report = [] if "--report" in flags else ["--no-report"]
-        return train(from_argv([*recipe, *places, *split, *report, *flags]), World(), Reporter(0), RankLog(0))
+        return train(from_argv([*tiny(2), *places, *split, *report, *flags]), World(), Reporter(0), RankLog(0))
 
     run.root = tmp_path / "r"
     return run
@@ -265,7 +250,7 @@ def test_resumed_run_with_a_patient_in_two_splits_says_so(classify, two_classes,
         classify("r", "--max-steps", "2", *flags)
     classify("r", *flags)
     assert record(tmp_path / "r")["shared_patients"] == 2
-    assert "warning: 2 patients are in more than one split" in capfd.readouterr().err
+    assert "warning: patients in more than one split: 2" in capfd.readouterr().err
     card, page = ((tmp_path / "r" / name).read_text() for name in ("model/card.md", "report/index.html"))
     assert "2 patients are in more than one split" in card
     assert "2 patients are in more than one split" in page
