@@ -226,7 +226,7 @@ def unit_of(data: Data) -> str:
 def extent(data: Data) -> str:
     """How many images and patients are evaluated, in words."""
     if unit_of(data) == "image":
-        return f"{data['images']:,} images, whose patients are unknown"
+        return f"{data['images']:,} images, of patients that are not all known"
     return f"{data['images']:,} images of {data['patients']:,} patients"
 
 
