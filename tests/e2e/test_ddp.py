@@ -138,12 +138,7 @@ def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, pha
 
 def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(tmp_path, phantoms):
     """Padding that counts twice, or samples in another order, would show here."""
-    recipe = [word for word in RECIPE if word not in {"--batch-size", "8"}] + [
-        "--global-batch-size",
-        12,
-        "--max-steps",
-        1,
-    ]
+    recipe = tiny(3, "--no-report", "--max-steps", 1, batch="--global-batch-size 12")
     predictions = []
     for workers in (1, 2, 3):  # started again, the run trains nothing and scores its checkpoint
         torchrun(workers, "-m", "trainer", "train", "--data", phantoms, "--output", tmp_path, "--name", "one", *recipe)
@@ -175,7 +170,7 @@ def test_missing_device_is_reported_once(tmp_path, phantoms):
     """All workers miss it alike."""
     if cuda.missing() is None:
         pytest.skip("a GPU is here")
-    recipe = [word for word in RECIPE if word not in {"--device", "cpu"}]
+    recipe = tiny(3, "--no-report", device="")
     done = torchrun(
         2,
         "-m",
@@ -199,7 +194,7 @@ def test_missing_device_is_reported_once(tmp_path, phantoms):
 def test_job_with_a_killed_worker_ends_with_the_weights_of_an_unbroken_one(tmp_path, phantoms):
     """torchrun starts all workers again; they must find each other, and the newest checkpoint."""
     places = ["--data", phantoms, "--output", tmp_path / "runs"]
-    recipe = ["12" if word == "3" else word for word in RECIPE[:-2]]  # epochs: long enough to be killed in
+    recipe = tiny(12, "--no-report", device="")  # epochs: long enough to be killed in
     assert launcher(*places, "--name", "whole", "--", *recipe).returncode == 0
     job = launcher_process(*places, "--name", "killed", "--", *recipe)
     storage = LocalStorage(str(tmp_path / "runs/killed"))
@@ -258,7 +253,7 @@ def test_job_submitted_locally_trains_and_leaves_results(tmp_path, phantoms, per
         "--workers-per-node",
         per_node,
         "--",
-        *RECIPE[1:-2],
+        *tiny(3, device=""),
     )
     assert done.returncode == 0, done.stderr
     assert "mean AUROC" in done.stdout
@@ -284,7 +279,7 @@ def test_truncated_image_fails_the_job_once_with_its_name(tmp_path, phantoms):
     content = victim.read_bytes()[:700]
     victim.unlink()
     victim.write_bytes(content)
-    done = launcher("--data", broken, "--output", tmp_path / "runs", "--name", "bad", "--", *RECIPE[:-2])
+    done = launcher("--data", broken, "--output", tmp_path / "runs", "--name", "bad", "--", *tiny(3, device=""))
     assert done.returncode == 3
     assert done.stderr.count(victim.name) == 1
     assert "hint: replace them, or use --on-bad-image skip" in done.stderr

@@ -1,8 +1,8 @@
 """Flags of trainings that take seconds."""
 
-_TINY = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --batch-size 8 --device cpu"
+_TINY = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32"
 
 
-def tiny(epochs, *more):
-    """A tiny network on images of 32 pixels."""
-    return [*_TINY.split(), "--epochs", str(epochs), *more]
+def tiny(epochs, *more, batch="--batch-size 8", device="--device cpu"):
+    """A tiny network on images of 32 pixels; `device=""` where the launcher names the device."""
+    return [*_TINY.split(), *batch.split(), *device.split(), "--epochs", str(epochs), *more]
