@@ -13,7 +13,10 @@ from trainer.errors import InputError
 from trainer.formats.documents import checked, shown
 from trainer.limits import LimitError, parsed_json
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+
+READ: Final = (1, FORMAT)
+"""Formats that are read. Documents of format 1 lack the keys of format 2, and their thresholds are uncalibrated probabilities."""
 
 _AGAIN: Final = "run `trainer evaluate` again"
 
@@ -26,7 +29,25 @@ class Interval(TypedDict):
     high: float | None
 
 
-class Bin(TypedDict):
+class Proportion(TypedDict):
+    """A share of images, with Wilson's interval."""
+
+    correct: int
+    total: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class _BinLater(TypedDict, total=False):
+    """Keys of format 2."""
+
+    low: float | None
+    high: float | None
+    """Wilson's interval of the share of positives."""
+
+
+class Bin(_BinLater):
     """One bin of a reliability plot."""
 
     predicted: float
@@ -36,21 +57,52 @@ class Bin(TypedDict):
     count: int
 
 
-class Calibration(TypedDict):
-    """Calibration error of probabilities."""
+class _CalibrationLater(TypedDict, total=False):
+    """Keys of format 2."""
+
+    width: float
+    """Width of the bins: 1/15, or wider where there are fewer than 20 images for each bin."""
+    slope: Interval
+    """Slope of the log-odds of the finding over the predicted log-odds; 1 is perfect, below 1 means too extreme predictions."""
+    intercept: Interval
+    """Calibration in the large: intercept of the log-odds at a slope of 1; 0 is perfect, above 0 means too low predictions."""
+    observed_expected: Interval
+    """Number of positives divided by the sum of the probabilities; 1 is perfect."""
+
+
+class Calibration(_CalibrationLater):
+    """Calibration of probabilities."""
 
     ece: float | None
-    """Expected calibration error, 15 bins of equal width."""
+    """Expected calibration error, in bins of equal width."""
     brier: float | None
     bins: list[Bin]
     """Non-empty bins."""
 
 
-class OperatingPoint(TypedDict):
+class Counts(TypedDict):
+    """Images by prediction and label."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+
+class _OperatingPointLater(TypedDict, total=False):
+    """Keys of format 2."""
+
+    counts: Counts
+    stated_ppv: Interval
+    stated_npv: Interval
+    """At the prevalence that the user stated; absent without one."""
+
+
+class OperatingPoint(_OperatingPointLater):
     """A threshold fixed on another split, and its results on this one."""
 
     threshold: float
-    """Lowest uncalibrated probability that counts as positive."""
+    """Lowest probability that counts as positive, on the scale `Evaluation.scale`."""
     sensitivity: Interval
     specificity: Interval
     ppv: Interval
@@ -68,7 +120,21 @@ class Curve(TypedDict):
     high: list[float | None]
 
 
-class Finding(TypedDict):
+class _FindingLater(TypedDict, total=False):
+    """Keys of format 2."""
+
+    positive_patients: int
+    negative_patients: int
+    """Patients with at least one image with, and without it; images, where patients are unknown."""
+    too_few: str | None
+    """Why its numbers have no intervals: fewer than five patients with it or without it."""
+    stated_prevalence: float | None
+    """Of the population for which predictive values were asked; None without."""
+    net_benefit: Curve
+    """Decision curve: net benefit over the threshold probability, of the calibrated probabilities if there are such."""
+
+
+class Finding(_FindingLater):
     """Evaluation of one finding."""
 
     name: str
@@ -86,7 +152,31 @@ class Finding(TypedDict):
     pr: Curve
 
 
-class Group(TypedDict):
+class GroupFinding(TypedDict):
+    """One finding in a subgroup, at the threshold of Youden's J, and its difference to all other images."""
+
+    positive_patients: int
+    negative_patients: int
+    auroc_difference: Interval
+    sensitivity: Interval
+    sensitivity_difference: Interval
+    """A subgroup with a lower sensitivity than others is underdiagnosed."""
+    false_positive_rate: Interval
+    false_positive_rate_difference: Interval
+
+
+class _GroupLater(TypedDict, total=False):
+    """Keys of format 2."""
+
+    not_scored: str | None
+    """Why the group is listed without numbers: too few patients; None where it is scored."""
+    difference: Interval
+    """Mean AUROC minus that of all other images, over the findings with an AUROC in both."""
+    findings: dict[str, GroupFinding]
+    """By finding; only those with enough patients in the group."""
+
+
+class Group(_GroupLater):
     """Evaluation of one subgroup of images."""
 
     by: str
@@ -97,16 +187,6 @@ class Group(TypedDict):
     mean_auroc: Interval
     auroc: dict[str, Interval]
     """By finding."""
-
-
-class Proportion(TypedDict):
-    """A share of images, with Wilson's interval."""
-
-    correct: int
-    total: int
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 class Classes(TypedDict):
@@ -214,6 +294,9 @@ class Data(_Kind):
 class _Later(TypedDict, total=False):
     """Keys missing in documents of earlier versions."""
 
+    scale: Literal["raw", "calibrated"]
+    """Scale of the thresholds: uncalibrated or calibrated probabilities. Absent in format 1: uncalibrated."""
+
     mined: list[MinedFinding]
     """The same predictions on text-mined labels; empty unless the labels are those of readers."""
 
@@ -289,10 +372,10 @@ def from_json(content: bytes, origin: str) -> Evaluation:
         raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
     except ValueError as problem:
         raise InputError(f"cannot read the evaluation: it is not JSON, got `{origin}`", hint=_AGAIN) from problem
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") not in READ:
         written_format = shown(document.get("format")) if isinstance(document, dict) else None
         raise InputError(
-            f"cannot read the evaluation: its format is {written_format}, this program's is {FORMAT}, got `{origin}`",
+            f"cannot read the evaluation: its format is {written_format}, this program reads {READ[0]} to {FORMAT}, got `{origin}`",
             hint=_AGAIN,
         )
     missing = Evaluation.__required_keys__ - document.keys()
