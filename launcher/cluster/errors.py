@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from launcher.cluster.operator import NAME as OPERATOR
 from launcher.cluster.resources import JOBS
 from trainer.errors import RemoteError, on_one_line
 
@@ -86,7 +87,8 @@ def _webhook_hint(message: str, *, of_jobs: bool) -> str:
         operator = "check that the training operator is running: kubectl get deployments -A | grep training-operator"
         return operator if of_jobs else "check that the webhook's server is running"
     name, namespace = service[1], service[2]
-    return f"check that the webhook's server is running: kubectl -n {namespace} get pods,endpointslices; its Service is {name}"
+    server = "training operator" if OPERATOR in name else "webhook's server"
+    return f"check that the {server} is running: kubectl -n {namespace} get pods,endpointslices; its Service is {name}"
 
 
 def _hint(path: str, status: int, message: str) -> str | None:

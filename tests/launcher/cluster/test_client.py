@@ -124,6 +124,16 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
         cluster.create(JOBS, job())
 
 
+def test_webhook_of_the_operator_in_any_namespace_is_named_as_the_operators(cluster, api):
+    """The server names the Service, which need not be in kubeflow, and may carry a release's name."""
+    url = "https://mlops-training-operator.mlops.svc:443/validate-kubeflow-org-v1-pytorchjob?timeout=10s"
+    said = f'Internal error occurred: failed calling webhook "v.kubeflow.org": failed to call webhook: Post "{url}": EOF'
+    api.state.fail("POST", "pytorchjobs", 500, said)
+    with pytest.raises(RemoteError) as failed:
+        cluster.create(JOBS, job())
+    assert "training operator is running: kubectl -n mlops get pods" in failed.value.hint
+
+
 def test_webhook_of_another_program_that_does_not_answer_is_named_as_that(cluster, api):
     """Kueue's webhooks are called for PyTorchJobs too."""
     url = "https://kueue-webhook-service.kueue-system.svc:443/mutate-kubeflow-org-v1-pytorchjob?timeout=10s"
