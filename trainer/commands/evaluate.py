@@ -13,7 +13,7 @@ from trainer.config import Layout, OnMissingImage
 from trainer.errors import InputError
 from trainer.evaluation.document import Evaluation, to_json
 from trainer.evaluation.from_file import FileRequest, beside, evaluate_file, other_model
-from trainer.evaluation.inputs import EvaluationInput, evaluated
+from trainer.evaluation.inputs import EvaluationInput, calibrated_predictions, evaluated
 from trainer.evaluation.summary import as_csv, as_table
 from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
 from trainer.runtime.console import Reporter
@@ -264,8 +264,8 @@ def _write_predictions(inputs: EvaluationInput, out: Path) -> None:
     """Predictions of the model in a run's format, for `--predictions` and `--against`."""
     from trainer.evaluation.scores import predictions_csv  # noqa: PLC0415 - torch
 
-    key, scored = predictions_key(inputs.part), inputs.scored
-    LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, inputs.findings))
+    key, scored, calibrated = predictions_key(inputs.part), inputs.scored, calibrated_predictions(inputs)
+    LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, inputs.findings, calibrated))
     sys.stderr.write(f"{out / key}\n")
 
 

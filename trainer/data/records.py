@@ -18,6 +18,11 @@ Gray = NDArray[np.uint8]
 LEAST_SIDE_PX: Final = 8
 """Smaller images are broken files or icons; the smallest radiographs in use, MedMNIST's, have 28."""
 
+_FILTER: Final = Image.Resampling.BILINEAR
+
+RESIZE_FILTER: Final = "Pillow BILINEAR (antialiased)"
+"""The filter for other programs; one without antialiasing gives other pixels, and so other probabilities."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -76,17 +81,17 @@ def to_square(gray: Image.Image, geometry: Geometry) -> Image.Image:
     side = geometry.side
     width, height = gray.size
     if width == height or geometry.fit == "squash":
-        return gray.resize((side, side), Image.Resampling.BILINEAR)
+        return gray.resize((side, side), _FILTER)
     if geometry.fit == "pad":
         scale = side / max(width, height)
-        small = gray.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
+        small = gray.resize((max(1, round(width * scale)), max(1, round(height * scale))), _FILTER)
         square = Image.new("L", (side, side))
         square.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
         return square
     # Short side to `side`, then the centre: equals torchvision's Resize and CenterCrop pixel by pixel.
     if width < height:
-        gray = gray.resize((side, int(side * height / width)), Image.Resampling.BILINEAR)
+        gray = gray.resize((side, int(side * height / width)), _FILTER)
     else:
-        gray = gray.resize((int(side * width / height), side), Image.Resampling.BILINEAR)
+        gray = gray.resize((int(side * width / height), side), _FILTER)
     left, top = round((gray.width - side) / 2), round((gray.height - side) / 2)
     return gray.crop((left, top, left + side, top + side))

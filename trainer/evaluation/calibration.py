@@ -13,20 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, on_one_line
-from trainer.evaluation.metrics import Floats, class_log_odds, probability
+from trainer.evaluation.logistic import coefficients
+from trainer.evaluation.metrics import Floats, class_log_odds, log_odds, probability
 from trainer.evaluation.operating import RULES, thresholds
 from trainer.limits import parsed_json
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
-_ITERATIONS: Final = 100
-_HALVINGS: Final = 120
-"""Where all probabilities are 0 or 1 in floating point, the gradient says little about the curvature, and a step may
-be far too long.
+_RAW_THRESHOLDS: Final = 1
+"""The earlier format, with thresholds of uncalibrated probabilities."""
+
+_BELOW: Final = 1e-9
+"""Relative amount by which the log-odds of a converted threshold are lowered, so that rounding does not exclude the image it came
+from. Source: float32 logits differ by at least 6e-8 of their value.
 """
 
-_NEAR: Final = 1e-10
-"""Shorter steps change nothing."""
+_SPACING: Final = 4e-16
+"""Error of a float64 probability near 1."""
 
 _PRIOR: Final = 1e-3
 """Weight of the prior slope of 1, in images: decisive where all log-odds are equal, negligible elsewhere."""
@@ -40,8 +43,8 @@ class Calibrator:
     slope_K: tuple[float, ...]
     intercept_K: tuple[float, ...]
     thresholds: dict[str, dict[str, float]]
-    """By rule (`youden`, `best_f1`, `specificity_90`, `specificity_95`) and finding: lowest uncalibrated probability
-    that counts as positive.
+    """By rule (`youden`, `best_f1`, `specificity_90`, `specificity_95`) and finding: lowest calibrated probability that counts
+    as positive.
     """
     fitted_on: str
     """Split and number of images."""
@@ -58,11 +61,36 @@ class Calibrator:
         For classes, the slope is an inverse temperature: softmax of the log-probabilities times the slope, which for
         two classes equals the line.
         """
-        log_odds = log_odds_NK.astype(np.float64)
+        raw_NK = log_odds_NK.astype(np.float64)
         if self.classes:
-            return class_log_odds(-np.logaddexp(0.0, -log_odds) * self.slope_K[0])
-        line_NK: Floats = log_odds * np.array(self.slope_K) + np.array(self.intercept_K)
+            return class_log_odds(-np.logaddexp(0.0, -raw_NK) * self.slope_K[0])
+        line_NK: Floats = raw_NK * np.array(self.slope_K) + np.array(self.intercept_K)
         return line_NK
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Calibrated predictions of some images, with thresholds on the same scale."""
+
+    log_odds_NK: Floats
+    probability_NK: Floats
+    thresholds: Mapping[str, Mapping[str, float]]
+    """By rule and finding, as `Calibrator.thresholds`."""
+    fitted_on: str | None
+    """Images used to fit calibration or thresholds; None where unknown."""
+    notes: tuple[str, ...] = ()
+
+    def rows(self, rows_N: NDArray[np.intp]) -> "Calibrated":
+        """Those of some images."""
+        return replace(self, log_odds_NK=self.log_odds_NK[rows_N], probability_NK=self.probability_NK[rows_N])
+
+
+def calibrated(calibrator: Calibrator, log_odds_NK: NDArray[np.floating]) -> Calibrated:
+    """Predictions of a calibrator from uncalibrated log-odds."""
+    line_NK = calibrator.apply(log_odds_NK)
+    return Calibrated(
+        line_NK, probability(line_NK), calibrator.thresholds, calibrator.fitted_on, notes=calibrator.notes
+    )
 
 
 def fit(
@@ -73,32 +101,33 @@ def fit(
     fitted_on: str,
     *,
     classes: bool = False,
-    probabilities_NK: Floats | None = None,
 ) -> Calibrator:
-    """Fit lines and thresholds on these images only.
-
-    `probabilities_NK` are the given probabilities, if the log-odds were computed from such: thresholds are chosen among them.
-    """
-    log_odds = log_odds_NK.astype(np.float64)
-    scores_NK = probability(log_odds) if probabilities_NK is None else probabilities_NK
+    """Fit lines, and thresholds of the calibrated probabilities, on these images only."""
+    raw_NK = log_odds_NK.astype(np.float64)
     notes: list[str] = []
     if classes:
-        lines = [(_temperature(log_odds, labels_NK, findings, notes), 0.0)] * len(findings)
+        lines = [(_temperature(raw_NK, labels_NK, findings, notes), 0.0)] * len(findings)
     else:
-        lines = [_platt(log_odds[:, k], labels_NK[:, k], name, notes) for k, name in enumerate(findings)]
-    chosen = {name: thresholds(scores_NK[:, k], labels_NK[:, k]) for k, name in enumerate(findings)}
-    return Calibrator(
+        lines = [_platt(raw_NK[:, k], labels_NK[:, k], name, notes) for k, name in enumerate(findings)]
+    line = Calibrator(
         findings=tuple(findings),
         slope_K=tuple(slope for slope, _ in lines),
         intercept_K=tuple(intercept for _, intercept in lines),
-        thresholds={
-            rule: {name: by_rule[rule] for name, by_rule in chosen.items() if rule in by_rule} for rule in RULES
-        },
+        thresholds={},
         fitted_on=fitted_on,
         images_sha256=names_sha256(images),
         classes=classes,
         notes=tuple(notes),
     )
+    return replace(line, thresholds=thresholds_of(probability(line.apply(raw_NK)), labels_NK, findings))
+
+
+def thresholds_of(
+    probability_NK: Floats, labels_NK: NDArray[np.integer], findings: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Thresholds by rule and finding; a finding without positives or negatives has none."""
+    chosen = {name: thresholds(probability_NK[:, k], labels_NK[:, k]) for k, name in enumerate(findings)}
+    return {rule: {name: by_rule[rule] for name, by_rule in chosen.items() if rule in by_rule} for rule in RULES}
 
 
 def for_findings(calibrator: Calibrator, findings: Sequence[str], origin: str = "the calibration") -> Calibrator:
@@ -142,11 +171,11 @@ def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: 
         return 1.0, 0.0
     target_N = np.where(positive_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     x_N2 = np.stack([log_odds_N, np.ones_like(log_odds_N)], axis=1)
-    slope, intercept = _newton(x_N2, target_N, 0 * log_odds_N, np.array([1.0, 0.0]), np.array([_PRIOR, 0.0]))
+    slope, intercept = coefficients(x_N2, target_N, 0 * log_odds_N, np.array([1.0, 0.0]), np.array([_PRIOR, 0.0]))
     if slope > 0:
         return float(slope), float(intercept)
     notes.append(f"{name}: validation images with it score lower than those without; only the intercept is fitted")
-    (intercept,) = _newton(x_N2[:, 1:], target_N, log_odds_N, np.zeros(1), np.zeros(1))
+    (intercept,) = coefficients(x_N2[:, 1:], target_N, log_odds_N, np.zeros(1), np.zeros(1))
     return 1.0, float(intercept)
 
 
@@ -175,33 +204,6 @@ def _temperature(
     return float(np.sqrt(low * high))
 
 
-def _newton(x_ND: Floats, target_N: Floats, offset_N: Floats, start_D: Floats, prior_D: Floats) -> Floats:
-    """Coefficients of the logistic regression of the targets, by Newton's method with halved steps.
-
-    Each is regularised towards its start by its weight in `prior_D`. Source: Lin, Lin & Weng 2007, "A note on Platt's
-    probabilistic outputs for support vector machines".
-    """
-
-    def loss(beta_D: Floats) -> float:
-        z_N = offset_N + x_ND @ beta_D
-        return float((np.logaddexp(0.0, z_N) - target_N * z_N).sum() + (prior_D * (beta_D - start_D) ** 2).sum() / 2)
-
-    beta_D = start_D
-    for _ in range(_ITERATIONS):
-        p_N = probability(offset_N + x_ND @ beta_D)
-        gradient_D = x_ND.T @ (p_N - target_N) + prior_D * (beta_D - start_D)
-        curvature_DD = (x_ND.T * (p_N * (1 - p_N) + 1e-12)) @ x_ND + np.diag(prior_D)
-        step_D = np.linalg.solve(curvature_DD, gradient_D)
-        before = loss(beta_D)
-        scales = 0.5 ** np.arange(_HALVINGS)
-        scales = scales[scales * np.abs(step_D).max() > _NEAR]
-        scale = next((s for s in scales if loss(beta_D - s * step_D) < before), 0.0)
-        beta_D = beta_D - scale * step_D
-        if np.abs(scale * step_D).max() < _NEAR:
-            break
-    return beta_D
-
-
 def to_bytes(calibrator: Calibrator) -> bytes:
     """Content of `model/calibration.json`."""
     return (json.dumps({"format": FORMAT, **asdict(calibrator)}, indent=2, allow_nan=False) + "\n").encode()
@@ -222,8 +224,8 @@ def from_bytes(content: bytes, origin: str = "calibration.json") -> Calibrator:
 
 
 def _parsed(document: object) -> Calibrator:
-    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        raise ValueError(f"it is not a calibration of format {FORMAT}")
+    if not isinstance(document, Mapping) or document.get("format") not in {_RAW_THRESHOLDS, FORMAT}:
+        raise ValueError(f"it is not a calibration of format {_RAW_THRESHOLDS} or {FORMAT}")
     unknown = set(document) - {"format", *Calibrator.__dataclass_fields__}
     if unknown:
         raise ValueError(f"unknown key `{min(unknown)}`")
@@ -235,7 +237,7 @@ def _parsed(document: object) -> Calibrator:
     slopes, intercepts = (_numbers(document[key], len(findings)) for key in ("slope_K", "intercept_K"))
     if min(slopes, default=1.0) <= 0:
         raise ValueError("a slope must be above 0")
-    return Calibrator(
+    read = Calibrator(
         findings=findings,
         slope_K=slopes,
         intercept_K=intercepts,
@@ -247,6 +249,32 @@ def _parsed(document: object) -> Calibrator:
         classes=document["classes"] is True,
         notes=_texts(document["notes"]),
     )
+    return _converted(read) if document["format"] == _RAW_THRESHOLDS else read
+
+
+def _converted(earlier: Calibrator) -> Calibrator:
+    """The calibrator with thresholds of calibrated probabilities instead of uncalibrated ones."""
+    if (
+        earlier.classes and len(earlier.findings) > 2
+    ):  # a probability after softmax depends on all classes, not on its own alone
+        note = "no thresholds: those of an earlier version are of uncalibrated probabilities; evaluate the run again"
+        return replace(earlier, thresholds={}, notes=(*earlier.notes, note))
+    return replace(
+        earlier,
+        thresholds={
+            rule: {name: _calibrated_threshold(earlier, name, value) for name, value in by_finding.items()}
+            for rule, by_finding in earlier.thresholds.items()
+        },
+    )
+
+
+def _calibrated_threshold(earlier: Calibrator, name: str, raw: float) -> float:
+    if not 0 < raw < 1:
+        return raw
+    number = earlier.findings.index(name)
+    value = float(log_odds(np.array(raw)))
+    value -= _BELOW * (1 + abs(value)) + _SPACING / (1 - raw)
+    return float(probability(np.array(value * earlier.slope_K[number] + earlier.intercept_K[number])))
 
 
 def _thresholds(by_finding: Mapping[str, Any], rule: str, findings: Sequence[str]) -> dict[str, float]:

@@ -8,44 +8,57 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.bootstrap import mean_over_findings, percentiles
-from trainer.evaluation.document import Comparison, Difference, interval, number
+from trainer.evaluation.bootstrap import mean_over_findings
+from trainer.evaluation.document import Comparison, Difference, number
+from trainer.evaluation.intervals import difference_interval
 from trainer.evaluation.metrics import Floats, mean_defined
 
 
 def compared(
-    other: str, findings: Sequence[str], ours: tuple[Floats, Floats], theirs: tuple[Floats, Floats]
+    other: str,
+    findings: Sequence[str],
+    ours: tuple[Floats, Floats],
+    theirs: tuple[Floats, Floats],
+    enough_K: Sequence[bool],
 ) -> Comparison:
     """AUROC differences (ours minus theirs) of each finding and the mean; each pair is the scores [K] and those on
-    resamples [B, K].
+    resamples [B, K]. Without an interval and p value where there are not enough patients.
     """
     (ours_K, ours_BK), (theirs_K, theirs_BK) = ours, theirs
+    is_enough_K = np.array(enough_K, np.bool_)
     p_K = np.array([two_sided_p(difference_B) for difference_B in (ours_BK - theirs_BK).T])
+    p_K = np.where(is_enough_K, p_K, np.nan)
     corrected_K = holm(p_K)
     rows = [
-        _difference(name, (ours_K[k], ours_BK[:, k]), (theirs_K[k], theirs_BK[:, k]), p_K[k], corrected_K[k])
-        for k, name in enumerate(findings)
+        _difference(
+            name,
+            (ours_K[k], theirs_K[k]),
+            ours_BK[:, k] - theirs_BK[:, k],
+            (p_K[k], corrected_K[k]),
+            has_interval=enough,
+        )
+        for k, (name, enough) in enumerate(zip(findings, enough_K, strict=True))
     ]
     defined_K = ~np.isnan(ours_K) & ~np.isnan(theirs_K)
     ours_B, theirs_B = (mean_over_findings(values_BK, defined_K) for values_BK in (ours_BK, theirs_BK))
-    means = [mean_defined(values_K[defined_K]) for values_K in (ours_K, theirs_K)]
-    rows.append(
-        _difference("mean", (means[0], ours_B), (means[1], theirs_B), two_sided_p(ours_B - theirs_B), float("nan"))
-    )
+    means = (mean_defined(ours_K[defined_K]), mean_defined(theirs_K[defined_K]))
+    enough = bool(is_enough_K[defined_K].all())
+    p = two_sided_p(ours_B - theirs_B) if enough else float("nan")
+    rows.append(_difference("mean", means, ours_B - theirs_B, (p, float("nan")), has_interval=enough))
     return Comparison(other=other, differences=rows)
 
 
 def _difference(
-    name: str, ours: tuple[float, Floats], theirs: tuple[float, Floats], p: float, p_holm: float
+    name: str, values: tuple[float, float], difference_B: Floats, p: tuple[float, float], *, has_interval: bool
 ) -> Difference:
-    low, high = percentiles(ours[1] - theirs[1])
+    """`values` are ours and theirs; `p` is the p value before and after correction."""
     return Difference(
         name=name,
-        ours=number(ours[0]),
-        other=number(theirs[0]),
-        difference=interval(ours[0] - theirs[0], float(low), float(high)),
-        p=number(p),
-        p_holm=number(p_holm),
+        ours=number(values[0]),
+        other=number(values[1]),
+        difference=difference_interval(*values, difference_B, has_interval=has_interval),
+        p=number(p[0]),
+        p_holm=number(p[1]),
     )
 
 

@@ -17,10 +17,10 @@ from trainer.data.positive_class import check_positive_class
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import label_file, predictions, rename
 from trainer.evaluation.document import Evaluation
-from trainer.evaluation.evaluate import MinedLabels
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions, evaluated
 from trainer.evaluation.label_file import Labels
 from trainer.evaluation.metrics import Floats
+from trainer.evaluation.mined import MinedLabels
 from trainer.evaluation.predictions import Predictions
 from trainer.evaluation.score_checks import is_exclusive, off_sum
 from trainer.layout import predictions_key
@@ -156,6 +156,7 @@ def _split_predictions(selected: Predictions, labels: Labels, rows_N: NDArray[np
         labels_NK=labels.table.labels_NK[rows_N][:, columns],
         patients_N=labels.table.patients_N[rows_N],
         probabilities_NK=selected.probabilities_NK,
+        calibrated_NK=selected.calibrated_NK,
         patients_known=labels.table.unidentified.isdisjoint(selected.images),
         findings=selected.findings,
     )

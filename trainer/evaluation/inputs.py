@@ -3,18 +3,21 @@
 Used for files of predictions and for models that are run here. Shapes: N images, K findings.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
-from trainer.evaluation.calibration import Calibrator, fit, for_findings
+from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
 from trainer.evaluation.document import Data, Evaluation, Shortcut
-from trainer.evaluation.evaluate import EvaluationRequest, MinedLabels, evaluate, name_order
+from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
+from trainer.evaluation.mined import MinedLabels
+from trainer.evaluation.predictions import finite_log_odds
 from trainer.evaluation.reference import OTHER, part_of_list, published_list
 
 UNKNOWN_TRAINING: Final = "the model's training images are unknown: patients evaluated here may be among them"
@@ -26,11 +29,14 @@ class SplitPredictions:
 
     images: tuple[str, ...]
     log_odds_NK: Floats
+    """Uncalibrated."""
     labels_NK: NDArray[np.uint8]
     patients_N: NDArray[np.int64]
     """Numbered over the whole data set, so that a patient has the same number in every split."""
     probabilities_NK: Floats | None = None
-    """Given probabilities, if predictions were given as such."""
+    """Given uncalibrated probabilities, if predictions were given as such."""
+    calibrated_NK: Floats | None = None
+    """Given calibrated probabilities."""
     findings: tuple[str, ...] | None = None
     """Findings of the columns, where they may be fewer than those evaluated."""
     patients_known: bool = True
@@ -58,6 +64,8 @@ class EvaluationInput:
     val_name: str = "val"
     calibrator: Calibrator | None = None
     """The calibration stored with the model, used without a split for fitting."""
+    prevalences: Mapping[str, float] = field(default_factory=dict)
+    """As in `EvaluationRequest`."""
     split: str | None = None
     """`official`, `random` or `other`, if known from the data set; otherwise determined by the evaluated images."""
     metadata: Metadata | None = None
@@ -84,7 +92,7 @@ def evaluated(
     """
     scored = inputs.scored
     _check_scorable(scored, inputs.labels)
-    calibrator = inputs.calibrator if inputs.val is None else _fitted(inputs, inputs.val)
+    fitted = calibrated_predictions(inputs)
     published = published_list(scored.images) or (OTHER, inputs.part)
     part = published[1] if inputs.part == "all" else inputs.part
     data = Data(
@@ -96,7 +104,7 @@ def evaluated(
         images=len(scored.images),
         patients=len(np.unique(scored.patients_N)),
         patients_known=scored.patients_known,
-        fitted_on=None if calibrator is None else calibrator.fitted_on,
+        fitted_on=None if fitted is None else fitted.fitted_on,
         trained_on_known=inputs.trained_on_known,
         trained_on_images=inputs.trained_on_images,
     )
@@ -111,7 +119,8 @@ def evaluated(
         data=data,
         classes=inputs.classes,
         positive_class=inputs.positive_class,
-        calibrator=calibrator,
+        calibrated=fitted,
+        prevalences=inputs.prevalences,
         metadata=inputs.metadata,
         other=other,
         mined=inputs.mined,
@@ -134,7 +143,31 @@ def _check_scorable(scored: SplitPredictions, labels: str) -> None:
         )
 
 
-def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
+def calibrated_predictions(inputs: EvaluationInput) -> Calibrated | None:
+    """Calibrated predictions with thresholds: as given with both, else by the model's calibrator, else fitted on val.
+
+    Raises: InputError when val shares patients with the evaluated images.
+    """
+    scored, val = inputs.scored, inputs.val
+    if val is None and inputs.calibrator is not None:
+        return calibrated(inputs.calibrator, scored.log_odds_NK)
+    if val is not None:
+        _check_other_patients(inputs, val)
+    if scored.calibrated_NK is None or (val is not None and val.calibrated_NK is None):
+        return None if val is None else calibrated(_fitted(inputs, val), scored.log_odds_NK)
+    thresholds = {}
+    if val is not None and val.calibrated_NK is not None:
+        thresholds = thresholds_of(val.calibrated_NK, val.labels_NK, val.findings or inputs.findings)
+    fitted_on = None if val is None else _extent(inputs, val)
+    return Calibrated(finite_log_odds(scored.calibrated_NK), scored.calibrated_NK, thresholds, fitted_on)
+
+
+def _extent(inputs: EvaluationInput, val: SplitPredictions) -> str:
+    return f"{inputs.val_name}, {len(val.images):,} images"
+
+
+def _check_other_patients(inputs: EvaluationInput, val: SplitPredictions) -> None:
+    """Raises: InputError where val shares patients with the evaluated images."""
     shared_N = np.isin(val.patients_N, inputs.scored.patients_N)
     if shared_N.any():
         names = [val.images[row] for row in np.flatnonzero(shared_N).tolist()]
@@ -143,6 +176,9 @@ def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
             f"got `{inputs.val_name}`{listing(names)}",
             hint="thresholds and calibration must be fitted on images of other patients",
         )
+
+
+def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
     findings = val.findings or inputs.findings
     if inputs.classes and set(findings) != set(inputs.findings):
         raise InputError(
@@ -155,8 +191,7 @@ def _fitted(inputs: EvaluationInput, val: SplitPredictions) -> Calibrator:
         val.labels_NK[order_N],
         findings,
         val.images,
-        f"{inputs.val_name}, {len(val.images):,} images",
+        _extent(inputs, val),
         classes=inputs.classes,
-        probabilities_NK=None if val.probabilities_NK is None else val.probabilities_NK[order_N],
     )
     return for_findings(fitted, inputs.findings, inputs.val_name)

@@ -129,6 +129,14 @@ def probability(log_odds: NDArray[np.floating]) -> Floats:
     return p
 
 
+def log_odds(probability_N: NDArray[np.floating]) -> Floats:
+    """The logit of probabilities; infinite at 0 and 1."""
+    p_N = probability_N.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        odds: Floats = np.log(p_N) - np.log1p(-p_N)
+    return odds
+
+
 def brier(probability_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> float:
     """Mean squared error of the probabilities; nan without images. Source: Brier 1950."""
     return float(np.mean((probability_N - labels_N) ** 2)) if len(labels_N) else float("nan")
@@ -143,6 +151,8 @@ class Reliability:
     observed: Floats
     """Share of positives in each bin."""
     count: NDArray[np.int64]
+    bin_N: NDArray[np.intp]
+    """Bin of each image."""
 
     @property
     def ece(self) -> float:
@@ -156,13 +166,13 @@ def reliability(
     probability_N: NDArray[np.floating], labels_N: NDArray[np.integer], bins: int = CALIBRATION_BINS
 ) -> Reliability:
     """Predicted and observed frequencies by bin; the last bin includes probability 1."""
-    bin_N = np.minimum((probability_N * bins).astype(np.int64), bins - 1)
-    count = np.bincount(bin_N, minlength=bins)
-    filled = count > 0
+    position_N = np.minimum((probability_N * bins).astype(np.int64), bins - 1)
+    _, bin_N, count = np.unique(position_N, return_inverse=True, return_counts=True)
     return Reliability(
-        np.bincount(bin_N, probability_N, bins)[filled] / count[filled],
-        np.bincount(bin_N, labels_N, bins)[filled] / count[filled],
-        count[filled],
+        np.bincount(bin_N, probability_N, len(count)) / count,
+        np.bincount(bin_N, labels_N, len(count)) / count,
+        count,
+        bin_N,
     )
 
 
@@ -219,18 +229,18 @@ def share(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion of independent images; nan, nan without any.
+def wilson(value: float, size: float) -> tuple[float, float]:
+    """95 % interval of a share of this many independent images; nan, nan without any.
 
     Source: Wilson 1927, doi:10.1080/01621459.1927.10502953; unlike the normal approximation it stays within 0 and 1.
     """
-    if total == 0:
+    if not size > 0:
         return float("nan"), float("nan")
-    share, spread = correct / total, Z_95 * Z_95 / total
-    centre = share + spread / 2
-    reach = Z_95 * math.sqrt((share * (1 - share) + spread / 4) / total)
+    spread = Z_95 * Z_95 / size
+    centre = value + spread / 2
+    reach = Z_95 * math.sqrt((value * (1 - value) + spread / 4) / size)
     low, high = (centre - reach) / (1 + spread), (centre + reach) / (1 + spread)
-    return (0.0 if correct == 0 else low), (1.0 if correct == total else high)
+    return (0.0 if value == 0 else low), (1.0 if value == 1 else high)
 
 
 def class_cross_entropy(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer]) -> float:

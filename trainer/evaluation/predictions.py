@@ -1,11 +1,13 @@
-"""Tables of predictions of any model: `Image Index`, then a column `prob_<finding>` for each finding, in any order.
+"""Tables of predictions of any model: `Image Index`, then columns `prob_<finding>`, in any order.
 
-Other columns are ignored. The file may be compressed (.gz). Shapes: N images, K findings.
+Where there are columns `raw_<finding>` too, as in files of this program, these are uncalibrated and `prob_<finding>` calibrated;
+otherwise `prob_<finding>` is read as uncalibrated. Other columns are ignored. The file may be compressed (.gz). Shapes: N images, K
+findings.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from trainer.evaluation.metrics import Floats
 from trainer.formats import spreadsheet
 
 PREFIX: Final = "prob_"
+RAW: Final = "raw_"
 
 _IMAGE: Final = "Image Index"
 
@@ -40,7 +43,9 @@ class Predictions:
     images: tuple[str, ...]
     findings: tuple[str, ...]
     probabilities_NK: Floats
-    """As given: images are ranked by them, as different probabilities may have equal log-odds."""
+    """Uncalibrated, as given: images are ranked by them, as different probabilities may have equal log-odds."""
+    calibrated_NK: Floats | None = None
+    """Calibrated; None for a file without such."""
     unused: tuple[str, ...] = ()
     """Findings in the file that are not among `findings`."""
     notes: tuple[str, ...] = ()
@@ -48,11 +53,17 @@ class Predictions:
 
     @property
     def log_odds_NK(self) -> Floats:  # noqa: N802 - a shape suffix
-        """Finite also for 0 and 1, which are replaced by `_LEAST`, or by the nearest value in the file if that is closer."""
-        yes_NK, no_NK = self.probabilities_NK, 1 - self.probabilities_NK
-        least = min([_LEAST, *(values[values > 0].min(initial=_LEAST) for values in (yes_NK, no_NK))])
-        log_odds_NK: Floats = np.log(np.maximum(yes_NK, least)) - np.log(np.maximum(no_NK, least))
-        return log_odds_NK
+        """Uncalibrated log-odds, as `finite_log_odds`."""
+        return finite_log_odds(self.probabilities_NK)
+
+    def _changed(self, change: Callable[[Floats], Floats]) -> "Predictions":
+        """With columns or rows changed on both scales alike."""
+        calibrated_NK = self.calibrated_NK
+        return replace(
+            self,
+            probabilities_NK=change(self.probabilities_NK),
+            calibrated_NK=None if calibrated_NK is None else change(calibrated_NK),
+        )
 
     def named(self, known: Sequence[str]) -> "Predictions":
         """The predictions with the image names of the labels. Raises: InputError for ambiguous names."""
@@ -100,19 +111,13 @@ class Predictions:
             )
         kept = [name for name in self.findings if name not in sources and name not in labels]
         labels = {label: findings for label, findings in labels.items() if not missing & set(findings)}
-        columns = [self.probabilities_NK[:, self.findings.index(name)] for name in kept]
-        columns += [
-            self.probabilities_NK[:, [self.findings.index(name) for name in findings]].max(axis=1)
-            for findings in labels.values()
-        ]
-        probabilities_NK = np.stack(columns, axis=1) if columns else self.probabilities_NK[:, :0]
-        notes = [_joined_note(self.path.name, label, findings) for label, findings in labels.items()]
-        return replace(
-            self,
-            findings=(*kept, *labels),
-            probabilities_NK=probabilities_NK,
-            notes=(*self.notes, *filter(None, notes)),
+        columns = [[self.findings.index(name)] for name in kept]
+        columns += [[self.findings.index(name) for name in findings] for findings in labels.values()]
+        highest = self._changed(
+            lambda values_NK: np.array([values_NK[:, each].max(axis=1) for each in columns]).reshape(len(columns), -1).T
         )
+        notes = [_joined_note(self.path.name, label, findings) for label, findings in labels.items()]
+        return replace(highest, findings=(*kept, *labels), notes=(*self.notes, *filter(None, notes)))
 
     def completed(self, classes: Sequence[str]) -> "Predictions":
         """With both columns where `classes` are the only two classes of an image and the file has one of them."""
@@ -120,14 +125,10 @@ class Predictions:
         if len(classes) != 2 or len(given) != 1:
             return self
         (other,) = set(classes) - set(given)
-        column_N = 1 - self.probabilities_NK[:, self.findings.index(given[0])]
+        column = self.findings.index(given[0])
+        both = self._changed(lambda values_NK: np.column_stack([values_NK, 1 - values_NK[:, column]]))
         note = f"{self.path.name}: no column `{PREFIX}{other}`, used is 1 - `{PREFIX}{given[0]}`"
-        return replace(
-            self,
-            findings=(*self.findings, other),
-            probabilities_NK=np.column_stack([self.probabilities_NK, column_N]),
-            notes=(*self.notes, note),
-        )
+        return replace(both, findings=(*self.findings, other), notes=(*self.notes, note))
 
     def of(self, labels: Sequence[str]) -> "Predictions":
         """The predictions of the labels that have some, in the order of the labels. Raises: InputError where there are none."""
@@ -140,7 +141,7 @@ class Predictions:
             )
         order = [self.findings.index(name) for name in findings]
         unused = tuple(name for name in self.findings if name not in findings)
-        return replace(self, findings=tuple(findings), probabilities_NK=self.probabilities_NK[:, order], unused=unused)
+        return replace(self._changed(lambda values_NK: values_NK[:, order]), findings=tuple(findings), unused=unused)
 
     def at(self, images: Sequence[str]) -> "Predictions":
         """The predictions of these images, in this order. Raises: InputError that lists missing ones."""
@@ -153,7 +154,7 @@ class Predictions:
                 hint="every evaluated image needs a row",
             )
         rows = np.array([row_of[name] for name in images], np.intp)
-        return replace(self, images=tuple(images), probabilities_NK=self.probabilities_NK[rows])
+        return replace(self._changed(lambda values_NK: values_NK[rows]), images=tuple(images))
 
     def rows_in(self, images: Sequence[str]) -> NDArray[np.int64]:
         """Row of each predicted image in `images`. Raises: InputError for images that are not in it."""
@@ -166,6 +167,14 @@ class Predictions:
                 hint="use the image names of the labels; remove images without labels",
             )
         return np.array([row_of[name] for name in self.images], np.int64)
+
+
+def finite_log_odds(probabilities_NK: Floats) -> Floats:
+    """Log-odds that are finite also for 0 and 1: these are replaced by `_LEAST`, or by the nearest other value if that is closer."""
+    yes_NK, no_NK = probabilities_NK, 1 - probabilities_NK
+    least = min([_LEAST, *(values[values > 0].min(initial=_LEAST) for values in (yes_NK, no_NK))])
+    log_odds_NK: Floats = np.log(np.maximum(yes_NK, least)) - np.log(np.maximum(no_NK, least))
+    return log_odds_NK
 
 
 def _letters(name: str) -> str:
@@ -216,20 +225,29 @@ def of_rows(path: Path, table: Iterator[tuple[int, list[str]]]) -> Predictions:
             f"cannot use the predictions: {counted}, got `{path}`{listing(problems)}",
             hint="a probability is a number from 0 to 1; no row is skipped or guessed",
         )
-    findings = tuple(header[column].removeprefix(PREFIX) for column in columns)
-    return Predictions(path, tuple(line_of), findings, np.array(values, np.float64))
+    findings = tuple(header[column].removeprefix(PREFIX) for column in columns if header[column].startswith(PREFIX))
+    values_NM = np.array(values, np.float64)
+    if len(columns) > len(findings):
+        calibrated_NK, raw_NK = np.split(values_NM, 2, axis=1)
+        return Predictions(path, tuple(line_of), findings, raw_NK, calibrated_NK)
+    note = f"{path.name}: it has no columns `{RAW}…`, so `{PREFIX}…` are read as uncalibrated probabilities"
+    return Predictions(path, tuple(line_of), findings, values_NM, notes=(note,))
 
 
 def _columns(path: Path, header: Sequence[str]) -> list[int]:
+    """The columns of probabilities, then those of uncalibrated ones in the same order of findings, if there are any."""
     columns = [number for number, name in enumerate(header) if name.startswith(PREFIX)]
+    findings = [header[number].removeprefix(PREFIX) for number in columns]
+    raw = {name: header.index(f"{RAW}{name}") for name in findings if f"{RAW}{name}" in header}
     problems = [f"column `{name}` more than once" for name in sorted(set(header)) if name and header.count(name) > 1]
     problems += [f"no column `{_IMAGE}`"] * (_IMAGE not in header)
     problems += [f"no column `{PREFIX}…`"] * (not columns)
+    problems += [f"no column `{RAW}{name}` beside `{PREFIX}{name}`" for name in findings if raw and name not in raw]
     if problems:
         raise InputError(
             f"cannot use the predictions: unusable first line, got `{path}`{listing(problems)}", hint=_HINT
         )
-    return columns
+    return [*columns, *(raw[name] for name in findings if raw)]
 
 
 def _probabilities(header: Sequence[str], cells: Sequence[str], columns: Sequence[int]) -> list[float]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
@@ -18,8 +19,9 @@ from trainer.evaluation.metrics import (
     class_log_odds,
     mean_defined,
     probability,
-    wilson,
 )
+from trainer.evaluation.predictions import PREFIX, RAW
+from trainer.evaluation.proportions import Share, share_of
 from trainer.formats.spreadsheet import line
 
 Logits = NDArray[np.float32]
@@ -35,30 +37,6 @@ LOG_ODDS: Final[Mapping[str, Callable[[Logits], LogOdds]]] = {"bce": _unchanged,
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Number of images whose most probable class is the true one."""
-
-    correct: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """Share of correct images; nan without images."""
-        return self.correct / self.total if self.total else float("nan")
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON with Wilson's 95 % interval."""
-        low, high = wilson(self.correct, self.total)
-        return {
-            "correct": self.correct,
-            "total": self.total,
-            "value": null_if_nan(self.value),
-            "low": null_if_nan(low),
-            "high": null_if_nan(high),
-        }
-
-
-@dataclass(frozen=True)
 class Scores:
     """Scores of the predictions of one split."""
 
@@ -68,7 +46,7 @@ class Scores:
     loss: float
     """Mean cross-entropy: binary over images and findings, or of the classes over images."""
     images: int
-    accuracy: Accuracy | None = None
+    accuracy: Share | None = None
     """Of single-label images only."""
 
     @property
@@ -85,27 +63,39 @@ class Scores:
             "loss": null_if_nan(self.loss),
             "auroc": {finding: null_if_nan(value) for finding, value in auroc},
         }
-        return document | ({"accuracy": self.accuracy.as_json()} if self.accuracy else {})
+        return document | ({"accuracy": self.accuracy.as_proportion()} if self.accuracy else {})
 
 
-def score(log_odds_NK: LogOdds, labels_NK: NDArray[np.uint8], findings: Sequence[str], *, classes: bool) -> Scores:
+def score(
+    log_odds_NK: LogOdds,
+    labels_NK: NDArray[np.uint8],
+    patients_N: NDArray[np.integer],
+    findings: Sequence[str],
+    *,
+    classes: bool,
+) -> Scores:
     """Scores of these predictions; with `classes`, each image has one class and the largest log-odds is the prediction."""
     auroc_K = auroc_per_finding(log_odds_NK, labels_NK)
     if not classes:
         return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK))
-    right_N = log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1)
-    accuracy = Accuracy(int(right_N.sum()), len(labels_NK))
+    accuracy = share_of(log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1), patients_N)
     return Scores(findings, auroc_K, class_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), accuracy)
 
 
-def predictions_csv(images: Sequence[str], log_odds_NK: LogOdds, findings: Sequence[str]) -> bytes:
-    """Probabilities, one row per image: `Image Index`, then `prob_<finding>`.
+def predictions_csv(
+    images: Sequence[str], log_odds_NK: LogOdds, findings: Sequence[str], calibrated: Calibrated | None
+) -> bytes:
+    """Probabilities, one row per image: `Image Index`, then calibrated `prob_<finding>` and uncalibrated `raw_<finding>`.
 
-    With all digits: fewer would create ties, and the file's AUROC and decisions would differ from the run's.
+    Without calibrated ones there are only `prob_<finding>`, which are uncalibrated. With all digits: fewer would create ties, and the
+    file's AUROC and decisions would differ from the run's.
     """
-    rows = zip(images, probability(log_odds_NK).tolist(), strict=True)
-    header = ["Image Index", *(f"prob_{finding}" for finding in findings)]
-    return "".join([line(header), *(line([name, *chances]) for name, chances in rows)]).encode()
+    header, values_NM = [f"{PREFIX}{finding}" for finding in findings], probability(log_odds_NK)
+    if calibrated is not None:
+        header += [f"{RAW}{finding}" for finding in findings]
+        values_NM = np.concatenate([calibrated.probability_NK, values_NM], axis=1)
+    rows = zip(images, values_NM.tolist(), strict=True)
+    return "".join([line(["Image Index", *header]), *(line([name, *chances]) for name, chances in rows)]).encode()
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:
@@ -125,11 +115,10 @@ def _accuracy_lines(scores: Mapping[str, Scores], width: int) -> list[str]:
     accuracies = {split: one.accuracy for split, one in scores.items() if one.accuracy is not None}
     if not accuracies:
         return []
-    intervals = {split: wilson(one.correct, one.total) for split, one in accuracies.items()}
     rows = {
         "accuracy": [one.value for one in accuracies.values()],
-        "  95 % from": [low for low, _ in intervals.values()],
-        "  95 % to": [high for _, high in intervals.values()],
+        "  95 % from": [one.bounds[0] for one in accuracies.values()],
+        "  95 % to": [one.bounds[1] for one in accuracies.values()],
     }
     lines = [f"{name:<{width}}" + "".join(map(_cell, values)) for name, values in rows.items()]
     return [*lines, f"{'correct':<{width}}" + "".join(f"{one.correct:>9,}" for one in accuracies.values())]

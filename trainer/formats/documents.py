@@ -129,9 +129,17 @@ class SplitScores(TypedDict, total=False):
     classes: ClassScores | None
 
 
+RESULTS_FORMAT: Final = 2
+"""Of results.json: 2 since `prob_*` in predictions/*.csv are calibrated, with uncalibrated `raw_*` beside them.
+
+Results of earlier versions have no format: their `prob_*` are uncalibrated.
+"""
+
+
 class Results(TypedDict, total=False):
     """results.json."""
 
+    format: Count
     name: str
     model: str
     checkpoint: ScoredCheckpoint

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.data.augment import normalise
+from trainer.data.records import RESIZE_FILTER
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.metrics import probability
@@ -163,11 +164,14 @@ class _Prepared(nn.Module):
 
 
 def about(trained: LoadedModel, header: dict[str, str]) -> dict[str, str]:
-    """Metadata of the file: the header of `model.safetensors`, thresholds, and the calibration's images."""
-    metadata = dict(header)
-    if trained.calibrator is not None:
+    """Metadata of the file: the header of `model.safetensors`, the filter of the resizing before it, scale and thresholds."""
+    calibrator = trained.calibrator
+    scale = "uncalibrated" if calibrator is None else "calibrated"
+    metadata = header | {"resize_filter": RESIZE_FILTER, "probability_scale": scale}
+    if calibrator is not None:
         metadata |= {
-            "calibrated_on": trained.calibrator.fitted_on,
-            "thresholds": json.dumps(trained.calibrator.thresholds),
+            "calibrated_on": calibrator.fitted_on,
+            "threshold_scale": scale,
+            "thresholds": json.dumps(calibrator.thresholds),
         }
     return metadata

@@ -37,10 +37,10 @@ class Prediction:
     probability: dict[str, float]
     """By finding, calibrated if the model has a calibration; empty for an unusable file."""
     raw: dict[str, float]
-    """Uncalibrated; thresholds apply to these."""
+    """Uncalibrated."""
     positive: dict[str, bool | None]
-    """By finding, for the requested rule; None for a finding without threshold. Empty without thresholds, and for single-label
-    models.
+    """By finding, for the requested rule: whether its probability reaches the threshold; None for a finding without threshold. Empty
+    without thresholds, and for single-label models.
     """
     error: str | None = None
     """Why the file is unusable."""
@@ -106,7 +106,7 @@ class Predictor:
         positive: dict[str, bool | None] = {}
         if fitted and self.trained.loss == "bce":
             thresholds = fitted.thresholds.get(self.rule, {})
-            for name, value in zip(findings, raw_K.tolist(), strict=True):
+            for name, value in zip(findings, shown_K.tolist(), strict=True):
                 positive[name] = value >= thresholds[name] if name in thresholds else None
         shown, raw = (dict(zip(findings, values_K.tolist(), strict=True)) for values_K in (shown_K, raw_K))
         return Prediction(file.name, shown, raw, positive, turned=turned)

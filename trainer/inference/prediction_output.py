@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from trainer.evaluation.operating import RULE_TITLES
+from trainer.evaluation.predictions import PREFIX, RAW
 from trainer.formats.spreadsheet import line
 from trainer.inference.predict import Prediction
 from trainer.models.load import LoadedModel
@@ -38,18 +39,24 @@ def _rounded(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def csv_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterator[str]:
-    """One row per image, `prob_<finding>` as in a run's predictions, then decisions; unusable files are left out."""
+    """One row per image, as in a run's predictions, then decisions; unusable files are left out.
+
+    With all digits: fewer would create ties, and thresholds would decide otherwise.
+    """
     classes = trained.loss == "cross_entropy"
     decided = [] if classes or trained.calibrator is None else list(trained.findings)
     extra = ["class", "confidence"] if classes else [f"positive_{name}" for name in decided]
     positive = [] if trained.positive_class is None else [trained.positive_class]
     extra += ["positive_class"] * len(positive)
-    yield line(["Image Index", *(f"prob_{name}" for name in trained.findings), *extra])
+    scales = [f"{PREFIX}{name}" for name in trained.findings]
+    scales += [f"{RAW}{name}" for name in trained.findings] if trained.calibrator is not None else []
+    yield line(["Image Index", *scales, *extra])
     for each in predictions:
         if each.error is None:
-            last: list[object] = [each.best[0], f"{each.best[1]:.6f}"] if classes else []
+            last: list[object] = list(each.best) if classes else []
             last += [{True: 1, False: 0, None: ""}[each.positive[name]] for name in decided]
-            yield line([each.image, *(f"{each.probability[name]:.6f}" for name in trained.findings), *last, *positive])
+            values = [each.probability, each.raw] if trained.calibrator is not None else [each.probability]
+            yield line([each.image, *(scale[name] for scale in values for name in trained.findings), *last, *positive])
 
 
 def table_lines(predictions: Iterable[Prediction], trained: LoadedModel, rule: str) -> Iterator[str]:
@@ -74,8 +81,16 @@ def _class_table(good: Sequence[Prediction]) -> Iterator[str]:
 
 def _block(each: Prediction, trained: LoadedModel, rule: str) -> Iterator[str]:
     width = max(map(len, trained.findings))
+    fixed = trained.calibrator.thresholds.get(rule, {}) if trained.calibrator else {}
     yield f"{each.image}\n"
-    yield f"  {'finding':<{width}}  probability{f'  {RULE_TITLES[rule]}' if each.positive else ''}\n"
+    yield f"  {'finding':<{width}}  probability{f'  threshold  {RULE_TITLES[rule]}' if each.positive else ''}\n"
     for name in trained.findings:
-        word = {True: "  positive", False: "  negative", None: "  -"}[each.positive[name]] if each.positive else ""
-        yield f"  {name:<{width}}  {each.probability[name]:>11.4f}{word}\n"
+        decision = f"  {_threshold(fixed.get(name))}  {_WORDS[each.positive[name]]}" if each.positive else ""
+        yield f"  {name:<{width}}  {each.probability[name]:>11.4f}{decision}\n"
+
+
+_WORDS: Final = {True: "positive", False: "negative", None: "-"}
+
+
+def _threshold(value: float | None) -> str:
+    return f"{'-' if value is None else f'{value:.4f}':>9}"

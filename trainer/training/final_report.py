@@ -46,6 +46,7 @@ class PredictedSplit:
     """Rows of the data set."""
     log_odds_NK: NDArray[np.float64]
     labels_NK: NDArray[np.uint8]
+    patients_N: NDArray[np.int64]
 
 
 def write_report_files(
@@ -54,17 +55,17 @@ def write_report_files(
     predicted: Mapping[str, PredictedSplit],
     results: Mapping[str, Any],
     entries: Sequence[Entry],
+    *,
+    calibrator: Calibrator | None,
 ) -> Iterator[bool]:
-    """Write calibration, evaluation, report and model card; `results` are written afterwards.
+    """Write evaluation, report and model card; `results` are written afterwards.
 
     Yields True after each step but the last, so that SIGTERM is handled between steps.
     """
     evaluation: Evaluation | None = None
-    calibrator: Calibrator | None = None
     documents: Documents | None = None
-    with _optional(run, "calibration or evaluation", "evaluate"):
-        calibrator = _calibrator(run, predicted.get("val"))
-        if "test" in predicted:
+    if "test" in predicted:
+        with _optional(run, "evaluation", "evaluate"):
             model = f"{run.config.name}, step {results['checkpoint']['step']}"
             evaluation = _evaluation(run, predicted["test"], calibrator, model)
     yield True
@@ -93,19 +94,20 @@ def _optional(run: Run, what: str, command: str) -> Iterator[None]:
         run.reporter.line(f"this run has no {what}: {reason}; `python -m trainer {command} {url}` creates it")
 
 
-def _calibrator(run: Run, val: PredictedSplit | None) -> Calibrator | None:
-    """Fit the calibration on val and write it next to the weights; None without validation images."""
-    if val is None:
-        return None
-    fitted = calibration.fit(
-        val.log_odds_NK,
-        val.labels_NK,
-        run.table.findings,
-        val.images,
-        f"val, {len(val.images):,} images",
-        classes=run.config.classes,
-    )
-    run.prefix.writer.queue_file(CALIBRATION, calibration.to_bytes(fitted))
+def fit_calibration(run: Run, val: PredictedSplit | None) -> Calibrator | None:
+    """Fit the calibration on val and write it next to the weights; None without validation images, or if that fails."""
+    fitted = None
+    if val is not None:
+        with _optional(run, "calibration", "evaluate"):
+            fitted = calibration.fit(
+                val.log_odds_NK,
+                val.labels_NK,
+                run.table.findings,
+                val.images,
+                f"val, {len(val.images):,} images",
+                classes=run.config.classes,
+            )
+            run.prefix.writer.queue_file(CALIBRATION, calibration.to_bytes(fitted))
     return fitted
 
 
@@ -115,12 +117,12 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         images=test.images,
         log_odds_NK=test.log_odds_NK,
         labels_NK=test.labels_NK,
-        patients_N=run.table.patients_N[test.rows_N],
+        patients_N=test.patients_N,
         findings=run.table.findings,
         data=_data(run, test, calibrator),
         classes=run.config.classes,
         positive_class=run.positive_class,
-        calibrator=calibrator,
+        calibrated=None if calibrator is None else calibration.calibrated(calibrator, test.log_odds_NK),
         metadata=metadata.of_dataset(run.source.root, run.source.layout, test.images),
         shortcuts=shortcuts(run.pack.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
         notes=_notes(run),

@@ -13,8 +13,10 @@ from typing import Any, Final
 from safetensors.torch import save as to_safetensors
 
 from trainer.errors import InputError, JobFailedError, KnownError
-from trainer.evaluation.evaluate import classes_of
+from trainer.evaluation.calibration import Calibrator, calibrated
+from trainer.evaluation.class_scores import class_scores
 from trainer.evaluation.scores import LOG_ODDS, Scores, predictions_csv, score
+from trainer.formats.documents import RESULTS_FORMAT
 from trainer.layout import MODEL, REPORT, RESULTS, RUN, manifest_key, predictions_key, state_key
 from trainer.models.architectures import StateDict
 from trainer.models.spec import describe, with_header
@@ -25,7 +27,7 @@ from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
 from trainer.training import snapshot
-from trainer.training.final_report import PredictedSplit, write_report_files
+from trainer.training.final_report import PredictedSplit, fit_calibration, write_report_files
 from trainer.training.setup import Run, predicting
 from trainer.training.state import Training
 
@@ -55,9 +57,12 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     manifest, model_state = _best_of_all(run)
     training.eval_network.load_state_dict(model_state)
     predicted = {split: _predicted(run, training, split) for split in ("val", "test") if len(run.rows[split])}
+    calibrator = None
     if run.is_rank0:
+        calibrator = fit_calibration(run, predicted.get("val"))
         for split, one in predicted.items():
-            csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings)
+            shown = None if calibrator is None else calibrated(calibrator, one.log_odds_NK)
+            csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings, shown)
             run.prefix.writer.queue_file(predictions_key(split), csv)
         header = describe(
             run.config,
@@ -73,7 +78,7 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     document = _document(run, training, manifest, entries)
     document |= {split: one.as_json() | _classes(run, predicted[split]) for split, one in scores.items()}
     if run.config.report:
-        _write_report_files(run, training, predicted, document, entries)
+        _write_report_files(run, training, predicted, document, entries, calibrator=calibrator)
     run.group.on_rank0(lambda: _conclude(run, document))
     root = run.prefix.storage.url.rstrip("/")
     page = f"{root}/{REPORT}" if run.is_rank0 and _exists(run, REPORT) else None
@@ -97,23 +102,27 @@ def _predicted(run: Run, training: Training, split: str) -> PredictedSplit:
         rows_N=rows,
         log_odds_NK=LOG_ODDS[run.config.loss](logits_NK),
         labels_NK=run.table.labels_NK[rows],
+        patients_N=run.table.patients_N[rows],
     )
 
 
 def _scores(run: Run, one: PredictedSplit) -> Scores:
-    return score(one.log_odds_NK, one.labels_NK, run.table.findings, classes=run.config.classes)
+    return score(one.log_odds_NK, one.labels_NK, one.patients_N, run.table.findings, classes=run.config.classes)
 
 
 def _classes(run: Run, one: PredictedSplit) -> dict[str, Any]:
     """Scores by class, for single-label models."""
     if run.positive_class is None:
         return {}
-    return {"classes": classes_of(one.log_odds_NK, one.labels_NK, run.table.findings, run.positive_class)}
+    return {
+        "classes": class_scores(one.log_odds_NK, one.labels_NK, one.patients_N, run.table.findings, run.positive_class)
+    }
 
 
 def _document(run: Run, training: Training, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Any]:
     """`results.json` without scores."""
     return {
+        "format": RESULTS_FORMAT,
         "name": run.config.name,
         "model": run.config.model,
         "checkpoint": {"step": manifest.step, "epoch": manifest.epoch, "sha256": manifest.sha256},
@@ -148,12 +157,14 @@ def _write_report_files(
     predicted: Mapping[str, PredictedSplit],
     document: Mapping[str, Any],
     entries: Sequence[Entry],
+    *,
+    calibrator: Calibrator | None,
 ) -> None:
     """Write evaluation and report step by step: each takes seconds, and SIGTERM is checked in between.
 
     Raises: StopError on all ranks when a worker received SIGTERM.
     """
-    steps = write_report_files(run, training.eval_network, predicted, document, entries)
+    steps = write_report_files(run, training.eval_network, predicted, document, entries, calibrator=calibrator)
     while run.group.on_rank0(lambda: next(steps, False)):
         if run.coordination.sync().stop:
             raise stopped(training.step)

@@ -182,7 +182,13 @@ def validate(run: Run, training: Training) -> Scores | None:
     with predicting(run, len(rows), training.step, f"{SCORING} val") as after_batch:
         logits_NK = training.feed.evaluator.predict(part, rows, after_batch)
     log_odds_NK = LOG_ODDS[run.config.loss](logits_NK)
-    return score(log_odds_NK, run.table.labels_NK[rows], run.table.findings, classes=run.config.classes)
+    return score(
+        log_odds_NK,
+        run.table.labels_NK[rows],
+        run.table.patients_N[rows],
+        run.table.findings,
+        classes=run.config.classes,
+    )
 
 
 def fit(run: Run, training: Training) -> list[history.Entry]:

@@ -1,0 +1,76 @@
+"""Evaluated images with their resamples, and whether there are enough patients to say how certain a number is.
+
+Shapes: N images, K findings.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.evaluation.bootstrap import Resampled, Resamples
+from trainer.evaluation.calibration import Calibrated
+from trainer.evaluation.metrics import Floats
+
+FEWEST: Final = 5
+"""Fewest patients with, and without, a finding for which a number gets an interval.
+
+Resamples of fewer patients hardly differ, so that their interval would be too narrow, down to a single number.
+"""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """Evaluated images with their resamples."""
+
+    findings: tuple[str, ...]
+    scores_NK: NDArray[np.floating]
+    """Scores by which images are ranked."""
+    log_odds_NK: NDArray[np.floating]
+    """Uncalibrated."""
+    probability_NK: Floats
+    """Uncalibrated."""
+    calibrated: Calibrated | None
+    labels_NK: NDArray[np.integer]
+    patients_N: NDArray[np.int64]
+    """Numbers from 0 without gaps."""
+    unit: str
+    """`patient`, or `image` where patients are unknown."""
+    resamples: Resamples
+    draws: Resampled
+
+    def patients_of(self, k: int) -> "PatientCount":
+        """Patients with and without finding k."""
+        return patient_count(self.labels_NK[:, k], self.patients_N)
+
+    def too_few(self, k: int) -> str | None:
+        """Why the numbers of finding k get no interval; None where they do."""
+        return self.patients_of(k).too_few(self.unit)
+
+
+@dataclass(frozen=True)
+class PatientCount:
+    """Patients with at least one image with, and at least one without a finding."""
+
+    positive: int
+    negative: int
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether there are enough for an interval."""
+        return min(self.positive, self.negative) >= FEWEST
+
+    def too_few(self, unit: str) -> str | None:
+        """Which of them are too few, in words; None where there are enough."""
+        if self.are_enough:
+            return None
+        fewer, which = min((self.positive, "with"), (self.negative, "without"))
+        if not fewer:
+            return f"no {unit} {which} it"
+        return f"only {fewer} {unit}{'s' * (fewer > 1)} {which} it"
+
+
+def patient_count(labels_N: NDArray[np.integer], patients_N: NDArray[np.integer]) -> PatientCount:
+    is_positive_N = labels_N > 0
+    return PatientCount(len(np.unique(patients_N[is_positive_N])), len(np.unique(patients_N[~is_positive_N])))
