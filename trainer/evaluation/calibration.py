@@ -85,8 +85,13 @@ class Calibrated:
         return replace(self, log_odds_NK=self.log_odds_NK[rows_N], probability_NK=self.probability_NK[rows_N])
 
 
-def calibrated(calibrator: Calibrator, log_odds_NK: NDArray[np.floating]) -> Calibrated:
-    """Predictions of a calibrator from uncalibrated log-odds."""
+def calibrated(calibrator: Calibrator, log_odds_NK: NDArray[np.floating], findings: Sequence[str]) -> Calibrated:
+    """Calibrated predictions from uncalibrated log-odds. Raises: InputError when the calibrator is for other findings."""
+    if calibrator.findings != tuple(findings):
+        raise InputError(
+            f"cannot calibrate: the calibration was fitted for {', '.join(calibrator.findings)}, got predictions of {', '.join(findings)}",
+            hint="use calibration and predictions of the same model",
+        )
     line_NK = calibrator.apply(log_odds_NK)
     return Calibrated(
         line_NK, probability(line_NK), calibrator.thresholds, calibrator.fitted_on, notes=calibrator.notes

@@ -150,11 +150,11 @@ def calibrated_predictions(inputs: EvaluationInput) -> Calibrated | None:
     """
     scored, val = inputs.scored, inputs.val
     if val is None and inputs.calibrator is not None:
-        return calibrated(inputs.calibrator, scored.log_odds_NK)
+        return calibrated(inputs.calibrator, scored.log_odds_NK, inputs.findings)
     if val is not None:
         _check_other_patients(inputs, val)
     if scored.calibrated_NK is None or (val is not None and val.calibrated_NK is None):
-        return None if val is None else calibrated(_fitted(inputs, val), scored.log_odds_NK)
+        return None if val is None else calibrated(_fitted(inputs, val), scored.log_odds_NK, inputs.findings)
     thresholds = {}
     if val is not None and val.calibrated_NK is not None:
         thresholds = thresholds_of(val.calibrated_NK, val.labels_NK, val.findings or inputs.findings)

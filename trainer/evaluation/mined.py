@@ -42,7 +42,9 @@ def mined_findings(mined: MinedLabels, sample: Sample) -> list[MinedFinding]:
             name=name,
             positives=int((mined.labels_NK[:, k] > 0).sum()),
             auroc=aurocs[k],
-            difference=resampled_interval(float(ours_K[k] - mined_K[k]), difference_BK[:, k], has_interval=enough_K[k]),
+            difference=difference_interval(
+                float(ours_K[k]), float(mined_K[k]), difference_BK[:, k], has_interval=enough_K[k]
+            ),
         )
         for k, name in enumerate(mined.findings)
     ]

@@ -12,8 +12,11 @@ from trainer.evaluation.document import (
     Calibration,
     Comparison,
     Evaluation,
+    Finding,
+    Group,
     Interval,
     MinedFinding,
+    OperatingPoint,
     Proportion,
     Reference,
     decimals,
@@ -54,7 +57,10 @@ def _head(evaluation: Evaluation) -> str:
     where = f"{data['part']} images of {SPLITS[data['split']]}"
     edition = data.get("edition")
     lines = [what, where, *([f"edition of the labels: {edition}"] if edition else [])]
-    lines.append(f"in brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s")
+    lines.append(
+        f"in brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s, Wilson's"
+    )
+    lines.append(f"for shares; none for too few {unit_of(data)}s: see the notes")
     return "\n".join(map(on_one_line, lines))
 
 
@@ -101,20 +107,70 @@ def _published(evaluation: Evaluation) -> str:
 
 
 def _operating_points(evaluation: Evaluation) -> str:
-    rows = []
-    for finding in evaluation["findings"]:
-        point = finding["operating_points"].get(_SHOWN_RULE)
-        if point is not None:
-            shares = [_interval(point[key]) for key in ("sensitivity", "specificity", "ppv", "npv")]
-            rows.append([finding["name"], f"{point['threshold']:.4f}", *shares, _short(point["f1"])])
-    if not rows:
+    found = [
+        (finding, finding["operating_points"][_SHOWN_RULE])
+        for finding in evaluation["findings"]
+        if _SHOWN_RULE in finding["operating_points"]
+    ]
+    if not found:
         return ""
+    blocks = [
+        _aligned(
+            [
+                ["", "threshold", "sensitivity", "specificity"],
+                *(
+                    [
+                        one["name"],
+                        f"{point['threshold']:.4f}",
+                        _interval(point["sensitivity"]),
+                        _interval(point["specificity"]),
+                    ]
+                    for one, point in found
+                ),
+            ],
+            left=(0, 2, 3),
+        ),
+        _aligned(
+            [
+                ["", "PPV", "NPV", "F1"],
+                *(
+                    [one["name"], _interval(point["ppv"]), _interval(point["npv"]), _short(point["f1"])]
+                    for one, point in found
+                ),
+            ],
+            left=(0, 1, 2),
+        ),
+        _confusion(found),
+        _at_stated_prevalence(found),
+    ]
     others = ", ".join(RULE_TITLES[rule] for rule in RULES if rule != _SHOWN_RULE)
-    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evaluation['data']['fitted_on']}, before calibration"
-    first = _aligned([["", "threshold", "sensitivity", "specificity"], *(row[:4] for row in rows)], left=(0, 2, 3))
-    second = _aligned([["", "PPV", "NPV", "F1"], *([row[0], *row[4:]] for row in rows)], left=(0, 1, 2))
+    scale = (
+        "calibrated probabilities" if evaluation.get("scale") == "calibrated" else "probabilities before calibration"
+    )
+    title = f"at {RULE_TITLES[_SHOWN_RULE]}, fixed on {evaluation['data']['fitted_on']}, for {scale}"
     of = "" if evaluation["classes"] is None else f"\n{rows_of_classes(on_one_line(evaluation['classes']['positive']))}"
-    return f"{on_one_line(title)}\n{first}\n\n{second}\n{others}: see the files{of}"
+    tables = "\n\n".join(block for block in blocks if block)
+    return f"{on_one_line(title)}\n{tables}\n{others}: see the files{of}"
+
+
+_Points = Sequence[tuple[Finding, OperatingPoint]]
+
+
+def _confusion(found: _Points) -> str:
+    keys = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+    rows = [[one["name"], *(f"{point['counts'][key]:,}" for key in keys)] for one, point in found if "counts" in point]  # type: ignore[literal-required] # keys of Counts
+    header = ["", "true pos.", "false pos.", "false neg.", "true neg."]
+    return _aligned([header, *rows]) if rows else ""
+
+
+def _at_stated_prevalence(found: _Points) -> str:
+    """Predictive values in the population that the user named."""
+    rows = [
+        [one["name"], f"{100 * prevalence:.4g} %", _interval(point["stated_ppv"]), _interval(point["stated_npv"])]
+        for one, point in found
+        if (prevalence := one.get("stated_prevalence")) is not None
+    ]
+    return _aligned([["", "at prevalence", "PPV", "NPV"], *rows], left=(0, 2, 3)) if rows else ""
 
 
 def _calibration(evaluation: Evaluation) -> str:
@@ -124,7 +180,27 @@ def _calibration(evaluation: Evaluation) -> str:
         [finding["name"], *_errors(finding["raw"]), *(_errors(finding["calibrated"]) if has_fit else [])]
         for finding in evaluation["findings"]
     ]
-    return f"calibration\n{_aligned([header, *rows])}"
+    lines = [
+        [
+            finding["name"],
+            _plain(shown["slope"]),
+            _plain(shown["intercept"], signed=True),
+            _plain(shown["observed_expected"]),
+        ]
+        for finding in evaluation["findings"]
+        if "slope" in (shown := finding["calibrated"] or finding["raw"])
+    ]
+    blocks = [f"calibration{_bins(evaluation)}\n{_aligned([header, *rows])}"]
+    if lines:
+        of = "calibrated" if has_fit else "uncalibrated"
+        header = ["", "slope", "intercept", "observed/expected"]
+        blocks.append(f"of the {of} probabilities\n{_aligned([header, *lines], left=(0, 1, 2, 3))}")
+    return "\n\n".join(blocks)
+
+
+def _bins(evaluation: Evaluation) -> str:
+    widths = {finding["raw"].get("width") for finding in evaluation["findings"]} - {None}
+    return f", ECE in {round(1 / width):,} bins" if widths and (width := min(filter(None, widths))) else ""
 
 
 def _errors(calibration: Calibration | None) -> list[str]:
@@ -153,17 +229,48 @@ def _counted(one: Proportion) -> list[str]:
 def _subgroups(evaluation: Evaluation) -> str:
     if not evaluation["subgroups"]:
         return ""
-    header = ["", "images", "patients", "mean AUROC"]
+    header = ["", "images", "patients", "mean AUROC", "minus that of the others"]
     rows = [
         [
-            f"{group['by']} {group['group']}",
+            _group_name(group),
             f"{group['images']:,}",
             f"{group['patients']:,}",
-            _interval(group["mean_auroc"]),
+            "not scored" if group.get("not_scored") else _interval(group["mean_auroc"]),
+            _interval(group["difference"], signed=True) if "difference" in group else "-",
         ]
         for group in evaluation["subgroups"]
     ]
-    return f"subgroups\n{_aligned([header, *rows], left=(0, 3))}"
+    return "\n\n".join(filter(None, [f"subgroups\n{_aligned([header, *rows], left=(0, 3, 4))}", _rates(evaluation)]))
+
+
+def _group_name(group: Group) -> str:
+    return f"{group['by']} {group['group']}"
+
+
+def _rates(evaluation: Evaluation) -> str:
+    """Sensitivities and false positive rates that differ between a subgroup and all others."""
+    rows, total = [], 0
+    for group in evaluation["subgroups"]:
+        for finding, one in group.get("findings", {}).items():
+            kinds = (("sensitivity", one["sensitivity_difference"]), ("FPR", one["false_positive_rate_difference"]))
+            defined = [(kind, difference) for kind, difference in kinds if difference["low"] is not None]
+            total += len(defined)
+            rows += [
+                [_group_name(group), finding, kind, _interval(difference, signed=True)]
+                for kind, difference in defined
+                if _excludes_zero(difference)
+            ]
+    if not total:
+        return ""
+    title = (
+        f"sensitivity and false positive rate (FPR) at {RULE_TITLES[_SHOWN_RULE]}, subgroup minus others:\n"
+        f"{len(rows):,} of {total:,} intervals exclude 0; by chance alone about {0.05 * total:.0f} would"
+    )
+    return f"{title}\n{_aligned(rows, left=(0, 1, 2, 3))}" if rows else title
+
+
+def _excludes_zero(one: Interval) -> bool:
+    return one["low"] is not None and one["high"] is not None and not one["low"] <= 0 <= one["high"]
 
 
 def _comparison(comparison: Comparison | None) -> str:
@@ -221,9 +328,10 @@ def as_csv(evaluation: Evaluation) -> str:
     published = _comparable(evaluation)
     rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evaluation["findings"])]
     split = evaluation["data"]["split"]
-    header = ["finding", "images", "positives", "prevalence"]
+    header = ["finding", "images", "positives", "prevalence", "positive_patients", "negative_patients", "no_interval"]
     header += [f"{score}{bound}" for score in ("auroc", "auprc") for bound in _BOUNDS]
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
+    header += [f"{name}{bound}" for name in _LINE for bound in _BOUNDS]
     header += [f"{rule}_{name}" for rule in rules for name in _POINT_COLUMNS]
     header += [f"auroc of {reference['name']} ({split} test)" for reference in published]
     mined = {row["name"]: row for row in evaluation.get("mined", [])}
@@ -237,7 +345,20 @@ _MINED_COLUMNS: Final = ["positives_text_mined", *(f"auroc_text_mined{bound}" fo
 
 _SHARES: Final = ("sensitivity", "specificity", "ppv", "npv")
 
-_POINT_COLUMNS: Final = ("threshold", *(f"{share}{bound}" for share in _SHARES for bound in _BOUNDS), "f1")
+_COUNTS: Final = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+
+_STATED: Final = ("stated_ppv", "stated_npv")
+
+_POINT_COLUMNS: Final = (
+    "threshold",
+    *(f"{share}{bound}" for share in _SHARES for bound in _BOUNDS),
+    "f1",
+    *_COUNTS,
+    *(f"{share}{bound}" for share in _STATED for bound in _BOUNDS),
+)
+
+_LINE: Final = ("slope", "intercept", "observed_expected")
+"""Of the calibrated probabilities, or of the uncalibrated ones without calibration."""
 
 
 def _csv_rows(
@@ -245,39 +366,66 @@ def _csv_rows(
 ) -> list[list[str | float | None]]:
     rows: list[list[str | float | None]] = []
     for finding in evaluation["findings"]:
-        calibrated = finding["calibrated"]
         row: list[str | float | None] = [
             finding["name"],
             evaluation["data"]["images"],
             finding["positives"],
             finding["prevalence"],
+            finding.get("positive_patients"),
+            finding.get("negative_patients"),
+            finding.get("too_few"),
         ]
-        row += [*_three(finding["auroc"]), *_three(finding["auprc"]), finding["raw"]["ece"], finding["raw"]["brier"]]
-        row += [calibrated["ece"], calibrated["brier"]] if calibrated else [None, None]
+        row += [*_three(finding["auroc"]), *_three(finding["auprc"]), *_calibration_cells(finding)]
         for rule in rules:
-            point = finding["operating_points"].get(rule)
-            if point is None:
-                row += [None] * len(_POINT_COLUMNS)
-            else:
-                row += [point["threshold"], *_three(point["sensitivity"]), *_three(point["specificity"])]
-                row += [*_three(point["ppv"]), *_three(point["npv"]), point["f1"]]
+            row += _point_cells(finding["operating_points"].get(rule))
         row += [reference["auroc"].get(finding["name"]) for reference in published]
         rows.append([*row, *_mined_cells(mined, finding["name"])])
-    means = [*_three(evaluation["mean_auroc"]), *_three(evaluation["mean_auprc"])]
-    blank: list[None] = [None] * (4 + len(rules) * len(_POINT_COLUMNS))
-    rows.append(
-        [
-            "mean",
-            evaluation["data"]["images"],
-            None,
-            None,
-            *means,
-            *blank,
-            *(reference["mean"] for reference in published),
-            *_mined_cells(mined, "mean"),
-        ]
-    )
+    rows.append(_mean_row(evaluation, rules, published, mined))
     return rows
+
+
+def _calibration_cells(finding: Finding) -> list[float | None]:
+    calibrated = finding["calibrated"]
+    cells = [finding["raw"]["ece"], finding["raw"]["brier"]]
+    cells += [calibrated["ece"], calibrated["brier"]] if calibrated else [None, None]
+    shown = calibrated or finding["raw"]
+    for key in _LINE:
+        cells += _three(shown.get(key, _UNDEFINED))  # type: ignore[arg-type] # an Interval, as are all of _LINE
+    return cells
+
+
+def _point_cells(point: OperatingPoint | None) -> list[float | None]:
+    if point is None:
+        return [None] * len(_POINT_COLUMNS)
+    cells: list[float | None] = [point["threshold"]]
+    for share in (point["sensitivity"], point["specificity"], point["ppv"], point["npv"]):
+        cells += _three(share)
+    counts = point.get("counts")
+    cells += [point["f1"], *(counts[key] if counts else None for key in _COUNTS)]
+    for share in (point.get("stated_ppv", _UNDEFINED), point.get("stated_npv", _UNDEFINED)):
+        cells += _three(share)
+    return cells
+
+
+def _mean_row(
+    evaluation: Evaluation, rules: Sequence[str], published: Sequence[Reference], mined: Mapping[str, MinedFinding]
+) -> list[str | float | None]:
+    means = [*_three(evaluation["mean_auroc"]), *_three(evaluation["mean_auprc"])]
+    few = [
+        finding["name"] for finding in evaluation["findings"] if finding.get("too_few") and finding["auroc"]["value"]
+    ]
+    why = f"too few patients for {', '.join(few)}" if few else None
+    blank = [None] * (4 + 3 * len(_LINE) + len(rules) * len(_POINT_COLUMNS))
+    return [
+        "mean",
+        evaluation["data"]["images"],
+        *([None] * 4),
+        why,
+        *means,
+        *blank,
+        *(reference["mean"] for reference in published),
+        *_mined_cells(mined, "mean"),
+    ]
 
 
 def _mined_cells(mined: Mapping[str, MinedFinding], name: str) -> list[float | None]:
@@ -299,15 +447,32 @@ def _short(value: float | None, digits: int = 3) -> str:
     return text[1:] if text.startswith("0.") else text
 
 
+_UNDEFINED: Final = Interval(value=None, low=None, high=None)
+
+
 def _interval(one: Interval, *, signed: bool = False) -> str:
+    """The value with its interval; `(none)` without one."""
     value = one["value"]
     if value is None:
         return "-"
     if signed:
-        bounds = "" if one["low"] is None or one["high"] is None else f" ({one['low']:+.4f} to {one['high']:+.4f})"
-        return f"{value:+.4f}{bounds}"
-    bounds = "" if one["low"] is None or one["high"] is None else f" ({_short(one['low'])}-{_short(one['high'])})"
-    return f"{_short(value)}{bounds}"
+        bounds = "none" if one["low"] is None or one["high"] is None else f"{one['low']:+.4f} to {one['high']:+.4f}"
+        return f"{value:+.4f} ({bounds})"
+    if one["low"] is None or one["high"] is None:
+        return f"{_short(value)} (none)"
+    return f"{_short(value)} ({_short(one['low'])}-{_short(one['high'])})"
+
+
+def _plain(one: Interval, *, signed: bool = False) -> str:
+    """With two decimals and the leading 0, for numbers that may be above 1 or below 0."""
+    if one["value"] is None:
+        return "-"
+    value, *bounds = (
+        f"{round(number, 2) + 0.0:{'+' if signed else ''}.2f}"  # + 0.0: no minus before zero
+        for number in (one["value"], one["low"], one["high"])
+        if number is not None
+    )
+    return f"{value} ({(' to ' if signed else '-').join(bounds) or 'none'})"
 
 
 def _aligned(rows: Sequence[Cells], left: Sequence[int] = (0,)) -> str:

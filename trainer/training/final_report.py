@@ -122,7 +122,9 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         data=_data(run, test, calibrator),
         classes=run.config.classes,
         positive_class=run.positive_class,
-        calibrated=None if calibrator is None else calibration.calibrated(calibrator, test.log_odds_NK),
+        calibrated=None
+        if calibrator is None
+        else calibration.calibrated(calibrator, test.log_odds_NK, run.table.findings),
         metadata=metadata.of_dataset(run.source.root, run.source.layout, test.images),
         shortcuts=shortcuts(run.pack.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
         notes=_notes(run),

@@ -61,7 +61,7 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     if run.is_rank0:
         calibrator = fit_calibration(run, predicted.get("val"))
         for split, one in predicted.items():
-            shown = None if calibrator is None else calibrated(calibrator, one.log_odds_NK)
+            shown = None if calibrator is None else calibrated(calibrator, one.log_odds_NK, run.table.findings)
             csv = predictions_csv(one.images, one.log_odds_NK, run.table.findings, shown)
             run.prefix.writer.queue_file(predictions_key(split), csv)
         header = describe(

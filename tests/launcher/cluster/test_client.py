@@ -127,7 +127,9 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
 def test_webhook_of_the_operator_in_any_namespace_is_named_as_the_operators(cluster, api):
     """The server names the Service, which need not be in kubeflow, and may carry a release's name."""
     url = "https://mlops-training-operator.mlops.svc:443/validate-kubeflow-org-v1-pytorchjob?timeout=10s"
-    said = f'Internal error occurred: failed calling webhook "v.kubeflow.org": failed to call webhook: Post "{url}": EOF'
+    said = (
+        f'Internal error occurred: failed calling webhook "v.kubeflow.org": failed to call webhook: Post "{url}": EOF'
+    )
     api.state.fail("POST", "pytorchjobs", 500, said)
     with pytest.raises(RemoteError) as failed:
         cluster.create(JOBS, job())

@@ -4,11 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from trainer.errors import InputError
 from trainer.evaluation.calibration import Calibrator, fit, from_bytes, names_sha256, to_bytes
 from trainer.evaluation.metrics import auroc, class_log_odds, probability, reliability
+from trainer.evaluation.operating import thresholds
 
 NAMES = [f"{number:08d}_000.png" for number in range(3000)]
 
@@ -98,14 +101,60 @@ def test_calibration_survives_being_written_and_read(fitted):
     assert from_bytes(to_bytes(fitted[2])) == fitted[2]
 
 
-def test_thresholds_of_given_probabilities_are_among_them():
-    """Back and forth through log-odds a probability may move by its last digit, and the image that set it be missed."""
-    random = np.random.default_rng(2)
-    given = random.random((200, 1)).round(6)
-    labels = (random.random((200, 1)) < given).astype(np.uint8)
-    log_odds = np.log(given / (1 - given))
-    calibrator = fit(log_odds, labels, ("A",), NAMES[:200], "val", probabilities_NK=given)
-    assert {by_finding["A"] for by_finding in calibrator.thresholds.values()} <= set(given[:, 0].tolist())
+def test_thresholds_are_among_the_calibrated_probabilities(fitted):
+    """A threshold between two of them, or on another scale, would decide otherwise than where it was chosen."""
+    log_odds, labels, calibrator = fitted
+    shown = probability(calibrator.apply(log_odds))
+    for rule, by_finding in calibrator.thresholds.items():
+        for k, name in enumerate(calibrator.findings[:2]):
+            assert by_finding[name] in shown[:, k]
+            assert by_finding[name] == thresholds(shown[:, k], labels[:, k])[rule]
+
+
+def earlier(calibrator, raw_thresholds):
+    """The calibration file of an earlier version, with thresholds of uncalibrated probabilities."""
+    document = json.loads(to_bytes(calibrator).decode()) | {"format": 1, "thresholds": raw_thresholds}
+    return json.dumps(document).encode()
+
+
+def test_file_of_an_earlier_version_decides_as_it_did(fitted):
+    """Its thresholds are of uncalibrated probabilities; the image that set one is still positive, and no other becomes so."""
+    log_odds, labels, calibrator = fitted
+    raw = probability(log_odds.astype(np.float32).astype(np.float64))
+    chosen = {name: thresholds(raw[:, k], labels[:, k]) for k, name in enumerate(calibrator.findings[:2])}
+    by_rule = {rule: {name: chosen[name][rule] for name in chosen} for rule in ("youden", "specificity_90")}
+    read = from_bytes(earlier(calibrator, by_rule))
+    shown = probability(read.apply(log_odds.astype(np.float32)))
+    for rule, by_finding in by_rule.items():
+        for k, name in enumerate(calibrator.findings[:2]):
+            before, after = raw[:, k] >= by_finding[name], shown[:, k] >= read.thresholds[rule][name]
+            assert before.any()
+            assert np.array_equal(before, after)
+
+
+@settings(deadline=None)
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=30, unique=True),
+    slope=st.floats(0.05, 3),
+    intercept=st.floats(-5, 5),
+)
+def test_converted_threshold_keeps_the_image_it_came_from(logits, slope, intercept):
+    """Also where all probabilities are nearly 0 or 1, and log-odds from them are inexact."""
+    log_odds = np.array(logits, np.float32)[:, None].astype(np.float64)
+    raw = probability(log_odds)
+    calibrator = Calibrator(("A",), (slope,), (intercept,), {}, "val", "0" * 64)
+    for threshold in raw[:, 0].tolist():
+        read = from_bytes(earlier(calibrator, {"youden": {"A": threshold}}))
+        taken = probability(read.apply(log_odds))[:, 0] >= read.thresholds["youden"]["A"]
+        assert taken[raw[:, 0] >= threshold].all()
+
+
+def test_earlier_thresholds_of_three_classes_are_dropped_with_a_note():
+    """After softmax a class's calibrated probability depends on the others: no threshold can be converted."""
+    calibrator = Calibrator(("A", "B", "C"), (2.0,) * 3, (0.0,) * 3, {}, "val", "0" * 64, classes=True)
+    read = from_bytes(earlier(calibrator, {"youden": {"A": 0.5}}))
+    assert read.thresholds == {}
+    assert "no thresholds: those of an earlier version are of uncalibrated probabilities" in read.notes[-1]
 
 
 def test_hash_of_image_names_does_not_depend_on_their_order():
@@ -121,7 +170,7 @@ GOOD = json.loads(
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
         {"slope_K": [1.0]},
         {"slope_K": [1.0, -1.0]},
         {"intercept_K": [0.0, "0"]},

@@ -26,7 +26,8 @@ def test_comparing_a_model_with_itself_finds_no_difference(images):
     """The same resamples for both leave no difference at all, where two draws would make one up."""
     scores, labels, patients, _ = images
     same = scored(scores, labels, patients)
-    for row in compared("other", FINDINGS, same, scored(2 * scores, labels, patients))["differences"]:
+    twice = scored(2 * scores, labels, patients)
+    for row in compared("other", FINDINGS, same, twice, (True, True))["differences"]:
         assert row["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
         assert row["p"] == 1.0
 
@@ -35,13 +36,33 @@ def test_better_model_differs_significantly_from_a_noisy_one(images):
     """A difference that is there must be seen, with its sign, and the mean beside the findings."""
     scores, labels, patients, random = images
     noisy = scores + random.normal(size=scores.shape) * [3.0, 0.0]
-    rows = compared("noisy", FINDINGS, scored(scores, labels, patients), scored(noisy, labels, patients))["differences"]
+    ours, theirs = scored(scores, labels, patients), scored(noisy, labels, patients)
+    rows = compared("noisy", FINDINGS, ours, theirs, (True, True))["differences"]
     assert [row["name"] for row in rows] == ["Atelectasis", "Hernia", "mean"]
     assert rows[0]["difference"]["low"] > 0
     assert rows[0]["p"] == pytest.approx(2 / 201)
     assert rows[0]["p_holm"] == pytest.approx(4 / 201)
     assert rows[2]["difference"]["value"] == pytest.approx(rows[0]["difference"]["value"] / 2)
     assert rows[2]["p_holm"] is None
+
+
+def test_difference_of_too_few_patients_has_no_interval_and_no_p_value(images):
+    """Neither has the mean that contains it; the correction counts the other tests only."""
+    scores, labels, patients, random = images
+    noisy = scored(scores + random.normal(size=scores.shape), labels, patients)
+    rows = compared("noisy", FINDINGS, scored(scores, labels, patients), noisy, (True, False))["differences"]
+    assert rows[0]["p_holm"] == rows[0]["p"] is not None
+    for row in rows[1:]:
+        assert row["difference"]["value"] is not None
+        assert (row["difference"]["low"], row["p"], row["p_holm"]) == (None, None, None)
+
+
+def test_two_models_without_an_error_do_not_differ_by_nothing_for_certain(images):
+    """All resamples agree there, whatever the two models are: that is no interval of zero width."""
+    _, labels, patients, random = images
+    one, other = (scored(labels + random.random(labels.shape) / 2, labels, patients) for _ in range(2))
+    for row in compared("other", FINDINGS, one, other, (True, True))["differences"]:
+        assert row["difference"] == {"value": 0.0, "low": None, "high": None}
 
 
 def test_holm_steps_down_and_leaves_undefined_ones_out():

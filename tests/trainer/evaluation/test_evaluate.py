@@ -1,14 +1,17 @@
 """The document of evidence against scikit-learn and by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from trainer.data.labels import FINDINGS as NIH
 from trainer.errors import InputError
-from trainer.evaluation.calibration import fit
+from trainer.evaluation.calibration import calibrated, fit
 from trainer.evaluation.document import Data, from_json, to_json
 from trainer.evaluation.evaluate import DRAWN, EvaluationRequest, evaluate
 from trainer.evaluation.metadata import Metadata
@@ -45,8 +48,11 @@ def calibrator(images):
     return fit(log_odds[::2], labels[::2], FINDINGS, [str(n) for n in range(300)], "val, 300 images")
 
 
-def assessed(images, **more):
-    log_odds, labels, patients = images
+def assessed(predicted, **more):
+    log_odds, labels, patients = predicted
+    calibrator = more.pop("calibrator", None)
+    if calibrator is not None:
+        more["calibrated"] = calibrated(calibrator, log_odds, more.get("findings", FINDINGS))
     asked = {"model": "m", "findings": FINDINGS, "data": data(), "classes": False, "resamples": 60, **more}
     return evaluate(EvaluationRequest(log_odds_NK=log_odds, labels_NK=labels, patients_N=patients, **asked))
 
@@ -105,8 +111,10 @@ def test_operating_points_are_counted_at_the_fixed_thresholds(images, calibrator
     for k, finding in enumerate(found["findings"][:2]):
         for rule, point in finding["operating_points"].items():
             assert point["threshold"] == calibrator.thresholds[rule][FINDINGS[k]]
-            taken = probability(log_odds[:, k]) >= point["threshold"]
-            tn, fp, fn, tp = confusion_matrix(labels[:, k], taken).ravel()
+            taken = probability(calibrator.apply(log_odds)[:, k]) >= point["threshold"]
+            tn, fp, fn, tp = confusion_matrix(labels[:, k], taken).ravel().tolist()
+            counts = {"true_positives": tp, "false_positives": fp, "false_negatives": fn, "true_negatives": tn}
+            assert point["counts"] == counts
             assert point["sensitivity"]["value"] == pytest.approx(tp / (tp + fn))
             assert point["specificity"]["value"] == pytest.approx(tn / (tn + fp))
             assert point["ppv"]["value"] == pytest.approx(tp / (tp + fp))
@@ -121,6 +129,7 @@ def test_scored_labels_change_neither_thresholds_nor_calibration(images, calibra
     log_odds, labels, patients = images
     before = assessed(images, calibrator=calibrator)
     after = assessed((log_odds, 1 - labels, patients), calibrator=calibrator)
+    assert before["scale"] == "calibrated"
     predicted = [
         [[one_bin["predicted"] for one_bin in finding["calibrated"]["bins"]] for finding in one["findings"]]
         for one in (before, after)
@@ -134,7 +143,7 @@ def test_scored_labels_change_neither_thresholds_nor_calibration(images, calibra
     assert before["findings"][0]["auroc"] != after["findings"][0]["auroc"]
 
 
-def test_given_probabilities_are_ranked_and_compared_with_thresholds_as_they_are(images):
+def test_given_probabilities_are_ranked_as_they_are(images):
     """Log-odds of very small probabilities tie; the probabilities do not."""
     _, labels, patients = images
     tiny = np.arange(1, 601)[:, None] * 1e-12 + 0 * labels
@@ -208,10 +217,10 @@ def test_subgroups_comparison_and_unknown_patients_are_reported(images):
 
 
 def test_resamples_that_lack_a_finding_are_counted():
-    """Two positives are missing from one draw in seven."""
+    """Five positives are missing from one draw in a hundred and fifty."""
     random = np.random.default_rng(1)
     labels = np.zeros((40, 1), np.uint8)
-    labels[:2] = 1
+    labels[:5] = 1
     found = evaluate(
         EvaluationRequest(
             model="m",
@@ -221,10 +230,10 @@ def test_resamples_that_lack_a_finding_are_counted():
             findings=("A",),
             data=data(images=40),
             classes=False,
-            resamples=100,
+            resamples=1000,
         )
     )
-    assert any("of 100 resamples skipped" in note for note in found["notes"])
+    assert any("of 1,000 resamples skipped" in note for note in found["notes"])
     assert found["findings"][0]["auroc"]["low"] is not None
 
 
@@ -236,23 +245,109 @@ def test_one_patient_gives_scores_and_no_intervals(images, calibrator):
     scores += [point["ppv"] for point in found["findings"][0]["operating_points"].values()]
     assert all(score["value"] is not None for score in scores)
     assert {(score["low"], score["high"]) for score in scores} == {(None, None)}
-    assert "no intervals: all images are of one patient" in found["notes"]
+    assert any(
+        note.startswith("no intervals for fewer than 5 patients") and "A (only 1 patient with it)" in note
+        for note in found["notes"]
+    )
     assert not [note for note in found["notes"] if "resamples skipped" in note]
 
 
-def test_intervals_of_too_few_patients_or_resamples_are_noted(images):
-    """Positives of one patient never vary, and children are counted twice."""
-    log_odds, _, patients = images
-    labels = np.zeros((600, 3), np.uint8)
-    labels[patients == 7, 0] = labels[:300, 1] = 1
-    ages = Metadata(np.full(600, ""), np.where(np.arange(600) < 90, 9.0, 50.0), np.full(600, ""))
-    notes = assessed((log_odds, labels, patients), metadata=ages)["notes"]
-    assert "positive images of one patient only, so the interval is too narrow: A" in notes
-    assert any(
-        note.startswith("mean: ") and note.endswith("of 60 resamples skipped, in which a finding was skipped")
-        for note in notes
+@pytest.mark.parametrize("positives", [1, 2, 3, 4])
+def test_number_of_fewer_than_five_patients_has_no_interval(images, positives):
+    """All resamples with them look alike, so that an interval would be a single number: AUROC 1.000 (1.000 to 1.000)."""
+    log_odds, labels, patients = images
+    few = labels.copy()
+    few[:, 0] = np.isin(patients, np.arange(positives))
+    sure = np.where(few[:, [0]] > 0, 9.0, log_odds)
+    found = assessed((sure, few, patients))
+    first, second = found["findings"][:2]
+    assert first["auroc"] == {"value": 1.0, "low": None, "high": None}
+    assert first["auprc"]["low"] is first["raw"]["intercept"]["low"] is first["raw"]["observed_expected"]["low"] is None
+    assert set(first["roc"]["low"]) == set(first["net_benefit"]["high"]) == {None}
+    assert first["too_few"] == f"only {positives} patient{'s' * (positives > 1)} with it"
+    assert second["too_few"] is None
+    assert second["auroc"]["low"] is not None
+    assert found["mean_auroc"]["low"] is found["mean_auprc"]["low"] is None
+    (note,) = [note for note in found["notes"] if note.startswith("no intervals")]
+    assert "and so for the mean" in note
+    assert f"A ({first['too_few']})" in note
+
+
+def test_finding_separated_without_an_error_gets_the_interval_of_newcombe():
+    """All resamples give 1; the bound below says what so many patients can show."""
+    labels = np.arange(60)[:, None] < 12
+    found = assessed((labels * 3.0, labels.astype(np.uint8), np.arange(60)), findings=("A",))
+    auroc = found["findings"][0]["auroc"]
+    assert auroc["value"] == auroc["high"] == 1
+    assert 0.8 < auroc["low"] < 0.97
+    assert found["mean_auroc"] == auroc
+    assert found["findings"][0]["auprc"] == {"value": 1.0, "low": None, "high": None}
+
+
+def test_calibration_that_makes_the_error_greater_is_told(images, calibrator):
+    """One fitted on other patients may not fit these."""
+    moved = replace(calibrator, intercept_K=(4.0, 0.0, 0.0))
+    (note,) = [one for one in assessed(images, calibrator=moved)["notes"] if one.startswith("calibration made")]
+    assert note.startswith("calibration made the expected calibration error greater on these images: A (0.")
+
+
+def test_stated_prevalence_gives_predictive_values_by_bayes(images, calibrator):
+    """A test set with 40 % positives says nothing about screening."""
+    found = assessed(images, calibrator=calibrator, prevalences={"A": 0.01})
+    first, second = found["findings"][:2]
+    assert (first["stated_prevalence"], second["stated_prevalence"]) == (0.01, None)
+    for point in first["operating_points"].values():
+        sensitivity, specificity = point["sensitivity"]["value"], point["specificity"]["value"]
+        ppv = sensitivity * 0.01 / (sensitivity * 0.01 + (1 - specificity) * 0.99)
+        npv = specificity * 0.99 / (specificity * 0.99 + (1 - sensitivity) * 0.01)
+        assert point["stated_ppv"]["value"] == pytest.approx(ppv)
+        assert point["stated_npv"]["value"] == pytest.approx(npv)
+        for one in (point["stated_ppv"], point["stated_npv"]):
+            assert one["low"] < one["value"] < one["high"]
+    assert "stated_ppv" not in second["operating_points"]["youden"]
+
+
+def test_evaluation_does_not_depend_on_the_order_of_rows(images, calibrator):
+    """With names, all numbers are those of the images, however a file lists them."""
+    log_odds, labels, patients = images
+    names = [f"{number:04d}.png" for number in range(600)]
+    order = np.random.default_rng(5).permutation(600)
+    sex = np.array(["M", "F"] * 300)
+    people = Metadata(sex, np.full(600, 50.0), np.array(["PA"] * 600))
+    one = assessed(images, calibrator=calibrator, images=names, metadata=people)
+    other = assessed(
+        (log_odds[order], labels[order], patients[order]),
+        calibrator=calibrator,
+        images=[names[row] for row in order],
+        metadata=people.rows(order),
     )
-    assert "age under 18 is also in the group under 40" in notes
+    assert one == other
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), images=st.integers(1, 40), patients=st.integers(1, 12), shift=st.floats(-4, 4))
+def test_small_sets_give_finite_numbers_and_intervals_only_where_due(seed, images, patients, shift):
+    """Whatever the labels: JSON is strict about nan, an interval contains its value, and few patients have none."""
+    random = np.random.default_rng(seed)
+    labels = (random.random((images, 2)) < [0.3, 0.9]).astype(np.uint8)
+    log_odds = random.normal(labels * 2.0 + shift).round(1)
+    belonging = random.integers(0, patients, images)
+    calibrator = fit(log_odds, labels, ("A", "B"), [str(n) for n in range(images)], "val")
+    people = Metadata(
+        random.choice(["M", "F", ""], images), random.integers(0, 90, images) * 1.0, np.full(images, "PA")
+    )
+    asked = {"findings": ("A", "B"), "metadata": people, "other": ("o", log_odds[:, ::-1]), "resamples": 20}
+    found = assessed((log_odds, labels, belonging), calibrator=calibrator, prevalences={"A": 0.1}, **asked)
+    assert json.loads(to_json(found)) == found
+    for k, finding in enumerate(found["findings"]):
+        counts = [len(np.unique(belonging[labels[:, k] == value])) for value in (0, 1)]
+        points = finding["operating_points"].values()
+        shown = [finding["auroc"], finding["auprc"], *(point["sensitivity"] for point in points)]
+        shown += [finding[scale][key] for scale in ("raw", "calibrated") for key in ("slope", "intercept")]
+        for one in shown:
+            assert one["low"] is None or one["low"] <= one["value"] <= one["high"]
+            assert min(counts) >= 5 or one["low"] is None
+        assert (finding["too_few"] is None) == (min(counts) >= 5)
 
 
 def test_calibration_of_another_model_is_refused(images, calibrator):
@@ -261,7 +356,7 @@ def test_calibration_of_another_model_is_refused(images, calibrator):
         assessed(images, calibrator=calibrator, findings=("A", "B", "D"))
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 1}', b'{"format": 2}'])
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"format": 1}', b'{"format": 2}', b'{"format": 3}'])
 def test_file_of_another_kind_is_refused(content):
     """A report must not be drawn from half a document."""
     with pytest.raises(InputError, match=r"cannot read the evaluation(.|\n)*metrics.json"):

@@ -123,7 +123,7 @@ def test_loss_equals_scikit_learn_and_survives_extreme_logits():
 def test_interval_of_a_proportion_is_wilsons(total, share):
     """Its bounds are the shares from which the counted one is 1.96 standard errors away, never outside 0 and 1."""
     correct = round(share * total)
-    for bound in wilson(correct, total):
+    for bound in wilson(correct / total, total):
         assert 0 <= bound <= 1
         assert abs(correct / total - bound) == pytest.approx(
             1.959964 * math.sqrt(bound * (1 - bound) / total), abs=1e-6

@@ -30,6 +30,34 @@ def test_prediction_columns_are_found_in_any_order_and_others_ignored(file):
     assert found.rows_in(["y.png", "z.png", "x.png"]).tolist() == [2, 0]
 
 
+def test_file_with_both_scales_is_read_as_such(file):
+    """`raw_…` ranks images and is calibrated; `prob_…` is shown and compared with thresholds."""
+    found = read(
+        file("Image Index,raw_A,prob_B,prob_A,raw_B,raw_text\nx,0.1,0.6,0.2,0.5,good\ny,0.3,0.8,0.4,0.7,bad\n")
+    )
+    found = found.of(["A", "B"]).at(["y", "x"])
+    assert found.probabilities_NK.tolist() == [[0.3, 0.7], [0.1, 0.5]]
+    assert found.calibrated_NK.tolist() == [[0.4, 0.8], [0.2, 0.6]]
+    assert found.notes == ()
+    joined = found.joined({"A or B": ["A", "B"]})
+    assert (joined.probabilities_NK.tolist(), joined.calibrated_NK.tolist()) == ([[0.7], [0.5]], [[0.8], [0.6]])
+    both = found.of(["A"]).completed(["A", "no A"])
+    assert both.calibrated_NK.tolist() == [[0.4, 1 - 0.4], [0.2, 0.8]]
+
+
+def test_file_without_raw_columns_is_read_as_uncalibrated_and_says_so(file):
+    """Those of earlier runs, and of other programs."""
+    found = read(file(GOOD))
+    assert found.calibrated_NK is None
+    assert found.notes == ("preds.csv: it has no columns `raw_…`, so `prob_…` are read as uncalibrated probabilities",)
+
+
+def test_file_with_a_raw_column_for_some_findings_only_is_refused(file):
+    """Half a table would be on another scale than the other half."""
+    with pytest.raises(InputError, match="no column `raw_B` beside `prob_B`"):
+        read(file("Image Index,prob_A,prob_B,raw_A\nx,0.1,0.2,0.3\n"))
+
+
 def test_gzip_compressed_predictions_are_read(tmp_path):
     """22,433 rows are often packed."""
     (tmp_path / "preds.csv.gz").write_bytes(gzip.compress(GOOD.encode()))
@@ -124,7 +152,7 @@ def test_joined_findings_have_the_highest_probability(file):
     joined = found.joined({"Nodule or mass": ("Nodule", "Mass"), "Mass": ("Mass",)})
     assert joined.findings == ("Hernia", "Nodule or mass", "Mass")
     assert joined.probabilities_NK.tolist() == [[0, 0.5, 0.5], [1, 0.75, 0.125]]
-    assert joined.notes == ("preds.csv: Nodule or mass is the highest of `prob_Nodule` and `prob_Mass`",)
+    assert joined.notes[1:] == ("preds.csv: Nodule or mass is the highest of `prob_Nodule` and `prob_Mass`",)
     with pytest.raises(
         InputError, match=r"findings without predictions, got .*preds.csv` \(from `--rename`\)\n  no column `prob_Gout`"
     ):
@@ -137,7 +165,7 @@ def test_findings_spelled_otherwise_are_recognised(file):
     found = read(file("Image Index,prob_Pleural Thickening,prob_edema,prob_Mass,prob_mass\nx,0.25,0.5,0,1\n"))
     spelled = found.spelled(["Edema", "Mass", "Pleural_Thickening"])
     assert spelled.findings == ("Pleural_Thickening", "Edema", "Mass", "mass")
-    assert spelled.notes == (
+    assert spelled.notes[1:] == (
         "preds.csv: `prob_Pleural Thickening` is taken for Pleural_Thickening",
         "preds.csv: `prob_edema` is taken for Edema",
     )
@@ -151,7 +179,7 @@ def test_one_column_of_two_classes_gives_the_other(file):
     found = read(file("Image Index,prob_B\nx,0.25\ny,1\n"))
     both = found.completed(["A", "B"]).of(["A", "B"])
     assert both.probabilities_NK.tolist() == [[0.75, 0.25], [0, 1]]
-    assert both.notes == ("preds.csv: no column `prob_A`, used is 1 - `prob_B`",)
+    assert both.notes[1:] == ("preds.csv: no column `prob_A`, used is 1 - `prob_B`",)
     assert found.completed(["A", "B", "C"]) is found
     assert both.completed(["A", "B"]) is both
 
@@ -160,7 +188,7 @@ def test_images_get_the_names_of_the_labels(file):
     """`predict` writes paths as they were given."""
     found = read(file("Image Index,prob_A\n/data/x.png,0.5\ny.png,1\n")).named(["y.png", "x.png"])
     assert found.images == ("x.png", "y.png")
-    assert found.notes == (
+    assert found.notes[1:] == (
         "preds.csv: 1 of 2 images have other folders in their names than in the labels, and were matched by file name",
     )
     assert found.named(["x.png"]).notes == found.notes

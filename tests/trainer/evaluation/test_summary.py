@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.data.labels import FINDINGS
-from trainer.evaluation.calibration import fit
+from trainer.evaluation.calibration import calibrated, fit
 from trainer.evaluation.document import Data
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
 from trainer.evaluation.metadata import Metadata
@@ -45,7 +45,8 @@ def make():
                     trained_on_images=None,
                 ),
                 classes=False,
-                calibrator=calibrator if fitted else None,
+                calibrated=calibrated(calibrator, log_odds, FINDINGS) if fitted else None,
+                prevalences={"Nodule": 0.02},
                 metadata=Metadata(np.array(["M", "F"] * 150), np.full(IMAGES, 50.0), np.array([""] * IMAGES)),
                 other=("theirs.csv", log_odds + random.normal(size=log_odds.shape)),
                 notes=["training images are not known"],
@@ -71,8 +72,15 @@ def test_table_shows_every_part_of_the_evaluation(make):
     for told in (
         "mine.csv on labels.csv: 300 images of 150 patients",
         "at Youden's J, fixed on val, 1 image",
+        "for calibrated probabilities",
+        "true pos.",
+        "at prevalence",
+        "ECE in 15 bins",
         "ECE calibrated",
+        "observed/expected",
         "sex M",
+        "minus that of the others",
+        "intervals exclude 0",
         "AUROC against theirs.csv, on the same resamples",
         "note: training images are not known",
         "published mean AUROC for other images: not comparable",
