@@ -26,8 +26,7 @@ from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration, document
-from trainer.evaluation.document import FORMAT as EVALUATION_FORMAT
-from trainer.evaluation.document import Evaluation
+from trainer.evaluation.document import READ, Evaluation
 from trainer.formats import documents
 from trainer.formats.documents import Results
 from trainer.inference import onnx_file
@@ -198,7 +197,7 @@ def _is_ours(content: bytes) -> bool:
     except ValueError:
         return True  # to be reported as damaged
     written_format = document.get("format") if isinstance(document, dict) else None
-    return not isinstance(written_format, int) or written_format == EVALUATION_FORMAT
+    return not isinstance(written_format, int) or written_format in READ
 
 
 def images_of(trained: LoadedModel, folder: Path | None, report: Callable[[str], None]) -> Gray:

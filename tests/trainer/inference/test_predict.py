@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from trainer import devices
 from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
 from trainer.errors import JobFailedError
-from trainer.evaluation.calibration import Calibrator, to_bytes
+from trainer.evaluation.calibration import Calibrator, from_bytes, to_bytes
 from trainer.inference.predict import predictor
 from trainer.models.architectures import build
 from trainer.models.load import load_model
@@ -51,8 +52,9 @@ def test_predicted_probabilities_are_those_of_the_run(finished_run, rows_of_test
     (folder,) = {path.parent for path in finished_run.data.rglob(names[0])}
     for each in predicted(trained, [ImageFile(folder / name) for name in names]):
         row = rows_of_test[each.image.rpartition("/")[2]]
-        for finding, value in each.raw.items():
-            assert value == pytest.approx(float(row[f"prob_{finding}"]), abs=1e-5)
+        for finding in trained.findings:
+            assert each.raw[finding] == pytest.approx(float(row[f"raw_{finding}"]), abs=1e-5)
+            assert each.probability[finding] == pytest.approx(float(row[f"prob_{finding}"]), abs=1e-5)
 
 
 def test_batch_size_changes_no_prediction(finished_run, rows_of_test):
@@ -139,7 +141,7 @@ def test_ignored_orientation_is_noted_and_changes_no_prediction(capsys, mixed, f
 
 
 def test_calibration_and_thresholds_are_applied(capsys, mixed, finished_run, tmp_path):
-    """A threshold is of the probability as the network says it; what is shown is calibrated."""
+    """Both are of one scale: what is shown is compared with the threshold that is shown."""
     model = calibrated(finished_run.root, tmp_path / "model")
     code, out, err = run_predict(capsys, mixed / "b.png", "--model", model, "--format", "jsonl")
     assert code == 0
@@ -152,10 +154,42 @@ def test_calibration_and_thresholds_are_applied(capsys, mixed, finished_run, tmp
     assert list(line["positive"].values()) == [True, True, False, *[None] * 11]
     _, table, _ = run_predict(capsys, mixed / "b.png", "--model", model)
     words = [text.split() for text in table.splitlines()[2:]]
-    assert [word[2] for word in words] == ["positive", "positive", "negative", *["-"] * 11]
+    assert [word[2] for word in words] == ["0.0000", "0.0000", "1.0000", *["-"] * 11]
+    assert [word[3] for word in words] == ["positive", "positive", "negative", *["-"] * 11]
     _, table, _ = run_predict(capsys, mixed / "b.png", "--model", model, "--format", "csv")
     (row,) = csv.DictReader(io.StringIO(table))
     assert (row["positive_Atelectasis"], row["positive_Effusion"], row["positive_Hernia"]) == ("1", "0", "")
+
+
+def test_decision_is_that_of_the_shown_probability(capsys, mixed, finished_run, tmp_path):
+    """With a threshold between the calibrated and the raw probability, only one of them decides."""
+    model = calibrated(finished_run.root, tmp_path / "model")
+    _, out, _ = run_predict(capsys, mixed / "b.png", "--model", model, "--format", "jsonl")
+    line, calibrator = json.loads(out), from_bytes((model / "calibration.json").read_bytes())
+    between = {name: (line["probability"][name] + line["raw"][name]) / 2 for name in line["raw"]}
+    fixed = replace(calibrator, thresholds={"youden": between})
+    (model / "calibration.json").write_bytes(to_bytes(fixed))
+    _, out, _ = run_predict(capsys, mixed / "b.png", "--model", model, "--format", "jsonl")
+    assert json.loads(out)["positive"] == {
+        name: line["probability"][name] > line["raw"][name] for name in line["probability"]
+    }
+
+
+def test_table_of_predictions_goes_straight_into_evaluate(capsys, finished_run, tmp_path):
+    """With paths as names, decisions in further columns, and both scales: the numbers are the run's."""
+    _, table, _ = run_predict(capsys, finished_run.data, "--model", finished_run.root, "--format", "csv")
+    assert all("/" in row["Image Index"] for row in csv.DictReader(io.StringIO(table)))
+    (tmp_path / "all.csv").write_text(table)
+    config = json.loads((finished_run.root / "run.json").read_text())["config"]
+    flags = [f"--labels={finished_run.data}", f"--split={config['split']}", f"--seed={config['seed']}", "--format=json"]
+    assert main(["evaluate", f"--predictions={tmp_path}/all.csv", "--part=test", *flags]) == 0
+    found = json.loads(capsys.readouterr().out)
+    of_run = json.loads((finished_run.root / "evaluation/metrics.json").read_text())
+    assert found["scale"] == of_run["scale"] == "calibrated"
+    for ours, theirs in zip(found["findings"], of_run["findings"], strict=True):
+        assert ours["auroc"] == theirs["auroc"]
+        for scale in ("raw", "calibrated"):
+            assert ours[scale]["brier"] == pytest.approx(theirs[scale]["brier"], abs=1e-6)
 
 
 def test_without_calibration_no_decision_is_made_and_a_note_states_so(capsys, mixed, finished_run, tmp_path):
