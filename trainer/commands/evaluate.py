@@ -1,8 +1,9 @@
 """`trainer evaluate`."""
 
+import json
 import sys
-from collections.abc import Callable, Mapping
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -11,13 +12,13 @@ from cyclopts.types import NonNegativeInt, PositiveInt
 
 from trainer.config import Layout, OnMissingImage
 from trainer.errors import InputError
+from trainer.evaluation import paired
 from trainer.evaluation.document import Evaluation, to_json
 from trainer.evaluation.from_file import FileRequest, beside, evaluate_file, other_model
-from trainer.evaluation.inputs import EvaluationInput, calibrated_predictions, evaluated
+from trainer.evaluation.inputs import evaluated, scores_of
 from trainer.evaluation.summary import as_csv, as_table
-from trainer.layout import EVALUATION, EVALUATION_TABLE, predictions_key
+from trainer.report import evaluation_files
 from trainer.runtime.console import Reporter
-from trainer.storage import LocalStorage, output_files
 
 if TYPE_CHECKING:
     from trainer.inference.evaluate import ModelRequest
@@ -26,14 +27,9 @@ Part = Literal["train", "val", "test", "all"]
 
 BATCH: Final = 32
 
-DOCUMENT: Final = Path(EVALUATION).name
-TABLE: Final = Path(EVALUATION_TABLE).name
-PLOTS: Final = ("auroc.png", "roc.png", "precision_recall.png", "calibration.png", "subgroups.png")
-"""Files of `evaluation_figures.plots`, which takes a second to import."""
-
 
 def evaluate(
-    model: Annotated[str | None, Parameter(name="MODEL")] = None,
+    models: Annotated[list[str] | None, Parameter(name="MODEL")] = None,
     /,
     *,
     data: str | None = None,
@@ -55,22 +51,24 @@ def evaluate(
     cache_dir: Path | None = None,
     force: bool = False,
     positive_class: str | None = None,
+    prevalence: Annotated[list[str] | None, Parameter(negative="")] = None,
     resamples: PositiveInt = 1000,
     seed: NonNegativeInt = 0,
     out: Path | None = None,
     format: Literal["table", "json", "csv"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
-    """Evaluate a model, or a file of predictions of any program.
+    """Evaluate a model, or a file of predictions of any program; or compare several models.
 
     Parameters
     ----------
-    model
-        A run, one of its checkpoints, or a file of weights; requires --data.
+    models
+        A run, one of its checkpoints, or a file of weights; requires --data. Several are evaluated on the same images and
+        resamples, and each is compared with the first.
     data
         Data set on which to evaluate the model.
     predictions
-        CSV with `Image Index` and a column `prob_<finding>` per finding, such as that of `predict`, instead of a model;
-        requires --labels.
+        CSV with `Image Index` and columns `prob_<finding>`, such as that of `predict`, instead of a model; requires --labels.
+        With columns `raw_<finding>` too, these are uncalibrated and `prob_<finding>` calibrated; otherwise uncalibrated.
     labels
         Ground-truth labels: Data_Entry_2017*.csv, also with columns of readers, one of the lists, a labels.csv (each may
         be .gz), or a data set's directory.
@@ -108,78 +106,88 @@ def evaluate(
     positive_class
         With --predictions of two classes: the class of which sensitivity and specificity are reported; default: the one whose
         name does not look healthy, else the last by name. A model has that of its run.
+    prevalence
+        SHARE, or FINDING=SHARE: predictive values in a population with this prevalence, such as `Pneumonia=0.02`. May be given
+        several times.
     resamples
         Bootstrap resamples of patients, for the 95 % intervals.
     seed
         Random seed of the resamples.
     out
-        Directory for metrics.json, metrics.csv, plots and a model's predictions; by default nothing is written.
+        Directory for metrics.json, metrics.csv, plots and a model's predictions; by default nothing is written. Of several
+        models each gets a directory in it, and the comparison is written to index.html and comparison.csv.
     format
         Format of the printed output.
     """
-    _check_inputs(model, data, predictions, labels)
+    _check_inputs(models, data, predictions, labels)
     _refuse_bucket(
         {"--predictions": predictions, "--labels": labels, "--val-predictions": val_predictions, "--against": against}
     )
-    if predictions is None:
-        _refuse(
-            {"--val-predictions": val_predictions is not None},
-            "a model's thresholds are fitted on the data set's own validation images",
-        )
-        _refuse(
-            {"--positive-class": positive_class is not None},
-            "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
-        )
-        _refuse({"--rename": rename is not None}, "it renames columns of --predictions")
-    else:
-        of_model = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
-        of_model |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
-        of_model |= {"--gray-range": gray_range is not None, "--on-missing-image": on_missing_image is not None}
-        _refuse(of_model, "no model is used with --predictions")
-    if out is not None:
-        _make(out, None if predictions is not None else _part_of_model(part))
     if predictions is not None and labels is not None:
-        evaluation = evaluate_file(
-            FileRequest(
-                predictions=predictions,
-                labels=labels,
-                val_predictions=val_predictions,
-                against=against,
-                part=part,
-                layout=layout,
-                split=split,
-                val_list=val_list,
-                positive_class=positive_class,
-                renamed=rename or (),
-                resamples=resamples,
-                seed=seed,
-            )
-        )
-    else:
-        from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - importing torch takes seconds; not needed for files
-
-        assert model is not None
-        assert data is not None
-        request = ModelRequest(
-            model=model,
-            step=step,
-            data=data,
+        unused = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
+        unused |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
+        unused |= {"--gray-range": gray_range is not None, "--on-missing-image": on_missing_image is not None}
+        _refuse(unused, "no model is used with --predictions")
+        if out is not None:
+            evaluation_files.make(out, None)
+        request = FileRequest(
+            predictions=predictions,
+            labels=labels,
+            val_predictions=val_predictions,
+            against=against,
+            part=part,
             layout=layout,
             split=split,
             val_list=val_list,
-            part=_part_of_model(part),
-            tta=tta,
-            device=device,
-            batch_size=batch_size,
-            cache_dir=cache_dir,
-            gray_range=gray_range,
-            on_missing_image=on_missing_image,
-            force=force,
+            positive_class=positive_class,
+            prevalences=prevalence or (),
+            renamed=rename or (),
+            resamples=resamples,
+            seed=seed,
         )
-        evaluation = _of_model(request, against, out, resamples=resamples, seed=seed)
+        evaluation = evaluate_file(request)
+        if out is not None:
+            evaluation_files.write(evaluation, out)
+        sys.stdout.write(_FORMS[format](evaluation))
+        return
+    _refuse(
+        {"--val-predictions": val_predictions is not None},
+        "a model's thresholds are fitted on the data set's own validation images",
+    )
+    _refuse(
+        {"--positive-class": positive_class is not None},
+        "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
+    )
+    _refuse({"--rename": rename is not None}, "it renames columns of --predictions")
+    assert models is not None
+    assert data is not None
+    _refuse({"--against": against is not None and len(models) > 1}, "several models are compared with the first")
+    from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - importing torch takes seconds; not needed for files
+
+    of_model = ModelRequest(
+        model=models[0],
+        step=step,
+        data=data,
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        part=_part_of_model(part),
+        tta=tta,
+        device=device,
+        batch_size=batch_size,
+        cache_dir=cache_dir,
+        gray_range=gray_range,
+        on_missing_image=on_missing_image,
+        force=force,
+        prevalences=tuple(prevalence or ()),
+    )
     if out is not None:
-        _write(evaluation, out)
-    sys.stdout.write(_FORMS[format](evaluation))
+        evaluation_files.make(out, of_model.part, models)
+    if len(models) == 1:
+        sys.stdout.write(_FORMS[format](_of_model(of_model, against, out, resamples=resamples, seed=seed)))
+    else:
+        evaluations = _of_models(of_model, models, out, resamples=resamples, seed=seed)
+        sys.stdout.write(_FORMS_OF_SEVERAL[format](evaluations))
 
 
 def _of_model(
@@ -192,8 +200,25 @@ def _of_model(
     theirs = None if other is None else beside(other, inputs)
     evaluation = evaluated(inputs, other=theirs, resamples=resamples, seed=seed)
     if out is not None:
-        _write_predictions(inputs, out)
+        evaluation_files.write(evaluation, out, inputs)
     return evaluation
+
+
+def _of_models(
+    request: "ModelRequest", models: Sequence[str], out: Path | None, *, resamples: int, seed: int
+) -> list[Evaluation]:
+    """All models on the same images; each but the first is compared with the first."""
+    from trainer.inference.evaluate import evaluate_models  # noqa: PLC0415 - loads torch
+
+    all_inputs = evaluate_models([replace(request, model=model) for model in models], Reporter(None))
+    first = all_inputs[0]
+    evaluations = [
+        evaluated(one, other=None if one is first else scores_of(first, one), resamples=resamples, seed=seed)
+        for one in all_inputs
+    ]
+    if out is not None:
+        evaluation_files.write_several(evaluations, out, models, all_inputs)
+    return evaluations
 
 
 def _as_json(evaluation: Evaluation) -> str:
@@ -203,11 +228,25 @@ def _as_json(evaluation: Evaluation) -> str:
 _FORMS: Final[dict[str, Callable[[Evaluation], str]]] = {"table": as_table, "csv": as_csv, "json": _as_json}
 
 
-def _check_inputs(model: str | None, data: str | None, predictions: Path | None, labels: Path | None) -> None:
+_FORMS_OF_SEVERAL: Final[dict[str, Callable[[Sequence[Evaluation]], str]]] = {
+    "table": paired.as_table,
+    "csv": paired.as_csv,
+    "json": lambda evaluations: json.dumps(list(evaluations), indent=1, allow_nan=False) + "\n",
+}
+
+
+def _check_inputs(
+    models: Sequence[str] | None, data: str | None, predictions: Path | None, labels: Path | None
+) -> None:
     """Require either a model with data, or predictions with labels."""
     given = [
         name
-        for name, value in {"MODEL": model, "--data": data, "--predictions": predictions, "--labels": labels}.items()
+        for name, value in {
+            "MODEL": models or None,
+            "--data": data,
+            "--predictions": predictions,
+            "--labels": labels,
+        }.items()
         if value is not None
     ]
     if given not in (["MODEL", "--data"], ["--predictions", "--labels"]):
@@ -245,36 +284,3 @@ def _refuse(flags: Mapping[str, bool], reason: str) -> None:
             f"cannot use {' and '.join(given)}: {reason}",
             hint=f"remove {'it' if len(given) == 1 else 'them'}; see trainer evaluate --help",
         )
-
-
-def _make(out: Path, predicted: str | None) -> None:
-    """Create the directory before the computation. Raises: InputError where foreign files would be replaced."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        reason = "it is a file" if isinstance(problem, FileExistsError) else str(problem.strerror).lower()
-        raise InputError(
-            f"cannot write: {reason}, got `{out}` (from `--out`)", hint="choose another --out"
-        ) from problem
-    names = [DOCUMENT, TABLE, *PLOTS, *([predictions_key(predicted)] if predicted else [])]
-    output_files.check(LocalStorage(str(out)), names, beside=DOCUMENT)
-
-
-def _write_predictions(inputs: EvaluationInput, out: Path) -> None:
-    """Predictions of the model in a run's format, for `--predictions` and `--against`."""
-    from trainer.evaluation.scores import predictions_csv  # noqa: PLC0415 - torch
-
-    key, scored, calibrated = predictions_key(inputs.part), inputs.scored, calibrated_predictions(inputs)
-    LocalStorage(str(out)).write(key, predictions_csv(scored.images, scored.log_odds_NK, inputs.findings, calibrated))
-    sys.stderr.write(f"{out / key}\n")
-
-
-def _write(evaluation: Evaluation, out: Path) -> None:
-    """Write both documents and the plots; prints their paths to stderr."""
-    from trainer.report.evaluation_figures import plots  # noqa: PLC0415 - importing matplotlib takes a second
-
-    storage = LocalStorage(str(out))
-    documents = ((DOCUMENT, to_json(evaluation)), (TABLE, as_csv(evaluation).encode()))
-    for name, content in chain(documents, plots(evaluation).items()):
-        storage.write(name, content)
-        sys.stderr.write(f"{out / name}\n")

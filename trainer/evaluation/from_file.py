@@ -23,6 +23,7 @@ from trainer.evaluation.metrics import Floats
 from trainer.evaluation.mined import MinedLabels
 from trainer.evaluation.predictions import Predictions
 from trainer.evaluation.score_checks import is_exclusive, off_sum
+from trainer.evaluation.stated_prevalence import stated_prevalences
 from trainer.layout import predictions_key
 
 NOTHING_FITTED: Final = "no thresholds and no calibration: use --val-predictions to fit them"
@@ -46,6 +47,8 @@ class FileRequest:
     """These three apply to labels in a data set's directory, as for `read_labels`."""
     positive_class: str | None = None
     """Of two classes; by default chosen by their names."""
+    prevalences: Sequence[str] = ()
+    """Values of `--prevalence`."""
     renamed: Sequence[str] = ()
     """Labels evaluated with findings of other names, each as `LABEL=FINDING|FINDING`."""
     resamples: int = 1000
@@ -79,6 +82,7 @@ def evaluate_file(request: FileRequest) -> Evaluation:
         findings=selected.findings,
         classes=classes,
         positive_class=request.positive_class,
+        prevalences=stated_prevalences(request.prevalences, selected.findings),
         scored=scored,
         part=part,
         labels=request.labels.name,

@@ -162,6 +162,26 @@ def calibrated_predictions(inputs: EvaluationInput) -> Calibrated | None:
     return Calibrated(finite_log_odds(scored.calibrated_NK), scored.calibrated_NK, thresholds, fitted_on)
 
 
+def scores_of(first: EvaluationInput, inputs: EvaluationInput) -> tuple[str, Floats]:
+    """Name and log-odds of the first model for the images and findings of the other; nan for findings that it does not predict.
+
+    Raises: InputError where the first has no prediction of an image.
+    """
+    row_of = {name: row for row, name in enumerate(first.scored.images)}
+    missing = [name for name in inputs.scored.images if name not in row_of]
+    if missing:
+        raise InputError(
+            f"cannot compare {inputs.model} with {first.model}: {len(missing):,} images have no prediction of {first.model}{listing(missing)}",
+            hint="evaluate both on the same images",
+        )
+    rows = [row_of[name] for name in inputs.scored.images]
+    scores_NK = np.full((len(rows), len(inputs.findings)), np.nan)
+    for k, name in enumerate(inputs.findings):
+        if name in first.findings:
+            scores_NK[:, k] = first.scored.log_odds_NK[rows, first.findings.index(name)]
+    return first.model, scores_NK
+
+
 def _extent(inputs: EvaluationInput, val: SplitPredictions) -> str:
     return f"{inputs.val_name}, {len(val.images):,} images"
 

@@ -75,14 +75,14 @@ def _scores(evaluation: Evaluation) -> str:
             finding["name"],
             f"{finding['positives']:,}",
             f"{100 * finding['prevalence']:.2f} %",
-            _interval(finding["auroc"]),
-            _interval(finding["auprc"]),
+            in_brackets(finding["auroc"]),
+            in_brackets(finding["auprc"]),
         ]
         for finding in evaluation["findings"]
     ]
-    means = [_interval(evaluation[key]) for key in ("mean_auroc", "mean_auprc")]
+    means = [in_brackets(evaluation[key]) for key in ("mean_auroc", "mean_auprc")]
     rows.append(["mean", "", "", *means])
-    return _aligned([header, *rows], left=(0, 3, 4))
+    return aligned([header, *rows], left=(0, 3, 4))
 
 
 def _published(evaluation: Evaluation) -> str:
@@ -93,17 +93,17 @@ def _published(evaluation: Evaluation) -> str:
     rows = [
         [
             finding["name"],
-            _interval(finding["auroc"]),
-            *(_short(reference["auroc"].get(finding["name"])) for reference in published),
+            in_brackets(finding["auroc"]),
+            *(short(reference["auroc"].get(finding["name"])) for reference in published),
         ]
         for finding in evaluation["findings"]
     ]
-    rows.append(["mean", _interval(evaluation["mean_auroc"]), *(_short(reference["mean"]) for reference in published)])
+    rows.append(["mean", in_brackets(evaluation["mean_auroc"]), *(short(reference["mean"]) for reference in published)])
     names = [f"{nth} {reference['name']}, {reference['note']}" for nth, reference in enumerate(published, start=1)]
     header = ["", "this model", *(str(nth) for nth in range(1, len(published) + 1))]
     data = evaluation["data"]
     title = f"published AUROC for exactly these images: {data['part']}, {SPLITS[data['split']]}"
-    return "\n".join([*map(on_one_line, [title, *names]), _aligned([header, *rows], left=(0, 1))])
+    return "\n".join([*map(on_one_line, [title, *names]), aligned([header, *rows], left=(0, 1))])
 
 
 def _operating_points(evaluation: Evaluation) -> str:
@@ -115,26 +115,26 @@ def _operating_points(evaluation: Evaluation) -> str:
     if not found:
         return ""
     blocks = [
-        _aligned(
+        aligned(
             [
                 ["", "threshold", "sensitivity", "specificity"],
                 *(
                     [
                         one["name"],
                         f"{point['threshold']:.4f}",
-                        _interval(point["sensitivity"]),
-                        _interval(point["specificity"]),
+                        in_brackets(point["sensitivity"]),
+                        in_brackets(point["specificity"]),
                     ]
                     for one, point in found
                 ),
             ],
             left=(0, 2, 3),
         ),
-        _aligned(
+        aligned(
             [
                 ["", "PPV", "NPV", "F1"],
                 *(
-                    [one["name"], _interval(point["ppv"]), _interval(point["npv"]), _short(point["f1"])]
+                    [one["name"], in_brackets(point["ppv"]), in_brackets(point["npv"]), short(point["f1"])]
                     for one, point in found
                 ),
             ],
@@ -160,17 +160,17 @@ def _confusion(found: _Points) -> str:
     keys = ("true_positives", "false_positives", "false_negatives", "true_negatives")
     rows = [[one["name"], *(f"{point['counts'][key]:,}" for key in keys)] for one, point in found if "counts" in point]  # type: ignore[literal-required] # keys of Counts
     header = ["", "true pos.", "false pos.", "false neg.", "true neg."]
-    return _aligned([header, *rows]) if rows else ""
+    return aligned([header, *rows]) if rows else ""
 
 
 def _at_stated_prevalence(found: _Points) -> str:
     """Predictive values in the population that the user named."""
     rows = [
-        [one["name"], f"{100 * prevalence:.4g} %", _interval(point["stated_ppv"]), _interval(point["stated_npv"])]
+        [one["name"], f"{100 * prevalence:.4g} %", in_brackets(point["stated_ppv"]), in_brackets(point["stated_npv"])]
         for one, point in found
         if (prevalence := one.get("stated_prevalence")) is not None
     ]
-    return _aligned([["", "at prevalence", "PPV", "NPV"], *rows], left=(0, 2, 3)) if rows else ""
+    return aligned([["", "at prevalence", "PPV", "NPV"], *rows], left=(0, 2, 3)) if rows else ""
 
 
 def _calibration(evaluation: Evaluation) -> str:
@@ -190,11 +190,11 @@ def _calibration(evaluation: Evaluation) -> str:
         for finding in evaluation["findings"]
         if "slope" in (shown := finding["calibrated"] or finding["raw"])
     ]
-    blocks = [f"calibration{_bins(evaluation)}\n{_aligned([header, *rows])}"]
+    blocks = [f"calibration{_bins(evaluation)}\n{aligned([header, *rows])}"]
     if lines:
         of = "calibrated" if has_fit else "uncalibrated"
         header = ["", "slope", "intercept", "observed/expected"]
-        blocks.append(f"of the {of} probabilities\n{_aligned([header, *lines], left=(0, 1, 2, 3))}")
+        blocks.append(f"of the {of} probabilities\n{aligned([header, *lines], left=(0, 1, 2, 3))}")
     return "\n\n".join(blocks)
 
 
@@ -204,7 +204,7 @@ def _bins(evaluation: Evaluation) -> str:
 
 
 def _errors(calibration: Calibration | None) -> list[str]:
-    return ["-", "-"] if calibration is None else [_short(calibration["ece"], 4), _short(calibration["brier"], 4)]
+    return ["-", "-"] if calibration is None else [short(calibration["ece"], 4), short(calibration["brier"], 4)]
 
 
 def _classes(evaluation: Evaluation) -> str:
@@ -215,13 +215,13 @@ def _classes(evaluation: Evaluation) -> str:
     rows.append([f"sensitivity for {classes['positive']}", *_counted(classes["sensitivity"])])
     rows.append([f"specificity for {classes['positive']}", *_counted(classes["specificity"])])
     rows += [[f"recall of {name}", *_counted(recall)] for name, recall in classes["recall"].items()]
-    rows.append(["always the most common class", _short(classes["majority_share"]), ""])
-    return f"most probable class, with Wilson's interval\n{_aligned(rows, left=(0, 1))}"
+    rows.append(["always the most common class", short(classes["majority_share"]), ""])
+    return f"most probable class, with Wilson's interval\n{aligned(rows, left=(0, 1))}"
 
 
 def _counted(one: Proportion) -> list[str]:
     return [
-        _interval(Interval(value=one["value"], low=one["low"], high=one["high"])),
+        in_brackets(Interval(value=one["value"], low=one["low"], high=one["high"])),
         f"{one['correct']:,}/{one['total']:,}",
     ]
 
@@ -235,12 +235,12 @@ def _subgroups(evaluation: Evaluation) -> str:
             _group_name(group),
             f"{group['images']:,}",
             f"{group['patients']:,}",
-            "not scored" if group.get("not_scored") else _interval(group["mean_auroc"]),
-            _interval(group["difference"], signed=True) if "difference" in group else "-",
+            "not scored" if group.get("not_scored") else in_brackets(group["mean_auroc"]),
+            in_brackets(group["difference"], signed=True) if "difference" in group else "-",
         ]
         for group in evaluation["subgroups"]
     ]
-    return "\n\n".join(filter(None, [f"subgroups\n{_aligned([header, *rows], left=(0, 3, 4))}", _rates(evaluation)]))
+    return "\n\n".join(filter(None, [f"subgroups\n{aligned([header, *rows], left=(0, 3, 4))}", _rates(evaluation)]))
 
 
 def _group_name(group: Group) -> str:
@@ -256,7 +256,7 @@ def _rates(evaluation: Evaluation) -> str:
             defined = [(kind, difference) for kind, difference in kinds if difference["low"] is not None]
             total += len(defined)
             rows += [
-                [_group_name(group), finding, kind, _interval(difference, signed=True)]
+                [_group_name(group), finding, kind, in_brackets(difference, signed=True)]
                 for kind, difference in defined
                 if _excludes_zero(difference)
             ]
@@ -266,7 +266,7 @@ def _rates(evaluation: Evaluation) -> str:
         f"sensitivity and false positive rate (FPR) at {RULE_TITLES[_SHOWN_RULE]}, subgroup minus others:\n"
         f"{len(rows):,} of {total:,} intervals exclude 0; by chance alone about {0.05 * total:.0f} would"
     )
-    return f"{title}\n{_aligned(rows, left=(0, 1, 2, 3))}" if rows else title
+    return f"{title}\n{aligned(rows, left=(0, 1, 2, 3))}" if rows else title
 
 
 def _excludes_zero(one: Interval) -> bool:
@@ -280,15 +280,15 @@ def _comparison(comparison: Comparison | None) -> str:
     rows = [
         [
             row["name"],
-            _short(row["ours"]),
-            _short(row["other"]),
-            _interval(row["difference"], signed=True),
-            _short(row["p"]),
-            _short(row["p_holm"]),
+            short(row["ours"]),
+            short(row["other"]),
+            in_brackets(row["difference"], signed=True),
+            short(row["p"]),
+            short(row["p_holm"]),
         ]
         for row in comparison["differences"]
     ]
-    return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{_aligned([header, *rows], left=(0, 3))}"
+    return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{aligned([header, *rows], left=(0, 3))}"
 
 
 def _mined(evaluation: Evaluation) -> str:
@@ -300,27 +300,27 @@ def _mined(evaluation: Evaluation) -> str:
         [
             row["name"],
             "" if row["positives"] is None else f"{row['positives']:,}",
-            _interval(row["auroc"]),
-            _interval(row["difference"], signed=True),
+            in_brackets(row["auroc"]),
+            in_brackets(row["difference"], signed=True),
         ]
         for row in mined
     ]
     header = ["", "positives", "AUROC", "readers' minus this"]
     title = "the same predictions, images and resamples on text-mined labels"
-    return f"{title}\n{_aligned([header, *rows], left=(0, 2, 3))}"
+    return f"{title}\n{aligned([header, *rows], left=(0, 2, 3))}"
 
 
 def _not_comparable(evaluation: Evaluation) -> str:
     """Published means for other images, in a separate table with their split."""
     rows = [
-        [reference["name"], reference["split"], _short(reference["mean"], 4), reference["note"]]
+        [reference["name"], reference["split"], short(reference["mean"], 4), reference["note"]]
         for reference in evaluation["references"]
         if not reference["comparable"]
     ]
     if not rows:
         return ""
     header = ["", "split", "mean", ""]
-    return f"published mean AUROC for other images: not comparable\n{_aligned([header, *rows], left=(0, 1, 3))}"
+    return f"published mean AUROC for other images: not comparable\n{aligned([header, *rows], left=(0, 1, 3))}"
 
 
 def as_csv(evaluation: Evaluation) -> str:
@@ -375,7 +375,7 @@ def _csv_rows(
             finding.get("negative_patients"),
             finding.get("too_few"),
         ]
-        row += [*_three(finding["auroc"]), *_three(finding["auprc"]), *_calibration_cells(finding)]
+        row += [*cells_of(finding["auroc"]), *cells_of(finding["auprc"]), *_calibration_cells(finding)]
         for rule in rules:
             row += _point_cells(finding["operating_points"].get(rule))
         row += [reference["auroc"].get(finding["name"]) for reference in published]
@@ -390,7 +390,7 @@ def _calibration_cells(finding: Finding) -> list[float | None]:
     cells += [calibrated["ece"], calibrated["brier"]] if calibrated else [None, None]
     shown = calibrated or finding["raw"]
     for key in _LINE:
-        cells += _three(shown.get(key, _UNDEFINED))  # type: ignore[arg-type] # an Interval, as are all of _LINE
+        cells += cells_of(shown.get(key, _UNDEFINED))  # type: ignore[arg-type] # an Interval, as are all of _LINE
     return cells
 
 
@@ -399,18 +399,18 @@ def _point_cells(point: OperatingPoint | None) -> list[float | None]:
         return [None] * len(_POINT_COLUMNS)
     cells: list[float | None] = [point["threshold"]]
     for share in (point["sensitivity"], point["specificity"], point["ppv"], point["npv"]):
-        cells += _three(share)
+        cells += cells_of(share)
     counts = point.get("counts")
     cells += [point["f1"], *(counts[key] if counts else None for key in _COUNTS)]
     for share in (point.get("stated_ppv", _UNDEFINED), point.get("stated_npv", _UNDEFINED)):
-        cells += _three(share)
+        cells += cells_of(share)
     return cells
 
 
 def _mean_row(
     evaluation: Evaluation, rules: Sequence[str], published: Sequence[Reference], mined: Mapping[str, MinedFinding]
 ) -> list[str | float | None]:
-    means = [*_three(evaluation["mean_auroc"]), *_three(evaluation["mean_auprc"])]
+    means = [*cells_of(evaluation["mean_auroc"]), *cells_of(evaluation["mean_auprc"])]
     few = [
         finding["name"] for finding in evaluation["findings"] if finding.get("too_few") and finding["auroc"]["value"]
     ]
@@ -432,14 +432,15 @@ def _mined_cells(mined: Mapping[str, MinedFinding], name: str) -> list[float | N
     if not mined:
         return []
     row = mined.get(name)
-    return [None] * len(_MINED_COLUMNS) if row is None else [row["positives"], *_three(row["auroc"])]
+    return [None] * len(_MINED_COLUMNS) if row is None else [row["positives"], *cells_of(row["auroc"])]
 
 
-def _three(one: Interval) -> list[float | None]:
+def cells_of(one: Interval) -> list[float | None]:
+    """Value and bounds as cells of a CSV."""
     return [one["value"], one["low"], one["high"]]
 
 
-def _short(value: float | None, digits: int = 3) -> str:
+def short(value: float | None, digits: int = 3) -> str:
     """Without the leading 0, as usual for scores; `-` for undefined."""
     if value is None:
         return "-"
@@ -450,7 +451,7 @@ def _short(value: float | None, digits: int = 3) -> str:
 _UNDEFINED: Final = Interval(value=None, low=None, high=None)
 
 
-def _interval(one: Interval, *, signed: bool = False) -> str:
+def in_brackets(one: Interval, *, signed: bool = False) -> str:
     """The value with its interval; `(none)` without one."""
     value = one["value"]
     if value is None:
@@ -459,8 +460,8 @@ def _interval(one: Interval, *, signed: bool = False) -> str:
         bounds = "none" if one["low"] is None or one["high"] is None else f"{one['low']:+.4f} to {one['high']:+.4f}"
         return f"{value:+.4f} ({bounds})"
     if one["low"] is None or one["high"] is None:
-        return f"{_short(value)} (none)"
-    return f"{_short(value)} ({_short(one['low'])}-{_short(one['high'])})"
+        return f"{short(value)} (none)"
+    return f"{short(value)} ({short(one['low'])}-{short(one['high'])})"
 
 
 def _plain(one: Interval, *, signed: bool = False) -> str:
@@ -475,7 +476,7 @@ def _plain(one: Interval, *, signed: bool = False) -> str:
     return f"{value} ({(' to ' if signed else '-').join(bounds) or 'none'})"
 
 
-def _aligned(rows: Sequence[Cells], left: Sequence[int] = (0,)) -> str:
+def aligned(rows: Sequence[Cells], left: Sequence[int] = (0,)) -> str:
     """Columns two spaces apart; those in `left` are left-aligned, the others right-aligned.
 
     A cell's line breaks are escaped.

@@ -3,7 +3,7 @@
 Labels are read, and patients compared with those of training, before any image. Shapes: N images, V views, K findings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +24,14 @@ from trainer.data.locate import locate_images
 from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
 from trainer.data.public import are_drawn
 from trainer.devices import Device
-from trainer.errors import InputError
+from trainer.errors import InputError, listing
 from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, for_findings, names_sha256
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
 from trainer.evaluation.label_file import caveats
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
+from trainer.evaluation.stated_prevalence import stated_prevalences
 from trainer.inference.evaluation_set import (
     EvaluationSet,
     Part,
@@ -71,6 +72,18 @@ class ModelRequest:
     """Default: the run's."""
     force: bool = False
     """Whether to evaluate patients in the training set."""
+    prevalences: tuple[str, ...] = ()
+    """Values of `--prevalence`."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A model and the images to evaluate it on."""
+
+    request: ModelRequest
+    trained: LoadedModel
+    subset: EvaluationSet
+    prevalences: dict[str, float]
 
 
 def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput:
@@ -79,24 +92,53 @@ def evaluate_model(request: ModelRequest, reporter: Reporter) -> EvaluationInput
     Raises: InputError when model or data cannot be read or do not match, and, without `force`, for patients in the training set;
     JobFailedError for a non-finite output; RemoteError.
     """
-    on = devices.find(request.device)
-    with _cache(request.cache_dir) as cache:
-        trained = load_model(request.model, step=request.step, cache=cache)
-        place = Place(
-            data=request.data,
-            layout=request.layout,
-            split=request.split or split_of_run(trained),
-            val_list=request.val_list,
-            geometry=trained.geometry,
-            cache=cache,
-            gray_range=request.gray_range,
-            on_missing_image=request.on_missing_image or on_missing_image_of_run(trained),
-        )
-        check_request(trained.geometry, request.gray_range)
-        fetched(place, reporter, Watchdog(float("inf"), reporter.line))
-        subset = evaluation_set(trained, place, request.part, force=request.force)
+    (inputs,) = evaluate_models([request], reporter)
+    return inputs
+
+
+def evaluate_models(requests: Sequence[ModelRequest], reporter: Reporter) -> list[EvaluationInput]:
+    """Predictions of several models for the same images, as `evaluate_model`; all are checked before the first prediction.
+
+    Raises: as `evaluate_model`; InputError for models to be evaluated on different images.
+    """
+    on = devices.find(requests[0].device)
+    with _cache(requests[0].cache_dir) as cache:
+        prepared = [_prepared(request, cache, reporter) for request in requests]
+        _check_same_images(prepared)
         with join(World(), on.backend) as group:
-            return _predicted(trained, subset, on, group, tta=request.tta, batch=request.batch_size, reporter=reporter)
+            return [_predicted(one, on, group, reporter) for one in prepared]
+
+
+def _prepared(request: ModelRequest, cache: Path, reporter: Reporter) -> _Prepared:
+    trained = load_model(request.model, step=request.step, cache=cache)
+    place = Place(
+        data=request.data,
+        layout=request.layout,
+        split=request.split or split_of_run(trained),
+        val_list=request.val_list,
+        geometry=trained.geometry,
+        cache=cache,
+        gray_range=request.gray_range,
+        on_missing_image=request.on_missing_image or on_missing_image_of_run(trained),
+    )
+    check_request(trained.geometry, request.gray_range)
+    fetched(place, reporter, Watchdog(float("inf"), reporter.line))
+    subset = evaluation_set(trained, place, request.part, force=request.force)
+    return _Prepared(request, trained, subset, stated_prevalences(request.prevalences, subset.table.findings))
+
+
+def _check_same_images(prepared: Sequence[_Prepared]) -> None:
+    """Raises: InputError where a model is to be evaluated on other images than the first."""
+    first, *others = prepared
+    expected = set(_names(first.subset.table, first.subset.scored))
+    for one in others:
+        different = expected ^ set(_names(one.subset.table, one.subset.scored))
+        if different:
+            raise InputError(
+                f"cannot compare `{one.request.model}` with `{first.request.model}`: their runs have different {first.subset.part} "
+                f"images, {len(different):,} are in one of them only{listing(sorted(different))}",
+                hint="--split evaluates both on one split; images that one of them was trained on are refused",
+            )
 
 
 @contextmanager
@@ -141,24 +183,16 @@ def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
     return [table.images[row] for row in rows_N.tolist()]
 
 
-def _predicted(
-    trained: LoadedModel,
-    subset: EvaluationSet,
-    device: Device,
-    group: WorkerGroup,
-    *,
-    tta: Tta,
-    batch: int,
-    reporter: Reporter,
-) -> EvaluationInput:
+def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Reporter) -> EvaluationInput:
     """Run the network and collect what is known about the model."""
+    trained, subset, tta = one.trained, one.subset, one.request.tta
     stored = _stored(trained, subset, tta)
     val_N = subset.free_to_fit if stored is None else subset.free_to_fit[:0]
     pack, in_pack_N = _decoded(subset, np.concatenate([subset.scored, val_N]), group, reporter)
     _check_readable(subset, in_pack_N)
     network = OverViews(trained, tta, device.memory_format)
     network.to(device.open(0, 1)).to(memory_format=device.memory_format)
-    evaluator = _evaluator(device, group, pack, len(trained.findings) * views_of(tta), batch)
+    evaluator = _evaluator(device, group, pack, len(trained.findings) * views_of(tta), one.request.batch_size)
     request = _Request(trained, subset.table, in_pack_N, evaluator, network, reporter)
     scored = request.predictions(subset.scored, f"evaluating {subset.part}")
     val = request.predictions(val_N, "evaluating val") if len(val_N) else None
@@ -173,6 +207,7 @@ def _predicted(
         labels=last_name(subset.place.data),
         val=val,
         calibrator=None if stored is None else for_findings(stored, subset.table.findings),
+        prevalences=one.prevalences,
         split=split_of(_names(subset.table, subset.table.rows("test"))),
         metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
         drawn=are_drawn(subset.source),

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from report_samples import entry, evaluation, undefined
 
-from trainer.commands.evaluate import PLOTS
 from trainer.report import evaluation_figures, history_figures, scaling_figures
 from trainer.report.drawing import COLOURS, INK, as_png, as_svg
+from trainer.report.evaluation_files import PLOTS
 
 
 @pytest.fixture(scope="module")

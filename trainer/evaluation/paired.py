@@ -1,0 +1,86 @@
+"""Several models on the same images: each beside the first, as text for a terminal and as CSV.
+
+The first evaluation has no comparison; those of the others are with the first.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from trainer.errors import on_one_line
+from trainer.evaluation.document import Difference, Evaluation, Interval, extent, unit_of
+from trainer.evaluation.reference import SPLITS
+from trainer.evaluation.summary import aligned, cells_of, in_brackets, short
+from trainer.formats.spreadsheet import line
+
+_COLUMNS: Final = ["model", "finding"]
+
+
+def names_of(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Names of the models; equal ones are numbered."""
+    names: list[str] = []
+    for one in evaluations:
+        nth = 1 + sum(earlier["model"] == one["model"] for earlier in evaluations[: len(names)])
+        names.append(one["model"] if nth == 1 else f"{one['model']} ({nth})")
+    return names
+
+
+def as_table(evaluations: Sequence[Evaluation]) -> str:
+    """Mean scores of all, then the differences of each to the first."""
+    first, names = evaluations[0], names_of(evaluations)
+    data = first["data"]
+    rows = [
+        [f"{nth} {name}", in_brackets(one["mean_auroc"]), in_brackets(one["mean_auprc"])]
+        for nth, (name, one) in enumerate(zip(names, evaluations, strict=True), start=1)
+    ]
+    head = [
+        f"{len(evaluations)} models on {data['labels']}: {extent(data)}",
+        f"{data['part']} images of {SPLITS[data['split']]}",
+        f"in brackets: 95 % intervals from the same {first['resamples']:,} resamples of {unit_of(data)}s",
+    ]
+    blocks = ["\n".join(map(on_one_line, head)), aligned([["", "mean AUROC", "mean AUPRC"], *rows], left=(0, 1, 2))]
+    for nth, one in enumerate(evaluations[1:], start=2):
+        title = f"AUROC of {nth} minus that of 1"
+        header = ["", str(nth), "1", "difference", "p", "p (Holm)"]
+        blocks.append(f"{title}\n{aligned([header, *map(_cells, _differences(one))], left=(0, 3))}")
+    notes = dict.fromkeys(note for one in evaluations for note in one["notes"])
+    blocks.append("\n".join(f"note: {on_one_line(note)}" for note in notes))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _differences(evaluation: Evaluation) -> Sequence[Difference]:
+    comparison = evaluation["comparison"]
+    return () if comparison is None else comparison["differences"]
+
+
+def _cells(row: Difference) -> list[str]:
+    return [
+        row["name"],
+        short(row["ours"]),
+        short(row["other"]),
+        in_brackets(row["difference"], signed=True),
+        short(row["p"]),
+        short(row["p_holm"]),
+    ]
+
+
+def as_csv(evaluations: Sequence[Evaluation]) -> str:
+    """One row per model and finding, then the means; empty cells where undefined, as all differences of the first."""
+    bounds = ("", "_low", "_high")
+    header = [
+        *_COLUMNS,
+        *(f"auroc{bound}" for bound in bounds),
+        *(f"difference{bound}" for bound in bounds),
+        "p",
+        "p_holm",
+    ]
+    return "".join([line(header), *map(line, _rows(evaluations))])
+
+
+def _rows(evaluations: Sequence[Evaluation]) -> Iterator[list[str | float | None]]:
+    for name, one in zip(names_of(evaluations), evaluations, strict=True):
+        aurocs: list[tuple[str, Interval]] = [(finding["name"], finding["auroc"]) for finding in one["findings"]]
+        differences = {row["name"]: row for row in _differences(one)}
+        for finding, auroc in [*aurocs, ("mean", one["mean_auroc"])]:
+            row = differences.get(finding)
+            compared = [None] * 5 if row is None else [*cells_of(row["difference"]), row["p"], row["p_holm"]]
+            yield [name, finding, *cells_of(auroc), *compared]
