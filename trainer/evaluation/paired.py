@@ -24,6 +24,15 @@ def names_of(evaluations: Sequence[Evaluation]) -> list[str]:
     return names
 
 
+def notes_of(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Notes of all models, then those of some with the model's name."""
+    shared = set.intersection(*(set(one["notes"]) for one in evaluations))
+    notes = [note for note in evaluations[0]["notes"] if note in shared]
+    for name, one in zip(names_of(evaluations), evaluations, strict=True):
+        notes += [f"{name}: {note}" for note in one["notes"] if note not in shared]
+    return notes
+
+
 def as_table(evaluations: Sequence[Evaluation]) -> str:
     """Mean scores of all, then the differences of each to the first."""
     first, names = evaluations[0], names_of(evaluations)
@@ -42,8 +51,7 @@ def as_table(evaluations: Sequence[Evaluation]) -> str:
         title = f"AUROC of {nth} minus that of 1"
         header = ["", str(nth), "1", "difference", "p", "p (Holm)"]
         blocks.append(f"{title}\n{aligned([header, *map(_cells, _differences(one))], left=(0, 3))}")
-    notes = dict.fromkeys(note for one in evaluations for note in one["notes"])
-    blocks.append("\n".join(f"note: {on_one_line(note)}" for note in notes))
+    blocks.append("\n".join(f"note: {on_one_line(note)}" for note in notes_of(evaluations)))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

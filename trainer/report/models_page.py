@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trainer.evaluation.document import Evaluation, extent, mean_calibration, unit_of
-from trainer.evaluation.paired import names_of
+from trainer.evaluation.paired import names_of, notes_of
 from trainer.evaluation.reference import SPLITS
 from trainer.report.formatting import interval, number, without_places
 from trainer.report.page import Section, Table, Text, page
@@ -36,5 +36,5 @@ def _scores(evaluations: Sequence[Evaluation]) -> Section:
 
 
 def _notes(evaluations: Sequence[Evaluation]) -> Section:
-    notes = dict.fromkeys(without_places(note) for one in evaluations for note in one["notes"])
-    return Section("notes", "Notes", [Text(list(notes))] if notes else [])
+    notes = [without_places(note) for note in notes_of(evaluations)]
+    return Section("notes", "Notes", [Text(notes)] if notes else [])
