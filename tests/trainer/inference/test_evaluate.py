@@ -14,6 +14,7 @@ from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.calibration import names_sha256
+from trainer.evaluation.document import from_json
 from trainer.evaluation.inputs import evaluated
 from trainer.evaluation.metrics import probability
 from trainer.inference.evaluate import ModelRequest, evaluate_model
@@ -300,3 +301,43 @@ def test_evaluate_writes_metrics_and_predictions(capsys, finished_run, tmp_path)
     rows = list(csv.DictReader((tmp_path / "out/predictions/test.csv").read_text().splitlines()))
     assert {row["Image Index"] for row in rows} == written(finished_run, "test").keys()
     assert "mean" in capsys.readouterr().out
+
+
+def test_two_models_are_compared_on_the_same_images(finished_run, tmp_path, capsys):
+    """One command from two models to a page with their differences; here the last checkpoint and an exported model."""
+    shutil.copytree(finished_run.root / "model", tmp_path / "exported")
+    models, out = [str(finished_run.root), str(tmp_path / "exported")], tmp_path / "out"
+    split = json.loads((finished_run.root / "run.json").read_text())["config"]["split"]
+    flags = [f"--data={finished_run.data}", f"--split={split}", f"--out={out}", "--resamples=50", "--format=json"]
+    assert main(["evaluate", *models, *flags]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["comparison"] is None
+    assert second["comparison"]["other"] == first["model"]
+    for row in second["comparison"]["differences"]:
+        assert row["difference"]["value"] in {0, None}
+    assert {path.name for path in out.iterdir()} == {"r", "exported", "index.html", "comparison.csv"}
+    assert from_json((out / "exported/metrics.json").read_bytes(), "metrics.json") == second
+    assert (out / "r/predictions/test.csv").is_file()
+    assert first["model"] in (out / "index.html").read_text()
+    assert "comparison.csv" not in capsys.readouterr().out
+
+
+def test_models_with_different_test_images_are_refused_before_any_prediction(finished_run, tmp_path, capsys):
+    """A difference would be one of images."""
+    other = tmp_path / "other"
+    shutil.copytree(finished_run.root, other)
+    record = json.loads((other / "run.json").read_text())
+    record["config"]["split"] = "patients:50/10/40@7"
+    (other / "run.json").write_text(json.dumps(record))
+    (other / "split.csv.gz").unlink()
+    assert main(["evaluate", str(finished_run.root), str(other), f"--data={finished_run.data}", "--force"]) == 2
+    message = capsys.readouterr().err
+    assert f"cannot compare `{other}` with `{finished_run.root}`: their runs have different test images" in message
+    assert "evaluating" not in message
+
+
+def test_against_is_refused_with_several_models(finished_run, capsys):
+    """The first is what they are compared with."""
+    run = str(finished_run.root)
+    assert main(["evaluate", run, run, f"--data={finished_run.data}", "--against=x.csv"]) == 2
+    assert "cannot use --against: several models are compared with the first" in capsys.readouterr().err

@@ -161,6 +161,8 @@ def test_onnx_file_describes_its_inputs_and_outputs(tmp_path):
     assert json.loads(told["findings"]) == list(FINDINGS)
     assert told["crop_px"] == "32"
     assert json.loads(told["thresholds"])["youden"]["Hernia"] == 0.25
+    assert told["probability_scale"] == told["threshold_scale"] == "calibrated"
+    assert told["resize_filter"] == "Pillow BILINEAR (antialiased)"
     assert "not for clinical use" in model.doc_string
     assert "positive_class" not in told
 
