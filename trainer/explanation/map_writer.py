@@ -26,7 +26,6 @@ from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_picture import Answer, Map, map_picture
 from trainer.limits import parsed_json
 from trainer.models.load import LoadedModel
-from trainer.report.formatting import last_name
 from trainer.report.picture_files import as_png, existing, safe_name, stems, writing
 from trainer.runtime.console import Reporter
 from trainer.storage import AbsentError, LocalStorage, output_files
@@ -204,7 +203,7 @@ class MapWriter:
             drawn_B4=drawn_T4,
         )
         answer = Answer(
-            image=last_name(seen.file.name),
+            image=Path(seen.file.name).name,
             finding=self._trained.findings[number],
             probability=float(seen.probability_K[number]),
             is_calibrated=self._trained.calibrator is not None,
