@@ -13,6 +13,8 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from trainer.report.drawing import styled
+
 Font = ImageFont.FreeTypeFont
 
 NOT_CLINICAL: Final = "Not for clinical use"
@@ -143,6 +145,7 @@ def _own_fonts() -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1)
+@styled()
 def _installed_fonts() -> tuple[str, ...]:
     """Fonts of this machine, regular ones first, without matplotlib's, of which one has a box for every character."""
     from matplotlib import font_manager, get_data_path  # noqa: PLC0415 - see above
