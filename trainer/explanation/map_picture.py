@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from trainer.explanation.contours import LEVELS
 from trainer.explanation.overlay import DRAWN, FOUND, colour_bar, overlay
 from trainer.explanation.placement import Placement
-from trainer.report.captions import NOT_CLINICAL, Entry, text_px, with_caption
+from trainer.report.captions import NOT_CLINICAL, Entry, room_above_caption, text_px
 from trainer.report.formatting import number
 
 Floats = NDArray[np.float64]
@@ -54,10 +54,10 @@ def map_picture(one: Map, answer: Answer) -> Image.Image:
     width, height = one.gray.size
     px = text_px(one.gray.size)
     gap = round(_GAP_EMS * px)
-    pair = Image.new("RGB", (2 * width + gap, height), "white")
-    pair.paste(one.gray.convert("L"), (0, 0))
-    pair.paste(overlay(one.gray, one.map_hw, one.place, one.boxes_B4, one.drawn_B4), (width + gap, 0))
-    return with_caption(pair, [list(_said(answer)), list(_legend(one, px))], px)
+    picture = room_above_caption((2 * width + gap, height), [list(_said(answer)), list(_legend(one, px))], px)
+    picture.paste(one.gray.convert("L"), (0, 0))
+    picture.paste(overlay(one.gray, one.map_hw, one.place, one.boxes_B4, one.drawn_B4), (width + gap, 0))
+    return picture
 
 
 def _said(answer: Answer) -> Iterator[Entry]:

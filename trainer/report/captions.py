@@ -51,19 +51,26 @@ def text_px(size: tuple[int, int]) -> int:
 
 
 def with_caption(picture: Image.Image, columns: Sequence[Sequence[Entry]], px: int) -> Image.Image:
-    """The picture, in the upper left corner, above its caption in columns; a narrow one gets white beside it.
+    """The picture, in the upper left corner, above its caption."""
+    whole = room_above_caption(picture.size, columns, px, picture.mode)
+    whole.paste(picture, (0, 0))
+    return whole
 
-    Columns that would be too narrow stand one below the other.
+
+def room_above_caption(
+    size: tuple[int, int], columns: Sequence[Sequence[Entry]], px: int, mode: str = "RGB"
+) -> Image.Image:
+    """A white picture with room for one of this size in its upper left corner, above a caption in columns.
+
+    A narrow one gets white beside it. Columns that would be too narrow stand one below the other.
     """
-    width = max(picture.width, _LEAST_EMS * px)
+    width = max(size[0], _LEAST_EMS * px)
     if width < len(columns) * _LEAST_EMS * px:
         columns = [[entry for column in columns for entry in column]]
-    bands = [caption(column, width // len(columns), px).convert(picture.mode) for column in columns]
-    height = picture.height + max(band.height for band in bands)
-    whole = Image.new(picture.mode, (width, height), "white")
-    whole.paste(picture, (0, 0))
+    bands = [caption(column, width // len(columns), px).convert(mode) for column in columns]
+    whole = Image.new(mode, (width, size[1] + max(band.height for band in bands)), "white")
     for number, band in enumerate(bands):
-        whole.paste(band, (round(number * width / len(bands)), picture.height))
+        whole.paste(band, (round(number * width / len(bands)), size[1]))
     return whole
 
 
