@@ -28,6 +28,9 @@ _PICTURE_PER_TEXT: Final = 48
 _LEAST_EMS: Final = 20
 """Least width of a caption, in heights of its text."""
 
+MOST_CHARACTERS: Final = 20_000
+"""Longer texts are cut: a model's file may have names of any length."""
+
 _PAPER: Final = (255, 255, 255)
 _INK: Final = (24, 24, 24)
 _LINE_EMS: Final = 1.35
@@ -125,6 +128,7 @@ def _readable(text: str, px: int, *, is_bold: bool) -> tuple[str, Font]:
 
     Characters that no font has are written as their escapes: a name stays a name, where boxes would look all alike.
     """
+    text = text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
     own = _own_fonts()[is_bold]
     needed = frozenset(map(ord, text))
     if needed <= _characters(own):

@@ -102,3 +102,8 @@ def test_captions_of_equal_pictures_are_equal():
     """Files are compared byte by byte."""
     entries = [Entry(LONG, is_title=True), Entry("x" * 99)]
     assert caption(entries, 300, 13).tobytes() == caption(entries, 300, 13).tobytes()
+
+
+def test_text_without_end_takes_no_memory_without_end():
+    """Names of findings come from the model's file, which may be anybody's."""
+    assert caption([Entry("x" * 10_000_000)], 404, 13).height < 20_000
