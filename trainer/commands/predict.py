@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
 from trainer.inference.predict import Prediction, predictor
 from trainer.inference.prediction_output import csv_lines, json_lines, table_lines
+from trainer.inference.prediction_pictures import picture_output
 from trainer.models.load import LoadedModel, load_model
 from trainer.runtime.console import Reporter
 
@@ -32,6 +34,7 @@ def predict(
     model: str,
     step: str = "best",
     format: Literal["table", "jsonl", "csv"] = "table",  # noqa: A002 - the flag's name
+    out: Path | None = None,
     rule: Rule | None = None,
     tta: Tta = "none",
     device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
@@ -51,6 +54,9 @@ def predict(
         Checkpoint of the run: `best`, `last` or a number.
     format
         `table` for a terminal; `jsonl` and `csv` for programs.
+    out
+        Directory for a picture of each image with its prediction, and predictions.png with the first twelve; created if missing.
+        Pictures of an earlier call are replaced.
     rule
         Rule for positive findings, with its threshold fixed on validation images; default: Youden's J.
     tta
@@ -70,6 +76,7 @@ def predict(
             f"cannot use --batch-size {batch_size}: it must be from 1 to {_MOST_BATCH}", hint="--batch-size 32"
         )
     files = image_files(images)
+    pictures = None if out is None else picture_output(out, files)
     on = devices.find(device)
     trained = load_model(model, step=step, cache=cache_dir)
     _check_rule(trained, rule)
@@ -77,20 +84,24 @@ def predict(
     _report(trained, tta)
     bad: list[Prediction] = []
     turned: list[Prediction] = []
-    out, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
+    stdout, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
     trained = replace(trained, geometry=of_files(trained.geometry, files, gray_range, reporter))
     with reporter.progress("predicting", len(files)) as advance:
         one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
         predictions = _collected(one.predictions(files, advance), bad, turned)
+        if pictures is not None:
+            predictions = pictures.drawn(predictions, trained, chosen)
         forms: dict[str, Callable[[], Iterator[str]]] = {
             "jsonl": lambda: json_lines(predictions, trained),
             "csv": lambda: csv_lines(predictions, trained),
             "table": lambda: table_lines(predictions, trained, chosen),
         }
         text = forms[format]()
-        later = list(text) if out.isatty() else []  # the terminal, which shows the bar
-        read = _write(text, out)
-    complete = read and _write(later, out)
+        later = list(text) if stdout.isatty() else []  # the terminal, which shows the bar
+        read = _write(text, stdout)
+        if pictures is not None:
+            deque(predictions, maxlen=0)  # the rest, if the reader of the text has finished
+    complete = read and _write(later, stdout)
     if turned:
         sys.stderr.write(f"note: {turned_note(len(turned), len(files))}\n")
     if complete and bad:

@@ -10,6 +10,7 @@ from typing import Final
 from trainer.data.class_folders import IMAGE_SUFFIXES, OTHER_IMAGES
 from trainer.data.directory_walk import files_below
 from trainer.data.look_alikes import looks_like_image
+from trainer.storage.output_files import is_own_picture
 
 _NO_FILE: Final = "it is neither a file nor a directory"
 
@@ -32,7 +33,8 @@ class ImageFile:
 def image_files(places: Sequence[Path]) -> list[ImageFile]:
     """The given files, and below each directory all files with the suffix or first bytes of an image, sorted by name.
 
-    Duplicates are removed. Missing files, and directories without images, are listed with their problem.
+    Pictures that this program has written there are left out. Duplicates are removed. Missing files, and directories without
+    images, are listed with their problem.
     """
     return list(dict.fromkeys(file for place in places for file in _at(place)))
 
@@ -71,4 +73,6 @@ def _below(folder: Path, problems: list[ImageFile]) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in {*IMAGE_SUFFIXES, *OTHER_IMAGES} or looks_like_image(path)
+    if path.suffix.lower() in {*IMAGE_SUFFIXES, *OTHER_IMAGES}:
+        return not is_own_picture(path)
+    return looks_like_image(path)

@@ -15,9 +15,10 @@ from trainer.data.image_files import ImageFile
 from trainer.errors import InputError, on_one_line
 from trainer.explanation import randomisation
 from trainer.explanation.explainer import Explained, Explainer
-from trainer.explanation.map_writer import Bad, Line, Output, each, opened, writing
+from trainer.explanation.map_writer import Bad, Line, Output, each, opened
 from trainer.explanation.randomisation import Maps, Randomisation
 from trainer.report.formatting import last_name
+from trainer.report.picture_files import writing
 from trainer.runtime.console import Reporter
 from trainer.runtime.progress import USUALLY_FEW
 from trainer.storage import LocalStorage, output_files

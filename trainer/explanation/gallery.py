@@ -24,6 +24,7 @@ from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
 from trainer.evaluation import predictions
+from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
@@ -40,6 +41,9 @@ SIDE: Final = 200
 
 MOST: Final = 28
 """Two for each of the 14 findings."""
+
+_FINER: Final = 3
+"""The map is drawn on this many pixels per pixel, so that its lines do not hide the image."""
 
 _GAP: Final = 4
 _QUALITY: Final = 80
@@ -109,13 +113,15 @@ def make(
     classes: bool,
     record_of: Callable[[int], Gray],
     crop_px: int,
+    calibrator: Calibrator | None = None,
     most: int = MOST,
 ) -> tuple[Picture, ...]:
     """Pictures of the worst errors. `record_of` returns the gray S x S record of the image at an index of `names`.
 
-    The network may be on any device, and is in eval mode afterwards; images are processed one at a time.
+    `log_odds_NK` are uncalibrated; probabilities are shown calibrated where there is a `calibrator` for these findings. The network may be on any device, and is in eval mode afterwards; images are processed one at a time.
     """
     pictures = []
+    shown_NK = probability(log_odds_NK if calibrator is None else calibrator.apply(log_odds_NK))
     for mistake in mistakes(log_odds_NK, labels_NK, classes=classes, most=most):
         pair = _pair(network, record_of(mistake.row), crop_px, mistake.column, classes=classes)
         pictures.append(
@@ -124,7 +130,8 @@ def make(
                 finding=findings[mistake.column],
                 kind=mistake.kind,
                 truth=_truth(labels_NK[mistake.row], findings),
-                probability=float(probability(log_odds_NK[mistake.row, mistake.column])),
+                probability=float(shown_NK[mistake.row, mistake.column]),
+                calibrated=calibrator is not None,
                 jpeg=_jpeg(pair),
             )
         )
@@ -161,6 +168,7 @@ def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Pi
         classes=trained.loss == "cross_entropy",
         record_of=lambda position: _record(paths[rows_N[position]], trained.geometry),
         crop_px=trained.crop_px,
+        calibrator=trained.calibrator,
     )
 
 
@@ -216,13 +224,14 @@ def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, cla
     x_N1SS = torch.from_numpy(np.array(record_SS))[None, None].to(on)
     seen_N1PP = cut(x_N1SS, center_boxes(1, record_SS.shape[-1], crop_px), crop_px)
     map_hw = class_activation_maps(network, normalise(seen_N1PP), [column], classes=classes)[0]
-    gray = Image.fromarray(seen_N1PP[0, 0].cpu().numpy()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    whole = Placement(
-        width=SIDE, height=SIDE, crop_px=crop_px, scale_x=crop_px / SIDE, scale_y=crop_px / SIDE, start_x=0, start_y=0
-    )
+    gray = Image.fromarray(seen_N1PP[0, 0].cpu().numpy())
+    side = _FINER * SIDE
+    scale = crop_px / side
+    whole = Placement(width=side, height=side, crop_px=crop_px, scale_x=scale, scale_y=scale, start_x=0, start_y=0)
+    explained = overlay(gray.resize((side, side), Image.Resampling.BICUBIC), map_hw, whole, np.empty((0, 4)))
     pair = Image.new("RGB", (2 * SIDE + _GAP, SIDE), "white")
-    pair.paste(gray.convert("RGB"), (0, 0))
-    pair.paste(overlay(gray, map_hw, whole, np.empty((0, 4))), (SIDE + _GAP, 0))
+    pair.paste(gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (0, 0))
+    pair.paste(explained.reduce(_FINER), (SIDE + _GAP, 0))
     return pair
 
 

@@ -1,6 +1,6 @@
 """Files of maps: pictures, and a line of JSON per map.
 
-    OUT/<image>.<finding>.png   the image with the map and its boxes
+    OUT/<image>.<finding>.png   the image, and the image with the map and its boxes
     OUT/maps.jsonl              one line per map
 
 Shapes: T boxes drawn, h x w cells of a map.
@@ -8,8 +8,6 @@ Shapes: T boxes drawn, h x w cells of a map.
 
 import io
 import json
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,16 +17,16 @@ from typing import Any, Final, TextIO, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from trainer.data.decode import is_turned, turned_note
 from trainer.data.image_files import ImageFile
-from trainer.errors import InputError
 from trainer.explanation.boxes import find_boxes_on_image
+from trainer.explanation.decision import decision
 from trainer.explanation.explainer import Explained, Explainer
-from trainer.explanation.overlay import overlay
+from trainer.explanation.map_picture import Answer, Map, map_picture
 from trainer.limits import parsed_json
 from trainer.models.load import LoadedModel
+from trainer.report.picture_files import as_png, existing, safe_name, stems, writing
 from trainer.runtime.console import Reporter
 from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
@@ -37,11 +35,8 @@ Floats = NDArray[np.float64]
 
 MAPS: Final = "maps.jsonl"
 
-STEM_BYTES: Final = 150
 FINDING_BYTES: Final = 80
-"""Bytes of an image's and a finding's name in a picture's name, which file systems limit to 255 bytes."""
-
-_UNSAFE = re.compile(r"[^\w.+-]+")
+"""Bytes of a finding's name in a picture's name, which has the image's name too."""
 
 
 class MapBox(TypedDict):
@@ -139,8 +134,8 @@ def _check_free(trained: LoadedModel, output: Output, names: Mapping[ImageFile, 
     if output.overlays:
         endings = tuple(_ending(finding) for finding in trained.findings)
         pictures = {f"{stem}{ending}" for stem in names.values() for ending in endings}
-        existing = [entry.name for entry in os.scandir(output.folder) if entry.name in pictures]
-        output_files.check(storage, existing, ours=_drawn_before(storage) if existing else ())
+        earlier = existing(output.folder, pictures)
+        output_files.check(storage, earlier, ours=_drawn_before(storage) if earlier else ())
         storage.sweep("", names=pictures)
 
 
@@ -152,16 +147,6 @@ def _drawn_before(storage: LocalStorage) -> set[str]:
             with suppress(ValueError, AttributeError):
                 pictures.add(str(parsed_json(line).get("overlay")))
     return pictures
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn errors of writing files into known ones. Raises: InputError."""
-    try:
-        yield
-    except OSError as problem:
-        reason = (problem.strerror or str(problem)).lower()
-        raise InputError(f"cannot write to `{folder}`: {reason} (from `--out`)") from problem
 
 
 class MapWriter:
@@ -192,7 +177,7 @@ class MapWriter:
         picture = None
         if self._output.overlays:
             picture = f"{self._stems[seen.file]}{_ending(finding)}"
-            self.write(picture, _as_png(overlay(seen.gray, map_hw, seen.place, boxes.boxes_F4, drawn_T4)))
+            self.write(picture, as_png(self._drawn(seen, number, boxes.boxes_F4, drawn_T4)))
         line = Line(
             image=seen.file.name,
             finding=finding,
@@ -208,38 +193,28 @@ class MapWriter:
             self._file.write(json.dumps(line) + "\n")
         self._report(line)
 
-
-def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
-    """Name of each image's pictures: its file name without folders and suffix, numbered where two would be equal."""
-    taken: set[str] = set()
-    next_number: dict[str, int] = {}  # a series may have one name for all its files, each in its own folder
-    names = {}
-    for file in files:
-        stem = name = _safe_name(file.path.stem, STEM_BYTES)
-        while name.lower() in taken:
-            number = next_number.get(stem, 2)
-            name, next_number[stem] = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        names[file] = name
-    return names
+    def _drawn(self, seen: Explained, number: int, boxes_F4: Floats, drawn_T4: Floats | None) -> Image.Image:
+        shown = Map(
+            gray=seen.gray,
+            map_hw=seen.maps[number],
+            place=seen.place,
+            boxes_B4=boxes_F4,
+            box_threshold=self._output.box_threshold,
+            drawn_B4=drawn_T4,
+        )
+        answer = Answer(
+            image=Path(seen.file.name).name,
+            finding=self._trained.findings[number],
+            probability=float(seen.probability_K[number]),
+            is_calibrated=self._trained.calibrator is not None,
+            decision=decision(self._trained, seen.probability_K, number),
+        )
+        return map_picture(shown, answer)
 
 
 def _ending(finding: str) -> str:
     """Suffix of pictures of this finding."""
-    return f".{_safe_name(finding, FINDING_BYTES)}.png"
-
-
-def _as_png(picture: Image.Image) -> bytes:
-    """The PNG file with this program's mark."""
-    about, out = PngInfo(), io.BytesIO()
-    about.add(*output_files.PNG_MARK)
-    picture.save(out, format="PNG", pnginfo=about)
-    return out.getvalue()
-
-
-def _safe_name(text: str, most_bytes: int) -> str:
-    """The text as part of a file name valid on any system."""
-    return _UNSAFE.sub("_", text).encode()[:most_bytes].decode(errors="ignore")
+    return f".{safe_name(finding, FINDING_BYTES)}.png"
 
 
 def _as_line(corners: Sequence[float], score: float) -> MapBox:

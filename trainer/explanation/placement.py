@@ -46,6 +46,12 @@ class Placement:
         return values
 
     @property
+    def is_all_seen(self) -> bool:
+        """Whether the whole image is in the model's input, but for less than half a pixel of the input."""
+        box_4 = self.seen(np.array([[0.0, 0.0, self.width, self.height]]))[0]
+        return bool((box_4[:2] > -0.5).all() and (box_4[2:] < self.crop_px + 0.5).all())
+
+    @property
     def _scale_4(self) -> Floats:
         return np.array([self.scale_x, self.scale_y] * 2)
 

@@ -5,6 +5,7 @@ run_page    sections of one run
 sizes       several runs as rows: elapsed time, speed-up, efficiency
 runs_page   page of several runs
 page        sections as HTML
+captions    text below pictures of `explain` and `predict`
 """
 
 from trainer.report.documents import GALLERY, Documents, read

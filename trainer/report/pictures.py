@@ -26,7 +26,9 @@ class Picture:
     truth: str
     """Its labels, in words."""
     probability: float
-    """Predicted probability of the finding, before calibration."""
+    """Predicted probability of the finding."""
+    calibrated: bool = False
+    """Whether the probability is calibrated; those of galleries of earlier versions are not."""
     jpeg: bytes
     """JPEG: a seventh of the size of a PNG, and good enough for a thumbnail."""
 
@@ -57,4 +59,5 @@ def _picture(row: Mapping[str, Any]) -> Picture:
     if not jpeg.startswith(b"\xff\xd8\xff"):
         raise ValueError("not a JPEG")
     words = {name: checked(row[name], str) for name in ("image", "finding", "kind", "truth")}
-    return Picture(**words, probability=float(checked(row["probability"], Share)), jpeg=jpeg)
+    calibrated = checked(row.get("calibrated", False), bool)
+    return Picture(**words, probability=float(checked(row["probability"], Share)), calibrated=calibrated, jpeg=jpeg)

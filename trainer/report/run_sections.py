@@ -1,6 +1,6 @@
 """Sections of a run's page about the run: summary, curves, speed and settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from trainer.evaluation.document import Data, Evaluation, extent
@@ -23,6 +23,7 @@ from trainer.report.formatting import (
 )
 from trainer.report.formatting import finding as name_of
 from trainer.report.page import Facts, Images, Plots, Section, Shown, Text
+from trainer.report.pictures import Picture
 from trainer.report.sizes import elapsed_s
 
 _HIDDEN: Final = frozenset({"output", "cache_dir", "name", "findings"})
@@ -164,8 +165,9 @@ def gallery(one: Documents) -> Section:
         )
     words = (
         "The most confident errors according to the labels, which are not always right themselves. "
-        "Left: the image as the model sees it. Right: the class activation map of the named finding. "
-        "Probabilities are before calibration."
+        "Left: the image as the model sees it. Right: the same with the class activation map of the named finding: the stronger "
+        "the orange, the higher the map, from its lowest value to its highest; thin lines are at 0.5 of that range, thick ones at "
+        f"0.7. Probabilities are {_calibration(one.pictures)}."
     )
     shown = [
         Shown(
@@ -177,6 +179,10 @@ def gallery(one: Documents) -> Section:
         for picture in one.pictures
     ]
     return Section("errors", "Most confident errors", [Text([words]), Images(shown)])
+
+
+def _calibration(pictures: Sequence[Picture]) -> str:
+    return "calibrated" if all(picture.calibrated for picture in pictures) else "before calibration"
 
 
 def speed(one: Documents) -> Section:

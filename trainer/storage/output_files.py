@@ -6,13 +6,21 @@ a marked document of the same command.
 
 import re
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Final
 
 from trainer.errors import InputError, listing, on_one_line
 from trainer.storage import AbsentError, Storage
+from trainer.storage.files import open_regular
 
 PNG_MARK: Final = (b"maPs", b"trainer")
 """Type and content of a private PNG chunk that marks files without a document beside them; viewers ignore it."""
+
+SHEET: Final = "predictions.png"
+"""The picture of several images with their predictions."""
+
+_HEAD_BYTES: Final = 400
+"""Bytes of a PNG file with its mark."""
 
 _BEGINNINGS: Final = {
     "index.html": re.compile(rb'(?s).{0,4000}<meta name="generator" content="trainer '),
@@ -62,6 +70,20 @@ def begins_as_ours(storage: Storage, name: str) -> bool | None:
         return None
     pattern = _pattern(name)
     return pattern is not None and pattern.match(beginning) is not None
+
+
+def is_own_picture(path: Path) -> bool:
+    """Whether a file of the user's directory is a picture by `explain` or `predict`, told by its name and mark.
+
+    Their names have a second suffix, so that of most images only the name is read.
+    """
+    if path.suffix != ".png" or not ("." in path.stem or path.name == SHEET):
+        return False
+    try:
+        with open_regular(path) as file:
+            return _BY_SUFFIX[".png"].match(file.read(_HEAD_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def _pattern(name: str) -> re.Pattern[bytes] | None:

@@ -72,7 +72,8 @@ def write_report_files(
     with _optional(run, "report", "report"):
         documents = Documents(run=_record(run), entries=entries, results=results, evaluation=evaluation)
         with _optional(run, "images in its report", "report --gallery on"):
-            documents = _with_pictures(run, network, predicted.get("test") or predicted.get("val"), documents)
+            scored = predicted.get("test") or predicted.get("val")
+            documents = _with_pictures(run, network, scored, documents, calibrator)
     yield True
     if documents is not None:
         with _optional(run, "report", "report"):
@@ -136,7 +137,9 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
     return evaluation
 
 
-def _with_pictures(run: Run, network: nn.Module, scored: PredictedSplit | None, documents: Documents) -> Documents:
+def _with_pictures(
+    run: Run, network: nn.Module, scored: PredictedSplit | None, documents: Documents, calibrator: Calibrator | None
+) -> Documents:
     """Pictures of the most confident errors, where they may be shown."""
     shows, why = gallery.wanted(run.config.gallery, run.source)
     if scored is None or not shows:
@@ -150,6 +153,7 @@ def _with_pictures(run: Run, network: nn.Module, scored: PredictedSplit | None, 
         classes=run.config.classes,
         record_of=lambda position: _pixels(run, scored.rows_N[position : position + 1]),
         crop_px=run.config.crop_px,
+        calibrator=calibrator,
     )
     return replace(documents, pictures=pictures, why_none="there are no errors")
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from trainer.data.image_files import image_files
+from trainer.report.picture_files import as_png
 
 
 def listed(*places):
@@ -23,6 +24,16 @@ def test_directory_is_walked_in_order_of_names(tmp_path, monkeypatch):
     (tmp_path / "b" / "README").write_bytes(b"text")
     expected = ["a.jpeg", "c.dcm", "b/1.2.840.77", "b/1.png", "b/2.JPG", "b/old.tif"]
     assert listed(Path()) == [(name, None) for name in expected]
+
+
+def test_pictures_of_this_program_are_left_out_of_a_directory(tmp_path):
+    """Else the next call would take them for X-rays; a file that is named is taken."""
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    Image.new("L", (4, 4)).save(tmp_path / "a.Mass.png")
+    for name in ("a.prediction.png", "predictions.png"):
+        (tmp_path / name).write_bytes(as_png(Image.new("L", (4, 4))))
+    assert [file.path.name for file in image_files([tmp_path])] == ["a.Mass.png", "a.png"]
+    assert [file.path.name for file in image_files([tmp_path / "predictions.png"])] == ["predictions.png"]
 
 
 def test_a_link_that_leads_back_is_followed_once(tmp_path):

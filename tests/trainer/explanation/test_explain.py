@@ -16,9 +16,9 @@ from trainer.data.labels import FINDINGS
 from trainer.explanation.cam import activate
 from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
-from trainer.explanation.map_writer import stems
 from trainer.models.architectures import build
 from trainer.models.load import load_model
+from trainer.report.picture_files import stems
 
 BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
 
@@ -92,8 +92,9 @@ def test_explain_writes_an_overlay_and_a_line_for_the_most_probable_finding(expl
             assert 26.6 <= box["x"] <= box["x"] + box["width"] <= 133.4
             assert 6.6 <= box["y"] <= box["y"] + box["height"] <= 113.4
             assert 0.7 <= box["score"] <= 1
-        with Image.open(out / line["overlay"]) as picture:
-            assert (picture.size, picture.mode, picture.info) == ((160, 120), "RGB", {})
+        with Image.open(out / line["overlay"]) as picture, Image.open(images / name) as image:
+            assert (picture.mode, picture.info) == ("RGB", {})
+            np.testing.assert_array_equal(picture.crop((0, 0, 160, 120)), image.convert("RGB"))
     assert len(list(out.iterdir())) == 4
 
 

@@ -21,6 +21,7 @@ from trainer.data.locate import locate_images
 from trainer.data.public import public_name
 from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
+from trainer.evaluation.calibration import Calibrator
 from trainer.explanation.gallery import Mistake, make, mistakes, wanted
 from trainer.models.architectures import build
 from trainer.models.spec import describe
@@ -95,6 +96,49 @@ def test_pictures_are_the_image_beside_its_map(network, classes):
         assert len(one.jpeg) < 40_000
 
 
+def test_probabilities_are_calibrated_where_the_run_has_a_calibration(network):
+    """They stood beside calibrated ones on the page, on another scale."""
+    rng = np.random.default_rng(0)
+    log_odds = rng.normal(size=(6, 14))
+    calibrator = Calibrator(FINDINGS, (2.0,) * 14, (-1.0,) * 14, {}, "val, 6 images", "0")
+
+    def pictured(calibrator):
+        return make(
+            network,
+            names=[f"{n}.png" for n in range(6)],
+            log_odds_NK=log_odds,
+            labels_NK=np.eye(14, dtype=np.uint8)[[0, 0, 0, 1, 1, 1]],
+            findings=FINDINGS,
+            classes=False,
+            record_of=lambda position: np.full((72, 72), 7 * position, np.uint8),
+            crop_px=64,
+            calibrator=calibrator,
+            most=2,
+        )
+
+    for one, raw in zip(pictured(calibrator), pictured(None), strict=True):
+        assert (one.calibrated, raw.calibrated) == (True, False)
+        value = log_odds[int(one.image[0]), FINDINGS.index(one.finding)]
+        assert raw.probability == pytest.approx(1 / (1 + np.exp(-value)))
+        assert one.probability == pytest.approx(1 / (1 + np.exp(1 - 2 * value)))
+        words = [
+            html(Documents(run=record(), entries=[], pictures=shown)).count("Probabilities are before calibration")
+            for shown in ([one], [raw])
+        ]
+        assert words == [0, 1]
+
+
+def test_gallery_of_an_earlier_version_is_not_called_calibrated():
+    """Its file does not say so, and its probabilities are not."""
+    new = pictures.Picture(
+        image="a.png", finding="Mass", kind="k", truth="t", probability=0.2, calibrated=True, jpeg=b"\xff\xd8\xff"
+    )
+    document = json.loads(pictures.to_bytes([new]))
+    del document["pictures"][0]["calibrated"]
+    (old,) = pictures.from_bytes(json.dumps(document).encode())
+    assert not old.calibrated
+
+
 def test_gallery_survives_being_written_and_read():
     """The page is written again from them."""
     one = pictures.Picture(
@@ -103,6 +147,7 @@ def test_gallery_survives_being_written_and_read():
         kind="lowest score with it",
         truth="labelled Mass",
         probability=0.25,
+        calibrated=True,
         jpeg=b"\xff\xd8\xff rest",
     )
     assert pictures.from_bytes(pictures.to_bytes([one])) == (one,)

@@ -1,10 +1,11 @@
 """A map laid over its image."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from trainer.data.records import Geometry
-from trainer.explanation.overlay import overlay
+from trainer.explanation.overlay import colour_bar, overlay, tinted
 from trainer.explanation.placement import placement
 
 NO_BOXES = np.empty((0, 4))
@@ -22,6 +23,60 @@ def test_overlay_colours_only_where_the_map_is_high():
     assert np.ptp(picture[y, x]) > 40
     np.testing.assert_array_equal(picture[180, 80], 100)
     np.testing.assert_array_equal(picture[100, 5], 50)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.7, 1.0])
+def test_tint_leaves_every_pixel_as_bright_as_it_is(value):
+    """The lung under the map must be as readable as without it: an opaque colour hid it."""
+    shades_HW = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    colours_HW3 = tinted(shades_HW, np.full((16, 16), value))
+    as_gray = np.asarray(Image.fromarray(colours_HW3).convert("L")).astype(int)
+    assert np.abs(as_gray - shades_HW).max() <= 1
+    assert (np.diff(colours_HW3.reshape(256, 3).astype(int), axis=0) >= 0).all(), "brighter pixels stay brighter"
+
+
+def test_colour_is_the_stronger_the_higher_the_map():
+    """And none where it is lowest; black and white have no colour that is as bright."""
+    shades_HW = np.full((1, 101), 120, np.uint8)
+    colours = tinted(shades_HW, np.linspace(0, 1, 101)[None]).astype(int)[0]
+    strength = np.ptp(colours, axis=1)
+    assert strength[0] == 0
+    assert (np.diff(strength) >= 0).all()
+    assert strength[-1] > 150
+    assert np.ptp(tinted(np.array([[0, 255]], np.uint8), np.ones((1, 2))), axis=2).max() == 0
+
+
+def test_contours_are_drawn_at_their_levels():
+    """White between black; nothing else of the picture is brighter or darker than the image."""
+    gray, place = Image.new("L", (300, 300), 128), placement(300, 300, Geometry(side=64, fit="squash"), 64)
+    map_hw = np.tile(np.linspace(0, 1, 64), (64, 1))
+    row = np.asarray(overlay(gray, map_hw, place, NO_BOXES))[150].astype(int)
+    white = np.flatnonzero((row == 255).all(axis=1))
+    black = np.flatnonzero((row == 0).all(axis=1))
+    assert len(white) == 3
+    assert abs(white[0] - 150) <= 3
+    assert abs(white[1:] - 0.7 * 300).max() <= 3
+    assert black.tolist() == [white[0] - 1, white[0] + 1, white[1] - 1, white[2] + 1]
+
+
+def test_contours_do_not_leave_the_image():
+    """In the padding of a narrow image the map may be high; the plain image lies beside."""
+    gray, place = Image.new("L", (40, 200), 128), placement(40, 200, Geometry(side=64, fit="pad"), 64)
+    map_hw = np.zeros((7, 7))
+    map_hw[3, 0] = 1
+    picture = np.asarray(overlay(gray, map_hw, place, NO_BOXES)).astype(int)
+    assert picture.shape == (200, 40, 3)
+    assert not (picture == 255).all(axis=2).any()
+
+
+def test_colour_bar_has_the_colours_and_lines_of_the_picture():
+    """A key in other colours explains nothing."""
+    bar = np.asarray(colour_bar(200, 14)).astype(int)
+    assert bar.shape == (14, 200, 3)
+    assert np.ptp(bar[7, 0]) == 0
+    assert np.ptp(bar[7, 199]) > 150
+    white = np.flatnonzero((bar[7] == 255).all(axis=1))
+    assert {round(at / 199, 1) for at in white.tolist()} == {0.5, 0.7}
 
 
 def test_large_image_is_coloured_in_bands_without_seams(monkeypatch):
