@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrator, fit, for_findings
-from trainer.evaluation.document import Data, Evaluation, Shortcut
+from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, MinedLabels, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
@@ -72,6 +72,8 @@ class EvaluationInput:
     trained_on_images: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
     """Of the evaluated images."""
+    cohort: CohortPart | None = None
+    """The evaluated split."""
     notes: tuple[str, ...] = ()
 
 
@@ -120,7 +122,10 @@ def evaluated(
         resamples=resamples,
         seed=seed,
     )
-    return evaluate(request)
+    evaluation = evaluate(request)
+    if inputs.cohort is not None:
+        evaluation["cohort"] = [inputs.cohort]
+    return evaluation
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:

@@ -1,10 +1,52 @@
 """Sentences about a run's data set, from run.json: what it lacks, what is in it twice, and how patients are kept apart."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from trainer.data.duplicates import images_in_test, in_words
-from trainer.report.formatting import count
+from trainer.evaluation.document import Evaluation
+from trainer.evaluation.reference import SPLITS
+from trainer.report.formatting import NONE, count
+from trainer.report.known_data import known_data
+
+_NOT_RECORDED: Final = "not recorded"
+
+
+def data_facts(
+    record: Mapping[str, Any], evaluation: Evaluation | None, stated: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """What a reader asks about the data first; `stated` are the fields of `--card`, and go before what is known."""
+    known = known_data(record, evaluation)
+    return [
+        ("Recognised as", known.name),
+        ("Reference standard", stated.get("reference_standard", known.reference_standard)),
+        ("Edition of the labels", record.get("label_edition") or "no edition of ChestX-ray14's labels"),
+        ("Test images", f"those of {SPLITS.get(record.get('published_split', NONE), SPLITS['other'])}"),
+        ("Seeds", _seeds(record, evaluation)),
+        ("Images without a file", _counted(record, "missing_images")),
+        ("Unreadable images", count(len(record.get("identity", {}).get("skipped", [])))),
+        ("Equal images in several splits", _duplicates(record)),
+    ]
+
+
+def _seeds(record: Mapping[str, Any], evaluation: Evaluation | None) -> str:
+    config = record.get("config", {})
+    split = str(config.get("split", "given"))
+    seeds = [f"training {config.get('seed', _NOT_RECORDED)}"]
+    seeds += [f"split {split.partition('@')[2] or 0}"] if split.startswith("patients:") else []
+    return ", ".join([*seeds, *([] if evaluation is None else [f"resamples {evaluation['seed']}"])])
+
+
+def _counted(record: Mapping[str, Any], key: str) -> str:
+    return count(record[key]) if key in record else _NOT_RECORDED
+
+
+def _duplicates(record: Mapping[str, Any]) -> str:
+    groups = record.get("duplicates")
+    if groups is None:
+        return _NOT_RECORDED
+    images = sum(len(group) for group in groups)
+    return f"{count(images)}, {count(images_in_test(groups))} of them in test" if images else "0"
 
 
 def kept_apart(record: Mapping[str, Any]) -> str:
