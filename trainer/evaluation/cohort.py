@@ -107,8 +107,7 @@ def cohort_rows(parts: Sequence[CohortPart], named: Callable[[str], str] | None 
         *([["images of unknown patients", *(f"{part['images_of_unknown_patients']:,}" for part in parts)]] * unknown),
         ["images per patient, median (most)", *map(_per_patient, parts)],
         *_cell_rows("sex", [part["sex"] for part in parts], [part["sex_unknown"] for part in parts]),
-        ["age, median (quartiles)", *map(_age, parts)],
-        ["age unknown", *(f"{part['age_unknown']:,}" for part in parts)],
+        *_age_rows(parts),
         *_cell_rows("view", [part["view"] for part in parts], [part["view_unknown"] for part in parts]),
     ]
     if named is not None:
@@ -138,6 +137,14 @@ def _number(value: int | None) -> str:
 def _per_patient(part: CohortPart) -> str:
     median, most = part["images_per_patient_median"], part["images_per_patient_most"]
     return "-" if median is None or most is None else f"{median:g} ({most:,})"
+
+
+def _age_rows(parts: Sequence[CohortPart]) -> list[list[str]]:
+    """Ages and the number of images without one; one row where no image has one."""
+    if all(part["age_unknown"] == part["images"] for part in parts):
+        return [["age", *[_NOT_GIVEN] * len(parts)]]
+    unknown = [f"{part['age_unknown']:,}" for part in parts]
+    return [["age, median (quartiles)", *map(_age, parts)], ["age unknown", *unknown]]
 
 
 def _age(part: CohortPart) -> str:

@@ -227,6 +227,16 @@ def class_scores(evaluation: Evaluation) -> list[ClassScores]:
     return [ours, *theirs]
 
 
+def class_notes(evaluation: Evaluation) -> list[tuple[str, Reference]]:
+    """Each different note about results published for two classes: names of the results, and one of these."""
+    published = [one for one in evaluation["references"] if "accuracy" in one]
+    first = {one["note"]: one for one in reversed(published)}
+    return [
+        ("; ".join(one["name"] for one in published if one["note"] == note), first[note])
+        for note in dict.fromkeys(one["note"] for one in published)
+    ]
+
+
 _NOT_REPRODUCIBLE: Final = "as published, not reproducible: tested on an 80/20 split of its own that is not given"
 
 _KUMAR: Final = "Kumar & Moghal, Pneumonia Diagnosis with Deep Learning, fig. 27"

@@ -24,7 +24,7 @@ from trainer.evaluation.document import (
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES, RULES
-from trainer.evaluation.reference import SPLITS, class_scores
+from trainer.evaluation.reference import SPLITS, class_notes, class_scores
 from trainer.formats.spreadsheet import line
 
 _SHOWN_RULE: Final = "youden"
@@ -104,7 +104,7 @@ def _published_classes(evaluation: Evaluation) -> str:
     if not rows:
         return ""
     head = ["", "images", "accuracy", "sens.", "spec.", "AUROC"]
-    notes = [line for one in evaluation["references"] for line in wrap(f"{one['name']}: {one['note']}", _WIDTH)]
+    notes = [line for names, one in class_notes(evaluation) for line in wrap(f"{names}: {one['note']}", _WIDTH)]
     title = "published for normal and pneumonia: comparable only on these images"
     return "\n".join([title, _aligned([head, *rows], left=(0, 1)), *notes])
 

@@ -7,7 +7,7 @@ from trainer.data.duplicates import images_in_test, in_words
 from trainer.evaluation.document import Evaluation
 from trainer.evaluation.reference import SPLITS
 from trainer.report.formatting import NONE, count
-from trainer.report.known_data import known_data
+from trainer.report.known_data import NIH_DATA, KnownData, known_data
 
 _NOT_RECORDED: Final = "not recorded"
 
@@ -18,15 +18,21 @@ def data_facts(
     """What a reader asks about the data first; `stated` are the fields of `--card`, and go before what is known."""
     known = known_data(record, evaluation)
     return [
-        ("Recognised as", known.name),
+        ("Data set", known.name),
         ("Reference standard", stated.get("reference_standard", known.reference_standard)),
-        ("Edition of the labels", record.get("label_edition") or "no edition of ChestX-ray14's labels"),
+        ("Edition of the labels", _edition(record, known)),
         ("Test images", f"those of {SPLITS.get(record.get('published_split', NONE), SPLITS['other'])}"),
         ("Seeds", _seeds(record, evaluation)),
         ("Images without a file", _counted(record, "missing_images")),
         ("Unreadable images", count(len(record.get("identity", {}).get("skipped", [])))),
         ("Equal images in several splits", _duplicates(record)),
     ]
+
+
+def _edition(record: Mapping[str, Any], known: KnownData) -> str:
+    """An edition of ChestX-ray14's labels; the name of a file may look like one of theirs."""
+    edition = record.get("label_edition") if known is NIH_DATA else None
+    return str(edition or f"no known edition; hash {record.get('identity', {}).get('labels_sha256', NONE)[:12]}")
 
 
 def _seeds(record: Mapping[str, Any], evaluation: Evaluation | None) -> str:

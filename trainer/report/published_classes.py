@@ -3,7 +3,7 @@
 from typing import Final
 
 from trainer.evaluation.document import Evaluation
-from trainer.evaluation.reference import class_scores
+from trainer.evaluation.reference import class_notes, class_scores
 from trainer.report.formatting import number
 from trainer.report.page import Block, Table, Text
 
@@ -22,7 +22,7 @@ def class_rows(evaluation: Evaluation) -> list[list[str]]:
 
 def reference_notes(evaluation: Evaluation) -> list[str]:
     """What is known of each published result, and its source."""
-    return [f"{one['name']}: {one['note']}; source: {one['source']}" for one in evaluation["references"]]
+    return [f"{names}: {one['note']}; source: {one['source']}" for names, one in class_notes(evaluation)]
 
 
 def published_classes(evaluation: Evaluation) -> list[Block]:

@@ -297,3 +297,12 @@ def test_evaluate_writes_metrics_and_predictions(capsys, finished_run, tmp_path)
     rows = list(csv.DictReader((tmp_path / "out/predictions/test.csv").read_text().splitlines()))
     assert {row["Image Index"] for row in rows} == written(finished_run, "test").keys()
     assert "mean" in capsys.readouterr().out
+
+
+def test_evaluated_part_has_its_cohort(finished_run, answers):
+    """As the run itself counted it, where nothing was skipped."""
+    evaluation = json.loads((finished_run.root / "evaluation/metrics.json").read_text())
+    of_test = {part["part"]: part for part in evaluation["cohort"]}["test"]
+    assert evaluated(answers(), resamples=5)["cohort"] == [of_test]
+    assert of_test["patients"] == evaluation["data"]["patients"]
+    assert sum(cell["images"] for cell in of_test["sex"]) + of_test["sex_unknown"] == of_test["images"]

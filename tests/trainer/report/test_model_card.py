@@ -263,7 +263,12 @@ def test_card_has_seeds_edition_duplicates_and_missing_images():
     """A reviewer asks for each; what a run of an earlier version did not record is said so."""
     record = samples.record(seed=3, split="patients:70/10/20@5")
     assert "| Images without a file | not recorded |" in section(as_markdown(SUBJECT, record, None, None), "Data")
-    record |= {"label_edition": "v2020 (labels.csv)", "missing_images": 1200, "published_split": "official"}
+    record |= {
+        "data_set": NIH,
+        "label_edition": "v2020 (labels.csv)",
+        "missing_images": 1200,
+        "published_split": "official",
+    }
     record["duplicates"] = [{"a.png": "train", "b.png": "test"}]
     data = section(as_markdown(SUBJECT, record, None, samples.evaluation()), "Data")
     assert "| Seeds | training 3, split 5, resamples 0 |" in data
@@ -271,6 +276,8 @@ def test_card_has_seeds_edition_duplicates_and_missing_images():
     assert "| Test images | those of NIH's official split |" in data
     assert "| Images without a file | 1,200 |" in data
     assert "| Equal images in several splits | 2, 1 of them in test |" in data
+    record |= {"data_set": None, "label_edition": "2017 by the name of its file (Data_Entry_2017.csv)"}
+    assert "| Edition of the labels | no known edition" in section(as_markdown(SUBJECT, record, None, None), "Data")
 
 
 def test_results_published_for_two_classes_stand_with_their_images():
