@@ -191,37 +191,6 @@ class Shortcut(TypedDict):
     """By finding; values below 0.5 are inverted, so that 0.5 is the minimum."""
 
 
-class _Kind(TypedDict, total=False):
-    """Keys missing in documents of earlier versions."""
-
-    drawn: bool
-    """Whether the images are phantoms of `trainer synth`, not X-rays."""
-    patients_known: bool
-    """Whether the patient of every evaluated image is known; otherwise, images are resampled. Absent in earlier versions: known."""
-    edition: str | None
-    """Edition of ChestX-ray14's labels, with the file they are from; None for other labels."""
-
-
-class Data(_Kind):
-    """The evaluated data."""
-
-    labels: str
-    """File or data set of the labels; only its last name, as the document may be published."""
-    part: str
-    """The evaluated split: `train`, `val` or `test`; `all` for a file without splits."""
-    split: str
-    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), `kaggle` (the test
-    images of the pneumonia set), otherwise `other`."""
-    images: int
-    patients: int
-    fitted_on: str | None
-    """Images used to fit thresholds and calibration; None without."""
-    trained_on_known: bool
-    """Whether the model's training images are known."""
-    trained_on_images: int | None
-    """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
-
-
 class CohortCell(TypedDict):
     """Images of one sex or view."""
 
@@ -266,14 +235,45 @@ class CohortPart(TypedDict):
     """Least number of patients of a shown group; None for public data, of which all are shown."""
 
 
+class _Kind(TypedDict, total=False):
+    """Keys missing in documents of earlier versions."""
+
+    drawn: bool
+    """Whether the images are phantoms of `trainer synth`, not X-rays."""
+    patients_known: bool
+    """Whether the patient of every evaluated image is known; otherwise, images are resampled. Absent in earlier versions: known."""
+    edition: str | None
+    """Edition of ChestX-ray14's labels, with the file they are from; None for other labels."""
+
+
+class Data(_Kind):
+    """The evaluated data."""
+
+    labels: str
+    """File or data set of the labels; only its last name, as the document may be published."""
+    part: str
+    """The evaluated split: `train`, `val` or `test`; `all` for a file without splits."""
+    split: str
+    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), `kaggle` (the test
+    images of the pneumonia set), otherwise `other`."""
+    images: int
+    patients: int
+    fitted_on: str | None
+    """Images used to fit thresholds and calibration; None without."""
+    trained_on_known: bool
+    """Whether the model's training images are known."""
+    trained_on_images: int | None
+    """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
+
+
 class _Later(TypedDict, total=False):
     """Keys missing in documents of earlier versions."""
 
-    cohort: list[CohortPart]
-    """The splits of a run, or the evaluated one."""
-
     mined: list[MinedFinding]
     """The same predictions on text-mined labels; empty unless the labels are those of readers."""
+
+    cohort: list[CohortPart]
+    """The splits of a run, or the evaluated one."""
 
 
 def unit_of(data: Data) -> str:
