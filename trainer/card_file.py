@@ -1,4 +1,4 @@
-"""Fields of a model card that only its user knows: read from the YAML file of `--card`, as data.
+"""Fields of a model card that only the model's owner knows: read from the YAML file of `--card`, as data.
 
 A command line carries them as one line of JSON, which is YAML too: so a file on the user's machine reaches a job without
 being copied.

@@ -142,7 +142,7 @@ class TrainConfig:
     """Show images in the report: `auto` only for recognised public data sets."""
 
     card: Annotated[str | None, Parameter(converter=card_file.read_card, n_tokens=1, accepts_keys=False)] = None
-    """YAML file with fields of the model card that only its user knows: owner, contact, weights_licence and others."""
+    """YAML file with fields of the model card that only the model's owner knows: owner, contact, weights_licence and others."""
 
     unfreeze_after: int | None = None
     """Unfreeze a frozen backbone after this many epochs."""

@@ -44,8 +44,8 @@ def export(
     cache_dir
         Directory for the download of a file of weights at s3://.
     card
-        YAML file with fields of the model card that only its user knows: owner, contact, weights_licence and others; they
-        replace those that the run was started with.
+        YAML file with fields of the model card that only the model's owner knows: owner, contact, weights_licence and
+        others; they replace those that the run was started with.
     """
     if not out:
         raise InputError("cannot export: no output directory, got `` (from `--out`)", hint="--out DIRECTORY")

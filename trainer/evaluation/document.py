@@ -271,7 +271,6 @@ class _Later(TypedDict, total=False):
 
     mined: list[MinedFinding]
     """The same predictions on text-mined labels; empty unless the labels are those of readers."""
-
     cohort: list[CohortPart]
     """The splits of a run, or the evaluated one."""
 

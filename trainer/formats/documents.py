@@ -91,7 +91,7 @@ class Record(TypedDict, total=False):
     published_split: str
     """Published split that has these test images, as in `metrics.json`; `other` where none has."""
     card: dict[str, str]
-    """Fields of the model card that the user stated."""
+    """Fields of the model card that its owner stated."""
     left_out_findings: list[str]
     missing_images: Count
     present: list[str]

@@ -74,7 +74,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a model: results of its run, None where missing, and fields of its card that the user states."""
+    """What is known of a model: results of its run, None where missing, and fields of its card that the owner states."""
 
     results: dict[str, Any] | None = None
     evaluation: Evaluation | None = None
