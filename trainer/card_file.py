@@ -96,11 +96,11 @@ def parsed(text: str, what: str = "the card") -> dict[str, str]:
 
 
 def stated_fields(record: Mapping[str, Any] | None) -> dict[str, str]:
-    """The fields in a run's record, where they are texts; empty without any."""
+    """The fields in a run's record that `--card` would take; empty without any."""
     stated = (record or {}).get("card")
     if not isinstance(stated, Mapping):
         return {}
-    return {key: stated[key] for key in FIELDS if isinstance(stated.get(key), str) and stated[key]}
+    return {key: stated[key] for key in FIELDS if stated.get(key) and _problem(stated[key]) is None}
 
 
 def as_text(fields: Mapping[str, str]) -> str:

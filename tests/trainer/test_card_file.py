@@ -134,5 +134,13 @@ def test_one_line_gives_the_same_fields_again(fields):
 
 def test_fields_of_a_record_are_texts_of_known_names():
     """A run may be of another version, or of somebody else."""
-    assert stated_fields({"card": {"owner": "a", "funding": 3, "x": "y", "contact": ""}}) == {"owner": "a"}
+    written = {
+        "owner": "a",
+        "funding": 3,
+        "x": "y",
+        "contact": "",
+        "protocol": "p" * 1001,
+        "limitations": "s3://k:s4321@b/",
+    }
+    assert stated_fields({"card": written}) == {"owner": "a"}
     assert stated_fields(None) == stated_fields({}) == stated_fields({"card": [1]}) == {}

@@ -4,14 +4,14 @@ Of data that is not public, a sex or view with fewer than five patients is not c
 attribute, from which it would follow. Shapes: N images of a split, K findings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.labels import LabelTable
-from trainer.evaluation.document import CohortCell, CohortPart, decimals
+from trainer.evaluation.document import CohortCell, CohortPart, Evaluation, decimals
 from trainer.evaluation.metadata import Metadata
 
 SMALLEST_SHOWN: Final = 5
@@ -19,6 +19,9 @@ SMALLEST_SHOWN: Final = 5
 
 Source: the usual rule of hospitals and statistical offices against disclosure by small counts.
 """
+
+CHILDREN: Final = "under 18"
+"""The only subgroup that is part of another one."""
 
 _NOT_SHOWN: Final = "not shown"
 _NOT_GIVEN: Final = "not given"
@@ -55,6 +58,34 @@ def cohort_part(
         view_unknown=view_unknown,
         smallest_shown=None if is_public else SMALLEST_SHOWN,
     )
+
+
+def add_cohort(evaluation: Evaluation, parts: Sequence[CohortPart]) -> None:
+    """Add the cohort to an evaluation, without the numbers of subgroups that it does not show; a note says so."""
+    evaluation["cohort"] = list(parts)
+    if all(part["smallest_shown"] is None for part in parts):
+        return
+    for by in dict.fromkeys(group["by"] for group in evaluation["subgroups"]):
+        groups = [group for group in evaluation["subgroups"] if group["by"] == by]
+        hidden = _hidden({group["group"]: group["patients"] or 0 for group in groups})
+        for group in groups:
+            if group["group"] in hidden:
+                group["images"] = group["patients"] = None
+        if hidden:
+            evaluation["notes"].append(
+                f"numbers of {by} {', '.join(hidden)} are not shown, as one has fewer than {SMALLEST_SHOWN} patients and the "
+                "data set is not recognised as public"
+            )
+
+
+def _hidden(patients: Mapping[str, int]) -> list[str]:
+    """Names of the subgroups of one attribute that are too small to be counted, and of one from which a small one follows.
+
+    Children are part of `under 40`, so that their number does not follow from those of the other ages.
+    """
+    small = [group for group, count in patients.items() if count < SMALLEST_SHOWN]
+    others = sorted(patients.keys() - {*small, CHILDREN}, key=lambda group: (patients[group], group))
+    return small + (others[:1] if len({*small} - {CHILDREN}) == 1 else [])
 
 
 def _nothing(images: int) -> Metadata:
@@ -103,7 +134,7 @@ def cohort_rows(parts: Sequence[CohortPart], named: Callable[[str], str] | None 
     rows = [
         ["", *(part["part"] for part in parts)],
         ["images", *(f"{part['images']:,}" for part in parts)],
-        ["patients", *(_number(part["patients"]) for part in parts)],
+        ["patients", *(shown_number(part["patients"]) for part in parts)],
         *([["images of unknown patients", *(f"{part['images_of_unknown_patients']:,}" for part in parts)]] * unknown),
         ["images per patient, median (most)", *map(_per_patient, parts)],
         *_cell_rows("sex", [part["sex"] for part in parts], [part["sex_unknown"] for part in parts]),
@@ -112,7 +143,7 @@ def cohort_rows(parts: Sequence[CohortPart], named: Callable[[str], str] | None 
     ]
     if named is not None:
         rows += [
-            [f"with {named(name)}", *(_number(part["positives"].get(name)) for part in parts)]
+            [f"with {named(name)}", *(shown_number(part["positives"].get(name)) for part in parts)]
             for name in (parts[0]["positives"] if parts else ())
         ]
     return rows
@@ -130,7 +161,8 @@ def cohort_words(parts: Sequence[CohortPart]) -> list[str]:
     return words
 
 
-def _number(value: int | None) -> str:
+def shown_number(value: int | None) -> str:
+    """A number with separators; `-` where it is unknown or not shown."""
     return "-" if value is None else f"{value:,}"
 
 

@@ -92,8 +92,9 @@ class Group(TypedDict):
     by: str
     """`sex`, `age` or `view`."""
     group: str
-    images: int
-    patients: int
+    images: int | None
+    patients: int | None
+    """Both None where they are not shown: see `cohort`."""
     mean_auroc: Interval
     auroc: dict[str, Interval]
     """By finding."""

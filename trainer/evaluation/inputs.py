@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrator, fit, for_findings
+from trainer.evaluation.cohort import add_cohort
 from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, MinedLabels, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
@@ -124,7 +125,7 @@ def evaluated(
     )
     evaluation = evaluate(request)
     if inputs.cohort is not None:
-        evaluation["cohort"] = [inputs.cohort]
+        add_cohort(evaluation, [inputs.cohort])
     return evaluation
 
 

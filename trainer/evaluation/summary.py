@@ -9,7 +9,7 @@ from textwrap import wrap
 from typing import Final
 
 from trainer.errors import on_one_line
-from trainer.evaluation.cohort import cohort_rows, cohort_words
+from trainer.evaluation.cohort import cohort_rows, cohort_words, shown_number
 from trainer.evaluation.document import (
     Calibration,
     Comparison,
@@ -187,8 +187,8 @@ def _subgroups(evaluation: Evaluation) -> str:
     rows = [
         [
             f"{group['by']} {group['group']}",
-            f"{group['images']:,}",
-            f"{group['patients']:,}",
+            shown_number(group["images"]),
+            shown_number(group["patients"]),
             _interval(group["mean_auroc"]),
         ]
         for group in evaluation["subgroups"]

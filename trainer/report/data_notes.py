@@ -21,12 +21,18 @@ def data_facts(
         ("Data set", known.name),
         ("Reference standard", stated.get("reference_standard", known.reference_standard)),
         ("Edition of the labels", _edition(record, known)),
-        ("Test images", f"those of {SPLITS.get(record.get('published_split', NONE), SPLITS['other'])}"),
+        ("Test images", _test_images(record, evaluation)),
         ("Seeds", _seeds(record, evaluation)),
         ("Images without a file", _counted(record, "missing_images")),
         ("Unreadable images", count(len(record.get("identity", {}).get("skipped", [])))),
         ("Equal images in several splits", _duplicates(record)),
     ]
+
+
+def _test_images(record: Mapping[str, Any], evaluation: Evaluation | None) -> str:
+    """Of which published split; runs of earlier versions did not record it."""
+    split = record.get("published_split") or (None if evaluation is None else evaluation["data"]["split"])
+    return f"those of {SPLITS[split]}" if split in SPLITS else _NOT_RECORDED
 
 
 def _edition(record: Mapping[str, Any], known: KnownData) -> str:

@@ -19,7 +19,7 @@ from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
-from trainer.evaluation.cohort import cohort_part
+from trainer.evaluation.cohort import add_cohort, cohort_part
 from trainer.evaluation.document import CohortPart, Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
 from trainer.evaluation.label_file import caveats
@@ -130,7 +130,7 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         seed=run.config.seed,
     )
     evaluation = evaluate(request)
-    evaluation["cohort"] = _cohort(run, attributes)
+    add_cohort(evaluation, _cohort(run, attributes))
     run.prefix.writer.queue_file(EVALUATION, document.to_json(evaluation))
     run.prefix.writer.queue_file(EVALUATION_TABLE, as_csv(evaluation).encode())
     return evaluation

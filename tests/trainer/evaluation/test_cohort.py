@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.labels import LabelTable
-from trainer.evaluation.cohort import SMALLEST_SHOWN, cohort_part, cohort_rows, cohort_words
+from trainer.evaluation.cohort import CHILDREN, SMALLEST_SHOWN, add_cohort, cohort_part, cohort_rows, cohort_words
 from trainer.evaluation.document import Evaluation
 from trainer.evaluation.metadata import Metadata
+from trainer.evaluation.subgroups import AGE_BANDS
 from trainer.formats.documents import checked
 
 
@@ -126,6 +127,47 @@ def test_data_without_attributes_say_so():
     assert (rows["sex"], rows["age"], rows["view"]) == ("not given",) * 3
     empty = cohort_part("train", table_of([0]), np.arange(0), None, is_public=False)
     assert (empty["images"], empty["patients"]) == (0, None)
+
+
+def evaluation_with(groups):
+    """What an evaluation says of subgroups; each is attribute, name and patients."""
+    rows = [{"by": by, "group": group, "images": 2 * count, "patients": count} for by, group, count in groups]
+    return {"subgroups": rows, "notes": []}
+
+
+AGES = [("age", "under 18", 3), ("age", "under 40", 30), ("age", "40-60", 25), ("age", "over 60", 40)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "shown"),
+    [
+        ([("sex", "M", 40), ("sex", "F", 5)], ["M", "F"]),
+        ([("sex", "M", 40), ("sex", "F", 4), ("view", "PA", 44)], ["PA"]),
+        ([("view", "AP", 1)], []),
+        (AGES, ["under 40", "40-60", "over 60"]),
+        ([*AGES[:3], ("age", "over 60", 2)], ["under 40"]),
+        ([*AGES[1:3], ("age", "over 60", 2)], ["under 40"]),
+    ],
+)
+def test_subgroups_do_not_show_what_the_cohort_hides(groups, shown):
+    """Two tables of one page: what is missing in one could be read in the other, or computed from the total."""
+    evaluation = evaluation_with(groups)
+    add_cohort(evaluation, [part_of(range(50), is_public=False)])
+    assert [group["group"] for group in evaluation["subgroups"]] == [name for _, name, _ in groups]
+    assert [group["group"] for group in evaluation["subgroups"] if group["images"] is not None] == shown
+    assert [group["group"] for group in evaluation["subgroups"] if group["patients"] is not None] == shown
+    assert len(evaluation["notes"]) == (len(shown) < len(groups))
+    public = evaluation_with(groups)
+    add_cohort(public, [part_of(range(50))])
+    assert [group["patients"] for group in public["subgroups"]] == [patients for _, _, patients in groups]
+    assert public["notes"] == []
+
+
+def test_children_are_the_only_subgroup_within_another():
+    """The other ages add up to all images whose age is known."""
+    others = [(first, end) for name, first, end in AGE_BANDS if name != CHILDREN]
+    assert others[0][0] == 0
+    assert [end for _, end in others[:-1]] == [first for first, _ in others[1:]]
 
 
 @settings(max_examples=60, deadline=None)

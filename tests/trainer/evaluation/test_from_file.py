@@ -587,7 +587,11 @@ def test_cohort_of_a_file_of_labels_hides_small_groups(files, capsys):
     assert "view PA                            200 (100)" in table
     assert "age, median (quartiles)            50 (50 to 50)" in table
     assert max(map(len, table.splitlines())) <= 80
+    assert re.search(r"^sex M +- +-", out, re.MULTILINE)
+    assert re.search(r"^sex F +- +-", out, re.MULTILINE)
+    assert "note: numbers of sex F, M are not shown, as one has fewer than 5 patients" in out
     _, out, _ = run(capsys, *GIVEN, "--format", "json")
+    assert [(group["group"], group["patients"]) for group in json.loads(out)["subgroups"]] == [("M", None), ("F", None)]
     (part,) = json.loads(out)["cohort"]
     assert [cell["images"] for cell in part["sex"]] == [None, None]
     assert part["positives"]["Mass"] == files.labels[:200, 4].sum()
