@@ -8,9 +8,11 @@ import os
 import re
 import shlex
 from pathlib import Path
+from typing import get_type_hints
 
 import cyclopts
 import pytest
+import yaml
 from rich.console import Console
 
 import launcher.commands
@@ -18,15 +20,18 @@ import trainer.__main__
 from launcher.commands.completion import script
 from launcher.spec.job import JobSpec
 from trainer import __version__
+from trainer.card_file import FIELDS
 from trainer.config import from_argv
 from trainer.errors import EXIT_CODES
+from trainer.evaluation.document import Evaluation
+from trainer.formats.documents import Record
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference.md"
 SUBJECTS = ("install", "data", "training", "cluster", "results", "evaluation", "faults")
 PAGES = [f"docs/{subject}.md" for subject in SUBJECTS]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "k8s/README.md", "docs/reference.md"]
-DOCUMENTS += [*PAGES, "docs/security.md", "docs/benchmarks.md"]
+DOCUMENTS += [*PAGES, "docs/evidence.md", "docs/security.md", "docs/benchmarks.md"]
 PROGRAMS = {"trainer": trainer.__main__.app, "launcher": launcher.commands.app}
 
 HEAD = """# Reference
@@ -112,10 +117,16 @@ def shell_lines(text):
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", *(f"docs/{page}.md" for page in ("data", "training", "cluster", "results", "evaluation"))]
+    "document",
+    [
+        "README.md",
+        *(f"docs/{page}.md" for page in ("data", "training", "cluster", "results", "evaluation", "evidence")),
+    ],
 )
-def test_commands_in_the_documents_are_understood(document, monkeypatch):
+def test_commands_in_the_documents_are_understood(document, monkeypatch, tmp_path):
     """What is shown must work when it is pasted: each line goes through the program's own parser."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "card.yaml").write_text("owner: Example Hospital\n")
     for name, value in {"IMAGE": "i", "DATA": "s3://cxr/chestxray14", "OUTPUT": "s3://cxr/runs"}.items():
         monkeypatch.setenv(f"LAUNCHER_{name}", value)  # as the settings file of docs/install.md does
     lines = list(shell_lines((ROOT / document).read_text(encoding="utf-8")))
@@ -151,6 +162,39 @@ def test_reasons_shown_are_what_status_says():
     }
     assert len(shown.splitlines()) >= 3
     assert [line for line in shown.splitlines() if line not in recorded] == []
+
+
+def places(text):
+    """Rows of the checklists of docs/evidence.md: kind of place, such as `card`, and name in it."""
+    for row in re.findall(r"^\| \d.*\|(.*)\|$", text, re.MULTILINE):
+        for place in re.sub(r"\([^)]*\)", "", row).split(";"):
+            kind, _, names = place.partition(":")
+            yield from ((kind.strip(), name.strip(" `")) for name in names.split(","))
+
+
+def test_checklists_name_what_there_is():
+    """A reviewer looks there; a field that no item asks for is not needed."""
+    text = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+    titles = {
+        kind: set(
+            re.findall(r'"([A-Z][\w -]+)"', "".join(path.read_text() for path in (ROOT / "trainer/report").glob(files)))
+        )
+        for kind, files in {"card": "model_card.py", "page": "*.py"}.items()
+    }
+    known = titles | {
+        "metrics.json": set(get_type_hints(Evaluation)),
+        "run.json": {*get_type_hints(Record), "config", "identity"},
+        "only you": set(FIELDS),
+    }
+    named = list(places(text))
+    assert [(kind, name) for kind, name in named if name not in known.get(kind, ())] == []
+    assert {name for kind, name in named if kind == "only you"} | {"owner", "contact", "competing_interests"} == set(
+        FIELDS
+    )
+    explained = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+`.*?) \|", text, re.MULTILINE)))
+    assert explained == list(FIELDS)
+    example = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert set(example) <= set(FIELDS)
 
 
 def anchors(text):

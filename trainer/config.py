@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 
+from trainer import card_file
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 from trainer.location import expanded_words
@@ -140,6 +141,9 @@ class TrainConfig:
     gallery: Literal["auto", "on", "off"] = "auto"
     """Show images in the report: `auto` only for recognised public data sets."""
 
+    card: Annotated[str | None, Parameter(converter=card_file.read_card, n_tokens=1, accepts_keys=False)] = None
+    """YAML file with fields of the model card that only the model's owner knows: owner, contact, weights_licence and others."""
+
     unfreeze_after: int | None = None
     """Unfreeze a frozen backbone after this many epochs."""
 
@@ -210,6 +214,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_name(self.name)
         check_gray_range(self.gray_range)
+        if self.card is not None:
+            card_file.parsed(self.card)
         if self.deadline is not None:
             parse_duration(self.deadline, "--deadline")
         parse_duration(self.hang_after, "--hang-after")

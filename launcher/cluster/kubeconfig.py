@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from launcher.cluster import yaml_file
+from trainer import yaml_file
 from trainer.errors import InputError, on_one_line
 from trainer.limits import CREDENTIAL_BYTES, LimitError, in_words, parsed_yaml, read_at_most
 from trainer.location import expanded

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from launcher.runs.locate import Report, Run
 from launcher.settings.sources import EXAMPLES, PROJECT_FILE
-from launcher.spec.job import OWNED_FLAGS, JobSpec
+from launcher.spec.job import OWNED_FLAGS, JobSpec, without_flag
 from trainer.config import TrainConfig, to_argv
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import checked, run_record
@@ -90,11 +90,7 @@ def settings_of(name: str, earlier: EarlierRun) -> dict[str, str | list[str]]:
 
 def without_resume_flag(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without the trainer's `--resume`, which may require a new run and would refuse this one."""
-    kept, skip = [], False
-    for flag in settings.get("train_flags", ()):
-        if not skip and flag.partition("=")[0] != _RESUME_FLAG:
-            kept.append(flag)
-        skip = flag == _RESUME_FLAG
+    kept = without_flag(settings.get("train_flags", ()), _RESUME_FLAG)
     return {key: value for key, value in settings.items() if key != "train_flags"} | (
         {"train_flags": kept} if kept else {}
     )

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Final, cast, get_args
 
 from cyclopts import App, Argument, ArgumentCollection, Parameter
 
-from launcher.cluster import yaml_file
 from launcher.cluster.kubeconfig import namespace_of
 from launcher.spec.accelerators import AcceleratorName, Generation, hardware
 from launcher.spec.fields import DEFAULTS, IS_LIST
 from launcher.spec.job import PLACES, JobSpec, fill_argument, key_of
 from launcher.spec.overlay import as_text
 from launcher.spec.trust import FolderOrigin, check_code
+from trainer import yaml_file
 from trainer.config import flag_of
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_yaml

@@ -53,7 +53,7 @@ def settings_of(spec: JobSpec) -> dict[str, Value]:
         owner: object = spec
         for group in path:
             owner = getattr(owner, group)
-        value = getattr(owner, field.name)
+        value = spec.carried_train_flags if key == "train_flags" else getattr(owner, field.name)
         if key not in {"name", "namespace"} and value != field.default:
             settings[key] = _plain(value)
     return settings

@@ -33,6 +33,8 @@ OWNED_FLAGS: Final = frozenset(
 )
 """Trainer flags that the launcher sets itself."""
 
+_CARD_FLAG: Final = flag_of("card")
+
 USUAL_NODE: Final = 8
 """Number of accelerators of a typical large node."""
 
@@ -193,6 +195,13 @@ class JobSpec:
         """The trainer's configuration with the paths in the container; parsed once, on construction."""
         return self.parse_train_flags()[0]
 
+    @property
+    def carried_train_flags(self) -> tuple[str, ...]:
+        """The trainer's flags, with the fields of the model card instead of the name of a file on this machine."""
+        if self.train.card is None:
+            return self.train_flags
+        return (*without_flag(self.train_flags, _CARD_FLAG), f"{_CARD_FLAG}={self.train.card}")
+
     def parse_train_flags(self) -> tuple[TrainConfig, frozenset[str]]:
         """The trainer's configuration, and the names of the fields that the user's flags set.
 
@@ -331,6 +340,16 @@ class JobSpec:
                 f"node{'s' if self.nodes > 1 else ''}",
                 hint=f"--workers {max(int(match[2]), 2) * self.per_node} --workers-per-node {self.per_node}",
             )
+
+
+def without_flag(words: Sequence[str], flag: str) -> list[str]:
+    """Words of a command line without this flag and its value."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word.partition("=")[0] != flag:
+            kept.append(word)
+        skip = word == flag
+    return kept
 
 
 def key_of(argument: Argument) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from cyclopts import Token
 
-from launcher.cluster import yaml_file
 from launcher.cluster.resources import Object
+from trainer import yaml_file
 from trainer.errors import InputError, on_one_line
 from trainer.limits import parsed_yaml
 from trainer.location import expanded

@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.__main__ import app
+from trainer.card_file import FIELDS, as_text
 from trainer.config import PRESETS, TrainConfig, from_argv, is_flag, to_argv
 from trainer.errors import InputError
 
-PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1)
+PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1).filter(
+    lambda text: not text.startswith("~")  # a home directory, which is replaced
+)
 
 REQUIRED = ["--data", "d", "--output", "o", "--name", "n"]
 
@@ -44,6 +47,7 @@ FLAGS = [
     "cache_features",
     "report",
     "gallery",
+    "card",
     "unfreeze_after",
     "positive_class",
     "split",
@@ -147,6 +151,10 @@ def test_one_image_per_worker_is_accepted_where_batch_norm_can_train(flags, worl
         name=st.from_regex(r"\A[a-z]([-a-z0-9]{0,20}[a-z0-9])?\Z"),
         preset=st.sampled_from(sorted(PRESETS)),
         val_list=st.none() | PRINTABLE,
+        card=st.dictionaries(st.sampled_from(sorted(FIELDS)), st.from_regex(r"\A[a-zÄ-ü$()'\"]{1,9}\Z")).map(
+            lambda fields: as_text({key: fields[key] for key in FIELDS if key in fields})
+        )
+        | st.none(),
         seed=st.integers(0, 2**31),
         max_steps=st.none() | st.integers(1, 10**6),
         model=st.sampled_from(["densenet121", "vgg16", "resnet50", "densenet_tiny"]),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from trainer import card_file
 from trainer.errors import InputError
 from trainer.inference.export import ONNX_HINT, fitting, images_of, known_of, wanted
 from trainer.inference.export import export as write
@@ -23,6 +24,7 @@ def export(
     step: str = "best",
     check: Path | None = None,
     cache_dir: Path | None = None,
+    card: Annotated[str | None, Parameter(converter=card_file.read_card, n_tokens=1, accepts_keys=False)] = None,
 ) -> None:
     """Export a trained model to formats of other programs, with a model card.
 
@@ -41,6 +43,9 @@ def export(
         Directory of images to check the ONNX file with; default: synthetic images.
     cache_dir
         Directory for the download of a file of weights at s3://.
+    card
+        YAML file with fields of the model card that only the model's owner knows: owner, contact, weights_licence and
+        others; they replace those that the run was started with.
     """
     if not out:
         raise InputError("cannot export: no output directory, got `` (from `--out`)", hint="--out DIRECTORY")
@@ -54,7 +59,8 @@ def export(
         reporter.line(note)
     formats = fitting(formats, trained, requested=bool(to), report=reporter.line)
     images_NPP = images_of(trained, check, reporter.line) if "onnx" in formats else None
-    written = write(trained, storage, formats, known_of(model, trained), images_NPP)
+    stated = {} if card is None else card_file.parsed(card)
+    written = write(trained, storage, formats, known_of(model, trained, stated), images_NPP)
     width = max(len(one.name) for one in written)
     for one in written:
         sys.stdout.write(

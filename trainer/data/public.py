@@ -9,7 +9,9 @@ A subset of one with other label files is not recognised; use `--gallery on` for
 
 import hashlib
 import re
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from trainer.data.layouts import Source
@@ -17,6 +19,16 @@ from trainer.data.synthetic import has_drawn
 from trainer.formats import tables
 from trainer.formats.tables import TableError
 from trainer.limits import LimitError
+
+NIH: Final = "ChestX-ray14"
+KERMANY: Final = "Kermany's paediatric pneumonia set"
+PHANTOMS: Final = "synthetic phantoms"
+
+KAGGLE_TEST: Final = {"NORMAL": 234, "PNEUMONIA": 390}
+"""Images of each class in `test/` of the pneumonia set, on Kaggle as on Mendeley.
+
+Source: Kermany et al., Cell 2018: "tested with 234 normal images and 390 pneumonia images"; the release has as many.
+"""
 
 _NIH_FILES: Final = {
     "nih": {"dc1d2df67fdc1c5a7601d48699cda2b13dc2c4841488b4183dcf04884dbaca11"},
@@ -52,9 +64,19 @@ def public_name(source: Source) -> str | None:
     """Name of the data set, None where it is not recognised."""
     if source.layout in _NIH_FILES:
         if _label_hashes(source) == _NIH_FILES[source.layout]:
-            return "ChestX-ray14"
-        return "synthetic phantoms" if are_drawn(source) else None
-    return "Kermany's paediatric pneumonia set" if source.layout == "folders" and _is_kermany(source) else None
+            return NIH
+        return PHANTOMS if are_drawn(source) else None
+    return KERMANY if source.layout == "folders" and _is_kermany(source) else None
+
+
+def is_kaggle_test(images: Sequence[str]) -> bool:
+    """Whether these are the images of the pneumonia set's own `test/`: as many of each class, all named as it names them."""
+    if len(images) != sum(KAGGLE_TEST.values()):
+        return False
+    paths = [PurePosixPath(name).parts for name in images]
+    if any(len(parts) != 3 or parts[0] != "test" or not _has_its_name(parts[1], parts[2]) for parts in paths):
+        return False
+    return Counter(parts[1] for parts in paths) == KAGGLE_TEST
 
 
 def are_drawn(source: Source) -> bool:
@@ -80,6 +102,9 @@ def _is_kermany(source: Source) -> bool:
     if set(table.findings) != set(_KERMANY) or not table.images:
         return False
     classes = [table.findings[column] for column in table.labels_NK.argmax(axis=1).tolist()]
-    return all(
-        _KERMANY[name].fullmatch(image.rpartition("/")[2]) for name, image in zip(classes, table.images, strict=True)
-    )
+    return all(_has_its_name(name, image.rpartition("/")[2]) for name, image in zip(classes, table.images, strict=True))
+
+
+def _has_its_name(of_class: str, file_name: str) -> bool:
+    """Whether the pneumonia set names files of this class so."""
+    return of_class in _KERMANY and _KERMANY[of_class].fullmatch(file_name) is not None

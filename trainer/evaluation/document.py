@@ -182,8 +182,9 @@ class Group(_GroupLater):
     by: str
     """`sex`, `age` or `view`."""
     group: str
-    images: int
-    patients: int
+    images: int | None
+    patients: int | None
+    """Both None where they are not shown: see `cohort`."""
     mean_auroc: Interval
     auroc: dict[str, Interval]
     """By finding."""
@@ -237,17 +238,27 @@ class MinedFinding(TypedDict):
     """AUROC on the labels of readers minus this one, on the same resamples."""
 
 
-class Reference(TypedDict):
-    """Published AUROCs."""
+class _OfClasses(TypedDict, total=False):
+    """Keys of results published for two classes."""
+
+    accuracy: float
+    sensitivity: float
+    """For pneumonia."""
+    specificity: float
+
+
+class Reference(_OfClasses):
+    """A published result."""
 
     name: str
     split: str
-    """`official` or `random`, as `Data.split`."""
+    """`official`, `random`, `kaggle` or `other`, as `Data.split`."""
     comparable: bool
-    """Whether they were measured on exactly the evaluated images."""
+    """Whether it was measured on exactly the evaluated images."""
     auroc: dict[str, float]
-    """By finding."""
-    mean: float
+    """By finding; empty where only the mean, or no AUROC, was published."""
+    mean: float | None
+    """Mean AUROC; None where none was published."""
     note: str
     source: str
 
@@ -259,6 +270,50 @@ class Shortcut(TypedDict):
     """`pixel count` or `aspect ratio` of the original image."""
     auroc: dict[str, float | None]
     """By finding; values below 0.5 are inverted, so that 0.5 is the minimum."""
+
+
+class CohortCell(TypedDict):
+    """Images of one sex or view."""
+
+    group: str
+    """`F`, `M`, `PA` or `AP`."""
+    images: int | None
+    """None where it is not shown."""
+    patients: int | None
+    """None where it is not shown, and where patients are unknown."""
+    fewer_than: int | None
+    """Where it is not shown because it has fewer patients than this."""
+
+
+class CohortPart(TypedDict):
+    """Images and patients of one split."""
+
+    part: str
+    """`train`, `val`, `test` or `all`."""
+    images: int
+    patients: int | None
+    """None where the patient of an image is unknown."""
+    images_of_unknown_patients: int
+    images_per_patient_median: float | None
+    images_per_patient_most: int | None
+    positives: dict[str, int]
+    """Images with each finding."""
+    sex: list[CohortCell]
+    """Empty where no image has one."""
+    sex_unknown: int
+    """Images."""
+    age_median: float | None
+    """Years, over images; None where unknown or not shown."""
+    age_lower_quartile: float | None
+    age_upper_quartile: float | None
+    age_unknown: int
+    """Images."""
+    view: list[CohortCell]
+    """Empty where no image has one."""
+    view_unknown: int
+    """Images."""
+    smallest_shown: int | None
+    """Least number of patients of a shown group; None for public data, of which all are shown."""
 
 
 class _Kind(TypedDict, total=False):
@@ -280,7 +335,8 @@ class Data(_Kind):
     part: str
     """The evaluated split: `train`, `val` or `test`; `all` for a file without splits."""
     split: str
-    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), otherwise `other`."""
+    """Which division into splits: `official` (NIH's lists), `random` (the published 70/10/20 lists), `kaggle` (the test
+    images of the pneumonia set), otherwise `other`."""
     images: int
     patients: int
     fitted_on: str | None
@@ -299,6 +355,8 @@ class _Later(TypedDict, total=False):
 
     mined: list[MinedFinding]
     """The same predictions on text-mined labels; empty unless the labels are those of readers."""
+    cohort: list[CohortPart]
+    """The splits of a run, or the evaluated one."""
 
 
 def unit_of(data: Data) -> str:

@@ -19,9 +19,7 @@ def edition(table: LabelTable, file_name: str) -> str | None:
     """
     if table.findings != FINDINGS:
         return None
-    digests = [_digest(name, labels.tobytes()) for name, labels in zip(table.images, table.labels_NK, strict=True)]
-    old = sum(digest in _AS_IN_2017 for digest in digests)
-    new = sum(digest in _AS_IN_2020 for digest in digests)
+    old, new = _rows_of_each(table)
     if old and new:
         return f"mixed: of the rows that changed in 2020, {old:,} are as in 2017 and {new:,} as in v2020"
     if old or new:
@@ -30,6 +28,17 @@ def edition(table: LabelTable, file_name: str) -> str | None:
         if mark in file_name:
             return f"{name} by the name of its file"
     return "unknown"
+
+
+def is_known_by_rows(table: LabelTable) -> bool:
+    """Whether one of these rows is of the 181 that differ between the editions: images and labels are ChestX-ray14's."""
+    return table.findings == FINDINGS and any(_rows_of_each(table))
+
+
+def _rows_of_each(table: LabelTable) -> tuple[int, int]:
+    """How many rows are as only in 2017, and as only in 2020."""
+    digests = [_digest(name, labels.tobytes()) for name, labels in zip(table.images, table.labels_NK, strict=True)]
+    return sum(digest in _AS_IN_2017 for digest in digests), sum(digest in _AS_IN_2020 for digest in digests)
 
 
 def _digest(image: str, labels: bytes) -> bytes:

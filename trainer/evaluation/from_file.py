@@ -16,6 +16,7 @@ from trainer.data.labels import FINDINGS, SPLITS
 from trainer.data.positive_class import check_positive_class
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import label_file, predictions, rename
+from trainer.evaluation.cohort import cohort_part
 from trainer.evaluation.document import Evaluation
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions, evaluated
 from trainer.evaluation.label_file import Labels
@@ -91,6 +92,7 @@ def evaluate_file(request: FileRequest) -> Evaluation:
         metadata=None if labels.metadata is None else labels.metadata.rows(rows_N),
         edition=labels.edition,
         mined=_mined(labels, rows_N, selected.findings, renamed),
+        cohort=cohort_part(part, labels.table, rows_N, labels.metadata, is_public=labels.is_public),
         notes=(
             UNKNOWN_TRAINING,
             *labels.notes,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
-from trainer.evaluation.document import Data, Evaluation, Shortcut
+from trainer.evaluation.cohort import add_cohort
+from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
@@ -80,6 +81,8 @@ class EvaluationInput:
     trained_on_images: int | None = None
     shortcuts: tuple[Shortcut, ...] = ()
     """Of the evaluated images."""
+    cohort: CohortPart | None = None
+    """The evaluated split."""
     notes: tuple[str, ...] = ()
 
 
@@ -129,7 +132,10 @@ def evaluated(
         resamples=resamples,
         seed=seed,
     )
-    return evaluate(request)
+    evaluation = evaluate(request)
+    if inputs.cohort is not None:
+        add_cohort(evaluation, [inputs.cohort])
+    return evaluation
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:

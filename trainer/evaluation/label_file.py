@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from trainer.config import Layout
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_file, read_labels, table_file, unread_notes
+from trainer.data.public import is_kaggle_test
 from trainer.errors import InputError
 from trainer.evaluation import metadata, readers
 from trainer.evaluation.edition import edition
 from trainer.evaluation.metadata import Metadata
+from trainer.evaluation.origin import origin_of
 from trainer.evaluation.rename import FLAG
 
 
@@ -35,6 +37,8 @@ class Labels:
     """The text-mined labels of the same images, where `table` has those of readers."""
     readers: tuple[str, ...] = ()
     """Columns of readers in the file."""
+    is_public: bool = False
+    """Whether images and labels are of a recognised public data set, or phantoms."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,6 +93,7 @@ def read(
         is_list=source.layout == "lists",
         edition=edition_of(source),
         readers=_readers(source),
+        is_public=origin_of(source) is not None,
     )
     if not labels.readers:
         return labels
@@ -106,6 +111,7 @@ def _of_directory(source: Source) -> Labels:
         is_list=False,
         edition=edition_of(source),
         readers=_readers(source),
+        is_public=origin_of(source) is not None,
         notes=caveats(source),
     )
 
@@ -135,7 +141,7 @@ def _readers(source: Source) -> tuple[str, ...]:
 def caveats(source: Source) -> tuple[str, ...]:
     """Notes about what was not used: other label files of the directory, columns of readers, files that look like images."""
     columns, file = _readers(source), _label_file(source)
-    others = (*unread_notes(source), *source.unread_images())
+    others = (*unread_notes(source), *source.unread_images(), *_split_again(source.table))
     if not columns or file is None:
         return others
     listed = ", ".join(f"`{column}`" for column in columns)
@@ -144,6 +150,15 @@ def caveats(source: Source) -> tuple[str, ...]:
         f'`trainer evaluate --labels {file.name} {FLAG} "{columns[-1]}=FINDING|FINDING"` evaluates these findings on those of readers'
     )
     return (*others, note)
+
+
+def _split_again(table: LabelTable) -> tuple[str, ...]:
+    """A note about the pneumonia set's own test images, where they are not the tested ones."""
+    own = [name for name in table.images if name.startswith("test/")]
+    if not is_kaggle_test(own) or set(own) == {table.images[row] for row in table.rows("test").tolist()}:
+        return ()
+    note = "test/ is the Kaggle test set, but its images are split again, so that results published for it are not comparable"
+    return (f"{note}; `--split given` keeps it as test",)
 
 
 def edition_of(source: Source) -> str | None:

@@ -1,4 +1,4 @@
-"""Published AUROCs on ChestX-ray14, each with the images it was measured on.
+"""Published results, each with the images it was measured on: on ChestX-ray14, and on the pneumonia set of two classes.
 
 A published value may be shown next to a result only if it was measured on exactly the same images: from the published
 70/10/20 test list to NIH's own, the same network loses about 0.03.
@@ -16,15 +16,18 @@ from typing import Final
 from trainer.data.labels import FINDINGS
 from trainer.data.labels import SPLITS as PARTS
 from trainer.data.patients import nih_patient
-from trainer.evaluation.document import Reference
+from trainer.data.public import KAGGLE_TEST, is_kaggle_test
+from trainer.evaluation.document import Evaluation, Reference
 
 OFFICIAL: Final = "official"
 RANDOM: Final = "random"
+KAGGLE: Final = "kaggle"
 OTHER: Final = "other"
 
 SPLITS: Final = {
     OFFICIAL: "NIH's official split",
     RANDOM: "the published 70/10/20 split",
+    KAGGLE: "Kermany's published split (the Kaggle test set)",
     OTHER: "a split without published results",
 }
 """Description of each split."""
@@ -43,11 +46,18 @@ Source: NIH's test_list.txt, train_val_list.txt and the usual subset of validati
 arnoweng/CheXNet, `ChestX-ray14/labels/`.
 """
 
-_TEST_IMAGES: Final = {split: count for (count, _), (split, part) in _LISTS.items() if part == "test"}
+_TEST_IMAGES: Final = {split: count for (count, _), (split, part) in _LISTS.items() if part == "test"} | {
+    KAGGLE: sum(KAGGLE_TEST.values())
+}
 
 
 def published_list(images: Sequence[str]) -> tuple[str, str] | None:
-    """Split (`official` or `random`) and part (`train`, `val`, `test`) of the published list with exactly these names."""
+    """Split (`official`, `random`, `kaggle`) and part (`train`, `val`, `test`) of the published list with exactly these names.
+
+    Of the pneumonia set, which is published as folders, the form of the names and their number decide.
+    """
+    if is_kaggle_test(images):
+        return KAGGLE, "test"
     if all(len(images) != count for count, _ in _LISTS):
         return None
     digest = hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
@@ -55,7 +65,7 @@ def published_list(images: Sequence[str]) -> tuple[str, str] | None:
 
 
 def split_of(test: Sequence[str]) -> str:
-    """The published split whose test list has exactly these names, `official` or `random`, otherwise `other`.
+    """The published split whose test list has exactly these names, `official`, `random` or `kaggle`, otherwise `other`.
 
     The training list does not matter: results are comparable when the test images are the same.
     """
@@ -117,14 +127,16 @@ class _Published:
 
 
 def references(findings: Sequence[str], *, split: str, part: str, images: int) -> list[Reference]:
-    """All references; those measured on exactly the evaluated images are comparable. None for other findings than the
-    14.
+    """All references for the 14 findings, or for the classes normal and pneumonia; those measured on exactly the
+    evaluated images are comparable. None for other findings.
 
     `images` is the number of evaluated images: with one missing it is another test set.
     """
+    complete = part == "test" and images == _TEST_IMAGES.get(split)
+    if _is_pneumonia(findings):
+        return [_of_classes(one, findings, same_images=complete and one.split == split) for one in _OF_CLASSES]
     if tuple(findings) != FINDINGS:
         return []
-    complete = part == "test" and images == _TEST_IMAGES.get(split)
     return [
         Reference(
             name=one.name,
@@ -137,6 +149,137 @@ def references(findings: Sequence[str], *, split: str, part: str, images: int) -
         )
         for one in _PUBLISHED
     ]
+
+
+@dataclass(frozen=True)
+class _OfClasses:
+    """A result published for the pneumonia set."""
+
+    name: str
+    split: str
+    accuracy: float
+    note: str
+    source: str
+    sensitivity: float | None = None
+    specificity: float | None = None
+    auroc: float | None = None
+
+
+def _is_pneumonia(findings: Sequence[str]) -> bool:
+    return sorted(name.upper() for name in findings) == sorted(KAGGLE_TEST)
+
+
+def _of_classes(one: _OfClasses, findings: Sequence[str], *, same_images: bool) -> Reference:
+    reference = Reference(
+        name=one.name,
+        split=one.split,
+        comparable=same_images and one.split != OTHER,
+        auroc={} if one.auroc is None else dict.fromkeys(findings, one.auroc),  # of two classes both have the same
+        mean=one.auroc,
+        note=one.note,
+        source=one.source,
+        accuracy=one.accuracy,
+    )
+    if one.sensitivity is not None and one.specificity is not None:
+        reference |= {"sensitivity": one.sensitivity, "specificity": one.specificity}
+    return reference
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Scores of this model, or published ones, for the classes normal and pneumonia; None where unknown."""
+
+    name: str
+    images: str
+    """On which images, in words."""
+    accuracy: float | None
+    sensitivity: float | None
+    """For pneumonia, whatever the positive class of the evaluation."""
+    specificity: float | None
+    auroc: float | None
+
+
+def class_scores(evaluation: Evaluation) -> list[ClassScores]:
+    """This model, then each published result for two classes; empty where there is none."""
+    published, classes = [one for one in evaluation["references"] if "accuracy" in one], evaluation["classes"]
+    if not published:
+        return []
+    recall = {name.upper(): one["value"] for name, one in classes["recall"].items()} if classes else {}
+    ours = ClassScores(
+        "this model",
+        "these",
+        classes["accuracy"]["value"] if classes else None,
+        recall.get("PNEUMONIA"),
+        recall.get("NORMAL"),
+        evaluation["mean_auroc"]["value"],
+    )
+    theirs = [
+        ClassScores(
+            one["name"],
+            "these" if one["comparable"] else "other",
+            one.get("accuracy"),
+            one.get("sensitivity"),
+            one.get("specificity"),
+            one["mean"],
+        )
+        for one in published
+    ]
+    return [ours, *theirs]
+
+
+def class_notes(evaluation: Evaluation) -> list[tuple[str, Reference]]:
+    """Each different note about results published for two classes: names of the results, and one of these."""
+    published = [one for one in evaluation["references"] if "accuracy" in one]
+    first = {one["note"]: one for one in reversed(published)}
+    return [
+        ("; ".join(one["name"] for one in published if one["note"] == note), first[note])
+        for note in dict.fromkeys(one["note"] for one in published)
+    ]
+
+
+_NOT_REPRODUCIBLE: Final = "as published, not reproducible: tested on an 80/20 split of its own that is not given"
+
+_KUMAR: Final = "Kumar & Moghal, Pneumonia Diagnosis with Deep Learning, fig. 27"
+
+_OF_CLASSES: Final = (
+    _OfClasses(
+        name="Kermany 2018",
+        split=KAGGLE,
+        accuracy=0.928,
+        sensitivity=0.932,
+        specificity=0.901,
+        auroc=0.968,
+        note="Inception-v3; as published, not reproducible: .932 is no share of 390 images, and .901 none of 234",
+        source="Kermany et al., Cell 172, 2018, doi:10.1016/j.cell.2018.02.010",
+    ),
+    *(
+        _OfClasses(
+            name=f"Kumar & Moghal, {network}, {gpus} GPU{'s' * (gpus > 1)}",
+            split=OTHER,
+            accuracy=accuracy,
+            note=f"{_NOT_REPRODUCIBLE}{extra}",
+            source=_KUMAR,
+        )
+        for network, gpus, accuracy, extra in (
+            ("DenseNet-121", 1, 0.871, "; no share of 624 images"),
+            ("DenseNet-121", 2, 0.902, ""),
+            ("DenseNet-121", 4, 0.894, ""),
+            ("VGG16", 1, 0.896, ""),
+            ("VGG16", 2, 0.860, "; no share of 624 images"),
+            ("VGG16", 4, 0.878, ""),
+        )
+    ),
+)
+"""Results for normal and pneumonia. Source: the papers named.
+
+Kermany et al. tested on 234 normal and 390 pneumonia images, which are `test/` of their release and of Kaggle's copy, and
+trained on the 5,232 others; so these are the images of `kaggle`. Their accuracy is 579/624 to the printed digits, but no
+k/390 is .932 (363 give .931, 364 .933) and no k/234 is .901 (210 give .897, 211 .902): shares of batches, perhaps.
+
+Of the six accuracies of Kumar & Moghal, 90.2, 89.4, 89.6 and 87.8 % would be 563, 558, 559 and 548 of the 624 images of
+Kaggle's test set; 87.1 and 86.0 % are no k/624 to the printed digits (543 give 87.0, 544 87.2; 536 give 85.9, 537 86.1).
+The paper made its own 80/20 split, and does not say which images it tested on.
+"""
 
 
 _OTHER_PATIENTS = "lists were not published"

@@ -5,9 +5,11 @@ Published values are next to ours only where they were measured on exactly the e
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Final
 
 from trainer.errors import on_one_line
+from trainer.evaluation.cohort import cohort_rows, cohort_words, shown_number
 from trainer.evaluation.document import (
     Calibration,
     Comparison,
@@ -25,10 +27,12 @@ from trainer.evaluation.document import (
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES, RULES
-from trainer.evaluation.reference import SPLITS
+from trainer.evaluation.reference import SPLITS, class_notes, class_scores
 from trainer.formats.spreadsheet import line
 
 _SHOWN_RULE: Final = "youden"
+
+_WIDTH: Final = 80
 
 Cells = Sequence[str]
 
@@ -37,8 +41,10 @@ def as_table(evaluation: Evaluation) -> str:
     """Aligned text: scores, operating points, calibration, classes, subgroups, comparison, published values, notes."""
     blocks = [
         _head(evaluation),
+        _cohort(evaluation),
         _scores(evaluation),
         _published(evaluation),
+        _published_classes(evaluation),
         _operating_points(evaluation),
         _calibration(evaluation),
         _classes(evaluation),
@@ -85,9 +91,33 @@ def _scores(evaluation: Evaluation) -> str:
     return aligned([header, *rows], left=(0, 3, 4))
 
 
+def _cohort(evaluation: Evaluation) -> str:
+    """Images and patients of the splits; positives are in the table of scores."""
+    parts = evaluation.get("cohort", [])
+    if not parts:
+        return ""
+    left = tuple(range(len(parts) + 1))
+    lines = [line for words in cohort_words(parts) for line in wrap(words, _WIDTH)]
+    return "\n".join(["cohort", aligned(cohort_rows(parts, None), left=left), *lines])
+
+
+def _published_classes(evaluation: Evaluation) -> str:
+    """This model beside results published for two classes."""
+    rows = [
+        [one.name, one.images, *map(short, (one.accuracy, one.sensitivity, one.specificity, one.auroc))]
+        for one in class_scores(evaluation)
+    ]
+    if not rows:
+        return ""
+    head = ["", "images", "accuracy", "sens.", "spec.", "AUROC"]
+    notes = [line for names, one in class_notes(evaluation) for line in wrap(f"{names}: {one['note']}", _WIDTH)]
+    title = "published for normal and pneumonia: comparable only on these images"
+    return "\n".join([title, aligned([head, *rows], left=(0, 1)), *notes])
+
+
 def _published(evaluation: Evaluation) -> str:
     """Our AUROC and published ones for exactly the same images, one column each."""
-    published = _comparable(evaluation)
+    published = [reference for reference in _comparable(evaluation) if "accuracy" not in reference]
     if not published:
         return ""
     rows = [
@@ -233,8 +263,8 @@ def _subgroups(evaluation: Evaluation) -> str:
     rows = [
         [
             _group_name(group),
-            f"{group['images']:,}",
-            f"{group['patients']:,}",
+            shown_number(group["images"]),
+            shown_number(group["patients"]),
             "not scored" if group.get("not_scored") else in_brackets(group["mean_auroc"]),
             in_brackets(group["difference"], signed=True) if "difference" in group else "-",
         ]
@@ -315,7 +345,7 @@ def _not_comparable(evaluation: Evaluation) -> str:
     rows = [
         [reference["name"], reference["split"], short(reference["mean"], 4), reference["note"]]
         for reference in evaluation["references"]
-        if not reference["comparable"]
+        if not reference["comparable"] and "accuracy" not in reference
     ]
     if not rows:
         return ""

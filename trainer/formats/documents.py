@@ -84,6 +84,14 @@ class Record(TypedDict, total=False):
     images: Count
     gray_bits: Count | None
     """Bits of 16-bit images that are black to white; None where there are none."""
+    data_set: str | None
+    """Public data set of the images; None for any other."""
+    label_edition: str | None
+    """Edition of ChestX-ray14's labels, with the file they are from; None for other labels."""
+    published_split: str
+    """Published split that has these test images, as in `metrics.json`; `other` where none has."""
+    card: dict[str, str]
+    """Fields of the model card that its owner stated."""
     left_out_findings: list[str]
     missing_images: Count
     present: list[str]

@@ -27,6 +27,7 @@ from trainer.devices import Device
 from trainer.errors import InputError, listing
 from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, for_findings, names_sha256
+from trainer.evaluation.cohort import cohort_part
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
 from trainer.evaluation.label_file import caveats
 from trainer.evaluation.reference import split_of
@@ -197,6 +198,7 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
     scored = request.predictions(subset.scored, f"evaluating {subset.part}")
     val = request.predictions(val_N, "evaluating val") if len(val_N) else None
     rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
+    attributes = metadata.of_dataset(subset.source.root, subset.source.layout, subset.table.images)
     return EvaluationInput(
         model=_name(trained),
         findings=subset.table.findings,
@@ -209,12 +211,13 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
         calibrator=None if stored is None else for_findings(stored, subset.table.findings),
         prevalences=one.prevalences,
         split=split_of(_names(subset.table, subset.table.rows("test"))),
-        metadata=metadata.of_dataset(subset.source.root, subset.source.layout, scored.images),
+        metadata=None if attributes is None else attributes.rows(rows_N),
         drawn=are_drawn(subset.source),
         edition=subset.edition,
         trained_on_known=trained.trained_on is not None,
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
         shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, subset.table.findings)),
+        cohort=cohort_part(subset.part, subset.table, rows_N, attributes, is_public=subset.is_public),
         notes=tuple(_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None)),
     )
 

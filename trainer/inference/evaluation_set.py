@@ -19,6 +19,7 @@ from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import missing_images
 from trainer.errors import InputError, listing
 from trainer.evaluation.label_file import edition_of
+from trainer.evaluation.origin import origin_of
 from trainer.evaluation.overlap import of_patients
 from trainer.models.load import LoadedModel
 
@@ -45,6 +46,8 @@ class EvaluationSet:
     """The same for patients used to select the checkpoint."""
     missing: int = 0
     """Images of the part that have no file."""
+    is_public: bool = False
+    """Whether the data set is a recognised public one, or phantoms."""
 
     @property
     def table(self) -> LabelTable:
@@ -99,6 +102,7 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
         trained_N=of_patients(known["train"], table.images, table.patients_N),
         chosen_N=of_patients(known["val"], table.images, table.patients_N),
         missing=len(source.table.rows(part)) - len(table.rows(part)),
+        is_public=origin_of(source) is not None,
     )
     if not len(subset.scored):
         raise InputError(

@@ -8,9 +8,9 @@ Shapes: N images, P pixels of a side.
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -73,10 +73,12 @@ class Written:
 
 @dataclass(frozen=True)
 class Known:
-    """Results of the model's run; None where missing."""
+    """What is known of a model: results of its run, None where missing, and fields of its card that the owner states."""
 
     results: dict[str, Any] | None = None
     evaluation: Evaluation | None = None
+    stated: Mapping[str, str] = field(default_factory=dict)
+    """In addition to those in the run's record, and instead of them."""
 
 
 def wanted(to: Sequence[str]) -> tuple[str, ...]:
@@ -168,18 +170,19 @@ def header(trained: LoadedModel) -> dict[str, str]:
     }
 
 
-def known_of(place: str, trained: LoadedModel) -> Known:
+def known_of(place: str, trained: LoadedModel, stated: Mapping[str, str]) -> Known:
     """Results and evaluation of the run at this place, if they are of this checkpoint. Raises: InputError for damaged ones."""
+    nothing = Known(stated=stated)
     if trained.record is None:
-        return Known()
+        return nothing
     run = open_storage(_INSIDE_RUN.sub("", place.rstrip("/")) or ".")
     try:
         results = documents.read(run, RESULTS, Results)
     except AbsentError:
-        return Known()
+        return nothing
     if results.get("checkpoint", {}).get("step") != trained.step:
-        return Known()
-    return Known(cast("dict[str, Any]", results), _evaluation_of(run))
+        return nothing
+    return Known(cast("dict[str, Any]", results), _evaluation_of(run), stated)
 
 
 def _evaluation_of(run: Storage) -> Evaluation | None:
@@ -295,7 +298,8 @@ def _card(trained: LoadedModel, known: Known, files: Sequence[_File]) -> str:
     subject = Subject(
         header=header(trained),
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
-        fitted_on=trained.calibrator.fitted_on if trained.calibrator else None,
+        calibrator=trained.calibrator,
+        stated=known.stated,
         files=[(name, description) for name, _, description in files],
         notes=trained.notes,
     )

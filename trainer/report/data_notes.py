@@ -1,10 +1,64 @@
 """Sentences about a run's data set, from run.json: what it lacks, what is in it twice, and how patients are kept apart."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from trainer.data.duplicates import images_in_test, in_words
-from trainer.report.formatting import count
+from trainer.evaluation.document import Evaluation
+from trainer.evaluation.reference import SPLITS
+from trainer.report.formatting import NONE, count
+from trainer.report.known_data import NIH_DATA, KnownData, known_data
+
+_NOT_RECORDED: Final = "not recorded"
+
+
+def data_facts(
+    record: Mapping[str, Any], evaluation: Evaluation | None, stated: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """What a reader asks about the data first; `stated` are the fields of `--card`, and go before what is known."""
+    known = known_data(record, evaluation)
+    return [
+        ("Data set", known.name),
+        ("Reference standard", stated.get("reference_standard", known.reference_standard)),
+        ("Edition of the labels", _edition(record, known)),
+        ("Test images", _test_images(record, evaluation)),
+        ("Seeds", _seeds(record, evaluation)),
+        ("Images without a file", _counted(record, "missing_images")),
+        ("Unreadable images", count(len(record.get("identity", {}).get("skipped", [])))),
+        ("Equal images in several splits", _duplicates(record)),
+    ]
+
+
+def _test_images(record: Mapping[str, Any], evaluation: Evaluation | None) -> str:
+    """Of which published split; runs of earlier versions did not record it."""
+    split = record.get("published_split") or (None if evaluation is None else evaluation["data"]["split"])
+    return f"those of {SPLITS[split]}" if split in SPLITS else _NOT_RECORDED
+
+
+def _edition(record: Mapping[str, Any], known: KnownData) -> str:
+    """An edition of ChestX-ray14's labels; the name of a file may look like one of theirs."""
+    edition = record.get("label_edition") if known is NIH_DATA else None
+    return str(edition or f"no known edition; hash {record.get('identity', {}).get('labels_sha256', NONE)[:12]}")
+
+
+def _seeds(record: Mapping[str, Any], evaluation: Evaluation | None) -> str:
+    config = record.get("config", {})
+    split = str(config.get("split", "given"))
+    seeds = [f"training {config.get('seed', _NOT_RECORDED)}"]
+    seeds += [f"split {split.partition('@')[2] or 0}"] if split.startswith("patients:") else []
+    return ", ".join([*seeds, *([] if evaluation is None else [f"resamples {evaluation['seed']}"])])
+
+
+def _counted(record: Mapping[str, Any], key: str) -> str:
+    return count(record[key]) if key in record else _NOT_RECORDED
+
+
+def _duplicates(record: Mapping[str, Any]) -> str:
+    groups = record.get("duplicates")
+    if groups is None:
+        return _NOT_RECORDED
+    images = sum(len(group) for group in groups)
+    return f"{count(images)}, {count(images_in_test(groups))} of them in test" if images else "0"
 
 
 def kept_apart(record: Mapping[str, Any]) -> str:

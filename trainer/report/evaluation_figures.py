@@ -224,7 +224,8 @@ def _mark_references(axes: "Axes", evaluation: Evaluation, published: Sequence[R
     names = [one["name"] for one in evaluation["findings"]]
     for nth, reference in enumerate(published, start=1):
         rows = [(reference["auroc"][name], row) for row, name in enumerate(names) if name in reference["auroc"]]
-        rows.append((reference["mean"], len(names)))
+        if reference["mean"] is not None:
+            rows.append((reference["mean"], len(names)))
         x, y = zip(*rows, strict=True)
         axes.plot(
             x,

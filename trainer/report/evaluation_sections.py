@@ -29,6 +29,7 @@ from trainer.report.formatting import (
 )
 from trainer.report.formatting import finding as name_of
 from trainer.report.page import Block, Plots, Section, Table, Text
+from trainer.report.published_classes import published_classes
 
 _NO_SPREAD: Final = "An interval of a single number means that all resamples gave the same value, for example no error: there are too few images to estimate the uncertainty."
 _NO_INTERVAL: Final = (
@@ -246,6 +247,9 @@ def subgroups(one: Documents) -> Section:
 def references(one: Documents) -> Section:
     if one.evaluation is None or not one.evaluation["references"]:
         return Section("references", "Published results")
+    of_classes = published_classes(one.evaluation)
+    if of_classes:
+        return Section("references", "Published results", of_classes)
     references, found = one.evaluation["references"], one.evaluation["findings"]
     published = [reference for reference in references if reference["comparable"]]
     others = [reference for reference in references if not reference["comparable"]]

@@ -5,11 +5,13 @@ It is published with the model, so it names no machine, path or patient.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from trainer.data.labels import FINDINGS
+from trainer.card_file import FIELDS, NOT_STATED, stated_fields
 from trainer.errors import on_one_line
+from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.cohort import cohort_rows, cohort_words
 from trainer.evaluation.document import (
     Evaluation,
     Interval,
@@ -22,7 +24,7 @@ from trainer.evaluation.document import (
 from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
-from trainer.report.data_notes import incomplete, kept_apart
+from trainer.report.data_notes import data_facts, incomplete, kept_apart
 from trainer.report.formatting import (
     NONE,
     count,
@@ -34,6 +36,8 @@ from trainer.report.formatting import (
     proportion,
     without_places,
 )
+from trainer.report.known_data import known_data
+from trainer.report.published_classes import HEAD, WORDS, class_rows, reference_notes
 
 _SETTINGS: Final = (
     *(
@@ -64,40 +68,10 @@ INTENDED: Final = (
     "Frontal chest radiographs only. Its output for other images is meaningless, and it does not reject all of them.",
 )
 
-_NIH_TERMS: Final = (
-    "If the images are those of NIH ChestX-ray14: their use is not restricted; the NIH asks to link "
-    "<https://nihcc.app.box.com/v/ChestXray-NIHCC>, to cite Wang et al., CVPR 2017, and to acknowledge the NIH Clinical Center "
-    "as the provider."
-)
-_PNEUMONIA_TERMS: Final = "If the images are those of Kermany et al., Cell 2018 (chest X-rays of children, one to five years old, Guangzhou): CC BY 4.0."
-_OWN_TERMS: Final = "Other data: the owner's terms also apply to this model."
-
 _CALIBRATIONS: Final[tuple[tuple[str, Literal["raw", "calibrated"]], ...]] = (
     ("uncalibrated", "raw"),
     ("calibrated", "calibrated"),
 )
-
-_SHORTCUTS_14: Final = (
-    (
-        "View: bedside (AP) images are of sicker patients. In ChestX-ray14 the view alone gives an AUROC of .73 for edema and .65 "
-        "for consolidation."
-    ),
-    "Treatment: many images with pneumothorax show the chest drain that treats it, and a model may detect the drain instead.",
-    (
-        "Labels were extracted from reports by a program. Compared with radiologists' readings of the images, labels of pneumothorax have "
-        "a precision of .485 and a recall of .497 (Majkowska et al., 2020); a high AUROC is agreement with the reports."
-    ),
-    "One hospital: models score lower on images from elsewhere (.865 to .823 on six findings, from NIH to CheXpert, in one published run).",
-    "Results on different splits by patient are not comparable: NIH's official test set is harder than the 70/10/20 lists by about .03.",
-)
-_SHORTCUTS_CLASSES: Final = (
-    (
-        "Image size: in the pneumonia set the number of pixels alone predicts the class with an AUROC of .92, and the aspect "
-        "ratio with .88; squashing images to a square keeps the aspect ratio as distortion."
-    ),
-    "All classes rarely come from one source: markers, borders and devices of one ward may be learned as signs of its patients' disease.",
-)
-"""Source: computed from the public label files, or from the papers named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +81,10 @@ class Subject:
     header: Mapping[str, str]
     """Metadata of `model.safetensors`."""
     parameters: int
-    fitted_on: str | None = None
-    """Images used to fit calibration and thresholds; None without."""
+    calibrator: Calibrator | None = None
+    """Its calibration and thresholds; None without."""
+    stated: Mapping[str, str] = field(default_factory=dict)
+    """Fields of `--card`, in addition to those in the run's record, and instead of them."""
     files: Sequence[tuple[str, str]] = ()
     """Name and description of each file next to the card."""
     notes: Sequence[str] = ()
@@ -124,17 +100,21 @@ def as_markdown(
     """The card. `record`, `results` and `evaluation` are those of the model's run; missing ones are stated in the card."""
     header = subject.header
     findings = [str(name) for name in json.loads(header["findings"])]
+    stated = stated_fields(record) | dict(subject.stated)
     sections = [
         ("Intended use", _items(INTENDED)),
-        ("Data", _data(record, findings, is_drawn=_is_drawn(evaluation))),
+        ("Stated by the owner", _stated(stated)),
+        ("Data", _data(record, evaluation, stated)),
+        ("Cohort", _cohort(evaluation)),
         ("Images", _images(header)),
         ("Network", _network(subject, findings)),
         ("Training", _training(record, results)),
         ("Results", _results(results, evaluation)),
+        ("Published results", _published(evaluation)),
         ("Operating points", _operating_points(evaluation)),
         ("Calibration", _calibration(subject, evaluation)),
         ("Subgroups", _subgroups(evaluation)),
-        ("Known shortcuts and limits", _shortcuts(findings, evaluation)),
+        ("Known shortcuts and limits", _shortcuts(record, evaluation)),
         ("Files", _table(["file", "content"], subject.files) if subject.files else ""),
         (
             "Notes",
@@ -156,12 +136,17 @@ def _title(header: Mapping[str, str]) -> str:
     return _cell(f"{name}, step {header['step']}" if header.get("step") else name)
 
 
-def _data(record: Mapping[str, Any] | None, findings: Sequence[str], *, is_drawn: bool) -> str:
-    terms = [_NIH_TERMS if tuple(findings) == FINDINGS else _PNEUMONIA_TERMS, _OWN_TERMS]
-    if is_drawn:
-        terms = ["**The images are synthetic phantoms, not X-rays**: this model has learned nothing about patients."]
+def _stated(stated: Mapping[str, str]) -> str:
+    """Fields that only the user knows, also those that are lacking."""
+    rows = [[f"{title} (`{key}`)", _cell(stated.get(key) or NOT_STATED)] for key, title in FIELDS.items()]
+    words = "Only the owner of a model knows these; `trainer export --card card.yaml` fills them in."
+    return f"{words}\n\n{_table(['field', 'text'], rows)}"
+
+
+def _data(record: Mapping[str, Any] | None, evaluation: Evaluation | None, stated: Mapping[str, str]) -> str:
+    terms = known_data(record, evaluation).terms
     if record is None:
-        return _items(["Unknown: the weights have no record of their run.", *terms])
+        return _items(["Unknown: the weights have no record of their run.", terms])
     config, identity = _part(record, "config"), _part(record, "identity")
     lines = [
         (
@@ -178,11 +163,16 @@ def _data(record: Mapping[str, Any] | None, findings: Sequence[str], *, is_drawn
     if skipped:
         lines.append(f"{len(skipped):,} unreadable images were left out.")
     lines += map(_cell, incomplete(record))
-    return _items([*lines, *terms])
+    facts = [[title, _cell(text)] for title, text in data_facts(record, evaluation, stated)]
+    return f"{_items([*lines, terms])}\n\n{_table(['', 'data'], facts)}"
 
 
-def _is_drawn(evaluation: Evaluation | None) -> bool:
-    return evaluation is not None and bool(evaluation["data"].get("drawn"))
+def _cohort(evaluation: Evaluation | None) -> str:
+    parts = [] if evaluation is None else evaluation.get("cohort", [])
+    if not parts:
+        return ""
+    head, *rows = ([_cell(cell) for cell in row] for row in cohort_rows(parts, finding))
+    return "\n\n".join([" ".join(map(_cell, cohort_words(parts))), _table(head, rows)])
 
 
 def _split(split: str) -> str:
@@ -298,6 +288,15 @@ def _class_scores(evaluation: Evaluation) -> list[str]:
     return [_items(lines)]
 
 
+def _published(evaluation: Evaluation | None) -> str:
+    """Results published for the same two classes, and on which images."""
+    rows = [] if evaluation is None else class_rows(evaluation)
+    if evaluation is None or not rows:
+        return ""
+    table = _table(HEAD, [list(map(_cell, row)) for row in rows])
+    return "\n\n".join([WORDS, table, _items(map(_cell, reference_notes(evaluation)))])
+
+
 def _operating_points(evaluation: Evaluation | None) -> str:
     if evaluation is None or not any(one["operating_points"] for one in evaluation["findings"]):
         return ""
@@ -327,12 +326,7 @@ def _shares(point: OperatingPoint) -> list[Interval]:
 
 
 def _calibration(subject: Subject, evaluation: Evaluation | None) -> str:
-    fitted_on = subject.fitted_on
-    lines = [
-        f"Fitted on {_cell(fitted_on)}, one line through the log-odds of each finding."
-        if fitted_on
-        else "No calibration was fitted."
-    ]
+    lines = [_fit(subject.calibrator)]
     if evaluation is not None:
         for words, which in _CALIBRATIONS:
             ece, brier = mean_calibration(evaluation, which, "ece"), mean_calibration(evaluation, which, "brier")
@@ -341,6 +335,15 @@ def _calibration(subject: Subject, evaluation: Evaluation | None) -> str:
                     f"Mean over findings, {words}: expected calibration error {number(ece, 4)}, Brier score {number(brier, 4)}."
                 )
     return _items(lines)
+
+
+def _fit(calibrator: Calibrator | None) -> str:
+    """What was fitted: for classes, the slope of their log-probabilities is an inverse temperature, the same for all."""
+    if calibrator is None:
+        return "No calibration was fitted."
+    if calibrator.classes:
+        return f"Fitted on {_cell(calibrator.fitted_on)}: one temperature, {number(1 / calibrator.slope_K[0])}, for all classes."
+    return f"Fitted on {_cell(calibrator.fitted_on)}: one line through the log-odds of each finding."
 
 
 def _subgroups(evaluation: Evaluation | None) -> str:
@@ -359,8 +362,8 @@ def _subgroups(evaluation: Evaluation | None) -> str:
     return _table(["by", "group", "images", "patients", "mean AUROC"], rows)
 
 
-def _shortcuts(findings: Sequence[str], evaluation: Evaluation | None) -> str:
-    lines = list(_SHORTCUTS_14 if tuple(findings) == FINDINGS else _SHORTCUTS_CLASSES)
+def _shortcuts(record: Mapping[str, Any] | None, evaluation: Evaluation | None) -> str:
+    lines = list(known_data(record, evaluation).shortcuts)
     for one in evaluation["shortcuts"] if evaluation else []:
         known = {name: value for name, value in one["auroc"].items() if value is not None}
         if known:

@@ -7,7 +7,7 @@ from trainer.config import TrainConfig
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, REPORT_CURVES
-from trainer.report import evaluation_sections, history_figures, pictures, run_sections
+from trainer.report import cohort_section, evaluation_sections, history_figures, pictures, run_sections
 from trainer.report.documents import GALLERY, Documents, read
 from trainer.report.formatting import (
     last_name,
@@ -72,6 +72,7 @@ def _subtitle(documents: Documents) -> str:
 _SECTIONS: Final[Sequence[Callable[[Documents], Section]]] = (
     run_sections.summary,
     run_sections.curves,
+    cohort_section.cohort,
     evaluation_sections.findings,
     evaluation_sections.roc,
     evaluation_sections.calibration,
@@ -83,6 +84,7 @@ _SECTIONS: Final[Sequence[Callable[[Documents], Section]]] = (
     run_sections.gallery,
     run_sections.speed,
     run_sections.notes,
+    cohort_section.stated,
     run_sections.configuration,
     run_sections.versions,
 )

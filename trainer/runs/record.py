@@ -34,7 +34,7 @@ FREE_TO_CHANGE: Final = frozenset(
             "preset",
             "device",
         ),
-        *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report"),
+        *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report", "card"),
         # the same numbers except for rounding
         "cache_features",
         # their effect is compared instead: names and labels of each split, skipped images, the global batch
@@ -131,10 +131,13 @@ def write(
     facts: Mapping[str, Any],
     libraries: Mapping[str, str],
 ) -> None:
-    """Write run.json: settings, what decides the numbers, versions (those of `libraries` too), and facts about this start."""
+    """Write run.json: settings, what decides the numbers, versions (those of `libraries` too), and facts about this start.
+
+    The fields of the model card are among the facts, as a later start without `--card` keeps them.
+    """
     record = {
         "name": config.name,
-        "config": cleaned(asdict(config)),
+        "config": {key: value for key, value in cleaned(asdict(config)).items() if key != "card"},
         "identity": dict(identity),
         "versions": {
             "trainer": trainer.__version__,

@@ -19,9 +19,11 @@ from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
-from trainer.evaluation.document import Data, Evaluation
+from trainer.evaluation.cohort import add_cohort, cohort_part
+from trainer.evaluation.document import CohortPart, Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
-from trainer.evaluation.label_file import caveats, edition_of
+from trainer.evaluation.label_file import caveats
+from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.summary import as_csv
@@ -113,6 +115,7 @@ def fit_calibration(run: Run, val: PredictedSplit | None) -> Calibrator | None:
 
 
 def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, model: str) -> Evaluation:
+    attributes = metadata.of_dataset(run.source.root, run.source.layout, run.table.images)
     request = EvaluationRequest(
         model=model,
         images=test.images,
@@ -126,15 +129,26 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         calibrated=None
         if calibrator is None
         else calibration.calibrated(calibrator, test.log_odds_NK, run.table.findings),
-        metadata=metadata.of_dataset(run.source.root, run.source.layout, test.images),
+        metadata=None if attributes is None else attributes.rows(test.rows_N),
         shortcuts=shortcuts(run.pack.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
         notes=_notes(run),
         seed=run.config.seed,
     )
     evaluation = evaluate(request)
+    add_cohort(evaluation, _cohort(run, attributes))
     run.prefix.writer.queue_file(EVALUATION, document.to_json(evaluation))
     run.prefix.writer.queue_file(EVALUATION_TABLE, as_csv(evaluation).encode())
     return evaluation
+
+
+def _cohort(run: Run, attributes: Metadata | None) -> list[CohortPart]:
+    """The images that were used of each split."""
+    public = _record(run).get("data_set") is not None
+    return [
+        cohort_part(split, run.table, rows_N, attributes, is_public=public)
+        for split, rows_N in run.rows.items()
+        if len(rows_N)
+    ]
 
 
 def _with_pictures(
@@ -182,7 +196,7 @@ def _card(run: Run, results: Mapping[str, Any], evaluation: Evaluation | None, c
             gray_bits=run.pack.index.geometry.gray_bits,
         ),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        fitted_on=calibrator.fitted_on if calibrator else None,
+        calibrator=calibrator,
     )
     return model_card.as_markdown(subject, _record(run), results, evaluation)
 
@@ -192,7 +206,7 @@ def _data(run: Run, test: PredictedSplit, calibrator: Calibrator | None) -> Data
     trained_N = table.patients_N[np.concatenate([run.rows["train"], run.rows["val"]])]
     return Data(
         drawn=are_drawn(run.source),
-        edition=edition_of(run.source),
+        edition=_record(run).get("label_edition"),
         labels=last_name(run.config.data),
         part="test",
         split=split_of([table.images[row] for row in table.rows("test").tolist()]),

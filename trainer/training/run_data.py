@@ -19,7 +19,9 @@ from trainer.data.pack import Pack
 from trainer.data.positive_class import check_positive_class, default_positive_class
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing, on_one_line
-from trainer.evaluation.label_file import caveats
+from trainer.evaluation.label_file import caveats, edition_of
+from trainer.evaluation.origin import origin_of
+from trainer.evaluation.reference import OTHER, SPLITS, split_of
 from trainer.runs import earlier_run, record
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
@@ -75,8 +77,12 @@ def read_run_labels(
     source = group.all_or_raise(lambda: labelled(place, earlier.get("split")))
     missing = group.on_rank0(lambda: missing_images(source)) if config.on_missing_image == "skip" else []
     present = group.all_or_raise(lambda: _present(source, missing))
+    published = group.on_rank0(lambda: _published(source))
     for note in group.all_or_raise(lambda: list(_notes(source, missing)) if group.world.is_rank0 else []):
         reporter.line(note)
+    split = published["published_split"] or OTHER
+    if split != OTHER:
+        reporter.line(f"the test images are those of {SPLITS[split]}")
     kept = group.all_or_raise(lambda: _trainable(present, config, earlier.get("findings"), reporter))
     table = kept.table
     identity = record.describe(config, table, precision=precision, global_batch=global_batch)
@@ -89,6 +95,7 @@ def read_run_labels(
         present.table.findings,
         identity,
         {
+            **published,
             "left_out_findings": [name for name in present.table.findings if name not in table.findings],
             "missing_images": len(missing),
             "present": share_present(source, missing) if missing else [],
@@ -135,6 +142,16 @@ def _place(config: TrainConfig, earlier: Mapping[str, Any]) -> Place:
         cache=cache_of(config),
         gray_range=_gray_range(config, earlier),
     )
+
+
+def _published(source: Source) -> dict[str, str | None]:
+    """What is published of the data set, for run.json."""
+    table = source.table
+    return {
+        "data_set": origin_of(source),
+        "label_edition": edition_of(source),
+        "published_split": split_of([table.images[row] for row in table.rows("test").tolist()]),
+    }
 
 
 def _gray_range(config: TrainConfig, earlier: Mapping[str, Any]) -> str | None:

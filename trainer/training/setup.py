@@ -18,7 +18,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import devices
+from trainer import card_file, devices
 from trainer.config import TrainConfig, parse_duration
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
@@ -27,6 +27,7 @@ from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.pack import Pack
 from trainer.devices import Arithmetic, Device
 from trainer.errors import KnownError, PeerError
+from trainer.formats.documents import run_record
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
 from trainer.models.architectures import StateDict
@@ -286,10 +287,13 @@ def _check_and_write_record(
     prefix: Prefix, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any], table: LabelTable
 ) -> None:
     """Write run.json, when only training can still fail; before a resume, check that the images are the same."""
+    stated = {} if config.card is None else card_file.parsed(config.card)
     if prefix.newest is not None:
         record.check_same(prefix.storage, identity)
+        if config.card is None:
+            stated = card_file.stated_fields(run_record(prefix.storage))
     libraries = {"torch": torch.__version__, "torchvision": torchvision.__version__}
-    record.write(prefix.storage, config, identity, facts, libraries)
+    record.write(prefix.storage, config, identity, {**facts, "card": stated}, libraries)
     prefix.storage.write(SPLIT, _split_csv(table))
 
 

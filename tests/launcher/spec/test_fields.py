@@ -9,6 +9,7 @@ from launcher.spec.fields import DEFAULTS, IS_LIST, settings_of
 from launcher.spec.job import JobSpec
 from launcher.spec.options import PodOptions, S3Options
 from launcher.spec.overlay import Overlay
+from trainer.config import to_argv
 
 NOT_OF_A_JOB = {"set", "file", "help", "version", "debug"}
 
@@ -65,3 +66,40 @@ def test_job_records_settings_that_are_not_default(fields, expected):
     spec = JobSpec(accelerator="cpu", image="r/c:1", data="/d", output="/o", name="t1", namespace="n", **fields)
     rest = {"accelerator": "cpu", "image": "r/c:1", "data": "/d", "output": "/o"}
     assert settings_of(spec) == rest | expected
+
+
+@pytest.mark.parametrize("form", [["--card", "{file}"], ["--card={file}"]])
+def test_job_carries_the_content_of_a_card_and_not_the_name_of_its_file(tmp_path, form):
+    """A pod has no file of the user's machine, and a clone may be made on another one."""
+    (tmp_path / "card.yaml").write_text("owner: Ward 7\ncontact: a@b.example\n")
+    flags = ("--epochs", "3", *(word.format(file=tmp_path / "card.yaml") for word in form), "--lr", "0.1")
+    spec = JobSpec(accelerator="cpu", image="r/c:1", data="/d", output="/o", name="t1", train_flags=flags)
+    fields = '{"owner": "Ward 7", "contact": "a@b.example"}'
+    assert settings_of(spec)["train_flags"] == ["--epochs", "3", "--lr", "0.1", f"--card={fields}"]
+    assert f"--card={fields}" in to_argv(spec.train)
+    (tmp_path / "card.yaml").unlink()
+    again = JobSpec.from_settings(
+        {key: value if isinstance(value, list) else [value] for key, value in settings_of(spec).items()}
+        | {"name": ["t2"]}
+    )
+    assert settings_of(again) == settings_of(spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("licence: MIT", "unknown field `licence`"),
+        ("contact: http://u:pw4321@h/", "a login, a key or a token"),
+        (None, "no such file"),
+    ],
+)
+def test_card_that_cannot_be_used_is_refused_on_the_users_machine(tmp_path, capsys, content, complaint):
+    """Not by a pod that has waited for an accelerator."""
+    if content is not None:
+        (tmp_path / "card.yaml").write_text(content)
+    job = ["--accelerator", "cpu", "--image", "i", "--data", "s3://b/d", "--output", "s3://b/o"]
+    assert main(["render", *job, "--", "--card", str(tmp_path / "card.yaml")]) == 2
+    captured = capsys.readouterr()
+    assert complaint in captured.err
+    assert "pw4321" not in captured.err
+    assert captured.out == ""

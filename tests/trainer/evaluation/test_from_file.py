@@ -570,3 +570,28 @@ def test_renaming_with_a_model_is_refused(files, capsys):
     code, _, err = run(capsys, "run", "--data", "cxr", "--rename", "A=B")
     assert code == 2
     assert "cannot use --rename: it renames columns of --predictions" in err
+
+
+def test_cohort_of_a_file_of_labels_hides_small_groups(files, capsys):
+    """The labels of a hospital: one woman among a hundred men would be found."""
+    lines = (files.folder / "labels.csv").read_text().splitlines()
+    rows = [f"{line},{'F' if n < 4 else 'M'},50,PA" for n, line in enumerate(lines[1:])]
+    header = f"{lines[0]},Patient Gender,Patient Age,View Position"
+    (files.folder / "labels.csv").write_text("\n".join([header, *rows]) + "\n")
+    code, out, _ = run(capsys, *GIVEN)
+    assert code == 0
+    table = out.partition("cohort\n")[2].partition("\n\n")[0]
+    assert "images                             200" in table
+    assert "sex F                              <5" in table
+    assert "sex M                              not shown" in table
+    assert "view PA                            200 (100)" in table
+    assert "age, median (quartiles)            50 (50 to 50)" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert re.search(r"^sex M +- +-", out, re.MULTILINE)
+    assert re.search(r"^sex F +- +-", out, re.MULTILINE)
+    assert "note: numbers of sex F, M are not shown, as one has fewer than 5 patients" in out
+    _, out, _ = run(capsys, *GIVEN, "--format", "json")
+    assert [(group["group"], group["patients"]) for group in json.loads(out)["subgroups"]] == [("M", None), ("F", None)]
+    (part,) = json.loads(out)["cohort"]
+    assert [cell["images"] for cell in part["sex"]] == [None, None]
+    assert part["positives"]["Mass"] == files.labels[:200, 4].sum()

@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from tests.trainer.data.test_layouts import write_folders
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
 from trainer.evaluation.label_file import read
@@ -88,3 +89,15 @@ def test_columns_of_readers_in_a_data_set_are_named_too(tmp_path):
     assert note.startswith("Data_Entry_2017.csv also has labels of readers, which were not used: `Fracture`")
     assert '--labels Data_Entry_2017.csv --rename "Fracture=FINDING|FINDING"' in note
     assert found.edition == "2017 by the name of its file (Data_Entry_2017.csv)"
+
+
+@pytest.mark.parametrize(("split", "says"), [("given", False), ("patients:60/20/20", True)])
+def test_kaggle_test_set_that_is_split_again_is_noted(tmp_path, split, says):
+    """The preset for two classes splits all images by patient."""
+    files = [f"test/NORMAL/IM-{n:04d}-0001.jpeg" for n in range(1, 235)]
+    files += [f"test/PNEUMONIA/person{n}_virus_{n}.jpeg" for n in range(1, 391)]
+    files += [f"train/NORMAL/IM-{n:04d}-0001.jpeg" for n in range(501, 520)]
+    files += [f"train/PNEUMONIA/person{n}_virus_{n}.jpeg" for n in range(501, 520)]
+    found = read(write_folders(tmp_path, files), split=split)
+    assert any("test/ is the Kaggle test set, but its images are split again" in note for note in found.notes) == says
+    assert found.is_public

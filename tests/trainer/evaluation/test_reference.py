@@ -1,11 +1,19 @@
 """Published values and the images they belong to."""
 
 import gzip
+import re
 
 import pytest
 
 from trainer.data.labels import FINDINGS
-from trainer.evaluation.reference import _parts_of_patients, part_of_list, published_list, references, split_of
+from trainer.evaluation.reference import (
+    KAGGLE,
+    _parts_of_patients,
+    part_of_list,
+    published_list,
+    references,
+    split_of,
+)
 
 
 def names(path):
@@ -62,8 +70,91 @@ def test_published_values_are_comparable_on_the_same_images_only(split, part, im
 
 
 def test_other_findings_have_no_published_values():
-    """Those of a data set in folders are another task."""
-    assert references(("NORMAL", "PNEUMONIA"), split="other", part="test", images=624) == []
+    """Those of another data set in folders are another task."""
+    assert references(("COVID", "NORMAL"), split="other", part="test", images=624) == []
+    assert references(("BACTERIA", "NORMAL", "VIRUS"), split=KAGGLE, part="test", images=624) == []
+
+
+@pytest.mark.parametrize(
+    ("split", "part", "images", "same"),
+    [
+        (KAGGLE, "test", 624, {"Kermany 2018"}),
+        (KAGGLE, "test", 623, set()),
+        (KAGGLE, "val", 624, set()),
+        ("other", "test", 624, set()),
+    ],
+)
+def test_accuracies_published_for_two_classes_are_comparable_on_the_kaggle_test_set_only(split, part, images, same):
+    """The paper of 1, 2 and 4 GPUs tested on a split of its own."""
+    found = references(("NORMAL", "PNEUMONIA"), split=split, part=part, images=images)
+    assert {one["name"] for one in found if one["comparable"]} == same
+    assert len(found) == 7
+
+
+def test_values_published_for_two_classes_are_those_of_the_papers(shared):
+    """A slip in one of these numbers would be quoted."""
+    kermany, *six = references(("Normal", "Pneumonia"), split="other", part="test", images=1)
+    assert (kermany["accuracy"], kermany["sensitivity"], kermany["specificity"]) == (0.928, 0.932, 0.901)
+    assert kermany["auroc"] == {"Normal": 0.968, "Pneumonia": 0.968}
+    table = (shared / "reference/systems/pneumonia-paper.txt").read_text().partition("Fig 27")[0]
+    rows = [line.split("|") for line in table.splitlines() if re.match(r"\| [124] ", line)][-3:]
+    published = [float(row[column].strip().rstrip("%")) / 100 for column in (3, 5) for row in rows]
+    assert [one["accuracy"] for one in six] == pytest.approx(published)
+    assert all(one["mean"] is None and one["note"].startswith("as published, not reproducible") for one in six)
+
+
+def is_share(percent, total, digits):
+    return any(f"{100 * k / total:.{digits}f}" == f"{percent:.{digits}f}" for k in range(total + 1))
+
+
+def test_notes_say_which_published_values_are_no_share_of_their_images():
+    """A reader who counts correct images cannot arrive at these."""
+    kermany, *six = references(("NORMAL", "PNEUMONIA"), split="other", part="test", images=1)
+    for one in six:
+        assert ("no share of 624 images" in one["note"]) == (not is_share(100 * one["accuracy"], 624, 1))
+    assert sum("no share" in one["note"] for one in six) == 2
+    assert is_share(92.8, 624, 1)
+    assert not is_share(93.2, 390, 1)
+    assert not is_share(90.1, 234, 1)
+    assert ".932 is no share of 390 images, and .901 none of 234" in kermany["note"]
+
+
+def kaggle_names(scheme):
+    """Names of 234 and 390 images as one of the two releases has them."""
+    if scheme == "Kaggle":
+        normal = [f"IM-{n:04d}-0001.jpeg" if n % 2 else f"NORMAL2-IM-{n:04d}-0001.jpeg" for n in range(1, 235)]
+        ill = [f"person{n}_{('bacteria', 'virus')[n % 3 == 0]}_{n + 9}.jpeg" for n in range(1, 391)]
+    else:
+        normal = [f"NORMAL-{n + 1_000_000}-0001.jpeg" for n in range(234)]
+        ill = [f"{('BACTERIA', 'VIRUS')[n % 3 == 0]}-{n + 2_000_000}-0001.jpeg" for n in range(390)]
+    return [f"test/NORMAL/{name}" for name in normal] + [f"test/PNEUMONIA/{name}" for name in ill]
+
+
+@pytest.mark.parametrize("scheme", ["Kaggle", "Mendeley"])
+def test_kaggle_test_set_is_known_by_its_names_and_their_number(scheme):
+    """Anything else in test/ is another test, whatever the folders are called."""
+    names = kaggle_names(scheme)
+    assert split_of(names[::-1]) == KAGGLE
+    assert published_list(names) == (KAGGLE, "test")
+    assert part_of_list(names) == []
+    others = {
+        "one less": names[1:],
+        "one more": [*names, "test/NORMAL/IM-9999-0001.jpeg"],
+        "another in place of one": [*names[1:], "test/PNEUMONIA/person999_virus_1.jpeg"],
+        "a name of one's own": [*names[1:], "test/NORMAL/p1.jpeg"],
+        "of train": [name.replace("test/", "train/") for name in names],
+        "no folders": [name.rpartition("/")[2] for name in names],
+        "classes mixed up": [name.replace("NORMAL/", "PNEUMONIA/") for name in names],
+    }
+    assert {what: split_of(each) for what, each in others.items()} == dict.fromkeys(others, "other")
+
+
+def test_test_folder_of_the_sample_is_not_the_kaggle_test_set(shared):
+    """Its images are of Kaggle's train/."""
+    root = shared / "data/pneumonia-sample"
+    names = [path.relative_to(root).as_posix() for path in (root / "test").rglob("*.jpeg")]
+    assert len(names) == 100
+    assert split_of(names) == "other"
 
 
 def test_patients_of_the_lists_are_those_of_the_published_files(shared):

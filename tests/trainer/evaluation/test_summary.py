@@ -155,3 +155,19 @@ def test_published_value_is_shown_as_its_digits_round(make):
     block = table[table.index("published AUROC") :].split("\n\n")[0]
     (row,) = [line for line in block.splitlines() if line.startswith("Hernia")]
     assert row.split()[-1] == ".918"
+
+
+def test_results_published_for_two_classes_have_a_table_of_their_own(make):
+    """They have accuracies, and most of them no AUROC."""
+    from trainer.evaluation.reference import KAGGLE, references
+
+    found = dict(make())
+    found["references"] = references(("NORMAL", "PNEUMONIA"), split=KAGGLE, part="test", images=624)
+    text = as_table(found)
+    assert "published for normal and pneumonia: comparable only on these images" in text
+    assert "Kermany 2018                          these       .928   .932   .901   .968" in text
+    assert "Kumar & Moghal, VGG16, 2 GPUs         other       .860      -      -      -" in text
+    assert "Kumar & Moghal, DenseNet-121, 1 GPU; Kumar & Moghal, VGG16, 2 GPUs: as published" in text.replace("\n", " ")
+    assert "published AUROC for exactly" not in text
+    assert "published mean AUROC" not in text
+    assert "auroc of Kermany 2018 (random test)" in as_csv(found)

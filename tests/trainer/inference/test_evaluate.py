@@ -341,3 +341,12 @@ def test_against_is_refused_with_several_models(finished_run, capsys):
     run = str(finished_run.root)
     assert main(["evaluate", run, run, f"--data={finished_run.data}", "--against=x.csv"]) == 2
     assert "cannot use --against: several models are compared with the first" in capsys.readouterr().err
+
+
+def test_evaluated_part_has_its_cohort(finished_run, answers):
+    """As the run itself counted it, where nothing was skipped."""
+    evaluation = json.loads((finished_run.root / "evaluation/metrics.json").read_text())
+    of_test = {part["part"]: part for part in evaluation["cohort"]}["test"]
+    assert evaluated(answers(), resamples=5)["cohort"] == [of_test]
+    assert of_test["patients"] == evaluation["data"]["patients"]
+    assert sum(cell["images"] for cell in of_test["sex"]) + of_test["sex_unknown"] == of_test["images"]

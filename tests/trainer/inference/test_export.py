@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -315,3 +316,28 @@ def test_model_card_is_written_without_torch():
     """The launcher and the report are quick to start."""
     code = "import sys, trainer.report.model_card; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fields_of_a_card_at_the_export_go_before_those_of_the_run(finished_run, tmp_path):
+    """Who exports knows more than who started the run, and weights without a run have no other way."""
+    (tmp_path / "card.yaml").write_text("owner: Ward 7\nweights_licence: CC BY 4.0\n")
+    flags = ["--to", "torch", "--card", str(tmp_path / "card.yaml")]
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.root, run)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"card": {"owner": "nobody", "funding": "none"}}))
+    for model, out in ((run, "a"), (run / "model/model.safetensors", "b")):
+        assert main(["export", str(model), "--out", str(tmp_path / out), *flags]) == 0
+        card = (tmp_path / out / "card.md").read_text()
+        assert "| Owner of the model (`owner`) | Ward 7 |" in card
+        assert "| Licence of the weights (`weights_licence`) | CC BY 4.0 |" in card
+        assert "nobody" not in card
+    assert "| none |" in (tmp_path / "a/card.md").read_text()
+
+
+def test_export_refuses_a_card_before_it_reads_the_model(tmp_path, capsys):
+    """By name, with the fields that there are."""
+    assert main(["export", str(tmp_path / "none"), "--out", str(tmp_path / "out"), "--card", "{licence: MIT}"]) == 2
+    err = capsys.readouterr().err
+    assert "cannot use the card: unknown field `licence` (from `--card`)" in err
+    assert "weights_licence" in err

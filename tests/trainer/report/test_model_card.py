@@ -5,7 +5,11 @@ import json
 import pytest
 import report_samples as samples
 
+from trainer.card_file import FIELDS
 from trainer.data.labels import FINDINGS
+from trainer.data.public import KERMANY, NIH, PHANTOMS
+from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.reference import KAGGLE, references
 from trainer.report.model_card import Subject, as_markdown
 
 HEADER = {
@@ -20,7 +24,17 @@ HEADER = {
     "pack_fit": "crop",
     "crop_px": "224",
 }
-SUBJECT = Subject(header=HEADER, parameters=6_968_206, fitted_on="val, 11,219 images")
+LINES = Calibrator(
+    findings=FINDINGS,
+    slope_K=(1.0,) * 14,
+    intercept_K=(0.0,) * 14,
+    thresholds={},
+    fitted_on="val, 11,219 images",
+    images_sha256="0" * 64,
+)
+SUBJECT = Subject(header=HEADER, parameters=6_968_206, calibrator=LINES)
+TWO = ("NORMAL", "PNEUMONIA")
+OF_TWO = HEADER | {"findings": json.dumps(TWO), "loss": "cross_entropy", "positive_class": "PNEUMONIA"}
 
 
 def section(text, title):
@@ -67,7 +81,7 @@ def test_card_of_phantoms_states_that_there_were_no_x_rays():
 
 def test_card_has_terms_of_the_data_and_hashes_of_split_and_labels():
     """A model is bound by its data's terms, and only a hash says which images were whose."""
-    record = samples.record()
+    record = samples.record() | {"data_set": NIH}
     record["identity"] |= {"split_sha256": "5" * 64, "labels_sha256": "1" * 64, "skipped": ["a.png"]}
     text = section(as_markdown(SUBJECT, record, None, None), "Data")
     assert "5" * 64 in text
@@ -130,8 +144,8 @@ def test_card_lists_known_and_measured_shortcuts(card):
     assert "bedside (AP)" in text
     assert "chest drain" in text
     assert "the pixel count of an image alone gives an AUROC of 0.920" in text
-    two = Subject(header=HEADER | {"findings": '["NORMAL", "PNEUMONIA"]', "loss": "cross_entropy"}, parameters=1)
-    of_classes = as_markdown(two, None, None, samples.evaluation(("NORMAL", "PNEUMONIA"), classes=True))
+    two = Subject(header=OF_TWO, parameters=1)
+    of_classes = as_markdown(two, {"data_set": KERMANY}, None, samples.evaluation(TWO, classes=True))
     assert "number of pixels alone" in section(of_classes, "Known shortcuts and limits")
     assert "CC BY 4.0" in section(of_classes, "Data")
     assert "560 of 624" in section(of_classes, "Results")
@@ -170,3 +184,108 @@ def test_names_cannot_break_a_table_or_forge_a_section():
     assert text.count("\n## Intended use\n") == 1
     assert "\n- clinical" not in text
     assert "| a\\|b |" in text
+
+
+OF_NIH = ("NIH", "Wang et al.", "bedside (AP)", "chest drain", "CheXpert", "natural language processing")
+OF_KERMANY = ("Kermany", "CC BY 4.0", "number of pixels alone predicts", "Guangzhou", "third expert")
+
+
+@pytest.mark.parametrize(
+    ("data_set", "there", "absent"),
+    [(NIH, OF_NIH, OF_KERMANY), (KERMANY, OF_KERMANY, OF_NIH), (PHANTOMS, (), OF_NIH), (None, (), OF_NIH + OF_KERMANY)],
+)
+@pytest.mark.parametrize("header", [HEADER, OF_TWO], ids=["14 findings", "two classes"])
+def test_sentences_about_a_data_set_are_in_the_cards_of_its_models_only(data_set, there, absent, header):
+    """A csv of the 14 findings of another hospital got NIH's terms and shortcuts, and any two classes those of Kermany."""
+    names = json.loads(header["findings"])
+    document = samples.evaluation(names, classes=len(names) == 2)
+    document["data"] |= {"split": "other", "edition": None}
+    record = samples.record() | {"data_set": data_set}
+    text = as_markdown(Subject(header=header, parameters=1), record, samples.results(), document)
+    about = "".join(section(text, title) for title in ("Data", "Known shortcuts and limits"))
+    assert [words for words in there if words not in about] == []
+    assert [words for words in absent if words in about] == []
+    assert "the pixel count of an image alone gives an AUROC of 0.920" in about
+    if data_set is None:
+        assert "not stated: fill in \\`reference_standard\\`" in about
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_nih"),
+    [
+        ({"split": "random"}, True),
+        ({"split": "official"}, True),
+        ({"split": "other", "edition": "v2020 (labels.csv)"}, True),
+        ({"split": "other", "edition": "2017 by the name of its file (Data_Entry_2017.csv)"}, False),
+        ({"split": "other", "edition": "unknown (labels.csv)"}, False),
+        ({"split": "other"}, False),
+        ({"split": "random", "drawn": True}, False),
+    ],
+)
+def test_run_of_an_earlier_version_is_of_nih_only_where_its_evaluation_shows_it(changes, is_nih):
+    """Its record has no name of a data set."""
+    document = samples.evaluation()
+    document["data"] |= changes
+    text = as_markdown(SUBJECT, samples.record(), None, document)
+    assert ("the NIH asks to link" in text) == is_nih
+
+
+def test_calibration_of_classes_is_one_temperature():
+    """There is no line for each of them."""
+    fit = Calibrator(
+        findings=TWO, slope_K=(0.8, 0.8), intercept_K=(0.0, 0.0), thresholds={}, fitted_on="val, 60 images",
+        images_sha256="0" * 64, classes=True,
+    )  # fmt: skip
+    of_classes = as_markdown(Subject(header=OF_TWO, parameters=1, calibrator=fit), None, None, None)
+    assert "Fitted on val, 60 images: one temperature, 1.250, for all classes." in section(of_classes, "Calibration")
+    assert "line through" not in of_classes
+    assert "one line through the log-odds of each finding" in section(
+        as_markdown(SUBJECT, None, None, None), "Calibration"
+    )
+
+
+def test_fields_that_nobody_stated_are_seen_to_be_lacking():
+    """A reader must not take silence for an answer; the flag of the export goes before the run's."""
+    record = samples.record() | {"card": {"owner": "Ward 7 | lab", "contact": "a@b.example", "nonsense": "x"}}
+    subject = Subject(
+        header=HEADER, parameters=1, stated={"contact": "c@d.example", "reference_standard": "two readers"}
+    )
+    text = as_markdown(subject, record, None, None)
+    stated = section(text, "Stated by the owner")
+    assert "| Owner of the model (`owner`) | Ward 7 \\| lab |" in stated
+    assert "| Contact (`contact`) | c@d.example |" in stated
+    assert stated.count("| not stated |") == len(FIELDS) - 3
+    assert "nonsense" not in text
+    assert "| Reference standard | two readers |" in section(text, "Data")
+
+
+def test_card_has_seeds_edition_duplicates_and_missing_images():
+    """A reviewer asks for each; what a run of an earlier version did not record is said so."""
+    record = samples.record(seed=3, split="patients:70/10/20@5")
+    assert "| Images without a file | not recorded |" in section(as_markdown(SUBJECT, record, None, None), "Data")
+    record |= {
+        "data_set": NIH,
+        "label_edition": "v2020 (labels.csv)",
+        "missing_images": 1200,
+        "published_split": "official",
+    }
+    record["duplicates"] = [{"a.png": "train", "b.png": "test"}]
+    data = section(as_markdown(SUBJECT, record, None, samples.evaluation()), "Data")
+    assert "| Seeds | training 3, split 5, resamples 0 |" in data
+    assert "| Edition of the labels | v2020 (labels.csv) |" in data
+    assert "| Test images | those of NIH's official split |" in data
+    assert "| Images without a file | 1,200 |" in data
+    assert "| Equal images in several splits | 2, 1 of them in test |" in data
+    record |= {"data_set": None, "label_edition": "2017 by the name of its file (Data_Entry_2017.csv)"}
+    assert "| Edition of the labels | no known edition" in section(as_markdown(SUBJECT, record, None, None), "Data")
+
+
+def test_results_published_for_two_classes_stand_with_their_images():
+    """Kermany's are of the Kaggle test set; those of the paper of no known one."""
+    document = samples.evaluation(TWO, classes=True)
+    document["references"] = references(TWO, split=KAGGLE, part="test", images=624)
+    text = section(as_markdown(Subject(header=OF_TWO, parameters=1), None, None, document), "Published results")
+    assert "| this model | these | 0.897 | 0.812 | 0.812 | 0.812 |" in text
+    assert "| Kermany 2018 | these | 0.928 | 0.932 | 0.901 | 0.968 |" in text
+    assert "| Kumar & Moghal, VGG16, 2 GPUs | other | 0.860 | - | - | - |" in text
+    assert "no share of 624" in text

@@ -39,6 +39,7 @@ def test_run_page_has_its_sections_in_order(whole):
         *(
             "Summary",
             "Curves",
+            "Data and cohort",
             "Each finding",
             "ROC and precision-recall",
             "Calibration",
@@ -52,6 +53,7 @@ def test_run_page_has_its_sections_in_order(whole):
             "Most confident errors",
             "Speed",
             "Notes",
+            "Stated by the owner",
             "Configuration",
             "Versions",
         ),

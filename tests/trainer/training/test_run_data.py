@@ -255,3 +255,60 @@ def test_resumed_run_with_a_patient_in_two_splits_says_so(classify, two_classes,
     assert "2 patients are in more than one split" in card
     assert "2 patients are in more than one split" in page
     assert "no patient is in two splits" not in card + page
+
+
+def test_run_records_its_data_set_and_the_fields_of_its_card(start, finished_run, tmp_path):
+    """Its own card, its report and later exports have them; a resume without `--card` keeps them, one with it replaces them."""
+    (tmp_path / "card.yaml").write_text("owner: Ward 7\nreference_standard: drawn\n")
+    start(finished_run.data, "--card", str(tmp_path / "card.yaml"), "--max-steps", "1")
+    written = record(start.root)
+    assert written["card"] == {"owner": "Ward 7", "reference_standard": "drawn"}
+    assert (written["data_set"], written["published_split"]) == ("synthetic phantoms", "other")
+    assert written["label_edition"] == "2017 by the name of its file (Data_Entry_2017.csv)"
+    assert "card" not in written["config"]
+    start(finished_run.data, "--max-steps", "2")
+    assert record(start.root)["card"]["owner"] == "Ward 7"
+    start(finished_run.data, "--card", '{"contact": "a@b.example"}', "--report")
+    assert record(start.root)["card"] == {"contact": "a@b.example"}
+    card, page = ((start.root / name).read_text() for name in ("model/card.md", "report/index.html"))
+    for text in (card, page):
+        assert "a@b.example" in text
+        assert "not stated" in text
+        assert "Ward 7" not in text
+    evaluation = json.loads((start.root / "evaluation/metrics.json").read_text())
+    assert [part["part"] for part in evaluation["cohort"]] == ["train", "val", "test"]
+    assert sum(part["images"] for part in evaluation["cohort"]) == 80
+    assert all(part["smallest_shown"] is None for part in evaluation["cohort"])
+
+
+def kaggle_set(root):
+    """Folders as Kaggle has them, with its 624 test images, tiny."""
+    image = Image.effect_noise((40, 40), 60)
+    files = [f"test/NORMAL/IM-{n:04d}-0001.jpeg" for n in range(1, 235)]
+    files += [f"test/PNEUMONIA/person{n}_{'bacteria' if n % 2 else 'virus'}_{n}.jpeg" for n in range(1, 391)]
+    files += [f"train/NORMAL/NORMAL2-IM-{n:04d}-0001.jpeg" for n in range(1001, 1021)]
+    files += [f"train/PNEUMONIA/person{n}_bacteria_{n}.jpeg" for n in range(1001, 1021)]
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        image.save(root / file)
+    return root
+
+
+def test_kaggle_test_set_is_named_and_a_given_split_keeps_it(classify, tmp_path, capfd):
+    """Only on it are results comparable with those of others."""
+    data = kaggle_set(tmp_path / "kaggle")
+    classify("given", "--data", str(data), "--split", "given", "--max-steps", "1", "--report")
+    assert "the test images are those of Kermany's published split (the Kaggle test set)" in capfd.readouterr().err
+    root = tmp_path / "given"
+    written = record(root)
+    assert (written["published_split"], written["data_set"]) == ("kaggle", "Kermany's paediatric pneumonia set")
+    evaluation = json.loads((root / "evaluation/metrics.json").read_text())
+    assert evaluation["data"]["split"] == "kaggle"
+    assert [one["name"] for one in evaluation["references"] if one["comparable"]] == ["Kermany 2018"]
+    for name in ("model/card.md", "report/index.html"):
+        text = (root / name).read_text().replace("&#39;", "'")
+        assert "Kermany's published split (the Kaggle test set)" in text
+        assert "Kumar &" in text
+    classify("again", "--data", str(data), "--max-steps", "1")
+    assert "`--split given` keeps it as test" in capfd.readouterr().err
+    assert record(tmp_path / "again")["published_split"] == "other"

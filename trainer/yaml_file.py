@@ -1,4 +1,4 @@
-"""Read YAML files that users name (settings, overlays, kubeconfigs) in bounded memory."""
+"""Read YAML files that users name (settings, overlays, kubeconfigs, model cards) in bounded memory."""
 
 import errno
 import os
