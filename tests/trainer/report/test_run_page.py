@@ -40,12 +40,12 @@ def test_run_page_has_its_sections_in_order(whole):
         *(
             "Summary",
             "Curves",
-            "Data and cohort",
             "Each finding",
             "ROC and precision-recall",
             "Calibration",
             "Operating points",
             "Subgroups",
+            "Data and cohort",
         ),
         *(
             "Published results",
