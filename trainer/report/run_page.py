@@ -72,12 +72,12 @@ def _subtitle(documents: Documents) -> str:
 _SECTIONS: Final[Sequence[Callable[[Documents], Section]]] = (
     run_sections.summary,
     run_sections.curves,
-    cohort_section.cohort,
     evaluation_sections.findings,
     evaluation_sections.roc,
     evaluation_sections.calibration,
     evaluation_sections.operating,
     evaluation_sections.subgroups,
+    cohort_section.cohort,
     evaluation_sections.references,
     evaluation_sections.comparison,
     evaluation_sections.shortcuts,

@@ -13,6 +13,7 @@ from trainer import __main__ as program
 from trainer import report
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
+from trainer.evaluation.reference import references
 from trainer.report import run_page
 from trainer.report.pictures import Picture, to_bytes
 from trainer.storage import open_storage
@@ -39,12 +40,12 @@ def test_run_page_has_its_sections_in_order(whole):
         *(
             "Summary",
             "Curves",
-            "Data and cohort",
             "Each finding",
             "ROC and precision-recall",
             "Calibration",
             "Operating points",
             "Subgroups",
+            "Data and cohort",
         ),
         *(
             "Published results",
@@ -336,3 +337,45 @@ def test_bug_in_the_page_is_not_reported_as_bad_input(monkeypatch):
     monkeypatch.setattr(run_page, "_SECTIONS", (broken,))
     with pytest.raises(KeyError):
         report.html(report.Documents(run=record(), entries=[], results=results()))
+
+
+def cohort_part(part, **changes):
+    cells = [{"group": "F", "images": None, "patients": None, "fewer_than": 5}]
+    cells.append({"group": "M", "images": None, "patients": None, "fewer_than": None})
+    views = [{"group": view, "images": 50, "patients": 30, "fewer_than": None} for view in ("PA", "AP")]
+    counts = {"images": 1200, "patients": 800, "images_of_unknown_patients": 0, "images_per_patient_median": 1.0}
+    ages = {"age_median": 47.0, "age_lower_quartile": 31.5, "age_upper_quartile": 60.0, "age_unknown": 3}
+    known = {"sex": cells, "sex_unknown": 0, "view": views, "view_unknown": 20, "positives": {"Mass": 12}}
+    return {"part": part, "images_per_patient_most": 9, "smallest_shown": 5, **counts, **ages, **known, **changes}
+
+
+def test_page_shows_data_cohort_and_what_the_owner_stated():
+    """A reviewer looks for these first, and must see what is lacking."""
+    found = evaluation(("Mass",)) | {"cohort": [cohort_part("train"), cohort_part("test", images=300)]}
+    run = record() | {"card": {"owner": "Ward <7>"}, "data_set": None}
+    page = report.html(report.Documents(run=run, entries=[], results=results(), evaluation=found))
+    section = page.rpartition("Data and cohort")[2].partition("</section>")[0]
+    for words in (
+        "1,200",
+        "47 (31.5 to 60)",
+        "50 (30)",
+        "&lt;5",
+        "not shown",
+        "with Mass",
+        "not recognised as a public",
+    ):
+        assert words in section, words
+    stated = page.rpartition("Stated by the owner")[2].partition("</section>")[0]
+    assert "Ward &lt;7&gt;" in stated
+    assert stated.count("not stated") == 19
+
+
+def test_results_published_for_two_classes_are_on_the_page():
+    """Accuracies without an AUROC among them."""
+    names = ("NORMAL", "PNEUMONIA")
+    found = evaluation(names, classes=True)
+    found["references"] = references(names, split="kaggle", part="test", images=624)
+    page = report.html(report.Documents(run=record(), entries=[], results=results(), evaluation=found))
+    section = page.rpartition("Published results")[2].partition("</section>")[0]
+    for words in ("Kermany 2018", "0.968", "VGG16, 4 GPUs", "not reproducible", "these", "other"):
+        assert words in section, words
