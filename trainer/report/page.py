@@ -36,6 +36,30 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Caveats(Text):
+    """Paragraphs that nobody may miss."""
+
+    kind: str = "caveats"
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A number that is read first: what it is, its value, and what to know of it."""
+
+    term: str
+    value: str
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class KeyNumbers:
+    """The numbers at the top of a page."""
+
+    numbers: Sequence[KeyNumber]
+    kind: str = "numbers"
+
+
+@dataclass(frozen=True)
 class Table:
     """A table whose first column names the rows."""
 
@@ -68,6 +92,8 @@ class Plots:
 
     drawings: Sequence[Drawing]
     caption: str = ""
+    narrow: Sequence[Drawing] = ()
+    """The same for a phone, shown there instead."""
     kind: str = "plots"
 
     @property
@@ -76,12 +102,31 @@ class Plots:
         return all(drawing.figure.get_figwidth() < _SMALL_INCHES for drawing in self.drawings)
 
     @property
+    def are_wide(self) -> bool:
+        """Whether a drawing has a row of its own."""
+        return bool(self.narrow)
+
+    @property
     def svgs(self) -> list[Markup]:
-        """The drawings as elements; their text is escaped by `as_svg`."""
-        return [Markup(as_svg(drawing)) for drawing in self.drawings]  # noqa: S704 - see above
+        """The drawings as elements."""
+        return _svgs(self.drawings)
+
+    @property
+    def narrow_svgs(self) -> list[Markup]:
+        """Those for a phone."""
+        return _svgs(self.narrow)
 
 
-Block = Text | Facts | Table | Images | Plots
+@dataclass(frozen=True)
+class Folded:
+    """Blocks behind a line of text that opens them; open in print."""
+
+    title: str
+    blocks: Sequence["Block"]
+    kind: str = "folded"
+
+
+Block = Text | Facts | KeyNumbers | Table | Images | Plots | Folded
 
 
 @dataclass(frozen=True)
@@ -91,6 +136,10 @@ class Section:
     id: str
     title: str
     blocks: Sequence[Block] = field(default_factory=list)
+
+
+def _svgs(drawings: Sequence[Drawing]) -> list[Markup]:
+    return [Markup(as_svg(drawing)) for drawing in drawings]  # noqa: S704 - `as_svg` escapes their text
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:

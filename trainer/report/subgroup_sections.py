@@ -1,0 +1,140 @@
+"""Section of a run's page about subgroups of patients: who is served worse."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from trainer.evaluation.document import Evaluation, Group, GroupFinding, Interval
+from trainer.report import evaluation_figures
+from trainer.report.documents import Documents
+from trainer.report.evaluation_figures import FEW_PATIENTS, group_name
+from trainer.report.forest import NARROW, WIDE
+from trainer.report.formatting import NONE, count, interval
+from trainer.report.formatting import finding as name_of
+from trainer.report.interval_remarks import by_reason, remarks
+from trainer.report.page import Block, Folded, Plots, Section, Table, Text
+
+_UNDEFINED: Final[Interval] = {"value": None, "low": None, "high": None}
+
+_HEAD: Final = (
+    "Finding",
+    "Sensitivity",
+    "Difference",
+    "False-positive rate",
+    "Difference",
+    "AUROC difference",
+    "Patients with it",
+    "without",
+)
+
+
+def subgroups(one: Documents) -> Section:
+    """Totals, then each finding."""
+    if one.evaluation is None or not one.evaluation["subgroups"]:
+        return Section("subgroups", "Subgroups")
+    evaluation = one.evaluation
+    drawings = [evaluation_figures.subgroups_forest(evaluation, width) for width in (WIDE, NARROW)]
+    wide, narrow = drawings
+    blocks: list[Block] = []
+    if wide is not None and narrow is not None:
+        blocks.append(Plots([wide], _caption(evaluation), [narrow]))
+    blocks.append(_totals(evaluation))
+    words = [*_lines(evaluation), *_underdiagnosed(evaluation)]
+    blocks += [Text(words)] if words else []
+    return Section("subgroups", "Subgroups", [*blocks, *_each(evaluation)])
+
+
+def _caption(evaluation: Evaluation) -> str:
+    few = any(
+        group["patients"] < FEW_PATIENTS and not group.get("not_scored") for group in evaluation["subgroups"]
+    )
+    return f"A hollow mark is a subgroup of fewer than {FEW_PATIENTS} patients, too few to compare." if few else ""
+
+
+def _totals(evaluation: Evaluation) -> Table:
+    groups = evaluation["subgroups"]
+    differs = any("difference" in group for group in groups)
+    auroc = "Mean AUROC" if len(evaluation["findings"]) > 1 else "AUROC"
+    head = ["Subgroup", f"{auroc} (95 %)", *(["Difference to all others"] if differs else []), "Images", "Patients"]
+    rows = []
+    for group in groups:
+        is_scored = not group.get("not_scored")
+        cells = [interval(group["mean_auroc"]) if is_scored else "not scored"]
+        if differs:
+            cells.append(interval(group.get("difference", _UNDEFINED)) if is_scored else NONE)
+        rows.append([group_name(group), *cells, count(group["images"]), count(group["patients"])])
+    return Table(f"{auroc} of each subgroup of {evaluation['data']['part']}.", head, rows)
+
+
+def _lines(evaluation: Evaluation) -> list[str]:
+    """Why numbers or their intervals are missing."""
+    reasons: dict[str, list[str]] = {}
+    for group in evaluation["subgroups"]:
+        why = group.get("not_scored")
+        if why:
+            reasons.setdefault(why, []).append(group_name(group))
+    scored = [group for group in evaluation["subgroups"] if not group.get("not_scored")]
+    shown = [(None, one) for group in scored for one in (group["mean_auroc"], *group["auroc"].values())]
+    return [*by_reason("Not scored", reasons), *remarks(shown)]
+
+
+def _underdiagnosed(evaluation: Evaluation) -> list[str]:
+    """The subgroups whose sensitivity is lower than that of all others, with the number of comparisons."""
+    pairs = [
+        (group, name, one)
+        for group in evaluation["subgroups"]
+        if not group.get("not_scored")
+        for name, one in group.get("findings", {}).items()
+    ]
+    if not pairs:
+        return []
+    worse = [
+        f"{group_name(group)}: {name_of(name)} by {interval(one['sensitivity_difference'], 2)}"
+        for group, name, one in pairs
+        if (one["sensitivity_difference"]["high"] or 0.0) < 0
+    ]
+    of = f"of {len(pairs)} comparisons, not corrected for their number"
+    if not worse:
+        return [f"In no subgroup is the sensitivity lower than for all others, with its whole interval below 0 ({of})."]
+    return [f"Sensitivity is lower than for all others, with the whole interval below 0 ({of}): {'; '.join(worse)}."]
+
+
+def _each(evaluation: Evaluation) -> list[Block]:
+    groups = [group for group in evaluation["subgroups"] if not group.get("not_scored")]
+    if not groups:
+        return []
+    blocks: list[Block] = []
+    part = evaluation["data"]["part"]
+    if len(evaluation["findings"]) > 1:
+        table = Table(
+            f"AUROC of each finding by subgroup of {part}.",
+            ["Finding", *map(group_name, groups)],
+            [
+                [name_of(one["name"]), *(interval(group["auroc"].get(one["name"], _UNDEFINED), 2) for group in groups)]
+                for one in evaluation["findings"]
+            ],
+        )
+        blocks.append(Folded("AUROC of each finding by subgroup", [table]))
+    tables = [_at_threshold(group, evaluation) for group in groups if group.get("findings")]
+    if tables:
+        blocks.append(Folded("Sensitivity and false-positive rate by subgroup", tables))
+    return blocks
+
+
+def _at_threshold(group: Group, evaluation: Evaluation) -> Table:
+    known = group.get("findings", {})
+    rows = [
+        [name_of(one["name"]), *_cells(known[one["name"]])] for one in evaluation["findings"] if one["name"] in known
+    ]
+    caption = f"{group_name(group)}: at the threshold of Youden's J, with differences to all other images (95 %)."
+    return Table(caption, _HEAD, rows)
+
+
+def _cells(one: GroupFinding) -> Sequence[str]:
+    shown = (
+        one["sensitivity"],
+        one["sensitivity_difference"],
+        one["false_positive_rate"],
+        one["false_positive_rate_difference"],
+        one["auroc_difference"],
+    )
+    return [*(interval(value, 2) for value in shown), count(one["positive_patients"]), count(one["negative_patients"])]
