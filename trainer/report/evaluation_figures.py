@@ -25,7 +25,7 @@ _RIGHT: Final = 6.0
 _SIDES: Final = (128.0, 232.0)
 """Side of the axes: two plots in a row on a phone; or one, where there are few."""
 
-_FEW: Final = 3
+FEW: Final = 3
 """Up to this many findings have large plots."""
 
 _TITLE_PX: Final = 12
@@ -124,7 +124,7 @@ def plots(evaluation: Evaluation) -> dict[str, bytes]:
 @styled()
 def _multiples(findings: Sequence[Finding], panel: Panel, form: str, words: Sequence[str]) -> list[Drawing]:
     """A drawing per finding; large ones where there are few."""
-    side = _SIDES[len(findings) <= _FEW]
+    side = _SIDES[len(findings) <= FEW]
     titles = _titles(findings, side)
     drawings = []
     for one, title, said in zip(findings, titles, words, strict=True):

@@ -17,6 +17,7 @@ from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.report import evaluation_figures
 from trainer.report.documents import Documents
+from trainer.report.evaluation_figures import FEW
 from trainer.report.forest import NARROW, WIDE
 from trainer.report.formatting import NONE, count, interval, last_name, number, percent, proportion, without_places
 from trainer.report.formatting import finding as name_of
@@ -101,13 +102,19 @@ def _plain_scores(one: Documents) -> list[Block]:
 
 
 def roc(one: Documents) -> Section:
+    """With the precision-recall curves beside them where there is room."""
     if one.evaluation is None:
         return Section("roc", "ROC")
-    return Section("roc", "ROC", [Plots(evaluation_figures.rocs(one.evaluation["findings"]), _bands(one, "AUROC"))])
+    found = one.evaluation["findings"]
+    drawings = evaluation_figures.rocs(found)
+    if len(found) > FEW:
+        return Section("roc", "ROC", [Plots(drawings, _bands(one, "AUROC"))])
+    drawings += evaluation_figures.precision_recalls(found)
+    return Section("roc", "ROC and precision-recall", [Plots(drawings, _bands(one, "AUROC or AUPRC"))])
 
 
 def precision_recall(one: Documents) -> Section:
-    if one.evaluation is None:
+    if one.evaluation is None or len(one.evaluation["findings"]) <= FEW:
         return Section("pr", "Precision-recall")
     drawings = evaluation_figures.precision_recalls(one.evaluation["findings"])
     return Section("pr", "Precision-recall", [Plots(drawings, _bands(one, "AUPRC"))])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,7 +14,8 @@ from markupsafe import Markup
 from trainer import __version__
 from trainer.report.drawing import Drawing, as_svg
 
-_SMALL_INCHES: Final = 200 / 72
+_SMALL_PX: Final = 200
+_MEDIUM_PX: Final = 300
 
 NOT_CLINICAL: Final = "Research software. Not a medical device, and not for clinical use."
 
@@ -97,14 +98,12 @@ class Plots:
     kind: str = "plots"
 
     @property
-    def are_small(self) -> bool:
-        """Whether two fit in a row on a phone."""
-        return all(drawing.figure.get_figwidth() < _SMALL_INCHES for drawing in self.drawings)
-
-    @property
-    def are_wide(self) -> bool:
-        """Whether a drawing has a row of its own."""
-        return bool(self.narrow)
+    def size(self) -> Literal["small", "medium", "large", "full"]:
+        """How many fit in a row: of small ones two on a phone; those with a `narrow` form have a row of their own."""
+        if self.narrow:
+            return "full"
+        widest_px = max((72 * drawing.figure.get_figwidth() for drawing in self.drawings), default=0.0)
+        return "small" if widest_px < _SMALL_PX else "medium" if widest_px < _MEDIUM_PX else "large"
 
     @property
     def svgs(self) -> list[Markup]:

@@ -15,6 +15,9 @@ from trainer.report.page import Block, Folded, Plots, Section, Table, Text
 
 _UNDEFINED: Final[Interval] = {"value": None, "low": None, "high": None}
 
+_MOST: Final = 10
+"""Rows of the table of lower sensitivities."""
+
 _HEAD: Final = (
     "Finding",
     "Sensitivity",
@@ -38,9 +41,9 @@ def subgroups(one: Documents) -> Section:
     if wide is not None and narrow is not None:
         blocks.append(Plots([wide], _caption(evaluation), [narrow]))
     blocks.append(_totals(evaluation))
-    words = [*_lines(evaluation), *_underdiagnosed(evaluation)]
+    words = _lines(evaluation)
     blocks += [Text(words)] if words else []
-    return Section("subgroups", "Subgroups", [*blocks, *_each(evaluation)])
+    return Section("subgroups", "Subgroups", [*blocks, *_underdiagnosed(evaluation), *_each(evaluation)])
 
 
 def _caption(evaluation: Evaluation) -> str:
@@ -77,8 +80,8 @@ def _lines(evaluation: Evaluation) -> list[str]:
     return [*by_reason("Not scored", reasons), *remarks(shown)]
 
 
-def _underdiagnosed(evaluation: Evaluation) -> list[str]:
-    """The subgroups whose sensitivity is lower than that of all others, with the number of comparisons."""
+def _underdiagnosed(evaluation: Evaluation) -> list[Block]:
+    """The subgroups whose sensitivity is lower than that of all others, and how many comparisons there are."""
     pairs = [
         (group, name, one)
         for group in evaluation["subgroups"]
@@ -87,15 +90,19 @@ def _underdiagnosed(evaluation: Evaluation) -> list[str]:
     ]
     if not pairs:
         return []
-    worse = [
-        f"{group_name(group)}: {name_of(name)} by {interval(one['sensitivity_difference'], 2)}"
-        for group, name, one in pairs
-        if (one["sensitivity_difference"]["high"] or 0.0) < 0
-    ]
-    of = f"of {len(pairs)} comparisons, not corrected for their number"
+    worse = [pair for pair in pairs if (pair[2]["sensitivity_difference"]["high"] or 0.0) < 0]
+    worse.sort(key=lambda pair: pair[2]["sensitivity_difference"]["value"] or 0.0)
+    of = f"{len(worse)} of {len(pairs)} comparisons, which are not corrected for their number"
+    words = f"Sensitivity is lower than for all others, with its whole interval below 0, in {of}."
     if not worse:
-        return [f"In no subgroup is the sensitivity lower than for all others, with its whole interval below 0 ({of})."]
-    return [f"Sensitivity is lower than for all others, with the whole interval below 0 ({of}): {'; '.join(worse)}."]
+        return [Text([words])]
+    rows = [
+        [f"{name_of(name)}, {group_name(group)}", interval(one["sensitivity"], 2), interval(one["sensitivity_difference"], 2)]
+        for group, name, one in worse[:_MOST]
+    ]
+    largest = f", the {_MOST} largest differences" if len(worse) > _MOST else ""
+    caption = f"Lower sensitivity than for all others{largest}."
+    return [Text([words]), Table(caption, ["Finding, subgroup", "Sensitivity", "Difference (95 %)"], rows)]
 
 
 def _each(evaluation: Evaluation) -> list[Block]:

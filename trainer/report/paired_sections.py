@@ -1,0 +1,57 @@
+"""Section of the page of several runs about paired differences: models on the same images and resamples."""
+
+from collections.abc import Sequence
+
+from trainer.evaluation.document import Comparison, Evaluation, unit_of
+from trainer.report.evaluation_sections import difference_cells
+from trainer.report.forest import Row, both
+from trainer.report.formatting import finding as name_of
+from trainer.report.formatting import last_name
+from trainer.report.interval_remarks import remarks
+from trainer.report.page import Block, Folded, Plots, Section, Table, Text
+from trainer.report.positive_class import of_positive_class
+
+_MEAN = "mean"
+
+
+def paired(evaluations: Sequence[Evaluation]) -> Section:
+    """Each model minus the first, which has no comparison; without blocks if none has one.
+
+    For one other model the plot is of each finding, for several it is of the mean of each model.
+    """
+    compared = [
+        (last_name(shown["model"]), shown["comparison"], shown)
+        for shown in map(of_positive_class, evaluations)
+        if shown["comparison"] is not None
+    ]
+    if not compared:
+        return Section("paired", "Paired differences")
+    first, unit = last_name(compared[0][1]["other"]), unit_of(compared[0][2]["data"])
+    words = (
+        f"AUROC minus that of {first} on the same images, with 95 % intervals from the same resamples of {unit}s. An interval that "
+        "does not contain 0 shows a difference, which two intervals beside each other do not; p (Holm) is corrected for the number of findings."
+    )
+    wide, narrow = both(f"AUROC minus that of {first}", _rows(compared), reference=0.0)
+    tables: list[Block] = [_table(name, first, comparison) for name, comparison, _ in compared]
+    blocks: list[Block] = [Text([words]), Plots([wide], narrow=[narrow])]
+    blocks += tables if len(tables) == 1 else [Folded("Differences of each finding", tables)]
+    lines = remarks([(None, row["difference"]) for _, one, _ in compared for row in one["differences"]])
+    return Section("paired", "Paired differences", [*blocks, *([Text(lines)] if lines else [])])
+
+
+def _rows(compared: Sequence[tuple[str, Comparison, Evaluation]]) -> list[Row]:
+    if len(compared) == 1:
+        return [Row(name_of(row["name"]), row["difference"]) for row in compared[0][1]["differences"]]
+    rows = []
+    for name, comparison, _ in compared:
+        differences = comparison["differences"]
+        mean = next((row for row in differences if row["name"] == _MEAN), differences[0] if differences else None)
+        if mean is not None:
+            rows.append(Row(name, mean["difference"]))
+    return rows
+
+
+def _table(name: str, first: str, comparison: Comparison) -> Table:
+    head = ["Finding", "Difference (95 %)", name, first, "p", "p (Holm)"]
+    rows = [[name_of(row["name"]), *difference_cells(row)] for row in comparison["differences"]]
+    return Table(f"{name} minus {first}.", head, rows)
