@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,13 @@ _FLAGS = (
     *("--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-first-run"),
     *("--remote-debugging-pipe", "about:blank"),
 )
+
+_START = """import os, sys
+for here, there in zip([os.dup(int(one)) for one in sys.argv[1:3]], (3, 4)):
+    os.dup2(here, there)
+    os.set_inheritable(there, True)
+os.execv(sys.argv[3], sys.argv[3:])"""
+"""The browser reads commands from descriptor 3 and writes answers to 4."""
 
 
 class Chromium:
@@ -94,8 +102,7 @@ def chromium(profile: Path) -> Iterator[Chromium]:
     read_here, write_there = os.pipe()
     read_there, write_here = os.pipe()
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{read_there} 4>&{write_there}', str(BROWSER), f"--user-data-dir={profile}"]
-        + list(_FLAGS),
+        [sys.executable, "-c", _START, str(read_there), str(write_there), BROWSER, f"--user-data-dir={profile}", *_FLAGS],
         pass_fds=(read_there, write_there),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -185,7 +185,7 @@ def _reliability_panel(axes: "Axes", finding: Finding) -> None:
     highest = max([0.0, *(max(one["predicted"], one["observed"]) for _, kind, _ in kinds for one in kind["bins"])])
     top = next(most for most in _TOPS if most >= highest or most == 1.0)
     axes.set(xlim=(-0.01 * top, 1.01 * top), ylim=(-0.01 * top, 1.01 * top))
-    axes.set_xticks([0, top / 2, top], ["0", "", f"{top:g}"])
+    _set_x_ticks(axes, top, ["0", "", f"{top:g}"])
     axes.set_yticks([0, top / 2, top], ["0", "", f"{top:g}"])
     if top < 1:
         axes.set_ylabel("observed", labelpad=-14)
@@ -226,7 +226,7 @@ def _decision_panel(axes: "Axes", finding: Finding) -> None:
     axes.set(xlim=(-0.01 * right, 1.01 * right), ylim=(-0.15 * highest, 1.02 * highest))
     axes.set_xlabel("threshold probability", labelpad=0)
     axes.set_ylabel("net benefit", labelpad=-14)
-    axes.set_xticks([0, right / 2, right], ["0", f"{right / 2:.2g}", f"{right:.2g}"])
+    _set_x_ticks(axes, right, ["0", f"{right / 2:.2g}", f"{right:.2g}"])
     axes.set_yticks([0, share], ["0", f"{share:.2g}"])
     _write_value(axes, f"prevalence {percent(share)}")
 
@@ -254,6 +254,12 @@ def _unit_square(axes: "Axes", x: str, y: str) -> None:
     ticks = (0, 0.5, 1)
     axes.set_xticks(ticks, ["0", "0.5", "1"])
     axes.set_yticks(ticks, ["0", "", "1"])  # the axis label is there
+
+
+def _set_x_ticks(axes: "Axes", most: float, labels: Sequence[str]) -> None:
+    """At 0, in the middle and at the right edge, where the label ends in the figure."""
+    axes.set_xticks([0, most / 2, most], labels)
+    axes.get_xticklabels()[-1].set_ha("right")
 
 
 def _grid(findings: Sequence[Finding], panel: Panel, title: str) -> Drawing:

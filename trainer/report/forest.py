@@ -87,7 +87,7 @@ def forest(
     left, right = _margins([row.name for row in rows], texts) if is_wide else (10.0, 14.0)
     height = step * len(rows)
     figure, (axes,) = canvas(width, height + _BELOW + above, [(left, _BELOW, width - left - right, height)])
-    _draw_rows(axes, rows, reference)
+    _draw_rows(axes, rows, reference, 0.5 if is_wide else 0.2)
     for nth, marks in enumerate(others, start=1):
         _draw_marks(axes, marks, nth)
     axes.set_ylim(len(rows) - 0.5, -0.5 if is_wide else -1.0 + 1 / 3)
@@ -115,9 +115,10 @@ def _margins(names: Sequence[str], texts: Sequence[str]) -> tuple[float, float]:
     return min(name, _NAME_PX) + 16, text + 20
 
 
-def _draw_rows(axes: "Axes", rows: Sequence[Row], reference: float | None) -> None:
-    if reference is not None:
-        axes.axvline(reference, color=INK, alpha=0.6, linewidth=1)
+def _draw_rows(axes: "Axes", rows: Sequence[Row], reference: float | None, reach: float) -> None:
+    if reference is not None:  # beside the marks only, as it would cross the words between them
+        for at in range(len(rows)):
+            axes.plot([reference] * 2, [at - reach, at + reach], color=INK, alpha=0.6, linewidth=1, zorder=1)
     for at, row in enumerate(rows):
         value, low, high = row.number["value"], row.number["low"], row.number["high"]
         if value is None:

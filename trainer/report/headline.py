@@ -33,7 +33,7 @@ def numbers(one: Documents) -> list[KeyNumber]:
     if without:
         remarks.append(f"of {len(found) - len(without)} findings: {len(without)} not defined")
     first = KeyNumber("Mean AUROC", number(evaluation["mean_auroc"]["value"]), remarks)
-    return [first, *_best_and_worst(found), _calibration(evaluation), _patients(evaluation)]
+    return [first, *_best_and_worst(found, "finding" if evaluation["classes"] is None else "class"), _calibration(evaluation), _patients(evaluation)]
 
 
 def _unevaluated(one: Documents) -> list[KeyNumber]:
@@ -67,7 +67,7 @@ def _interval(one: Interval, why: str) -> str:
     return f"95 %: {number(one['low'])} to {number(one['high'])}{equal}"
 
 
-def _best_and_worst(findings: Sequence[Finding]) -> list[KeyNumber]:
+def _best_and_worst(findings: Sequence[Finding], kind: str) -> list[KeyNumber]:
     """Of the findings with an interval: the others may be first or last by chance. Of all, if none has one."""
     defined = [one for one in findings if one["auroc"]["value"] is not None]
     sure = [one for one in defined if one["auroc"]["low"] is not None] or defined
@@ -76,9 +76,9 @@ def _best_and_worst(findings: Sequence[Finding]) -> list[KeyNumber]:
     ranked = sorted(sure, key=lambda one: -(one["auroc"]["value"] or 0.0))
     return [
         KeyNumber(
-            f"{title} finding",
+            f"{title} {kind}",
             number(one["auroc"]["value"]),
-            [f"AUROC for {name_of(one['name'], 24)}", _interval(one["auroc"], _why(one))],
+            [f"AUROC for {name_of(one['name'])}", _interval(one["auroc"], _why(one))],
         )
         for title, one in (("Best", ranked[0]), ("Worst", ranked[-1]))
     ]

@@ -23,18 +23,19 @@ def text_width(text: str, size_px: float) -> float:
 
 
 def fitted(names: Sequence[str], width_px: float, size_px: float) -> list[str]:
-    """The names, cut where they are wider than this: first what all have in front, then the middle; a number tells equal ones apart."""
-    if all(text_width(name, size_px) <= width_px for name in names):
-        return list(names)
+    """The names, without their middle where they are wider than this; equal ones without what all have in front, or numbered."""
+    cut = [_cut(name, width_px, size_px) for name in names]
+    if len(set(cut)) == len(set(names)):
+        return cut
     shared = _shared_words(names)
-    rest = [f"{_CUT}{name[shared:]}" if shared else name for name in names]
     shown: list[str] = []
-    for name in rest:
-        label, nth = _cut(name, width_px, size_px), 1
+    for name in names:
+        rest = f"{_CUT}{name[shared:]}" if shared else name
+        label, nth = _cut(rest, width_px, size_px), 1
         while label in shown:
             nth += 1
             suffix = f" ({nth})"
-            label = _cut(name, width_px - text_width(suffix, size_px), size_px) + suffix
+            label = _cut(rest, width_px - text_width(suffix, size_px), size_px) + suffix
         shown.append(label)
     return shown
 

@@ -31,7 +31,7 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
         f"AUROC minus that of {first} on the same images, with 95 % intervals from the same resamples of {unit}s. An interval that "
         "does not contain 0 shows a difference, which two intervals beside each other do not; p (Holm) is corrected for the number of findings."
     )
-    wide, narrow = both(f"AUROC minus that of {first}", _rows(compared), reference=0.0)
+    wide, narrow = both("Difference in AUROC", _rows(compared), reference=0.0)
     tables: list[Block] = [_table(name, first, comparison) for name, comparison, _ in compared]
     blocks: list[Block] = [Text([words]), Plots([wide], narrow=[narrow])]
     blocks += tables if len(tables) == 1 else [Folded("Differences of each finding", tables)]

@@ -193,6 +193,6 @@ def _as_text(rows: Sequence[Size]) -> str:
 
 def _filled(rows: Sequence[Size]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the columns that are not empty."""
-    body = [list(map(on_one_line, cells(row))) for row in rows]
+    body = [[on_one_line(cell.replace("\u00a0", " ")) for cell in cells(row)] for row in rows]
     kept = [nth for nth in range(len(HEAD)) if nth == 0 or any(line[nth] != NONE for line in body)]
     return [HEAD[nth] for nth in kept], [[line[nth] for nth in kept] for line in body]

@@ -11,6 +11,7 @@ from report_samples import entry, evaluation, undefined
 from trainer.commands.evaluate import PLOTS
 from trainer.report import evaluation_figures, history_figures, scaling_figures
 from trainer.report.drawing import COLOURS, INK, as_png, as_svg
+from trainer.report.forest import NARROW
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,15 @@ def test_colours_of_data_show_on_light_and_dark_pages(colour, paper):
 
 def test_a_figure_is_the_same_bytes_each_time(document):
     """A report that is written again must not differ where nothing has changed."""
-    assert as_svg(evaluation_figures.roc(document["findings"][0])) == as_svg(
-        evaluation_figures.roc(document["findings"][0])
+    assert as_svg(evaluation_figures.rocs(document["findings"])[0]) == as_svg(
+        evaluation_figures.rocs(document["findings"])[0]
     )
     assert as_png(evaluation_figures.auroc_forest(document)) == as_png(evaluation_figures.auroc_forest(document))
 
 
 def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
     """Black text on a dark page is no text; an own style would be refused by the page's policy."""
-    svg = as_svg(evaluation_figures.reliability(document["findings"][0]))
+    svg = as_svg(evaluation_figures.reliabilities(document["findings"])[0])
     assert "currentColor" in svg
     assert INK not in svg
     assert "#000000" not in svg
@@ -54,8 +55,8 @@ def test_an_embedded_figure_takes_the_colour_and_fonts_of_its_page(document):
 
 def test_figures_of_one_page_share_no_svg_id(document):
     """In one page, the second figure would be cut by the first one's frame."""
-    svgs = [as_svg(evaluation_figures.roc(one)) for one in document["findings"]]
-    svgs += [as_svg(evaluation_figures.precision_recall(one)) for one in document["findings"]]
+    drawings = [*evaluation_figures.rocs(document["findings"]), *evaluation_figures.precision_recalls(document["findings"])]
+    svgs = [as_svg(one) for one in [*drawings, evaluation_figures.auroc_forest(document), evaluation_figures.auroc_forest(document, NARROW)]]
     ids = [name for svg in svgs for name in re.findall(r'\bid="([^"]+)"', svg)]
     assert ids
     assert len(ids) == len(set(ids))
@@ -68,7 +69,7 @@ def test_alternative_text_of_a_figure_holds_its_numbers(document):
     one = document["findings"][0]
     auroc = one["auroc"]
     numbers = f"{auroc['value']:.3f}, 95 % interval {auroc['low']:.3f} to {auroc['high']:.3f}"
-    assert numbers in evaluation_figures.roc(one).alt
+    assert numbers in evaluation_figures.rocs([one])[0].alt
     assert f"{auroc['value']:.3f}" in evaluation_figures.auroc_forest(document).alt
     alt = history_figures.loss_curves([entry(1), entry(2)]).alt
     assert "training: from 0.4 at epoch 1 to 0.2 at epoch 2" in alt
@@ -87,10 +88,10 @@ def test_class_names_are_escaped_in_figures():
     """Folder names become classes: markup, dollar signs and long names must neither break nor leave the figure."""
     for name in ("<script>alert(1)</script>", "$\\frac{1", "肺炎", "x" * 300):
         one = evaluation((name, "b"))["findings"][0]
-        svg = as_svg(evaluation_figures.roc(one))
+        svg = as_svg(evaluation_figures.rocs([one])[0])
         assert "<script" not in svg
         assert len(svg) < 12_000
-        as_png(evaluation_figures.roc(one))
+        as_png(evaluation_figures.rocs([one])[0])
 
 
 def test_undefined_scores_are_stated_and_not_drawn():
@@ -98,13 +99,13 @@ def test_undefined_scores_are_stated_and_not_drawn():
     document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
     for drawing in (
-        evaluation_figures.roc(document["findings"][1]),
-        evaluation_figures.precision_recall(document["findings"][1]),
+        evaluation_figures.rocs(document["findings"])[1],
+        evaluation_figures.precision_recalls(document["findings"])[1],
     ):
         assert "not defined" in as_svg(drawing)
     assert "not defined" in as_svg(evaluation_figures.auroc_forest(document))
     assert "Hernia -" in evaluation_figures.auroc_forest(document).alt
-    as_svg(evaluation_figures.reliability(document["findings"][1]))
+    as_svg(evaluation_figures.reliabilities(document["findings"])[1])
 
 
 @pytest.mark.parametrize(

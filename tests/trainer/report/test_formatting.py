@@ -31,7 +31,7 @@ def test_undefined_numbers_are_a_dash_and_never_a_zero():
     """Who reads 0.000 believes it."""
     nothing = {"value": None, "low": None, "high": None}
     assert interval(nothing) == number(None) == number(float("nan")) == size(None) == duration(None) == "-"
-    assert interval({"value": 0.5, "low": None, "high": None}) == "0.500"
+    assert interval({"value": 0.5, "low": None, "high": None}) == "0.500 (no interval)"
 
 
 def test_memory_is_shown_in_its_largest_fitting_unit():
