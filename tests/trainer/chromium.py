@@ -102,7 +102,16 @@ def chromium(profile: Path) -> Iterator[Chromium]:
     read_here, write_there = os.pipe()
     read_there, write_here = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", _START, str(read_there), str(write_there), BROWSER, f"--user-data-dir={profile}", *_FLAGS],
+        [
+            sys.executable,
+            "-c",
+            _START,
+            str(read_there),
+            str(write_there),
+            BROWSER,
+            f"--user-data-dir={profile}",
+            *_FLAGS,
+        ],
         pass_fds=(read_there, write_there),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -110,7 +119,7 @@ def chromium(profile: Path) -> Iterator[Chromium]:
     os.close(read_there)
     os.close(write_there)
     try:
-        with open(write_here, "wb") as to_browser, open(read_here, "rb") as from_browser:
+        with os.fdopen(write_here, "wb") as to_browser, os.fdopen(read_here, "rb") as from_browser:
             yield Chromium(to_browser, from_browser)
     finally:
         process.terminate()

@@ -176,7 +176,9 @@ def of_format_2(document, *, few=(), scale="calibrated", stated=None):
     if document["subgroups"]:
         last = document["subgroups"][-1]
         nothing = {"value": None, "low": None, "high": None}
-        last.update(not_scored="14 patients, fewer than 20", mean_auroc=nothing, difference=nothing, findings={}, auroc={})
+        last.update(
+            not_scored="14 patients, fewer than 20", mean_auroc=nothing, difference=nothing, findings={}, auroc={}
+        )
     return document
 
 

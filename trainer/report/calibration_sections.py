@@ -43,9 +43,7 @@ def _tables(evaluation: Evaluation) -> list[Block]:
         rows.append(["mean", *_mean_cells(evaluation)])
     blocks: list[Block] = [
         Table("Error of the probabilities before and after calibration.", head, rows),
-        Text(
-            [f"ECE is the expected calibration error ({_bins(found)}), Brier the mean squared error; 0 is perfect."]
-        ),
+        Text([f"ECE is the expected calibration error ({_bins(found)}), Brier the mean squared error; 0 is perfect."]),
     ]
     if any("slope" in _shown(one) for one in found):
         kind = "calibrated" if any(one["calibrated"] for one in found) else "uncalibrated"

@@ -47,9 +47,7 @@ def rocs(findings: Sequence[Finding]) -> list[Drawing]:
 
 def precision_recalls(findings: Sequence[Finding]) -> list[Drawing]:
     """Precision-recall curves with their confidence bands; the line is chance."""
-    words = [
-        f"AUPRC {_with_interval(one['auprc'])}, chance is {percent(one['prevalence'])}" for one in findings
-    ]
+    words = [f"AUPRC {_with_interval(one['auprc'])}, chance is {percent(one['prevalence'])}" for one in findings]
     return _multiples(findings, _pr_panel, "Precision over recall of {}: {}.", words)
 
 
@@ -78,9 +76,7 @@ def auroc_forest(evaluation: Evaluation, width: float = WIDE) -> Drawing:
     if len(rows) > 1:
         rows.append(Row("mean", evaluation["mean_auroc"]))
         values = [[*column, one["mean"]] for column, one in zip(values, published, strict=True)]
-    marks = [
-        Marks(f"{one['name']}, same images", column) for one, column in zip(published, values, strict=True)
-    ]
+    marks = [Marks(f"{one['name']}, same images", column) for one, column in zip(published, values, strict=True)]
     drawing = forest("AUROC", rows, width=width, others=marks)
     words = "".join(f" Published: {one['name']}, mean {number(one['mean'], 4)}." for one in published)
     return Drawing(drawing.figure, drawing.alt + words)
@@ -259,7 +255,7 @@ def _unit_square(axes: "Axes", x: str, y: str) -> None:
 def _set_x_ticks(axes: "Axes", most: float, labels: Sequence[str]) -> None:
     """At 0, in the middle and at the right edge, where the label ends in the figure."""
     axes.set_xticks([0, most / 2, most], labels)
-    axes.get_xticklabels()[-1].set_ha("right")
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")
 
 
 def _grid(findings: Sequence[Finding], panel: Panel, title: str) -> Drawing:

@@ -61,9 +61,7 @@ def _finding_table(evaluation: Evaluation) -> Table:
     if len(found) > 1:
         mean = ["mean", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
         rows.append([*mean, *[""] * (len(head) - len(mean))])
-    caption = (
-        f"{data['part']}: {extent(data)}; 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s."
-    )
+    caption = f"{data['part']}: {extent(data)}; 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s."
     return Table(caption, head, rows)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trainer.evaluation.document import Interval
 from trainer.report.drawing import (
@@ -125,8 +125,9 @@ def _draw_rows(axes: "Axes", rows: Sequence[Row], reference: float | None, reach
             continue
         if row.has_bar and low is not None and high is not None:
             axes.plot([low, high], [at, at], color=COLOURS[0], linewidth=2.2, solid_capstyle="butt")
-        hollow = {} if row.has_bar else {"markerfacecolor": "none"}
-        axes.plot([value], [at], color=COLOURS[0], marker="o", markersize=6.5, linestyle="none", **hollow)
+        inside = COLOURS[0] if row.has_bar else "none"
+        style: dict[str, Any] = {"marker": "o", "markersize": 6.5, "markerfacecolor": inside, "linestyle": "none"}
+        axes.plot([value], [at], color=COLOURS[0], **style)
     if all(row.number["value"] is None for row in rows):
         axes.set_xlim(0, 1)
 
@@ -162,8 +163,8 @@ def _write_above(axes: "Axes", rows: Sequence[Row], panel: float) -> None:
     for at, (row, name) in enumerate(zip(rows, fitted([row.name for row in rows], room, TICK_PX), strict=True)):
         axes.axhline(at, color=INK, alpha=0.12, linewidth=0.8, zorder=0)
         for x, text, side in ((0.0, name, "left"), (1.0, row.text, "right")):
-            place = {"transform": axes.get_yaxis_transform(), "ha": side, "va": "bottom"}
-            axes.text(x, at - 0.26, text, fontsize=TICK_PX, **place)  # type: ignore[arg-type] # mypy sees one type of all
+            place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": side, "va": "bottom"}
+            axes.text(x, at - 0.26, text, fontsize=TICK_PX, **place)
 
 
 def _legend(axes: "Axes", others: Sequence[Marks], height: float) -> None:

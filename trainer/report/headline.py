@@ -33,7 +33,12 @@ def numbers(one: Documents) -> list[KeyNumber]:
     if without:
         remarks.append(f"of {len(found) - len(without)} findings: {len(without)} not defined")
     first = KeyNumber("Mean AUROC", number(evaluation["mean_auroc"]["value"]), remarks)
-    return [first, *_best_and_worst(found, "finding" if evaluation["classes"] is None else "class"), _calibration(evaluation), _patients(evaluation)]
+    return [
+        first,
+        *_best_and_worst(found, "finding" if evaluation["classes"] is None else "class"),
+        _calibration(evaluation),
+        _patients(evaluation),
+    ]
 
 
 def _unevaluated(one: Documents) -> list[KeyNumber]:

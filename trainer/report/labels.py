@@ -1,6 +1,5 @@
 """Labels in figures: cut to the width there is, and still different from each other. Does not import torch."""
 
-import os
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -45,8 +44,14 @@ def _shared_words(names: Sequence[str]) -> int:
     different = list(dict.fromkeys(names))
     if len(different) < 2:
         return 0
-    shared = os.path.commonprefix(different)
+    shared = _shared_letters(min(different), max(different))
     return max(shared.rfind(mark) + 1 for mark in " _-.,/")
+
+
+def _shared_letters(first: str, second: str) -> str:
+    """What both have in front; of the first and the last in order it is what all have."""
+    length = next((at for at, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
+    return first[:length]
 
 
 def _cut(text: str, width_px: float, size_px: float) -> str:

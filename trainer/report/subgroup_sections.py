@@ -47,9 +47,7 @@ def subgroups(one: Documents) -> Section:
 
 
 def _caption(evaluation: Evaluation) -> str:
-    few = any(
-        group["patients"] < FEW_PATIENTS and not group.get("not_scored") for group in evaluation["subgroups"]
-    )
+    few = any(group["patients"] < FEW_PATIENTS and not group.get("not_scored") for group in evaluation["subgroups"])
     return f"A hollow mark is a subgroup of fewer than {FEW_PATIENTS} patients, too few to compare." if few else ""
 
 
@@ -97,7 +95,11 @@ def _underdiagnosed(evaluation: Evaluation) -> list[Block]:
     if not worse:
         return [Text([words])]
     rows = [
-        [f"{name_of(name)}, {group_name(group)}", interval(one["sensitivity"], 2), interval(one["sensitivity_difference"], 2)]
+        [
+            f"{name_of(name)}, {group_name(group)}",
+            interval(one["sensitivity"], 2),
+            interval(one["sensitivity_difference"], 2),
+        ]
         for group, name, one in worse[:_MOST]
     ]
     largest = f", the {_MOST} largest differences" if len(worse) > _MOST else ""

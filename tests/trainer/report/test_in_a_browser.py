@@ -192,7 +192,9 @@ def notes():
     for each in found["findings"][0]["raw"]["bins"] + found["findings"][0]["calibrated"]["bins"]:
         each.update({key: each[key] / 25 for key in ("predicted", "observed", "low", "high")})
     found["data"] |= {"trained_on_known": False, "trained_on_images": 12}
-    found["notes"] = [f"{name}: {n} of 1,000 resamples skipped, without positives or negatives" for n, name in enumerate(FINDINGS)]
+    found["notes"] = [
+        f"{name}: {n} of 1,000 resamples skipped, without positives or negatives" for n, name in enumerate(FINDINGS)
+    ]
     return documents("nih-sample", found)
 
 
@@ -203,7 +205,9 @@ def classes():
 def long():
     """20 classes whose names are long and begin alike, many epochs, and time that is hardly spent on data."""
     found = evaluation(tuple(f"{LONG}{n}" for n in range(20)), classes=True)
-    one = documents("a-run-with-quite-a-long-name-that-still-fits-in-53-char", found, entries=200, pictures=[_picture(LONG)])
+    one = documents(
+        "a-run-with-quite-a-long-name-that-still-fits-in-53-char", found, entries=200, pictures=[_picture(LONG)]
+    )
     for each in one.entries:
         each["data_wait_share"], each["utilisation"] = 0.00003, None
     return one
@@ -304,10 +308,14 @@ def test_words_in_figures_are_in_their_box_and_on_nothing_else(name, size, look)
 def test_overlaps_in_figures_are_found(look):
     """The checks above can fail."""
     page = look("phantoms", DESKTOP)
-    page.value("document.querySelectorAll('svg text').forEach((e) => e.setAttribute('transform', 'translate(40 60)')); 1")
+    page.value(
+        "document.querySelectorAll('svg text').forEach((e) => e.setAttribute('transform', 'translate(40 60)')); 1"
+    )
     assert len(page.value("badTexts()")) > 20
     assert len(page.value(f"covered({[colour.lower() for colour in COLOURS]})")) > 10
-    page.value("document.querySelectorAll('svg text').forEach((e) => e.setAttribute('transform', 'translate(-90 90)')); 1")
+    page.value(
+        "document.querySelectorAll('svg text').forEach((e) => e.setAttribute('transform', 'translate(-90 90)')); 1"
+    )
     assert any(words.startswith("outside") for words in page.value("badTexts()"))
 
 
