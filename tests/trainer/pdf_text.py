@@ -5,7 +5,7 @@ import unicodedata
 import zlib
 
 _OBJECT = re.compile(rb"(?:^|\s)(\d+) 0 obj\b(.*?)endobj", re.DOTALL)
-_STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.DOTALL)
+_STREAM = re.compile(rb"stream\r?\n(.*?)\nendstream", re.DOTALL)
 _FONT_OR_TEXT = re.compile(rb"/(\w+) [\d.]+ Tf|<([0-9A-Fa-f]+)>")
 _PAIR = re.compile(rb"<([0-9A-Fa-f]+)>\s*<([0-9A-Fa-f]+)>(?:\s*<([0-9A-Fa-f]+)>)?")
 
@@ -44,7 +44,7 @@ def _entry(body, name, objects):
 
 def _stream(body):
     found = _STREAM.search(body)
-    return b"" if found is None else zlib.decompress(found[1]) if b"FlateDecode" in body else found[1]
+    return b"" if found is None else zlib.decompressobj().decompress(found[1]) if b"FlateDecode" in body else found[1]
 
 
 def _letters(font, objects):

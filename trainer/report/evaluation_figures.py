@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from trainer.evaluation.document import Bin, Curve, Evaluation, Finding, Group, Interval
-from trainer.report.drawing import COLOURS, DASHES, INK, MARKERS, Drawing, as_png, canvas, styled
+from trainer.report.drawing import COLOURS, DASHES, INK, MARKERS, TICK_PX, Drawing, as_png, canvas, styled
 from trainer.report.forest import WIDE, Marks, Row, forest
 from trainer.report.formatting import finding as name_of
 from trainer.report.formatting import interval, number, percent
-from trainer.report.labels import fitted
+from trainer.report.labels import fitted, text_width
 from trainer.report.positive_class import of_positive_class
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ _SIDES: Final = (128.0, 232.0)
 
 FEW: Final = 3
 """Up to this many findings have large plots."""
+
+_LABEL: Final = 14.0
+"""From the axes to the label of the y axis."""
+
+_TICK_ROOM: Final = 28.0
+"""For the labels of its ticks."""
 
 _TITLE_PX: Final = 12
 _VALUE_PX: Final = 9.5
@@ -183,8 +189,6 @@ def _reliability_panel(axes: "Axes", finding: Finding) -> None:
     axes.set(xlim=(-0.01 * top, 1.01 * top), ylim=(-0.01 * top, 1.01 * top))
     _set_x_ticks(axes, top, ["0", "", f"{top:g}"])
     axes.set_yticks([0, top / 2, top], ["0", "", f"{top:g}"])
-    if top < 1:
-        axes.set_ylabel("observed", labelpad=-14)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1 + 4 / axes.get_window_extent().height),
@@ -221,10 +225,11 @@ def _decision_panel(axes: "Axes", finding: Finding) -> None:
     right = float(x.max()) or 1.0
     axes.set(xlim=(-0.01 * right, 1.01 * right), ylim=(-0.15 * highest, 1.02 * highest))
     axes.set_xlabel("threshold probability", labelpad=0)
-    axes.set_ylabel("net benefit", labelpad=-14)
+    _set_y_label(axes, "net benefit")
     _set_x_ticks(axes, right, ["0", f"{right / 2:.2g}", f"{right:.2g}"])
-    axes.set_yticks([0, share], ["0", f"{share:.2g}"])
-    _write_value(axes, f"prevalence {percent(share)}")
+    highest_label = f"{share:.2g}"
+    axes.set_yticks([0, share], ["0", highest_label if text_width(highest_label, TICK_PX) <= _TICK_ROOM else ""])
+    _write_value(axes, f"prevalence {100 * share:.3g}\u00a0%")
 
 
 def _benefit_in_words(curve: Curve) -> str:
@@ -246,10 +251,16 @@ def _band(axes: "Axes", curve: Curve, colour: str) -> None:
 def _unit_square(axes: "Axes", x: str, y: str) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_xlabel(x, labelpad=0)
-    axes.set_ylabel(y, labelpad=-6)
+    _set_y_label(axes, y)
     ticks = (0, 0.5, 1)
     axes.set_xticks(ticks, ["0", "0.5", "1"])
     axes.set_yticks(ticks, ["0", "", "1"])  # the axis label is there
+
+
+def _set_y_label(axes: "Axes", text: str) -> None:
+    """Beside the axes, between the labels of the lowest and the highest tick."""
+    axes.set_ylabel(text)
+    axes.yaxis.set_label_coords(-_LABEL / axes.get_window_extent().height, 0.5)
 
 
 def _set_x_ticks(axes: "Axes", most: float, labels: Sequence[str]) -> None:

@@ -147,30 +147,35 @@ def operating(one: Documents) -> Section:
         for share in (point["sensitivity"], point["specificity"], point["ppv"], point["npv"])
     ]
     fitted_on = without_places(data["fitted_on"] or "another split")
-    first, *others = [_operating_table(found, rule, fitted_on) for rule in rules]
-    blocks: list[Block] = [Text([*words, *remarks(shares)]), first]
+    first, *others = [_rule_tables(found, rule, fitted_on) for rule in rules]
+    blocks: list[Block] = [Text([*words, *remarks(shares)]), *first]
     if others:
-        blocks.append(Folded("Thresholds by other rules", others))
+        blocks.append(Folded("Thresholds by other rules", [table for tables in others for table in tables]))
     return Section("operating", "Operating points", blocks)
 
 
-def _operating_table(found: Sequence[Finding], rule: str, fitted_on: str) -> Table:
+def _rule_tables(found: Sequence[Finding], rule: str, fitted_on: str) -> list[Table]:
+    """Results at the thresholds of a rule, then the images behind them, where they are known."""
     points = [(one, one["operating_points"][rule]) for one in found if rule in one["operating_points"]]
+    title = RULE_TITLES.get(rule, rule)
     head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
+    rows = [[name_of(one["name"]), *_point_cells(point)] for one, point in points]
+    tables = [Table(f"Thresholds for {title}, fixed on {fitted_on}.", head, rows)]
     stated = any("stated_ppv" in point for _, point in points)
     counted = any("counts" in point for _, point in points)
-    head += ["Stated prevalence", "PPV there", "NPV there"] if stated else []
+    if not stated and not counted:
+        return tables
+    head = ["Finding", *(["PPV there", "NPV there", "Stated prevalence"] if stated else [])]
     head += ["TP", "FP", "FN", "TN"] if counted else []
-    rows = []
-    for one, point in points:
-        cells = _point_cells(point)
-        cells += _stated_cells(one, point) if stated else []
-        cells += _counts(point) if counted else []
-        rows.append([name_of(one["name"]), *cells])
-    caption = f"Thresholds for {RULE_TITLES.get(rule, rule)}, fixed on {fitted_on}."
-    if counted:
-        caption += " TP, FP, FN, TN: images that are true or false positives or negatives."
-    return Table(caption, head, rows)
+    rows = [
+        [name_of(one["name"]), *(_stated_cells(one, point) if stated else []), *(_counts(point) if counted else [])]
+        for one, point in points
+    ]
+    parts = [
+        *(["true and false positives and negatives"] if counted else []),
+        *(["predictive values at the stated prevalence"] if stated else []),
+    ]
+    return [*tables, Table(f"At the thresholds for {title}: {', '.join(parts)}.", head, rows)]
 
 
 def _point_cells(point: OperatingPoint) -> list[str]:
@@ -180,7 +185,7 @@ def _point_cells(point: OperatingPoint) -> list[str]:
 
 def _stated_cells(one: Finding, point: OperatingPoint) -> list[str]:
     shown = (point.get("stated_ppv"), point.get("stated_npv"))
-    return [percent(one.get("stated_prevalence")), *(NONE if share is None else interval(share, 2) for share in shown)]
+    return [*(NONE if share is None else interval(share, 2) for share in shown), percent(one.get("stated_prevalence"))]
 
 
 def _counts(point: OperatingPoint) -> list[str]:

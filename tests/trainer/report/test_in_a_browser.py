@@ -32,7 +32,7 @@ RUN = "densenet121-on-the-whole-data-set-with-dropout-and-seed-"
 RUNS = ("phantoms", "notes", "classes")
 """The first screen is looked at: 14 findings of phantoms in format 1, 14 with all that can be said of them, two classes."""
 
-PAGES = (*RUNS, "long", "bare", "runs", "paired")
+PAGES = (*RUNS, "long", "rare", "bare", "runs", "paired")
 
 IN_PAGE = """(() => {
   const seen = (e) => e.getClientRects().length > 0;
@@ -198,6 +198,19 @@ def notes():
     return documents("nih-sample", found)
 
 
+def rare():
+    """Findings of one image in 2,500, too few for any interval, and values of many digits."""
+    found = of_format_2(evaluation(), few=FINDINGS)
+    found["mean_auroc"] |= {"low": None, "high": None}
+    for each in found["findings"]:
+        each["prevalence"] = 0.0004
+        each["net_benefit"] = {"x": [0.0, 0.5, 1.0], "y": [0.0004, None, None], "low": [None] * 3, "high": [None] * 3}
+    one = documents("rare", found, entries=3)
+    for each in one.entries:
+        each["images_per_s"], each["train_loss"] = 12345.6, 1e-7 * each["step"]
+    return one
+
+
 def classes():
     return documents("pneumonia", of_format_2(evaluation(("NORMAL", "PNEUMONIA"), classes=True)), entries=1)
 
@@ -246,7 +259,7 @@ def _picture(name):
 def place(tmp_path_factory):
     """The folder of all pages."""
     folder = tmp_path_factory.mktemp("pages")
-    for make in (phantoms, notes, classes, long, bare):
+    for make in (phantoms, notes, classes, long, rare, bare):
         (folder / f"{make.__name__}.html").write_text(report.html(make()))
     (folder / "runs.html").write_text(compared())
     (folder / "paired.html").write_text(differences())
