@@ -20,30 +20,42 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
     For one other model the plot is of each finding, for several it is of the mean of each model.
     """
     compared = [
-        (last_name(shown["model"]), shown["comparison"], shown)
-        for shown in map(of_positive_class, evaluations)
+        (name, shown["comparison"])
+        for name, shown in zip(_names(evaluations), map(of_positive_class, evaluations), strict=True)
         if shown["comparison"] is not None
     ]
     if not compared:
         return Section("paired", "Paired differences")
-    first, unit = last_name(compared[0][1]["other"]), unit_of(compared[0][2]["data"])
+    first, unit = _names(evaluations)[0], unit_of(evaluations[0]["data"])
     words = (
         f"AUROC minus that of {first} on the same images, with 95 % intervals from the same resamples of {unit}s. An interval that "
         "does not contain 0 shows a difference, which two intervals beside each other do not; p (Holm) is corrected for the number of findings."
     )
     wide, narrow = both("Difference in AUROC", _rows(compared), reference=0.0)
-    tables: list[Block] = [_table(name, first, comparison) for name, comparison, _ in compared]
+    tables: list[Block] = [_table(name, first, comparison) for name, comparison in compared]
     blocks: list[Block] = [Text([words]), Plots([wide], narrow=[narrow])]
     blocks += tables if len(tables) == 1 else [Folded("Differences of each finding", tables)]
-    lines = remarks([(None, row["difference"]) for _, one, _ in compared for row in one["differences"]])
+    lines = remarks([(None, row["difference"]) for _, one in compared for row in one["differences"]])
     return Section("paired", "Paired differences", [*blocks, *([Text(lines)] if lines else [])])
 
 
-def _rows(compared: Sequence[tuple[str, Comparison, Evaluation]]) -> list[Row]:
+def _names(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Names of the models; equal ones are numbered, as tables are named by them."""
+    names: list[str] = []
+    for one in evaluations:
+        name, nth = last_name(one["model"]), 1
+        while name in names:
+            nth += 1
+            name = f"{last_name(one['model'])} ({nth})"
+        names.append(name)
+    return names
+
+
+def _rows(compared: Sequence[tuple[str, Comparison]]) -> list[Row]:
     if len(compared) == 1:
         return [Row(name_of(row["name"]), row["difference"]) for row in compared[0][1]["differences"]]
     rows = []
-    for name, comparison, _ in compared:
+    for name, comparison in compared:
         differences = comparison["differences"]
         mean = next((row for row in differences if row["name"] == _MEAN), differences[0] if differences else None)
         if mean is not None:

@@ -43,6 +43,17 @@ def test_several_models_are_compared_by_their_mean():
     assert [table.caption for table in folded.blocks] == [f"run-{n}, step 96 minus run-0, step 96." for n in (1, 2, 3)]
 
 
+def test_models_of_one_name_are_told_apart():
+    """The same checkpoint with and without test-time augmentation."""
+    found = models(3, "Mass", "Edema")
+    for one in found:
+        one["model"] = "/mnt/host-7/run-0, step 96"
+    _, plots, folded = paired(found).blocks
+    assert "run-0, step 96 (2) 0.010" in plots.drawings[0].alt
+    captions = [table.caption for table in folded.blocks]
+    assert captions == [f"run-0, step 96 ({n}) minus run-0, step 96." for n in (2, 3)]
+
+
 def test_two_classes_have_one_difference():
     """The other class has the same one."""
     section = paired(models(2, "NORMAL", "PNEUMONIA", classes=True))
