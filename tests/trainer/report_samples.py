@@ -191,7 +191,7 @@ def _extend(one, nth, stated):
         "x": x.round(4).tolist(),
         "y": none_left.round(5).tolist(),
         "low": (none_left - 0.05 * share).round(5).tolist(),
-        "high": (none_left + 0.05 * share).round(5).tolist(),
+        "high": (none_left + 0.6 * share).round(5).tolist(),
     }
     for one_scale in filter(None, (one["raw"], one["calibrated"])):
         one_scale |= {"width": 0.1, "slope": interval(0.93), "intercept": interval(-0.12, 0.2)}

@@ -96,7 +96,7 @@ def _value(one: Calibration, key: str) -> Interval | None:
 
 def _cell(one: Calibration, key: str) -> str:
     value = _value(one, key)
-    return NONE if value is None else interval(value, 2)
+    return NONE if value is None else interval(value, 2, signed=key == "intercept")
 
 
 def decision(one: Documents) -> Section:

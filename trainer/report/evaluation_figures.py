@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from trainer.evaluation.document import Bin, Curve, Evaluation, Finding, Group, Interval
+from trainer.evaluation.metrics import Floats
 from trainer.report.drawing import COLOURS, DASHES, INK, MARKERS, TICK_PX, Drawing, as_png, canvas, styled
 from trainer.report.forest import WIDE, Marks, Row, forest
 from trainer.report.formatting import finding as name_of
@@ -221,8 +222,8 @@ def _decision_panel(axes: "Axes", finding: Finding) -> None:
     axes.axhline(0, color=INK, alpha=0.4, linewidth=0.8)
     axes.plot(x, share - (1 - share) * odds, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1])
     _band(axes, curve, COLOURS[2])
-    highest = max([share, *(high for high in (*curve["high"], *curve["y"]) if high is not None)]) or 1.0
-    right = float(x.max()) or 1.0
+    highest = share or 1.0
+    right = _useful(x, np.array(curve["y"], np.float64))
     axes.set(xlim=(-0.01 * right, 1.01 * right), ylim=(-0.15 * highest, 1.02 * highest))
     axes.set_xlabel("threshold probability", labelpad=0)
     _set_y_label(axes, "net benefit")
@@ -230,6 +231,12 @@ def _decision_panel(axes: "Axes", finding: Finding) -> None:
     highest_label = f"{share:.2g}"
     axes.set_yticks([0, share], ["0", highest_label if text_width(highest_label, TICK_PX) <= _TICK_ROOM else ""])
     _write_value(axes, f"prevalence {100 * share:.3g}\u00a0%")
+
+
+def _useful(threshold: Floats, benefit: Floats) -> float:
+    """A round number above the thresholds with a benefit: for a rare finding all are low."""
+    last = float(threshold[benefit > 0].max(initial=0.0))
+    return next(most for most in _TOPS[1:] if most >= last or most == 1.0)
 
 
 def _benefit_in_words(curve: Curve) -> str:

@@ -251,7 +251,7 @@ def comparison(one: Documents) -> Section:
 def difference_cells(row: Difference) -> list[str]:
     """Difference, both numbers and p values."""
     numbers = [number(row["ours"]), number(row["other"])]
-    return [interval(row["difference"]), *numbers, _p(row["p"]), _p(row["p_holm"])]
+    return [interval(row["difference"], signed=True), *numbers, _p(row["p"]), _p(row["p_holm"])]
 
 
 def _p(value: float | None) -> str:

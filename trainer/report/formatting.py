@@ -22,14 +22,13 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}{_PERCENT}"
 
 
-def interval(one: Interval, digits: int = 3) -> str:
-    """A number with its interval in brackets, or that it has none."""
+def interval(one: Interval, digits: int = 3, *, signed: bool = False) -> str:
+    """A number with its interval in brackets, or that it has none; `signed` for differences, with a plus where they are above 0."""
     if one["value"] is None:
         return NONE
-    if one["low"] is None or one["high"] is None:
-        return f"{number(one['value'], digits)} ({NO_INTERVAL})"
-    value, low, high = (decimals(bound, digits) for bound in (one["value"], one["low"], one["high"]))
-    return f"{value} ({low} to {high})"
+    known = [bound for bound in (one["value"], one["low"], one["high"]) if bound is not None]
+    value, *bounds = (f"{'+' if signed and bound > 0 else ''}{decimals(bound, digits)}" for bound in known)
+    return f"{value} ({' to '.join(bounds)})" if len(bounds) == 2 else f"{value} ({NO_INTERVAL})"
 
 
 def proportion(one: Proportion) -> str:

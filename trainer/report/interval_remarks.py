@@ -8,7 +8,8 @@ from trainer.report.formatting import finding as name_of
 
 _NO_SPREAD: Final = "An interval of a single number means that all resamples gave the same value, for example no error: there are too few images to estimate the uncertainty."
 _NO_INTERVAL: Final = (
-    "A number has no interval where at least half of the resamples lack positives or negatives of the finding."
+    "A number has no interval where all resamples gave the same value, for example no error, or at least half of them lack "
+    "positives or negatives of the finding; a mean has none where one of its findings has none for such a reason."
 )
 
 
@@ -35,5 +36,6 @@ def remarks(shown: Iterable[tuple[Finding | None, Interval]]) -> list[str]:
 
 
 def by_reason(what: str, reasons: Mapping[str, Iterable[str]]) -> list[str]:
-    """A sentence per reason, with the names that it is true of."""
-    return [f"{what} for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+    """A sentence with the names that each reason is true of; none without reasons."""
+    groups = [f"{', '.join(names)} ({reason})" for reason, names in reasons.items()]
+    return [f"{what}: {'; '.join(groups)}."] if groups else []

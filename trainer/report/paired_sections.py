@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from trainer.evaluation.document import Comparison, Evaluation, unit_of
+from trainer.evaluation.document import Comparison, Difference, Evaluation, unit_of
 from trainer.report.evaluation_sections import difference_cells
 from trainer.report.forest import Row, both
 from trainer.report.formatting import finding as name_of
-from trainer.report.formatting import last_name
+from trainer.report.formatting import interval, last_name
 from trainer.report.interval_remarks import remarks
 from trainer.report.page import Block, Folded, Plots, Section, Table, Text
 from trainer.report.positive_class import of_positive_class
@@ -53,14 +53,18 @@ def _names(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def _rows(compared: Sequence[tuple[str, Comparison]]) -> list[Row]:
     if len(compared) == 1:
-        return [Row(name_of(row["name"]), row["difference"]) for row in compared[0][1]["differences"]]
+        return [_row(name_of(row["name"]), row) for row in compared[0][1]["differences"]]
     rows = []
     for name, comparison in compared:
         differences = comparison["differences"]
         mean = next((row for row in differences if row["name"] == _MEAN), differences[0] if differences else None)
         if mean is not None:
-            rows.append(Row(name, mean["difference"]))
+            rows.append(_row(name, mean))
     return rows
+
+
+def _row(name: str, row: Difference) -> Row:
+    return Row(name, row["difference"], remark=interval(row["difference"], signed=True))
 
 
 def _table(name: str, first: str, comparison: Comparison) -> Table:

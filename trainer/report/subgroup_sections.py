@@ -61,7 +61,7 @@ def _totals(evaluation: Evaluation) -> Table:
         is_scored = not group.get("not_scored")
         cells = [interval(group["mean_auroc"]) if is_scored else "not scored"]
         if differs:
-            cells.append(interval(group.get("difference", _UNDEFINED)) if is_scored else NONE)
+            cells.append(interval(group.get("difference", _UNDEFINED), signed=True) if is_scored else NONE)
         rows.append([group_name(group), *cells, count(group["images"]), count(group["patients"])])
     return Table(f"{auroc} of each subgroup of {evaluation['data']['part']}.", head, rows)
 
@@ -98,7 +98,7 @@ def _underdiagnosed(evaluation: Evaluation) -> list[Block]:
         [
             f"{name_of(name)}, {group_name(group)}",
             interval(one["sensitivity"], 2),
-            interval(one["sensitivity_difference"], 2),
+            interval(one["sensitivity_difference"], 2, signed=True),
         ]
         for group, name, one in worse[:_MOST]
     ]
@@ -139,11 +139,12 @@ def _at_threshold(group: Group, evaluation: Evaluation) -> Table:
 
 
 def _cells(one: GroupFinding) -> Sequence[str]:
-    shown = (
-        one["sensitivity"],
-        one["sensitivity_difference"],
-        one["false_positive_rate"],
-        one["false_positive_rate_difference"],
-        one["auroc_difference"],
-    )
-    return [*(interval(value, 2) for value in shown), count(one["positive_patients"]), count(one["negative_patients"])]
+    return [
+        interval(one["sensitivity"], 2),
+        interval(one["sensitivity_difference"], 2, signed=True),
+        interval(one["false_positive_rate"], 2),
+        interval(one["false_positive_rate_difference"], 2, signed=True),
+        interval(one["auroc_difference"], 2, signed=True),
+        count(one["positive_patients"]),
+        count(one["negative_patients"]),
+    ]

@@ -27,10 +27,10 @@ def test_slope_intercept_and_ratio_are_shown_with_intervals():
     errors, shape = tables(section)
     assert errors.head == ["Finding", "ECE", "ECE calibrated", "Brier", "Brier calibrated"]
     assert shape.head == ["Finding", "Slope", "Intercept", "Observed/expected"]
-    assert shape.rows[0] == ["Mass", "0.80 (no interval)", "-0.12 (-0.32 to 0.08)", "1.04 (0.94 to 1.14)"]
+    assert shape.rows[0] == ["Mass", "0.80 (no interval)", "-0.12 (-0.32 to +0.08)", "1.04 (0.94 to 1.14)"]
     assert "calibrated probabilities" in shape.caption
     assert "10 bins" in words(section)
-    assert "No interval for Mass: fewer than 5 patients with it." in words(section)
+    assert "No interval: Mass (fewer than 5 patients with it)." in words(section)
 
 
 def test_format_1_has_fifteen_bins_and_no_slope():

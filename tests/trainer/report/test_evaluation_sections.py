@@ -28,7 +28,7 @@ def test_findings_of_few_patients_have_no_interval_and_a_reason():
     assert table.rows[1][1].endswith("(no interval)")
     assert table.rows[0][-2:] == ["30", "4,000"]
     assert len(table.rows[-1]) == len(table.head)
-    assert text(section) == "No interval for Edema: fewer than 5 patients with it."
+    assert text(section) == "No interval: Edema (fewer than 5 patients with it)."
     found["data"]["patients_known"] = False
     assert "Patients with it" not in of_kind(findings(documents(found)), "table")[0].head
 

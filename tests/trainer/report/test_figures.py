@@ -264,7 +264,12 @@ def test_decision_curve_is_beside_treating_all_and_none():
     assert everyone.get_ydata()[at] == pytest.approx(share - (1 - share) * 0.1 / 0.9)
     assert list(model.get_ydata()) == document["findings"][0]["net_benefit"]["y"]
     assert -0.2 * share < axes.get_ylim()[0] < 0 < share <= axes.get_ylim()[1]
+    assert axes.get_xlim()[1] == pytest.approx(1.01)
     assert "net benefit" in drawings[0].alt
+    curve = document["findings"][1]["net_benefit"]
+    curve["y"] = [y if x < 0.15 else 0.0 for x, y in zip(curve["x"], curve["y"], strict=True)]
+    rare = evaluation_figures.decisions(document["findings"])[1].figure.axes[0]
+    assert rare.get_xlim()[1] == pytest.approx(0.202), "where there is a benefit"
     assert evaluation_figures.decisions(evaluation(("Mass",))["findings"]) == []
 
 

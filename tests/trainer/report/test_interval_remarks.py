@@ -15,8 +15,7 @@ def test_each_reason_is_given_once_with_its_findings():
     found[1]["too_few"] = "fewer than 5 patients without it"
     shown = [(one, one[key]) for one in found for key in ("auroc", "auprc")]
     assert remarks(shown) == [
-        "No interval for Pleural Thickening: fewer than 5 patients with it.",
-        "No interval for Hernia: fewer than 5 patients without it.",
+        "No interval: Pleural Thickening (fewer than 5 patients with it); Hernia (fewer than 5 patients without it)."
     ]
 
 
@@ -25,6 +24,6 @@ def test_other_reasons_are_general():
     (one,) = evaluation(("Mass",))["findings"]
     assert remarks([(one, interval(0.7))]) == []
     assert len(remarks([(one, BARE), (None, BARE)])) == 1
-    assert "at least half of the resamples" in remarks([(None, BARE)])[0]
+    assert "at least half of them lack" in remarks([(None, BARE)])[0]
     assert "single number" in remarks([(one, {"value": 1.0, "low": 1.0, "high": 1.0})])[0]
     assert remarks([(one, {"value": None, "low": None, "high": None})]) == []

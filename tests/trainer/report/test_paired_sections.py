@@ -38,8 +38,8 @@ def test_several_models_are_compared_by_their_mean():
     """Each finding of each is folded."""
     section = paired(models(4, "Mass", "Edema"))
     _, plots, folded = section.blocks
-    assert "run-1, step 96 0.010" in plots.drawings[0].alt
-    assert "run-3, step 96 0.010" in plots.drawings[0].alt
+    assert "run-1, step 96 +0.010" in plots.drawings[0].alt
+    assert "run-3, step 96 +0.010" in plots.drawings[0].alt
     assert [table.caption for table in folded.blocks] == [f"run-{n}, step 96 minus run-0, step 96." for n in (1, 2, 3)]
 
 
@@ -49,7 +49,7 @@ def test_models_of_one_name_are_told_apart():
     for one in found:
         one["model"] = "/mnt/host-7/run-0, step 96"
     _, plots, folded = paired(found).blocks
-    assert "run-0, step 96 (2) 0.010" in plots.drawings[0].alt
+    assert "run-0, step 96 (2) +0.010" in plots.drawings[0].alt
     captions = [table.caption for table in folded.blocks]
     assert captions == [f"run-0, step 96 ({n}) minus run-0, step 96." for n in (2, 3)]
 
@@ -72,5 +72,5 @@ def test_differences_without_an_interval_are_told():
     found = models(2, "Mass", "Edema")
     found[1]["comparison"]["differences"][1]["difference"] = {"value": 0.1, "low": None, "high": None}
     section = paired(found)
-    assert "0.100 (no interval)" in section.blocks[1].drawings[0].alt
-    assert "at least half of the resamples" in section.blocks[-1].lines[0]
+    assert "+0.100 (no interval)" in section.blocks[1].drawings[0].alt
+    assert "at least half of them lack" in section.blocks[-1].lines[0]

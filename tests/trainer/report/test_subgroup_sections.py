@@ -22,12 +22,12 @@ def test_groups_that_are_too_small_are_listed_with_the_reason():
     assert totals.rows[0] == ["sex F", "0.800 (0.780 to 0.820)", "-0.030 (-0.050 to -0.010)", "9,000", "3,000"]
     assert totals.rows[3] == ["view AP", "not scored", "-", "9,000", "3,000"]
     words = " ".join(line for block in of_kind(found.blocks, "words") for line in block.lines)
-    assert "Not scored for view AP: 14 patients, fewer than 20." in words
+    assert "Not scored: view AP (14 patients, fewer than 20)." in words
     auroc, at_threshold = of_kind(found.blocks, "folded")
     assert "view AP" not in auroc.blocks[0].head
     assert [table.caption.partition(":")[0] for table in at_threshold.blocks] == ["sex F", "sex M", "age 40 to 59"]
     assert at_threshold.blocks[0].rows[0][:5] == [
-        *("Mass", "0.70 (0.68 to 0.72)", "-0.05 (-0.07 to -0.03)", "0.20 (0.18 to 0.22)", "0.03 (0.01 to 0.05)"),
+        *("Mass", "0.70 (0.68 to 0.72)", "-0.05 (-0.07 to -0.03)", "0.20 (0.18 to 0.22)", "+0.03 (+0.01 to +0.05)"),
     ]
 
 
