@@ -26,6 +26,9 @@ for here, there in zip([os.dup(int(one)) for one in sys.argv[1:3]], (3, 4)):
 os.execv(sys.argv[3], sys.argv[3:])"""
 """The browser reads commands from descriptor 3 and writes answers to 4."""
 
+_LOADED = """new Promise((done) => document.readyState === "complete" ? done(location.href)
+  : addEventListener("load", () => done(location.href)))"""
+
 
 class Chromium:
     """A connection to one page of the browser. Source: the Chrome DevTools Protocol, https://chromedevtools.github.io."""
@@ -34,7 +37,6 @@ class Chromium:
         self._to, self._from, self._number, self._session = to_browser, from_browser, 0, None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.call("Page.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Result of a command."""
@@ -61,9 +63,8 @@ class Chromium:
             mobile=False,
         )
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
-        self.call("Page.navigate", url=path.as_uri())
-        while self._read().get("method") != "Page.loadEventFired":
-            pass
+        self.call("Page.navigate", url=path.as_uri())  # answered when the new page has taken the place of the old one
+        assert self.value(_LOADED) == path.as_uri()
 
     def value(self, script: str) -> Any:
         """Value of an expression in the page, which its policy does not hinder."""

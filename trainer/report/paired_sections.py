@@ -35,7 +35,10 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
     tables: list[Block] = [_table(name, first, comparison) for name, comparison in compared]
     blocks: list[Block] = [Text([words]), Plots([wide], narrow=[narrow])]
     blocks += tables if len(tables) == 1 else [Folded("Differences of each finding", tables)]
-    lines = remarks([(None, row["difference"]) for _, one in compared for row in one["differences"]])
+    found = [row["difference"] for _, one in compared for row in one["differences"]]
+    lines = remarks(
+        [(None, one) for one in found if not one["low"] == one["high"] == 0]
+    )  # equal models are surely equal
     return Section("paired", "Paired differences", [*blocks, *([Text(lines)] if lines else [])])
 
 

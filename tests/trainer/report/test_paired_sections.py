@@ -74,3 +74,11 @@ def test_differences_without_an_interval_are_told():
     section = paired(found)
     assert "+0.100 (no interval)" in section.blocks[1].drawings[0].alt
     assert "at least half of them lack" in section.blocks[-1].lines[0]
+
+
+def test_equal_models_need_no_remark():
+    """That their difference is 0 is certain."""
+    found = models(2, "Mass", "Edema")
+    for row in found[1]["comparison"]["differences"]:
+        row["difference"] = {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert [block.kind for block in paired(found).blocks] == ["words", "plots", "table"]
