@@ -159,6 +159,69 @@ def evaluation(names=FINDINGS, *, classes=False, comparison=True):
     }
 
 
+def of_format_2(document, *, few=(), scale="calibrated", stated=None):
+    """The document with the keys of format 2; the findings in `few` have too few patients for intervals."""
+    document["format"], document["scale"] = 2, scale
+    for nth, one in enumerate(document["findings"]):
+        _extend(one, nth, stated)
+        if one["name"] in few:
+            one["too_few"] = "fewer than 5 patients with it"
+            points = one["operating_points"].values()
+            keys = ("sensitivity", "specificity", "ppv", "npv")
+            for value in (one["auroc"], one["auprc"], *(point[key] for point in points for key in keys)):
+                value.update(low=None, high=None)
+    for group in document["subgroups"]:
+        group["not_scored"], group["difference"] = None, interval(-0.03)
+        group["findings"] = {name: group_finding(-0.05) for name in group["auroc"]}
+    if document["subgroups"]:
+        last = document["subgroups"][-1]
+        nothing = {"value": None, "low": None, "high": None}
+        last.update(
+            not_scored="14 patients, fewer than 20", mean_auroc=nothing, difference=nothing, findings={}, auroc={}
+        )
+    return document
+
+
+def _extend(one, nth, stated):
+    one |= {"positive_patients": 30 + nth, "negative_patients": 4000, "too_few": None, "stated_prevalence": stated}
+    share = one["prevalence"]
+    x = np.linspace(0, 0.9, 46)
+    none_left = np.clip((0.95 - x) ** 2 * share - 0.02 * share, -0.05 * share, share)
+    one["net_benefit"] = {
+        "x": x.round(4).tolist(),
+        "y": none_left.round(5).tolist(),
+        "low": (none_left - 0.05 * share).round(5).tolist(),
+        "high": (none_left + 0.6 * share).round(5).tolist(),
+    }
+    for one_scale in filter(None, (one["raw"], one["calibrated"])):
+        one_scale |= {"width": 0.1, "slope": interval(0.93), "intercept": interval(-0.12, 0.2)}
+        one_scale["observed_expected"] = interval(1.04, 0.1)
+        for each in one_scale["bins"]:
+            each["low"], each["high"] = max(0.0, each["observed"] - 0.1), min(1.0, each["observed"] + 0.1)
+    for point in one["operating_points"].values():
+        point["counts"] = {
+            "true_positives": 1200,
+            "false_positives": 3456,
+            "false_negatives": 300,
+            "true_negatives": 17477,
+        }
+        if stated is not None:
+            point["stated_ppv"], point["stated_npv"] = interval(0.21), interval(0.98, 0.01)
+
+
+def group_finding(difference):
+    """One finding in a subgroup."""
+    return {
+        "positive_patients": 25,
+        "negative_patients": 600,
+        "auroc_difference": interval(-0.01),
+        "sensitivity": interval(0.7),
+        "sensitivity_difference": interval(difference),
+        "false_positive_rate": interval(0.2),
+        "false_positive_rate_difference": interval(0.03),
+    }
+
+
 def record(name="run-1", **changes):
     """run.json."""
     config = {

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from trainer.report.labels import fitted, text_width
+
 # Imported by the first drawing: matplotlib searches for fonts, which would delay the start of each training process.
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +34,14 @@ MARKERS: Final = ("o", "s", "D", "^", "v", "P")
 DASHES: Final = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
 """Shapes in addition to colours, for gray-scale prints."""
 
+TICK_PX: Final = 10.5
+"""Size of the labels of ticks and legends."""
+
 _STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": INK,
     "axes.facecolor": "none",
+    "axes.formatter.limits": (-6, 9),
+    "axes.formatter.useoffset": False,  # an offset would stand on the legend
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 11,
@@ -50,7 +57,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "grid.alpha": 0.15,
     "grid.color": INK,
     "grid.linewidth": 0.8,
-    "legend.fontsize": 10.5,
+    "legend.fontsize": TICK_PX,
     "legend.frameon": False,
     "legend.labelcolor": INK,
     "lines.linewidth": 1.8,
@@ -61,16 +68,20 @@ _STYLE: Final[dict[Any, Any]] = {
     "text.color": INK,
     "text.parse_math": False,  # `$` in the name of a class is a dollar sign
     "xtick.color": INK,
-    "xtick.labelsize": 10.5,
+    "xtick.labelsize": TICK_PX,
     "ytick.color": INK,
-    "ytick.labelsize": 10.5,
+    "ytick.labelsize": TICK_PX,
 }
 
 WIDTH: Final = 340
 """Width of a figure in pixels: full size on a phone, several in a row on a desktop."""
 
-PANEL: Final = (48.0, 42.0, 284.0, 190.0)
+PANEL: Final = (48.0, 42.0, 278.0, 190.0)
 """Left, bottom, width and height of the axes in such a figure."""
+
+_LEGEND_LINE: Final = 14.0
+_HANDLE: Final = 42.0
+"""Width of a line in a legend, with the space beside its label."""
 
 _PNG_DPI: Final = 160
 
@@ -119,18 +130,41 @@ def canvas(
     return figure, axes
 
 
-def in_percent(axes: "Axes", *, decimals: int | None) -> None:
-    """Label the y axis in percent; without `decimals`, with as many as needed."""
-    from matplotlib.ticker import PercentFormatter  # noqa: PLC0415 - see above
+def look(nth: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the nth line: 36 that differ."""
+    shape = nth + nth // len(COLOURS)
+    return {
+        "color": COLOURS[nth % len(COLOURS)],
+        "marker": MARKERS[shape % len(MARKERS)],
+        "linestyle": DASHES[shape % len(DASHES)],
+    }
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=decimals))
+
+def in_percent(axes: "Axes") -> None:
+    """Label the y axis in percent, with as many decimals as needed."""
+    from matplotlib.ticker import FuncFormatter  # noqa: PLC0415 - see above
+
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}\u00a0%"))
+
+
+def with_room_for_labels(axes: "Axes") -> None:
+    """Move the left edge of the axes so that the labels of the y axis are in the figure. Call it last."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    low, high = sorted(axes.get_ylim())
+    ticks = [tick for tick in axes.yaxis.get_majorticklocs() if low <= tick <= high]
+    labels = axes.yaxis.get_major_formatter().format_ticks(ticks)
+    needed = max((text_width(label, TICK_PX) for label in labels), default=0.0) + 12
+    box, width = axes.get_position(), figure.get_figwidth() * 72
+    left = max(box.x0, needed / width)
+    axes.set_position((left, box.y0, box.x1 - left, box.height))
 
 
 def with_few_ticks(axes: "Axes", most: int, *, whole: bool = False) -> None:
     """Limit the number of ticks of the x axis."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - see above
 
-    axes.xaxis.set_major_locator(MaxNLocator(most, integer=whole))
+    axes.xaxis.set_major_locator(MaxNLocator(most, integer=whole, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def as_png(drawing: Drawing) -> bytes:
@@ -181,14 +215,38 @@ def headroom(values: Sequence[float]) -> float:
     return 1.06 * max(values) or 1.0
 
 
-def legend_above(axes: "Axes", height: float) -> None:
+def legend_rows(labels: Sequence[str]) -> int:
+    """Rows of the legend above the axes: two labels in a row if all are short."""
+    return -(-len(labels) // _legend_columns(labels))
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    widest = max((text_width(label, TICK_PX) for label in labels), default=0.0)
+    return 2 if 2 * (widest + _HANDLE) <= PANEL[2] else 1
+
+
+def legend_labels(names: Sequence[str]) -> list[str]:
+    """The names as labels of a legend, cut where they are too long, and still different."""
+    return fitted(names, PANEL[2] - _HANDLE, TICK_PX)
+
+
+def above_axes(labels: Sequence[str], title: str) -> float:
+    """Height of the legend and the title above the axes, in pixels."""
+    return _LEGEND_LINE * legend_rows(labels) + (22 if title else 6)
+
+
+def legend_above(axes: "Axes", height: float, title: str = "") -> None:
+    """Legend above axes of this height in pixels, and the title above it."""
+    labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1 + 3 / height),
-        ncols=2,
+        ncols=_legend_columns(labels),
         borderpad=0,
         borderaxespad=0,
         columnspacing=1.2,
         handlelength=2.2,
         labelspacing=0.2,
     )
+    if title:
+        axes.set_title(title, loc="left", pad=_LEGEND_LINE * legend_rows(labels) + 8)

@@ -1,15 +1,15 @@
 """Sections of a run's page about the evaluation."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from trainer.evaluation.document import (
+    Difference,
     Evaluation,
-    Interval,
+    Finding,
     OperatingPoint,
     Proportion,
+    Reference,
     extent,
-    mean_calibration,
     rows_of_classes,
     unit_of,
 )
@@ -17,103 +17,58 @@ from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
 from trainer.report import evaluation_figures
 from trainer.report.documents import Documents
-from trainer.report.formatting import (
-    NONE,
-    count,
-    interval,
-    last_name,
-    number,
-    percent,
-    proportion,
-    without_places,
-)
+from trainer.report.evaluation_figures import FEW
+from trainer.report.forest import NARROW, WIDE
+from trainer.report.formatting import NONE, count, interval, last_name, number, percent, proportion, without_places
 from trainer.report.formatting import finding as name_of
-from trainer.report.page import Block, Plots, Section, Table, Text
+from trainer.report.interval_remarks import remarks
+from trainer.report.page import Block, Folded, Plots, Section, Table, Text
 from trainer.report.published_classes import published_classes
-
-_NO_SPREAD: Final = "An interval of a single number means that all resamples gave the same value, for example no error: there are too few images to estimate the uncertainty."
-_NO_INTERVAL: Final = (
-    "A number has no interval where at least half of the resamples lack positives or negatives of the finding."
-)
 
 
 def findings(one: Documents) -> Section:
     blocks: list[Block] = []
     if one.evaluation is not None:
-        data = one.evaluation["data"]
-        blocks.append(
-            Table(
-                f"{data['part']}: {extent(data)}; 95 % intervals from {one.evaluation['resamples']:,} resamples of "
-                f"{unit_of(data)}s.",
-                [
-                    "Finding",
-                    "Positives",
-                    "Prevalence",
-                    "AUROC",
-                    "AUPRC",
-                    "ECE",
-                    "ECE calibrated",
-                    "Brier",
-                    "Brier calibrated",
-                ],
-                _finding_rows(one.evaluation),
-            )
-        )
-        blocks += _remarks(
-            [score for f in one.evaluation["findings"] for score in (f["auroc"], f["auprc"])],
-            "ECE is the expected calibration error (15 bins), Brier the mean squared error; both before and after calibration.",
-        )
+        found = one.evaluation["findings"]
+        blocks += _forest(one.evaluation)
+        blocks.append(_finding_table(one.evaluation))
+        words = remarks([(f, score) for f in found for score in (f["auroc"], f["auprc"])])
+        blocks += [Text(words)] if words else []
         blocks += _class_tables(one.evaluation)
-        blocks.append(Plots([evaluation_figures.auroc_forest(one.evaluation)]))
     elif one.results is not None:
         blocks += _plain_scores(one)
     return Section("findings", "Each finding", blocks)
 
 
-def _remarks(shown: Sequence[Interval], *words: str) -> list[Block]:
-    """Caveats about these intervals, after other text about them."""
-    defined = [one for one in shown if one["value"] is not None]
-    lines = [
-        *words,
-        *([_NO_SPREAD] if any(one["low"] is not None and one["low"] == one["high"] for one in defined) else []),
-        *([_NO_INTERVAL] if any(one["low"] is None for one in defined) else []),
-    ]
-    return [Text(lines)] if lines else []
+def _forest(evaluation: Evaluation) -> list[Block]:
+    """Nothing for a single finding, whose number is at the top, unless others have published theirs."""
+    if len(evaluation["findings"]) < 2 and not any(one["comparable"] for one in evaluation["references"]):
+        return []
+    wide, narrow = (evaluation_figures.auroc_forest(evaluation, width) for width in (WIDE, NARROW))
+    return [Plots([wide], narrow=[narrow])]
 
 
-def _finding_rows(evaluation: Evaluation) -> list[list[str]]:
+def _finding_table(evaluation: Evaluation) -> Table:
+    data, found = evaluation["data"], evaluation["findings"]
+    by_patient = any("positive_patients" in one for one in found) and unit_of(data) == "patient"
+    head = ["Finding", "AUROC", "AUPRC", "Positives", "Prevalence"]
+    head += ["Patients with it", "without"] if by_patient else []
     rows = []
-    for one in evaluation["findings"]:
-        after = one["calibrated"]
-        rows.append(
-            [
-                name_of(one["name"]),
-                count(one["positives"]),
-                percent(one["prevalence"]),
-                interval(one["auroc"]),
-                interval(one["auprc"]),
-                number(one["raw"]["ece"], 4),
-                number(after["ece"], 4) if after else NONE,
-                number(one["raw"]["brier"], 4),
-                number(after["brier"], 4) if after else NONE,
-            ]
-        )
-    mean = ["mean", "", "", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
-    return [*rows, [*mean, *_mean_calibration(evaluation)]]
-
-
-def _mean_calibration(evaluation: Evaluation) -> list[str]:
-    return [
-        number(mean_calibration(evaluation, "raw", "ece"), 4),
-        number(mean_calibration(evaluation, "calibrated", "ece"), 4),
-        number(mean_calibration(evaluation, "raw", "brier"), 4),
-        number(mean_calibration(evaluation, "calibrated", "brier"), 4),
-    ]
+    for one in found:
+        cells = [interval(one["auroc"]), interval(one["auprc"]), count(one["positives"]), percent(one["prevalence"])]
+        if by_patient:
+            cells += [count(one.get("positive_patients")), count(one.get("negative_patients"))]
+        rows.append([name_of(one["name"]), *cells])
+    if len(found) > 1:
+        mean = ["mean", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
+        rows.append([*mean, *[""] * (len(head) - len(mean))])
+    caption = f"{data['part']}: {extent(data)}; 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s."
+    return Table(caption, head, rows)
 
 
 def _class_tables(evaluation: Evaluation) -> list[Block]:
     classes = evaluation["classes"]
-    if classes is None:
+    if classes is None or len(evaluation["findings"]) < 2:  # of two classes, these are sensitivity and specificity
         return []
     rows = [[name_of(name), _counted(one), _share(one)] for name, one in classes["recall"].items()]
     rows.append(["all (accuracy)", _counted(classes["accuracy"]), _share(classes["accuracy"])])
@@ -146,57 +101,82 @@ def _plain_scores(one: Documents) -> list[Block]:
 
 
 def roc(one: Documents) -> Section:
+    """With the precision-recall curves beside them where there is room."""
     if one.evaluation is None:
-        return Section("roc", "ROC and precision-recall")
+        return Section("roc", "ROC")
     found = one.evaluation["findings"]
+    drawings = evaluation_figures.rocs(found)
+    if len(found) > FEW:
+        return Section("roc", "ROC", [Plots(drawings, _bands(one, "AUROC"))])
+    drawings += evaluation_figures.precision_recalls(found)
+    return Section("roc", "ROC and precision-recall", [Plots(drawings, _bands(one, "AUROC or AUPRC"))])
+
+
+def precision_recall(one: Documents) -> Section:
+    if one.evaluation is None or len(one.evaluation["findings"]) <= FEW:
+        return Section("pr", "Precision-recall")
+    drawings = evaluation_figures.precision_recalls(one.evaluation["findings"])
+    return Section("pr", "Precision-recall", [Plots(drawings, _bands(one, "AUPRC"))])
+
+
+def _bands(one: Documents, area: str) -> str:
+    assert one.evaluation is not None
     data = one.evaluation["data"]
-    caption = (
-        f"On {data['part']}, {data['images']:,} images. Each plot states the area (AUROC or AUPRC) with its 95 % interval. "
+    return (
+        f"On {data['part']}, {data['images']:,} images. Each plot states the area ({area}) with its 95 % interval. "
         f"The band is the pointwise 95 % interval over resamples of {unit_of(data)}s; the dashed line is chance."
     )
-    drawings = [
-        draw(finding) for finding in found for draw in (evaluation_figures.roc, evaluation_figures.precision_recall)
-    ]
-    return Section("roc", "ROC and precision-recall", [Plots(drawings, caption)])
-
-
-def calibration(one: Documents) -> Section:
-    if one.evaluation is None:
-        return Section("calibration", "Calibration")
-    fitted_on = one.evaluation["data"]["fitted_on"]
-    words = "No calibration was fitted: probabilities are those of the network."
-    if fitted_on:
-        words = f"Calibration was fitted on {without_places(fitted_on)}, and is applied here unchanged."
-    data = one.evaluation["data"]
-    caption = (
-        f"On {data['part']}, {data['images']:,} images: share of positives over the mean predicted probability of each bin. Larger marks "
-        "have more images; on the dashed line, probabilities equal frequencies."
-    )
-    plots = Plots([evaluation_figures.reliability(finding) for finding in one.evaluation["findings"]], caption)
-    return Section("calibration", "Calibration", [Text([words]), plots])
 
 
 def operating(one: Documents) -> Section:
+    """A table per rule: the first is shown, the others are folded."""
     if one.evaluation is None:
         return Section("operating", "Operating points")
-    found = one.evaluation["findings"]
+    found, data, classes = one.evaluation["findings"], one.evaluation["data"], one.evaluation["classes"]
     rules = list(dict.fromkeys(rule for finding in found for rule in finding["operating_points"]))
-    data = one.evaluation["data"]
-    head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
-    fitted_on = without_places(data["fitted_on"] or "another split")
-    points_shown = [point for finding in found for point in finding["operating_points"].values()]
-    classes = one.evaluation["classes"]
+    if not rules:
+        return Section("operating", "Operating points")
+    scale = "after" if one.evaluation.get("scale") == "calibrated" else "before"
     words = [
-        f"Thresholds apply to probabilities before calibration. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s.",
-        *([] if classes is None else [rows_of_classes(name_of(classes["positive"]))]),
+        f"Thresholds apply to probabilities {scale} calibration. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s.",
+        *([rows_of_classes(name_of(classes["positive"]))] if classes is not None and len(found) > 1 else []),
     ]
-    shares = [point[key] for point in points_shown for key in ("sensitivity", "specificity", "ppv", "npv")]
-    blocks: list[Block] = _remarks(shares, *words) if rules else []
-    for rule in rules:
-        points = {finding["name"]: finding["operating_points"].get(rule) for finding in found}
-        rows = [[name_of(name), *_point_cells(point)] for name, point in points.items() if point is not None]
-        blocks.append(Table(f"Thresholds for {RULE_TITLES.get(rule, rule)}, fixed on {fitted_on}.", head, rows))
+    points = [(finding, point) for finding in found for point in finding["operating_points"].values()]
+    shares = [
+        (finding, share)
+        for finding, point in points
+        for share in (point["sensitivity"], point["specificity"], point["ppv"], point["npv"])
+    ]
+    fitted_on = without_places(data["fitted_on"] or "another split")
+    first, *others = [_rule_tables(found, rule, fitted_on) for rule in rules]
+    blocks: list[Block] = [Text([*words, *remarks(shares)]), *first]
+    if others:
+        blocks.append(Folded("Thresholds by other rules", [table for tables in others for table in tables]))
     return Section("operating", "Operating points", blocks)
+
+
+def _rule_tables(found: Sequence[Finding], rule: str, fitted_on: str) -> list[Table]:
+    """Results at the thresholds of a rule, then the images behind them, where they are known."""
+    points = [(one, one["operating_points"][rule]) for one in found if rule in one["operating_points"]]
+    title = RULE_TITLES.get(rule, rule)
+    head = ["Finding", "Threshold", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
+    rows = [[name_of(one["name"]), *_point_cells(point)] for one, point in points]
+    tables = [Table(f"Thresholds for {title}, fixed on {fitted_on}.", head, rows)]
+    stated = any("stated_ppv" in point for _, point in points)
+    counted = any("counts" in point for _, point in points)
+    if not stated and not counted:
+        return tables
+    head = ["Finding", *(["PPV there", "NPV there", "Stated prevalence"] if stated else [])]
+    head += ["TP", "FP", "FN", "TN"] if counted else []
+    rows = [
+        [name_of(one["name"]), *(_stated_cells(one, point) if stated else []), *(_counts(point) if counted else [])]
+        for one, point in points
+    ]
+    parts = [
+        *(["true and false positives and negatives"] if counted else []),
+        *(["predictive values at the stated prevalence"] if stated else []),
+    ]
+    return [*tables, Table(f"At the thresholds for {title}: {', '.join(parts)}.", head, rows)]
 
 
 def _point_cells(point: OperatingPoint) -> list[str]:
@@ -204,76 +184,61 @@ def _point_cells(point: OperatingPoint) -> list[str]:
     return [number(point["threshold"], 4), *shares, number(point["f1"])]
 
 
-def subgroups(one: Documents) -> Section:
-    if one.evaluation is None or not one.evaluation["subgroups"]:
-        return Section("subgroups", "Subgroups")
-    groups, found = one.evaluation["subgroups"], [finding["name"] for finding in one.evaluation["findings"]]
-    part = one.evaluation["data"]["part"]
-    forest = evaluation_figures.subgroups_forest(one.evaluation)
-    undefined = {"value": None, "low": None, "high": None}
-    totals = [
-        [
-            evaluation_figures.group_name(group),
-            count(group["images"]),
-            count(group["patients"]),
-            interval(group["mean_auroc"]),
-        ]
-        for group in groups
-    ]
-    each = [
-        [name_of(name), *(interval(group["auroc"].get(name, undefined), 2) for group in groups)]  # type: ignore[arg-type] # same keys
-        for name in found
-    ]
-    return Section(
-        "subgroups",
-        "Subgroups",
-        [
-            *([Plots([forest])] if forest else []),
-            Table(
-                f"Mean AUROC of each subgroup of {part}.",
-                ["Subgroup", "Images", "Patients", "Mean AUROC (95 %)"],
-                totals,
-            ),
-            Table(
-                f"AUROC of each finding by subgroup of {part}.",
-                ["Finding", *map(evaluation_figures.group_name, groups)],
-                each,
-            ),
-            *_remarks([score for group in groups for score in (group["mean_auroc"], *group["auroc"].values())]),
-        ],
-    )
+def _stated_cells(one: Finding, point: OperatingPoint) -> list[str]:
+    shown = (point.get("stated_ppv"), point.get("stated_npv"))
+    return [*(NONE if share is None else interval(share, 2) for share in shown), percent(one.get("stated_prevalence"))]
+
+
+def _counts(point: OperatingPoint) -> list[str]:
+    counts = point.get("counts")
+    if counts is None:
+        return [NONE] * 4
+    keys = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+    return [count(counts[key]) for key in keys]  # type: ignore[literal-required] # its keys
 
 
 def references(one: Documents) -> Section:
+    """Those on the same images beside ours; all others folded, as their numbers cannot be compared."""
     if one.evaluation is None or not one.evaluation["references"]:
         return Section("references", "Published results")
     of_classes = published_classes(one.evaluation)
     if of_classes:
         return Section("references", "Published results", of_classes)
-    references, found = one.evaluation["references"], one.evaluation["findings"]
+    references = one.evaluation["references"]
     published = [reference for reference in references if reference["comparable"]]
     others = [reference for reference in references if not reference["comparable"]]
     blocks: list[Block] = []
     if published:
-        rows = [
-            [name_of(f["name"]), interval(f["auroc"]), *(number(r["auroc"].get(f["name"]), 4) for r in published)]
-            for f in found
-        ]
-        rows.append(["mean", interval(one.evaluation["mean_auroc"]), *(number(r["mean"], 4) for r in published)])
-        blocks.append(
-            Table(
-                f"AUROC on exactly the same images: {one.evaluation['data']['part']} of {SPLITS[one.evaluation['data']['split']]}.",
-                ["Finding", "this run (95 %)", *(r["name"] for r in published)],
-                rows,
-            )
-        )
+        blocks += [_comparable(one.evaluation, published), Text(_sources(published))]
     if others:
-        rows = [[name_of(f["name"]), *(number(r["auroc"].get(f["name"]), 4) for r in others)] for f in found]
-        rows.append(["mean", *(number(r["mean"], 4) for r in others)])
-        head = ["Finding", *(f"{r['name']} ({r['split']} split)" for r in others)]
-        blocks.append(Table("AUROC on other images: not comparable with those of this page.", head, rows))
-    blocks.append(Text([f"{r['name']}: {r['note']}; source: {r['source']}" for r in references]))
+        table = _not_comparable(one.evaluation, others)
+        blocks.append(Folded("Published results on other images, not comparable", [table, Text(_sources(others))]))
     return Section("references", "Published results", blocks)
+
+
+def _sources(references: Sequence[Reference]) -> list[str]:
+    return [f"{one['name']}: {one['note']}; source: {one['source']}" for one in references]
+
+
+def _comparable(evaluation: Evaluation, published: Sequence[Reference]) -> Table:
+    found, data = evaluation["findings"], evaluation["data"]
+    rows = [
+        [name_of(f["name"]), interval(f["auroc"]), *(number(r["auroc"].get(f["name"]), 4) for r in published)]
+        for f in found
+    ]
+    if len(found) > 1:
+        rows.append(["mean", interval(evaluation["mean_auroc"]), *(number(r["mean"], 4) for r in published)])
+    caption = f"AUROC on exactly the same images: {data['part']} of {SPLITS[data['split']]}."
+    return Table(caption, ["Finding", "this run (95 %)", *(r["name"] for r in published)], rows)
+
+
+def _not_comparable(evaluation: Evaluation, others: Sequence[Reference]) -> Table:
+    found = evaluation["findings"]
+    rows = [[name_of(f["name"]), *(number(r["auroc"].get(f["name"]), 4) for r in others)] for f in found]
+    if len(found) > 1:
+        rows.append(["mean", *(number(r["mean"], 4) for r in others)])
+    head = ["Finding", *(f"{r['name']} ({r['split']} split)" for r in others)]
+    return Table("AUROC on other images: not comparable with those of this page.", head, rows)
 
 
 def comparison(one: Documents) -> Section:
@@ -281,20 +246,20 @@ def comparison(one: Documents) -> Section:
         return Section("comparison", "Comparison")
     compared, unit = one.evaluation["comparison"], unit_of(one.evaluation["data"])
     other = last_name(compared["other"])
-    rows = [
-        [
-            name_of(row["name"]),
-            number(row["ours"]),
-            number(row["other"]),
-            interval(row["difference"]),
-            number(row["p"]),
-            number(row["p_holm"]),
-        ]
-        for row in compared["differences"]
-    ]
     caption = f"AUROC of this model minus that of {other}, on the same resamples of {unit}s; p (Holm) is corrected for the number of findings."
-    head = ["Finding", "this model", other, "Difference (95 %)", "p", "p (Holm)"]
+    head = ["Finding", "Difference (95 %)", "this model", other, "p", "p (Holm)"]
+    rows = [[name_of(row["name"]), *difference_cells(row)] for row in compared["differences"]]
     return Section("comparison", "Comparison", [Table(caption, head, rows)])
+
+
+def difference_cells(row: Difference) -> list[str]:
+    """Difference, both numbers and p values."""
+    numbers = [number(row["ours"]), number(row["other"])]
+    return [interval(row["difference"], signed=True), *numbers, _p(row["p"]), _p(row["p_holm"])]
+
+
+def _p(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else number(value)
 
 
 def shortcuts(one: Documents) -> Section:

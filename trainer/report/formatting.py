@@ -6,6 +6,7 @@ from typing import Final
 from trainer.evaluation.document import Interval, Proportion, decimals
 
 NONE: Final = "-"
+NO_INTERVAL: Final = "no interval"
 _PERCENT = "\u00a0%"
 
 _PLACE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|(?<![\w./])~?/|(?<!\w)[A-Za-z]:\\)[^\s`'\",;()]*")
@@ -21,12 +22,13 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}{_PERCENT}"
 
 
-def interval(one: Interval, digits: int = 3) -> str:
-    """A number with its interval in brackets."""
-    if one["value"] is None or one["low"] is None or one["high"] is None:
-        return number(one["value"], digits)
-    value, low, high = (decimals(bound, digits) for bound in (one["value"], one["low"], one["high"]))
-    return f"{value} ({low} to {high})"
+def interval(one: Interval, digits: int = 3, *, signed: bool = False) -> str:
+    """A number with its interval in brackets, or that it has none; `signed` for differences, with a plus where they are above 0."""
+    if one["value"] is None:
+        return NONE
+    known = [bound for bound in (one["value"], one["low"], one["high"]) if bound is not None]
+    value, *bounds = (f"{'+' if signed and bound > 0 else ''}{decimals(bound, digits)}" for bound in known)
+    return f"{value} ({' to '.join(bounds)})" if len(bounds) == 2 else f"{value} ({NO_INTERVAL})"
 
 
 def proportion(one: Proportion) -> str:
@@ -61,9 +63,9 @@ def duration(seconds: float | None) -> str:
 
 
 def finding(name: str, most: int = 40) -> str:
-    """Name of a finding or class for readers, cut when very long."""
+    """Name of a finding or class for readers, without its middle when very long, as names often differ at their end."""
     text = name.replace("_", " ")
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return text if len(text) <= most else f"{text[: most // 2].rstrip()}…{text[1 - (most - most // 2) :].lstrip()}"
 
 
 def last_name(place: str) -> str:

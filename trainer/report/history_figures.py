@@ -1,30 +1,38 @@
 """Figures of a run's history: loss, scores and speed by epoch. Does not import torch."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import numpy as np
 
 from trainer.report.drawing import (
-    COLOURS,
-    DASHES,
-    MARKERS,
     PANEL,
     WIDTH,
     Drawing,
+    above_axes,
     as_png,
     canvas,
     headroom,
     in_percent,
     legend_above,
+    legend_labels,
+    look,
     styled,
     with_few_ticks,
+    with_room_for_labels,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Entry = Mapping[str, Any]
 
 _FEW_EPOCHS: Final = 30
 """Up to this many epochs are marked with dots."""
+
+_LEAST_SHARE: Final = 0.05
+"""A share of time below it is low in its figure, not a curve over its whole height."""
 
 
 @styled()
@@ -47,16 +55,17 @@ def score_curves(entries: Sequence[Entry]) -> Drawing | None:
 @styled()
 def throughput(entries: Sequence[Entry]) -> Drawing | None:
     """Images per second by epoch."""
-    return _over_epochs("Images per second", {"images/s": _series(entries, "images_per_s")}, from_zero=True)
+    return _over_epochs("Images per second", {"images/s": _series(entries, "images_per_s")}, least_top=0.0)
 
 
 @styled()
 def data_wait(entries: Sequence[Entry]) -> Drawing | None:
     """Share of time that training waited for data, by epoch, and device utilisation where reported."""
     lines = {"waiting for data": _series(entries, "data_wait_share"), "device in use": _series(entries, "utilisation")}
-    drawing = _over_epochs("Share of time", lines, from_zero=True)
+    drawing = _over_epochs("Share of time", lines, least_top=_LEAST_SHARE)
     if drawing is not None:
-        in_percent(drawing.figure.axes[0], decimals=None)
+        in_percent(drawing.figure.axes[0])
+        with_room_for_labels(drawing.figure.axes[0])
     return drawing
 
 
@@ -103,32 +112,51 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _over_epochs(
-    title: str, lines: Mapping[str, Sequence[tuple[float, float]]], *, from_zero: bool = False
+    title: str, lines: Mapping[str, Sequence[tuple[float, float]]], *, least_top: float | None = None
 ) -> Drawing | None:
+    """Lines by epoch; with `least_top`, the y axis goes from 0 to at least that."""
     drawn = {name: points for name, points in lines.items() if points}
     if not drawn:
         return None
-    rows = (len(drawn) + 1) // 2
-    above = 14.0 * rows + (22 if title else 6)
+    labels = dict(zip(lines, legend_labels(list(lines)), strict=True))
+    above = above_axes([labels[name] for name in drawn], title)
     _, bottom, _, height = PANEL
     figure, (axes,) = canvas(WIDTH, bottom + height + above, [PANEL])
-    words = []
-    for name, points in drawn.items():
-        nth = list(lines).index(name)  # also counts lines without points, so that colours are the same in all figures
-        x, y = zip(*points, strict=True)
-        marker = MARKERS[nth % len(MARKERS)] if len(points) <= _FEW_EPOCHS else ""
-        axes.plot(
-            x, y, color=COLOURS[nth % len(COLOURS)], linestyle=DASHES[nth % len(DASHES)], marker=marker, label=name[:28]
-        )
-        words.append(_in_words(name, points))
+    for nth, name in enumerate(lines):  # also counts lines without points, so that colours are the same in all figures
+        if name in drawn:
+            _draw(axes, drawn[name], labels[name], look(nth))
+    points = [point for line in drawn.values() for point in line]
+    _set_epochs(axes, [epoch for epoch, _ in points])
+    _set_values(axes, [value for _, value in points], least_top)
+    legend_above(axes, height, title)
+    with_room_for_labels(axes)
+    words = " ".join(_in_words(name, line) for name, line in drawn.items())
+    return Drawing(figure, f"{title or 'Curves'} by epoch. {words}")
+
+
+def _draw(axes: "Axes", points: Sequence[tuple[float, float]], label: str, style: dict[str, Any]) -> None:
+    x, y = zip(*points, strict=True)
+    axes.plot(x, y, label=label, **style | ({} if len(points) <= _FEW_EPOCHS else {"marker": ""}))
+
+
+def _set_epochs(axes: "Axes", epochs: Sequence[float]) -> None:
+    """From one whole epoch to another: a single one is in the middle, and its axis has no fractions."""
+    first, last = math.floor(min(epochs)), math.ceil(max(epochs))
+    margin = 0.05 * (last - first) or 0.5
+    axes.set_xlim(first - margin, last + margin)
     with_few_ticks(axes, 6, whole=True)
     axes.set_xlabel("epoch")
-    if from_zero:
-        axes.set_ylim(0, headroom([y for points in drawn.values() for _, y in points]))
-    legend_above(axes, height)
-    if title:
-        axes.set_title(title, loc="left", pad=14.0 * rows + 8)
-    return Drawing(figure, f"{title or 'Curves'} by epoch. {' '.join(words)}")
+
+
+def _set_values(axes: "Axes", values: Sequence[float], least_top: float | None) -> None:
+    """A height of at least a tenth of the highest value, which does not make a hill of every change."""
+    low, high = min(values), max(values)
+    if least_top is not None:
+        axes.set_ylim(0, headroom([least_top, *values]))
+        return
+    span = max(high - low, 0.1 * max(abs(low), abs(high)))
+    middle, reach = (low + high) / 2, 0.55 * span or 1.0
+    axes.set_ylim(middle - reach, middle + reach)
 
 
 def _in_words(name: str, points: Sequence[tuple[float, float]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,7 +14,8 @@ from markupsafe import Markup
 from trainer import __version__
 from trainer.report.drawing import Drawing, as_svg
 
-_SMALL_INCHES: Final = 200 / 72
+_SMALL_PX: Final = 200
+_MEDIUM_PX: Final = 300
 
 NOT_CLINICAL: Final = "Research software. Not a medical device, and not for clinical use."
 
@@ -33,6 +34,30 @@ class Facts:
 
     rows: Sequence[tuple[str, str]]
     kind: str = "facts"
+
+
+@dataclass(frozen=True)
+class Caveats(Text):
+    """Paragraphs that nobody may miss."""
+
+    kind: str = "caveats"
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A number that is read first: what it is, its value, and what to know of it."""
+
+    term: str
+    value: str
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class KeyNumbers:
+    """The numbers at the top of a page."""
+
+    numbers: Sequence[KeyNumber]
+    kind: str = "numbers"
 
 
 @dataclass(frozen=True)
@@ -68,20 +93,39 @@ class Plots:
 
     drawings: Sequence[Drawing]
     caption: str = ""
+    narrow: Sequence[Drawing] = ()
+    """The same for a phone, shown there instead."""
     kind: str = "plots"
 
     @property
-    def are_small(self) -> bool:
-        """Whether two fit in a row on a phone."""
-        return all(drawing.figure.get_figwidth() < _SMALL_INCHES for drawing in self.drawings)
+    def size(self) -> Literal["small", "medium", "large", "full"]:
+        """How many fit in a row: of small ones two on a phone; those with a `narrow` form have a row of their own."""
+        if self.narrow:
+            return "full"
+        widest_px = max((72 * drawing.figure.get_figwidth() for drawing in self.drawings), default=0.0)
+        return "small" if widest_px < _SMALL_PX else "medium" if widest_px < _MEDIUM_PX else "large"
 
     @property
     def svgs(self) -> list[Markup]:
-        """The drawings as elements; their text is escaped by `as_svg`."""
-        return [Markup(as_svg(drawing)) for drawing in self.drawings]  # noqa: S704 - see above
+        """The drawings as elements."""
+        return _svgs(self.drawings)
+
+    @property
+    def narrow_svgs(self) -> list[Markup]:
+        """Those for a phone."""
+        return _svgs(self.narrow)
 
 
-Block = Text | Facts | Table | Images | Plots
+@dataclass(frozen=True)
+class Folded:
+    """Blocks behind a line of text that opens them; open in print."""
+
+    title: str
+    blocks: Sequence["Block"]
+    kind: str = "folded"
+
+
+Block = Text | Facts | KeyNumbers | Table | Images | Plots | Folded
 
 
 @dataclass(frozen=True)
@@ -91,6 +135,10 @@ class Section:
     id: str
     title: str
     blocks: Sequence[Block] = field(default_factory=list)
+
+
+def _svgs(drawings: Sequence[Drawing]) -> list[Markup]:
+    return [Markup(as_svg(drawing)) for drawing in drawings]  # noqa: S704 - `as_svg` escapes their text
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:

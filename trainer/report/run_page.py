@@ -1,18 +1,26 @@
 """Page of one run, with sections in the order of a reviewer's questions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final, get_type_hints
 
 from trainer.config import TrainConfig
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import Record, Results, checked
 from trainer.layout import REPORT, REPORT_CURVES
-from trainer.report import cohort_section, evaluation_sections, history_figures, pictures, run_sections
-from trainer.report.documents import GALLERY, Documents, read
-from trainer.report.formatting import (
-    last_name,
+from trainer.report import (
+    calibration_sections,
+    cohort_section,
+    evaluation_sections,
+    history_figures,
+    pictures,
+    run_sections,
+    subgroup_sections,
 )
+from trainer.report.documents import GALLERY, Documents, read
+from trainer.report.formatting import last_name
 from trainer.report.page import Section, page
+from trainer.report.positive_class import of_positive_class
 from trainer.storage import Storage
 
 CURVES: Final = REPORT_CURVES
@@ -38,7 +46,8 @@ def write(storage: Storage) -> None:
 def html(documents: Documents) -> str:
     """The page. Raises: InputError when run.json or results.json does not match this version."""
     try:
-        sections = [section(documents) for section in _SECTIONS]
+        shown = _of_positive_class(documents)
+        sections = [section(shown) for section in _SECTIONS]
         return page(f"Run {documents.name}", _subtitle(documents), sections)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as problem:
         misfit = _misfit(documents)
@@ -48,6 +57,12 @@ def html(documents: Documents) -> str:
             f"cannot report on the run `{documents.name}`: one of its documents is invalid: {misfit}",
             hint="it may have been written by another version",
         ) from problem
+
+
+def _of_positive_class(documents: Documents) -> Documents:
+    if documents.evaluation is None:
+        return documents
+    return replace(documents, evaluation=of_positive_class(documents.evaluation))
 
 
 def _misfit(documents: Documents) -> str | None:
@@ -71,17 +86,20 @@ def _subtitle(documents: Documents) -> str:
 
 _SECTIONS: Final[Sequence[Callable[[Documents], Section]]] = (
     run_sections.summary,
-    run_sections.curves,
-    evaluation_sections.findings,
     evaluation_sections.roc,
-    evaluation_sections.calibration,
+    run_sections.data,
+    evaluation_sections.findings,
+    evaluation_sections.precision_recall,
+    calibration_sections.calibration,
+    calibration_sections.decision,
     evaluation_sections.operating,
-    evaluation_sections.subgroups,
+    subgroup_sections.subgroups,
     cohort_section.cohort,
     evaluation_sections.references,
     evaluation_sections.comparison,
     evaluation_sections.shortcuts,
     run_sections.gallery,
+    run_sections.curves,
     run_sections.speed,
     run_sections.notes,
     cohort_section.stated,

@@ -6,7 +6,7 @@ from typing import Final
 from trainer.evaluation.document import Data, Evaluation, extent
 from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
-from trainer.report import history_figures
+from trainer.report import headline, history_figures
 from trainer.report.data_notes import duplicates_in_test, incomplete, kept_apart
 from trainer.report.documents import Documents
 from trainer.report.formatting import (
@@ -22,7 +22,7 @@ from trainer.report.formatting import (
     without_places,
 )
 from trainer.report.formatting import finding as name_of
-from trainer.report.page import Facts, Images, Plots, Section, Shown, Text
+from trainer.report.page import Block, Caveats, Facts, Images, KeyNumbers, Plots, Section, Shown, Text
 from trainer.report.pictures import Picture
 from trainer.report.sizes import elapsed_s
 
@@ -34,6 +34,14 @@ _NO_PLACE: Final = frozenset({"split"})
 
 
 def summary(one: Documents) -> Section:
+    """The numbers that are read first, and what nobody may miss about them."""
+    numbers, caveats = headline.numbers(one), _caveats(one)
+    blocks: list[Block] = [KeyNumbers(numbers)] if numbers else []
+    blocks += [Caveats(caveats)] if caveats else []
+    return Section("summary", "Summary", blocks)
+
+
+def data(one: Documents) -> Section:
     rows = [
         ("Model", _joined(one, "model", "head", "backbone", "loss")),
         ("Data set", last_name(str(one.setting("data") or NONE))),
@@ -46,7 +54,9 @@ def summary(one: Documents) -> Section:
     ]
     gaps = _gaps(one)
     return Section(
-        "summary", "Summary", [Facts([row for row in rows if row[1] != NONE]), *([Text(gaps)] if gaps else [])]
+        "data",
+        "Model and data",
+        [Facts([row for row in rows if row[1] != NONE]), *([Text(gaps)] if gaps else [])],
     )
 
 
@@ -77,13 +87,13 @@ def _edition(data: Data) -> list[tuple[str, str]]:
 
 
 def _score_rows(one: Documents) -> list[tuple[str, str]]:
-    """Scores with intervals where evaluated, always with the split they are measured on."""
+    """Scores that are not at the top, always with the split they are measured on."""
     rows = []
     if one.evaluation is not None:
         data, classes = one.evaluation["data"], one.evaluation["classes"]
-        of = f"{data['part']}, {extent(data)}"
-        rows += [("Evaluated on", of), *_edition(data), ("Mean AUROC (95 %)", interval(one.evaluation["mean_auroc"]))]
-        rows += [("Mean AUPRC (95 %)", interval(one.evaluation["mean_auprc"]))]
+        rows += [("Evaluated on", f"{data['part']}, {extent(data)}"), *_edition(data)]
+        mean = "Mean " if len(one.evaluation["findings"]) > 1 else ""
+        rows += [(f"{mean}AUPRC (95 %)", interval(one.evaluation["mean_auprc"]))]
         if classes is not None:
             rows += [("Accuracy (95 %)", proportion(classes["accuracy"])), *_class_rows(one.evaluation)]
     for part in ("val", "test"):
@@ -103,10 +113,13 @@ def _class_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
     classes = evaluation["classes"]
     assert classes is not None
     positive = name_of(classes["positive"])
-    return [
-        ("Positive class", positive),
+    shares = [
         (f"Sensitivity for {positive}", proportion(classes["sensitivity"])),
         (f"Specificity for {positive}", proportion(classes["specificity"])),
+    ]
+    return [
+        ("Positive class", positive),
+        *(shares if len(evaluation["findings"]) > 1 else []),  # of two classes, they are at the top
         ("Always predicting the most common class", percent(classes["majority_share"])),
     ]
 
@@ -122,7 +135,7 @@ def _speed_rows(one: Documents) -> list[tuple[str, str]]:
 
 
 def _gaps(one: Documents) -> list[str]:
-    """Missing documents and other caveats."""
+    """Missing documents and what follows from it."""
     missing = {
         "curves: no epoch was recorded": not one.entries,
         "results: the run has not ended": one.results is None,
@@ -133,18 +146,23 @@ def _gaps(one: Documents) -> list[str]:
         "subgroups: the data set does not contain sex, age or view": one.evaluation is not None
         and not one.evaluation["subgroups"],
     }
-    gaps = [f"Missing: {words}." for words, is_missing in missing.items() if is_missing]
+    return [f"Missing: {words}." for words, is_missing in missing.items() if is_missing]
+
+
+def _caveats(one: Documents) -> list[str]:
+    """Why the numbers may be too good, or no numbers of X-rays at all."""
+    caveats = []
     if one.evaluation is not None and one.evaluation["data"].get("drawn"):
-        gaps.insert(0, f"{DRAWN[0].upper()}{DRAWN[1:]}.")
+        caveats.append(f"{DRAWN[0].upper()}{DRAWN[1:]}.")
     if one.evaluation is not None and not one.evaluation["data"]["trained_on_known"]:
-        gaps.append("The model's training images are unknown: evaluated images may be among them.")
+        caveats.append("The model's training images are unknown: evaluated images may be among them.")
     seen = one.evaluation["data"]["trained_on_images"] if one.evaluation is not None else None
     if seen:
-        gaps.append(
+        caveats.append(
             f"{seen:,} of the evaluated images are of patients in the training set: these scores are too optimistic."
         )
     equal = duplicates_in_test(one.run)
-    return gaps if equal is None else [*gaps, equal]
+    return caveats if equal is None else [*caveats, equal]
 
 
 def curves(one: Documents) -> Section:

@@ -7,6 +7,7 @@ from trainer.errors import on_one_line
 from trainer.report import history_figures, scaling_figures
 from trainer.report.documents import Documents
 from trainer.report.drawing import as_png
+from trainer.report.forest import Row, both
 from trainer.report.formatting import NONE, count, duration, interval, number, percent, proportion, size
 from trainer.report.page import Block, Plots, Section, Table, Text, page
 from trainer.report.sizes import Size, as_csv, scaled
@@ -32,6 +33,8 @@ HEAD: Final = (
     "Device in use",
 )
 
+
+_SCORES: Final = ("Accuracy (95 %)", "Mean AUROC (95 %)")
 
 DIFFERENT: Final = "These runs were evaluated on different images: compare accuracy and AUROC within a table only."
 
@@ -84,8 +87,28 @@ def _table(rows: Sequence[Size]) -> Section:
     words = "Speed-up is relative to the run with the fewest workers that did the same work; efficiency is speed-up divided by the ratio of workers."
     groups = _by_images(rows)
     blocks: list[Block] = [Text([DIFFERENT])] if len(groups) > 1 else []
-    blocks += [Table(f"Evaluated on {_evaluated_on(group[0])}. {words}", *_filled(group)) for group in groups]
+    for group in groups:
+        blocks += _forest(group)
+        blocks.append(Table(f"Evaluated on {_evaluated_on(group[0])}.", *_scores_first(*_filled(group))))
+    if any(row.speed_up is not None for row in rows):
+        blocks.append(Text([words]))
     return Section("runs", "Runs", blocks)
+
+
+def _forest(group: Sequence[Size]) -> list[Block]:
+    """Mean AUROC of the runs; nothing for one, or without intervals."""
+    rows = [Row(row.run, row.mean_auroc) for row in group if row.mean_auroc is not None]
+    if len(rows) < 2 or not any(row.has_bar for row in rows):
+        return []
+    wide, narrow = both("Mean AUROC", rows)
+    return [Plots([wide], f"On {_evaluated_on(group[0])}.", [narrow])]
+
+
+def _scores_first(head: list[str], body: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """The columns of scores after the name, where a phone shows them."""
+    scores = [nth for nth, title in enumerate(head) if title in _SCORES]
+    order = [0, *scores, *(nth for nth in range(1, len(head)) if nth not in scores)]
+    return [head[nth] for nth in order], [[line[nth] for nth in order] for line in body]
 
 
 def _evaluated_on(row: Size) -> str:
@@ -170,6 +193,6 @@ def _as_text(rows: Sequence[Size]) -> str:
 
 def _filled(rows: Sequence[Size]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the columns that are not empty."""
-    body = [list(map(on_one_line, cells(row))) for row in rows]
+    body = [[on_one_line(cell.replace("\u00a0", " ")) for cell in cells(row)] for row in rows]
     kept = [nth for nth in range(len(HEAD)) if nth == 0 or any(line[nth] != NONE for line in body)]
     return [HEAD[nth] for nth in kept], [[line[nth] for nth in kept] for line in body]

@@ -3,19 +3,23 @@
 from collections.abc import Mapping, Sequence
 
 from trainer.report.drawing import (
-    COLOURS,
     DASHES,
     INK,
-    MARKERS,
     PANEL,
+    TICK_PX,
     WIDTH,
     Drawing,
+    above_axes,
     canvas,
     headroom,
     in_percent,
     legend_above,
+    legend_labels,
+    look,
     styled,
+    with_room_for_labels,
 )
+from trainer.report.labels import text_width
 
 
 @styled()
@@ -36,6 +40,7 @@ def speed_up_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> Dr
     axes = drawing.figure.axes[0]
     axes.plot(sizes, ideal, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
     axes.set_ylim(0, headroom([*ideal, *(value for points in models.values() for _, value in points)]))
+    with_room_for_labels(axes)
     return drawing
 
 
@@ -46,7 +51,8 @@ def efficiency_by_workers(models: Mapping[str, Sequence[tuple[int, float]]]) -> 
     axes = drawing.figure.axes[0]
     axes.set_ylim(0, headroom([1.0, *(value for points in models.values() for _, value in points)]))
     axes.axhline(1, color=INK, alpha=0.5, linewidth=1, linestyle=DASHES[1], zorder=1)
-    in_percent(axes, decimals=0)
+    in_percent(axes)
+    with_room_for_labels(axes)
     return drawing
 
 
@@ -61,21 +67,32 @@ def scaling(models: Mapping[str, Sequence[tuple[int, float]]]) -> Drawing:
 
 
 def _by_workers(title: str, models: Mapping[str, Sequence[tuple[int, float]]], form: str) -> Drawing:
-    rows = (len(models) + 1) // 2
-    above = 14.0 * rows + 22
-    _, bottom, _, height = PANEL
-    figure, (axes,) = canvas(WIDTH, bottom + height + above, [PANEL])
+    labels = legend_labels(list(models))
+    _, bottom, width, height = PANEL
+    figure, (axes,) = canvas(WIDTH, bottom + height + above_axes(labels, title), [PANEL])
     words = []
-    for nth, (model, points) in enumerate(models.items()):
+    for nth, ((model, points), label) in enumerate(zip(models.items(), labels, strict=True)):
         x, y = zip(*points, strict=True)
-        colour, marker, dashes = (kind[nth % len(kind)] for kind in (COLOURS, MARKERS, DASHES))
-        axes.plot(x, y, color=colour, marker=marker, linestyle=dashes, label=model[:28])
+        axes.plot(x, y, label=label, **look(nth))
         values = ", ".join(f"{workers} workers {form.format(value)}" for workers, value in points)
         words.append(f"{model}: {values}.")
     sizes = sorted({workers for points in models.values() for workers, _ in points})
-    axes.set_xticks(sizes, [str(size) for size in sizes])
+    margin = 0.05 * (sizes[-1] - sizes[0]) or 0.5
+    axes.set_xlim(sizes[0] - margin, sizes[-1] + margin)
+    apart = _apart(sizes, (sizes[-1] - sizes[0] + 2 * margin) / width)
+    axes.set_xticks(apart, [str(size) for size in apart])
     axes.set_xlabel("workers")
     axes.set_ylim(0, headroom([value for points in models.values() for _, value in points]))
-    legend_above(axes, height)
-    axes.set_title(title, loc="left", pad=14.0 * rows + 8)
+    legend_above(axes, height, title)
+    with_room_for_labels(axes)
     return Drawing(figure, f"{title} by number of workers. {' '.join(words)}")
+
+
+def _apart(sizes: Sequence[int], workers_per_px: float) -> list[int]:
+    """The sizes whose labels do not touch, from the largest down."""
+    kept: list[int] = []
+    for size in reversed(sizes):
+        room = (text_width(f"{size}{kept[-1]}", TICK_PX) / 2 + 6) * workers_per_px if kept else 0.0
+        if not kept or kept[-1] - size >= room:
+            kept.append(size)
+    return kept[::-1]

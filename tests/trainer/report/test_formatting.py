@@ -31,7 +31,7 @@ def test_undefined_numbers_are_a_dash_and_never_a_zero():
     """Who reads 0.000 believes it."""
     nothing = {"value": None, "low": None, "high": None}
     assert interval(nothing) == number(None) == number(float("nan")) == size(None) == duration(None) == "-"
-    assert interval({"value": 0.5, "low": None, "high": None}) == "0.500"
+    assert interval({"value": 0.5, "low": None, "high": None}) == "0.500 (no interval)"
 
 
 def test_memory_is_shown_in_its_largest_fitting_unit():
@@ -42,6 +42,8 @@ def test_memory_is_shown_in_its_largest_fitting_unit():
 def test_intervals_of_differences_keep_their_signs_apart():
     """`0.01 (-0.02-0.04)` can't be read."""
     assert interval({"value": 0.01, "low": -0.02, "high": 0.04}) == "0.010 (-0.020 to 0.040)"
+    assert interval({"value": 0.01, "low": -0.02, "high": 0.04}, signed=True) == "+0.010 (-0.020 to +0.040)"
+    assert interval({"value": 0.0, "low": None, "high": None}, 2, signed=True) == "0.00 (no interval)"
 
 
 def test_proportion_is_shown_with_its_counts():

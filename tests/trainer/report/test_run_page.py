@@ -37,30 +37,12 @@ def test_run_page_has_its_sections_in_order(whole):
     page = Page(whole)
     titles = re.findall(r"<h2[^>]*>([^<]+)</h2>", whole)
     assert titles == [
-        *(
-            "Summary",
-            "Curves",
-            "Each finding",
-            "ROC and precision-recall",
-            "Calibration",
-            "Operating points",
-            "Subgroups",
-            "Data and cohort",
-        ),
-        *(
-            "Published results",
-            "Comparison",
-            "Shortcuts",
-            "Most confident errors",
-            "Speed",
-            "Notes",
-            "Stated by the owner",
-            "Configuration",
-            "Versions",
-        ),
+        *("Summary", "ROC and precision-recall", "Model and data", "Each finding", "Calibration", "Operating points"),
+        *("Subgroups", "Data and cohort", "Published results", "Comparison", "Shortcuts", "Most confident errors"),
+        *("Curves", "Speed", "Notes", "Stated by the owner", "Configuration", "Versions"),
     ]
     for words in (
-        *("densenet121", "step 96, epoch 6", "0.812 (0.792 to 0.832)", "560 of 624", "not for clinical use", "2 x cpu"),
+        *("densenet121", "step 96, epoch 6", "0.764 (0.744 to 0.784)", "560 of 624", "not for clinical use", "2 x cpu"),
         *(
             "3.00 GiB",
             "1 min 15 s",
@@ -141,9 +123,36 @@ def test_names_are_escaped_on_pages():
 
 def test_page_names_the_positive_class_of_sensitivity_and_operating_points(whole):
     """Of two classes either could be meant."""
-    text = " ".join(re.sub(r"<[^>]+>", " ", whole).split())
-    assert "Positive class Mass Sensitivity for Mass" in text
-    assert "Each row is of its own class, as if that were the positive one; the positive class is Mass." in text
+    text = " ".join(re.sub(r"<[^>]+>", " ", whole).split()).replace("\u00a0", " ")
+    assert "AUROC for Mass" in text
+    assert "Positive class Mass" in text
+    assert "370 of 390, for Mass" in text
+    three = evaluation(("A", "B", "C"), classes=True)
+    text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=three))).text
+    assert "Positive class C Sensitivity for C" in text
+    assert "Each row is of its own class, as if that were the positive one; the positive class is C." in text
+
+
+def test_two_classes_show_each_number_once(whole):
+    """The other class has the same numbers, mirrored: twice as much to read, and nothing more to know."""
+    labels = [one["aria-label"] for one in Page(whole).all("svg")]
+    assert len([label for label in labels if label.startswith("ROC of")]) == 1
+    assert not [label for label in labels if "Atelectasis" in label]
+    tables = re.findall(r"<tbody>.*?</tbody>", whole, re.DOTALL)
+    assert not [table for table in tables if ">Atelectasis<" in table or ">mean<" in table]
+
+
+def test_results_on_other_images_are_folded(whole):
+    """They cannot be compared: who wants them opens them; in print they are open."""
+    folded = re.findall(r"<details>\s*<summary>([^<]+)</summary>(.*?)</details>", whole, re.DOTALL)
+    words = dict(folded)
+    assert "Wang 2017" in words["Published results on other images, not comparable"]
+    assert "zoogzog" not in words["Published results on other images, not comparable"]
+    css = whole.partition("<style>")[2].partition("</style>")[0]
+    assert (
+        "details::details-content { content-visibility: visible; block-size: auto; }"
+        in css.partition("@media print")[2]
+    )
 
 
 def test_numbers_of_another_split_have_a_table_of_their_own(whole):
@@ -209,7 +218,7 @@ def test_finding_without_positives_is_shown_as_a_dash():
     """Neither 0 nor 0.5 is its AUROC."""
     document = evaluation(("Mass",))
     document["findings"].append(undefined("Hernia"))
-    assert "Hernia 0 0.0 % - - - - - -" in Page(
+    assert "Hernia - - 0 0.0 %" in Page(
         report.html(report.Documents(run=record(), entries=[], evaluation=document))
     ).text.replace("\u00a0", " ")
 
@@ -309,7 +318,7 @@ def test_page_of_phantoms_states_so_first():
     found = evaluation(FINDINGS)
     found["data"]["drawn"] = True
     text = Page(report.html(report.Documents(run=record(), entries=[], evaluation=found, results=results()))).text
-    assert text.index("synthetic phantoms, not X-rays") < text.index("Each finding", text.index("Split"))
+    assert text.index("synthetic phantoms, not X-rays") < text.index("Each plot states")
 
 
 def test_a_report_needs_no_torch(tmp_path):

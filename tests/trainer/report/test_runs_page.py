@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from pages import Page
@@ -130,3 +131,22 @@ def test_report_of_several_runs_needs_out(runs, capsys):
     """A comparison belongs to none of them."""
     assert program.main(["report", *map(str, runs[:2])]) == 2
     assert "(from `--out`)" in capsys.readouterr().err
+
+
+def test_scores_are_beside_the_name_and_drawn():
+    """On a phone the column after the name is the last that is seen; and names that begin alike stay different."""
+    names = [f"densenet121-on-the-whole-data-set-with-dropout-seed-{n}" for n in range(7)]
+    runs = [
+        report.Documents(
+            run=record(name), entries=[entry(1), entry(2)], evaluation=evaluation(FINDINGS), results=results(name)
+        )
+        for name in names
+    ]
+    page = runs_page.html(runs, report.scaled(runs))
+    heads = re.findall(r'<th scope="col">([^<]+)</th>', page)
+    assert heads[:2] == ["Run", "Mean AUROC (95 %)"]
+    assert "\\xa0" not in page
+    labels = [one["aria-label"] for one in Page(page).all("svg")]
+    assert len([label for label in labels if label.startswith("Mean AUROC with 95 % intervals")]) == 2, "desktop, phone"
+    shown = re.findall(r"<text[^>]*>([^<]*seed-\d)</text>", page)
+    assert {name[-6:] for name in shown} == {name[-6:] for name in names}
