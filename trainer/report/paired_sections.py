@@ -22,12 +22,12 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
     """
     compared = [
         (name, shown["comparison"])
-        for name, shown in zip(names_of(evaluations), map(of_positive_class, evaluations), strict=True)
+        for name, shown in zip(_names(evaluations), map(of_positive_class, evaluations), strict=True)
         if shown["comparison"] is not None
     ]
     if not compared:
         return Section("paired", "Paired differences")
-    first, unit = names_of(evaluations)[0], unit_of(evaluations[0]["data"])
+    first, unit = _names(evaluations)[0], unit_of(evaluations[0]["data"])
     words = (
         f"AUROC minus that of {first} on the same images, with 95 % intervals from the same resamples of {unit}s. An interval that "
         "does not contain 0 shows a difference, which two intervals beside each other do not; p (Holm) is corrected for the number of findings."
@@ -41,6 +41,11 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
         [(None, one) for one in found if not one["low"] == one["high"] == 0]
     )  # equal models are surely equal
     return Section("paired", "Paired differences", [*blocks, *([Text(lines)] if lines else [])])
+
+
+def _names(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Names without places, numbered where equal."""
+    return names_of([{**one, "model": last_name(one["model"])} for one in evaluations])
 
 
 def _rows(compared: Sequence[tuple[str, Comparison]]) -> list[Row]:
