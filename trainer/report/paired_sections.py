@@ -7,8 +7,7 @@ from trainer.evaluation.paired import names_of
 from trainer.report.evaluation_sections import difference_cells
 from trainer.report.forest import Row, both
 from trainer.report.formatting import finding as name_of
-from trainer.report.formatting import last_name
-from trainer.report.formatting import interval
+from trainer.report.formatting import interval, last_name
 from trainer.report.interval_remarks import remarks
 from trainer.report.page import Block, Folded, Plots, Section, Table, Text
 from trainer.report.positive_class import of_positive_class
