@@ -15,6 +15,9 @@ from trainer.report.formatting import NO_INTERVAL, NONE, count, number, percent
 from trainer.report.formatting import finding as name_of
 from trainer.report.page import KeyNumber
 
+_NAMED = 2
+"""Findings named beside a number; of more, their number is given."""
+
 _SCALE = "0.5 is chance, 1 is perfect"
 
 
@@ -29,7 +32,7 @@ def numbers(one: Documents) -> list[KeyNumber]:
         first = KeyNumber(f"AUROC for {name}", number(found[0]["auroc"]["value"]), _auroc_remarks(found[0]))
         return [first, *_of_classes(evaluation, name), _calibration(evaluation), _patients(evaluation)]
     without = [name_of(one["name"]) for one in found if one["auroc"]["value"] is None]
-    remarks = [_interval(evaluation["mean_auroc"], "too few patients with or without a finding"), _SCALE]
+    remarks = [_interval(evaluation["mean_auroc"], _why_no_mean(found)), _SCALE]
     if without:
         remarks.append(f"of {len(found) - len(without)} findings: {len(without)} not defined")
     first = KeyNumber("Mean AUROC", number(evaluation["mean_auroc"]["value"]), remarks)
@@ -60,6 +63,14 @@ def _auroc_remarks(finding: Finding) -> list[str]:
 
 def _why(finding: Finding) -> str:
     return finding.get("too_few") or "too few patients with or without it"
+
+
+def _why_no_mean(findings: Sequence[Finding]) -> str:
+    """The findings of the mean that have no interval."""
+    few = [name_of(one["name"]) for one in findings if one.get("too_few") and one["auroc"]["value"] is not None]
+    if not few or len(few) > _NAMED:
+        return f"too few patients with or without {f'{len(few)} findings' if few else 'a finding'}"
+    return f"too few patients with or without {' and '.join(few)}"
 
 
 def _interval(one: Interval, why: str) -> str:

@@ -50,6 +50,23 @@ def test_a_finding_of_few_patients_is_neither_best_nor_worst():
     assert found["Mean AUROC"][1].startswith("no interval: ")
 
 
+@pytest.mark.parametrize(
+    ("few", "reason"),
+    [
+        (["Mass"], "too few patients with or without Mass"),
+        (["Mass", "Hernia"], "too few patients with or without Mass and Hernia"),
+        (["Mass", "Edema", "Hernia"], "too few patients with or without 3 findings"),
+    ],
+)
+def test_mean_without_an_interval_names_the_findings_that_have_none(few, reason):
+    """The reader can look there, or leave them out."""
+    document = evaluation(("Mass", "Edema", "Hernia"))
+    for one in document["findings"]:
+        one["too_few"] = "only 3 patients with it" if one["name"] in few else None
+    document["mean_auroc"] = {"value": 0.8, "low": None, "high": None}
+    assert shown(document)["Mean AUROC"][1].startswith(f"no interval: {reason};")
+
+
 def test_an_interval_of_one_number_is_no_certainty():
     """All resamples are equal where there is no error: that is what is said."""
     document = evaluation(("Mass", "Edema"))
