@@ -83,7 +83,7 @@ NAMES = (
 def test_predictions_are_read_back(tmp_path):
     """A run writes them, and `evaluate --predictions` reads them."""
     path = tmp_path / "val.csv"
-    path.write_bytes(predictions_csv(NAMES, np.zeros((len(NAMES), 1)), ["Mass"]))
+    path.write_bytes(predictions_csv(NAMES, np.zeros((len(NAMES), 1)), ["Mass"], None))
     assert predictions.read(path).images == NAMES
     cells = [row[0] for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))]
     assert not [cell for cell in cells if cell[:1] in set("=+-@\t\r")]

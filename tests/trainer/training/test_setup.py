@@ -1,6 +1,7 @@
 """How a run is set up: the positive class of a set of two classes, given, chosen, or kept from the run that resumes."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -41,7 +42,9 @@ def test_positive_class_is_chosen_by_name_or_given_and_recorded(classify, abnorm
     root = tmp_path / "r"
     assert of_run(root) == {expected}
     assert f"the positive class is `{expected}`" in capfd.readouterr().err
-    assert f"Sensitivity for {expected}" in (root / "report/index.html").read_text()
+    page = (root / "report/index.html").read_text()
+    assert f"AUROC for {expected}" in page
+    assert re.search(rf"Sensitivity<.{{1,300}} of \d+, for {expected}<", page, re.DOTALL)
     card = (root / "model/card.md").read_text()
     assert f"Positive class: {expected}." in card
     assert f"Sensitivity for {expected}: " in card
