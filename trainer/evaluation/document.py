@@ -155,8 +155,9 @@ class Finding(_FindingLater):
 class GroupFinding(TypedDict):
     """One finding in a subgroup, at the threshold of Youden's J, and its difference to all other images."""
 
-    positive_patients: int
-    negative_patients: int
+    positive_patients: int | None
+    negative_patients: int | None
+    """Patients with at least one image with, and without it; None where the number of the subgroup's patients is not shown."""
     auroc_difference: Interval
     sensitivity: Interval
     sensitivity_difference: Interval
