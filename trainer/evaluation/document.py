@@ -365,6 +365,12 @@ def unit_of(data: Data) -> str:
     return "patient" if data.get("patients_known", True) else "image"
 
 
+def scale_of_thresholds(evaluation: "Evaluation") -> str:
+    """The probabilities that thresholds apply to, in words."""
+    when = "after" if evaluation.get("scale") == "calibrated" else "before"
+    return f"probabilities {when} calibration"
+
+
 def extent(data: Data) -> str:
     """How many images and patients are evaluated, in words."""
     if unit_of(data) == "image":
