@@ -15,6 +15,7 @@ from trainer.evaluation.cohort import cohort_rows, cohort_words
 from trainer.evaluation.document import (
     FORMAT,
     Evaluation,
+    Group,
     Interval,
     OperatingPoint,
     extent,
@@ -358,17 +359,20 @@ def _fit(calibrator: Calibrator | None) -> str:
 def _subgroups(evaluation: Evaluation | None) -> str:
     if evaluation is None or not evaluation["subgroups"]:
         return ""
-    rows = [
-        [
-            _cell(one["by"]),
-            _cell(one["group"]),
-            count(one["images"]),
-            count(one["patients"]),
-            interval(one["mean_auroc"]),
-        ]
-        for one in evaluation["subgroups"]
-    ]
-    return _table(["by", "group", "images", "patients", "mean AUROC"], rows)
+    groups = evaluation["subgroups"]
+    has_differences = any("difference" in one for one in groups)
+    head = ["by", "group", "images", "patients", "mean AUROC", *(["minus that of all others"] * has_differences)]
+    return _table(head, [_subgroup(one, has_difference=has_differences) for one in groups])
+
+
+def _subgroup(one: Group, *, has_difference: bool) -> list[str]:
+    """A row; the reason where the subgroup has no score."""
+    why = one.get("not_scored")
+    auroc = f"not scored: {_cell(why)}" if why else interval(one["mean_auroc"])
+    cells = [_cell(one["by"]), _cell(one["group"]), count(one["images"]), count(one["patients"]), auroc]
+    if has_difference:
+        cells.append(interval(one["difference"], signed=True) if "difference" in one else NONE)
+    return cells
 
 
 def _shortcuts(record: Mapping[str, Any] | None, evaluation: Evaluation | None) -> str:

@@ -280,6 +280,16 @@ def test_card_has_seeds_edition_duplicates_and_missing_images():
     assert "| Edition of the labels | no known edition" in section(as_markdown(SUBJECT, record, None, None), "Data")
 
 
+def test_subgroups_have_differences_and_reasons():
+    """A row of dashes is read as "no such patients"; documents of earlier versions have neither."""
+    new = section(as_markdown(SUBJECT, None, None, samples.of_format_2(samples.evaluation())), "Subgroups")
+    assert "| by | group | images | patients | mean AUROC | minus that of all others |" in new
+    assert "| sex | F | 9,000 | 3,000 | 0.800 (0.780 to 0.820) | -0.030 (-0.050 to -0.010) |" in new
+    assert "| view | AP | 9,000 | 3,000 | not scored: 14 patients, fewer than 20 | - |" in new
+    old = section(as_markdown(SUBJECT, None, None, samples.evaluation()), "Subgroups")
+    assert "| by | group | images | patients | mean AUROC |" in old.splitlines()
+
+
 def test_edition_that_only_the_evaluation_has_is_not_unknown():
     """Runs of earlier versions did not record it."""
     document = samples.evaluation()
