@@ -230,7 +230,10 @@ def _calibration(evaluation: Evaluation) -> str:
 
 def _bins(evaluation: Evaluation) -> str:
     widths = {finding["raw"].get("width") for finding in evaluation["findings"]} - {None}
-    return f", ECE in {round(1 / width):,} bins" if widths and (width := min(filter(None, widths))) else ""
+    if not widths:
+        return ""
+    count = round(1 / min(filter(None, widths)))
+    return f", ECE in {count:,} bin{'s' * (count > 1)}"
 
 
 def _errors(calibration: Calibration | None) -> list[str]:
