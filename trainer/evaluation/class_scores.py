@@ -23,19 +23,18 @@ def class_scores(
     """Scores of the most probable class of each image. Needs at least one image."""
     predicted_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
     right_N, is_negative_N = predicted_N == true_N, true_N != findings.index(positive_class)
-    recall = {name: _proportion(right_N, patients_N, true_N == k) for k, name in enumerate(findings)}
+    recall = {name: proportion_of(right_N[true_N == k], patients_N[true_N == k]) for k, name in enumerate(findings)}
     called_negative_N = predicted_N != findings.index(positive_class)
     return Classes(
-        accuracy=_proportion(right_N, patients_N, np.ones(len(true_N), np.bool_)),
+        accuracy=proportion_of(right_N, patients_N),
         positive=positive_class,
         sensitivity=recall[positive_class],
-        specificity=_proportion(called_negative_N, patients_N, is_negative_N),
+        specificity=proportion_of(called_negative_N[is_negative_N], patients_N[is_negative_N]),
         recall=recall,
         majority_share=float(np.bincount(true_N).max() / len(true_N)),
     )
 
 
-def _proportion(is_right_N: NDArray[np.bool_], patients_N: NDArray[np.integer], of_N: NDArray[np.bool_]) -> Proportion:
-    """Of some images; without an interval for too few patients."""
-    patients_of = patients_N[of_N]
-    return share_of(is_right_N[of_N], patients_of).as_proportion(has_interval=len(np.unique(patients_of)) >= FEWEST)
+def proportion_of(is_right_N: NDArray[np.bool_], patients_N: NDArray[np.integer]) -> Proportion:
+    """The share of true values; without an interval for too few patients."""
+    return share_of(is_right_N, patients_N).as_proportion(has_interval=len(np.unique(patients_N)) >= FEWEST)

@@ -79,8 +79,10 @@ def add_cohort(evaluation: Evaluation, parts: Sequence[CohortPart]) -> None:
 
 
 def _hide(evaluation: Evaluation, group: Group) -> None:
-    """Remove the numbers of a subgroup, also from the reason why it is not scored."""
+    """Remove the numbers of a subgroup, also those that add up to them, and from the reason why it is not scored."""
     group["images"] = group["patients"] = None
+    for finding in group.get("findings", {}).values():
+        finding["positive_patients"] = finding["negative_patients"] = None
     why = group.get("not_scored")
     if why:
         group["not_scored"] = "too few patients"

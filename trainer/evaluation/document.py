@@ -155,8 +155,9 @@ class Finding(_FindingLater):
 class GroupFinding(TypedDict):
     """One finding in a subgroup, at the threshold of Youden's J, and its difference to all other images."""
 
-    positive_patients: int
-    negative_patients: int
+    positive_patients: int | None
+    negative_patients: int | None
+    """Patients with at least one image with, and without it; None where the number of the subgroup's patients is not shown."""
     auroc_difference: Interval
     sensitivity: Interval
     sensitivity_difference: Interval
@@ -362,6 +363,12 @@ class _Later(TypedDict, total=False):
 def unit_of(data: Data) -> str:
     """What is resampled, and kept in one split: `patient`, or `image` where nothing tells patients apart."""
     return "patient" if data.get("patients_known", True) else "image"
+
+
+def scale_of_thresholds(evaluation: "Evaluation") -> str:
+    """The probabilities that thresholds apply to, in words."""
+    when = "after" if evaluation.get("scale") == "calibrated" else "before"
+    return f"probabilities {when} calibration"
 
 
 def extent(data: Data) -> str:

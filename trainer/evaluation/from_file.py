@@ -27,7 +27,8 @@ from trainer.evaluation.score_checks import is_exclusive, off_sum
 from trainer.evaluation.stated_prevalence import stated_prevalences
 from trainer.layout import predictions_key
 
-NOTHING_FITTED: Final = "no thresholds and no calibration: use --val-predictions to fit them"
+_NOTHING_FITTED: Final = "no thresholds and no calibration: use --val-predictions to fit them"
+_NO_THRESHOLDS: Final = "no thresholds: use --val-predictions to fit them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,8 @@ def evaluate_file(request: FileRequest) -> Evaluation:
     selected = predicted.at([labels.table.images[row] for row in rows_N.tolist()])
     scored = _split_predictions(selected, labels, rows_N)
     val = None if request.val_predictions is None else predictions.read(request.val_predictions)
-    fitted, val_notes = (None, [NOTHING_FITTED]) if val is None else _val(val, labels, renamed, selected.findings)
+    nothing_fitted = _NOTHING_FITTED if selected.calibrated_NK is None else _NO_THRESHOLDS
+    fitted, val_notes = (None, [nothing_fitted]) if val is None else _val(val, labels, renamed, selected.findings)
     other = None
     if request.against is not None:
         other = _fitting(other_model(request.against, part), labels, renamed)

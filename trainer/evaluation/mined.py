@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import auroc_resampled, mean_over_findings
 from trainer.evaluation.document import MinedFinding
-from trainer.evaluation.intervals import auroc_intervals, difference_interval, resampled_interval
+from trainer.evaluation.intervals import auroc_intervals, difference_interval
 from trainer.evaluation.metrics import auroc_per_finding, mean_defined
 from trainer.evaluation.sample import Sample, patient_count
 
@@ -50,15 +50,19 @@ def mined_findings(mined: MinedLabels, sample: Sample) -> list[MinedFinding]:
     ]
     both_K = ~np.isnan(ours_K) & ~np.isnan(mined_K)
     has_mean = all(enough for enough, both in zip(enough_K, both_K.tolist(), strict=True) if both)
-    ours, theirs = (mean_defined(np.where(both_K, values_K, np.nan)) for values_K in (ours_K, mined_K))
+    ours_K, mined_K = (np.where(both_K, values_K, np.nan) for values_K in (ours_K, mined_K))
+    _, mean = auroc_intervals(mined_K, mined_BK, counts)
     return [
         *rows,
         MinedFinding(
             name="mean",
             positives=None,
-            auroc=resampled_interval(theirs, mean_over_findings(mined_BK, both_K), has_interval=has_mean),
+            auroc=mean,
             difference=difference_interval(
-                ours, theirs, mean_over_findings(difference_BK, both_K), has_interval=has_mean
+                mean_defined(ours_K),
+                mean_defined(mined_K),
+                mean_over_findings(difference_BK, both_K),
+                has_interval=has_mean,
             ),
         ),
     ]

@@ -9,7 +9,7 @@ from typing import Final
 from trainer.errors import on_one_line
 from trainer.evaluation.document import Difference, Evaluation, Interval, extent, unit_of
 from trainer.evaluation.reference import SPLITS
-from trainer.evaluation.summary import aligned, cells_of, in_brackets, short
+from trainer.evaluation.summary import aligned, cells_of, in_brackets, mean_too_few, short
 from trainer.formats.spreadsheet import line
 
 _COLUMNS: Final = ["model", "finding"]
@@ -80,15 +80,18 @@ def as_csv(evaluations: Sequence[Evaluation]) -> str:
         *(f"difference{bound}" for bound in bounds),
         "p",
         "p_holm",
+        "no_interval",
     ]
     return "".join([line(header), *map(line, _rows(evaluations))])
 
 
 def _rows(evaluations: Sequence[Evaluation]) -> Iterator[list[str | float | None]]:
     for name, one in zip(names_of(evaluations), evaluations, strict=True):
-        aurocs: list[tuple[str, Interval]] = [(finding["name"], finding["auroc"]) for finding in one["findings"]]
+        aurocs: list[tuple[str, Interval, str | None]] = [
+            (finding["name"], finding["auroc"], finding.get("too_few")) for finding in one["findings"]
+        ]
         differences = {row["name"]: row for row in _differences(one)}
-        for finding, auroc in [*aurocs, ("mean", one["mean_auroc"])]:
+        for finding, auroc, too_few in [*aurocs, ("mean", one["mean_auroc"], mean_too_few(one))]:
             row = differences.get(finding)
             compared = [None] * 5 if row is None else [*cells_of(row["difference"]), row["p"], row["p_holm"]]
-            yield [name, finding, *cells_of(auroc), *compared]
+            yield [name, finding, *cells_of(auroc), *compared, too_few]

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.calibration import Calibrated
+from trainer.evaluation.class_scores import proportion_of
+from trainer.evaluation.document import Proportion
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
@@ -21,7 +23,6 @@ from trainer.evaluation.metrics import (
     probability,
 )
 from trainer.evaluation.predictions import PREFIX, RAW
-from trainer.evaluation.proportions import Share, share_of
 from trainer.formats.spreadsheet import line
 
 Logits = NDArray[np.float32]
@@ -46,7 +47,7 @@ class Scores:
     loss: float
     """Mean cross-entropy: binary over images and findings, or of the classes over images."""
     images: int
-    accuracy: Share | None = None
+    accuracy: Proportion | None = None
     """Of single-label images only."""
 
     @property
@@ -63,7 +64,7 @@ class Scores:
             "loss": null_if_nan(self.loss),
             "auroc": {finding: null_if_nan(value) for finding, value in auroc},
         }
-        return document | ({"accuracy": self.accuracy.as_proportion()} if self.accuracy else {})
+        return document | ({"accuracy": self.accuracy} if self.accuracy else {})
 
 
 def score(
@@ -78,7 +79,7 @@ def score(
     auroc_K = auroc_per_finding(log_odds_NK, labels_NK)
     if not classes:
         return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK))
-    accuracy = share_of(log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1), patients_N)
+    accuracy = proportion_of(log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1), patients_N)
     return Scores(findings, auroc_K, class_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), accuracy)
 
 
@@ -116,12 +117,12 @@ def _accuracy_lines(scores: Mapping[str, Scores], width: int) -> list[str]:
     if not accuracies:
         return []
     rows = {
-        "accuracy": [one.value for one in accuracies.values()],
-        "  95 % from": [one.bounds[0] for one in accuracies.values()],
-        "  95 % to": [one.bounds[1] for one in accuracies.values()],
+        "accuracy": [one["value"] for one in accuracies.values()],
+        "  95 % from": [one["low"] for one in accuracies.values()],
+        "  95 % to": [one["high"] for one in accuracies.values()],
     }
     lines = [f"{name:<{width}}" + "".join(map(_cell, values)) for name, values in rows.items()]
-    return [*lines, f"{'correct':<{width}}" + "".join(f"{one.correct:>9,}" for one in accuracies.values())]
+    return [*lines, f"{'correct':<{width}}" + "".join(f"{one['correct']:>9,}" for one in accuracies.values())]
 
 
 def null_if_nan(value: float) -> float | None:
@@ -129,5 +130,5 @@ def null_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _cell(value: float) -> str:
-    return f"{'-':>9}" if math.isnan(value) else f"{value:>9.4f}"
+def _cell(value: float | None) -> str:
+    return f"{'-':>9}" if value is None or math.isnan(value) else f"{value:>9.4f}"

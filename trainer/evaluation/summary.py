@@ -230,7 +230,10 @@ def _calibration(evaluation: Evaluation) -> str:
 
 def _bins(evaluation: Evaluation) -> str:
     widths = {finding["raw"].get("width") for finding in evaluation["findings"]} - {None}
-    return f", ECE in {round(1 / width):,} bins" if widths and (width := min(filter(None, widths))) else ""
+    if not widths:
+        return ""
+    count = round(1 / min(filter(None, widths)))
+    return f", ECE in {count:,} bin{'s' * (count > 1)}"
 
 
 def _errors(calibration: Calibration | None) -> list[str]:
@@ -437,20 +440,26 @@ def _point_cells(point: OperatingPoint | None) -> list[float | None]:
     return cells
 
 
+def mean_too_few(evaluation: Evaluation) -> str | None:
+    """Findings for whose sake the means have no interval; None without any."""
+    few = [
+        finding["name"]
+        for finding in evaluation["findings"]
+        if finding.get("too_few") and finding["auroc"]["value"] is not None
+    ]
+    return f"too few patients for {', '.join(few)}" if few else None
+
+
 def _mean_row(
     evaluation: Evaluation, rules: Sequence[str], published: Sequence[Reference], mined: Mapping[str, MinedFinding]
 ) -> list[str | float | None]:
     means = [*cells_of(evaluation["mean_auroc"]), *cells_of(evaluation["mean_auprc"])]
-    few = [
-        finding["name"] for finding in evaluation["findings"] if finding.get("too_few") and finding["auroc"]["value"]
-    ]
-    why = f"too few patients for {', '.join(few)}" if few else None
     blank = [None] * (4 + 3 * len(_LINE) + len(rules) * len(_POINT_COLUMNS))
     return [
         "mean",
         evaluation["data"]["images"],
         *([None] * 4),
-        why,
+        mean_too_few(evaluation),
         *means,
         *blank,
         *(reference["mean"] for reference in published),

@@ -71,7 +71,10 @@ def wanted(choice: Choice, source: Source) -> tuple[bool, str]:
         return choice == "on", f"by `--gallery {choice}`"
     name = public_name(source)
     if name is None:
-        return False, "the data set is not recognised as public, and `--gallery on` was not given"
+        return (
+            False,
+            "the images and labels are not recognised as a whole public data set, and `--gallery on` was not given",
+        )
     return True, f"the data set is public: {name}"
 
 

@@ -151,5 +151,7 @@ def _sheet(tiles: Sequence[Image.Image], readable: int) -> Image.Image:
     for number_of_row, row in enumerate(rows):
         for number_in_row, tile in enumerate(row):
             grid.paste(tile, (number_in_row * column, sum(heights[:number_of_row])))
-    shown = f"{len(tiles)} of {readable:,} images" if readable > len(tiles) else f"{readable} images"
+    shown = (
+        f"{len(tiles)} of {readable:,} images" if readable > len(tiles) else f"{readable} image{'s' * (readable > 1)}"
+    )
     return with_caption(grid, [[Entry(f"{'First ' * (readable > len(tiles))}{shown}. {NOT_CLINICAL}.")]], LEAST_TEXT_PX)

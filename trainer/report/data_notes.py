@@ -20,7 +20,7 @@ def data_facts(
     return [
         ("Data set", known.name),
         ("Reference standard", stated.get("reference_standard", known.reference_standard)),
-        ("Edition of the labels", _edition(record, known)),
+        ("Edition of the labels", _edition(record, evaluation, known)),
         ("Test images", _test_images(record, evaluation)),
         ("Seeds", _seeds(record, evaluation)),
         ("Images without a file", _counted(record, "missing_images")),
@@ -35,9 +35,13 @@ def _test_images(record: Mapping[str, Any], evaluation: Evaluation | None) -> st
     return f"those of {SPLITS[split]}" if split in SPLITS else _NOT_RECORDED
 
 
-def _edition(record: Mapping[str, Any], known: KnownData) -> str:
-    """An edition of ChestX-ray14's labels; the name of a file may look like one of theirs."""
-    edition = record.get("label_edition") if known is NIH_DATA else None
+def _edition(record: Mapping[str, Any], evaluation: Evaluation | None, known: KnownData) -> str:
+    """An edition of ChestX-ray14's labels; the name of a file may look like one of theirs.
+
+    Runs of earlier versions did not record it, but their evaluation did.
+    """
+    evaluated = None if evaluation is None else evaluation["data"].get("edition")
+    edition = record.get("label_edition", evaluated) if known is NIH_DATA else None
     return str(edition or f"no known edition; hash {record.get('identity', {}).get('labels_sha256', NONE)[:12]}")
 
 

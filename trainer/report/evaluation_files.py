@@ -28,6 +28,9 @@ PLOTS: Final = ("auroc.png", "roc.png", "precision_recall.png", "calibration.png
 PAGE: Final = "index.html"
 COMPARISON: Final = "comparison.csv"
 
+_UNNAMED: Final = "model"
+"""Directory of a model whose place has no name, such as `..`."""
+
 
 def make(out: Path, predicted: str | None, models: Sequence[str] = ()) -> None:
     """Create the directory before the computation; `predicted` is the split of a model's predictions.
@@ -53,10 +56,12 @@ def folders_of(models: Sequence[str]) -> list[str]:
     """Directory in OUT of each of several models: its last name, numbered where two would be equal; none for a single model."""
     names: list[str] = []
     for model in models if len(models) > 1 else ():
-        name, nth = last_name(model), 1
+        last = last_name(model)
+        own = _UNNAMED if last in {"", ".", ".."} else last
+        name, nth = own, 1
         while name in names:
             nth += 1
-            name = f"{last_name(model)}-{nth}"
+            name = f"{own}-{nth}"
         names.append(name)
     return names
 

@@ -6,11 +6,13 @@ from trainer.evaluation.document import (
     Difference,
     Evaluation,
     Finding,
+    Interval,
     OperatingPoint,
     Proportion,
     Reference,
     extent,
     rows_of_classes,
+    scale_of_thresholds,
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES
@@ -136,9 +138,8 @@ def operating(one: Documents) -> Section:
     rules = list(dict.fromkeys(rule for finding in found for rule in finding["operating_points"]))
     if not rules:
         return Section("operating", "Operating points")
-    scale = "after" if one.evaluation.get("scale") == "calibrated" else "before"
     words = [
-        f"Thresholds apply to probabilities {scale} calibration. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s.",
+        f"Thresholds apply to {scale_of_thresholds(one.evaluation)}. Results are measured on {data['part']}, with 95 % intervals over {unit_of(data)}s.",
         *([rows_of_classes(name_of(classes["positive"]))] if classes is not None and len(found) > 1 else []),
     ]
     points = [(finding, point) for finding in found for point in finding["operating_points"].values()]
@@ -249,7 +250,15 @@ def comparison(one: Documents) -> Section:
     caption = f"AUROC of this model minus that of {other}, on the same resamples of {unit}s; p (Holm) is corrected for the number of findings."
     head = ["Finding", "Difference (95 %)", "this model", other, "p", "p (Holm)"]
     rows = [[name_of(row["name"]), *difference_cells(row)] for row in compared["differences"]]
-    return Section("comparison", "Comparison", [Table(caption, head, rows)])
+    lines = remarks(compared_numbers(one.evaluation))
+    return Section("comparison", "Comparison", [Table(caption, head, rows), *([Text(lines)] if lines else [])])
+
+
+def compared_numbers(evaluation: Evaluation) -> list[tuple[Finding | None, Interval]]:
+    """The differences with their findings, but those of equal models, which are surely 0."""
+    compared, by_name = evaluation["comparison"], {finding["name"]: finding for finding in evaluation["findings"]}
+    rows = [] if compared is None else [(row["name"], row["difference"]) for row in compared["differences"]]
+    return [(by_name.get(name), one) for name, one in rows if not one["low"] == one["high"] == 0]
 
 
 def difference_cells(row: Difference) -> list[str]:

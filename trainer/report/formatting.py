@@ -32,11 +32,13 @@ def interval(one: Interval, digits: int = 3, *, signed: bool = False) -> str:
 
 
 def proportion(one: Proportion) -> str:
-    """A share with its interval and counts."""
-    if one["value"] is None or one["low"] is None or one["high"] is None:
-        return f"{NONE} ({one['correct']}/{one['total']})"
-    shares = f"{100 * one['value']:.1f}{_PERCENT} ({100 * one['low']:.1f} to {100 * one['high']:.1f}{_PERCENT})"
-    return f"{shares}, {one['correct']:,} of {one['total']:,}"
+    """A share with its interval, or that it has none, and counts."""
+    shown = percent(one["value"])
+    if one["low"] is not None and one["high"] is not None:
+        shown += f" ({100 * one['low']:.1f} to {percent(one['high'])})"
+    elif one["value"] is not None:
+        shown += f" ({NO_INTERVAL})"
+    return f"{shown}, {one['correct']:,} of {one['total']:,}"
 
 
 def count(value: int | None) -> str:

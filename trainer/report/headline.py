@@ -84,12 +84,12 @@ def _interval(one: Interval, why: str) -> str:
 
 
 def _best_and_worst(findings: Sequence[Finding], kind: str) -> list[KeyNumber]:
-    """Of the findings with an interval: the others may be first or last by chance. Of all, if none has one."""
+    """Of the findings with an interval: the others may be first or last by chance. Of all, if not even two have one."""
     defined = [one for one in findings if one["auroc"]["value"] is not None]
-    sure = [one for one in defined if one["auroc"]["low"] is not None] or defined
-    if not sure:
+    sure = [one for one in defined if one["auroc"]["low"] is not None]
+    if not defined:
         return []
-    ranked = sorted(sure, key=lambda one: -(one["auroc"]["value"] or 0.0))
+    ranked = sorted(sure if len(sure) > 1 else defined, key=lambda one: -(one["auroc"]["value"] or 0.0))
     return [
         KeyNumber(
             f"{title} {kind}",

@@ -13,12 +13,15 @@ from trainer.errors import on_one_line
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.cohort import cohort_rows, cohort_words
 from trainer.evaluation.document import (
+    FORMAT,
     Evaluation,
+    Group,
     Interval,
     OperatingPoint,
     extent,
     mean_calibration,
     rows_of_classes,
+    scale_of_thresholds,
     unit_of,
 )
 from trainer.evaluation.document import Finding as Scored
@@ -66,6 +69,11 @@ INTENDED: Final = (
         "probabilities must not decide on anyone's care."
     ),
     "Frontal chest radiographs only. Its output for other images is meaningless, and it does not reject all of them.",
+)
+
+_EARLIER: Final = (
+    "The results were computed by an earlier version: intervals of few patients are too narrow, down to a single number, and thresholds "
+    "are of uncalibrated probabilities, unlike those in calibration.json. `trainer evaluate` computes them again."
 )
 
 _CALIBRATIONS: Final[tuple[tuple[str, Literal["raw", "calibrated"]], ...]] = (
@@ -118,17 +126,19 @@ def as_markdown(
         ("Files", _table(["file", "content"], subject.files) if subject.files else ""),
         (
             "Notes",
-            _items(
-                [
-                    on_one_line(without_places(note))
-                    for note in [*subject.notes, *(evaluation["notes"] if evaluation else [])]
-                ]
-            ),
+            _items(on_one_line(without_places(note)) for note in [*subject.notes, *_evaluation_notes(evaluation)]),
         ),
         ("Versions", _versions(record, results)),
     ]
     body = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections if text)
     return f"# Model card: {_title(header)}\n{body}"
+
+
+def _evaluation_notes(evaluation: Evaluation | None) -> list[str]:
+    """Those of the evaluation, and what has changed since an earlier version."""
+    if evaluation is None:
+        return []
+    return [*([_EARLIER] if evaluation["format"] < FORMAT else []), *evaluation["notes"]]
 
 
 def _title(header: Mapping[str, str]) -> str:
@@ -301,7 +311,7 @@ def _operating_points(evaluation: Evaluation | None) -> str:
     if evaluation is None or not any(one["operating_points"] for one in evaluation["findings"]):
         return ""
     fitted_on = _cell(evaluation["data"]["fitted_on"] or NONE)
-    parts = [f"Thresholds were fixed on {fitted_on} and applied once, to probabilities before calibration."]
+    parts = [f"Thresholds were fixed on {fitted_on} and applied once, to {scale_of_thresholds(evaluation)}."]
     if evaluation["classes"] is not None:
         parts.append(rows_of_classes(_cell(finding(evaluation["classes"]["positive"]))))
     for rule in _RULES:
@@ -349,17 +359,20 @@ def _fit(calibrator: Calibrator | None) -> str:
 def _subgroups(evaluation: Evaluation | None) -> str:
     if evaluation is None or not evaluation["subgroups"]:
         return ""
-    rows = [
-        [
-            _cell(one["by"]),
-            _cell(one["group"]),
-            count(one["images"]),
-            count(one["patients"]),
-            interval(one["mean_auroc"]),
-        ]
-        for one in evaluation["subgroups"]
-    ]
-    return _table(["by", "group", "images", "patients", "mean AUROC"], rows)
+    groups = evaluation["subgroups"]
+    has_differences = any("difference" in one for one in groups)
+    head = ["by", "group", "images", "patients", "mean AUROC", *(["minus that of all others"] * has_differences)]
+    return _table(head, [_subgroup(one, has_difference=has_differences) for one in groups])
+
+
+def _subgroup(one: Group, *, has_difference: bool) -> list[str]:
+    """A row; the reason where the subgroup has no score."""
+    why = one.get("not_scored")
+    auroc = f"not scored: {_cell(why)}" if why else interval(one["mean_auroc"])
+    cells = [_cell(one["by"]), _cell(one["group"]), count(one["images"]), count(one["patients"]), auroc]
+    if has_difference:
+        cells.append(interval(one["difference"], signed=True) if "difference" in one else NONE)
+    return cells
 
 
 def _shortcuts(record: Mapping[str, Any] | None, evaluation: Evaluation | None) -> str:

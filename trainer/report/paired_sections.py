@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trainer.evaluation.document import Comparison, Difference, Evaluation, unit_of
 from trainer.evaluation.paired import names_of
-from trainer.report.evaluation_sections import difference_cells
+from trainer.report.evaluation_sections import compared_numbers, difference_cells
 from trainer.report.forest import Row, both
 from trainer.report.formatting import finding as name_of
 from trainer.report.formatting import interval, last_name
@@ -20,9 +20,10 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
 
     For one other model the plot is of each finding, for several it is of the mean of each model.
     """
+    all_shown = list(map(of_positive_class, evaluations))
     compared = [
         (name, shown["comparison"])
-        for name, shown in zip(_names(evaluations), map(of_positive_class, evaluations), strict=True)
+        for name, shown in zip(_names(evaluations), all_shown, strict=True)
         if shown["comparison"] is not None
     ]
     if not compared:
@@ -36,10 +37,7 @@ def paired(evaluations: Sequence[Evaluation]) -> Section:
     tables: list[Block] = [_table(name, first, comparison) for name, comparison in compared]
     blocks: list[Block] = [Text([words]), Plots([wide], narrow=[narrow])]
     blocks += tables if len(tables) == 1 else [Folded("Differences of each finding", tables)]
-    found = [row["difference"] for _, one in compared for row in one["differences"]]
-    lines = remarks(
-        [(None, one) for one in found if not one["low"] == one["high"] == 0]
-    )  # equal models are surely equal
+    lines = remarks([pair for shown in all_shown for pair in compared_numbers(shown)])
     return Section("paired", "Paired differences", [*blocks, *([Text(lines)] if lines else [])])
 
 

@@ -38,6 +38,11 @@ _SCORES: Final = ("Accuracy (95 %)", "Mean AUROC (95 %)")
 
 DIFFERENT: Final = "These runs were evaluated on different images: compare accuracy and AUROC within a table only."
 
+_NO_INTERVAL: Final = (
+    "A mean AUROC has no interval where the run has not been evaluated, or a finding has fewer than five patients with it, or without "
+    "it: the page of the run names them."
+)
+
 
 def write_comparison(storage: Storage, runs: Sequence[Documents]) -> None:
     """Write page, table and plot of these runs.
@@ -90,6 +95,8 @@ def _table(rows: Sequence[Size]) -> Section:
     for group in groups:
         blocks += _forest(group)
         blocks.append(Table(f"Evaluated on {_evaluated_on(group[0])}.", *_scores_first(*_filled(group))))
+    if any(row.mean_auroc and row.mean_auroc["value"] is not None and row.mean_auroc["low"] is None for row in rows):
+        blocks.append(Text([_NO_INTERVAL]))
     if any(row.speed_up is not None for row in rows):
         blocks.append(Text([words]))
     return Section("runs", "Runs", blocks)

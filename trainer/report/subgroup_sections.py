@@ -85,6 +85,7 @@ def _underdiagnosed(evaluation: Evaluation) -> list[Block]:
         for group in evaluation["subgroups"]
         if not group.get("not_scored")
         for name, one in group.get("findings", {}).items()
+        if one["sensitivity_difference"]["high"] is not None
     ]
     if not pairs:
         return []

@@ -287,7 +287,7 @@ def _in_words(entry: history.Entry, scores: Scores | None, result: EpochResult) 
     words = f"epoch={entry['epoch']:g} step={entry['step']} train_loss={entry['train_loss']:.4f}"
     if scores:
         words += f" val_loss={scores.loss:.4f} val_auroc={scores.mean_auroc:.4f}"
-        words += f" val_accuracy={scores.accuracy.value:.4f}" if scores.accuracy else ""
+        words += f" val_accuracy={scores.accuracy['value']:.4f}" if scores.accuracy else ""
     return f"{words} images_per_s={result.images_per_s:.1f} data_wait={result.data_wait_share:.1%}"
 
 

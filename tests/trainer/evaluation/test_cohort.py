@@ -173,6 +173,17 @@ def test_reason_for_no_score_does_not_tell_the_number_either():
     assert evaluation["notes"][0] == "sex F: not scored: too few patients"
 
 
+def test_patients_of_a_finding_do_not_tell_how_many_a_hidden_subgroup_has():
+    """With one image per patient, those with a finding and those without it add up to all."""
+    evaluation = evaluation_with([("sex", "M", 40), ("sex", "F", 3), ("view", "PA", 43)])
+    for group in evaluation["subgroups"]:
+        group["findings"] = {"Mass": {"positive_patients": 15, "negative_patients": 25}}
+    add_cohort(evaluation, [part_of(range(43), is_public=False)])
+    shown = [group["findings"]["Mass"] for group in evaluation["subgroups"]]
+    assert shown[:2] == [{"positive_patients": None, "negative_patients": None}] * 2
+    assert shown[2] == {"positive_patients": 15, "negative_patients": 25}
+
+
 def test_children_are_the_only_subgroup_within_another():
     """The other ages add up to all images whose age is known."""
     others = [(first, end) for name, first, end in AGE_BANDS if name != CHILDREN]

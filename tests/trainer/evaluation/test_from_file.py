@@ -349,6 +349,20 @@ def test_output_of_predict_is_evaluated_as_it_is(files, capsys):
     assert len(by_path["comparison"]["differences"]) == 15
 
 
+def test_calibrated_probabilities_without_thresholds_are_not_said_to_be_uncalibrated(files, capsys):
+    """The output of `predict` is calibrated; only thresholds need other images."""
+    rows = list(csv.reader((files.folder / "test.csv").read_text().splitlines()))
+    header, *rows = [[*row, *(cell.replace("prob_", "raw_") for cell in row[1:])] for row in rows]
+    (files.folder / "both.csv").write_text("".join(f"{','.join(row)}\n" for row in [header, *rows]))
+    flags = ("--labels", "labels.csv", "--resamples", "20", "--format", "json")
+    both, plain = (
+        json.loads(run(capsys, "--predictions", name, *flags)[1])["notes"] for name in ("both.csv", "test.csv")
+    )
+    assert "no thresholds: use --val-predictions to fit them" in both
+    assert not any("no calibration" in note for note in both)
+    assert "no thresholds and no calibration: use --val-predictions to fit them" in plain
+
+
 def test_order_of_rows_changes_no_number(files, capsys):
     """The same seed draws the same patients, whatever the order of the rows."""
     flags = (*GIVEN, "--val-predictions", "val.csv", "--against", "other.csv", "--format", "json")

@@ -103,3 +103,16 @@ def test_rows_for_programs_are_of_each_model_and_finding(evaluations):
     assert {rows[0][key] for key in ("difference", "difference_low", "p", "p_holm")} == {""}
     assert float(rows[3]["difference"]) == evaluations[1]["comparison"]["differences"][0]["difference"]["value"]
     assert all(to_json(one) for one in evaluations)
+
+
+def test_rows_for_programs_say_why_a_number_has_no_interval():
+    """As the rows of one model do: an empty cell alone is read as an error."""
+    few = inputs("one", noise=1.0, order=np.arange(12))
+    second = inputs("two", noise=2.0, order=np.arange(12))
+    found = [evaluated(few, resamples=20), evaluated(second, other=scores_of(few, second), resamples=20)]
+    reasons = [one["too_few"] for one in found[0]["findings"]]
+    assert any(reasons)
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert [row["no_interval"] for row in rows[:2]] == [reason or "" for reason in reasons]
+    assert rows[2]["no_interval"].startswith("too few patients for ")
+    assert [row["no_interval"] for row in rows[3:]] == [row["no_interval"] for row in rows[:3]]

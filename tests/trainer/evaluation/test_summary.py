@@ -137,6 +137,17 @@ def test_published_values_of_other_images_have_no_column(make, split, images, be
     assert [re.split(r" {2,}", line)[0] for line in elsewhere] == others
 
 
+def test_finding_with_an_auroc_of_0_is_a_reason_for_a_mean_without_interval(make):
+    """It has a value, which is not none."""
+    evaluation = make()
+    evaluation["findings"][1] |= {
+        "auroc": {"value": 0.0, "low": None, "high": None},
+        "too_few": "only 1 patient with it",
+    }
+    evaluation["findings"][13]["too_few"] = "no patient with it"
+    assert column(as_csv(evaluation), "no_interval")[14] == "too few patients for Cardiomegaly"
+
+
 def test_table_for_programs_has_a_row_a_finding_and_the_mean(make):
     """Its columns are what a spreadsheet is made from."""
     evaluation = make()

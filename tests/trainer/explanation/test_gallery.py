@@ -251,7 +251,7 @@ def test_gallery_shows_images_of_public_sets_or_with_the_gallery_flag(phantoms, 
     shown, why = wanted("auto", private)
     assert shown is False
     page = html(Documents(run=record(), entries=[], why_none=why))
-    assert "No images are shown: the data set is not recognised as public" in page
+    assert "No images are shown: the images and labels are not recognised as a whole public data set" in page
     assert "data:image/jpeg" not in page
 
 

@@ -52,6 +52,13 @@ def test_proportion_is_shown_with_its_counts():
     assert proportion(one).replace("\u00a0", " ") == "90.2 % (87.6 to 92.3 %), 563 of 624"
 
 
+def test_proportion_without_an_interval_keeps_its_value():
+    """Too few patients are a reason against an interval, not against the number."""
+    one = {"correct": 3, "total": 4, "value": 0.75, "low": None, "high": None}
+    assert proportion(one).replace("\u00a0", " ") == "75.0 % (no interval), 3 of 4"
+    assert proportion({"correct": 0, "total": 0, "value": None, "low": None, "high": None}) == "-, 0 of 0"
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(3.21, "3.2 s"), (75, "1 min 15 s"), (7300.4, "2 h 01 min")])
 def test_durations_are_in_two_units(seconds, words):
     """2,790.75 seconds is hard to feel."""

@@ -67,6 +67,16 @@ def test_mean_without_an_interval_names_the_findings_that_have_none(few, reason)
     assert shown(document)["Mean AUROC"][1].startswith(f"no interval: {reason};")
 
 
+def test_best_and_worst_are_not_the_same_finding():
+    """With one finding that is sure, it would be both."""
+    document = of_format_2(evaluation(("Mass", "Edema", "Hernia")), few=("Mass", "Hernia"))
+    set_auroc(document, Edema=0.91)
+    document["findings"][0]["auroc"]["value"] = 0.6
+    found = shown(document)
+    assert "Edema" in found["Best finding"][1]
+    assert found["Worst finding"] == ("0.600", "AUROC for Mass; no interval: fewer than 5 patients with it")
+
+
 def test_an_interval_of_one_number_is_no_certainty():
     """All resamples are equal where there is no error: that is what is said."""
     document = evaluation(("Mass", "Edema"))

@@ -280,6 +280,40 @@ def test_card_has_seeds_edition_duplicates_and_missing_images():
     assert "| Edition of the labels | no known edition" in section(as_markdown(SUBJECT, record, None, None), "Data")
 
 
+def test_subgroups_have_differences_and_reasons():
+    """A row of dashes is read as "no such patients"; documents of earlier versions have neither."""
+    new = section(as_markdown(SUBJECT, None, None, samples.of_format_2(samples.evaluation())), "Subgroups")
+    assert "| by | group | images | patients | mean AUROC | minus that of all others |" in new
+    assert "| sex | F | 9,000 | 3,000 | 0.800 (0.780 to 0.820) | -0.030 (-0.050 to -0.010) |" in new
+    assert "| view | AP | 9,000 | 3,000 | not scored: 14 patients, fewer than 20 | - |" in new
+    old = section(as_markdown(SUBJECT, None, None, samples.evaluation()), "Subgroups")
+    assert "| by | group | images | patients | mean AUROC |" in old.splitlines()
+
+
+def test_edition_that_only_the_evaluation_has_is_not_unknown():
+    """Runs of earlier versions did not record it."""
+    document = samples.evaluation()
+    document["data"]["edition"] = "2017 (labels.csv)"
+    data = section(as_markdown(SUBJECT, samples.record(), None, document), "Data")
+    assert "| Edition of the labels | 2017 (labels.csv) |" in data
+
+
+def test_scale_of_thresholds_is_that_of_the_evaluation():
+    """A threshold applied to the other scale moves a specificity from 1.00 to .54."""
+    old, new = samples.evaluation(), samples.of_format_2(samples.evaluation())
+    for document, words in ((old, "before"), (new, "after")):
+        text = as_markdown(SUBJECT, samples.record(), None, document)
+        assert f"applied once, to probabilities {words} calibration." in section(text, "Operating points")
+
+
+def test_results_of_an_earlier_version_say_so():
+    """Their intervals go down to 1.00 (1.00 to 1.00), and calibration.json beside the card has other thresholds."""
+    old, new = samples.evaluation(), samples.of_format_2(samples.evaluation())
+    words = "computed by an earlier version"
+    assert words in section(as_markdown(SUBJECT, samples.record(), None, old), "Notes")
+    assert words not in as_markdown(SUBJECT, samples.record(), None, new)
+
+
 def test_results_published_for_two_classes_stand_with_their_images():
     """Kermany's are of the Kaggle test set; those of the paper of no known one."""
     document = samples.evaluation(TWO, classes=True)

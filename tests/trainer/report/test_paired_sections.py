@@ -76,6 +76,15 @@ def test_differences_without_an_interval_are_told():
     assert "at least half of them lack" in section.blocks[-1].lines[0]
 
 
+def test_findings_of_too_few_patients_are_named_as_the_reason():
+    """Not resamples that are all equal, which they need not be."""
+    found = models(2, "Mass", "Edema")
+    found[1]["findings"][1]["too_few"] = "only 3 patients with it"
+    for row in found[1]["comparison"]["differences"][1:]:
+        row["difference"] = {"value": 0.1, "low": None, "high": None}
+    assert paired(found).blocks[-1].lines == ["No interval: Edema (only 3 patients with it)."]
+
+
 def test_equal_models_need_no_remark():
     """That their difference is 0 is certain."""
     found = models(2, "Mass", "Edema")

@@ -133,6 +133,18 @@ def test_report_of_several_runs_needs_out(runs, capsys):
     assert "(from `--out`)" in capsys.readouterr().err
 
 
+def test_mean_without_an_interval_has_its_reason():
+    """Else the run beside it, with an interval, looks the better studied one."""
+    runs = [
+        report.Documents(run=record(name), entries=[entry(1)], evaluation=evaluation(FINDINGS), results=results(name))
+        for name in ("a", "b")
+    ]
+    words = "a finding has fewer than five patients with it, or without it"
+    assert words not in runs_page.html(runs, report.scaled(runs))
+    runs[0].evaluation["mean_auroc"] = {"value": 0.8, "low": None, "high": None}
+    assert words in runs_page.html(runs, report.scaled(runs))
+
+
 def test_scores_are_beside_the_name_and_drawn():
     """On a phone the column after the name is the last that is seen; and names that begin alike stay different."""
     names = [f"densenet121-on-the-whole-data-set-with-dropout-seed-{n}" for n in range(7)]

@@ -45,6 +45,17 @@ def test_lower_sensitivity_is_found_among_all_comparisons():
     assert [row[0] for row in lower.rows] == ["Edema, sex M", "Mass, sex F"]
 
 
+def test_comparisons_without_an_interval_are_none():
+    """Without thresholds nothing is compared, and "lower in 0 of 6" would claim equality; nor are too few others."""
+    document = of_format_2(evaluation(("Mass", "Edema")))
+    findings = [one for group in document["subgroups"] for one in group["findings"].values()]
+    findings[0]["sensitivity_difference"] = {"value": None, "low": None, "high": None}
+    assert "of 5 comparisons" in str(section(document).blocks)
+    for one in findings:
+        one["sensitivity_difference"] = {"value": None, "low": None, "high": None}
+    assert "comparisons" not in str(section(document).blocks)
+
+
 def test_many_lower_sensitivities_are_a_short_list():
     """The largest ten; all are in the tables."""
     found = section(of_format_2(evaluation()))

@@ -101,7 +101,7 @@ def test_results_of_classes_hold_accuracy_sensitivity_and_specificity(classify, 
     test = document(tmp_path / "r", "results.json")["test"]
     assert test["classes"]["positive"] == "PNEUMONIA"
     assert test["classes"]["accuracy"] == test["accuracy"]
-    assert test["accuracy"]["correct"] == results.scores["test"].accuracy.correct
+    assert test["accuracy"]["correct"] == results.scores["test"].accuracy["correct"]
     assert test["classes"]["sensitivity"]["total"] + test["classes"]["specificity"]["total"] == 12
     evaluation = document(tmp_path / "r", "evaluation/metrics.json")
     assert evaluation["classes"] == test["classes"]

@@ -33,7 +33,7 @@ def test_frozen_run_trains_the_head_alone_and_its_optimiser_holds_nothing_more(c
     head = {name for name in first.model if name.startswith("classifier.")}
     assert changed(first, last) == head
     assert len(last.optimizer["state"]) == len(head)
-    assert results.scores["test"].accuracy.total == 12
+    assert results.scores["test"].accuracy["total"] == 12
     assert json.loads((tmp_path / "r/results.json").read_text())["val"]["accuracy"]["total"] == 12
 
 
