@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.document import Classes, Proportion
+from trainer.evaluation.document import FEWEST, Classes, Proportion
 from trainer.evaluation.proportions import share_of
-from trainer.evaluation.sample import FEWEST
 
 
 def class_scores(

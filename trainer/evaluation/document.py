@@ -18,6 +18,12 @@ FORMAT: Final = 2
 READ: Final = (1, FORMAT)
 """Formats that are read. Documents of format 1 lack the keys of format 2, and their thresholds are uncalibrated probabilities."""
 
+FEWEST: Final = 5
+"""Fewest patients with, and without, a finding for which a number gets an interval.
+
+Resamples of fewer patients hardly differ, so that their interval would be too narrow, down to a single number.
+"""
+
 _AGAIN: Final = "run `trainer evaluate` again"
 
 
@@ -453,6 +459,26 @@ def from_json(content: bytes, origin: str) -> Evaluation:
         _check_curves(evaluation)
     except ValueError as problem:
         raise InputError(f"cannot read the evaluation: {problem}, got `{origin}`", hint=_AGAIN) from problem
+    return evaluation if evaluation["format"] == FORMAT else _withdrawn(evaluation)
+
+
+def _withdrawn(evaluation: Evaluation) -> Evaluation:
+    """A document of format 1 without intervals of too few images: they were narrow, down to a single number.
+
+    Numbers of patients are not in it, but there are at most as many as images.
+    """
+    for finding in evaluation["findings"]:
+        positives = finding["positives"]
+        negatives = evaluation["data"]["images"] - positives
+        fewer, which = min((positives, "with"), (negatives, "without"))
+        if not 0 < fewer < FEWEST:
+            continue
+        finding["too_few"] = f"only {fewer} image{'s' * (fewer > 1)} {which} it"
+        points = finding["operating_points"].values()
+        shares = [point[key] for point in points for key in ("sensitivity", "specificity", "ppv", "npv")]
+        means = [evaluation["mean_auroc"], evaluation["mean_auprc"]]
+        for one in (finding["auroc"], finding["auprc"], *shares, *means):
+            one["low"] = one["high"] = None
     return evaluation
 
 

@@ -4,13 +4,17 @@ Shapes: N images, K findings.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
 from trainer.evaluation.bootstrap import mean_over_findings
-from trainer.evaluation.document import Finding, Group
+from trainer.evaluation.document import FEWEST, Finding, Group
 from trainer.evaluation.metadata import Metadata
-from trainer.evaluation.sample import FEWEST, Sample
+from trainer.evaluation.sample import Sample
+
+_NOTED: Final = 5e-5
+"""Difference of calibration errors from which on it is noted: smaller ones are equal as printed."""
 
 
 def undefined(sample: Sample) -> list[str]:
@@ -60,7 +64,7 @@ def worse_calibrated(findings: Sequence[Finding]) -> list[str]:
         if one["calibrated"] is not None
         and (before := one["raw"]["ece"]) is not None
         and (after := one["calibrated"]["ece"]) is not None
-        and after > before
+        and after - before > _NOTED
     ]
     if not worse:
         return []

@@ -4,20 +4,14 @@ Shapes: N images, K findings.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import Resampled, Resamples
 from trainer.evaluation.calibration import Calibrated
+from trainer.evaluation.document import FEWEST
 from trainer.evaluation.metrics import Floats
-
-FEWEST: Final = 5
-"""Fewest patients with, and without, a finding for which a number gets an interval.
-
-Resamples of fewer patients hardly differ, so that their interval would be too narrow, down to a single number.
-"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import auroc_resampled, mean_over_findings
-from trainer.evaluation.document import Group, GroupFinding, Interval
+from trainer.evaluation.document import FEWEST, Group, GroupFinding, Interval
 from trainer.evaluation.intervals import auroc_intervals, resampled_interval
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats, auroc_per_finding, mean_defined
 from trainer.evaluation.proportions import Share, difference, share_of
-from trainer.evaluation.sample import FEWEST, PatientCount, Sample, patient_count
+from trainer.evaluation.sample import PatientCount, Sample, patient_count
 
 AGE_BANDS: Final = (("under 18", 0, 18), ("under 40", 0, 40), ("40-60", 40, 61), ("over 60", 61, 1000))
 """Name, first year, and year after the last. Children are also counted in `under 40`, as in published tables."""
@@ -54,7 +54,9 @@ def subgroups(metadata: Metadata) -> Iterator[Subgroup]:
 def scored_group(group: Subgroup, sample: Sample) -> Group:
     """Scores of a subgroup on the resamples of all patients; without numbers where it has too few patients.
 
-    A finding is scored with at least five patients with, and without it; a difference also needs those among the others.
+    A finding is scored with at least five patients with, and without it; a difference also needs those among the others. Intervals of
+    differences of rates take the patients of both as different ones: where a patient has images in both, as in PA and AP, they are
+    too wide rather than too narrow.
     """
     images, patients = int(group.inside_N.sum()), len(np.unique(sample.patients_N[group.inside_N]))
     counts = [_count(sample, k, group.inside_N) for k in range(len(sample.findings))]

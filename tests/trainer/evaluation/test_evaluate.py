@@ -367,3 +367,18 @@ def test_evaluation_document_is_read_back(images):
     """Reports and cards are written from the file."""
     found = assessed(images)
     assert from_json(to_json(found), "metrics.json") == found
+
+
+def test_earlier_document_loses_the_intervals_of_too_few_images(images):
+    """It said 1.000 (1.000 to 1.000) of four positives, and would look surer than one of today beside it."""
+    document = json.loads(to_json(assessed(images))) | {"format": 1}
+    few, many, _ = document["findings"]
+    few["positives"] = 4
+    for one in document["findings"]:
+        del one["too_few"], one["positive_patients"], one["negative_patients"]
+    read = from_json(json.dumps(document).encode(), "metrics.json")
+    assert read["findings"][0]["auroc"] == {"value": few["auroc"]["value"], "low": None, "high": None}
+    assert read["findings"][0]["too_few"] == "only 4 images with it"
+    assert read["findings"][1]["auroc"] == many["auroc"]
+    assert "too_few" not in read["findings"][1]
+    assert read["mean_auroc"]["low"] is read["mean_auprc"]["high"] is None
