@@ -33,15 +33,20 @@ def pytest_runtestloop():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def ctrl_c_works():
-    """SIGINT interrupts this process and those it starts, as in a terminal.
+def signals_are_heard():
+    """SIGINT and SIGHUP end this process and those it starts, as in a terminal.
 
-    A shell starts the background jobs of a script with SIGINT ignored, and everything they start inherits that: a test of Ctrl-C
-    would wait for its time limit. A handler of Python's becomes the default action in a child, an ignored signal stays ignored.
+    A shell starts the background jobs of a script with SIGINT ignored, and nohup with SIGHUP, and everything they start inherits that:
+    a test of either would wait for its time limit. A handler of Python's becomes the default action in a child, an ignored signal
+    stays ignored.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
