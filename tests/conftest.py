@@ -71,7 +71,7 @@ def shared() -> Path:
 def warm():
     """A `python` that starts workers and trainings at once: see `Warm`. As `PYTHON_EXEC` it is torchrun's for its workers."""
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:  # a socket's path is short
-        made = Warm(Path(folder), "trainer.commands.train", "torch.distributed.run")
+        made = Warm(Path(folder), "trainer.commands.train", "torch.distributed.run", "torch.utils.tensorboard", "boto3")
         yield str(made.python)
         made.close()
 

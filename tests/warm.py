@@ -21,6 +21,7 @@ import traceback
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,8 +71,8 @@ class Warm:
         self._process.wait()
 
 
-def serve(listener: socket.socket) -> None:
-    """Fork for each call, until nobody is there to call; returns in the forks only."""
+def serve(listener: socket.socket) -> NoReturn:
+    """Fork for each call, until nobody is there to call."""
     while True:
         ready = select.select([listener, 0], [], [])[0]
         with suppress(ChildProcessError):
@@ -83,12 +84,11 @@ def serve(listener: socket.socket) -> None:
         if os.fork() == 0:
             listener.close()
             answer(line)
-            return
         line.close()
 
 
-def answer(line: socket.socket) -> None:
-    """Fork once more; returns in the process that is to run, while this one passes on signals and the exit code."""
+def answer(line: socket.socket) -> NoReturn:
+    """Fork once more, and pass on signals and the exit code."""
     head, ancillary, *_ = line.recvmsg(8, socket.CMSG_SPACE(2 * array.array("i").itemsize))
     outputs = array.array("i", ancillary[0][2])
     call = b""
@@ -98,7 +98,6 @@ def answer(line: socket.socket) -> None:
     if process == 0:
         line.close()
         become(*json.loads(call), outputs)
-        return
     for descriptor in outputs:
         os.close(descriptor)
     for descriptor in (1, 2):  # whoever reads what the process says waits for its end only
@@ -116,7 +115,7 @@ def answer(line: socket.socket) -> None:
         os._exit(0)
 
 
-def become(argv: list[str], environment: dict[str, str], folder: str, outputs: "array.array[int]") -> None:
+def become(argv: list[str], environment: dict[str, str], folder: str, outputs: "array.array[int]") -> NoReturn:
     """Make this process the one that was called."""
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -127,11 +126,21 @@ def become(argv: list[str], environment: dict[str, str], folder: str, outputs: "
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None  # TMPDIR is the caller's
+    run_and_leave(argv)
+
+
+def run_and_leave(argv: list[str]) -> NoReturn:
+    """Do what `python ARGV` would do, and end this process."""
     sys.argv = [argument for argument in argv if argument != "-u"]
+    code = run()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run() -> int:
-    """What `python ARGV` would do; the exit code."""
+    """What `python` would do with `sys.argv`; the exit code."""
     try:
         if sys.argv[0] == "-m":
             module, sys.argv = sys.argv[1], sys.argv[1:]
@@ -160,8 +169,3 @@ if __name__ == "__main__":
         for name in sys.argv[2:]:
             import_module(name)
     serve(socket.socket(fileno=int(sys.argv[1])))
-    code = run()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
