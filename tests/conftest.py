@@ -3,6 +3,7 @@
 import gc
 import logging
 import signal
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from faultproxy import FaultProxy
 from moto.server import ThreadedMotoServer
 from rclone_server import RcloneServer
+from warm import Warm
 
 from trainer import redaction
 
@@ -68,6 +70,15 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("no shared data")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """A `python` that starts workers and trainings at once: see `Warm`. As `PYTHON_EXEC` it is torchrun's for its workers."""
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:  # a socket's path is short
+        made = Warm(Path(folder), "trainer.commands.train", "torch.distributed.run", "torch.utils.tensorboard", "boto3")
+        yield str(made.python)
+        made.close()
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,8 @@ class FolderTrial(Trial):
 
     def _start_second(self) -> None:
         """Start a run of the same name, which nothing disturbs."""
-        environment = self._environment() | {"PET_RDZV_ID": f"{self._moment.name}-second"}
-        del environment["CHAOS_SOCKET"]
+        nobody_listens = {"CHAOS_SOCKET": str(self._folder / "no-ear")}
+        environment = self._environment() | {"PET_RDZV_ID": f"{self._moment.name}-second"} | nobody_listens
         with (self._folder / "output.log").open("ab") as log:
             self._second = subprocess.Popen(
                 self._command(), cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True

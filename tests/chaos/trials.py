@@ -215,6 +215,7 @@ class Trial:
             "CHAOS_SOCKET": str(self._folder / "ear"),
             "PYTHONPATH": str(HOOK),
             "TMPDIR": str(self._folder / "tmp"),
+            "OMP_NUM_THREADS": "1",
             JOB: self._job,
         }
         parts = {"CHAOS_PARTS": "1"} if self._moment.in_parts else {}

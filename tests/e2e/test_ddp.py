@@ -28,20 +28,31 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """In each worker: two workers of two pods would take turns on the same cores, and wait for each other."""
+def workers_environment(monkeypatch, warm):
+    """One thread in each worker: two workers of two pods would take turns on the same cores, and wait for each other. How a worker
+    starts from nothing is seen in `test_stopping`, and in `tests/chaos`.
+    """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHON_EXEC", warm)
 
 
 RECIPE = tiny(3, "--no-report")
 
 
-def torchrun(workers, *command, check=True):
-    """Run workers as a pod does."""
-    group = [sys.executable, "-m", "trainer.runtime.entrypoint", f"--nproc-per-node={workers}", *map(str, command)]
-    done = subprocess.run(group, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert not check or done.returncode == 0, done.stderr
-    return done
+@pytest.fixture(scope="module")
+def torchrun(warm):
+    """Runs workers as a pod does."""
+
+    def run(workers, *command, check=True):
+        group = [warm, "-m", "trainer.runtime.entrypoint", f"--nproc-per-node={workers}", *map(str, command)]
+        environment = os.environ | {"PYTHON_EXEC": warm}
+        done = subprocess.run(
+            group, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +64,7 @@ def phantoms(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, phantoms):
+def unbroken(tmp_path_factory, phantoms, torchrun):
     """The output of a run `r` of two workers that nothing has stopped."""
     root = tmp_path_factory.mktemp("unbroken")
     torchrun(2, "-m", "trainer", "train", "--data", phantoms, "--output", root, "--name", "r", *RECIPE)
@@ -70,7 +81,7 @@ def weights(folder):
     return state_in(LocalStorage(str(folder)))
 
 
-def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbroken, s3):
+def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbroken, s3, torchrun):
     """The prefix is the same wherever it lies; no secret enters it."""
 
     def train(*flags):
@@ -91,7 +102,7 @@ def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbrok
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_ranks_together_have_the_gradient_of_one_on_the_joint_batch(tmp_path, workers):
+def test_ranks_together_have_the_gradient_of_one_on_the_joint_batch(tmp_path, workers, torchrun):
     """What data parallelism promises, with a frozen backbone too; BatchNorm rests because its statistics are each rank's own."""
     torchrun(workers, HERE / "gradient_worker.py", tmp_path / "gradients.pt")
     reduced = torch.load(tmp_path / "gradients.pt", weights_only=True)
@@ -104,7 +115,7 @@ def test_ranks_together_have_the_gradient_of_one_on_the_joint_batch(tmp_path, wo
             torch.testing.assert_close(reduced[step][name], expected, rtol=1e-4, atol=1e-6, msg=f"{step} {name}")
 
 
-def test_all_ranks_gather_and_fail_together(tmp_path):
+def test_all_ranks_gather_and_fail_together(tmp_path, torchrun):
     """A rank that leaves alone lets the others wait; an error that all meet is told once."""
     torchrun(3, HERE / "agreement_worker.py", tmp_path)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(3)]
@@ -118,7 +129,7 @@ def test_all_ranks_gather_and_fail_together(tmp_path):
         assert mine["all"] == ["InputError" if rank == 0 else "PeerError", 2]
 
 
-def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, phantoms, unbroken):
+def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, phantoms, unbroken, torchrun):
     """Each rank has BatchNorm statistics of its own, which must come back to it."""
 
     def train(*flags):
@@ -136,7 +147,7 @@ def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, pha
     assert not torch.equal(per_rank[0]["features.norm5.running_mean"], per_rank[1]["features.norm5.running_mean"])
 
 
-def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(tmp_path, phantoms):
+def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(tmp_path, phantoms, torchrun):
     """Padding that counts twice, or samples in another order, would show here."""
     recipe = tiny(3, "--no-report", "--max-steps", 1, batch="--global-batch-size 12")
     predictions = []
@@ -151,7 +162,7 @@ def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(t
             assert row == pytest.approx(predictions[0][image], abs=2e-5)
 
 
-def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phantoms):
+def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phantoms, torchrun):
     """Parameters and BatchNorm statistics; what torch copies by itself differs between releases."""
     network = build("densenet_tiny", "linear", 14)
     network.features.norm5.running_mean.fill_(3.0)
@@ -166,7 +177,7 @@ def test_all_ranks_start_from_the_weights_that_rank_0_was_given(tmp_path, phanto
         assert bool((mean > 2.5).all())
 
 
-def test_missing_device_is_reported_once(tmp_path, phantoms):
+def test_missing_device_is_reported_once(tmp_path, phantoms, torchrun):
     """All workers miss it alike."""
     if cuda.missing() is None:
         pytest.skip("a GPU is here")

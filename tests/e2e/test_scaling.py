@@ -35,7 +35,7 @@ def check_comparison(printed: str, to: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_scale_compares_sizes_on_this_machine(tmp_path):
+def test_scale_compares_sizes_on_this_machine(tmp_path, warm):
     """Without a cluster, by one command, one after the other."""
     write_phantoms(tmp_path / "cxr", images=90, side=48)
     places = ["--data", tmp_path / "cxr", "--output", tmp_path / "runs", "--to", tmp_path / "all"]
@@ -43,7 +43,7 @@ def test_scale_compares_sizes_on_this_machine(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "launcher", "scale", *map(str, job), *RECIPE],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(tmp_path)},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(tmp_path), "PYTHON_EXEC": warm},
         capture_output=True,
         text=True,
         check=False,

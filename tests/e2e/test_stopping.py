@@ -44,14 +44,14 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def group(phantoms, cache):
-    """Starts a pod's first process."""
+def group(phantoms, cache, warm):
+    """Starts a pod's first process; one whose workers are `cold` starts them from nothing, and they may be stopped by SIGSTOP."""
 
-    def start(output, *flags, workers=2, epochs=14, **environment):
+    def start(output, *flags, workers=2, epochs=14, cold=False, **environment):
         places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
         train = ["-m", "trainer", "train", *places, *RECIPE, "--epochs", epochs, *flags]
         command = [
-            sys.executable,
+            warm,
             "-m",
             "trainer.runtime.entrypoint",
             "--max-restarts=3",
@@ -64,6 +64,7 @@ def group(phantoms, cache):
             env={"PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}", "PET_RDZV_BACKEND": "c10d"}
             | os.environ
             | {"OMP_NUM_THREADS": "1"}  # sums over two threads are other sums
+            | {"PYTHON_EXEC": sys.executable if cold else warm}
             | environment,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -132,7 +133,7 @@ def assert_same(state, other):
 def hung(group, tmp_path_factory):
     """A run one of whose workers hangs, and where: torchrun takes half a minute to end that worker, in which other tests run."""
     root = tmp_path_factory.mktemp("hung")
-    process = group(root, "--hang-after", "6s")
+    process = group(root, "--hang-after", "6s", cold=True)
     once_trained(root, process)
     os.kill(workers_of(root)[1], signal.SIGSTOP)
     yield process, root
@@ -155,7 +156,7 @@ def test_stopped_workers_commit_their_step_and_resume_exactly(group, tmp_path, u
 
 def test_second_signal_ends_all_workers_at_once(group, tmp_path):
     """Whoever asks twice does not want to wait for a checkpoint; what is committed stays."""
-    process = group(tmp_path)
+    process = group(tmp_path, cold=True)
     once_trained(tmp_path, process)
     os.kill(workers_of(tmp_path)[1], signal.SIGSTOP)  # so that stopping in order would take half a minute
     process.terminate()
@@ -200,7 +201,7 @@ def test_run_is_resumed_by_fewer_workers(group, tmp_path, unbroken):
 def test_second_run_on_a_bucket_prefix_is_refused_and_the_first_continues(group, s3, tmp_path):
     """Two jobs of one name and output, as of two clusters."""
     output = "s3://cxr/runs"
-    first = group(output, epochs=3000, TRAINER_JOB="a")
+    first = group(output, epochs=3000, cold=True, TRAINER_JOB="a")
     storage = open_storage(f"{output}/r")
     while not committed(storage):
         assert first.poll() is None, first.communicate()

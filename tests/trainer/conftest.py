@@ -16,6 +16,14 @@ def _one_thread():
 
 
 @pytest.fixture
+def drawn_at_once(monkeypatch):
+    """For tests in which figures would take seconds, and what they show does not count."""
+    monkeypatch.setattr("trainer.report.page.as_svg", lambda _: "<svg/>")
+    for module in ("runs_page", "history_figures", "evaluation_figures"):
+        monkeypatch.setattr(f"trainer.report.{module}.as_png", lambda _: b"\x89PNG")
+
+
+@pytest.fixture
 def in_memory():
     """Within the block Python holds no more bytes at a time than this."""
 

@@ -142,7 +142,7 @@ def test_one_image_per_worker_is_accepted_where_batch_norm_can_train(flags, worl
     assert from_argv([*TINY_CROP, *flags.split()]).batch_per_worker(world) in {1, 2}
 
 
-@settings(deadline=None)  # the first start of the parser loads commands
+@settings(max_examples=50, deadline=None)  # the first start of the parser loads commands
 @given(
     st.builds(
         TrainConfig,

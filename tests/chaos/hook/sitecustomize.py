@@ -164,7 +164,15 @@ def told_send(connection, send, data):
         send(connection, data[UPLOAD.half_bytes :])
 
 
+def prepare_workers(_module):
+    """Only now: torchrun has been loaded, and has no threads yet."""
+    from forks import fork_workers
+
+    fork_workers(tell)
+
+
 SPECIAL = {
+    "torch.distributed.run": prepare_workers,
     "trainer.training.claim": shorten_claim,
     "trainer.runs.checkpoint_writer": shorten_writer,
     "trainer.storage.s3": wrap_bucket,

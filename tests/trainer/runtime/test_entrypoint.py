@@ -34,11 +34,11 @@ sys.exit(code)
 """
 
 
-def run_entrypoint(tmp_path, code, *, restarts=1):
+def run_entrypoint(warm, tmp_path, code, *, restarts=1):
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
     command = [
-        sys.executable,
+        warm,
         "-m",
         "trainer.runtime.entrypoint",
         "--nproc-per-node=2",
@@ -54,9 +54,9 @@ def run_entrypoint(tmp_path, code, *, restarts=1):
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(("code", "attempts"), [(0, 1), (2, 1), (75, 2)], ids=["success", "permanent", "try again"])
-def test_entrypoint_exits_with_the_failed_workers_code_and_retries_no_permanent_error(tmp_path, code, attempts):
+def test_entrypoint_exits_with_the_failed_workers_code_and_retries_no_permanent_error(warm, tmp_path, code, attempts):
     """torchrun makes every code 1 and repeats bad input as often as a lost peer."""
-    done, worked = run_entrypoint(tmp_path, code)
+    done, worked = run_entrypoint(warm, tmp_path, code)
     assert done.returncode == code
     assert len(worked) == attempts
     assert "Traceback" not in done.stderr
@@ -66,9 +66,9 @@ def test_entrypoint_exits_with_the_failed_workers_code_and_retries_no_permanent_
 
 
 @pytest.mark.e2e
-def test_killed_worker_is_named_with_its_signal(tmp_path):
+def test_killed_worker_is_named_with_its_signal(warm, tmp_path):
     """137 alone says little to whom it happens first, and the operator would take it for a reason to try again for ever."""
-    done, _ = run_entrypoint(tmp_path, -9, restarts=0)
+    done, _ = run_entrypoint(warm, tmp_path, -9, restarts=0)
     assert done.returncode == 3
     assert done.stderr == "worker 1 failed with signal 9 (killed, probably out of memory)\n"
 
@@ -129,11 +129,11 @@ sys.exit(entrypoint.main(["--nproc-per-node=2", "worker.py"]))
 """An entrypoint whose torchrun has just failed when a signal comes: of the job's end, or of its own watch. 0 is no signal."""
 
 
-def fail(tmp_path, *, lingers_s=0.0, explained=True, number=signal.SIGTERM, code=2):
+def fail(warm, tmp_path, *, lingers_s=0.0, explained=True, number=signal.SIGTERM, code=2):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     words = map(str, (lingers_s, int(explained), int(number), code))
     return subprocess.run(
-        [sys.executable, "-c", FAILED, *words],
+        [warm, "-c", FAILED, *words],
         capture_output=True,
         text=True,
         timeout=120,
@@ -144,27 +144,27 @@ def fail(tmp_path, *, lingers_s=0.0, explained=True, number=signal.SIGTERM, code
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_signal_after_the_failure_changes_neither_exit_code_nor_message(tmp_path, number):
+def test_signal_after_the_failure_changes_neither_exit_code_nor_message(warm, tmp_path, number):
     """torchrun's handlers raise, and nobody takes their exception any more: a traceback, and exit code 1 for bad input."""
-    done = fail(tmp_path, number=number)
+    done = fail(warm, tmp_path, number=number)
     assert done.returncode == 2
     assert done.stderr == "worker 1 failed with exit code 2\n"
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.e2e
-def test_entrypoint_stopped_after_torchrun_ended_does_not_restart_it(tmp_path):
+def test_entrypoint_stopped_after_torchrun_ended_does_not_restart_it(warm, tmp_path):
     """A job that is deleted loses its rendezvous, which alone would be a reason to try again."""
-    done = fail(tmp_path, code=75)
+    done = fail(warm, tmp_path, code=75)
     assert done.returncode == 143
     assert done.stderr == "worker 1 failed with exit code 75\nstopped by SIGTERM\n"
 
 
 @pytest.mark.e2e
-def test_node_whose_workers_printed_nothing_stays_until_the_log_of_the_other_is_kept(tmp_path):
+def test_node_whose_workers_printed_nothing_stays_until_the_log_of_the_other_is_kept(warm, tmp_path):
     """The watch over the workers would end them a second after the report."""
     lingers_s = entrypoint.END_S + 1.5
-    done = fail(tmp_path, lingers_s=lingers_s, explained=False, number=0)
+    done = fail(warm, tmp_path, lingers_s=lingers_s, explained=False, number=0)
     assert time.monotonic() - float(done.stdout) >= lingers_s
     assert (done.returncode, done.stderr) == (2, "")
 
@@ -279,12 +279,12 @@ sys.exit(program.main(["train"]))
 """
 
 
-def termination_message(tmp_path, *each_rank, **environment):
+def termination_message(warm, tmp_path, *each_rank, **environment):
     """Exit code of a pod whose workers do this, and what its kubelet would read."""
     worker, message = tmp_path / "worker.py", tmp_path / "termination-log"
     worker.write_text(FAILING_WORKER)
     message.touch()
-    command = [sys.executable, "-c", START, str(message), f"--nproc-per-node={len(each_rank)}", "--max-restarts=0"]
+    command = [warm, "-c", START, str(message), f"--nproc-per-node={len(each_rank)}", "--max-restarts=0"]
     done = subprocess.run(
         [*command, "--monitor-interval=0.1", str(worker), ",".join(each_rank)],
         env={**os.environ, "TMPDIR": str(tmp_path), entrypoint.STARTS: str(entrypoint.MOST_STARTS), **environment},
@@ -330,16 +330,16 @@ def termination_message(tmp_path, *each_rank, **environment):
         pytest.param(["0", "0"], 0, "", id="success"),
     ],
 )
-def test_termination_message_names_the_first_failure_of_the_pod(tmp_path, workers, exit_code, message):
+def test_termination_message_names_the_first_failure_of_the_pod(warm, tmp_path, workers, exit_code, message):
     """What `kubectl describe pod` shows to users who may not read logs; an empty one has the kubelet show the log's end."""
-    found = termination_message(tmp_path, *workers, API_TOKEN="pass-4711-word")
+    found = termination_message(warm, tmp_path, *workers, API_TOKEN="pass-4711-word")
     assert found in [(exit_code, message.format(rank=rank)) for rank in (0, 1)]
 
 
 @pytest.mark.e2e
-def test_termination_message_of_a_killed_worker(tmp_path):
+def test_termination_message_of_a_killed_worker(warm, tmp_path):
     """It could say nothing itself, and the pod lives on, so that Kubernetes knows of nothing."""
-    code, message = termination_message(tmp_path, "lost(0.2)", "killed()")
+    code, message = termination_message(warm, tmp_path, "lost(0.2)", "killed()")
     assert code in {3, 75}  # torchrun takes whom it sees first
     assert message.startswith("failed: rank 1: killed by SIGKILL, ")
     assert "; hint: " in message
@@ -360,12 +360,12 @@ def test_termination_message_is_not_that_of_a_local_run(tmp_path, monkeypatch, i
 
 
 @pytest.mark.e2e
-def test_termination_message_of_a_stopped_pod(tmp_path):
+def test_termination_message_of_a_stopped_pod(warm, tmp_path):
     """Evicted and deleted pods did not fail by themselves."""
     worker, message = tmp_path / "worker.py", tmp_path / "termination-log"
     worker.write_text("import pathlib, sys, time\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)\n")
     message.write_text("of an earlier start, and longer than what comes" * 10)
-    command = [sys.executable, "-c", START, str(message), "--nproc-per-node=1", str(worker), str(tmp_path / "started")]
+    command = [warm, "-c", START, str(message), "--nproc-per-node=1", str(worker), str(tmp_path / "started")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "started").exists():
         assert process.poll() is None
@@ -437,7 +437,7 @@ def test_workers_of_one_node_meet_at_the_loopback_whatever_the_machines_name(mon
 
 
 @pytest.mark.e2e
-def test_an_own_name_that_does_not_resolve_ends_several_nodes_with_exit_code_2(tmp_path):
+def test_an_own_name_that_does_not_resolve_ends_several_nodes_with_exit_code_2(warm, tmp_path):
     """Before a rendezvous that the others could not join."""
     script = (
         "import socket, sys; from trainer.runtime import entrypoint\n"
@@ -445,7 +445,7 @@ def test_an_own_name_that_does_not_resolve_ends_several_nodes_with_exit_code_2(t
         "socket.getaddrinfo = unknown\n"
         "sys.exit(entrypoint.main(['--nnodes=2', '--rdzv-backend=c10d', '--rdzv-endpoint=localhost:0', 'x.py']))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([warm, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "this machine's own name does not resolve" in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,15 +16,9 @@ from trainer.storage import LocalStorage
 from trainer.storage.files import is_abandoned, open_new, partial_name
 from trainer.storage.output_files import check
 
+pytestmark = pytest.mark.usefixtures("drawn_at_once")
+
 THEIRS = b"theirs, and the only copy"
-
-
-@pytest.fixture(autouse=True)
-def drawn_at_once(monkeypatch):
-    """Figures take seconds, and what they show does not count here."""
-    monkeypatch.setattr("trainer.report.page.as_svg", lambda _: "<svg/>")
-    for module in ("runs_page", "history_figures", "evaluation_figures"):
-        monkeypatch.setattr(f"trainer.report.{module}.as_png", lambda _: b"\x89PNG")
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
 from trainer.training.loop import train
 
+pytestmark = pytest.mark.usefixtures("drawn_at_once")
+
 
 @pytest.fixture
 def start(finished_run, tmp_path):
