@@ -100,7 +100,7 @@ def answer(line: socket.socket) -> NoReturn:
         become(*json.loads(call), outputs)
     for descriptor in outputs:
         os.close(descriptor)
-    for descriptor in (1, 2):  # whoever reads what the process says waits for its end only
+    for descriptor in (1, 2):  # else a reader of the output would wait for this process, too
         os.dup2(0, descriptor)
     ended = os.pidfd_open(process)
     while ended not in select.select([line, ended], [], [])[0]:

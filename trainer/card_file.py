@@ -120,10 +120,8 @@ def _loaded(text: str, what: str) -> object:
         raise InputError(f"cannot read {what}: {problem} (from `--card`)", hint=_HINT) from None
     except yaml.YAMLError as problem:
         learn_text(text)
-        mark = getattr(problem, "problem_mark", None)  # without the line itself, which may contain a secret
-        reason = on_one_line(str(getattr(problem, "problem", None) or "it is not YAML"))
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise InputError(f"cannot read {what}: {reason}{place} (from `--card`)", hint=_HINT) from None
+        reason = yaml_file.why_invalid(problem)
+        raise InputError(f"cannot read {what}: {reason} (from `--card`)", hint=_HINT) from None
     if isinstance(document, dict) and isinstance(node, yaml.MappingNode) and len(document) < len(node.value):
         names = [key.value for key, _ in node.value]
         twice = next(name for name in names if names.count(name) > 1)

@@ -263,10 +263,8 @@ def _parse(text: str, origin: str, *, keep_yaml_types: bool = False) -> Any:  # 
         return parsed_yaml(text, yaml.SafeLoader if keep_yaml_types else yaml.BaseLoader)
     except (yaml.YAMLError, ValueError) as problem:
         learn_text(text)
-        mark = getattr(problem, "problem_mark", None)  # without the line itself, which may contain a secret
-        reason = on_one_line(str(getattr(problem, "problem", None) or "it is not YAML"))
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise InputError(f"cannot read settings from {origin}: {reason}{place}", hint=_FORMAT_HINT) from None
+        reason = yaml_file.why_invalid(problem)
+        raise InputError(f"cannot read settings from {origin}: {reason}", hint=_FORMAT_HINT) from None
 
 
 def settings_from(origin: str, values: Mapping[str, object]) -> Settings:

@@ -76,10 +76,8 @@ def _checked(text: str, what: str, origin: str) -> Overlay:
         raise InputError(f"cannot read {what}: {problem} (from `{origin}`)", hint=EXAMPLE) from None
     except yaml.YAMLError as problem:
         learn_text(text)
-        mark = getattr(problem, "problem_mark", None)  # without the line itself, which may contain a secret
-        reason = on_one_line(str(getattr(problem, "problem", None) or "it is not YAML"))
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise InputError(f"cannot read {what}: {reason}{place} (from `{origin}`)", hint=EXAMPLE) from None
+        reason = yaml_file.why_invalid(problem)
+        raise InputError(f"cannot read {what}: {reason} (from `{origin}`)", hint=EXAMPLE) from None
     learn_document(patch)
     if not isinstance(patch, dict) or not patch or not set(patch) <= {"metadata", "spec"}:
         raise InputError(

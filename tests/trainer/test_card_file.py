@@ -41,7 +41,7 @@ def refusal(text):
 
 
 def test_every_value_is_text_on_one_line_and_empty_fields_are_absent():
-    """A year is no number here, and a folded text no second line of a table."""
+    """A year stays a text, and a folded text becomes one line, as a table needs."""
     assert parsed(CARD) == FIELDS_OF_CARD
     assert parsed("") == parsed("# nothing yet\n") == {}
     assert parsed("owner: no\ncontact: 2020-01-02") == {"owner": "no", "contact": "2020-01-02"}

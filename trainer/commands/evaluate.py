@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -128,8 +128,6 @@ def evaluate(
         unused |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
         unused |= {"--gray-range": gray_range is not None, "--on-missing-image": on_missing_image is not None}
         _refuse(unused, "no model is used with --predictions")
-        if out is not None:
-            evaluation_files.make(out, None)
         request = FileRequest(
             predictions=predictions,
             labels=labels,
@@ -145,22 +143,11 @@ def evaluate(
             resamples=resamples,
             seed=seed,
         )
-        evaluation = evaluate_file(request)
-        if out is not None:
-            evaluation_files.write(evaluation, out)
-        sys.stdout.write(_FORMS[format](evaluation))
+        sys.stdout.write(_FORMS[format](_of_file(request, out)))
         return
-    _refuse(
-        {"--val-predictions": val_predictions is not None},
-        "a model's thresholds are fitted on the data set's own validation images",
-    )
-    _refuse(
-        {"--positive-class": positive_class is not None},
-        "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
-    )
-    _refuse({"--rename": rename is not None}, "it renames columns of --predictions")
     assert models is not None
     assert data is not None
+    _refuse_of_predictions(val_predictions, positive_class, rename)
     _refuse({"--against": against is not None and len(models) > 1}, "several models are compared with the first")
     from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - importing torch takes seconds; not needed for files
 
@@ -181,8 +168,6 @@ def evaluate(
         force=force,
         prevalences=tuple(prevalence or ()),
     )
-    if out is not None:
-        evaluation_files.make(out, of_model.part, models)
     if len(models) == 1:
         sys.stdout.write(_FORMS[format](_of_model(of_model, against, out, resamples=resamples, seed=seed)))
     else:
@@ -190,17 +175,33 @@ def evaluate(
         sys.stdout.write(_FORMS_OF_SEVERAL[format](evaluations))
 
 
+def _of_file(request: FileRequest, out: Path | None) -> Evaluation:
+    if out is not None:
+        evaluation_files.make(out, None)
+    evaluation = evaluate_file(request)
+    if out is not None:
+        _print(evaluation_files.write(evaluation, out))
+    return evaluation
+
+
+def _print(paths: Iterable[Path]) -> None:
+    for path in paths:
+        sys.stderr.write(f"{path}\n")
+
+
 def _of_model(
     request: "ModelRequest", against: Path | None, out: Path | None, *, resamples: int, seed: int
 ) -> Evaluation:
     from trainer.inference.evaluate import evaluate_model  # noqa: PLC0415 - loads torch
 
+    if out is not None:
+        evaluation_files.make(out, request.part)
     other = None if against is None else other_model(against, request.part)  # fails early, before a long prediction
     inputs = evaluate_model(request, Reporter(None))
     theirs = None if other is None else beside(other, inputs)
     evaluation = evaluated(inputs, other=theirs, resamples=resamples, seed=seed)
     if out is not None:
-        evaluation_files.write(evaluation, out, inputs)
+        _print(evaluation_files.write(evaluation, out, inputs))
     return evaluation
 
 
@@ -210,6 +211,8 @@ def _of_models(
     """All models on the same images; each but the first is compared with the first."""
     from trainer.inference.evaluate import evaluate_models  # noqa: PLC0415 - loads torch
 
+    if out is not None:
+        evaluation_files.make(out, request.part, models)
     all_inputs = evaluate_models([replace(request, model=model) for model in models], Reporter(None))
     first = all_inputs[0]
     evaluations = [
@@ -217,7 +220,7 @@ def _of_models(
         for one in all_inputs
     ]
     if out is not None:
-        evaluation_files.write_several(evaluations, out, models, all_inputs)
+        _print(evaluation_files.write_several(evaluations, out, models, all_inputs))
     return evaluations
 
 
@@ -254,6 +257,21 @@ def _check_inputs(
             f"cannot evaluate: specify either a model and --data, or --predictions and --labels, got {' and '.join(given) or 'none'}",
             hint="trainer evaluate RUN --data DIR, or trainer evaluate --predictions CSV --labels FILE",
         )
+
+
+def _refuse_of_predictions(
+    val_predictions: Path | None, positive_class: str | None, rename: Sequence[str] | None
+) -> None:
+    """Refuse flags that a model has no use for."""
+    _refuse(
+        {"--val-predictions": val_predictions is not None},
+        "a model's thresholds are fitted on the data set's own validation images",
+    )
+    _refuse(
+        {"--positive-class": positive_class is not None},
+        "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
+    )
+    _refuse({"--rename": rename is not None}, "it renames columns of --predictions")
 
 
 def _refuse_bucket(files: Mapping[str, Path | None]) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.document import Bin, Calibration, Interval, interval, number
+from trainer.evaluation.document import UNDEFINED, Bin, Calibration, Interval, interval, number
 from trainer.evaluation.logistic import coefficients, robust_errors
 from trainer.evaluation.metrics import CALIBRATION_BINS, Z_95, Floats, Reliability, brier, reliability
 from trainer.evaluation.proportions import share_of
@@ -69,9 +69,9 @@ def _line(
     """
     target_N, ones_N = (labels_N > 0).astype(np.float64), np.ones(len(labels_N))
     if len(np.unique(target_N)) < 2:
-        return interval(math.nan, math.nan, math.nan), interval(math.nan, math.nan, math.nan)
+        return UNDEFINED, UNDEFINED
     flat_N = np.zeros(len(labels_N))
-    slope = interval(math.nan, math.nan, math.nan)
+    slope = UNDEFINED
     if not _is_separated(log_odds_N, target_N > 0):
         x_N2 = np.stack([log_odds_N, ones_N], axis=1)
         slope = _first(x_N2, target_N, flat_N, np.array([1.0, 0.0]), patients_N, has_interval=has_intervals)
@@ -98,7 +98,7 @@ def _first(
     beta_D = coefficients(x_ND, target_N, offset_N, start_D, np.zeros(len(start_D)))
     value = float(beta_D[0])
     if abs(value) > _STEEPEST:
-        return interval(math.nan, math.nan, math.nan)
+        return UNDEFINED
     error = float(robust_errors(x_ND, target_N, offset_N, beta_D, patients_N)[0]) if has_interval else math.nan
     return interval(value, value - Z_95 * error, value + Z_95 * error)
 
@@ -112,7 +112,7 @@ def _observed_expected(
     """
     observed, expected = float((labels_N > 0).sum()), float(probability_N.sum())
     if not expected:
-        return interval(math.nan, math.nan, math.nan)
+        return UNDEFINED
     ratio = observed / expected
     if not has_interval:
         return interval(ratio, math.nan, math.nan)

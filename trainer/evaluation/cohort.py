@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.labels import LabelTable
-from trainer.evaluation.document import CohortCell, CohortPart, Evaluation, Group, decimals
+from trainer.evaluation.document import CohortCell, CohortPart, Group, decimals
 from trainer.evaluation.metadata import Metadata
 
 SMALLEST_SHOWN: Final = 5
@@ -60,36 +60,30 @@ def cohort_part(
     )
 
 
-def add_cohort(evaluation: Evaluation, parts: Sequence[CohortPart]) -> None:
-    """Add the cohort to an evaluation, without the numbers of subgroups that it does not show; a note says so."""
-    evaluation["cohort"] = list(parts)
-    if all(part["smallest_shown"] is None for part in parts):
-        return
-    for by in dict.fromkeys(group["by"] for group in evaluation["subgroups"]):
-        groups = [group for group in evaluation["subgroups"] if group["by"] == by]
-        hidden = _hidden({group["group"]: group["patients"] or 0 for group in groups})
+def hide_small(groups: Sequence[Group]) -> list[str]:
+    """Remove the numbers of subgroups that a cohort of data that is not public does not show; returns notes about them."""
+    notes = []
+    for by in dict.fromkeys(group["by"] for group in groups):
+        patients = {group["group"]: group["patients"] or 0 for group in groups if group["by"] == by}
+        hidden = _hidden(patients)
         for group in groups:
-            if group["group"] in hidden:
-                _hide(evaluation, group)
+            if group["by"] == by and group["group"] in hidden:
+                _hide(group)
         if hidden:
-            evaluation["notes"].append(
+            notes.append(
                 f"numbers of {by} {', '.join(hidden)} are not shown, as one has fewer than {SMALLEST_SHOWN} patients and the "
                 "data set is not recognised as public"
             )
+    return notes
 
 
-def _hide(evaluation: Evaluation, group: Group) -> None:
+def _hide(group: Group) -> None:
     """Remove the numbers of a subgroup, also those that add up to them, and from the reason why it is not scored."""
     group["images"] = group["patients"] = None
     for finding in group.get("findings", {}).values():
         finding["positive_patients"] = finding["negative_patients"] = None
-    why = group.get("not_scored")
-    if why:
+    if group.get("not_scored"):
         group["not_scored"] = "too few patients"
-        name = f"{group['by']} {group['group']}: not scored: "
-        evaluation["notes"] = [
-            f"{name}{group['not_scored']}" if note == f"{name}{why}" else note for note in evaluation["notes"]
-        ]
 
 
 def _hidden(patients: Mapping[str, int]) -> list[str]:

@@ -6,6 +6,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final, Literal, TypedDict
 
@@ -425,6 +426,15 @@ def interval(value: float, low: float, high: float) -> Interval:
     if math.isnan(value):
         return Interval(value=None, low=None, high=None)
     return Interval(value=float(value), low=number(low), high=number(high))
+
+
+def curve(x: Iterable[float], y: Iterable[float], low: Iterable[float], high: Iterable[float]) -> Curve:
+    """A curve with six decimals, null where undefined."""
+    values, lower, upper = ([number(round(value, 6)) for value in each] for each in (y, low, high))
+    return Curve(x=[float(round(value, 6)) for value in x], y=values, low=lower, high=upper)
+
+
+UNDEFINED: Final = Interval(value=None, low=None, high=None)
 
 
 def to_json(evaluation: Evaluation) -> bytes:

@@ -16,10 +16,12 @@ from trainer.evaluation import evaluation_notes
 from trainer.evaluation.bootstrap import Resamples, auroc_resampled, resampled
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.class_scores import class_scores
+from trainer.evaluation.cohort import hide_small
 from trainer.evaluation.comparison import compared
 from trainer.evaluation.document import (
     FORMAT,
     Classes,
+    CohortPart,
     Comparison,
     Data,
     Evaluation,
@@ -63,6 +65,8 @@ class EvaluationRequest:
     """Name and log-odds of another model, or other scores with the same order; nan for findings that it does not predict."""
     mined: MinedLabels | None = None
     """Other labels of the same images, evaluated with the same predictions."""
+    cohort: Sequence[CohortPart] = ()
+    """Of the splits of the data set; small subgroups that it does not show have no numbers either."""
     images: Sequence[str] | None = None
     """Names of the images; with them, results do not depend on the order of rows."""
     shortcuts: Sequence[Shortcut] = ()
@@ -80,7 +84,9 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
     scores = finding_scores(sample, request.prevalences)
     metadata = request.metadata
     groups = [] if metadata is None else [scored_group(group, sample) for group in subgroups(metadata)]
-    return Evaluation(
+    is_public = all(part["smallest_shown"] is None for part in request.cohort)
+    hidden = [] if is_public else hide_small(groups)
+    evaluation = Evaluation(
         format=FORMAT,
         model=request.model,
         data=request.data,
@@ -108,8 +114,12 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
             *evaluation_notes.worse_calibrated(scores.findings),
             *evaluation_notes.unknown(metadata, len(request.labels_NK)),
             *evaluation_notes.partial(groups, scores.findings),
+            *hidden,
         ],
     )
+    if request.cohort:
+        evaluation["cohort"] = list(request.cohort)
+    return evaluation
 
 
 def name_order(images: Sequence[str]) -> NDArray[np.intp]:

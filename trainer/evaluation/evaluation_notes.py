@@ -47,8 +47,11 @@ def _absent(sample: Sample) -> list[str]:
 
 def _too_few(sample: Sample) -> list[str]:
     """Findings with a score but no interval, and what follows for the mean."""
-    reasons = {name: sample.too_few(k) for k, name in enumerate(sample.findings)}
-    few = [f"{name} ({reason})" for name, reason in reasons.items() if reason and not reason.startswith("no ")]
+    few = [
+        f"{name} ({count.too_few(sample.unit)})"
+        for name, count in zip(sample.findings, sample.counts, strict=True)
+        if not count.are_enough and min(count.positive, count.negative) > 0
+    ]
     if not few:
         return []
     rule = f"fewer than {FEWEST} {sample.unit}s with, or without, the finding"

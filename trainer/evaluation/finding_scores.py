@@ -10,9 +10,9 @@ import numpy as np
 
 from trainer.evaluation.bootstrap import GRID, mean_over_findings, percentiles, point_curves
 from trainer.evaluation.calibration_measures import calibration_of
-from trainer.evaluation.document import Curve, Finding, Interval, number
+from trainer.evaluation.document import Curve, Finding, Interval, curve
 from trainer.evaluation.intervals import auroc_intervals, resampled_interval
-from trainer.evaluation.metrics import Floats, auprc_per_finding, auroc_per_finding, mean_defined
+from trainer.evaluation.metrics import auprc_per_finding, auroc_per_finding, mean_defined
 from trainer.evaluation.net_benefit import net_benefit
 from trainer.evaluation.operating_points import operating_points
 from trainer.evaluation.sample import Sample
@@ -29,7 +29,7 @@ class FindingScores:
 
 def finding_scores(sample: Sample, prevalences: Mapping[str, float]) -> FindingScores:
     """`prevalences` are those that the user stated, by finding."""
-    counts = [sample.patients_of(k) for k in range(len(sample.findings))]
+    counts = sample.counts
     auroc_K, auprc_K = (score(sample.scores_NK, sample.labels_NK) for score in (auroc_per_finding, auprc_per_finding))
     aurocs, mean_auroc = auroc_intervals(auroc_K, sample.draws.auroc_BK, counts)
     auprcs = [
@@ -48,7 +48,7 @@ def finding_scores(sample: Sample, prevalences: Mapping[str, float]) -> FindingS
 
 
 def _finding(sample: Sample, k: int, auroc: Interval, auprc: Interval, stated_prevalence: float | None) -> Finding:
-    labels_N, too_few, count = sample.labels_NK[:, k], sample.too_few(k), sample.patients_of(k)
+    labels_N, too_few, count = sample.labels_NK[:, k], sample.too_few(k), sample.counts[k]
     positives = int((labels_N > 0).sum())
     scales = [(sample.probability_NK, sample.log_odds_NK)]
     if sample.calibrated is not None:
@@ -91,11 +91,6 @@ def _curves(sample: Sample, k: int) -> tuple[Curve, Curve]:
     if sample.too_few(k) is None:
         bands = [percentiles(sample.draws.roc_BKX[:, k]), percentiles(sample.draws.pr_BKX[:, k])]
     roc, pr = (
-        Curve(x=[round(x, 6) for x in GRID.tolist()], y=_points(value_X), low=_points(low_X), high=_points(high_X))
-        for value_X, (low_X, high_X) in zip((roc_X, pr_X), bands, strict=True)
+        curve(GRID, value_X, low_X, high_X) for value_X, (low_X, high_X) in zip((roc_X, pr_X), bands, strict=True)
     )
     return roc, pr
-
-
-def _points(values_X: Floats) -> list[float | None]:
-    return [number(round(value, 6)) for value in values_X.tolist()]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
-from trainer.evaluation.cohort import add_cohort
 from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
@@ -128,14 +127,12 @@ def evaluated(
         other=other,
         mined=inputs.mined,
         shortcuts=inputs.shortcuts,
+        cohort=() if inputs.cohort is None else (inputs.cohort,),
         notes=(*inputs.notes, *(() if inputs.drawn else part_of_list(scored.images))),
         resamples=resamples,
         seed=seed,
     )
-    evaluation = evaluate(request)
-    if inputs.cohort is not None:
-        add_cohort(evaluation, [inputs.cohort])
-    return evaluation
+    return evaluate(request)
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import Resamples, percentiles, sums
-from trainer.evaluation.document import Curve, number
+from trainer.evaluation.document import Curve, curve
 from trainer.evaluation.metrics import Floats
 
 THRESHOLDS: Final[Floats] = np.concatenate([np.linspace(0.0, 0.1, 21), np.linspace(0.11, 0.99, 89)])
@@ -40,12 +40,4 @@ def net_benefit(
         counted_BM = sums(np.concatenate([true_NX, false_NX, everyone_N1], axis=1), patients_N, resamples)
         true_BX, false_BX, images_B1 = np.split(counted_BM, [len(THRESHOLDS), 2 * len(THRESHOLDS)], axis=1)
         low_X, high_X = percentiles((true_BX - _ODDS_X * false_BX) / images_B1)
-    return Curve(x=_rounded(THRESHOLDS), y=_points(value_X), low=_points(low_X), high=_points(high_X))
-
-
-def _rounded(values_X: Floats) -> list[float]:
-    return [round(value, 6) for value in values_X.tolist()]
-
-
-def _points(values_X: Floats) -> list[float | None]:
-    return [number(round(value, 6)) for value in values_X.tolist()]
+    return curve(THRESHOLDS, value_X, low_X, high_X)

@@ -4,15 +4,12 @@ The first evaluation has no comparison; those of the others are with the first.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from trainer.errors import on_one_line
-from trainer.evaluation.document import Difference, Evaluation, Interval, extent, unit_of
+from trainer.evaluation.document import Evaluation, Interval, extent, unit_of
 from trainer.evaluation.reference import SPLITS
-from trainer.evaluation.summary import aligned, cells_of, in_brackets, mean_too_few, short
+from trainer.evaluation.summary import aligned, cells_of, differences, in_brackets, mean_too_few
 from trainer.formats.spreadsheet import line
-
-_COLUMNS: Final = ["model", "finding"]
 
 
 def names_of(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -48,34 +45,18 @@ def as_table(evaluations: Sequence[Evaluation]) -> str:
     ]
     blocks = ["\n".join(map(on_one_line, head)), aligned([["", "mean AUROC", "mean AUPRC"], *rows], left=(0, 1, 2))]
     for nth, one in enumerate(evaluations[1:], start=2):
-        title = f"AUROC of {nth} minus that of 1"
-        header = ["", str(nth), "1", "difference", "p", "p (Holm)"]
-        blocks.append(f"{title}\n{aligned([header, *map(_cells, _differences(one))], left=(0, 3))}")
+        if one["comparison"] is not None:
+            blocks.append(f"AUROC of {nth} minus that of 1\n{differences(one['comparison'], str(nth), '1')}")
     blocks.append("\n".join(f"note: {on_one_line(note)}" for note in notes_of(evaluations)))
     return "\n\n".join(block for block in blocks if block) + "\n"
-
-
-def _differences(evaluation: Evaluation) -> Sequence[Difference]:
-    comparison = evaluation["comparison"]
-    return () if comparison is None else comparison["differences"]
-
-
-def _cells(row: Difference) -> list[str]:
-    return [
-        row["name"],
-        short(row["ours"]),
-        short(row["other"]),
-        in_brackets(row["difference"], signed=True),
-        short(row["p"]),
-        short(row["p_holm"]),
-    ]
 
 
 def as_csv(evaluations: Sequence[Evaluation]) -> str:
     """One row per model and finding, then the means; empty cells where undefined, as all differences of the first."""
     bounds = ("", "_low", "_high")
     header = [
-        *_COLUMNS,
+        "model",
+        "finding",
         *(f"auroc{bound}" for bound in bounds),
         *(f"difference{bound}" for bound in bounds),
         "p",
@@ -90,8 +71,9 @@ def _rows(evaluations: Sequence[Evaluation]) -> Iterator[list[str | float | None
         aurocs: list[tuple[str, Interval, str | None]] = [
             (finding["name"], finding["auroc"], finding.get("too_few")) for finding in one["findings"]
         ]
-        differences = {row["name"]: row for row in _differences(one)}
+        comparison = one["comparison"]
+        by_name = {} if comparison is None else {row["name"]: row for row in comparison["differences"]}
         for finding, auroc, too_few in [*aurocs, ("mean", one["mean_auroc"], mean_too_few(one))]:
-            row = differences.get(finding)
+            row = by_name.get(finding)
             compared = [None] * 5 if row is None else [*cells_of(row["difference"]), row["p"], row["p_holm"]]
             yield [name, finding, *cells_of(auroc), *compared, too_few]

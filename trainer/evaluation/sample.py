@@ -4,6 +4,7 @@ Shapes: N images, K findings.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,14 @@ class Sample:
     resamples: Resamples
     draws: Resampled
 
-    def patients_of(self, k: int) -> "PatientCount":
-        """Patients with and without finding k."""
-        return patient_count(self.labels_NK[:, k], self.patients_N)
+    @cached_property
+    def counts(self) -> tuple["PatientCount", ...]:
+        """Patients with and without each finding."""
+        return tuple(patient_count(labels_N, self.patients_N) for labels_N in self.labels_NK.T)
 
     def too_few(self, k: int) -> str | None:
         """Why the numbers of finding k get no interval; None where they do."""
-        return self.patients_of(k).too_few(self.unit)
+        return self.counts[k].too_few(self.unit)
 
 
 @dataclass(frozen=True)

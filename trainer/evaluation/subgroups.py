@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import auroc_resampled, mean_over_findings
-from trainer.evaluation.document import FEWEST, Group, GroupFinding, Interval
+from trainer.evaluation.document import FEWEST, UNDEFINED, Group, GroupFinding, Interval
 from trainer.evaluation.intervals import auroc_intervals, resampled_interval
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats, auroc_per_finding, mean_defined
@@ -25,8 +25,6 @@ FEWEST_PATIENTS: Final = 20
 """Fewest patients of a subgroup that is scored."""
 
 _RULE: Final = "youden"
-
-_UNDEFINED: Final = Interval(value=None, low=None, high=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +65,10 @@ def scored_group(group: Subgroup, sample: Sample) -> Group:
             group=group.name,
             images=images,
             patients=patients,
-            mean_auroc=_UNDEFINED,
-            auroc=dict.fromkeys(sample.findings, _UNDEFINED),
+            mean_auroc=UNDEFINED,
+            auroc=dict.fromkeys(sample.findings, UNDEFINED),
             not_scored=why,
-            difference=_UNDEFINED,
+            difference=UNDEFINED,
             findings={},
         )
     others = [_count(sample, k, group.others_N) for k in range(len(sample.findings))]
@@ -142,10 +140,10 @@ def _auroc(sample: Sample, of_N: NDArray[np.bool_]) -> tuple[Floats, Floats]:
 
 def _finding(group: Subgroup, sample: Sample, k: int, count: PatientCount, aurocs: _Aurocs) -> GroupFinding:
     ours, theirs = (_rates(sample, k, of_N) for of_N in (group.inside_N, group.others_N))
-    differences = [_UNDEFINED, _UNDEFINED]
+    differences = [UNDEFINED, UNDEFINED]
     if ours and theirs and aurocs.has_both_K[k]:
         differences = [difference(one, other) for one, other in zip(ours, theirs, strict=True)]
-    shares = [one.as_interval() for one in ours] if ours else [_UNDEFINED, _UNDEFINED]
+    shares = [one.as_interval() for one in ours] if ours else [UNDEFINED, UNDEFINED]
     return GroupFinding(
         positive_patients=count.positive,
         negative_patients=count.negative,

@@ -11,6 +11,7 @@ from typing import Final
 from trainer.errors import on_one_line
 from trainer.evaluation.cohort import cohort_rows, cohort_words, shown_number
 from trainer.evaluation.document import (
+    UNDEFINED,
     Calibration,
     Comparison,
     Evaluation,
@@ -309,7 +310,12 @@ def _excludes_zero(one: Interval) -> bool:
 def _comparison(comparison: Comparison | None) -> str:
     if comparison is None:
         return ""
-    header = ["", "ours", "theirs", "difference", "p", "p (Holm)"]
+    title = f"AUROC against {on_one_line(comparison['other'])}, on the same resamples"
+    return f"{title}\n{differences(comparison, 'ours', 'theirs')}"
+
+
+def differences(comparison: Comparison, ours: str, theirs: str) -> str:
+    """Table of two models under these names."""
     rows = [
         [
             row["name"],
@@ -321,7 +327,7 @@ def _comparison(comparison: Comparison | None) -> str:
         ]
         for row in comparison["differences"]
     ]
-    return f"AUROC against {on_one_line(comparison['other'])}, on the same resamples\n{aligned([header, *rows], left=(0, 3))}"
+    return aligned([["", ours, theirs, "difference", "p", "p (Holm)"], *rows], left=(0, 3))
 
 
 def _mined(evaluation: Evaluation) -> str:
@@ -423,7 +429,7 @@ def _calibration_cells(finding: Finding) -> list[float | None]:
     cells += [calibrated["ece"], calibrated["brier"]] if calibrated else [None, None]
     shown = calibrated or finding["raw"]
     for key in _LINE:
-        cells += cells_of(shown.get(key, _UNDEFINED))  # type: ignore[arg-type] # an Interval, as are all of _LINE
+        cells += cells_of(shown.get(key, UNDEFINED))  # type: ignore[arg-type] # an Interval, as are all of _LINE
     return cells
 
 
@@ -435,7 +441,7 @@ def _point_cells(point: OperatingPoint | None) -> list[float | None]:
         cells += cells_of(share)
     counts = point.get("counts")
     cells += [point["f1"], *(counts[key] if counts else None for key in _COUNTS)]
-    for share in (point.get("stated_ppv", _UNDEFINED), point.get("stated_npv", _UNDEFINED)):
+    for share in (point.get("stated_ppv", UNDEFINED), point.get("stated_npv", UNDEFINED)):
         cells += cells_of(share)
     return cells
 
@@ -485,9 +491,6 @@ def short(value: float | None, digits: int = 3) -> str:
         return "-"
     text = decimals(value, digits)
     return text[1:] if text.startswith("0.") else text
-
-
-_UNDEFINED: Final = Interval(value=None, low=None, high=None)
 
 
 def in_brackets(one: Interval, *, signed: bool = False) -> str:

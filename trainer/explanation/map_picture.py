@@ -27,7 +27,7 @@ _UNSEEN_GRAY: Final = (64, 64, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the model says of one finding of an image."""
+    """The prediction of one finding of an image."""
 
     image: str
     finding: str

@@ -1,6 +1,6 @@
 """Pictures of images with their predictions.
 
-    OUT/<image>.prediction.png   the image, above what the model says of it
+    OUT/<image>.prediction.png   the image, with its prediction below it
     OUT/predictions.png          the first images side by side
 
 They show the image, the name of its file and the prediction; nothing else that is in the file.

@@ -7,6 +7,7 @@ import numpy as np
 
 from trainer.evaluation.document import Bin, Curve, Evaluation, Finding, Group, Interval
 from trainer.evaluation.metrics import Floats
+from trainer.evaluation.subgroups import FEWEST_PATIENTS
 from trainer.report.drawing import COLOURS, DASHES, INK, MARKERS, TICK_PX, Drawing, as_png, canvas, styled
 from trainer.report.forest import WIDE, Marks, Row, forest
 from trainer.report.formatting import finding as name_of
@@ -37,9 +38,6 @@ _TICK_ROOM: Final = 28.0
 
 _TITLE_PX: Final = 12
 _VALUE_PX: Final = 9.5
-
-FEW_PATIENTS: Final = 20
-"""Subgroups of fewer patients have no bar. Documents of format 2 do not score them."""
 
 _TOPS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -109,7 +107,7 @@ def _group_row(group: Group) -> Row:
 def is_few(group: Group) -> bool:
     """Whether the subgroup was scored, as by earlier versions, though it has too few patients to compare."""
     patients = group["patients"]  # not shown, in data sets that are not public, beside a subgroup of very few
-    return not group.get("not_scored") and patients is not None and patients < FEW_PATIENTS
+    return not group.get("not_scored") and patients is not None and patients < FEWEST_PATIENTS
 
 
 def group_name(group: Group) -> str:

@@ -4,9 +4,7 @@ OUT/metrics.json  OUT/metrics.csv  OUT/*.png  OUT/predictions/PART.csv    of one
 OUT/index.html  OUT/comparison.csv  OUT/MODEL/…                           of several models
 """
 
-import sys
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -66,31 +64,32 @@ def folders_of(models: Sequence[str]) -> list[str]:
     return names
 
 
-def write(evaluation: Evaluation, out: Path, inputs: EvaluationInput | None = None) -> None:
-    """Write documents and plots, and predictions of a model; prints their paths to stderr."""
+def write(evaluation: Evaluation, out: Path, inputs: EvaluationInput | None = None) -> Iterator[Path]:
+    """Write documents and plots, and predictions of a model; yields the path of each file when it is written."""
     from trainer.report.evaluation_figures import plots  # noqa: PLC0415 - importing matplotlib takes a second
 
-    storage = LocalStorage(str(out))
+    files: dict[str, bytes] = {}
     if inputs is not None:
         scored, shown = inputs.scored, calibrated_predictions(inputs)
-        key = predictions_key(inputs.part)
-        storage.write(key, predictions_csv(scored.images, scored.log_odds_NK, inputs.findings, shown))
-        sys.stderr.write(f"{out / key}\n")
-    documents = ((DOCUMENT, to_json(evaluation)), (TABLE, as_csv(evaluation).encode()))
-    for name, content in chain(documents, plots(evaluation).items()):
-        storage.write(name, content)
-        sys.stderr.write(f"{out / name}\n")
+        content = predictions_csv(scored.images, scored.log_odds_NK, inputs.findings, shown)
+        files[predictions_key(inputs.part)] = content
+    files |= {DOCUMENT: to_json(evaluation), TABLE: as_csv(evaluation).encode(), **plots(evaluation)}
+    yield from _written(out, files)
 
 
 def write_several(
     evaluations: Sequence[Evaluation], out: Path, models: Sequence[str], inputs: Sequence[EvaluationInput]
-) -> None:
-    """Write the files of each model, and the comparison of all; prints their paths to stderr."""
+) -> Iterator[Path]:
+    """Write the files of each model, and the comparison of all; yields paths as `write`."""
     from trainer.report.models_page import html  # noqa: PLC0415 - as in `write`
 
     for name, evaluation, predicted in zip(folders_of(models), evaluations, inputs, strict=True):
-        write(evaluation, out / name, predicted)
+        yield from write(evaluation, out / name, predicted)
+    yield from _written(out, {COMPARISON: paired.as_csv(evaluations).encode(), PAGE: html(evaluations).encode()})
+
+
+def _written(out: Path, files: Mapping[str, bytes]) -> Iterator[Path]:
     storage = LocalStorage(str(out))
-    for name, content in ((COMPARISON, paired.as_csv(evaluations)), (PAGE, html(evaluations))):
-        storage.write(name, content.encode())
-        sys.stderr.write(f"{out / name}\n")
+    for name, content in files.items():
+        storage.write(name, content)
+        yield out / name

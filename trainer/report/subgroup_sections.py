@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Final
 
-from trainer.evaluation.document import Evaluation, Group, GroupFinding, Interval
+from trainer.evaluation.document import UNDEFINED, Evaluation, Group, GroupFinding
+from trainer.evaluation.subgroups import FEWEST_PATIENTS
 from trainer.report import evaluation_figures
 from trainer.report.documents import Documents
-from trainer.report.evaluation_figures import FEW_PATIENTS, group_name
+from trainer.report.evaluation_figures import group_name
 from trainer.report.forest import NARROW, WIDE
 from trainer.report.formatting import NONE, count, interval
 from trainer.report.formatting import finding as name_of
 from trainer.report.interval_remarks import by_reason, remarks
 from trainer.report.page import Block, Folded, Plots, Section, Table, Text
-
-_UNDEFINED: Final[Interval] = {"value": None, "low": None, "high": None}
 
 _MOST: Final = 10
 """Rows of the table of lower sensitivities."""
@@ -48,7 +47,7 @@ def subgroups(one: Documents) -> Section:
 
 def _caption(evaluation: Evaluation) -> str:
     few = any(map(evaluation_figures.is_few, evaluation["subgroups"]))
-    return f"A hollow mark is a subgroup of fewer than {FEW_PATIENTS} patients, too few to compare." if few else ""
+    return f"A hollow mark is a subgroup of fewer than {FEWEST_PATIENTS} patients, too few to compare." if few else ""
 
 
 def _totals(evaluation: Evaluation) -> Table:
@@ -61,7 +60,7 @@ def _totals(evaluation: Evaluation) -> Table:
         is_scored = not group.get("not_scored")
         cells = [interval(group["mean_auroc"]) if is_scored else "not scored"]
         if differs:
-            cells.append(interval(group.get("difference", _UNDEFINED), signed=True) if is_scored else NONE)
+            cells.append(interval(group.get("difference", UNDEFINED), signed=True) if is_scored else NONE)
         rows.append([group_name(group), *cells, count(group["images"]), count(group["patients"])])
     return Table(f"{auroc} of each subgroup of {evaluation['data']['part']}.", head, rows)
 
@@ -119,7 +118,7 @@ def _each(evaluation: Evaluation) -> list[Block]:
             f"AUROC of each finding by subgroup of {part}.",
             ["Finding", *map(group_name, groups)],
             [
-                [name_of(one["name"]), *(interval(group["auroc"].get(one["name"], _UNDEFINED), 2) for group in groups)]
+                [name_of(one["name"]), *(interval(group["auroc"].get(one["name"], UNDEFINED), 2) for group in groups)]
                 for one in evaluation["findings"]
             ],
         )

@@ -19,7 +19,7 @@ from trainer.data.public import are_drawn
 from trainer.errors import on_one_line
 from trainer.evaluation import calibration, document, metadata
 from trainer.evaluation.calibration import Calibrator
-from trainer.evaluation.cohort import add_cohort, cohort_part
+from trainer.evaluation.cohort import cohort_part
 from trainer.evaluation.document import CohortPart, Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
 from trainer.evaluation.label_file import caveats
@@ -131,11 +131,11 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         else calibration.calibrated(calibrator, test.log_odds_NK, run.table.findings),
         metadata=None if attributes is None else attributes.rows(test.rows_N),
         shortcuts=shortcuts(run.pack.sizes_N2[test.rows_N], test.labels_NK, run.table.findings),
+        cohort=_cohort(run, attributes),
         notes=_notes(run),
         seed=run.config.seed,
     )
     evaluation = evaluate(request)
-    add_cohort(evaluation, _cohort(run, attributes))
     run.prefix.writer.queue_file(EVALUATION, document.to_json(evaluation))
     run.prefix.writer.queue_file(EVALUATION_TABLE, as_csv(evaluation).encode())
     return evaluation

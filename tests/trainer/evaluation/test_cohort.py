@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data.labels import LabelTable
-from trainer.evaluation.cohort import CHILDREN, SMALLEST_SHOWN, add_cohort, cohort_part, cohort_rows, cohort_words
+from trainer.evaluation.cohort import CHILDREN, SMALLEST_SHOWN, cohort_part, cohort_rows, cohort_words, hide_small
 from trainer.evaluation.document import Evaluation
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.subgroups import AGE_BANDS
@@ -129,10 +129,9 @@ def test_data_without_attributes_say_so():
     assert (empty["images"], empty["patients"]) == (0, None)
 
 
-def evaluation_with(groups):
-    """What an evaluation says of subgroups; each is attribute, name and patients."""
-    rows = [{"by": by, "group": group, "images": 2 * count, "patients": count} for by, group, count in groups]
-    return {"subgroups": rows, "notes": []}
+def subgroups_of(groups):
+    """Subgroups of an evaluation, from attribute, name and patients of each."""
+    return [{"by": by, "group": group, "images": 2 * count, "patients": count} for by, group, count in groups]
 
 
 AGES = [("age", "under 18", 3), ("age", "under 40", 30), ("age", "40-60", 25), ("age", "over 60", 40)]
@@ -151,35 +150,29 @@ AGES = [("age", "under 18", 3), ("age", "under 40", 30), ("age", "40-60", 25), (
 )
 def test_subgroups_do_not_show_what_the_cohort_hides(groups, shown):
     """Two tables of one page: what is missing in one could be read in the other, or computed from the total."""
-    evaluation = evaluation_with(groups)
-    add_cohort(evaluation, [part_of(range(50), is_public=False)])
-    assert [group["group"] for group in evaluation["subgroups"]] == [name for _, name, _ in groups]
-    assert [group["group"] for group in evaluation["subgroups"] if group["images"] is not None] == shown
-    assert [group["group"] for group in evaluation["subgroups"] if group["patients"] is not None] == shown
-    assert len(evaluation["notes"]) == (len(shown) < len(groups))
-    public = evaluation_with(groups)
-    add_cohort(public, [part_of(range(50))])
-    assert [group["patients"] for group in public["subgroups"]] == [patients for _, _, patients in groups]
-    assert public["notes"] == []
+    rows = subgroups_of(groups)
+    notes = hide_small(rows)
+    assert [row["group"] for row in rows] == [name for _, name, _ in groups]
+    assert [row["group"] for row in rows if row["images"] is not None] == shown
+    assert [row["group"] for row in rows if row["patients"] is not None] == shown
+    assert len(notes) == (len(shown) < len(groups))
 
 
 def test_reason_for_no_score_does_not_tell_the_number_either():
     """It stands in the table and in a note."""
-    evaluation = evaluation_with([("sex", "M", 40), ("sex", "F", 3)])
-    evaluation["subgroups"][1]["not_scored"] = "only 3 patients, fewer than 20"
-    evaluation["notes"].append("sex F: not scored: only 3 patients, fewer than 20")
-    add_cohort(evaluation, [part_of(range(50), is_public=False)])
-    assert evaluation["subgroups"][1]["not_scored"] == "too few patients"
-    assert evaluation["notes"][0] == "sex F: not scored: too few patients"
+    rows = subgroups_of([("sex", "M", 40), ("sex", "F", 3)])
+    rows[1]["not_scored"] = "only 3 patients, fewer than 20"
+    hide_small(rows)
+    assert rows[1]["not_scored"] == "too few patients"
 
 
 def test_patients_of_a_finding_do_not_tell_how_many_a_hidden_subgroup_has():
     """With one image per patient, those with a finding and those without it add up to all."""
-    evaluation = evaluation_with([("sex", "M", 40), ("sex", "F", 3), ("view", "PA", 43)])
-    for group in evaluation["subgroups"]:
-        group["findings"] = {"Mass": {"positive_patients": 15, "negative_patients": 25}}
-    add_cohort(evaluation, [part_of(range(43), is_public=False)])
-    shown = [group["findings"]["Mass"] for group in evaluation["subgroups"]]
+    rows = subgroups_of([("sex", "M", 40), ("sex", "F", 3), ("view", "PA", 43)])
+    for row in rows:
+        row["findings"] = {"Mass": {"positive_patients": 15, "negative_patients": 25}}
+    hide_small(rows)
+    shown = [row["findings"]["Mass"] for row in rows]
     assert shown[:2] == [{"positive_patients": None, "negative_patients": None}] * 2
     assert shown[2] == {"positive_patients": 15, "negative_patients": 25}
 

@@ -274,7 +274,7 @@ def test_number_of_fewer_than_five_patients_has_no_interval(images, positives):
 
 
 def test_finding_separated_without_an_error_gets_the_interval_of_newcombe():
-    """All resamples give 1; the bound below says what so many patients can show."""
+    """All resamples give 1, so they have no spread; the lower bound follows from the number of patients."""
     labels = np.arange(60)[:, None] < 12
     found = assessed((labels * 3.0, labels.astype(np.uint8), np.arange(60)), findings=("A",))
     auroc = found["findings"][0]["auroc"]
@@ -382,3 +382,24 @@ def test_earlier_document_loses_the_intervals_of_too_few_images(images):
     assert read["findings"][1]["auroc"] == many["auroc"]
     assert "too_few" not in read["findings"][1]
     assert read["mean_auroc"]["low"] is read["mean_auprc"]["high"] is None
+
+
+@pytest.mark.parametrize("smallest", [None, 5])
+def test_small_subgroups_are_hidden_where_the_cohort_hides_them(images, smallest):
+    """Data that is not public: three women would be known by their number, in the table and in a note."""
+    _, _, patients = images
+    sex = np.where(patients < 3, "F", "M")
+    people = Metadata(sex, np.full(600, 50.0), np.full(600, "PA"))
+    part = {"part": "test", "smallest_shown": smallest}
+    found = assessed(images, metadata=people, cohort=[part])
+    assert found["cohort"] == [part]
+    assert "cohort" not in assessed(images, metadata=people)
+    men, women = found["subgroups"]
+    if smallest is None:
+        assert (women["patients"], women["not_scored"]) == (3, "only 3 patients, fewer than 20")
+        assert men["patients"] == len(set(patients[patients >= 3].tolist()))
+    else:
+        assert men["images"] is women["images"] is women["patients"] is None
+        assert "sex F: not scored: too few patients" in found["notes"]
+        assert any(note.startswith("numbers of sex F, M are not shown") for note in found["notes"])
+        assert not any("3 patients" in note for note in found["notes"])
