@@ -3,7 +3,7 @@
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -55,6 +55,9 @@ class Target(Access):
 
     namespace: Annotated[str | None, Parameter(name=("--namespace", "-n"), show_default=False)] = None
     """Namespace to use; the default is the namespace of the context."""
+
+    api: Annotated[Literal["auto", "pytorchjob", "trainjob"], Parameter(show_default=False)] = "auto"
+    """Kind of the job, where a PyTorchJob and a TrainJob have the same name."""
 
     def in_commands(self, text: str, namespace: str | None = None) -> str:
         """As of `Access`, with this namespace."""

@@ -12,7 +12,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.auth import login
 from launcher.cluster.connection import CONNECT_S, READ_S, ByteBudget, Connection, Request, as_object, error_of_response
 from launcher.cluster.errors import ConflictError, GoneError, NotFoundError, ServerError, UnreachableError
-from launcher.cluster.resources import CONTAINER, PODS, Object, Resource
+from launcher.cluster.resources import PODS, Object, Resource
 from trainer.errors import RemoteError
 from trainer.formats.documents import checked
 from trainer.limits import CHANGE_BYTES, LISTED_OBJECTS, LOG_LINE_BYTES
@@ -167,7 +167,7 @@ class Cluster:
         self,
         pod: str,
         *,
-        container: str = CONTAINER,
+        container: str,
         namespace: str | None = None,
         follow: bool = False,
         previous: bool = False,

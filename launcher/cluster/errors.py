@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from launcher.cluster.operator import NAME as OPERATOR
-from launcher.cluster.resources import JOBS
+from launcher.cluster.operator import CONTROLLERS, Controller
 from trainer.errors import RemoteError, on_one_line
 
 BUSY: Final = frozenset({429, 500, 502, 503, 504})
@@ -19,6 +18,10 @@ class LoginError(RemoteError):
 
 class NotFoundError(RemoteError):
     """The object, or its kind, does not exist."""
+
+
+class NotServedError(NotFoundError):
+    """The cluster does not serve this kind of object."""
 
 
 class ForbiddenError(RemoteError):
@@ -60,10 +63,10 @@ def error_of_status(
     return kind(f"cannot {what}: {reason}", hint=_hint(path, status, message))
 
 
-def _not_served(path: str, what: str) -> NotFoundError:
+def _not_served(path: str, what: str) -> NotServedError:
     kinds = "/".join(path.removeprefix("/apis/").split("/")[:2])
-    hint = "install the training operator: see k8s/operator" if kinds == JOBS.group_version else None
-    return NotFoundError(f"cannot {what}: the cluster does not serve `{kinds}`", hint=hint)
+    hint = next((each.install for each in CONTROLLERS if each.jobs.group_version == kinds), None)
+    return NotServedError(f"cannot {what}: the cluster does not serve `{kinds}`", hint=hint)
 
 
 _KINDS: Final[Mapping[int, type[RemoteError]]] = {
@@ -80,28 +83,29 @@ _SERVICE: Final = re.compile(r"https://([a-z0-9][-a-z0-9]*)\.([a-z0-9][-a-z0-9]*
 """Address of a webhook's Service in the server's message."""
 
 
-def _webhook_hint(message: str, *, of_jobs: bool) -> str:
-    """How to look after the webhook that did not respond: the operator's, Kueue's or another program's."""
+def _webhook_hint(message: str, controller: Controller | None) -> str:
+    """How to look after the webhook that did not respond: the controller's, Kueue's or another program's."""
     service = _SERVICE.search(message)
     if service is None:
-        operator = "check that the training operator is running: kubectl get deployments -A | grep training-operator"
-        return operator if of_jobs else "check that the webhook's server is running"
+        if controller is None:
+            return "check that the webhook's server is running"
+        return f"check that the {controller.title} is running: kubectl get deployments -A | grep {controller.name}"
     name, namespace = service[1], service[2]
-    server = "training operator" if OPERATOR in name else "webhook's server"
+    server = next((each.title for each in CONTROLLERS if each.name in name), "webhook's server")
     return f"check that the {server} is running: kubectl -n {namespace} get pods,endpointslices; its Service is {name}"
 
 
 def _hint(path: str, status: int, message: str) -> str | None:
-    of_jobs = JOBS.group_version in path
+    controller = next((each for each in CONTROLLERS if each.jobs.group_version in path), None)
     hints = {
-        _webhook_hint(message, of_jobs=of_jobs): "calling webhook" in message,
+        _webhook_hint(message, controller): "calling webhook" in message,
         "your credentials are not accepted: log in again, or use another --context": status == 401,
         "kubectl describe resourcequota shows the usage; launcher list shows jobs to delete": "exceeded quota"
         in message,
         "ask an administrator for the permission: the roles in k8s/base have it": status == 403
         and " cannot " in message,
         "use another -n NAMESPACE; kubectl get namespaces": status == 404 and message.startswith("namespaces "),
-        "launcher list -A": status == 404 and of_jobs,
+        "launcher list -A": status == 404 and controller is not None,
         "the server, or one behind it, is busy or unavailable: try again later": status == 429 or status >= 500,
     }
     return next((hint for hint, holds in hints.items() if holds), None)

@@ -1,39 +1,90 @@
-"""The training operator among the Deployments and webhooks of a cluster; pure."""
+"""The controllers of training jobs among the Deployments and webhooks of a cluster; pure."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from launcher.cluster.resources import JOBS, Object
-
-NAME: Final = "training-operator"
-"""Name of its Deployment, Service and image. Source: kubeflow/trainer v1.9.4, manifests/base."""
-
-_LABEL: Final = ("control-plane", "kubeflow-training-operator")
-"""Label of its pods. Source: as above."""
+from launcher.cluster.resources import PYTORCH_JOBS, TRAIN_JOBS, Object, Resource
 
 
-def operators(deployments: Iterable[Object]) -> list[Object]:
-    """Deployments of the training operator, those first that run its image or have its label; others have its name in theirs."""
+@dataclass(frozen=True, kw_only=True)
+class Controller:
+    """A controller of one kind of jobs."""
+
+    title: str
+    """Its name in messages."""
+
+    short: str
+    """The same in the name of a check."""
+
+    jobs: Resource
+
+    name: str
+    """Part of the names of its Deployment and Service."""
+
+    image: str
+    """Name of its image, without registry and tag."""
+
+    label: tuple[str, str]
+    """Label of its pods."""
+
+    install: str
+    """How to install it."""
+
+
+TRAINING_OPERATOR: Final = Controller(
+    title="training operator",
+    short="operator",
+    jobs=PYTORCH_JOBS,
+    # Source: kubeflow/trainer v1.9.4, manifests/base.
+    name="training-operator",
+    image="training-operator",
+    label=("control-plane", "kubeflow-training-operator"),
+    install="install the training operator: see k8s/operator",
+)
+
+TRAINER: Final = Controller(
+    title="Kubeflow Trainer",
+    short="Trainer",
+    jobs=TRAIN_JOBS,
+    # Source: kubeflow/trainer v2.3.0, manifests/base/manager and manifests/overlays/manager.
+    name="trainer-controller-manager",
+    image="trainer-controller-manager",
+    label=("app.kubernetes.io/name", "trainer"),
+    install="install Kubeflow Trainer: see k8s/operator",
+)
+
+CONTROLLERS: Final = (TRAINING_OPERATOR, TRAINER)
+
+
+def controller_of(jobs: Resource) -> Controller:
+    """The controller of a kind of jobs."""
+    return next(each for each in CONTROLLERS if each.jobs == jobs)
+
+
+def deployments_of(controller: Controller, deployments: Iterable[Object]) -> list[Object]:
+    """Deployments of a controller, those first that run its image or have its label; others have its name in theirs."""
     found = list(deployments)
-    certain = [each for each in found if _is_operator(each)]
-    return certain or [each for each in found if NAME in each["metadata"]["name"]]
+    certain = [each for each in found if _is_of(controller, each)]
+    return certain or [each for each in found if controller.name in each["metadata"]["name"]]
 
 
-def container_of(operator: Object) -> Object:
-    """The operator's own container in its Deployment, beside which there may be others."""
-    containers: list[Object] = operator["spec"]["template"]["spec"]["containers"]
-    return next((each for each in containers if _runs_operator(each)), containers[0])
+def container_of(controller: Controller, deployment: Object) -> Object:
+    """The controller's own container in its Deployment, beside which there may be others."""
+    containers: list[Object] = deployment["spec"]["template"]["spec"]["containers"]
+    return next((each for each in containers if _runs(controller, each)), containers[0])
 
 
-def _is_operator(deployment: Object) -> bool:
+def _is_of(controller: Controller, deployment: Object) -> bool:
     template = deployment.get("spec", {}).get("template", {})
-    key, value = _LABEL
+    key, value = controller.label
     labels = template.get("metadata", {}).get("labels") or {}
-    return labels.get(key) == value or any(map(_runs_operator, template.get("spec", {}).get("containers") or ()))
+    containers = template.get("spec", {}).get("containers") or ()
+    return labels.get(key) == value or any(_runs(controller, each) for each in containers)
 
 
-def _runs_operator(container: Object) -> bool:
-    return _repository(str(container.get("image", ""))).rpartition("/")[2] == NAME
+def _runs(controller: Controller, container: Object) -> bool:
+    return _repository(str(container.get("image", ""))).rpartition("/")[2] == controller.image
 
 
 def _repository(image: str) -> str:
@@ -42,20 +93,20 @@ def _repository(image: str) -> str:
     return f"{path}{slash}{name.partition(':')[0]}"
 
 
-def hooks_of_jobs(configurations: Iterable[Object]) -> Iterator[tuple[str, Object]]:
-    """Webhooks that the server calls when a PyTorchJob is created, each with the name of its configuration."""
+def hooks_of_jobs(jobs: Resource, configurations: Iterable[Object]) -> Iterator[tuple[str, Object]]:
+    """Webhooks that the server calls when a job of this kind is created, each with the name of its configuration."""
     for each in configurations:
         for hook in each.get("webhooks") or ():
-            if any(_is_about_new_jobs(rule) for rule in hook.get("rules") or ()):
+            if any(_is_about_new_jobs(jobs, rule) for rule in hook.get("rules") or ()):
                 yield str(each["metadata"]["name"]), hook
 
 
-def _is_about_new_jobs(rule: Object) -> bool:
-    version = JOBS.group_version.rpartition("/")[2]
+def _is_about_new_jobs(jobs: Resource, rule: Object) -> bool:
+    version = jobs.group_version.rpartition("/")[2]
     wanted = {
-        "apiGroups": {JOBS.group, "*"},
+        "apiGroups": {jobs.group, "*"},
         "apiVersions": {version, "*"},
-        "resources": {JOBS.plural, "*", "*/*"},
+        "resources": {jobs.plural, "*", "*/*"},
         "operations": {"CREATE", "*"},
     }
     return all(names & set(rule.get(key) or ()) for key, names in wanted.items())

@@ -26,6 +26,10 @@ class Resource:
         """The API group, empty for the core one."""
         return self.group_version.rpartition("/")[0]
 
+    def named(self, name: str) -> str:
+        """An object's name as kubectl prints it: `pytorchjob.kubeflow.org/NAME`, `persistentvolume/NAME`."""
+        return f"{self.kind.lower()}{'.' * bool(self.group)}{self.group}/{name}"
+
     def path(self, namespace: str | None, name: str | None = None) -> str:
         """Path of one object, or of all objects of a namespace or, without one, of the cluster."""
         root = f"/apis/{self.group_version}" if self.group else f"/api/{self.group_version}"
@@ -33,7 +37,14 @@ class Resource:
         return f"{root}{place}/{self.plural}" + (f"/{name}" if name is not None else "")
 
 
-JOBS: Final = Resource("kubeflow.org/v1", "pytorchjobs", "PyTorchJob")
+PYTORCH_JOBS: Final = Resource("kubeflow.org/v1", "pytorchjobs", "PyTorchJob")
+TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
+RUNTIMES: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainingruntimes", "TrainingRuntime")
+CLUSTER_RUNTIMES: Final = Resource(
+    "trainer.kubeflow.org/v1alpha1", "clustertrainingruntimes", "ClusterTrainingRuntime", namespaced=False
+)
+JOB_SETS: Final = Resource("jobset.x-k8s.io/v1alpha2", "jobsets", "JobSet")
+BATCH_JOBS: Final = Resource("batch/v1", "jobs", "Job")
 PODS: Final = Resource("v1", "pods", "Pod")
 SERVICES: Final = Resource("v1", "services", "Service")
 EVENTS: Final = Resource("v1", "events", "Event")
@@ -58,22 +69,12 @@ WAITING: Final = tuple(
 
 WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
 
-TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
 WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io/v1",
     "validatingwebhookconfigurations",
     "ValidatingWebhookConfiguration",
     namespaced=False,
 )
-
-CONTAINER: Final = "pytorch"
-"""Name of a job's container. Source: the operator's webhook refuses any other."""
-
-JOB_LABEL: Final = "training.kubeflow.org/job-name"
-"""Label of a job's pods and Services. Source: kubeflow/trainer v1.9.4, pkg/apis/kubeflow.org/v1/common_types.go."""
-
-ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
-INDEX_LABEL: Final = "training.kubeflow.org/replica-index"
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
 """Selector of the objects that the launcher created."""

@@ -12,7 +12,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import On
 from launcher.commands.terminal import report
-from launcher.jobs.find import get_job
+from launcher.kinds import lookup
 from launcher.runs import checkpoints as run_checkpoints
 from launcher.runs import locate
 from launcher.runs import pull as run_files
@@ -74,4 +74,4 @@ def pull(
 
 
 def _find(name: str, on: Target, where: locate.Where) -> locate.Run:
-    return locate.find(name, where, lambda: get_job(open_cluster(on), name), report)
+    return locate.find(name, where, lambda: lookup.get(open_cluster(on), name, on.api), report)

@@ -4,11 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from launcher import kinds
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import DryRun, On
 from launcher.commands.submit import create
-from launcher.jobs.find import get_job, settings_of
+from launcher.jobs.find import settings_of
+from launcher.kinds import lookup
 from launcher.settings.sources import check_changes, job_of, read_assignments, settings_from
 
 
@@ -37,11 +39,14 @@ def clone(
     check_changes(changes, {"name": "--name sets it", "namespace": "a clone has the namespace of its original"})
     cluster = open_cluster(on)
     given = {"namespace": cluster.namespace} | ({"name": name} if name else {})
-    original = settings_of(get_job(cluster, source))
-    original.pop("name", None)
+    found = lookup.get(cluster, source, on.api)
+    original = settings_of(found) | {"api": kinds.of(found).api}
+    assigned = read_assignments(changes)
+    left_out = {"name"} | ({"runtime"} if assigned.values.get("api") == ("pytorchjob",) else set())
+    original = {key: value for key, value in original.items() if key not in left_out}
     job = job_of(
         settings_from("the command", given),
-        read_assignments(changes),
+        assigned,
         settings_from(f"the settings of the job {source}", original),
     )
     create(job, on, dry_run=dry_run)

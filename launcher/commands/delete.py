@@ -31,7 +31,7 @@ def delete(
     problems: list[KnownError] = []
     for name in names:
         try:
-            for removed in delete_job(cluster, name, timeout_s=seconds(timeout) or 300):
+            for removed in delete_job(cluster, name, api=on.api, timeout_s=seconds(timeout) or 300):
                 sys.stdout.write(f"{on_one_line(removed)}\n")
                 sys.stdout.flush()
         except KnownError as problem:

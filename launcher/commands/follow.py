@@ -3,31 +3,34 @@
 import os
 import sys
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import NotFoundError
 from launcher.commands.parameters import seconds
 from launcher.commands.terminal import report
 from launcher.jobs.wait import wait_for_job
+from launcher.kinds.state import State
 from launcher.logs import printing
 from launcher.logs.lines import LogOptions
 from launcher.status import collect
 from launcher.status.diagnose import diagnose
-from launcher.status.snapshot import State
 from trainer.errors import InterruptedByUser, JobFailedError
 from trainer.screen import unscreened
 
 
-def wait_for(cluster: Cluster, name: str, timeout: str | None, until: State | None = None) -> None:
+def wait_for(
+    cluster: Cluster, name: str, timeout: str | None, until: State | None = None, api: kinds.Choice = "auto"
+) -> None:
     """Wait until the job has finished, or has the state `until`, and print its state."""
-    state = wait_for_job(cluster, name, until=until, timeout_s=seconds(timeout))
+    state = wait_for_job(cluster, name, api=api, until=until, timeout_s=seconds(timeout))
     sys.stdout.write(f"{state}\n")
 
 
-def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -> None:
+def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None, api: kinds.Choice = "auto") -> None:
     """Follow the log of a job until it has finished."""
 
     def waiting(what: str) -> None:
-        diagnosis = diagnose(collect.collect_snapshot(cluster, name))
+        diagnosis = diagnose(collect.collect_snapshot(cluster, name, api))
         report(what + (f" ({diagnosis.sentence})" if diagnosis else ""))
 
     colour = printing.wants_colour(sys.stdout, os.environ)
@@ -36,6 +39,7 @@ def follow_log(cluster: Cluster, name: str, options: LogOptions | None = None) -
             cluster,
             name,
             options or LogOptions(follow=True),
+            api=api,
             out=unscreened(sys.stdout),
             report=report,
             waiting=waiting,

@@ -25,7 +25,7 @@ def logs(
     """Print the log of a job."""
     cluster = open_cluster(on)
     if options.follow:
-        follow_log(cluster, name, options)
+        follow_log(cluster, name, options, on.api)
     else:
         colour = printing.wants_colour(sys.stdout, os.environ)
-        printing.write(cluster, name, options, out=unscreened(sys.stdout), report=report, colour=colour)
+        printing.write(cluster, name, options, api=on.api, out=unscreened(sys.stdout), report=report, colour=colour)

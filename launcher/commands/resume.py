@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from launcher import kinds
 from launcher.cluster.access import Access, Target
 from launcher.cluster.client import Cluster, open_cluster
 from launcher.cluster.errors import NotFoundError
@@ -18,9 +19,11 @@ from launcher.commands.checkpoints import Place, RunName
 from launcher.commands.parameters import DryRun, On, Switch, Timeout, Yes
 from launcher.commands.submit import check_flags, create, wait_or_follow
 from launcher.commands.terminal import confirm, report
-from launcher.jobs import submit
+from launcher.jobs.choose import with_kind
 from launcher.jobs.delete import delete_job
-from launcher.jobs.find import check_finished, find_job, settings_of, with_admin_claim
+from launcher.jobs.find import check_finished, settings_of, with_admin_claim
+from launcher.kinds import lookup
+from launcher.kinds.accept import check_accepted
 from launcher.output import as_yaml
 from launcher.runs import locate
 from launcher.runs import resume as run_resume
@@ -114,7 +117,7 @@ def _finished_job(on: Target, name: str, where: locate.Where, dry_run: str) -> t
     """
     try:
         cluster = open_cluster(on)
-        old = find_job(cluster, name)
+        old = lookup.find(cluster, name, on.api)
     except KnownError as problem:
         if dry_run != "client" or not isinstance(where.output, locate.Typed):
             raise
@@ -167,7 +170,7 @@ def _settings(
     The S3 flags of this machine are not among them: pods may reach S3 at another address.
     """
     if old is not None:
-        return run_resume.without_resume_flag(settings_of(old))
+        return run_resume.without_resume_flag(settings_of(old) | {"api": kinds.of(old).api})
     assert earlier is not None
     settings = run_resume.settings_of(name, earlier) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *stored_settings()) for key in each.values}
@@ -182,8 +185,9 @@ def _check_server_accepts(cluster: Cluster, job: JobSpec) -> None:
 
     Raises: RemoteError.
     """
-    trial = dataclasses.replace(with_admin_claim(cluster, job, report), name=f"try-{secrets.token_hex(2)}")
-    submit.check_accepted(cluster, manifest.render(trial))
+    accepted = with_admin_claim(cluster, with_kind(cluster, job, report), report)
+    trial = dataclasses.replace(accepted, name=f"try-{secrets.token_hex(2)}")
+    check_accepted(cluster, manifest.render(trial))
 
 
 def _replace(cluster: Cluster, job: JobSpec, access: Access, old: Object, *, yes: bool) -> None:
@@ -193,7 +197,9 @@ def _replace(cluster: Cluster, job: JobSpec, access: Access, old: Object, *, yes
         raise InterruptedByUser("nothing changed")
     _check_server_accepts(cluster, job)
     with _settings_reported_on_failure(job, access):
-        for removed in delete_job(cluster, job.name, timeout_s=DELETE_S, uid=old["metadata"].get("uid")):
+        for removed in delete_job(
+            cluster, job.name, api=kinds.of(old).api, timeout_s=DELETE_S, uid=old["metadata"].get("uid")
+        ):
             report(f"removed {removed}")
         create(job, access, dry_run="none")
 

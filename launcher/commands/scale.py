@@ -12,7 +12,8 @@ from launcher.cluster.access import Access, Target
 from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import From, Switch, Through
 from launcher.commands.terminal import report, report_error
-from launcher.jobs.delete import sweep_volumes
+from launcher.jobs.choose import with_kind
+from launcher.jobs.delete import sweep
 from launcher.jobs.find import with_admin_claim
 from launcher.jobs.local import check as check_local
 from launcher.scale import results, table
@@ -103,14 +104,14 @@ def _run(scale_spec: Sequence[JobSpec], access: Access, reach: results.Reach, pa
 def _run_in_cluster(todo: Sequence[JobSpec], access: Access, reach: results.Reach, parallel: int) -> Problems:
     target = Target(namespace=todo[0].namespace, context=access.context, kubeconfig=access.kubeconfig)
     cluster = open_cluster(target)
-    data = with_admin_claim(cluster, todo[0], report).s3
-    todo = [dataclasses.replace(job, s3=data) for job in todo]
+    first = with_admin_claim(cluster, with_kind(cluster, todo[0], report), report)
+    todo = [dataclasses.replace(job, s3=first.s3, api=first.api, runtime=first.runtime) for job in todo]
     queue = JobQueue(
         cluster=cluster, has_results=reach.has_results, report=lambda text: report(target.in_commands(text))
     )
     queue.check(todo)
-    for name in sweep_volumes(cluster):
-        report(f"removed the volume {name} of a deleted job")
+    for what in sweep(cluster):
+        report(f"removed {what} of a deleted job")
     return queue.run(todo, parallel=parallel)
 
 

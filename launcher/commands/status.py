@@ -38,7 +38,7 @@ def list_(
     cluster = open_cluster(on)
 
     def current() -> str:
-        jobs, pods = list_jobs(cluster, everywhere=everywhere, labels=selector)
+        jobs, pods = list_jobs(cluster, on.api, everywhere=everywhere, labels=selector)
         return tables.job_list(jobs, pods, form, everywhere=everywhere, now=datetime.now(timezone.utc))
 
     terminal.show(current, watch=watch)
@@ -61,7 +61,7 @@ def status(
     cluster = open_cluster(on)
 
     def current() -> str:
-        snapshot = collect.collect_snapshot(cluster, name)
+        snapshot = collect.collect_snapshot(cluster, name, on.api)
         found = diagnose(snapshot)
         if found is not None:
             found = replace(found, next_step=on.in_commands(found.next_step))
@@ -72,4 +72,4 @@ def status(
 
 def events(name: Name, *, on: On = Target(), form: Form = "table") -> None:  # noqa: B008 - frozen
     """Print the events of a job."""
-    sys.stdout.write(tables.events(collect.collect_snapshot(open_cluster(on), name), form))
+    sys.stdout.write(tables.events(collect.collect_snapshot(open_cluster(on), name, on.api), form))

@@ -70,7 +70,7 @@ def _run_local(job: JobSpec) -> None:
     from launcher.jobs import local  # noqa: PLC0415 - only for --local
 
     local.check(job)
-    local.run(manifest.render(job), scratch=local.cache_of(job), report=report, python=sys.executable)
+    local.run(local.objects(job), scratch=local.cache_of(job), report=report, python=sys.executable)
     sys.stdout.write(f"{job.run}\n")
 
 
@@ -98,13 +98,14 @@ def wait_or_follow(cluster: "Cluster", name: str, *, wait: bool, follow: bool, t
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
     from launcher.jobs import submit  # noqa: PLC0415 - as above
-    from launcher.jobs.delete import sweep_volumes  # noqa: PLC0415 - as above
+    from launcher.jobs.choose import with_kind  # noqa: PLC0415 - as above
+    from launcher.jobs.delete import sweep  # noqa: PLC0415 - as above
     from launcher.jobs.find import with_admin_claim  # noqa: PLC0415 - as above
     from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
 
-    job = with_admin_claim(cluster, job, report)
-    for name in [] if dry_run else sweep_volumes(cluster):
-        report(f"removed the volume {name} of a deleted job")
+    job = with_admin_claim(cluster, with_kind(cluster, job, report), report)
+    for what in [] if dry_run else sweep(cluster):
+        report(f"removed {what} of a deleted job")
     objects = manifest.render(job)
     submitted = submit.submit(cluster, objects, dry_run=dry_run)
     sys.stdout.write(manifest.to_name(objects))

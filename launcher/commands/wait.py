@@ -24,4 +24,4 @@ def wait(
     until
         State to wait for; it is an error when the job ends in another state.
     """
-    wait_for(open_cluster(on), name, timeout, until)
+    wait_for(open_cluster(on), name, timeout, until, on.api)

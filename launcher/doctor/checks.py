@@ -10,8 +10,9 @@ from typing import Final
 from launcher.cluster.capacity import accelerator, requests
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError
+from launcher.cluster.operator import controller_of
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, WEBHOOKS, Object
-from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references
+from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references, trainer_parts
 from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
@@ -23,7 +24,6 @@ SCHEMA: Final = 1
 
 API: Final = "API server"
 NAMESPACE: Final = "namespace"
-JOB_API: Final = "PyTorchJob API"
 
 
 def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) -> list[Row]:
@@ -79,6 +79,7 @@ def as_json(rows: Sequence[Row]) -> str:
 
 
 def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> list[Check]:
+    job_api = _job_api(spec)
     return [
         Check(API, "cluster", lambda: operator.api_server(cluster.version(), cluster.server)),
         Check("API server's clock", "cluster", lambda: _clock(cluster), (API,)),
@@ -93,7 +94,7 @@ def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> lis
             lambda: operator.pod_dry_run(cluster, probe_pod.job_pod(spec)),
             (NAMESPACE, "service account"),
         ),
-        Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)[-1]), (NAMESPACE, JOB_API)),
+        Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)), (NAMESPACE, job_api)),
     ]
 
 
@@ -101,22 +102,37 @@ def _clock(cluster: Cluster) -> Outcome:
     return skew(cluster.server_time(), datetime.now(timezone.utc), f"`{cluster.server}`")
 
 
+def _job_api(spec: JobSpec) -> str:
+    """Name of the check that the job's kind is served."""
+    return f"{spec.kind.resource.kind} API"
+
+
 def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
+    controller = controller_of(spec.kind.resource)
     deployments = _once(lambda: cluster.list(DEPLOYMENTS, everywhere=True))
+    needs = (API, _job_api(spec))
+    volcano_queue = spec.policy.volcano_queue
     return [
-        Check(JOB_API, "cluster", lambda: operator.job_api(cluster), (API,)),
+        Check(_job_api(spec), "cluster", lambda: operator.job_api(cluster, controller), (API,)),
+        Check(controller.title, "cluster", lambda: operator.operator(controller, deployments(), volcano_queue), needs),
         Check(
-            "training operator",
+            f"{controller.short}'s webhook",
             "cluster",
-            lambda: operator.operator(deployments(), spec.policy.volcano_queue),
-            (API, JOB_API),
+            lambda: operator.webhook(cluster, controller, cluster.list(WEBHOOKS), deployments()),
+            needs,
         ),
-        Check(
-            "operator's webhook",
-            "cluster",
-            lambda: operator.webhook(cluster, cluster.list(WEBHOOKS), deployments()),
-            (API, JOB_API),
-        ),
+        *_job_set_checks(spec, cluster, deployments),
+    ]
+
+
+def _job_set_checks(spec: JobSpec, cluster: Cluster, deployments: Callable[[], list[Object]]) -> list[Check]:
+    """Checks of what Trainer needs beside itself: JobSet, and a runtime."""
+    if spec.kind.api != "trainjob":
+        return []
+    needs = (API, _job_api(spec))
+    return [
+        Check("JobSet", "cluster", lambda: trainer_parts.job_set(cluster, deployments()), needs),
+        Check("runtime", "cluster", lambda: trainer_parts.runtime(cluster, spec), (NAMESPACE, *needs)),
     ]
 
 

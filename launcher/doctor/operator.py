@@ -1,14 +1,26 @@
-"""Check the API server and the training operator: presence, versions and readiness."""
+"""Check the API server and the controller of the job's kind: presence, versions and readiness."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
-from launcher.cluster.operator import container_of, hooks_of_jobs, operators, selects, service_of
-from launcher.cluster.resources import JOBS, NAMESPACES, PODS, SERVICES, TRAIN_JOBS, Object
+from launcher.cluster.operator import (
+    CONTROLLERS,
+    TRAINER,
+    TRAINING_OPERATOR,
+    Controller,
+    container_of,
+    deployments_of,
+    hooks_of_jobs,
+    selects,
+    service_of,
+)
+from launcher.cluster.resources import CLAIMS, NAMESPACES, PODS, SERVICES, VOLUMES, Object
 from launcher.doctor.runner import fail, ok, skipped, warn
+from launcher.kinds.accept import RESOURCES, check_accepted
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome, refused
 
@@ -16,8 +28,8 @@ OLDEST: Final = 27
 NEWEST: Final = 36
 """Minor versions of Kubernetes. Source: strict field validation is stable in 1.27; the operator 1.9.4 is built against 1.36."""
 
-OPERATOR: Final = (1, 9)
-"""Version of the training operator with which the Kubernetes manifests were tested."""
+TESTED: Final = {TRAINING_OPERATOR: (1, 9, 4), TRAINER: (2, 3, 0)}
+"""Versions of the controllers with which the Kubernetes manifests were tested."""
 
 RELEASES: Final = {
     "v1-855e096": "v1.7.0",
@@ -30,8 +42,6 @@ RELEASES: Final = {
     "v1-93c5489": "v1.9.4",
 }
 """Releases by image tag. Source: kubeflow/trainer, manifests/overlays/standalone, at each release's tag."""
-
-INSTALL: Final = "install the training operator: see k8s/operator"
 
 ADMISSION: Final = "change the named fields with flags or --overlay, or use another namespace"
 """Fix for objects that admission refuses although the user has the permission."""
@@ -60,46 +70,55 @@ def namespace(cluster: Cluster, name: str) -> Outcome:
     return ok(f"`{name}`" + (f", Pod Security `{on_one_line(level)}`" if level else ""))
 
 
-def job_api(cluster: Cluster) -> Outcome:
-    """Check that PyTorchJobs are served; reports TrainJobs of Trainer v2. Raises: RemoteError."""
-    newer = "Trainer v2 is also installed (not used)" if cluster.serves(TRAIN_JOBS) else "Trainer v2 is not installed"
-    if cluster.serves(JOBS):
-        return ok(f"{JOBS.group_version} serves {JOBS.plural}; {newer}")
-    return fail(f"the cluster does not serve {JOBS.plural} of {JOBS.group_version}; {newer}", INSTALL)
+def job_api(cluster: Cluster, controller: Controller) -> Outcome:
+    """Check that the job's kind is served; reports whether the other kind is. Raises: RemoteError."""
+    other = next(each for each in CONTROLLERS if each is not controller)
+    served = f"{other.jobs.plural} are {'also' if cluster.serves(other.jobs) else 'not'} served"
+    jobs = controller.jobs
+    if cluster.serves(jobs):
+        return ok(f"{jobs.group_version} serves {jobs.plural}; {served}")
+    return fail(f"the cluster does not serve {jobs.plural} of {jobs.group_version}; {served}", controller.install)
 
 
-def operator(deployments: Iterable[Object], volcano_queue: str | None) -> Outcome:
-    """Check that the training operator is ready, and its version."""
-    found = operators(deployments)
+def operator(controller: Controller, deployments: Iterable[Object], volcano_queue: str | None) -> Outcome:
+    """Check that the controller is ready, and its version."""
+    found = deployments_of(controller, deployments)
     if not found:
-        return warn("no Deployment named training-operator in any namespace; it may run under another name", INSTALL)
+        return warn(
+            f"no Deployment named {controller.name} in any namespace; it may run under another name", controller.install
+        )
     deployment = found[0]
     place = f"{deployment['metadata']['namespace']}/{deployment['metadata']['name']}"
-    container = container_of(deployment)
-    image = on_one_line(str(container.get("image", "")))
+    container = container_of(controller, deployment)
     if not deployment.get("status", {}).get("readyReplicas"):
-        wanted = deployment["spec"].get("replicas", 1)
-        return fail(
-            f"`{place}` has no ready pod (of {wanted}): jobs would get no pods",
-            f"kubectl -n {deployment['metadata']['namespace']} "
-            + (
-                f"describe deployment {deployment['metadata']['name']}"
-                if wanted
-                else f"scale deployment {deployment['metadata']['name']} --replicas=1"
-            ),
-        )
-    if volcano_queue and not _schedules_gangs(container):
+        return _unready(deployment, place)
+    if controller is TRAINING_OPERATOR and volcano_queue and not _schedules_gangs(container):
         return fail(
             f"`{place}` runs without --gang-scheduler-name=volcano, so --volcano-queue has no effect",
             "omit --volcano-queue, or ask an administrator",
         )
+    return _version(controller, place, on_one_line(str(container.get("image", ""))))
+
+
+def _unready(deployment: Object, place: str) -> Outcome:
+    wanted, name = deployment["spec"].get("replicas", 1), deployment["metadata"]["name"]
+    change = f"describe deployment {name}" if wanted else f"scale deployment {name} --replicas=1"
+    return fail(
+        f"`{place}` has no ready pod (of {wanted}): jobs would get no pods",
+        f"kubectl -n {deployment['metadata']['namespace']} {change}",
+    )
+
+
+def _version(controller: Controller, place: str, image: str) -> Outcome:
+    """Compare the version of the image with the tested one."""
+    tested = ".".join(map(str, TESTED[controller]))
     tag = image.rpartition(":")[2]
     tag = RELEASES.get(tag, tag)
     version = _VERSION.match(tag)
     if not version:
-        return warn(f"`{place}` is ready; its image `{image}` has no known version", "v1.9.4 is tested")
-    if (int(version[1]), int(version[2])) != OPERATOR:
-        return warn(f"`{place}` is ready, {tag}; v1.9 is tested", INSTALL)
+        return warn(f"`{place}` is ready; its image `{image}` has no known version", f"v{tested} is tested")
+    if (int(version[1]), int(version[2])) != TESTED[controller][:2]:
+        return warn(f"`{place}` is ready, {tag}; v{tested.rpartition('.')[0]} is tested", controller.install)
     return ok(f"`{place}` is ready, {tag}")
 
 
@@ -108,24 +127,26 @@ def _schedules_gangs(container: Object) -> bool:
     return bool(re.search(r"--gang-scheduler-name[= ]volcano", arguments))
 
 
-def webhook(cluster: Cluster, configurations: Iterable[Object], deployments: Iterable[Object]) -> Outcome:
-    """Check that the operator's webhook validates jobs at creation; those of other programs, such as Kueue's, do not count.
+def webhook(
+    cluster: Cluster, controller: Controller, configurations: Iterable[Object], deployments: Iterable[Object]
+) -> Outcome:
+    """Check that the controller's webhook validates jobs at creation; those of other programs, such as Kueue's, do not count.
 
     Raises: RemoteError.
     """
-    found = operators(deployments)
+    found = deployments_of(controller, deployments)
     if not found:
-        return skipped("no training operator was found whose webhook it would be")
+        return skipped(f"no {controller.title} was found whose webhook it would be")
     others = []
-    for configuration, hook in hooks_of_jobs(configurations):
+    for configuration, hook in hooks_of_jobs(controller.jobs, configurations):
         service = service_of(hook)
         if service and any(_answers(cluster, service, each) for each in found):
             return ok(f"`{on_one_line(configuration)}` validates jobs at creation")
         others.append(on_one_line(configuration))
     known = f" (another program's does: {', '.join(f'`{name}`' for name in dict.fromkeys(others))})" if others else ""
     return warn(
-        f"no webhook of the training operator validates PyTorchJobs{known}: errors in a job are only found after its creation",
-        INSTALL,
+        f"no webhook of the {controller.title} validates {controller.jobs.kind}s{known}: errors in a job are only found after its creation",
+        controller.install,
     )
 
 
@@ -142,16 +163,19 @@ def _answers(cluster: Cluster, service: tuple[str, str], deployment: Object) -> 
         return False
 
 
-def job_dry_run(cluster: Cluster, job: Object) -> Outcome:
-    """Validate the job with a dry run in the server and the operator's webhook. Raises: RemoteError."""
-    if not cluster.may("create", JOBS, namespace=job["metadata"]["namespace"]):
+def job_dry_run(cluster: Cluster, objects: Sequence[Object]) -> Outcome:
+    """Validate the job with a dry run in the server and the controller's webhook. Raises: RemoteError."""
+    job = objects[-1]
+    if not cluster.may("create", kinds.of(job).resource, namespace=job["metadata"]["namespace"]):
         return skipped("not permitted to create jobs")
     try:
-        cluster.create(JOBS, job, namespace=job["metadata"]["namespace"], dry_run=True)
+        answer = check_accepted(cluster, [each for each in objects if RESOURCES[each["kind"]] not in {VOLUMES, CLAIMS}])
     except ConflictError:
         return warn(f"a job named `{job['metadata']['name']}` already exists", "use another --name, or launcher delete")
     except ForbiddenError as problem:
         return fail(refused(problem).found, ADMISSION)
+    if answer is None:
+        return warn("the server accepts the runtime; the job was not validated, as no runtime exists yet")
     return ok("the server accepts the job")
 
 

@@ -4,7 +4,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from launcher.cluster.client import Cluster
-from launcher.cluster.resources import CLAIMS, EVENTS, JOBS, NODES, PODS, SERVICES, VOLUMES, Resource
+from launcher.cluster.resources import (
+    BATCH_JOBS,
+    CLAIMS,
+    EVENTS,
+    JOB_SETS,
+    NODES,
+    PODS,
+    RUNTIMES,
+    SERVICES,
+    VOLUMES,
+    Resource,
+)
 from launcher.doctor.runner import fail, ok, warn
 from launcher.spec.job import JobSpec
 from trainer.runs.probe import Outcome
@@ -30,8 +41,8 @@ class Right:
 def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
     """The permissions to submit, follow and delete this job."""
     rights = [
-        *_each(("create", "get", "list", "watch"), JOBS, "submit, status, list, wait"),
-        Right("delete", JOBS, "delete"),
+        *_each(("create", "get", "list", "watch"), spec.kind.resource, "submit, status, list, wait"),
+        Right("delete", spec.kind.resource, "delete"),
         *_each(("get", "list", "watch"), PODS, "status, logs"),
         Right("get", PODS, "logs", "log"),
         Right("list", SERVICES, "delete"),
@@ -39,6 +50,11 @@ def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
         Right("list", CLAIMS, "submit, status", vital=False),
         Right("list", NODES, "status, doctor", vital=False),
     ]
+    if spec.kind.api == "trainjob":
+        rights += [Right("list", each, "status, delete", vital=False) for each in (JOB_SETS, BATCH_JOBS)]
+        rights += (
+            _each(("create", "get", "list", "patch", "delete"), RUNTIMES, "submit, delete") if not spec.runtime else []
+        )
     if spec.mounts_bucket:
         rights += _each(("create", "get", "list", "delete"), VOLUMES, "submit, delete")
         rights += _each(("create", "get", "delete"), CLAIMS, "submit, delete")

@@ -1,6 +1,5 @@
 """Checks from inside the cluster: a short-lived pod with the job's image, account, secrets and volumes runs `trainer probe`."""
 
-import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,12 +8,12 @@ from typing import Final, get_args
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError
-from launcher.cluster.resources import CLAIMS, CONTAINER, EVENTS, PODS, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.doctor.operator import ADMISSION
 from launcher.doctor.runner import Row
 from launcher.spec import s3_volume
 from launcher.spec.job import JobSpec, labels
-from launcher.spec.manifest import render
+from launcher.spec.pod_template import container_of, pod_template
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
 from trainer.limits import parsed_json
@@ -78,9 +77,8 @@ def _name(spec: JobSpec) -> str:
 
 
 def job_pod(spec: JobSpec) -> Object:
-    """A pod as the operator would create it for the job; used for dry runs only."""
-    replica = next(iter(render(spec)[-1]["spec"]["pytorchReplicaSpecs"].values()))
-    template = copy.deepcopy(replica["template"])
+    """A pod as its controller would create it for the job; used for dry runs only."""
+    template = pod_template(spec)
     metadata = template["metadata"] | {"name": _name(spec), "namespace": spec.namespace}
     return {
         "apiVersion": "v1",
@@ -93,7 +91,7 @@ def job_pod(spec: JobSpec) -> Object:
 def pod(spec: JobSpec) -> Object:
     """The job's pod with a single small container that runs the probe, without accelerators."""
     body = job_pod(spec)
-    container = next(each for each in body["spec"]["containers"] if each["name"] == CONTAINER)
+    container = container_of(body)
     container |= {
         "command": ["python", "-m", "trainer", "probe"],
         "args": to_argv(spec.train),
@@ -217,7 +215,7 @@ def _wait(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Ca
             trouble = trouble or _newest_event(cluster, namespace, name) or phase.lower()
             break
         cluster.sleep(1.0)
-    lines = _log(cluster, namespace, name) if phase != "Pending" else []
+    lines = _log(cluster, namespace, name, current["spec"]["containers"][0]["name"]) if phase != "Pending" else []
     if phase == "Succeeded":
         return ProbeResult("", lines)
     if phase == "Failed":
@@ -273,10 +271,10 @@ def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
     return f"`{name}` failed: {on_one_line(reason)}, exit code {ended.get('exitCode', 'unknown')}{last}"
 
 
-def _log(cluster: Cluster, namespace: str, name: str) -> list[str]:
+def _log(cluster: Cluster, namespace: str, name: str, container: str) -> list[str]:
     """The pod's log without timestamps."""
     try:
-        lines = deque(cluster.log(name, namespace=namespace, tail=MOST_LINES), MOST_LINES)
+        lines = deque(cluster.log(name, container=container, namespace=namespace, tail=MOST_LINES), MOST_LINES)
     except RemoteError:
         return []
     return [line.partition(b" ")[2].decode(errors="replace").strip() for line in lines]

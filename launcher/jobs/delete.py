@@ -5,29 +5,40 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import (
     ForbiddenError,
     NotFoundError,
+    NotServedError,
 )
 from launcher.cluster.resources import (
     CLAIMS,
     INSTANCE_LABEL,
-    JOB_LABEL,
-    JOBS,
+    JOB_SETS,
     OURS,
     PODS,
+    RUNTIMES,
     SERVICES,
     VOLUMES,
     Object,
     Resource,
 )
 from launcher.jobs.find import POLL_S
+from launcher.kinds import lookup
 from launcher.status.collect import age_s
 from trainer.errors import RemoteError, TimeLimitError
 
 UNCLAIMED_S: Final = 3600.0
 """Age of a launcher's volume without a claim after which it is left over from a killed submit."""
+
+
+def sweep(cluster: Cluster) -> list[str]:
+    """Remove objects of the launcher in this namespace that have outlived their job; returns what was removed."""
+    return [
+        *(f"the volume {name}" for name in sweep_volumes(cluster)),
+        *(f"the runtime {name}" for name in sweep_runtimes(cluster)),
+    ]
 
 
 def sweep_volumes(cluster: Cluster) -> list[str]:
@@ -54,7 +65,27 @@ def _is_left_over(volume: Object) -> bool:
     return phase in {"Released", "Failed"} or (phase == "Available" and age_s(volume) > UNCLAIMED_S)
 
 
-def delete_job(cluster: Cluster, name: str, *, timeout_s: float, uid: str | None = None) -> list[str]:
+def sweep_runtimes(cluster: Cluster) -> list[str]:
+    """Remove TrainingRuntimes of the launcher whose TrainJob was never created; returns their names.
+
+    Only those older than an hour: a TrainJob is created shortly after its runtime. All others have an owner, and go with it.
+    """
+    try:
+        found = cluster.list(RUNTIMES, labels=OURS)
+    except (ForbiddenError, NotFoundError):
+        return []
+    names = [
+        each["metadata"]["name"]
+        for each in found
+        if not each["metadata"].get("ownerReferences") and age_s(each) > UNCLAIMED_S
+    ]
+    left = remove_objects(cluster, ((RUNTIMES, name) for name in names))
+    return [name for name in names if f"{RUNTIMES.kind.lower()}/{name}" not in left]
+
+
+def delete_job(
+    cluster: Cluster, name: str, *, api: kinds.Choice = "auto", timeout_s: float, uid: str | None = None
+) -> list[str]:
     """Delete the job and wait until its pods, Services, claim and volume are gone; returns what was removed.
 
     With `uid`, only that object is deleted, not another job that was created under its name meanwhile.
@@ -65,15 +96,15 @@ def delete_job(cluster: Cluster, name: str, *, timeout_s: float, uid: str | None
     volumes = _own_volumes(cluster, name)
     removed = []
     try:
-        cluster.delete(JOBS, name, uid=uid)
-        removed.append(f"pytorchjob.kubeflow.org/{name}")
+        kind = kinds.of(lookup.get(cluster, name, api))
+        cluster.delete(kind.resource, name, uid=uid, propagation=kind.propagation)
+        removed.append(kind.resource.named(name))
+        _wait_until_gone(cluster, kind.resource, name, end_s)
     except NotFoundError:
         if not volumes:
             raise
-    _wait_until_gone(cluster, JOBS, name, end_s)
-    selector = f"{JOB_LABEL}={name}"
-    _wait_until(lambda: not cluster.list(PODS, labels=selector), f"a pod of `{name}`", cluster, end_s)
-    _wait_until(lambda: not cluster.list(SERVICES, labels=selector), f"a Service of `{name}`", cluster, end_s)
+    for each in kinds.KINDS:
+        _wait_for_parts(cluster, each, name, end_s)
     if volumes:
         _wait_until_gone(cluster, CLAIMS, f"{name}-data", end_s)
     for volume in volumes:
@@ -82,6 +113,22 @@ def delete_job(cluster: Cluster, name: str, *, timeout_s: float, uid: str | None
         _wait_until_gone(cluster, VOLUMES, volume, end_s)
         removed.append(f"persistentvolume/{volume}")
     return removed
+
+
+def _wait_for_parts(cluster: Cluster, kind: kinds.JobKind, name: str, end_s: float) -> None:
+    """Wait until the objects that a controller made for a job are gone: a later job of the name would take them for its own."""
+    selector = f"{kind.job_label}={name}"
+    if kind.api == "trainjob":
+        with suppress(ForbiddenError, NotServedError):
+            _wait_until_none(cluster, JOB_SETS, end_s, name, fields=f"metadata.name={name}")
+    _wait_until_none(cluster, PODS, end_s, name, labels=selector)
+    _wait_until_none(cluster, SERVICES, end_s, name, labels=selector)
+
+
+def _wait_until_none(cluster: Cluster, resource: Resource, end_s: float, job: str, **selector: str) -> None:
+    """Wait until no object of the job matches the selector. Raises: TimeLimitError."""
+    what = f"a {resource.kind} of `{job}`"
+    _wait_until(lambda: not cluster.list(resource, **selector), what, cluster, end_s)  # type: ignore[arg-type]  # labels or fields
 
 
 def _own_volumes(cluster: Cluster, name: str) -> list[str]:

@@ -1,9 +1,11 @@
 """Find jobs by name or namespace, and read the settings of a job."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import (
     ForbiddenError,
@@ -11,10 +13,11 @@ from launcher.cluster.errors import (
     ServerError,
     UnreachableError,
 )
-from launcher.cluster.resources import CLAIMS, DATA, JOB_LABEL, JOBS, PODS, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, DATA, PODS, Object
+from launcher.kinds import lookup
 from launcher.spec.fields import Value
 from launcher.spec.job import JobSpec
-from launcher.spec.manifest import SETTINGS
+from launcher.spec.metadata import SETTINGS
 from launcher.status.snapshot import is_over, state
 from trainer.errors import InputError, RemoteError, on_one_line
 from trainer.formats.documents import checked
@@ -24,9 +27,6 @@ POLL_S: Final = 1.0
 
 AWAY_S: Final = 300.0
 """Time for which an API server may be unreachable, as during an upgrade; jobs continue meanwhile."""
-
-
-KINDS: Final[Mapping[str, Resource]] = {each.kind: each for each in (JOBS, CLAIMS, VOLUMES)}
 
 
 def settings_of(job: Object) -> dict[str, Value]:
@@ -48,16 +48,6 @@ def settings_of(job: Object) -> dict[str, Value]:
     return settings
 
 
-def find_job(cluster: Cluster, name: str) -> Object | None:
-    """The job, or None. Raises: NotFoundError when the cluster does not serve PyTorchJobs."""
-    try:
-        return cluster.get(JOBS, name)
-    except NotFoundError:
-        if not cluster.serves(JOBS):
-            raise
-        return None
-
-
 def find_admin_claim(cluster: Cluster, place: str) -> str | None:
     """Name of the claim in this namespace that an administrator made for `s3://BUCKET/PREFIX`; None without one."""
     try:
@@ -72,27 +62,26 @@ def find_admin_claim(cluster: Cluster, place: str) -> str | None:
     return None
 
 
-def get_job(cluster: Cluster, name: str) -> Object:
-    """The job. Raises: NotFoundError."""
-    return cluster.get(JOBS, name)
-
-
-def list_jobs(cluster: Cluster, *, everywhere: bool, labels: str = "") -> tuple[list[Object], list[Object]]:
-    """All jobs, including those of other programs, and their pods, in two list requests."""
-    jobs = cluster.list(JOBS, everywhere=everywhere, labels=labels)
-    try:
-        pods = cluster.list(PODS, everywhere=everywhere, labels=JOB_LABEL) if jobs else []
-    except ForbiddenError:  # users without permission for pods still get the list of jobs
-        pods = []
+def list_jobs(
+    cluster: Cluster, api: kinds.Choice = "auto", *, everywhere: bool, labels: str = ""
+) -> tuple[list[Object], list[Object]]:
+    """All jobs, including those of other programs, and their pods, in two list requests for each kind."""
+    jobs = lookup.list_all(cluster, api, everywhere=everywhere, labels=labels)
+    pods: list[Object] = []
+    for kind in kinds.KINDS:
+        if any(kinds.of(job) is kind for job in jobs):
+            with suppress(ForbiddenError):  # users without permission for pods still get the list of jobs
+                pods += cluster.list(PODS, everywhere=everywhere, labels=kind.job_label)
     return jobs, pods
 
 
-def get_job_with_retries(cluster: Cluster, name: str, end_s: float, clock: Callable[[], float]) -> Object:
-    """Read an existing job, retrying until `end_s` while the server is unreachable. Raises: NotFoundError, UnreachableError."""
+def read_with_retries(cluster: Cluster, job: Object, end_s: float, clock: Callable[[], float]) -> Object:
+    """Read a job again, retrying until `end_s` while the server is unreachable. Raises: NotFoundError, UnreachableError."""
     while True:
         try:
-            return cluster.get(JOBS, name)
+            return lookup.again(cluster, job)
         except NotFoundError as problem:
+            name = job["metadata"]["name"]
             raise NotFoundError(f"the job `{name}` was deleted meanwhile", hint="launcher list") from problem
         except (ServerError, UnreachableError):
             if clock() >= end_s:

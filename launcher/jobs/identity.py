@@ -5,10 +5,10 @@ two of them must not write to one run. The UID is unique, but pods do not get it
 """
 
 import uuid
-from collections.abc import Iterator
 from copy import deepcopy
 
-from launcher.cluster.resources import CONTAINER, Object
+from launcher import kinds
+from launcher.cluster.resources import Object
 from trainer.layout import JOB
 
 
@@ -16,7 +16,7 @@ def identified(job: Object) -> Object:
     """The job with a new identity."""
     job = deepcopy(job)
     identity = uuid.uuid4().hex
-    for container in _containers(job):
+    for container in kinds.of(job).variables(job):
         container["env"] = [*container.get("env", ()), {"name": JOB, "value": identity}]
     return job
 
@@ -24,12 +24,6 @@ def identified(job: Object) -> Object:
 def anonymous(job: Object) -> Object:
     """The job without its identity, as rendered."""
     job = deepcopy(job)
-    for container in _containers(job):
+    for container in kinds.of(job).variables(job):
         container["env"] = [entry for entry in container.get("env", ()) if entry["name"] != JOB]
     return job
-
-
-def _containers(job: Object) -> Iterator[Object]:
-    for replica in job["spec"]["pytorchReplicaSpecs"].values():
-        containers = replica["template"]["spec"].get("containers", ())
-        yield from (container for container in containers if container["name"] == CONTAINER)

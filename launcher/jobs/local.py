@@ -13,15 +13,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from launcher.cluster.resources import CONTAINER, Object
+from launcher.cluster.resources import Object
 from launcher.jobs import interpreter
+from launcher.kinds import pytorchjob
+from launcher.spec import manifest
 from launcher.spec.accelerators import POD_INTERFACE
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec
-from launcher.spec.manifest import PORT, PORT_NAME, THREADS
+from launcher.spec.pod_template import PORT, PORT_NAME, THREADS
 from launcher.spec.trust import allowed
 from trainer.config import flag_of
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
@@ -101,6 +103,11 @@ def check(spec: JobSpec) -> None:
         kept_split=decisions(open_storage(f"{spec.output.rstrip('/')}/{spec.train.name}"), spec.train).get("split"),
     )
     _check_writable(Path(spec.output))
+
+
+def objects(spec: JobSpec) -> list[Object]:
+    """The objects that `run` takes: always those of a PyTorchJob, as no cluster is involved."""
+    return manifest.render(replace(spec, api="pytorchjob"))
 
 
 def cache_of(spec: JobSpec) -> Path:
@@ -263,7 +270,7 @@ def _pod_spec(job: Object, role: str) -> Object:
 
 def _container(job: Object, role: str) -> Object:
     containers: list[Object] = _pod_spec(job, role)["containers"]
-    return next(container for container in containers if container["name"] == CONTAINER)
+    return next(container for container in containers if container["name"] == pytorchjob.container)
 
 
 def _pod_name(job: Object, role: str, index: int) -> str:

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import (
-    ConflictError,
     ForbiddenError,
     NotFoundError,
 )
-from launcher.cluster.resources import CLAIMS, JOBS, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, RUNTIMES, VOLUMES, Object, Resource
 from launcher.jobs.delete import poll_until, remove_objects
-from launcher.jobs.find import KINDS, find_job, settings_text
+from launcher.jobs.find import settings_text
 from launcher.jobs.identity import anonymous, identified
+from launcher.kinds import lookup
+from launcher.kinds.accept import RESOURCES, check_accepted, check_job
 from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
 
@@ -38,10 +40,10 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     """
     *others, job = objects
     name = job["metadata"]["name"]
-    existing = find_job(cluster, name)
+    existing = lookup.find(cluster, name)
     if existing is not None:
         _check_unchanged(existing, job)
-        _create_missing_claim(cluster, others, existing)
+        _complete(cluster, others, existing)
         return Submitted(name, "unchanged")
     check_accepted(cluster, objects)
     if dry_run:
@@ -50,53 +52,42 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     return Submitted(name, "created")
 
 
-def _create_missing_claim(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
-    """Create the claim of a job whose submit was killed before it created the claim: its pods wait for it."""
-    for claim in (each for each in others if each["kind"] == CLAIMS.kind):
+def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
+    """Finish a submit that was killed after it created the job: the claim, for which pods wait, and the owner of the runtime."""
+    for each in others:
+        resource = RESOURCES[each["kind"]]
+        if resource not in {CLAIMS, RUNTIMES}:
+            continue
         try:
-            cluster.get(CLAIMS, claim["metadata"]["name"])
+            existing = cluster.get(resource, each["metadata"]["name"])
         except NotFoundError:
-            cluster.create(CLAIMS, _owned(claim, job, job["metadata"]["uid"]))
-
-
-def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> None:
-    """Validate the objects of a job with a dry run in the cluster. Raises: RemoteError."""
-    for each in objects:
-        _check_accepted(cluster, each)
-
-
-def _check_accepted(cluster: Cluster, each: Object) -> None:
-    try:
-        cluster.create(KINDS[each["kind"]], each, dry_run=True)
-    except ForbiddenError as problem:
-        if each["kind"] != VOLUMES.kind:
-            raise
-        raise ForbiddenError(
-            str(problem.args[0]),
-            hint=(
-                "ask an administrator for a claim on the bucket (k8s/components/s3-data) and use it with --data-pvc, "
-                "or use --data-access api"
-            ),
-        ) from problem
-    except ConflictError:
-        if each["kind"] == JOBS.kind:
-            raise  # a volume or claim of that name may be left over from a deleted job, and is removed later
+            cluster.create(resource, _owned(each, job))
+        else:
+            if resource is RUNTIMES and not existing["metadata"].get("ownerReferences"):
+                _give_owner(cluster, each, job)
 
 
 def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
-    """Create volume, job and claim in this order: the claim's ownerReference needs the UID of the job."""
+    """Create what the job needs before it, the job, and what it owns: an ownerReference needs the UID of the job."""
     made: list[tuple[Resource, str]] = []
+
+    def create(each: Object) -> Object:
+        created = cluster.create(RESOURCES[each["kind"]], each)
+        made.append((RESOURCES[each["kind"]], each["metadata"]["name"]))
+        return created
+
     try:
-        uid = None
-        for each in sorted([*others, job], key=lambda each: _ORDER[each["kind"]]):
-            resource = KINDS[each["kind"]]
-            body = _owned(each, job, uid) if each["kind"] == CLAIMS.kind else each
-            if resource is VOLUMES:
-                _remove_leftover_volume(cluster, body)
-            created = cluster.create(resource, body)
-            made.append((resource, each["metadata"]["name"]))
-            if each is job:
-                uid = created["metadata"]["uid"]
+        for each in (each for each in others if each["kind"] != CLAIMS.kind):
+            _remove_leftover(cluster, each)
+            create(each)
+        if any(each["kind"] == RUNTIMES.kind for each in others):
+            check_job(cluster, job)  # for the first time with its own runtime
+        created = kinds.identified(kinds.of(job), create(job))
+        for each in others:
+            if each["kind"] == CLAIMS.kind:
+                create(_owned(each, created))
+            elif each["kind"] == RUNTIMES.kind:
+                _give_owner(cluster, each, created)
     except BaseException as problem:
         left = remove_objects(cluster, reversed(made))
         if left and isinstance(problem, RemoteError):
@@ -106,12 +97,39 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
         raise
 
 
-_ORDER: Final = {VOLUMES.kind: 0, JOBS.kind: 1, CLAIMS.kind: 2}
+def _give_owner(cluster: Cluster, each: Object, job: Object) -> None:
+    """Make the job the owner of an object that was created before it, so that it is deleted with the job."""
+    owners = {"metadata": {"ownerReferences": _owned(each, job)["metadata"]["ownerReferences"]}}
+    cluster.patch(RESOURCES[each["kind"]], each["metadata"]["name"], owners)
 
 
-def _owned(claim: Object, job: Object, uid: str | None) -> Object:
-    owner = {"apiVersion": JOBS.group_version, "kind": JOBS.kind, "name": job["metadata"]["name"], "uid": uid}
-    return claim | {"metadata": claim["metadata"] | {"ownerReferences": [owner]}}
+def _owned(each: Object, job: Object) -> Object:
+    resource, metadata = kinds.of(job).resource, job["metadata"]
+    owner = {
+        "apiVersion": resource.group_version,
+        "kind": resource.kind,
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
+    return each | {"metadata": each["metadata"] | {"ownerReferences": [owner]}}
+
+
+def _remove_leftover(cluster: Cluster, each: Object) -> None:
+    if each["kind"] == VOLUMES.kind:
+        _remove_leftover_volume(cluster, each)
+    elif each["kind"] == RUNTIMES.kind:
+        _remove_leftover_runtime(cluster, each)
+
+
+def _remove_leftover_runtime(cluster: Cluster, runtime: Object) -> None:
+    """Remove a runtime of the same job name, left over from a killed submit or a job that is just being deleted."""
+    name, ours = runtime["metadata"]["name"], runtime["metadata"]["labels"].items()
+    try:
+        existing = cluster.get(RUNTIMES, name)
+    except NotFoundError:
+        return
+    if ours <= (existing["metadata"].get("labels") or {}).items():  # else the server reports the conflict
+        remove_objects(cluster, [(RUNTIMES, name)])
 
 
 def _remove_leftover_volume(cluster: Cluster, volume: Object) -> None:
@@ -136,7 +154,7 @@ def _remove_leftover_volume(cluster: Cluster, volume: Object) -> None:
 
 
 def _check_unchanged(existing: Object, job: Object) -> None:
-    """Raises: InputError when the existing job has finished or has another spec."""
+    """Raises: InputError when the existing job has finished, or is of another kind or spec."""
     name = job["metadata"]["name"]
     if "deletionTimestamp" in existing["metadata"]:
         raise InputError(
@@ -151,6 +169,11 @@ def _check_unchanged(existing: Object, job: Object) -> None:
                 f"launcher delete {name} frees the name"
             ),
         )
+    if kinds.of(existing) is not kinds.of(job):
+        raise InputError(
+            f"cannot submit `{name}`: a {kinds.of(existing).resource.kind} of that name exists, and they would share one run",
+            hint=f"launcher delete {name} deletes it; or use another --name",
+        )
     difference = _difference(anonymous(existing), job)
     if difference:
         raise InputError(
@@ -160,7 +183,7 @@ def _check_unchanged(existing: Object, job: Object) -> None:
 
 
 FILLED_IN: Final[Mapping[str, object]] = {"protocol": "TCP", "suspend": False}
-"""Fields that the server adds to every job. Source: defaults of the operator's CRD, v1.9.4."""
+"""Fields that the server adds to every job. Source: defaults of the CRDs of PyTorchJob v1.9.4 and TrainJob v2.3.0."""
 
 
 def _difference(existing: Object, ours: Object) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import (
     ForbiddenError,
@@ -15,11 +16,13 @@ from launcher.cluster.errors import (
     ServerError,
     UnreachableError,
 )
-from launcher.cluster.resources import JOBS, Object
-from launcher.jobs.find import AWAY_S, POLL_S, get_job_with_retries
+from launcher.cluster.resources import Object
+from launcher.jobs.find import AWAY_S, POLL_S, read_with_retries
+from launcher.kinds import lookup
+from launcher.kinds.state import State
 from launcher.status.collect import collect_snapshot
 from launcher.status.diagnose import diagnose
-from launcher.status.snapshot import State, is_over, outcome
+from launcher.status.snapshot import is_over, outcome
 from trainer.errors import JobFailedError, RemoteError, TimeLimitError
 
 REREAD_S: Final = 15.0
@@ -30,6 +33,7 @@ def wait_for_job(
     cluster: Cluster,
     name: str,
     *,
+    api: kinds.Choice = "auto",
     until: State | None = None,
     timeout_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -39,12 +43,12 @@ def wait_for_job(
     Raises: JobFailedError when it failed and `until` is another state; TimeLimitError; NotFoundError when it was deleted.
     """
     end_s = None if timeout_s is None else clock() + timeout_s
-    for job in job_changes(cluster, name, end_s=end_s, clock=clock):
+    for job in job_changes(cluster, lookup.get(cluster, name, api), end_s=end_s, clock=clock):
         now = outcome(job)
         if now == until or (until is None and now == "Succeeded"):
             return now
         if now == "Failed":
-            raise _failure(cluster, name)
+            raise _failure(cluster, job)
         if is_over(job):
             raise JobFailedError(
                 f"the job `{name}` has {now.lower()} and can't become {until}", hint=f"launcher status {name}"
@@ -56,13 +60,13 @@ def wait_for_job(
 
 
 def job_changes(
-    cluster: Cluster, name: str, *, end_s: float | None, clock: Callable[[], float] = time.monotonic
+    cluster: Cluster, job: Object, *, end_s: float | None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Object]:
     """The job, again after each possible change, until `end_s` of the clock.
 
     Raises: NotFoundError when it was deleted or replaced; other RemoteErrors when the server stays unreachable.
     """
-    job = first = cluster.get(JOBS, name)
+    name, uid = job["metadata"]["name"], job["metadata"]["uid"]
     while True:
         yield job
         left_s = REREAD_S if end_s is None else min(REREAD_S, end_s - clock())
@@ -71,8 +75,8 @@ def job_changes(
         with suppress(ForbiddenError, GoneError, InvalidError, ServerError, UnreachableError):
             yield from _watched(cluster, job, left_s)
         cluster.sleep(POLL_S)
-        job = get_job_with_retries(cluster, name, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
-        if job["metadata"]["uid"] != first["metadata"]["uid"]:
+        job = read_with_retries(cluster, job, min(clock() + AWAY_S, math.inf if end_s is None else end_s), clock)
+        if job["metadata"]["uid"] != uid:
             raise NotFoundError(
                 f"the job `{name}` was deleted, and another job has its name", hint=f"launcher status {name}"
             )
@@ -80,18 +84,19 @@ def job_changes(
 
 def _watched(cluster: Cluster, job: Object, time_s: float) -> Iterator[Object]:
     """The job at each change, until it is deleted, the watch ends or `time_s` has passed."""
-    metadata = job["metadata"]
+    kind, metadata = kinds.of(job), job["metadata"]
     since, fields = metadata["resourceVersion"], f"metadata.name={metadata['name']}"
-    for kind, changed in cluster.watch(JOBS, fields=fields, since=since, timeout_s=time_s):
-        if kind == "DELETED":
+    for change, changed in cluster.watch(kind.resource, fields=fields, since=since, timeout_s=time_s):
+        if change == "DELETED":
             return
-        yield changed
+        yield kinds.identified(kind, changed)
 
 
-def _failure(cluster: Cluster, name: str) -> JobFailedError:
+def _failure(cluster: Cluster, job: Object) -> JobFailedError:
     """The error for a failed job, with the diagnosis of `status`."""
+    name = job["metadata"]["name"]
     with suppress(RemoteError):
-        diagnosis = diagnose(collect_snapshot(cluster, name))
+        diagnosis = diagnose(collect_snapshot(cluster, name, kinds.of(job).api))
         if diagnosis is not None:
             start, sentence = "the job failed ", diagnosis.sentence  # a job without pods begins like this
             cause = f" {sentence.removeprefix(start)}" if sentence.startswith(start) else f": {sentence}"

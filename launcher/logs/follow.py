@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, InvalidError, NotFoundError, UnreachableError
-from launcher.cluster.resources import JOB_LABEL, JOBS, PODS, Object
+from launcher.cluster.resources import PODS, Object
+from launcher.kinds import lookup
+from launcher.kinds.state import State
 from launcher.logs.lines import Line
 from launcher.logs.pod_stream import PodLog, PodState, pod_state
-from launcher.status.snapshot import State, is_over, outcome, wanted_pods
+from launcher.status.snapshot import is_over, outcome
 from trainer.errors import RemoteError
 
 Report = Callable[[str], None]
@@ -78,16 +81,16 @@ class View:
         return not self.exists or is_over(self.job)
 
 
-def first_view(cluster: Cluster, name: str) -> View:
-    """The job and its pods. Raises: NotFoundError when the job does not exist, and other RemoteErrors."""
-    job = cluster.get(JOBS, name)
+def first_view(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> View:
+    """The job and its pods. Raises: NotFoundError when the job does not exist, and as `lookup.get`."""
+    job = lookup.get(cluster, name, api)
     return View(0, job, _pods(cluster, job))
 
 
 def next_view(cluster: Cluster, view: View) -> View:
     """The current job and its pods. Raises: RemoteError."""
     try:
-        job = cluster.get(JOBS, view.job["metadata"]["name"])
+        job = lookup.again(cluster, view.job)
     except NotFoundError:
         job = None
     exists = job is not None and job["metadata"]["uid"] == view.job["metadata"]["uid"]
@@ -97,11 +100,11 @@ def next_view(cluster: Cluster, view: View) -> View:
 
 def _pods(cluster: Cluster, job: Object) -> dict[str, PodState]:
     """The job's pods. The label alone would also match pods of an earlier or later job of the same name."""
-    metadata = job["metadata"]
+    kind = kinds.of(job)
     return {
         pod["metadata"]["name"]: pod_state(pod)
-        for pod in cluster.list(PODS, labels=f"{JOB_LABEL}={metadata['name']}")
-        if metadata["uid"] in {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
+        for pod in cluster.list(PODS, labels=f"{kind.job_label}={job['metadata']['name']}")
+        if kind.owns(job, pod)
     }
 
 
@@ -345,13 +348,14 @@ class Follower:
 
 def _awaited(view: View) -> str | None:
     """Report on pods that have not started; None when all have."""
-    wanted = wanted_pods(view.job)
-    started = sum(bool(pod.instance) for pod in view.pods.values())
+    wanted = kinds.of(view.job).wanted_pods(view.job)
+    newest = {pod.short: pod for pod in sorted(view.pods.values(), key=lambda each: each.created)}
+    started = sum(bool(pod.instance) for pod in newest.values())
     if started >= wanted:
         return None
     if outcome(view.job) == "Suspended":
         return "waiting: the job is suspended"
-    idle = sorted(pod.short for pod in view.pods.values() if not pod.instance)
+    idle = sorted(pod.short for pod in newest.values() if not pod.instance)
     names = f": {', '.join(idle)}" if idle else ""
     return f"waiting for {wanted - started} of {wanted} pods to start{names}"
 

@@ -9,17 +9,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from launcher import kinds
 from launcher.cluster.errors import InvalidError, NotFoundError
-from launcher.cluster.resources import CONTAINER, Object
+from launcher.cluster.resources import Object
 from launcher.logs.lines import KEEP_S, SECOND, Line, Memory, Stamped, stamped, whole_second
-from launcher.status.snapshot import short_name
 
 
 class Fetch(Protocol):
     """Interface of `launcher.cluster.client.Cluster.log`."""
 
     def __call__(
-        self, pod: str, *, follow: bool, previous: bool, since_time: str | None, tail: int | None, read_timeout_s: float
+        self,
+        pod: str,
+        *,
+        container: str,
+        follow: bool,
+        previous: bool,
+        since_time: str | None,
+        tail: int | None,
+        read_timeout_s: float,
     ) -> Iterator[bytes]:
         """Lines with timestamps and newlines; a line without a newline was cut off."""
 
@@ -32,6 +40,9 @@ class PodState:
     short: str
     uid: str
 
+    container: str
+    """Name of the container with the log."""
+
     instance: str
     """ID of the container whose log the server returns, running or ended; empty before the first start."""
 
@@ -43,6 +54,9 @@ class PodState:
 
     started_ns: int
     """Start time of that container, in whole seconds; 0 before the first start."""
+
+    created: str = ""
+    """Creation time of the pod, in the server's format."""
 
     def wrote(self, line: Line, instead_of: "PodState") -> bool:
         """Whether this container wrote a line of a stream that was opened for an earlier container.
@@ -61,18 +75,21 @@ def pod_state(pod: Object) -> PodState:
     Source: the choice of the container is that of Kubernetes 1.34, pkg/kubelet/kubelet_pods.go, validateContainerLogStatus.
     """
     status = pod.get("status") or {}
-    container: Object = next((c for c in status.get("containerStatuses") or () if c["name"] == CONTAINER), {})
+    name = kinds.of_pod(pod).container
+    container: Object = next((c for c in status.get("containerStatuses") or () if c["name"] == name), {})
     alive, last = _running(container), _ended(container.get("lastState"))
     now = alive or _ended(container.get("state")) or last
     metadata = pod["metadata"]
     return PodState(
         metadata["name"],
-        short_name(pod),
+        kinds.short_name(pod),
         metadata["uid"],
+        name,
         instance=now.get("containerID", ""),
         earlier="" if last is now else last.get("containerID", ""),
         running=bool(alive),
         started_ns=stamped(now.get("startedAt", "").encode()).time_ns or 0,
+        created=str(metadata.get("creationTimestamp") or ""),
     )
 
 
@@ -199,6 +216,7 @@ class PodLog:
         cut, self._cut = self._cut, ""
         stream = self._fetch(
             pod.name,
+            container=pod.container,
             follow=follow,
             previous=previous,
             since_time=None if since_ns is None else whole_second(since_ns),

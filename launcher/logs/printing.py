@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import UnreachableError
-from launcher.cluster.resources import CONTAINER, JOB_LABEL, Object
+from launcher.cluster.resources import Object
 from launcher.logs.follow import Follower, Outcome, Pace, Report, View, first_view
 from launcher.logs.lines import SECOND, Line, LogOptions, Ranks, Style, shown
 from launcher.logs.pod_stream import PodLog, PodState
-from launcher.status.snapshot import wanted_pods
 from trainer.errors import RemoteError
 from trainer.redaction import without_assigned
 
@@ -27,6 +27,7 @@ def follow(
     name: str,
     options: LogOptions,
     *,
+    api: kinds.Choice = "auto",
     out: TextIO,
     report: Report,
     waiting: Report,
@@ -40,7 +41,7 @@ def follow(
 
     Raises: NotFoundError when the job does not exist; ForbiddenError; UnreachableError when the server stays unreachable.
     """
-    view = first_view(cluster, name)
+    view = first_view(cluster, name, api)
     printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
     return Follower(
         cluster,
@@ -58,6 +59,7 @@ def write(
     name: str,
     options: LogOptions,
     *,
+    api: kinds.Choice = "auto",
     out: TextIO,
     report: Report,
     colour: bool = False,
@@ -67,7 +69,7 @@ def write(
 
     Raises: NotFoundError when the job does not exist; after printing, the first error of a pod's log.
     """
-    view = first_view(cluster, name)
+    view = first_view(cluster, name, api)
     printing = _Printing(out, _style(view, options, colour=colour), options.wanted_ranks)
     printing.show(_lines(cluster, view, options, report, pace))
 
@@ -77,8 +79,9 @@ def kubectl_logs_command(job: Object, namespace: str) -> str:
 
     By default, kubectl refuses more than five streams and starts ten lines before the end.
     """
-    which = ["-l", f"{JOB_LABEL}={job['metadata']['name']}", "-c", CONTAINER]
-    limits = ["--prefix", "--tail=-1", f"--max-log-requests={wanted_pods(job)}"]
+    kind = kinds.of(job)
+    which = ["-l", f"{kind.job_label}={job['metadata']['name']}", "-c", kind.container]
+    limits = ["--prefix", "--tail=-1", f"--max-log-requests={kind.wanted_pods(job)}"]
     return shlex.join(["kubectl", "logs", "-n", namespace, "-f", *which, *limits])
 
 
@@ -104,7 +107,12 @@ class _Printing:
 
 
 def _style(view: View, options: LogOptions, *, colour: bool) -> Style:
-    return Style(options.form, name_pods=wanted_pods(view.job) > 1, timestamps=options.timestamps, colour=colour)
+    return Style(
+        options.form,
+        name_pods=kinds.of(view.job).wanted_pods(view.job) > 1,
+        timestamps=options.timestamps,
+        colour=colour,
+    )
 
 
 def _opener(cluster: Cluster, options: LogOptions, pace: Pace) -> Callable[[PodState | None, Report], PodLog]:

@@ -172,8 +172,8 @@ def _check_names(scale_spec: ScaleSpec, models: Sequence[str]) -> None:
     for model in models:
         for size in scale_spec.sizes:
             suffix = run_name("", model, size)
-            nodes = _made(scale_spec, workers=size, name="a", train_flags=()).nodes
-            room = min(MAX_NAME, MAX_SERVICE_NAME - len(f"-worker-{nodes - 1}")) - len(suffix)
+            job = _made(scale_spec, workers=size, name="a", train_flags=())
+            room = min(MAX_NAME, MAX_SERVICE_NAME - len(job.kind.last_pod("", job.nodes))) - len(suffix)
             if len(scale_spec.name) > room:
                 raise InputError(
                     f"cannot use `{scale_spec.name}` as a name: the run `{scale_spec.name}{suffix}` would be too long, "

@@ -8,16 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
-from launcher.jobs.find import AWAY_S, check_finished, find_job, get_job_with_retries
+from launcher.jobs.find import AWAY_S, check_finished, read_with_retries
+from launcher.kinds import lookup
+from launcher.kinds.accept import check_accepted
+from launcher.kinds.state import State
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from launcher.status import collect
 from launcher.status.diagnose import diagnose
-from launcher.status.snapshot import State, is_over, state
+from launcher.status.snapshot import is_over, state
 from trainer.errors import InterruptedByUser, RemoteError
 
 POLL_S: Final = 2.0
@@ -58,14 +62,14 @@ class JobQueue:
     def check(self, todo: Sequence[JobSpec]) -> None:
         """Validate all jobs in the cluster before the first is created. Raises: InputError, RemoteError."""
         for job in todo:
-            existing = find_job(self.cluster, job.name)
+            existing = lookup.find(self.cluster, job.name)
             if existing is None or not is_over(existing):
                 submit.submit(self.cluster, manifest.render(job), dry_run=True)
                 continue
             check_finished(existing, f"cannot run `{job.name}`")
             # The finished job still has the name, so the dry run needs another one.
             trial = dataclasses.replace(job, name=f"try-{secrets.token_hex(2)}")
-            submit.check_accepted(self.cluster, manifest.render(trial))
+            check_accepted(self.cluster, manifest.render(trial))
 
     def run(self, todo: Sequence[JobSpec], *, parallel: int) -> Problems:
         """Submit the jobs and wait until all have finished; jobs that already run come first.
@@ -93,13 +97,13 @@ class JobQueue:
         return _Followed(job, None, self.clock())
 
     def _is_running(self, job: JobSpec) -> bool:
-        existing = find_job(self.cluster, job.name)
+        existing = lookup.find(self.cluster, job.name)
         return existing is not None and not is_over(existing)
 
     def _begun(self, job: JobSpec) -> list[_Followed]:
         """Submit the job; a refusal by the server is reported and recorded as a problem."""
         try:
-            existing = find_job(self.cluster, job.name)
+            existing = lookup.find(self.cluster, job.name)
             if existing is not None and is_over(existing):
                 self.report(f"{job.name}: finished without results, is created again")
                 delete_job(self.cluster, job.name, timeout_s=DELETE_S)
@@ -115,7 +119,8 @@ class JobQueue:
         """Whether the job has finished; reports changes and records why it has no results."""
         name = followed.job.name
         try:
-            current = get_job_with_retries(self.cluster, name, self.clock() + AWAY_S, self.clock)
+            job = kinds.identified(followed.job.kind, {"metadata": {"name": name}})
+            current = read_with_retries(self.cluster, job, self.clock() + AWAY_S, self.clock)
         except NotFoundError as problem:
             if not self.has_results(followed.job):  # with results, it was removed after its `--ttl`
                 self.problems[name] = str(problem.args[0])

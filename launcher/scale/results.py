@@ -20,7 +20,6 @@ from launcher.runs import resume as run_resume
 from launcher.runs.locate import Report
 from launcher.scale.members import run_name
 from launcher.scale.queue import RESUME_HINT, Problems
-from launcher.spec import manifest
 from launcher.spec.job import JobSpec
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, listing, on_one_line
 from trainer.formats import spreadsheet
@@ -164,7 +163,7 @@ def run_local(todo: Sequence[JobSpec], reach: Reach, report: Report) -> Problems
     for number, job in enumerate(todo, start=1):
         report(f"{job.name}: running on this machine, {number} of {len(todo)}")
         try:
-            objects = manifest.render(job)
+            objects = local.objects(job)
             local.run(objects, scratch=local.cache_of(job), report=report, python=sys.executable, out=STDERR)
         except JobFailedError as problem:
             problems[job.name] = str(problem.args[0])

@@ -10,8 +10,9 @@ from typing import Annotated, Final
 
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
+from launcher import kinds
 from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
-from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
+from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_object_name, check_texts
 from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
@@ -42,7 +43,7 @@ MAX_WORKERS: Final = 4096
 """Limit against typing errors: 512 typical nodes."""
 
 MAX_SERVICE_NAME: Final = 63
-"""Maximum length of a Service's name; the operator creates a Service with the name of each pod."""
+"""Maximum length of the name of a Service, and of a pod's host name; the training operator creates a Service for each pod."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _S3 = re.compile(r"s3://([a-z0-9][-.a-z0-9]*)(?:/(\S*))?")
@@ -90,6 +91,12 @@ class JobSpec:
     namespace: Annotated[str, Parameter(name=("--namespace", "-n"))] = "default"
     """Namespace of the job."""
 
+    api: kinds.Choice = "auto"
+    """Kind of the job: PyTorchJob of the training operator, TrainJob of Kubeflow Trainer v2, or what the cluster serves."""
+
+    runtime: str | None = None
+    """TrainingRuntime that an administrator made, for a TrainJob; by default, each job gets one of its own."""
+
     s3: Annotated[S3Options, Parameter(name="*", group="Buckets")] = field(default_factory=S3Options)
     pod: Annotated[PodOptions, Parameter(name="*", group="Pods")] = field(default_factory=PodOptions)
     policy: Annotated[PolicyOptions, Parameter(name="*", group="Queues and limits")] = field(
@@ -136,9 +143,15 @@ class JobSpec:
         check_texts("the trainer's flags", self.train_flags)
         self._check_workers()
         self._check_efa()
+        self._check_kind()
         self._check_pod_names()
         self._check_flags()
         self._check_batch()
+
+    @property
+    def kind(self) -> kinds.JobKind:
+        """The job's kind; PyTorchJob while it is not chosen."""
+        return kinds.of_api(self.api)
 
     @property
     def hardware(self) -> Accelerator:
@@ -287,8 +300,38 @@ class JobSpec:
                 hint=hint,
             )
 
+    def _check_kind(self) -> None:
+        if self.runtime is not None:
+            check_object_name("--runtime", self.runtime)
+        if self.api == "pytorchjob" and self.runtime is not None:
+            raise InputError(
+                f"cannot use --runtime {self.runtime} with a PyTorchJob, which has no runtime (from `--runtime`)",
+                hint="omit --runtime, or --api trainjob",
+            )
+        if self.kind.api != "trainjob":
+            return
+        unsupported = {
+            "--ttl": (
+                self.policy.ttl,
+                "up to Trainer 2.3, a failed TrainJob would start again and again after that time",
+            ),
+            "--elastic": (self.elastic, "Trainer v2 starts a fixed number of nodes"),
+        }
+        for flag, (value, reason) in unsupported.items():
+            if value is not None:
+                raise InputError(
+                    f"cannot use {flag} {on_one_line(value)} with a TrainJob: {reason} (from `{flag}`)",
+                    hint=f"omit {flag}; or --api pytorchjob, where the cluster serves it",
+                )
+        patched = (self.pod.overlay.patch.get("spec") or {}) if self.pod.overlay else {}
+        if any(each.get("name") == self.kind.container for each in patched.get("containers") or ()):
+            raise InputError(
+                f"cannot use the overlay: it names the trainer's container `{self.kind.container}` (from `--overlay`)",
+                hint=f"use the name `{kinds.of_api('pytorchjob').container}`, which an overlay has for either API",
+            )
+
     def _check_pod_names(self) -> None:
-        last = f"{self.name}-worker-{self.nodes - 1}"
+        last = self.kind.last_pod(self.name, self.nodes)
         if len(last) > MAX_SERVICE_NAME:
             raise InputError(
                 f"cannot use `{self.name}` as a name: its last pod would be `{last}`, {len(last)} characters of at most "

@@ -219,13 +219,19 @@ def toleration_parts(entry: str) -> tuple[str, str | None, str | None]:
     return key, value if equals else None, effect or None
 
 
+def check_object_name(flag: str, name: str) -> None:
+    """Reject a text that is no name of a Kubernetes object. Raises: InputError."""
+    if not _OBJECT_NAME.fullmatch(name):
+        raise InputError(
+            f"cannot use `{on_one_line(name)}` as a name: it must consist of a-z, 0-9, `-` and `.` (from `{flag}`)",
+            hint=f"{flag} NAME",
+        )
+
+
 def _check_names(given: dict[str, str | None]) -> None:
     for flag, name in given.items():
-        if name is not None and not _OBJECT_NAME.fullmatch(name):
-            raise InputError(
-                f"cannot use `{on_one_line(name)}` as a name: it must consist of a-z, 0-9, `-` and `.` (from `{flag}`)",
-                hint=f"{flag} NAME",
-            )
+        if name is not None:
+            check_object_name(flag, name)
 
 
 def _check_secret_names(given: dict[str, str | None]) -> None:

@@ -1,31 +1,29 @@
 """Collect a snapshot of a job and related objects; objects that the user may not read are left out."""
 
-import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError
-from launcher.cluster.operator import operators
+from launcher.cluster.operator import controller_of, deployments_of
 from launcher.cluster.resources import (
+    BATCH_JOBS,
     CLAIMS,
-    CONTAINER,
     DEPLOYMENTS,
     EVENTS,
-    INDEX_LABEL,
-    JOB_LABEL,
-    JOBS,
+    JOB_SETS,
     NODES,
     PODS,
-    ROLE_LABEL,
     WAITING,
     WORKLOADS,
     Object,
     Resource,
 )
+from launcher.kinds import lookup
 from launcher.status.snapshot import Snapshot, is_over
 from trainer.errors import RemoteError
 
@@ -49,12 +47,13 @@ _PROGRESS_WORDS: Final = (
 """Of the lines that the trainer's steps write: training, and those before and after it."""
 
 
-def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
+def collect_snapshot(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Snapshot:
     """The job with related objects; resources that the user may not read are listed in `denied`.
 
-    Raises: NotFoundError.
+    Raises: NotFoundError; InputError when both kinds have a job of this name and `api` does not decide.
     """
-    job = cluster.get(JOBS, name)
+    job = lookup.get(cluster, name, api)
+    kind = kinds.of(job)
     denied: set[str] = set()
 
     def read(resource: Resource, *, namespace: str | None = None, **selectors: object) -> list[Object]:
@@ -64,7 +63,8 @@ def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
             denied.add(resource.plural)
             return []
 
-    pods = tuple(sorted(read(PODS, labels=f"{JOB_LABEL}={name}"), key=_place))
+    pods = tuple(kinds.newest(job, read(PODS, labels=f"{kind.job_label}={name}")))
+    beneath = tuple(_beneath(read, job)) if kind.api == "trainjob" else ()
     unscheduled = any(not pod["spec"].get("nodeName") for pod in pods) and not is_over(job)
     unseen = not job.get("status", {}).get("conditions") and age_s(job) > UNSEEN_S
     queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
@@ -73,8 +73,9 @@ def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
     return Snapshot(
         job=job,
         now=datetime.now(timezone.utc),
+        beneath=beneath,
         pods=pods,
-        events=tuple(_events(read(EVENTS), job, pods)),
+        events=tuple(_events(read(EVENTS), job, (*beneath, *pods))),
         claims=tuple(_named_claims(read(CLAIMS), pods)) if any(_waits(pod) for pod in pods) else (),
         nodes=tuple(read(NODES)) if unscheduled else (),
         node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
@@ -82,18 +83,21 @@ def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
         else (),
         workload=workload,
         workloads=workloads,
-        waiting=_waiting(cluster, queue)
-        if queue and workload and job["spec"].get("runPolicy", {}).get("suspend")
-        else (),
-        operator=_operator(read(DEPLOYMENTS, everywhere=True)) if unseen else None,
+        waiting=_waiting(cluster, queue) if queue and workload and kind.is_suspended(job) else (),
+        operator=_operator(read(DEPLOYMENTS, everywhere=True), kind.resource) if unseen else None,
         tails=_tails(cluster, pods),
         denied=frozenset(denied),
     )
 
 
-def _place(pod: Object) -> tuple[str, int]:
-    labels = pod["metadata"]["labels"]
-    return labels.get(ROLE_LABEL, ""), int(labels.get(INDEX_LABEL, 0))
+def _beneath(read: Callable[..., list[Object]], job: Object) -> Iterator[Object]:
+    """The JobSet of a TrainJob, and its Jobs; those of an earlier job of the same name are older."""
+    name = job["metadata"]["name"]
+    found = [
+        *read(JOB_SETS, fields=f"metadata.name={name}"),
+        *read(BATCH_JOBS, labels=f"{kinds.of(job).job_label}={name}"),
+    ]
+    return (each for each in found if kinds.of(job).owns(job, each))
 
 
 def age_s(thing: Object) -> float:
@@ -106,13 +110,12 @@ def _waits(pod: Object) -> bool:
     return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
 
 
-def _events(events: Iterable[Object], job: Object, pods: Sequence[Object]) -> list[Object]:
-    """Events of the job, its pods (including deleted ones) and their claims, oldest first."""
+def _events(events: Iterable[Object], job: Object, others: Sequence[Object]) -> list[Object]:
+    """Events of the job, of its other objects, of its pods (including deleted ones) and their claims, oldest first."""
     name = job["metadata"]["name"]
-    uids = {each["metadata"]["uid"] for each in (job, *pods)}
-    roles = "|".join(re.escape(role.lower()) for role in job["spec"]["pytorchReplicaSpecs"])
-    pod_name = re.compile(rf"{re.escape(name)}-({roles})-\d+")  # not those of a job named `NAME-worker-0`
-    claims = _claims(pods) | {f"{name}-data"}
+    uids = {each["metadata"]["uid"] for each in (job, *others)}
+    pod_name = kinds.of(job).pod_names(job)
+    claims = _claims(each for each in others if "containers" in each.get("spec", {})) | {f"{name}-data"}
     created = job["metadata"]["creationTimestamp"].rstrip("Z")  # earlier ones are of a deleted job of the same name
 
     def is_about(about: Object) -> bool:
@@ -170,35 +173,42 @@ def _waiting(cluster: Cluster, queue: str) -> tuple[Object, ...]:
     return ()
 
 
-def _operator(deployments: Iterable[Object]) -> Object | None:
-    return next(iter(operators(deployments)), None)
+def _operator(deployments: Iterable[Object], jobs: Resource) -> Object | None:
+    return next(iter(deployments_of(controller_of(jobs), deployments)), None)
 
 
 def _tails(cluster: Cluster, pods: Iterable[Object]) -> dict[str, str]:
     """Last log lines of containers that failed without a termination message; of restarted ones, of the previous container."""
-    failed = sorted(filter(None, map(_failure, pods)))
-    return {name: "\n".join(_tail(cluster, name, previous=restarted)) for _, name, restarted in failed[:TAILED]}
+    failed = sorted(filter(None, map(_failure, pods)), key=lambda each: each[:2])
+    return {
+        pod["metadata"]["name"]: "\n".join(_tail(cluster, pod, previous=restarted))
+        for _, _, restarted, pod in failed[:TAILED]
+    }
 
 
-def _failure(pod: Object) -> tuple[str, str, bool] | None:
-    """Time of the failure of the pod's container, the pod's name, and whether the container was restarted.
+def _failure(pod: Object) -> tuple[str, str, bool, Object] | None:
+    """Time of the failure of the pod's container, the pod's name, whether the container was restarted, and the pod.
 
     None when it did not fail, or left a termination message.
     """
     statuses = pod.get("status", {}).get("containerStatuses") or ()
-    status: Object = next((each for each in statuses if each["name"] == CONTAINER), {})
+    status: Object = next((each for each in statuses if each["name"] == kinds.of_pod(pod).container), {})
     now = status.get("state", {}).get("terminated") or {}
     before = status.get("lastState", {}).get("terminated")
     ended = now if now.get("exitCode") else before if not now else None
     if ended is None or str(ended.get("message") or "").strip():
         return None
-    return str(ended.get("finishedAt") or ""), pod["metadata"]["name"], ended is before
+    return str(ended.get("finishedAt") or ""), pod["metadata"]["name"], ended is before, pod
 
 
-def _tail(cluster: Cluster, pod: str, *, previous: bool = False) -> list[str]:
+def _tail(cluster: Cluster, pod: Object, *, previous: bool = False) -> list[str]:
     """The last lines of a pod's log; empty when they can't be read."""
+    name, container = pod["metadata"]["name"], kinds.of_pod(pod).container
     with suppress(RemoteError):
-        lines = deque(cluster.log(pod, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S), TAIL_LINES)
+        lines = deque(
+            cluster.log(name, container=container, tail=TAIL_LINES, previous=previous, read_timeout_s=TAIL_S),
+            TAIL_LINES,
+        )
         return [line.partition(b" ")[2].decode(errors="replace").rstrip("\n") for line in lines]
     return []
 
@@ -208,7 +218,7 @@ def progress(cluster: Cluster, snapshot: Snapshot) -> str:
     for pod in snapshot.pods:
         if pod.get("status", {}).get("phase") not in {"Running", "Succeeded"}:
             continue
-        lines = _tail(cluster, pod["metadata"]["name"])
+        lines = _tail(cluster, pod)
         reports = [line.partition(RANK_0)[2].strip() for line in lines if RANK_0 in line and _is_progress(line)]
         if reports or not lines:  # if one log can't be read, the others can't either
             return reports[-1] if reports else ""

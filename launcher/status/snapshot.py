@@ -3,14 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
 
-from launcher.cluster.resources import INDEX_LABEL, ROLE_LABEL, Object
-
-State = Literal["Pending", "Created", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Deleting"]
-
-_ORDER: Final[tuple[State, ...]] = ("Failed", "Succeeded", "Suspended", "Restarting", "Running", "Created")
-"""Conditions by precedence. Source: the operator keeps old conditions with status False beside new ones."""
+from launcher import kinds
+from launcher.cluster.resources import Object
+from launcher.kinds.state import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +18,11 @@ class Snapshot:
     now: datetime
     """Time of the snapshot, UTC."""
 
+    beneath: tuple[Object, ...] = ()
+    """Objects between a TrainJob and its pods: its JobSet and the Jobs of that."""
+
     pods: tuple[Object, ...] = ()
-    """Pods of the job by index."""
+    """Pods of the job by index; of those with the same index the newest."""
 
     events: tuple[Object, ...] = ()
     """Events of the job, its pods and its claims, oldest first."""
@@ -47,7 +46,7 @@ class Snapshot:
     """Kueue's list of pending workloads of the job's queue, in order; empty if the cluster does not serve it."""
 
     operator: Object | None = None
-    """Deployment of the training operator; read only while the job has no conditions."""
+    """Deployment of the job's controller; read only while the job has no conditions."""
 
     tails: Mapping[str, str] = field(default_factory=dict)
     """Last log lines of containers that failed without a termination message, by pod."""
@@ -57,29 +56,15 @@ class Snapshot:
 
 
 def state(job: Object) -> State:
-    """The job's state; Pending until the operator has set a condition."""
+    """The job's state; Pending until its controller has set one."""
     return "Deleting" if "deletionTimestamp" in job["metadata"] else outcome(job)
 
 
 def outcome(job: Object) -> State:
-    """The job's state by its conditions, even if it is being deleted."""
-    conditions = {entry["type"] for entry in job.get("status", {}).get("conditions") or () if entry["status"] == "True"}
-    return next((name for name in _ORDER if name in conditions), "Pending")
+    """The job's state, even if it is being deleted."""
+    return kinds.of(job).outcome(job)
 
 
 def is_over(job: Object) -> bool:
     """Whether the job has succeeded or failed."""
     return outcome(job) in {"Succeeded", "Failed"}
-
-
-def short_name(pod: Object) -> str:
-    """`worker-3`, `master-0`: the pod's name without the job's."""
-    labels = pod["metadata"].get("labels") or {}
-    if ROLE_LABEL in labels and INDEX_LABEL in labels:
-        return f"{labels[ROLE_LABEL]}-{labels[INDEX_LABEL]}"
-    return str(pod["metadata"]["name"])
-
-
-def wanted_pods(job: Object) -> int:
-    """Number of pods in the job's specification."""
-    return sum(replica.get("replicas", 1) for replica in job["spec"]["pytorchReplicaSpecs"].values())

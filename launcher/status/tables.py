@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
+from launcher import kinds
 from launcher.cluster.capacity import accelerator, requests
-from launcher.cluster.resources import JOB_LABEL, Object
+from launcher.cluster.resources import Object
 from launcher.output import Record, Row, age, document, table
 from launcher.status.collect import event_time
 from launcher.status.diagnose import Diagnosis, reason
-from launcher.status.snapshot import Snapshot, short_name, state, wanted_pods
+from launcher.status.snapshot import Snapshot, state
 from trainer.errors import on_one_line
 
 Form = Literal["table", "wide", "json", "yaml", "name"]
@@ -19,13 +20,13 @@ SHOWN_EVENTS: Final = 5
 
 def job_list(jobs: Sequence[Object], pods: Iterable[Object], form: Form, *, everywhere: bool, now: datetime) -> str:
     """All jobs, newest first."""
-    by_job: dict[tuple[str, str], list[Object]] = {}
+    by_job: dict[tuple[str, str, str], list[Object]] = {}
     for pod in pods:
-        key = (pod["metadata"]["namespace"], pod["metadata"]["labels"][JOB_LABEL])
+        key = (kinds.of_pod(pod).api, pod["metadata"]["namespace"], kinds.job_of(pod))
         by_job.setdefault(key, []).append(pod)
     newest_first = sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
     records = [
-        _job_record(job, by_job.get((job["metadata"]["namespace"], job["metadata"]["name"]), ()))
+        _job_record(job, by_job.get((kinds.of(job).api, job["metadata"]["namespace"], job["metadata"]["name"]), ()))
         for job in newest_first
     ]
     if form == "name":
@@ -37,16 +38,18 @@ def job_list(jobs: Sequence[Object], pods: Iterable[Object], form: Form, *, ever
 
 
 def _name(job: Object) -> str:
-    return f"pytorchjob.kubeflow.org/{on_one_line(job['metadata']['name'])}\n"
+    return f"{kinds.of(job).resource.named(on_one_line(job['metadata']['name']))}\n"
 
 
 def _job_record(job: Object, pods: Sequence[Object]) -> Record:
-    metadata = job["metadata"]
+    metadata, kind = job["metadata"], kinds.of(job)
+    pods = kinds.newest(job, pods)
     return {
         "namespace": metadata["namespace"],
         "name": metadata["name"],
+        "api": kind.api,
         "state": state(job),
-        "pods": wanted_pods(job),
+        "pods": kind.wanted_pods(job),
         "running": sum(pod.get("status", {}).get("phase") == "Running" for pod in pods),
         "restarts": sum(map(_restarts, pods)),
         "accelerators": _accelerators(job),
@@ -61,19 +64,16 @@ def _restarts(pod: Object) -> int:
 
 
 def _accelerators(job: Object) -> dict[str, int]:
-    """Numbers of accelerators of all pods, by resource."""
-    amounts: dict[str, int] = {}
-    for replica in job["spec"]["pytorchReplicaSpecs"].values():
-        wanted = requests(replica["template"]["spec"])
-        name = accelerator(wanted)
-        if name:
-            amounts[name] = amounts.get(name, 0) + int(wanted[name]) * replica.get("replicas", 1)
-    return amounts
+    """Number of accelerators of all pods, by resource."""
+    kind = kinds.of(job)
+    wanted = requests(kind.pod_spec(job))
+    name = accelerator(wanted)
+    return {name: int(wanted[name]) * kind.wanted_pods(job)} if name else {}
 
 
 def _image(job: Object) -> str:
-    template = next(iter(job["spec"]["pytorchReplicaSpecs"].values()))["template"]
-    return str(template["spec"]["containers"][0].get("image", ""))
+    containers = kinds.of(job).pod_spec(job).get("containers") or [{}]
+    return str(containers[0].get("image", ""))
 
 
 def _job_row(record: Record, now: datetime, *, everywhere: bool, wide: bool) -> Row:
@@ -85,7 +85,7 @@ def _job_row(record: Record, now: datetime, *, everywhere: bool, wide: bool) -> 
         "accelerators": " ".join(f"{amount} {name}" for name, amount in record["accelerators"].items()) or "none",
         "age": age(record["created"], now),
     }
-    return row | ({key: str(record[key] or "") for key in ("restarts", "queue", "image")} if wide else {})
+    return row | ({key: str(record[key] or "") for key in ("api", "restarts", "queue", "image")} if wide else {})
 
 
 def job_status(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: str, form: Form) -> str:
@@ -124,6 +124,7 @@ def _status_record(snapshot: Snapshot, diagnosis: Diagnosis | None, progress: st
     return {
         "name": job["metadata"]["name"],
         "namespace": job["metadata"]["namespace"],
+        "api": kinds.of(job).api,
         "state": state(job),
         "created": job["metadata"]["creationTimestamp"],
         "progress": progress or None,
@@ -162,7 +163,7 @@ def _condition_row(record: Record, now: datetime, *, wide: bool) -> Row:
 
 def _pod_record(pod: Object) -> Record:
     return {
-        "pod": short_name(pod),
+        "pod": kinds.short_name(pod),
         "name": pod["metadata"]["name"],
         "status": reason(pod),
         "restarts": _restarts(pod),

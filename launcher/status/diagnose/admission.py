@@ -5,7 +5,6 @@ from typing import Final
 
 from launcher.status.diagnose.facts import Cause, Event, Facts, at, conditions
 from launcher.status.diagnose.wording import counted, quoted, resubmit
-from launcher.status.snapshot import wanted_pods
 
 UNSEEN_S: Final = 30.0
 """A running operator sets the first condition of a job within seconds."""
@@ -21,7 +20,7 @@ _POD: Final = re.compile(r'pods? "([^"]+)"')
 
 def cause(facts: Facts) -> Cause | None:
     """Why pods are missing; None when none is, or when it is too early to say."""
-    missing = wanted_pods(facts.snapshot.job) - len(facts.pods)
+    missing = facts.wanted_pods - len(facts.pods)
     if missing <= 0:
         return None
     existing = {pod.name for pod in facts.pods}
@@ -73,7 +72,7 @@ def _refused(event: Event, facts: Facts) -> Cause:
     return Cause(
         code="pod-refused",
         why=f"{pod} can't be created: {quoted(said)}",
-        next_step=f"kubectl describe pytorchjob {facts.job} -n {facts.namespace}",
+        next_step=f"kubectl describe {facts.kubectl_name} -n {facts.namespace}",
     )
 
 
@@ -96,7 +95,7 @@ def _operator(facts: Facts) -> Cause:
         return Cause(
             code="managed-elsewhere",
             why=f"`{quoted(str(manager))}` manages it, and has not started it",
-            next_step=f"kubectl describe pytorchjob {facts.job} -n {facts.namespace}",
+            next_step=f"kubectl describe {facts.kubectl_name} -n {facts.namespace}",
         )
     deployment = facts.snapshot.operator
     if deployment is None:

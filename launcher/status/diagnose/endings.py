@@ -5,7 +5,6 @@ import signal
 from dataclasses import replace
 from typing import Final
 
-from launcher.cluster.resources import CONTAINER
 from launcher.status.diagnose import starting, unscheduled
 from launcher.status.diagnose.facts import Cause, Container, End, Event, Facts, Pod, at
 from launcher.status.diagnose.log_tail import read_tail
@@ -13,8 +12,6 @@ from launcher.status.diagnose.reported import ReportedCause
 from launcher.status.diagnose.termination_message import read_message
 from launcher.status.diagnose.wording import quoted, resubmit
 from trainer.errors import EXIT_CODES
-
-"""Name of the trainer's container. Source: the operator's webhook refuses any other name."""
 
 OUT_OF_MEMORY: Final = "OOMKilled"
 KILLED: Final = 137
@@ -150,7 +147,7 @@ def _container_cause(pod: Pod, facts: Facts) -> Cause | None:
         end = container.ended or (container.earlier if _keeps_failing(container, facts) else None)
         if container.is_init or end is None or not (end.exit_code or end.reason == OUT_OF_MEMORY):
             continue
-        tail = facts.snapshot.tails.get(pod.name, "") if container.name == CONTAINER else ""
+        tail = facts.snapshot.tails.get(pod.name, "") if container.name == facts.kind.container else ""
         found = _exit(pod.name, end, read_message(end.message) if end.message.strip() else read_tail(tail), facts)
         return replace(found, code="crash-loop") if container.waiting and found.code == "failed" else found
     return None
@@ -229,10 +226,9 @@ def _memory(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
 def _limit(name: str, facts: Facts) -> str:
     """The container's memory limit, from the pod or, after its deletion, from the job."""
     pod = next((pod for pod in facts.pods if pod.name == name), None)
-    specs = [at(pod.object, "spec")] if pod else []
-    replicas = at(facts.snapshot.job, "spec", "pytorchReplicaSpecs") or {}
-    specs += [at(replica, "template", "spec") for replica in replicas.values()]
-    containers = (each for spec in specs for each in at(spec, "containers") or () if at(each, "name") == CONTAINER)
+    specs = [*([at(pod.object, "spec")] if pod else []), facts.kind.pod_spec(facts.snapshot.job)]
+    containers = (each for spec in specs for each in at(spec, "containers") or ())
+    containers = (each for each in containers if at(each, "name") == facts.kind.container)
     return next((quoted(str(limit)) for each in containers if (limit := at(each, "resources", "limits", "memory"))), "")
 
 

@@ -6,9 +6,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from launcher.cluster.resources import JOB_LABEL, Object
+from launcher import kinds
+from launcher.cluster.resources import Object
 from launcher.status.diagnose.wording import lasting
-from launcher.status.snapshot import Snapshot, short_name
+from launcher.status.snapshot import Snapshot
 
 RECENT_S: Final = 600.0
 """Age up to which an event of a recreated pod explains its job; the server stops updating repeated events."""
@@ -120,6 +121,21 @@ class Facts:
         return self.snapshot.now
 
     @property
+    def kind(self) -> kinds.JobKind:
+        """The job's kind."""
+        return kinds.of(self.snapshot.job)
+
+    @property
+    def kubectl_name(self) -> str:
+        """The job as kubectl's commands name it: `pytorchjob NAME`."""
+        return f"{self.kind.api} {self.job}"
+
+    @property
+    def wanted_pods(self) -> int:
+        """Number of pods in the job's specification."""
+        return self.kind.wanted_pods(self.snapshot.job)
+
+    @property
     def job(self) -> str:
         """The job's name."""
         return str(at(self.snapshot.job, "metadata", "name") or "JOB")
@@ -153,7 +169,7 @@ class Facts:
     @property
     def described(self) -> str:
         """Command that describes the job's pods."""
-        return f"kubectl describe pods -n {self.namespace} -l {JOB_LABEL}={self.job}"
+        return f"kubectl describe pods -n {self.namespace} -l {self.kind.job_label}={self.job}"
 
     def events_of(self, about: str, *reasons: str) -> Iterator[Event]:
         """Events of an object with these reasons, or all, newest first."""
@@ -226,7 +242,7 @@ def read_pod(pod: Object) -> Pod:
     return Pod(
         object=pod,
         name=_words(pod, "metadata", "name"),
-        short=short_name(pod),
+        short=kinds.short_name(pod),
         phase=_words(pod, "status", "phase"),
         reason=_words(pod, "status", "reason"),
         message=_words(pod, "status", "message"),

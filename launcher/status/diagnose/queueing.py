@@ -18,7 +18,7 @@ _NEVER: Final = re.compile(r"maximum capacity|exceeds? max", re.IGNORECASE)
 
 def cause(facts: Facts) -> Cause | None:
     """Why a job is suspended; None when it is not."""
-    if not at(facts.snapshot.job, "spec", "runPolicy", "suspend"):
+    if not facts.kind.is_suspended(facts.snapshot.job):
         return None
     queue = at(facts.snapshot.job, "metadata", "labels", QUEUE_LABEL)
     if not queue:

@@ -22,7 +22,7 @@ def cause(facts: Facts) -> Cause | None:
         return Cause(
             code="deleting-kept",
             why=f"{lead}: the finalizer {quoted(', '.join(others))} prevents it",
-            next_step=f"find the owner of the finalizer: kubectl get pytorchjob {facts.job} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
+            next_step=f"find the owner of the finalizer: kubectl get {facts.kubectl_name} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
         )
     return Cause(
         code="deleting",

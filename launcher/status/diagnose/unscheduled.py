@@ -10,7 +10,6 @@ from launcher.cluster.capacity import EXTENDED_RESOURCE, Amounts, Room, accelera
 from launcher.status.diagnose import volumes
 from launcher.status.diagnose.facts import Cause, Facts, Pod, at
 from launcher.status.diagnose.wording import counted, quoted, resubmit
-from launcher.status.snapshot import wanted_pods
 
 _SELECTOR_STEP: Final = f"kubectl get nodes --show-labels, then {resubmit('a --node-selector that some node has')}"
 
@@ -146,7 +145,7 @@ def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None
     free, total = (shown(resource, amounts.get(resource, Fraction(0))) for amounts in (best.free, best.total))
     beside = f" beside {_amount(name, best.free)}" if name and resource != name else ""
     why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total}{beside})"
-    slots, pods = sum(room.holds(wanted) for room in able), wanted_pods(facts.snapshot.job)
+    slots, pods = sum(room.holds(wanted) for room in able), facts.wanted_pods
     if slots < pods:
         why += f"; the nodes it may use hold only {slots} of the job's {counted(pods, 'pod')}, even when empty"
         next_step = f"{resubmit('fewer --workers')}, or add nodes"

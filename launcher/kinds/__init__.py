@@ -1,0 +1,122 @@
+"""Kinds of training jobs: one module per kind with the same interface, so that no other code depends on the kind.
+
+Only `pytorchjob.py`, `trainjob.py` and the modules of the same names in `launcher/spec/` name the fields of one kind.
+"""
+
+from collections.abc import Iterable, Iterator
+from re import Pattern
+from typing import Final, Literal, Protocol
+
+from launcher.cluster.resources import Object, Resource
+from launcher.kinds import pytorchjob, trainjob
+from launcher.kinds.state import Propagation, State
+
+Api = Literal["pytorchjob", "trainjob"]
+
+Choice = Literal["auto", "pytorchjob", "trainjob"]
+"""Value of `--api`."""
+
+
+class JobKind(Protocol):
+    """Interface of a kind of jobs."""
+
+    @property
+    def api(self) -> Api: ...
+
+    @property
+    def resource(self) -> Resource: ...
+
+    @property
+    def container(self) -> str:
+        """Name of the trainer's container in a pod."""
+        ...
+
+    @property
+    def job_label(self) -> str:
+        """Label of pods and Services with the name of their job."""
+        ...
+
+    @property
+    def propagation(self) -> Propagation:
+        """Propagation policy of its deletion."""
+        ...
+
+    def outcome(self, job: Object) -> State:
+        """State of the job, even if it is being deleted."""
+        ...
+
+    def is_suspended(self, job: Object) -> bool:
+        """Whether its specification asks for no pods for now."""
+        ...
+
+    def wanted_pods(self, job: Object) -> int:
+        """Number of pods in its specification."""
+        ...
+
+    def pod_spec(self, job: Object) -> Object:
+        """Specification of its pods, as far as the job itself has it: the trainer's container first."""
+        ...
+
+    def variables(self, job: Object) -> Iterator[Object]:
+        """The parts of the job whose `env` is that of the trainer's container."""
+        ...
+
+    def pod_names(self, job: Object) -> "Pattern[str]":
+        """Names of its pods, including deleted ones; not those of a job whose name only begins like this one's."""
+        ...
+
+    def last_pod(self, name: str, pods: int) -> str:
+        """Longest name that its controller gives to an object of a job with this name and number of pods."""
+        ...
+
+    def place(self, pod: Object) -> tuple[str, int]:
+        """Role and index of a pod."""
+        ...
+
+    def owns(self, job: Object, pod: Object) -> bool:
+        """Whether a pod with this job's label is its own, not that of an earlier or later job of the same name."""
+        ...
+
+
+KINDS: Final[tuple[JobKind, ...]] = (pytorchjob, trainjob)
+
+
+def of_api(api: Choice) -> JobKind:
+    """The kind that `--api` names; PyTorchJob for `auto`."""
+    return next(kind for kind in KINDS if api in {"auto", kind.api})
+
+
+def of(job: Object) -> JobKind:
+    """The kind of a job's object."""
+    return next((kind for kind in KINDS if kind.resource.kind == job.get("kind")), KINDS[0])
+
+
+def identified(kind: JobKind, job: Object) -> Object:
+    """The job with its kind, which `of` needs."""
+    return {"apiVersion": kind.resource.group_version, "kind": kind.resource.kind} | job
+
+
+def of_pod(pod: Object) -> JobKind:
+    """The kind of the job of a pod."""
+    labels = pod["metadata"].get("labels") or {}
+    return next((kind for kind in KINDS if kind.job_label in labels), KINDS[0])
+
+
+def short_name(pod: Object) -> str:
+    """`worker-3`, `master-0`, `node-3`: the pod's name without the job's."""
+    role, index = of_pod(pod).place(pod)
+    return f"{role}-{index}" if role else str(pod["metadata"]["name"])
+
+
+def job_of(pod: Object) -> str:
+    """Name of the pod's job; empty for another pod."""
+    return str((pod["metadata"].get("labels") or {}).get(of_pod(pod).job_label, ""))
+
+
+def newest(job: Object, pods: Iterable[Object]) -> list[Object]:
+    """A job's pods in the order of their places; of several in one place, as after a restart, the newest."""
+    kind = of(job)
+    by_place: dict[object, Object] = {}
+    for pod in sorted(pods, key=lambda each: str(each["metadata"].get("creationTimestamp") or "")):
+        by_place[kind.place(pod) if kind.place(pod)[0] else pod["metadata"]["name"]] = pod
+    return sorted(by_place.values(), key=kind.place)

@@ -1,0 +1,75 @@
+"""Find a job by its name, of whichever kind it is."""
+
+from launcher import kinds
+from launcher.cluster.client import Cluster
+from launcher.cluster.errors import ForbiddenError, NotFoundError, NotServedError
+from launcher.cluster.resources import Object
+from trainer.errors import InputError, RemoteError
+
+
+def get(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object:
+    """The job. Raises: NotFoundError, and as `find`."""
+    return _found(cluster, name, api)[0]
+
+
+def find(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | None:
+    """The job, or None.
+
+    Raises: InputError when both kinds have a job of this name and `api` does not decide; NotServedError when the cluster serves no
+    kind of jobs; ForbiddenError when none was found and one kind may not be read.
+    """
+    try:
+        return get(cluster, name, api)
+    except NotServedError:
+        raise
+    except NotFoundError:
+        return None
+
+
+def again(cluster: Cluster, job: Object) -> Object:
+    """The current state of a job that was found before. Raises: RemoteError."""
+    return kinds.identified(kinds.of(job), cluster.get(kinds.of(job).resource, job["metadata"]["name"]))
+
+
+def list_all(
+    cluster: Cluster, api: kinds.Choice = "auto", *, everywhere: bool = False, labels: str = ""
+) -> list[Object]:
+    """All jobs of the served kinds. Raises: as `find`."""
+    jobs: list[Object] = []
+    problems: list[RemoteError] = []
+    considered = _considered(api)
+    for kind in considered:
+        try:
+            jobs += cluster.list(kind.resource, everywhere=everywhere, labels=labels)
+        except (NotFoundError, ForbiddenError) as problem:
+            problems.append(problem)
+    if len(problems) == len(considered):
+        raise _first(problems)
+    return jobs
+
+
+def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
+    jobs: list[Object] = []
+    problems: list[RemoteError] = []
+    for kind in _considered(api):
+        try:
+            jobs.append(kinds.identified(kind, cluster.get(kind.resource, name)))
+        except (NotFoundError, ForbiddenError) as problem:
+            problems.append(problem)
+    if len(jobs) > 1:
+        raise InputError(
+            f"cannot select the job `{name}`: there is a PyTorchJob and a TrainJob of this name",
+            hint="--api pytorchjob or --api trainjob",
+        )
+    if not jobs:
+        raise _first(problems)
+    return jobs
+
+
+def _considered(api: kinds.Choice) -> list[kinds.JobKind]:
+    return [kind for kind in kinds.KINDS if api in {"auto", kind.api}]
+
+
+def _first(problems: list[RemoteError]) -> RemoteError:
+    """The problem to report of all kinds: a missing permission, then a missing job, then a kind that is not served."""
+    return min(problems, key=lambda each: (not isinstance(each, ForbiddenError), isinstance(each, NotServedError)))

@@ -1,0 +1,213 @@
+"""TrainJob of a job, and the TrainingRuntime that it refers to; pure.
+
+The TrainJob has what it can carry: image, command, variables, resources and numbers. The other fields of the pods and the rules for
+restarts are in a TrainingRuntime with the job's own name, or in one that an administrator made, which the TrainJob then patches. The
+rules are measured in docs/decisions/0031.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from launcher.cluster.resources import RUNTIMES, Object
+from launcher.kinds import trainjob
+from launcher.spec.job import JobSpec, labels
+from launcher.spec.metadata import metadata
+from launcher.spec.pod_template import NO_SIDECAR, SAFE_POD, container_of, pod_template, shared_container
+from trainer.config import parse_duration
+from trainer.errors import InputError
+
+OF_TRAINER: Final = {
+    "image": "image",
+    "command": "command",
+    "args": "args",
+    "env": "env",
+    "resources": "resourcesPerNode",
+}
+"""Fields of the container that the TrainJob carries, with their names there."""
+
+OF_ADMINISTRATORS: Final = {"app.kubernetes.io/name": "chexnet", "app.kubernetes.io/component": "trainer-runtime"}
+"""Labels by which the launcher finds the runtime of an administrator."""
+
+FRAMEWORK: Final = {"trainer.kubeflow.org/framework": "torch"}
+
+VOLCANO_QUEUE: Final = "scheduling.volcano.sh/queue-name"
+"""Annotation with the queue of the PodGroup. Source: kubeflow/trainer v2.3.0, pkg/runtime/framework/plugins/volcano."""
+
+KILLED: Final = [*range(129, 144)]
+"""Exit codes 128 + SIGHUP to 128 + SIGTERM: the container was stopped or killed, and a later start may succeed."""
+
+FENCE_S: Final = 600
+"""Seconds after `--deadline`, which the trainer itself keeps, until Trainer ends the job; the pods' logs are then lost."""
+
+PATCHED: Final = frozenset(
+    {
+        *("affinity", "imagePullSecrets", "nodeSelector", "schedulingGates", "securityContext", "serviceAccountName"),
+        *("terminationGracePeriodSeconds", "tolerations", "volumes"),
+    }
+)
+"""Fields of a pod that a TrainJob can patch. Source: kubeflow/trainer v2.3.0, CRD of TrainJob, `runtimePatches`."""
+
+PATCHED_IN_CONTAINER: Final = frozenset({"securityContext", "volumeMounts"})
+"""The same for the trainer's container."""
+
+MANAGER: Final = "chexnet-launcher.github.io/launcher"
+"""Author of a patch. Source: the CRD requires a domain and a path."""
+
+
+def job(spec: JobSpec) -> Object:
+    """The TrainJob. Raises: InputError for a job that an administrator's runtime cannot run."""
+    template = pod_template(spec)
+    container = container_of(template)
+    body: Object = {
+        "runtimeRef": {"apiGroup": RUNTIMES.group, "kind": RUNTIMES.kind, "name": spec.runtime or spec.name},
+        "trainer": {
+            "numNodes": spec.nodes,
+            "numProcPerNode": spec.per_node,
+            **{ours: container[field] for field, ours in OF_TRAINER.items() if field in container},
+        },
+    }
+    if spec.policy.deadline:
+        body["activeDeadlineSeconds"] = parse_duration(spec.policy.deadline, "--deadline") + FENCE_S
+    if spec.runtime:
+        body["runtimePatches"] = [{"manager": MANAGER, "trainingRuntimeSpec": _in_node(_patch(spec, template))}]
+    return {
+        "apiVersion": trainjob.resource.group_version,
+        "kind": trainjob.resource.kind,
+        "metadata": metadata(spec),
+        "spec": body,
+    }
+
+
+def runtime(spec: JobSpec) -> list[Object]:
+    """The job's own TrainingRuntime; none if the job uses that of an administrator."""
+    if spec.runtime:
+        return []
+    template = pod_template(spec)
+    container = container_of(template)
+    for field in OF_TRAINER:
+        container.pop(field, None)
+    made = _runtime({"name": spec.name, "namespace": spec.namespace, "labels": labels(spec)}, template)
+    if spec.policy.volcano_queue:
+        made["spec"]["podGroupPolicy"] = {"volcano": {}}
+        made["spec"]["template"]["metadata"] = {"annotations": {VOLCANO_QUEUE: spec.policy.volcano_queue}}
+        template["spec"].setdefault("schedulerName", "volcano")  # the plugin adds none
+    return [made]
+
+
+def administrators_runtime(name: str) -> Object:
+    """The TrainingRuntime that an administrator makes for users who may not create one (k8s/components/trainer-runtime)."""
+    return _runtime({"name": name, "labels": OF_ADMINISTRATORS}, _base())
+
+
+def _runtime(named: Object, template: Object) -> Object:
+    return {
+        "apiVersion": RUNTIMES.group_version,
+        "kind": RUNTIMES.kind,
+        "metadata": named | {"labels": named["labels"] | FRAMEWORK},
+        "spec": {
+            "mlPolicy": {"numNodes": 1, "torch": {}},
+            "template": {
+                "spec": {
+                    "failurePolicy": {
+                        "maxRestarts": 0,
+                        "rules": [
+                            {"name": "permanent", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]},
+                            {
+                                "name": "lost",
+                                "action": "RestartJobSetAndIgnoreMaxRestarts",
+                                "onJobFailureReasons": ["BackoffLimitExceeded"],
+                            },
+                        ],
+                    },
+                    "replicatedJobs": [_replicated_job(template)],
+                }
+            },
+        },
+    }
+
+
+def _replicated_job(template: Object) -> Object:
+    """The Job: the first pod that is lost ends it, so that the JobSet starts all pods again without a back-off delay."""
+    return {
+        "name": trainjob.ROLE,
+        "template": {
+            "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
+            "spec": {
+                "backoffLimit": 0,
+                "podFailurePolicy": {
+                    "rules": [
+                        {
+                            "action": "FailJob",
+                            "onExitCodes": {
+                                "containerName": trainjob.container,
+                                "operator": "NotIn",
+                                "values": KILLED,
+                            },
+                        }
+                    ]
+                },
+                "template": {**template, "spec": {"restartPolicy": "Never", **template["spec"]}},
+            },
+        },
+    }
+
+
+def _base() -> Object:
+    """The part of the pods' template that no TrainJob can patch, and that all jobs share."""
+    return {
+        "metadata": {"labels": dict(NO_SIDECAR), "annotations": dict(NO_SIDECAR)},
+        "spec": {**SAFE_POD, "containers": [shared_container(trainjob.container)]},
+    }
+
+
+def _patch(spec: JobSpec, template: Object) -> Object:
+    """The template without what an administrator's runtime has. Raises: InputError for fields that no TrainJob can patch."""
+    base, pod, container = _base(), template["spec"], container_of(template)
+    beyond = [
+        *_beyond(pod, base["spec"], PATCHED | {"containers"}, "spec"),
+        *_beyond(container, container_of(base), PATCHED_IN_CONTAINER | OF_TRAINER.keys(), "spec.containers[0]"),
+        *(f"container `{each['name']}`" for each in pod["containers"] if each is not container),
+    ]
+    if spec.policy.volcano_queue:
+        beyond.append("podGroupPolicy")
+    if beyond:
+        raise InputError(
+            f"cannot use the runtime `{spec.runtime}` of an administrator: a TrainJob cannot patch {', '.join(beyond)} (from `--runtime`)",
+            hint=f"omit {', '.join(_flags(spec))}; or have the permission to create trainingruntimes, and omit --runtime",
+        )
+    return {
+        "metadata": template["metadata"],
+        "spec": {
+            **{field: value for field, value in pod.items() if field in PATCHED},
+            "containers": [
+                {field: container[field] for field in ("name", *sorted(PATCHED_IN_CONTAINER)) if field in container}
+            ],
+        },
+    }
+
+
+def _beyond(ours: Object, base: Object, allowed: frozenset[str], path: str) -> Iterator[str]:
+    """Paths of fields that differ from those of the runtime and cannot be patched."""
+    for field in sorted({*ours, *base} - allowed):
+        if ours.get(field) != base.get(field):
+            yield f"{path}.{field}"
+
+
+def _flags(spec: JobSpec) -> Iterator[str]:
+    """Flags that can set such fields."""
+    given: dict[str, Any] = {
+        "--priority-class": spec.policy.priority_class,
+        "--volcano-queue": spec.policy.volcano_queue,
+        "--env-from-secret SECRET": [entry for entry in spec.pod.env_from_secret if "=" not in entry],
+        "--overlay": spec.pod.overlay,
+    }
+    return (flag for flag, value in given.items() if value)
+
+
+def _in_node(template: Object) -> Object:
+    """A patch of the pods' template at its place in a runtime."""
+    return {
+        "template": {
+            "spec": {"replicatedJobs": [{"name": trainjob.ROLE, "template": {"spec": {"template": template}}}]}
+        }
+    }
