@@ -126,7 +126,7 @@ def run_probe_pod(
             _remove_old(cluster, resource, each, spec.namespace, clock)
             cluster.create(resource, each, namespace=spec.namespace)
             made.append((resource, each["metadata"]["name"]))
-        result = _wait(cluster, spec.namespace, made[-1][1], limit_s, clock)
+        result = _wait(cluster, spec, made[-1][1], limit_s, clock)
     except KnownError as problem:
         fix = ADMISSION if isinstance(problem, ForbiddenError) else problem.hint or ""
         return [Row(POD, "FAIL", on_one_line(str(problem.args[0])), fix, "pod")]
@@ -196,8 +196,9 @@ def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: s
             continue
 
 
-def _wait(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
+def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
     """Wait until the pod ends, or until it is clear that it won't."""
+    namespace = spec.namespace
     start_s = clock()
     trouble, since_s = "", start_s
     while True:
@@ -215,7 +216,7 @@ def _wait(cluster: Cluster, namespace: str, name: str, limit_s: float, clock: Ca
             trouble = trouble or _newest_event(cluster, namespace, name) or phase.lower()
             break
         cluster.sleep(1.0)
-    lines = _log(cluster, namespace, name, current["spec"]["containers"][0]["name"]) if phase != "Pending" else []
+    lines = _log(cluster, namespace, name, spec.kind.container) if phase != "Pending" else []
     if phase == "Succeeded":
         return ProbeResult("", lines)
     if phase == "Failed":

@@ -127,7 +127,7 @@ def _wait_for_parts(cluster: Cluster, kind: kinds.JobKind, name: str, end_s: flo
 
 def _wait_until_none(cluster: Cluster, resource: Resource, end_s: float, job: str, **selector: str) -> None:
     """Wait until no object of the job matches the selector. Raises: TimeLimitError."""
-    what = f"a {resource.kind} of `{job}`"
+    what = f"a {'pod' if resource is PODS else resource.kind} of `{job}`"
     _wait_until(lambda: not cluster.list(resource, **selector), what, cluster, end_s)  # type: ignore[arg-type]  # labels or fields
 
 

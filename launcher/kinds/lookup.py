@@ -56,6 +56,9 @@ def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
             jobs.append(kinds.identified(kind, cluster.get(kind.resource, name)))
         except (NotFoundError, ForbiddenError) as problem:
             problems.append(problem)
+        except RemoteError:
+            if not jobs:
+                raise
     if len(jobs) > 1:
         raise InputError(
             f"cannot select the job `{name}`: there is a PyTorchJob and a TrainJob of this name",

@@ -46,6 +46,10 @@ DEFAULTS: Final = {
 """Default values of the settings that have one."""
 
 
+_OF_THE_OBJECT: Final = ("api", "pytorchjob")
+"""Left out: a job's object tells its kind, and earlier versions do not know the setting."""
+
+
 def settings_of(spec: JobSpec) -> dict[str, Value]:
     """The settings that recreate this job on any machine, without name and namespace; they contain no secrets."""
     settings: dict[str, Value] = {}
@@ -54,7 +58,7 @@ def settings_of(spec: JobSpec) -> dict[str, Value]:
         for group in path:
             owner = getattr(owner, group)
         value = spec.carried_train_flags if key == "train_flags" else getattr(owner, field.name)
-        if key not in {"name", "namespace"} and value != field.default:
+        if key not in {"name", "namespace"} and value != field.default and (key, value) != _OF_THE_OBJECT:
             settings[key] = _plain(value)
     return settings
 

@@ -75,7 +75,7 @@ def collect_snapshot(cluster: Cluster, name: str, api: kinds.Choice = "auto") ->
         now=datetime.now(timezone.utc),
         beneath=beneath,
         pods=pods,
-        events=tuple(_events(read(EVENTS), job, (*beneath, *pods))),
+        events=tuple(_events(read(EVENTS), job, beneath, pods)),
         claims=tuple(_named_claims(read(CLAIMS), pods)) if any(_waits(pod) for pod in pods) else (),
         nodes=tuple(read(NODES)) if unscheduled else (),
         node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
@@ -110,12 +110,12 @@ def _waits(pod: Object) -> bool:
     return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
 
 
-def _events(events: Iterable[Object], job: Object, others: Sequence[Object]) -> list[Object]:
-    """Events of the job, of its other objects, of its pods (including deleted ones) and their claims, oldest first."""
+def _events(events: Iterable[Object], job: Object, beneath: Sequence[Object], pods: Sequence[Object]) -> list[Object]:
+    """Events of the job, of the objects beneath it, of its pods (including deleted ones) and their claims, oldest first."""
     name = job["metadata"]["name"]
-    uids = {each["metadata"]["uid"] for each in (job, *others)}
+    uids = {each["metadata"]["uid"] for each in (job, *beneath, *pods)}
     pod_name = kinds.of(job).pod_names(job)
-    claims = _claims(each for each in others if "containers" in each.get("spec", {})) | {f"{name}-data"}
+    claims = _claims(pods) | {f"{name}-data"}
     created = job["metadata"]["creationTimestamp"].rstrip("Z")  # earlier ones are of a deleted job of the same name
 
     def is_about(about: Object) -> bool:

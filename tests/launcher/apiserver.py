@@ -14,20 +14,25 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from launcher.cluster.resources import (
+    BATCH_JOBS,
     CLAIMS,
+    CLUSTER_RUNTIMES,
     CSI_DRIVERS,
     CSI_NODES,
     DEPLOYMENTS,
     EVENTS,
-    JOBS,
+    JOB_SETS,
     NAMESPACES,
     NODES,
     PODS,
     PRIORITY_CLASSES,
+    PYTORCH_JOBS,
     QUOTAS,
+    RUNTIMES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    TRAIN_JOBS,
     VOLUMES,
     WAITING,
     WEBHOOKS,
@@ -36,10 +41,13 @@ from launcher.cluster.resources import (
 )
 
 SERVED = (
-    *(JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),
+    *(PYTORCH_JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),
     *(CSI_DRIVERS, CSI_NODES, PRIORITY_CLASSES, WEBHOOKS),
     NAMESPACES,
 )
+
+OF_TRAINER = (TRAIN_JOBS, RUNTIMES, CLUSTER_RUNTIMES, JOB_SETS, BATCH_JOBS)
+"""Served after `serve_trainer`."""
 
 OF_KUEUE = (WORKLOADS, *WAITING)
 """Served where a test adds their version to `State.served`."""
@@ -80,6 +88,10 @@ class State:
     served: set[str] = field(default_factory=lambda: {resource.group_version for resource in SERVED})
     changes: list[tuple[int, str, str, dict]] = field(default_factory=list)
     """Version, type, path and object of each change."""
+
+    def serve_trainer(self) -> None:
+        """Serve the kinds of Kubeflow Trainer and JobSet."""
+        self.served |= {resource.group_version for resource in OF_TRAINER}
 
     def put(self, path: str, body: dict, kind: str = "MODIFIED") -> dict:
         """Store an object as a controller would."""
@@ -170,10 +182,15 @@ class Handler(BaseHTTPRequestHandler):
             allowed = (asked["verb"], asked["resource"]) not in self.state.forbidden
             self.answer(body | {"status": {"allowed": allowed}}, 201)
         elif group := next(
-            (each for each in SERVED if path in {f"/apis/{each.group_version}", f"/api/{each.group_version}"}), None
+            (
+                each
+                for each in (*SERVED, *OF_TRAINER)
+                if path in {f"/apis/{each.group_version}", f"/api/{each.group_version}"}
+            ),
+            None,
         ):
             if group.group_version in self.state.served:
-                names = [each.plural for each in SERVED if each.group_version == group.group_version]
+                names = [each.plural for each in (*SERVED, *OF_TRAINER) if each.group_version == group.group_version]
                 self.answer({"resources": [{"name": name} for name in names]})
             else:
                 self.refuse(404, "page not found", plain=True)
@@ -181,7 +198,7 @@ class Handler(BaseHTTPRequestHandler):
             self._resource(path, query, body)
 
     def _resource(self, path: str, query: dict[str, str], body: dict | None) -> None:
-        resource = next((each for each in (*SERVED, *OF_KUEUE) if _is_at(each, path)), None)
+        resource = next((each for each in (*SERVED, *OF_TRAINER, *OF_KUEUE) if _is_at(each, path)), None)
         if resource is None or resource.group_version not in self.state.served:
             self.refuse(404, "404 page not found", plain=True)
             return

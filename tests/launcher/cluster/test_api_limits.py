@@ -8,7 +8,7 @@ from apiserver import Fault
 
 from launcher.cluster import connection
 from launcher.cluster.connection import CUT, Request, split_lines
-from launcher.cluster.resources import JOBS
+from launcher.cluster.resources import PYTORCH_JOBS
 from launcher.logs import follow
 from launcher.logs.follow import View, _Channel
 from launcher.logs.lines import REMEMBERED_CHARS, Line, Memory, Stamped, stamped
@@ -42,7 +42,7 @@ def endless_line(handler, *, status=200):
 def test_response_above_the_limit_is_a_known_error_and_not_read(cluster, api, peak):
     api.state.faults.append(Fault("GET", "pytorchjobs", endless_line))
     with pytest.raises(RemoteError, match="is larger than 1 MiB"):
-        cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
+        cluster.connection.ask(Request("GET", PYTORCH_JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
 
@@ -53,7 +53,7 @@ def test_compressed_response_is_limited_by_its_decompressed_size(cluster, api, p
         Fault("GET", "pytorchjobs", lambda handler: handler._send(200, packed, {"Content-Encoding": "gzip"}))
     )
     with pytest.raises(RemoteError, match="is larger than 1 MiB"):
-        cluster.connection.ask(Request("GET", JOBS.path("team-a"), "list jobs"), MIB)
+        cluster.connection.ask(Request("GET", PYTORCH_JOBS.path("team-a"), "list jobs"), MIB)
     assert peak() < SOME_BYTES
 
 
@@ -67,7 +67,7 @@ def test_all_pages_of_a_list_share_one_limit(cluster, api, monkeypatch):
 
     api.state.faults.append(Fault("GET", "pytorchjobs", page, times=1000))
     with pytest.raises(RemoteError, match=r"cannot list pytorchjobs: .* is larger than"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
     assert next(pages) < 10
 
 
@@ -77,7 +77,7 @@ def test_long_refusal_is_read_in_part_and_reported(cluster, api, peak, read):
         Fault("GET", "/namespaces/", lambda handler: endless_line(handler, status=400), times=connection.ATTEMPTS)
     )
     with pytest.raises(RemoteError, match="xxx"):
-        cluster.get(JOBS, "t1") if read == "get" else list(cluster.log("p"))
+        cluster.get(PYTORCH_JOBS, "t1") if read == "get" else list(cluster.log("p", container="pytorch"))
     assert peak() < SOME_BYTES
 
 
@@ -91,7 +91,7 @@ def test_line_of_a_log_is_cut_where_it_is_too_long(cluster, api, peak):
         handler.chunk(b"")
 
     api.state.faults.append(Fault("GET", "/log", logs))
-    long, after = cluster.log("p")
+    long, after = cluster.log("p", container="pytorch")
     assert len(long) == LOG_LINE_BYTES + len(CUT) + 1
     assert long.endswith(CUT + b"\n")
     assert after == b"2026-01-01T00:00:01Z after it\n"
@@ -112,7 +112,7 @@ def test_line_of_a_log_is_shown_before_the_next_one_comes(cluster, api):
         handler.close_connection = True
 
     api.state.faults.append(Fault("GET", "/log", logs))
-    lines = cluster.log("p")
+    lines = cluster.log("p", container="pytorch")
     assert next(lines) == b"2026-01-01T00:00:00Z a\n"
     lines.close()
 

@@ -20,7 +20,7 @@ from relay import Relay
 from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.cluster.errors import LoginError, UnreachableError
-from launcher.cluster.resources import JOBS
+from launcher.cluster.resources import PYTORCH_JOBS
 from trainer.errors import InputError, RemoteError
 
 SECRET = "5ecret-0f-the-test"
@@ -58,16 +58,16 @@ def opened(path, **target):
 def test_token_of_a_credential_plugin_is_sent_and_kept_while_it_is_good(api, tmp_path):
     """Plugins are slow: one call a command."""
     cluster = opened(api.kubeconfig(tmp_path / "k", giving(tmp_path)))
-    cluster.list(JOBS)
-    cluster.list(JOBS)
+    cluster.list(PYTORCH_JOBS)
+    cluster.list(PYTORCH_JOBS)
     assert api.state.authorizations == ["Bearer token-0", "Bearer token-0"]
 
 
 def test_token_that_has_expired_is_renewed(api, tmp_path):
     """A training lasts longer than a token."""
     cluster = opened(api.kubeconfig(tmp_path / "k", giving(tmp_path, expires="2020-01-01T00:00:00Z")))
-    cluster.list(JOBS)
-    cluster.list(JOBS)
+    cluster.list(PYTORCH_JOBS)
+    cluster.list(PYTORCH_JOBS)
     assert len(set(api.state.authorizations)) == 2
 
 
@@ -87,14 +87,14 @@ def test_token_that_has_expired_is_renewed(api, tmp_path):
     ],
 )
 def test_requests_are_made_as_the_kubeconfigs_user(api, tmp_path, user, header):
-    opened(api.kubeconfig(tmp_path / "k", user)).list(JOBS)
+    opened(api.kubeconfig(tmp_path / "k", user)).list(PYTORCH_JOBS)
     assert api.state.authorizations == [header]
 
 
 def test_token_file_may_end_with_a_line_break(api, tmp_path):
     """Editors and `echo` put it there; HTTP has no place for it."""
     (tmp_path / "token").write_text(f"{SECRET}\n", encoding="utf-8")
-    opened(api.kubeconfig(tmp_path / "k", {"tokenFile": str(tmp_path / "token")})).list(JOBS)
+    opened(api.kubeconfig(tmp_path / "k", {"tokenFile": str(tmp_path / "token")})).list(PYTORCH_JOBS)
     assert api.state.authorizations == [f"Bearer {SECRET}"]
 
 
@@ -103,7 +103,7 @@ def test_token_of_a_plugin_may_end_with_a_line_break(api, tmp_path):
     user = giving(tmp_path)
     path = tmp_path / "plugin.py"
     path.write_text(path.read_text(encoding="utf-8").replace("token-{number}", "token-{number}\\n"), encoding="utf-8")
-    opened(api.kubeconfig(tmp_path / "k", user)).list(JOBS)
+    opened(api.kubeconfig(tmp_path / "k", user)).list(PYTORCH_JOBS)
     assert api.state.authorizations == ["Bearer token-0"]
 
 
@@ -111,7 +111,7 @@ def test_token_that_can_stand_in_no_header_is_refused_by_its_context(api, tmp_pa
     """Two lines pasted as one; the library's own message quotes them."""
     cluster = opened(api.kubeconfig(tmp_path / "k", {"token": f"{SECRET}\n{SECRET}"}))
     with pytest.raises(InputError, match=r"context `here`.*token contains a line break") as caught:
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
@@ -120,7 +120,7 @@ def test_token_in_a_servers_message_is_redacted(api, tmp_path):
     api.state.fail("GET", "pytorchjobs", 403, f"no {SECRET} here")
     cluster = opened(api.kubeconfig(tmp_path / "k", {"token": SECRET}))
     with pytest.raises(RemoteError, match=r"no \*\*\* here"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
 
 
 @pytest.mark.parametrize("password", [SECRET, f"pa/{SECRET}", f"p@:{SECRET}"])
@@ -196,7 +196,7 @@ def test_credential_plugin_that_gives_no_usable_credential_is_named_and_not_quot
     """No request is made as nobody."""
     path = api.kubeconfig(tmp_path / "k", plugin(tmp_path, code))
     with pytest.raises((LoginError, InputError), match="cannot log in with the context `here`") as caught:
-        opened(path).list(JOBS)
+        opened(path).list(PYTORCH_JOBS)
     assert caught.value.exit_code == 2
     assert f"its credential plugin `{sys.executable}`" in str(caught.value)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
@@ -236,7 +236,7 @@ def test_credential_plugin_that_asks_the_user_needs_a_terminal(api, tmp_path, mo
 @pytest.mark.parametrize("token", [" ", "\n"])
 def test_blank_token_is_refused_before_a_request(api, tmp_path, token):
     with pytest.raises(InputError, match="its token is blank"):
-        opened(api.kubeconfig(tmp_path / "k", {"token": token})).list(JOBS)
+        opened(api.kubeconfig(tmp_path / "k", {"token": token})).list(PYTORCH_JOBS)
     assert api.state.authorizations == []
 
 
@@ -273,7 +273,7 @@ def test_credential_plugin_that_fails_later_is_quoted_too(api, tmp_path, capfd):
     cluster = opened(api.kubeconfig(tmp_path / "k", user))
     (tmp_path / "plugin.py").write_text("import sys; sys.exit('the session has expired')", encoding="utf-8")
     with pytest.raises(RemoteError, match="the session has expired"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
     assert "".join(capfd.readouterr()) == ""
 
 
@@ -326,7 +326,7 @@ def test_wrong_entry_of_the_kubeconfig_is_a_known_error_and_not_quoted(api, tmp_
     change(found)
     path.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises((InputError, RemoteError)) as caught:
-        opened(path).list(JOBS)
+        opened(path).list(PYTORCH_JOBS)
     assert SECRET not in str(caught.value)
 
 
@@ -373,12 +373,12 @@ def tls_api(tmp_path):
 
 def test_untrusted_certificate_is_refused_with_the_reason(tls_api, tmp_path):
     with pytest.raises(UnreachableError, match="certificate verify failed"):
-        opened(tls_api.kubeconfig(tmp_path / "k")).list(JOBS)
+        opened(tls_api.kubeconfig(tmp_path / "k")).list(PYTORCH_JOBS)
 
 
 def test_certificate_authority_of_the_kubeconfig_is_trusted(tls_api, tmp_path):
     ours = {"certificate-authority-data": base64.b64encode((tmp_path / "crt").read_bytes()).decode()}
-    assert opened(tls_api.kubeconfig(tmp_path / "k", **ours)).list(JOBS) == []
+    assert opened(tls_api.kubeconfig(tmp_path / "k", **ours)).list(PYTORCH_JOBS) == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
@@ -387,14 +387,14 @@ def test_tls_goes_through_a_proxy_to_the_server(tls_api, tmp_path, scheme):
     ours = {"certificate-authority": "crt", "tls-server-name": "127.0.0.1", "server": "https://api.invalid:6443"}
     relay = Relay(tls_api.url)
     cluster = opened(tls_api.kubeconfig(tmp_path / "k", **ours, **{"proxy-url": f"{scheme}://127.0.0.1:{relay.port}"}))
-    assert cluster.list(JOBS) == []
+    assert cluster.list(PYTORCH_JOBS) == []
     assert relay.asked == ["api.invalid:6443"]
     relay.stop()
 
 
 def test_insecure_skip_tls_verify_prints_no_warnings(tls_api, tmp_path, capfd, recwarn):
     """The kubeconfig says so; a warning for each request hides what matters."""
-    assert opened(tls_api.kubeconfig(tmp_path / "k", **{"insecure-skip-tls-verify": True})).list(JOBS) == []
+    assert opened(tls_api.kubeconfig(tmp_path / "k", **{"insecure-skip-tls-verify": True})).list(PYTORCH_JOBS) == []
     assert "".join(capfd.readouterr()) == ""
     assert not recwarn.list
 
@@ -414,4 +414,4 @@ def test_client_certificate_that_is_none_is_bad_input(tls_api, tmp_path, part):
 def test_invalid_certificate_authority_is_a_known_error(tls_api, tmp_path):
     rubbish = {"certificate-authority-data": base64.b64encode(b"rubbish").decode()}
     with pytest.raises((UnreachableError, InputError)):
-        opened(tls_api.kubeconfig(tmp_path / "k", **rubbish)).list(JOBS)
+        opened(tls_api.kubeconfig(tmp_path / "k", **rubbish)).list(PYTORCH_JOBS)

@@ -19,7 +19,7 @@ from launcher.cluster.errors import (
     NotFoundError,
     UnreachableError,
 )
-from launcher.cluster.resources import JOBS, LOCAL_QUEUES, PODS
+from launcher.cluster.resources import LOCAL_QUEUES, PODS, PYTORCH_JOBS
 from trainer.errors import InputError, RemoteError
 
 JOB_PATH = "/apis/kubeflow.org/v1/namespaces/team-a/pytorchjobs"
@@ -57,30 +57,30 @@ def test_objects_are_created_strictly_listed_in_pages_and_deleted(cluster, api, 
     """The server must refuse fields it does not know, and a long list comes whole."""
     monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
-        cluster.create(JOBS, job(f"j{number}"))
-    assert [each["metadata"]["name"] for each in cluster.list(JOBS)] == ["j0", "j1", "j2", "j3", "j4"]
-    assert {each["kind"] for each in cluster.list(JOBS)} == {"PyTorchJob"}
+        cluster.create(PYTORCH_JOBS, job(f"j{number}"))
+    assert [each["metadata"]["name"] for each in cluster.list(PYTORCH_JOBS)] == ["j0", "j1", "j2", "j3", "j4"]
+    assert {each["kind"] for each in cluster.list(PYTORCH_JOBS)} == {"PyTorchJob"}
     assert all(query["fieldValidation"] == "Strict" for method, _, query in api.state.requests if method == "POST")
-    cluster.delete(JOBS, "j0")
+    cluster.delete(PYTORCH_JOBS, "j0")
     with pytest.raises(NotFoundError):
-        cluster.get(JOBS, "j0")
+        cluster.get(PYTORCH_JOBS, "j0")
 
 
 def test_list_with_an_expired_continue_token_is_read_again_as_one_page(cluster, api, monkeypatch):
     """Each object must come once."""
     monkeypatch.setattr(client, "PAGE", 2)
     for number in range(5):
-        cluster.create(JOBS, job(f"j{number}"))
+        cluster.create(PYTORCH_JOBS, job(f"j{number}"))
     too_old = "The provided continue parameter is too old"
     api.state.faults.append(
         Fault("GET", "pytorchjobs", lambda handler: handler.refuse(410, too_old), query="continue=")
     )
-    assert [each["metadata"]["name"] for each in cluster.list(JOBS)] == ["j0", "j1", "j2", "j3", "j4"]
+    assert [each["metadata"]["name"] for each in cluster.list(PYTORCH_JOBS)] == ["j0", "j1", "j2", "j3", "j4"]
 
 
 def test_dry_run_leaves_nothing(cluster):
-    cluster.create(JOBS, job(), dry_run=True)
-    assert cluster.list(JOBS) == []
+    cluster.create(PYTORCH_JOBS, job(), dry_run=True)
+    assert cluster.list(PYTORCH_JOBS) == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_refusals_quote_the_server_and_exit_with_4(cluster, api, status, kind, s
     """The server knows best why; a create is not repeated, for it may have been done."""
     api.state.fail("POST", "pytorchjobs", status, said)
     with pytest.raises(kind) as caught:
-        cluster.create(JOBS, job())
+        cluster.create(PYTORCH_JOBS, job())
     assert said in str(caught.value)
     assert caught.value.exit_code == 4
     assert len(api.state.asked("POST")) == 1
@@ -110,8 +110,8 @@ def test_kind_that_the_cluster_does_not_serve_names_the_operator(cluster, api):
     """A bare 404 would look like a missing job."""
     api.state.served.remove("kubeflow.org/v1")
     with pytest.raises(NotFoundError, match="install the training operator"):
-        cluster.list(JOBS)
-    assert not cluster.serves(JOBS)
+        cluster.list(PYTORCH_JOBS)
+    assert not cluster.serves(PYTORCH_JOBS)
     assert not cluster.serves(LOCAL_QUEUES)
     assert cluster.serves(PODS)
 
@@ -121,7 +121,7 @@ def test_webhook_that_does_not_answer_names_the_operator(cluster, api):
     said = 'Internal error occurred: failed calling webhook "validator.pytorchjob": connection refused'
     api.state.fail("POST", "pytorchjobs", 500, said)
     with pytest.raises(RemoteError, match="check that the training operator is running"):
-        cluster.create(JOBS, job())
+        cluster.create(PYTORCH_JOBS, job())
 
 
 def test_webhook_of_the_operator_in_any_namespace_is_named_as_the_operators(cluster, api):
@@ -132,7 +132,7 @@ def test_webhook_of_the_operator_in_any_namespace_is_named_as_the_operators(clus
     )
     api.state.fail("POST", "pytorchjobs", 500, said)
     with pytest.raises(RemoteError) as failed:
-        cluster.create(JOBS, job())
+        cluster.create(PYTORCH_JOBS, job())
     assert "training operator is running: kubectl -n mlops get pods" in failed.value.hint
 
 
@@ -142,7 +142,7 @@ def test_webhook_of_another_program_that_does_not_answer_is_named_as_that(cluste
     said = f'Internal error occurred: failed calling webhook "mpytorchjob.kb.io": failed to call webhook: Post "{url}": EOF'
     api.state.fail("POST", "pytorchjobs", 500, said)
     with pytest.raises(RemoteError) as failed:
-        cluster.create(JOBS, job())
+        cluster.create(PYTORCH_JOBS, job())
     assert "kubectl -n kueue-system get pods" in failed.value.hint
     assert "kueue-webhook-service" in failed.value.hint
     assert "training operator" not in failed.value.hint
@@ -163,7 +163,7 @@ def test_refusals_have_hints(cluster, api, status, said, hint):
     """The same number means several things."""
     api.state.fail("POST", "pytorchjobs", status, said)
     with pytest.raises(RemoteError) as caught:
-        cluster.create(JOBS, job())
+        cluster.create(PYTORCH_JOBS, job())
     assert said in str(caught.value)
     assert hint in caught.value.hint
 
@@ -178,31 +178,31 @@ def test_group_that_is_not_served_is_named_without_the_operator(cluster):
 def test_busy_server_is_asked_again_after_its_retry_after(cluster, api, waits):
     """429 means that nothing was done, so a create may be repeated too."""
     api.state.fail("POST", "pytorchjobs", 429, "slow down", Retry_After="7")
-    cluster.create(JOBS, job())
+    cluster.create(PYTORCH_JOBS, job())
     assert waits == [7.0]
 
 
 def test_too_long_retry_after_is_not_waited_for(cluster, api, waits):
     api.state.fail("GET", "pytorchjobs", 429, "slow down", Retry_After="3600")
     with pytest.raises(RemoteError, match="slow down"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
     assert waits == []
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_reads_retry_transient_errors(cluster, api, waits, status):
     api.state.fail("GET", "pytorchjobs", status, "away", times=ATTEMPTS - 1)
-    assert cluster.list(JOBS) == []
+    assert cluster.list(PYTORCH_JOBS) == []
     assert len(waits) == ATTEMPTS - 1
     assert waits == sorted(waits)
 
 
 def test_reads_retry_broken_connections_and_then_fail(cluster, api, waits):
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), times=1))
-    assert cluster.list(JOBS) == []
+    assert cluster.list(PYTORCH_JOBS) == []
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler.reset(), times=ATTEMPTS))
     with pytest.raises(UnreachableError, match="no answer from"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_silent_server_times_out_once(cluster, api, monkeypatch, released, waits
     monkeypatch.setattr(connection, "READ_S", 0.2)
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: released.wait(), times=ATTEMPTS))
     with pytest.raises(UnreachableError, match="timed out"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
     assert waits == []
 
 
@@ -232,23 +232,23 @@ def test_create_without_a_response_is_undone(cluster, api, monkeypatch, released
 
     api.state.faults.append(Fault("POST", "pytorchjobs", do_and_hang))
     with pytest.raises(UnreachableError):
-        cluster.create(JOBS, job())
+        cluster.create(PYTORCH_JOBS, job())
     assert api.state.objects == {}
 
 
 def test_delete_whose_response_is_lost_succeeds(cluster, api):
     """That the second request finds nothing means that the first has worked."""
-    cluster.create(JOBS, job())
+    cluster.create(PYTORCH_JOBS, job())
     api.state.faults.append(Fault("DELETE", "pytorchjobs", lambda handler: handler.do_and_reset()))
-    cluster.delete(JOBS, "t1")
+    cluster.delete(PYTORCH_JOBS, "t1")
     with pytest.raises(NotFoundError):
-        cluster.delete(JOBS, "t1")
+        cluster.delete(PYTORCH_JOBS, "t1")
 
 
 def test_patch_is_merged(cluster, api):
-    cluster.create(JOBS, job(nprocPerNode="1"))
-    cluster.patch(JOBS, "t1", {"spec": {"runPolicy": {"suspend": True}}})
-    assert cluster.get(JOBS, "t1")["spec"] == {"nprocPerNode": "1", "runPolicy": {"suspend": True}}
+    cluster.create(PYTORCH_JOBS, job(nprocPerNode="1"))
+    cluster.patch(PYTORCH_JOBS, "t1", {"spec": {"runPolicy": {"suspend": True}}})
+    assert cluster.get(PYTORCH_JOBS, "t1")["spec"] == {"nprocPerNode": "1", "runPolicy": {"suspend": True}}
 
 
 def test_server_that_is_not_there_is_named(tmp_path, api, waits):
@@ -259,20 +259,20 @@ def test_server_that_is_not_there_is_named(tmp_path, api, waits):
         cluster = open_cluster(Target(kubeconfig=str(path)))
         cluster = dataclasses.replace(cluster, connection=dataclasses.replace(cluster.connection, sleep=waits.append))
         with pytest.raises(UnreachableError, match="connection refused"):
-            cluster.list(JOBS)
+            cluster.list(PYTORCH_JOBS)
 
 
 def test_server_that_is_no_api_server_is_reported(cluster, api):
     """A proxy's login page, for example."""
     api.state.faults.append(Fault("GET", "pytorchjobs", lambda handler: handler._send(200, b"<html>", {})))
     with pytest.raises(RemoteError, match="is not one of a Kubernetes API server"):
-        cluster.list(JOBS)
+        cluster.list(PYTORCH_JOBS)
 
 
 def test_watch_yields_changes_and_reports_expiry(cluster, api):
-    since = cluster.create(JOBS, job())["metadata"]["resourceVersion"]
+    since = cluster.create(PYTORCH_JOBS, job())["metadata"]["resourceVersion"]
     api.state.put(f"{JOB_PATH}/t1", job() | {"status": {"conditions": []}})
-    seen = list(cluster.watch(JOBS, fields="metadata.name=t1", since=since, timeout_s=1))
+    seen = list(cluster.watch(PYTORCH_JOBS, fields="metadata.name=t1", since=since, timeout_s=1))
     assert [kind for kind, _ in seen] == ["MODIFIED"]
 
     def gone(handler):
@@ -284,7 +284,7 @@ def test_watch_yields_changes_and_reports_expiry(cluster, api):
 
     api.state.faults.append(Fault("GET", "pytorchjobs", gone, query="watch=true"))
     with pytest.raises(GoneError):
-        list(cluster.watch(JOBS, fields="metadata.name=t1", timeout_s=1))
+        list(cluster.watch(PYTORCH_JOBS, fields="metadata.name=t1", timeout_s=1))
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_broken_watch_is_a_known_error(cluster, api, fault):
     """Half an event is no event."""
     api.state.faults.append(Fault("GET", "pytorchjobs", fault, query="watch=true"))
     with pytest.raises(UnreachableError, match="cannot watch pytorchjobs"):
-        list(cluster.watch(JOBS, timeout_s=1))
+        list(cluster.watch(PYTORCH_JOBS, timeout_s=1))
 
 
 def test_stalled_watch_ends(cluster, api, monkeypatch, released):
@@ -313,17 +313,17 @@ def test_stalled_watch_ends(cluster, api, monkeypatch, released):
         Fault("GET", "pytorchjobs", lambda handler: (handler.begin_stream(), released.wait()), query="watch=true")
     )
     with pytest.raises(UnreachableError, match="timed out"):
-        list(cluster.watch(JOBS, timeout_s=0.1))
+        list(cluster.watch(PYTORCH_JOBS, timeout_s=0.1))
 
 
 def test_requests_have_our_user_agent(cluster, api):
     """An administrator finds them in the audit log."""
-    cluster.create(JOBS, job())
+    cluster.create(PYTORCH_JOBS, job())
     assert all(agent.startswith("chexnet-launcher/") for agent in api.state.agents)
-    assert cluster.get(JOBS, "t1")["metadata"]["managedFields"][0]["manager"].startswith("chexnet-launcher-")
+    assert cluster.get(PYTORCH_JOBS, "t1")["metadata"]["managedFields"][0]["manager"].startswith("chexnet-launcher-")
 
 
 def test_rights_are_checked_by_access_reviews(cluster, api):
     api.state.forbidden.add(("create", "pytorchjobs"))
-    assert not cluster.may("create", JOBS)
-    assert cluster.may("get", JOBS)
+    assert not cluster.may("create", PYTORCH_JOBS)
+    assert cluster.may("get", PYTORCH_JOBS)

@@ -13,7 +13,7 @@ from launcher.cluster.access import Target
 from launcher.cluster.client import open_cluster
 from launcher.cluster.errors import UnreachableError
 from launcher.cluster.proxy import find_proxy
-from launcher.cluster.resources import JOBS
+from launcher.cluster.resources import PYTORCH_JOBS
 from trainer.errors import InputError
 
 PASSWORD = "geheim-99/x"
@@ -51,7 +51,7 @@ def test_requests_take_the_proxy_which_resolves_the_servers_name(api, relay, tmp
         given = {"proxy-url": url}
     else:
         monkeypatch.setenv(origin, url)
-    assert opened(api, tmp_path, **given).list(JOBS) == []
+    assert opened(api, tmp_path, **given).list(PYTORCH_JOBS) == []
     assert relay.asked == ["api.invalid:6443"]
 
 
@@ -59,7 +59,7 @@ def test_requests_take_the_proxy_which_resolves_the_servers_name(api, relay, tmp
 def test_login_of_a_proxy_is_sent_decoded_and_never_shown(api, relay, tmp_path, monkeypatch, scheme):
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:geheim-99%2Fx@127.0.0.1:{relay.port}")
     cluster = opened(api, tmp_path)
-    assert cluster.list(JOBS) == []
+    assert cluster.list(PYTORCH_JOBS) == []
     assert set(relay.logins) == {f"me:{PASSWORD}"}
     relay.stop()
     assert "geheim" not in repr(cluster.connection.proxy) + str(cluster.connection.proxy) + repr(cluster)
@@ -68,7 +68,7 @@ def test_login_of_a_proxy_is_sent_decoded_and_never_shown(api, relay, tmp_path, 
 def test_a_proxy_without_scheme_is_an_http_proxy(api, relay, tmp_path, monkeypatch):
     """In a variable; kubectl refuses it in a kubeconfig."""
     monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{relay.port}")
-    assert opened(api, tmp_path).list(JOBS) == []
+    assert opened(api, tmp_path).list(PYTORCH_JOBS) == []
     with pytest.raises(InputError, match=r"it has no scheme \(from `proxy-url`\)"):
         opened(api, tmp_path, **{"proxy-url": f"127.0.0.1:{relay.port}"})
 
@@ -80,7 +80,7 @@ def test_a_dead_proxy_is_named_as_the_proxy(api, tmp_path, monkeypatch, scheme):
         port = closed.getsockname()[1]
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:geheim-99@127.0.0.1:{port}")
     with pytest.raises(UnreachableError) as failed:
-        opened(api, tmp_path).list(JOBS)
+        opened(api, tmp_path).list(PYTORCH_JOBS)
     assert f"no answer from the proxy `{scheme}://***@127.0.0.1:{port}` (from `ALL_PROXY`): connection refused" in str(
         failed.value
     )
@@ -101,7 +101,7 @@ def test_a_server_that_a_proxy_does_not_reach_is_named_with_the_proxy(api, tmp_p
     port = listener.getsockname()[1]
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     with pytest.raises(UnreachableError) as failed:
-        opened(api, tmp_path, server="https://api.invalid:6443").list(JOBS)
+        opened(api, tmp_path, server="https://api.invalid:6443").list(PYTORCH_JOBS)
     listener.close()
     assert f"no answer from `https://api.invalid:6443` through the proxy `http://127.0.0.1:{port}`" in str(failed.value)
     assert "502 Bad Gateway" in str(failed.value)

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from launcher.__main__ import main
-from launcher.jobs.find import get_job
-from launcher.spec.manifest import SETTINGS
+from launcher.kinds.lookup import get as get_job
+from launcher.spec.metadata import SETTINGS
 
 FLAGS = ["--accelerator=cpu", "--image=i", "--data=s3://cxr/nih", "--output=s3://cxr/runs", "--toleration=a"]
 

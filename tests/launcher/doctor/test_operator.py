@@ -3,6 +3,7 @@
 import pytest
 from doctor_samples import deployment, webhook_configuration
 
+from launcher.cluster.operator import TRAINING_OPERATOR
 from launcher.doctor import operator
 
 
@@ -37,7 +38,7 @@ OPERATORS = {
 def test_operator_must_be_installed_and_ready(name):
     """Without it a job stays without pods, and nothing says why."""
     deployments, volcano_queue, status = OPERATORS[name]
-    outcome = operator.operator(deployments, volcano_queue)
+    outcome = operator.operator(TRAINING_OPERATOR, deployments, volcano_queue)
     assert outcome.status == status, outcome
 
 
@@ -54,11 +55,11 @@ def renamed(service):
 
 def test_kueues_webhook_is_not_taken_for_the_operators(cluster):
     """Both validate PyTorchJobs at the same path; only their Services differ."""
-    outcome = operator.webhook(cluster, [KUEUE], [deployment()])
+    outcome = operator.webhook(cluster, TRAINING_OPERATOR, [KUEUE], [deployment()])
     assert outcome.status == "WARN"
     assert "no webhook of the training operator validates PyTorchJobs" in outcome.found
     assert "`kueue-validating-webhook-configuration`" in outcome.found
-    outcome = operator.webhook(cluster, [KUEUE, OURS], [deployment()])
+    outcome = operator.webhook(cluster, TRAINING_OPERATOR, [KUEUE, OURS], [deployment()])
     assert (outcome.status, outcome.found) == (
         "OK",
         "`validator.training-operator.kubeflow.org` validates jobs at creation",
@@ -72,23 +73,23 @@ def test_kueues_webhook_is_not_taken_for_the_operators(cluster):
 )
 def test_an_operators_webhook_that_is_not_called_for_new_jobs_does_not_count(cluster, rule):
     hooks = [webhook_configuration("w", "kubeflow", "training-operator", **rule)]
-    assert operator.webhook(cluster, hooks, [deployment()]).status == "WARN"
+    assert operator.webhook(cluster, TRAINING_OPERATOR, hooks, [deployment()]).status == "WARN"
 
 
 def test_a_service_of_another_name_counts_if_it_selects_the_operators_pods(cluster, api):
     """Kueue may lie in the operator's namespace."""
     found, hooks = renamed("webhook-service")
-    assert operator.webhook(cluster, [hooks], [found]).status == "WARN"  # there is no such Service
+    assert operator.webhook(cluster, TRAINING_OPERATOR, [hooks], [found]).status == "WARN"  # there is no such Service
     place = "/api/v1/namespaces/kubeflow/services/webhook-service"
     api.state.put(place, {"metadata": {"name": "webhook-service"}, "spec": {"selector": {"app": "kueue"}}})
-    assert operator.webhook(cluster, [hooks], [found]).status == "WARN"
+    assert operator.webhook(cluster, TRAINING_OPERATOR, [hooks], [found]).status == "WARN"
     selector = {"control-plane": "kubeflow-training-operator"}
     api.state.put(place, {"metadata": {"name": "webhook-service"}, "spec": {"selector": selector}})
-    assert operator.webhook(cluster, [hooks], [found]).status == "OK"
+    assert operator.webhook(cluster, TRAINING_OPERATOR, [hooks], [found]).status == "OK"
 
 
 def test_without_an_operator_there_is_no_webhook_of_it(cluster):
-    assert operator.webhook(cluster, [KUEUE, OURS], []).status == "skipped"
+    assert operator.webhook(cluster, TRAINING_OPERATOR, [KUEUE, OURS], []).status == "skipped"
 
 
 def test_the_operator_is_recognised_by_what_it_runs():
@@ -98,5 +99,5 @@ def test_the_operator_is_recognised_by_what_it_runs():
     real = deployment("registry.example:5000/mirror/training-operator:v1.9.4")
     real["metadata"]["name"] = "kubeflow-v1"
     real["spec"]["template"]["spec"]["containers"].insert(0, {"name": "proxy", "image": "x/proxy:v0.1"})
-    outcome = operator.operator([other, real], None)
+    outcome = operator.operator(TRAINING_OPERATOR, [other, real], None)
     assert (outcome.status, outcome.found) == ("OK", "`kubeflow/kubeflow-v1` is ready, v1.9.4")

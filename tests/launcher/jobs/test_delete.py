@@ -7,9 +7,10 @@ from apiserver import Fault
 from submitted import POD_PATH, paths, spec
 
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
-from launcher.cluster.resources import JOB_LABEL, JOBS, VOLUMES
+from launcher.cluster.resources import PYTORCH_JOBS, VOLUMES
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job, sweep_volumes
+from launcher.kinds.pytorchjob import job_label
 from launcher.spec.manifest import render
 from trainer.errors import TimeLimitError
 
@@ -51,7 +52,7 @@ def test_sweep_by_a_user_without_rights_does_nothing(cluster, api, verb):
 def test_delete_waits_for_pods_and_removes_the_volume(cluster, api):
     """A job of the same name must find room."""
     submit.submit(cluster, render(spec()))
-    pod = {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}}
+    pod = {"metadata": {"name": "t1-master-0", "labels": {job_label: "t1"}}}
     api.state.put(f"{POD_PATH}/t1-master-0", pod)
 
     def last_look(handler):
@@ -80,7 +81,7 @@ def test_volume_that_may_not_be_removed_is_reported_after_the_job_is_deleted(clu
 
 def test_delete_that_takes_too_long_names_what_is_left(cluster, api):
     submit.submit(cluster, render(spec(data="/d")))
-    api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {JOB_LABEL: "t1"}}})
+    api.state.put(f"{POD_PATH}/t1-master-0", {"metadata": {"name": "t1-master-0", "labels": {job_label: "t1"}}})
     with pytest.raises(TimeLimitError, match="a pod of `t1` still exists"):
         delete_job(cluster, "t1", timeout_s=0)
 
@@ -90,5 +91,5 @@ def test_job_created_under_the_name_meanwhile_is_not_deleted(cluster, api):
     submit.submit(cluster, render(spec(data="/srv/cxr")))
     with pytest.raises(ConflictError):
         delete_job(cluster, "t1", timeout_s=5, uid="of-the-finished-job")
-    uid = cluster.get(JOBS, "t1")["metadata"]["uid"]
+    uid = cluster.get(PYTORCH_JOBS, "t1")["metadata"]["uid"]
     assert delete_job(cluster, "t1", timeout_s=5, uid=uid)[0] == "pytorchjob.kubeflow.org/t1"

@@ -3,9 +3,11 @@
 import pytest
 from submitted import JOB_PATH, POD_PATH, spec
 
-from launcher.cluster.resources import DATA, JOB_LABEL
+from launcher.cluster.resources import DATA
 from launcher.jobs import submit
-from launcher.jobs.find import find_admin_claim, get_job, list_jobs, settings_of
+from launcher.jobs.find import find_admin_claim, list_jobs, settings_of
+from launcher.kinds.lookup import get as get_job
+from launcher.kinds.pytorchjob import job_label
 from launcher.spec.manifest import render
 from trainer.errors import InputError
 
@@ -37,12 +39,12 @@ def test_recorded_settings_of_a_job_recreate_it(cluster):
         settings_of({"metadata": {"name": "x"}})
 
 
-def test_list_takes_two_requests_however_many_jobs_there_are(cluster, api):
+def test_list_takes_three_requests_however_many_jobs_there_are(cluster, api):
     """A request for each would take minutes with hundreds."""
     for number in range(30):
         api.state.put(f"{JOB_PATH}/j{number}", {"metadata": {"name": f"j{number}", "namespace": "team-a"}})
-        labels = {JOB_LABEL: f"j{number}"}
+        labels = {job_label: f"j{number}"}
         api.state.put(f"{POD_PATH}/p{number}", {"metadata": {"name": f"p{number}", "labels": labels}})
     found, pods = list_jobs(cluster, everywhere=False)
     assert (len(found), len(pods)) == (30, 30)
-    assert len(api.state.requests) == 2
+    assert len(api.state.requests) == 3

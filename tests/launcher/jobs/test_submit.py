@@ -8,7 +8,7 @@ from submitted import JOB_PATH, paths, set_state, spec
 
 from launcher.cluster.connection import ATTEMPTS
 from launcher.cluster.errors import ConflictError, ForbiddenError, InvalidError
-from launcher.cluster.resources import CLAIMS, JOBS
+from launcher.cluster.resources import CLAIMS, PYTORCH_JOBS
 from launcher.jobs import submit
 from launcher.spec.manifest import render
 from launcher.spec.options import PodOptions, PolicyOptions
@@ -21,7 +21,7 @@ def test_submit_creates_volume_job_and_a_claim_that_the_job_owns(cluster, api):
     assert paths(api) == ["/api/v1/persistentvolumes/team-a.t1", "persistentvolumeclaims/t1-data", "pytorchjobs/t1"]
     claim = cluster.get(CLAIMS, "t1-data")
     assert [owner["uid"] for owner in claim["metadata"]["ownerReferences"]] == [
-        cluster.get(JOBS, "t1")["metadata"]["uid"]
+        cluster.get(PYTORCH_JOBS, "t1")["metadata"]["uid"]
     ]
 
 

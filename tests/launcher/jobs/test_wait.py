@@ -8,7 +8,7 @@ from submitted import JOB_PATH, set_state, spec
 
 from launcher.cluster.connection import ATTEMPTS
 from launcher.cluster.errors import NotFoundError, ServerError
-from launcher.cluster.resources import JOBS
+from launcher.cluster.resources import PYTORCH_JOBS
 from launcher.jobs import submit
 from launcher.jobs.wait import wait_for_job
 from launcher.spec.manifest import render
@@ -154,7 +154,7 @@ def test_wait_that_lasts_too_long_leaves_the_job_alone(cluster, api):
     with pytest.raises(TimeLimitError) as caught:
         wait_for_job(cluster, "t1", timeout_s=60, clock=lambda: next(times))
     assert caught.value.exit_code == 124
-    assert cluster.get(JOBS, "t1")
+    assert cluster.get(PYTORCH_JOBS, "t1")
 
 
 def test_wait_reports_a_job_that_is_deleted_meanwhile(cluster, api):

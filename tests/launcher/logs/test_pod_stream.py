@@ -29,7 +29,7 @@ class Kubelet:
     unfinished: bytes = b""
     """What the present container wrote after its last line end."""
 
-    def __call__(self, pod, *, follow, previous, since_time, tail, read_timeout_s):
+    def __call__(self, pod, *, container, follow, previous, since_time, tail, read_timeout_s):
         self.asked.append("previous" if previous else since_time)
         if previous and len(self.containers) < 2:
             raise InvalidError("previous terminated container `pytorch` not found")
@@ -55,7 +55,7 @@ def seconds(since_time):
 
 
 def pod(instance="c1", earlier="", uid="u1", running=True, started=0):
-    return PodState("j-worker-1", "worker-1", uid, instance, earlier, running, NOON + started * SECOND)
+    return PodState("j-worker-1", "worker-1", uid, "pytorch", instance, earlier, running, NOON + started * SECOND)
 
 
 def opened(kubelet, said=None):

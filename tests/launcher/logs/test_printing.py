@@ -11,7 +11,8 @@ import pytest
 from apiserver import Fault
 
 from launcher.cluster.errors import ForbiddenError, NotFoundError, UnreachableError
-from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, JOBS, PODS, ROLE_LABEL
+from launcher.cluster.resources import PODS, PYTORCH_JOBS
+from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
 from launcher.logs.follow import Pace
 from launcher.logs.lines import LogOptions
 from launcher.logs.printing import follow, kubectl_logs_command, wants_colour, write
@@ -78,7 +79,7 @@ class Pod:
             "metadata": {
                 "name": self.name,
                 "uid": self.uid,
-                "labels": {JOB_LABEL: "j", ROLE_LABEL: role, INDEX_LABEL: index},
+                "labels": {job_label: "j", ROLE_LABEL: role, INDEX_LABEL: index},
                 "ownerReferences": [{"kind": "PyTorchJob", "uid": self.owner}],
             },
             "status": {"containerStatuses": [container | {"containerID": f"{self.uid}-c{number}"}]},
@@ -161,7 +162,7 @@ class Scene:
         if self.refusals and (status := self.refusals.pop(0)):
             handler.refuse(status, f"no: {status}")
             return
-        job = {JOBS.path("team-a", "j"): self.job} if self.uid else {}
+        job = {PYTORCH_JOBS.path("team-a", "j"): self.job} if self.uid else {}
         handler.state.objects = job | {PODS.path("team-a", pod.name): pod.shown for pod in self.pods}
         handler.serve()
 

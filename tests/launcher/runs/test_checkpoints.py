@@ -11,7 +11,7 @@ from finished import STATES, write_checkpoint, write_run
 from launcher.__main__ import main
 from launcher.output import size
 from launcher.runs.locate import Run
-from launcher.spec.manifest import SETTINGS
+from launcher.spec.metadata import SETTINGS
 from launcher.spec.options import S3Options
 from trainer.layout import manifest_key, state_key
 from trainer.storage import UnreachableError, open_storage

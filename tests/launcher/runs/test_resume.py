@@ -9,9 +9,9 @@ from apiserver import Fault
 from finished import TRAIN_FLAGS, record, write_run
 
 from launcher.__main__ import main
-from launcher.jobs.find import get_job
+from launcher.kinds.lookup import get as get_job
 from launcher.runs import resume as run_resume
-from launcher.spec.manifest import SETTINGS
+from launcher.spec.metadata import SETTINGS
 from trainer.config import from_argv
 from trainer.errors import TimeLimitError
 from trainer.runs.record import decisive_settings

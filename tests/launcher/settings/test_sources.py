@@ -80,6 +80,7 @@ def test_config_shows_each_value_and_where_it_came_from(sources, capsys):
         "label": ("team=a, unit=b", "LAUNCHER_LABEL"),
         "gaudi_generation": ("2", "default"),
         "namespace": ("default", "default"),
+        "api": ("auto", "default"),
         "data_access": ("mount", "default"),
         "csi_driver": ("s3.csi.aws.com", "default"),
         "backoff": ("3", "default"),

@@ -43,6 +43,7 @@ def test_defaults_are_those_of_a_job_without_settings():
         "gaudi_generation": spec.gaudi_generation,
         "workers": str(spec.workers),
         "namespace": spec.namespace,
+        "api": spec.api,
         "data_access": spec.s3.access,
         "csi_driver": spec.s3.csi_driver,
         "backoff": str(spec.policy.backoff),

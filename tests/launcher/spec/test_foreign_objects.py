@@ -12,7 +12,7 @@ from cluster_objects import event, job, pod
 from finished import record, write_run
 
 from launcher.__main__ import main
-from launcher.spec.manifest import SETTINGS
+from launcher.spec.metadata import SETTINGS
 from trainer.storage import open_storage
 
 AT = "/api/v1/namespaces/team-a"

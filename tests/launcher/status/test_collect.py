@@ -3,7 +3,8 @@
 import pytest
 from apiserver import Fault
 
-from launcher.cluster.resources import INDEX_LABEL, JOB_LABEL, ROLE_LABEL, WAITING, WORKLOADS
+from launcher.cluster.resources import WAITING, WORKLOADS
+from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
 from launcher.status.collect import TAILED, collect_snapshot, progress
 
 SPACE = "/namespaces/team-a"
@@ -31,7 +32,7 @@ def pod(api):
     """Puts a pod of the job."""
 
     def put(index, phase="Running", node="n", container=None, **spec):
-        labels = {JOB_LABEL: "t1", ROLE_LABEL: "worker", INDEX_LABEL: str(index)}
+        labels = {job_label: "t1", ROLE_LABEL: "worker", INDEX_LABEL: str(index)}
         name = f"t1-worker-{index}"
         statuses = [{"name": "pytorch"} | container] if container else []
         body = {
@@ -72,14 +73,14 @@ def names(things):
     return [each["metadata"]["name"] for each in things]
 
 
-def test_healthy_job_takes_four_requests(cluster, api, job, pod, log):
+def test_healthy_job_takes_five_requests(cluster, api, job, pod, log):
     """`status` has to be about as fast as kubectl."""
     job("Created", "Running")
     pod(0)
     pod(1)
     log(0, "[rank 0] epoch 1/3 loss 0.5")
     progress(cluster, collect_snapshot(cluster, "t1"))
-    assert len(api.state.requests) == 4
+    assert len(api.state.requests) == 5
 
 
 def test_pods_are_in_the_order_of_their_index(cluster, job, pod):

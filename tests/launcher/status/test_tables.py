@@ -69,6 +69,7 @@ def test_list_for_programs_has_numbers_and_a_version(form, read):
             {
                 "namespace": "team-a",
                 "name": "t1",
+                "api": "pytorchjob",
                 "state": "Running",
                 "pods": 2,
                 "running": 1,
