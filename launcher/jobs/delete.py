@@ -1,13 +1,14 @@
 """Delete jobs with everything made for them, and volumes that outlived their job."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import (
+    ConflictError,
     ForbiddenError,
     NotFoundError,
     NotServedError,
@@ -26,6 +27,8 @@ from launcher.cluster.resources import (
 )
 from launcher.jobs.find import POLL_S
 from launcher.kinds import lookup
+from launcher.spec.job import LABELS
+from launcher.spec.train_job import administrators_runtime
 from launcher.status.collect import age_s
 from trainer.errors import RemoteError, TimeLimitError
 
@@ -96,10 +99,12 @@ def delete_job(
     volumes = _own_volumes(cluster, name)
     removed = []
     try:
-        kind = kinds.of(lookup.get(cluster, name, api))
-        cluster.delete(kind.resource, name, uid=uid, propagation=kind.propagation)
-        removed.append(kind.resource.named(name))
-        _wait_until_gone(cluster, kind.resource, name, end_s)
+        job = lookup.get(cluster, name, api)
+        resource = kinds.of(job).resource
+        cluster.delete(resource, name, uid=uid, propagation=kinds.of(job).propagation)
+        removed.append(resource.named(name))
+        with _runtime_lent(cluster, job):
+            _wait_until_gone(cluster, resource, name, end_s)
     except NotFoundError:
         if not volumes:
             raise
@@ -113,6 +118,27 @@ def delete_job(
         _wait_until_gone(cluster, VOLUMES, volume, end_s)
         removed.append(f"persistentvolume/{volume}")
     return removed
+
+
+@contextmanager
+def _runtime_lent(cluster: Cluster, job: Object) -> Iterator[None]:
+    """For the block, a runtime in place of the job's own, if a deletion in the foreground (by kubectl) has removed that.
+
+    Without one, the webhooks refuse the change with which the garbage collector would finish the deletion.
+    """
+    name = job["metadata"]["name"]
+    is_held = "foregroundDeletion" in (job["metadata"].get("finalizers") or ())
+    made = []
+    if kinds.of(job).api == "trainjob" and is_held:
+        runtime = administrators_runtime(name)
+        runtime["metadata"]["labels"] = LABELS | {INSTANCE_LABEL: name}
+        with suppress(ConflictError, ForbiddenError):  # it exists, or was made by an administrator
+            cluster.create(RUNTIMES, runtime)
+            made.append((RUNTIMES, name))
+    try:
+        yield
+    finally:
+        remove_objects(cluster, made)
 
 
 def _wait_for_parts(cluster: Cluster, kind: kinds.JobKind, name: str, end_s: float) -> None:

@@ -1,8 +1,9 @@
 """Create a job's objects, all or none."""
 
 import difflib
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -14,15 +15,22 @@ from launcher.cluster.errors import (
 )
 from launcher.cluster.resources import CLAIMS, RUNTIMES, VOLUMES, Object, Resource
 from launcher.jobs.delete import poll_until, remove_objects
-from launcher.jobs.find import settings_text
+from launcher.jobs.find import POLL_S, settings_text
 from launcher.jobs.identity import anonymous, identified
 from launcher.kinds import lookup
-from launcher.kinds.accept import RESOURCES, check_accepted, check_job
+from launcher.kinds.accept import RESOURCES, check_accepted
 from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
 
 CLAIM_GONE_S: Final = 15.0
 """Maximum time for the deletion of a claim after its job."""
+
+
+KNOWN_S: Final = 15.0
+"""Maximum time until the webhooks of Trainer and Kueue know a runtime: they read it from caches (measured: docs/decisions/0031)."""
+
+_UNKNOWN_RUNTIME: Final = re.compile(r"must be created before the TrainJob|runtime '[^']*' not found")
+"""Source: refusals of Trainer 2.3.0 and Kueue 0.19."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,10 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
     """Create what the job needs before it, the job, and what it owns: an ownerReference needs the UID of the job."""
     made: list[tuple[Resource, str]] = []
 
-    def create(each: Object) -> Object:
-        created = cluster.create(RESOURCES[each["kind"]], each)
-        made.append((RESOURCES[each["kind"]], each["metadata"]["name"]))
+    def create(each: Object, *, dry_run: bool = False) -> Object:
+        created = cluster.create(RESOURCES[each["kind"]], each, dry_run=dry_run)
+        if not dry_run:
+            made.append((RESOURCES[each["kind"]], each["metadata"]["name"]))
         return created
 
     try:
@@ -81,8 +90,10 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             _remove_leftover(cluster, each)
             create(each)
         if any(each["kind"] == RUNTIMES.kind for each in others):
-            check_job(cluster, job)  # for the first time with its own runtime
-        created = kinds.identified(kinds.of(job), create(job))
+            _when_runtime_is_known(
+                cluster, lambda: create(job, dry_run=True)
+            )  # for the first time with its own runtime
+        created = kinds.identified(kinds.of(job), _when_runtime_is_known(cluster, lambda: create(job)))
         for each in others:
             if each["kind"] == CLAIMS.kind:
                 create(_owned(each, created))
@@ -95,6 +106,18 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
                 f"{', '.join(left)} could not be removed; launcher delete {job['metadata']['name']} removes it"
             )
         raise
+
+
+def _when_runtime_is_known(cluster: Cluster, create: Callable[[], Object]) -> Object:
+    """What `create` returns, called again while a webhook does not know the runtime yet, which was created just before."""
+    end_s = time.monotonic() + KNOWN_S
+    while True:
+        try:
+            return create()
+        except ForbiddenError as problem:
+            if not _UNKNOWN_RUNTIME.search(str(problem)) or time.monotonic() >= end_s:
+                raise
+        cluster.sleep(POLL_S / 2)
 
 
 def _give_owner(cluster: Cluster, each: Object, job: Object) -> None:

@@ -65,12 +65,23 @@ def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
             hint="--api pytorchjob or --api trainjob",
         )
     if not jobs:
-        raise _first(problems)
+        raise _none_found(cluster, name, problems)
     return jobs
 
 
 def _considered(api: kinds.Choice) -> list[kinds.JobKind]:
     return [kind for kind in kinds.KINDS if api in {"auto", kind.api}]
+
+
+def _none_found(cluster: Cluster, name: str, problems: list[RemoteError]) -> RemoteError:
+    """The error for a job of which no kind was found."""
+    absent = [each for each in problems if isinstance(each, NotFoundError) and not isinstance(each, NotServedError)]
+    if len(absent) == len(problems) > 1:
+        return NotFoundError(
+            f"cannot find the job `{name}`: there is no PyTorchJob and no TrainJob of this name in namespace {cluster.namespace}",
+            hint="launcher list -A",
+        )
+    return _first(problems)
 
 
 def _first(problems: list[RemoteError]) -> RemoteError:

@@ -61,6 +61,9 @@ SAME_TIME_S: Final = 10.0
 
 LOOPBACK: Final = "127.0.0.1"
 
+NODE_RANK: Final = "PET_NODE_RANK"
+"""Number of this node, torchrun's `--node-rank`. Source: Kubeflow Trainer sets it for each pod of a TrainJob."""
+
 STARTS: Final = "TRAINER_ENTRYPOINT_STARTS"
 MOST_STARTS: Final = 4
 """How often torchrun is started in one container after transient failures."""
@@ -120,6 +123,7 @@ def _run(argv: list[str], message: Path | None) -> int:
     logging.disable(logging.ERROR)
     arguments = parse_args(argv)
     arguments.local_addr = arguments.local_addr or _own_address(arguments.nnodes)
+    arguments.rdzv_conf = with_store_host(arguments.rdzv_conf, os.environ)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     oom_kills = failure_cause.oom_kills()
     exit_codes: dict[int, int] = {}
@@ -183,6 +187,18 @@ def _own_address(nodes: str) -> str | None:
             hint="--local-addr ADDRESS, or PET_LOCAL_ADDR, with its address in the network; or add the name to /etc/hosts",
         ) from problem
     return None
+
+
+def with_store_host(conf: str, environment: Mapping[str, str]) -> str:
+    """torchrun's `--rdzv-conf`, with the node that hosts the store named where the controller numbers the nodes.
+
+    Otherwise torchrun resolves the endpoint's name to find out, which after a restart is still that of a deleted pod for some
+    seconds: then no node hosts the store, and all wait in vain until the timeout (measured: docs/decisions/0031).
+    """
+    rank = environment.get(NODE_RANK)
+    if rank is None or environment.get("PET_RDZV_BACKEND") != "c10d" or environment.get("PET_NNODES") == "1":
+        return conf
+    return conf if "is_host" in conf else ",".join(filter(None, [conf, f"is_host={str(rank == '0').lower()}"]))
 
 
 @contextmanager

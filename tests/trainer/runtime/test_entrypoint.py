@@ -449,3 +449,23 @@ def test_an_own_name_that_does_not_resolve_ends_several_nodes_with_exit_code_2(w
     assert done.returncode == 2
     assert "this machine's own name does not resolve" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+C10D = {"PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "conf", "expected"),
+    [
+        (C10D | {"PET_NODE_RANK": "0"}, "read_timeout=9", "read_timeout=9,is_host=true"),
+        (C10D | {"PET_NODE_RANK": "1"}, "", "is_host=false"),
+        (C10D | {"PET_NODE_RANK": "1"}, "is_host=true", "is_host=true"),
+        (C10D, "read_timeout=9", "read_timeout=9"),
+        ({"PET_NODE_RANK": "0", "PET_NNODES": "2"}, "", ""),
+        (C10D | {"PET_NODE_RANK": "0", "PET_NNODES": "1"}, "", ""),
+    ],
+    ids=["first node", "another node", "given", "not numbered", "static", "one node"],
+)
+def test_numbered_nodes_know_which_one_hosts_the_store(environment, conf, expected):
+    """By its name they could not tell: after a restart it may be that of a deleted pod for seconds."""
+    assert entrypoint.with_store_host(conf, environment) == expected
