@@ -31,6 +31,9 @@ class Controller:
     install: str
     """How to install it."""
 
+    logs: str
+    """Command that prints its log, as it is usually installed."""
+
 
 TRAINING_OPERATOR: Final = Controller(
     title="training operator",
@@ -41,6 +44,7 @@ TRAINING_OPERATOR: Final = Controller(
     image="training-operator",
     label=("control-plane", "kubeflow-training-operator"),
     install="install the training operator: see k8s/operator",
+    logs="kubectl logs -n kubeflow deployment/training-operator --tail=20",
 )
 
 TRAINER: Final = Controller(
@@ -52,6 +56,7 @@ TRAINER: Final = Controller(
     image="trainer-controller-manager",
     label=("app.kubernetes.io/name", "trainer"),
     install="install Kubeflow Trainer: see k8s/operator",
+    logs="kubectl logs -n kubeflow-system deployment/kubeflow-trainer-controller-manager --tail=20",
 )
 
 CONTROLLERS: Final = (TRAINING_OPERATOR, TRAINER)

@@ -21,6 +21,7 @@ from launcher.cluster.resources import (
     PODS,
     RUNTIMES,
     SERVICES,
+    TRAIN_JOBS,
     VOLUMES,
     Object,
     Resource,
@@ -77,10 +78,15 @@ def sweep_runtimes(cluster: Cluster) -> list[str]:
         found = cluster.list(RUNTIMES, labels=OURS)
     except (ForbiddenError, NotFoundError):
         return []
+    used = (
+        {str(each["spec"].get("runtimeRef", {}).get("name")) for each in cluster.list(TRAIN_JOBS)} if found else set()
+    )
     names = [
         each["metadata"]["name"]
         for each in found
-        if not each["metadata"].get("ownerReferences") and age_s(each) > UNCLAIMED_S
+        if each["metadata"]["name"] not in used
+        and not each["metadata"].get("ownerReferences")
+        and age_s(each) > UNCLAIMED_S
     ]
     left = remove_objects(cluster, ((RUNTIMES, name) for name in names))
     return [name for name in names if f"{RUNTIMES.kind.lower()}/{name}" not in left]

@@ -19,6 +19,7 @@ from launcher.jobs.find import POLL_S, settings_text
 from launcher.jobs.identity import anonymous, identified
 from launcher.kinds import lookup
 from launcher.kinds.accept import RESOURCES, check_accepted
+from launcher.spec.train_job import MANAGER
 from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
 
@@ -217,6 +218,7 @@ def _difference(existing: Object, ours: Object) -> str:
     """
     import yaml  # noqa: PLC0415 - a fifth of the time of --help
 
+    existing = _without_foreign_patches(existing)
     old, new = ({"labels": each["metadata"].get("labels") or {}, "spec": each["spec"]} for each in (existing, ours))
     same_settings = settings_text(existing) == settings_text(ours)
     before, after = (
@@ -225,6 +227,18 @@ def _difference(existing: Object, ours: Object) -> str:
     )
     lines = list(difflib.unified_diff(before, after, "existing", "new", lineterm="", n=2))
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _without_foreign_patches(job: Object) -> Object:
+    """A TrainJob without the patches of other programs, as Kueue adds one, and without the times of ours."""
+    patches = job["spec"].get("runtimePatches")
+    if patches is None:
+        return job
+    ours = [
+        {key: value for key, value in each.items() if key != "time"} for each in patches if each["manager"] == MANAGER
+    ]
+    rest = {key: value for key, value in job["spec"].items() if key != "runtimePatches"}
+    return job | {"spec": rest | ({"runtimePatches": ours} if ours else {})}
 
 
 def _common(existing: Any, ours: Any, dropped: Mapping[str, object] | None) -> Any:  # noqa: ANN401 - any part of an object

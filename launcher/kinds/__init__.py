@@ -45,6 +45,10 @@ class JobKind(Protocol):
         """State of the job, even if it is being deleted."""
         ...
 
+    def is_seen(self, job: Object) -> bool:
+        """Whether its controller has processed it."""
+        ...
+
     def is_suspended(self, job: Object) -> bool:
         """Whether its specification asks for no pods for now."""
         ...

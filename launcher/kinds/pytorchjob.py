@@ -31,6 +31,11 @@ def outcome(job: Object) -> State:
     return next((name for name in _ORDER if name in conditions), "Pending")
 
 
+def is_seen(job: Object) -> bool:
+    """The operator sets the first condition at once."""
+    return bool(job.get("status", {}).get("conditions"))
+
+
 def is_suspended(job: Object) -> bool:
     """Whether `runPolicy.suspend` is set."""
     return bool(job["spec"].get("runPolicy", {}).get("suspend"))

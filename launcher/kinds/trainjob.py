@@ -44,6 +44,12 @@ def outcome(job: Object) -> State:
     return "Created" if any(each.get("active") for each in jobs) else "Pending"
 
 
+def is_seen(job: Object) -> bool:
+    """A running TrainJob has no conditions, but the state of its Jobs."""
+    status = job.get("status", {})
+    return bool(status.get("conditions") or status.get("jobsStatus"))
+
+
 def is_suspended(job: Object) -> bool:
     """Whether `suspend` is set."""
     return bool(job["spec"].get("suspend"))

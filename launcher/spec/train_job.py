@@ -36,6 +36,10 @@ VOLCANO_QUEUE: Final = "scheduling.volcano.sh/queue-name"
 KILLED: Final = [*range(129, 144)]
 """Exit codes 128 + SIGHUP to 128 + SIGTERM: the container was stopped or killed, and a later start may succeed."""
 
+MOST_RESTARTS: Final = 500
+"""Limit of restarts after lost pods: far more than a run loses, but a container that is killed before the trainer starts, which
+counts its own starts, must not restart for ever. JobSet restarts without a delay."""
+
 FENCE_S: Final = 600
 """Seconds after `--deadline`, which the trainer itself keeps, until Trainer ends the job; the pods' logs are then lost."""
 
@@ -50,8 +54,8 @@ PATCHED: Final = frozenset(
 PATCHED_IN_CONTAINER: Final = frozenset({"securityContext", "volumeMounts"})
 """The same for the trainer's container."""
 
-MANAGER: Final = "chexnet-launcher.github.io/launcher"
-"""Author of a patch. Source: the CRD requires a domain and a path."""
+MANAGER: Final = "chexnet-launcher/job"
+"""Author of a patch. Source: the webhook of Trainer 2.3.0 requires a domain and a path."""
 
 
 def job(spec: JobSpec) -> Object:
@@ -109,14 +113,9 @@ def _runtime(named: Object, template: Object) -> Object:
             "template": {
                 "spec": {
                     "failurePolicy": {
-                        "maxRestarts": 0,
+                        "maxRestarts": MOST_RESTARTS,
                         "rules": [
-                            {"name": "permanent", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]},
-                            {
-                                "name": "lost",
-                                "action": "RestartJobSetAndIgnoreMaxRestarts",
-                                "onJobFailureReasons": ["BackoffLimitExceeded"],
-                            },
+                            {"name": "permanent", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
                         ],
                     },
                     "replicatedJobs": [_replicated_job(template)],

@@ -18,6 +18,7 @@ from launcher.cluster.resources import (
     JOB_SETS,
     NODES,
     PODS,
+    RUNTIMES,
     WAITING,
     WORKLOADS,
     Object,
@@ -66,7 +67,7 @@ def collect_snapshot(cluster: Cluster, name: str, api: kinds.Choice = "auto") ->
     pods = tuple(kinds.newest(job, read(PODS, labels=f"{kind.job_label}={name}")))
     beneath = tuple(_beneath(read, job)) if kind.api == "trainjob" else ()
     unscheduled = any(not pod["spec"].get("nodeName") for pod in pods) and not is_over(job)
-    unseen = not job.get("status", {}).get("conditions") and age_s(job) > UNSEEN_S
+    unseen = not kind.is_seen(job) and age_s(job) > UNSEEN_S
     queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
     workloads = tuple(read(WORKLOADS)) if queue else ()
     workload = _workload(workloads, job)
@@ -74,6 +75,7 @@ def collect_snapshot(cluster: Cluster, name: str, api: kinds.Choice = "auto") ->
         job=job,
         now=datetime.now(timezone.utc),
         beneath=beneath,
+        lacks_runtime=kind.api == "trainjob" and not is_over(job) and _lacks_runtime(read, job, denied),
         pods=pods,
         events=tuple(_events(read(EVENTS), job, beneath, pods)),
         claims=tuple(_named_claims(read(CLAIMS), pods)) if any(_waits(pod) for pod in pods) else (),
@@ -108,6 +110,14 @@ def age_s(thing: Object) -> float:
 
 def _waits(pod: Object) -> bool:
     return bool(pod.get("status", {}).get("phase", "Pending") == "Pending")
+
+
+def _lacks_runtime(read: Callable[..., list[Object]], job: Object, denied: set[str]) -> bool:
+    """Whether the TrainingRuntime to which a TrainJob refers is gone."""
+    reference = job["spec"].get("runtimeRef") or {}
+    if reference.get("kind") != RUNTIMES.kind:
+        return False
+    return not read(RUNTIMES, fields=f"metadata.name={reference.get('name')}") and RUNTIMES.plural not in denied
 
 
 def _events(events: Iterable[Object], job: Object, beneath: Sequence[Object], pods: Sequence[Object]) -> list[Object]:

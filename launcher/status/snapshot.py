@@ -21,6 +21,9 @@ class Snapshot:
     beneath: tuple[Object, ...] = ()
     """Objects between a TrainJob and its pods: its JobSet and the Jobs of that."""
 
+    lacks_runtime: bool = False
+    """Whether the TrainingRuntime of an unfinished TrainJob is gone."""
+
     pods: tuple[Object, ...] = ()
     """Pods of the job by index; of those with the same index the newest."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.status.diagnose import admission, endings, queueing, starting, terminating, unscheduled
+from launcher.status.diagnose import admission, endings, queueing, restarts, starting, terminating, unscheduled
 from launcher.status.diagnose.facts import Cause, Event, Facts, Pod
 from launcher.status.diagnose.pod_phase import reason
 from launcher.status.diagnose.wording import quoted
@@ -49,10 +49,15 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
         return None
     if now == "Failed":
         return _failed(facts)
+    gone = restarts.runtime_cause(facts)
     held = queueing.cause(facts)
     if held:
-        return _of_job(facts, held)
-    return _blocked_creation(facts) or _first_pod_cause(facts) or _recreated(facts)
+        return _of_job(facts, gone or held)
+    found = _blocked_creation(facts) or _first_pod_cause(facts) or _recreated(facts)
+    if found:
+        return found
+    cause = gone or restarts.restarted_cause(facts)
+    return Diagnosis(sentence=cause.why, next_step=cause.next_step, code=cause.code) if cause else None
 
 
 def _blocked_creation(facts: Facts) -> Diagnosis | None:
@@ -97,8 +102,12 @@ def _failed(facts: Facts) -> Diagnosis:
     if recreated:
         return _of_recreated(facts, *recreated)
     failed = facts.conditions.get("Failed")
-    message = quoted(failed.message) if failed and failed.message else "the operator reports no reason"
+    said = facts.failed_job or failed
+    message = quoted(said.message) if said and said.message else "the operator reports no reason"
     sentence = f"the job failed {facts.ago(failed.since if failed else None)} ago: {message}"
+    if failed and failed.reason == "DeadlineExceeded":
+        next_step = "submit again with the same --name and a longer --deadline: it resumes from the newest checkpoint"
+        return Diagnosis(sentence=sentence, next_step=next_step, code="deadline")
     return Diagnosis(sentence=sentence, next_step=facts.logs, code="failed")
 
 

@@ -1,6 +1,7 @@
 """Causes of missing pods: no working operator, or pods refused by the API server."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from launcher.status.diagnose.facts import Cause, Event, Facts, at, conditions
@@ -11,6 +12,18 @@ UNSEEN_S: Final = 30.0
 
 MISSING_S: Final = 60.0
 """Maximum time for the creation of a job's pods."""
+
+_RESTARTS: Final = frozenset(
+    {
+        *("SuccessfulDeletePod", "PyTorchJobRestarting"),
+        *(
+            "SuccessfulDelete",
+            "RestartJobSetFailurePolicyAction",
+            "RestartJobSetAndIgnoreMaxRestartsFailurePolicyAction",
+        ),
+    }
+)
+"""Reasons of events after which pods are created again."""
 
 _QUOTA: Final = re.compile(r"exceeded quota: (\S+), requested: (.*?), used: (.*?), limited: (.*)$")
 _SECURITY: Final = re.compile(r'violates PodSecurity "([^"]+)": (.*)$')
@@ -24,9 +37,16 @@ def cause(facts: Facts) -> Cause | None:
     if missing <= 0:
         return None
     existing = {pod.name for pod in facts.pods}
-    for refused in facts.events_of(facts.job, "FailedCreatePod"):
+    for refused in _refusals(facts):
         if _refused_pod(refused) not in existing:
             return _refused(refused, facts)
+    unmade = next(facts.events_of(facts.job, "TrainJobResourcesCreationFailed"), None)
+    if unmade and not facts.snapshot.beneath:
+        return Cause(
+            code="job-set-refused",
+            why=f"Trainer cannot create its JobSet: {quoted(unmade.message)}",
+            next_step=f"kubectl describe {facts.kubectl_name} -n {facts.namespace}; python -m launcher doctor",
+        )
     invalid = next(facts.events_of(facts.job, "PyTorchJobFailedValidation"), None)
     if invalid:
         return Cause(
@@ -34,9 +54,18 @@ def cause(facts: Facts) -> Cause | None:
             why=f"the operator refuses the job: {quoted(invalid.message)}",
             next_step="its admission webhook is missing or old (kubectl get validatingwebhookconfigurations); python -m launcher doctor",
         )
-    if not facts.conditions and not facts.pods:
+    if not facts.kind.is_seen(facts.snapshot.job) and not facts.pods:
         return _operator(facts) if facts.aged(facts.created, UNSEEN_S) else None
     return _missing(facts, missing)
+
+
+def _refusals(facts: Facts) -> Iterator[Event]:
+    """Events about pods that were refused, of whichever controller creates them, newest first."""
+    for event in reversed(facts.events):
+        # A JobSet that restarts its Job is often told that the old one still exists; it then tries again.
+        is_refused_job = event.reason == "JobCreationFailed" and "already exists" not in event.message
+        if event.reason in {"FailedCreatePod", "FailedCreate"} or is_refused_job:
+            yield event
 
 
 def _refused(event: Event, facts: Facts) -> Cause:
@@ -90,19 +119,20 @@ def _refused_pod(event: Event) -> str:
 
 
 def _operator(facts: Facts) -> Cause:
-    manager = at(facts.snapshot.job, "spec", "runPolicy", "managedBy")
-    if manager and manager != "kubeflow.org/training-operator":
+    spec = at(facts.snapshot.job, "spec")
+    manager = at(spec, "runPolicy", "managedBy") or at(spec, "managedBy")
+    if manager and manager not in {"kubeflow.org/training-operator", "trainer.kubeflow.org/trainjob-controller"}:
         return Cause(
             code="managed-elsewhere",
             why=f"`{quoted(str(manager))}` manages it, and has not started it",
             next_step=f"kubectl describe {facts.kubectl_name} -n {facts.namespace}",
         )
-    deployment = facts.snapshot.operator
+    deployment, title = facts.snapshot.operator, facts.controller.title
     if deployment is None:
         if "deployments" in facts.snapshot.denied:
-            why = "no operator has processed the job, and you may not read whether the training operator runs"
+            why = f"no operator has processed the job, and you may not read whether the {title} runs"
         else:
-            why = "no operator has processed the job: there is no training operator in this cluster"
+            why = f"no operator has processed the job: there is no {title} in this cluster"
         return Cause(
             code="no-operator",
             why=why,
@@ -119,13 +149,13 @@ def _operator(facts: Facts) -> Cause:
     else:
         why = "it runs, but may be broken or watch other namespaces only"
         next_step = f"kubectl logs {where.replace(' ', '/', 1)} --tail=20"
-    return Cause(code="no-operator", why=f"the training operator has not processed the job: {why}", next_step=next_step)
+    return Cause(code="no-operator", why=f"the {title} has not processed the job: {why}", next_step=next_step)
 
 
 def _missing(facts: Facts, missing: int) -> Cause | None:
     """The operator has processed the job, but pods are missing."""
     newest = max((pod.created for pod in facts.pods if pod.created), default=facts.created)
-    lately = [event.last for event in facts.events if event.reason in {"SuccessfulDeletePod", "PyTorchJobRestarting"}]
+    lately = [event.last for event in facts.events if event.reason in _RESTARTS]
     if not facts.aged(newest, MISSING_S) or any(last and not facts.aged(last, MISSING_S) for last in lately):
         return None
     if at(facts.snapshot.job, "spec", "runPolicy", "schedulingPolicy"):
@@ -137,5 +167,5 @@ def _missing(facts: Facts, missing: int) -> Cause | None:
     return Cause(
         code="pods-missing",
         why=f"{counted(missing, 'pod')} of it {'is' if missing == 1 else 'are'} not created, and no event gives a reason: the operator may be broken",
-        next_step="kubectl logs -n kubeflow deployment/training-operator --tail=20",
+        next_step=facts.controller.logs,
     )

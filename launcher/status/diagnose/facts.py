@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from launcher import kinds
-from launcher.cluster.resources import Object
+from launcher.cluster.operator import Controller, controller_of
+from launcher.cluster.resources import BATCH_JOBS, JOB_SETS, Object
 from launcher.status.diagnose.wording import lasting
 from launcher.status.snapshot import Snapshot
 
@@ -126,6 +127,11 @@ class Facts:
         return kinds.of(self.snapshot.job)
 
     @property
+    def controller(self) -> Controller:
+        """The controller of the job's kind."""
+        return controller_of(self.kind.resource)
+
+    @property
     def kubectl_name(self) -> str:
         """The job as kubectl's commands name it: `pytorchjob NAME`."""
         return f"{self.kind.api} {self.job}"
@@ -160,6 +166,20 @@ class Facts:
     def conditions(self) -> Mapping[str, Condition]:
         """The job's."""
         return conditions(self.snapshot.job)
+
+    @property
+    def restarts(self) -> int:
+        """How often the JobSet has started all pods again."""
+        return next((int(at(each, "status", "restarts") or 0) for each in self._beneath(JOB_SETS.kind)), 0)
+
+    @property
+    def failed_job(self) -> Condition | None:
+        """Why the Job beneath a TrainJob has failed; None if it has not."""
+        found = (conditions(each).get("Failed") for each in self._beneath(BATCH_JOBS.kind))
+        return next((each for each in found if each and each.status == "True"), None)
+
+    def _beneath(self, kind: str) -> Iterator[Object]:
+        return (each for each in self.snapshot.beneath if at(each, "kind") == kind)
 
     @property
     def logs(self) -> str:

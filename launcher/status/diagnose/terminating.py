@@ -24,6 +24,12 @@ def cause(facts: Facts) -> Cause | None:
             why=f"{lead}: the finalizer {quoted(', '.join(others))} prevents it",
             next_step=f"find the owner of the finalizer: kubectl get {facts.kubectl_name} -n {facts.namespace} -o jsonpath={{.metadata.finalizers}}",
         )
+    if facts.kind.api == "trainjob" and "foregroundDeletion" in finalizers and not facts.pods:
+        return Cause(
+            code="deleting-held",
+            why=f"{lead}, in the foreground: its TrainingRuntime was removed first, without which Trainer refuses the end of the deletion",
+            next_step=f"python -m launcher delete {facts.job} -n {facts.namespace} completes it",
+        )
     return Cause(
         code="deleting",
         why=f"{lead}: {_awaited(facts)}",
