@@ -59,6 +59,9 @@ WAITING: Final = tuple(
 WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
 
 TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
+RESOURCE_SLICES: Final = Resource("resource.k8s.io/v1", "resourceslices", "ResourceSlice", namespaced=False)
+DEVICE_CLASSES: Final = Resource("resource.k8s.io/v1", "deviceclasses", "DeviceClass", namespaced=False)
+RESOURCE_CLAIMS: Final = Resource("resource.k8s.io/v1", "resourceclaims", "ResourceClaim")
 WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io/v1",
     "validatingwebhookconfigurations",
@@ -74,6 +77,9 @@ JOB_LABEL: Final = "training.kubeflow.org/job-name"
 
 ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
 INDEX_LABEL: Final = "training.kubeflow.org/replica-index"
+
+DEVICE_CLASS_PREFIX: Final = "deviceclass.resource.kubernetes.io/"
+"""Prefix of the extended resource that each DeviceClass has by its name. Source: kubernetes 1.35, api/resource/v1/types.go."""
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
 """Selector of the objects that the launcher created."""
