@@ -7,7 +7,9 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
+from launcher.cluster.capacity import extended, requests
 from launcher.cluster.client import Cluster
+from launcher.cluster.dra import DeviceObjects, read_devices
 from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.operator import operators
 from launcher.cluster.resources import (
@@ -80,6 +82,7 @@ def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
         node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
         if unscheduled
         else (),
+        devices=read_devices(cluster, _wanted(pods)) if unscheduled else DeviceObjects(),
         workload=workload,
         workloads=workloads,
         waiting=_waiting(cluster, queue)
@@ -89,6 +92,11 @@ def collect_snapshot(cluster: Cluster, name: str) -> Snapshot:
         tails=_tails(cluster, pods),
         denied=frozenset(denied),
     )
+
+
+def _wanted(pods: Iterable[Object]) -> list[str]:
+    """Extended resources that pods without a node request."""
+    return extended({name for pod in pods if not pod["spec"].get("nodeName") for name in requests(pod["spec"])})
 
 
 def _place(pod: Object) -> tuple[str, int]:

@@ -18,6 +18,7 @@ from launcher.cluster.resources import (
     CSI_DRIVERS,
     CSI_NODES,
     DEPLOYMENTS,
+    DEVICE_CLASSES,
     EVENTS,
     JOBS,
     NAMESPACES,
@@ -25,6 +26,8 @@ from launcher.cluster.resources import (
     PODS,
     PRIORITY_CLASSES,
     QUOTAS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -43,6 +46,9 @@ SERVED = (
 
 OF_KUEUE = (WORKLOADS, *WAITING)
 """Served where a test adds their version to `State.served`."""
+
+OF_DRA = (DEVICE_CLASSES, RESOURCE_SLICES, RESOURCE_CLAIMS)
+"""Served likewise, as by Kubernetes 1.34 and later."""
 
 
 @dataclass
@@ -181,7 +187,7 @@ class Handler(BaseHTTPRequestHandler):
             self._resource(path, query, body)
 
     def _resource(self, path: str, query: dict[str, str], body: dict | None) -> None:
-        resource = next((each for each in (*SERVED, *OF_KUEUE) if _is_at(each, path)), None)
+        resource = next((each for each in (*SERVED, *OF_KUEUE, *OF_DRA) if _is_at(each, path)), None)
         if resource is None or resource.group_version not in self.state.served:
             self.refuse(404, "404 page not found", plain=True)
             return
