@@ -8,6 +8,7 @@ from launcher.cluster.capacity import NO_DEVICES, Devices, amount
 from launcher.cluster.dra import DeviceObjects, class_of
 from launcher.cluster.resources import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES, Object
 from launcher.doctor.runner import fail, ok, skipped, warn
+from launcher.spec.extended_resource import VENDORS, vendor_of
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome
 
@@ -84,7 +85,22 @@ def _absent(resource: str, nodes: Sequence[Object], offers: _Offers, objects: De
             f"{found}, and no ResourceSlice has a device of the DeviceClass `{device_class['metadata']['name']}`, which serves it",
             "the class's DRA driver must run on the nodes: kubectl get resourceslices; kubectl get pods -A | grep -i dra",
         )
-    return fail(found, "install the accelerator's driver and device plugin, or its DRA driver: see k8s/operator")
+    others = _others(resource, nodes, objects)
+    instead = f"--resource {others[0]}, which the cluster offers; or " if others else ""
+    return fail(
+        found, f"{instead}install the accelerator's driver and device plugin, or its DRA driver: see k8s/operator"
+    )
+
+
+def _others(resource: str, nodes: Sequence[Object], objects: DeviceObjects) -> list[str]:
+    """Other resources of the same accelerator, such as MIG devices, or what its DRA driver calls it."""
+    wanted = VENDORS.get(vendor_of(resource) or "")
+    by_class = {each["spec"].get("extendedResourceName") for each in objects.classes if each.get("spec")}
+    on_nodes = {
+        name for node in nodes for name in node["status"].get("allocatable", ()) if amount(node, "allocatable", name)
+    }
+    names = sorted(name for name in {*on_nodes, *by_class} if name)
+    return [name for name in names if wanted and (vendor := vendor_of(name)) and VENDORS[vendor] == wanted]
 
 
 def _count(resource: str, offers: _Offers, objects: DeviceObjects, devices: Devices) -> str:

@@ -41,6 +41,12 @@ def with_resource(row: Accelerator, resource: str) -> Accelerator:
     return replace(row, resource=resource, node_sizes=(1,), node_sizes_reason="a process can use only one MIG device")
 
 
+def vendor_of(resource: str) -> str | None:
+    """The vendor's domain in `VENDORS`, also in the name of a DeviceClass; None for other resources."""
+    domain = resource.removeprefix(DEVICE_CLASS_PREFIX).partition("/")[0]
+    return next((vendor for vendor in VENDORS if f".{domain}".endswith(f".{vendor}")), None)
+
+
 def check_resource(resource: str, accelerator: AcceleratorName) -> None:
     """Check that a pod may request this resource, and that it can be the accelerator.
 
@@ -64,8 +70,9 @@ def _problem(resource: str, accelerator: AcceleratorName) -> str | None:
         return f"`{_NATIVE}` is for Kubernetes' own resources"
     if not _NAME.fullmatch(resource):
         return "it must be DOMAIN/NAME; names without a domain are Kubernetes' own resources"
-    domain = resource.removeprefix(DEVICE_CLASS_PREFIX).partition("/")[0]
-    for vendor, owner in VENDORS.items():
-        if owner != accelerator and f".{domain}".endswith(f".{vendor}"):
-            return f"`{vendor}` is {f'for `--accelerator {owner}`' if owner else 'another vendor'}, the job has `--accelerator {accelerator}`"
-    return None
+    vendor = vendor_of(resource)
+    owner = VENDORS[vendor] if vendor else accelerator
+    if owner == accelerator:
+        return None
+    whose = f"for `--accelerator {owner}`" if owner else "another vendor"
+    return f"`{vendor}` is {whose}, the job has `--accelerator {accelerator}`"

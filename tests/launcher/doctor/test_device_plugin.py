@@ -34,6 +34,24 @@ def test_accelerator_that_no_node_offers_hints_at_the_device_plugin():
     assert device_plugin(None, []).status == "skipped"
 
 
+@pytest.mark.parametrize(
+    ("resource", "nodes", "classes", "instead"),
+    [
+        ("habana.ai/gaudi", [node("a")], [device_class("gaudi.intel.com", "x", resource="intel.com/gaudi")], True),
+        ("nvidia.com/gpu", [gpus("a", 7, "nvidia.com/mig-1g.10gb")], [], True),
+        ("nvidia.com/gpu", [gpus("a", 0, "nvidia.com/mig-1g.10gb")], [], False),
+        ("nvidia.com/gpu", [gaudi_node("a"), gpus("b", 4, "amd.com/gpu")], [device_class(resource=None)], False),
+        ("example.com/gpu", [gpus("a", 8)], [], False),
+    ],
+)
+def test_other_names_of_the_same_accelerator_are_suggested(resource, nodes, classes, instead):
+    """Intel's DRA driver calls its cards otherwise than the device plugin, and a card in MIG parts is no `nvidia.com/gpu`."""
+    outcome = by_dra(nodes, resource=resource, classes=tuple(classes))
+    assert outcome.status == "FAIL"
+    assert outcome.fix.startswith("--resource ") == instead, outcome.fix
+    assert "device plugin" in outcome.fix
+
+
 def test_unhealthy_accelerators_are_reported():
     """The node has eight, the plugin offers six."""
     ill = gaudi_node("a", "6")
