@@ -7,6 +7,7 @@ else is unknown, and an expression is unknown only if that matters: `device.driv
 import operator
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 from launcher.cluster.resources import Object
@@ -66,18 +67,19 @@ def _all(results: Iterable[bool | None]) -> bool | None:
     return False if False in found else None if None in found else True
 
 
-def _split(expression: str, separator: str) -> list[str]:
+@lru_cache(maxsize=256)  # a class has one expression, a cluster many devices
+def _split(expression: str, separator: str) -> tuple[str, ...]:
     """Operands of an operator outside strings and parentheses; the whole expression if it has none, or is conditional."""
     parts, depth = [""], 0
     for token in _TOKEN.finditer(expression):
         depth += bool(token["open"]) - bool(token["close"])
         if not depth and token["other"] == "?":
-            return [expression]
+            return (expression,)
         if not depth and token["other"] == separator:
             parts.append("")
         else:
             parts[-1] += token[0]
-    return [part.strip() for part in parts]
+    return tuple(part.strip() for part in parts)
 
 
 def _is_group(expression: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from launcher.cluster.resources import DEVICE_CLASS_PREFIX
-from launcher.spec.accelerators import Accelerator, AcceleratorName
+from launcher.spec.accelerators import ACCELERATORS, Accelerator, AcceleratorName
 from trainer.errors import InputError, on_one_line
 
 _LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -18,8 +18,6 @@ _NAME: Final = re.compile(
 _NATIVE: Final = "kubernetes.io/"
 MIG: Final = "nvidia.com/mig-"
 """Prefix of the resources of MIG devices, parts of an NVIDIA card. Source: k8s-device-plugin, MIG strategy `mixed`."""
-
-_EXAMPLES: Final = {"gaudi": "intel.com/gaudi", "cuda": "nvidia.com/mig-1g.10gb"}
 
 VENDORS: Final[Mapping[str, AcceleratorName | None]] = {
     "nvidia.com": "cuda",
@@ -54,10 +52,12 @@ def check_resource(resource: str, accelerator: AcceleratorName) -> None:
     """
     problem = _problem(resource, accelerator)
     if problem:
-        example = _EXAMPLES.get(accelerator)
+        example = ACCELERATORS[accelerator].resource
         raise InputError(
             f"cannot use `{on_one_line(resource)}` as the accelerator's resource: {problem} (from `--resource`)",
-            hint=f"--resource {example}, as in the output of: kubectl describe nodes" if example else "omit --resource",
+            hint=f"--resource {example}, or another name in the output of: kubectl describe nodes"
+            if example
+            else "omit --resource",
         )
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+from launcher.cluster.capacity import Devices, extended, requests
+from launcher.cluster.dra import served_devices
 from launcher.cluster.resources import JOB_LABEL, Object
 from launcher.status.diagnose.wording import lasting
 from launcher.status.snapshot import Snapshot, short_name
@@ -139,6 +141,12 @@ class Facts:
     @cached_property
     def events(self) -> tuple[Event, ...]:
         return tuple(_event(each) for each in self.snapshot.events)
+
+    @cached_property
+    def devices(self) -> Devices:
+        """Devices of DRA drivers for what the pods request."""
+        wanted = {name for each in self.snapshot.pods for name in requests(at(each, "spec") or {})}
+        return served_devices(self.snapshot.devices, self.snapshot.nodes, extended(wanted))
 
     @cached_property
     def conditions(self) -> Mapping[str, Condition]:

@@ -17,7 +17,7 @@ from launcher.cluster.capacity import (
     rooms,
     shown,
 )
-from launcher.cluster.dra import class_of, served_devices
+from launcher.cluster.dra import class_of
 from launcher.cluster.resources import DEVICE_CLASSES, RESOURCE_SLICES
 from launcher.status.diagnose import volumes
 from launcher.status.diagnose.facts import Cause, Facts, Pod, at
@@ -67,14 +67,13 @@ def _from_nodes(pod: Pod, facts: Facts) -> Cause | None:
     """The cause computed from the nodes; None if they can't be read."""
     spec = at(pod.object, "spec") or {}
     wanted = requests(spec)
-    devices = served_devices(facts.snapshot.devices, facts.snapshot.nodes, extended(wanted))
-    found = rooms(spec, facts.snapshot.nodes, facts.snapshot.node_pods, devices)
+    found = rooms(spec, facts.snapshot.nodes, facts.snapshot.node_pods, facts.devices)
     if not found:
         return None
     name = accelerator(wanted)
     relevant = [room for room in found if name is None or room.total.get(name, 0) > 0]
     if not relevant:
-        return _no_accelerators(name, wanted, facts, devices) if name else None
+        return _no_accelerators(name, wanted, facts) if name else None
     able = [room for room in relevant if not room.lacks(wanted)]
     open_ = [room for room in able if room.barrier is None]
     if open_:
@@ -82,11 +81,11 @@ def _from_nodes(pod: Pod, facts: Facts) -> Cause | None:
     return _barred(able, wanted, name) if able else _too_small(relevant, wanted, name)
 
 
-def _no_accelerators(name: str, wanted: Amounts, facts: Facts, devices: Devices) -> Cause:
+def _no_accelerators(name: str, wanted: Amounts, facts: Facts) -> Cause:
     objects = facts.snapshot.devices
     device_class = class_of(name, objects.classes)
     unread = RESOURCE_SLICES if device_class else DEVICE_CLASSES
-    tainted = sum(on_node[name].tainted for on_node in devices.values() if name in on_node)
+    tainted = sum(on_node[name].tainted for on_node in facts.devices.values() if name in on_node)
     if unread.plural in objects.denied:
         reason = f"its device plugin may not be running, and its DRA driver can't be seen without permission to list {unread.plural}"
         next_step = "ask an administrator for the permission (k8s/base has the roles), or whether a DRA driver runs"
