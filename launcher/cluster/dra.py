@@ -6,6 +6,7 @@ ResourceSlices, and records them in a ResourceClaim of the pod. Not included: De
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -27,8 +28,8 @@ _EXCLUDING: Final = frozenset({"NoSchedule", "NoExecute"})
 """Effects of taints that exclude a device: a claim for an extended resource tolerates none."""
 
 _Id = tuple[str, str, str]
-_Counters = dict[tuple[str, str, str, str], Fraction]
-"""Amounts by driver, pool, counter set and counter."""
+_Counter = tuple[str, str, str, str]
+"""Driver, pool, counter set and name of a counter that devices share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +45,26 @@ class DeviceObjects:
 
 
 @dataclass(frozen=True)
+class _Slice:
+    """A ResourceSlice; `complete` is the number of slices of its pool."""
+
+    driver: str
+    pool: str
+    generation: int
+    complete: int
+    spec: Object
+
+    @property
+    def devices(self) -> list[Object]:
+        return self.spec.get("devices") or []
+
+
+@dataclass(frozen=True)
 class _Device:
     driver: str
     pool: str
     body: Object
-    is_local: bool
+    is_local: bool = True
     """Whether it belongs to one node."""
 
     @property
@@ -97,10 +113,10 @@ def served_devices(objects: DeviceObjects, nodes: Iterable[Object], resources: I
     classes = {name: each for name in resources if (each := class_of(name, objects.classes))}
     if not classes or not objects.slices:
         return {}
-    slices = _current(objects.slices)
-    of_nodes: dict[str, list[Object]] = defaultdict(list)
-    for each in slices:
-        of_nodes[each["spec"].get("nodeName") or ""].append(each)
+    slices = _current(_slices(objects.slices))
+    of_nodes: dict[str, list[_Slice]] = defaultdict(list)
+    for entry in slices:
+        of_nodes[entry.spec.get("nodeName") or ""].append(entry)
     taken = None if RESOURCE_CLAIMS.plural in objects.denied else set(_allocated(objects.claims))
     counters = _counters(slices)
     left = _left(counters, slices, taken or set())
@@ -113,32 +129,41 @@ def served_devices(objects: DeviceObjects, nodes: Iterable[Object], resources: I
     return devices
 
 
-def _current(slices: Iterable[Object]) -> list[Object]:
+def _slices(objects: Iterable[Object]) -> Iterator[_Slice]:
+    """The slices that can be counted; later versions may have others."""
+    for each in objects:
+        spec = each.get("spec") or {}
+        pool = spec.get("pool") or {}
+        name, generation, complete = (pool.get(key) for key in ("name", "generation", "resourceSliceCount"))
+        if spec.get("driver") and name and isinstance(generation, int) and isinstance(complete, int):
+            yield _Slice(spec["driver"], name, generation, complete, spec)
+
+
+def _current(slices: Iterable[_Slice]) -> list[_Slice]:
     """Slices of each pool's newest generation; none of a pool that is incomplete or invalid, as for the scheduler."""
-    pools: dict[tuple[str, str], list[Object]] = defaultdict(list)
+    pools: dict[tuple[str, str], list[_Slice]] = defaultdict(list)
     for each in slices:
-        pools[each["spec"]["driver"], each["spec"]["pool"]["name"]].append(each)
-    current: list[Object] = []
+        pools[each.driver, each.pool].append(each)
+    current: list[_Slice] = []
     for found in pools.values():
-        newest = max(each["spec"]["pool"]["generation"] for each in found)
-        kept = [each for each in found if each["spec"]["pool"]["generation"] == newest]
-        names = [device["name"] for each in kept for device in each["spec"].get("devices") or ()]
-        if len(kept) == kept[0]["spec"]["pool"]["resourceSliceCount"] and len(names) == len(set(names)):
+        newest = max(each.generation for each in found)
+        kept = [each for each in found if each.generation == newest]
+        names = [device.get("name") for each in kept for device in each.devices]
+        if len(kept) == kept[0].complete and len(names) == len(set(names)):
             current += kept
     return current
 
 
-def _devices(slices: Iterable[Object], node: Object) -> Iterator[_Device]:
+def _devices(slices: Iterable[_Slice], node: Object) -> Iterator[_Device]:
     """Devices that a node can reach."""
     for each in slices:
-        spec = each["spec"]
-        per_device = bool(spec.get("perDeviceNodeSelection"))
-        if not per_device and not _reaches(spec, node):
+        per_device = bool(each.spec.get("perDeviceNodeSelection"))
+        if not per_device and not _reaches(each.spec, node):
             continue
-        for device in spec.get("devices") or ():
+        for device in each.devices:
             if not per_device or _reaches(device, node):
-                is_local = bool((device if per_device else spec).get("nodeName"))
-                yield _Device(spec["driver"], spec["pool"]["name"], device, is_local)
+                is_local = bool((device if per_device else each.spec).get("nodeName"))
+                yield _Device(each.driver, each.pool, device, is_local)
 
 
 def _reaches(selection: Object, node: Object) -> bool:
@@ -153,11 +178,15 @@ def _allocated(claims: Iterable[Object]) -> Iterator[_Id]:
         allocation = (claim.get("status") or {}).get("allocation") or {}
         for result in (allocation.get("devices") or {}).get("results") or ():
             if not result.get("adminAccess") and not result.get("shareID"):
-                yield result["driver"], result["pool"], result["device"]
+                yield str(result.get("driver")), str(result.get("pool")), str(result.get("device"))
 
 
 def _served(
-    device_class: Object, devices: Sequence[_Device], taken: set[_Id] | None, counters: _Counters, left: _Counters
+    device_class: Object,
+    devices: Sequence[_Device],
+    taken: set[_Id] | None,
+    counters: Mapping[_Counter, Fraction],
+    left: Mapping[_Counter, Fraction],
 ) -> Served | None:
     """The devices of a class among those of a node; None without any."""
     selectors = (device_class.get("spec") or {}).get("selectors") or ()
@@ -177,7 +206,7 @@ def _served(
     return Served(total=_placed(usable, counters), free=free, exact=exact, tainted=tainted)
 
 
-def _placed(devices: Sequence[_Device], counters: _Counters) -> int:
+def _placed(devices: Sequence[_Device], counters: Mapping[_Counter, Fraction]) -> int:
     """Number of devices that can be taken together: those of one card, such as MIG partitions, share its counters."""
     needs = [dict(_consumed(device)) for device in devices]
     left = {name: counters.get(name, Fraction(0)) for need in needs for name in need}
@@ -189,30 +218,33 @@ def _placed(devices: Sequence[_Device], counters: _Counters) -> int:
     return count
 
 
-def _consumed(device: _Device) -> Iterator[tuple[tuple[str, str, str, str], Fraction]]:
+def _consumed(device: _Device) -> Iterator[tuple[_Counter, Fraction]]:
     for each in device.body.get("consumesCounters") or ():
-        for name, counter in (each.get("counters") or {}).items():
-            yield (device.driver, device.pool, each["counterSet"], name), quantity(counter["value"])
+        yield from _amounts(device.driver, device.pool, each.get("counterSet", ""), each)
 
 
-def _counters(slices: Iterable[Object]) -> _Counters:
-    return {
-        (each["spec"]["driver"], each["spec"]["pool"]["name"], group["name"], name): quantity(counter["value"])
+def _counters(slices: Iterable[_Slice]) -> dict[_Counter, Fraction]:
+    return dict(
+        entry
         for each in slices
-        for group in each["spec"].get("sharedCounters") or ()
-        for name, counter in (group.get("counters") or {}).items()
-    }
+        for group in each.spec.get("sharedCounters") or ()
+        for entry in _amounts(each.driver, each.pool, group.get("name", ""), group)
+    )
+
+
+def _amounts(driver: str, pool: str, group: str, body: Object) -> Iterator[tuple[_Counter, Fraction]]:
+    for name, counter in (body.get("counters") or {}).items():
+        with suppress(ValueError):
+            yield (driver, pool, group, name), quantity(counter.get("value"))
 
 
 def _left(
-    counters: Mapping[tuple[str, str, str, str], Fraction], slices: Iterable[Object], taken: set[_Id]
-) -> _Counters:
+    counters: Mapping[_Counter, Fraction], slices: Iterable[_Slice], taken: set[_Id]
+) -> Mapping[_Counter, Fraction]:
     """Counters without what taken devices consume."""
     left = dict(counters)
-    for each in slices:
-        spec = each["spec"]
-        for body in spec.get("devices") or ():
-            device = _Device(spec["driver"], spec["pool"]["name"], body, is_local=True)
-            for name, amount in _consumed(device) if device.id in taken else ():
-                left[name] = left.get(name, Fraction(0)) - amount
+    devices = [_Device(each.driver, each.pool, body) for each in slices if counters for body in each.devices]
+    for device in devices:
+        for name, amount in _consumed(device) if device.id in taken else ():
+            left[name] = left.get(name, Fraction(0)) - amount
     return left

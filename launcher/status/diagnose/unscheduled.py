@@ -9,10 +9,8 @@ from typing import Final
 from launcher.cluster.capacity import (
     EXTENDED_RESOURCE,
     Amounts,
-    Devices,
     Room,
     accelerator,
-    extended,
     requests,
     rooms,
     shown,
