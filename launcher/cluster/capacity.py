@@ -244,7 +244,13 @@ def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
         return value is None
     if value is None or operator == "Exists":
         return value is not None
-    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    if operator not in {"Gt", "Lt"} or not values:
+        return False
+    try:
+        distance = int(value) - int(values[0])
+    except ValueError:  # as for the scheduler: what is no number does not match
+        return False
+    return distance > 0 if operator == "Gt" else distance < 0
 
 
 def selects_node(selector: Object, node: Object) -> bool:
