@@ -236,21 +236,15 @@ def _lacking_label(pod_spec: Object, labels: Mapping[str, str]) -> str:
 def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
     value, values = labels.get(str(rule.get("key"))), list(rule.get("values") or ())
     operator = rule.get("operator")
-    if operator == "In":
-        return value in values
-    if operator == "NotIn":
-        return value not in values
-    if operator == "DoesNotExist":
-        return value is None
-    if value is None or operator == "Exists":
-        return value is not None
-    if operator not in {"Gt", "Lt"} or not values:
-        return False
+    if operator in {"In", "NotIn"}:
+        return (value in values) == (operator == "In")
+    if operator in {"Exists", "DoesNotExist"}:
+        return (value is not None) == (operator == "Exists")
     try:
-        distance = int(value) - int(values[0])
-    except ValueError:  # as for the scheduler: what is no number does not match
+        distance = int(value or "") - int(values[0])
+    except (ValueError, IndexError):  # as for the scheduler: what is no number does not match
         return False
-    return distance > 0 if operator == "Gt" else distance < 0
+    return distance > 0 if operator == "Gt" else operator == "Lt" and distance < 0
 
 
 def selects_node(selector: Object, node: Object) -> bool:
