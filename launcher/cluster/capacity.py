@@ -235,7 +235,7 @@ def _lacking_label(pod_spec: Object, labels: Mapping[str, str]) -> str:
 
 def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
     value, values = labels.get(str(rule.get("key"))), list(rule.get("values") or ())
-    operator = rule.get("operator")
+    operator = str(rule.get("operator"))
     if operator in {"In", "NotIn"}:
         return (value in values) == (operator == "In")
     if operator in {"Exists", "DoesNotExist"}:

@@ -1,5 +1,6 @@
 """Check that nodes offer the accelerator: by a device plugin or a DRA driver, whole, shared or in parts; pure."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,9 @@ from trainer.runs.probe import Outcome
 
 _SHARED: Final = ".shared"
 """End of the name of a shared resource, where the device plugin renames it. Source: k8s-device-plugin, `renameByDefault`."""
+
+_CARDS: Final = re.compile(r"/(gpu(\.shared)?|mig-[^/]+|gaudi)$")
+"""Names of cards and their parts, among resources of a vendor such as network adapters."""
 
 _STRATEGY: Final = "nvidia.com/gpu.sharing-strategy"
 _ROLES: Final = "ask an administrator for the permission: k8s/base has the roles"
@@ -51,7 +55,7 @@ def device_plugin(
     if offers.unusable:
         return warn(f"{found}; not healthy: {_listed(offers.unusable)}", "ask an administrator to check these nodes")
     if notes and (per_pod > 1 or not resource.endswith(_SHARED)):
-        fewer = "--workers-per-node 1, because a process can use only one of them; or " if per_pod > 1 else ""
+        fewer = "--workers-per-node 1, because workers of a pod may get the same card; or " if per_pod > 1 else ""
         return warn(found, f"{fewer}nodes with whole cards for one pod each, by --node-selector")
     return ok(found)
 
@@ -99,7 +103,7 @@ def _others(resource: str, nodes: Sequence[Object], objects: DeviceObjects) -> l
     on_nodes = {
         name for node in nodes for name in node["status"].get("allocatable", ()) if amount(node, "allocatable", name)
     }
-    names = sorted(name for name in {*on_nodes, *by_class} if name)
+    names = sorted(name for name in {*on_nodes, *by_class} if name and _CARDS.search(name))
     return [name for name in names if wanted and (vendor := vendor_of(name)) and VENDORS[vendor] == wanted]
 
 

@@ -156,7 +156,8 @@ def _needs(wanted: Amounts) -> str:
 
 
 def _offers(node: Object, resource: str, devices: Devices) -> bool:
-    return bool(amount(node, "allocatable", resource) or resource in devices.get(node["metadata"]["name"], {}))
+    served = devices.get(node["metadata"]["name"], {}).get(resource)
+    return bool(amount(node, "allocatable", resource) or (served and served.total))
 
 
 def _pods(count: int) -> str:

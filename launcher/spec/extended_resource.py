@@ -22,13 +22,17 @@ MIG: Final = "nvidia.com/mig-"
 VENDORS: Final[Mapping[str, AcceleratorName | None]] = {
     "nvidia.com": "cuda",
     "habana.ai": "gaudi",
+    **dict.fromkeys((f"{kind}.intel.com" for kind in ("gpu", "npu", "qat", "sgx", "dsa", "iaa", "fpga", "vpu")), None),
     "intel.com": "gaudi",
     "amd.com": None,
     "google.com": None,
     "aws.amazon.com": None,
     "amazonaws.com": None,
 }
-"""Domains of resources that plainly belong to an accelerator; None for what is none of them. Others may be an administrator's own."""
+"""Domains of resources that plainly belong to an accelerator, the first that fits; None for what is none of them.
+
+Others may be an administrator's own. Source: the names of Intel's device plugins and DRA drivers.
+"""
 
 
 def with_resource(row: Accelerator, resource: str) -> Accelerator:
@@ -74,5 +78,5 @@ def _problem(resource: str, accelerator: AcceleratorName) -> str | None:
     owner = VENDORS[vendor] if vendor else accelerator
     if owner == accelerator:
         return None
-    whose = f"for `--accelerator {owner}`" if owner else "another vendor"
-    return f"`{vendor}` is {whose}, the job has `--accelerator {accelerator}`"
+    whose = f"`--accelerator {owner}`" if owner else "another accelerator"
+    return f"`{vendor}` is for {whose}, the job has `--accelerator {accelerator}`"

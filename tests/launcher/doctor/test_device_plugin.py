@@ -1,12 +1,15 @@
 """Whether nodes offer the accelerator, by whom, and whether what they offer are cards."""
 
 import pytest
-from doctor_samples import gaudi_node, node
+from doctor_samples import gaudi, gaudi_node, node, pod_set
 from dra_objects import DRIVER, OF_DRIVER, RESOURCE, cards, claim, device, device_class, slice_of
 
+from launcher.cluster.capacity import Served
 from launcher.cluster.dra import DeviceObjects, served_devices
+from launcher.doctor import fit
 from launcher.doctor.device_plugin import device_plugin
 
+TAINTED = {"a": {"habana.ai/gaudi": Served(total=0, free=0, tainted=1)}}
 SHARING = "nvidia.com/gpu.sharing-strategy"
 
 
@@ -42,6 +45,8 @@ def test_accelerator_that_no_node_offers_hints_at_the_device_plugin():
         ("nvidia.com/gpu", [gpus("a", 0, "nvidia.com/mig-1g.10gb")], [], False),
         ("nvidia.com/gpu", [gaudi_node("a"), gpus("b", 4, "amd.com/gpu")], [device_class(resource=None)], False),
         ("example.com/gpu", [gpus("a", 8)], [], False),
+        ("nvidia.com/gpu", [gpus("a", 8, "nvidia.com/hostdev")], [], False),
+        ("habana.ai/gaudi", [gpus("a", 8, "gpu.intel.com/i915")], [], False),
     ],
 )
 def test_other_names_of_the_same_accelerator_are_suggested(resource, nodes, classes, instead):
@@ -92,6 +97,7 @@ def test_tainted_devices_are_reported_like_unhealthy_ones():
     outcome = by_dra([node("a")], classes=(device_class(),), slices=(slice_of("a", [ill]),))
     assert outcome.status == "FAIL"
     assert "that is healthy: 1 on a are not" in outcome.found
+    assert fit.huge_pages(pod_set(gaudi(1)).pod_spec, [node("a")], TAINTED).status == "skipped"
 
 
 def test_class_without_devices_points_to_its_driver():
