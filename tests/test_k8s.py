@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher.cluster.resources import DATA, WAITING, WORKLOADS
+from launcher.cluster.resources import DATA, DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES, WAITING, WORKLOADS
 from launcher.doctor import permissions
 from launcher.spec.job import JobSpec
 
@@ -207,6 +207,14 @@ def test_reader_role_may_read_a_jobs_position_in_its_queue():
     for resource in WAITING:
         assert (resource.group, f"{resource.plural}/pendingworkloads", "get") in rights_of
     assert (WORKLOADS.group, WORKLOADS.plural, "list") in rights_of
+
+
+def test_roles_let_status_and_doctor_count_devices_of_dra_drivers():
+    """Claims tell what other teams use, so they go with the pods of all namespaces."""
+    objects = kustomize(K8S / "base")
+    looker, capacity = (granted(found(objects, "ClusterRole", f"chexnet-{name}")) for name in ("looker", "capacity"))
+    assert {(kind.group, kind.plural, "list") for kind in (RESOURCE_SLICES, DEVICE_CLASSES)} <= looker
+    assert (RESOURCE_CLAIMS.group, RESOURCE_CLAIMS.plural, "list") in capacity - looker
 
 
 @pytest.mark.parametrize("role", ["chexnet-reader", "chexnet-submitter", "chexnet-looker", "chexnet-capacity"])

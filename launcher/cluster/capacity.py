@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Final, Literal
 
 from launcher.cluster.resources import Object
@@ -28,6 +29,29 @@ _SIZES: Final[Mapping[str, Fraction]] = {
 _QUANTITY: Final = re.compile(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)([KMGTPE]i|[numkMGTPE]?)")
 
 Obstacle = Literal["cordon", "not ready", "label", "taint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """Devices of one extended resource that a DRA driver serves on a node."""
+
+    total: int
+    """Devices that a pod could get, taken or not."""
+
+    free: int | None
+    """None if the claims that take devices can't be read: the pods' requests count then."""
+
+    exact: bool = True
+    """Whether it is certain; otherwise there are at most so many."""
+
+    tainted: int = 0
+    """Further devices that are excluded by a taint of theirs."""
+
+
+Devices = Mapping[str, Mapping[str, Served]]
+"""Devices served by DRA drivers, by node and resource."""
+
+NO_DEVICES: Final[Devices] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +87,15 @@ class Room:
         return int(min((self.total.get(name, 0) // amount for name, amount in wanted.items() if amount), default=0))
 
 
-def rooms(pod_spec: Object, nodes: Iterable[Object], pods: Sequence[Object]) -> list[Room]:
-    """Capacity of each node for a pod; `pods` are all pods of the cluster."""
+def rooms(
+    pod_spec: Object, nodes: Iterable[Object], pods: Sequence[Object], devices: Devices = NO_DEVICES
+) -> list[Room]:
+    """Capacity of each node for a pod; `pods` are all pods of the cluster, `devices` those that DRA drivers serve."""
     by_node: dict[str, list[Object]] = {}
     for pod in pods:
         by_node.setdefault(pod.get("spec", {}).get("nodeName", ""), []).append(pod)
-    return [_room(pod_spec, node, by_node.get(node["metadata"]["name"], [])) for node in nodes]
+    names = [(node, node["metadata"]["name"]) for node in nodes]
+    return [_room(pod_spec, node, by_node.get(name, []), devices.get(name, {})) for node, name in names]
 
 
 def requests(pod_spec: Object) -> Amounts:
@@ -93,8 +120,21 @@ def requests(pod_spec: Object) -> Amounts:
 
 def accelerator(wanted: Amounts) -> str | None:
     """The extended resource that a pod requests, preferably not a network adapter."""
-    names = sorted(name for name in wanted if EXTENDED_RESOURCE.fullmatch(name))
+    names = extended(wanted)
     return next((name for name in names if not name.endswith("/efa")), names[0] if names else None)
+
+
+def amount(node: Object, kind: Literal["allocatable", "capacity"], resource: str) -> Fraction:
+    """A node's own amount of a resource; 0 if it has none, or states none that can be read."""
+    try:
+        return quantity((node.get("status", {}).get(kind) or {}).get(resource, "0"))
+    except ValueError:
+        return Fraction(0)
+
+
+def extended(wanted: Iterable[str]) -> list[str]:
+    """The extended resources among these."""
+    return sorted(name for name in wanted if EXTENDED_RESOURCE.fullmatch(name))
 
 
 def quantity(text: object) -> Fraction:
@@ -130,15 +170,30 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
     return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
-def _room(pod_spec: Object, node: Object, pods: Sequence[Object]) -> Room:
+def allocatable(node: Object, devices: Mapping[str, Served]) -> dict[str, Fraction]:
+    """Amounts that a node offers to pods, with the devices of DRA drivers.
+
+    Source: KEP-5004: where a device plugin offers a resource on a node, it alone serves it there.
+    """
+    amounts = {name: quantity(amount) for name, amount in (node.get("status", {}).get("allocatable") or {}).items()}
+    return amounts | {name: Fraction(served.total) for name, served in devices.items() if not amounts.get(name)}
+
+
+def _room(pod_spec: Object, node: Object, pods: Sequence[Object], devices: Mapping[str, Served]) -> Room:
     held = _sum({}, *(requests(pod.get("spec", {})) for pod in pods))
     standing = _sum({}, *(requests(pod.get("spec", {})) for pod in pods if _is_standing(pod)))
-    allocatable = {name: quantity(amount) for name, amount in (node.get("status", {}).get("allocatable") or {}).items()}
+    offered, plugins = allocatable(node, devices), allocatable(node, {})
+    # A claim takes a device whatever its pod requests: the pods' requests don't tell.
+    claimed = {
+        name: Fraction(served.free)
+        for name, served in devices.items()
+        if served.free is not None and not plugins.get(name)
+    }
     return Room(
         node=node["metadata"]["name"],
         barrier=_barrier(pod_spec, node),
-        total={name: amount - standing.get(name, 0) for name, amount in allocatable.items()},
-        free={name: amount - held.get(name, 0) for name, amount in allocatable.items()},
+        total={name: amount - standing.get(name, 0) for name, amount in offered.items()},
+        free={name: amount - held.get(name, 0) for name, amount in offered.items()} | claimed,
     )
 
 
@@ -180,16 +235,27 @@ def _lacking_label(pod_spec: Object, labels: Mapping[str, str]) -> str:
 
 def _matches(rule: Object, labels: Mapping[str, str]) -> bool:
     value, values = labels.get(str(rule.get("key"))), list(rule.get("values") or ())
-    operator = rule.get("operator")
-    if operator == "In":
-        return value in values
-    if operator == "NotIn":
-        return value not in values
-    if operator == "DoesNotExist":
-        return value is None
-    if value is None or operator == "Exists":
-        return value is not None
-    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
+    operator = str(rule.get("operator"))
+    if operator in {"In", "NotIn"}:
+        return (value in values) == (operator == "In")
+    if operator in {"Exists", "DoesNotExist"}:
+        return (value is not None) == (operator == "Exists")
+    try:
+        distance = int(value or "") - int(values[0])
+    except (ValueError, IndexError):  # as for the scheduler: what is no number does not match
+        return False
+    return distance > 0 if operator == "Gt" else operator == "Lt" and distance < 0
+
+
+def selects_node(selector: Object, node: Object) -> bool:
+    """Whether a NodeSelector, such as that of a ResourceSlice, matches a node; an empty term matches none."""
+    labels, fields = node["metadata"].get("labels") or {}, {"metadata.name": node["metadata"]["name"]}
+    for term in selector.get("nodeSelectorTerms") or ():
+        rules = [(rule, labels) for rule in term.get("matchExpressions") or ()]
+        rules += [(rule, fields) for rule in term.get("matchFields") or ()]
+        if rules and all(_matches(rule, values) for rule, values in rules):
+            return True
+    return False
 
 
 def _amounts(container: Object) -> dict[str, Fraction]:

@@ -69,12 +69,18 @@ WAITING: Final = tuple(
 
 WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
 
+RESOURCE_SLICES: Final = Resource("resource.k8s.io/v1", "resourceslices", "ResourceSlice", namespaced=False)
+DEVICE_CLASSES: Final = Resource("resource.k8s.io/v1", "deviceclasses", "DeviceClass", namespaced=False)
+RESOURCE_CLAIMS: Final = Resource("resource.k8s.io/v1", "resourceclaims", "ResourceClaim")
 WEBHOOKS: Final = Resource(
     "admissionregistration.k8s.io/v1",
     "validatingwebhookconfigurations",
     "ValidatingWebhookConfiguration",
     namespaced=False,
 )
+
+DEVICE_CLASS_PREFIX: Final = "deviceclass.resource.kubernetes.io/"
+"""Prefix of the extended resource that each DeviceClass has by its name. Source: kubernetes 1.35, api/resource/v1/types.go."""
 
 OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
 """Selector of the objects that the launcher created."""

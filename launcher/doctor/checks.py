@@ -5,14 +5,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 
-from launcher.cluster.capacity import accelerator, requests
+from launcher.cluster.capacity import Devices, accelerator, extended, requests
 from launcher.cluster.client import Cluster
+from launcher.cluster.dra import read_devices, served_devices
 from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.operator import controller_of
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, WEBHOOKS, Object
 from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references, trainer_parts
+from launcher.doctor.device_plugin import device_plugin
 from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
@@ -24,6 +26,8 @@ SCHEMA: Final = 1
 
 API: Final = "API server"
 NAMESPACE: Final = "namespace"
+
+_Read = TypeVar("_Read")
 
 
 def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) -> list[Row]:
@@ -138,8 +142,18 @@ def _job_set_checks(spec: JobSpec, cluster: Cluster, deployments: Callable[[], l
 
 def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
     pod_set = fit.PodSet(pod_spec=probe_pod.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
-    resource = accelerator(requests(pod_set.pod_spec))
+    wanted = requests(pod_set.pod_spec)
+    resource = accelerator(wanted)
     nodes = _once(lambda: cluster.list(NODES))
+    objects = _once(lambda: read_devices(cluster, extended(wanted)))
+
+    def devices() -> Devices:
+        return served_devices(objects(), nodes(), extended(wanted))
+
+    def plugin_outcome() -> Outcome:
+        return device_plugin(
+            resource, nodes(), objects=objects(), devices=devices(), per_pod=int(wanted[resource]) if resource else 0
+        )
 
     def quota_outcome() -> Outcome:
         return quota.quota(
@@ -151,9 +165,13 @@ def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
 
     return [
         Check("quota", "cluster", quota_outcome, (NAMESPACE,)),
-        Check("device plugin", "cluster", lambda: fit.device_plugin(resource, nodes()), (API,)),
-        Check("huge pages", "cluster", lambda: fit.huge_pages(pod_set.pod_spec, nodes()), ("device plugin",)),
-        Check("room on nodes", "cluster", lambda: fit.fit(pod_set, nodes(), _pods(cluster)), ("device plugin",)),
+        Check("device plugin", "cluster", plugin_outcome, (API,)),
+        Check(
+            "huge pages", "cluster", lambda: fit.huge_pages(pod_set.pod_spec, nodes(), devices()), ("device plugin",)
+        ),
+        Check(
+            "room on nodes", "cluster", lambda: fit.fit(pod_set, nodes(), _pods(cluster), devices()), ("device plugin",)
+        ),
     ]
 
 
@@ -178,12 +196,12 @@ def _object_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
     return [Check(name, "cluster", partial(look, cluster, spec), (NAMESPACE,)) for name, look in named.items()]
 
 
-def _once(read: Callable[[], list[Object]]) -> Callable[[], list[Object]]:
+def _once(read: Callable[[], _Read]) -> Callable[[], _Read]:
     """A function that calls `read` once for several checks at the same time."""
     lock = Lock()
-    kept: list[list[Object]] = []
+    kept: list[_Read] = []
 
-    def reading() -> list[Object]:
+    def reading() -> _Read:
         with lock:
             if not kept:
                 kept.append(read())

@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from launcher.cluster.capacity import Amounts, Barrier, Room, accelerator, quantity, requests, rooms, shown
+from launcher.cluster.capacity import (
+    NO_DEVICES,
+    Amounts,
+    Barrier,
+    Devices,
+    Room,
+    accelerator,
+    amount,
+    quantity,
+    requests,
+    rooms,
+    shown,
+)
 from launcher.cluster.resources import Object
 from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line
@@ -27,57 +39,36 @@ class PodSet:
     """Smallest number with which the job trains."""
 
 
-def device_plugin(resource: str | None, nodes: Sequence[Object]) -> Outcome:
-    """Check that a node offers the accelerator, and that all devices are healthy."""
-    if resource is None:
-        return skipped("the job uses no accelerator")
-    offers = {node["metadata"]["name"]: _amount(node, "allocatable", resource) for node in nodes}
-    healthy = {name: count for name, count in offers.items() if count}
-    unhealthy = {
-        node["metadata"]["name"]: int(_amount(node, "capacity", resource) - offers[node["metadata"]["name"]])
-        for node in nodes
-        if _amount(node, "capacity", resource) > offers[node["metadata"]["name"]]
-    }
-    if not healthy:
-        return fail(
-            f"no node of {len(nodes)} offers `{resource}`"
-            + (f" that is healthy: {_listed(unhealthy)} are not" if unhealthy else ""),
-            "install the accelerator's driver and device plugin: see k8s/operator",
-        )
-    found = f"{int(sum(healthy.values()))} {resource} on {_nodes(len(healthy))}"
-    if unhealthy:
-        return warn(f"{found}; not healthy: {_listed(unhealthy)}", "ask an administrator to check these nodes")
-    return ok(found)
-
-
-def huge_pages(pod_spec: Object, nodes: Sequence[Object]) -> Outcome:
+def huge_pages(pod_spec: Object, nodes: Sequence[Object], devices: Devices = NO_DEVICES) -> Outcome:
     """Check that the nodes with the accelerator have enough preallocated huge pages."""
     wanted = requests(pod_spec)
     pages = wanted.get(PAGES, _NONE)
     if not pages:
         return skipped("the job uses no huge pages")
     resource = accelerator(wanted)
-    devices = [node for node in nodes if resource is None or _amount(node, "allocatable", resource)]
-    enough = [node for node in devices if _amount(node, "allocatable", PAGES) >= pages]
-    most = max((_amount(node, "allocatable", PAGES) for node in devices), default=_NONE)
+    offering = [node for node in nodes if resource is None or _offers(node, resource, devices)]
+    enough = [node for node in offering if amount(node, "allocatable", PAGES) >= pages]
+    most = max((amount(node, "allocatable", PAGES) for node in offering), default=_NONE)
     found = f"a pod needs {shown(PAGES, pages)} of {PAGES}; "
     fix = f"preallocate them on each node: sysctl vm.nr_hugepages={int(pages / quantity('2Mi'))} or more, then restart its kubelet"
-    if not devices:
+    if not offering:
         return skipped(f"no node offers `{resource}`")
     if not enough:
         return fail(f"{found}no node with {resource} has that many (most: {shown(PAGES, most)})", fix)
-    if len(enough) < len(devices):
-        return warn(f"{found}{len(enough)} of {len(devices)} nodes with {resource} have that many", fix)
+    if len(enough) < len(offering):
+        return warn(f"{found}{len(enough)} of {len(offering)} nodes with {resource} have that many", fix)
     return ok(f"{found}{_nodes(len(enough))} {'has' if len(enough) == 1 else 'have'} that many")
 
 
-def fit(pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None) -> Outcome:
+def fit(
+    pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None, devices: Devices = NO_DEVICES
+) -> Outcome:
     """Check whether the scheduler can place all pods now, after others have ended, or never.
 
-    `pods` are those of the whole cluster; None if the user may not list them.
+    `pods` are those of the whole cluster; None if the user may not list them. `devices` are those that DRA drivers serve.
     """
     wanted = requests(pod_set.pod_spec)
-    every = rooms(pod_set.pod_spec, nodes, pods or ())
+    every = rooms(pod_set.pod_spec, nodes, pods or (), devices)
     open_rooms = [room for room in every if room.barrier is None]
     ever = _placed(pod_set.pods, wanted, {room.node: room.total for room in open_rooms})
     now = _placed(pod_set.pods, wanted, {room.node: room.free for room in open_rooms})
@@ -95,7 +86,9 @@ def fit(pod_set: PodSet, nodes: Sequence[Object], pods: Sequence[Object] | None)
     fewer = (
         "" if sum(now.values()) == pod_set.pods else f" (only {sum(now.values())} of them, which `--elastic` allows)"
     )
-    return ok(f"{what}: fit{'s' if pod_set.pods == 1 else ''} now on {_names(list(now))}{fewer}")
+    unsure = any(not each.exact for node in now for each in devices.get(node, {}).values())
+    most = "; DRA devices are counted as at most so many" if unsure else ""
+    return ok(f"{what}: fit{'s' if pod_set.pods == 1 else ''} now on {_names(list(now))}{fewer}{most}")
 
 
 def _placed(pods: int, wanted: Amounts, left: Mapping[str, Amounts]) -> dict[str, int]:
@@ -162,11 +155,9 @@ def _needs(wanted: Amounts) -> str:
     return f"{shown('cpu', wanted.get('cpu', _NONE))} cpu and {shown('memory', wanted.get('memory', _NONE))} memory"
 
 
-def _amount(node: Object, kind: str, resource: str) -> Fraction:
-    try:
-        return quantity((node.get("status", {}).get(kind) or {}).get(resource, "0"))
-    except ValueError:
-        return _NONE
+def _offers(node: Object, resource: str, devices: Devices) -> bool:
+    served = devices.get(node["metadata"]["name"], {}).get(resource)
+    return bool(amount(node, "allocatable", resource) or (served and served.total))
 
 
 def _pods(count: int) -> str:
@@ -180,7 +171,3 @@ def _nodes(count: int) -> str:
 def _names(names: Sequence[str]) -> str:
     shown_names = ", ".join(on_one_line(name) for name in names[:4])
     return shown_names if len(names) <= 4 else f"{shown_names} and {len(names) - 4} more"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} on {on_one_line(name)}" for name, count in counts.items())

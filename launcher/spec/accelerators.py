@@ -29,6 +29,9 @@ class Accelerator:
     node_sizes: tuple[int, ...] | None = None
     """Allowed numbers of workers on a node; None allows any number."""
 
+    node_sizes_reason: str = ""
+    """Why only these numbers, for the error."""
+
     cpu_milli: int
     """CPU request of a worker in 1/1000 of a core; without a limit, it may use more."""
 
@@ -80,7 +83,8 @@ EFA_RESOURCE: Final = "vpc.amazonaws.com/efa"
 _GAUDI_2: Final = Accelerator(
     device="hpu",
     resource="habana.ai/gaudi",
-    node_sizes=(1, 2, 4, 8),  # collectives within a node only work in groups of these sizes
+    node_sizes=(1, 2, 4, 8),
+    node_sizes_reason="collectives within a node only work in groups of these sizes",
     cpu_milli=10_000,
     memory_mib=32 * 1024,
     shm_mib=2 * 1024,

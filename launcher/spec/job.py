@@ -12,6 +12,7 @@ from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter
 
 from launcher import kinds
 from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
+from launcher.spec.extended_resource import check_resource, with_resource
 from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_object_name, check_texts
 from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
@@ -64,11 +65,14 @@ class JobSpec:
     gaudi_generation: Generation = "2"
     """Gaudi generation; 1 is the generation of DL1 nodes."""
 
+    resource: str | None = None
+    """Extended resource of the accelerator, such as `nvidia.com/mig-1g.10gb`, `nvidia.com/gpu.shared` or `intel.com/gaudi`; the default is `habana.ai/gaudi` or `nvidia.com/gpu`."""
+
     workers: int = 1
     """Number of training processes, each with one accelerator."""
 
     workers_per_node: int | None = None
-    """Workers in one pod; the default is the largest divisor of WORKERS up to 8. Gaudi accepts 1, 2, 4 or 8."""
+    """Workers in one pod; the default is the largest divisor of WORKERS up to 8. Gaudi accepts 1, 2, 4 or 8, a MIG device 1."""
 
     elastic: str | None = None
     """MIN:MAX nodes: continue with fewer nodes, down to MIN; MAX is the number for WORKERS. Needs `--global-batch-size` after `--`."""
@@ -139,6 +143,8 @@ class JobSpec:
         check_name(self.name)
         self._check_namespace_and_image()
         self._check_locations()
+        if self.resource is not None:
+            check_resource(self.resource, self.accelerator)
         check_texts("--image", [self.image])
         check_texts("the trainer's flags", self.train_flags)
         self._check_workers()
@@ -155,8 +161,9 @@ class JobSpec:
 
     @property
     def hardware(self) -> Accelerator:
-        """The accelerator's row in the table."""
-        return hardware(self.accelerator, self.gaudi_generation)
+        """The accelerator's row in the table, with the resource of `--resource`."""
+        row = hardware(self.accelerator, self.gaudi_generation)
+        return with_resource(row, self.resource) if self.resource else row
 
     @property
     def adapters(self) -> Efa | None:
@@ -290,9 +297,12 @@ class JobSpec:
         sizes = self.hardware.node_sizes or range(1, MAX_WORKERS + 1)
         hint = f"--workers-per-node {max(_divisors(self.workers, [size for size in sizes if size <= max(given, 1)]))}"
         if given not in sizes:
-            allowed = ", ".join(map(str, sizes)) if self.hardware.node_sizes else f"1 to {MAX_WORKERS}"
+            row = self.hardware
+            allowed = ", ".join(map(str, sizes)) if row.node_sizes else f"1 to {MAX_WORKERS}"
+            reason = f"; {row.node_sizes_reason}" if row.node_sizes_reason else ""
             raise InputError(
-                f"cannot use --workers-per-node {given} on {self.accelerator}: it must be {allowed}", hint=hint
+                f"cannot use --workers-per-node {given} on {self.resource or self.accelerator}: it must be {allowed}{reason}",
+                hint=hint,
             )
         if self.workers % given:
             raise InputError(

@@ -7,7 +7,9 @@ from datetime import datetime, timezone
 from typing import Final
 
 from launcher import kinds
+from launcher.cluster.capacity import extended, requests
 from launcher.cluster.client import Cluster
+from launcher.cluster.dra import DeviceObjects, read_devices
 from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.operator import controller_of, deployments_of
 from launcher.cluster.resources import (
@@ -83,6 +85,7 @@ def collect_snapshot(cluster: Cluster, name: str, api: kinds.Choice = "auto") ->
         node_pods=tuple(read(PODS, everywhere=True, fields="status.phase!=Succeeded,status.phase!=Failed"))
         if unscheduled
         else (),
+        devices=read_devices(cluster, _wanted(pods)) if unscheduled else DeviceObjects(),
         workload=workload,
         workloads=workloads,
         waiting=_waiting(cluster, queue) if queue and workload and kind.is_suspended(job) else (),
@@ -100,6 +103,11 @@ def _beneath(read: Callable[..., list[Object]], job: Object) -> Iterator[Object]
         *read(BATCH_JOBS, labels=f"{kinds.of(job).job_label}={name}"),
     ]
     return (each for each in found if kinds.of(job).owns(job, each))
+
+
+def _wanted(pods: Iterable[Object]) -> list[str]:
+    """Extended resources that pods without a node request."""
+    return extended({name for pod in pods if not pod["spec"].get("nodeName") for name in requests(pod["spec"])})
 
 
 def age_s(thing: Object) -> float:

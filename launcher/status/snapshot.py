@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from launcher import kinds
+from launcher.cluster.dra import DeviceObjects
 from launcher.cluster.resources import Object
 from launcher.kinds.state import State
 
@@ -38,6 +39,9 @@ class Snapshot:
 
     node_pods: tuple[Object, ...] = ()
     """Unfinished pods of all namespaces that are bound to a node; read with `nodes`."""
+
+    devices: DeviceObjects = field(default_factory=DeviceObjects)
+    """What tells of devices that DRA drivers serve; read with `nodes`."""
 
     workload: Object | None = None
     """Workload of Kueue, if the job is queued."""

@@ -182,6 +182,7 @@ CHANGES = [
 LOOKS = [
     *(f"{verb} {each}" for verb in ("get", "list", "watch") for each in ("pytorchjobs", "pods", "services", "events")),
     *("get pods/log", "list persistentvolumeclaims", "list resourcequotas", "get serviceaccounts", "list nodes"),
+    *("list resourceslices", "list deviceclasses", "list resourceclaims"),
 ]
 NOBODYS = [
     *("get secrets", "list secrets", "create secrets", "create serviceaccounts/token", "get configmaps"),
@@ -189,6 +190,7 @@ NOBODYS = [
     *("create persistentvolumes", "list persistentvolumes", "delete persistentvolumes", "patch nodes"),
     *("create roles", "create rolebindings", "bind clusterroles", "escalate roles", "impersonate users"),
     *("patch namespaces", "delete namespaces", "delete networkpolicies", "update resourcequotas", "delete limitranges"),
+    *("create resourceclaims", "create resourceslices", "patch deviceclasses"),
     *("patch pytorchjobs", "create deployments", "create services", "delete validatingadmissionpolicies"),
 ]
 

@@ -20,6 +20,7 @@ from launcher.cluster.resources import (
     CSI_DRIVERS,
     CSI_NODES,
     DEPLOYMENTS,
+    DEVICE_CLASSES,
     EVENTS,
     JOB_SETS,
     NAMESPACES,
@@ -28,6 +29,8 @@ from launcher.cluster.resources import (
     PRIORITY_CLASSES,
     PYTORCH_JOBS,
     QUOTAS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     RUNTIMES,
     SECRETS,
     SERVICE_ACCOUNTS,
@@ -51,6 +54,9 @@ OF_TRAINER = (TRAIN_JOBS, RUNTIMES, CLUSTER_RUNTIMES, JOB_SETS, BATCH_JOBS)
 
 OF_KUEUE = (WORKLOADS, *WAITING)
 """Served where a test adds their version to `State.served`."""
+
+OF_DRA = (DEVICE_CLASSES, RESOURCE_SLICES, RESOURCE_CLAIMS)
+"""Served likewise, as by Kubernetes 1.34 and later."""
 
 
 @dataclass
@@ -198,7 +204,7 @@ class Handler(BaseHTTPRequestHandler):
             self._resource(path, query, body)
 
     def _resource(self, path: str, query: dict[str, str], body: dict | None) -> None:
-        resource = next((each for each in (*SERVED, *OF_TRAINER, *OF_KUEUE) if _is_at(each, path)), None)
+        resource = next((each for each in (*SERVED, *OF_TRAINER, *OF_KUEUE, *OF_DRA) if _is_at(each, path)), None)
         if resource is None or resource.group_version not in self.state.served:
             self.refuse(404, "404 page not found", plain=True)
             return

@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from launcher import kinds
+from launcher.cluster.capacity import Devices, extended, requests
+from launcher.cluster.dra import served_devices
 from launcher.cluster.operator import Controller, controller_of
 from launcher.cluster.resources import BATCH_JOBS, JOB_SETS, Object
 from launcher.status.diagnose.wording import lasting
@@ -161,6 +163,12 @@ class Facts:
     @cached_property
     def events(self) -> tuple[Event, ...]:
         return tuple(_event(each) for each in self.snapshot.events)
+
+    @cached_property
+    def devices(self) -> Devices:
+        """Devices of DRA drivers for what the pods request."""
+        wanted = {name for each in self.snapshot.pods for name in requests(at(each, "spec") or {})}
+        return served_devices(self.snapshot.devices, self.snapshot.nodes, extended(wanted))
 
     @cached_property
     def conditions(self) -> Mapping[str, Condition]:

@@ -43,7 +43,7 @@ SIGNATURES: Final = (
         "gaudi-no-devices",
         r"Device acquire failed\.? *No devices found|No devices found",
         "the container sees no Gaudi card",
-        "ls /dev/accel on the node; the driver and the device plugin must run, and the pod must request habana.ai/gaudi",
+        "ls /dev/accel on the node; the driver and the device plugin must run, and the pod must request the card's resource (--resource)",
     ),
     _signature(
         "gaudi-already-acquired",
@@ -67,7 +67,7 @@ SIGNATURES: Final = (
         "gaudi-too-few-devices",
         r"not enough devices available for training",
         "there are more workers in the pod than Gaudi cards",
-        "--workers-per-node must be the number of cards; an --overlay must not change habana.ai/gaudi",
+        "--workers-per-node must be the number of cards; an --overlay must not change the request for cards",
     ),
     _signature(
         "gaudi-memory",

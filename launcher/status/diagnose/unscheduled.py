@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
-from launcher.cluster.capacity import EXTENDED_RESOURCE, Amounts, Room, accelerator, requests, rooms, shown
+from launcher.cluster.capacity import (
+    EXTENDED_RESOURCE,
+    Amounts,
+    Room,
+    accelerator,
+    requests,
+    rooms,
+    shown,
+)
+from launcher.cluster.dra import class_of
+from launcher.cluster.resources import DEVICE_CLASSES, RESOURCE_SLICES
 from launcher.status.diagnose import volumes
 from launcher.status.diagnose.facts import Cause, Facts, Pod, at
 from launcher.status.diagnose.wording import counted, quoted, resubmit
@@ -54,13 +64,13 @@ def _from_nodes(pod: Pod, facts: Facts) -> Cause | None:
     """The cause computed from the nodes; None if they can't be read."""
     spec = at(pod.object, "spec") or {}
     wanted = requests(spec)
-    found = rooms(spec, facts.snapshot.nodes, facts.snapshot.node_pods)
+    found = rooms(spec, facts.snapshot.nodes, facts.snapshot.node_pods, facts.devices)
     if not found:
         return None
     name = accelerator(wanted)
     relevant = [room for room in found if name is None or room.total.get(name, 0) > 0]
     if not relevant:
-        return _no_accelerators(name, wanted, len(found))
+        return _no_accelerators(name, wanted, facts) if name else None
     able = [room for room in relevant if not room.lacks(wanted)]
     open_ = [room for room in able if room.barrier is None]
     if open_:
@@ -68,13 +78,28 @@ def _from_nodes(pod: Pod, facts: Facts) -> Cause | None:
     return _barred(able, wanted, name) if able else _too_small(relevant, wanted, name)
 
 
-def _no_accelerators(name: str | None, wanted: Amounts, nodes: int) -> Cause:
-    assert name
-    return Cause(
-        code="no-accelerators",
-        why=f"wants {shown(name, wanted[name])} {name}, which none of {counted(nodes, 'node')} offers: its device plugin may not be running",
-        next_step="kubectl get pods -A | grep -i device-plugin; if there is none, ask an administrator to install it (k8s/operator)",
-    )
+def _no_accelerators(name: str, wanted: Amounts, facts: Facts) -> Cause:
+    objects = facts.snapshot.devices
+    device_class = class_of(name, objects.classes)
+    unread = RESOURCE_SLICES if device_class else DEVICE_CLASSES
+    tainted = sum(on_node[name].tainted for on_node in facts.devices.values() if name in on_node)
+    if unread.plural in objects.denied:
+        reason = f"its device plugin may not be running, and its DRA driver can't be seen without permission to list {unread.plural}"
+        next_step = "ask an administrator for the permission (k8s/base has the roles), or whether a DRA driver runs"
+    elif device_class:
+        of_class = f"of the DeviceClass {quoted(device_class['metadata']['name'])}"
+        reason = (
+            f"{counted(tainted, 'device')} {of_class} {_is_or_are(tainted)} excluded by taints"
+            if tainted
+            else f"no ResourceSlice has a device {of_class}, whose DRA driver may not be running"
+        )
+        next_step = "kubectl get resourceslices -o yaml, and kubectl get pods -A | grep -i dra"
+    else:
+        reason = "its device plugin may not be running"
+        next_step = "kubectl get pods -A | grep -i device-plugin; if there is none, ask an administrator to install it (k8s/operator)"
+    nodes = counted(len(facts.snapshot.nodes), "node")
+    why = f"wants {shown(name, wanted[name])} {name}, which none of {nodes} offers: {reason}"
+    return Cause(code="no-accelerators", why=why, next_step=next_step)
 
 
 def _barred(able: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
@@ -188,7 +213,9 @@ _INSUFFICIENT: Final = re.compile(r"\d+ Insufficient ([^\s,]*[^\s,.])")
 
 
 def _from_scheduler_message(pod: Pod, facts: Facts, message: str) -> Cause:
-    said = quoted(re.sub(r"\s*(no new claims to deallocate,\s*)?preemption:.*", "", message).rstrip("., "))
+    said = quoted(
+        re.sub(r"\s*((no new claims to deallocate|still not schedulable),\s*)?preemption:.*", "", message).rstrip("., ")
+    )
     short = sorted(
         _INSUFFICIENT.findall(said),
         key=lambda name: (not EXTENDED_RESOURCE.fullmatch(name), not name.startswith("huge")),
@@ -213,7 +240,12 @@ def _seen_by_others(facts: Facts) -> str:
     )
 
 
-_WORDS: Final = {"untolerated taint": "taint", "affinity/selector": "node-selector", "unschedulable": "nodes-closed"}
+_WORDS: Final = {
+    "cannot allocate all claims": "unschedulable-accelerators",
+    "untolerated taint": "taint",
+    "affinity/selector": "node-selector",
+    "unschedulable": "nodes-closed",
+}
 _STEPS: Final = {
     "taint": resubmit(
         "--toleration KEY; the keys: kubectl get nodes -o custom-columns=NODE:.metadata.name,TAINTS:.spec.taints"

@@ -175,6 +175,12 @@ def affinity(*terms):
             id="number too large",
         ),
         pytest.param(
+            pod(affinity=affinity([{"key": "gen", "operator": "Gt", "values": ["2"]}])),
+            node(labels={"gen": "two"}),
+            Barrier(kind="label", what="gen Gt 2"),
+            id="no number",
+        ),
+        pytest.param(
             pod(affinity=affinity([{"key": "spot", "operator": "DoesNotExist"}])),
             node(),
             None,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from doctor_samples import KEYS, SPACE, deployment, gaudi, gaudi_node, summary, webhook_configuration
+from dra_objects import cards, claim, device_class, put, slice_of
 from submitted import spec
 
 from launcher.cluster.resources import PODS, VOLUMES
@@ -43,6 +44,30 @@ def test_all_checks_of_a_good_cluster_pass(cluster, ready, s3):
     assert ready.state.asked("DELETE") == []
     assert not [path for path in ready.state.objects if "t1" in path], "a look changes nothing"
     checks.check_passed(rows)
+
+
+def test_accelerators_of_a_dra_driver_are_there(cluster, ready, s3):
+    """The extended-resource bridge: node allocatable is empty, a DeviceClass has the resource's name (docs/decisions/0033)."""
+    ready.state.put("/api/v1/nodes/a", gaudi_node("a", "0"))
+    job = job_on(s3, resource="intel.com/gaudi")
+    driver = {"driver": "gaudi.intel.com"}
+    device = device_class("gaudi.intel.com", 'device.driver == "gaudi.intel.com"', resource="intel.com/gaudi")
+
+    def rows():
+        return {row.check: row for row in checks.doctor(job, cluster) if row.where == "cluster"}
+
+    assert rows()["device plugin"].status == "FAIL"
+    put(ready, classes=[device], slices=[slice_of("a", cards(8), **driver)])
+    found = rows()
+    assert {name: row.found for name, row in found.items() if row.status not in {"OK", "skipped"}} == {}
+    assert found["device plugin"].found == "8 intel.com/gaudi on 1 node by DRA (DeviceClass `gaudi.intel.com`)"
+    assert found["room on nodes"].found == "1 pod with 8 intel.com/gaudi: fits now on a"
+    put(ready, claims=[claim("a", "gpu-0", **driver)])
+    assert "1 node lacks intel.com/gaudi (a pod needs 8, free: 7 on a)" in (taken := rows()["room on nodes"]).found, (
+        taken
+    )
+    ready.state.forbidden.add(("list", "deviceclasses"))
+    assert rows()["device plugin"].status == "WARN"
 
 
 def test_user_without_rights_sees_missing_rights_and_no_other_failure(cluster, ready, s3):

@@ -4,6 +4,7 @@ import pytest
 from doctor_samples import gaudi, gaudi_node, node, pod_set
 from submitted import spec
 
+from launcher.cluster.capacity import Served
 from launcher.doctor import fit
 from launcher.spec.options import PodOptions
 
@@ -73,22 +74,6 @@ def test_fit_check_distinguishes_fits_now_later_and_never(name):
     assert outcome.status != "FAIL" or outcome.fix
 
 
-def test_accelerator_that_no_node_offers_hints_at_the_device_plugin():
-    """`habana.ai/gaudi` appears on nodes only once the plugin runs there."""
-    assert fit.device_plugin("habana.ai/gaudi", [node("a")]).status == "FAIL"
-    assert fit.device_plugin("habana.ai/gaudi", [gaudi_node("a"), node("b")]).found == "8 habana.ai/gaudi on 1 node"
-    assert fit.device_plugin(None, []).status == "skipped"
-
-
-def test_unhealthy_accelerators_are_reported():
-    """The node has eight, the plugin offers six."""
-    ill = gaudi_node("a", "6")
-    ill["status"]["capacity"] = {"habana.ai/gaudi": "8"}
-    outcome = fit.device_plugin("habana.ai/gaudi", [ill])
-    assert outcome.status == "WARN"
-    assert "not healthy: 2 on a" in outcome.found
-
-
 @pytest.mark.parametrize(
     ("nodes", "status"),
     [
@@ -102,3 +87,27 @@ def test_huge_pages_must_be_on_the_nodes_with_accelerators(nodes, status):
     assert outcome.status == status
     assert "29008Mi" in outcome.found
     assert status == "OK" or "vm.nr_hugepages=14504" in outcome.fix
+
+
+def test_devices_of_a_dra_driver_are_room_for_pods():
+    """Node allocatable is empty there; claims, not the pods' requests, say what is free."""
+    bare = gaudi_node("a", "0")
+    for served, status, words in (
+        (Served(total=8, free=8), "OK", "now on a"),
+        (Served(total=8, free=8, exact=False), "OK", "now on a; DRA devices are counted as at most so many"),
+        (Served(total=8, free=3), "WARN", "a pod needs 8, free: 3 on a"),
+        (Served(total=4, free=4), "FAIL", "a pod needs 8, total: 4 on a"),
+    ):
+        devices = {"a": {"habana.ai/gaudi": served}}
+        outcome = fit.fit(pod_set(gaudi(8)), [bare], [], devices)
+        assert outcome.status == status
+        assert words in outcome.found
+        assert fit.huge_pages(pod_set(gaudi(8)).pod_spec, [bare], devices).status == "OK"
+
+
+def test_pods_count_where_claims_cannot_be_listed():
+    devices = {"a": {"habana.ai/gaudi": Served(total=8, free=None)}}
+    bare = gaudi_node("a", "0")
+    assert fit.fit(pod_set(gaudi(8)), [bare], [], devices).status == "OK"
+    outcome = fit.fit(pod_set(gaudi(8)), [bare], [holding("a", "5")], devices)
+    assert "free: 3 on a" in outcome.found

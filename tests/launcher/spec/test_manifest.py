@@ -35,6 +35,12 @@ JOBS = {
         train_flags=("--preset", "chexnet_adamw", "--global-batch-size", "128"),
         **IN_BUCKETS,
     ),
+    "cuda-mig": JobSpec(
+        accelerator="cuda", resource="nvidia.com/mig-1g.10gb", workers=2, name="cuda-mig", namespace="cxr", **IN_BUCKETS
+    ),
+    "gaudi-dra": JobSpec(
+        accelerator="gaudi", resource="intel.com/gaudi", workers=8, name="gaudi-dra", namespace="cxr", **IN_BUCKETS
+    ),
     "cpu": JobSpec(accelerator="cpu", workers=2, name="cpu", train_flags=("--preset", "smoke"), **IN_DIRECTORIES),
 }
 

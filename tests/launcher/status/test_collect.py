@@ -2,7 +2,9 @@
 
 import pytest
 from apiserver import Fault
+from dra_objects import RESOURCE, cards, claim, device_class, put, slice_of
 
+from launcher.cluster.dra import DeviceObjects
 from launcher.cluster.resources import WAITING, WORKLOADS
 from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
 from launcher.status.collect import TAILED, collect_snapshot, progress
@@ -119,6 +121,24 @@ def test_nodes_are_read_only_while_a_pod_has_none(cluster, api, job, pod):
     assert collect_snapshot(cluster, "t1").nodes == ()
     pod(1, phase="Pending", node="")
     assert names(collect_snapshot(cluster, "t1").nodes) == ["n"]
+
+
+def test_devices_of_dra_drivers_are_read_only_for_pods_without_a_node(cluster, api, job, pod):
+    """One request more where no DeviceClass serves what they want, three where one does; a user without the right learns less."""
+    job("Created")
+    gpu = [{"name": "pytorch", "resources": {"requests": {RESOURCE: "8"}}}]
+    put(api, classes=[device_class()], slices=[slice_of("n", cards(8))], claims=[claim("n", "gpu-0")])
+    pod(0, containers=gpu)
+    assert collect_snapshot(cluster, "t1").devices == DeviceObjects()
+    pod(1, phase="Pending", node="", containers=[{"name": "pytorch"}])
+    assert collect_snapshot(cluster, "t1").devices == DeviceObjects()
+    pod(1, phase="Pending", node="", containers=gpu)
+    found = collect_snapshot(cluster, "t1").devices
+    assert [len(found.classes), len(found.slices), len(found.claims)] == [1, 1, 1]
+    api.state.forbidden.add(("list", "resourceclaims"))
+    assert collect_snapshot(cluster, "t1").devices.denied == {"resourceclaims"}
+    api.state.served.discard("resource.k8s.io/v1")
+    assert collect_snapshot(cluster, "t1").devices == DeviceObjects()
     assert names(collect_snapshot(cluster, "t1").node_pods) == ["t1-worker-0", "t1-worker-1"]
     job("Failed")
     assert collect_snapshot(cluster, "t1").nodes == ()

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from launcher.cluster.dra import DeviceObjects
 from launcher.status.diagnose import Diagnosis, diagnose, reason
 from launcher.status.diagnose.facts import moment
 from launcher.status.diagnose.log_tail import read_tail
@@ -35,6 +36,8 @@ def snapshot_of(case):
     fields = {
         key: tuple(value) if isinstance(value, list) else value for key, value in case.items() if key != "expected"
     }
+    devices = {key: tuple(value) for key, value in case.get("devices", {}).items()}
+    fields["devices"] = DeviceObjects(**devices | {"denied": frozenset(devices.get("denied", ()))})
     return Snapshot(**fields | {"now": moment(case["now"]), "denied": frozenset(case.get("denied", ()))})
 
 
