@@ -13,7 +13,7 @@ from launcher.cluster.errors import (
     ForbiddenError,
     NotFoundError,
 )
-from launcher.cluster.resources import CLAIMS, RUNTIMES, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, JOB_SETS, RUNTIMES, VOLUMES, Object, Resource
 from launcher.jobs.delete import poll_until, remove_objects
 from launcher.jobs.find import POLL_S, settings_text
 from launcher.jobs.identity import anonymous, identified
@@ -24,7 +24,7 @@ from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
 
 CLAIM_GONE_S: Final = 15.0
-"""Maximum time for the deletion of a claim after its job."""
+"""Maximum time for the deletion of a claim or a JobSet after its job."""
 
 
 KNOWN_S: Final = 15.0
@@ -87,6 +87,7 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
         return created
 
     try:
+        _check_no_job_set(cluster, job)
         for each in (each for each in others if each["kind"] != CLAIMS.kind):
             _remove_leftover(cluster, each)
             create(each)
@@ -136,6 +137,26 @@ def _owned(each: Object, job: Object) -> Object:
         "uid": metadata["uid"],
     }
     return each | {"metadata": each["metadata"] | {"ownerReferences": [owner]}}
+
+
+def _check_no_job_set(cluster: Cluster, job: Object) -> None:
+    """Wait until a JobSet with the name of the TrainJob is gone: Trainer would take its end for that of the new job.
+
+    Raises: InputError when it stays.
+    """
+    name = job["metadata"]["name"]
+
+    def is_free() -> bool:
+        try:
+            return not cluster.list(JOB_SETS, fields=f"metadata.name={name}")
+        except (ForbiddenError, NotFoundError):
+            return True
+
+    if kinds.of(job).api == "trainjob" and not poll_until(is_free, cluster, time.monotonic() + CLAIM_GONE_S):
+        raise InputError(
+            f"cannot submit `{name}`: a JobSet of that name exists, whose state the TrainJob would take over",
+            hint=f"kubectl delete jobset {name}, or use another --name",
+        )
 
 
 def _remove_leftover(cluster: Cluster, each: Object) -> None:

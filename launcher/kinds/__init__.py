@@ -41,6 +41,11 @@ class JobKind(Protocol):
         """Propagation policy of its deletion."""
         ...
 
+    @property
+    def resumed(self) -> str:
+        """Merge patch in JSON that starts a suspended job."""
+        ...
+
     def outcome(self, job: Object) -> State:
         """State of the job, even if it is being deleted."""
         ...

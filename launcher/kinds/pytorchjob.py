@@ -18,6 +18,8 @@ job_label: Final = "training.kubeflow.org/job-name"
 
 propagation: Final[Propagation] = "Foreground"
 
+resumed: Final = '{"spec":{"runPolicy":{"suspend":false}}}'
+
 ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
 INDEX_LABEL: Final = "training.kubeflow.org/replica-index"
 

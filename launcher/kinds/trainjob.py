@@ -20,6 +20,8 @@ propagation: Final[Propagation] = "Background"
 """In the foreground, the garbage collector deletes the TrainingRuntime of the job first, without which Trainer's webhook refuses to
 remove the finalizer of the TrainJob (measured: docs/decisions/0031)."""
 
+resumed: Final = '{"spec":{"suspend":false}}'
+
 INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
 
 ROLE: Final = "node"

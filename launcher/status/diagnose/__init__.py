@@ -54,7 +54,7 @@ def diagnose(snapshot: Snapshot) -> Diagnosis | None:
     if held:
         return _of_job(facts, gone or held)
     found = _blocked_creation(facts) or _first_pod_cause(facts) or _recreated(facts)
-    if found:
+    if found and not (gone and found.code == "pods-missing"):
         return found
     cause = gone or restarts.restarted_cause(facts)
     return Diagnosis(sentence=cause.why, next_step=cause.next_step, code=cause.code) if cause else None

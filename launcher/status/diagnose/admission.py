@@ -25,6 +25,10 @@ _RESTARTS: Final = frozenset(
 )
 """Reasons of events after which pods are created again."""
 
+_JOB_REFUSED: Final = "JobCreationFailed"
+"""Reason of the event of a JobSet whose Job is refused."""
+
+_PREFIX: Final = re.compile(r'^(Error creating: |job "[^"]*" creation failed with error: )')
 _QUOTA: Final = re.compile(r"exceeded quota: (\S+), requested: (.*?), used: (.*?), limited: (.*)$")
 _SECURITY: Final = re.compile(r'violates PodSecurity "([^"]+)": (.*)$')
 _ACCOUNT: Final = re.compile(r'serviceaccount "([^"]+)" not found')
@@ -63,15 +67,16 @@ def _refusals(facts: Facts) -> Iterator[Event]:
     """Events about pods that were refused, of whichever controller creates them, newest first."""
     for event in reversed(facts.events):
         # A JobSet that restarts its Job is often told that the old one still exists; it then tries again.
-        is_refused_job = event.reason == "JobCreationFailed" and "already exists" not in event.message
+        is_refused_job = event.reason == _JOB_REFUSED and "already exists" not in event.message
         if event.reason in {"FailedCreatePod", "FailedCreate"} or is_refused_job:
             yield event
 
 
 def _refused(event: Event, facts: Facts) -> Cause:
-    said = event.message.removeprefix("Error creating: ")
+    said = _PREFIX.sub("", event.message)
     quota, security, account = _QUOTA.search(said), _SECURITY.search(said), _ACCOUNT.search(said)
     pod = quoted(_refused_pod(event).removeprefix(f"{facts.job}-")) or "a pod"
+    pod = "its Job" if event.reason == _JOB_REFUSED else pod
     if quota:
         return Cause(
             code="quota-exceeded",

@@ -25,7 +25,7 @@ def cause(facts: Facts) -> Cause | None:
         return Cause(
             code="suspended",
             why="it is suspended and has no queue that would start it",
-            next_step=f'kubectl patch pytorchjob {facts.job} -n {facts.namespace} --type=merge -p \'{{"spec":{{"runPolicy":{{"suspend":false}}}}}}\'',
+            next_step=f"kubectl patch {facts.kubectl_name} -n {facts.namespace} --type=merge -p '{facts.kind.resumed}'",
         )
     workload = facts.snapshot.workload
     if workload is None:
