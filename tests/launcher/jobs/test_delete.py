@@ -9,7 +9,7 @@ from submitted import POD_PATH, paths, spec
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
 from launcher.cluster.resources import PYTORCH_JOBS, VOLUMES
 from launcher.jobs import submit
-from launcher.jobs.delete import delete_job, sweep_volumes
+from launcher.jobs.delete import delete_job, sweep_runtimes, sweep_volumes
 from launcher.kinds.pytorchjob import job_label
 from launcher.spec.manifest import render
 from trainer.errors import TimeLimitError
@@ -93,3 +93,74 @@ def test_job_created_under_the_name_meanwhile_is_not_deleted(cluster, api):
         delete_job(cluster, "t1", timeout_s=5, uid="of-the-finished-job")
     uid = cluster.get(PYTORCH_JOBS, "t1")["metadata"]["uid"]
     assert delete_job(cluster, "t1", timeout_s=5, uid=uid)[0] == "pytorchjob.kubeflow.org/t1"
+
+
+TRAINER = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team-a"
+JOB_SET = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/team-a/jobsets/t1"
+
+
+@pytest.fixture
+def train_job(cluster, api):
+    api.state.serve_trainer()
+    submit.submit(cluster, render(spec(api="trainjob")))
+
+
+def test_train_job_is_deleted_in_the_background_with_its_job_set(cluster, api, train_job):
+    """In the foreground its runtime would go first, and the webhooks refuse the end of the deletion."""
+    api.state.put(JOB_SET, {"metadata": {"name": "t1"}})
+    bodies = []
+
+    def record(handler):
+        bodies.append(handler.body)
+        handler.serve()
+
+    def last_look(handler):
+        handler.serve()
+        api.state.remove(JOB_SET)
+        api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+
+    api.state.faults.append(Fault("DELETE", "/trainjobs/t1", record))
+    api.state.faults.append(Fault("GET", "/jobsets", last_look))
+    removed = delete_job(cluster, "t1", timeout_s=9)
+    assert removed == ["trainjob.trainer.kubeflow.org/t1", "persistentvolume/team-a.t1"]
+    assert [body["propagationPolicy"] for body in bodies] == ["Background"]
+
+
+def test_deletion_in_the_foreground_is_completed(cluster, api, train_job):
+    """As `kubectl delete --cascade=foreground` leaves it: no runtime, and a finalizer that nobody can remove."""
+    place = f"{TRAINER}/trainjobs/t1"
+    api.state.objects[place]["metadata"] |= {"deletionTimestamp": "now", "finalizers": ["foregroundDeletion"]}
+    api.state.remove(f"{TRAINER}/trainingruntimes/t1")
+    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    seen = []
+
+    def collect_garbage(handler):
+        seen.append(f"{TRAINER}/trainingruntimes/t1" in api.state.objects)
+        handler.serve()
+
+    api.state.faults.append(Fault("GET", "/trainjobs/t1", collect_garbage, times=9))
+    delete_job(cluster, "t1", timeout_s=9)
+    assert seen[-1], "the garbage collector finds a runtime when it finishes"
+    assert paths(api) == []
+
+
+def test_runtimes_of_killed_submits_are_swept_and_no_others(cluster, api, train_job):
+    own = {"app.kubernetes.io/managed-by": "chexnet-launcher"}
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    old = "2026-01-01T00:00:00Z"
+    for name, labels, born, owners in [
+        ("left", own, old, []),
+        ("about-to-be-used", own, now, []),
+        ("owned", own, old, [{"kind": "TrainJob"}]),
+        ("foreign", {}, old, []),
+    ]:
+        metadata = {"name": name, "labels": labels, "creationTimestamp": born, "ownerReferences": owners}
+        api.state.put(f"{TRAINER}/trainingruntimes/{name}", {"metadata": metadata})
+    api.state.objects[f"{TRAINER}/trainingruntimes/t1"]["metadata"] |= {"ownerReferences": [], "creationTimestamp": old}
+    assert sweep_runtimes(cluster) == ["left"]
+    kept = ["about-to-be-used", "foreign", "owned", "t1"]
+    assert [name.partition("/")[2] for name in paths(api) if name.startswith("trainingruntimes/")] == kept
+
+
+def test_clusters_without_trainer_have_no_runtimes_to_sweep(cluster):
+    assert sweep_runtimes(cluster) == []

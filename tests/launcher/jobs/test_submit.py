@@ -213,3 +213,126 @@ def test_repeated_submit_creates_the_claim_that_a_killed_one_did_not(cluster, ap
     api.state.remove(claim)
     assert submit.submit(cluster, render(spec())).outcome == "unchanged"
     assert api.state.objects[claim]["metadata"]["ownerReferences"][0]["name"] == "t1"
+
+
+TRAINER = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team-a"
+TRAIN_JOB_KINDS = ["persistentvolumes", "trainingruntimes", "trainjobs", "persistentvolumeclaims"]
+
+
+@pytest.fixture
+def train_job(api):
+    api.state.serve_trainer()
+    return render(spec(api="trainjob"))
+
+
+def test_runtime_is_created_before_its_train_job_and_then_owned_by_it(cluster, api, train_job):
+    """Trainer refuses a TrainJob without its runtime; an owned one goes with its job."""
+    assert submit.submit(cluster, train_job).outcome == "created"
+    assert paths(api) == [
+        "/api/v1/persistentvolumes/team-a.t1",
+        "persistentvolumeclaims/t1-data",
+        "trainingruntimes/t1",
+        "trainjobs/t1",
+    ]
+    real = [
+        path.rpartition("/")[2]
+        for method, path, query in api.state.requests
+        if method == "POST" and not query.get("dryRun")
+    ]
+    assert real == TRAIN_JOB_KINDS
+    uid = api.state.objects[f"{TRAINER}/trainjobs/t1"]["metadata"]["uid"]
+    [owner] = api.state.objects[f"{TRAINER}/trainingruntimes/t1"]["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("TrainJob", "t1", uid)
+    environment = api.state.objects[f"{TRAINER}/trainjobs/t1"]["spec"]["trainer"]["env"]
+    assert [entry["name"] for entry in environment].count("TRAINER_JOB") == 1
+    assert submit.submit(cluster, render(spec(api="trainjob"))).outcome == "unchanged"
+
+
+@pytest.mark.parametrize("kind", TRAIN_JOB_KINDS)
+def test_train_job_that_cannot_be_created_whole_leaves_nothing(cluster, api, train_job, kind):
+    def refuse(handler):
+        handler.refuse(403, "exceeded quota") if "dryRun" not in handler.path else handler.serve()
+
+    api.state.faults.append(Fault("POST", f"/{kind}", refuse, times=9))
+    with pytest.raises(ForbiddenError, match="exceeded quota"):
+        submit.submit(cluster, train_job)
+    assert paths(api) == []
+
+
+def test_train_job_whose_runtime_cannot_be_given_an_owner_is_not_left_running(cluster, api, train_job):
+    """It would outlive its runtime's protection from being swept."""
+    api.state.forbidden.add(("patch", "trainingruntimes"))
+    with pytest.raises(ForbiddenError, match="trainingruntimes"):
+        submit.submit(cluster, train_job)
+    assert paths(api) == []
+
+
+UNKNOWN = (
+    "spec.runtimeRef: Invalid value: specified trainingRuntime must be created before the TrainJob is created",
+    "admission webhook \"vtrainjob.kb.io\" denied the request: runtime 't1' not found",
+)
+
+
+@pytest.mark.parametrize("refusal", UNKNOWN)
+def test_webhooks_that_do_not_know_the_runtime_yet_are_asked_again(cluster, api, train_job, waits, refusal):
+    """They read it from caches, which lag behind by a second."""
+    api.state.fail("POST", "/trainjobs", 403, refusal, times=3)
+    assert submit.submit(cluster, train_job).outcome == "created"
+    assert len(waits) == 3
+
+
+def test_left_over_runtime_of_a_killed_submit_is_replaced(cluster, api, train_job):
+    runtime = next(each for each in train_job if each["kind"] == "TrainingRuntime")
+    place = f"{TRAINER}/trainingruntimes/t1"
+    api.state.put(place, {"metadata": dict(runtime["metadata"]), "spec": {"mlPolicy": {"numNodes": 7}}})
+    submit.submit(cluster, train_job)
+    assert api.state.objects[place]["spec"]["mlPolicy"]["numNodes"] == 1
+
+
+def test_runtime_of_somebody_else_is_not_replaced(cluster, api, train_job):
+    place = f"{TRAINER}/trainingruntimes/t1"
+    api.state.put(place, {"metadata": {"name": "t1"}, "spec": {}})
+    with pytest.raises(ConflictError, match="already exists"):
+        submit.submit(cluster, train_job)
+    assert paths(api) == ["trainingruntimes/t1"]
+
+
+def test_killed_submit_is_completed_by_the_next(cluster, api, train_job):
+    """Killed between the TrainJob and what follows it: without an owner its runtime would stay, its pods wait for the claim."""
+    submit.submit(cluster, train_job)
+    api.state.objects[f"{TRAINER}/trainingruntimes/t1"]["metadata"].pop("ownerReferences")
+    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    assert submit.submit(cluster, render(spec(api="trainjob"))).outcome == "unchanged"
+    assert api.state.objects[f"{TRAINER}/trainingruntimes/t1"]["metadata"]["ownerReferences"]
+    assert cluster.get(CLAIMS, "t1-data")["metadata"]["ownerReferences"][0]["kind"] == "TrainJob"
+
+
+def test_patch_that_kueue_adds_is_no_difference(cluster, api):
+    """It adds one to each TrainJob, beside those for the runtime of an administrator."""
+    api.state.serve_trainer()
+    objects = render(spec(api="trainjob", runtime="chexnet"))
+    submit.submit(cluster, objects)
+    patches = api.state.objects[f"{TRAINER}/trainjobs/t1"]["spec"]["runtimePatches"]
+    patches[0]["time"] = "2026-01-01T00:00:00Z"
+    patches.insert(0, {"manager": "kueue.x-k8s.io/manager", "time": "2026-01-01T00:00:00Z", "trainingRuntimeSpec": {}})
+    assert submit.submit(cluster, render(spec(api="trainjob", runtime="chexnet"))).outcome == "unchanged"
+
+
+def test_job_of_the_other_kind_with_the_name_is_refused(cluster, api, train_job):
+    """Both would write to one run."""
+    submit.submit(cluster, render(spec()))
+    with pytest.raises(InputError, match="a PyTorchJob of that name exists, and they would share one run"):
+        submit.submit(cluster, train_job)
+
+
+def test_job_set_of_a_deleted_job_is_waited_for(cluster, api, train_job):
+    """Trainer would take its end for that of the new job."""
+    place = "/apis/jobset.x-k8s.io/v1alpha2/namespaces/team-a/jobsets/t1"
+    api.state.put(place, {"metadata": {"name": "t1"}})
+
+    def last_look(handler):
+        handler.serve()
+        api.state.remove(place)
+
+    api.state.faults.append(Fault("GET", "/jobsets", last_look))
+    assert submit.submit(cluster, train_job).outcome == "created"
