@@ -101,7 +101,7 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
     from launcher.jobs.choose import with_kind  # noqa: PLC0415 - as above
     from launcher.jobs.delete import sweep  # noqa: PLC0415 - as above
     from launcher.jobs.find import with_admin_claim  # noqa: PLC0415 - as above
-    from launcher.logs.printing import kubectl_logs_command  # noqa: PLC0415 - as above
+    from launcher.logs.printing import kubectl_logs_commands  # noqa: PLC0415 - as above
 
     job = with_admin_claim(cluster, with_kind(cluster, job, report), report)
     for what in [] if dry_run else sweep(cluster):
@@ -113,9 +113,10 @@ def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) 
     report(f"{submitted.outcome} in {cluster.namespace}; output: {job.run}")
     if not dry_run:
         namespace_flag = f" -n {cluster.namespace}"
-        commands = (
-            f"  python -m launcher status {job.name}{namespace_flag}\n"
-            f"  {kubectl_logs_command(objects[-1], cluster.namespace)}\n"
-            f"  python -m launcher delete {job.name}{namespace_flag}"
-        )
-        report(f"next:\n{access.in_commands(commands)}")
+        commands = [
+            f"python -m launcher status {job.name}{namespace_flag}",
+            *kubectl_logs_commands(objects[-1], cluster.namespace),
+            f"python -m launcher delete {job.name}{namespace_flag}",
+        ]
+        indented = "\n".join(f"  {command}" for command in commands)
+        report(f"next:\n{access.in_commands(indented)}")

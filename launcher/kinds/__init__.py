@@ -37,6 +37,11 @@ class JobKind(Protocol):
         ...
 
     @property
+    def index_label(self) -> str:
+        """Label of pods with their index; the pod with index 0 has rank 0."""
+        ...
+
+    @property
     def propagation(self) -> Propagation:
         """Propagation policy of its deletion."""
         ...

@@ -21,7 +21,7 @@ propagation: Final[Propagation] = "Foreground"
 resumed: Final = '{"spec":{"runPolicy":{"suspend":false}}}'
 
 ROLE_LABEL: Final = "training.kubeflow.org/replica-type"
-INDEX_LABEL: Final = "training.kubeflow.org/replica-index"
+index_label: Final = "training.kubeflow.org/replica-index"
 
 _ORDER: Final[tuple[State, ...]] = ("Failed", "Succeeded", "Suspended", "Restarting", "Running", "Created")
 """Conditions by precedence. Source: the operator keeps old conditions with status False beside new ones."""
@@ -76,9 +76,9 @@ def last_pod(name: str, pods: int) -> str:
 def place(pod: Object) -> tuple[str, int]:
     """Replica type and index."""
     labels = pod["metadata"].get("labels") or {}
-    if ROLE_LABEL not in labels or INDEX_LABEL not in labels:
+    if ROLE_LABEL not in labels or index_label not in labels:
         return "", 0
-    return str(labels[ROLE_LABEL]), int(labels[INDEX_LABEL])
+    return str(labels[ROLE_LABEL]), int(labels[index_label])
 
 
 def owns(job: Object, pod: Object) -> bool:

@@ -22,7 +22,7 @@ remove the finalizer of the TrainJob (measured: docs/decisions/0031)."""
 
 resumed: Final = '{"spec":{"suspend":false}}'
 
-INDEX_LABEL: Final = "batch.kubernetes.io/job-completion-index"
+index_label: Final = "batch.kubernetes.io/job-completion-index"
 
 ROLE: Final = "node"
 """Name of the replicated Job with the trainer's pods. Source: as `container`."""
@@ -91,7 +91,7 @@ def place(pod: Object) -> tuple[str, int]:
     """Name of the replicated Job and completion index; after a restart, several pods have the same."""
     labels = pod["metadata"].get("labels") or {}
     annotations = pod["metadata"].get("annotations") or {}
-    index = labels.get(INDEX_LABEL, annotations.get(INDEX_LABEL))
+    index = labels.get(index_label, annotations.get(index_label))
     return (ROLE, int(index)) if index is not None else ("", 0)
 
 

@@ -74,15 +74,17 @@ def write(
     printing.show(_lines(cluster, view, options, report, pace))
 
 
-def kubectl_logs_command(job: Object, namespace: str) -> str:
-    """The kubectl command that follows the job.
+def kubectl_logs_commands(job: Object, namespace: str) -> list[str]:
+    """The kubectl commands that follow rank 0's pod, and all pods if there are several.
 
     By default, kubectl refuses more than five streams and starts ten lines before the end.
     """
     kind = kinds.of(job)
-    which = ["-l", f"{kind.job_label}={job['metadata']['name']}", "-c", kind.container]
-    limits = ["--prefix", "--tail=-1", f"--max-log-requests={kind.wanted_pods(job)}"]
-    return shlex.join(["kubectl", "logs", "-n", namespace, "-f", *which, *limits])
+    name, pods = f"{kind.job_label}={job['metadata']['name']}", kind.wanted_pods(job)
+    start = ["kubectl", "logs", "-n", namespace, "-f", "-c", kind.container, "--tail=-1"]
+    of_rank_0 = [*start, "-l", f"{name},{kind.index_label}=0"]
+    of_all = [*start, "-l", name, "--prefix", f"--max-log-requests={pods}"]
+    return [shlex.join(command) for command in ([of_rank_0, of_all] if pods > 1 else [of_rank_0])]
 
 
 def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:

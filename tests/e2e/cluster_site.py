@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -76,13 +76,47 @@ class Bucket:
 
 
 @dataclass(frozen=True)
+class Api:
+    """How a kind of jobs and its pods look to kubectl."""
+
+    name: str
+    job_label: str
+    index_label: str
+    container: str
+    group: str
+
+
+APIS = {
+    "pytorchjob": Api(
+        "pytorchjob",
+        "training.kubeflow.org/job-name",
+        "training.kubeflow.org/replica-index",
+        "pytorch",
+        "kubeflow.org",
+    ),
+    "trainjob": Api(
+        "trainjob",
+        "jobset.sigs.k8s.io/jobset-name",
+        "batch.kubernetes.io/job-completion-index",
+        "node",
+        "trainer.kubeflow.org",
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Site:
-    """One namespace of the cluster."""
+    """One namespace of the cluster, and the kind of jobs in it."""
 
     kubeconfig: str
     namespace: str
     image: str
     environment: dict[str, str] = field(default_factory=dict)
+    api: Api = APIS["pytorchjob"]
+
+    def of_api(self, name: str) -> "Site":
+        """The same namespace with jobs of another kind."""
+        return replace(self, api=APIS[name], environment=self.environment | {"LAUNCHER_API": name})
 
     def kubectl(self, *argv: object, check: bool = True, stdin: str | None = None) -> str:
         command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", self.namespace, *map(str, argv)]
@@ -125,14 +159,26 @@ class Site:
         return json.loads(self.kubectl("get", kind, "-o", "json", *argv))["items"]
 
     def pods(self, job: str) -> list[dict]:
-        return self.objects("pods", "-l", f"training.kubeflow.org/job-name={job}")
+        """The newest pod of each index, in order."""
+        found = self.objects("pods", "-l", f"{self.api.job_label}={job}")
+        found.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
+        newest = {int(pod["metadata"]["labels"][self.api.index_label]): pod for pod in found}
+        return [newest[index] for index in sorted(newest)]
+
+    def pod(self, job: str, index: int) -> dict:
+        """The newest pod of an index."""
+        return next(each for each in self.pods(job) if each["metadata"]["labels"][self.api.index_label] == str(index))
+
+    def log(self, pod: str) -> str:
+        """The log of a pod's trainer; what kubectl says without one."""
+        return self.kubectl("logs", pod, "-c", self.api.container, check=False)
 
     def conditions(self, job: str) -> set[str]:
-        status = json.loads(self.kubectl("get", "pytorchjob", job, "-o", "json")).get("status", {})
+        status = json.loads(self.kubectl("get", self.api.name, job, "-o", "json")).get("status", {})
         return {entry["type"] for entry in status.get("conditions", []) if entry["status"] == "True"}
 
     def over(self, job: str) -> bool:
-        return bool(self.conditions(job) & {"Succeeded", "Failed"})
+        return bool(self.conditions(job) & {"Succeeded", "Complete", "Failed"})
 
 
 def wait_until(what: str, holds: Callable[[], object], patience_s: float = PATIENCE_S) -> None:

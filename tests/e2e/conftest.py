@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster_site import Bucket, S3Server, Site, wait_until
+from cluster_site import APIS, Bucket, S3Server, Site, wait_until
 
 from trainer.data.synthetic import write_phantoms
 
@@ -112,6 +112,21 @@ def x_rays(bucket):
         pytest.skip("no shared data")
     shutil.copytree(sample, bucket.folder / bucket.name / "nih-sample", ignore=shutil.ignore_patterns("full", "*.md"))
     return f"s3://{bucket.name}/nih-sample"
+
+
+@pytest.fixture(scope="session")
+def served(kubeconfig):
+    """Kinds of jobs that the cluster serves."""
+    known = Site(kubeconfig, "default", "").kubectl("api-resources", "-o", "name").split()
+    return {api.name for api in APIS.values() if f"{api.name}s.{api.group}" in known}
+
+
+@pytest.fixture(params=APIS)
+def of_api(request, stored, served):
+    """The namespace with the bucket's Secret, with jobs of each kind in turn."""
+    if request.param not in served:
+        pytest.skip(f"the cluster serves no {request.param}s")
+    return stored.of_api(request.param)
 
 
 @pytest.fixture(scope="module")

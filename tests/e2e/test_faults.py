@@ -157,7 +157,7 @@ def can_be_pulled(run, bucket, unbroken, folder):
 
 def delete_pod(index):
     def fault(run):
-        run.site.kubectl("delete", "pod", f"{run.name}-worker-{index}", "--wait=false")
+        run.site.kubectl("delete", "pod", run.site.pod(run.name, index)["metadata"]["name"], "--wait=false")
 
     return fault
 
@@ -171,12 +171,13 @@ def kill_worker(run):
         "    except OSError: continue\n"
         "    if mine: os.kill(int(p.parent.name), signal.SIGKILL)\n"
     )
-    run.site.kubectl("exec", f"{run.name}-worker-1", "-c", "pytorch", "--", "python", "-c", kill)
+    pod = run.site.pod(run.name, 1)["metadata"]["name"]
+    run.site.kubectl("exec", pod, "-c", run.site.api.container, "--", "python", "-c", kill)
 
 
 def kill_pod(run):
     """The first process of a pod, as the kernel does for want of memory; nobody in the pod may do it."""
-    pod = next(pod for pod in run.site.pods(run.name) if pod["metadata"]["name"].endswith("-worker-1"))
+    pod = run.site.pod(run.name, 1)
     uid = pod["metadata"]["uid"]
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -217,9 +218,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS)
-def test_job_ends_with_the_weights_of_the_unbroken_run(job, bucket, phantoms, unbroken, tmp_path, name, fault):
-    """A fault costs time and nothing else: whoever reads the results need not know of it."""
-    run = job(name)
+def test_job_ends_with_the_weights_of_the_unbroken_run(job, of_api, bucket, phantoms, unbroken, tmp_path, name, fault):
+    """A fault costs time and nothing else: whoever reads the results need not know of it, nor of the kind of the job."""
+    run = job(f"{of_api.api.name[:2]}-{name}", of_api)
     run.submit(phantoms, *OFTEN)
     run.trains()
     before, moment = run.step, _now()

@@ -9,10 +9,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("driver", ["s3.csi.aws.com", "s3.csi.scality.com"])
-def test_doctor_submit_logs_status_pull_and_delete_work_in_sequence(mounts, stored, bucket, x_rays, driver):
+def test_doctor_submit_logs_status_pull_and_delete_work_in_sequence(mounts, of_api, bucket, x_rays, driver):
     """What an engineer types, in this order; nothing may be left at the end. Names are short: the stand-in for the driver needs it."""
     mounts(driver)
-    name = f"m-{driver.split('.')[2]}"
+    stored, api = of_api, of_api.api
+    name = f"{api.name[:1]}-{driver.split('.')[2]}"
     job = [
         *("--accelerator", "cpu", "--workers", "2", "--workers-per-node", "1", "--name", name),
         *("--data", x_rays, "--csi-driver", driver),
@@ -23,7 +24,7 @@ def test_doctor_submit_logs_status_pull_and_delete_work_in_sequence(mounts, stor
     assert {row["status"] for row in rows} <= {"OK", "WARN", "skipped"}
 
     submitted = stored.launcher("submit", *job, *recipe)
-    assert submitted.stdout == f"pytorchjob.kubeflow.org/{name}\n"
+    assert submitted.stdout == f"{api.name}.{api.group}/{name}\n"
     assert "kubectl logs" in submitted.stderr
     assert "unchanged" in stored.launcher("submit", *job, *recipe).stderr
 
@@ -36,18 +37,19 @@ def test_doctor_submit_logs_status_pull_and_delete_work_in_sequence(mounts, stor
     assert status["state"] == "Succeeded"
     assert name in stored.launcher("list").stdout
 
-    selector = f"training.kubeflow.org/job-name={name}"
-    plain = stored.kubectl("logs", "-l", selector, "-c", "pytorch", "--tail=-1", "--prefix")
+    selector = f"{api.job_label}={name}"
+    plain = stored.kubectl("logs", "-l", selector, "-c", api.container, "--tail=-1", "--prefix")
     assert "mean AUROC" in plain
-    assert "Succeeded" in stored.kubectl("describe", "pytorchjob", name)
+    assert stored.over(name)
 
     results = json.loads((bucket.folder / bucket.name / "runs" / name / "results.json").read_text())
     assert {"val", "test"} <= set(results)
-    manifest = stored.kubectl("get", "pytorchjob,pods,pv,pvc", "-o", "yaml")
+    manifest = stored.kubectl("get", f"{api.name},pods,pv,pvc", "-o", "yaml")
     assert bucket.secret not in manifest
 
     stored.launcher("delete", name, "-y")
-    for kind in ("pytorchjob", "pods", "services", "pvc"):
+    beneath = ("trainingruntimes", "jobsets", "jobs") if api.name == "trainjob" else ()
+    for kind in (api.name, "pods", "services", "pvc", *beneath):
         assert not [each for each in stored.objects(kind) if each["metadata"]["name"].startswith(name)], kind
     volumes = stored.objects("pv", "-l", f"app.kubernetes.io/instance={name}")
     assert volumes == []

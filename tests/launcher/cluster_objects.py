@@ -1,6 +1,6 @@
 """A job, its pods and an event as the cluster holds them."""
 
-from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
+from launcher.kinds.pytorchjob import ROLE_LABEL, index_label, job_label
 
 BORN = "2026-01-01T11:55:00Z"
 
@@ -18,7 +18,7 @@ def job(name="t1", state="Running", replicas=2, created=BORN, namespace="team-a"
 
 
 def pod(index, name="t1", phase="Running", restarts=0, **status):
-    labels = {job_label: name, ROLE_LABEL: "worker", INDEX_LABEL: str(index)}
+    labels = {job_label: name, ROLE_LABEL: "worker", index_label: str(index)}
     container = {"name": "pytorch", "restartCount": restarts, "state": {"running": {"startedAt": BORN}}, "ready": True}
     return {
         "metadata": {

@@ -87,3 +87,34 @@ def test_set_is_refused_for_settings_that_a_flag_decides(submitted, capsys, chan
     """It would be ignored."""
     assert main(["clone", "t1", f"--kubeconfig={submitted}", "--set", change]) == 2
     assert f"cannot change `{change.partition('=')[0]}`" in capsys.readouterr().err
+
+
+def test_clone_keeps_the_kind_unless_told_otherwise(submitted, api, cluster, capsys):
+    """`auto` would choose anew, by another cluster's or day's kinds."""
+    api.state.serve_trainer()
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--set", "api=trainjob"]) == 0
+    assert capsys.readouterr().out == "trainjob.trainer.kubeflow.org/t2\n"
+    assert settings(cluster, "t2") == settings(cluster, "t1") | {"api": "trainjob"}
+    assert main(["clone", "t2", f"--kubeconfig={submitted}", "--name=t3"]) == 0
+    assert capsys.readouterr().out == "trainjob.trainer.kubeflow.org/t3\n"
+    assert main(["clone", "t3", f"--kubeconfig={submitted}", "--name=t4", "--set", "api=pytorchjob"]) == 0
+    assert capsys.readouterr().out == "pytorchjob.kubeflow.org/t4\n"
+    assert settings(cluster, "t4") == settings(cluster, "t1")
+
+
+def test_clone_to_the_other_kind_leaves_the_runtime_of_an_administrator(submitted, api, cluster, capsys):
+    api.state.serve_trainer()
+    flags = [f"--kubeconfig={submitted}", "--set", "api=trainjob", "--set", "runtime=chexnet"]
+    assert main(["clone", "t1", "--name=t2", *flags]) == 0
+    assert main(["clone", "t2", "--name=t3", f"--kubeconfig={submitted}", "--set", "api=pytorchjob"]) == 0
+    assert "runtime" not in settings(cluster, "t3")
+
+
+def test_clone_from_a_name_of_both_kinds_needs_the_flag(submitted, api, cluster, capsys):
+    """And nothing is created on a guess."""
+    api.state.serve_trainer()
+    place = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team-a/trainjobs/t1"
+    api.state.put(place, {"metadata": {"name": "t1", "namespace": "team-a"}, "spec": {"trainer": {}}})
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2"]) == 2
+    assert "--api pytorchjob or --api trainjob" in capsys.readouterr().err
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--api=pytorchjob"]) == 0

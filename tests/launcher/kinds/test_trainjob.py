@@ -44,7 +44,7 @@ def test_suspended_before_the_controller_says_so():
 
 
 def pod(name, index, created="2026-01-01T10:01:00Z", phase="Running"):
-    labels = {trainjob.job_label: "t1", trainjob.INDEX_LABEL: str(index)}
+    labels = {trainjob.job_label: "t1", trainjob.index_label: str(index)}
     metadata = {"name": name, "labels": labels, "creationTimestamp": created}
     return {"metadata": metadata, "spec": {}, "status": {"phase": phase}}
 

@@ -12,10 +12,10 @@ from apiserver import Fault
 
 from launcher.cluster.errors import ForbiddenError, NotFoundError, UnreachableError
 from launcher.cluster.resources import PODS, PYTORCH_JOBS
-from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
+from launcher.kinds.pytorchjob import ROLE_LABEL, index_label, job_label
 from launcher.logs.follow import Pace
 from launcher.logs.lines import LogOptions
-from launcher.logs.printing import follow, kubectl_logs_command, wants_colour, write
+from launcher.logs.printing import follow, kubectl_logs_commands, wants_colour, write
 from trainer.errors import InputError, KnownError
 
 PACE = Pace(poll_s=0.01, stall_s=30, polls_after_end=100_000, failed_polls=5)
@@ -79,7 +79,7 @@ class Pod:
             "metadata": {
                 "name": self.name,
                 "uid": self.uid,
-                "labels": {job_label: "j", ROLE_LABEL: role, INDEX_LABEL: index},
+                "labels": {job_label: "j", ROLE_LABEL: role, index_label: index},
                 "ownerReferences": [{"kind": "PyTorchJob", "uid": self.owner}],
             },
             "status": {"containerStatuses": [container | {"containerID": f"{self.uid}-c{number}"}]},
@@ -602,12 +602,23 @@ def test_invalid_log_options_are_refused(options):
         LogOptions(**options)
 
 
-def test_kubectl_follows_all_pods_by_the_printed_labels():
+def test_kubectl_follows_rank_0_and_all_pods_by_the_printed_labels():
     """With the defaults it stops at five streams and shows ten lines."""
-    job = Scene(wanted=16).job
-    assert kubectl_logs_command(job, "team") == (
-        "kubectl logs -n team -f -l training.kubeflow.org/job-name=j -c pytorch --prefix --tail=-1 --max-log-requests=16"
-    )
+    start = "kubectl logs -n team -f -c pytorch --tail=-1 -l training.kubeflow.org/job-name=j"
+    assert kubectl_logs_commands(Scene(wanted=16).job, "team") == [
+        f"{start},training.kubeflow.org/replica-index=0",
+        f"{start} --prefix --max-log-requests=16",
+    ]
+    assert kubectl_logs_commands(Scene(wanted=1).job, "team") == [f"{start},training.kubeflow.org/replica-index=0"]
+
+
+def test_kubectl_follows_the_pods_of_a_train_job():
+    job = {"kind": "TrainJob", "metadata": {"name": "j"}, "spec": {"trainer": {"numNodes": 2}}}
+    start = "kubectl logs -n team -f -c node --tail=-1 -l jobset.sigs.k8s.io/jobset-name=j"
+    assert kubectl_logs_commands(job, "team") == [
+        f"{start},batch.kubernetes.io/job-completion-index=0",
+        f"{start} --prefix --max-log-requests=2",
+    ]
 
 
 @pytest.mark.parametrize(

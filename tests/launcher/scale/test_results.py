@@ -13,7 +13,7 @@ import launcher.scale.queue
 from launcher.__main__ import main
 from launcher.cluster.client import open_cluster
 from launcher.jobs.find import settings_of
-from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
+from launcher.kinds.pytorchjob import ROLE_LABEL, index_label, job_label
 from launcher.scale.members import ScaleSpec, members
 from launcher.scale.results import Reach
 from trainer.config import from_argv
@@ -289,7 +289,7 @@ def test_long_wait_is_reported_with_its_reason(scale, api, operator, monkeypatch
     monkeypatch.setattr(launcher.scale.queue, "REPORT_EVERY_S", 0.0)
     name = "chest-densenet121-w1"
     unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
-    labels = {job_label: name, ROLE_LABEL: "master", INDEX_LABEL: "0"}
+    labels = {job_label: name, ROLE_LABEL: "master", index_label: "0"}
     pod = {
         "metadata": {"name": f"{name}-master-0", "namespace": "team-a", "labels": labels},
         "spec": {"containers": [{"name": "pytorch", "image": "i"}]},

@@ -6,7 +6,7 @@ from dra_objects import RESOURCE, cards, claim, device_class, put, slice_of
 
 from launcher.cluster.dra import DeviceObjects
 from launcher.cluster.resources import WAITING, WORKLOADS
-from launcher.kinds.pytorchjob import INDEX_LABEL, ROLE_LABEL, job_label
+from launcher.kinds.pytorchjob import ROLE_LABEL, index_label, job_label
 from launcher.status.collect import TAILED, collect_snapshot, progress
 
 SPACE = "/namespaces/team-a"
@@ -34,7 +34,7 @@ def pod(api):
     """Puts a pod of the job."""
 
     def put(index, phase="Running", node="n", container=None, **spec):
-        labels = {job_label: "t1", ROLE_LABEL: "worker", INDEX_LABEL: str(index)}
+        labels = {job_label: "t1", ROLE_LABEL: "worker", index_label: str(index)}
         name = f"t1-worker-{index}"
         statuses = [{"name": "pytorch"} | container] if container else []
         body = {
