@@ -518,3 +518,21 @@ def test_name_and_output_cannot_be_changed(launch, api, ended, output, change):
     assert code == 2
     assert f"cannot change `{change.partition('=')[0]}`" in err
     assert JOB_PATH in api.state.objects
+
+
+def test_train_job_is_resumed_as_one_and_moved_to_it_on_request(launch, api, cluster, ended, output):
+    """A migration: the run goes on under the other kind, and stays there."""
+    api.state.serve_trainer()
+    write_run(output, scored=False)
+    before = settings(cluster)
+    code, out, err = launch("resume", "demo", "--set", "api=trainjob")
+    assert (code, out) == (0, "trainjob.trainer.kubeflow.org/demo\n")
+    assert "removed pytorchjob.kubeflow.org/demo" in err
+    assert settings(cluster) == before | {"api": "trainjob"}
+    place = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team-a/trainjobs/demo"
+    complete = {"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}
+    api.state.put(place, dict(api.state.objects[place]) | {"status": complete})
+    code, out, err = launch("resume", "demo")
+    assert (code, out) == (0, "trainjob.trainer.kubeflow.org/demo\n")
+    assert "removed trainjob.trainer.kubeflow.org/demo" in err
+    assert "status" not in api.state.objects[place]
