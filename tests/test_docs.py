@@ -28,7 +28,7 @@ from trainer.formats.documents import Record
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs/reference.md"
-SUBJECTS = ("install", "data", "training", "cluster", "results", "evaluation", "faults")
+SUBJECTS = ("install", "data", "training", "cluster", "apis", "results", "evaluation", "faults")
 PAGES = [f"docs/{subject}.md" for subject in SUBJECTS]
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "k8s/README.md", "docs/reference.md"]
 DOCUMENTS += [*PAGES, "docs/evidence.md", "docs/security.md", "docs/benchmarks.md"]
@@ -120,7 +120,7 @@ def shell_lines(text):
     "document",
     [
         "README.md",
-        *(f"docs/{page}.md" for page in ("data", "training", "cluster", "results", "evaluation", "evidence")),
+        *(f"docs/{page}.md" for page in ("data", "training", "cluster", "apis", "results", "evaluation", "evidence")),
     ],
 )
 def test_commands_in_the_documents_are_understood(document, monkeypatch, tmp_path):

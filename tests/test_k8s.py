@@ -1,6 +1,6 @@
 """What is in k8s/: every overlay builds, its parts fit each other and the launcher, the examples are what `render` prints.
 
-UPDATE_GOLDEN=1 rewrites the examples; `make golden` sets it.
+UPDATE_GOLDEN=1 rewrites the examples and the administrator's runtime; `make golden` sets it.
 """
 
 import json
@@ -15,14 +15,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from launcher.cluster.resources import DATA, DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE_SLICES, WAITING, WORKLOADS
+from launcher.cluster.resources import (
+    CLUSTER_RUNTIMES,
+    DATA,
+    DEVICE_CLASSES,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
+    RUNTIMES,
+    WAITING,
+    WORKLOADS,
+)
 from launcher.doctor import permissions
+from launcher.output import as_yaml
 from launcher.spec.job import JobSpec
+from launcher.spec.train_job import OF_ADMINISTRATORS, administrators_runtime
 
 ROOT = Path(__file__).parents[1]
 K8S = ROOT / "k8s"
 OVERLAYS = ("gaudi", "cuda", "kind")
-COMPONENTS = ("s3-data", "s3-data-scality", "kueue", "pod-rules")
+COMPONENTS = ("s3-data", "s3-data-scality", "kueue", "pod-rules", "trainer-runtime")
 COMMAND = "# python -m launcher "
 RENDERED = sorted(path for path in (K8S / "examples").glob("*.yaml") if path.read_text().startswith(COMMAND))
 PINNED = re.compile(
@@ -188,17 +199,63 @@ def test_role_bindings_name_existing_roles(overlay):
     assert bound == roles - {("ClusterRole", "chexnet-volumes")}
 
 
-def test_submitter_role_has_each_right_that_doctor_checks():
-    """The roles and the launcher's own list of what it uses may not drift apart."""
-    spec = JobSpec(accelerator="cpu", workers=1, name="one", image="i:1", data="/srv/cxr", output="/srv/runs")
-    objects = kustomize(K8S / "base")
-    rights_of = granted(found(objects, "Role", "chexnet-reader")) | granted(found(objects, "Role", "chexnet-submitter"))
-    rights_of |= granted(found(objects, "ClusterRole", "chexnet-looker"))
-    wanted = {
+ROLES_OF_SUBMITTERS = ("chexnet-reader", "chexnet-submitter", "chexnet-runtimes", "chexnet-looker")
+
+
+def rights_of_submitters(objects, *roles):
+    """Rights of these roles together."""
+    return set().union(
+        *(granted(each) for each in objects if each["kind"].endswith("Role") and each["metadata"]["name"] in roles)
+    )
+
+
+def rights_that_doctor_checks(**kind):
+    spec = JobSpec(accelerator="cpu", name="one", image="i:1", data="/srv/cxr", output="/srv/runs", **kind)
+    return {
         (right.resource.group, "/".join(filter(None, (right.resource.plural, right.subresource))), right.verb)
         for right in permissions.needed(spec, in_cluster=True)
     }
-    assert wanted <= rights_of
+
+
+@pytest.mark.parametrize("api", ["pytorchjob", "trainjob"])
+def test_submitter_role_has_each_right_that_doctor_checks(api):
+    """The roles and the launcher's own list of what it uses may not drift apart."""
+    assert rights_that_doctor_checks(api=api) <= rights_of_submitters(kustomize(K8S / "base"), *ROLES_OF_SUBMITTERS)
+
+
+def test_reader_may_look_at_all_that_lies_between_a_train_job_and_its_pods():
+    """`status` explains a TrainJob by them."""
+    rights_of = rights_of_submitters(kustomize(K8S / "base"), "chexnet-reader", "chexnet-looker")
+    between = (("jobset.x-k8s.io", "jobsets"), ("batch", "jobs"), (RUNTIMES.group, RUNTIMES.plural))
+    for group, resource in (*between, (CLUSTER_RUNTIMES.group, CLUSTER_RUNTIMES.plural)):
+        assert {(group, resource, "get"), (group, resource, "list")} <= rights_of
+
+
+def test_component_with_a_runtime_takes_the_right_to_create_others(tmp_path):
+    """Both in one namespace would let everybody go round the administrator's."""
+    objects = kustomize(with_components(tmp_path, "trainer-runtime", namespace="team-b"))
+    rights_of = rights_of_submitters(objects, *ROLES_OF_SUBMITTERS)
+    changed = {verb for _, resource, verb in rights_of if resource == RUNTIMES.plural}
+    assert changed == {"get", "list"}
+    assert rights_that_doctor_checks(api="trainjob", runtime="chexnet") <= rights_of
+    roles = {(each["kind"], each["metadata"]["name"]) for each in objects if each["kind"].endswith("Role")}
+    assert {
+        (each["roleRef"]["kind"], each["roleRef"]["name"]) for each in objects if each["kind"].endswith("Binding")
+    } <= roles
+
+
+def test_administrators_runtime_is_the_one_that_the_launcher_patches(tmp_path):
+    """`submit` refuses what this runtime cannot carry, by comparing with the same function; and finds it by its labels."""
+    runtime = administrators_runtime("chexnet")
+    runtime["metadata"]["namespace"] = "chexnet"
+    path = K8S / "components/trainer-runtime/runtime.yaml"
+    text = "# Equal to `launcher.spec.train_job.administrators_runtime`; written by `make golden`.\n" + as_yaml(runtime)
+    if "UPDATE_GOLDEN" in os.environ:
+        path.write_text(text)
+    assert text == path.read_text()
+    built = found(kustomize(with_components(tmp_path, "trainer-runtime", namespace="team-b")), "TrainingRuntime")
+    assert built == runtime | {"metadata": runtime["metadata"] | {"namespace": "team-b"}}
+    assert OF_ADMINISTRATORS.items() <= built["metadata"]["labels"].items()
 
 
 def test_reader_role_may_read_a_jobs_position_in_its_queue():
@@ -217,7 +274,14 @@ def test_roles_let_status_and_doctor_count_devices_of_dra_drivers():
     assert (RESOURCE_CLAIMS.group, RESOURCE_CLAIMS.plural, "list") in capacity - looker
 
 
-@pytest.mark.parametrize("role", ["chexnet-reader", "chexnet-submitter", "chexnet-looker", "chexnet-capacity"])
+CHANGED = {
+    "chexnet-submitter": {"pytorchjobs", "trainjobs", "pods", "persistentvolumeclaims"},
+    "chexnet-runtimes": {"trainingruntimes"},
+}
+"""What a role may create and delete."""
+
+
+@pytest.mark.parametrize("role", [*ROLES_OF_SUBMITTERS, "chexnet-capacity"])
 def test_roles_hold_no_right_that_grants_more_rights(role):
     """Reading Secrets, running commands in pods, or changing roles would be more than submitting."""
     rights_of = granted(
@@ -230,9 +294,10 @@ def test_roles_hold_no_right_that_grants_more_rights(role):
     resources = {resource for _, resource, _ in rights_of}
     assert not resources & {"secrets", "pods/exec", "pods/attach", "pods/ephemeralcontainers", "persistentvolumes", "*"}
     assert not any(group == "rbac.authorization.k8s.io" for group, _, _ in rights_of)
-    assert {verb for _, _, verb in rights_of} <= {"get", "list", "watch", "create", "delete"}
-    changed = {resource for _, resource, verb in rights_of if verb in {"create", "delete"}}
-    assert changed == ({"pytorchjobs", "pods", "persistentvolumeclaims"} if role == "chexnet-submitter" else set())
+    verbs = {"get", "list", "watch", "create", "delete"} | ({"patch"} if role == "chexnet-runtimes" else set())
+    assert {verb for _, _, verb in rights_of} <= verbs
+    changed = {resource for _, resource, verb in rights_of if verb in {"create", "delete", "patch"}}
+    assert changed == CHANGED.get(role, set())
 
 
 @pytest.mark.parametrize("component", ["s3-data", "s3-data-scality"])
@@ -260,21 +325,46 @@ def test_no_file_below_k8s_holds_a_secret():
 def test_every_remote_resource_is_pinned():
     """A branch or `latest` would install something else tomorrow."""
     folders = [path.parent for path in (K8S / "operator").rglob("kustomization.yaml")]
-    assert len(folders) == 2
+    assert len(folders) == 3
     for folder in folders:
         for resource in yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]:
             assert PINNED.fullmatch(resource), resource
 
 
-def test_operator_that_is_installed_has_the_version_of_the_schema():
+@pytest.mark.parametrize(
+    ("folder", "url"),
+    [
+        ("training-operator", "https://github.com/kubeflow/trainer//manifests/overlays/standalone?ref=v1.9.4"),
+        ("trainer", "https://github.com/kubeflow/trainer//manifests/overlays/manager?ref=v2.3.0"),
+    ],
+)
+def test_controller_that_is_installed_has_the_version_of_the_schema(folder, url):
     """Manifests are checked against the schema of one release, which is the one to install."""
-    [resource] = yaml.safe_load((K8S / "operator/training-operator/kustomization.yaml").read_text())["resources"]
-    assert resource == "https://github.com/kubeflow/trainer//manifests/overlays/standalone?ref=v1.9.4"
+    [resource] = yaml.safe_load((K8S / "operator" / folder / "kustomization.yaml").read_text())["resources"]
+    assert resource == url
 
 
-def test_at_least_three_rendered_examples_are_found():
+@pytest.mark.parametrize("name", ["within-the-namespace", "out-to-peers-dns-and-s3"])
+def test_network_policies_hold_for_every_pod(name):
+    """Pods of the two kinds of jobs have no label of a controller in common."""
+    policy = found(kustomize(K8S / "base"), "NetworkPolicy", name)["spec"]
+    assert policy["podSelector"] == {}
+    assert {"podSelector": {}} in [
+        peer for rule in policy.get("ingress", policy.get("egress")) for peer in rule.get("from", rule.get("to", ()))
+    ]
+
+
+def test_quota_counts_jobs_of_both_kinds():
+    """A limit of one kind alone is gone round with the other."""
+    hard = found(kustomize(K8S / "base"), "ResourceQuota")["spec"]["hard"]
+    assert hard["count/pytorchjobs.kubeflow.org"] == hard["count/trainjobs.trainer.kubeflow.org"]
+
+
+def test_rendered_examples_of_both_kinds_are_found():
     """The next test is about files that it finds."""
-    assert len(RENDERED) >= 3
+    kinds = [list(yaml.safe_load_all(path.read_text()))[-1]["kind"] for path in RENDERED]
+    assert {"PyTorchJob", "TrainJob"} == set(kinds)
+    assert len(kinds) >= 4
 
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)
@@ -299,5 +389,6 @@ def test_example_is_what_the_command_in_its_first_line_prints(path):
 def test_readme_names_every_folder():
     """Its tree is what a reader goes by."""
     readme = (K8S / "README.md").read_text()
-    for folder in ("operator/", "base/", "examples/", "seccomp/", *OVERLAYS, *COMPONENTS):
+    operators = [path.name for path in (K8S / "operator").iterdir()]
+    for folder in ("operator/", "base/", "examples/", "seccomp/", *operators, *OVERLAYS, *COMPONENTS):
         assert folder in readme, folder

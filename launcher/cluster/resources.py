@@ -46,6 +46,7 @@ CLUSTER_RUNTIMES: Final = Resource(
 JOB_SETS: Final = Resource("jobset.x-k8s.io/v1alpha2", "jobsets", "JobSet")
 BATCH_JOBS: Final = Resource("batch/v1", "jobs", "Job")
 PODS: Final = Resource("v1", "pods", "Pod")
+CONFIG_MAPS: Final = Resource("v1", "configmaps", "ConfigMap")
 SERVICES: Final = Resource("v1", "services", "Service")
 EVENTS: Final = Resource("v1", "events", "Event")
 CLAIMS: Final = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")

@@ -11,7 +11,7 @@ from launcher.commands.parameters import DryRun, On
 from launcher.commands.submit import create
 from launcher.jobs.find import settings_of
 from launcher.kinds import lookup
-from launcher.settings.sources import check_changes, job_of, read_assignments, settings_from
+from launcher.settings.sources import check_changes, job_of, read_assignments, settings_from, without_unset
 
 
 def clone(
@@ -40,13 +40,11 @@ def clone(
     cluster = open_cluster(on)
     given = {"namespace": cluster.namespace} | ({"name": name} if name else {})
     found = lookup.get(cluster, source, on.api)
-    original = settings_of(found) | {"api": kinds.of(found).api}
-    assigned = read_assignments(changes)
-    left_out = {"name"} | ({"runtime"} if assigned.values.get("api") == ("pytorchjob",) else set())
-    original = {key: value for key, value in original.items() if key not in left_out}
+    original = without_unset(settings_of(found) | {"api": kinds.of(found).api}, changes)
+    original.pop("name", None)
     job = job_of(
         settings_from("the command", given),
-        assigned,
+        read_assignments(changes),
         settings_from(f"the settings of the job {source}", original),
     )
     create(job, on, dry_run=dry_run)

@@ -35,6 +35,7 @@ from launcher.settings.sources import (
     read_assignments,
     settings_from,
     stored_settings,
+    without_unset,
 )
 from launcher.spec import manifest
 from launcher.spec.fields import settings_of as spec_settings
@@ -170,7 +171,8 @@ def _settings(
     The S3 flags of this machine are not among them: pods may reach S3 at another address.
     """
     if old is not None:
-        return run_resume.without_resume_flag(settings_of(old) | {"api": kinds.of(old).api})
+        settings = without_unset(settings_of(old) | {"api": kinds.of(old).api}, changes)
+        return run_resume.without_resume_flag(settings)
     assert earlier is not None
     settings = run_resume.settings_of(name, earlier) | ({"output": str(where.output)} if where.output else {})
     given = {key for each in (read_assignments(changes), *stored_settings()) for key in each.values}

@@ -160,7 +160,7 @@ def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
             pod_set,
             cluster.list(QUOTAS, namespace=spec.namespace),
             priority_class=spec.policy.priority_class,
-            claims=1 if spec.mounts_bucket else 0,
+            made=quota.made_for(spec),
         )
 
     return [

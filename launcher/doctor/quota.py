@@ -4,18 +4,21 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from launcher.cluster.capacity import quantity, requests, shown
-from launcher.cluster.resources import Object
+from launcher.cluster.resources import CLAIMS, RUNTIMES, Object, Resource
 from launcher.doctor.fit import PodSet
 from launcher.doctor.runner import fail, ok, warn
+from launcher.spec.job import JobSpec
 from trainer.runs.probe import Outcome
 
 
-def quota(pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | None, claims: int) -> Outcome:
-    """Check whether each quota allows all pods and claims now, after other jobs have ended, or never."""
+def quota(
+    pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | None, made: Mapping[Resource, int]
+) -> Outcome:
+    """Check whether each quota allows all pods, and `made` beside them, now, after other jobs have ended, or never."""
     concerning = [each for each in quotas if _concerns(each, priority_class)]
     if not concerning:
         return ok("no quota applies to jobs in this namespace")
-    needs = _needs(pod_set, claims)
+    needs = _needs(pod_set, made)
     never, not_now = [], []
     for each in concerning:
         name = each["metadata"]["name"]
@@ -43,19 +46,21 @@ def quota(pod_set: PodSet, quotas: Iterable[Object], *, priority_class: str | No
     return ok(f"within {names}")
 
 
-def _needs(pod_set: PodSet, claims: int) -> dict[str, Fraction]:
-    """Amounts by the names in quotas; the operator creates a Service for each pod."""
-    needs = {
-        "persistentvolumeclaims": Fraction(claims),
-        "services": Fraction(pod_set.pods),
-        "count/pytorchjobs.kubeflow.org": Fraction(1),
-    }
+def made_for(spec: JobSpec) -> dict[Resource, int]:
+    """Numbers of the objects that exist for a job beside its pods: those of its controller, and those that `submit` creates."""
+    own = {CLAIMS: spec.mounts_bucket, RUNTIMES: spec.kind.api == "trainjob" and spec.runtime is None}
+    return {**spec.kind.made(spec.nodes), **{each: 1 for each, exists in own.items() if exists}}
+
+
+def _needs(pod_set: PodSet, made: Mapping[Resource, int]) -> dict[str, Fraction]:
+    """Amounts by the names in quotas; objects of the core group have two. Source: the Kubernetes documentation, Resource Quotas."""
+    needs = {f"count/{each.plural}{'.' * bool(each.group)}{each.group}": Fraction(made[each]) for each in made}
     for name, amount in requests(pod_set.pod_spec).items():
         needs |= {name: amount * pod_set.pods, f"requests.{name}": amount * pod_set.pods}
     for name, amount in _limits(pod_set).items():
         needs[f"limits.{name}"] = amount * pod_set.pods
-    core = {f"count/{name}": needs[name] for name in ("pods", "services", "persistentvolumeclaims")}
-    return needs | core
+    core = {each.plural: Fraction(made[each]) for each in made if not each.group}
+    return needs | core | {"count/pods": needs["pods"]}
 
 
 def _limits(pod_set: PodSet) -> dict[str, Fraction]:

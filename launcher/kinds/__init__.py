@@ -3,7 +3,7 @@
 Only `pytorchjob.py`, `trainjob.py` and the modules of the same names in `launcher/spec/` name the fields of one kind.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from re import Pattern
 from typing import Final, Literal, Protocol
 
@@ -81,6 +81,10 @@ class JobKind(Protocol):
 
     def last_pod(self, name: str, pods: int) -> str:
         """Longest name that its controller gives to an object of a job with this name and number of pods."""
+        ...
+
+    def made(self, pods: int) -> Mapping[Resource, int]:
+        """Number of objects of each resource, without pods, that exist for a job with this number of pods."""
         ...
 
     def place(self, pod: Object) -> tuple[str, int]:

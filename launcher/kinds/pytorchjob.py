@@ -1,10 +1,10 @@
 """PyTorchJob of the training operator (Kubeflow Trainer v1)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from launcher.cluster.resources import PYTORCH_JOBS, Object
+from launcher.cluster.resources import PYTORCH_JOBS, SERVICES, Object, Resource
 from launcher.kinds.state import Propagation, State, true_conditions
 
 api: Final = "pytorchjob"
@@ -71,6 +71,11 @@ def pod_names(job: Object) -> "re.Pattern[str]":
 def last_pod(name: str, pods: int) -> str:
     """Name of the last pod and of its Service; the longer one of the two roles."""
     return f"{name}-worker-{pods - 1}"
+
+
+def made(pods: int) -> Mapping[Resource, int]:
+    """The job, and a Service for each pod."""
+    return {resource: 1, SERVICES: pods}
 
 
 def place(pod: Object) -> tuple[str, int]:

@@ -1,10 +1,10 @@
 """TrainJob of Kubeflow Trainer v2: the controller makes a JobSet of it, which makes a Job, which makes the pods."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from launcher.cluster.resources import TRAIN_JOBS, Object
+from launcher.cluster.resources import BATCH_JOBS, CONFIG_MAPS, JOB_SETS, SERVICES, TRAIN_JOBS, Object, Resource
 from launcher.kinds.state import Propagation, State, true_conditions
 
 api: Final = "trainjob"
@@ -85,6 +85,14 @@ def pod_names(job: Object) -> "re.Pattern[str]":
 def last_pod(name: str, pods: int) -> str:
     """Name of the last pod. Source: kubernetes-sigs/jobset v0.11, pkg/webhooks/jobset_webhook.go."""
     return f"{name}-{ROLE}-0-{pods - 1}-xxxxx"
+
+
+def made(pods: int) -> Mapping[Resource, int]:  # noqa: ARG001 - interface of a kind
+    """The job, its JobSet with one Job and one Service, and the snapshot of its runtime.
+
+    Source: kubeflow/trainer v2.3.0, pkg/controller; measured: docs/decisions/0031.
+    """
+    return dict.fromkeys((resource, JOB_SETS, BATCH_JOBS, SERVICES, CONFIG_MAPS), 1)
 
 
 def place(pod: Object) -> tuple[str, int]:

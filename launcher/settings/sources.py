@@ -236,6 +236,21 @@ def read_assignments(assignments: Iterable[str]) -> Settings:
     return settings_from("--set", values)
 
 
+def without_unset(settings: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """The settings of an existing job without those that `--set` assigns `null` or an empty list.
+
+    A job that becomes a PyTorchJob loses its runtime. Raises: InputError.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, text = assignment.partition("=")
+        values[key] = _parse(text, f"`--set {on_one_line(key)}=…`")
+    unset = {key for key, value in values.items() if value == [] or (isinstance(value, str) and value in _ABSENT)}
+    if values.get("api") == "pytorchjob":
+        unset.add("runtime")
+    return {key: value for key, value in settings.items() if key not in unset}
+
+
 def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
     """Reject `--set` for settings that a command keeps; `kept` gives the reason for each key.
 

@@ -331,7 +331,7 @@ class JobSpec:
             if value is not None:
                 raise InputError(
                     f"cannot use {flag} {on_one_line(value)} with a TrainJob: {reason} (from `{flag}`)",
-                    hint=f"omit {flag}; or --api pytorchjob, where the cluster serves it",
+                    hint=f"omit {flag} (clone and resume: --set {flag.removeprefix('--')}=null); or --api pytorchjob, where the cluster serves it",
                 )
         patched = (self.pod.overlay.patch.get("spec") or {}) if self.pod.overlay else {}
         if any(each.get("name") == self.kind.container for each in patched.get("containers") or ()):

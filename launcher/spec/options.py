@@ -17,8 +17,11 @@ from trainer.redaction import holds_known, holds_secret, is_distinctive, is_secr
 Names = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 """A flag that can be repeated."""
 
-OWN_PREFIXES: Final = ("training.kubeflow.org/", "app.kubernetes.io/", "sidecar.istio.io/", "kueue.x-k8s.io/")
-"""Label prefixes that are reserved for the launcher, the operator and Kueue."""
+OWN_PREFIXES: Final = (
+    *("training.kubeflow.org/", "trainer.kubeflow.org/", "jobset.sigs.k8s.io/", "batch.kubernetes.io/"),
+    *("app.kubernetes.io/", "sidecar.istio.io/", "kueue.x-k8s.io/"),
+)
+"""Label prefixes that are reserved for the launcher, the controllers of jobs and Kueue."""
 
 _DOMAIN: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _OBJECT_NAME = re.compile(rf"(?=.{{1,253}}$){_DOMAIN}", re.ASCII)

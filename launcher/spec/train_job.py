@@ -6,7 +6,7 @@ rules are measured in docs/decisions/0031.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from launcher.cluster.resources import RUNTIMES, Object
 from launcher.kinds import trainjob
@@ -54,6 +54,9 @@ PATCHED: Final = frozenset(
 PATCHED_IN_CONTAINER: Final = frozenset({"securityContext", "volumeMounts"})
 """The same for the trainer's container."""
 
+POD_GROUP: Final = "podGroupPolicy"
+"""Field of a runtime that makes Trainer create a PodGroup."""
+
 MANAGER: Final = "chexnet-launcher/job"
 """Author of a patch. Source: the webhook of Trainer 2.3.0 requires a domain and a path."""
 
@@ -90,11 +93,13 @@ def runtime(spec: JobSpec) -> list[Object]:
     container = container_of(template)
     for field in OF_TRAINER:
         container.pop(field, None)
-    made = _runtime({"name": spec.name, "namespace": spec.namespace, "labels": labels(spec)}, template)
-    if spec.policy.volcano_queue:
-        made["spec"]["podGroupPolicy"] = {"volcano": {}}
-        made["spec"]["template"]["metadata"] = {"annotations": {VOLCANO_QUEUE: spec.policy.volcano_queue}}
+    queue = spec.policy.volcano_queue
+    if queue:
         template["spec"].setdefault("schedulerName", "volcano")  # the plugin adds none
+    made = _runtime({"name": spec.name, "namespace": spec.namespace, "labels": labels(spec)}, template)
+    if queue:
+        made["spec"][POD_GROUP] = {"volcano": {}}
+        made["spec"]["template"]["metadata"] = {"annotations": {VOLCANO_QUEUE: queue}}
     return [made]
 
 
@@ -161,18 +166,15 @@ def _base() -> Object:
 
 def _patch(spec: JobSpec, template: Object) -> Object:
     """The template without what an administrator's runtime has. Raises: InputError for fields that no TrainJob can patch."""
-    base, pod, container = _base(), template["spec"], container_of(template)
-    beyond = [
-        *_beyond(pod, base["spec"], PATCHED | {"containers"}, "spec"),
-        *_beyond(container, container_of(base), PATCHED_IN_CONTAINER | OF_TRAINER.keys(), "spec.containers[0]"),
-        *(f"container `{each['name']}`" for each in pod["containers"] if each is not container),
-    ]
-    if spec.policy.volcano_queue:
-        beyond.append("podGroupPolicy")
+    pod, container = template["spec"], container_of(template)
+    beyond = list(_beyond_patches(spec, template))
     if beyond:
+        flags = dict.fromkeys(_flag_of(spec, path) for path in beyond)
+        origins = ", ".join(f"`{flag.split()[0]}`" for flag in flags)
         raise InputError(
-            f"cannot use the runtime `{spec.runtime}` of an administrator: a TrainJob cannot patch {', '.join(beyond)} (from `--runtime`)",
-            hint=f"omit {', '.join(_flags(spec))}; or have the permission to create trainingruntimes, and omit --runtime",
+            f"cannot use {', '.join(flags)} with the runtime `{spec.runtime}` of an administrator: a TrainJob cannot patch "
+            f"{', '.join(beyond)} (from {origins})",
+            hint=f"omit {', '.join(flags)}; or omit --runtime and have the permission to create trainingruntimes (k8s/base)",
         )
     return {
         "metadata": template["metadata"],
@@ -185,22 +187,34 @@ def _patch(spec: JobSpec, template: Object) -> Object:
     }
 
 
-def _beyond(ours: Object, base: Object, allowed: frozenset[str], path: str) -> Iterator[str]:
-    """Paths of fields that differ from those of the runtime and cannot be patched."""
-    for field in sorted({*ours, *base} - allowed):
-        if ours.get(field) != base.get(field):
-            yield f"{path}.{field}"
+def _beyond_patches(spec: JobSpec, template: Object) -> Iterator[str]:
+    """Paths of fields that no TrainJob can patch and that differ from those of the runtime."""
+    base, pod, container = _base(), template["spec"], container_of(template)
+    yield from _differing(template["metadata"], {}, frozenset({"labels", "annotations"}), "metadata")
+    yield from _differing(pod, base["spec"], PATCHED | {"containers"}, "spec")
+    name = container["name"]
+    allowed = PATCHED_IN_CONTAINER | OF_TRAINER.keys()
+    yield from _differing(container, container_of(base), allowed, f"spec.containers[{name}]")
+    yield from (f"spec.containers[{each['name']}]" for each in pod["containers"] if each is not container)
+    if spec.policy.volcano_queue:
+        yield POD_GROUP
 
 
-def _flags(spec: JobSpec) -> Iterator[str]:
-    """Flags that can set such fields."""
-    given: dict[str, Any] = {
-        "--priority-class": spec.policy.priority_class,
-        "--volcano-queue": spec.policy.volcano_queue,
-        "--env-from-secret SECRET": [entry for entry in spec.pod.env_from_secret if "=" not in entry],
-        "--overlay": spec.pod.overlay,
+def _differing(ours: Object, base: Object, allowed: frozenset[str], path: str) -> Iterator[str]:
+    return (f"{path}.{field}" for field in sorted({*ours, *base} - allowed) if ours.get(field) != base.get(field))
+
+
+def _flag_of(spec: JobSpec, path: str) -> str:
+    """The flag that sets a field, with its value."""
+    policy = spec.policy
+    secrets = " --env-from-secret ".join(entry for entry in spec.pod.env_from_secret if "=" not in entry)
+    given = {
+        "spec.priorityClassName": ("--priority-class", policy.priority_class),
+        f"spec.containers[{trainjob.container}].envFrom": ("--env-from-secret", secrets),
+        POD_GROUP: ("--volcano-queue", policy.volcano_queue),
     }
-    return (flag for flag, value in given.items() if value)
+    flag, value = given.get(path, ("", None))
+    return f"{flag} {value}" if value else "--overlay"
 
 
 def _in_node(template: Object) -> Object:

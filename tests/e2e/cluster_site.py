@@ -187,3 +187,15 @@ def wait_until(what: str, holds: Callable[[], object], patience_s: float = PATIE
     while not holds():
         assert time.monotonic() < end, f"not within {patience_s} s: {what}"
         time.sleep(0.5)
+
+
+def created_after_its_runtime(site: Site, job: dict, *argv: str) -> str:
+    """Create a job whose other objects exist; webhooks know a new runtime only after a moment."""
+    said: list[str] = []
+
+    def taken() -> bool:
+        said.append(site.kubectl("create", *argv, "-f", "-", stdin=json.dumps(job), check=False))
+        return not any(text in said[-1] for text in ("must be created before", "not found"))
+
+    wait_until("the webhooks know the runtime", taken, 60)
+    return said[-1]

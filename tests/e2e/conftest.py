@@ -29,6 +29,14 @@ def kubeconfig() -> str:
 
 
 @pytest.fixture(scope="session")
+def trainer(kubeconfig):
+    """Kubeflow Trainer v2 is on the cluster."""
+    command = ["kubectl", "--kubeconfig", kubeconfig, "get", "crd", "trainjobs.trainer.kubeflow.org", "-o", "name"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no Kubeflow Trainer v2")
+
+
+@pytest.fixture(scope="session")
 def image() -> str:
     return os.environ.get("E2E_IMAGE", "localhost/trainer:dev")
 

@@ -10,12 +10,16 @@ import os
 import secrets
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
-from cluster_site import ROOT, Site, wait_until
+from cluster_site import ROOT, Site, created_after_its_runtime, wait_until
+from made_pods import template_of
 
+from launcher import kinds
 from launcher.doctor import permissions
 from launcher.spec.job import JobSpec
 
@@ -162,16 +166,25 @@ def test_overlays_apply_and_a_second_time_change_nothing(teams, overlay):
     assert [line for line in lines if not line.endswith("unchanged")] == []
 
 
+def kinds_in(path: Path) -> set[str]:
+    return {each["kind"] for each in yaml.safe_load_all(path.read_text())}
+
+
 @pytest.mark.parametrize("path", sorted((K8S / "examples").glob("*.yaml")), ids=lambda path: path.stem)
-def test_examples_apply(team, path):
+def test_examples_apply(team, path, request):
     """They are manifests that a server with the operator's webhook takes, in the namespace of the base."""
     first = path.read_text().partition("\n")[0]
     if not first.startswith(COMMAND):
         pytest.skip("no manifest")
     argv = shlex.split(first.removeprefix(COMMAND))
     argv[argv.index("-n") + 1] = team.site.namespace
+    if "TrainJob" in kinds_in(path):
+        request.getfixturevalue("trainer")
     manifest = team.site.launcher(*argv).stdout
-    assert "created" in team.site.kubectl("create", "-f", "-", stdin=manifest)
+    *others, job = yaml.safe_load_all(manifest)
+    for each in others:
+        team.site.kubectl("create", "-f", "-", stdin=json.dumps(each))
+    assert "created" in created_after_its_runtime(team.site, job)
     team.site.kubectl("delete", "-f", "-", "--wait=false", stdin=manifest)
 
 
@@ -179,6 +192,24 @@ CHANGES = [
     *(f"create {each}" for each in ("pytorchjobs", "pods", "persistentvolumeclaims")),
     *(f"delete {each}" for each in ("pytorchjobs", "pods", "persistentvolumeclaims")),
 ]
+OF_TRAIN_JOBS = {
+    "change": [
+        *(f"{verb} trainjobs.trainer.kubeflow.org" for verb in ("create", "delete")),
+        *(f"{verb} trainingruntimes.trainer.kubeflow.org" for verb in ("create", "patch", "delete")),
+    ],
+    "look": [
+        *(f"{verb} trainjobs.trainer.kubeflow.org" for verb in ("get", "list", "watch")),
+        *(f"{verb} trainingruntimes.trainer.kubeflow.org" for verb in ("get", "list")),
+        *(f"{verb} jobsets.jobset.x-k8s.io" for verb in ("get", "list")),
+        *(f"{verb} jobs.batch" for verb in ("get", "list")),
+        "list clustertrainingruntimes.trainer.kubeflow.org",
+    ],
+    "nobody": [
+        *("patch trainjobs.trainer.kubeflow.org", "update trainjobs.trainer.kubeflow.org"),
+        *("create jobsets.jobset.x-k8s.io", "delete jobsets.jobset.x-k8s.io", "create jobs.batch", "delete jobs.batch"),
+        *("create clustertrainingruntimes.trainer.kubeflow.org", "patch clustertrainingruntimes.trainer.kubeflow.org"),
+    ],
+}
 LOOKS = [
     *(f"{verb} {each}" for verb in ("get", "list", "watch") for each in ("pytorchjobs", "pods", "services", "events")),
     *("get pods/log", "list persistentvolumeclaims", "list resourcequotas", "get serviceaccounts", "list nodes"),
@@ -214,6 +245,16 @@ def test_neither_group_has_these_rights(team, right):
         assert not team.may(who, *right.split()), who
 
 
+@pytest.mark.usefixtures("trainer")
+def test_rights_about_train_jobs(team):
+    """The same as about PyTorchJobs; and about runtimes what `submit` and `delete` do with them."""
+    for right in OF_TRAIN_JOBS["change"]:
+        assert (right, team.may(SUBMITTER, *right.split()), team.may(READER, *right.split())) == (right, True, False)
+    for who in (READER, SUBMITTER):
+        held = [right for right in [*OF_TRAIN_JOBS["look"], *OF_TRAIN_JOBS["nobody"]] if team.may(who, *right.split())]
+        assert held == OF_TRAIN_JOBS["look"], who
+
+
 @pytest.mark.parametrize("right", ["create pytorchjobs", "get pods/log", "list pytorchjobs", "create pods"])
 def test_rights_end_at_the_namespace(team, right):
     """The roles are a team's; other teams' jobs and logs are not theirs."""
@@ -247,6 +288,13 @@ def test_rights_hold_in_real_calls(team):
 
 @pytest.fixture(scope="module")
 def submitter(team, tmp_path_factory):
+    """A person with the rights of the base's submitters."""
+    with bound_account(team, tmp_path_factory.mktemp("submitter")) as site:
+        yield site
+
+
+@contextmanager
+def bound_account(team: Team, folder: Path) -> Iterator[Site]:
     """A kubeconfig of a service account that is bound like a submitter: the launcher can't impersonate."""
     site, name = team.site, "e2e-submitter"
     site.kubectl("create", "serviceaccount", name)
@@ -259,7 +307,7 @@ def submitter(team, tmp_path_factory):
     config = json.loads(site.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     config["users"] = [{"name": name, "user": {"token": site.kubectl("create", "token", name).strip()}}]
     config["contexts"][0]["context"] |= {"user": name, "namespace": site.namespace}
-    path = tmp_path_factory.mktemp("submitter") / "kubeconfig"
+    path = folder / "kubeconfig"
     path.write_text(json.dumps(config))
     path.chmod(0o600)
     yield Site(str(path), site.namespace, "registry.example.org/absent:1")
@@ -268,24 +316,107 @@ def submitter(team, tmp_path_factory):
             site.kubectl("delete", each["kind"], each["metadata"]["name"])
 
 
-def test_submitter_can_do_what_the_docs_show(submitter):
+@pytest.mark.parametrize("api", ["pytorchjob", "trainjob"])
+def test_submitter_can_do_what_the_docs_show(submitter, api, request):
     """The launcher itself, with the rights of the role and no more."""
-    job = [*JOB, "--data-access", "api", "--name", "mine"]
-    spec = JobSpec(accelerator="cpu", workers=1, name="mine", image="i:1", data="/srv/cxr", output="/srv/runs")
+    if api == "trainjob":
+        request.getfixturevalue("trainer")
+    job = [*JOB, "--data-access", "api", "--name", f"mine-{api}", "--api", api]
+    name, resource = job[-3], kinds.of_api(api).resource
+    spec = JobSpec(accelerator="cpu", name=name, image="i:1", data="/srv/cxr", output="/srv/runs", api=api)
     doctor = json.loads(submitter.launcher("doctor", *job, "-o", "json", code=None).stdout)
     rows = {row["check"]: row for row in doctor["checks"]}
     assert rows["rights"]["status"] == "OK", rows["rights"]
     assert f"all {len(permissions.needed(spec, in_cluster=False))} " in rows["rights"]["found"]
 
     assert "would be created" in submitter.launcher("submit", *job, "--dry-run", "server").stderr
-    assert submitter.launcher("submit", *job).stdout == "pytorchjob.kubeflow.org/mine\n"
-    assert "mine" in submitter.launcher("list").stdout
-    assert "mine" in submitter.launcher("status", "mine").stdout
-    submitter.launcher("events", "mine")
-    submitter.launcher("wait", "mine", "--timeout", "1s", code=124)
-    submitter.launcher("clone", "mine", "--name", "mine-too", "--dry-run", "client")
-    submitter.launcher("delete", "mine", "-y")
-    assert submitter.objects("pytorchjobs") == []
+    assert submitter.launcher("submit", *job).stdout == f"{resource.named(name)}\n"
+    assert name in submitter.launcher("list").stdout
+    assert name in submitter.launcher("status", name).stdout
+    submitter.launcher("events", name)
+    submitter.launcher("wait", name, "--timeout", "1s", code=124)
+    submitter.launcher("clone", name, "--name", "mine-too", "--dry-run", "client")
+    submitter.launcher("delete", name, "-y")
+    assert submitter.objects(resource.plural) == []
+    if api == "trainjob":
+        assert submitter.objects("trainingruntimes") == []
+
+
+@pytest.fixture(scope="module")
+def guided(trainer, teams):
+    """A team with the runtime of an administrator, whose members may not create others."""
+    return teams("kind", "trainer-runtime")
+
+
+@pytest.fixture(scope="module")
+def guided_submitter(guided, tmp_path_factory):
+    """A member of it."""
+    with bound_account(guided, tmp_path_factory.mktemp("guided")) as site:
+        yield site
+
+
+EVERYTHING = [
+    *("--service-account", "trainer", "--image-pull-secret", "registry", "--label", "cost=12", "--env", "A=b"),
+    *("--env-from-secret", "TOKEN=hub:token", "--node-selector", "kubernetes.io/os=linux", "--deadline", "1h"),
+    "--overlay",
+    json.dumps(
+        {
+            "metadata": {"annotations": {"note": "x"}},
+            "spec": {
+                "tolerations": [{"key": "simulated", "operator": "Exists"}],
+                "terminationGracePeriodSeconds": 1,
+                "volumes": [{"name": "scratch", "emptyDir": {}}],
+                "containers": [{"name": "pytorch", "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}],
+            },
+        }
+    ),
+]
+"""All that a TrainJob can patch."""
+
+
+def test_job_with_the_runtime_of_an_administrator_has_pods_as_with_its_own(guided, guided_submitter):
+    """The patches reach the pods: what Trainer, JobSet and the Job controller made of them is what was rendered."""
+    argv = [*JOB, "--data-access", "api", *EVERYTHING, "--name", "guided", "--api", "trainjob"]
+    done = guided_submitter.launcher("submit", *argv)
+    assert "the runtime chexnet of an administrator is used: you may not create trainingruntimes" in done.stderr
+    selector = ("-l", "jobset.sigs.k8s.io/jobset-name=guided")
+    wait_until("there is a pod", lambda: guided.site.objects("pods", *selector))
+    [made] = guided.site.objects("pods", *selector)
+    rendered = guided_submitter.launcher("render", *argv, "--runtime", "chexnet").stdout
+    wanted = template_of(list(yaml.safe_load_all(rendered)))
+    assert wanted["metadata"]["labels"].items() <= made["metadata"]["labels"].items()
+    assert wanted["metadata"]["annotations"].items() <= made["metadata"]["annotations"].items()
+    assert missing(wanted["spec"], made["spec"]) == []
+    assert [each["metadata"]["name"] for each in guided_submitter.objects("trainingruntimes")] == ["chexnet"]
+    guided_submitter.launcher("delete", "guided", "-y")
+    assert [each["metadata"]["name"] for each in guided_submitter.objects("trainingruntimes")] == ["chexnet"]
+
+
+def missing(wanted: object, made: object, path: str = "") -> list[str]:
+    """Paths of `wanted` that are not in `made`; the server adds fields, and controllers entries of lists."""
+    if isinstance(wanted, dict) and isinstance(made, dict):
+        return [each for key, value in wanted.items() for each in missing(value, made.get(key), f"{path}.{key}")]
+    if isinstance(wanted, list) and isinstance(made, list):
+        return [path for each in wanted if all(missing(each, other) for other in made)]
+    return [] if wanted == made else [path or "."]
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        (["--priority-class", "system-node-critical"], "spec.priorityClassName"),
+        (["--volcano-queue", "batch"], "podGroupPolicy"),
+        (["--env-from-secret", "hub"], "spec.containers[node].envFrom"),
+        (["--overlay", "{spec: {hostNetwork: true}}"], "spec.hostNetwork"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else "",
+)
+def test_what_the_runtime_of_an_administrator_cannot_carry_is_refused(guided_submitter, flags, field):
+    """Before anything is created, by the flag; the server would drop the field without a word."""
+    argv = [*JOB, "--data-access", "api", "--name", "refused", "--api", "trainjob", *flags]
+    done = guided_submitter.launcher("submit", *argv, code=2)
+    assert f"a TrainJob cannot patch {field} (from `{flags[0]}`)" in done.stderr
+    assert guided_submitter.objects("trainjobs") == []
 
 
 def test_submitter_without_volume_rights_is_told_whom_to_ask(submitter):

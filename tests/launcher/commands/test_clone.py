@@ -40,6 +40,27 @@ def test_clone_changes_the_settings_given_as_flags(submitted, cluster):
     assert settings(cluster, "t2")["workers"] == "2"
 
 
+@pytest.mark.parametrize("value", ["null", "~", "[]"])
+def test_clone_leaves_out_a_setting_that_is_set_to_nothing(submitted, cluster, value):
+    """Settings that the other kind of jobs lacks must not keep a job from becoming one."""
+    key = "toleration" if value == "[]" else "train_flags"
+    assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--set", f"{key}={value}"]) == 0
+    assert settings(cluster, "t2") == {name: each for name, each in settings(cluster, "t1").items() if name != key}
+
+
+def test_clone_of_a_job_with_a_ttl_as_a_train_job_leaves_it_out_when_told(
+    kubeconfig, cluster, capsys, tmp_path, monkeypatch
+):
+    """It is refused by name, and the hint is what helps."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["submit", f"--kubeconfig={kubeconfig}", *FLAGS, "--name=t1", "--ttl=2d"]) == 0
+    words = ["clone", "t1", f"--kubeconfig={kubeconfig}", "--name=t2", "--set=api=trainjob", "--dry-run=client"]
+    assert main(words) == 2
+    assert "--set ttl=null" in capsys.readouterr().err
+    assert main([*words, "--set=ttl=null"]) == 0
+    assert list(yaml.safe_load_all(capsys.readouterr().out))[-1]["kind"] == "TrainJob"
+
+
 PATCH = {"spec": {"hostIPC": True, "priority": 600, "nodeSelector": {"pool": "1.10", "old": "no"}}}
 
 

@@ -1,4 +1,4 @@
-"""The objects of a job: golden manifests, the real CRD's schema, and the rules that a schema does not know.
+"""The objects of a job: golden manifests of both kinds, the real CRDs' schemas, and the rules that a schema does not know.
 
 UPDATE_GOLDEN=1 rewrites the golden manifests; `make golden` sets it.
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from schemas import CRD, operators_schema
+from made_pods import container_of, template_of, train_argv
+from schemas import check_object
 
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render, to_json, to_name, to_yaml
@@ -45,74 +46,101 @@ JOBS = {
 }
 
 
-@pytest.fixture(scope="module")
-def crd() -> jsonschema.protocols.Validator:
-    """The PyTorchJob schema of the operator's release."""
-    if not CRD.is_file():
-        pytest.skip("no shared data")
-    return operators_schema()
+TRAIN_JOBS = {
+    f"trainjob-{name}": replace(spec, api="trainjob") for name, spec in JOBS.items() if spec.elastic is None
+} | {"trainjob-administrators-runtime": replace(JOBS["gaudi-4-nodes"], api="trainjob", runtime="chexnet")}
+
+ALL = JOBS | TRAIN_JOBS
 
 
 def pod_of(job):
-    """Role and pod template of a job with one role."""
+    """Role and pod template of a PyTorchJob with one role."""
     [(role, replica)] = job["spec"]["pytorchReplicaSpecs"].items()
     return role, replica["template"]["spec"]
 
 
-def train_argv(job):
-    """What follows `-m trainer train` in the container's args."""
-    args = pod_of(job)[1]["containers"][0]["args"]
-    return args[args.index("train") + 1 :]
+def golden(name):
+    return list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", ALL)
 def test_rendered_jobs_equal_their_golden_manifests(name):
     """A change of what is sent to a cluster is seen in a review, line by line."""
     path = GOLDEN / f"{name}.yaml"
-    text = to_yaml(render(JOBS[name]))
+    text = to_yaml(render(ALL[name]))
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), "`make golden` rewrites it"
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_golden_manifests_fit_the_operators_schema(name, crd):
+@pytest.mark.parametrize("name", ALL)
+def test_golden_manifests_fit_the_controllers_schemas(name):
     """The API server would prune an unknown field without a word."""
-    job = list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text(encoding="utf-8")))[-1]
-    crd.validate(job)
+    for each in golden(name):
+        check_object(each)
 
 
-def test_the_schema_check_sees_an_unknown_field(crd):
+@pytest.mark.parametrize("name", ["cpu", "trainjob-cpu"])
+def test_the_schema_check_sees_an_unknown_field(name):
     """Else the test above would prove nothing."""
-    job = render(JOBS["cpu"])[-1]
-    pod_of(job)[1]["containers"][0]["resource"] = {}
+    one = render(ALL[name])[0]
+    template = template_of([one]) if one["kind"] == "PyTorchJob" else pods_of_runtime(one)
+    template["spec"]["containers"][0]["resource"] = {}
     with pytest.raises(jsonschema.ValidationError, match="'resource' was unexpected"):
-        crd.validate(job)
+        check_object(one)
 
 
-def test_the_schema_check_sees_a_repeated_element(crd):
+def pods_of_runtime(runtime):
+    return runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+
+
+def test_the_schema_check_sees_a_field_that_no_train_job_patches():
+    """The server drops it unless asked to be strict, and the pods would have another priority."""
+    job = render(ALL["trainjob-administrators-runtime"])[-1]
+    [patch] = job["spec"]["runtimePatches"]
+    pods_of_runtime({"spec": patch["trainingRuntimeSpec"]})["spec"]["priorityClassName"] = "high"
+    with pytest.raises(jsonschema.ValidationError, match="'priorityClassName' was unexpected"):
+        check_object(job)
+
+
+@pytest.mark.parametrize("name", ["cpu", "trainjob-cpu"])
+def test_the_schema_check_sees_a_repeated_element(name):
     """The API server refuses it, a plain reading of the schema does not."""
-    job = render(JOBS["cpu"])[-1]
-    pod_of(job)[1]["containers"][0]["env"] *= 2
+    job = render(ALL[name])[-1]
+    owner = job["spec"]["trainer"] if name != "cpu" else pod_of(job)[1]["containers"][0]
+    owner["env"] *= 2
     with pytest.raises(jsonschema.ValidationError, match=r"is in the list twice"):
-        crd.validate(job)
+        check_object(job)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_trainer_takes_the_flags_of_golden_manifests(name):
     """Launcher and trainer agree on every flag."""
-    job = list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text(encoding="utf-8")))[-1]
-    assert from_argv(train_argv(job)) == JOBS[name].train
+    assert from_argv(train_argv(golden(name))) == ALL[name].train
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", ALL)
 def test_yaml_and_json_manifests_are_equal(name):
     """One render, several ways to print it."""
-    objects = render(JOBS[name])
+    objects = render(ALL[name])
     in_json = json.loads(to_json(objects))
     assert list(yaml.safe_load_all(to_yaml(objects))) == objects
     assert (in_json["items"] if in_json["kind"] == "List" else [in_json]) == objects
-    assert to_name(objects) == f"pytorchjob.kubeflow.org/{name}\n"
+    kind = "pytorchjob.kubeflow.org" if name in JOBS else "trainjob.trainer.kubeflow.org"
+    assert to_name(objects) == f"{kind}/{ALL[name].name}\n"
+
+
+@pytest.mark.parametrize("name", TRAIN_JOBS)
+def test_pods_of_both_kinds_differ_only_in_the_name_of_the_container_and_the_rendezvous(name):
+    """One spec, every API: whatever a job may ask for, a TrainJob carries too, by its runtime or by patches."""
+    spec = TRAIN_JOBS[name]
+    ours, theirs = (template_of(render(each)) for each in (spec, replace(spec, api="pytorchjob", runtime=None)))
+    for template in (ours, theirs):
+        [container] = template["spec"]["containers"]
+        del container["name"]
+        container["env"] = [entry for entry in container["env"] if not entry["name"].startswith("PET_")]
+    assert ours["spec"].pop("restartPolicy") == "Never"
+    assert ours == theirs
 
 
 def test_several_nodes_have_a_rendezvous_without_an_elastic_policy():
@@ -148,10 +176,10 @@ def test_one_node_has_a_rendezvous_that_survives_a_crash():
     }
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", ALL)
 def test_pods_know_their_address(name):
     """A name may not resolve, as in the host's network or with a broken DNS; the entrypoint then takes POD_IP."""
-    [container] = pod_of(render(JOBS[name])[-1])[1]["containers"]
+    container = container_of(render(ALL[name]))
     [own] = [entry for entry in container["env"] if entry["name"] == "POD_IP"]
     assert own["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
 
@@ -209,9 +237,9 @@ def test_long_volume_name_is_not_cut_behind_its_dot():
     assert name.startswith(f"{'n' * 53}-")
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", ALL)
 def test_huge_pages_are_a_multiple_of_the_page_size(name):
     """The API server refuses half a page."""
-    amount = pod_of(render(JOBS[name])[-1])[1]["containers"][0]["resources"]["limits"].get("hugepages-2Mi", "0Mi")
+    amount = container_of(render(ALL[name]))["resources"]["limits"].get("hugepages-2Mi", "0Mi")
     assert amount.endswith("Mi")
     assert int(amount[:-2]) % 2 == 0

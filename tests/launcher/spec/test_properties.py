@@ -6,12 +6,12 @@ import re
 from contextlib import redirect_stdout
 from dataclasses import replace
 
-import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schemas import CLAIM, CRD, VOLUME, metadata_problems, operators_schema
+from made_pods import template_of, train_argv
+from schemas import check_object, metadata_problems
 
 from launcher.__main__ import main
 from launcher.spec.fields import settings_of
@@ -151,17 +151,16 @@ def specs(draw):
     return constructed(JobSpec, fields | elastic) or spec
 
 
-@pytest.fixture(scope="module")
-def check_job():
-    """Checks a PyTorchJob by the schema of the operator's release, which is too long to be shown with a failing example."""
-    if not CRD.is_file():
-        pytest.skip("no shared data")
-    crd = operators_schema()
+def as_train_job(spec):
+    """The same job as a TrainJob, without what none supports; its name short enough for its pods."""
+    return replace(
+        spec, api="trainjob", elastic=None, name=spec.name[:40].rstrip("-"), policy=replace(spec.policy, ttl=None)
+    )
 
-    def check(job):
-        crd.validate(job)
 
-    return check
+def of_either_kind():
+    """Jobs of both kinds."""
+    return st.builds(lambda spec, change: change(spec), specs(), st.sampled_from([lambda spec: spec, as_train_job]))
 
 
 def pod_of(job):
@@ -170,22 +169,45 @@ def pod_of(job):
     return role, replica["replicas"], replica["template"]
 
 
-@settings(max_examples=30, deadline=None)
-@given(spec=specs())
-def test_any_job_that_constructs_renders_to_objects_that_fit(check_job, spec):
+@settings(max_examples=40, deadline=None)
+@given(spec=of_either_kind())
+def test_any_job_that_constructs_renders_to_objects_that_fit(spec):
     """Checks on construction are complete: the server refuses nothing of what passes them, the trainer no flag."""
-    *others, job = render(spec)
-    check_job(job)
-    assert [each["kind"] for each in others] in ([], ["PersistentVolume", "PersistentVolumeClaim"])
-    for each, schema in zip(others, (VOLUME, CLAIM), strict=False):
-        jsonschema.validate(each, schema)
-    template = pod_of(job)[2]
-    assert metadata_problems(job["metadata"], name=LABEL) == metadata_problems(template["metadata"]) == []
+    objects = render(spec)
+    for each in objects:
+        check_object(each)
+    volumes = [each["kind"] for each in objects if each["kind"].startswith("Persistent")]
+    assert volumes in ([], ["PersistentVolume", "PersistentVolumeClaim"])
+    kinds = [each["kind"] for each in objects[len(volumes) :]]
+    assert kinds == (["PyTorchJob"] if spec.api == "auto" else ["TrainingRuntime", "TrainJob"])
+    template = template_of(objects)
+    assert metadata_problems(objects[-1]["metadata"], name=LABEL) == metadata_problems(template["metadata"]) == []
     assert metadata_problems({"labels": template["spec"].get("nodeSelector", {})}) == []
-    assert [problem for each in others for problem in metadata_problems(each["metadata"])] == []
-    args = template["spec"]["containers"][0]["args"]
-    assert from_argv(args[args.index("train") + 1 :]) == spec.train
-    assert list(yaml.safe_load_all(to_yaml([*others, job]))) == [*others, job]
+    assert [problem for each in objects for problem in metadata_problems(each["metadata"])] == []
+    assert from_argv(train_argv(objects)) == spec.train
+    assert list(yaml.safe_load_all(to_yaml(objects))) == objects
+
+
+def rendered(spec):
+    """The objects, or why there are none."""
+    try:
+        return render(spec), ""
+    except InputError as problem:
+        return [], str(problem)
+
+
+@settings(max_examples=20, deadline=None)
+@given(spec=specs().map(as_train_job))
+def test_any_train_job_has_the_same_pods_with_an_administrators_runtime_or_is_refused(spec):
+    """No field is lost on the way through the patches, and none is refused that they carry."""
+    pods = template_of(render(spec))
+    objects, refusal = rendered(replace(spec, runtime="of-the-team"))
+    if refusal:
+        assert "a TrainJob cannot patch " in refusal
+        return
+    assert [each["kind"] for each in objects if not each["kind"].startswith("Persistent")] == ["TrainJob"]
+    check_object(objects[-1])
+    assert template_of(objects) == pods
 
 
 @settings(max_examples=12, deadline=None)
@@ -203,10 +225,10 @@ def test_pods_and_workers_add_up_in_any_job(spec):
 
 
 @settings(max_examples=12, deadline=None)
-@given(spec=specs())
+@given(spec=of_either_kind())
 def test_every_mount_has_its_volume_in_any_job(spec):
     """Where the user's patch takes one away, the other goes with it; a pod with half of them never starts."""
-    pod = pod_of(render(spec)[-1])[2]["spec"]
+    pod = template_of(render(spec))["spec"]
     mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
@@ -222,8 +244,8 @@ def argv_of(spec):
     yield from (f"--name={spec.name}", f"--namespace={spec.namespace}", "--", *spec.train_flags)
 
 
-@settings(max_examples=8, deadline=None)
-@given(spec=specs())
+@settings(max_examples=10, deadline=None)
+@given(spec=of_either_kind())
 def test_recorded_settings_recreate_any_job(spec):
     """`clone` starts from the annotation: what it leaves out would silently be another job."""
     printed = io.StringIO()
@@ -285,7 +307,7 @@ def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(tmp_path, monke
 
 
 @settings(max_examples=8, deadline=None)
-@given(spec=specs())
+@given(spec=of_either_kind())
 def test_no_secret_of_this_machine_gets_into_any_manifest(spec):
     """Whoever submits has keys in the environment; pods get theirs from the cluster."""
     with pytest.MonkeyPatch.context() as patch:
