@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Any, Final, Literal, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainer.config import GaudiMode
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -24,13 +25,37 @@ class Device(Protocol):
     name: str
     backend: str
     """Backend of torch.distributed for gradients."""
-    native_precision: Arithmetic
-    """Precision of `--precision auto`."""
     memory_format: torch.memory_format
     """Memory format with the fastest convolutions."""
 
+    def unsupported(self) -> str | None:
+        """Why the installed software has no support for the device, None when it has. Does not acquire a device.
+
+        Raises: InputError for software that is made for the device and refuses to work: no other device may take its place.
+        """
+        ...
+
     def missing(self) -> str | None:
-        """Why the device cannot be used here, None when it can. Does not acquire a device."""
+        """Why the device cannot be used here, None when it can. Does not acquire a device. Raises: as `unsupported`."""
+        ...
+
+    def check(self, local_rank: int) -> None:
+        """Raises: InputError when the installed software cannot run on this worker's device."""
+        ...
+
+    def choose_mode(self, requested: GaudiMode | None) -> GaudiMode | None:
+        """The mode of execution: the requested one, otherwise the device's default; None for a device with only one.
+
+        Raises: InputError for a mode that the device does not have, or that this process cannot have.
+        """
+        ...
+
+    def compiled(self, module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+        """The module as it is executed in this mode; it shares parameters and buffers."""
+        ...
+
+    def native_precision(self) -> Arithmetic:
+        """Precision of `--precision auto`; call after `open`."""
         ...
 
     def open(self, local_rank: int, local_size: int) -> torch.device:
@@ -108,6 +133,15 @@ def find(name: str) -> Device:
             f"cannot use {name}: {reason} (from `--device`)", hint="use --device auto to choose a usable device"
         )
     return device
+
+
+def check_no_mode(requested: GaudiMode | None, name: str) -> None:
+    """Raises: InputError for a mode of a device that has none."""
+    if requested is not None:
+        raise InputError(
+            f"cannot use the mode `{requested}` on {name}: only Gaudi has modes (from `--gaudi-mode`)",
+            hint="remove --gaudi-mode",
+        )
 
 
 def _load(name: str) -> Device:

@@ -133,8 +133,8 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
 
     Raises: JobFailedError when the batch does not fit into the device's memory.
     """
-    arithmetic = device.native_precision if precision == "auto" else precision
     on = device.open(0, 1)
+    arithmetic = device.native_precision() if precision == "auto" else precision
     try:
         step = _step(device, on, workload, arithmetic)
         with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
@@ -185,7 +185,7 @@ def _step(device: Device, on: torch.device, workload: Workload, precision: Arith
 def _training_step(
     device: Device, network: nn.Module, host_N1SS: Tensor, workload: Workload, precision: Arithmetic
 ) -> Callable[[], Tensor]:
-    """As `loop.train_step`, with the recipe's crop, mirroring, loss and optimiser."""
+    """As `step.train_step`, with the recipe's crop, mirroring, loss and optimiser."""
     if workload.frozen:
         architectures.freeze(network)
     architectures.to_training(network, frozen=workload.frozen)
