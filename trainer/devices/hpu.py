@@ -89,9 +89,13 @@ def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
 
 
 def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:
-    """With torch.compile and static shapes in the mode `compile`, itself in the others."""
+    """With torch.compile and static shapes in the mode `compile`, itself in the others.
+
+    Source for one graph although DDP is around it: `optimize_ddp` of the vendor's hello_world sample.
+    """
     if mode != "compile":
         return module
+    importlib.import_module("torch._dynamo").config.optimize_ddp = False
     compiled_module: nn.Module = torch.compile(module, backend=_BACKEND, dynamic=False)  # type: ignore[assignment]  # of a module it is one
     return compiled_module
 
