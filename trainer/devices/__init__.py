@@ -125,8 +125,8 @@ def find(name: str) -> Device:
     Raises: InputError when the named device is not usable: there is no silent fallback.
     """
     if name == "auto":
-        return next(device for device in map(_load, _BY_PREFERENCE) if device.missing() is None)
-    device = _load(name)
+        return next(device for device in map(load, _BY_PREFERENCE) if device.missing() is None)
+    device = load(name)
     reason = device.missing()
     if reason is not None:
         raise InputError(
@@ -144,5 +144,6 @@ def check_no_mode(requested: GaudiMode | None, name: str) -> None:
         )
 
 
-def _load(name: str) -> Device:
+def load(name: str) -> Device:
+    """The device module of that name, usable or not."""
     return cast("Device", import_module(f"trainer.devices.{name}"))

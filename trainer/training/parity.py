@@ -88,7 +88,7 @@ def _check(run: Run, training: Training) -> None:
     if beyond:
         raise JobFailedError(
             f"cannot train on {name}: {len(beyond)} of {len(found)} steps differ from the CPU in fp32 by more than {limits} "
-            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(name) for one in beyond)}",
+            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(name) for one in found)}",
             hint="another --gaudi-mode, --precision fp32 or another image; without --parity-check the run trains with these numbers",
         )
     worst = ", ".join(f"{max(one.difference(what) for one in found):.2%} of {what}" for what in LIMITS)

@@ -57,7 +57,7 @@ def test_ddp_does_not_broadcast_buffers(module, monkeypatch):
 def test_named_device_that_is_missing_is_refused():
     """Training for a day on the processor without noticing is the expensive failure."""
     for name in ("cuda", "hpu"):
-        if devices._load(name).missing() is None:
+        if devices.load(name).missing() is None:
             pytest.skip("an accelerator is here")
         with pytest.raises(InputError, match=f"cannot use {name}: "):
             devices.find(name)
