@@ -10,9 +10,9 @@ from typing import Annotated, Final
 
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
-from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
-from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts
-from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
+from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware, mode_env
+from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_texts, pair
+from trainer.config import GaudiMode, TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 from trainer.location import Location, expanded
@@ -29,7 +29,7 @@ PLACES: Final = ("data", "output")
 """Settings that are a bucket or a directory."""
 
 OWNED_FLAGS: Final = frozenset(
-    flag_of(field) for field in ("data", "output", "name", "device", "cache_dir", "deadline")
+    flag_of(field) for field in ("data", "output", "name", "device", "gaudi_mode", "cache_dir", "deadline")
 )
 """Trainer flags that the launcher sets itself."""
 
@@ -62,6 +62,9 @@ class JobSpec:
 
     gaudi_generation: Generation = "2"
     """Gaudi generation; 1 is the generation of DL1 nodes."""
+
+    gaudi_mode: GaudiMode | None = None
+    """Execution on Gaudi: `lazy` (default), `compile` (torch.compile), or `eager`. Images with stock torch have no `lazy`."""
 
     workers: int = 1
     """Number of training processes, each with one accelerator."""
@@ -134,6 +137,7 @@ class JobSpec:
         self._check_locations()
         check_texts("--image", [self.image])
         check_texts("the trainer's flags", self.train_flags)
+        self._check_mode()
         self._check_workers()
         self._check_efa()
         self._check_pod_names()
@@ -144,6 +148,11 @@ class JobSpec:
     def hardware(self) -> Accelerator:
         """The accelerator's row in the table."""
         return hardware(self.accelerator, self.gaudi_generation)
+
+    @property
+    def mode(self) -> GaudiMode | None:
+        """Mode of the accelerator; None for one without modes."""
+        return self.gaudi_mode or self.hardware.mode
 
     @property
     def adapters(self) -> Efa | None:
@@ -212,6 +221,7 @@ class JobSpec:
             "output": self.output if self.output_at.is_bucket else OUTPUT_MOUNT,
             "name": self.name,
             "device": self.hardware.device,
+            "gaudi_mode": self.mode,
             "cache_dir": CACHE_MOUNT,
             "deadline": self.policy.deadline,
         }
@@ -249,6 +259,20 @@ class JobSpec:
                 f"cannot download `{self.data}`: it is not in a bucket (`--data-access api`)",
                 hint="--data s3://BUCKET/PREFIX",
             )
+
+    def _check_mode(self) -> None:
+        if self.gaudi_mode is not None and self.hardware.mode is None:
+            raise InputError(
+                f"cannot use --gaudi-mode {self.gaudi_mode} on {self.accelerator}: only Gaudi has modes",
+                hint="omit it (clone and resume: --set gaudi_mode=null), or use --accelerator gaudi",
+            )
+        expected = mode_env(self.mode)
+        for name, value in map(pair, self.pod.env):
+            if expected.get(name, value) != value:
+                raise InputError(
+                    f"cannot use `{on_one_line(f'{name}={value}')}` in the mode `{self.mode}`, which needs {name}={expected[name]} (from `--env`)",
+                    hint=f"omit it, and choose the mode by --gaudi-mode {'lazy' if value == '1' else 'compile, or --gaudi-mode eager'}",
+                )
 
     def _check_efa(self) -> None:
         if self.efa is None:
@@ -303,7 +327,7 @@ class JobSpec:
             raise InputError(
                 f"cannot use {', '.join(f'`{flag}`' for flag in owned)} after `--`: "
                 f"the launcher sets {'this' if len(owned) == 1 else 'these'} for the container",
-                hint="use --accelerator, --data, --output, --name and --deadline before `--`",
+                hint="use --accelerator, --gaudi-mode, --data, --output, --name and --deadline before `--`",
             )
 
     def _check_batch(self) -> None:

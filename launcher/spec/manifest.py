@@ -12,7 +12,7 @@ from typing import Final
 from launcher.cluster.resources import CONTAINER, Object
 from launcher.output import as_yaml
 from launcher.spec import s3_volume
-from launcher.spec.accelerators import EFA_RESOURCE
+from launcher.spec.accelerators import EFA_RESOURCE, mode_env
 from launcher.spec.fields import settings_of
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, labels
 from launcher.spec.options import pair, toleration_parts
@@ -173,7 +173,7 @@ def _args(spec: JobSpec) -> list[str]:
 
 def _environment(spec: JobSpec) -> Iterator[Object]:
     """Variables of the launcher, then of the buckets, then of the user; later ones have precedence."""
-    variables = {"HOME": "/tmp"} | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
+    variables = {"HOME": "/tmp"} | dict(mode_env(spec.mode)) | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
     if spec.nodes > 1:
         variables |= spec.hardware.multi_node_env
         variables |= {"PET_NNODES": spec.elastic or str(spec.nodes), "PET_NPROC_PER_NODE": str(spec.per_node)}
