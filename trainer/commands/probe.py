@@ -35,7 +35,9 @@ def device(config: TrainConfig) -> Outcome:
     found = devices.find("auto") if config.device == "auto" else devices.load(config.device)
     reason = found.unsupported()
     if reason is not None:
-        return Outcome("FAIL", f"this image cannot train on {found.name}: {reason}", "use the image that is built for it")
+        return Outcome(
+            "FAIL", f"this image cannot train on {found.name}: {reason}", "use the image that is built for it"
+        )
     mode = found.choose_mode(config.gaudi_mode)
     software = f"torch {torch.__version__} for {found.name}{f' in the mode {mode}' if mode else ''}"
     reason = found.missing()

@@ -291,7 +291,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: name)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: kernels.split())
+        monkeypatch.setattr(torch.cuda, "get_arch_list", kernels.split)
 
     return put
 

@@ -200,8 +200,14 @@ def test_parity_check_of_no_steps_is_refused(steps):
 
 @pytest.mark.parametrize(
     ("device", "reference", "difference"),
-    [(1.02, 1.0, 0.02), (0.98, 1.0, 0.02), (1.0, float("nan"), float("inf")), (float("nan"), 1.0, float("inf"))]
-    + [(float("nan"), float("nan"), 0.0), (0.0, 0.0, 0.0)],
+    [
+        (1.02, 1.0, 0.02),
+        (0.98, 1.0, 0.02),
+        (1.0, float("nan"), float("inf")),
+        (float("nan"), 1.0, float("inf")),
+        (float("nan"), float("nan"), 0.0),
+        (0.0, 0.0, 0.0),
+    ],
 )
 def test_difference_is_relative_to_the_processor(device, reference, difference):
     one = parity.Compared(1, {"loss": device, "gradient norm": 1.0}, {"loss": reference, "gradient norm": 1.0})
