@@ -161,7 +161,7 @@ def test_lazy_mode_of_an_upstream_image_is_refused_and_nothing_takes_its_place(m
     """With `auto`, training on the processor of a Gaudi node would go unnoticed."""
     monkeypatch.setenv("STUB_IMAGE", "upstream")
     monkeypatch.setenv("PT_HPU_LAZY_MODE", "1")
-    with pytest.raises(InputError, match="PT_HPU_LAZY_MODE=1: Stock PyTorch version .* Lazy mode") as refusal:
+    with pytest.raises(InputError, match=r"PT_HPU_LAZY_MODE=1: Stock PyTorch version .* Lazy mode") as refusal:
         devices.find(name)
     assert "--gaudi-mode compile" in refusal.value.hint
 

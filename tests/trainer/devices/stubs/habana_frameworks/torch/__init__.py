@@ -15,7 +15,7 @@ if LAZY and os.environ.get("STUB_IMAGE", "fork") == "upstream":
     raise AssertionError(f"Stock PyTorch version {torch.__version__} is not supported in Lazy mode.")
 
 if not LAZY and os.environ.get("STUB_BACKEND", "1") != "0":
-    import habana_frameworks.torch.compile_backend  # lazy mode has none
+    import habana_frameworks.torch.compile_backend  # noqa: F401 - registers itself; lazy mode has none
 
 acquired: list[str] = []
 
