@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from trainer.data.augment import Tta
 from trainer.data.decode import BadImageError, is_turned, open_xray, why_not
