@@ -104,6 +104,7 @@ def _steps(run: Run, training: Training) -> Iterator[Compared]:
     epoch = training.step // run.steps_per_epoch
     reference = replace(run, device=cpu, on=torch.device("cpu"), precision="fp32", labels_NK=run.labels_NK.cpu())
     ours, theirs = _copy(run, training, epoch), _copy(reference, training, epoch)
+    ours.parallel = run.device.compiled(ours.network, run.mode)
     batches = list(_batches(run, training.step))
     loaded = run.loader.batches([rows for _, rows in batches])
     for (epoch, _), batch in zip(batches, loaded, strict=True):
@@ -147,8 +148,7 @@ def _copy(run: Run, training: Training, epoch: int) -> Training:
     for group in state["param_groups"]:
         group.update(run.device.optimizer_options())
     optimizer.load_state_dict(state)
-    parallel = run.device.compiled(network, run.mode)
-    return replace(training, network=network, parallel=parallel, optimizer=optimizer)
+    return replace(training, network=network, parallel=network, optimizer=optimizer)
 
 
 def _batches(run: Run, step: int) -> Iterator[tuple[int, Rows]]:
