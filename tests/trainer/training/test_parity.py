@@ -215,14 +215,14 @@ def test_difference_is_relative_to_the_processor(device, reference, difference):
 
 
 @contextmanager
-def compiling():
-    """The backend of torch.compile, without the rest of Gaudi's package."""
+def compiling(note=lambda: None):
+    """The backend of torch.compile, without the rest of Gaudi's package; calls `note` for each graph."""
     import torch._dynamo
     from torch._dynamo.backends import registry
 
     graphs = []
     torch._dynamo.register_backend(
-        compiler_fn=lambda graph, _inputs: (graphs.append(graph), graph.forward)[1], name="hpu_backend"
+        compiler_fn=lambda graph, _inputs: (graphs.append(graph), note(), graph.forward)[2], name="hpu_backend"
     )
     try:
         yield graphs
@@ -259,6 +259,24 @@ def test_run_in_compile_mode_equals_one_without_records_the_mode_and_names_anoth
     monkeypatch.setattr(devices, "find", lambda _: cpu)
     assert not any("warning" in line for line in run("compiled"))
     assert "gaudi_mode" not in json.loads((tmp_path / "compiled/run.json").read_text())
+
+
+def test_graphs_are_compiled_only_while_the_watchdog_waits_longer(run, monkeypatch):
+    """In training after a resume within an epoch, in validation, in the parity check, and at the end."""
+    scales, seen = [1.0], []
+    real = Watchdog.heartbeat
+
+    def heartbeat(self, doing, *, timeout_scale=1.0, **more):
+        scales.append(timeout_scale)
+        real(self, doing, timeout_scale=timeout_scale, **more)
+
+    monkeypatch.setattr(Watchdog, "heartbeat", heartbeat)
+    monkeypatch.setattr(devices, "find", lambda _: in_mode("compile"))
+    for flags in (("--max-steps", "2", "--parity-check", "1"), ()):
+        with compiling(lambda: seen.append(scales[-1])):
+            run("r", *flags)
+    assert len(seen) >= 4
+    assert set(seen) == {COMPILING}
 
 
 def test_run_without_a_recorded_mode_goes_on_in_any(run, monkeypatch, tmp_path):
