@@ -119,6 +119,10 @@ def test_vendor_image_keeps_its_own_torch_and_paths():
     text = " ".join(rest for first, rest in instructions("Dockerfile.hpu"))
     assert not re.search(r"pip install [^&]*\b(torch|torchvision|numpy)\b", text)
     assert "assert not torch.__file__.startswith('/opt/venv')" in text
+    assert (
+        len(re.findall(r"\|\| python3 -m venv --system-site-packages --without-pip /", text)) == 2
+    )  # no ensurepip on its ubuntu24.04
+    assert "/bin/pip " not in text
     assert "assert importlib.util.find_spec('habana_frameworks')" in text
     assert "+git" not in text
     assert not re.search(r"\b(PYTHONPATH|LD_LIBRARY_PATH|PT_HPU_LAZY_MODE)=", text)
