@@ -80,6 +80,14 @@ def test_run_with_a_parity_check_ends_bit_for_bit_as_one_without(run, tmp_path, 
     assert "4 steps" in passed
 
 
+def test_sound_device_passes_at_every_restart(run):
+    """Of trained weights the gradient is so small that rounding is beyond the limits: 5.8 % were seen of bf16 at step 72."""
+    flags = ("--precision", "bf16", "--epochs", "40", "--max-steps")
+    run("r", *flags, "72")
+    lines = run("r", *flags, "73", "--parity-check", "12")
+    assert any("parity check passed: 12 steps" in line for line in lines)
+
+
 def test_resumed_run_is_compared_from_its_step_and_ends_as_an_unbroken_one(run, tmp_path):
     """Another image may run it after a restart. The batches are those that it trains on next."""
     run("whole")
