@@ -264,7 +264,7 @@ class JobSpec:
         if self.gaudi_mode is not None and self.hardware.mode is None:
             raise InputError(
                 f"cannot use --gaudi-mode {self.gaudi_mode} on {self.accelerator}: only Gaudi has modes",
-                hint="omit it (clone and resume: --set gaudi_mode=null), or use --accelerator gaudi",
+                hint="omit it, or use --accelerator gaudi",
             )
         expected = mode_env(self.mode)
         for name, value in map(pair, self.pod.env):
