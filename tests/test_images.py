@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from launcher.spec.accelerators import ACCELERATORS, GAUDI
 from launcher.spec.manifest import USER_ID
+from trainer.devices import cuda
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile.cuda", "Dockerfile.hpu")}
@@ -35,6 +36,11 @@ def values(name, instruction):
 def defaults(name):
     """Build arguments that have a default."""
     return dict(rest.split("=", 1) for rest in values(name, "ARG"))
+
+
+def cuda_hints():
+    """Which image the trainer names for GPUs without kernels."""
+    return [cuda._image_for(capability) for capability in ((6, 0), (10, 0), (13, 0))]
 
 
 every_image = pytest.mark.parametrize("name", DOCKERFILES)
@@ -106,12 +112,87 @@ def test_trainer_image_holds_no_kubernetes_client(name):
 
 
 def test_vendor_image_keeps_its_own_torch_and_paths():
-    """Stock torch trains on the processor without a word; a path set anew loses the vendor's libraries."""
+    """Another torch trains on the processor without a word; a path set anew loses the vendor's libraries.
+
+    What makes an image one for Gaudi is the bridge: images with stock torch have it too, and no `+git` in torch's version.
+    """
     text = " ".join(rest for first, rest in instructions("Dockerfile.hpu"))
     assert not re.search(r"pip install [^&]*\b(torch|torchvision|numpy)\b", text)
-    assert "assert '+git' in torch.__version__" in text
+    assert "assert not torch.__file__.startswith('/opt/venv')" in text
+    assert (
+        len(re.findall(r"\|\| python3 -m venv --system-site-packages --without-pip /", text)) == 2
+    )  # no ensurepip on its ubuntu24.04
+    assert "/bin/pip " not in text
+    assert "assert importlib.util.find_spec('habana_frameworks')" in text
+    assert "+git" not in text
     assert not re.search(r"\b(PYTHONPATH|LD_LIBRARY_PATH|PT_HPU_LAZY_MODE)=", text)
     assert "HABANA_LOGS=/tmp/" in text
+
+
+def base_image(name, **arguments):
+    """The base with these build arguments."""
+    given = defaults(name) | arguments
+    return re.sub(r"\$\{(\w+)\}", lambda match: given[match[1]], given["BASE_IMAGE"])
+
+
+GAUDI_BASES = "vault.habana.ai/gaudi-docker"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "base"),
+    [
+        ("", "1.24.1/ubuntu24.04/habanalabs/pytorch-installer-2.11.0:1.24.1-482"),
+        (
+            "GAUDI_KIND=pytorch-upstream-installer",
+            "1.24.1/ubuntu24.04/habanalabs/pytorch-upstream-installer-2.11.0:1.24.1-482",
+        ),
+        (
+            "GAUDI_VERSION=1.24.0 GAUDI_BUILD=1007 TORCH_VERSION=2.10.0 BASE_OS=ubuntu22.04",
+            "1.24.0/ubuntu22.04/habanalabs/pytorch-installer-2.10.0:1.24.0-1007",
+        ),
+        (
+            "GAUDI_VERSION=1.21.3 GAUDI_BUILD=57 TORCH_VERSION=2.6.0 BASE_OS=ubuntu22.04",
+            "1.21.3/ubuntu22.04/habanalabs/pytorch-installer-2.6.0:1.21.3-57",
+        ),
+    ],
+)
+def test_gaudi_releases_and_both_image_kinds_are_chosen_by_arguments_that_the_file_explains(arguments, base):
+    """The comment at its top is where whoever builds looks."""
+    assert base_image("Dockerfile.hpu", **dict(each.split("=") for each in arguments.split())) == (
+        f"{GAUDI_BASES}/{base}"
+    )
+    assert arguments in DOCKERFILES["Dockerfile.hpu"].partition("ARG ")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "tag"),
+    [({}, "2.14.1-cuda13.0-cudnn9-runtime"), ({"CUDA_VERSION": "12.6"}, "2.14.1-cuda12.6-cudnn9-runtime")],
+)
+def test_cuda_image_exists_for_new_gpus_and_for_pascal_to_ampere(arguments, tag):
+    """CUDA 13 has no kernels for P100 and V100."""
+    assert base_image("Dockerfile.cuda", **arguments) == f"pytorch/pytorch:{tag}"
+
+
+@pytest.mark.parametrize("words", cuda_hints())
+def test_images_that_the_trainer_names_can_be_built(words):
+    """An error that names an argument which the Dockerfile lacks would send users round in circles."""
+    assert "Dockerfile.cuda" in words
+    for argument, value in re.findall(r"--build-arg (\w+)=([\w.]*)", words):
+        assert argument in defaults("Dockerfile.cuda")
+        assert value in DOCKERFILES["Dockerfile.cuda"].partition("ARG ")[0]
+
+
+def test_bases_are_marked_as_not_pulled():
+    """Nobody may take the tags for tried."""
+    for text in DOCKERFILES.values():
+        assert "None of these bases has been pulled" in text.partition("ARG ")[0]
+
+
+def test_pythons_that_are_named_are_those_with_wheels():
+    """torch 2.14 has wheels for 3.10 to 3.14; torch 2.15 begins with 3.11."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'requires-python = ">=3.10"' in text
+    assert re.findall(r"Python :: (3\.\d+)", text) == ["3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
 def test_dockerfiles_build_the_images_that_the_launcher_suggests():

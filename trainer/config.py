@@ -24,6 +24,8 @@ OnBadImage = Literal["fail", "skip"]
 OnMissingImage = Literal["fail", "skip"]
 Resume = Literal["auto", "never", "must"]
 Precision = Literal["auto", "fp32", "bf16"]
+GaudiMode = Literal["lazy", "compile", "eager"]
+"""How Gaudi executes a network: graphs of the vendor's bridge, torch.compile, or one operation at a time (docs/decisions/0032)."""
 Value = str | int | float | bool
 
 T = TypeVar("T")
@@ -100,7 +102,13 @@ class TrainConfig:
     """Device to train on; `auto` chooses an accelerator if there is one. A named device that is not usable is an error."""
 
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; `auto` is bf16 on cuda and hpu, fp32 on cpu."""
+    """Arithmetic of the forward pass; `auto` is bf16 on hpu and on GPUs that compute in it (from Ampere on), fp32 elsewhere."""
+
+    gaudi_mode: GaudiMode | None = None
+    """Execution on Gaudi: `lazy`, `compile` (torch.compile) or `eager`; must fit PT_HPU_LAZY_MODE. Default: `lazy` or `compile`, by PT_HPU_LAZY_MODE."""
+
+    parity_check: int | None = None
+    """Before training, compare loss and gradient norm of N steps with the CPU in fp32, and stop where they differ."""
 
     cache_dir: str | None = None
     """Directory for decoded images, shared by runs; default: OUTPUT/cache."""
@@ -290,7 +298,15 @@ class TrainConfig:
             raise InputError("no batch size", hint="use --batch-size or --global-batch-size")
 
     def _check_sizes(self) -> None:
-        at_least_one = ["epochs", "log_every_steps", "batch_size", "global_batch_size", "max_steps", "keep_last"]
+        at_least_one = [
+            "epochs",
+            "log_every_steps",
+            "batch_size",
+            "global_batch_size",
+            "max_steps",
+            "keep_last",
+            "parity_check",
+        ]
         for flag in [*at_least_one, "checkpoint_every_steps", "checkpoint_every_minutes", "unfreeze_after"]:
             _check_least(flag, getattr(self, flag), 1)
         for flag in ["warmup_epochs", "weight_decay", "seed", "rotate"]:

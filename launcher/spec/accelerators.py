@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
+from trainer.config import GaudiMode
+
 AcceleratorName = Literal["gaudi", "cuda", "cpu"]
 Generation = Literal["1", "2", "3"]
 
@@ -50,6 +52,9 @@ class Accelerator:
     hugepages_mib: int | None = None
     """Huge pages of 2 MiB; must be even."""
 
+    mode: GaudiMode | None = None
+    """Default of `--gaudi-mode`; None for an accelerator without modes."""
+
     env: Mapping[str, str] = field(default_factory=_env)
     """Environment variables of every job."""
 
@@ -91,11 +96,12 @@ _GAUDI_2: Final = Accelerator(
     read_only_root=False,  # the vendor's libraries write to their own directories
     # Source: 29000Mi for 8 cards is the vendor's health screen for Gaudi2 and 3.
     hugepages_mib=3626,
-    # Lazy mode (1), although eager is the vendor's default: with 1.24 on Gaudi2, eager mode lost 9 AUC points on chest X-rays
-    # without an error, and lazy mode reached the reference (docs/decisions/0008). Explicit because the default changed in 1.21.
-    env=_env(PT_HPU_LAZY_MODE="1", HABANA_LOGS="/tmp/habana_logs"),  # noqa: S108 - the pod's own
+    # Although the vendor's default is eager: with 1.24 on Gaudi2, eager mode lost 9 AUC points on chest X-rays without an error, and
+    # lazy mode reached the reference (docs/decisions/0032). Images with stock torch have no lazy mode, and their trainer says so.
+    mode="lazy",
+    env=_env(HABANA_LOGS="/tmp/habana_logs"),  # noqa: S108 - the pod's own
     multi_node_env=_env(HCCL_SOCKET_IFNAME=POD_INTERFACE),
-    image="build Dockerfile.hpu (Gaudi software 1.24.0, torch 2.10.0: its defaults)",
+    image="build Dockerfile.hpu (Gaudi software 1.24.1, torch 2.11.0: its defaults)",
 )
 
 GAUDI: Final[Mapping[Generation, Accelerator]] = MappingProxyType(
@@ -106,7 +112,8 @@ GAUDI: Final[Mapping[Generation, Accelerator]] = MappingProxyType(
             hugepages_mib=2626,
             # Source: the vendor's guide for multiple DL1 nodes; only these communicate through the host's adapters.
             efa=Efa(most=4, env=_env(FI_PROVIDER="efa", FI_EFA_USE_DEVICE_RDMA="1", RDMAV_FORK_SAFE="1")),
-            image="build Dockerfile.hpu with GAUDI_VERSION=1.21.3, GAUDI_BUILD=57 and TORCH_VERSION=2.6.0: 1.21 is the last for this generation",
+            image="build Dockerfile.hpu with GAUDI_VERSION=1.21.3, GAUDI_BUILD=57 and TORCH_VERSION=2.6.0, on BASE_OS=ubuntu22.04: "
+            "1.21 is the last for this generation",
         ),
         "2": _GAUDI_2,
         "3": _GAUDI_2,
@@ -126,7 +133,7 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
             multi_node_env=_env(NCCL_SOCKET_IFNAME=POD_INTERFACE),
             # Source: 5120Mi of huge pages in the cloud vendor's examples; no FI_* with libfabric >= 1.18.
             efa=Efa(most=32, hugepages_mib=5120),
-            image="build Dockerfile.cuda",
+            image="build Dockerfile.cuda (CUDA 13: GPUs from Turing on), with CUDA_VERSION=12.6 for Pascal to Ampere",
         ),
         # Half a core, so that two workers fit on a small node; they may use more than the request.
         "cpu": Accelerator(
@@ -140,6 +147,15 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
         ),
     }
 )
+
+
+LAZY_MODE: Final = "PT_HPU_LAZY_MODE"
+"""Environment variable that the vendor's bridge reads once, when it is loaded; explicit, as its default changed in release 1.21."""
+
+
+def mode_env(mode: GaudiMode | None) -> Mapping[str, str]:
+    """Environment variables of a mode; none without one."""
+    return {} if mode is None else {LAZY_MODE: "1" if mode == "lazy" else "0"}
 
 
 def hardware(name: AcceleratorName, generation: Generation) -> Accelerator:

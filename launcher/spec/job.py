@@ -11,10 +11,18 @@ from typing import Annotated, Final
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
 from launcher import kinds
-from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware
+from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware, mode_env
 from launcher.spec.extended_resource import check_resource, with_resource
-from launcher.spec.options import PodOptions, PolicyOptions, S3Options, check_known, check_object_name, check_texts
-from trainer.config import TrainConfig, flag_of, parse_flags, usage_problem
+from launcher.spec.options import (
+    PodOptions,
+    PolicyOptions,
+    S3Options,
+    check_known,
+    check_object_name,
+    check_texts,
+    pair,
+)
+from trainer.config import GaudiMode, TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 from trainer.location import Location, expanded
@@ -31,7 +39,7 @@ PLACES: Final = ("data", "output")
 """Settings that are a bucket or a directory."""
 
 OWNED_FLAGS: Final = frozenset(
-    flag_of(field) for field in ("data", "output", "name", "device", "cache_dir", "deadline")
+    flag_of(field) for field in ("data", "output", "name", "device", "gaudi_mode", "cache_dir", "deadline")
 )
 """Trainer flags that the launcher sets itself."""
 
@@ -64,6 +72,9 @@ class JobSpec:
 
     gaudi_generation: Generation = "2"
     """Gaudi generation; 1 is the generation of DL1 nodes."""
+
+    gaudi_mode: GaudiMode | None = None
+    """Execution on Gaudi: `lazy` (default), `compile` (torch.compile), or `eager`. Images with stock torch have no `lazy`."""
 
     resource: str | None = None
     """Extended resource of the accelerator, such as `nvidia.com/mig-1g.10gb`, `nvidia.com/gpu.shared` or `intel.com/gaudi`; the default is `habana.ai/gaudi` or `nvidia.com/gpu`."""
@@ -147,6 +158,7 @@ class JobSpec:
             check_resource(self.resource, self.accelerator)
         check_texts("--image", [self.image])
         check_texts("the trainer's flags", self.train_flags)
+        self._check_mode()
         self._check_workers()
         self._check_efa()
         self._check_kind()
@@ -164,6 +176,11 @@ class JobSpec:
         """The accelerator's row in the table, with the resource of `--resource`."""
         row = hardware(self.accelerator, self.gaudi_generation)
         return with_resource(row, self.resource) if self.resource else row
+
+    @property
+    def mode(self) -> GaudiMode | None:
+        """Mode of the accelerator; None for one without modes."""
+        return self.gaudi_mode or self.hardware.mode
 
     @property
     def adapters(self) -> Efa | None:
@@ -232,6 +249,7 @@ class JobSpec:
             "output": self.output if self.output_at.is_bucket else OUTPUT_MOUNT,
             "name": self.name,
             "device": self.hardware.device,
+            "gaudi_mode": self.mode,
             "cache_dir": CACHE_MOUNT,
             "deadline": self.policy.deadline,
         }
@@ -269,6 +287,20 @@ class JobSpec:
                 f"cannot download `{self.data}`: it is not in a bucket (`--data-access api`)",
                 hint="--data s3://BUCKET/PREFIX",
             )
+
+    def _check_mode(self) -> None:
+        if self.gaudi_mode is not None and self.hardware.mode is None:
+            raise InputError(
+                f"cannot use --gaudi-mode {self.gaudi_mode} on {self.accelerator}: only Gaudi has modes",
+                hint="omit it, or use --accelerator gaudi",
+            )
+        expected = mode_env(self.mode)
+        for name, value in map(pair, self.pod.env):
+            if expected.get(name, value) != value:
+                raise InputError(
+                    f"cannot use `{on_one_line(f'{name}={value}')}` in the mode `{self.mode}`, which needs {name}={expected[name]} (from `--env`)",
+                    hint=f"omit it, and choose the mode by --gaudi-mode {'lazy' if value == '1' else 'compile, or --gaudi-mode eager'}",
+                )
 
     def _check_efa(self) -> None:
         if self.efa is None:
@@ -356,7 +388,7 @@ class JobSpec:
             raise InputError(
                 f"cannot use {', '.join(f'`{flag}`' for flag in owned)} after `--`: "
                 f"the launcher sets {'this' if len(owned) == 1 else 'these'} for the container",
-                hint="use --accelerator, --data, --output, --name and --deadline before `--`",
+                hint="use --accelerator, --gaudi-mode, --data, --output, --name and --deadline before `--`",
             )
 
     def _check_batch(self) -> None:

@@ -11,7 +11,7 @@ from launcher import kinds
 from launcher.cluster.resources import Object
 from launcher.kinds import pytorchjob
 from launcher.spec import s3_volume
-from launcher.spec.accelerators import EFA_RESOURCE
+from launcher.spec.accelerators import EFA_RESOURCE, mode_env
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, labels
 from launcher.spec.options import pair, toleration_parts
 from launcher.spec.overlay import merged
@@ -139,7 +139,7 @@ def _args(spec: JobSpec) -> list[str]:
 
 def _environment(spec: JobSpec) -> Iterator[Object]:
     """Variables of the launcher, then of the buckets, then of the user; later ones have precedence."""
-    variables = {"HOME": "/tmp"} | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
+    variables = {"HOME": "/tmp"} | dict(mode_env(spec.mode)) | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
     if spec.nodes > 1:
         variables |= spec.hardware.multi_node_env
     if spec.nodes > 1 and spec.kind.api == "pytorchjob":  # Trainer sets these itself, and refuses ours

@@ -34,6 +34,8 @@ FLAGS = [
     "pack_fit",
     "device",
     "precision",
+    "gaudi_mode",
+    "parity_check",
     "cache_dir",
     "resume",
     "seed",

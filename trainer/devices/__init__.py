@@ -10,9 +10,10 @@ from importlib import import_module
 from typing import Any, Final, Literal, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainer.config import GaudiMode
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -24,13 +25,37 @@ class Device(Protocol):
     name: str
     backend: str
     """Backend of torch.distributed for gradients."""
-    native_precision: Arithmetic
-    """Precision of `--precision auto`."""
     memory_format: torch.memory_format
     """Memory format with the fastest convolutions."""
 
+    def unsupported(self) -> str | None:
+        """Why the installed software has no support for the device, None when it has. Does not acquire a device.
+
+        Raises: InputError for software that is made for the device and refuses to work: no other device may take its place.
+        """
+        ...
+
     def missing(self) -> str | None:
-        """Why the device cannot be used here, None when it can. Does not acquire a device."""
+        """Why the device cannot be used here, None when it can. Does not acquire a device. Raises: as `unsupported`."""
+        ...
+
+    def check(self, local_rank: int) -> None:
+        """Raises: InputError when the installed software cannot run on this worker's device."""
+        ...
+
+    def choose_mode(self, requested: GaudiMode | None) -> GaudiMode | None:
+        """The mode of execution: the requested one, otherwise the device's default; None for a device with only one.
+
+        Raises: InputError for a mode that the device does not have, or that this process cannot have.
+        """
+        ...
+
+    def compiled(self, module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+        """The module as it is executed in this mode; it shares parameters and buffers."""
+        ...
+
+    def native_precision(self) -> Arithmetic:
+        """Precision of `--precision auto`; call after `open`."""
         ...
 
     def open(self, local_rank: int, local_size: int) -> torch.device:
@@ -100,8 +125,8 @@ def find(name: str) -> Device:
     Raises: InputError when the named device is not usable: there is no silent fallback.
     """
     if name == "auto":
-        return next(device for device in map(_load, _BY_PREFERENCE) if device.missing() is None)
-    device = _load(name)
+        return next(device for device in map(load, _BY_PREFERENCE) if device.missing() is None)
+    device = load(name)
     reason = device.missing()
     if reason is not None:
         raise InputError(
@@ -110,5 +135,15 @@ def find(name: str) -> Device:
     return device
 
 
-def _load(name: str) -> Device:
+def check_no_mode(requested: GaudiMode | None, name: str) -> None:
+    """Raises: InputError for a mode of a device that has none."""
+    if requested is not None:
+        raise InputError(
+            f"cannot use the mode `{requested}` on {name}: only Gaudi has modes (from `--gaudi-mode`)",
+            hint="remove --gaudi-mode",
+        )
+
+
+def load(name: str) -> Device:
+    """The device module of that name, usable or not."""
     return cast("Device", import_module(f"trainer.devices.{name}"))

@@ -5,19 +5,44 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainer.devices import Arithmetic, rank_local_buffers
+from trainer.config import GaudiMode
+from trainer.devices import Arithmetic, check_no_mode, rank_local_buffers
 
 name = "cpu"
 backend = "gloo"
-native_precision: Arithmetic = "fp32"
 memory_format = torch.contiguous_format
+
+
+def unsupported() -> str | None:
+    """None: every torch supports the CPU."""
+    return None
 
 
 def missing() -> str | None:
     """None: the CPU is always usable."""
     return None
+
+
+def check(local_rank: int) -> None:
+    """Every torch runs on the CPU."""
+
+
+def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
+    """None: there is only one. Raises: InputError for a requested mode."""
+    check_no_mode(requested, name)
+    return None
+
+
+def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:  # noqa: ARG001 - parameters of the protocol
+    """The module itself."""
+    return module
+
+
+def native_precision() -> Arithmetic:
+    """fp32."""
+    return "fp32"
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol

@@ -1,34 +1,114 @@
 """NVIDIA GPUs. Source: reference behaviour of torch 2.6-2.15."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainer.devices import Arithmetic, rank_local_buffers
+from trainer.config import GaudiMode
+from trainer.devices import Arithmetic, check_no_mode, rank_local_buffers
 from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
-native_precision: Arithmetic = "bf16"
 memory_format = torch.channels_last
+
+Capability = tuple[int, int]
+"""Compute capability of a GPU: major, minor."""
+
+GENERATIONS: Final = {1: "Tesla", 2: "Fermi", 3: "Kepler", 5: "Maxwell"}
+"""Generations by major capability that no image of this project supports."""
+
+FIRST_OF_CUDA_13: Final[Capability] = (7, 5)
+"""Turing. Source: CUDA 13's release notes, which drop Maxwell, Pascal and Volta; torch 2.14's kernels for CUDA 13 begin with sm_75."""
+
+LAST_OF_CUDA_12_6: Final[Capability] = (9, 0)
+"""Hopper. Source: torch's build for CUDA 12.6 (.ci/manywheel/build_cuda.sh): sm_50 to sm_90, without PTX."""
+
+_ARCHITECTURE: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)", re.ASCII)
+
+
+def unsupported() -> str | None:
+    """Why this torch cannot use a GPU."""
+    return "this torch is built without CUDA" if torch.version.cuda is None else None
 
 
 def missing() -> str | None:
     """Why CUDA cannot be used; creates no GPU context."""
-    if torch.version.cuda is None:
-        return "this torch is built without CUDA"
+    reason = unsupported()
+    if reason is not None:
+        return reason
     if not torch.cuda.is_available():
         return "no GPU or no driver is visible"
     return None
 
 
+def check(local_rank: int) -> None:
+    """Raises: InputError for a GPU without kernels in this torch, with the image that has them."""
+    capability, kernels = torch.cuda.get_device_capability(local_rank), torch.cuda.get_arch_list()
+    is_too_old = capability[0] in GENERATIONS
+    if not is_too_old and (not kernels or any(runs_on(capability, each) for each in kernels)):
+        return
+    card = f"{torch.cuda.get_device_name(local_rank)} (compute capability {capability[0]}.{capability[1]})"
+    if is_too_old:
+        raise InputError(
+            f"cannot train on {card}: {GENERATIONS[capability[0]]} is older than Pascal, the oldest generation that is supported",
+            hint="use a GPU of the generation Pascal (such as P100) or newer, or --device cpu",
+        )
+    raise InputError(
+        f"cannot train on {card}: torch {torch.__version__} (CUDA {torch.version.cuda}) has no kernels for it, only {' '.join(kernels)}",
+        hint=_image_for(capability),
+    )
+
+
+def runs_on(capability: Capability, kernels: str) -> bool:
+    """Whether kernels such as `sm_80` or `compute_90` run on a GPU of this capability.
+
+    Source: CUDA programming guide: binary code runs on the same major capability with an equal or higher minor one, PTX is
+    compiled for any equal or higher capability; suffix `a` only for exactly that capability, `f` for its family.
+    """
+    match = _ARCHITECTURE.fullmatch(kernels)
+    if match is None:
+        return False
+    built_for = int(match[2]), int(match[3])
+    if match[4] == "a":
+        return capability == built_for
+    is_portable = match[1] == "compute" and not match[4]
+    return capability >= built_for and (is_portable or capability[0] == built_for[0])
+
+
+def _image_for(capability: Capability) -> str:
+    """Which image has kernels for a GPU that the one here lacks."""
+    if capability < FIRST_OF_CUDA_13:
+        return "an image for Pascal to Ampere: build Dockerfile.cuda with --build-arg CUDA_VERSION=12.6"
+    if capability > LAST_OF_CUDA_12_6 and str(torch.version.cuda).startswith("12."):
+        return "an image for newer GPUs: build Dockerfile.cuda with its defaults (CUDA 13)"
+    return "an image whose torch has kernels for this GPU: build Dockerfile.cuda with --build-arg BASE_IMAGE=…"
+
+
+def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
+    """None: there is only one. Raises: InputError for a requested mode."""
+    check_no_mode(requested, name)
+    return None
+
+
+def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:  # noqa: ARG001 - parameters of the protocol
+    """The module itself."""
+    return module
+
+
+def native_precision() -> Arithmetic:
+    """bf16 where the GPU computes in it, fp32 on generations before Ampere, where torch emulates it."""
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
     """Acquire GPU number `local_rank`.
 
-    Raises: InputError when the node has fewer GPUs than workers.
+    Raises: InputError when the node has fewer GPUs than workers; as `check`.
     """
     count = torch.cuda.device_count()
     if local_rank >= count:
@@ -36,6 +116,7 @@ def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG00
             f"cannot open a GPU for worker {local_rank} of this node: only {count} are visible",
             hint=f"--nproc-per-node {count}",
         )
+    check(local_rank)
     torch.cuda.set_device(local_rank)
     torch.backends.cudnn.benchmark = True
     return torch.device("cuda", local_rank)

@@ -2,38 +2,107 @@
 
 Source: HabanaAI/gaudi-pytorch-bridge, Model-References. Rules: the bridge is imported before the process group is
 created and after torchrun has set LOCAL_RANK, by which it chooses the card; no `device_ids`; no channels_last; a step
-marker after backward and after the optimiser in lazy mode; ReduceOp.AVG and SyncBatchNorm are not used.
+marker after backward and after the optimiser in lazy mode; ReduceOp.AVG and SyncBatchNorm are not used. The bridge reads
+PT_HPU_LAZY_MODE once, when it is loaded, so this module never sets it.
 """
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainer.config import GaudiMode
 from trainer.devices import Arithmetic, rank_local_buffers
+from trainer.errors import InputError, on_one_line
 
 name = "hpu"
 backend = "hccl"
-native_precision: Arithmetic = "bf16"
 memory_format = torch.contiguous_format
 
 _FIRST_BUCKET_BYTES = 230 * 1024 * 1024
 """One all-reduce covers the whole model. Source: HabanaAI/Model-References, torchvision sample."""
 
 
-def missing() -> str | None:
-    """Why Gaudi cannot be used; loads the bridge, which acquires no card."""
+_BACKEND: Final = "hpu_backend"
+"""Backend of torch.compile, registered by the bridge; `inductor` does not support Gaudi."""
+
+_LAZY: Final = "PT_HPU_LAZY_MODE"
+
+
+def unsupported() -> str | None:
+    """Why Gaudi is not supported; loads the bridge, which acquires no card. Both image kinds have one: the vendor's torch and stock torch.
+
+    Raises: InputError for a bridge that does not load.
+    """
     if importlib.util.find_spec("habana_frameworks") is None:
         return "habana-torch-plugin is not installed (it comes with the vendor's image)"
-    importlib.import_module("habana_frameworks.torch")
+    try:
+        importlib.import_module("habana_frameworks.torch")
+    except (AssertionError, ImportError, OSError, RuntimeError) as problem:
+        raise InputError(
+            f"cannot use hpu: the vendor's bridge does not load with torch {torch.__version__} and {_LAZY}={os.environ.get(_LAZY, '(not set)')}: "
+            f"{on_one_line(str(problem))}",
+            hint="stock torch has no lazy mode: --gaudi-mode compile, which needs PT_HPU_LAZY_MODE=0; torch must be the one that the image came with",
+        ) from problem
+    return None
+
+
+def missing() -> str | None:
+    """Why Gaudi cannot be used; acquires no card. Raises: as `unsupported`."""
+    reason = unsupported()
+    if reason is not None:
+        return reason
     if not torch.hpu.is_available():  # type: ignore[attr-defined]  # the bridge registers it
         return "no Gaudi card is visible"
     return None
+
+
+def check(local_rank: int) -> None:
+    """The bridge checks its own torch when it is loaded."""
+
+
+def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
+    """The requested mode, otherwise lazy where the bridge was loaded for it and compile elsewhere; never eager (docs/decisions/0032).
+
+    Raises: InputError for a mode that the bridge was not loaded for, or has no backend for.
+    """
+    is_lazy = importlib.import_module("habana_frameworks.torch.core").is_lazy()
+    mode = requested or ("lazy" if is_lazy else "compile")
+    if (mode == "lazy") != is_lazy:
+        raise InputError(
+            f"cannot train in the mode `{mode}` (from `--gaudi-mode`): the bridge was loaded for {'lazy' if is_lazy else 'eager'} mode, "
+            f"{_LAZY} is {on_one_line(os.environ.get(_LAZY, 'not set'))} in the environment, and it is read once",
+            hint=f"set {_LAZY}={'1' if mode == 'lazy' else '0'} before the start (`launcher submit --gaudi-mode {mode}` does), or use another mode",
+        )
+    if mode == "compile" and _BACKEND not in torch.compiler.list_backends(exclude_tags=()):
+        raise InputError(
+            f"cannot train in the mode `compile`: this bridge has no backend `{_BACKEND}` for torch.compile",
+            hint=f"--gaudi-mode lazy, which needs {_LAZY}=1, or an image of a newer release",
+        )
+    return mode
+
+
+def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+    """With torch.compile and static shapes in the mode `compile`, itself in the others.
+
+    Source for one graph although DDP is around it: `optimize_ddp` of the vendor's hello_world sample.
+    """
+    if mode != "compile":
+        return module
+    importlib.import_module("torch._dynamo").config.optimize_ddp = False
+    compiled_module: nn.Module = torch.compile(module, backend=_BACKEND, dynamic=False)  # type: ignore[assignment]  # of a module it is one
+    return compiled_module
+
+
+def native_precision() -> Arithmetic:
+    """bf16, which every generation computes in."""
+    return "bf16"
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from trainer.data.augment import Tta
 from trainer.data.decode import BadImageError, is_turned, open_xray, why_not
@@ -58,7 +59,7 @@ class Predictor:
     """A model on a device; in full precision, so that predictions are the same on all devices."""
 
     trained: LoadedModel
-    network: OverViews
+    network: nn.Module
     device: Device
     rule: str
     batch: int
@@ -116,7 +117,7 @@ def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batc
     on = device.open(0, 1)
     network = OverViews(trained, tta, device.memory_format)
     network.to(on).to(memory_format=device.memory_format)
-    return Predictor(trained, network, device, rule, batch)
+    return Predictor(trained, device.compiled(network, device.choose_mode(None)), device, rule, batch)
 
 
 def _ahead(

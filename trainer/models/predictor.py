@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainer.config import GaudiMode
 from trainer.data.augment import evaluation_view
 from trainer.data.loader import Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
@@ -31,6 +32,8 @@ class DistributedPredictor:
     batch: int
     findings: int
     """Number of the network's outputs."""
+    mode: GaudiMode | None = None
+    """Mode of the device."""
 
     def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """Logits of these samples in order, float32 [N, K], on every rank; no sample counts twice. Collective: all ranks call it.
@@ -43,6 +46,7 @@ class DistributedPredictor:
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
         own_logits = [np.empty((0, self.findings), np.float32)]
         network.eval()
+        network = self.device.compiled(network, self.mode)
         with torch.inference_mode(), self.device.autocast(self.precision):
             for batch in self.loader.batches(batches):
                 logits_NK = network(self.view(batch.x_N1SS)).float()

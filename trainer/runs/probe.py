@@ -103,7 +103,12 @@ def probe(config: TrainConfig) -> Iterator[str]:
         outcome = Outcome("skipped", f"needs `{missing[0]}`") if missing else outcome_of(step.look)
         if missing or outcome.status == "FAIL":
             failed.add(step.check)
-        yield json.dumps({"check": step.check, "status": outcome.status, "found": outcome.found, "fix": outcome.fix})
+        yield row(step.check, outcome)
+
+
+def row(check: str, outcome: Outcome) -> str:
+    """A check and its result as a line of JSON."""
+    return json.dumps({"check": check, "status": outcome.status, "found": outcome.found, "fix": outcome.fix})
 
 
 def outcome_of(look: Look) -> Outcome:

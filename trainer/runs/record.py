@@ -33,6 +33,8 @@ FREE_TO_CHANGE: Final = frozenset(
             "log_every_steps",
             "preset",
             "device",
+            "gaudi_mode",
+            "parity_check",
         ),
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report", "card"),
         # the same numbers except for rounding
@@ -122,6 +124,17 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
             f"cannot resume the run at `{storage.url}`: it was started with other settings:{listing(found)}",
             hint="give another --name for another run, or the same settings to resume",
         )
+
+
+def mode_change(record: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str | None:
+    """A warning when a run resumes in another mode of Gaudi than its record names; None otherwise, and where either is unknown."""
+    before, now = (record or {}).get("gaudi_mode"), facts.get("gaudi_mode")
+    if not before or not now or before == now:
+        return None
+    return (
+        f"warning: the run was trained in Gaudi's mode `{shown(before)}` and resumes in `{now}` (`--gaudi-mode`): "
+        "results may differ by more than rounding; --parity-check N compares it with the CPU"
+    )
 
 
 def write(

@@ -133,8 +133,8 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
 
     Raises: JobFailedError when the batch does not fit into the device's memory.
     """
-    arithmetic = device.native_precision if precision == "auto" else precision
     on = device.open(0, 1)
+    arithmetic = device.native_precision() if precision == "auto" else precision
     try:
         step = _step(device, on, workload, arithmetic)
         with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
@@ -147,9 +147,9 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
             hint=f"--batch-size {max(1, workload.batch_size // 2)}",
         ) from problem
     peak = device.peak_memory_bytes() or None
-    return Timing(
-        device.name, device.hardware(), arithmetic, workload.batch_size, tuple(seconds[WARMING_UP_STEPS:]), peak
-    )
+    mode = device.choose_mode(None)
+    hardware = f"{device.hardware()}, mode {mode}" if mode else device.hardware()
+    return Timing(device.name, hardware, arithmetic, workload.batch_size, tuple(seconds[WARMING_UP_STEPS:]), peak)
 
 
 def _timed_step(step: Callable[[], Tensor], advance: Callable[[int, str], None]) -> float:
@@ -169,7 +169,7 @@ def _step(device: Device, on: torch.device, workload: Workload, precision: Arith
     host_N1SS.random_(0, 256)
     if workload.mode == "train":
         return _training_step(device, network, host_N1SS, workload, precision)
-    network.eval()
+    network = device.compiled(network.eval(), device.choose_mode(None))
 
     def predict() -> Tensor:
         x_N1SS, _ = device.upload(host_N1SS)
@@ -185,7 +185,7 @@ def _step(device: Device, on: torch.device, workload: Workload, precision: Arith
 def _training_step(
     device: Device, network: nn.Module, host_N1SS: Tensor, workload: Workload, precision: Arithmetic
 ) -> Callable[[], Tensor]:
-    """As `loop.train_step`, with the recipe's crop, mirroring, loss and optimiser."""
+    """As `step.train_step`, with the recipe's crop, mirroring, loss and optimiser."""
     if workload.frozen:
         architectures.freeze(network)
     architectures.to_training(network, frozen=workload.frozen)
@@ -195,6 +195,7 @@ def _training_step(
     samples_N = np.arange(workload.batch_size)
     classes_N = torch.arange(workload.batch_size) % workload.findings
     y_NK = nn.functional.one_hot(classes_N, workload.findings).float().to(trained[0].device)
+    network = device.compiled(network, device.choose_mode(None))
     epochs = itertools.count()  # each batch has its own crops
 
     def train() -> Tensor:

@@ -1,4 +1,4 @@
-"""Training: one step, one epoch, the whole run. Start reading with `train` at the end.
+"""Training: one epoch, the whole run. Start reading with `train` at the end.
 
 Shapes: N images, C channels, H x W pixels, K findings.
 """
@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import TrainConfig
-from trainer.data.loader import Batch, Rows, training_batches, training_order
+from trainer.data.loader import Rows, training_batches, training_order
 from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
 from trainer.layout import METRICS
@@ -32,21 +31,14 @@ from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
 from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
-from trainer.training.schedule import rate_factor
+from trainer.training.parity import check_parity
 from trainer.training.setup import Run, opened, predicting
 from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
+from trainer.training.step import set_rate, train_step
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
 FAILED_S: Final = 12.0
 """How long a run that has failed permanently waits for a bucket: its peers wait for its error message."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """Loss and gradient norm of one step, still on the device: reading them synchronises, which is left to the caller."""
-
-    loss: Tensor
-    grad_norm: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,22 +55,6 @@ class EpochResult:
     """Requests after its last step."""
     seconds: float = 0.0
     """Duration including validation."""
-
-
-def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepResult:
-    """One optimiser step on this rank's share of the batch."""
-    view = training.feed.view(batch, epoch)
-    y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)]
-    with run.device.autocast(run.precision):
-        logits_NK = training.parallel(view)
-    loss = run.loss(logits_NK.float(), y_NK)
-    loss.backward()
-    run.device.flush()
-    grad_norm = clip_grad_norm_(training.network.parameters(), run.config.clip_norm)
-    training.optimizer.step()
-    run.device.flush()
-    training.optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss.detach(), grad_norm)
 
 
 def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
@@ -98,7 +74,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         run.watchdog.heartbeat(
             f"step {training.step + 1}", timeout_scale=COMPILING if number <= WARMING_UP_STEPS else 1.0
         )
-        _set_rate(run, training)
+        set_rate(run, training)
         result = train_step(run, training, batch, epoch)
         training.loss_sum += result.loss
         training.step += 1
@@ -138,19 +114,6 @@ def _log(run: Run, training: Training, loss: float, meter: Meter) -> str:
 
 def _is_due(config: TrainConfig, step: int) -> bool:
     return config.checkpoint_every_steps is not None and step % config.checkpoint_every_steps == 0
-
-
-def _set_rate(run: Run, training: Training) -> None:
-    config = run.config
-    factor = rate_factor(
-        config.schedule,
-        training.step,
-        warmup_steps=round(config.warmup_epochs * run.steps_per_epoch),
-        total_steps=run.total_steps,
-        plateau=training.plateau,
-    )
-    for group in training.optimizer.param_groups:
-        group["lr"] = config.lr * factor
 
 
 class _NonFiniteGuard:
@@ -305,7 +268,8 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
     with translated_torch_errors(), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
-            reporter.line(f"training on {world.size} x {run.device.name} in {run.precision}: {images}")
+            mode = f" in the mode {run.mode}" if run.mode else ""
+            reporter.line(f"training on {world.size} x {run.device.name}{mode} in {run.precision}: {images}")
             if run.positive_class is not None:
                 reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":
@@ -313,6 +277,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
         run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)
         training = begin(run)
         note_step(training.step)
+        check_parity(run, training)
         with run.stop.listening(), run.prefix.writer.running():
             try:
                 return finish(run, training, fit(run, training))

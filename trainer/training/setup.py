@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer import card_file, devices
-from trainer.config import TrainConfig, parse_duration
+from trainer.config import GaudiMode, TrainConfig, parse_duration
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
@@ -59,6 +59,8 @@ class Run:
     group: WorkerGroup
     device: Device
     on: torch.device
+    mode: GaudiMode | None
+    """Mode of the device; None for a device with only one."""
     precision: Arithmetic
     reporter: Reporter
     source: Source
@@ -121,6 +123,7 @@ class _Workers:
     group: WorkerGroup
     device: Device
     on: torch.device
+    mode: GaudiMode | None
     precision: Arithmetic
     watchdog: Watchdog
     batch: int
@@ -152,13 +155,16 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         facts = {
             "world_size": world.size,
             "device": workers.device.name,
+            **({"gaudi_mode": workers.mode} if workers.mode else {}),
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
             **images.facts,
         }
         workers.group.on_rank0(
-            lambda: _check_and_write_record(prefix, config, images.identity, facts, labels.source.table)
+            lambda: _check_and_write_record(
+                prefix, config, images.identity, facts, labels.source.table, report=reporter.line
+            )
         )
         yield _assembled(
             config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
@@ -167,7 +173,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device = _device(config, world)
+    device, mode = _device(config, world)
     on = device.open(world.local_rank, world.local_size)
     watchdog = Watchdog(
         parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_close_log_and_exit(log)
@@ -180,7 +186,8 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
         group=group,
         device=device,
         on=on,
-        precision=device.native_precision if config.precision == "auto" else config.precision,
+        mode=mode,
+        precision=device.native_precision() if config.precision == "auto" else config.precision,
         watchdog=watchdog,
         batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
     )
@@ -203,6 +210,7 @@ def _assembled(
         group=workers.group,
         device=device,
         on=workers.on,
+        mode=workers.mode,
         precision=workers.precision,
         reporter=reporter,
         source=labels.source,
@@ -217,6 +225,7 @@ def _assembled(
             precision=workers.precision,
             batch=workers.batch,
             findings=len(table.findings),
+            mode=workers.mode,
         ),
         labels_NK=torch.from_numpy(table.labels_NK.astype(np.float32)).to(workers.on),
         loss=LOSSES[config.loss],
@@ -273,10 +282,11 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig, world: World) -> Device:
-    """The device. The workers are not joined yet; a device that is missing is missing on all, so local rank 0 reports it."""
+def _device(config: TrainConfig, world: World) -> tuple[Device, GaudiMode | None]:
+    """The device and its mode. The workers are not joined yet; what is missing is missing on all, so local rank 0 reports it."""
     try:
-        return devices.find(config.device)
+        device = devices.find(config.device)
+        return device, device.choose_mode(config.gaudi_mode)
     except KnownError as problem:
         if world.is_local_rank0:
             raise
@@ -284,12 +294,21 @@ def _device(config: TrainConfig, world: World) -> Device:
 
 
 def _check_and_write_record(
-    prefix: Prefix, config: TrainConfig, identity: Mapping[str, Any], facts: Mapping[str, Any], table: LabelTable
+    prefix: Prefix,
+    config: TrainConfig,
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    table: LabelTable,
+    *,
+    report: Callable[[str], None],
 ) -> None:
     """Write run.json, when only training can still fail; before a resume, check that the images are the same."""
     stated = {} if config.card is None else card_file.parsed(config.card)
     if prefix.newest is not None:
         record.check_same(prefix.storage, identity)
+        note = record.mode_change(run_record(prefix.storage), facts)
+        if note:
+            report(note)
         if config.card is None:
             stated = card_file.stated_fields(run_record(prefix.storage))
     libraries = {"torch": torch.__version__, "torchvision": torchvision.__version__}

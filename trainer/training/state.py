@@ -87,7 +87,7 @@ def begin(run: Run) -> Training:
         frozen=None,
         parallel=network,
         eval_network=copy.deepcopy(network),
-        optimizer=_optimizer(run, network),
+        optimizer=optimizer_of(run, network),
         plateau=Plateau(),
         step=0,
         loss_sum=torch.zeros((), device=run.on),
@@ -135,7 +135,8 @@ def prepare_epoch(run: Run, training: Training, epoch: int) -> None:
         (architectures.freeze if frozen else architectures.unfreeze)(training.network)
         training.parallel = training.network
         gc.collect()  # the previous wrapper has hooks on the same parameters until it is collected
-        training.parallel = in_parallel(run.group.world.size, run.device, training.feed.part(training.network))
+        part = run.device.compiled(training.feed.part(training.network), run.mode)
+        training.parallel = in_parallel(run.group.world.size, run.device, part)
         training.frozen = frozen
     architectures.to_training(training.network, frozen=frozen)
 
@@ -162,7 +163,8 @@ def _first_state(run: Run, network: nn.Module) -> StateDict:
     return tensors_from_bytes(run.group.broadcast(run.group.all_or_raise(first)))
 
 
-def _optimizer(run: Run, network: nn.Module) -> torch.optim.Optimizer:
+def optimizer_of(run: Run, network: nn.Module) -> torch.optim.Optimizer:
+    """The configured optimiser of a network, before its first step."""
     kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[run.config.optimizer](
         network.parameters(),

@@ -201,6 +201,27 @@ def test_positive_class_is_that_of_the_run_unless_another_is_named():
         ]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "kept"),
+    [
+        ({}, {}),
+        ({"gaudi_mode": "lazy"}, {}),
+        ({"gaudi_mode": "compile"}, {"gaudi_mode": "compile"}),
+        ({"gaudi_mode": "eager"}, {"gaudi_mode": "eager"}),
+        ({"gaudi_mode": ["x"]}, {}),
+        ({"gaudi_mode": "\x1b"}, {}),
+    ],
+)
+def test_job_made_from_a_record_has_the_mode_of_the_run(recorded, kept):
+    """Otherwise the default would change it; the default itself stays unsaid, so that another accelerator can be chosen."""
+    earlier = run_resume.EarlierRun(
+        "s3://cxr/runs/demo", record() | {"device": "hpu"} | recorded, None, is_scored=False
+    )
+    settings = run_resume.settings_of("demo", earlier)
+    assert settings["accelerator"] == "gaudi"
+    assert {key: value for key, value in settings.items() if key == "gaudi_mode"} == kept
+
+
 def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
     """What the trainer would refuse in the pod is refused before the job is replaced."""
     storage = write_run(output, scored=False)

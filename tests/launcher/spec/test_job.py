@@ -3,6 +3,7 @@
 import pytest
 
 from launcher.spec.job import JobSpec
+from launcher.spec.options import PodOptions
 from trainer.errors import InputError
 from trainer.location import Location
 
@@ -200,3 +201,46 @@ def test_trainer_flags_name_paths_of_the_container(data, output, seen_output, ru
 def test_prefixes_of_a_bucket_end_in_a_slash(place, parts):
     """The mount driver takes no other."""
     assert (Location(place).bucket, Location(place).prefix) == parts
+
+
+@pytest.mark.parametrize("accelerator", ["cuda", "cpu"])
+@pytest.mark.parametrize("mode", ["lazy", "compile", "eager"])
+def test_mode_of_gaudi_is_refused_on_other_accelerators(accelerator, mode):
+    """It would do nothing."""
+    with pytest.raises(InputError, match=f"cannot use --gaudi-mode {mode} on {accelerator}: only Gaudi has modes"):
+        job(accelerator=accelerator, gaudi_mode=mode)
+
+
+def test_mode_after_the_dashes_is_refused():
+    """The launcher sets the variable beside it."""
+    with pytest.raises(InputError, match="cannot use `--gaudi-mode` after `--`") as refusal:
+        job(accelerator="gaudi", train_flags=("--gaudi-mode", "compile"))
+    assert "--gaudi-mode" in refusal.value.hint
+
+
+@pytest.mark.parametrize("generation", ["1", "2", "3"])
+@pytest.mark.parametrize(("mode", "chosen"), [(None, "lazy"), ("compile", "compile"), ("eager", "eager")])
+def test_trainer_gets_the_mode_of_the_job(generation, mode, chosen):
+    """Also the default: another release must not change it."""
+    spec = job(accelerator="gaudi", gaudi_generation=generation, gaudi_mode=mode)
+    assert (spec.mode, spec.train.gaudi_mode) == (chosen, chosen)
+    assert job(accelerator="cuda").train.gaudi_mode is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "hint"),
+    [(None, "0", "--gaudi-mode compile"), ("compile", "1", "--gaudi-mode lazy"), ("eager", "1", "--gaudi-mode lazy")],
+)
+def test_variable_that_contradicts_the_mode_is_refused(mode, value, hint):
+    """The trainer would refuse it on the cards."""
+    with pytest.raises(InputError, match=f"`PT_HPU_LAZY_MODE={value}` .*from `--env`") as refusal:
+        job(accelerator="gaudi", gaudi_mode=mode, pod=PodOptions(env=(f"PT_HPU_LAZY_MODE={value}",)))
+    assert hint in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "mode", "value"), [("gaudi", "compile", "0"), ("gaudi", None, "1"), ("cpu", None, "0")]
+)
+def test_variable_that_agrees_with_the_mode_is_allowed(accelerator, mode, value):
+    """As jobs of earlier versions have it."""
+    assert job(accelerator=accelerator, gaudi_mode=mode, pod=PodOptions(env=(f"PT_HPU_LAZY_MODE={value}",)))

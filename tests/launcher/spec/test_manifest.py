@@ -243,3 +243,18 @@ def test_huge_pages_are_a_multiple_of_the_page_size(name):
     amount = container_of(render(ALL[name]))["resources"]["limits"].get("hugepages-2Mi", "0Mi")
     assert amount.endswith("Mi")
     assert int(amount[:-2]) % 2 == 0
+
+
+@pytest.mark.parametrize(("mode", "lazy"), [(None, ["1"]), ("lazy", ["1"]), ("compile", ["0"]), ("eager", ["0"])])
+def test_mode_of_gaudi_is_in_the_environment_and_in_the_flags(mode, lazy):
+    """The bridge reads the variable when it is loaded, before any flag: both must say the same, whatever the image's default is."""
+    job = render(replace(JOBS["gaudi-1-node"], gaudi_mode=mode))[-1]
+    environment = pod_of(job)[1]["containers"][0]["env"]
+    assert [entry["value"] for entry in environment if entry["name"] == "PT_HPU_LAZY_MODE"] == lazy
+    assert f"--gaudi-mode={mode or 'lazy'}" in train_argv(job)
+
+
+@pytest.mark.parametrize("name", ["cuda-1-node", "cpu"])
+def test_jobs_without_gaudi_have_no_mode(name):
+    """Neither variable nor flag."""
+    assert not any(word in to_yaml(render(JOBS[name])) for word in ("PT_HPU", "gaudi-mode", "gaudi_mode"))

@@ -122,9 +122,12 @@ def sources():
 def specs(draw):
     """Jobs of all shapes with whatever the constructors let pass."""
     workers = draw(st.integers(1, 12)) * draw(st.sampled_from([1, 2, 8]))
+    accelerator = draw(st.sampled_from(["gaudi", "cuda", "cpu"]))
+    modes = [None, "lazy", "compile", "eager"] if accelerator == "gaudi" else [None]
     fields = {
-        "accelerator": draw(st.sampled_from(["gaudi", "cuda", "cpu"])),
+        "accelerator": accelerator,
         "gaudi_generation": draw(st.sampled_from(["1", "2", "3"])),
+        "gaudi_mode": draw(st.sampled_from(modes)),
         "workers": workers,
         "name": draw(NAMES),
         "namespace": draw(NAMES),

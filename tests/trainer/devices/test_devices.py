@@ -22,7 +22,7 @@ MODULES = [cpu, cuda, hpu]
 def habana(monkeypatch):
     """The stand-in for the vendor's package, gone again afterwards."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent / "stubs"))
-    for name in ("PT_HPU_LAZY_MODE", "HLS_MODULE_ID", "ID"):
+    for name in ("PT_HPU_LAZY_MODE", "HLS_MODULE_ID", "ID", "STUB_IMAGE", "STUB_CARDS", "STUB_BACKEND"):
         monkeypatch.setenv(name, "x")  # so that what the stub sets is undone
         monkeypatch.delenv(name)
     monkeypatch.setattr(dist, "_DEFAULT_FIRST_BUCKET_BYTES", 1, raising=False)
@@ -31,6 +31,12 @@ def habana(monkeypatch):
         del sys.modules[name]
     if hasattr(torch, "hpu"):
         del torch.hpu
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+        torch._dynamo.config.optimize_ddp = True
+        registry = sys.modules["torch._dynamo.backends.registry"]
+        registry._BACKENDS.pop("hpu_backend", None)
+        registry._COMPILER_FNS.pop("hpu_backend", None)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
@@ -51,7 +57,7 @@ def test_ddp_does_not_broadcast_buffers(module, monkeypatch):
 def test_named_device_that_is_missing_is_refused():
     """Training for a day on the processor without noticing is the expensive failure."""
     for name in ("cuda", "hpu"):
-        if devices._load(name).missing() is None:
+        if devices.load(name).missing() is None:
             pytest.skip("an accelerator is here")
         with pytest.raises(InputError, match=f"cannot use {name}: "):
             devices.find(name)
@@ -95,6 +101,134 @@ def test_gaudi_marks_steps_in_lazy_mode_only(monkeypatch, lazy, marks):
     assert len(sys.modules["habana_frameworks.torch.core"].marks) == marks
 
 
+def backend():
+    """The stand-in's compile backend."""
+    return sys.modules["habana_frameworks.torch.compile_backend"]
+
+
+@pytest.mark.usefixtures("habana")
+@pytest.mark.parametrize(
+    ("image", "variable", "requested", "chosen"),
+    [
+        ("fork", "1", None, "lazy"),
+        ("fork", "0", None, "compile"),
+        ("fork", None, None, "compile"),
+        ("fork", "1", "lazy", "lazy"),
+        ("fork", "0", "eager", "eager"),
+        ("upstream", "0", None, "compile"),
+        ("upstream", None, None, "compile"),
+        ("upstream", "0", "compile", "compile"),
+        ("upstream", None, "eager", "eager"),
+    ],
+)
+def test_gaudis_mode_is_the_requested_one_or_the_one_the_bridge_was_loaded_for(
+    monkeypatch, image, variable, requested, chosen
+):
+    """Both image kinds; without a request never eager, which lost AUC without an error (docs/decisions/0032)."""
+    monkeypatch.setenv("STUB_IMAGE", image)
+    if variable is not None:
+        monkeypatch.setenv("PT_HPU_LAZY_MODE", variable)
+    assert devices.find("auto").choose_mode(requested) == chosen
+    assert sys.modules["habana_frameworks.torch"].acquired == []
+
+
+@pytest.mark.usefixtures("habana")
+@pytest.mark.parametrize(
+    ("variable", "requested", "found", "fix"),
+    [
+        ("1", "compile", "PT_HPU_LAZY_MODE is 1", "PT_HPU_LAZY_MODE=0"),
+        ("1", "eager", "PT_HPU_LAZY_MODE is 1", "PT_HPU_LAZY_MODE=0"),
+        ("0", "lazy", "PT_HPU_LAZY_MODE is 0", "PT_HPU_LAZY_MODE=1"),
+        (None, "lazy", "PT_HPU_LAZY_MODE is not set", "PT_HPU_LAZY_MODE=1"),
+    ],
+)
+def test_mode_that_contradicts_the_environment_is_refused(monkeypatch, variable, requested, found, fix):
+    """The bridge has read the variable by then; the run would train in another mode than its record says."""
+    if variable is not None:
+        monkeypatch.setenv("PT_HPU_LAZY_MODE", variable)
+    device = devices.find("hpu")
+    monkeypatch.setenv("PT_HPU_LAZY_MODE", variable or "")  # too late to have an effect
+    if variable is None:
+        monkeypatch.delenv("PT_HPU_LAZY_MODE")
+    with pytest.raises(InputError, match=f"`{requested}` .*{found}") as refusal:
+        device.choose_mode(requested)
+    assert fix in refusal.value.hint
+
+
+@pytest.mark.usefixtures("habana")
+@pytest.mark.parametrize("name", ["auto", "hpu"])
+def test_lazy_mode_of_an_upstream_image_is_refused_and_nothing_takes_its_place(monkeypatch, name):
+    """With `auto`, training on the processor of a Gaudi node would go unnoticed."""
+    monkeypatch.setenv("STUB_IMAGE", "upstream")
+    monkeypatch.setenv("PT_HPU_LAZY_MODE", "1")
+    with pytest.raises(InputError, match=r"PT_HPU_LAZY_MODE=1: Stock PyTorch version .* Lazy mode") as refusal:
+        devices.find(name)
+    assert "--gaudi-mode compile" in refusal.value.hint
+
+
+@pytest.mark.usefixtures("habana")
+def test_compile_mode_needs_the_bridges_backend(monkeypatch):
+    """Otherwise the first step says so, after the images have been decoded."""
+    monkeypatch.setenv("STUB_BACKEND", "0")
+    with pytest.raises(InputError, match="no backend `hpu_backend`"):
+        devices.find("hpu").choose_mode("compile")
+
+
+@pytest.mark.parametrize("module", [cpu, cuda], ids=lambda module: module.name)
+@pytest.mark.parametrize("mode", ["lazy", "compile", "eager"])
+def test_other_devices_refuse_a_mode(module, mode):
+    """A flag without an effect hides a mistake."""
+    assert module.choose_mode(None) is None
+    with pytest.raises(InputError, match=f"cannot use the mode `{mode}` on {module.name}.*--gaudi-mode"):
+        module.choose_mode(mode)
+
+
+def gradients(part, x):
+    """Gradients of the parameters, and the output."""
+    output = part(x)
+    output.square().mean().backward()
+    return [parameter.grad.clone() for parameter in part.parameters()], output.detach()
+
+
+@pytest.mark.usefixtures("habana")
+@pytest.mark.parametrize(("mode", "graphs"), [("compile", 1), ("eager", 0)])
+def test_compile_mode_compiles_once_with_static_shapes_and_equal_numbers(monkeypatch, mode, graphs):
+    """The same parameters: what is compiled trains the network that is saved."""
+    monkeypatch.setenv("PT_HPU_LAZY_MODE", "0")
+    devices.find("hpu")
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 3)
+    expected = gradients(network, x)
+    network.zero_grad()
+    compiled = hpu.compiled(network, mode)
+    assert [*map(id, compiled.parameters())] == [*map(id, network.parameters())]
+    for _ in range(3):
+        network.zero_grad()
+        found = gradients(compiled, x)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found[0], expected[0], strict=True))
+    assert torch.equal(found[1], expected[1])
+    assert len(backend().graphs) == graphs
+    assert (compiled is network) == (mode != "compile")
+
+
+@pytest.mark.usefixtures("habana")
+def test_compiled_part_trains_in_ddp(monkeypatch, tmp_path):
+    """Compiled before DDP wraps it, so that no graph contains a collective, which the backend refuses."""
+    from trainer.training.state import in_parallel
+
+    monkeypatch.setenv("PT_HPU_LAZY_MODE", "0")
+    devices.find("hpu")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+        parallel = in_parallel(2, cpu, hpu.compiled(network, "compile"))
+        gradients(parallel, torch.randn(5, 3))
+    finally:
+        dist.destroy_process_group()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert len(backend().graphs) == 1
+
+
 @pytest.mark.usefixtures("habana")
 def test_gaudi_has_one_bucket_for_all_gradients_and_no_device_ids():
     """26.6 MiB of gradients; `device_ids` is an error on this device."""
@@ -112,6 +246,126 @@ def test_random_generator_of_a_card_is_saved_and_put_back():
     hpu.set_random_state(torch.arange(4, dtype=torch.uint8))
     assert hpu.random_state().tolist() == [0, 1, 2, 3]
     assert cpu.random_state() is None  # the processor's is kept for every device
+
+
+CUDA_13 = "sm_75 sm_80 sm_86 sm_90 sm_100 sm_120"
+CUDA_12_6 = "sm_50 sm_60 sm_70 sm_75 sm_80 sm_86 sm_90"
+"""Kernels of torch 2.14 for each. Source: torch.cuda.get_arch_list() of 2.14.1+cu130; torch's .ci/manywheel/build_cuda.sh."""
+
+
+@pytest.mark.parametrize(
+    ("capability", "kernels", "runs"),
+    [
+        ((8, 0), "sm_80", True),
+        ((8, 6), "sm_80", True),  # equal major, higher minor
+        ((8, 9), "sm_86", True),
+        ((8, 0), "sm_86", False),  # never the other way round
+        ((9, 0), "sm_80", False),  # binary code stays in its major
+        ((9, 0), "compute_80", True),  # PTX does not
+        ((7, 5), "compute_80", False),
+        ((9, 0), "sm_90a", True),
+        ((9, 1), "sm_90a", False),
+        ((10, 0), "compute_90a", False),
+        ((10, 3), "sm_100f", True),
+        ((12, 0), "sm_100f", False),
+        ((12, 0), "compute_100f", False),
+        ((12, 1), "sm_120", True),
+        ((10, 0), "sm_100", True),
+        ((6, 0), "gfx90a", False),
+        ((6, 0), "sm_", False),
+    ],
+)
+def test_kernels_run_on_gpus_as_cuda_defines_it(capability, kernels, runs):
+    """Minor versions are compatible upwards, majors only by PTX, suffixes narrow both."""
+    assert cuda.runs_on(capability, kernels) is runs
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU of this name and capability below a torch with these kernels."""
+
+    def put(name, capability, kernels, version):
+        monkeypatch.setattr(torch.version, "cuda", version)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: name)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", kernels.split)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "kernels", "version"),
+    [
+        ("Tesla P100-PCIE-16GB", (6, 0), CUDA_12_6, "12.6"),
+        ("Quadro P6000", (6, 1), CUDA_12_6, "12.6"),
+        ("Tesla V100-SXM2-32GB", (7, 0), CUDA_12_6, "12.6"),
+        ("Tesla T4", (7, 5), CUDA_13, "13.0"),
+        ("NVIDIA A10G", (8, 6), CUDA_13, "13.0"),
+        ("NVIDIA L4", (8, 9), CUDA_13, "13.0"),
+        ("NVIDIA H200", (9, 0), CUDA_13, "13.0"),
+        ("NVIDIA B300", (10, 3), CUDA_13, "13.0"),
+        ("NVIDIA GeForce RTX 5090", (12, 0), CUDA_13, "13.0"),
+        ("NVIDIA H200", (9, 0), "", "13.0"),  # a build that does not tell
+    ],
+)
+def test_gpu_with_kernels_in_this_torch_is_opened(gpu, name, capability, kernels, version):
+    """What runs is not refused."""
+    gpu(name, capability, kernels, version)
+    assert cuda.open(0, 1) == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "kernels", "version", "hint"),
+    [
+        ("Tesla P100-PCIE-16GB", (6, 0), CUDA_13, "13.0", "--build-arg CUDA_VERSION=12.6"),
+        ("GeForce GTX 1080 Ti", (6, 1), CUDA_13, "13.2", "--build-arg CUDA_VERSION=12.6"),
+        ("Tesla V100-SXM2-32GB", (7, 0), CUDA_13, "13.0", "--build-arg CUDA_VERSION=12.6"),
+        ("NVIDIA B200", (10, 0), CUDA_12_6, "12.6", "with its defaults"),
+        ("NVIDIA GeForce RTX 5090", (12, 0), CUDA_12_6, "12.6", "with its defaults"),
+        ("NVIDIA Next", (13, 0), CUDA_13, "13.0", "--build-arg BASE_IMAGE="),
+        ("NVIDIA A100", (8, 0), "sm_86 sm_90", "12.6", "--build-arg BASE_IMAGE="),
+    ],
+)
+def test_gpu_without_kernels_in_this_torch_is_refused_with_the_image_to_take(
+    gpu, name, capability, kernels, version, hint
+):
+    """Otherwise the first kernel fails, after the data set has been downloaded and decoded."""
+    gpu(name, capability, kernels, version)
+    with pytest.raises(InputError, match=re.escape(f"{name} (compute capability {capability[0]}.")) as refusal:
+        cuda.open(0, 1)
+    assert f"CUDA {version}" in str(refusal.value)
+    assert hint in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "generation"),
+    [
+        ("Tesla K80", (3, 7), "Kepler"),
+        ("Tesla K40c", (3, 5), "Kepler"),
+        ("Tesla M40", (5, 2), "Maxwell"),
+        ("Tesla M2090", (2, 0), "Fermi"),
+    ],
+)
+@pytest.mark.parametrize("kernels", [CUDA_13, CUDA_12_6])
+def test_gpus_older_than_pascal_are_refused_by_name(gpu, name, capability, generation, kernels):
+    """No image helps them, so none is named."""
+    gpu(name, capability, kernels, "12.6")
+    with pytest.raises(InputError, match=f"{name} .*: {generation} is older than Pascal") as refusal:
+        cuda.open(0, 1)
+    assert "Dockerfile" not in refusal.value.hint
+
+
+@pytest.mark.parametrize(("major", "precision"), [(6, "fp32"), (7, "fp32"), (8, "bf16"), (12, "bf16")])
+def test_precision_of_auto_is_one_that_the_gpu_computes_in(monkeypatch, major, precision):
+    """Before Ampere torch emulates bf16."""
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or major >= 8
+    )
+    assert cuda.native_precision() == precision
+    assert (cpu.native_precision(), hpu.native_precision()) == ("fp32", "bf16")
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

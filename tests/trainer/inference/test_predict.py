@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from trainer import devices
 from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
+from trainer.devices import cpu
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator, from_bytes, to_bytes
 from trainer.inference.predict import predictor
@@ -55,6 +57,22 @@ def test_predicted_probabilities_are_those_of_the_run(finished_run, rows_of_test
         for finding in trained.findings:
             assert each.raw[finding] == pytest.approx(float(row[f"raw_{finding}"]), abs=1e-5)
             assert each.probability[finding] == pytest.approx(float(row[f"prob_{finding}"]), abs=1e-5)
+
+
+def test_network_predicts_in_the_mode_that_the_device_was_started_for(finished_run):
+    """Gaudi without compilation and without lazy mode lost AUC elsewhere, without an error."""
+    seen = []
+
+    def compiled(module, mode):
+        seen.append(mode)
+        return module
+
+    members = {name: getattr(cpu, name) for name in dir(cpu) if not name.startswith("_")}
+    device = SimpleNamespace(
+        **members | {"choose_mode": lambda requested: requested or "compile", "compiled": compiled}
+    )
+    predictor(load_model(str(finished_run.root)), device, tta="none", rule="youden", batch=4)
+    assert seen == ["compile"]
 
 
 def test_batch_size_changes_no_prediction(finished_run, rows_of_test):

@@ -68,7 +68,7 @@ def test_training_step_trains_and_a_frozen_one_its_head_alone(monkeypatch):
 
 def test_device_that_is_not_there_is_an_error_before_anything_is_timed(monkeypatch, capsys):
     """Minutes on the processor, then an error, is the wrong order."""
-    if devices._load("hpu").missing() is None:
+    if devices.load("hpu").missing() is None:
         pytest.skip("an accelerator is here")
     monkeypatch.setattr(bench, "_step", lambda *_: pytest.fail("timed"))
     assert main(["bench", "--device", "cpu,hpu"]) == 2

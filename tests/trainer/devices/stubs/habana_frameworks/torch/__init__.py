@@ -1,9 +1,21 @@
-"""Registers torch.hpu; takes no device."""
+"""Registers torch.hpu and the compile backend; takes no device.
+
+STUB_CARDS is the number of cards, STUB_IMAGE the kind of image: `fork` has the vendor's torch, `upstream` stock torch. As in the vendor's
+package, PT_HPU_LAZY_MODE is read once, here, and lazy mode refuses stock torch.
+"""
 
 import os
 import types
 
 import torch
+
+LAZY = os.environ.get("PT_HPU_LAZY_MODE", "0") != "0"
+
+if LAZY and os.environ.get("STUB_IMAGE", "fork") == "upstream":
+    raise AssertionError(f"Stock PyTorch version {torch.__version__} is not supported in Lazy mode.")
+
+if not LAZY and os.environ.get("STUB_BACKEND", "1") != "0":
+    import habana_frameworks.torch.compile_backend  # noqa: F401 - registers itself; lazy mode has none
 
 acquired: list[str] = []
 

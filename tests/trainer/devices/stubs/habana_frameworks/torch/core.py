@@ -1,12 +1,12 @@
 """The step marker; in eager mode the vendor's is a stub that warns, so it must not be called there."""
 
-import os
+from habana_frameworks.torch import LAZY
 
 marks: list[str] = []
 
 
 def is_lazy() -> bool:
-    return os.environ.get("PT_HPU_LAZY_MODE", "0") != "0"
+    return LAZY
 
 
 def mark_step(device_str: str = "", sync: bool = False) -> None:

@@ -1,0 +1,64 @@
+"""One optimiser step, and the learning rate it takes.
+
+Shapes: N images, K findings.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from trainer.data.loader import Batch
+from trainer.training.schedule import rate_factor
+from trainer.training.setup import Run
+from trainer.training.state import Training
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Loss and gradient norm of one step, still on the device: reading them synchronises, which is left to the caller."""
+
+    loss: Tensor
+    grad_norm: Tensor
+
+
+def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepResult:
+    """One optimiser step on this rank's share of the batch."""
+    loss = add_gradients(run, training, batch, epoch)
+    return StepResult(loss, update(run, training))
+
+
+def add_gradients(run: Run, training: Training, batch: Batch, epoch: int) -> Tensor:
+    """The loss of a batch, after its gradients have been added to those of the parameters."""
+    view = training.feed.view(batch, epoch)
+    y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)]
+    with run.device.autocast(run.precision):
+        logits_NK = training.parallel(view)
+    loss = run.loss(logits_NK.float(), y_NK)
+    loss.backward()
+    run.device.flush()
+    return loss.detach()
+
+
+def update(run: Run, training: Training) -> Tensor:
+    """Take the optimiser's step with the clipped gradients, and remove them; returns their norm before clipping."""
+    grad_norm = clip_grad_norm_(training.network.parameters(), run.config.clip_norm)
+    training.optimizer.step()
+    run.device.flush()
+    training.optimizer.zero_grad(set_to_none=True)
+    return grad_norm
+
+
+def set_rate(run: Run, training: Training) -> None:
+    """Set the learning rate of the next step."""
+    config = run.config
+    factor = rate_factor(
+        config.schedule,
+        training.step,
+        warmup_steps=round(config.warmup_epochs * run.steps_per_epoch),
+        total_steps=run.total_steps,
+        plateau=training.plateau,
+    )
+    for group in training.optimizer.param_groups:
+        group["lr"] = config.lr * factor
