@@ -248,10 +248,9 @@ def test_huge_pages_are_a_multiple_of_the_page_size(name):
 @pytest.mark.parametrize(("mode", "lazy"), [(None, ["1"]), ("lazy", ["1"]), ("compile", ["0"]), ("eager", ["0"])])
 def test_mode_of_gaudi_is_in_the_environment_and_in_the_flags(mode, lazy):
     """The bridge reads the variable when it is loaded, before any flag: both must say the same, whatever the image's default is."""
-    job = render(replace(JOBS["gaudi-1-node"], gaudi_mode=mode))[-1]
-    environment = pod_of(job)[1]["containers"][0]["env"]
-    assert [entry["value"] for entry in environment if entry["name"] == "PT_HPU_LAZY_MODE"] == lazy
-    assert f"--gaudi-mode={mode or 'lazy'}" in train_argv(job)
+    container = container_of(render(replace(JOBS["gaudi-1-node"], gaudi_mode=mode)))
+    assert [entry["value"] for entry in container["env"] if entry["name"] == "PT_HPU_LAZY_MODE"] == lazy
+    assert f"--gaudi-mode={mode or 'lazy'}" in container["args"]
 
 
 @pytest.mark.parametrize("name", ["cuda-1-node", "cpu"])
