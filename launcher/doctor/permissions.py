@@ -45,7 +45,7 @@ def needed(spec: JobSpec, *, in_cluster: bool) -> list[Right]:
         Right("delete", spec.kind.resource, "delete"),
         *_each(("get", "list", "watch"), PODS, "status, logs"),
         Right("get", PODS, "logs", "log"),
-        Right("list", SERVICES, "delete"),
+        Right("list", SERVICES, "delete", vital=False),
         Right("list", EVENTS, "status, events", vital=False),
         Right("list", CLAIMS, "submit, status", vital=False),
         Right("list", NODES, "status, doctor", vital=False),

@@ -1,6 +1,7 @@
 """Check what Kubeflow Trainer needs for a TrainJob: JobSet, and the TrainingRuntime of the job."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeGuard
 
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import NotFoundError
@@ -8,11 +9,15 @@ from launcher.cluster.resources import JOB_SETS, RUNTIMES, Object
 from launcher.doctor.runner import fail, ok, warn
 from launcher.kinds import trainjob
 from launcher.spec.job import JobSpec
+from launcher.spec.train_job import administrators_runtime
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome
 
 DEPLOYMENT = "jobset-controller-manager"
 """Source: kubernetes-sigs/jobset v0.11, config/components/manager."""
+
+SHOWN: Final = 3
+"""Number of differing fields in a row."""
 
 INSTALL = "install JobSet with Kubeflow Trainer: see k8s/operator"
 
@@ -68,4 +73,27 @@ def _usable(found: Object) -> Outcome:
             f"`{name}` has no failurePolicy: a lost pod fails the job",
             "use the runtime of k8s/components/trainer-runtime",
         )
+    other = list(_differing(administrators_runtime(name)["spec"], content, ""))
+    if other:
+        return warn(
+            f"`{name}` is not that of this version of the launcher: {', '.join(other[:SHOWN])}{', …' * (len(other) > SHOWN)} differ",
+            "ask an administrator to apply k8s/components/trainer-runtime of this version",
+        )
     return ok(f"`{name}` is for torch and restarts lost pods")
+
+
+def _differing(ours: object, theirs: object, path: str) -> Iterator[str]:
+    """Paths of fields that `theirs` lacks or has with another value; its other fields, and other elements of named lists, may be any."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            yield from _differing(value, theirs.get(key), f"{path}.{key}".removeprefix("."))
+    elif _are_named(ours) and _are_named(theirs):
+        by_name = {each["name"]: each for each in theirs}
+        for each in ours:
+            yield from _differing(each, by_name.get(each["name"]), f"{path}[{each['name']}]")
+    elif ours != theirs:
+        yield path
+
+
+def _are_named(value: object) -> TypeGuard[list[Object]]:
+    return isinstance(value, list) and all(isinstance(each, dict) and "name" in each for each in value)

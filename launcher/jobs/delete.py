@@ -154,7 +154,8 @@ def _wait_for_parts(cluster: Cluster, kind: kinds.JobKind, name: str, end_s: flo
         with suppress(ForbiddenError, NotServedError):
             _wait_until_none(cluster, JOB_SETS, end_s, name, fields=f"metadata.name={name}")
     _wait_until_none(cluster, PODS, end_s, name, labels=selector)
-    _wait_until_none(cluster, SERVICES, end_s, name, labels=selector)
+    with suppress(ForbiddenError):  # roles of Kubeflow lack Services
+        _wait_until_none(cluster, SERVICES, end_s, name, labels=selector)
 
 
 def _wait_until_none(cluster: Cluster, resource: Resource, end_s: float, job: str, **selector: str) -> None:

@@ -1,5 +1,7 @@
 """Find a job by its name, of whichever kind it is."""
 
+from contextlib import suppress
+
 from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError, NotServedError
@@ -13,10 +15,10 @@ def get(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object:
 
 
 def find(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | None:
-    """The job, or None.
+    """The job, or None; of two kinds, one that the user may not read counts as having none.
 
     Raises: InputError when both kinds have a job of this name and `api` does not decide; NotServedError when the cluster serves no
-    kind of jobs; ForbiddenError when none was found and one kind may not be read.
+    kind of jobs; ForbiddenError when no kind may be read.
     """
     try:
         return get(cluster, name, api)
@@ -24,6 +26,11 @@ def find(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | No
         raise
     except NotFoundError:
         return None
+    except ForbiddenError:
+        for kind in _considered(api) if api == "auto" else ():
+            with suppress(ForbiddenError, NotServedError):
+                return find(cluster, name, kind.api)
+        raise
 
 
 def again(cluster: Cluster, job: Object) -> Object:

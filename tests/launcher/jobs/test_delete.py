@@ -35,6 +35,13 @@ def test_volumes_whose_job_is_gone_are_swept_and_no_others(cluster, api):
     assert [each["metadata"]["name"] for each in cluster.list(VOLUMES)] == kept
 
 
+def test_delete_by_a_user_who_may_not_list_services_ends(cluster, api):
+    """Kubeflow's own roles lack them; the job is gone all the same."""
+    submit.submit(cluster, render(spec(data="/srv/cxr")))
+    api.state.forbidden.add(("list", "services"))
+    assert delete_job(cluster, "t1", timeout_s=5) == ["pytorchjob.kubeflow.org/t1"]
+
+
 @pytest.mark.parametrize("verb", ["list", "delete"])
 def test_sweep_by_a_user_without_rights_does_nothing(cluster, api, verb):
     """Most users may not touch volumes; their submit goes on."""

@@ -206,6 +206,25 @@ def test_user_without_the_right_to_create_volumes_is_told_alternatives(cluster, 
     assert paths(api) == []
 
 
+@pytest.mark.parametrize(("api_flag", "hidden"), [("pytorchjob", "trainjobs"), ("trainjob", "pytorchjobs")])
+def test_user_whose_role_knows_one_kind_can_submit_it(cluster, api, api_flag, hidden):
+    """Roles of earlier versions know no TrainJobs, and must not fail on the day that Trainer is installed; Kubeflow has a role for each."""
+    api.state.serve_trainer()
+    api.state.forbidden |= {("get", hidden), ("list", hidden)}
+    objects = render(spec(api=api_flag, data="/srv/cxr"))
+    assert submit.submit(cluster, objects).outcome == "created"
+    assert submit.submit(cluster, objects).outcome == "unchanged"
+
+
+def test_user_who_may_read_no_kind_is_told(cluster, api):
+    """A job of the name may exist."""
+    api.state.serve_trainer()
+    api.state.forbidden |= {("get", "pytorchjobs"), ("get", "trainjobs")}
+    with pytest.raises(ForbiddenError, match="pytorchjobs is forbidden"):
+        submit.submit(cluster, render(spec()))
+    assert paths(api) == []
+
+
 def test_repeated_submit_creates_the_claim_that_a_killed_one_did_not(cluster, api):
     """Its pods would wait for ever, and every later submit would call the job unchanged."""
     submit.submit(cluster, render(spec()))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.settings.sources import PROJECT_FILE, read_assignments, read_environment, read_file
+from launcher.settings.sources import PROJECT_FILE, read_assignments, read_environment, read_file, without_unset
 from trainer.errors import InputError
 
 SUBMIT = ["submit", "--dry-run", "client", "--accelerator", "cpu", "--name", "t1"]
@@ -262,3 +262,20 @@ def test_init_and_config_accept_a_home_directory_and_keep_it(sources, capsys, mo
         "data": None,
         "output": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ((), {"ttl": "2d", "label": ["a=b"], "runtime": "chexnet"}),
+        (("ttl=null", "label=[]"), {"runtime": "chexnet"}),
+        (("ttl=~", "workers=2"), {"label": ["a=b"], "runtime": "chexnet"}),
+        (("ttl=", "ttl=3d"), {"ttl": "2d", "label": ["a=b"], "runtime": "chexnet"}),
+        (("api=pytorchjob",), {"ttl": "2d", "label": ["a=b"]}),
+        (("api=trainjob", "runtime=other"), {"ttl": "2d", "label": ["a=b"], "runtime": "chexnet"}),
+    ],
+)
+def test_settings_that_set_to_nothing_are_left_out_of_a_copied_job(changes, kept):
+    """What a job was submitted with must not stay with its copies for ever; a PyTorchJob has no runtime."""
+    recorded = {"ttl": "2d", "label": ["a=b"], "runtime": "chexnet"}
+    assert without_unset(recorded, changes) == kept
