@@ -190,7 +190,7 @@ def _own_address(nodes: str) -> str | None:
 
 
 def with_store_host(conf: str, environment: Mapping[str, str]) -> str:
-    """torchrun's `--rdzv-conf`, with the node that hosts the store named where the controller numbers the nodes.
+    """Torchrun's `--rdzv-conf`, with the node that hosts the store named where the controller numbers the nodes.
 
     Otherwise torchrun resolves the endpoint's name to find out, which after a restart is still that of a deleted pod for some
     seconds: then no node hosts the store, and all wait in vain until the timeout (measured: docs/decisions/0031).
