@@ -68,6 +68,7 @@ KUEUE: Final = Controller(
     name="kueue-controller-manager",
     image="kueue",
     label=("app.kubernetes.io/name", "kueue"),
+    logs="kubectl logs -n kueue-system deployment/kueue-controller-manager --tail=20",
     install="install Kueue: https://kueue.sigs.k8s.io/docs/installation",
 )
 

@@ -16,14 +16,12 @@ RESOURCES: Final[Mapping[str, Resource]] = {
 """Resources of the objects of a job, by kind."""
 
 
-def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> None:
-    """Validate the objects of a job, and that Kueue holds one with a queue; a job without a runtime to try it with is not validated.
-
-    Raises: RemoteError.
-    """
+def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> Object | None:
+    """Validate the objects of a job, and that Kueue holds one with a queue; returns as `dry_run`. Raises: RemoteError."""
     answer = dry_run(cluster, objects)
     if answer is not None:
         check_held(cluster, objects[-1], answer)
+    return answer
 
 
 def dry_run(cluster: Cluster, objects: Sequence[Object]) -> Object | None:
