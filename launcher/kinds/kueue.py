@@ -8,7 +8,6 @@ import secrets
 
 from launcher import kinds
 from launcher.cluster.client import Cluster
-from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.operator import KUEUE, container_of, deployments_of
 from launcher.cluster.resources import DEPLOYMENTS, LOCAL_QUEUES, QUEUE_LABEL, Object
 from launcher.kinds.runtimes import with_existing_runtime
@@ -61,10 +60,10 @@ def explain(cluster: Cluster, kind: kinds.JobKind, queue: str) -> tuple[str, str
 
 
 def installed(cluster: Cluster) -> str:
-    """`Kueue v0.19.2 (kueue-system/kueue-controller-manager)`; `Kueue` for a user who may not list Deployments."""
+    """`Kueue v0.19.2 (kueue-system/kueue-controller-manager)`; `Kueue` where Deployments can't be listed."""
     try:
         found = deployments_of(KUEUE, cluster.list(DEPLOYMENTS, everywhere=True))
-    except ForbiddenError:
+    except RemoteError:
         found = []
     if not found:
         return KUEUE.title
