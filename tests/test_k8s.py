@@ -19,10 +19,11 @@ from launcher.cluster.resources import (
     CLUSTER_RUNTIMES,
     DATA,
     DEVICE_CLASSES,
+    PENDING_WORKLOADS,
+    QUEUE_PRIORITIES,
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
     RUNTIMES,
-    WAITING,
     WORKLOADS,
 )
 from launcher.doctor import permissions
@@ -261,9 +262,15 @@ def test_administrators_runtime_is_the_one_that_the_launcher_patches(tmp_path):
 def test_reader_role_may_read_a_jobs_position_in_its_queue():
     """`status` asks Kueue for it; without Kueue the right is one to nothing."""
     rights_of = granted(found(kustomize(K8S / "base"), "Role", "chexnet-reader"))
-    for resource in WAITING:
+    for resource in PENDING_WORKLOADS:
         assert (resource.group, f"{resource.plural}/pendingworkloads", "get") in rights_of
-    assert (WORKLOADS.group, WORKLOADS.plural, "list") in rights_of
+    assert (WORKLOADS[0].group, WORKLOADS[0].plural, "list") in rights_of
+
+
+def test_looker_role_may_read_the_priorities_of_queues():
+    """`doctor` checks that the one of `--queue-priority` exists."""
+    rights_of = granted(found(kustomize(K8S / "base"), "ClusterRole", "chexnet-looker"))
+    assert (QUEUE_PRIORITIES[0].group, QUEUE_PRIORITIES[0].plural, "get") in rights_of
 
 
 def test_roles_let_status_and_doctor_count_devices_of_dra_drivers():

@@ -1,23 +1,32 @@
 """Calls to the API server: get, list, create, patch, delete, watch and logs, as plain JSON."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final, TypedDict, TypeVar
 
 from launcher.cluster.access import Target
 from launcher.cluster.auth import login
 from launcher.cluster.connection import CONNECT_S, READ_S, ByteBudget, Connection, Request, as_object, error_of_response
-from launcher.cluster.errors import ConflictError, GoneError, NotFoundError, ServerError, UnreachableError
+from launcher.cluster.errors import (
+    ConflictError,
+    GoneError,
+    NotFoundError,
+    NotServedError,
+    ServerError,
+    UnreachableError,
+)
 from launcher.cluster.resources import PODS, Object, Resource
 from trainer.errors import RemoteError
 from trainer.formats.documents import checked
 from trainer.limits import CHANGE_BYTES, LISTED_OBJECTS, LOG_LINE_BYTES
 
 Objects = list[Object]
+
+T = TypeVar("T")
 
 PAGE: Final = 500
 """Objects in one page of a list. Source: the default chunk size of kubectl."""
@@ -233,6 +242,16 @@ class Cluster:
         except NotFoundError:
             return False
         return any(each["name"] == resource.plural for each in known)
+
+    def first_served(self, versions: Sequence[Resource], read: Callable[[Resource], T]) -> T:
+        """Result of `read` for the first version of a resource that the server serves.
+
+        Raises: NotServedError when it serves none.
+        """
+        for version in versions[:-1]:
+            with suppress(NotServedError):
+                return read(version)
+        return read(versions[-1])
 
     def server_time(self) -> datetime:
         """Time of the server's clock."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from launcher.cluster.resources import PYTORCH_JOBS, TRAIN_JOBS, Object, Resource
+from launcher.cluster.resources import PYTORCH_JOBS, TRAIN_JOBS, WORKLOADS, Object, Resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class Controller:
     """The same in the name of a check."""
 
     jobs: Resource
+    """What it reconciles."""
 
     name: str
     """Part of the names of its Deployment and Service."""
@@ -59,7 +60,20 @@ TRAINER: Final = Controller(
     logs="kubectl logs -n kubeflow-system deployment/kubeflow-trainer-controller-manager --tail=20",
 )
 
+KUEUE: Final = Controller(
+    title="Kueue",
+    short="Kueue",
+    jobs=WORKLOADS[0],
+    # Source: kubernetes-sigs/kueue v0.19.2, config/components/manager and charts/kueue.
+    name="kueue-controller-manager",
+    image="kueue",
+    label=("app.kubernetes.io/name", "kueue"),
+    logs="kubectl logs -n kueue-system deployment/kueue-controller-manager --tail=20",
+    install="install Kueue: https://kueue.sigs.k8s.io/docs/installation",
+)
+
 CONTROLLERS: Final = (TRAINING_OPERATOR, TRAINER)
+"""Those of kinds of jobs."""
 
 
 def controller_of(jobs: Resource) -> Controller:

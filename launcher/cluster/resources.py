@@ -37,6 +37,13 @@ class Resource:
         return f"{root}{place}/{self.plural}" + (f"/{name}" if name is not None else "")
 
 
+def _in_versions_of_kueue(
+    plural: str, kind: str, *, group: str = "kueue.x-k8s.io", namespaced: bool = True
+) -> tuple[Resource, ...]:
+    """A resource in the versions that releases of Kueue serve, newest first; `Cluster.first_served` reads it."""
+    return tuple(Resource(f"{group}/{version}", plural, kind, namespaced) for version in ("v1beta2", "v1beta1"))
+
+
 PYTORCH_JOBS: Final = Resource("kubeflow.org/v1", "pytorchjobs", "PyTorchJob")
 TRAIN_JOBS: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainjobs", "TrainJob")
 RUNTIMES: Final = Resource("trainer.kubeflow.org/v1alpha1", "trainingruntimes", "TrainingRuntime")
@@ -60,15 +67,13 @@ DEPLOYMENTS: Final = Resource("apps/v1", "deployments", "Deployment")
 CSI_DRIVERS: Final = Resource("storage.k8s.io/v1", "csidrivers", "CSIDriver", namespaced=False)
 CSI_NODES: Final = Resource("storage.k8s.io/v1", "csinodes", "CSINode", namespaced=False)
 PRIORITY_CLASSES: Final = Resource("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", namespaced=False)
-LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta1", "localqueues", "LocalQueue")
-NEW_LOCAL_QUEUES: Final = Resource("kueue.x-k8s.io/v1beta2", "localqueues", "LocalQueue")
-WAITING: Final = tuple(
-    Resource(f"visibility.kueue.x-k8s.io/{version}", "localqueues", "PendingWorkloadsSummary")
-    for version in ("v1beta2", "v1beta1")
+LOCAL_QUEUES: Final = _in_versions_of_kueue("localqueues", "LocalQueue")
+WORKLOADS: Final = _in_versions_of_kueue("workloads", "Workload")
+QUEUE_PRIORITIES: Final = _in_versions_of_kueue("workloadpriorityclasses", "WorkloadPriorityClass", namespaced=False)
+PENDING_WORKLOADS: Final = _in_versions_of_kueue(
+    "localqueues", "PendingWorkloadsSummary", group="visibility.kueue.x-k8s.io"
 )
-"""Kueue's list of pending workloads, at `NAME/pendingworkloads`; the first served version is used. Source: kueue, apis/visibility."""
-
-WORKLOADS: Final = Resource("kueue.x-k8s.io/v1beta1", "workloads", "Workload")
+"""Kueue's list of pending workloads, at `NAME/pendingworkloads`. Source: kueue, apis/visibility."""
 
 RESOURCE_SLICES: Final = Resource("resource.k8s.io/v1", "resourceslices", "ResourceSlice", namespaced=False)
 DEVICE_CLASSES: Final = Resource("resource.k8s.io/v1", "deviceclasses", "DeviceClass", namespaced=False)
@@ -88,6 +93,12 @@ OURS: Final = "app.kubernetes.io/managed-by=chexnet-launcher"
 
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 """Label of a launcher's object with the name of its job."""
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+"""Label of a job with the name of its LocalQueue. Source: kueue v0.19.2, pkg/controller/constants."""
+
+QUEUE_PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
+"""Label of a job with the name of its WorkloadPriorityClass. Source: as above."""
 
 DATA: Final = "chexnet-launcher/data"
 """Annotation of a claim with the `s3://BUCKET/PREFIX` that it holds; set by an administrator."""

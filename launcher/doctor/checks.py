@@ -11,9 +11,9 @@ from launcher.cluster.capacity import Devices, accelerator, extended, requests
 from launcher.cluster.client import Cluster
 from launcher.cluster.dra import read_devices, served_devices
 from launcher.cluster.errors import ForbiddenError
-from launcher.cluster.operator import controller_of
+from launcher.cluster.operator import KUEUE, controller_of
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, WEBHOOKS, Object
-from launcher.doctor import fit, from_here, operator, permissions, probe_pod, quota, references, trainer_parts
+from launcher.doctor import fit, from_here, operator, permissions, probe_pod, queue, quota, references, trainer_parts
 from launcher.doctor.device_plugin import device_plugin
 from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec
@@ -126,6 +126,7 @@ def _operator_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
             needs,
         ),
         *_job_set_checks(spec, cluster, deployments),
+        *_queue_checks(spec, cluster, deployments),
     ]
 
 
@@ -137,6 +138,19 @@ def _job_set_checks(spec: JobSpec, cluster: Cluster, deployments: Callable[[], l
     return [
         Check("JobSet", "cluster", lambda: trainer_parts.job_set(cluster, deployments()), needs),
         Check("runtime", "cluster", lambda: trainer_parts.runtime(cluster, spec), (NAMESPACE, *needs)),
+    ]
+
+
+def _queue_checks(spec: JobSpec, cluster: Cluster, deployments: Callable[[], list[Object]]) -> list[Check]:
+    """Checks of Kueue, which holds the job until its queue admits it."""
+    if not spec.policy.queue:
+        return []
+    needs = (NAMESPACE, _job_api(spec))
+    return [
+        Check(KUEUE.title, "cluster", lambda: operator.operator(KUEUE, deployments(), None), (API,)),
+        Check("held by Kueue", "cluster", lambda: queue.held(cluster, spec), needs),
+        Check("Kueue queue", "cluster", lambda: queue.local_queue(cluster, spec), (NAMESPACE,)),
+        Check("queue priority", "cluster", lambda: queue.priority(cluster, spec), (API,)),
     ]
 
 
@@ -190,7 +204,6 @@ def _object_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
         "image pull secret": references.pull_secret,
         "claim": references.claim,
         "CSI driver": references.csi_driver,
-        "Kueue queue": references.local_queue,
         "priority class": references.priority_class,
     }
     return [Check(name, "cluster", partial(look, cluster, spec), (NAMESPACE,)) for name, look in named.items()]

@@ -9,6 +9,7 @@ from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
 from launcher.cluster.operator import (
     CONTROLLERS,
+    KUEUE,
     TRAINER,
     TRAINING_OPERATOR,
     Controller,
@@ -20,7 +21,7 @@ from launcher.cluster.operator import (
 )
 from launcher.cluster.resources import CLAIMS, NAMESPACES, PODS, SERVICES, VOLUMES, Object
 from launcher.doctor.runner import fail, ok, skipped, warn
-from launcher.kinds.accept import RESOURCES, check_accepted
+from launcher.kinds.accept import RESOURCES, dry_run
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome, refused
 
@@ -28,7 +29,7 @@ OLDEST: Final = 27
 NEWEST: Final = 36
 """Minor versions of Kubernetes. Source: strict field validation is stable in 1.27; the operator 1.9.4 is built against 1.36."""
 
-TESTED: Final = {TRAINING_OPERATOR: (1, 9, 4), TRAINER: (2, 3, 0)}
+TESTED: Final = {TRAINING_OPERATOR: (1, 9, 4), TRAINER: (2, 3, 0), KUEUE: (0, 19, 2)}
 """Versions of the controllers with which the Kubernetes manifests were tested."""
 
 RELEASES: Final = {
@@ -169,7 +170,7 @@ def job_dry_run(cluster: Cluster, objects: Sequence[Object]) -> Outcome:
     if not cluster.may("create", kinds.of(job).resource, namespace=job["metadata"]["namespace"]):
         return skipped("not permitted to create jobs")
     try:
-        answer = check_accepted(cluster, [each for each in objects if RESOURCES[each["kind"]] not in {VOLUMES, CLAIMS}])
+        answer = dry_run(cluster, [each for each in objects if RESOURCES[each["kind"]] not in {VOLUMES, CLAIMS}])
     except ConflictError:
         return warn(f"a job named `{job['metadata']['name']}` already exists", "use another --name, or launcher delete")
     except ForbiddenError as problem:

@@ -1,4 +1,4 @@
-"""Check the objects that a job refers to: Secrets, service accounts, claims, queues and CSI drivers."""
+"""Check the objects that a job refers to: Secrets, service accounts, claims and CSI drivers."""
 
 import base64
 from collections.abc import Sequence
@@ -10,8 +10,6 @@ from launcher.cluster.resources import (
     CLAIMS,
     CSI_DRIVERS,
     CSI_NODES,
-    LOCAL_QUEUES,
-    NEW_LOCAL_QUEUES,
     PRIORITY_CLASSES,
     SECRETS,
     SERVICE_ACCOUNTS,
@@ -202,34 +200,6 @@ def registered(name: str, nodes: Sequence[Object], others: str) -> Outcome:
     if not ready:
         return fail(found, f"check its pods: kubectl get pods -A | grep csi; or {others}")
     return warn(found, "pods on the other nodes do not start") if len(ready) < len(nodes) else ok(found)
-
-
-def local_queue(cluster: Cluster, spec: JobSpec) -> Outcome:
-    """Check that the LocalQueue exists and is active. Raises: RemoteError."""
-    name = spec.policy.queue
-    if not name:
-        return skipped("the job names no queue (--queue)")
-    resource = next((each for each in (NEW_LOCAL_QUEUES, LOCAL_QUEUES) if cluster.serves(each)), None)
-    if resource is None:
-        return fail("the cluster does not serve LocalQueues: Kueue is not installed", "omit --queue, or install Kueue")
-    try:
-        queue = cluster.get(resource, name, namespace=spec.namespace)
-    except NotFoundError:
-        return fail(
-            f"no LocalQueue `{name}` in namespace `{spec.namespace}`", f"kubectl -n {spec.namespace} get localqueues"
-        )
-    return queue_state(queue)
-
-
-def queue_state(queue: Object) -> Outcome:
-    """Check that a LocalQueue is active; reports the number of pending jobs."""
-    name = queue["metadata"]["name"]
-    status = queue.get("status", {})
-    active = next((each for each in status.get("conditions") or () if each.get("type") == "Active"), None)
-    found = f"`{name}` of ClusterQueue `{on_one_line(str(queue.get('spec', {}).get('clusterQueue')))}`"
-    if active and active.get("status") != "True":
-        return fail(f"{found} is not active: {on_one_line(str(active.get('message')))}", "ask an administrator")
-    return ok(f"{found}; {status.get('pendingWorkloads', 0)} jobs are pending")
 
 
 def priority_class(cluster: Cluster, spec: JobSpec) -> Outcome:

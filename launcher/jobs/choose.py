@@ -7,6 +7,7 @@ from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotServedError
 from launcher.cluster.resources import RUNTIMES
+from launcher.kinds.kueue import manages
 from launcher.spec.job import JobSpec
 from launcher.spec.train_job import OF_ADMINISTRATORS
 
@@ -19,18 +20,19 @@ def with_kind(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec:
     Raises: NotServedError when the cluster serves no kind; ForbiddenError when the user may not create a runtime and there is none
     of an administrator; InputError for flags that the kind does not support.
     """
-    chosen, reason = _chosen(cluster, spec)
+    kind, reason = _kind_and_reason(cluster, spec)
     if reason:
-        report(f"{chosen.kind.resource.kind}: {reason} (from `--api auto`)")
-    return _with_runtime(cluster, chosen, report) if chosen.kind.api == "trainjob" else chosen
+        report(f"{kind.resource.kind}: {reason} (from `--api auto`)")
+    chosen = replace(spec, api=kind.api) if kind is not spec.kind else spec
+    return _with_runtime(cluster, chosen, report) if kind.api == "trainjob" else chosen
 
 
-def _chosen(cluster: Cluster, spec: JobSpec) -> tuple[JobSpec, str]:
-    """The job with its kind, and the reason for the choice; empty if the user chose it."""
+def _kind_and_reason(cluster: Cluster, spec: JobSpec) -> tuple[kinds.JobKind, str]:
+    """The job's kind, and the reason for the choice; empty if the user chose it."""
     if spec.api != "auto":
-        return spec, ""
+        return spec.kind, ""
     if spec.runtime is not None:
-        return replace(spec, api="trainjob"), "`--runtime` is for TrainJobs"
+        return kinds.of_api("trainjob"), "`--runtime` is for TrainJobs"
     served = [kind for kind in kinds.KINDS if cluster.serves(kind.resource)]
     if not served:
         names = " nor ".join(kind.resource.plural for kind in kinds.KINDS)
@@ -38,10 +40,14 @@ def _chosen(cluster: Cluster, spec: JobSpec) -> tuple[JobSpec, str]:
             f"cannot create a job: the cluster serves neither {names}",
             hint="install the training operator or Kubeflow Trainer: see k8s/operator",
         )
-    kind, others = served[0], kinds.KINDS[1:]
-    if kind in others:
-        return replace(spec, api=kind.api), f"the cluster does not serve {kinds.KINDS[0].resource.plural}"
-    return spec, "the cluster serves it"
+    if served[0] is not kinds.KINDS[0]:
+        return served[0], f"the cluster does not serve {kinds.KINDS[0].resource.plural}"
+    queue, others = spec.policy.queue, served[1:]
+    if queue and others and manages(cluster, served[0], queue) is False:
+        held = next((kind for kind in others if manages(cluster, kind, queue)), None)
+        if held is not None:
+            return held, f"Kueue manages {held.resource.kind}s, but not {served[0].resource.kind}s"
+    return served[0], "the cluster serves it"
 
 
 def _with_runtime(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec:

@@ -19,6 +19,7 @@ from launcher.jobs.find import POLL_S, settings_text
 from launcher.jobs.identity import anonymous, identified
 from launcher.kinds import lookup
 from launcher.kinds.accept import RESOURCES, check_accepted
+from launcher.kinds.kueue import check_held
 from launcher.spec.train_job import MANAGER
 from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
@@ -92,9 +93,8 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             _remove_leftover(cluster, each)
             create(each)
         if any(each["kind"] == RUNTIMES.kind for each in others):
-            _when_runtime_is_known(
-                cluster, lambda: create(job, dry_run=True)
-            )  # for the first time with its own runtime
+            # for the first time with its own runtime
+            check_held(cluster, job, _when_runtime_is_known(cluster, lambda: create(job, dry_run=True)))
         created = kinds.identified(kinds.of(job), _when_runtime_is_known(cluster, lambda: create(job)))
         for each in others:
             if each["kind"] == CLAIMS.kind:

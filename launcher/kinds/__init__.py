@@ -63,6 +63,10 @@ class JobKind(Protocol):
         """Whether its specification asks for no pods for now."""
         ...
 
+    def smallest(self, name: str, labels: Mapping[str, str]) -> Object:
+        """A job with no more than its webhook demands, for a dry run."""
+        ...
+
     def wanted_pods(self, job: Object) -> int:
         """Number of pods in its specification."""
         ...

@@ -1,13 +1,14 @@
 """Validate the objects of a job with a dry run in the cluster, before any of them is created."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from launcher import kinds
 from launcher.cluster.client import Cluster
-from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
-from launcher.cluster.resources import CLAIMS, CLUSTER_RUNTIMES, RUNTIMES, VOLUMES, Object, Resource
-from launcher.kinds import trainjob
+from launcher.cluster.errors import ConflictError, ForbiddenError
+from launcher.cluster.resources import CLAIMS, RUNTIMES, VOLUMES, Object, Resource
+from launcher.kinds.kueue import check_held
+from launcher.kinds.runtimes import with_existing_runtime
 
 RESOURCES: Final[Mapping[str, Resource]] = {
     each.kind: each for each in (*(kind.resource for kind in kinds.KINDS), RUNTIMES, CLAIMS, VOLUMES)
@@ -16,6 +17,14 @@ RESOURCES: Final[Mapping[str, Resource]] = {
 
 
 def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> Object | None:
+    """Validate the objects of a job, and that Kueue holds one with a queue; returns as `dry_run`. Raises: RemoteError."""
+    answer = dry_run(cluster, objects)
+    if answer is not None:
+        check_held(cluster, objects[-1], answer)
+    return answer
+
+
+def dry_run(cluster: Cluster, objects: Sequence[Object]) -> Object | None:
     """Validate the objects of a job; returns the job as the webhooks changed it, None if it was not validated.
 
     Raises: RemoteError.
@@ -24,34 +33,8 @@ def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> Object | None
     for each in others:
         _check_other(cluster, each)
     own = next((each for each in others if each["kind"] == RUNTIMES.kind), None)
-    return check_job(cluster, job if own is None else with_existing_runtime(cluster, job))
-
-
-def check_job(cluster: Cluster, job: Object | None) -> Object | None:
-    """Validate a job whose runtime exists. Raises: RemoteError."""
-    return None if job is None else cluster.create(kinds.of(job).resource, job, dry_run=True)
-
-
-def with_existing_runtime(cluster: Cluster, job: Object) -> Object | None:
-    """The TrainJob with a runtime that exists: Trainer's webhook refuses one whose runtime is not created yet.
-
-    None when the cluster has no runtime to validate with.
-    """
-    found = next(_runtimes(cluster), None)
-    return None if found is None else job | {"spec": job["spec"] | {"runtimeRef": found}}
-
-
-def _runtimes(cluster: Cluster) -> Iterator[Object]:
-    """References to runtimes for torch, those of the cluster first."""
-    for resource in (CLUSTER_RUNTIMES, RUNTIMES):
-        try:
-            found = cluster.list(resource)
-        except (ForbiddenError, NotFoundError):
-            continue
-        for each in found:
-            jobs = each["spec"].get("template", {}).get("spec", {}).get("replicatedJobs") or ()
-            if "torch" in (each["spec"].get("mlPolicy") or {}) and trainjob.ROLE in {job.get("name") for job in jobs}:
-                yield {"apiGroup": resource.group, "kind": resource.kind, "name": each["metadata"]["name"]}
+    tried = job if own is None else with_existing_runtime(cluster, job)
+    return None if tried is None else cluster.create(kinds.of(job).resource, tried, dry_run=True)
 
 
 def _check_other(cluster: Cluster, each: Object) -> None:

@@ -43,6 +43,17 @@ def is_suspended(job: Object) -> bool:
     return bool(job["spec"].get("runPolicy", {}).get("suspend"))
 
 
+def smallest(name: str, labels: Mapping[str, str]) -> Object:
+    """A Master with the operator's container."""
+    pod = {"spec": {"containers": [{"name": container, "image": "none"}]}}
+    return {
+        "apiVersion": resource.group_version,
+        "kind": resource.kind,
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {"pytorchReplicaSpecs": {"Master": {"replicas": 1, "template": pod}}},
+    }
+
+
 def wanted_pods(job: Object) -> int:
     """Sum of all replicas."""
     return sum(replica.get("replicas", 1) for replica in _replicas(job).values())

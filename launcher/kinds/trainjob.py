@@ -57,6 +57,16 @@ def is_suspended(job: Object) -> bool:
     return bool(job["spec"].get("suspend"))
 
 
+def smallest(name: str, labels: Mapping[str, str]) -> Object:
+    """Without a runtime, which the caller adds."""
+    return {
+        "apiVersion": resource.group_version,
+        "kind": resource.kind,
+        "metadata": {"name": name, "labels": dict(labels)},
+        "spec": {},
+    }
+
+
 def wanted_pods(job: Object) -> int:
     """Number of nodes; that of the runtime is not read."""
     return int(_trainer(job).get("numNodes") or 1)

@@ -16,6 +16,7 @@ from launcher.jobs.delete import delete_job
 from launcher.jobs.find import AWAY_S, check_finished, read_with_retries
 from launcher.kinds import lookup
 from launcher.kinds.accept import check_accepted
+from launcher.kinds.kueue import NotHeldError
 from launcher.kinds.state import State
 from launcher.spec import manifest
 from launcher.spec.job import JobSpec
@@ -108,7 +109,7 @@ class JobQueue:
                 self.report(f"{job.name}: finished without results, is created again")
                 delete_job(self.cluster, job.name, timeout_s=DELETE_S)
             submit.submit(self.cluster, manifest.render(job))
-        except (ForbiddenError, InvalidError, ConflictError) as problem:
+        except (ForbiddenError, InvalidError, ConflictError, NotHeldError) as problem:
             self.problems[job.name] = str(problem.args[0])
             self.report(f"{job.name}: {self.problems[job.name]}")
             return []

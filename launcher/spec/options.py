@@ -144,11 +144,14 @@ class PolicyOptions:
     queue: str | None = None
     """Kueue LocalQueue of the job."""
 
+    queue_priority: str | None = None
+    """WorkloadPriorityClass of Kueue: the job's place in its queue, and which jobs it may preempt. Needs `--queue`."""
+
     volcano_queue: str | None = None
     """Volcano queue of the job; the operator must run with `--gang-scheduler-name=volcano`."""
 
     priority_class: str | None = None
-    """PriorityClass of the pods."""
+    """PriorityClass of the pods, for the scheduler; `--queue-priority` is that of the job in its queue."""
 
     ttl: str | None = None
     """Time after which a succeeded job is removed: `1h`, `2d`. The operator never removes a failed job."""
@@ -160,13 +163,18 @@ class PolicyOptions:
     """Time limit of the run from its first start, including time between restarts: `90m`, `8h`. Checkpoints are kept."""
 
     def __post_init__(self) -> None:
-        _check_names(
-            {"--queue": self.queue, "--volcano-queue": self.volcano_queue, "--priority-class": self.priority_class}
-        )
-        if self.queue and not _LABEL_VALUE.fullmatch(self.queue):
+        labels = {"--queue": self.queue, "--queue-priority": self.queue_priority}
+        _check_names({**labels, "--volcano-queue": self.volcano_queue, "--priority-class": self.priority_class})
+        for flag, name in labels.items():
+            if name and not _LABEL_VALUE.fullmatch(name):
+                raise InputError(
+                    f"cannot use `{name}` as a name: it must be a label value of at most 63 characters (from `{flag}`)",
+                    hint=f"{flag} NAME",
+                )
+        if self.queue_priority and not self.queue:
             raise InputError(
-                f"cannot use `{self.queue}` as a queue: it must be a label value of at most 63 characters (from `--queue`)",
-                hint="--queue NAME",
+                f"cannot use --queue-priority {self.queue_priority} without --queue: it is the job's priority in a queue of Kueue",
+                hint="--queue NAME; --priority-class NAME is the priority of the pods",
             )
         for flag, text in {"--ttl": self.ttl, "--deadline": self.deadline}.items():
             if text is not None:

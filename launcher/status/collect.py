@@ -19,9 +19,10 @@ from launcher.cluster.resources import (
     EVENTS,
     JOB_SETS,
     NODES,
+    PENDING_WORKLOADS,
     PODS,
+    QUEUE_LABEL,
     RUNTIMES,
-    WAITING,
     WORKLOADS,
     Object,
     Resource,
@@ -59,19 +60,19 @@ def collect_snapshot(cluster: Cluster, name: str, api: kinds.Choice = "auto") ->
     kind = kinds.of(job)
     denied: set[str] = set()
 
-    def read(resource: Resource, *, namespace: str | None = None, **selectors: object) -> list[Object]:
+    def read(*versions: Resource, namespace: str | None = None, **selectors: object) -> list[Object]:
         try:
-            return cluster.list(resource, namespace=namespace, **selectors)  # type: ignore[arg-type]  # labels, fields, everywhere
+            return cluster.first_served(versions, lambda each: cluster.list(each, namespace=namespace, **selectors))  # type: ignore[arg-type]  # labels, fields, everywhere
         except (ForbiddenError, NotFoundError):
-            denied.add(resource.plural)
+            denied.add(versions[0].plural)
             return []
 
     pods = tuple(kinds.newest(job, read(PODS, labels=f"{kind.job_label}={name}")))
     beneath = tuple(_beneath(read, job)) if kind.api == "trainjob" else ()
     unscheduled = any(not pod["spec"].get("nodeName") for pod in pods) and not is_over(job)
     unseen = not kind.is_seen(job) and age_s(job) > UNSEEN_S
-    queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
-    workloads = tuple(read(WORKLOADS)) if queue else ()
+    queue = (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+    workloads = tuple(read(*WORKLOADS)) if queue else ()
     workload = _workload(workloads, job)
     return Snapshot(
         job=job,
@@ -181,14 +182,11 @@ def _workload(workloads: Iterable[Object], job: Object) -> Object | None:
 
 def _waiting(cluster: Cluster, queue: str) -> tuple[Object, ...]:
     """Kueue's list of pending workloads of a queue; empty if not served: `queue_position` then counts Workloads."""
-    for resource in WAITING:
-        try:
-            return tuple(cluster.get(resource, f"{queue}/pendingworkloads").get("items") or ())
-        except NotFoundError:
-            continue
-        except RemoteError:
-            break
-    return ()
+    try:
+        found = cluster.first_served(PENDING_WORKLOADS, lambda each: cluster.get(each, f"{queue}/pendingworkloads"))
+    except RemoteError:
+        return ()
+    return tuple(found.get("items") or ())
 
 
 def _operator(deployments: Iterable[Object], jobs: Resource) -> Object | None:

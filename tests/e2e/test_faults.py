@@ -3,115 +3,31 @@
 One fault is met in `make e2e`; the others need E2E_ALL=1, as in `make e2e-full`.
 """
 
-import hashlib
 import json
 import os
 import re
 import secrets
 import signal
 import time
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from cluster_site import TINY, Site, wait_until
+from bucket_run import LAST_STEP, OFTEN, STANDING, STEPS_AN_EPOCH, Training, sha256
+from cluster_site import Site, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 ALL = os.environ.get("E2E_ALL") == "1"
 FULL = pytest.mark.skipif(not ALL, reason="E2E_ALL=1 runs it: `make e2e-full`")
 
-RECIPE = [*TINY[: TINY.index("--batch-size")], "--batch-size", "2"]
-STEPS_AN_EPOCH = 14
-"""Of two workers with 2 images each: 56 of the 90 phantoms are for training. A fault comes in the middle of an epoch."""
-
-EPOCHS = 40
-LAST_STEP = EPOCHS * STEPS_AN_EPOCH
-OFTEN = ("--checkpoint-every-steps", "5")
 ONLY_EPOCHS = ("--checkpoint-every-steps", "100000")
-
-JOB = ["--accelerator", "cpu", "--workers", "2", "--data-access", "api"]
-STANDING = {"LAUNCHER_WORKERS_PER_NODE": "1", "LAUNCHER_ENV": '["OMP_NUM_THREADS=1"]'}
-"""Settings that a run does not tell, on which the last bits depend: how many threads add up. One is quickest on a busy machine."""
-
-MODEL = "model/model.safetensors"
 
 DOWN_S = 30
 
 
-@dataclass(frozen=True)
-class Training:
-    """A job as it looks from outside: its pods, and its run's files on the S3 server's disk."""
-
-    site: Site
-    name: str
-    folder: Path
-
-    def submit(self, data, *flags, epochs=EPOCHS):
-        recipe = [*RECIPE, "--epochs", epochs, *flags]
-        self.site.launcher("submit", *JOB, "--data", data, "--name", self.name, "--", *recipe, **STANDING)
-
-    @property
-    def step(self):
-        """The newest checkpoint's; 0 before the first."""
-        return max([0, *(int(path.parent.name[5:]) for path in self.folder.glob("checkpoints/*/manifest.json"))])
-
-    def trains(self):
-        """Wait until a third is done."""
-        wait_until(f"{self.name} trains", lambda: self.step >= LAST_STEP // 3)
-
-    def lines(self):
-        """What rank 0 has said in all its starts, with the time of each line."""
-        for line in (self.folder / "logs/rank-00000.log").read_text().splitlines():
-            moment, _, text = line.partition(" ")
-            yield _time(moment), text
-
-    def said(self, pattern):
-        """The groups of each line that matches."""
-        return [match[1] for _, text in self.lines() if (match := re.search(pattern, text))]
-
-    def starts(self):
-        """When the containers that are there were started."""
-        for pod in self.site.pods(self.name):
-            for status in pod["status"].get("containerStatuses", []):
-                for state in status["state"].values():
-                    if "startedAt" in state:
-                        yield _time(state["startedAt"])
-
-    def outcome(self):
-        """The run's results by what they hash to; all that a fault may not change."""
-        state = f"checkpoints/step-{LAST_STEP:08d}/state.pt"
-        keys = [MODEL, "predictions/val.csv", "predictions/test.csv", state]
-        return {key: _sha256(self.folder / key) for key in keys}
-
-    def tell_how_soon(self, fault):
-        """Print how long after the fault, and after the start of the container that came of it, the first step was taken."""
-        first = next(moment for moment, text in self.lines() if text.startswith("training 1/") and moment > fault)
-        started = max(self.starts())
-        soon = f", {(first - started).total_seconds():.0f} s after the new pod's start" if started > fault else ""
-        print(
-            f"{self.name}: first step {(first - fault).total_seconds():.0f} s after the fault{soon} "
-            f"({os.getloadavg()[0]:.0f} processes want {os.cpu_count()} cores)"
-        )
-
-
-def _time(text):
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
 def _now():
     return datetime.now(timezone.utc).replace(microsecond=0)
-
-
-def _sha256(path):
-    """Of the file; of weights without their header, which names the run."""
-    content = path.read_bytes()
-    if path.name == Path(MODEL).name:
-        content = content[
-            8 + int.from_bytes(content[:8], "little") :
-        ]  # the format's: length of the header, header, tensors
-    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.fixture
@@ -150,9 +66,9 @@ def can_be_pulled(run, bucket, unbroken, folder):
     output = f"s3://{bucket.name}/runs"
     run.site.launcher("pull", run.name, "--output", output, "--step", "last", "--to", folder / "by-output")
     for place in ("by-job", "by-output"):
-        assert {key: _sha256(folder / place / key) for key in unbroken} == unbroken, place
+        assert {key: sha256(folder / place / key) for key in unbroken} == unbroken, place
         manifest = json.loads((folder / place / f"checkpoints/step-{LAST_STEP:08d}/manifest.json").read_text())
-        assert manifest["sha256"] == _sha256(folder / place / f"checkpoints/step-{LAST_STEP:08d}/state.pt"), place
+        assert manifest["sha256"] == sha256(folder / place / f"checkpoints/step-{LAST_STEP:08d}/state.pt"), place
 
 
 def delete_pod(index):

@@ -23,11 +23,15 @@ from launcher.cluster.resources import (
     DEVICE_CLASSES,
     EVENTS,
     JOB_SETS,
+    LOCAL_QUEUES,
     NAMESPACES,
     NODES,
+    PENDING_WORKLOADS,
     PODS,
     PRIORITY_CLASSES,
     PYTORCH_JOBS,
+    QUEUE_LABEL,
+    QUEUE_PRIORITIES,
     QUOTAS,
     RESOURCE_CLAIMS,
     RESOURCE_SLICES,
@@ -37,7 +41,6 @@ from launcher.cluster.resources import (
     SERVICES,
     TRAIN_JOBS,
     VOLUMES,
-    WAITING,
     WEBHOOKS,
     WORKLOADS,
     Resource,
@@ -52,8 +55,8 @@ SERVED = (
 OF_TRAINER = (TRAIN_JOBS, RUNTIMES, CLUSTER_RUNTIMES, JOB_SETS, BATCH_JOBS)
 """Served after `serve_trainer`."""
 
-OF_KUEUE = (WORKLOADS, *WAITING)
-"""Served where a test adds their version to `State.served`."""
+OF_KUEUE = (*LOCAL_QUEUES, *WORKLOADS, *QUEUE_PRIORITIES, *PENDING_WORKLOADS)
+"""Served where a test adds their version to `State.served`, as `serve_kueue` does."""
 
 OF_DRA = (DEVICE_CLASSES, RESOURCE_SLICES, RESOURCE_CLAIMS)
 """Served likewise, as by Kubernetes 1.34 and later."""
@@ -92,12 +95,20 @@ class State:
     versions: itertools.count = field(default_factory=lambda: itertools.count(1))
     lock: threading.Lock = field(default_factory=threading.Lock)
     served: set[str] = field(default_factory=lambda: {resource.group_version for resource in SERVED})
+    held: set[str] = field(default_factory=set)
+    """Plurals of the jobs that Kueue manages: those with a queue are suspended when they are created."""
+
     changes: list[tuple[int, str, str, dict]] = field(default_factory=list)
     """Version, type, path and object of each change."""
 
     def serve_trainer(self) -> None:
         """Serve the kinds of Kubeflow Trainer and JobSet."""
         self.served |= {resource.group_version for resource in OF_TRAINER}
+
+    def serve_kueue(self, *held: Resource, version: str = "v1beta2") -> None:
+        """Serve the kinds of Kueue, which manages these kinds of jobs."""
+        self.served |= {each.group_version for each in OF_KUEUE if each.group_version.endswith(version)}
+        self.held = {each.plural for each in held}
 
     def put(self, path: str, body: dict, kind: str = "MODIFIED") -> dict:
         """Store an object as a controller would."""
@@ -190,13 +201,17 @@ class Handler(BaseHTTPRequestHandler):
         elif group := next(
             (
                 each
-                for each in (*SERVED, *OF_TRAINER)
+                for each in (*SERVED, *OF_TRAINER, *OF_KUEUE)
                 if path in {f"/apis/{each.group_version}", f"/api/{each.group_version}"}
             ),
             None,
         ):
             if group.group_version in self.state.served:
-                names = [each.plural for each in (*SERVED, *OF_TRAINER) if each.group_version == group.group_version]
+                names = [
+                    each.plural
+                    for each in (*SERVED, *OF_TRAINER, *OF_KUEUE)
+                    if each.group_version == group.group_version
+                ]
                 self.answer({"resources": [{"name": name} for name in names]})
             else:
                 self.refuse(404, "page not found", plain=True)
@@ -239,6 +254,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _create(self, path: str, query: dict[str, str], body: dict) -> None:
         name = f"{path}/{body['metadata']['name']}"
+        if path.rpartition("/")[2] in self.state.held and QUEUE_LABEL in (body["metadata"].get("labels") or {}):
+            policy = body["spec"].setdefault("runPolicy", {}) if path.endswith(PYTORCH_JOBS.plural) else body["spec"]
+            policy["suspend"] = True
         with self.state.lock:
             if name in self.state.objects:
                 self.refuse(409, f'"{body["metadata"]["name"]}" already exists')

@@ -113,7 +113,9 @@ def _failed(facts: Facts) -> Diagnosis:
 
 def _of_job(facts: Facts, cause: Cause) -> Diagnosis:
     return Diagnosis(
-        sentence=f"waiting {facts.ago(facts.created)}: {cause.why}", next_step=cause.next_step, code=cause.code
+        sentence=f"waiting {facts.ago(cause.since or facts.created)}: {cause.why}",
+        next_step=cause.next_step,
+        code=cause.code,
     )
 
 

@@ -29,6 +29,9 @@ class Cause:
     is_a_consequence: bool | None = False
     """Whether another pod's failure caused it; None if unknown."""
 
+    since: datetime | None = None
+    """Start of the wait of a job, if not its creation."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:

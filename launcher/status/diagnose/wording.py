@@ -9,9 +9,12 @@ LENGTH = 240
 
 
 def quoted(text: str, length: int = LENGTH) -> str:
-    """Text from another program, on one line and cut."""
+    """Text from another program, on one line and cut, between two words if they are not too long."""
     line = on_one_line(" ".join(text.split()))
-    return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
+    if len(line) <= length:
+        return line
+    start, space, _ = line[:length].rpartition(" ")
+    return f"{start if space and len(start) >= length // 2 else line[: length - 1].rstrip()}…"
 
 
 def lasting(since: datetime | None, now: datetime) -> str:

@@ -17,6 +17,7 @@ from launcher.cluster.errors import (
     GoneError,
     InvalidError,
     NotFoundError,
+    NotServedError,
     UnreachableError,
 )
 from launcher.cluster.resources import LOCAL_QUEUES, PODS, PYTORCH_JOBS
@@ -112,7 +113,7 @@ def test_kind_that_the_cluster_does_not_serve_names_the_operator(cluster, api):
     with pytest.raises(NotFoundError, match="install the training operator"):
         cluster.list(PYTORCH_JOBS)
     assert not cluster.serves(PYTORCH_JOBS)
-    assert not cluster.serves(LOCAL_QUEUES)
+    assert not cluster.serves(LOCAL_QUEUES[0])
     assert cluster.serves(PODS)
 
 
@@ -168,10 +169,26 @@ def test_refusals_have_hints(cluster, api, status, said, hint):
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("served", LOCAL_QUEUES, ids=["v1beta2", "v1beta1"])
+def test_first_served_version_is_read(cluster, api, served):
+    api.state.served.add(served.group_version)
+    api.state.put(f"{served.path('team-a')}/q", {"metadata": {"name": "q"}})
+    assert cluster.first_served(LOCAL_QUEUES, lambda each: cluster.get(each, "q"))["metadata"]["name"] == "q"
+    assert [each["apiVersion"] for each in cluster.first_served(LOCAL_QUEUES, cluster.list)] == [served.group_version]
+
+
+def test_absent_object_of_a_served_version_is_not_looked_for_in_another(cluster, api):
+    api.state.served.add(LOCAL_QUEUES[0].group_version)
+    with pytest.raises(NotFoundError, match="not found"):
+        cluster.first_served(LOCAL_QUEUES, lambda each: cluster.get(each, "q"))
+    with pytest.raises(NotServedError):
+        cluster.first_served(LOCAL_QUEUES[1:], cluster.list)
+
+
 def test_group_that_is_not_served_is_named_without_the_operator(cluster):
     """Kueue has nothing to do with the training operator."""
     with pytest.raises(NotFoundError, match=r"does not serve `kueue.x-k8s.io/v1beta1`") as caught:
-        cluster.list(LOCAL_QUEUES)
+        cluster.list(LOCAL_QUEUES[1])
     assert caught.value.hint is None
 
 

@@ -1,4 +1,4 @@
-"""Secrets, claims, drivers and queues that a job refers to."""
+"""Secrets, claims and drivers that a job refers to."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from submitted import spec
 
 from launcher.cluster.resources import CLAIMS, SECRETS
 from launcher.doctor import references
-from launcher.spec.options import PodOptions, PolicyOptions, S3Options
+from launcher.spec.options import PodOptions, S3Options
 
 
 def put(api, resource, name, **body):
@@ -82,15 +82,3 @@ def test_csi_driver_must_be_registered_on_nodes(on, status):
         for name in "ab"
     ]
     assert references.registered("s3.csi.aws.com", nodes, "").status == status
-
-
-@pytest.mark.parametrize(("active", "status"), [("True", "OK"), ("False", "FAIL")])
-def test_queue_must_admit_jobs(active, status):
-    """A LocalQueue whose ClusterQueue is gone keeps jobs suspended for ever."""
-    condition = {"type": "Active", "status": active, "message": "ClusterQueue is not there"}
-    queue = {"metadata": {"name": "q"}, "spec": {"clusterQueue": "all"}, "status": {"conditions": [condition]}}
-    assert references.queue_state(queue).status == status
-
-
-def test_a_queue_without_kueue_is_a_failure(cluster):
-    assert references.local_queue(cluster, spec(policy=PolicyOptions(queue="q"))).status == "FAIL"

@@ -9,6 +9,7 @@ from apiserver import Fault
 from finished import TRAIN_FLAGS, record, write_run
 
 from launcher.__main__ import main
+from launcher.cluster.resources import PYTORCH_JOBS, QUEUE_LABEL, QUEUE_PRIORITY_LABEL
 from launcher.kinds.lookup import get as get_job
 from launcher.runs import resume as run_resume
 from launcher.spec.metadata import SETTINGS
@@ -73,6 +74,22 @@ def test_same_job_is_made_again_in_place_of_the_one_that_is_over(launch, api, cl
     assert settings(cluster) == before
     assert api.state.objects[JOB_PATH]["metadata"]["uid"] != old
     assert "status" not in api.state.objects[JOB_PATH]
+
+
+def test_job_that_kueue_would_not_hold_keeps_its_finished_job(launch, api, ended, output):
+    """What Kueue manages may have changed since the job was created; nothing is deleted before the new job is accepted."""
+    write_run(output, scored=False)
+    api.state.serve_kueue()
+    code, _, err = launch("resume", "demo", "-y", "--set", "queue=research")
+    assert code == 4
+    assert "cannot use --queue research: Kueue does not manage PyTorchJobs in namespace `team-a`" in err
+    assert api.state.asked("DELETE") == []
+    assert JOB_PATH in api.state.objects
+    api.state.serve_kueue(PYTORCH_JOBS)
+    code, _, err = launch("resume", "demo", "-y", "--set", "queue=research", "--set", "queue_priority=urgent")
+    assert code == 0, err
+    labels = api.state.objects[JOB_PATH]["metadata"]["labels"]
+    assert (labels[QUEUE_LABEL], labels[QUEUE_PRIORITY_LABEL]) == ("research", "urgent")
 
 
 def test_current_settings_do_not_change_a_resumed_job(launch, cluster, ended, output, monkeypatch):

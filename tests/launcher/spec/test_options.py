@@ -209,9 +209,17 @@ def test_data_set_has_exactly_one_source(s3, fields, claim, argument):
 
 def test_queues_and_limits_are_set_where_their_controllers_read_them():
     """Kueue reads the job's label, Volcano the scheduling policy, the operator the rest."""
-    policy = {"queue": "team-a", "priority_class": "high", "ttl": "1h", "backoff": 5, "deadline": "8h"}
+    policy = {
+        "queue": "team-a",
+        "queue_priority": "urgent",
+        "priority_class": "high",
+        "ttl": "1h",
+        "backoff": 5,
+        "deadline": "8h",
+    }
     found, template, container = rendered(job(policy=policy, workers=4, workers_per_node=1))
     assert found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
+    assert found["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "urgent"
     assert found["spec"]["runPolicy"] == {
         "cleanPodPolicy": "Running",
         "backoffLimit": 21,
@@ -308,6 +316,8 @@ def test_pods_fit_the_strictest_pod_security(accelerator):
         (PolicyOptions, {"ttl": "soon"}, ("--ttl 8h",)),
         (PolicyOptions, {"deadline": "8"}, ("--deadline 8h",)),
         (PolicyOptions, {"backoff": -1}, ("--backoff -1", "--backoff 3")),
+        (PolicyOptions, {"queue": "q", "queue_priority": "x" * 64}, ("--queue-priority", "63")),
+        (PolicyOptions, {"queue_priority": "urgent"}, ("--queue-priority urgent without --queue", "--priority-class")),
         (PolicyOptions, {"queue": "a", "volcano_queue": "b"}, ("--queue and --volcano-queue", "omit one of them")),
     ],
 )

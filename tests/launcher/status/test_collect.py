@@ -5,7 +5,7 @@ from apiserver import Fault
 from dra_objects import RESOURCE, cards, claim, device_class, put, slice_of
 
 from launcher.cluster.dra import DeviceObjects
-from launcher.cluster.resources import WAITING, WORKLOADS
+from launcher.cluster.resources import PENDING_WORKLOADS, WORKLOADS
 from launcher.kinds.pytorchjob import ROLE_LABEL, index_label, job_label
 from launcher.status.collect import TAILED, collect_snapshot, progress
 
@@ -170,11 +170,11 @@ def queued(api, job):
     """The job waits in a queue of Kueue."""
     job("Suspended", labels=QUEUED)
     api.state.objects[f"/apis/kubeflow.org/v1{SPACE}/pytorchjobs/t1"]["spec"]["runPolicy"] = {"suspend": True}
-    api.state.served.add(WORKLOADS.group_version)
-    api.state.put(f"{WORKLOADS.path('team-a')}/w", WORKLOAD)
+    api.state.served.add(WORKLOADS[0].group_version)
+    api.state.put(f"{WORKLOADS[0].path('team-a')}/w", WORKLOAD)
 
 
-@pytest.mark.parametrize("resource", WAITING, ids=["v1beta2", "v1beta1"])
+@pytest.mark.parametrize("resource", PENDING_WORKLOADS, ids=["v1beta2", "v1beta1"])
 def test_kueues_own_count_is_read_where_it_is_served(cluster, api, queued, resource):
     """In the version that it serves."""
     api.state.served.add(resource.group_version)
@@ -187,7 +187,7 @@ def test_kueues_own_count_is_read_where_it_is_served(cluster, api, queued, resou
 def test_queue_count_that_cannot_be_read_is_left_out(cluster, api, queued):
     """Neither absent nor forbidden: the Workloads of the namespace can be counted."""
     assert collect_snapshot(cluster, "t1").waiting == ()
-    api.state.served |= {each.group_version for each in WAITING}
+    api.state.served |= {each.group_version for each in PENDING_WORKLOADS}
     api.state.fail("GET", "/q/pendingworkloads", 403, "forbidden")
     snapshot = collect_snapshot(cluster, "t1")
     assert (snapshot.waiting, snapshot.denied) == ((), frozenset())

@@ -198,6 +198,22 @@ def test_queue_position_reported_by_kueue_is_preferred_to_a_counted_one():
     assert both.sentence == counted["expected"]["sentence"]
 
 
+def test_preemptor_of_another_namespace_is_named_by_its_queue():
+    """Its Workload can't be seen, but Kueue names its ClusterQueue."""
+    said = diagnose(snapshot_of(read("queue-preempted-trainjob") | {"workloads": [], "waiting": []}))
+    assert (
+        "Kueue preempted it for a job of ClusterQueue clinic: reclamation within the cohort; it waits" in said.sentence
+    )
+
+
+def test_requeued_job_waits_for_quota_again_once_its_back_off_is_over():
+    case = read("queue-backoff")
+    case["workload"]["status"]["requeueState"]["requeueAt"] = case["now"]
+    said = diagnose(snapshot_of(case))
+    assert said.code == "queue-evicted"
+    assert said.sentence.count("PodsReady timeout") == 1
+
+
 def test_failed_mount_of_an_earlier_pod_is_not_reported():
     """Pods that are made anew have the names of those before them."""
     case = read("mount-wrong-bucket")
