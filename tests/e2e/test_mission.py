@@ -8,7 +8,11 @@ from cluster_site import wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("driver", ["s3.csi.aws.com", "s3.csi.scality.com"])
+@pytest.mark.parametrize(
+    ("driver", "of_api"),
+    [("s3.csi.aws.com", "pytorchjob"), ("s3.csi.scality.com", "pytorchjob"), ("s3.csi.scality.com", "trainjob")],
+    indirect=["of_api"],
+)
 def test_doctor_submit_logs_status_pull_and_delete_work_in_sequence(mounts, of_api, bucket, x_rays, driver):
     """What an engineer types, in this order; nothing may be left at the end. Names are short: the stand-in for the driver needs it."""
     mounts(driver)
