@@ -15,10 +15,14 @@ from cluster_site import ROOT, Site, wait_until
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 POD = ["--accelerator", "cpu", "--workers-per-node", "1", "--data-access", "api"]
-ENDS_SOON = "{spec: {containers: [{name: pytorch, command: [sleep, '5']}]}}"
+SMALL = "resources: {requests: {cpu: 250m}}"
+"""So that the quotas decide, not the room on a node that others use too."""
+
+OVERLAY = ["--overlay", f"{{spec: {{containers: [{{name: pytorch, {SMALL}}}]}}}}"]
+ENDS_SOON = ["--overlay", f"{{spec: {{containers: [{{name: pytorch, {SMALL}, command: [sh, -c, sleep 5]}}]}}}}"]
 
 RESEARCH, CLINIC = "research", "clinic"
-CORES = {RESEARCH: "500m", CLINIC: "500m"}
+CORES = {RESEARCH: "250m", CLINIC: "250m"}
 """Quotas of the two queues: one worker each. A job of two workers borrows that of the other queue."""
 
 
@@ -147,7 +151,7 @@ def test_job_that_kueue_would_not_hold_is_refused_before_it_is_created(kueue, qu
 def unbroken(both_kinds, stored, bucket, phantoms):
     """What the run comes to when it waits for nobody."""
     run = Training(stored, "unbroken", bucket.folder / bucket.name / "runs/unbroken")
-    run.submit(phantoms, *OFTEN)
+    run.submit(phantoms, *OFTEN, job=OVERLAY)
     stored.launcher("wait", run.name)
     stored.launcher("delete", run.name, "-y")
     return run.outcome()
@@ -159,13 +163,13 @@ def test_preempted_job_commits_waits_and_ends_with_the_weights_of_an_unbroken_ru
     """It had borrowed the other queue's quota; a job of that queue gets it back only if it is more urgent."""
     kind = of_api.api.name[:2]
     run = Training(of_api, f"{kind}-long", bucket.folder / bucket.name / f"runs/{kind}-long")
-    run.submit(phantoms, *OFTEN, job=["--queue", RESEARCH])
+    run.submit(phantoms, *OFTEN, job=["--queue", RESEARCH, *OVERLAY])
     wait_until("it trains", lambda: run.step)
 
-    patient = [*POD, "--data", phantoms, "--name", f"{kind}-short", "--queue", CLINIC, "--overlay", ENDS_SOON]
+    patient = [*POD, "--data", phantoms, "--name", f"{kind}-short", "--queue", CLINIC, *ENDS_SOON]
     of_api.launcher("submit", *patient)
     wait_until("it waits", lambda: diagnosis(of_api, f"{kind}-short").get("code") == "queued")
-    assert "500m more cpu of flavor" in diagnosis(of_api, f"{kind}-short")["sentence"]
+    assert "250m more cpu of flavor" in diagnosis(of_api, f"{kind}-short")["sentence"]
     of_api.launcher("delete", f"{kind}-short", "-y")
 
     before = run.step
@@ -190,8 +194,8 @@ def test_preempted_job_commits_waits_and_ends_with_the_weights_of_an_unbroken_ru
 def test_job_larger_than_both_queues_is_reported_as_never_admitted(of_api, phantoms):
     """Waiting would not help."""
     name = f"{of_api.api.name[:2]}-large"
-    of_api.launcher("submit", *POD, "--workers", "3", "--data", phantoms, "--name", name, "--queue", RESEARCH)
+    of_api.launcher("submit", *POD, *OVERLAY, "--workers", "3", "--data", phantoms, "--name", name, "--queue", RESEARCH)
     wait_until("it is reported", lambda: diagnosis(of_api, name).get("code") == "queue-too-small")
     said = diagnosis(of_api, name)["sentence"]
-    assert "it asks for 1500m cpu, 500m too many" in said
+    assert "it asks for 750m cpu, 250m too many" in said
     of_api.launcher("delete", name, "-y")
