@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from launcher.spec.accelerators import ACCELERATORS, GAUDI
-from launcher.spec.manifest import USER_ID
+from launcher.spec.pod_template import USER_ID
 from trainer.devices import cuda
 
 ROOT = Path(__file__).parents[1]

@@ -66,8 +66,8 @@ def check_resource(resource: str, accelerator: AcceleratorName) -> None:
 
 
 def _problem(resource: str, accelerator: AcceleratorName) -> str | None:
-    if accelerator == "cpu":
-        return "`--accelerator cpu` uses none"
+    if ACCELERATORS[accelerator].resource is None:
+        return f"`--accelerator {accelerator}` uses none"
     if resource.startswith("requests."):
         return "the prefix `requests.` is for quotas"
     if _NATIVE in resource and not resource.startswith(DEVICE_CLASS_PREFIX):

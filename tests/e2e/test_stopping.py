@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from launcher.spec.manifest import RENDEZVOUS
+from launcher.spec.pod_template import RENDEZVOUS
 from trainer.data.synthetic import write_phantoms
 from trainer.runs.checkpoints import newest
 from trainer.runs.manifest import committed

@@ -28,6 +28,9 @@ _RESTARTS: Final = frozenset(
 _JOB_REFUSED: Final = "JobCreationFailed"
 """Reason of the event of a JobSet whose Job is refused."""
 
+_PASSING: Final = re.compile(r'already exists|JobSet "[^"]*" not found')
+"""Refusals that a JobSet meets often, and tries again: its old Job still exists, or Kueue's webhook does not know the JobSet yet."""
+
 _PREFIX: Final = re.compile(r'^(Error creating: |job "[^"]*" creation failed with error: )')
 _QUOTA: Final = re.compile(r"exceeded quota: (\S+), requested: (.*?), used: (.*?), limited: (.*)$")
 _SECURITY: Final = re.compile(r'violates PodSecurity "([^"]+)": (.*)$')
@@ -66,8 +69,7 @@ def cause(facts: Facts) -> Cause | None:
 def _refusals(facts: Facts) -> Iterator[Event]:
     """Events about pods that were refused, of whichever controller creates them, newest first."""
     for event in reversed(facts.events):
-        # A JobSet that restarts its Job is often told that the old one still exists; it then tries again.
-        is_refused_job = event.reason == _JOB_REFUSED and "already exists" not in event.message
+        is_refused_job = event.reason == _JOB_REFUSED and not _PASSING.search(event.message)
         if event.reason in {"FailedCreatePod", "FailedCreate"} or is_refused_job:
             yield event
 
