@@ -33,9 +33,10 @@ FILES = [name for package in PACKAGES for name in files(package)]
 
 def subjects(room):
     """What a file of tests in the folder of this room may be named after."""
-    modules = {path.stem.strip("_") for path in room.glob("*.py") if path.stem != "__init__"}
-    packages = {path.parent.name for path in room.glob("*/__init__.py")}
-    return modules | packages | {room.name}
+    packages = [path.parent for path in room.glob("*/__init__.py")]
+    paths = [path for folder in (room, *packages) for path in folder.glob("*.py") if path.stem != "__init__"]
+    modules = {path.stem.strip("_") for path in paths}
+    return modules | {package.name for package in packages} | {room.name}
 
 
 def is_named_after(name, subject):
