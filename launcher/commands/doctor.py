@@ -12,7 +12,7 @@ from launcher.cluster.client import open_cluster
 from launcher.commands.parameters import From, Job, Switch, Through
 from launcher.commands.terminal import report
 from launcher.doctor import checks
-from launcher.jobs.choose import with_kind
+from launcher.jobs.choose import with_runtime, with_served_kind
 from launcher.jobs.find import with_admin_claim
 from launcher.settings.sources import Sources
 from trainer.errors import RemoteError
@@ -37,7 +37,8 @@ def doctor(
     """
     cluster = open_cluster(Target(namespace=job.namespace, context=access.context, kubeconfig=access.kubeconfig))
     with suppress(RemoteError):  # a row reports it
-        job = with_kind(cluster, job, report)
+        job = with_served_kind(cluster, job, report)
+        job = with_runtime(cluster, job, report)
     found = checks.doctor(with_admin_claim(cluster, job, report), cluster, in_cluster=in_cluster)
     rows = [replace(row, fix=access.in_commands(row.fix, job.namespace)) for row in found]
     sys.stdout.write(checks.as_json(rows) if form == "json" else checks.as_table(rows))

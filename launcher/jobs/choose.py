@@ -1,15 +1,18 @@
 """Choose the kind of a job, and the runtime of a TrainJob, by what the cluster serves and permits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotServedError
 from launcher.cluster.resources import RUNTIMES
+from launcher.kinds import lookup
 from launcher.kinds.kueue import manages
 from launcher.spec.job import JobSpec
 from launcher.spec.train_job import OF_ADMINISTRATORS
+from trainer.errors import RemoteError
 
 Report = Callable[[str], None]
 
@@ -20,11 +23,15 @@ def with_kind(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec:
     Raises: NotServedError when the cluster serves no kind; ForbiddenError when the user may not create a runtime and there is none
     of an administrator; InputError for flags that the kind does not support.
     """
+    return with_runtime(cluster, with_served_kind(cluster, spec, report), report)
+
+
+def with_served_kind(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec:
+    """The job with a kind that the cluster serves. Raises: as `with_kind`."""
     kind, reason = _kind_and_reason(cluster, spec)
     if reason:
         report(f"{kind.resource.kind}: {reason} (from `--api auto`)")
-    chosen = replace(spec, api=kind.api) if kind is not spec.kind else spec
-    return _with_runtime(cluster, chosen, report) if kind.api == "trainjob" else chosen
+    return replace(spec, api=kind.api) if kind is not kinds.of_api(spec.api) else spec
 
 
 def _kind_and_reason(cluster: Cluster, spec: JobSpec) -> tuple[kinds.JobKind, str]:
@@ -42,17 +49,34 @@ def _kind_and_reason(cluster: Cluster, spec: JobSpec) -> tuple[kinds.JobKind, st
         )
     if served[0] is not kinds.KINDS[0]:
         return served[0], f"the cluster does not serve {kinds.KINDS[0].resource.plural}"
-    queue, others = spec.policy.queue, served[1:]
-    if queue and others and manages(cluster, served[0], queue) is False:
-        held = next((kind for kind in others if manages(cluster, kind, queue)), None)
-        if held is not None:
-            return held, f"Kueue manages {held.resource.kind}s, but not {served[0].resource.kind}s"
-    return served[0], "the cluster serves it"
+    return _of_existing(cluster, spec.name) or _of_queue(cluster, spec, served) or (served[0], "the cluster serves it")
 
 
-def _with_runtime(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec:
-    """The TrainJob with the runtime of an administrator, if the user may not create one."""
-    if spec.runtime is not None or cluster.may("create", RUNTIMES):
+def _of_existing(cluster: Cluster, name: str) -> tuple[kinds.JobKind, str] | None:
+    """The kind of the only job of this name: the same command must find it unchanged, whatever is served by now."""
+    with suppress(RemoteError):
+        found = lookup.find_all(cluster, name)
+        if len(found) == 1:
+            return kinds.of(found[0]), "a job of this name exists"
+    return None
+
+
+def _of_queue(cluster: Cluster, spec: JobSpec, served: Sequence[kinds.JobKind]) -> tuple[kinds.JobKind, str] | None:
+    """Another kind, where Kueue does not manage the first; that it manages the other may show only when the job is created."""
+    queue, (first, *others) = spec.policy.queue, served
+    if not queue or not others or manages(cluster, first, queue) is not False:
+        return None
+    states = {kind.api: manages(cluster, kind, queue) for kind in others}
+    held = next((kind for kind in others if states[kind.api] is not False), None)
+    if held is None:
+        return None
+    known = f"Kueue manages {held.resource.kind}s, but not" if states[held.api] else "Kueue does not manage"
+    return held, f"{known} {first.resource.kind}s"
+
+
+def with_runtime(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec:
+    """The job; a TrainJob with the runtime of an administrator, if the user may not create one. Raises: ForbiddenError."""
+    if spec.kind.api != "trainjob" or spec.runtime is not None or cluster.may("create", RUNTIMES):
         return spec
     label = ",".join(f"{key}={value}" for key, value in OF_ADMINISTRATORS.items())
     found = sorted(each["metadata"]["name"] for each in cluster.list(RUNTIMES, labels=label))

@@ -1,7 +1,7 @@
 """Delete jobs with everything made for them, and volumes that outlived their job."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -26,12 +26,13 @@ from launcher.cluster.resources import (
     Object,
     Resource,
 )
-from launcher.jobs.find import POLL_S
+from launcher.jobs import leftovers
+from launcher.jobs.leftovers import poll_until, remove_objects
 from launcher.kinds import lookup
 from launcher.spec.job import LABELS
 from launcher.spec.train_job import administrators_runtime
 from launcher.status.collect import age_s
-from trainer.errors import RemoteError, TimeLimitError
+from trainer.errors import TimeLimitError
 
 UNCLAIMED_S: Final = 3600.0
 """Age of a launcher's volume without a claim after which it is left over from a killed submit."""
@@ -60,7 +61,7 @@ def sweep_volumes(cluster: Cluster) -> list[str]:
         for each in volumes
         if each["spec"].get("claimRef", {}).get("namespace") == cluster.namespace and _is_left_over(each)
     ]
-    left = remove_objects(cluster, ((VOLUMES, name) for name in names))
+    left = remove_objects(cluster, ((VOLUMES, name, None) for name in names))
     return [name for name in names if f"{VOLUMES.kind.lower()}/{name}" not in left]
 
 
@@ -88,7 +89,7 @@ def sweep_runtimes(cluster: Cluster) -> list[str]:
         and not each["metadata"].get("ownerReferences")
         and age_s(each) > UNCLAIMED_S
     ]
-    left = remove_objects(cluster, ((RUNTIMES, name) for name in names))
+    left = remove_objects(cluster, ((RUNTIMES, name, None) for name in names))
     return [name for name in names if f"{RUNTIMES.kind.lower()}/{name}" not in left]
 
 
@@ -103,19 +104,20 @@ def delete_job(
     """
     end_s = time.monotonic() + timeout_s
     volumes = _own_volumes(cluster, name)
-    removed = []
+    removed: list[str] = []
+    parts: Sequence[kinds.JobKind] = kinds.KINDS
     try:
         job = lookup.get(cluster, name, api)
-        resource = kinds.of(job).resource
-        cluster.delete(resource, name, uid=uid, propagation=kinds.of(job).propagation)
-        removed.append(resource.named(name))
-        with _runtime_lent(cluster, job):
-            _wait_until_gone(cluster, resource, name, end_s)
+        parts = [kinds.of(job)]
+        removed += _delete_object(cluster, job, uid, end_s)
     except NotFoundError:
-        if not volumes:
+        removed += leftovers.remove_orphans(cluster, name)
+        if not volumes and not removed:
             raise
-    for each in kinds.KINDS:
+    for each in parts:
         _wait_for_parts(cluster, each, name, end_s)
+    if kinds.of_api("trainjob") in parts:
+        removed += leftovers.remove_orphans(cluster, name)
     if volumes:
         _wait_until_gone(cluster, CLAIMS, f"{name}-data", end_s)
     for volume in volumes:
@@ -126,6 +128,15 @@ def delete_job(
     return removed
 
 
+def _delete_object(cluster: Cluster, job: Object, uid: str | None, end_s: float) -> list[str]:
+    """Delete the job itself and wait until it is gone; returns its name as kubectl prints it."""
+    kind, name = kinds.of(job), job["metadata"]["name"]
+    cluster.delete(kind.resource, name, uid=uid, propagation=kind.propagation)
+    with _runtime_lent(cluster, job):
+        _wait_until_gone(cluster, kind.resource, name, end_s)
+    return [kind.resource.named(name)]
+
+
 @contextmanager
 def _runtime_lent(cluster: Cluster, job: Object) -> Iterator[None]:
     """For the block, a runtime in place of the job's own, if a deletion in the foreground (by kubectl) has removed that.
@@ -134,13 +145,12 @@ def _runtime_lent(cluster: Cluster, job: Object) -> Iterator[None]:
     """
     name = job["metadata"]["name"]
     is_held = "foregroundDeletion" in (job["metadata"].get("finalizers") or ())
-    made = []
+    made: list[leftovers.Made] = []
     if kinds.of(job).api == "trainjob" and is_held:
         runtime = administrators_runtime(name)
         runtime["metadata"]["labels"] = LABELS | {INSTANCE_LABEL: name}
         with suppress(ConflictError, ForbiddenError):  # it exists, or was made by an administrator
-            cluster.create(RUNTIMES, runtime)
-            made.append((RUNTIMES, name))
+            made.append((RUNTIMES, name, cluster.create(RUNTIMES, runtime)["metadata"]["uid"]))
     try:
         yield
     finally:
@@ -194,25 +204,3 @@ def _wait_until(holds: Callable[[], bool], what: str, cluster: Cluster, end_s: f
             f"cannot delete everything in time: {what} still exists (from `--timeout`)",
             hint="run the same command again to continue",
         )
-
-
-def poll_until(holds: Callable[[], bool], cluster: Cluster, end_s: float) -> bool:
-    """Call `holds` repeatedly until it is true or `end_s` has passed; returns whether it became true."""
-    while not holds():
-        if time.monotonic() > end_s:
-            return False
-        cluster.sleep(POLL_S / 2)
-    return True
-
-
-def remove_objects(cluster: Cluster, made: Iterable[tuple[Resource, str]]) -> list[str]:
-    """Delete these objects; returns those that could not be deleted. Errors are not raised, so the original error stays visible."""
-    left = []
-    for resource, name in made:
-        try:
-            cluster.delete(resource, name, propagation="Background")
-        except NotFoundError:
-            continue
-        except RemoteError:
-            left.append(f"{resource.kind.lower()}/{name}")
-    return left

@@ -13,8 +13,8 @@ from launcher.cluster.errors import (
     ForbiddenError,
     NotFoundError,
 )
-from launcher.cluster.resources import CLAIMS, JOB_SETS, RUNTIMES, VOLUMES, Object, Resource
-from launcher.jobs.delete import poll_until, remove_objects
+from launcher.cluster.resources import CLAIMS, RUNTIMES, Object
+from launcher.jobs import leftovers
 from launcher.jobs.find import POLL_S, settings_text
 from launcher.jobs.identity import anonymous, identified
 from launcher.kinds import lookup
@@ -23,6 +23,7 @@ from launcher.kinds.kueue import check_held
 from launcher.spec.train_job import MANAGER
 from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
+from trainer.limits import parsed_json
 
 CLAIM_GONE_S: Final = 15.0
 """Maximum time for the deletion of a claim or a JobSet after its job."""
@@ -40,7 +41,9 @@ class Submitted:
     """Result of a submit."""
 
     name: str
-    outcome: Literal["created", "unchanged", "would be created"]
+    outcome: Literal[
+        "created", "unchanged", "would be created", "not validated, as no runtime exists yet; would be created"
+    ]
 
 
 def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False) -> Submitted:
@@ -50,14 +53,16 @@ def submit(cluster: Cluster, objects: Sequence[Object], *, dry_run: bool = False
     """
     *others, job = objects
     name = job["metadata"]["name"]
-    existing = lookup.find(cluster, name)
-    if existing is not None:
+    for existing in lookup.find_all(cluster, name):
         _check_unchanged(existing, job)
         _complete(cluster, others, existing)
         return Submitted(name, "unchanged")
-    check_accepted(cluster, objects)
+    answer = check_accepted(cluster, objects)
+    leftovers.check_free(cluster, job)
     if dry_run:
-        return Submitted(name, "would be created")
+        return Submitted(
+            name, "would be created" if answer else "not validated, as no runtime exists yet; would be created"
+        )
     _create(cluster, others, identified(job))
     return Submitted(name, "created")
 
@@ -79,18 +84,17 @@ def _complete(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
 
 def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
     """Create what the job needs before it, the job, and what it owns: an ownerReference needs the UID of the job."""
-    made: list[tuple[Resource, str]] = []
+    made: list[leftovers.Made] = []
 
     def create(each: Object, *, dry_run: bool = False) -> Object:
         created = cluster.create(RESOURCES[each["kind"]], each, dry_run=dry_run)
         if not dry_run:
-            made.append((RESOURCES[each["kind"]], each["metadata"]["name"]))
+            made.append((RESOURCES[each["kind"]], each["metadata"]["name"], created["metadata"]["uid"]))
         return created
 
     try:
-        _check_no_job_set(cluster, job)
         for each in (each for each in others if each["kind"] != CLAIMS.kind):
-            _remove_leftover(cluster, each)
+            leftovers.remove_leftover(cluster, each)
             create(each)
         if any(each["kind"] == RUNTIMES.kind for each in others):
             # for the first time with its own runtime
@@ -102,7 +106,7 @@ def _create(cluster: Cluster, others: Sequence[Object], job: Object) -> None:
             elif each["kind"] == RUNTIMES.kind:
                 _give_owner(cluster, each, created)
     except BaseException as problem:
-        left = remove_objects(cluster, reversed(made))
+        left = leftovers.remove_objects(cluster, reversed(made))
         if left and isinstance(problem, RemoteError):
             problem.hint = (
                 f"{', '.join(left)} could not be removed; launcher delete {job['metadata']['name']} removes it"
@@ -139,68 +143,14 @@ def _owned(each: Object, job: Object) -> Object:
     return each | {"metadata": each["metadata"] | {"ownerReferences": [owner]}}
 
 
-def _check_no_job_set(cluster: Cluster, job: Object) -> None:
-    """Wait until a JobSet with the name of the TrainJob is gone: Trainer would take its end for that of the new job.
-
-    Raises: InputError when it stays.
-    """
-    name = job["metadata"]["name"]
-
-    def is_free() -> bool:
-        try:
-            return not cluster.list(JOB_SETS, fields=f"metadata.name={name}")
-        except (ForbiddenError, NotFoundError):
-            return True
-
-    if kinds.of(job).api == "trainjob" and not poll_until(is_free, cluster, time.monotonic() + CLAIM_GONE_S):
-        raise InputError(
-            f"cannot submit `{name}`: a JobSet of that name exists, whose state the TrainJob would take over",
-            hint=f"kubectl delete jobset {name}, or use another --name",
-        )
-
-
-def _remove_leftover(cluster: Cluster, each: Object) -> None:
-    if each["kind"] == VOLUMES.kind:
-        _remove_leftover_volume(cluster, each)
-    elif each["kind"] == RUNTIMES.kind:
-        _remove_leftover_runtime(cluster, each)
-
-
-def _remove_leftover_runtime(cluster: Cluster, runtime: Object) -> None:
-    """Remove a runtime of the same job name, left over from a killed submit or a job that is just being deleted."""
-    name, ours = runtime["metadata"]["name"], runtime["metadata"]["labels"].items()
-    try:
-        existing = cluster.get(RUNTIMES, name)
-    except NotFoundError:
-        return
-    if ours <= (existing["metadata"].get("labels") or {}).items():  # else the server reports the conflict
-        remove_objects(cluster, [(RUNTIMES, name)])
-
-
-def _remove_leftover_volume(cluster: Cluster, volume: Object) -> None:
-    """Remove a volume of the same job name, left over after the job was deleted with kubectl: it can't be bound again.
-
-    It is removed after its claim, which the garbage collector deletes shortly after the job.
-    """
-    name, ours = volume["metadata"]["name"], volume["metadata"]["labels"].items()
-
-    def is_free() -> bool:
-        try:
-            existing = cluster.get(VOLUMES, name)
-        except (NotFoundError, ForbiddenError):
-            return True
-        if not ours <= (existing["metadata"].get("labels") or {}).items():
-            return True  # not ours: the server will report the conflict
-        if existing.get("status", {}).get("phase") != "Bound":
-            remove_objects(cluster, [(VOLUMES, name)])
-        return False
-
-    poll_until(is_free, cluster, time.monotonic() + CLAIM_GONE_S)
-
-
 def _check_unchanged(existing: Object, job: Object) -> None:
     """Raises: InputError when the existing job has finished, or is of another kind or spec."""
     name = job["metadata"]["name"]
+    if kinds.of(existing) is not kinds.of(job):
+        raise InputError(
+            f"cannot submit `{name}`: a {kinds.of(existing).resource.kind} of that name exists, and they would share one run",
+            hint=f"launcher delete {name} deletes it; or use another --name",
+        )
     if "deletionTimestamp" in existing["metadata"]:
         raise InputError(
             f"cannot submit `{name}`: a job of that name is being deleted",
@@ -214,11 +164,6 @@ def _check_unchanged(existing: Object, job: Object) -> None:
                 f"launcher delete {name} frees the name"
             ),
         )
-    if kinds.of(existing) is not kinds.of(job):
-        raise InputError(
-            f"cannot submit `{name}`: a {kinds.of(existing).resource.kind} of that name exists, and they would share one run",
-            hint=f"launcher delete {name} deletes it; or use another --name",
-        )
     difference = _difference(anonymous(existing), job)
     if difference:
         raise InputError(
@@ -227,7 +172,11 @@ def _check_unchanged(existing: Object, job: Object) -> None:
         )
 
 
-FILLED_IN: Final[Mapping[str, object]] = {"protocol": "TCP", "suspend": False}
+FILLED_IN: Final[Mapping[str, object]] = {
+    "protocol": "TCP",
+    "suspend": False,
+    "managedBy": "trainer.kubeflow.org/trainjob-controller",
+}
 """Fields that the server adds to every job. Source: defaults of the CRDs of PyTorchJob v1.9.4 and TrainJob v2.3.0."""
 
 
@@ -240,7 +189,7 @@ def _difference(existing: Object, ours: Object) -> str:
     import yaml  # noqa: PLC0415 - a fifth of the time of --help
 
     existing = _without_foreign_patches(existing)
-    old, new = ({"labels": each["metadata"].get("labels") or {}, "spec": each["spec"]} for each in (existing, ours))
+    old, new = (_compared(each) for each in (existing, ours))
     same_settings = settings_text(existing) == settings_text(ours)
     before, after = (
         yaml.safe_dump(each, sort_keys=True, default_flow_style=False).splitlines()
@@ -248,6 +197,13 @@ def _difference(existing: Object, ours: Object) -> str:
     )
     lines = list(difflib.unified_diff(before, after, "existing", "new", lineterm="", n=2))
     return "\n".join(f"  {line}" for line in lines)
+
+
+def _compared(job: Object) -> Object:
+    """What is compared of a job; of a TrainJob also its settings, as much of it is in its runtime."""
+    compared = {"labels": job["metadata"].get("labels") or {}, "spec": job["spec"]}
+    text = settings_text(job) if kinds.of(job).api == "trainjob" else None
+    return compared | ({"settings": parsed_json(text.encode())} if text else {})
 
 
 def _without_foreign_patches(job: Object) -> Object:

@@ -6,14 +6,24 @@ from typing import Final
 from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError
-from launcher.cluster.resources import CLAIMS, RUNTIMES, VOLUMES, Object, Resource
+from launcher.cluster.resources import CLAIMS, QUEUE_LABEL, RUNTIMES, VOLUMES, Object, Resource
 from launcher.kinds.kueue import check_held
 from launcher.kinds.runtimes import with_existing_runtime
+from trainer.errors import InputError, RemoteError
 
 RESOURCES: Final[Mapping[str, Resource]] = {
     each.kind: each for each in (*(kind.resource for kind in kinds.KINDS), RUNTIMES, CLAIMS, VOLUMES)
 }
 """Resources of the objects of a job, by kind."""
+
+
+def check_replaceable(cluster: Cluster, objects: Sequence[Object]) -> None:
+    """As `check_accepted`, before the job that these replace is deleted. Raises: RemoteError, also when it can't be known."""
+    if check_accepted(cluster, objects) is None and QUEUE_LABEL in (objects[-1]["metadata"].get("labels") or {}):
+        raise RemoteError(
+            "cannot check before the deletion of the finished job whether Kueue holds the new one: no TrainingRuntime exists to try it with",
+            hint="ask an administrator for k8s/components/trainer-runtime, or use launcher clone, which deletes nothing",
+        )
 
 
 def check_accepted(cluster: Cluster, objects: Sequence[Object]) -> Object | None:
@@ -50,5 +60,18 @@ def _check_other(cluster: Cluster, each: Object) -> None:
                 "or use --data-access api"
             ),
         ) from problem
-    except ConflictError:
-        return  # a volume, claim or runtime of that name may be left over from a deleted job, and is removed later
+    except (
+        ConflictError
+    ):  # a volume, claim or runtime of that name may be left over from a deleted job, and is removed later
+        if each["kind"] == RUNTIMES.kind:
+            _check_ours(cluster, each)
+
+
+def _check_ours(cluster: Cluster, runtime: Object) -> None:
+    """Raises: InputError for the runtime of another program or an administrator with the job's name."""
+    name = runtime["metadata"]["name"]
+    existing = cluster.get(RUNTIMES, name)["metadata"].get("labels") or {}
+    if not runtime["metadata"]["labels"].items() <= existing.items():
+        raise InputError(
+            f"cannot create the runtime of `{name}`: another TrainingRuntime has this name", hint="use another --name"
+        )

@@ -47,16 +47,18 @@ def explain(cluster: Cluster, kind: kinds.JobKind, queue: str) -> tuple[str, str
     ours, place = f"{kind.resource.kind}s", f"in namespace `{cluster.namespace}`"
     framework = f"{kind.resource.group}/{kind.resource.kind.lower()}"
     change = f"ask an administrator to add `{framework}` to `integrations.frameworks` of Kueue's configuration"
-    other = next((each for each in kinds.KINDS if each is not kind and manages(cluster, each, queue)), None)
+    states = {each.api: manages(cluster, each, queue) for each in kinds.KINDS if each is not kind}
+    other = next((each for each in kinds.KINDS if states.get(each.api)), None)
+    untried = next((each for each in kinds.KINDS if each.api in states and states[each.api] is None), None)
     if other is not None:
         return (
             f"{installed(cluster)} manages {other.resource.kind}s {place}, but not {ours}",
             f"--api {other.api} (`--set api={other.api}` of clone and resume); or {change}",
         )
-    return (
-        f"{installed(cluster)} does not manage {ours} {place}",
-        f"{change}, or the namespace to its `managedJobsNamespaceSelector`; or omit --queue",
-    )
+    advice = f"{change}, or the namespace to its `managedJobsNamespaceSelector`; or omit --queue"
+    if untried is not None and cluster.serves(untried.resource):
+        advice = f"--api {untried.api}, if Kueue manages that; or {advice}"
+    return f"{installed(cluster)} does not manage {ours} {place}", advice
 
 
 def installed(cluster: Cluster) -> str:

@@ -33,6 +33,14 @@ def find(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | No
         raise
 
 
+def find_all(cluster: Cluster, name: str) -> list[Object]:
+    """The jobs of this name, at most one of each kind. Raises: NotServedError, ForbiddenError as `find`."""
+    jobs, problems = _read(cluster, name, "auto")
+    if not jobs and all(isinstance(each, NotServedError | ForbiddenError) for each in problems):
+        raise _first(problems)
+    return jobs
+
+
 def again(cluster: Cluster, job: Object) -> Object:
     """The current state of a job that was found before. Raises: RemoteError."""
     return kinds.identified(kinds.of(job), cluster.get(kinds.of(job).resource, job["metadata"]["name"]))
@@ -56,6 +64,19 @@ def list_all(
 
 
 def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
+    jobs, problems = _read(cluster, name, api)
+    if len(jobs) > 1:
+        raise InputError(
+            f"cannot select the job `{name}`: there is a PyTorchJob and a TrainJob of this name",
+            hint="--api pytorchjob or --api trainjob",
+        )
+    if not jobs:
+        raise _none_found(cluster, name, problems)
+    return jobs
+
+
+def _read(cluster: Cluster, name: str, api: kinds.Choice) -> tuple[list[Object], list[RemoteError]]:
+    """The jobs of this name, and why there is none of the other kinds."""
     jobs: list[Object] = []
     problems: list[RemoteError] = []
     for kind in _considered(api):
@@ -66,14 +87,7 @@ def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
         except RemoteError:
             if not jobs:
                 raise
-    if len(jobs) > 1:
-        raise InputError(
-            f"cannot select the job `{name}`: there is a PyTorchJob and a TrainJob of this name",
-            hint="--api pytorchjob or --api trainjob",
-        )
-    if not jobs:
-        raise _none_found(cluster, name, problems)
-    return jobs
+    return jobs, problems
 
 
 def _considered(api: kinds.Choice) -> list[kinds.JobKind]:

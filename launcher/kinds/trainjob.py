@@ -84,7 +84,8 @@ def pod_spec(job: Object) -> Object:
 
 def variables(job: Object) -> Iterator[Object]:
     """The trainer."""
-    yield job["spec"]["trainer"]
+    if "trainer" in job["spec"]:
+        yield job["spec"]["trainer"]
 
 
 def pod_names(job: Object) -> "re.Pattern[str]":

@@ -17,6 +17,7 @@ from launcher.cluster.resources import (
     BATCH_JOBS,
     CLAIMS,
     CLUSTER_RUNTIMES,
+    CONFIG_MAPS,
     CSI_DRIVERS,
     CSI_NODES,
     DEPLOYMENTS,
@@ -47,7 +48,20 @@ from launcher.cluster.resources import (
 )
 
 SERVED = (
-    *(PYTORCH_JOBS, PODS, SERVICES, EVENTS, CLAIMS, VOLUMES, NODES, SECRETS, SERVICE_ACCOUNTS, QUOTAS, DEPLOYMENTS),
+    *(
+        PYTORCH_JOBS,
+        CONFIG_MAPS,
+        PODS,
+        SERVICES,
+        EVENTS,
+        CLAIMS,
+        VOLUMES,
+        NODES,
+        SECRETS,
+        SERVICE_ACCOUNTS,
+        QUOTAS,
+        DEPLOYMENTS,
+    ),
     *(CSI_DRIVERS, CSI_NODES, PRIORITY_CLASSES, WEBHOOKS),
     NAMESPACES,
 )

@@ -171,3 +171,30 @@ def test_runtimes_of_killed_submits_are_swept_and_no_others(cluster, api, train_
 
 def test_clusters_without_trainer_have_no_runtimes_to_sweep(cluster):
     assert sweep_runtimes(cluster) == []
+
+
+def test_only_parts_of_the_deleted_kind_are_waited_for(cluster, api):
+    """A TrainJob of the same name stays, with its JobSet and pods."""
+    api.state.serve_trainer()
+    submit.submit(cluster, render(spec()))
+    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    api.state.put(f"{TRAINER}/trainjobs/t1", {"metadata": {"name": "t1"}, "spec": {"trainer": {}}})
+    api.state.put(JOB_SET, {"metadata": {"name": "t1"}})
+    assert delete_job(cluster, "t1", api="pytorchjob", timeout_s=1)[0] == "pytorchjob.kubeflow.org/t1"
+    assert {JOB_SET, f"{TRAINER}/trainjobs/t1"} <= api.state.objects.keys()
+
+
+def test_what_an_orphaned_train_job_left_is_deleted_by_its_name(cluster, api, train_job):
+    """`kubectl delete --cascade=orphan` takes the job and the references to it."""
+    api.state.remove(f"{TRAINER}/trainjobs/t1")
+    api.state.objects[f"{TRAINER}/trainingruntimes/t1"]["metadata"].pop("ownerReferences")
+    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    api.state.put(JOB_SET, {"metadata": {"name": "t1"}})
+    api.state.put("/api/v1/namespaces/team-a/configmaps/t1-runtime-snapshot", {"metadata": {"name": "x"}})
+    assert delete_job(cluster, "t1", timeout_s=9) == [
+        "jobset.jobset.x-k8s.io/t1",
+        "configmap/t1-runtime-snapshot",
+        "trainingruntime.trainer.kubeflow.org/t1",
+        "persistentvolume/team-a.t1",
+    ]
+    assert paths(api) == []

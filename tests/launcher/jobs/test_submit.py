@@ -1,6 +1,7 @@
 """Submitting against the API server double: all or nothing, and nothing left."""
 
 import dataclasses
+from datetime import datetime, timezone
 
 import pytest
 from apiserver import Fault
@@ -311,9 +312,69 @@ def test_left_over_runtime_of_a_killed_submit_is_replaced(cluster, api, train_jo
 def test_runtime_of_somebody_else_is_not_replaced(cluster, api, train_job):
     place = f"{TRAINER}/trainingruntimes/t1"
     api.state.put(place, {"metadata": {"name": "t1"}, "spec": {}})
-    with pytest.raises(ConflictError, match="already exists"):
-        submit.submit(cluster, train_job)
+    for dry_run in (True, False):
+        with pytest.raises(InputError, match="another TrainingRuntime has this name"):
+            submit.submit(cluster, train_job, dry_run=dry_run)
     assert paths(api) == ["trainingruntimes/t1"]
+
+
+def test_runtime_that_another_submit_has_just_created_is_left_alone(cluster, api, train_job):
+    """Two submits at once: the second must not take the runtime from the TrainJob of the first."""
+    runtime = next(each for each in train_job if each["kind"] == "TrainingRuntime")
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    place = f"{TRAINER}/trainingruntimes/t1"
+    api.state.put(place, {"metadata": dict(runtime["metadata"]) | {"creationTimestamp": now}, "spec": {}})
+    with pytest.raises(InputError, match=r"its TrainingRuntime was created \d+ s ago, by another submit"):
+        submit.submit(cluster, train_job)
+    assert place in api.state.objects
+
+
+def test_train_job_of_another_submit_keeps_its_runtime(cluster, api, train_job):
+    """It was created between the look and the creation; what is removed is only what this submit made."""
+    place = f"{TRAINER}/trainingruntimes/t1"
+
+    def other_first(handler):
+        if "dryRun" not in handler.path:
+            api.state.objects[place]["metadata"]["uid"] = "of-the-other"
+            handler.refuse(409, '"t1" already exists')
+        else:
+            handler.serve()
+
+    api.state.faults.append(Fault("POST", "/trainjobs", other_first, times=9))
+    with pytest.raises(ConflictError):
+        submit.submit(cluster, train_job)
+    assert place in api.state.objects
+
+
+def test_change_that_is_only_in_the_runtime_is_a_difference(cluster, api, train_job):
+    """A priority class is no field of a TrainJob."""
+    submit.submit(cluster, train_job)
+    api.state.objects[f"{TRAINER}/trainjobs/t1"]["spec"]["managedBy"] = "trainer.kubeflow.org/trainjob-controller"
+    changed = render(spec(api="trainjob", policy=PolicyOptions(priority_class="high")))
+    with pytest.raises(InputError, match="exists with another spec") as problem:
+        submit.submit(cluster, changed)
+    assert "+  priority_class: high" in str(problem.value)
+    assert "managedBy" not in str(problem.value)
+
+
+def test_train_job_of_another_program_is_no_crash(cluster, api, train_job):
+    api.state.put(f"{TRAINER}/trainjobs/t1", {"metadata": {"name": "t1"}, "spec": {"suspend": True}})
+    with pytest.raises(InputError, match="exists with another spec"):
+        submit.submit(cluster, train_job)
+
+
+def test_dry_run_without_any_runtime_says_what_was_not_validated(cluster, api, train_job):
+    assert submit.submit(cluster, train_job, dry_run=True).outcome.startswith("not validated, as no runtime exists yet")
+
+
+def test_snapshot_that_an_orphaned_train_job_left_is_named(cluster, api, train_job):
+    """Trainer refuses the new job's snapshot, and it would wait for ever."""
+    api.state.put("/api/v1/namespaces/team-a/configmaps/t1-runtime-snapshot", {"metadata": {"name": "x"}})
+    clock = iter(range(0, 9000, 60))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("launcher.jobs.leftovers.time.monotonic", lambda: next(clock))
+        with pytest.raises(InputError, match="configmap t1-runtime-snapshot of an earlier TrainJob"):
+            submit.submit(cluster, train_job, dry_run=True)
 
 
 def test_killed_submit_is_completed_by_the_next(cluster, api, train_job):
