@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ConflictError, ForbiddenError, NotFoundError
 from launcher.cluster.operator import (
@@ -167,10 +166,12 @@ def _answers(cluster: Cluster, service: tuple[str, str], deployment: Object) -> 
 def job_dry_run(cluster: Cluster, objects: Sequence[Object]) -> Outcome:
     """Validate the job with a dry run in the server and the controller's webhook. Raises: RemoteError."""
     job = objects[-1]
-    if not cluster.may("create", kinds.of(job).resource, namespace=job["metadata"]["namespace"]):
-        return skipped("not permitted to create jobs")
+    tried = [each for each in objects if RESOURCES[each["kind"]] not in {VOLUMES, CLAIMS}]
+    for resource in (RESOURCES[each["kind"]] for each in tried):
+        if not cluster.may("create", resource, namespace=job["metadata"]["namespace"]):
+            return skipped(f"not permitted to create {resource.plural}")
     try:
-        answer = dry_run(cluster, [each for each in objects if RESOURCES[each["kind"]] not in {VOLUMES, CLAIMS}])
+        answer = dry_run(cluster, tried)
     except ConflictError:
         return warn(f"a job named `{job['metadata']['name']}` already exists", "use another --name, or launcher delete")
     except ForbiddenError as problem:
