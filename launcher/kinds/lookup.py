@@ -33,6 +33,31 @@ def find(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | No
         raise
 
 
+def find_source(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | None:
+    """The job from which another is made: of the kind `api` if there is one, else of the other kind; None without one.
+
+    Raises: as `find`.
+    """
+    found = find(cluster, name, api)
+    return found if found is not None or api == "auto" else find(cluster, name)
+
+
+def check_only_kind(cluster: Cluster, job: Object, what: str) -> None:
+    """Check that no job of the other kind has the name of this one; `what` begins the text of the error.
+
+    Raises: InputError; RemoteError when the other kind cannot be read for another reason than a missing permission.
+    """
+    name, kind = job["metadata"]["name"], kinds.of(job)
+    for other in (each for each in kinds.KINDS if each is not kind):
+        with suppress(ForbiddenError, NotServedError):
+            if find(cluster, name, other.api) is not None:
+                raise InputError(
+                    f"{what}: there is a {kind.resource.kind} and a {other.resource.kind} of this name, and they would share one run",
+                    hint=f"launcher delete {name} --api {other.api} deletes the {other.resource.kind}; "
+                    f"launcher clone {name} --api {kind.api} starts another run",
+                )
+
+
 def again(cluster: Cluster, job: Object) -> Object:
     """The current state of a job that was found before. Raises: RemoteError."""
     return kinds.identified(kinds.of(job), cluster.get(kinds.of(job).resource, job["metadata"]["name"]))
