@@ -57,7 +57,7 @@ class Target(Access):
     """Namespace to use; the default is the namespace of the context."""
 
     api: Annotated[Literal["auto", "pytorchjob", "trainjob"], Parameter(show_default=False)] = "auto"
-    """Kind of the job, where a PyTorchJob and a TrainJob have the same name."""
+    """Only jobs of this kind, which decides where a PyTorchJob and a TrainJob have the same name. Where none of this kind has the name, `clone` and `resume` make the new job of this kind."""
 
     def in_commands(self, text: str, namespace: str | None = None) -> str:
         """As of `Access`, with this namespace."""

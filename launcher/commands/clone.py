@@ -11,7 +11,14 @@ from launcher.commands.parameters import DryRun, On
 from launcher.commands.submit import create
 from launcher.jobs.find import settings_of
 from launcher.kinds import lookup
-from launcher.settings.sources import check_changes, job_of, read_assignments, settings_from, without_unset
+from launcher.settings.sources import (
+    check_changes,
+    job_of,
+    read_assignments,
+    settings_from,
+    with_api,
+    without_unset,
+)
 
 
 def clone(
@@ -39,7 +46,8 @@ def clone(
     check_changes(changes, {"name": "--name sets it", "namespace": "a clone has the namespace of its original"})
     cluster = open_cluster(on)
     given = {"namespace": cluster.namespace} | ({"name": name} if name else {})
-    found = lookup.get(cluster, source, on.api)
+    found = lookup.find_source(cluster, source, on.api) or lookup.get(cluster, source)
+    changes = with_api(changes, on.api, kinds.of(found).api)
     original = without_unset(settings_of(found) | {"api": kinds.of(found).api}, changes)
     original.pop("name", None)
     job = job_of(

@@ -35,6 +35,7 @@ from launcher.settings.sources import (
     read_assignments,
     settings_from,
     stored_settings,
+    with_api,
     without_unset,
 )
 from launcher.spec import manifest
@@ -88,6 +89,7 @@ def resume(
     check_flags(local=False, dry_run=dry_run, wait=wait, follow=follow, timeout=timeout)
     check_changes(changes, KEPT)
     cluster, old = _finished_job(on, name, where, dry_run)
+    changes = with_api(changes, on.api, kinds.of(old).api if old else None)
     earlier = _earlier_run(name, where, old)
     settings = _settings(name, where, old, earlier, changes)
     namespace = cluster.namespace if cluster else on.namespace
@@ -114,17 +116,19 @@ def resume(
 def _finished_job(on: Target, name: str, where: locate.Where, dry_run: str) -> tuple[Cluster | None, Object | None]:
     """The cluster, and the finished job or None; no cluster is needed to print objects when `--output` is given.
 
-    Raises: InputError for a job that has not finished, or whose run is not in that output; RemoteError.
+    Raises: InputError for a job that has not finished, whose run is not in that output, or beside which there is one of the other
+    kind; RemoteError.
     """
     try:
         cluster = open_cluster(on)
-        old = lookup.find(cluster, name, on.api)
+        old = lookup.find_source(cluster, name, on.api)
     except KnownError as problem:
         if dry_run != "client" or not isinstance(where.output, locate.Typed):
             raise
         report(f"assuming that the job does not exist: {problem.args[0]}")
         return None, None
     if old is not None:
+        lookup.check_only_kind(cluster, old, f"cannot resume `{name}`")
         check_finished(old, f"cannot resume `{name}`")
         _check_output(name, where, str(settings_of(old)["output"]))
     return cluster, old

@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
+from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError
 from launcher.cluster.resources import CLAIMS, EVENTS, PODS, VOLUMES, Object, Resource
 from launcher.doctor.operator import ADMISSION
 from launcher.doctor.runner import Row
 from launcher.spec import s3_volume
-from launcher.spec.job import JobSpec, labels
+from launcher.spec.job import MAX_SERVICE_NAME, JobSpec, labels
 from launcher.spec.pod_template import container_of, pod_template
 from trainer.config import to_argv
 from trainer.errors import KnownError, RemoteError, on_one_line
+from trainer.layout import MAX_NAME
 from trainer.limits import parsed_json
 from trainer.redaction import redacted
 from trainer.runs.probe import Status
@@ -24,6 +26,9 @@ POD: Final = "pod"
 """Check name of the pod itself."""
 
 SUFFIX: Final = "-doctor"
+
+_KIND: Final = kinds.of_api("pytorchjob")
+"""Kind of which the pod's specification is, whatever that of the job is."""
 
 LIMIT_S: Final = 600.0
 """Time limit of the pod; large images take minutes to pull."""
@@ -68,12 +73,18 @@ class ProbeResult:
 
 def objects(spec: JobSpec) -> list[Object]:
     """The pod, and first its volume and claim if the job creates such."""
-    own = replace(spec, name=_name(spec), policy=replace(spec.policy, ttl=None))
-    return [*s3_volume.volume(own), pod(spec)]
+    return [*s3_volume.volume(_own(spec)), pod(spec)]
+
+
+def _own(spec: JobSpec) -> JobSpec:
+    """The job under the pod's name; not a TrainJob, whose names must be shorter than those of a pod."""
+    policy = replace(spec.policy, ttl=None)
+    return replace(spec, name=_name(spec), api=_KIND.api, runtime=None, policy=policy)
 
 
 def _name(spec: JobSpec) -> str:
-    return f"{spec.name[: 53 - len(SUFFIX)].rstrip('-')}{SUFFIX}"
+    longest = min(MAX_NAME, MAX_SERVICE_NAME - len(_KIND.last_pod("", spec.nodes)))
+    return f"{spec.name[: longest - len(SUFFIX)].rstrip('-')}{SUFFIX}"
 
 
 def job_pod(spec: JobSpec) -> Object:
@@ -99,7 +110,7 @@ def pod(spec: JobSpec) -> Object:
     }
     container.pop("ports", None)
     body["metadata"]["labels"] = labels(spec) | {"app.kubernetes.io/component": "doctor"}
-    claim = {"claimName": s3_volume.claim_name(replace(spec, name=_name(spec))), "readOnly": True}
+    claim = {"claimName": s3_volume.claim_name(_own(spec)), "readOnly": True}
     body["spec"] |= {
         "containers": [container],
         "activeDeadlineSeconds": int(LIMIT_S),  # ends the pod if the launcher is killed before it deletes it

@@ -1,6 +1,7 @@
-"""Kinds of training jobs: one module per kind with the same interface, so that no other code depends on the kind.
+"""Kinds of training jobs: one module per kind with the same interface, and requests to a cluster for jobs of any kind.
 
-Only `pytorchjob.py`, `trainjob.py` and the modules of the same names in `launcher/spec/` name the fields of one kind.
+`pytorchjob.py`, `trainjob.py` and the modules of the same kinds in `launcher/spec/` hide the fields of one kind from all other code.
+Only what no other kind has is named elsewhere: the runtime of a TrainJob, and the JobSet and the Jobs beneath it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

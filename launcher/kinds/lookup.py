@@ -1,5 +1,6 @@
 """Find a job by its name, of whichever kind it is."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from launcher import kinds
@@ -26,11 +27,31 @@ def find(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | No
         raise
     except NotFoundError:
         return None
-    except ForbiddenError:
-        for kind in _considered(api) if api == "auto" else ():
-            with suppress(ForbiddenError, NotServedError):
-                return find(cluster, name, kind.api)
-        raise
+
+
+def find_source(cluster: Cluster, name: str, api: kinds.Choice = "auto") -> Object | None:
+    """The job from which another is made: of the kind `api` if there is one, else of the other kind; None without one.
+
+    Raises: as `find`.
+    """
+    found = find(cluster, name, api)
+    return found if found is not None or api == "auto" else find(cluster, name)
+
+
+def check_only_kind(cluster: Cluster, job: Object, what: str) -> None:
+    """Check that no job of the other kind has the name of this one; `what` begins the text of the error.
+
+    Raises: InputError; RemoteError when the other kind cannot be read for another reason than a missing permission.
+    """
+    name, kind = job["metadata"]["name"], kinds.of(job)
+    for other in (each for each in kinds.KINDS if each is not kind):
+        with suppress(ForbiddenError, NotServedError):
+            if find(cluster, name, other.api) is not None:
+                raise InputError(
+                    f"{what}: there is a {kind.resource.kind} and a {other.resource.kind} of this name, and they would share one run",
+                    hint=f"launcher delete {name} --api {other.api} deletes the {other.resource.kind}; "
+                    f"launcher clone {name} --api {kind.api} starts another run",
+                )
 
 
 def find_all(cluster: Cluster, name: str) -> list[Object]:
@@ -78,12 +99,12 @@ def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
 def _read(cluster: Cluster, name: str, api: kinds.Choice) -> tuple[list[Object], list[RemoteError]]:
     """The jobs of this name, and why there is none of the other kinds."""
     jobs: list[Object] = []
-    problems: list[RemoteError] = []
+    problems: dict[str, RemoteError] = {}
     for kind in _considered(api):
         try:
             jobs.append(kinds.identified(kind, cluster.get(kind.resource, name)))
         except (NotFoundError, ForbiddenError) as problem:
-            problems.append(problem)
+            problems[kind.resource.kind] = problem
         except RemoteError:
             if not jobs:
                 raise
@@ -94,15 +115,24 @@ def _considered(api: kinds.Choice) -> list[kinds.JobKind]:
     return [kind for kind in kinds.KINDS if api in {"auto", kind.api}]
 
 
-def _none_found(cluster: Cluster, name: str, problems: list[RemoteError]) -> RemoteError:
-    """The error for a job of which no kind was found."""
-    absent = [each for each in problems if isinstance(each, NotFoundError) and not isinstance(each, NotServedError)]
-    if len(absent) == len(problems) > 1:
-        return NotFoundError(
-            f"cannot find the job `{name}`: there is no PyTorchJob and no TrainJob of this name in namespace {cluster.namespace}",
-            hint="launcher list -A",
+def _none_found(cluster: Cluster, name: str, problems: Mapping[str, RemoteError]) -> RemoteError:
+    """The error for a job of which no kind was found; `problems` are those of each kind."""
+    absent = [
+        kind
+        for kind, each in problems.items()
+        if isinstance(each, NotFoundError) and not isinstance(each, NotServedError)
+    ]
+    forbidden = [kind for kind, each in problems.items() if isinstance(each, ForbiddenError)]
+    if absent and len(absent) + len(forbidden) == len(problems) > 1:
+        missing = (
+            f"there is {' and '.join(f'no {kind}' for kind in absent)} of this name in namespace {cluster.namespace}"
         )
-    return _first(problems)
+        unknown = "".join(f", and you may not read {kind}s" for kind in forbidden)
+        return NotFoundError(
+            f"cannot find the job `{name}`: {missing}{unknown}",
+            hint="launcher list" if forbidden else "launcher list -A",
+        )
+    return _first(list(problems.values()))
 
 
 def _first(problems: list[RemoteError]) -> RemoteError:

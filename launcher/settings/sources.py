@@ -251,6 +251,23 @@ def without_unset(settings: Mapping[str, Any], assignments: Iterable[str]) -> di
     return {key: value for key, value in settings.items() if key not in unset}
 
 
+def with_api(assignments: tuple[str, ...], api: str, source: str | None) -> tuple[str, ...]:
+    """The assignments with the kind that `--api` gives to a new job, unless it selects the job that this is made from.
+
+    `source` is the kind of that job, None if it was deleted. Raises: InputError when `--set` gives another kind.
+    """
+    if api in {"auto", source}:
+        return assignments
+    [given] = read_assignments(assignments).values.get("api", (api,))
+    if given != api:
+        raise InputError(
+            f"cannot make a job with --api {api} and --set api={on_one_line(given)}: no job of the kind `{api}` has the name, so that both "
+            "give the kind of the new job (from `--api`)",
+            hint="omit one of them",
+        )
+    return (*assignments, f"api={api}")
+
+
 def check_changes(assignments: Iterable[str], kept: Mapping[str, str]) -> None:
     """Reject `--set` for settings that a command keeps; `kept` gives the reason for each key.
 

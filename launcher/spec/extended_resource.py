@@ -18,6 +18,8 @@ _NAME: Final = re.compile(
 _NATIVE: Final = "kubernetes.io/"
 MIG: Final = "nvidia.com/mig-"
 """Prefix of the resources of MIG devices, parts of an NVIDIA card. Source: k8s-device-plugin, MIG strategy `mixed`."""
+MIG_CLASS: Final = f"{DEVICE_CLASS_PREFIX}mig.nvidia.com"
+"""The same by the DeviceClass of NVIDIA's DRA driver. Source: k8s-dra-driver-gpu, deviceclass-mig.yaml of its chart."""
 
 VENDORS: Final[Mapping[str, AcceleratorName | None]] = {
     "nvidia.com": "cuda",
@@ -37,7 +39,7 @@ Others may be an administrator's own. Source: the names of Intel's device plugin
 
 def with_resource(row: Accelerator, resource: str) -> Accelerator:
     """The accelerator's row for another of its resources; a MIG device allows one worker in a pod."""
-    if not resource.startswith(MIG):
+    if not resource.startswith(MIG) and resource != MIG_CLASS:
         return replace(row, resource=resource)
     # Source: CUDA uses only the first MIG device that a process sees (the vendor's MIG user guide; pytorch#130181).
     return replace(row, resource=resource, node_sizes=(1,), node_sizes_reason="a process can use only one MIG device")

@@ -106,8 +106,8 @@ def _failed(facts: Facts) -> Diagnosis:
     message = quoted(said.message) if said and said.message else "the operator reports no reason"
     sentence = f"the job failed {facts.ago(failed.since if failed else None)} ago: {message}"
     if failed and failed.reason == "DeadlineExceeded":
-        next_step = "submit again with the same --name and a longer --deadline: it resumes from the newest checkpoint"
-        return Diagnosis(sentence=sentence, next_step=next_step, code="deadline")
+        unused = "; no pod of it has run" if restarts.never_ran(facts) else ""
+        return Diagnosis(sentence=f"{sentence}{unused}", next_step=facts.longer_deadline, code="deadline")
     return Diagnosis(sentence=sentence, next_step=facts.logs, code="failed")
 
 

@@ -177,11 +177,12 @@ def _ran_out_of_memory(name: str, end: End, told: ReportedCause, facts: Facts) -
 
 def _own_exit(end: End, told: ReportedCause, facts: Facts) -> Cause:
     code = end.exit_code or 0
+    is_deadline = told.signature is not None and told.signature.code == "deadline"
     if told.signature and not told.hint:
         return Cause(
             code=told.signature.code,
             why=f"{_rank(told)}{told.signature.meaning}: {quoted(told.line)}",
-            next_step=told.signature.next_step,
+            next_step=facts.longer_deadline if is_deadline else told.signature.next_step,
         )
     if code == 128 + signal.SIGBUS:
         return Cause(
@@ -193,7 +194,8 @@ def _own_exit(end: End, told: ReportedCause, facts: Facts) -> Cause:
         return Cause(
             code=told.signature.code if told.signature else _CODES.get(code, "failed"),
             why=f"{_named(code)}: {_rank(told)}{quoted(told.line)}",
-            next_step=quoted(told.hint) or facts.logs,
+            # the trainer's hint names the flags of its own command, which the launcher refuses while the finished job exists
+            next_step=facts.longer_deadline if is_deadline else quoted(told.hint) or facts.logs,
         )
     last = next((line for line in reversed(end.message.splitlines()) if line.strip()), "")
     said = f": {quoted(last)}" if last else ""

@@ -198,6 +198,11 @@ class Facts:
         return f"python -m launcher logs {self.job} -n {self.namespace}"
 
     @property
+    def longer_deadline(self) -> str:
+        """Command that continues the run of a finished job with another deadline."""
+        return f"python -m launcher resume {self.job} -n {self.namespace} --set deadline=…"
+
+    @property
     def described(self) -> str:
         """Command that describes the job's pods."""
         return f"kubectl describe pods -n {self.namespace} -l {self.kind.job_label}={self.job}"

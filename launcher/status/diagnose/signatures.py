@@ -135,7 +135,7 @@ SIGNATURES: Final = (
         "deadline",
         r"the deadline is over",
         "the run's deadline has passed",
-        "submit again with the same --name and a longer --deadline: it resumes from the newest checkpoint",
+        "launcher resume NAME --set deadline=… continues from the newest checkpoint",
     ),
     _signature(
         "exec-format",

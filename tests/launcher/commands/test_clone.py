@@ -139,3 +139,16 @@ def test_clone_from_a_name_of_both_kinds_needs_the_flag(submitted, api, cluster,
     assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2"]) == 2
     assert "--api pytorchjob or --api trainjob" in capsys.readouterr().err
     assert main(["clone", "t1", f"--kubeconfig={submitted}", "--name=t2", "--api=pytorchjob"]) == 0
+
+
+def test_api_makes_the_clone_of_that_kind_where_only_the_other_kind_has_the_name(submitted, api, cluster, capsys):
+    """As `--set api=…`: the flag must be neither ignored nor hide the job."""
+    api.state.serve_trainer()
+    words = ["clone", "t1", f"--kubeconfig={submitted}", "--api=trainjob"]
+    assert main([*words, "--name=t2", "--set=api=pytorchjob"]) == 2
+    assert "cannot make a job with --api trainjob and --set api=pytorchjob" in capsys.readouterr().err
+    for name, more in (("t2", []), ("t3", ["--set=api=trainjob"])):
+        assert main([*words, f"--name={name}", *more]) == 0
+        assert capsys.readouterr().out == f"trainjob.trainer.kubeflow.org/{name}\n"
+    assert main(["clone", "nix", f"--kubeconfig={submitted}", "--api=trainjob"]) == 4
+    assert "there is no PyTorchJob and no TrainJob of this name" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from submitted import spec
 from launcher.doctor import probe_pod
 from launcher.spec.options import PodOptions, S3Options
 from trainer.config import to_argv
+from trainer.errors import InputError
 
 
 def test_probe_pod_is_the_jobs_pod_but_small_and_without_accelerators():
@@ -39,8 +40,26 @@ def test_probe_pod_is_the_jobs_pod_but_small_and_without_accelerators():
     assert claims == made == ["t1-doctor-data"]
 
 
-def test_probe_pod_of_the_longest_job_name_has_a_valid_name():
-    assert len(probe_pod.pod(spec(name="x" * 53))["metadata"]["name"]) <= 53
+@pytest.mark.parametrize(
+    ("longest", "changes"),
+    [
+        (53, {}),
+        (52, {"workers": 101}),
+        (48, {"api": "trainjob"}),
+        (48, {"runtime": "ours"}),
+        (46, {"api": "trainjob", "workers": 101}),
+    ],
+)
+def test_probe_pod_of_the_longest_job_name_has_a_valid_name(longest, changes):
+    """It is a plain pod: the limits of the job's kind hold for the job's name only."""
+    changes |= {"s3": S3Options(csi_driver="s3.csi.scality.com")}
+    job = spec(name="x" * longest, accelerator="cuda", workers_per_node=1, **changes)
+    with pytest.raises(InputError, match="as a name"):
+        replace(job, name="x" * (longest + 1))
+    made = probe_pod.objects(job)
+    assert [each["kind"] for each in made] == ["PersistentVolume", "PersistentVolumeClaim", "Pod"]
+    assert 40 < len(made[-1]["metadata"]["name"]) <= 53
+    assert [container["name"] for container in made[-1]["spec"]["containers"]] == [job.kind.container]
 
 
 def pod_ends(api, phase="Succeeded", lines=(), waiting=None, exit_code=0):

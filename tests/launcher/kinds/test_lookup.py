@@ -46,8 +46,20 @@ def test_a_kind_that_is_not_served_or_not_permitted_does_not_hide_the_other(clus
     api.state.forbidden |= {("get", "trainjobs"), ("list", "trainjobs")}
     assert lookup.get(cluster, "t1")["kind"] == "PyTorchJob"
     assert len(lookup.list_all(cluster)) == 1
-    with pytest.raises(ForbiddenError, match="trainjobs"):
+    assert lookup.find(cluster, "t2") is None
+    with pytest.raises(NotFoundError) as caught:
         lookup.get(cluster, "t2")
+    assert caught.value.args[0] == (
+        "cannot find the job `t2`: there is no PyTorchJob of this name in namespace team-a, and you may not read TrainJobs"
+    )
+    assert caught.value.hint == "launcher list"
+    for read in (lookup.get, lookup.find):
+        with pytest.raises(ForbiddenError, match="trainjobs"):
+            read(cluster, "t2", "trainjob")
+    api.state.forbidden |= {("get", "pytorchjobs")}
+    for read in (lookup.get, lookup.find):
+        with pytest.raises(ForbiddenError):
+            read(cluster, "t1")
 
 
 def test_absent_job_and_absent_api_are_different_errors(cluster, api):

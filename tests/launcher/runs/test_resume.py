@@ -1,6 +1,7 @@
 """`launcher resume`: the job that is over once more, on the same run."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -574,3 +575,42 @@ def test_train_job_is_resumed_as_one_and_moved_to_it_on_request(launch, api, clu
     assert (code, out) == (0, "trainjob.trainer.kubeflow.org/demo\n")
     assert "removed trainjob.trainer.kubeflow.org/demo" in err
     assert "status" not in api.state.objects[place]
+
+
+TRAIN_JOB_PATH = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team-a/trainjobs/demo"
+
+
+@pytest.mark.parametrize("flag", ["--api=trainjob", "--set=api=trainjob"])
+def test_job_of_the_other_kind_is_resumed_as_the_kind_of_the_flag(launch, api, ended, output, flag):
+    """`--api` must be neither ignored nor hide the job."""
+    api.state.serve_trainer()
+    write_run(output, scored=False)
+    code, out, err = launch("resume", "demo", flag)
+    assert (code, out) == (0, "trainjob.trainer.kubeflow.org/demo\n"), err
+    assert JOB_PATH not in api.state.objects
+
+
+def test_kind_of_a_deleted_job_is_that_of_the_flag(launch, api, tmp_path, s3):
+    """The cluster's usual kind would change it back."""
+    api.state.serve_trainer()
+    write_run("s3://cxr/runs", scored=False)
+    words = ["resume", "demo", "--output=s3://cxr/runs", "--set=image=i", "--set=data=s3://cxr/nih", "--api=trainjob"]
+    code, _, err = launch(*words, "--set=api=pytorchjob")
+    assert code == 2
+    assert "cannot make a job with --api trainjob and --set api=pytorchjob" in err
+    code, out, err = launch(*words)
+    assert (code, out) == (0, "trainjob.trainer.kubeflow.org/demo\n"), err
+
+
+@pytest.mark.parametrize("flags", [["--api=pytorchjob"], ["--api=pytorchjob", "--set=api=trainjob"]])
+def test_job_beside_one_of_the_other_kind_is_not_deleted(launch, api, ended, output, flags):
+    """The new job would be refused after the deletion: it would share the run of the other one."""
+    api.state.serve_trainer()
+    write_run(output, scored=False)
+    api.state.put(TRAIN_JOB_PATH, {"metadata": {"name": "demo", "namespace": "team-a"}, "spec": {"trainer": {}}})
+    before = dict(api.state.objects)
+    code, _, err = launch("resume", "demo", *flags)
+    assert code == 2
+    assert "cannot resume `demo`: there is a PyTorchJob and a TrainJob of this name" in err
+    assert re.search("launcher delete demo .*--api trainjob deletes the TrainJob", err)
+    assert api.state.objects == before

@@ -12,6 +12,7 @@ from launcher.spec.manifest import render
 from trainer.errors import InputError
 
 MIG = "nvidia.com/mig-1g.10gb"
+MIG_CLASS = "deviceclass.resource.kubernetes.io/mig.nvidia.com"
 
 
 def container_of(job):
@@ -83,20 +84,22 @@ def test_longest_name_that_a_quota_can_hold_is_accepted():
         spec(accelerator="cuda", workers=1, resource=f"{domain}dd/gpu")
 
 
-def test_mig_job_has_one_worker_in_each_pod():
+@pytest.mark.parametrize("resource", [MIG, MIG_CLASS])
+def test_mig_job_has_one_worker_in_each_pod(resource):
     """CUDA uses one MIG device per process, and all workers of a pod see the same first one."""
-    job = spec(accelerator="cuda", workers=8, resource=MIG)
+    job = spec(accelerator="cuda", workers=8, resource=resource)
     assert (job.per_node, job.nodes) == (1, 8)
-    assert container_of(job)["resources"]["limits"][MIG] == 1
+    assert container_of(job)["resources"]["limits"][resource] == 1
     assert replace(job, workers_per_node=1).nodes == 8
 
 
+@pytest.mark.parametrize("resource", [MIG, MIG_CLASS])
 @pytest.mark.parametrize("per_node", [2, 4])
-def test_several_workers_in_a_pod_with_mig_are_refused_with_the_reason(per_node):
+def test_several_workers_in_a_pod_with_mig_are_refused_with_the_reason(per_node, resource):
     """Else all but one of them would fail after the pod has started."""
     with pytest.raises(InputError) as refused:
-        spec(accelerator="cuda", workers=8, resource=MIG, workers_per_node=per_node)
-    assert f"--workers-per-node {per_node} on {MIG}: it must be 1; a process can use only one MIG device" in str(
+        spec(accelerator="cuda", workers=8, resource=resource, workers_per_node=per_node)
+    assert f"--workers-per-node {per_node} on {resource}: it must be 1; a process can use only one MIG device" in str(
         refused.value
     )
     assert refused.value.hint == "--workers-per-node 1"

@@ -3,7 +3,8 @@
 import pytest
 
 from launcher.spec.job import JobSpec
-from launcher.spec.options import PodOptions
+from launcher.spec.manifest import render
+from launcher.spec.options import PodOptions, PolicyOptions
 from trainer.errors import InputError
 from trainer.location import Location
 
@@ -244,3 +245,13 @@ def test_variable_that_contradicts_the_mode_is_refused(mode, value, hint):
 def test_variable_that_agrees_with_the_mode_is_allowed(accelerator, mode, value):
     """As jobs of earlier versions have it."""
     assert job(accelerator=accelerator, gaudi_mode=mode, pod=PodOptions(env=(f"PT_HPU_LAZY_MODE={value}",)))
+
+
+def test_job_with_a_runtime_is_a_train_job_without_a_cluster_too():
+    """`render` and a client dry run must print what `submit` creates, and refuse what it would refuse."""
+    rendered = render(job(runtime="ours"))[-1]
+    assert rendered["kind"] == "TrainJob"
+    assert rendered["spec"]["runtimeRef"]["name"] == "ours"
+    with pytest.raises(InputError, match="cannot use --ttl 1h with a TrainJob"):
+        job(runtime="ours", policy=PolicyOptions(ttl="1h"))
+    assert job().kind.api == "pytorchjob"

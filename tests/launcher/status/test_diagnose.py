@@ -459,3 +459,55 @@ def test_objects_with_missing_fields_never_raise(data):
     said = diagnose(snapshot)
     assert said is None or (said.sentence and said.next_step and said.code)
     assert all(reason(pod) for pod in snapshot.pods)
+
+
+def with_job(name, **parts):
+    """A snapshot's case with other fields of its job."""
+    case = read(name)
+    for key, change in parts.items():
+        case["job"][key] |= change
+    return case
+
+
+def test_pods_of_a_job_without_its_runtime_are_named_only_if_they_run():
+    """A suspended job has none."""
+    case = read("trainjob-runtime-missing")
+    for pods, are_named in ((case["pods"], False), (copy.deepcopy(case["pods"]), True), ([], False)):
+        for pod in pods if are_named else ():
+            del pod["metadata"]["deletionTimestamp"]
+        said = diagnose(snapshot_of(case | {"pods": pods}))
+        assert said.code == "runtime-missing"
+        assert said.sentence.endswith("; its pods continue") is are_named
+
+
+def test_missing_runtime_of_an_administrator_is_not_created_by_submit():
+    case = with_job("trainjob-runtime-missing", spec={"runtimeRef": {"kind": "TrainingRuntime", "name": "chexnet"}})
+    assert diagnose(snapshot_of(case)).next_step.startswith(
+        "ask an administrator to create the TrainingRuntime chexnet again"
+    )
+
+
+NEVER_READY = {"jobsStatus": [{"active": 2, "failed": 0, "name": "node", "ready": 0, "succeeded": 0, "suspended": 0}]}
+
+
+def event(reason, at):
+    return {"involvedObject": {"kind": "Pod", "name": "dead-node-0-0-bqpbl"}, "reason": reason, "lastTimestamp": at}
+
+
+@pytest.mark.parametrize(
+    ("changes", "never_ran"),
+    [
+        pytest.param({}, True, id="pods waited for a node"),
+        pytest.param({"events": [event("Started", "2026-11-29T06:23:40Z")]}, False, id="a container was started"),
+        pytest.param({"events": [event("FailedScheduling", "2026-11-29T07:23:40Z")]}, False, id="first events expired"),
+        pytest.param({"events": [], "denied": ["events"]}, False, id="events may not be read"),
+    ],
+)
+def test_deadline_of_a_train_job_that_never_ran_says_so(changes, never_ran):
+    """Trainer's limit also counts waiting for nodes, images and volumes; said only if it is certain."""
+    case = with_job("trainjob-deadline", status=NEVER_READY | read("trainjob-deadline")["job"]["status"])
+    assert "has run" not in diagnose(snapshot_of(case)).sentence
+    case["job"]["status"] |= NEVER_READY
+    said = diagnose(snapshot_of(case | changes))
+    assert said.sentence.endswith("; no pod of it has run") is never_ran
+    assert said.next_step == "python -m launcher resume dead -n team-a --set deadline=…"
