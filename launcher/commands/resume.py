@@ -23,7 +23,7 @@ from launcher.jobs.choose import with_kind
 from launcher.jobs.delete import delete_job
 from launcher.jobs.find import check_finished, settings_of, with_admin_claim
 from launcher.kinds import lookup
-from launcher.kinds.accept import check_accepted
+from launcher.kinds.accept import check_replaceable
 from launcher.output import as_yaml
 from launcher.runs import locate
 from launcher.runs import resume as run_resume
@@ -193,7 +193,7 @@ def _check_server_accepts(cluster: Cluster, job: JobSpec) -> None:
     """
     accepted = with_admin_claim(cluster, with_kind(cluster, job, report), report)
     trial = dataclasses.replace(accepted, name=f"try-{secrets.token_hex(2)}")
-    check_accepted(cluster, manifest.render(trial))
+    check_replaceable(cluster, manifest.render(trial))
 
 
 def _replace(cluster: Cluster, job: JobSpec, access: Access, old: Object, *, yes: bool) -> None:

@@ -57,8 +57,8 @@ def check_only_kind(cluster: Cluster, job: Object, what: str) -> None:
 def find_all(cluster: Cluster, name: str) -> list[Object]:
     """The jobs of this name, at most one of each kind. Raises: NotServedError, ForbiddenError as `find`."""
     jobs, problems = _read(cluster, name, "auto")
-    if not jobs and all(isinstance(each, NotServedError | ForbiddenError) for each in problems):
-        raise _first(problems)
+    if not jobs and all(isinstance(each, NotServedError | ForbiddenError) for each in problems.values()):
+        raise _first(list(problems.values()))
     return jobs
 
 
@@ -96,8 +96,8 @@ def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
     return jobs
 
 
-def _read(cluster: Cluster, name: str, api: kinds.Choice) -> tuple[list[Object], list[RemoteError]]:
-    """The jobs of this name, and why there is none of the other kinds."""
+def _read(cluster: Cluster, name: str, api: kinds.Choice) -> tuple[list[Object], dict[str, RemoteError]]:
+    """The jobs of this name, and by kind why there is none of the others."""
     jobs: list[Object] = []
     problems: dict[str, RemoteError] = {}
     for kind in _considered(api):
