@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 
 from launcher.spec.accelerators import ACCELERATORS, GAUDI
@@ -38,9 +39,8 @@ def defaults(name):
     return dict(rest.split("=", 1) for rest in values(name, "ARG"))
 
 
-def cuda_hints():
-    """Which image the trainer names for GPUs without kernels."""
-    return [cuda._image_for(capability) for capability in ((6, 0), (10, 0), (13, 0))]
+CUDA_HINTS = [((5, 2), "13.0"), ((6, 0), "13.0"), ((10, 0), "12.6"), ((13, 0), "13.0")]
+"""GPUs without kernels in an image of this CUDA."""
 
 
 every_image = pytest.mark.parametrize("name", DOCKERFILES)
@@ -173,13 +173,28 @@ def test_cuda_image_exists_for_new_gpus_and_for_pascal_to_ampere(arguments, tag)
     assert base_image("Dockerfile.cuda", **arguments) == f"pytorch/pytorch:{tag}"
 
 
-@pytest.mark.parametrize("words", cuda_hints())
-def test_images_that_the_trainer_names_can_be_built(words):
+@pytest.mark.parametrize(("capability", "version"), CUDA_HINTS)
+def test_images_that_the_trainer_names_can_be_built(monkeypatch, capability, version):
     """An error that names an argument which the Dockerfile lacks would send users round in circles."""
+    monkeypatch.setattr(torch.version, "cuda", version)
+    words = cuda._image_for(capability)
     assert "Dockerfile.cuda" in words
-    for argument, value in re.findall(r"--build-arg (\w+)=([\w.]*)", words):
+    arguments = re.findall(r"--build-arg (\w+)=([\w.]+|…)", words)
+    assert len(arguments) == words.count("--build-arg")
+    assert bool(arguments) == ("with its defaults" not in words)
+    for argument, value in arguments:
         assert argument in defaults("Dockerfile.cuda")
-        assert value in DOCKERFILES["Dockerfile.cuda"].partition("ARG ")[0]
+        example = f"{argument}=" if value == "…" else f"{argument}={value}"
+        assert example in DOCKERFILES["Dockerfile.cuda"].partition("ARG ")[0]
+
+
+def test_every_image_that_the_trainer_can_name_is_among_those_tested(monkeypatch):
+    """Each branch."""
+    said = []
+    for capability, version in CUDA_HINTS:
+        monkeypatch.setattr(torch.version, "cuda", version)
+        said.append(cuda._image_for(capability))
+    assert len(set(said)) == 3
 
 
 def test_bases_are_marked_as_not_pulled():

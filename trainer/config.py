@@ -108,7 +108,7 @@ class TrainConfig:
     """Execution on Gaudi: `lazy`, `compile` (torch.compile) or `eager`; must fit PT_HPU_LAZY_MODE. Default: `lazy` or `compile`, by PT_HPU_LAZY_MODE."""
 
     parity_check: int | None = None
-    """Before training, compare loss and gradient norm of N steps with the CPU in fp32, and stop where they differ."""
+    """Before training, compare loss and gradients of N steps with the CPU in fp32, and stop where they differ."""
 
     cache_dir: str | None = None
     """Directory for decoded images, shared by runs; default: OUTPUT/cache."""

@@ -133,7 +133,7 @@ ACCELERATORS: Final[Mapping[AcceleratorName, Accelerator]] = MappingProxyType(
             multi_node_env=_env(NCCL_SOCKET_IFNAME=POD_INTERFACE),
             # Source: 5120Mi of huge pages in the cloud vendor's examples; no FI_* with libfabric >= 1.18.
             efa=Efa(most=32, hugepages_mib=5120),
-            image="build Dockerfile.cuda (CUDA 13: GPUs from Turing on), with CUDA_VERSION=12.6 for Pascal to Ampere",
+            image="build Dockerfile.cuda (CUDA 13: GPUs from Turing on), with CUDA_VERSION=12.6 for Maxwell to Ampere",
         ),
         # Half a core, so that two workers fit on a small node; they may use more than the request.
         "cpu": Accelerator(
@@ -153,9 +153,15 @@ LAZY_MODE: Final = "PT_HPU_LAZY_MODE"
 """Environment variable that the vendor's bridge reads once, when it is loaded; explicit, as its default changed in release 1.21."""
 
 
+GRADIENT_VIEWS: Final = "PT_HPU_EAGER_ENABLE_GRADIENT_VIEW_LAYOUT_OPT"
+"""Source: README of the vendor's Model-References, since release 1.20, for vision models in eager mode without compile."""
+
+
 def mode_env(mode: GaudiMode | None) -> Mapping[str, str]:
     """Environment variables of a mode; none without one."""
-    return {} if mode is None else {LAZY_MODE: "1" if mode == "lazy" else "0"}
+    if mode is None:
+        return {}
+    return {LAZY_MODE: "1" if mode == "lazy" else "0"} | ({GRADIENT_VIEWS: "1"} if mode == "eager" else {})
 
 
 def hardware(name: AcceleratorName, generation: Generation) -> Accelerator:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
 from launcher import kinds
-from launcher.spec.accelerators import Accelerator, AcceleratorName, Efa, Generation, hardware, mode_env
+from launcher.spec.accelerators import LAZY_MODE, Accelerator, AcceleratorName, Efa, Generation, hardware, mode_env
 from launcher.spec.extended_resource import check_resource, with_resource
 from launcher.spec.options import (
     PodOptions,
@@ -292,13 +292,13 @@ class JobSpec:
         if self.gaudi_mode is not None and self.hardware.mode is None:
             raise InputError(
                 f"cannot use --gaudi-mode {self.gaudi_mode} on {self.accelerator}: only Gaudi has modes",
-                hint="omit it, or use --accelerator gaudi",
+                hint="omit it (clone and resume: --set gaudi_mode=null), or use --accelerator gaudi",
             )
-        expected = mode_env(self.mode)
+        expected = mode_env(self.mode).get(LAZY_MODE)
         for name, value in map(pair, self.pod.env):
-            if expected.get(name, value) != value:
+            if name == LAZY_MODE and expected not in {None, value}:
                 raise InputError(
-                    f"cannot use `{on_one_line(f'{name}={value}')}` in the mode `{self.mode}`, which needs {name}={expected[name]} (from `--env`)",
+                    f"cannot use `{on_one_line(f'{name}={value}')}` in the mode `{self.mode}`, which needs {name}={expected} (from `--env`)",
                     hint=f"omit it, and choose the mode by --gaudi-mode {'lazy' if value == '1' else 'compile, or --gaudi-mode eager'}",
                 )
 

@@ -19,8 +19,8 @@ memory_format = torch.channels_last
 Capability = tuple[int, int]
 """Compute capability of a GPU: major, minor."""
 
-GENERATIONS: Final = {1: "Tesla", 2: "Fermi", 3: "Kepler", 5: "Maxwell"}
-"""Generations by major capability that no image of this project supports."""
+TOO_OLD: Final = {1: "Tesla", 2: "Fermi", 3: "Kepler"}
+"""Generations by major capability for which no image of this project has kernels: those for CUDA 12.6 begin with Maxwell."""
 
 FIRST_OF_CUDA_13: Final[Capability] = (7, 5)
 """Turing. Source: CUDA 13's release notes, which drop Maxwell, Pascal and Volta; torch 2.14's kernels for CUDA 13 begin with sm_75."""
@@ -49,14 +49,14 @@ def missing() -> str | None:
 def check(local_rank: int) -> None:
     """Raises: InputError for a GPU without kernels in this torch, with the image that has them."""
     capability, kernels = torch.cuda.get_device_capability(local_rank), torch.cuda.get_arch_list()
-    is_too_old = capability[0] in GENERATIONS
+    is_too_old = capability[0] in TOO_OLD
     if not is_too_old and (not kernels or any(runs_on(capability, each) for each in kernels)):
         return
     card = f"{torch.cuda.get_device_name(local_rank)} (compute capability {capability[0]}.{capability[1]})"
     if is_too_old:
         raise InputError(
-            f"cannot train on {card}: {GENERATIONS[capability[0]]} is older than Pascal, the oldest generation that is supported",
-            hint="use a GPU of the generation Pascal (such as P100) or newer, or --device cpu",
+            f"cannot train on {card}: {TOO_OLD[capability[0]]} is older than Maxwell, the oldest generation with kernels in any image",
+            hint="use a newer GPU (such as P100), or --device cpu",
         )
     raise InputError(
         f"cannot train on {card}: torch {torch.__version__} (CUDA {torch.version.cuda}) has no kernels for it, only {' '.join(kernels)}",
@@ -82,9 +82,10 @@ def runs_on(capability: Capability, kernels: str) -> bool:
 
 def _image_for(capability: Capability) -> str:
     """Which image has kernels for a GPU that the one here lacks."""
-    if capability < FIRST_OF_CUDA_13:
-        return "an image for Pascal to Ampere: build Dockerfile.cuda with --build-arg CUDA_VERSION=12.6"
-    if capability > LAST_OF_CUDA_12_6 and str(torch.version.cuda).startswith("12."):
+    version = str(torch.version.cuda)
+    if capability < FIRST_OF_CUDA_13 and version != "12.6":
+        return "an image for Maxwell to Ampere: build Dockerfile.cuda with --build-arg CUDA_VERSION=12.6"
+    if capability > LAST_OF_CUDA_12_6 and version.startswith("12."):
         return "an image for newer GPUs: build Dockerfile.cuda with its defaults (CUDA 13)"
     return "an image whose torch has kernels for this GPU: build Dockerfile.cuda with --build-arg BASE_IMAGE=…"
 

@@ -7,7 +7,7 @@ keeps its weights, optimiser, random states and order of images.
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,13 +21,17 @@ from trainer.devices import cpu
 from trainer.errors import JobFailedError, listing
 from trainer.models import architectures
 from trainer.models.losses import Loss
+from trainer.runtime.progress import USUALLY_FEW, Advance
 from trainer.runtime.watchdog import COMPILING
 from trainer.training.setup import Run
 from trainer.training.state import Training, optimizer_of
 from trainer.training.step import add_gradients, set_rate, update
 
-LIMITS: Final[Mapping[str, float]] = {"loss": 0.02, "gradient norm": 0.05}
-"""Largest difference from the CPU, as a share of the CPU's value. Measured with bf16 on the CPU: docs/decisions/0032."""
+LIMITS: Final[Mapping[str, float]] = {"loss": 0.02, "gradient norm": 0.05, "cosine of the gradients": 0.1}
+"""Largest difference from the CPU, as a share of the CPU's value. Measured with bf16 on the CPU: docs/decisions/0032.
+
+The cosine is that between the device's gradient and the CPU's, all parameters as one vector, so the CPU's value is 1.
+"""
 
 PIECE: Final = 16
 """Images that the CPU computes at a time: a batch for an accelerator may need more memory than the pod has."""
@@ -39,15 +43,19 @@ class Compared:
 
     step: int
     device: Mapping[str, float]
-    """Loss and gradient norm."""
+    """By the names of `LIMITS`."""
     cpu: Mapping[str, float]
 
     def difference(self, name: str) -> float:
-        """Relative to the CPU's value; infinite where only one of both is finite, 0 where neither is."""
+        """Relative to the CPU's value; infinite where either is not finite."""
         ours, theirs = self.device[name], self.cpu[name]
         if not math.isfinite(ours) or not math.isfinite(theirs):
-            return 0.0 if math.isfinite(ours) == math.isfinite(theirs) else math.inf
+            return math.inf
         return abs(ours - theirs) / max(abs(theirs), 1e-12)
+
+    def is_comparable(self) -> bool:
+        """Whether the CPU's values are finite."""
+        return all(map(math.isfinite, self.cpu.values()))
 
     def is_beyond(self) -> bool:
         """Whether a difference is above its limit."""
@@ -75,24 +83,44 @@ def check_parity(run: Run, training: Training) -> None:
 
 def _check(run: Run, training: Training) -> None:
     random, of_device = torch.get_rng_state(), run.device.random_state()
-    found = list(_steps(run, training))
+    assert run.config.parity_check is not None
+    found, name = [], _name(run)
+    images = run.config.parity_check * run.config.batch_per_worker(run.group.world.size)
+    with run.reporter.progress("parity check", images, USUALLY_FEW) as advance:
+        for one in _steps(run, training, advance):
+            found.append(one)
+            run.reporter.line(f"parity check, {one.in_words(name)}")
+            _check_comparable(run, found)
     torch.set_rng_state(random)
     if of_device is not None:
         run.device.set_random_state(of_device)
     run.watchdog.pause()
-    name = _name(run)
-    for one in found:
-        run.reporter.line(f"parity check, {one.in_words(name)}")
-    limits = " and ".join(f"{limit:.0%} of {what}" for what, limit in LIMITS.items())
-    beyond = [one for one in found if one.is_beyond()]
-    if beyond:
-        raise JobFailedError(
-            f"cannot train on {name}: {len(beyond)} of {len(found)} steps differ from the CPU in fp32 by more than {limits} "
-            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(name) for one in found)}",
-            hint="another --gaudi-mode, --precision fp32 or another image; without --parity-check the run trains with these numbers",
-        )
+    _check_within_limits(run, found)
     worst = ", ".join(f"{max(one.difference(what) for one in found):.2%} of {what}" for what in LIMITS)
     run.reporter.line(f"parity check passed: {len(found)} steps differ from the CPU by at most {worst}")
+
+
+def _check_comparable(run: Run, found: Sequence[Compared]) -> None:
+    """A device that is wrong makes the CPU's later values not finite too: then its own steps are reported at the end."""
+    *before, last = found
+    if not last.is_comparable() and not any(one.is_beyond() for one in before):
+        raise JobFailedError(
+            f"cannot compare {_name(run)} with the CPU: loss or gradient of step {last.step} is not finite on the CPU in fp32 "
+            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(_name(run)) for one in found)}",
+            hint="a lower --lr or a smaller --parity-check; the check trains freshly drawn weights",
+        )
+
+
+def _check_within_limits(run: Run, found: Sequence[Compared]) -> None:
+    beyond, name = [one for one in found if one.is_beyond()], _name(run)
+    if beyond:
+        *limits, last = (f"{limit:.0%} of {what}" for what, limit in LIMITS.items())
+        raise JobFailedError(
+            f"cannot train on {name}: {len(beyond)} of {len(found)} steps differ from the CPU in fp32 by more than "
+            f"{', '.join(limits)} or {last} (`--parity-check {run.config.parity_check}`):"
+            f"{listing(one.in_words(name) for one in found)}",
+            hint="another --gaudi-mode, --precision fp32 or another image; without --parity-check the run trains with these numbers",
+        )
 
 
 def _name(run: Run) -> str:
@@ -100,10 +128,10 @@ def _name(run: Run) -> str:
     return f"{run.device.name}{mode} in {run.precision}"
 
 
-def _steps(run: Run, training: Training) -> Iterator[Compared]:
+def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]:
     epoch = training.step // run.steps_per_epoch
     reference = replace(run, device=cpu, on=torch.device("cpu"), precision="fp32", labels_NK=run.labels_NK.cpu())
-    weights = _weights(run, training)
+    weights = _weights(run)
     ours, theirs = _copy(run, training, weights, epoch), _copy(reference, training, weights, epoch)
     ours.parallel = run.device.compiled(ours.network, run.mode)
     batches = list(_batches(run, training.step))
@@ -112,21 +140,35 @@ def _steps(run: Run, training: Training) -> Iterator[Compared]:
         run.watchdog.heartbeat(f"parity check, step {ours.step + 1}", timeout_scale=COMPILING)
         host = Batch(batch.samples_N, batch.x_N1SS.cpu())
         loss = add_gradients(run, ours, batch, epoch)
-        reference_loss = _add_gradients_in_pieces(reference, theirs, host, epoch)
+        reference_loss = _add_gradients_in_pieces(reference, theirs, host, epoch, advance)
         reference_norm = clip_grad_norm_(theirs.network.parameters(), math.inf)
-        _hand_over_gradients(ours, theirs)
+        cosine = _handed_over(ours, theirs)
         norm = _updated(run, ours)
         _updated(reference, theirs)
-        yield Compared(ours.step, _values(loss, norm), _values(reference_loss, reference_norm))
+        yield Compared(ours.step, _values(loss, norm, cosine), _values(reference_loss, reference_norm, 1.0))
 
 
-def _hand_over_gradients(ours: Training, theirs: Training) -> None:
-    """The CPU's optimiser takes the device's gradients: else rounding grows from step to step until sound devices are beyond the limits.
+def _handed_over(ours: Training, theirs: Training) -> float:
+    """The cosine of both gradients, after the CPU's optimiser has been given the device's.
 
-    A wrong step of the device's optimiser shows in the loss of the next step.
+    With its own, rounding grows from step to step until sound devices are beyond the limits. A wrong step of the device's optimiser
+    shows in the loss of the next step.
     """
+    products = np.zeros(3)
     for parameter, reference in zip(ours.network.parameters(), theirs.network.parameters(), strict=True):
-        reference.grad = None if parameter.grad is None else parameter.grad.cpu()
+        mine = None if parameter.grad is None else parameter.grad.detach().cpu().float()
+        products += _products(mine, reference.grad)
+        reference.grad = mine
+    with np.errstate(invalid="ignore", over="ignore"):
+        both, squares = products[0], products[1] * products[2]
+        return float(both / np.sqrt(squares)) if squares else float(products[1] == products[2])
+
+
+def _products(ours: Tensor | None, theirs: Tensor | None) -> list[float]:
+    """Of a parameter's gradients: of both, of ours with itself, of theirs with itself; 0 where there is none."""
+    a, b = (None if each is None else each.flatten() for each in (ours, theirs))
+    pairs = ((a, b), (a, a), (b, b))
+    return [0.0 if x is None or y is None else float(torch.dot(x, y)) for x, y in pairs]
 
 
 def _updated(run: Run, training: Training) -> Tensor:
@@ -136,18 +178,16 @@ def _updated(run: Run, training: Training) -> Tensor:
     return norm
 
 
-def _values(loss: Tensor, grad_norm: Tensor) -> dict[str, float]:
-    return dict(zip(LIMITS, (float(loss), float(grad_norm)), strict=True))
+def _values(loss: Tensor, grad_norm: Tensor, cosine: float) -> dict[str, float]:
+    return dict(zip(LIMITS, (float(loss), float(grad_norm), cosine), strict=True))
 
 
-def _weights(run: Run, training: Training) -> nn.Module:
-    """The network to compare with: at the start of a run its own; later one drawn anew.
+def _weights(run: Run) -> nn.Module:
+    """The network to compare with: freshly drawn, however the run starts.
 
     Gradients of trained weights are small sums of large parts, and rounding alone is more than 5 % of them (docs/decisions/0032): a
-    sound run would not survive a restart.
+    sound device would be refused.
     """
-    if training.step == 0:
-        return training.network
     torch.manual_seed(run.config.seed)
     return architectures.build(run.config.model, run.config.head, len(run.table.findings))
 
@@ -169,7 +209,7 @@ def _batches(run: Run, step: int) -> Iterator[tuple[int, Rows]]:
         yield epoch, training_batches(order[first : first + 1], rank=world.rank, world=world.size, first_step=0)[0]
 
 
-def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: int) -> Tensor:
+def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: int, advance: Advance) -> Tensor:
     """As `add_gradients`: without batch statistics, loss and gradients of a batch are the weighted sums of those of its parts."""
     total = torch.zeros(())
     images = len(batch.samples_N)
@@ -179,6 +219,7 @@ def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: 
         total += add_gradients(
             part, training, Batch(batch.samples_N[rows], batch.x_N1SS[torch.from_numpy(rows)]), epoch
         )
+        advance(len(rows), "images on the CPU")
     return total
 
 

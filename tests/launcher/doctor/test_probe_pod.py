@@ -26,7 +26,7 @@ def test_probe_pod_is_the_jobs_pod_but_small_and_without_accelerators():
     theirs = probe_pod.job_pod(job)["spec"]
     assert container["command"] == ["python", "-m", "trainer", "probe"]
     assert container["args"] == to_argv(job.train)
-    assert container["resources"]["limits"] == probe_pod.LIMITS
+    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
     assert container["env"] == theirs["containers"][0]["env"]
     same = ("serviceAccountName", "nodeSelector", "securityContext", "automountServiceAccountToken")
     assert {key: body["spec"][key] for key in same} == {key: theirs[key] for key in same}

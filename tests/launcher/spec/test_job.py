@@ -1,7 +1,10 @@
 """What a job may be: how workers share nodes, and what is refused on construction."""
 
+import re
+
 import pytest
 
+from launcher.spec.fields import settings_of
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from launcher.spec.options import PodOptions, PolicyOptions
@@ -210,6 +213,24 @@ def test_mode_of_gaudi_is_refused_on_other_accelerators(accelerator, mode):
     """It would do nothing."""
     with pytest.raises(InputError, match=f"cannot use --gaudi-mode {mode} on {accelerator}: only Gaudi has modes"):
         job(accelerator=accelerator, gaudi_mode=mode)
+
+
+def test_mode_of_a_job_on_gaudi_is_removed_by_the_setting_that_the_hint_names():
+    """`clone --set accelerator=cuda` keeps the mode, and has no flag to omit."""
+    settings = settings_of(job(accelerator="gaudi", gaudi_mode="compile")) | {"name": "t2"}
+    kept = {key: value if isinstance(value, list) else [value] for key, value in settings.items()}
+    moved = kept | {"accelerator": ["cuda"]}
+    with pytest.raises(InputError, match="only Gaudi has modes") as refusal:
+        JobSpec.from_settings(moved)
+    key, value = re.search(r"--set (\w+)=(\w+)", refusal.value.hint).groups()
+    assert value == "null"
+    assert JobSpec.from_settings({name: each for name, each in moved.items() if name != key}).mode is None
+
+
+def test_variable_of_eager_mode_may_be_changed():
+    """The mode itself is decided by the other."""
+    name = "PT_HPU_EAGER_ENABLE_GRADIENT_VIEW_LAYOUT_OPT"
+    assert job(accelerator="gaudi", gaudi_mode="eager", pod=PodOptions(env=(f"{name}=0",)))
 
 
 def test_mode_after_the_dashes_is_refused():

@@ -253,6 +253,14 @@ def test_mode_of_gaudi_is_in_the_environment_and_in_the_flags(mode, lazy):
     assert f"--gaudi-mode={mode or 'lazy'}" in container["args"]
 
 
+@pytest.mark.parametrize(("mode", "value"), [("lazy", []), ("compile", []), ("eager", ["1"])])
+def test_eager_mode_has_the_vendors_layout_of_gradient_views(mode, value):
+    """As the vendor's samples of vision models run in it."""
+    container = container_of(render(replace(JOBS["gaudi-1-node"], gaudi_mode=mode)))
+    name = "PT_HPU_EAGER_ENABLE_GRADIENT_VIEW_LAYOUT_OPT"
+    assert [entry["value"] for entry in container["env"] if entry["name"] == name] == value
+
+
 @pytest.mark.parametrize("name", ["cuda-1-node", "cpu"])
 def test_jobs_without_gaudi_have_no_mode(name):
     """Neither variable nor flag."""

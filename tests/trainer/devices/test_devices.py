@@ -299,6 +299,8 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "capability", "kernels", "version"),
     [
+        ("Quadro M2000M", (5, 0), CUDA_12_6, "12.6"),
+        ("Tesla M40", (5, 2), CUDA_12_6, "12.6"),
         ("Tesla P100-PCIE-16GB", (6, 0), CUDA_12_6, "12.6"),
         ("Quadro P6000", (6, 1), CUDA_12_6, "12.6"),
         ("Tesla V100-SXM2-32GB", (7, 0), CUDA_12_6, "12.6"),
@@ -320,6 +322,8 @@ def test_gpu_with_kernels_in_this_torch_is_opened(gpu, name, capability, kernels
 @pytest.mark.parametrize(
     ("name", "capability", "kernels", "version", "hint"),
     [
+        ("Tesla M40", (5, 2), CUDA_13, "13.0", "--build-arg CUDA_VERSION=12.6"),
+        ("Tesla M40", (5, 2), "sm_60 sm_70", "12.6", "--build-arg BASE_IMAGE="),
         ("Tesla P100-PCIE-16GB", (6, 0), CUDA_13, "13.0", "--build-arg CUDA_VERSION=12.6"),
         ("GeForce GTX 1080 Ti", (6, 1), CUDA_13, "13.2", "--build-arg CUDA_VERSION=12.6"),
         ("Tesla V100-SXM2-32GB", (7, 0), CUDA_13, "13.0", "--build-arg CUDA_VERSION=12.6"),
@@ -345,15 +349,14 @@ def test_gpu_without_kernels_in_this_torch_is_refused_with_the_image_to_take(
     [
         ("Tesla K80", (3, 7), "Kepler"),
         ("Tesla K40c", (3, 5), "Kepler"),
-        ("Tesla M40", (5, 2), "Maxwell"),
         ("Tesla M2090", (2, 0), "Fermi"),
     ],
 )
 @pytest.mark.parametrize("kernels", [CUDA_13, CUDA_12_6])
-def test_gpus_older_than_pascal_are_refused_by_name(gpu, name, capability, generation, kernels):
+def test_gpus_older_than_maxwell_are_refused_by_name(gpu, name, capability, generation, kernels):
     """No image helps them, so none is named."""
     gpu(name, capability, kernels, "12.6")
-    with pytest.raises(InputError, match=f"{name} .*: {generation} is older than Pascal") as refusal:
+    with pytest.raises(InputError, match=f"{name} .*: {generation} is older than Maxwell") as refusal:
         cuda.open(0, 1)
     assert "Dockerfile" not in refusal.value.hint
 

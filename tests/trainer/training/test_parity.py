@@ -24,7 +24,8 @@ from trainer.training import parity
 from trainer.training.loop import train
 
 SERIES = re.compile(
-    r"step (\d+): loss [\w.+-]+ on [^,]+, [\w.+-]+ on the CPU \([\w.]+%\); gradient norm [\w.+-]+ on [^,]+, [\w.+-]+ on the CPU"
+    r"step (\d+): loss [\w.+-]+ on [^,]+, [\w.+-]+ on the CPU \([\w.]+%\); gradient norm [\w.+-]+ on [^,]+, [\w.+-]+ on the CPU "
+    r"\([\w.]+%\); cosine of the gradients [\w.+-]+ on [^,]+, [\w.+-]+ on the CPU \([\w.]+%\)"
 )
 
 
@@ -134,6 +135,31 @@ class _WrongGradients(torch.nn.Module):
         return 0.9 * logits + 0.1 * logits.detach()
 
 
+class _OppositeGradients(torch.nn.Module):
+    """A network on a device whose gradients have the opposite sign; loss and norms are right."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        logits = self.network(x)
+        return 2 * logits.detach() - logits
+
+
+class _SwappedGradients(torch.nn.Module):
+    """A network on a device that gives the gradients of findings to others: their norm is nearly right."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        logits = self.network(x)
+        swapped = logits.roll(1, dims=1)
+        return logits.detach() + swapped - swapped.detach()
+
+
 class _NotFinite(torch.nn.Module):
     def __init__(self, network):
         super().__init__()
@@ -143,16 +169,65 @@ class _NotFinite(torch.nn.Module):
         return self.network(x) * float("nan")
 
 
-@pytest.mark.parametrize("wrong", [_WrongLogits, _WrongGradients, _NotFinite])
+@pytest.mark.parametrize("wrong", [_WrongLogits, _WrongGradients, _OppositeGradients, _NotFinite])
 def test_wrong_device_stops_the_run_before_its_first_step_with_both_series(run, monkeypatch, tmp_path, wrong):
     """In eager mode 9 to 10 points of AUC were lost elsewhere without an error."""
     monkeypatch.setattr(devices, "find", lambda _: like_cpu(compiled=lambda module, _: wrong(module)))
-    with pytest.raises(JobFailedError, match=r"differ from the CPU in fp32 by more than 2% of loss and 5% of") as stop:
+    with pytest.raises(
+        JobFailedError, match=r"differ from the CPU in fp32 by more than 2% of loss, 5% of gradient norm or 10% of"
+    ) as stop:
         run("r", "--parity-check", "3")
     assert stop.value.exit_code == 3
     assert "(`--parity-check 3`)" in str(stop.value)
     assert len(SERIES.findall(str(stop.value))) == 3
     assert committed(LocalStorage(str(tmp_path / "r"))) == []
+
+
+def test_direction_of_the_gradient_is_compared_and_not_only_its_norm(run, monkeypatch):
+    """Gradients of the opposite sign have loss and norm of the right ones: the CPU's optimiser goes the wrong way too."""
+    monkeypatch.setattr(devices, "find", lambda _: like_cpu(compiled=lambda module, _: _OppositeGradients(module)))
+    with pytest.raises(JobFailedError) as stop:
+        run("r", "--parity-check", "2")
+    assert len(re.findall(r"cosine of the gradients -1 on cpu in fp32, 1 on the CPU \(200.00%\)", str(stop.value))) == 2
+    assert "(0.00%); gradient norm" in str(stop.value)
+
+
+def test_gradients_given_to_other_findings_are_found(run, monkeypatch):
+    """Each is right, at the wrong place."""
+    monkeypatch.setattr(devices, "find", lambda _: like_cpu(compiled=lambda module, _: _SwappedGradients(module)))
+    with pytest.raises(JobFailedError, match="cosine of the gradients"):
+        run("r", "--parity-check", "10")
+
+
+def test_sound_device_passes_when_the_run_starts_from_trained_weights(run, tmp_path):
+    """Their gradients are so small that rounding is beyond the limits; what is compared does not depend on the start."""
+    run("r", "--epochs", "18")
+    weights = ("--weights", str(tmp_path / "r/model/model.safetensors"))
+    lines = run("s", *weights, "--precision", "bf16", "--max-steps", "1", "--parity-check", "12")
+    fresh = run("t", "--precision", "bf16", "--max-steps", "1", "--parity-check", "12")
+    said = [[line for line in each if "parity check" in line] for each in (lines, fresh)]
+    assert said[0] == said[1]
+    assert "parity check passed: 12 steps" in said[0][-1]
+
+
+def test_run_from_given_weights_ends_bit_for_bit_as_one_without_the_check(run, tmp_path):
+    """The network that is drawn for the check replaces nothing of the run, nor its random states."""
+    run("first")
+    weights = ("--weights", str(tmp_path / "first/model/model.safetensors"))
+    run("plain", *weights)
+    run("checked", *weights, "--parity-check", "2")
+    assert state_bytes(tmp_path / "plain") == state_bytes(tmp_path / "checked")
+
+
+def test_values_that_are_not_finite_on_the_processor_are_no_pass(run, monkeypatch):
+    """NaN on both is nothing that was compared."""
+    monkeypatch.setattr(devices, "find", lambda _: cpu)
+    real = parity.add_gradients
+    monkeypatch.setattr(parity, "add_gradients", lambda *args: real(*args) * float("nan"))
+    with pytest.raises(
+        JobFailedError, match=r"cannot compare cpu in fp32 with the CPU: .* step 1 is not finite on the CPU"
+    ):
+        run("r", "--parity-check", "3")
 
 
 def test_wrong_optimiser_of_a_device_shows_in_the_next_loss(run, monkeypatch):
@@ -178,7 +253,7 @@ def test_processor_computes_a_large_batch_in_pieces_with_equal_sums(run, monkeyp
     """A batch for an accelerator may need more memory than the pod has."""
     monkeypatch.setattr(parity, "PIECE", 3)
     lines = run("r", "--precision", "fp32", "--max-steps", "1", "--parity-check", "2")
-    assert any("at most 0.00% of loss, 0.00% of gradient norm" in line for line in lines)
+    assert any("at most 0.00% of loss, 0.00% of gradient norm, 0.00% of cosine" in line for line in lines)
 
 
 def test_every_piece_is_known_to_the_watchdog_and_other_ranks_rest(run, monkeypatch):
@@ -200,6 +275,41 @@ def test_every_piece_is_known_to_the_watchdog_and_other_ranks_rest(run, monkeypa
     assert noted[first + 3] == ("pause", 0)
 
 
+def test_each_step_is_reported_as_it_comes(run, monkeypatch):
+    """The check takes minutes, and what it found so far must outlive its end."""
+    seen = []
+    real = parity.add_gradients
+
+    def add_gradients(run, training, batch, epoch):
+        if training.step == 2:
+            raise JobFailedError("stopped", hint="")
+        return real(run, training, batch, epoch)
+
+    monkeypatch.setattr(parity, "add_gradients", add_gradients)
+    monkeypatch.setattr(Reporter, "line", lambda _, text: seen.append(text))
+    with pytest.raises(JobFailedError, match="stopped"):
+        run("r", "--parity-check", "4")
+    assert sum("parity check, step" in text for text in seen) == 2
+
+
+def test_progress_counts_the_images_of_the_processor(run, monkeypatch):
+    """Rate and time left, as of all long work."""
+    monkeypatch.setattr(parity, "PIECE", 3)
+    progress, done = Reporter.progress, []
+
+    @contextmanager
+    def noted(self, what, total, *unit):
+        with progress(self, what, total, *unit) as advance:
+            if what != "parity check":
+                yield advance
+                return
+            yield lambda more, words="": done.append((total, more))
+
+    monkeypatch.setattr(Reporter, "progress", noted)
+    run("r", "--max-steps", "1", "--parity-check", "2")
+    assert done == [(16, 3), (16, 3), (16, 2)] * 2
+
+
 @pytest.mark.parametrize("steps", ["0", "-1"])
 def test_parity_check_of_no_steps_is_refused(steps):
     with pytest.raises(InputError, match=f"--parity-check {steps}: it must be at least 1"):
@@ -213,7 +323,9 @@ def test_parity_check_of_no_steps_is_refused(steps):
         (0.98, 1.0, 0.02),
         (1.0, float("nan"), float("inf")),
         (float("nan"), 1.0, float("inf")),
-        (float("nan"), float("nan"), 0.0),
+        (float("nan"), float("nan"), float("inf")),
+        (float("nan"), float("inf"), float("inf")),
+        (float("inf"), float("inf"), float("inf")),
         (0.0, 0.0, 0.0),
     ],
 )
