@@ -137,6 +137,25 @@ def mode_change(record: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> s
     )
 
 
+def parity_facts(storage: Storage, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The passed parity check of an earlier start with this description; empty without one.
+
+    A start without a checkpoint replaces the record, whatever it is.
+    """
+    try:
+        record = run_record(storage) or {}
+    except InputError:
+        return {}
+    if "parity_passed" not in record or differences(record.get("identity", {}), identity):
+        return {}
+    return {"parity_passed": record["parity_passed"]}
+
+
+def note_parity_passed(storage: Storage, passed: Mapping[str, Any]) -> None:
+    """Add a passed parity check to the record of the run that this start has written."""
+    storage.write(RUN, json.dumps((run_record(storage) or {}) | {"parity_passed": dict(passed)}, indent=1).encode())
+
+
 def write(
     storage: Storage,
     config: TrainConfig,

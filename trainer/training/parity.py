@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from torch.nn.utils import clip_grad_norm_
 from trainer.data.loader import Batch, Rows, training_batches, training_order
 from trainer.devices import cpu
 from trainer.errors import JobFailedError, listing
+from trainer.formats.documents import run_record
 from trainer.models import architectures
 from trainer.models.losses import Loss
+from trainer.runs import record
 from trainer.runtime.progress import USUALLY_FEW, Advance
 from trainer.runtime.watchdog import COMPILING
 from trainer.training.setup import Run
@@ -82,6 +84,12 @@ def check_parity(run: Run, training: Training) -> None:
 
 
 def _check(run: Run, training: Training) -> None:
+    facts, storage = _facts(run), run.prefix.storage
+    if (run_record(storage) or {}).get("parity_passed") == facts:
+        run.reporter.line(
+            f"parity check skipped: an earlier start of this run passed it on {_name(run)}, torch {facts['torch']}"
+        )
+        return
     random, of_device = torch.get_rng_state(), run.device.random_state()
     assert run.config.parity_check is not None
     found, name = [], _name(run)
@@ -98,6 +106,19 @@ def _check(run: Run, training: Training) -> None:
     _check_within_limits(run, found)
     worst = ", ".join(f"{max(one.difference(what) for one in found):.2%} of {what}" for what in LIMITS)
     run.reporter.line(f"parity check passed: {len(found)} steps differ from the CPU by at most {worst}")
+    record.note_parity_passed(storage, facts)
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    """What a passed check holds for: another start of the run repeats it where any of these differs."""
+    return {
+        "device": run.device.name,
+        "hardware": run.device.hardware(),
+        "gaudi_mode": run.mode,
+        "precision": run.precision,
+        "torch": torch.__version__,
+        "steps": run.config.parity_check,
+    }
 
 
 def _check_comparable(run: Run, found: Sequence[Compared]) -> None:

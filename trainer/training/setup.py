@@ -311,8 +311,9 @@ def _check_and_write_record(
             report(note)
         if config.card is None:
             stated = card_file.stated_fields(run_record(prefix.storage))
+    facts = {**facts, "card": stated, **record.parity_facts(prefix.storage, identity)}
     libraries = {"torch": torch.__version__, "torchvision": torchvision.__version__}
-    record.write(prefix.storage, config, identity, {**facts, "card": stated}, libraries)
+    record.write(prefix.storage, config, identity, facts, libraries)
     prefix.storage.write(SPLIT, _split_csv(table))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -273,6 +274,55 @@ def test_every_piece_is_known_to_the_watchdog_and_other_ranks_rest(run, monkeypa
     assert noted[first - 1] == ("pause", 0)
     assert noted[first + 1 : first + 3] == [("parity check, step 1 on the CPU", COMPILING)] * 2
     assert noted[first + 3] == ("pause", 0)
+
+
+@pytest.mark.parametrize("other", ["steps", "precision", "torch", "hardware", "mode"])
+def test_passed_check_is_repeated_only_where_it_holds_no_longer(run, monkeypatch, tmp_path, other):
+    """A lost pod must not cost it again; another image or device must."""
+    flags = ("--parity-check", "1", "--max-steps")
+    run("r", *flags, "1")
+    lines = run("r", *flags, "2")
+    [said] = [line for line in lines if "parity check" in line]
+    assert said.startswith("parity check skipped: an earlier start of this run passed it on cpu in fp32, torch ")
+    path = tmp_path / "r/run.json"
+    content = json.loads(path.read_text())
+    assert content["parity_passed"]["steps"] == 1
+    run("r", "--max-steps", "3")  # a start without the check keeps what is known
+    content = json.loads(path.read_text())
+    content["parity_passed"]["gaudi_mode" if other == "mode" else other] = "another"
+    path.write_text(json.dumps(content))
+    lines = run("r", *flags, "4")
+    assert any("parity check passed: 1 steps" in line for line in lines)
+    assert json.loads(path.read_text())["parity_passed"]["precision"] == "fp32"
+
+
+@pytest.mark.parametrize(("flags", "is_skipped"), [((), True), (("--seed", "7"), False)])
+def test_passed_check_holds_for_a_start_without_a_checkpoint_if_settings_are_equal(run, tmp_path, flags, is_skipped):
+    """A pod may be lost before the first checkpoint; a run of other settings under the name is another run."""
+    run("r", "--parity-check", "1", "--max-steps", "1")
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    lines = run("r", "--parity-check", "1", "--max-steps", "1", *flags)
+    assert any("parity check skipped" in line for line in lines) is is_skipped
+
+
+@pytest.mark.parametrize("passed", [["?"], {}, {"device": "cpu"}, None])
+def test_record_of_a_check_that_is_not_ours_is_none(run, tmp_path, passed):
+    """The check is repeated."""
+    run("r", "--max-steps", "1")
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    path = tmp_path / "r/run.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"parity_passed": passed}))
+    assert any("parity check passed" in line for line in run("r", "--parity-check", "1", "--max-steps", "1"))
+
+
+def test_failed_check_is_not_recorded_as_passed(run, monkeypatch, tmp_path):
+    """The next start must find it too."""
+    monkeypatch.setattr(devices, "find", lambda _: like_cpu(compiled=lambda module, _: _OppositeGradients(module)))
+    for _ in range(2):
+        with pytest.raises(JobFailedError, match="cannot train on"):
+            run("r", "--parity-check", "1")
+    assert "parity_passed" not in json.loads((tmp_path / "r/run.json").read_text())
 
 
 def test_each_step_is_reported_as_it_comes(run, monkeypatch):
