@@ -172,7 +172,7 @@ def pod_of(job):
     return role, replica["replicas"], replica["template"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(spec=of_either_kind())
 def test_any_job_that_constructs_renders_to_objects_that_fit(spec):
     """Checks on construction are complete: the server refuses nothing of what passes them, the trainer no flag."""
@@ -213,7 +213,7 @@ def test_any_train_job_has_the_same_pods_with_an_administrators_runtime_or_is_re
     assert template_of(objects) == pods
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(spec=specs())
 def test_pods_and_workers_add_up_in_any_job(spec):
     """Pods times processes, and pods times accelerators, are what the user counted."""
@@ -227,7 +227,7 @@ def test_pods_and_workers_add_up_in_any_job(spec):
     assert resources["requests"] == {"cpu": resources["requests"]["cpu"]} | resources["limits"]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(spec=of_either_kind())
 def test_every_mount_has_its_volume_in_any_job(spec):
     """Where the user's patch takes one away, the other goes with it; a pod with half of them never starts."""
