@@ -42,7 +42,7 @@ def check_free(cluster: Cluster, job: Object) -> None:
     left: list[str] = []
 
     def is_free() -> bool:
-        left[:] = [f"{resource.kind.lower()} {each}" for resource, each in _of_trainer(cluster, name)]
+        left[:] = [f"{resource.kind.lower()}/{each}" for resource, each in _of_trainer(cluster, name)]
         return not left
 
     if kinds.of(job).api == "trainjob" and not poll_until(is_free, cluster, time.monotonic() + CLAIM_GONE_S):

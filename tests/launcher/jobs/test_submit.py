@@ -373,7 +373,7 @@ def test_snapshot_that_an_orphaned_train_job_left_is_named(cluster, api, train_j
     clock = iter(range(0, 9000, 60))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("launcher.jobs.leftovers.time.monotonic", lambda: next(clock))
-        with pytest.raises(InputError, match="configmap t1-runtime-snapshot of an earlier TrainJob"):
+        with pytest.raises(InputError, match="configmap/t1-runtime-snapshot of an earlier TrainJob"):
             submit.submit(cluster, train_job, dry_run=True)
 
 
