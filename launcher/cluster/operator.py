@@ -9,7 +9,7 @@ from launcher.cluster.resources import PYTORCH_JOBS, TRAIN_JOBS, WORKLOADS, Obje
 
 @dataclass(frozen=True, kw_only=True)
 class Controller:
-    """A controller of one kind of jobs."""
+    """A controller that a job needs: of its kind, or of queues."""
 
     title: str
     """Its name in messages."""

@@ -13,13 +13,13 @@ from launcher.spec.train_job import administrators_runtime
 from trainer.errors import on_one_line
 from trainer.runs.probe import Outcome
 
-DEPLOYMENT = "jobset-controller-manager"
+DEPLOYMENT: Final = "jobset-controller-manager"
 """Source: kubernetes-sigs/jobset v0.11, config/components/manager."""
 
 SHOWN: Final = 3
 """Number of differing fields in a row."""
 
-INSTALL = "install JobSet with Kubeflow Trainer: see k8s/operator"
+INSTALL: Final = "install JobSet with Kubeflow Trainer: see k8s/operator"
 
 
 def job_set(cluster: Cluster, deployments: Iterable[Object]) -> Outcome:

@@ -25,10 +25,6 @@ from launcher.status.snapshot import is_over, outcome
 from trainer.errors import InputError, RemoteError
 from trainer.limits import parsed_json
 
-CLAIM_GONE_S: Final = 15.0
-"""Maximum time for the deletion of a claim or a JobSet after its job."""
-
-
 KNOWN_S: Final = 15.0
 """Maximum time until the webhooks of Trainer and Kueue know a runtime: they read it from caches (measured: docs/decisions/0031)."""
 

@@ -60,9 +60,8 @@ def _check_other(cluster: Cluster, each: Object) -> None:
                 "or use --data-access api"
             ),
         ) from problem
-    except (
-        ConflictError
-    ):  # a volume, claim or runtime of that name may be left over from a deleted job, and is removed later
+    except ConflictError:
+        # A volume, claim or runtime of that name may be left over from a deleted job, and is removed later.
         if each["kind"] == RUNTIMES.kind:
             _check_ours(cluster, each)
 

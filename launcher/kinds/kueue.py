@@ -31,11 +31,10 @@ def check_held(cluster: Cluster, job: Object, answer: Object) -> None:
 
 def manages(cluster: Cluster, kind: kinds.JobKind, queue: str) -> bool | None:
     """Whether Kueue holds jobs of a kind in the client's namespace; None if that can't be tried."""
-    smallest: Object | None = kind.smallest(f"try-{secrets.token_hex(2)}", {QUEUE_LABEL: queue})
+    smallest = kind.smallest(f"try-{secrets.token_hex(2)}", {QUEUE_LABEL: queue})
     try:
-        if smallest is not None and kind.api == "trainjob":
-            smallest = with_existing_runtime(cluster, smallest)
-        return None if smallest is None else kind.is_suspended(cluster.create(kind.resource, smallest, dry_run=True))
+        tried = with_existing_runtime(cluster, smallest) if kind.api == "trainjob" else smallest
+        return None if tried is None else kind.is_suspended(cluster.create(kind.resource, tried, dry_run=True))
     except RemoteError:
         return None
 

@@ -11,7 +11,7 @@ from launcher.spec.job import JobSpec
 
 
 def render(spec: JobSpec) -> list[Object]:
-    """The objects of a job in the order of creation, the job itself last; `auto` is a PyTorchJob."""
+    """The objects of a job in the order of creation, the job itself last; `auto` is a TrainJob with `runtime`, else a PyTorchJob."""
     if spec.kind.api == "trainjob":
         return [*s3_volume.volume(spec), *train_job.runtime(spec), train_job.job(spec)]
     return [*s3_volume.volume(spec), pytorch_job.job(spec)]

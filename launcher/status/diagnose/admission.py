@@ -15,12 +15,11 @@ MISSING_S: Final = 60.0
 
 _RESTARTS: Final = frozenset(
     {
-        *("SuccessfulDeletePod", "PyTorchJobRestarting"),
-        *(
-            "SuccessfulDelete",
-            "RestartJobSetFailurePolicyAction",
-            "RestartJobSetAndIgnoreMaxRestartsFailurePolicyAction",
-        ),
+        "SuccessfulDeletePod",
+        "PyTorchJobRestarting",
+        "SuccessfulDelete",
+        "RestartJobSetFailurePolicyAction",
+        "RestartJobSetAndIgnoreMaxRestartsFailurePolicyAction",
     }
 )
 """Reasons of events after which pods are created again."""
