@@ -28,7 +28,6 @@ memory_format = torch.contiguous_format
 _FIRST_BUCKET_BYTES = 230 * 1024 * 1024
 """One all-reduce covers the whole model. Source: HabanaAI/Model-References, torchvision sample."""
 
-
 _BACKEND: Final = "hpu_backend"
 """Backend of torch.compile, registered by the bridge; `inductor` does not support Gaudi."""
 

@@ -1,6 +1,7 @@
 """The five numbers at the top of a run's page: discrimination, best and worst finding, calibration, patients."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from trainer.evaluation.document import (
     Evaluation,
@@ -15,7 +16,7 @@ from trainer.report.formatting import NO_INTERVAL, NONE, count, number, percent
 from trainer.report.formatting import finding as name_of
 from trainer.report.page import KeyNumber
 
-_NAMED = 2
+_NAMED: Final = 2
 """Findings named beside a number; of more, their number is given."""
 
 _SCALE = "0.5 is chance, 1 is perfect"

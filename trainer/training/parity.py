@@ -128,7 +128,7 @@ def _check_comparable(run: Run, found: Sequence[Compared]) -> None:
         raise JobFailedError(
             f"cannot compare {_name(run)} with the CPU: loss or gradient of step {last.step} is not finite on the CPU in fp32 "
             f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(_name(run)) for one in found)}",
-            hint="a lower --lr or a smaller --parity-check; the check trains freshly drawn weights",
+            hint="a lower --lr or a smaller --parity-check; the check trains random weights",
         )
 
 
@@ -172,7 +172,7 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
 def _handed_over(ours: Training, theirs: Training) -> float:
     """The cosine of both gradients, after the CPU's optimiser has been given the device's.
 
-    With its own, rounding grows from step to step until sound devices are beyond the limits. A wrong step of the device's optimiser
+    With its own, rounding grows from step to step until correct devices are beyond the limits. A wrong step of the device's optimiser
     shows in the loss of the next step.
     """
     products = np.zeros(3)
@@ -204,10 +204,10 @@ def _values(loss: Tensor, grad_norm: Tensor, cosine: float) -> dict[str, float]:
 
 
 def _weights(run: Run) -> nn.Module:
-    """The network to compare with: freshly drawn, however the run starts.
+    """The network to compare with: random weights, also where the run has `--weights` or resumes.
 
     Gradients of trained weights are small sums of large parts, and rounding alone is more than 5 % of them (docs/decisions/0032): a
-    sound device would be refused.
+    correct device would be refused.
     """
     torch.manual_seed(run.config.seed)
     return architectures.build(run.config.model, run.config.head, len(run.table.findings))
