@@ -136,9 +136,11 @@ class State:
         return body
 
     def remove(self, path: str) -> None:
-        """As when the garbage collector has done its work."""
+        """As when the garbage collector has done its work, on the objects that this one owns, too."""
         body = self.objects.pop(path)
         self.changes.append((next(self.versions), "DELETED", path, body))
+        for each in [each for each, other in self.objects.items() if _is_owned(other, body)]:
+            self.remove(each)
 
     def fail(self, method: str, path: str, status: int, message: str = "", times: int = 1, **headers: str) -> None:
         """Answer with an error of the API."""
@@ -151,6 +153,11 @@ class State:
     def asked(self, method: str) -> list[str]:
         """Paths that were asked for with this method."""
         return [path for each, path, _ in self.requests if each == method]
+
+
+def _is_owned(body: dict, owner: dict) -> bool:
+    uid = owner["metadata"].get("uid")
+    return any(uid and each.get("uid") == uid for each in body["metadata"].get("ownerReferences", []))
 
 
 class Handler(BaseHTTPRequestHandler):

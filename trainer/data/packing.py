@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -244,11 +245,18 @@ def _decoders(paths: Sequence[Path]) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(count, mp_context=context, initializer=_start_decoder, initargs=(current_images,)) as pool:
         try:
             yield pool
-        except BrokenProcessPool as problem:
-            raise _ended(context.started, current_images, paths) from problem
-        except BaseException:
+        except BaseException as problem:
+            if isinstance(problem, BrokenProcessPool) or _is_broken(problem, context.started):
+                raise _ended(context.started, current_images, paths) from problem
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _is_broken(problem: BaseException, started: Sequence[BaseProcess]) -> bool:
+    """Whether a decoder ended while the pool started another one: the queue for it is closed then, an error without a number."""
+    if not isinstance(problem, OSError) or problem.errno is not None:
+        return False
+    return bool(connection.wait([process.sentinel for process in started if process.pid is not None], _ENDING_S))
 
 
 def _ended(started: Sequence[BaseProcess], current_images: _CurrentImages, paths: Sequence[Path]) -> InputError:

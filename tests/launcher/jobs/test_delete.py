@@ -186,9 +186,8 @@ def test_only_parts_of_the_deleted_kind_are_waited_for(cluster, api):
 
 def test_what_an_orphaned_train_job_left_is_deleted_by_its_name(cluster, api, train_job):
     """`kubectl delete --cascade=orphan` takes the job and the references to it."""
-    api.state.remove(f"{TRAINER}/trainjobs/t1")
     api.state.objects[f"{TRAINER}/trainingruntimes/t1"]["metadata"].pop("ownerReferences")
-    api.state.remove("/api/v1/namespaces/team-a/persistentvolumeclaims/t1-data")
+    api.state.remove(f"{TRAINER}/trainjobs/t1")
     api.state.put(JOB_SET, {"metadata": {"name": "t1"}})
     api.state.put("/api/v1/namespaces/team-a/configmaps/t1-runtime-snapshot", {"metadata": {"name": "x"}})
     assert delete_job(cluster, "t1", timeout_s=9) == [

@@ -1,5 +1,6 @@
 """A decoder that the system kills: the message names the image that it was decoding, and what to do."""
 
+import errno
 import os
 import signal
 import time
@@ -101,3 +102,33 @@ def test_decoder_process_killed_during_its_start_is_reported(tmp_path, monkeypat
     assert "more memory" in caught.value.hint
     assert len(starts) >= victim
     assert not [process for process in starts if process.is_alive()]
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [(OSError("handle is closed"), InputError), (OSError(errno.EMFILE, "too many"), OSError)],
+    ids=["closed queue", "other"],
+)
+def test_decoder_killed_while_another_one_starts_is_reported(tmp_path, monkeypatch, problem, error):
+    """The pool closes its queue when a decoder ends; Python then fails to start the next one, with an error of the queue."""
+    starts = []
+
+    def start(self):
+        starts.append(self)
+        if len(starts) == 2:
+            os.kill(starts[0].pid, signal.SIGKILL)
+            raise problem
+        BaseProcess.start(self)
+
+    monkeypatch.setattr(SpawnProcess, "start", start, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    paths = [tmp_path / f"{number}.png" for number in range(200)]
+
+    def work():
+        with packing._decoders(paths) as pool:
+            pool.submit(time.sleep, 60)
+            pool.submit(time.sleep, 60)
+
+    with pytest.raises(error, match=r"its decoder was killed|too many"):
+        work()
+    assert [packing._exit_code(process) for process in starts if process.pid] == [-signal.SIGKILL]

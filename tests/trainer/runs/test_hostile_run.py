@@ -1,6 +1,7 @@
 """Every document of a run, damaged or made to harm, through every command that reads it: bad input with the file's name."""
 
 import contextlib
+import gc
 import gzip
 import hashlib
 import json
@@ -14,6 +15,16 @@ from trainer.__main__ import main
 from trainer.layout import committed_step
 from trainer.runs import manifest as manifests
 from trainer.storage import LocalStorage, lease
+
+
+@pytest.fixture(autouse=True)
+def garbage_is_collected_later():
+    """A deep document fills the stack; what the garbage collector calls there to end an object of another test would fail."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
 
 HOSTILE = {
     "deep": b"[" * 100_000,
