@@ -153,6 +153,13 @@ def _flags(values: tuple[str, ...]) -> bytes:
     return bytes(map(int, values))
 
 
+@cache
+def _findings(text: str) -> tuple[bytes, frozenset[str]]:
+    """Labels as bytes 0 and 1, and the names that are no finding's; cached, as a data set has few combinations."""
+    names = frozenset(text.split("|")) - {"No Finding"}
+    return bytes(name in names for name in FINDINGS), names.difference(FINDINGS)
+
+
 def read_nih(data: Path, entry: Path, lists: Mapping[str, Path]) -> LabelTable:
     rows = Rows()
     unknown: Counter[str] = Counter()
@@ -169,9 +176,8 @@ def read_nih(data: Path, entry: Path, lists: Mapping[str, Path]) -> LabelTable:
         if not (image and text and patient):
             rows.problems.append(f"{entry.name} line {line}: {IMAGE}, {LABELS} and {required[2]} must not be empty")
             continue
-        findings = set(text.split("|")) - {"No Finding"}
-        unknown.update(findings.difference(FINDINGS))
-        labels = bytes(name in findings for name in FINDINGS)
+        labels, others = _findings(text)
+        unknown.update(others)
         rows.add(f"{entry.name} line {line}", plain(image), patient, labels, -1)
     rows.problems += [f"{entry.name}: unknown finding `{name}` (images: {count})" for name, count in unknown.items()]
     split_of = _nih_splits(lists, entry, Names(rows.where), rows.problems)

@@ -5,15 +5,14 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
-from trainer.data.patients import nih_patient
+from trainer.data.patients import file_name, nih_patient
 
 _IMAGES_FOLDER: Final = re.compile(r"images(_\d+)?")
 
 
 def plain(name: str) -> str:
     """The name with forward slashes, and without `./` and a leading slash."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return str(path.relative_to(path.anchor)) if path.anchor else str(path)
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in {"", "."}) or "."
 
 
 def is_images_folder(name: str) -> bool:
@@ -27,11 +26,11 @@ class Names:
     def __init__(self, names: Iterable[str]) -> None:
         self._names: dict[str, list[str]] = {}
         for name in names:
-            self._names.setdefault(PurePosixPath(name).name, []).append(name)
+            self._names.setdefault(file_name(name), []).append(name)
 
     def same_file(self, name: str) -> list[str]:
         """The images with this file name, in whatever folders."""
-        return self._names.get(PurePosixPath(name).name, [])
+        return self._names.get(file_name(name), [])
 
     def agreeing(self, name: str) -> list[str]:
         """The images that may be meant by this name: those with as many of its folders as possible, and no others.

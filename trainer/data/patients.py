@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
 from typing import Final
 
 _COPY: Final = r"(?:[ _-]*\(\d{1,3}\)|[ _-]+(?:copy|kopie|copie|copia|kopia)(?:[ _-]*\d{1,3})?|[ _]\d{1,3})*"
@@ -38,18 +37,31 @@ _NO_ID: Final = frozenset(
 )
 
 
+def file_name(image: str) -> str:
+    """The last part of a name with forward slashes; label files have 100,000, for which `PurePosixPath` takes seconds."""
+    _, _, last = image.rpartition("/")
+    return last if last not in {"", "."} else next((part for part in image.split("/")[::-1] if part not in {"", "."}), "")
+
+
+def _stem_and_suffix(image: str) -> tuple[str, str]:
+    name = file_name(image)
+    stem, _, suffix = name.rpartition(".")
+    return (stem, f".{suffix}") if stem and suffix else (name, "")
+
+
 def nih_patient(image: str) -> str:
     """The patient number in a file name of NIH, "" in others."""
-    match = _NIH_NAME.fullmatch(PurePosixPath(image).stem)
+    match = _NIH_NAME.fullmatch(_stem_and_suffix(image)[0])
     return match[1] if match else ""
 
 
 def patient_in_name(image: str) -> str:
     """The patient in a file name of NIH or of the paediatric pneumonia set, whatever its suffix; "" in others."""
-    path = PurePosixPath(image)
-    if nih_patient(image) or path.suffix.lower() not in _PICTURES:
-        return nih_patient(image)
-    kaggle, mendeley = _KAGGLE_NAME.fullmatch(path.stem), _MENDELEY_NAME.fullmatch(path.stem)
+    patient = nih_patient(image)
+    stem, suffix = _stem_and_suffix(image)
+    if patient or suffix.lower() not in _PICTURES:
+        return patient
+    kaggle, mendeley = _KAGGLE_NAME.fullmatch(stem), _MENDELEY_NAME.fullmatch(stem)
     return kaggle[1].lower() if kaggle else f"kermany {mendeley[1]}" if mendeley else ""
 
 

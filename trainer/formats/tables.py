@@ -82,6 +82,6 @@ def rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
             if count > TABLE_ROWS or len(row) > TABLE_COLUMNS:
                 raise LimitError(f"it has more than {TABLE_ROWS:,} rows or {TABLE_COLUMNS:,} columns")
             if row:
-                yield reader.line_num, [cell.strip() for cell in row]
+                yield reader.line_num, list(map(str.strip, row))
     except csv.Error as problem:
         raise TableError(f"line {reader.line_num}: {problem}") from problem

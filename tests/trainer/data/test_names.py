@@ -13,6 +13,10 @@ from trainer.data.names import Names, plain
         ("./a/b.png", "a/b.png"),
         ("/data/b.png", "data/b.png"),
         ("b.png", "b.png"),
+        ("//host/./a//b.png/", "host/a/b.png"),
+        ("../b.png", "../b.png"),
+        (".", "."),
+        ("", "."),
     ],
 )
 def test_names_are_written_one_way(written, name):
