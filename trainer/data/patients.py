@@ -40,7 +40,9 @@ _NO_ID: Final = frozenset(
 def file_name(image: str) -> str:
     """The last part of a name with forward slashes; label files have 100,000, for which `PurePosixPath` takes seconds."""
     _, _, last = image.rpartition("/")
-    return last if last not in {"", "."} else next((part for part in image.split("/")[::-1] if part not in {"", "."}), "")
+    return (
+        last if last not in {"", "."} else next((part for part in image.split("/")[::-1] if part not in {"", "."}), "")
+    )
 
 
 def _stem_and_suffix(image: str) -> tuple[str, str]:
