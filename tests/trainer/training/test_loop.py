@@ -343,6 +343,7 @@ def test_every_long_step_has_lines_with_rate_and_time_left(phantoms, tmp_path):
                 name,
                 "--split",
                 "patients:60/20/20",
+                "--no-report",
             ]
         )
         train(config, World(), Reporter(0, on_line=seen.append, clock=lambda: float(next(clock))), RankLog(0))

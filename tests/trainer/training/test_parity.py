@@ -4,6 +4,9 @@ import json
 import re
 import shutil
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,20 +45,91 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+def started(phantoms, cache, output, name, *flags, on_line=None):
+    """What a run said, begun or resumed in this output."""
+    lines = []
+    argv = [
+        *tiny(2),
+        "--data",
+        str(phantoms),
+        "--output",
+        str(output),
+        "--cache-dir",
+        str(cache),
+        "--name",
+        name,
+        *flags,
+    ]
+    merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
+    words = [word for pair in merged.items() for word in pair]
+    train(from_argv([*words, "--no-report"]), World(), Reporter(0, on_line=on_line or lines.append), RankLog(0))
+    return lines
+
+
 @pytest.fixture
 def run(phantoms, cache, tmp_path):
     """Start or go on with a run: name and flags to what it said."""
 
+    return partial(started, phantoms, cache, tmp_path)
+
+
+@pytest.fixture
+def check(phantoms, cache, tmp_path):
+    """Start a run and end it with its parity check: name and flags to what it said."""
+
+    class PassedError(Exception):
+        pass
+
     def start(name, *flags):
-        places = ["--data", str(phantoms), "--output", str(tmp_path), "--cache-dir", str(cache), "--name", name]
         lines = []
-        argv = [*tiny(2), *places, *flags]
-        merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
-        words = [word for pair in merged.items() for word in pair]
-        train(from_argv([*words, "--no-report"]), World(), Reporter(0, on_line=lines.append), RankLog(0))
+
+        def noted(line):
+            lines.append(line)
+            if "parity check passed" in line:
+                raise PassedError
+
+        with pytest.raises(PassedError):
+            started(phantoms, cache, tmp_path, name, *flags, on_line=noted)
         return lines
 
     return start
+
+
+@pytest.fixture(scope="module")
+def plain(phantoms, cache, tmp_path_factory):
+    """A whole run without a check."""
+    output = tmp_path_factory.mktemp("plain")
+    started(phantoms, cache, output, "plain")
+    return output / "plain"
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, cache, tmp_path_factory):
+    """A run after 72 steps in bf16, and its flags up to the number of steps."""
+    output, flags = tmp_path_factory.mktemp("trained"), ("--precision", "bf16", "--epochs", "40", "--max-steps")
+    started(phantoms, cache, output, "r", *flags, "72")
+    return output / "r", flags
+
+
+@dataclass(frozen=True)
+class PassedRun:
+    """A run that has passed its check of one step, after its first step and after two more starts."""
+
+    first: Path
+    later: Path
+    said: list[str]
+    """By the second start, which asks for the check as the first did; the third does not."""
+
+
+@pytest.fixture(scope="module")
+def passed_run(phantoms, cache, tmp_path_factory):
+    output, flags = tmp_path_factory.mktemp("passed"), ("--parity-check", "1", "--max-steps")
+    start = partial(started, phantoms, cache, output, "r")
+    start(*flags, "1")
+    shutil.copytree(output / "r", output / "first")
+    said = start(*flags, "2")
+    start("--max-steps", "3")
+    return PassedRun(output / "first", output / "r", said)
 
 
 def like_cpu(**changes):
@@ -82,35 +156,36 @@ def test_run_with_a_parity_check_ends_bit_for_bit_as_one_without(run, tmp_path, 
     assert "4 steps" in passed
 
 
-def test_sound_device_passes_at_every_restart(run):
+def test_sound_device_passes_at_every_restart(trained, check, tmp_path):
     """Of trained weights the gradient is so small that rounding is beyond the limits: 5.8 % were seen of bf16 at step 72."""
-    flags = ("--precision", "bf16", "--epochs", "40", "--max-steps")
-    run("r", *flags, "72")
-    lines = run("r", *flags, "73", "--parity-check", "12")
-    assert any("parity check passed: 12 steps" in line for line in lines)
+    run, flags = trained
+    shutil.copytree(run, tmp_path / "r")
+    lines = check("r", *flags, "73", "--parity-check", "12")
+    assert lines[-1].startswith("parity check passed: 12 steps")
+    steps = [SERIES.search(line)[1] for line in lines if "parity check, step" in line]
+    assert steps == [str(step) for step in range(73, 85)]
 
 
-def test_resumed_run_is_compared_from_its_step_and_ends_as_an_unbroken_one(run, tmp_path):
+def test_resumed_run_is_compared_from_its_step_and_ends_as_an_unbroken_one(plain, run, tmp_path):
     """Another image may run it after a restart. The batches are those that it trains on next."""
-    run("whole")
     run("parts", "--max-steps", "3")
     lines = run("parts", "--parity-check", "2")
     steps = [SERIES.search(line)[1] for line in lines if "parity check, step" in line]
     assert steps == ["4", "5"]
-    assert state_bytes(tmp_path / "whole") == state_bytes(tmp_path / "parts")
+    assert state_bytes(plain) == state_bytes(tmp_path / "parts")
 
 
 @pytest.mark.parametrize(("model", "steps"), [("resnet50", 3), ("densenet_tiny", 6)])
-def test_bf16_of_the_processor_is_within_the_limits(run, model, steps):
+def test_bf16_of_the_processor_is_within_the_limits(check, model, steps):
     """Sound arithmetic must pass, also with random weights and a high rate; ResNet-50 comes nearest to the limits."""
     flags = ("--model", model, "--precision", "bf16", "--max-steps", "1", "--parity-check", str(steps))
-    assert any(f"parity check passed: {steps} steps" in line for line in run("r", *flags))
+    assert any(f"parity check passed: {steps} steps" in line for line in check("r", *flags))
 
 
-def test_frozen_backbone_is_compared_in_its_head_alone(run):
+def test_frozen_backbone_is_compared_in_its_head_alone(check):
     """As it is trained."""
     flags = ("--backbone", "frozen", "--head", "hidden", "--precision", "bf16", "--max-steps", "1")
-    assert any("parity check passed: 3 steps" in line for line in run("r", *flags, "--parity-check", "3"))
+    assert any("parity check passed: 3 steps" in line for line in check("r", *flags, "--parity-check", "3"))
 
 
 class _WrongLogits(torch.nn.Module):
@@ -200,21 +275,19 @@ def test_gradients_given_to_other_findings_are_found(run, monkeypatch):
         run("r", "--parity-check", "10")
 
 
-def test_sound_device_passes_when_the_run_starts_from_trained_weights(run, tmp_path):
+def test_sound_device_passes_when_the_run_starts_from_trained_weights(trained, check):
     """Their gradients are so small that rounding is beyond the limits; what is compared does not depend on the start."""
-    run("r", "--epochs", "18")
-    weights = ("--weights", str(tmp_path / "r/model/model.safetensors"))
-    lines = run("s", *weights, "--precision", "bf16", "--max-steps", "1", "--parity-check", "12")
-    fresh = run("t", "--precision", "bf16", "--max-steps", "1", "--parity-check", "12")
+    weights = ("--weights", str(trained[0] / "model/model.safetensors"))
+    lines = check("s", *weights, "--precision", "bf16", "--max-steps", "1", "--parity-check", "12")
+    fresh = check("t", "--precision", "bf16", "--max-steps", "1", "--parity-check", "12")
     said = [[line for line in each if "parity check" in line] for each in (lines, fresh)]
     assert said[0] == said[1]
     assert "parity check passed: 12 steps" in said[0][-1]
 
 
-def test_run_from_given_weights_ends_bit_for_bit_as_one_without_the_check(run, tmp_path):
+def test_run_from_given_weights_ends_bit_for_bit_as_one_without_the_check(plain, run, tmp_path):
     """The network that is drawn for the check replaces nothing of the run, nor its random states."""
-    run("first")
-    weights = ("--weights", str(tmp_path / "first/model/model.safetensors"))
+    weights = ("--weights", str(plain / "model/model.safetensors"))
     run("plain", *weights)
     run("checked", *weights, "--parity-check", "2")
     assert state_bytes(tmp_path / "plain") == state_bytes(tmp_path / "checked")
@@ -250,14 +323,14 @@ def test_wrong_optimiser_of_a_device_shows_in_the_next_loss(run, monkeypatch):
         run("r", "--parity-check", "8", "--lr", "0.01")
 
 
-def test_processor_computes_a_large_batch_in_pieces_with_equal_sums(run, monkeypatch):
+def test_processor_computes_a_large_batch_in_pieces_with_equal_sums(check, monkeypatch):
     """A batch for an accelerator may need more memory than the pod has."""
     monkeypatch.setattr(parity, "PIECE", 3)
-    lines = run("r", "--precision", "fp32", "--max-steps", "1", "--parity-check", "2")
+    lines = check("r", "--precision", "fp32", "--max-steps", "1", "--parity-check", "2")
     assert any("at most 0.00% of loss, 0.00% of gradient norm, 0.00% of cosine" in line for line in lines)
 
 
-def test_every_piece_is_known_to_the_watchdog_and_other_ranks_rest(run, monkeypatch):
+def test_every_piece_is_known_to_the_watchdog_and_other_ranks_rest(check, monkeypatch):
     """The processor takes minutes for a step; ranks that wait know nothing of it."""
     noted = []
     real, pause = Watchdog.heartbeat, Watchdog.pause
@@ -269,51 +342,54 @@ def test_every_piece_is_known_to_the_watchdog_and_other_ranks_rest(run, monkeypa
     monkeypatch.setattr(Watchdog, "heartbeat", heartbeat)
     monkeypatch.setattr(Watchdog, "pause", lambda self: (noted.append(("pause", 0)), pause(self)))
     monkeypatch.setattr(parity, "PIECE", 4)
-    run("r", "--max-steps", "1", "--parity-check", "1")
+    check("r", "--max-steps", "1", "--parity-check", "1")
     first = noted.index(("parity check, step 1", COMPILING))
     assert noted[first - 1] == ("pause", 0)
     assert noted[first + 1 : first + 3] == [("parity check, step 1 on the CPU", COMPILING)] * 2
     assert noted[first + 3] == ("pause", 0)
 
 
-@pytest.mark.parametrize("other", ["steps", "precision", "torch", "hardware", "mode"])
-def test_passed_check_is_repeated_only_where_it_holds_no_longer(run, monkeypatch, tmp_path, other):
-    """A lost pod must not cost it again; another image or device must."""
-    flags = ("--parity-check", "1", "--max-steps")
-    run("r", *flags, "1")
-    lines = run("r", *flags, "2")
-    [said] = [line for line in lines if "parity check" in line]
+def test_passed_check_is_skipped_by_later_starts(passed_run):
+    """A lost pod must not cost it again."""
+    [said] = [line for line in passed_run.said if "parity check" in line]
     assert said.startswith("parity check skipped: an earlier start of this run passed it on cpu in fp32, torch ")
+    for folder in (passed_run.first, passed_run.later):  # a start without the check keeps what is known
+        assert json.loads((folder / "run.json").read_text())["parity_passed"]["steps"] == 1
+
+
+@pytest.mark.parametrize("other", ["steps", "precision", "torch", "hardware", "mode"])
+def test_passed_check_is_repeated_only_where_it_holds_no_longer(passed_run, run, tmp_path, other):
+    """In another image, on another device."""
+    shutil.copytree(passed_run.later, tmp_path / "r")
     path = tmp_path / "r/run.json"
     content = json.loads(path.read_text())
-    assert content["parity_passed"]["steps"] == 1
-    run("r", "--max-steps", "3")  # a start without the check keeps what is known
-    content = json.loads(path.read_text())
-    content["parity_passed"]["gaudi_mode" if other == "mode" else other] = "another"
+    key = "gaudi_mode" if other == "mode" else other
+    assert key in content["parity_passed"]
+    content["parity_passed"][key] = "another"
     path.write_text(json.dumps(content))
-    lines = run("r", *flags, "4")
+    lines = run("r", "--parity-check", "1", "--max-steps", "4")
     assert any("parity check passed: 1 steps" in line for line in lines)
     assert json.loads(path.read_text())["parity_passed"]["precision"] == "fp32"
 
 
 @pytest.mark.parametrize(("flags", "is_skipped"), [((), True), (("--seed", "7"), False)])
-def test_passed_check_holds_for_a_start_without_a_checkpoint_if_settings_are_equal(run, tmp_path, flags, is_skipped):
+def test_passed_check_holds_for_a_start_without_a_checkpoint_if_settings_are_equal(
+    passed_run, run, tmp_path, flags, is_skipped
+):
     """A pod may be lost before the first checkpoint; a run of other settings under the name is another run."""
-    run("r", "--parity-check", "1", "--max-steps", "1")
-    shutil.rmtree(tmp_path / "r/checkpoints")
+    shutil.copytree(passed_run.first, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoints"))
     lines = run("r", "--parity-check", "1", "--max-steps", "1", *flags)
     assert any("parity check skipped" in line for line in lines) is is_skipped
 
 
 @pytest.mark.parametrize("passed", [["?"], {}, {"device": "cpu"}, None])
-def test_record_of_a_check_that_is_not_ours_is_none(run, tmp_path, passed):
+def test_record_of_a_check_that_is_not_ours_is_none(passed_run, check, tmp_path, passed):
     """The check is repeated."""
-    run("r", "--max-steps", "1")
-    shutil.rmtree(tmp_path / "r/checkpoints")
+    shutil.copytree(passed_run.first, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoints"))
     path = tmp_path / "r/run.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"parity_passed": passed}))
-    assert any("parity check passed" in line for line in run("r", "--parity-check", "1", "--max-steps", "1"))
+    check("r", "--parity-check", "1", "--max-steps", "1")
 
 
 def test_failed_check_is_not_recorded_as_passed(run, monkeypatch, tmp_path):
@@ -342,7 +418,7 @@ def test_each_step_is_reported_as_it_comes(run, monkeypatch):
     assert sum("parity check, step" in text for text in seen) == 2
 
 
-def test_progress_counts_the_images_of_the_processor(run, monkeypatch):
+def test_progress_counts_the_images_of_the_processor(check, monkeypatch):
     """Rate and time left, as of all long work."""
     monkeypatch.setattr(parity, "PIECE", 3)
     progress, done = Reporter.progress, []
@@ -356,7 +432,7 @@ def test_progress_counts_the_images_of_the_processor(run, monkeypatch):
             yield lambda more, words="": done.append((total, more))
 
     monkeypatch.setattr(Reporter, "progress", noted)
-    run("r", "--max-steps", "1", "--parity-check", "2")
+    check("r", "--max-steps", "1", "--parity-check", "2")
     assert done == [(16, 3), (16, 3), (16, 2)] * 2
 
 
@@ -410,52 +486,72 @@ def in_mode(mode):
     return like_cpu(choose_mode=lambda _: mode, compiled=hpu.compiled)
 
 
-def test_run_in_compile_mode_equals_one_without_records_the_mode_and_names_another(run, monkeypatch, tmp_path):
-    """Training, validation and the parity check are compiled; the state has the names of the network itself."""
-    run("plain")
-    with compiling() as graphs:
-        monkeypatch.setattr(devices, "find", lambda _: in_mode("compile"))
-        lines = run("compiled", "--max-steps", "3", "--parity-check", "1")
-        assert len(graphs) >= 2  # in training and in eval mode
-        assert any("on 1 x cpu in the mode compile in fp32" in line for line in lines)
-        lines = run("compiled")
-        assert not any("warning" in line for line in lines)
-    assert state_bytes(tmp_path / "plain") == state_bytes(tmp_path / "compiled")
-    record = json.loads((tmp_path / "compiled/run.json").read_text())
-    assert record["gaudi_mode"] == "compile"
-    monkeypatch.setattr(devices, "find", lambda _: in_mode("lazy"))
-    [warning] = [line for line in run("compiled") if "warning" in line]
-    assert "in Gaudi's mode `compile` and resumes in `lazy` (`--gaudi-mode`)" in warning
-    monkeypatch.setattr(devices, "find", lambda _: cpu)
-    assert not any("warning" in line for line in run("compiled"))
-    assert "gaudi_mode" not in json.loads((tmp_path / "compiled/run.json").read_text())
+@dataclass(frozen=True)
+class CompiledRun:
+    """A run in compile mode: three steps with a check of one, then, in another process as it were, to its end."""
+
+    path: Path
+    said: list[list[str]]
+    graphs: list[int] = field(default_factory=list)
+    """How many each start compiled."""
+    scales: list[float] = field(default_factory=list)
+    """How much longer the watchdog waited while each graph was compiled."""
 
 
-def test_graphs_are_compiled_only_while_the_watchdog_waits_longer(run, monkeypatch):
-    """In training after a resume within an epoch, in validation, in the parity check, and at the end."""
-    scales, seen = [1.0], []
-    real = Watchdog.heartbeat
+@pytest.fixture(scope="module")
+def compiled(phantoms, cache, tmp_path_factory):
+    output = tmp_path_factory.mktemp("compiled")
+    made, scales, real = CompiledRun(output / "r", []), [1.0], Watchdog.heartbeat
 
     def heartbeat(self, doing, *, timeout_scale=1.0, **more):
         scales.append(timeout_scale)
         real(self, doing, timeout_scale=timeout_scale, **more)
 
-    monkeypatch.setattr(Watchdog, "heartbeat", heartbeat)
-    monkeypatch.setattr(devices, "find", lambda _: in_mode("compile"))
-    for flags in (("--max-steps", "2", "--parity-check", "1"), ()):
-        with compiling(lambda: seen.append(scales[-1])):
-            run("r", *flags)
-    assert len(seen) >= 4
-    assert set(seen) == {COMPILING}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watchdog, "heartbeat", heartbeat)
+        patch.setattr(devices, "find", lambda _: in_mode("compile"))
+        for flags in (("--max-steps", "3", "--parity-check", "1"), ()):
+            with compiling(lambda: made.scales.append(scales[-1])) as graphs:
+                made.said.append(started(phantoms, cache, output, "r", *flags))
+            made.graphs.append(len(graphs))
+    return made
 
 
-def test_run_without_a_recorded_mode_goes_on_in_any(run, monkeypatch, tmp_path):
+def test_run_in_compile_mode_equals_one_without_and_records_the_mode(plain, compiled):
+    """Training, validation and the parity check are compiled; the state has the names of the network itself."""
+    assert min(compiled.graphs) >= 2  # in training and in eval mode
+    first, second = compiled.said
+    assert any("on 1 x cpu in the mode compile in fp32" in line for line in first)
+    assert not any("warning" in line for line in second)
+    assert state_bytes(plain) == state_bytes(compiled.path)
+    assert json.loads((compiled.path / "run.json").read_text())["gaudi_mode"] == "compile"
+
+
+def test_graphs_are_compiled_only_while_the_watchdog_waits_longer(compiled):
+    """In training after a resume within an epoch, in validation, in the parity check, and at the end."""
+    assert len(compiled.scales) >= 4
+    assert set(compiled.scales) == {COMPILING}
+
+
+def test_run_of_compile_mode_names_another(compiled, run, monkeypatch, tmp_path):
+    """And a device without modes has none to name."""
+    shutil.copytree(compiled.path, tmp_path / "r")
+    monkeypatch.setattr(devices, "find", lambda _: in_mode("lazy"))
+    [warning] = [line for line in run("r") if "warning" in line]
+    assert "in Gaudi's mode `compile` and resumes in `lazy` (`--gaudi-mode`)" in warning
+    monkeypatch.setattr(devices, "find", lambda _: cpu)
+    assert not any("warning" in line for line in run("r"))
+    assert "gaudi_mode" not in json.loads((tmp_path / "r/run.json").read_text())
+
+
+def test_run_without_a_recorded_mode_goes_on_in_any(passed_run, run, monkeypatch, tmp_path):
     """Earlier versions recorded none."""
-    run("r", "--max-steps", "3")
+    shutil.copytree(passed_run.later, tmp_path / "r")
     path = tmp_path / "r/run.json"
     record = json.loads(path.read_text())
-    for field in ("gaudi_mode", "parity_check"):
-        del record["config"][field]
+    del record["parity_passed"]
+    for name in ("gaudi_mode", "parity_check"):
+        del record["config"][name]
     path.write_text(json.dumps(record))
     monkeypatch.setattr(devices, "find", lambda _: in_mode("lazy"))
     assert not any("warning" in line for line in run("r"))
