@@ -15,12 +15,23 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+def _draw_at_once(patch):
+    from matplotlib.figure import Figure
+
+    from trainer.report.drawing import Drawing
+
+    patch.setattr("trainer.report.page.as_svg", lambda _: "<svg/>")
+    for module in ("runs_page", "history_figures", "evaluation_figures"):
+        patch.setattr(f"trainer.report.{module}.as_png", lambda _: b"\x89PNG")
+    figures = "trainer.report.evaluation_figures"
+    patch.setattr(f"{figures}._multiples", lambda findings, *_: [Drawing(Figure(), one["name"]) for one in findings])
+    patch.setattr(f"{figures}._grid", lambda *_: Drawing(Figure(), ""))
+
+
 @pytest.fixture
 def drawn_at_once(monkeypatch):
     """For tests in which figures would take seconds, and what they show does not count."""
-    monkeypatch.setattr("trainer.report.page.as_svg", lambda _: "<svg/>")
-    for module in ("runs_page", "history_figures", "evaluation_figures"):
-        monkeypatch.setattr(f"trainer.report.{module}.as_png", lambda _: b"\x89PNG")
+    _draw_at_once(monkeypatch)
 
 
 @pytest.fixture
@@ -50,7 +61,10 @@ class FinishedRun:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
-    """Eighty phantoms and a tiny network trained on them for one epoch; read it, and copy it to change it."""
+    """Eighty phantoms and a tiny network trained on them for one epoch; read it, and copy it to change it.
+
+    Its report has no figures, as in tests that are `drawn_at_once`.
+    """
     from trainer.config import from_argv
     from trainer.data.synthetic import write_phantoms
     from trainer.runs.rank_log import RankLog
@@ -63,7 +77,9 @@ def finished_run(tmp_path_factory):
     write_phantoms(run.data, images=80, side=48)
     recipe = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --epochs 1 --batch-size 8 --device cpu"
     flags = f"--split patients:50/25/25 --data {run.data} --output {folder} --cache-dir {run.cache} --name r"
-    train(from_argv([*recipe.split(), *flags.split()]), World(), Reporter(0), RankLog(0))
+    with pytest.MonkeyPatch.context() as patch:
+        _draw_at_once(patch)
+        train(from_argv([*recipe.split(), *flags.split()]), World(), Reporter(0), RankLog(0))
     return run
 
 

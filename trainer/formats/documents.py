@@ -255,12 +255,31 @@ def checked(value: object, kind: type[T], name: str = "") -> T:
 
 def _problem(value: object, kind: Any, name: str) -> str | None:  # noqa: ANN401 - an annotation
     """Description of the first mismatch; None without one."""
-    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if type(value) in _plain_types(kind):
+        return None
+    check, inner = _check_of(kind)
+    return check(value, inner, name)
+
+
+@cache
+def _plain_types(kind: Any) -> frozenset[type]:  # noqa: ANN401 - an annotation
+    """The types all of whose values are of this kind; an evaluation has 100,000 numbers."""
+    if get_origin(kind) in {Union, types.UnionType}:
+        return frozenset().union(*map(_plain_types, get_args(kind)))
+    if kind is float:
+        return frozenset({float, int})
+    return frozenset({kind}) if kind in _WORDS else frozenset()
+
+
+@cache
+def _check_of(kind: Any) -> tuple[Callable[[object, Any, str], str | None], Any]:  # noqa: ANN401 - an annotation
+    """The check of an annotation, and what it takes beside the value: arguments of the annotation, or itself."""
+    origin = get_origin(kind) or kind
     if origin in _PROBLEMS:
-        return _PROBLEMS[origin](value, inner, name)
+        return _PROBLEMS[origin], get_args(kind)
     if hasattr(kind, "__required_keys__") or is_dataclass(kind):
-        return _problem_of_document(value, kind, name)
-    return _problem_of_leaf(value, kind, name)
+        return _problem_of_document, kind
+    return _problem_of_leaf, kind
 
 
 def _problem_of_union(value: object, inner: tuple[Any, ...], name: str) -> str | None:
@@ -292,6 +311,8 @@ def _problem_of_leaf(value: object, kind: type, name: str) -> str | None:
 def _problem_of_list(value: object, inner: tuple[Any, ...], name: str) -> str | None:
     if not isinstance(value, list | tuple):
         return _must_be(value, "a list", name)
+    if inner and _plain_types(inner[0]).issuperset(map(type, value)):
+        return None
     problems = (_problem(each, inner[0], f"{name}[{number}]") for number, each in enumerate(value) if inner)
     return next((problem for problem in problems if problem), None)
 

@@ -60,7 +60,10 @@ def test_run_names_the_label_files_that_it_did_not_read(finished_run, tmp_path, 
     assert told in evaluation["notes"]
     edition = "v2020 by the name of its file (Data_Entry_2017_v2020.csv)"
     assert evaluation["data"]["edition"] == edition
-    assert edition in (tmp_path / "r/report/index.html").read_text()
+    page = (tmp_path / "r/report/index.html").read_text()
+    assert edition in page
+    assert page.count("<svg viewBox") > 2 * len(FINDINGS)  # ROC and precision-recall curves of each, and more
+    assert (tmp_path / "r/report/curves.png").stat().st_size > 10_000
 
 
 def test_calibration_is_fitted_on_the_validation_images_alone(finished_run):
