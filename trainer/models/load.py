@@ -150,10 +150,10 @@ def _has(storage: Storage, key: str) -> bool:
 def _of_checkpoint(storage: Storage, step: str) -> LoadedModel:
     manifest = _chosen(storage, step)
     origin = f"{storage.url.rstrip('/')}, step {manifest.step}"
+    record = _record(storage)  # a damaged one is refused before the state is downloaded
     content = checkpoints.read_state(storage, manifest)
     where = f"{storage.url.rstrip('/')}/{state_key(manifest.step)}"
     state = checkpoint_weights(content, where, step=manifest.step)
-    record = _record(storage)
     settings = _inferred(state, record, origin)
     exported = _header_of(storage, MODEL)
     belongs = exported.get("step") == str(manifest.step)

@@ -288,6 +288,7 @@ def test_a_data_set_in_a_bucket_is_scored(finished_run, answers, s3, tmp_path):
     np.testing.assert_allclose(inputs.scored.log_odds_NK, answers().scored.log_odds_NK, atol=1e-5)
 
 
+@pytest.mark.usefixtures("drawn_at_once")
 def test_evaluate_writes_metrics_and_predictions(capsys, finished_run, tmp_path):
     """What `--out` names is what a reviewer is given."""
     argv = ["evaluate", finished_run.root, "--data", finished_run.data, "--cache-dir", finished_run.cache]
@@ -303,6 +304,7 @@ def test_evaluate_writes_metrics_and_predictions(capsys, finished_run, tmp_path)
     assert "mean" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("drawn_at_once")
 def test_two_models_are_compared_on_the_same_images(finished_run, tmp_path, capsys):
     """One command from two models to a page with their differences; here the last checkpoint and an exported model."""
     shutil.copytree(finished_run.root / "model", tmp_path / "exported")
