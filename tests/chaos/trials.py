@@ -4,7 +4,6 @@ import os
 import shutil
 import socketserver
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ import victims
 from botocore.config import Config
 from moments import Moment, Stage
 from rclone_server import RcloneServer
+from warm import Warm, forked
 
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import TryAgainError
@@ -28,6 +28,7 @@ from trainer.runtime.entrypoint import TERMINATED
 
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).with_name("hook")
+LOADED = ("trainer.commands.train", "torch.distributed.run", "torch.utils.tensorboard", "boto3")
 BUCKET = "cxr"
 
 RECIPE = {
@@ -73,8 +74,8 @@ class Outcome:
 class Site:
     """A server, a data set, and the unbroken run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, python: Path) -> None:
+        self.folder, self.python = folder, python
         self.server = RcloneServer(folder / "buckets")
         (self.server.folder / BUCKET).mkdir(parents=True)
         self.data = folder / "data"
@@ -108,11 +109,12 @@ class Site:
 def site() -> Iterator[Site]:
     """A site for the block, whose files are gone after it."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        made = None
+        made, warm = None, Warm(Path(folder), *LOADED, PYTHONPATH=str(HOOK), CHAOS_SOCKET="")
         try:
-            made = Site(Path(folder))
+            made = Site(Path(folder), warm.python)
             yield made
         finally:
+            warm.close()
             if made:
                 made.server.kill()
 
@@ -192,7 +194,7 @@ class Trial:
         }
         words = ["--no-report", *(str(word) for flag in flags.items() for word in flag)]
         return [
-            sys.executable,
+            str(self._site.python),
             "-m",
             "trainer.runtime.entrypoint",
             "--max-restarts=3",
@@ -244,7 +246,7 @@ class Trial:
         if group.returncode is not None:
             return
         self._stages.pop(0)
-        self._act(stage, group.pid)
+        self._act(stage, forked(group.pid))
         if stage.kind != "server" and self._returns is not None:
             self._bring_server_back()
         self._outcome.losses += [f"{problem} (at once)" for problem in self._broken_commits()]

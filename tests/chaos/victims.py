@@ -22,8 +22,8 @@ def alive(job: str) -> dict[int, dict[str, str]]:
 
 def worker(job: str, group: int, rank: int) -> int | None:
     """The process of one worker of this gang, None where it has none at the moment."""
-    for process in alive(job):
-        if _name(process) == f"rank-{rank}" and _parent(process) == group:
+    for process, variables in alive(job).items():
+        if variables.get("RANK") == str(rank) and _parent(process) == group:
             return process
     return None
 
@@ -38,13 +38,6 @@ def kill_all(job: str) -> None:
     while processes := alive(job):
         for process in sorted(processes):
             kill(process)
-
-
-def _name(process: int) -> str:
-    """Workers are named after their ranks: see `forks`."""
-    with suppress(OSError):
-        return Path(f"/proc/{process}/comm").read_text().strip()
-    return ""
 
 
 def _parent(process: int) -> int:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(autouse=True)
 def workers_environment(monkeypatch, warm):
     """One thread in each worker: two workers of two pods would take turns on the same cores, and wait for each other. How a worker
-    starts from nothing is seen in `test_stopping`, and in `tests/chaos`.
+    starts from nothing is seen in `test_stopping`, and how a pod does in the main job here.
     """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHON_EXEC", warm)
@@ -235,20 +235,20 @@ def worker_pid(name, rank):
     raise AssertionError("no such worker")
 
 
-def launcher_process(*words):
+def launcher_process(*words, python=None):
     """Submit, and go on while it runs."""
-    command = [sys.executable, "-m", "launcher", "submit", "--local", "--accelerator", "cpu", "--workers", "2"]
+    python = python or os.environ["PYTHON_EXEC"]
+    command = [python, "-m", "launcher", "submit", "--local", "--accelerator", "cpu", "--workers", "2"]
     return subprocess.Popen(
         [*command, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def launcher(*words):
+def launcher(*words, python=None):
     """Submit as a user does."""
-    command = [sys.executable, "-m", "launcher", "submit", "--local", "--accelerator", "cpu", "--workers", "2"]
-    return subprocess.run(
-        [*command, *map(str, words)], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
-    )
+    job = launcher_process(*words, python=python)
+    out, said = job.communicate(timeout=240)
+    return subprocess.CompletedProcess(job.args, job.returncode, out, said)
 
 
 @pytest.mark.parametrize("per_node", [2, 1], ids=["one pod", "two pods"])
@@ -265,6 +265,7 @@ def test_job_submitted_locally_trains_and_leaves_results(tmp_path, phantoms, per
         per_node,
         "--",
         *tiny(3, device=""),
+        python=sys.executable if per_node == 2 else None,
     )
     assert done.returncode == 0, done.stderr
     assert "mean AUROC" in done.stdout

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def test_scale_compares_sizes_on_this_machine(tmp_path, warm):
     places = ["--data", tmp_path / "cxr", "--output", tmp_path / "runs", "--to", tmp_path / "all"]
     job = ["--local", "--accelerator", "cpu", "--workers", "1,2", "--name", "t", *places, "-o", "json"]
     done = subprocess.run(
-        [sys.executable, "-m", "launcher", "scale", *map(str, job), *RECIPE],
+        [warm, "-m", "launcher", "scale", *map(str, job), *RECIPE, "--no-report"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(tmp_path), "PYTHON_EXEC": warm},
         capture_output=True,

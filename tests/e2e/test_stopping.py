@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm import forked
 
 from launcher.spec.pod_template import RENDEZVOUS
 from trainer.data.synthetic import write_phantoms
@@ -29,6 +30,29 @@ RECIPE = [
 ]
 """Four steps an epoch, and checkpoints at the ends of epochs only: what lies between them is kept by stopping in order."""
 
+ENTRYPOINT = ["-m", "trainer.runtime.entrypoint"]
+PROGRAM = ["-m", "trainer"]
+
+SOON_KILLED = """
+import sys
+from torch.distributed.elastic.multiprocessing.api import PContext
+from trainer.runtime import entrypoint
+assert PContext.close.__defaults__ == (None, 30)
+PContext.close.__defaults__ = (None, 1)
+sys.exit(entrypoint.main(sys.argv[1:]))
+"""
+"""An entrypoint whose torchrun gives a worker a second between SIGTERM and SIGKILL, not half a minute."""
+
+OFTEN_BEATING = """
+import sys
+from trainer import __main__ as program
+from trainer.storage import lease
+assert lease.BEAT_S > 0.2
+lease.BEAT_S = 0.2
+sys.exit(program.main(sys.argv[1:]))
+"""
+"""A worker whose claim has a heartbeat as often as this."""
+
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
@@ -45,19 +69,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def group(phantoms, cache, warm):
-    """Starts a pod's first process; one whose workers are `cold` starts them from nothing, and they may be stopped by SIGSTOP."""
+    """Starts a pod's first process; one whose workers are `cold` starts them from nothing."""
 
-    def start(output, *flags, workers=2, epochs=14, cold=False, **environment):
+    def start(output, *flags, workers=2, epochs=14, cold=False, entrypoint=ENTRYPOINT, program=PROGRAM, **environment):
         places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
-        train = ["-m", "trainer", "train", *places, *RECIPE, "--epochs", epochs, *flags]
-        command = [
-            warm,
-            "-m",
-            "trainer.runtime.entrypoint",
-            "--max-restarts=3",
-            f"--nproc-per-node={workers}",
-            *train,
-        ]
+        train = [*program, "train", *places, *RECIPE, "--epochs", epochs, *flags]
+        command = [warm, *entrypoint, "--max-restarts=3", f"--nproc-per-node={workers}", *train]
         return subprocess.Popen(
             list(map(str, command)),
             cwd=ROOT,
@@ -131,11 +148,11 @@ def assert_same(state, other):
 
 @pytest.fixture(scope="module", autouse=True)
 def hung(group, tmp_path_factory):
-    """A run one of whose workers hangs, and where: torchrun takes half a minute to end that worker, in which other tests run."""
+    """A run one of whose workers hangs, and where: it takes seconds until that worker is ended, in which other tests run."""
     root = tmp_path_factory.mktemp("hung")
-    process = group(root, "--hang-after", "6s", cold=True)
+    process = group(root, "--hang-after", "6s", entrypoint=["-c", SOON_KILLED])
     once_trained(root, process)
-    os.kill(workers_of(root)[1], signal.SIGSTOP)
+    os.kill(forked(workers_of(root)[1]), signal.SIGSTOP)
     yield process, root
     process.kill()  # its workers end with it; it has ended, unless the test that waits for it was not run
     process.communicate()
@@ -200,13 +217,14 @@ def test_run_is_resumed_by_fewer_workers(group, tmp_path, unbroken):
 
 def test_second_run_on_a_bucket_prefix_is_refused_and_the_first_continues(group, s3, tmp_path):
     """Two jobs of one name and output, as of two clusters."""
-    output = "s3://cxr/runs"
-    first = group(output, epochs=3000, cold=True, TRAINER_JOB="a")
+    output, worker = "s3://cxr/runs", tmp_path / "worker.py"
+    worker.write_text(OFTEN_BEATING)
+    first = group(output, epochs=3000, program=[worker], TRAINER_JOB="a")
     storage = open_storage(f"{output}/r")
     while not committed(storage):
         assert first.poll() is None, first.communicate()
         time.sleep(0.1)
-    peer = workers_of(output)[1]
+    peer = forked(workers_of(output)[1])
     os.kill(
         peer, signal.SIGSTOP
     )  # rank 0 waits, and its claim is kept beside training, which would only take the cores

@@ -1,10 +1,8 @@
 """Workers as forks of torchrun, which has loaded what they need: a start takes a fraction of the processor time of three interpreters.
 
-They are its children, have sessions, environment and files as torchrun would give them, and are killed as any process. Their variables
-are not in /proc, so the name of each process is its rank. How a worker starts from nothing, `tests/e2e/test_stopping.py` shows.
+They are its children, have sessions, environment and files as torchrun would give them, and are killed as any process. How a worker starts from nothing, `tests/e2e/test_stopping.py` shows.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -15,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 
 TESTS = Path(__file__).parents[2]
-PR_SET_NAME = 15
 
 
 class Fork:
@@ -43,20 +40,20 @@ class Fork:
         return self.returncode
 
 
-def fork_workers(tell):
+def fork_workers(begin):
     """Have torchrun do so, in this process."""
     import_module("trainer.commands.train")
     handlers = import_module("torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler")
 
     def start(handler, words, environment):
         assert handler._stdout is handler._stderr is None
-        return Fork(lambda: work(words, environment, tell))
+        return Fork(lambda: work(words, environment, begin))
 
     assert hasattr(handlers.SubprocessHandler, "_popen")
     handlers.SubprocessHandler._popen = start
 
 
-def work(words, environment, tell):
+def work(words, environment, begin):
     """Be the worker: nothing of torchrun is left but what it has imported."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -64,14 +61,12 @@ def work(words, environment, tell):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.environ.clear()
-    os.environ.update(environment)
-    ctypes.CDLL(None).prctl(PR_SET_NAME, f"rank-{environment['RANK']}".encode())
+    sys.path.insert(0, str(TESTS))
+    from warm import enter, run_and_leave
+
+    enter(environment)
     logging.disable(logging.NOTSET)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     sys.stdout.reconfigure(write_through=True)
-    tell("worker starts")
-    sys.path.insert(0, str(TESTS))
-    from warm import run_and_leave
-
+    begin()
     run_and_leave(list(words[1:]))

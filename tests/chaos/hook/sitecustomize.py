@@ -1,6 +1,7 @@
 """On PYTHONPATH in all processes of a run: tells the test that a named moment has come, and waits for its word to go on.
 
-The test kills whom it wants meanwhile, this process for one. The trainer knows nothing of it.
+The test kills whom it wants meanwhile, this process for one. The trainer knows nothing of it. CHAOS_SOCKET, where the test listens, is
+read when a moment comes: the run's processes are forks of one that has imported all (`tests/warm.py`).
 """
 
 import errno
@@ -15,11 +16,6 @@ import threading
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-
-ADDRESS = os.environ.get("CHAOS_SOCKET", "")
-SMALL_PARTS = "CHAOS_PARTS" in os.environ
-FULL = os.environ.get("CHAOS_FULL", "")
-"""A file: once it is there the disk below the directory that it names has no room any more."""
 
 WRAPPED = {
     "tempfile": ["TemporaryDirectory.cleanup"],
@@ -36,7 +32,6 @@ WRAPPED = {
     "trainer.storage.multipart": ["_send", "_complete"],
     "trainer.training.loop": ["train_step", "take_checkpoint", "validate", "finish"],
     "trainer.training.state": ["begin", "ranks_of", "snapshot"],
-    "trainer.runtime.world": [],
 }
 """Functions that are told of before and after each call, by module."""
 
@@ -54,7 +49,7 @@ UPLOAD = Upload()
 def tell(moment):
     """Go on once the test has heard; at once where it no longer listens."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-        line.connect(ADDRESS)
+        line.connect(os.environ["CHAOS_SOCKET"])
         line.sendall(f"{moment} {os.environ.get('RANK', '-')}\n".encode())
         line.recv(1)
 
@@ -78,9 +73,9 @@ def wrap(module):
     SPECIAL.get(module.__name__, lambda _: None)(module)
 
 
-def shorten(module, name, seconds):
-    assert hasattr(module, name), name  # a setting under a new name would silently keep its length
-    setattr(module, name, seconds)
+def shorten(module, name, value):
+    assert hasattr(module, name), name  # a setting under a new name would silently keep its value
+    setattr(module, name, value)
 
 
 def shorten_claim(module):
@@ -93,10 +88,12 @@ def shorten_writer(module):
     shorten(module, "DISK_RETRY_S", 3.0)
 
 
+def shorten_lease(module):
+    shorten(module, "SETTLE_S", 0.1)
+
+
 def hasten_multipart(module):
-    module.STALE = timedelta(0)
-    if SMALL_PARTS:
-        module.PART_BYTES = 300_000
+    shorten(module, "STALE", timedelta(0))
 
 
 def fill_disk(module):
@@ -115,9 +112,10 @@ def fill_disk(module):
 
 
 def is_full(path, folder):
+    """Whether CHAOS_FULL is a file: it names the directory below which the disk has no room any more."""
     try:
-        below = Path(FULL).read_text()
-    except OSError:
+        below = Path(os.environ["CHAOS_FULL"]).read_text()
+    except (KeyError, OSError):
         return False
     where = Path(path).parent if folder is None else Path(f"/proc/self/fd/{folder}")
     return where.resolve().is_relative_to(Path(below).resolve())
@@ -146,8 +144,6 @@ def wrap_bucket(module):
 
     storage._put_whole, storage.delete = told_put, told_delete
     http.client.HTTPConnection.send = functools.partialmethod(told_send, http.client.HTTPConnection.send)
-    if SMALL_PARTS:
-        module.WHOLE_BYTES = 100_000
 
 
 def told_send(connection, send, data):
@@ -168,7 +164,15 @@ def prepare_workers(_module):
     """Only now: torchrun has been loaded, and has no threads yet."""
     from forks import fork_workers
 
-    fork_workers(tell)
+    fork_workers(begin_worker)
+
+
+def begin_worker():
+    """In a worker, which has its variables by now: parts are so small, where it sends them, that a tiny state has several."""
+    if "CHAOS_PARTS" in os.environ:
+        shorten(sys.modules["trainer.storage.multipart"], "PART_BYTES", 300_000)
+        shorten(sys.modules["trainer.storage.s3"], "WHOLE_BYTES", 100_000)
+    tell("worker starts")
 
 
 SPECIAL = {
@@ -177,10 +181,10 @@ SPECIAL = {
     "trainer.runs.checkpoint_writer": shorten_writer,
     "trainer.storage.s3": wrap_bucket,
     "trainer.storage.files": fill_disk,
+    "trainer.storage.lease": shorten_lease,
     "trainer.storage.multipart": hasten_multipart,
-    "trainer.runtime.world": lambda _: tell("worker starts"),
 }
-"""What takes minutes or days takes seconds; parts are so small that a tiny state has several."""
+"""What takes minutes or days takes seconds."""
 
 
 def kind_of(key):
@@ -203,7 +207,7 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-if ADDRESS:
+if "CHAOS_SOCKET" in os.environ:
     sys.meta_path.insert(0, Finder())
     for name in WRAPPED.keys() & sys.modules.keys():
         wrap(sys.modules[name])

@@ -46,7 +46,12 @@ def run_entrypoint(warm, tmp_path, code, *, restarts=1):
         "--monitor-interval=0.1",
     ]
     done = subprocess.run(
-        [*command, str(worker), str(tmp_path), str(code)], capture_output=True, text=True, timeout=120, check=False
+        [*command, str(worker), str(tmp_path), str(code)],
+        env={**os.environ, "PYTHON_EXEC": warm},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     worked = sorted(path.name for path in tmp_path.glob("worked-1-*"))
     return done, worked
@@ -287,7 +292,13 @@ def termination_message(warm, tmp_path, *each_rank, **environment):
     command = [warm, "-c", START, str(message), f"--nproc-per-node={len(each_rank)}", "--max-restarts=0"]
     done = subprocess.run(
         [*command, "--monitor-interval=0.1", str(worker), ",".join(each_rank)],
-        env={**os.environ, "TMPDIR": str(tmp_path), entrypoint.STARTS: str(entrypoint.MOST_STARTS), **environment},
+        env={
+            **os.environ,
+            "PYTHON_EXEC": warm,
+            "TMPDIR": str(tmp_path),
+            entrypoint.STARTS: str(entrypoint.MOST_STARTS),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=120,
