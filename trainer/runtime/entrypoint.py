@@ -10,6 +10,7 @@ fails for a transient reason (the node with the rendezvous was lost), it is star
 fails the job for exit codes below 128, and recreates a pod that exited with any other (docs/decisions/0009).
 """
 
+import gc
 import logging
 import math
 import os
@@ -127,7 +128,7 @@ def _run(argv: list[str], message: Path | None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     oom_kills = failure_cause.oom_kills()
     exit_codes: dict[int, int] = {}
-    with _folder() as folder:
+    with _folder() as folder, _collected_in_this_thread():
         with _watched(folder / "report", message):
             try:
                 try:
@@ -150,6 +151,19 @@ def _run(argv: list[str], message: Path | None) -> int:
                 return 0
         failure_cause.write_message(message, _cause(report, exit_codes, oom_kills))
         return _failed(report)
+
+
+@contextmanager
+def _collected_in_this_thread() -> Iterator[None]:
+    """Collect garbage at the end of the block only: a timer of torchrun's rendezvous that is collected in its own thread, waits for
+    that thread, and a traceback is printed.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect()
+        gc.enable()
 
 
 def _note_signals() -> None:

@@ -1,12 +1,15 @@
 """torchrun with a readable end: exit codes, one line, permanent errors met once, and the pod's termination message."""
 
 import errno
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -251,6 +254,7 @@ def cause(rank, error="x", **more):
 
 START = """
 import sys
+import threading
 from pathlib import Path
 from trainer.runtime import entrypoint
 entrypoint.LINGER_S = 0.0
@@ -480,3 +484,32 @@ C10D = {"PET_RDZV_BACKEND": "c10d", "PET_NNODES": "2"}
 def test_numbered_nodes_know_which_one_hosts_the_store(environment, conf, expected):
     """By its name they could not tell: after a restart it may be that of a deleted pod for seconds."""
     assert entrypoint.with_store_host(conf, environment) == expected
+
+
+def test_timer_of_a_rendezvous_is_not_collected_in_its_own_thread(monkeypatch):
+    """It would wait for itself, and a traceback would be the last that a stopped pod prints."""
+    from datetime import timedelta
+
+    import torch.distributed.run
+    from torch.distributed.elastic.rendezvous.utils import _PeriodicTimer
+
+    collected_in, started = [], threading.Event()
+
+    def collect_if_enabled():
+        """As any allocation may, in this thread."""
+        if gc.isenabled():
+            gc.collect()
+        started.set()
+
+    def run(_):
+        timer = _PeriodicTimer(timedelta(seconds=0.01), collect_if_enabled)
+        timer.start()
+        timer.itself = timer
+        weakref.finalize(timer, lambda: collected_in.append(threading.current_thread()))
+        del timer
+        assert started.wait(60)
+
+    monkeypatch.setattr(torch.distributed.run, "run", run)
+    monkeypatch.setattr(entrypoint, "_note_signals", lambda: None)
+    assert entrypoint._run(["--nproc-per-node=1", "worker.py"], None) == 0
+    assert collected_in == [threading.current_thread()]
