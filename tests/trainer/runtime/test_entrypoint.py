@@ -511,5 +511,7 @@ def test_timer_of_a_rendezvous_is_not_collected_in_its_own_thread(monkeypatch):
 
     monkeypatch.setattr(torch.distributed.run, "run", run)
     monkeypatch.setattr(entrypoint, "_note_signals", lambda: None)
+    for variable in ("TORCH_CPP_LOG_LEVEL", JOB, PARENT, "OMP_NUM_THREADS", REPORT_FILE):
+        monkeypatch.setenv(variable, "1")
     assert entrypoint._run(["--nproc-per-node=1", "worker.py"], None) == 0
     assert collected_in == [threading.current_thread()]
