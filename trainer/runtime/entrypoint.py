@@ -155,8 +155,8 @@ def _run(argv: list[str], message: Path | None) -> int:
 
 @contextmanager
 def _collected_in_this_thread() -> Iterator[None]:
-    """Collect garbage at the end of the block only: a timer of torchrun's rendezvous that is collected in its own thread, waits for
-    that thread, and a traceback is printed.
+    """Collect garbage at the end of the block only. Otherwise a timer of torchrun's rendezvous may be collected in its own thread: it
+    waits for this thread, and a traceback is printed.
     """
     gc.disable()
     try:
