@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipes import later_wins
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -118,11 +119,9 @@ def classify(two_classes, tmp_path, tmp_path_factory):
     ).split()
 
     def start(name, *flags):
-        merged = dict(zip(recipe[::2], recipe[1::2], strict=True))
         bare = [flag for flag in flags if flag == "--report" or flag.startswith("--no-")]
         rest = [flag for flag in flags if flag not in bare]
-        merged |= dict(zip(rest[::2], rest[1::2], strict=True))  # later flags win
-        argv = [word for pair in merged.items() for word in pair]
+        argv = later_wins(*recipe, *rest)
         bare += [] if "--report" in bare else ["--no-report"]
         return train(from_argv([*argv, *bare, "--name", name]), World(), Reporter(0), RankLog(0))
 

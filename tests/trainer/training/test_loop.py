@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from recipes import tiny
+from recipes import placed, tiny
 
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
@@ -55,20 +55,7 @@ def run(phantoms, cache, tmp_path):
     """Start or go on with a run: name and flags to results."""
 
     def start(name, *flags, data=phantoms):
-        argv = [
-            *RECIPE,
-            "--data",
-            str(data),
-            "--output",
-            str(tmp_path),
-            "--cache-dir",
-            str(cache),
-            "--name",
-            name,
-            *flags,
-        ]
-        merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
-        words = [word for pair in merged.items() for word in pair]
+        words = placed(RECIPE, data, tmp_path, cache, name, *flags)
         return train(from_argv([*words, "--no-report"]), World(), Reporter(0), RankLog(0))
 
     return start

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from recipes import tiny
+from recipes import placed, tiny
 
 from trainer import devices
 from trainer.config import from_argv
@@ -48,20 +48,7 @@ def cache(tmp_path_factory):
 def started(phantoms, cache, output, name, *flags, on_line=None):
     """What a run said, begun or resumed in this output."""
     lines = []
-    argv = [
-        *tiny(2),
-        "--data",
-        str(phantoms),
-        "--output",
-        str(output),
-        "--cache-dir",
-        str(cache),
-        "--name",
-        name,
-        *flags,
-    ]
-    merged = dict(zip(argv[::2], argv[1::2], strict=True))  # later flags win
-    words = [word for pair in merged.items() for word in pair]
+    words = placed(tiny(2), phantoms, output, cache, name, *flags)
     train(from_argv([*words, "--no-report"]), World(), Reporter(0, on_line=on_line or lines.append), RankLog(0))
     return lines
 
