@@ -11,6 +11,7 @@ from trainer.data.downloads.transfer import Download, from_mirror, open_target
 from trainer.errors import InputError
 from trainer.runtime.console import Reporter
 from trainer.storage import RetryPolicy
+from trainer.storage.connection import Timeouts
 
 _DATASETS: Final = {"nih": nih}
 
@@ -18,6 +19,9 @@ _MOST_JOBS: Final = 64
 
 _PATIENCE_S: Final = 180.0
 """How long requests to a server that does not answer are retried; progress starts the time again."""
+
+_TIMEOUTS: Final = Timeouts(connect_s=10.0, read_s=30.0)
+"""Also the longest time that Ctrl-C waits for a silent server."""
 
 
 def download(
@@ -52,7 +56,7 @@ def download(
     if mirror is not None:
         base = check_base(mirror)
         archives, labels = from_mirror(archives, base), from_mirror(labels, base)
-    source = HttpSource(connections=jobs, policy=RetryPolicy(_PATIENCE_S))
+    source = HttpSource(connections=jobs, policy=RetryPolicy(_PATIENCE_S), timeouts=_TIMEOUTS)
     target = open_target(out, patience_s=_PATIENCE_S)
     Download(source, target, jobs, Reporter(None)).fetch(archives, labels)
     sys.stderr.write(f"note: {published.TERMS}\n")

@@ -114,7 +114,7 @@ class HttpSource:
                 headers["If-Range"] = file.etag
         with closing(self._answer(what, "GET", file.url, headers, tries=tries, refusals={416})) as answer:
             surplus = _check_version(what, answer, file, first)
-            for chunk in answer.stream(CHUNK_BYTES, decode_content=False):
+            for chunk in _received(answer):
                 wanted = chunk[surplus : surplus + end - first]
                 surplus = max(0, surplus - len(chunk))
                 first += len(wanted)
@@ -231,9 +231,15 @@ def _check_version(what: str, answer: BaseHTTPResponse, file: RemoteFile, first:
     return first
 
 
+def _received(answer: BaseHTTPResponse) -> Iterator[bytes]:
+    """The body as it comes: what has come before an interruption counts."""
+    while chunk := answer.read1(CHUNK_BYTES, decode_content=False):
+        yield chunk
+
+
 def _at_most(what: str, answer: BaseHTTPResponse, most_bytes: int) -> Iterator[bytes]:
     size_bytes = 0
-    for chunk in answer.stream(CHUNK_BYTES, decode_content=False):
+    for chunk in _received(answer):
         size_bytes += len(chunk)
         if size_bytes > most_bytes:
             raise RemoteError(f"{what}: it has more than {in_words(most_bytes)}")
