@@ -51,8 +51,10 @@ def _run(argv: Sequence[str]) -> None:
         sys.stdout.write(f"{__version__}\n")
         return
     run = _loaded()  # takes long enough to be interrupted by Ctrl-C
-    flags, train_flags = _split(argv)
-    run([*(flag for flag in flags if flag != "--debug"), *(f"--train-flags={flag}" for flag in train_flags)])
+    flags, trainer_flags = _split(argv)
+    flags = [flag for flag in flags if flag != "--debug"]
+    name = "--prepare-flags" if flags[:1] == ["prepare"] else "--train-flags"
+    run([*flags, *(f"{name}={flag}" for flag in trainer_flags)])
 
 
 def _loaded() -> Callable[[Sequence[str]], None]:
