@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from trainer.location import expanded
 
 _COMMAND: Final = re.compile(
-    r"\bkubectl(?= [a-z-])|\blauncher (?:list|submit|scale|doctor)\b(?: (?:--name|-n|--file) [^\s;`,]+)*"
+    r"\bkubectl(?= [a-z-])|\blauncher (?:list|submit|prepare|scale|doctor)\b(?: (?:--name|-n|--file) [^\s;`,]+)*"
     r"|\blauncher (?:status|events|wait|delete|clone|resume|checkpoints|pull|logs)\b(?: [^\s;`,-][^\s;`,]*)?"
 )
 """Start of a command in a text, up to the job's name; the launcher's other commands use no cluster."""

@@ -7,8 +7,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from launcher.kinds import batchjob
-from launcher.spec.job import DATA_MOUNT, MAX_SERVICE_NAME, OUTPUT_MOUNT, check_namespace_and_image, check_place
+from launcher.spec.job import DATA_MOUNT, OUTPUT_MOUNT, check_namespace_and_image, check_place
 from launcher.spec.options import BucketOptions, PodOptions, check_known, check_object_names, check_policy, check_texts
 from trainer import prepare_config
 from trainer.errors import InputError, on_one_line
@@ -17,7 +16,7 @@ from trainer.location import Location
 from trainer.prepare_config import PrepareConfig
 
 MOST_PODS: Final = 1000
-"""Limit against typing errors: the largest public data set has 377,110 images, about a hundred parts."""
+"""Limit against typing errors: the largest public data set has 377,110 images, about a hundred parts. More would also need shorter names."""
 
 MOST_CPUS: Final = 256
 
@@ -111,7 +110,6 @@ class PrepareSpec:
         check_namespace_and_image(self.namespace, self.image)
         self._check_places()
         self._check_sizes()
-        self._check_pod_names()
         self._check_flags()
 
     @property
@@ -160,15 +158,6 @@ class PrepareSpec:
             raise InputError(
                 f"cannot use `{on_one_line(self.memory)}` as an amount of memory: it must be a number with Mi or Gi (from `--memory`)",
                 hint="--memory 8Gi",
-            )
-
-    def _check_pod_names(self) -> None:
-        last = batchjob.last_pod(self.name, self.pods)
-        if len(last) > MAX_SERVICE_NAME:
-            raise InputError(
-                f"cannot use `{self.name}` as a name: its last pod would be `{last}`, {len(last)} characters of at most "
-                f"{MAX_SERVICE_NAME}",
-                hint=f"--name {self.name[: len(self.name) + MAX_SERVICE_NAME - len(last)].rstrip('-')}",
             )
 
     def _check_flags(self) -> None:

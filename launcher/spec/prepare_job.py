@@ -91,7 +91,7 @@ def _container(spec: PrepareSpec) -> Object:
         "args": to_argv(spec.config),
         **variables(spec.pod, environment),
         # The limit is that of the cgroup, by which the trainer counts its processors.
-        "resources": {"requests": amounts, "limits": amounts},
+        "resources": {"requests": amounts, "limits": dict(amounts)},
         "terminationMessagePolicy": FALLBACK,
         "securityContext": security_context(read_only_root=True),
         "volumeMounts": [mount for _, mount in _volumes(spec)],
