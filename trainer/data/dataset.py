@@ -18,9 +18,13 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
-from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key, write_measured
-from trainer.data.packing import build
-from trainer.data.records import Geometry
+from trainer.data.packs.building import build
+from trainer.data.packs.damage import DamagedPackError
+from trainer.data.packs.index import write_measured
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
