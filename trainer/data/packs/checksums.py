@@ -30,7 +30,7 @@ def checksum(record: Gray | bytes) -> int:
     bytes_B = np.frombuffer(record, np.uint8)
     whole = len(bytes_B) // _BLOCK_BYTES * _BLOCK_BYTES
     sums = bytes_B[:whole].view("<u8").reshape(-1, _BLOCK_BYTES // 8).sum(axis=0)
-    return zlib.crc32(bytes_B[whole:], zlib.crc32(sums))
+    return zlib.crc32(bytes_B[whole:].data, zlib.crc32(sums.tobytes()))
 
 
 def keep_checksums(folder: Path, checksums_N: Checksums) -> None:
