@@ -36,6 +36,20 @@ def locate_images(source: Source) -> list[Path]:
     return [places.get(name, [source.root / "images" / name])[0] for name in source.table.images]
 
 
+def found_images(source: Source) -> dict[str, Path]:
+    """Path of each image that has a file, in table order. Raises: InputError for those that have several."""
+    if source.layout == "folders":
+        return {name: source.root / name for name in source.table.images if not _is_dangling(source.root / name)}
+    places = _places(source)
+    several = [f"{name}: {' and '.join(map(str, paths))}" for name, paths in places.items() if len(paths) > 1]
+    if several:
+        raise InputError(
+            f"cannot find the images of `{source.root}`: {len(several)} are there more than once{listing(several)}",
+            hint=_HINT,
+        )
+    return {name: places[name][0] for name in source.table.images if name in places}
+
+
 def missing_images(source: Source) -> list[str]:
     """Names of the images in a split that have no file, in table order."""
     if source.layout == "folders":
