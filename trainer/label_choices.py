@@ -8,13 +8,20 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from cyclopts import Parameter
 
 from trainer.errors import InputError, on_one_line
 
 Blank = Literal["zeros", "ignore"]
 ValidAs = Literal["val", "test"]
 Readers = Literal["majority", "mean"]
+
+T = TypeVar("T")
+_GROUP: Final = "Labels"
+Choice = Annotated[T, Parameter(group=_GROUP)]
+Plain = Annotated[T, Parameter(group=_GROUP, negative="", show_default=False)]
 
 POLICIES: Final = {"ones": 1.0, "zeros": 0.0, "ignore": math.nan}
 """Values of the words that `--uncertain` takes; NaN is unknown."""
@@ -32,28 +39,28 @@ class LabelChoices:
     Raises: InputError, on construction, for values that no data set can be read with.
     """
 
-    findings: str | None = None
+    findings: Choice[str | None] = None
     """Findings to use, in this order, separated by commas; by default all of the data set."""
 
-    rename: tuple[str, ...] = ()
+    rename: Plain[tuple[str, ...]] = ()
     """`NEW=OLD` renames a finding, `NEW=OLD|OLD` joins several; may be given several times."""
 
-    uncertain: tuple[str, ...] = ()
+    uncertain: Plain[tuple[str, ...]] = ()
     """Uncertain labels: `ones`, `zeros`, `ignore` or a number from 0 to 1, also for one finding (`Edema=ones`); may be given several times."""
 
-    blank: Blank | None = None
+    blank: Choice[Blank | None] = None
     """Labels left blank: `zeros` (the finding is absent) or `ignore` (unknown)."""
 
-    projection: str = "all"
+    projection: Choice[str] = "all"
     """Images to use: `frontal`, `all`, or projections among PA, AP and LATERAL separated by commas."""
 
-    valid_as: ValidAs = "val"
+    valid_as: Choice[ValidAs] = "val"
     """Use of CheXpert's valid.csv: validation, or test."""
 
-    readers: Readers = "majority"
+    readers: Choice[Readers] = "majority"
     """Labels of several readers of an image (layout vindr): what the majority says, or the mean as a soft label."""
 
-    physician_labels_only: bool = False
+    physician_labels_only: Plain[bool] = False
     """Use only images whose labels are by physicians (layout padchest)."""
 
     def __post_init__(self) -> None:
@@ -123,10 +130,22 @@ class LabelChoices:
             )
         return chosen
 
+    def alone(self) -> "LabelChoices":
+        """The choices without what a subclass adds."""
+        return LabelChoices(**{field.name: getattr(self, field.name) for field in dataclasses.fields(LabelChoices)})
+
+    def over(self, others: "LabelChoices") -> "LabelChoices":
+        """These choices, with those of `others` in place of each that has its default."""
+        taken = {
+            field.name: getattr(self if getattr(self, field.name) != field.default else others, field.name)
+            for field in dataclasses.fields(LabelChoices)
+        }
+        return LabelChoices(**taken)
+
     def given(self) -> dict[str, Any]:
         """The choices that are not the defaults, for a JSON document; a number that is `ones` or `zeros` is written so."""
         found: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
+        for field in dataclasses.fields(LabelChoices):
             value = getattr(self, field.name)
             if value != field.default:
                 found[field.name] = list(value) if isinstance(value, tuple) else value
@@ -135,18 +154,18 @@ class LabelChoices:
             found["uncertain"] = [_text_of(finding, value) for finding, value in policies]
         return found
 
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> "LabelChoices":
+    @staticmethod
+    def from_document(document: Mapping[str, Any]) -> "LabelChoices":
         """The choices that `given`, or the settings of a run, hold; other keys are ignored.
 
         Raises: InputError for values of another kind.
         """
         taken: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
+        for field in dataclasses.fields(LabelChoices):
             value = document.get(field.name, field.default)
             taken[field.name] = tuple(value) if isinstance(field.default, tuple) and isinstance(value, list) else value
             _check_kind(field, taken[field.name])
-        return cls(**taken)
+        return LabelChoices(**taken)
 
 
 def policy_word(value: float) -> str:
