@@ -62,7 +62,7 @@ class LabelTable:
     def __len__(self) -> int:
         return len(self.images)
 
-    def known_NK(self) -> NDArray[np.bool_]:
+    def known(self) -> NDArray[np.bool_]:
         """Where it is known whether the image has the finding."""
         return np.logical_not(np.isnan(self.labels_NK))
 
