@@ -5,6 +5,10 @@
     csv       labels.csv                                                a column per finding, of any names
     folders   train/CLASS/*, test/CLASS/*, optionally val/CLASS/*       one class per image
     chexpert  train.csv, valid.csv                                      CheXpert, full size or small
+    mimic-cxr mimic-cxr-2.*-split.csv, -metadata.csv, -chexpert.csv     MIMIC-CXR-JPG
+    padchest  PADCHEST_chest_x_ray_images_labels*.csv                   PadChest
+    vindr     train.csv                                                 VinDr-CXR, several readers an image
+    rsna      stage_2_train_labels.csv                                  RSNA Pneumonia Detection Challenge
 
 Label files may be compressed (.gz). `trainer.formats.tables` reads them: NIH's header has commas inside names, and messages
 need line numbers. Patient IDs are not passed on.

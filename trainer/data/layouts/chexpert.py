@@ -4,7 +4,6 @@ Source: the tables of CheXpert v1.0-small (Irvin et al. 2019, arXiv:1901.07031).
 `test_labels.csv`.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,7 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts.files import optional_file, single_file
 from trainer.data.layouts.source import RawSource, Request
 from trainer.data.names import plain
-from trainer.data.patients import patient_of_id
+from trainer.data.patients import patient_in_name
 
 REQUIRED: Final = ("train.csv", "valid.csv")
 LABELS_ONLY: Final = ("train.csv",)
@@ -39,8 +38,6 @@ FINDINGS: Final = (
 
 CARVED_SHARE: Final = Fraction(1, 10)
 """Share of the patients of train that become the split which the set lacks."""
-
-_PATIENT: Final = re.compile(r"patient(\d+)", re.ASCII)
 
 _SPLIT_FOLDERS: Final = ("train", "valid", "test")
 
@@ -89,16 +86,16 @@ class _Image(NamedTuple):
 def _add(rows: Rows, images: Iterable[_Image], findings: tuple[str, ...], split: int) -> None:
     """Add images, or problems."""
     for image in images:
-        patient = _PATIENT.search(image.name)
-        if patient is None:
-            rows.problems.append(f"{image.where}: no patient in the path, such as patient00001, got `{image.name}`")
+        patient = patient_in_name(image.name)
+        if not patient:
+            rows.problems.append(f"{image.where}: no patient and study in the path, got `{image.name}`")
             continue
         try:
             labels = labels_of(findings, image.cells)
         except ValueError as problem:
             rows.problems.append(f"{image.where}: {problem}")
         else:
-            rows.add(image.where, image.name, patient_of_id(patient[1]), labels, split, view=image.view)
+            rows.add(image.where, image.name, patient, labels, split, view=image.view)
 
 
 def _by_image(path: Path, findings: tuple[str, ...], problems: list[str]) -> Iterator[_Image]:

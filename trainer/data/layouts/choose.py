@@ -7,7 +7,7 @@ from typing import Final
 
 from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import header_of
-from trainer.data.layouts import chexpert, folders, labels_csv, lists, nih
+from trainer.data.layouts import chexpert, folders, labels_csv, lists, mimic_cxr, nih, padchest, rsna, vindr
 from trainer.data.layouts.files import present, single_file
 from trainer.data.layouts.source import Layout
 from trainer.errors import InputError, listing
@@ -18,11 +18,16 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "csv": labels_csv,
     "folders": folders,
     "chexpert": chexpert,
+    "mimic-cxr": mimic_cxr,
+    "padchest": padchest,
+    "vindr": vindr,
+    "rsna": rsna,
 }
 
 LABEL_FILES: Final = tuple(
     dict.fromkeys(
-        [name for layout in LAYOUTS.values() for name in layout.REQUIRED if not name.endswith("/")] + [chexpert.TEST]
+        [name for layout in LAYOUTS.values() for name in layout.REQUIRED if not name.endswith("/")]
+        + [chexpert.TEST, *mimic_cxr.LABELS, rsna.MAPPING]
     )
 )
 """Label files of the layouts without class folders; patterns, also for compressed files (.gz)."""

@@ -68,7 +68,7 @@ class Request:
         """Whether the user named this finding; for those that a layout leaves out by default."""
         chosen = self.choices.chosen_findings() or ()
         old = {name for new, olds in self.choices.renamed().items() if new in chosen for name in olds}
-        return finding in chosen or finding in old
+        return finding.casefold() in {name.casefold() for name in (*chosen, *old)}
 
 
 @dataclass(frozen=True, kw_only=True)
