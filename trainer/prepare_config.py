@@ -18,6 +18,7 @@ from trainer.config import (
     usage_problem,
 )
 from trainer.errors import InputError, on_one_line
+from trainer.label_choices import Choice, Plain, Readers, ValidAs
 from trainer.location import expanded_words
 
 MOST_SIDE_PX: Final = 4096
@@ -63,6 +64,15 @@ class PrepareConfig:
 
     on_missing_image: OnMissingImage = "fail"
     """Images of the label files that are in no archive and no folder: `fail`, or `skip` them and record how many."""
+
+    valid_as: Choice[ValidAs] = "val"
+    """Use of CheXpert's valid.csv: validation, or test."""
+
+    readers: Choice[Readers] = "majority"
+    """Labels of several readers of an image (layout vindr): what the majority says, or the mean as a soft label."""
+
+    physician_labels_only: Plain[bool] = False
+    """Use only images whose labels are by physicians (layout padchest)."""
 
     workers: int | None = None
     """Processes that decode; default: one for each CPU of this process."""
@@ -124,4 +134,6 @@ def _same(config: Annotated[PrepareConfig, Parameter(name="*")]) -> PrepareConfi
 def to_argv(config: PrepareConfig) -> list[str]:
     """The flags of `trainer prepare` that mean this configuration."""
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return [f"{flag_of(name)}={value}" for name, value in values.items() if value is not None]
+    flags = {name: value for name, value in values.items() if value is not None and not isinstance(value, bool)}
+    switches = [flag_of(name) for name, value in values.items() if value is True]
+    return [*(f"{flag_of(name)}={value}" for name, value in flags.items()), *switches]

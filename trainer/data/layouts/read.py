@@ -41,6 +41,22 @@ def read_labels(
 ) -> Source:
     """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
 
+    The arguments are those of `read_raw_labels`. Raises: InputError, also as `read_raw_labels`.
+    """
+    return read_raw_labels(data, layout=layout, split=split, val_list=val_list, kept_split=kept_split, choices=choices)
+
+
+def read_raw_labels(
+    data: Path,
+    *,
+    layout: str = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    kept_split: Mapping[str, str] | None = None,
+    choices: LabelChoices | None = None,
+) -> Source:
+    """The data set with labels as its files give them: uncertain and blank ones are still undecided.
+
     `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
     is a split of the same images that agrees with what the data set gives. A split is drawn on the labels as the data set
     gives them, so that it is the same whatever the choices.
@@ -71,6 +87,7 @@ def read_labels(
         notes=raw.notes,
         placement=raw.placement,
         nih_names=raw.nih_names,
+        prepared_from=raw.prepared_from,
     )
 
 

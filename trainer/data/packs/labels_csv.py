@@ -20,19 +20,21 @@ from trainer.formats.tables import TableError
 from trainer.limits import LimitError
 
 COLUMNS: Final = ("Image Index", "patient", "split")
-"""Columns before those of the findings."""
+VIEW: Final = "view"
+"""Columns before those of the findings; that of the view only where the source tells it."""
 
 
 def as_bytes(table: LabelTable, rows: Sequence[int]) -> bytes:
     """These rows of the table as labels.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *table.findings])
+    writer.writerow([*COLUMNS, *([] if table.views is None else [VIEW]), *table.findings])
     for row in rows:
         name, split_index = table.images[row], int(table.split_N[row])
         patient = "" if name in table.unidentified else int(table.patients_N[row])
         labels = [_cell(value) for value in table.labels_NK[row].tolist()]
-        writer.writerow([name, patient, SPLITS[split_index] if split_index >= 0 else "", *labels])
+        split = SPLITS[split_index] if split_index >= 0 else ""
+        writer.writerow([name, patient, split, *([] if table.views is None else [table.views[row]]), *labels])
     return text.getvalue().encode()
 
 
@@ -48,29 +50,35 @@ def parsed(content: bytes, findings: Sequence[str]) -> LabelTable:
     try:
         rows = tables.rows(content)
         _, header = next(rows, (0, []))
-        if header != [*COLUMNS, *findings]:
-            raise DamagedPackError(f"the columns of {LABELS} are not those of the index")
-        return _table(rows, tuple(findings))
+        return _table(rows, tuple(findings), has_views=_has_views(header, findings))
     except (TableError, LimitError, ValueError) as problem:
-        if isinstance(problem, DamagedPackError):
-            raise
         raise DamagedPackError(f"{LABELS}: {problem}") from problem
 
 
-def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...]) -> LabelTable:
+def _has_views(header: list[str], findings: Sequence[str]) -> bool:
+    """Raises: TableError for other columns than those of the index."""
+    if header not in ([*COLUMNS, *findings], [*COLUMNS, VIEW, *findings]):
+        raise TableError("its columns are not those of the index")
+    return len(header) > len(COLUMNS) + len(findings)
+
+
+def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], *, has_views: bool) -> LabelTable:
     """Raises: TableError, ValueError."""
+    columns = len(COLUMNS) + has_views
+    views: list[str] = []
     images: list[str] = []
     patients: list[str] = []
     splits: list[int] = []
     labels: list[tuple[float, ...]] = []
     for line, row in rows:
-        if len(row) != len(COLUMNS) + len(findings):
+        if len(row) != columns + len(findings):
             raise TableError(f"line {line} has {len(row)} columns")
-        image, patient, split, *values = row
+        image, patient, split = row[: len(COLUMNS)]
+        views += row[len(COLUMNS) : columns]
         images.append(image)
         patients.append(patient)
         splits.append(SPLITS.index(split) if split else -1)
-        labels.append(_values(tuple(values)))
+        labels.append(_values(tuple(row[columns:])))
     if len(set(images)) != len(images):
         raise TableError("it lists an image twice")
     numbers: dict[str, int] = {}
@@ -82,6 +90,7 @@ def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...]) -> 
         labels_NK=np.array(labels, np.float32).reshape(-1, len(findings)),
         split_N=np.array(splits, np.int8),
         unidentified=frozenset(image for image, patient in zip(images, patients, strict=True) if not patient),
+        views=tuple(views) if has_views else None,
     )
 
 

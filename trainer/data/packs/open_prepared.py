@@ -1,6 +1,7 @@
 """Prepared sets as packs: verified against their index, and opened for the images of a label table."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,15 @@ def _check_checksums(folder: Path, index: PreparedIndex, checksums_R: Checksums)
         raise DamagedPackError(f"{CHECKSUMS} is of other records")
 
 
-def check_geometry(folder: Path, requested: Geometry) -> Geometry:
+def checked_geometry(folder: Path, requested: Geometry) -> Geometry:
     """Geometry of the records, checked to be the requested one; its gray range where none is requested.
+
+    Where no image has 16 bits, records are the same for every gray range.
 
     Raises: InputError naming what differs.
     """
-    made = read(folder).geometry
+    index = read(folder)
+    made = index.geometry if index.greatest is not None else replace(index.geometry, gray_bits=requested.gray_bits)
     pairs = {"--pack-side": (made.side, requested.side), "--pack-fit": (made.fit, requested.fit)}
     if requested.gray_bits is not None:
         pairs["--gray-range"] = (made.bits, requested.bits)

@@ -1,13 +1,14 @@
 """The images of a part in the order of their records, read ahead where they are objects of a bucket."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from trainer.data.decode import ImageBytes, ImageSource
 from trainer.data.preparing.archives import Ignored
+from trainer.data.preparing.image_names import ImageOf
 from trainer.data.preparing.plan import PlannedPart
 from trainer.data.preparing.sources import ImageFile
 from trainer.limits import IMAGE_FILE_BYTES, LimitError
@@ -26,7 +27,7 @@ def images_of(
     part: PlannedPart,
     storage: Storage,
     *,
-    image_of: Callable[[str], str | None],
+    image_of: ImageOf,
     in_files: frozenset[str],
     ignored: Ignored,
 ) -> Images:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from trainer.data.decode import ImageBytes, ImageSource
-from trainer.data.names import Names
 from trainer.data.packs.decoding import Decoded, decode_images
 from trainer.data.packs.records import Geometry, Gray
 from trainer.data.preparing.archives import Ignored
+from trainer.data.preparing.image_names import ImageOf
 from trainer.data.preparing.part_images import images_of
 from trainer.data.preparing.part_record import PartRecord
 from trainer.data.preparing.plan import PlannedPart
@@ -64,8 +64,7 @@ class Workshop:
     geometry: Geometry
     data: Storage
     out: Storage
-    names: Names
-    """Of the images in the label files."""
+    image_of: ImageOf
     in_files: frozenset[str]
     """Images that are files, and are not taken from archives."""
     pool: Executor
@@ -115,7 +114,7 @@ def prepare_part(part: PlannedPart, workshop: Workshop) -> tuple[PartRecord, Ign
     source_sha256 = part.source_sha256()
     waiting: deque[_Task] = deque()
     waiting_bytes = 0
-    images = images_of(part, workshop.data, image_of=workshop.names.find, in_files=workshop.in_files, ignored=ignored)
+    images = images_of(part, workshop.data, image_of=workshop.image_of, in_files=workshop.in_files, ignored=ignored)
     with shard_writer(workshop.out, part.number, workshop.geometry.side) as shards, closing(images):
         for names, sources, size_bytes in _batches(images, workshop.geometry.side**2):
             while waiting and (len(waiting) >= workshop.tasks_ahead or waiting_bytes + size_bytes > _WAITING_BYTES):

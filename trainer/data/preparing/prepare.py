@@ -13,7 +13,6 @@ from typing import Final
 from trainer.data.class_folders import DICOM_SUFFIXES, first_of
 from trainer.data.dicom import check_dicom_readable
 from trainer.data.gray_range import preliminary, resolved
-from trainer.data.names import Names
 from trainer.data.packs.decoders import decoders
 from trainer.data.packs.index import INDEX
 from trainer.data.packs.prepared import PreparedIndex
@@ -21,6 +20,7 @@ from trainer.data.packs.records import Geometry
 from trainer.data.preparing import finish, output
 from trainer.data.preparing.archives import Ignored
 from trainer.data.preparing.earlier import Written, finished_parts
+from trainer.data.preparing.image_names import image_finder
 from trainer.data.preparing.part_record import PartRecord, key_of
 from trainer.data.preparing.part_work import Numbers, Workshop, prepare_part
 from trainer.data.preparing.plan import Plan, PlannedPart, plan
@@ -164,7 +164,7 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
 
 def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int, PartRecord]:
     """Prepare these parts, several at a time; their records. Raises: as `prepare_part`, for the first that fails."""
-    side, table = start.planned.geometry.side, start.data_set.source.table
+    side = start.planned.geometry.side
     workers = start.config.workers or len(os.sched_getaffinity(0))
     numbers = Numbers()
     start.reporter.line(
@@ -175,7 +175,7 @@ def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int,
             geometry=start.planned.geometry,
             data=start.data_set.storage,
             out=start.out,
-            names=Names(table.images),
+            image_of=image_finder(start.data_set.source),
             in_files=frozenset(start.data_set.files),
             pool=pool,
             tasks_ahead=2 * workers + 2,

@@ -10,12 +10,13 @@ from typing import Final
 from trainer.data.class_folders import IMAGE_SUFFIXES, unreadable_folder
 from trainer.data.directory_walk import files_below
 from trainer.data.labels import SPLITS
-from trainer.data.layouts import Source, read_labels
+from trainer.data.layouts import Source, read_raw_labels
 from trainer.data.locate import found_images
-from trainer.data.names import Names
 from trainer.data.packs.prepared import is_prepared
 from trainer.data.preparing.archives import Archive, is_archive
+from trainer.data.preparing.image_names import image_finder
 from trainer.errors import InputError, listing
+from trainer.label_choices import LabelChoices
 from trainer.limits import TEXT_BYTES
 from trainer.location import Location
 from trainer.prepare_config import PrepareConfig
@@ -76,7 +77,12 @@ def _labels(config: PrepareConfig, folder: Path) -> Source:
             f"cannot prepare `{config.data}`: it is a prepared set (from `--data`)",
             hint="train --data takes it as it is",
         )
-    source = read_labels(folder, layout=config.layout, split=config.split, val_list=config.val_list)
+    choices = LabelChoices(
+        valid_as=config.valid_as, readers=config.readers, physician_labels_only=config.physician_labels_only
+    )
+    source = read_raw_labels(
+        folder, layout=config.layout, split=config.split, val_list=config.val_list, choices=choices
+    )
     broken = [name for name in source.table.images if "\n" in name or "\r" in name]
     if broken:
         raise InputError(f"cannot prepare `{config.data}`: names of images have line breaks{listing(broken)}")
@@ -130,11 +136,11 @@ def _lay_out_classes(folder: Path, stats: Mapping[str, Stat]) -> None:
 
 def _objects(data: str, source: Source, stats: Mapping[str, Stat]) -> dict[str, ImageFile]:
     """The objects that are images of the table. Raises: InputError for an image with several."""
-    names = Names(source.table.images)
+    image_of = image_finder(source)
     exact: dict[str, list[str]] = {}
     other: dict[str, list[str]] = {}
     for key in sorted(stats):
-        name = names.find(key) if key.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(key) else None
+        name = image_of(key) if key.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(key) else None
         if name is not None:
             (exact if f"/{key}".endswith(f"/{name}") else other).setdefault(name, []).append(key)
     places = other | exact
