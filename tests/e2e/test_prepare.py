@@ -40,23 +40,23 @@ def raw(bucket):
 
 
 @pytest.fixture
-def site(stored):
+def place(stored):
     return replace(stored, api=JOBS)
 
 
 @pytest.fixture
-def start(site):
+def start(place):
     """Creates a job of three pods that is gone after the test."""
     made = []
 
     def create(name, data, out):
         made.append(name)
         flags = ["--pods", 3, "--cpus", 1, "--memory", "2Gi", "--overlay", SMALL, "--backoff", 2]
-        return site.launcher("prepare", *flags, "--data", data, "--out", out, "--name", name, "--", "--pack-side", 64)
+        return place.launcher("prepare", *flags, "--data", data, "--out", out, "--name", name, "--", "--pack-side", 64)
 
     yield create
     for name in made:
-        site.launcher("delete", name, "-y", code=None)
+        place.launcher("delete", name, "-y", code=None)
 
 
 def local_index(folder, out):
@@ -67,17 +67,17 @@ def is_running(pod):
     return any("running" in each["state"] for each in pod["status"].get("containerStatuses", ()))
 
 
-def test_pod_deleted_midway_changes_nothing_of_the_result(site, start, raw, bucket, tmp_path):
+def test_pod_deleted_midway_changes_nothing_of_the_result(place, start, raw, bucket, tmp_path):
     """Also the commands of a training job work for it."""
     folder, data = raw
     assert start("p1", data, f"s3://{bucket.name}/packed").stdout == "job.batch/p1\n"
-    wait_until("a second pod runs", lambda: any(map(is_running, site.pods("p1")[1:2])))
-    victim = site.pod("p1", 1)
-    site.kubectl("delete", "pod", victim["metadata"]["name"], "--grace-period=0", "--force")
-    listed = json.loads(site.launcher("list", "-o", "json").stdout)["jobs"]
+    wait_until("a second pod runs", lambda: any(map(is_running, place.pods("p1")[1:2])))
+    victim = place.pod("p1", 1)
+    place.kubectl("delete", "pod", victim["metadata"]["name"], "--grace-period=0", "--force")
+    listed = json.loads(place.launcher("list", "-o", "json").stdout)["jobs"]
     assert [(job["name"], job["api"], job["pods"]) for job in listed] == [("p1", "job", 3)]
-    assert site.launcher("wait", "p1", "--timeout", "600s").stdout == "Succeeded\n"
-    assert site.pod("p1", 1)["metadata"]["uid"] != victim["metadata"]["uid"]
+    assert place.launcher("wait", "p1", "--timeout", "600s").stdout == "Succeeded\n"
+    assert place.pod("p1", 1)["metadata"]["uid"] != victim["metadata"]["uid"]
     packed = bucket.folder / bucket.name / "packed"
     assert local_index(folder, tmp_path / "packed") is not None
     assert (packed / INDEX).read_bytes() == (tmp_path / "packed" / INDEX).read_bytes()
@@ -85,15 +85,15 @@ def test_pod_deleted_midway_changes_nothing_of_the_result(site, start, raw, buck
     assert len(shards) == ARCHIVES
     for name in shards:
         assert (packed / name).read_bytes() == (tmp_path / "packed" / name).read_bytes()
-    status = site.launcher("status", "p1").stdout
+    status = place.launcher("status", "p1").stdout
     assert "share-2" in status
     assert "Succeeded" in status
-    assert f"s3://{bucket.name}/packed" in site.launcher("logs", "p1").stdout
-    assert "job.batch/p1" in site.launcher("delete", "p1", "-y").stdout
-    assert site.objects("pods", "-l", "batch.kubernetes.io/job-name=p1") == []
+    assert f"s3://{bucket.name}/packed" in place.launcher("logs", "p1").stdout
+    assert "job.batch/p1" in place.launcher("delete", "p1", "-y").stdout
+    assert place.objects("pods", "-l", "batch.kubernetes.io/job-name=p1") == []
 
 
-def test_bad_archive_fails_the_job_once_with_its_name(site, start, raw, bucket):
+def test_bad_archive_fails_the_job_once_with_its_name(place, start, raw, bucket):
     """Exit code 2 has no second pod, although `--backoff` allows two."""
     folder, _ = raw
     bad = bucket.folder / bucket.name / "bad"
@@ -102,11 +102,11 @@ def test_bad_archive_fails_the_job_once_with_its_name(site, start, raw, bucket):
         content = path.read_bytes()
         (bad / path.name).write_bytes(content[: len(content) // 2] if path.name == "images_4.tar.gz" else content)
     start("p2", f"s3://{bucket.name}/bad", f"s3://{bucket.name}/packed-bad")
-    site.launcher("wait", "p2", "--timeout", "600s", code=3)
-    diagnosis = json.loads(site.launcher("status", "p2", "-o", "json").stdout)["diagnosis"]
+    place.launcher("wait", "p2", "--timeout", "600s", code=3)
+    diagnosis = json.loads(place.launcher("status", "p2", "-o", "json").stdout)["diagnosis"]
     assert diagnosis["code"] == "bad-input"
     assert "images_4.tar.gz" in diagnosis["sentence"]
-    failed = [pod for pod in site.objects("pods", "-l", f"{JOBS.job_label}=p2") if pod["status"]["phase"] == "Failed"]
+    failed = [pod for pod in place.objects("pods", "-l", f"{JOBS.job_label}=p2") if pod["status"]["phase"] == "Failed"]
     codes = [
         state["state"].get("terminated", {}).get("exitCode")
         for pod in failed
@@ -116,7 +116,7 @@ def test_bad_archive_fails_the_job_once_with_its_name(site, start, raw, bucket):
     assert not (bucket.folder / bucket.name / "packed-bad" / INDEX).exists()
     assert (
         "cannot submit `p2`"
-        in site.launcher(
+        in place.launcher(
             *(
                 "prepare",
                 "--data",
@@ -131,7 +131,7 @@ def test_bad_archive_fails_the_job_once_with_its_name(site, start, raw, bucket):
     )
 
 
-def test_server_dry_run_is_validated_by_the_server(site, bucket, raw):
+def test_server_dry_run_is_validated_by_the_server(place, bucket, raw):
     flags = ["--data", raw[1], "--out", f"s3://{bucket.name}/never", "--pods", 3, "--name", "p3"]
-    assert "would be created" in site.launcher("prepare", *flags, "--dry-run", "server").stderr
-    assert site.objects("jobs", "--field-selector", "metadata.name=p3") == []
+    assert "would be created" in place.launcher("prepare", *flags, "--dry-run", "server").stderr
+    assert place.objects("jobs", "--field-selector", "metadata.name=p3") == []
