@@ -367,6 +367,14 @@ def test_object_that_another_program_uploaded_is_read_and_kept_or_refused(fetch,
     assert in_bucket(NAME) == b"other"
 
 
+def test_archive_goes_to_a_server_that_checks_signatures(fetch, server, rclone):
+    """Of another make than the double of the other tests."""
+    server.files["large.tar.gz"] = LARGE
+    for _ in range(2):
+        fetch(published("large.tar.gz", LARGE, server.url), out="s3://cxr/raw", piece_bytes=PART)
+    assert (rclone.folder / "cxr/raw/large.tar.gz").read_bytes() == LARGE
+
+
 def test_wrong_sha256_aborts_the_upload(fetch, server, s3):
     server.files["large.tar.gz"] = LARGE
     with pytest.raises(DamagedError, match=r"cannot write `s3://cxr/raw/large.tar.gz`: the SHA-256 of the content"):
