@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from launcher.cluster.resources import (
+    BATCH_JOBS,
     CLUSTER_RUNTIMES,
     DATA,
     DEVICE_CLASSES,
@@ -222,6 +223,13 @@ def rights_that_doctor_checks(**kind):
 def test_submitter_role_has_each_right_that_doctor_checks(api):
     """The roles and the launcher's own list of what it uses may not drift apart."""
     assert rights_that_doctor_checks(api=api) <= rights_of_submitters(kustomize(K8S / "base"), *ROLES_OF_SUBMITTERS)
+
+
+def test_submitter_role_has_each_right_that_launcher_prepare_uses():
+    """It creates Jobs, follows them as a reader does, and deletes them."""
+    rights_of = rights_of_submitters(kustomize(K8S / "base"), *ROLES_OF_SUBMITTERS)
+    verbs = ("create", "get", "list", "watch", "delete")
+    assert {(BATCH_JOBS.group, BATCH_JOBS.plural, verb) for verb in verbs} <= rights_of
 
 
 def test_reader_may_look_at_all_that_lies_between_a_train_job_and_its_pods():

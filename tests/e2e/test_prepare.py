@@ -49,9 +49,9 @@ def start(place):
     """Creates a job of three pods that is gone after the test."""
     made = []
 
-    def create(name, data, out):
+    def create(name, data, out, *more):
         made.append(name)
-        flags = ["--pods", 3, "--cpus", 1, "--memory", "2Gi", "--overlay", SMALL, "--backoff", 2]
+        flags = ["--pods", 3, "--cpus", 1, "--memory", "2Gi", "--overlay", SMALL, "--backoff", 2, *more]
         return place.launcher("prepare", *flags, "--data", data, "--out", out, "--name", name, "--", "--pack-side", 64)
 
     yield create
@@ -91,6 +91,12 @@ def test_pod_deleted_midway_changes_nothing_of_the_result(place, start, raw, buc
     assert f"s3://{bucket.name}/packed" in place.launcher("logs", "p1").stdout
     assert "job.batch/p1" in place.launcher("delete", "p1", "-y").stdout
     assert place.objects("pods", "-l", "batch.kubernetes.io/job-name=p1") == []
+
+
+def test_command_that_follows_prints_the_log_of_all_shares_and_ends_with_the_job(start, raw, bucket):
+    said = start("p4", raw[1], f"s3://{bucket.name}/packed-4", "--follow").stdout
+    assert all(f"[share-{index}] " in said for index in range(3))
+    assert "sha256 of its index" in said
 
 
 def test_bad_archive_fails_the_job_once_with_its_name(place, start, raw, bucket):
