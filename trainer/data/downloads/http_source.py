@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from urllib3 import BaseHTTPResponse, PoolManager, ProxyManager, Retry, Timeout
-from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
+from urllib3.exceptions import HTTPError, IncompleteRead, MaxRetryError, ProtocolError, ResponseError
 
 from trainer.errors import InputError, RemoteError, on_one_line
 from trainer.limits import in_words
@@ -148,7 +148,10 @@ class HttpSource:
                 )
             except HTTPError as problem:
                 if _is_permanent(problem):
-                    raise RemoteError(f"{what}: {_reason(problem)}") from problem
+                    hint = (
+                        "for a certificate of your own network: SSL_CERT_FILE names a file with its CA; or --mirror URL"
+                    )
+                    raise RemoteError(f"{what}: {_reason(problem)}", hint=hint) from problem
                 _interrupted(what, _reason(problem), tries)
                 continue
             if answer.status in refusals or answer.status not in _TRANSIENT:
@@ -269,6 +272,10 @@ def _is_permanent(problem: HTTPError) -> bool:
 
 def _reason(problem: HTTPError) -> str:
     """The cause in one line. The text of urllib3's outer error quotes the URL of a redirect, which may hold a signature."""
-    cause = problem.reason if isinstance(problem, MaxRetryError) and problem.reason else problem
+    cause: Exception = problem.reason if isinstance(problem, MaxRetryError) and problem.reason else problem
+    if isinstance(cause, ProtocolError) and len(cause.args) > 1 and isinstance(cause.args[1], Exception):
+        cause = cause.args[1]
+    if isinstance(cause, IncompleteRead):
+        return "the answer ended early"
     text = on_one_line(redacted(str(cause).rpartition(": ")[2] or type(cause).__name__))
     return text[:1].lower() + text[1:]
