@@ -65,7 +65,7 @@ class Ranked:
 
 
 def ranked(
-    scores_N: NDArray[np.floating], labels_N: NDArray[np.integer | np.bool_], patients_N: NDArray[np.integer]
+    scores_N: NDArray[np.floating], labels_N: NDArray[np.number | np.bool_], patients_N: NDArray[np.integer]
 ) -> Ranked:
     """Sort the images once for all resamples."""
     order = np.argsort(scores_N, kind="stable")
@@ -181,7 +181,7 @@ class Resampled:
 
 def resampled(
     scores_NK: NDArray[np.floating],
-    labels_NK: NDArray[np.integer],
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     resamples: Resamples,
     *,
@@ -206,7 +206,7 @@ def resampled(
 
 def auroc_resampled(
     scores_NK: NDArray[np.floating],
-    labels_NK: NDArray[np.integer],
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     resamples: Resamples,
 ) -> Floats:
@@ -220,7 +220,7 @@ def auroc_resampled(
     )
 
 
-def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> tuple[Floats, Floats]:
+def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> tuple[Floats, Floats]:
     """ROC and precision-recall curves on the grid, for all images without resampling."""
     everyone = np.arange(len(scores_N), dtype=np.intp)
     counted = tally(ranked(scores_N, labels_N, everyone), np.ones((1, len(scores_N)), np.int32))

@@ -14,7 +14,7 @@ from trainer.evaluation.proportions import share_of
 
 def class_scores(
     log_odds_NK: NDArray[np.floating],
-    labels_NK: NDArray[np.integer],
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     findings: Sequence[str],
     positive_class: str,

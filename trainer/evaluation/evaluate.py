@@ -48,7 +48,7 @@ class EvaluationRequest:
     model: str
     log_odds_NK: NDArray[np.floating]
     """Uncalibrated."""
-    labels_NK: NDArray[np.integer]
+    labels_NK: NDArray[np.floating]
     patients_N: NDArray[np.integer]
     findings: Sequence[str]
     data: Data

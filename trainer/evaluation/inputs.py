@@ -30,7 +30,7 @@ class SplitPredictions:
     images: tuple[str, ...]
     log_odds_NK: Floats
     """Uncalibrated."""
-    labels_NK: NDArray[np.uint8]
+    labels_NK: NDArray[np.floating]
     patients_N: NDArray[np.int64]
     """Numbered over the whole data set, so that a patient has the same number in every split."""
     probabilities_NK: Floats | None = None

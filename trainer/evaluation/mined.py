@@ -21,7 +21,7 @@ class MinedLabels:
 
     findings: tuple[str, ...]
     """Those of the evaluated findings that are text-mined as well."""
-    labels_NK: NDArray[np.integer]
+    labels_NK: NDArray[np.floating]
 
 
 def mined_findings(mined: MinedLabels, sample: Sample) -> list[MinedFinding]:

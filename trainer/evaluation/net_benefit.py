@@ -20,7 +20,7 @@ _ODDS_X: Final[Floats] = THRESHOLDS / (1 - THRESHOLDS)
 
 def net_benefit(
     probability_N: Floats,
-    labels_N: NDArray[np.integer],
+    labels_N: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     resamples: Resamples,
     *,

@@ -25,7 +25,7 @@ RULE_TITLES: Final = {
 _SPECIFICITY: Final = {"specificity_90": 0.90, "specificity_95": 0.95}
 
 
-def thresholds(scores_N: NDArray[np.floating], labels_N: NDArray[np.integer]) -> dict[str, float]:
+def thresholds(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> dict[str, float]:
     """The threshold of each rule: the lowest score that counts as positive, one of the given scores.
 
     Empty when a class is absent. A specificity that no threshold reaches is left out, as when too many negatives share

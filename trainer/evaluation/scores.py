@@ -69,7 +69,7 @@ class Scores:
 
 def score(
     log_odds_NK: LogOdds,
-    labels_NK: NDArray[np.uint8],
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     findings: Sequence[str],
     *,

@@ -15,7 +15,9 @@ from trainer.evaluation.document import Shortcut
 from trainer.evaluation.metrics import auroc_per_finding
 
 
-def shortcuts(sizes_N2: NDArray[np.integer], labels_NK: NDArray[np.integer], findings: Sequence[str]) -> list[Shortcut]:
+def shortcuts(
+    sizes_N2: NDArray[np.integer], labels_NK: NDArray[np.floating], findings: Sequence[str]
+) -> list[Shortcut]:
     """AUROC of the original image's pixel count and aspect ratio for each finding; empty where all images have one size.
 
     `sizes_N2` is width and height; unreadable images, which have no size, are ignored.
@@ -30,7 +32,7 @@ def shortcuts(sizes_N2: NDArray[np.integer], labels_NK: NDArray[np.integer], fin
 
 
 def _shortcut(
-    name: str, value_N: NDArray[np.float64], labels_NK: NDArray[np.integer], findings: Sequence[str]
+    name: str, value_N: NDArray[np.float64], labels_NK: NDArray[np.floating], findings: Sequence[str]
 ) -> Shortcut:
     auroc_K = auroc_per_finding(np.repeat(value_N[:, None], len(findings), axis=1), labels_NK)
     best_K = np.maximum(auroc_K, 1 - auroc_K)

@@ -227,7 +227,7 @@ def _assembled(
             findings=len(table.findings),
             mode=workers.mode,
         ),
-        labels_NK=torch.from_numpy(table.labels_NK.astype(np.float32)).to(workers.on),
+        labels_NK=torch.from_numpy(table.labels_NK).to(workers.on),
         loss=LOSSES[config.loss],
         first_weights=weights,
         prefix=prefix,
