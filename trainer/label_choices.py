@@ -168,6 +168,13 @@ class LabelChoices:
         return LabelChoices(**taken)
 
 
+AS_READ: Final = LabelChoices()
+"""No choices: everything as the layout does it."""
+
+NAMES: Final = frozenset(field.name for field in dataclasses.fields(LabelChoices))
+"""Names of the choices, which are those of the flags and of the keys in run.json."""
+
+
 def policy_word(value: float) -> str:
     """The word of `--uncertain` for a value: `ones`, `zeros`, `ignore`, or the number."""
     if math.isnan(value):

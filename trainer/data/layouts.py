@@ -10,7 +10,7 @@ Text files may be compressed (.gz). Images of the first three are in images/, im
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
@@ -31,9 +31,11 @@ from trainer.data.label_files import (
     text_lines,
     val_file,
 )
+from trainer.data.label_policy import LabelPolicy, LayoutDefaults, resolved
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split, with_kept_split
 from trainer.errors import InputError, listing
+from trainer.label_choices import AS_READ, LabelChoices
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
 """Share of NIH's train_val patients used for validation. Source: close to the usual 11,212 of 86,524 images."""
@@ -74,6 +76,10 @@ class Source:
     """Other label files in the directory, of another edition or layout."""
     notes: tuple[str, ...] = ()
     """What else is not read."""
+    views: tuple[str, ...] | None = None
+    """Projection of each image, as in `label_choices.VIEWS`, or empty; None where the data set does not tell."""
+    policy: LabelPolicy = field(default_factory=LabelPolicy)
+    """What was done to the labels that the layout reads."""
 
     def unread_images(self) -> list[str]:
         """Notes about what looks like images of the data set and is not read, for a log."""
@@ -95,8 +101,13 @@ def read_labels(
     split: str = "given",
     val_list: str | None = None,
     kept_split: Mapping[str, str] | None = None,
+    choices: LabelChoices = AS_READ,
+    of_run: LabelChoices | None = None,
 ) -> Source:
     """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
+
+    Labels are 1, 0, NaN for unknown, or a fraction. `of_run` are the choices of a model's run, which are used where `choices`
+    has none, as far as they fit the data set.
 
     `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
     is a split of the same images that agrees with what the data set gives.
@@ -117,6 +128,7 @@ def read_labels(
             f"cannot use a validation list: {reason}, got `{val_list}` (from `--val-list`)", hint="remove --val-list"
         )
     source = _read(data, entries, chosen, given=not requested, val_list=val_list)
+    source = _resolved(source, choices, of_run)
     kept = None if kept_split is None else with_kept_split(source.table, kept_split, given=not requested)
     if kept is not None:
         return replace(source, table=kept, unread=_unread(data, entries, chosen))
@@ -128,6 +140,13 @@ def read_labels(
         table = _with_val(source.table, chosen, entries, val_list)
         check_splits(table, SPLITS, f"`{data}`")
     return replace(source, table=table, unread=_unread(data, entries, chosen))
+
+
+def _resolved(source: Source, choices: LabelChoices, of_run: LabelChoices | None) -> Source:
+    """The data set with the labels that are to be used."""
+    found = resolved(source.table, source.views, LayoutDefaults(source.layout), choices, of_run)
+    views = None if source.views is None else tuple(source.views[row] for row in found.rows_N.tolist())
+    return replace(source, table=found.table, views=views, policy=found.policy)
 
 
 def _unread(data: Path, entries: Sequence[str], layout: str) -> tuple[str, ...]:

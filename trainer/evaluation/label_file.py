@@ -139,9 +139,9 @@ def _readers(source: Source) -> tuple[str, ...]:
 
 
 def caveats(source: Source) -> tuple[str, ...]:
-    """Notes about what was not used: other label files of the directory, columns of readers, files that look like images."""
+    """Notes about how labels are used, and what was not: other label files, columns of readers, files that look like images."""
     columns, file = _readers(source), _label_file(source)
-    others = (*unread_notes(source), *source.unread_images(), *_split_again(source.table))
+    others = (*source.policy.notes(), *unread_notes(source), *source.unread_images(), *_split_again(source.table))
     if not columns or file is None:
         return others
     listed = ", ".join(f"`{column}`" for column in columns)
