@@ -219,12 +219,12 @@ def _projected(
 
 
 def _renamed(table: LabelTable, choices: LabelChoices) -> LabelTable:
-    """The table with findings renamed and joined; a new finding stands where the first of its old ones stood."""
+    """The table with findings renamed and joined; a new finding is where the first of its old ones was."""
     names = choices.renamed()
     for new, old in names.items():
         _check_renamed(new, old, table.findings)
-    new_of = {old: new for new, olds in names.items() for old in olds}
-    findings = tuple(dict.fromkeys(new_of.get(name, name) for name in table.findings))
+    new_of = {name: [new for new, old in names.items() if name in old] or [name] for name in table.findings}
+    findings = tuple(dict.fromkeys(new for name in table.findings for new in new_of[name]))
     if findings == table.findings:
         return table
     columns = [
@@ -238,12 +238,12 @@ def _check_renamed(new: str, old: Sequence[str], findings: Sequence[str]) -> Non
     missing = [name for name in old if name not in findings]
     if missing:
         raise InputError(
-            f"cannot rename findings: there is no finding `{on_one_line(missing[0])}`, got {shown}",
+            f"cannot rename: there is no finding `{on_one_line(missing[0])}`, got {shown}",
             hint=_suggested(missing[0], findings),
         )
     if new in findings:
         raise InputError(
-            f"cannot rename findings: there already is a finding `{on_one_line(new)}`, got {shown}",
+            f"cannot rename: there already is a finding `{on_one_line(new)}`, got {shown}",
             hint="choose a new name",
         )
 

@@ -173,13 +173,17 @@ def _read(data: Path, entries: Sequence[str], layout: str, *, given: bool, val_l
     return Source(layout, data, read_nih(data, files[0], lists))
 
 
-def read_file(path: Path) -> Source:
+def read_file(path: Path, choices: LabelChoices = AS_READ) -> Source:
     """Labels of the images in one file, recognised by its first line: NIH's table, one of the lists, or a labels.csv.
 
     Only a labels.csv assigns images to splits.
 
     Raises: InputError with all problems, or for a table of another form.
     """
+    return _resolved(_of_file(path), choices, None)
+
+
+def _of_file(path: Path) -> Source:
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
         if "," in first or len(first.split()) == 1:

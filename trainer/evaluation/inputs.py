@@ -5,14 +5,14 @@ Used for files of predictions and for models that are run here. Shapes: N images
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
-from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
+from trainer.evaluation.document import CohortPart, Data, Evaluation, ExternalTest, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
@@ -82,6 +82,9 @@ class EvaluationInput:
     """Of the evaluated images."""
     cohort: CohortPart | None = None
     """The evaluated split."""
+    external: ExternalTest | None = None
+    label_policy: Mapping[str, Any] = field(default_factory=dict)
+    """As in `Evaluation`."""
     notes: tuple[str, ...] = ()
 
 
@@ -132,7 +135,16 @@ def evaluated(
         resamples=resamples,
         seed=seed,
     )
-    return evaluate(request)
+    return with_context(evaluate(request), inputs.external, inputs.label_policy)
+
+
+def with_context(evaluation: Evaluation, external: ExternalTest | None, label_policy: Mapping[str, Any]) -> Evaluation:
+    """The document with what is known of its images and labels."""
+    if external is not None:
+        evaluation["external"] = external
+    if label_policy:
+        evaluation["label_policy"] = dict(label_policy)
+    return evaluation
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:

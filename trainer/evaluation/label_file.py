@@ -17,6 +17,7 @@ from trainer.evaluation.edition import edition
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.origin import origin_of
 from trainer.evaluation.rename import FLAG
+from trainer.label_choices import AS_READ, LabelChoices
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,7 @@ def read(
     split: str | None = None,
     val_list: str | None = None,
     renamed: Collection[str] = (),
+    choices: LabelChoices = AS_READ,
 ) -> Labels:
     """The labels at `path`; layout and split apply to directories only.
 
@@ -72,7 +74,9 @@ def read(
     Raises: InputError with all problems of the labels.
     """
     if path.is_dir():
-        return _of_directory(read_labels(path, layout=layout, split=split or "given", val_list=val_list))
+        return _of_directory(
+            read_labels(path, layout=layout, split=split or "given", val_list=val_list, choices=choices)
+        )
     flags = {"--layout": layout != "auto", "--split": split is not None, "--val-list": val_list is not None}
     if any(flags.values()):
         raise InputError(
@@ -80,7 +84,7 @@ def read(
             f"these flags need a data set's directory, got `{path}` (from `--labels`)",
             hint="use --labels DIRECTORY, or remove these flags",
         )
-    source = read_file(path)
+    source = read_file(path, choices)
     if not len(source.table):
         raise InputError(
             f"cannot read the labels: there are none, got `{path}` (from `--labels`)",
@@ -94,6 +98,7 @@ def read(
         edition=edition_of(source),
         readers=_readers(source),
         is_public=origin_of(source) is not None,
+        notes=tuple(source.policy.notes()),
     )
     if not labels.readers:
         return labels

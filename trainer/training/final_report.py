@@ -22,6 +22,7 @@ from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.cohort import cohort_part
 from trainer.evaluation.document import CohortPart, Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
+from trainer.evaluation.inputs import with_context
 from trainer.evaluation.label_file import caveats
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.reference import split_of
@@ -135,7 +136,7 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         notes=_notes(run),
         seed=run.config.seed,
     )
-    evaluation = evaluate(request)
+    evaluation = with_context(evaluate(request), None, run.source.policy.document())
     run.prefix.writer.queue_file(EVALUATION, document.to_json(evaluation))
     run.prefix.writer.queue_file(EVALUATION_TABLE, as_csv(evaluation).encode())
     return evaluation
