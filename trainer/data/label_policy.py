@@ -9,8 +9,8 @@ Shapes: N images, K findings.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from trainer.config import flag_of
 from trainer.data.finding_names import similar
 from trainer.data.labels import LabelTable
 from trainer.errors import InputError, listing, on_one_line
+from trainer.formats.documents import LabelPolicy, UsedLabels, UsedProjections
 from trainer.label_choices import FRONTAL, POLICIES, LabelChoices, policy_word
 
 UNCERTAIN: Final = -1.0
@@ -42,51 +43,6 @@ class LayoutDefaults:
 
 
 @dataclass(frozen=True)
-class Applied:
-    """How the uncertain, or the blank, labels of a finding are used."""
-
-    images: int
-    """Images with such a label."""
-    used_as: str
-    """`ones`, `zeros`, `ignore` or a number."""
-    origin: str
-    """Where this was chosen: a flag, the model's run, or the layout's default."""
-
-
-@dataclass(frozen=True)
-class LabelPolicy:
-    """What was done to the labels of a data set."""
-
-    renamed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Old names by new name."""
-    not_used: tuple[str, ...] = ()
-    """Findings of the data set that were not chosen."""
-    uncertain: Mapping[str, Applied] = field(default_factory=dict)
-    """By finding; only those that have such labels."""
-    blank: Mapping[str, Applied] = field(default_factory=dict)
-    soft: Mapping[str, int] = field(default_factory=dict)
-    """Images with a label between 0 and 1, by finding."""
-    projection: Mapping[str, Any] = field(default_factory=dict)
-    """`used`, `left_out` and `images`; empty where the data set does not tell projections, or all are frontal."""
-
-    def document(self) -> dict[str, Any]:
-        """The policy for a JSON document; empty where labels were used as they are."""
-        whole = {
-            "renamed": {name: list(old) for name, old in self.renamed.items()},
-            "not_used": list(self.not_used),
-            "uncertain": {name: vars(applied) for name, applied in self.uncertain.items()},
-            "blank": {name: vars(applied) for name, applied in self.blank.items()},
-            "soft": dict(self.soft),
-            "projection": dict(self.projection),
-        }
-        return {key: value for key, value in whole.items() if value}
-
-    def notes(self) -> list[str]:
-        """The policy in sentences."""
-        return policy_notes(self.document())
-
-
-@dataclass(frozen=True)
 class Resolved:
     """The labels to use, with what was done to them."""
 
@@ -94,6 +50,7 @@ class Resolved:
     rows_N: NDArray[np.int64]
     """Rows of the layout's table that are used."""
     policy: LabelPolicy
+    """Empty where labels are used as they are."""
 
 
 def resolved(
@@ -121,14 +78,15 @@ def resolved(
     blank_NK = np.isnan(table.labels_NK)
     blank = _decided(labels_NK, blank_NK, table.findings, _blank(choices, inherited, defaults))
     _check_findings(choices, table.findings)
-    policy = LabelPolicy(
-        renamed=both.renamed(),
-        not_used=tuple(name for name in whole.findings if name not in table.findings),
-        uncertain=uncertain,
-        blank=blank,
-        soft=_counted((table.labels_NK > 0) & (table.labels_NK < 1), table.findings),
-        projection=projection,
-    )
+    whole_policy: LabelPolicy = {
+        "renamed": {new: list(old) for new, old in both.renamed().items()},
+        "not_used": [name for name in whole.findings if name not in table.findings],
+        "uncertain": uncertain,
+        "blank": blank,
+        "soft": _counted((table.labels_NK > 0) & (table.labels_NK < 1), table.findings),
+        "projection": projection,
+    }
+    policy = cast("LabelPolicy", {key: value for key, value in whole_policy.items() if value})
     return Resolved(replace(table, labels_NK=labels_NK), rows_N, policy)
 
 
@@ -193,7 +151,7 @@ def _fitting(
 
 def _projected(
     views: Sequence[str] | None, images: int, choices: LabelChoices
-) -> tuple[NDArray[np.int64], dict[str, Any]]:
+) -> tuple[NDArray[np.int64], UsedProjections]:
     """Rows of the images of the chosen projections, with a statement of what is left out."""
     every_N = np.arange(images, dtype=np.int64)
     chosen = choices.projections()
@@ -308,14 +266,14 @@ def _default(word: str | None, defaults: LayoutDefaults) -> tuple[float, str]:
 
 def _decided(
     labels_NK: NDArray[np.float32], which_NK: NDArray[np.bool_], findings: Sequence[str], decide: _Decide
-) -> dict[str, Applied]:
+) -> dict[str, UsedLabels]:
     """Set these labels, in place, and return what was done to findings that have some."""
     applied = {}
     for k, (name, count) in enumerate(zip(findings, which_NK.sum(axis=0).tolist(), strict=True)):
         if count:
             value, origin = decide.get(name, decide[None])
             labels_NK[which_NK[:, k], k] = value
-            applied[name] = Applied(count, policy_word(value), origin)
+            applied[name] = UsedLabels(images=count, used_as=policy_word(value), origin=origin)
     return applied
 
 
@@ -323,43 +281,50 @@ def _counted(which_NK: NDArray[np.bool_], findings: Sequence[str]) -> dict[str, 
     return {name: count for name, count in zip(findings, which_NK.sum(axis=0).tolist(), strict=True) if count}
 
 
-def policy_notes(document: Mapping[str, Any]) -> list[str]:
-    """Sentences of a `LabelPolicy.document`."""
-    return [*_finding_notes(document), *_value_notes(document), *_projection_notes(document.get("projection", {}))]
+def policy_notes(policy: LabelPolicy) -> list[str]:
+    """What was done to labels, in sentences."""
+    return [
+        *_finding_notes(policy),
+        *_value_notes("uncertain", policy.get("uncertain", {})),
+        *_value_notes("blank", policy.get("blank", {})),
+        *_soft_notes(policy.get("soft", {})),
+        *_projection_notes(policy.get("projection", {})),
+    ]
 
 
-def _finding_notes(document: Mapping[str, Any]) -> Iterator[str]:
-    for new, old in document.get("renamed", {}).items():
-        what = (
-            f"labels of {old[0]} are called {new}"
-            if len(old) == 1
-            else f"labels of {new} are those of {' or '.join(old)}"
-        )
-        yield f"{what} (--rename)"
-    if document.get("not_used"):
-        yield f"findings of the data set that are not used: {', '.join(document['not_used'])} (--findings)"
+def _finding_notes(policy: LabelPolicy) -> Iterator[str]:
+    for new, old in policy.get("renamed", {}).items():
+        if len(old) == 1:
+            yield f"labels of {old[0]} are called {new} (--rename)"
+        else:
+            yield f"labels of {new} are those of {' or '.join(old)} (--rename)"
+    if policy.get("not_used"):
+        yield f"findings of the data set that are not used: {', '.join(policy['not_used'])} (--findings)"
 
 
-def _value_notes(document: Mapping[str, Any]) -> Iterator[str]:
-    for kind in ("uncertain", "blank"):
-        groups: dict[tuple[str, str], list[str]] = {}
-        for name, applied in document.get(kind, {}).items():
-            groups.setdefault((applied["used_as"], applied["origin"]), []).append(f"{name} ({applied['images']:,})")
-        for (used_as, origin), names in groups.items():
-            yield f"{kind} labels are {_MEANING.get(used_as, f'the soft label {used_as}')} ({origin}): {', '.join(names)}"
-    if document.get("soft"):
-        listed = ", ".join(f"{name} ({count:,})" for name, count in document["soft"].items())
+def _value_notes(kind: str, used: Mapping[str, UsedLabels]) -> Iterator[str]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, labels in used.items():
+        groups.setdefault((labels["used_as"], labels["origin"]), []).append(f"{name} ({labels['images']:,})")
+    for (used_as, origin), names in groups.items():
+        yield f"{kind} labels are {_MEANING.get(used_as, f'the soft label {used_as}')} ({origin}): {', '.join(names)}"
+
+
+def _soft_notes(soft: Mapping[str, int]) -> Iterator[str]:
+    if soft:
+        listed = ", ".join(f"{name} ({count:,})" for name, count in soft.items())
         yield f"labels between 0 and 1 are soft targets: {listed}"
 
 
 _MEANING: Final = {"ones": "positive", "zeros": "negative", "ignore": "unknown, and ignored"}
 
 
-def _projection_notes(projection: Mapping[str, Any]) -> Iterator[str]:
+def _projection_notes(projection: UsedProjections) -> Iterator[str]:
+    images = projection.get("images", 0)
     if projection.get("left_out"):
-        yield f"{projection['left_out']:,} of {projection['images']:,} images are left out (--projection {projection['used']})"
+        yield f"{projection['left_out']:,} of {images:,} images are left out (--projection {projection.get('used')})"
     if projection.get("not_frontal"):
         yield (
-            f"{projection['not_frontal']:,} of {projection['images']:,} images are not known to be frontal, and used; "
+            f"{projection['not_frontal']:,} of {images:,} images are used without being known to be frontal; "
             "--projection frontal leaves them out"
         )

@@ -31,10 +31,11 @@ from trainer.data.label_files import (
     text_lines,
     val_file,
 )
-from trainer.data.label_policy import LabelPolicy, LayoutDefaults, resolved
+from trainer.data.label_policy import LayoutDefaults, resolved
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split, with_kept_split
 from trainer.errors import InputError, listing
+from trainer.formats.documents import LabelPolicy
 from trainer.label_choices import AS_READ, LabelChoices
 
 NIH_VAL_SHARE: Final = Fraction(1, 8)
@@ -79,7 +80,7 @@ class Source:
     views: tuple[str, ...] | None = None
     """Projection of each image, as in `label_choices.VIEWS`, or empty; None where the data set does not tell."""
     policy: LabelPolicy = field(default_factory=LabelPolicy)
-    """What was done to the labels that the layout reads."""
+    """What was done to the labels that the layout reads; empty where they are used as they are."""
 
     def unread_images(self) -> list[str]:
         """Notes about what looks like images of the data set and is not read, for a log."""

@@ -8,10 +8,10 @@ import json
 import math
 from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Final, Literal, TypedDict
+from typing import Final, Literal, TypedDict
 
 from trainer.errors import InputError
-from trainer.formats.documents import checked, shown
+from trainer.formats.documents import LabelPolicy, checked, shown
 from trainer.limits import LimitError, parsed_json
 
 FORMAT: Final = 2
@@ -381,8 +381,8 @@ class _Later(TypedDict, total=False):
 
     external: ExternalTest
     """Absent for images of the model's own data set, and where its training images are unknown."""
-    label_policy: dict[str, Any]
-    """What was done to uncertain and blank labels: `trainer.data.label_policy.LabelPolicy`."""
+    label_policy: LabelPolicy
+    """What was done to labels before they were evaluated."""
 
     scale: Literal["raw", "calibrated"]
     """Scale of the thresholds: uncalibrated or calibrated probabilities. Absent in format 1: uncalibrated."""

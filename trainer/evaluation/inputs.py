@@ -5,7 +5,7 @@ Used for files of predictions and for models that are run here. Shapes: N images
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from trainer.evaluation.metrics import Floats
 from trainer.evaluation.mined import MinedLabels
 from trainer.evaluation.predictions import finite_log_odds
 from trainer.evaluation.reference import OTHER, part_of_list, published_list
+from trainer.formats.documents import LabelPolicy
 
 UNKNOWN_TRAINING: Final = "the model's training images are unknown: patients evaluated here may be among them"
 
@@ -83,7 +84,7 @@ class EvaluationInput:
     cohort: CohortPart | None = None
     """The evaluated split."""
     external: ExternalTest | None = None
-    label_policy: Mapping[str, Any] = field(default_factory=dict)
+    label_policy: LabelPolicy = field(default_factory=LabelPolicy)
     """As in `Evaluation`."""
     notes: tuple[str, ...] = ()
 
@@ -138,12 +139,12 @@ def evaluated(
     return with_context(evaluate(request), inputs.external, inputs.label_policy)
 
 
-def with_context(evaluation: Evaluation, external: ExternalTest | None, label_policy: Mapping[str, Any]) -> Evaluation:
+def with_context(evaluation: Evaluation, external: ExternalTest | None, label_policy: LabelPolicy) -> Evaluation:
     """The document with what is known of its images and labels."""
     if external is not None:
         evaluation["external"] = external
     if label_policy:
-        evaluation["label_policy"] = dict(label_policy)
+        evaluation["label_policy"] = label_policy
     return evaluation
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Layout
+from trainer.data.label_policy import policy_notes
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_file, read_labels, table_file, unread_notes
 from trainer.data.public import is_kaggle_test
@@ -98,7 +99,7 @@ def read(
         edition=edition_of(source),
         readers=_readers(source),
         is_public=origin_of(source) is not None,
-        notes=tuple(source.policy.notes()),
+        notes=tuple(policy_notes(source.policy)),
     )
     if not labels.readers:
         return labels
@@ -144,9 +145,14 @@ def _readers(source: Source) -> tuple[str, ...]:
 
 
 def caveats(source: Source) -> tuple[str, ...]:
-    """Notes about how labels are used, and what was not: other label files, columns of readers, files that look like images."""
+    """Notes about how labels are used, and about what is not read."""
+    return (*policy_notes(source.policy), *not_read(source))
+
+
+def not_read(source: Source) -> tuple[str, ...]:
+    """Notes about what was not used: other label files of the directory, columns of readers, files that look like images."""
     columns, file = _readers(source), _label_file(source)
-    others = (*source.policy.notes(), *unread_notes(source), *source.unread_images(), *_split_again(source.table))
+    others = (*unread_notes(source), *source.unread_images(), *_split_again(source.table))
     if not columns or file is None:
         return others
     listed = ", ".join(f"`{column}`" for column in columns)

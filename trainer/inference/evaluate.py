@@ -229,7 +229,7 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
         shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, subset.table.findings)),
         cohort=cohort_part(subset.part, subset.table, rows_N, attributes, is_public=subset.is_public),
         external=_external(trained, subset),
-        label_policy=subset.source.policy.document(),
+        label_policy=subset.source.policy,
         notes=tuple(_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None)),
     )
 

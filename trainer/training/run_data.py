@@ -89,7 +89,7 @@ def read_run_labels(
     if config.classes:
         positive = config.positive_class or earlier.get("positive_class") or default_positive_class(table.findings)
         identity |= {"positive_class": positive}
-    policy = source.policy.document()
+    policy = source.policy
     return Labels(
         place,
         kept,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.label_tables import table
-from trainer.data.label_policy import LayoutDefaults, joined, resolved
+from trainer.data.label_policy import LayoutDefaults, joined, policy_notes, resolved
 from trainer.errors import InputError
 from trainer.label_choices import LabelChoices
 
@@ -33,7 +33,7 @@ def column(found, name):
 def test_the_layouts_defaults_are_used_and_named():
     found = labels()
     np.testing.assert_array_equal(column(found, "finding 0"), [1, 0, NAN, 0, 0, 1])
-    notes = " ".join(found.policy.notes())
+    notes = " ".join(policy_notes(found.policy))
     assert "uncertain labels are unknown, and ignored (default of layout chexpert)" in notes
     assert "finding 2 (2)" in notes
     assert (
@@ -45,7 +45,7 @@ def test_one_policy_for_a_finding_and_another_for_all_others():
     found = labels(LabelChoices(uncertain=("0.25", "finding 2=ones"), blank="ignore"))
     np.testing.assert_array_equal(column(found, "finding 0"), [1, 0, 0.25, NAN, 0, 1])
     np.testing.assert_array_equal(column(found, "finding 2"), [1, 1, 1, 0, 0, NAN])
-    document = found.policy.document()
+    document = found.policy
     assert document["uncertain"]["finding 0"] == {"images": 1, "used_as": "0.25", "origin": "--uncertain"}
     assert document["uncertain"]["finding 2"]["used_as"] == "ones"
     assert json.loads(json.dumps(document)) == document
@@ -54,8 +54,8 @@ def test_one_policy_for_a_finding_and_another_for_all_others():
 def test_labels_that_are_all_known_have_no_policy():
     known = table([0, 1], [[1], [0]])
     found = resolved(known, None, NIH, LabelChoices())
-    assert found.policy.document() == {}
-    assert found.policy.notes() == []
+    assert found.policy == {}
+    assert policy_notes(found.policy) == []
     assert found.table.labels_NK.tolist() == [[1], [0]]
 
 
@@ -89,8 +89,8 @@ def test_renames_and_joins_come_before_choices_and_policies():
     )
     assert found.table.findings == ("lesion",)
     np.testing.assert_array_equal(column(found, "lesion"), [1, 1, 1, NAN, 0, 1])
-    assert found.policy.not_used == ("other",)
-    notes = found.policy.notes()
+    assert found.policy["not_used"] == ["other"]
+    notes = policy_notes(found.policy)
     assert "labels of lesion are those of finding 0 or finding 2 (--rename)" in notes
     assert "labels of finding 1 are called other (--rename)" in notes
 
@@ -128,12 +128,14 @@ def test_projections():
     frontal = labels(LabelChoices(projection="frontal"), views=VIEWS)
     assert frontal.rows_N.tolist() == [0, 1, 4]
     assert frontal.table.images == ("image 0", "image 1", "image 4")
-    assert "3 of 6 images are left out (--projection frontal)" in frontal.policy.notes()
-    assert frontal.policy.uncertain["finding 2"].images == 2
-    assert "finding 0" not in frontal.policy.uncertain  # its only uncertain label is on an image that is left out
+    assert "3 of 6 images are left out (--projection frontal)" in policy_notes(frontal.policy)
+    assert frontal.policy["uncertain"]["finding 2"]["images"] == 2
+    assert "finding 0" not in frontal.policy["uncertain"]  # its only uncertain label is on an image that is left out
     everything = labels(views=VIEWS)
     assert len(everything.table) == 6
-    assert any("3 of 6 images are not known to be frontal" in note for note in everything.policy.notes())
+    assert any(
+        "3 of 6 images are used without being known to be frontal" in note for note in policy_notes(everything.policy)
+    )
 
 
 def test_a_projection_without_images_is_refused():
@@ -149,11 +151,11 @@ def test_choices_of_a_run_are_used_where_they_fit():
     )
     found = labels(of_run=of_run)
     assert found.table.findings == ("lesion", "finding 1")
-    assert found.policy.uncertain["lesion"].used_as == "zeros"
-    assert found.policy.uncertain["finding 1"].origin == "the model's run"
+    assert found.policy["uncertain"]["lesion"]["used_as"] == "zeros"
+    assert found.policy["uncertain"]["finding 1"]["origin"] == "the model's run"
     own = labels(LabelChoices(uncertain=("ignore",)), of_run=of_run)
-    assert own.policy.uncertain["lesion"].used_as == "ignore"
+    assert own.policy["uncertain"]["lesion"]["used_as"] == "ignore"
     nih = resolved(
         table([0, 1], [[1], [0]]), None, NIH, LabelChoices(), LabelChoices(uncertain=("ones",), projection="frontal")
     )
-    assert nih.policy.document() == {}
+    assert nih.policy == {}

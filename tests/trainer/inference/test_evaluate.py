@@ -226,13 +226,14 @@ def test_outputs_are_joined_where_the_label_is_a_join(answers):
     for name, parts in {
         "Lung Lesion": ("Nodule", "Mass"),
         "Opacity": ("Consolidation", "Pneumonia"),
-        "Fluid": ("Effusion",),
+        "Effusion": ("Effusion",),
     }.items():
         columns = [FINDINGS.index(part) for part in parts]
         np.testing.assert_allclose(by_name[name], whole.scored.log_odds_NK[:, columns].max(axis=1), atol=1e-6)
         labels_N = inputs.scored.labels_NK[:, inputs.findings.index(name)]
         np.testing.assert_array_equal(labels_N, whole.scored.labels_NK[:, columns].max(axis=1))
-    assert {"Mass", "Nodule", "Consolidation"}.isdisjoint(inputs.findings)
+    assert {"Mass", "Nodule", "Consolidation", "Fluid"}.isdisjoint(inputs.findings)
+    assert "Effusion is evaluated on the label Fluid" in inputs.notes
     assert inputs.external is None
     assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
 
